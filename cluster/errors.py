@@ -1,0 +1,21 @@
+"""What can go wrong while work is spread and stored. Callers catch `ClusterError` or a leaf of it."""
+
+
+class ClusterError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class StorageError(ClusterError, OSError):
+    """Storage did not answer as it should, also after retries. Running again later may succeed."""
+
+
+class SourceError(ClusterError, ValueError):
+    """An archive cannot be opened as what it claims to be. Running again will not help."""
+
+
+class WorkerStartError(ClusterError, RuntimeError):
+    """A step's `setup` failed or no worker could be placed: nothing can run, so the stage stops at once."""
+
+
+class UnitLostError(ClusterError, RuntimeError):
+    """A unit took its worker down at every attempt (out of memory, a crash in native code)."""

@@ -1,0 +1,82 @@
+"""The words that work is described with: a step, the units it maps over, the part each unit leaves behind.
+
+A step is a small picklable value. Whatever is heavy (a model on a GPU) appears in `setup`, once for each worker, and
+is handed to every `run`. A unit is named after everything that determines its bytes, so that "is it done?" is the
+question whether an object of that name exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One piece of work, retried and committed as a whole.
+
+    Attributes:
+        path: where its part is committed, relative to the store. It contains a fingerprint of all that determines
+            the bytes, so an existing object of this name is this unit's result.
+        payload: what `Step.run` needs: small and picklable, keys and numbers, never pixels or weights.
+        weight: its share of the progress bar, in whatever the stage counts (images).
+    """
+
+    path: str
+    payload: Any
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one unit leaves behind.
+
+    Attributes:
+        data: the complete content of the object that is committed; a pure function of the unit.
+        summary: counts that the driver adds up over units, for progress and reports.
+    """
+
+    data: bytes
+    summary: Mapping[str, float] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """A picklable, hashable value that knows how to start a worker and how to run a unit on it.
+
+    Two equal steps are the same work: an executor keeps its workers alive between stages whose steps are equal.
+    """
+
+    def setup(self) -> Any:
+        """Load what a worker keeps for its whole life. An exception here stops the stage: it would fail everywhere."""
+        ...
+
+    def run(self, state: Any, payload: Any) -> Part:
+        """Compute one unit. May be called from `Workers.overlap` threads at once.
+
+        An exception here marks the unit as failed and is not retried (it would be raised again), except
+        `cluster.errors.StorageError`, which is.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """How many workers a stage may use and what each of them occupies.
+
+    Attributes:
+        count: number of workers, >= 1.
+        cpus: logical CPUs a worker occupies, >= 0.
+        gpus: GPUs a worker occupies; fractions share one GPU.
+        memory_bytes: memory a worker reserves; None reserves nothing.
+        overlap: units that run in one worker at a time, >= 1. With 2, the next unit reads and decodes while the
+            first one owns the device.
+        max_attempts: workers a unit may take down before it is given up, >= 1.
+    """
+
+    count: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_bytes: int | None = None
+    overlap: int = 2
+    max_attempts: int = 4

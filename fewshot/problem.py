@@ -1,0 +1,132 @@
+"""What a method may learn from, as values. There is no test split here, so nothing can be tuned on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpace:
+    """The classes, in label order.
+
+    Attributes:
+        names: K unique class names; predictions are reported with them.
+        descriptions: K sentences for the prompts, "" where there is none.
+        prompt_names: K names as they are put into prompts (underscores become spaces).
+    """
+
+    names: tuple[str, ...]
+    prompt_names: tuple[str, ...]
+    descriptions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the three agree.
+
+        Raises:
+            DataError: fewer than two classes, a repeated name, or lists of different lengths.
+        """
+        if len(self.names) < 2:
+            raise DataError(f"expected at least 2 classes, got {len(self.names)}: {list(self.names)}")
+        if len(set(self.names)) != len(self.names):
+            raise DataError("class names are not unique")
+        if not len(self.names) == len(self.prompt_names) == len(self.descriptions):
+            raise DataError("names, prompt_names and descriptions differ in length")
+
+    def __len__(self) -> int:
+        """K."""
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Labelled images as the frozen encoder sees them.
+
+    Attributes:
+        views: [M, V, D] float32, raw encoder outputs (not normalised), V >= 1. View 0 is the deterministic one that
+            archive images get, too; views 1… are augmented.
+        labels: [M] int64 in [0, K).
+    """
+
+    views: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """M."""
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> Labelled:
+        """The images selected by an index or a boolean mask, [m] or [M]."""
+        return Labelled(self.views[index], self.labels[index])
+
+    @property
+    def features(self) -> Tensor:
+        """[M, D] float32, unit rows: the deterministic view."""
+        return normalize(self.views[:, 0], dim=-1)
+
+    @property
+    def keys(self) -> Tensor:
+        """[M, D] float32, unit rows: the mean of the raw augmented views, then normalised (Tip-Adapter's cache).
+
+        With no augmented view (V = 1), the deterministic one.
+        """
+        augmented = self.views[:, 1:] if self.views.shape[1] > 1 else self.views
+        return normalize(augmented.mean(dim=1), dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """All that a method may learn from. The test split is not here, so nothing can be tuned on it.
+
+    Attributes:
+        label_space: the K classes.
+        text: [K, D] float32, unit rows: the prompt ensemble's prototypes.
+        support: the shots.
+        val: extra labelled images to choose hyperparameters on; None chooses them by cross-validation inside
+            the shots.
+        logit_scale: the backbone's exp(logit_scale), 100 for CLIP.
+    """
+
+    label_space: LabelSpace
+    text: Tensor
+    support: Labelled
+    val: Labelled | None
+    logit_scale: float
+
+    def __post_init__(self) -> None:
+        """Check shapes and ranges.
+
+        Raises:
+            DataError: when they do not fit together.
+        """
+        K, D = len(self.label_space), self.text.shape[-1]
+        if self.text.shape != (K, D):
+            raise DataError(f"text must be [K, D] = [{K}, D], got {list(self.text.shape)}")
+        for name, part in (("support", self.support), ("val", self.val)):
+            if part is None:
+                continue
+            if part.views.ndim != 3 or part.views.shape[-1] != D or len(part.views) != len(part.labels):
+                raise DataError(
+                    f"{name} views must be [M, V, {D}] beside [M] labels, got {list(part.views.shape)}"
+                )
+            if len(part) and not (0 <= int(part.labels.min()) and int(part.labels.max()) < K):
+                raise DataError(f"{name} labels must lie in [0, {K})")
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.label_space)
+
+    @property
+    def counts(self) -> Tensor:
+        """[K] int64: shots of each class."""
+        return torch.bincount(self.support.labels, minlength=self.num_classes)
+
+    def with_support(self, support: Labelled) -> Problem:
+        """The same problem with other shots (a fold of cross-validation)."""
+        return replace(self, support=support)
