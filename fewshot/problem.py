@@ -111,9 +111,7 @@ class Problem:
             if part is None:
                 continue
             if part.views.ndim != 3 or part.views.shape[-1] != D or len(part.views) != len(part.labels):
-                raise DataError(
-                    f"{name} views must be [M, V, {D}] beside [M] labels, got {list(part.views.shape)}"
-                )
+                raise DataError(f"{name} views must be [M, V, {D}] beside [M] labels, got {list(part.views.shape)}")
             if len(part) and not (0 <= int(part.labels.min()) and int(part.labels.max()) < K):
                 raise DataError(f"{name} labels must lie in [0, {K})")
 
