@@ -1,0 +1,9 @@
+"""Examples, label spaces, shots and splits as values, parsed from bytes that somebody else has read."""
+
+from fewshot.data.example import Example
+from fewshot.data.label_space import label_space
+from fewshot.data.sampling import sample_shots
+from fewshot.data.splits import Splits, parse_splits
+from fewshot.data.tables import COLUMNS, parse_examples
+
+__all__ = ["COLUMNS", "Example", "Splits", "label_space", "parse_examples", "parse_splits", "sample_shots"]

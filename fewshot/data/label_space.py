@@ -1,0 +1,113 @@
+"""From examples to classes: their order, and how they are spoken of in prompts."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from fewshot.data.example import Example
+from fewshot.data.problems import refuse_if_any
+from fewshot.problem import LabelSpace
+
+# Line separators and bidirectional controls: invisible, and able to make a report read as something else. The joiners
+# of Persian and Indic words (also format characters) are letters of a name and stay.
+HIDDEN = re.compile("[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def label_space(examples: Iterable[Example]) -> LabelSpace:
+    """The classes of the examples, in natural order of their labels ("class 2" before "class 10").
+
+    The order depends on the set of labels only. The first name and description given for a class count; without a
+    name, prompts use the label with underscores and hyphens as spaces.
+
+    Args:
+        examples: at least one for every class; `image` may be empty.
+
+    Returns:
+        The label space; `names` are the labels.
+
+    Raises:
+        DataError: fewer than two classes, or names that `build_label_space` refuses.
+    """
+    names: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
+    labels = set()
+    for example in examples:
+        labels.add(example.label)
+        if example.name:
+            names.setdefault(example.label, example.name)
+        if example.description:
+            descriptions.setdefault(example.label, example.description)
+    ordered = sorted(labels, key=natural_order)
+    return build_label_space(
+        ordered,
+        spoken=[names.get(label, "") for label in ordered],
+        descriptions=[descriptions.get(label, "") for label in ordered],
+    )
+
+
+def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descriptions: Sequence[str]) -> LabelSpace:
+    """Check labels and derive what prompts say; the order is kept.
+
+    Args:
+        labels: K labels, NFC and stripped. They may contain a slash ("F/A-18"), so they are no file names.
+        spoken: K names as people say them; "" derives one from the label.
+        descriptions: K sentences; "" where there is none. White space of any kind becomes one space.
+
+    Raises:
+        DataError: fewer than two classes; a label that is empty, not printable on one line, a way out of a folder
+            ("..", "a/../b", "/a"), without any letter or digit to say while no name is given; or two labels that
+            differ only in case, width, or separators. All such labels are listed.
+    """
+    problems = [f"class {label!r}: {reason}" for label in labels if (reason := _reason_against(label))]
+    prompt_names = [_one_line(name) or _as_words(label) for label, name in zip(labels, spoken, strict=True)]
+    problems += [
+        f"class {label!r}: nothing to say in a prompt; give it a name"
+        for label, prompt_name in zip(labels, prompt_names, strict=True)
+        if label and not prompt_name
+    ]
+    refuse_if_any("the class names", [*problems, *_lookalikes(labels)])
+    return LabelSpace(
+        names=tuple(labels),
+        prompt_names=tuple(prompt_names),
+        descriptions=tuple(_one_line(description) for description in descriptions),
+    )
+
+
+def natural_order(label: str) -> tuple[list[tuple[str, int, str]], str]:
+    """Sort key: digits compare as numbers, the rest without case; the label itself decides between equals."""
+    pieces = re.findall(r"([^0-9]*)0*([0-9]*)", label)
+    return [(text.casefold(), len(digits), digits) for text, digits in pieces], label
+
+
+def _reason_against(label: str) -> str | None:
+    if not label:
+        return "the name is empty"
+    if HIDDEN.search(label) or any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
+        return "line breaks, control characters and invisible direction marks are not allowed"
+    if any(part.strip() in ("", ".", "..") for part in re.split(r"[/\\]", label)):
+        return "it reads as a path; write it without leading, trailing or doubled slashes and without dots alone"
+    return None
+
+
+def _lookalikes(labels: Sequence[str]) -> list[str]:
+    """Pairs of labels that nobody could tell apart for sure: "Red_apple" and "red apple"."""
+    first: dict[str, int] = {}
+    problems = []
+    for index, label in enumerate(labels):
+        other = first.setdefault(_as_words(unicodedata.normalize("NFKC", label)).casefold() or label, index)
+        if other != index:
+            problems.append(f"{labels[other]!r} and {label!r} are too alike; write them the same, or tell them apart")
+    return problems
+
+
+def _as_words(label: str) -> str:
+    return _one_line(re.sub(r"[_\-‐‑]", " ", label))
+
+
+def _one_line(text: str) -> str:
+    """Text for a prompt: NFC, hidden and control characters as spaces, runs of white space as one."""
+    visible = HIDDEN.sub(" ", unicodedata.normalize("NFC", text))
+    plain = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in visible)
+    return " ".join(plain.split())

@@ -1,0 +1,116 @@
+"""Bytes of a table to rows of cells: csv, jsonl, parquet. What the cells mean is `fewshot.data.tables`' business."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fewshot.data.problems import refuse_if_any
+from fewshot.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row and where to look for it.
+
+    Attributes:
+        place: "line 7" of a text file, "row 7" of a parquet file; both count from 1.
+        cells: column name to whatever the format holds.
+    """
+
+    place: str
+    cells: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All columns by name, also those that were not read, and the rows that have any content."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_csv(data: bytes, name: str) -> Table:
+    """A csv file with a header, separated by commas, semicolons or tabs, whichever the header has most of.
+
+    Raises:
+        DataError: not UTF-8, broken quoting, or rows with more cells than the header.
+    """
+    text = _utf8(data, name)
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    rows, problems = [], []
+    try:
+        for cells in reader:
+            place = f"line {reader.line_num}"
+            if None in cells:
+                problems.append(f"{place}: more cells than the header; quote cells that contain {separator!r}")
+            elif any(cells.values()):
+                rows.append(Row(place, cells))
+    except csv.Error as error:
+        problems.append(f"the row that begins in line {reader.line_num + 1}: {error}")
+    refuse_if_any(name, problems)
+    return Table(tuple(reader.fieldnames or ()), tuple(rows))
+
+
+def read_jsonl(data: bytes, name: str) -> Table:
+    """One JSON object a line; blank lines are left out.
+
+    Raises:
+        DataError: not UTF-8, or lines that are not a JSON object.
+    """
+    rows, problems = [], []
+    for number, line in enumerate(_utf8(data, name).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            cells = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            problems.append(f"line {number}: not JSON: {error}")
+            continue
+        if isinstance(cells, dict):
+            rows.append(Row(f"line {number}", cells))
+        else:
+            problems.append(f"line {number}: expected a JSON object, got {type(cells).__name__}")
+    refuse_if_any(name, problems)
+    return Table(tuple(dict.fromkeys(key for row in rows for key in row.cells)), tuple(rows))
+
+
+def read_parquet(data: bytes, name: str, *, columns: Collection[str]) -> Table:
+    """A parquet file. Columns whose lower-case name is not in `columns` are never decoded.
+
+    Raises:
+        DataError: not a parquet file, or a damaged one.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        present = tuple(file.schema_arrow.names)
+        table = file.read(columns=[column for column in present if column.strip().lower() in columns])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{name} cannot be read as parquet: {error}") from error
+    return Table(present, tuple(Row(f"row {number}", cells) for number, cells in enumerate(table.to_pylist(), start=1)))
+
+
+def _utf8(data: bytes, name: str) -> str:
+    """Decode, with or without a byte order mark; a refusal names every line that is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        refuse_if_any(name, list(_undecodable_lines(data)))
+        raise
+
+
+def _undecodable_lines(data: bytes) -> Iterator[str]:
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            found = f"0x{line[error.start]:02x}"
+            yield f"line {number}: byte {error.start + 1} ({found}) is not UTF-8; save the file as UTF-8"

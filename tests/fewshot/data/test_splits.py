@@ -1,0 +1,114 @@
+"""Split files of both layouts, and what is refused in them."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewshot.data import parse_splits
+from fewshot.errors import DataError
+
+
+def parse(document: object):
+    return parse_splits(json.dumps(document).encode())
+
+
+def test_the_layout_with_declared_classes_is_read():
+    splits = parse(
+        {
+            "classes": ["pink_lady", "granny smith"],
+            "meta": {"licence": "MIT", "descriptions": ["red", "green"]},
+            "train": [["train/1.jpg", 1], ["train/0.jpg", 0]],
+            "test": [["test/0.jpg", 0]],
+        }
+    )
+    assert splits.label_space.names == ("pink_lady", "granny smith")
+    assert splits.label_space.prompt_names == ("pink lady", "granny smith")
+    assert splits.label_space.descriptions == ("red", "green")
+    assert splits.train == (("train/1.jpg", 1), ("train/0.jpg", 0))
+    assert (splits.val, splits.test) == ((), (("test/0.jpg", 0),))
+
+
+def test_the_layout_of_coop_is_read():
+    splits = parse(
+        {
+            "train": [["a/1.jpg", 1, "F/A-18"], ["a/0.jpg", 0, "737-200"]],
+            "val": [["b.jpg", 1, "F/A-18"]],
+            "test": [["c.jpg", 0, "737-200"]],
+        }
+    )
+    assert splits.label_space.names == ("737-200", "F/A-18")
+    assert splits.label_space.prompt_names == ("737 200", "F/A 18")
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [2, 1, 1]
+
+
+def test_a_set_that_was_never_split_is_for_training():
+    splits = parse({"classes": ["a", "b"], "all": [["x.jpg", 0], ["y.jpg", 1]]})
+    assert splits.train == (("x.jpg", 0), ("y.jpg", 1))
+    assert splits.test == ()
+
+
+def test_an_image_listed_twice_alike_is_kept_once():
+    assert parse({"classes": ["a", "b"], "train": [["x.jpg", 0], ["./x.jpg", 0]]}).train == (("x.jpg", 0),)
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (["../x.jpg", 0], "leaves the folder"),
+        (["a/../../x.jpg", 0], "leaves the folder"),
+        (["/x.jpg", 0], "must be relative"),
+        (["C:\\x.jpg", 0], "must be relative"),
+        (["https://host/x.jpg", 0], "must be relative"),
+        ([" ", 0], "is no path"),
+        (["x\0.jpg", 0], "is no path"),
+        (["x.jpg", 2], r"label 2 is not in \[0, 2\)"),
+        (["x.jpg", -1], r"label -1 is not in \[0, 2\)"),
+        (["x.jpg", True], "expected .path, label."),
+        (["x.jpg", "0"], "expected .path, label."),
+        (["x.jpg"], "expected .path, label."),
+        ("x.jpg", "expected .path, label."),
+        (["x.jpg", 0, "a", "b"], "expected .path, label."),
+        (["ok.jpg", 0], r"test\[0\]: 'ok.jpg' is in two splits, also train\[0\]"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused(item, reason):
+    with pytest.raises(DataError, match=reason):
+        parse({"classes": ["a", "b"], "train": [["ok.jpg", 0]], "test": [item]})
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ([], "must hold a JSON object, got list"),
+        ({"classes": ["a", "b"], "tarin": []}, "unknown key 'tarin'"),
+        ({"classes": ["a", "b"]}, "lists no image"),
+        ({"classes": ["a", "b"], "train": {}}, "train must be a list, got dict"),
+        ({"classes": [0, 1], "train": [["x", 0]]}, "classes must be a list of texts"),
+        ({"classes": ["a", "a"], "train": [["x", 0]]}, "too alike"),
+        (
+            {"classes": ["a", "b"], "meta": {"descriptions": ["x"]}, "train": [["x", 0]]},
+            "2 classes, but 1 descriptions",
+        ),
+        ({"train": [["x", 0], ["y", 1]]}, "no class name"),
+        ({"train": [["x", 0, "a"], ["y", 0, "b"]]}, "class 0 is 'b', but 'a' before"),
+        ({"train": [["x", 0, "a"], ["y", 10**9, "b"]]}, "there is no class 1"),
+        ({"train": [["x", 0, "a"], ["x", 1, "b"]]}, r"'x' has label 1, but 0 in train\[0\]"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused(document, reason):
+    with pytest.raises(DataError, match=reason):
+        parse(document)
+
+
+@given(st.binary(max_size=40))
+def test_arbitrary_bytes_are_read_or_refused_but_never_crash(data):
+    with pytest.raises(DataError):
+        parse_splits(data)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b"9" * 5000])
+def test_json_that_would_exhaust_the_parser_is_refused(data):
+    with pytest.raises(DataError, match="is not JSON"):
+        parse_splits(data)
