@@ -1,0 +1,84 @@
+"""The demo archive: whole, free of surprises, and the same every time."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fewshot.data import label_space, parse_examples
+from fewshot.demo import EXAMPLE_STYLES, write_demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return write_demo(tmp_path_factory.mktemp("demo"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pixels(path: Path) -> tuple[tuple[int, int], str]:
+    with Image.open(path) as image:
+        image.load()
+        return image.size, image.mode
+
+
+def test_the_examples_are_a_table_that_the_library_reads(demo):
+    examples = parse_examples(demo.examples.read_bytes(), format="csv", name="examples.csv")
+    space = label_space(examples)
+    assert len(space) == 285
+    assert len(examples) == 285 * len(EXAMPLE_STYLES)
+    assert dict(zip(space.names, space.prompt_names, strict=True))["red_apple"] == "red apple"
+
+
+def test_every_example_and_every_file_in_the_truth_is_a_picture_of_64_pixels(demo):
+    for table, root in ((demo.examples, demo.examples.parent), (demo.truth, demo.archive)):
+        images = [root / row["image"] for row in csv.DictReader(io.StringIO(table.read_text()))]
+        assert {pixels(image) for image in images} == {((64, 64), "RGB")}
+
+
+def test_the_truth_covers_each_class_once_and_each_readable_file(demo):
+    truth = list(csv.DictReader(io.StringIO(demo.truth.read_text())))
+    examples = parse_examples(demo.examples.read_bytes(), format="csv", name="examples.csv")
+    assert sorted(row["label"] for row in truth) == sorted({example.label for example in examples})
+    assert {row["image"] for row in truth} == {path.name for path in demo.archive.glob("*.webp")}
+
+
+def test_no_broken_file_can_be_decoded(demo):
+    broken = sorted((demo.archive / "broken").iterdir())
+    assert len(broken) == 6
+    for path in broken:
+        with pytest.raises((OSError, Image.DecompressionBombError)):
+            pixels(path)
+
+
+def test_the_bomb_is_small_on_disk(demo):
+    assert (demo.archive / "broken" / "bomb.png").stat().st_size < 200
+
+
+def test_the_demo_is_the_same_every_time(demo, tmp_path):
+    write_demo(tmp_path)
+    assert contents(tmp_path) == contents(demo.archive.parent)
+
+
+def test_a_second_run_touches_nothing_and_repairs_what_was_changed(tmp_path):
+    demo = write_demo(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.webp")}
+    harmed = demo.archive / "1f34e.webp"
+    good = harmed.read_bytes()
+    harmed.write_bytes(b"")
+    write_demo(tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.webp")}
+    assert {path for path in before if before[path] != after[path]} == {harmed}
+    assert harmed.read_bytes() == good
+
+
+def test_what_ships_is_small_and_attributed():
+    folder = Path(__file__).parents[3] / "fewshot" / "demo"
+    licences = (folder / "LICENSES.md").read_text(encoding="utf-8")
+    packed = sorted(folder.glob("*.zip"))
+    assert sum(path.stat().st_size for path in packed) <= 1_000_000
+    assert [path.name for path in packed if path.name not in licences] == []
