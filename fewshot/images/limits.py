@@ -1,0 +1,33 @@
+"""How large an image may be: checked on the header, before a pixel is decoded."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from fewshot.errors import UnreadableImageError
+
+MAX_ASPECT = 16
+"""Of longer images only the middle is kept, or resizing the short side to a model's input would make them enormous."""
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a decompression bomb.
+
+    Raises:
+        UnreadableImageError: no area, or more than `max_pixels`.
+    """
+    if width < 1 or height < 1:
+        raise UnreadableImageError(f"no area: {width} x {height} pixels")
+    if width * height > max_pixels:
+        raise UnreadableImageError(f"too large: {width} x {height} pixels, at most {max_pixels} are decoded")
+
+
+def crop_extreme(image: Image.Image) -> Image.Image:
+    """The middle of an image whose sides differ by more than `MAX_ASPECT`; any other image as it is."""
+    width, height = image.size
+    longest = MAX_ASPECT * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    new_width, new_height = min(width, longest), min(height, longest)
+    left, top = (width - new_width) // 2, (height - new_height) // 2
+    return image.crop((left, top, left + new_width, top + new_height))
