@@ -5,10 +5,11 @@ import io
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from fewshot.data import label_space, parse_examples
 from fewshot.demo import EXAMPLE_STYLES, write_demo
+from fewshot.errors import UnreadableImageError
+from fewshot.images import decode
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +19,6 @@ def demo(tmp_path_factory):
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def pixels(path: Path) -> tuple[tuple[int, int], str]:
-    with Image.open(path) as image:
-        image.load()
-        return image.size, image.mode
 
 
 def test_the_examples_are_a_table_that_the_library_reads(demo):
@@ -37,7 +32,7 @@ def test_the_examples_are_a_table_that_the_library_reads(demo):
 def test_every_example_and_every_file_in_the_truth_is_a_picture_of_64_pixels(demo):
     for table, root in ((demo.examples, demo.examples.parent), (demo.truth, demo.archive)):
         images = [root / row["image"] for row in csv.DictReader(io.StringIO(table.read_text()))]
-        assert {pixels(image) for image in images} == {((64, 64), "RGB")}
+        assert {decode(image.read_bytes()).size for image in images} == {(64, 64)}
 
 
 def test_the_truth_covers_each_class_once_and_each_readable_file(demo):
@@ -51,8 +46,8 @@ def test_no_broken_file_can_be_decoded(demo):
     broken = sorted((demo.archive / "broken").iterdir())
     assert len(broken) == 6
     for path in broken:
-        with pytest.raises((OSError, Image.DecompressionBombError)):
-            pixels(path)
+        with pytest.raises(UnreadableImageError):
+            decode(path.read_bytes())
 
 
 def test_the_bomb_is_small_on_disk(demo):

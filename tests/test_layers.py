@@ -1,0 +1,97 @@
+"""What may import what: `fewshot` computes, `cluster` spreads, only `ray_jobs` knows both."""
+
+import ast
+
+import pytest
+
+from tests.sources import ROOT, imports, is_within, modules
+
+FORBIDDEN = {
+    "fewshot": (
+        "cluster",
+        "ray_jobs",
+        "ray",
+        "fsspec",
+        "s3fs",
+        "boto3",
+        "botocore",
+        "typer",
+        "rich",
+        "datetime",
+        "time",
+        "socket",
+        "requests",
+        "urllib",
+    ),
+    "cluster": (
+        "fewshot",
+        "ray_jobs",
+        "torch",
+        "torchvision",
+        "PIL",
+        "simplejpeg",
+        "open_clip",
+        "timm",
+        "transformers",
+        "diffusers",
+        "safetensors",
+        "typer",
+        "rich",
+    ),
+    "ray_jobs": ("tests",),
+}
+TABLE = "fewshot.methods.METHODS"
+GLOBAL_STATE = ("os.environ", "os.getenv", "random.seed", "np.random.seed", "numpy.random.seed", "torch.manual_seed")
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_a_layer_imports_nothing_that_belongs_to_another(package):
+    assert [
+        f"{module} imports {name}"
+        for module, tree in modules(package)
+        for name in sorted(imports(module, tree))
+        if any(is_within(name, forbidden) for forbidden in FORBIDDEN[package])
+    ] == []
+
+
+def test_a_method_imports_no_other_method():
+    folder = ROOT / "fewshot" / "methods"
+    methods = {f"fewshot.methods.{path.parent.name}" for path in folder.glob("*/__init__.py")}
+    assert [
+        f"{module} imports {name}"
+        for module, tree in modules("fewshot/methods")
+        for name in sorted(imports(module, tree))
+        for own in methods
+        if is_within(module, own) and any(is_within(name, other) for other in (*(methods - {own}), TABLE))
+    ] == []
+
+
+def test_the_library_reads_no_environment_and_seeds_no_global_generator():
+    assert [
+        f"{module}, line {node.lineno}: {ast.unparse(node)}"
+        for module, tree in modules("fewshot")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in GLOBAL_STATE
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("import ray.util", "ray.util"),
+        ("from ray import get", "ray.get"),
+        ("from . import data", "fewshot.images.data"),
+        ("from ..data import tables", "fewshot.data.tables"),
+        ("import_module('ray')", "ray"),
+        ("importlib.import_module('ray')", "ray"),
+        ("__import__('ray')", "ray"),
+    ],
+)
+def test_imports_are_found_however_they_are_written(line, name):
+    hidden = f"class A:\n  def f(self):\n    if self:\n      {line}"
+    assert imports("fewshot.images.decode", ast.parse(hidden)) == {name}
+
+
+def test_a_name_that_only_begins_alike_is_another_package():
+    assert is_within("ray.util", "ray")
+    assert not is_within("ray_jobs.cli", "ray")
