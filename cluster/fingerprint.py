@@ -1,0 +1,50 @@
+"""Names for values: everything that determines an artefact, hashed into its path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import Any
+
+
+def fingerprint(value: Any) -> str:
+    """Hash a value so that equal values have equal names, in every process and on every machine.
+
+    Args:
+        value: None, booleans, integers, finite floats, strings, paths, dataclasses, and lists, tuples and
+            string-keyed mappings of these. The order of keys does not matter, the order of a list does; a tuple
+            counts as a list; 1, 1.0 and True differ; a dataclass counts with the name of its class.
+
+    Returns:
+        16 hexadecimal characters of BLAKE2b over canonical JSON.
+
+    Raises:
+        TypeError: for anything else (sets, bytes, arrays, other keys): it has no one canonical form.
+        ValueError: for NaN and the infinities, which are not equal to themselves or not JSON.
+    """
+    canonical = json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+
+def _plain(value: Any, where: str) -> Any:
+    """The value in JSON's own types; `where` is how an error calls it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"cannot fingerprint {where} = {value}: expected a finite number")
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    if is_dataclass(value) and not isinstance(value, type):
+        members = {item.name: _plain(getattr(value, item.name), f"{where}.{item.name}") for item in fields(value)}
+        return {"dataclass": type(value).__qualname__, "fields": members}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(type(key) is str for key in value):
+        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+    raise TypeError(
+        f"cannot fingerprint {where} of type {type(value).__name__}: expected JSON types, paths or dataclasses"
+    )

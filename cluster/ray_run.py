@@ -1,0 +1,158 @@
+"""One run of a step over its units on a pool of workers: a loop that hands out, waits and reports."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from cluster.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
+from cluster.ledger import Ledger
+from cluster.ray_pool import Pool, reason_of
+from cluster.ray_worker import Member
+from cluster.schedule import Schedule, Ticket
+from cluster.step import Unit, Workers
+from cluster.worker import describe
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+_NOTICE_S = 60.0
+_SETTLE_S = 10.0
+
+
+class Run:
+    """Everything that is in flight. Single-threaded; the generators only move while they are consumed.
+
+    Args:
+        pool: the workers.
+        ledger: where they commit.
+        workers: how many to use, and how often to try.
+        where: the name of the cluster, for the user.
+    """
+
+    def __init__(self, pool: Pool, ledger: Ledger, workers: Workers, *, where: str) -> None:
+        self._pool = pool
+        self._ledger = ledger
+        self._workers = workers
+        self._where = where
+        self._schedule: Schedule[Member] = Schedule(overlap=workers.overlap, max_attempts=workers.max_attempts)
+        self._calls: dict[Any, tuple[Member, Ticket]] = {}
+        self._announced = False
+        self._quiet_since = time.monotonic()
+
+    def accept(self, unit: Unit) -> Iterator[Event]:
+        """Take a unit, then go on until there is room for another."""
+        self._schedule.add(unit)
+        yield from self._turn(0.0)
+        while self._schedule.alive >= self._workers.count * self._workers.overlap:
+            yield from self._turn(_TICK_S)
+
+    def drain(self) -> Iterator[Event]:
+        """Go on until every unit that was taken has come to an end."""
+        while self._schedule.alive:
+            yield from self._turn(_TICK_S)
+
+    def _turn(self, timeout_s: float) -> Iterator[Event]:
+        """Hand out what can be, then report what has happened, waiting at most `timeout_s` for something."""
+        self._pool.staff(min(self._workers.count, self._schedule.alive))
+        for member, ticket in self._schedule.assign():
+            answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts)
+            self._calls[answer] = (member, ticket)
+        starting = self._pool.starting
+        for answer in _ready([*self._calls, *starting], timeout_s):
+            self._quiet_since = time.monotonic()
+            if answer in self._calls:
+                yield from self._on_answer(answer)
+            elif answer in starting:
+                yield from self._on_start(starting[answer])
+        self._pool.check_room()
+        self._notice()
+
+    def _on_start(self, member: Member) -> Iterator[Event]:
+        from ray.exceptions import RayError
+
+        try:
+            self._pool.greet(member)
+        except RayError as error:
+            yield from self._on_loss(member, error)
+            return
+        self._schedule.join(member)
+        if not self._announced:
+            self._announced = True
+            yield WorkersReady(self._workers.count, self._where)
+
+    def _on_answer(self, answer: Any) -> Iterator[Event]:
+        from ray.exceptions import RayError
+
+        member, _ = self._calls[answer]
+        try:
+            yield self._finish(answer)
+        except RayError as error:
+            yield from self._on_loss(member, error)
+
+    def _finish(self, answer: Any) -> UnitDone | UnitFailed:
+        """Take the answer of a worker. A RayError says that it will give none."""
+        import ray
+        from ray.exceptions import RayTaskError
+
+        member, ticket = self._calls[answer]
+        event: UnitDone | UnitFailed
+        try:
+            event = ray.get(answer)
+        except RayTaskError as error:  # Not the step's: the unit did not survive the way to the worker or back.
+            event = UnitFailed(ticket.unit.path, ticket.unit.weight, describe(error), 1)
+        del self._calls[answer]
+        self._schedule.finish(member, ticket)
+        self._pool.answered()
+        return replace(event, attempts=event.attempts + ticket.losses) if isinstance(event, UnitFailed) else event
+
+    def _on_loss(self, member: Member, error: Exception) -> Iterator[Event]:
+        """Make sure the worker is dead, take what it had answered before, and put the rest under suspicion."""
+        import ray
+        from ray.exceptions import RayError
+
+        ray.kill(member.actor)
+        held = [answer for answer, (owner, _) in self._calls.items() if owner is member]
+        for answer in _ready(held, _SETTLE_S, all_of_them=True):
+            try:
+                yield self._finish(answer)
+            except RayError:
+                continue
+        for answer in held:
+            self._calls.pop(answer, None)
+        reason = reason_of(error)
+        lost, guilty = self._schedule.lose(member)
+        yield WorkerLost(reason, tuple(ticket.unit.path for ticket in lost))
+        for ticket in guilty:
+            message = f"UnitLostError: it took its worker down {ticket.losses} times, at last alone on it. {reason}"
+            yield UnitFailed(ticket.unit.path, ticket.unit.weight, message, ticket.losses)
+        self._pool.lose(member, reason)
+
+    def _notice(self) -> None:
+        """Say what is being waited for, when nothing has happened for a while."""
+        if time.monotonic() - self._quiet_since < _NOTICE_S:
+            return
+        self._quiet_since = time.monotonic()
+        logger.warning(
+            "waiting for %.0f s workers=%d starting=%d unplaced_s=%.0f running=%s",
+            _NOTICE_S,
+            len(self._pool.members),
+            len(self._pool.starting),
+            self._pool.waited_s(),
+            [ticket.unit.path for _, ticket in self._calls.values()][:5],
+        )
+
+
+def _ready(answers: list[Any], timeout_s: float, *, all_of_them: bool = False) -> list[Any]:
+    """The answers that have come, waiting until there is one, or all of them, or the time is over."""
+    import ray
+
+    if not answers:
+        time.sleep(timeout_s)
+        return []
+    ray.wait(answers, num_returns=len(answers) if all_of_them else 1, timeout=timeout_s)
+    ready: list[Any] = ray.wait(answers, num_returns=len(answers), timeout=0)[0]
+    return ready

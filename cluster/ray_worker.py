@@ -1,0 +1,87 @@
+"""The actor that owns a step's state, and its life as the driver sees it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.events import UnitDone, UnitFailed
+from cluster.ledger import Ledger
+from cluster.step import Step, Unit, Workers
+from cluster.worker import run_unit
+
+
+class Worker:
+    """Runs in a process of its own. Its methods return small values: parts go straight to storage."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._state: Any = None
+        self._is_ready = False
+        self._setting_up = threading.Lock()
+
+    def place(self) -> str:
+        """The host this worker was placed on. Answers before `setup`, which may take minutes."""
+        return socket.gethostname()
+
+    def setup(self) -> str | None:
+        """Set the step up, unless that has been done.
+
+        Returns:
+            None, or the traceback of what went wrong.
+        """
+        with self._setting_up:
+            if self._is_ready:
+                return None
+            try:
+                self._state = self._step.setup()
+            except Exception:  # noqa: BLE001 -- the process boundary: every worker would raise it
+                return traceback.format_exc()
+            self._is_ready = True
+            return None
+
+    def run(self, unit: Unit, ledger: Ledger, max_attempts: int) -> UnitDone | UnitFailed:
+        """Compute a unit and commit its part."""
+        return run_unit(self._step, self._state, unit, ledger, max_attempts=max_attempts)
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """A worker of the pool, and the two answers that say how far it has come.
+
+    Attributes:
+        actor: its handle.
+        placed: pending until the cluster has room for it.
+        started: pending until `setup` is over.
+        since: when it was asked for, on the monotonic clock in seconds.
+        is_ready: whether `setup` succeeded.
+    """
+
+    actor: Any
+    placed: Any
+    started: Any
+    since: float = field(default_factory=time.monotonic)
+    is_ready: bool = False
+
+
+def start(step: Step, shape: Workers) -> Member:
+    """Ask for a new worker. It is never restarted by Ray: a restarted actor would have lost its state silently."""
+    import ray
+
+    actor = (
+        ray.remote(Worker)
+        .options(
+            num_cpus=shape.cpus,
+            num_gpus=shape.gpus,
+            memory=shape.memory_bytes,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=shape.overlap,
+        )
+        .remote(step)
+    )
+    return Member(actor, actor.place.remote(), actor.setup.remote())

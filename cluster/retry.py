@@ -1,0 +1,62 @@
+"""Trying again: exponential back-off with jitter, until a deadline."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_JITTER = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How long to wait between attempts, and when to stop trying.
+
+    Attributes:
+        first_delay_s: seconds after the first failure, > 0; it doubles with every further one.
+        max_delay_s: the most to wait between two attempts, in seconds.
+        deadline_s: no attempt is started later than this many seconds after the first one.
+        clock: a monotonic clock in seconds.
+        sleep: waits that many seconds.
+    """
+
+    first_delay_s: float = 0.2
+    max_delay_s: float = 15.0
+    deadline_s: float = 120.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def delay_s(self, failures: int) -> float:
+        """Seconds to wait after that many failures in a row (>= 1), the last quarter of it drawn at random.
+
+        The jitter keeps many workers that failed together from coming back together.
+        """
+        longest = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(failures - 1, 60))
+        return longest * (0.75 + 0.25 * _JITTER.random())
+
+    def call(self, action: Callable[[], T], *, is_transient: Callable[[Exception], bool]) -> T:
+        """Call `action` until it returns, raises something that is not transient, or the deadline has come.
+
+        Raises:
+            Exception: whatever the last call of `action` raised.
+        """
+        deadline = self.clock() + self.deadline_s
+        for failures in itertools.count(1):
+            try:
+                return action()
+            except Exception as error:
+                delay_s = self.delay_s(failures)
+                if not is_transient(error) or self.clock() + delay_s > deadline:
+                    raise
+                logger.info("retrying failures=%d delay_s=%.2f error=%r", failures, delay_s, error)
+                self.sleep(delay_s)
+        raise AssertionError("unreachable: the loop only ends by returning or raising")

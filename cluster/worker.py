@@ -1,0 +1,54 @@
+"""What happens on a worker, whichever executor owns it: start once, then run units and commit their parts."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import StorageError
+from cluster.events import UnitDone, UnitFailed
+from cluster.ledger import Ledger
+from cluster.retry import Retry
+from cluster.step import Step, Unit
+
+logger = logging.getLogger(__name__)
+
+UNIT_RETRY = Retry(first_delay_s=1.0, max_delay_s=30.0)
+
+
+def run_unit(
+    step: Step, state: Any, unit: Unit, ledger: Ledger, *, max_attempts: int, retry: Retry = UNIT_RETRY
+) -> UnitDone | UnitFailed:
+    """Compute one unit and commit its part.
+
+    A StorageError is tried again, `max_attempts` times in all, with the delays of `retry`. Any other exception would
+    be raised again, so it is recorded at once. This is the process boundary: nothing a step raises gets past it.
+
+    Returns:
+        What became of the unit: never the part itself.
+    """
+    started = time.monotonic()
+    for attempt in range(1, max_attempts + 1):
+        try:
+            part = step.run(state, unit.payload)
+            ledger.commit(unit.path, part.data)
+        except StorageError as error:
+            failure = UnitFailed(unit.path, unit.weight, describe(error), attempt)
+            if attempt < max_attempts:
+                retry.sleep(retry.delay_s(attempt))
+        except Exception as error:
+            logger.warning("unit failed path=%s", unit.path, exc_info=True)
+            return UnitFailed(unit.path, unit.weight, describe(error), attempt)
+        else:
+            return UnitDone(unit.path, unit.weight, dict(part.summary), time.monotonic() - started)
+    return failure
+
+
+def describe(error: Exception) -> str:
+    """An exception on one line: its type, its message, and the place in the code that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
