@@ -157,10 +157,10 @@ class Store:
 def _checked(path: str) -> str:
     """The path, if it is in one form, stays below the root and is no name that this package uses itself."""
     plain = PurePosixPath(path)
-    if plain.as_posix() != path or plain.is_absolute() or ".." in plain.parts or plain.name.startswith(TEMPORARY):
+    if not plain.name or plain.as_posix() != path or plain.is_absolute() or ".." in plain.parts:
         raise ValueError(f"expected a plain relative path below the store's root, got {path!r}")
-    if not plain.parts:
-        raise ValueError(f"expected the path of an object, got {path!r}")
+    if plain.name.startswith(TEMPORARY):
+        raise ValueError(f"names that begin with {TEMPORARY!r} are the store's own, got {path!r}")
     return path
 
 

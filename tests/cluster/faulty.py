@@ -1,0 +1,81 @@
+"""A file system of fsspec that fails on demand, registered as `faulty://`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+
+Fault = Callable[["FaultyFileSystem", str, bytes], None]
+
+
+class FaultyFileSystem(MemoryFileSystem):
+    """Keeps objects in memory. The n-th call of an operation meets the n-th of its planned faults; None is luck."""
+
+    protocol = "faulty"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    plan: ClassVar[dict[str, list[Fault | None]]] = {}
+    calls: ClassVar[list[str]] = []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return MemoryFileSystem._strip_protocol(path.replace("faulty://", "memory://"))
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        self._meet("write", path, value)
+        super().pipe_file(path, value, mode=mode)
+        self._meet("acknowledge", path, value)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        self._meet("read", path)
+        return super().cat_file(path, start, end)
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        self._meet("list", path)
+        return super().ls(path, detail=detail)
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        self._meet("look up", path)
+        return super().info(path)
+
+    def _meet(self, operation: str, path: str, data: bytes = b"") -> None:
+        self.calls.append(operation)
+        planned = self.plan.get(operation, [])
+        if planned and (fault := planned.pop(0)) is not None:
+            fault(self, path, data)
+
+
+fsspec.register_implementation("faulty", FaultyFileSystem, clobber=True)
+
+
+def fails(error: Exception) -> Fault:
+    def fault(filesystem: FaultyFileSystem, path: str, data: bytes) -> None:
+        raise error
+
+    return fault
+
+
+def cut_half_way(filesystem: FaultyFileSystem, path: str, data: bytes) -> None:
+    """The connection breaks with half of the object on the other side."""
+    MemoryFileSystem.pipe_file(filesystem, path, data[: len(data) // 2])
+    raise ConnectionResetError("cut off")
+
+
+def slow(filesystem: FaultyFileSystem, path: str, data: bytes) -> None:
+    time.sleep(0.02)
+
+
+@contextmanager
+def faults(**plan: list[Fault | None]) -> Iterator[FaultyFileSystem]:
+    """An empty `faulty://` with this plan: `faults(write=[fails(...), None, cut_half_way])`."""
+    FaultyFileSystem.store.clear()
+    FaultyFileSystem.pseudo_dirs[:] = [""]
+    FaultyFileSystem.calls.clear()
+    FaultyFileSystem.plan = {operation.replace("_", " "): list(planned) for operation, planned in plan.items()}
+    yield FaultyFileSystem()
+    FaultyFileSystem.plan = {}

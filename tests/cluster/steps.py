@@ -1,0 +1,82 @@
+"""Small real steps. Workers of Ray import this module, so it stays free of tests and of Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from cluster import Part, StorageError, Unit
+
+
+def touch(folder: Path) -> None:
+    """Leave a mark that counts across processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / uuid4().hex).touch()
+
+
+def marks(folder: Path) -> int:
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+def units(count: int, *, folder: str = "out", kind: str = "plain") -> list[Unit]:
+    return [Unit(f"{folder}/{index:04}.bin", {"index": index, "kind": kind}, weight=10) for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Square:
+    """Squares the index. What else a unit does is written in its payload; `scratch` keeps the marks."""
+
+    scratch: Path
+    name: str = "square"
+
+    def setup(self) -> int:
+        touch(self.scratch / "setups")
+        return os.getpid()
+
+    def run(self, state: int, payload: Any) -> Part:
+        index, kind = payload["index"], payload["kind"]
+        touch(self.scratch / "runs" / str(index))
+        runs = marks(self.scratch / "runs" / str(index))
+        if kind == "raises":
+            raise ValueError(f"no square of {index}")
+        if kind == "kills its worker" or (kind == "is killed once" and runs == 1):
+            time.sleep(0.3)  # Time for a second unit to be started beside this one.
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "storage recovers" and runs < 3:
+            raise StorageError("storage is tired")
+        if kind == "storage stays down":
+            raise StorageError("storage is down")
+        if kind == "slow":
+            time.sleep(0.5)
+        return Part(str(index * index).encode() * 100, {"images": 10, "pid": state})
+
+
+@dataclass(frozen=True)
+class BrokenSetup:
+    """Cannot start."""
+
+    kills: bool = False
+
+    def setup(self) -> None:
+        if self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise FileNotFoundError("no weights at models/clip.safetensors")
+
+    def run(self, state: None, payload: Any) -> Part:
+        raise AssertionError("a unit ran although setup failed")
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Costs nothing: what is left is the executor's own overhead."""
+
+    def setup(self) -> None:
+        return None
+
+    def run(self, state: None, payload: Any) -> Part:
+        return Part(b"")
