@@ -1,0 +1,116 @@
+"""A calibrated classifier as two files: tensors in safetensors, everything else in a card that people can read.
+
+Nothing here touches a disk: the caller stores the bytes, and the same classifier always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from fewshot.calibration import Calibrated, HeldOutReport
+from fewshot.errors import DataError
+from fewshot.methods import METHODS, Classifier, method_named
+
+TENSORS = "classifier.safetensors"
+CARD = "card.json"
+FORMAT = 1
+
+
+def save_classifier(calibrated: Calibrated, card: Mapping[str, Any]) -> dict[str, bytes]:
+    """Serialise.
+
+    Args:
+        calibrated: what to store.
+        card: JSON-able facts to store beside it (fingerprints, versions).
+
+    Returns:
+        file name to content.
+
+    Raises:
+        DataError: `card` uses a name that is taken.
+    """
+    fields = _field_values(calibrated.classifier)
+    tensors = {name: value.cpu().contiguous() for name, value in fields.items() if isinstance(value, Tensor)}
+    facts = {
+        "format": FORMAT,
+        "method": calibrated.method.name,
+        "hyperparameters": _field_values(calibrated.method),
+        "classifier": {name: value for name, value in fields.items() if name not in tensors},
+        "classes": list(calibrated.class_names),
+        "logit_scale": calibrated.logit_scale,
+        "temperature": calibrated.temperature,
+        "threshold": calibrated.threshold,
+        "held_out": dataclasses.asdict(calibrated.report),
+    }
+    if taken := sorted(facts.keys() & card.keys()):
+        raise DataError(f"the card may not set {', '.join(taken)}: the classifier does")
+    text = json.dumps({**facts, **card}, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return {TENSORS: safetensors.torch.save(tensors), CARD: (text + "\n").encode()}
+
+
+def read_card(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The card of a stored classifier, the caller's facts included.
+
+    Raises:
+        DataError: there is none, or it is not one this version can read.
+    """
+    if CARD not in files:
+        raise DataError(f"no {CARD} among {sorted(files)}")
+    try:
+        card = json.loads(files[CARD])
+    except ValueError as error:
+        raise DataError(f"{CARD} is not JSON: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise DataError(f"{CARD} is not a classifier card of format {FORMAT}")
+    return card
+
+
+def load_classifier(files: Mapping[str, bytes]) -> Calibrated:
+    """The inverse of `save_classifier`, bit for bit, on the CPU.
+
+    Args:
+        files: file name to content; other files are ignored.
+
+    Raises:
+        DataError: a file is missing, damaged, or does not fit the method.
+        UnknownNameError: a method this version does not have.
+    """
+    card = read_card(files)
+    if TENSORS not in files:
+        raise DataError(f"no {TENSORS} among {sorted(files)}")
+    try:
+        tensors = safetensors.torch.load(files[TENSORS])
+        method = method_named(card["method"], **card["hyperparameters"])
+        return Calibrated(
+            method=method,
+            classifier=_classifier(card["method"], {**card["classifier"], **tensors}),
+            class_names=tuple(card["classes"]),
+            logit_scale=card["logit_scale"],
+            temperature=card["temperature"],
+            threshold=card["threshold"],
+            report=HeldOutReport(**card["held_out"]),
+        )
+    except safetensors.SafetensorError as error:
+        raise DataError(f"{TENSORS} is damaged: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{CARD} is incomplete: {error}") from error
+
+
+def _classifier(method: str, values: dict[str, Any]) -> Classifier:
+    kind = METHODS[method].classifier_type
+    expected = {field.name for field in dataclasses.fields(kind)}
+    if expected != values.keys():
+        raise DataError(f"a {method} classifier consists of {sorted(expected)}, the files hold {sorted(values)}")
+    classifier: Classifier = kind(**values)
+    return classifier
+
+
+def _field_values(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

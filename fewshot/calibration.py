@@ -1,0 +1,217 @@
+"""From a method to a classifier whose confidence means something, with nothing but the shots.
+
+The selected method is refitted on folds of the shots (`fewshot.selection`); on the held-out logits, temperature
+scaling (Guo et al. 2017, arXiv 1706.04599) makes probabilities of them, and `fewshot.abstention` finds the score
+below which a label is withheld.
+
+What to keep in mind: hyperparameters, temperature and threshold are chosen on the same held-out images, which makes
+all three a little optimistic; the guarantee assumes that the archive looks like the shots, whose classes are balanced.
+With one shot a class nothing of a class can be held out and still be learned. Augmented views of the shot itself would
+stand in for other images far too well; so the class of a held-out image keeps only its text, and the accuracy, the
+confidence and the coverage measured are lower bounds of what the shots give. With meaningless names that bound is
+chance: the labels are still the best guess, and their scores say that nothing is known about them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Self
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from fewshot.abstention import guaranteed_threshold
+from fewshot.errors import DataError
+from fewshot.methods.base import Classifier, Method
+from fewshot.metrics import expected_calibration_error, negative_log_likelihood
+from fewshot.problem import Problem
+from fewshot.selection import held_out, held_out_to_text
+
+Source = Literal["val", "folds", "text", "none"]
+TEMPERATURE_RANGE = (1e-2, 1e4)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutReport:
+    """What was measured on held-out images.
+
+    Attributes:
+        source: "val": the extra labelled images; "folds": cross-validation inside the shots; "text": one shot a
+            class, so lower bounds (see the module); "none": there was nothing to measure on.
+        images: number of held-out images.
+        accuracy: share of them labelled right.
+        nll_before: negative log-likelihood without temperature, in nats.
+        nll_after: with it.
+        ece_before: expected calibration error without temperature.
+        ece_after: with it.
+        max_error: the error that was asked for; None when none was.
+        confidence: probability with which `error_bound` holds.
+        coverage: share of them at or above the threshold.
+        error_bound: upper bound of the error among accepted images; None without a threshold that satisfies
+            `max_error`.
+    """
+
+    source: Source
+    images: int
+    accuracy: float | None = None
+    nll_before: float | None = None
+    nll_after: float | None = None
+    ece_before: float | None = None
+    ece_after: float | None = None
+    max_error: float | None = None
+    confidence: float | None = None
+    coverage: float | None = None
+    error_bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A classifier and what turns its logits into reported labels.
+
+    Attributes:
+        method: the method with every hyperparameter filled in.
+        classifier: what it fitted to all the shots.
+        class_names: K names, in label order.
+        logit_scale: of the backbone it was fitted on.
+        temperature: logits are divided by it before the softmax.
+        threshold: a lower score is abstained; None never abstains; above 1 always does.
+        report: what the numbers rest on.
+    """
+
+    method: Method
+    classifier: Classifier
+    class_names: tuple[str, ...]
+    logit_scale: float
+    temperature: float
+    threshold: float | None
+    report: HeldOutReport
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier's tensors lie."""
+        values = (getattr(self.classifier, field.name) for field in fields(self.classifier))  # type: ignore[arg-type]
+        return next((value.device for value in values if isinstance(value, Tensor)), torch.device("cpu"))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same with the classifier's tensors on another device."""
+        names = [field.name for field in fields(self.classifier)]  # type: ignore[arg-type]
+        tensors = {name: value for name in names if isinstance(value := getattr(self.classifier, name), Tensor)}
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return replace(self, classifier=replace(self.classifier, **moved))  # type: ignore[type-var]
+
+
+def fit_calibrated(
+    method: Method, problem: Problem, *, seed: int, max_error: float | None = None, confidence: float = 0.9
+) -> Calibrated:
+    """Select hyperparameters, fit, and calibrate on held-out images.
+
+    Args:
+        method: hyperparameters that are None are chosen.
+        problem: what may be learned from.
+        seed: of everything random.
+        max_error: the share of wrong labels that is tolerated among labels given; None never abstains.
+        confidence: probability with which the tolerance must hold, in (0, 1).
+
+    Raises:
+        DataError: `max_error` or `confidence` is out of its range.
+    """
+    if max_error is not None and not 0.0 < max_error < 1.0:
+        raise DataError(f"max_error must lie in (0, 1), got {max_error!r}")
+    if not 0.0 < confidence < 1.0:
+        raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
+    selected = method.select(problem, seed=seed)
+    source, logits, labels = held_out_logits(selected, problem, seed=seed)
+    temperature = fit_temperature(logits, labels)
+    scores, predicted = torch.softmax(logits / temperature, dim=1).max(dim=1)
+    report, threshold = _measured(source, logits, labels, temperature), None
+    if max_error is not None:
+        found = guaranteed_threshold(scores, predicted == labels, max_error=max_error, confidence=confidence)
+        threshold = found.threshold
+        report = replace(
+            report,
+            max_error=max_error,
+            confidence=confidence,
+            coverage=float((scores >= threshold).double().mean()) if len(scores) else 0.0,
+            error_bound=found.error_bound,
+        )
+    return Calibrated(
+        method=selected,
+        classifier=selected.fit(problem, seed=seed),
+        class_names=problem.label_space.names,
+        logit_scale=problem.logit_scale,
+        temperature=temperature,
+        threshold=threshold,
+        report=report,
+    )
+
+
+def held_out_logits(method: Method, problem: Problem, *, seed: int) -> tuple[Source, Tensor, Tensor]:
+    """Logits of images that the classifier giving them has not learned from.
+
+    Args:
+        method: every hyperparameter filled in.
+        problem: what to split.
+        seed: of the folds and the fits.
+
+    Returns:
+        where the images are from, their logits [n, K] float32 and labels [n] int64. n = 0 when there are no shots.
+    """
+    splits, source = held_out(problem, seed=seed), "folds" if problem.val is None or not len(problem.val) else "val"
+    if not splits:
+        splits, source = held_out_to_text(problem, seed=seed), "text" if len(problem.support) else "none"
+    logits = [problem.text.new_zeros(0, problem.num_classes)]
+    labels = [problem.support.labels[:0]]
+    for split in splits:
+        logits.append(method.fit(split.problem, seed=seed).logits(split.queries.features))
+        labels.append(split.queries.labels)
+    return source, torch.cat(logits), torch.cat(labels)  # type: ignore[return-value]
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that minimises the negative log-likelihood; a convex problem in 1 / T, solved over log T.
+
+    As in Platt scaling, the targets are not quite certain: with n images, a share 1 / (n + 2) of each goes to all
+    classes alike. Without it, held-out images that happen to be all right would ask for T = 0.
+
+    Args:
+        logits: [n, K] float32.
+        labels: [n] int64 in [0, K).
+
+    Returns:
+        T in [0.01, 10000]; 1 when n = 0.
+    """
+    n = len(labels)
+    if not n:
+        return 1.0
+    share = 1.0 / (n + 2.0)
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    target = float(((1.0 - share) * own + share * logits.mean(dim=1)).double().mean())
+
+    def loss(log_temperature: float) -> float:
+        temperature = math.exp(log_temperature)
+        return float(torch.logsumexp(logits / temperature, dim=1).double().mean()) - target / temperature
+
+    low, high = TEMPERATURE_RANGE
+    found = minimize_scalar(loss, bounds=(math.log(low), math.log(high)), method="bounded", options={"xatol": 1e-4})
+    return math.exp(found.x)
+
+
+def _measured(source: Source, logits: Tensor, labels: Tensor, temperature: float) -> HeldOutReport:
+    if not len(labels):
+        return HeldOutReport(source, 0)
+    correct = logits.argmax(dim=1) == labels
+
+    def ece(scale: float) -> float:
+        return expected_calibration_error(torch.softmax(logits / scale, dim=1).amax(dim=1), correct)
+
+    return HeldOutReport(
+        source=source,
+        images=len(labels),
+        accuracy=float(correct.double().mean()),
+        nll_before=negative_log_likelihood(logits, labels),
+        nll_after=negative_log_likelihood(logits, labels, temperature=temperature),
+        ece_before=ece(1.0),
+        ece_after=ece(temperature),
+    )

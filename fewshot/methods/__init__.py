@@ -1,0 +1,44 @@
+"""The methods, by name. A new one is a folder, an import and a line in `METHODS`; the contract tests find it there."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from fewshot.errors import DataError, UnknownNameError
+from fewshot.methods.ape import Ape
+from fewshot.methods.base import Classifier, Method
+from fewshot.methods.tip_adapter import TipAdapter
+from fewshot.methods.zero_shot import ZeroShot
+
+METHODS: dict[str, type[Any]] = {
+    "ape": Ape,
+    "tip_adapter": TipAdapter,
+    "zero_shot": ZeroShot,
+}
+
+
+def method_named(name: str, **hyperparameters: Any) -> Method:
+    """Make a method.
+
+    Args:
+        name: a name in `METHODS`.
+        hyperparameters: values for some of its fields; the others keep their defaults.
+
+    Raises:
+        UnknownNameError: no such method.
+        DataError: no such hyperparameter, or a value out of its range.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    known = [field.name for field in dataclasses.fields(METHODS[name])]
+    for given in hyperparameters:
+        if not known:
+            raise DataError(f"{name} has no hyperparameters, got {given!r}")
+        if given not in known:
+            raise DataError(str(UnknownNameError(f"hyperparameter of {name}", given, known)))
+    method: Method = METHODS[name](**hyperparameters)
+    return method
+
+
+__all__ = ["METHODS", "Classifier", "Method", "method_named"]

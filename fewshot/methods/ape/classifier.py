@@ -1,0 +1,45 @@
+"""What APE's `fit` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewshot.cache import class_votes
+from fewshot.methods.ape.functional import on_channels
+from fewshot.text_logits import text_logits
+
+
+@dataclass(frozen=True, slots=True)
+class ApeClassifier:
+    """Text prototypes, and a weighted cache on the kept channels.
+
+    Attributes:
+        text: [K, D] float32, unit rows.
+        keys: [M, Q] float32, unit rows on the kept channels, grouped by class.
+        counts: [K] int64, keys of each class.
+        weights: [M] float32, what each key counts.
+        channels: [Q] int64, the kept channels, ascending.
+        alpha: weight of the votes.
+        beta: sharpness.
+        logit_scale: the backbone's.
+    """
+
+    text: Tensor
+    keys: Tensor
+    counts: Tensor
+    weights: Tensor
+    channels: Tensor
+    alpha: float
+    beta: float
+    logit_scale: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """See `Classifier.logits`."""
+        zero_shot = text_logits(features, self.text, logit_scale=self.logit_scale)
+        if self.alpha == 0.0:
+            return zero_shot
+        refined = on_channels(features, self.channels)
+        votes = class_votes(refined, self.keys, self.counts, beta=self.beta, weights=self.weights)
+        return zero_shot.add_(votes, alpha=self.alpha)

@@ -1,0 +1,154 @@
+"""Training-free APE as a method: hyperparameters from cross-validation inside the shots.
+
+d is close to log2 K for every shot (the softmax has no temperature), so gamma mostly multiplies alpha, by
+K^(gamma / ln 2): 146 for a thousand classes at gamma 0.5. The grid of alpha is divided by that factor, so that it
+spans the same strength of the cache at every gamma, and gamma is left with what only it can do: weighting shots.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import ClassVar, Self, get_args
+
+from fewshot.cache import Cache
+from fewshot.errors import DataError, UnknownNameError
+from fewshot.methods.ape.classifier import ApeClassifier
+from fewshot.methods.ape.refine import CriterionSource, Point, refine, sweep
+from fewshot.methods.hyperparameters import check_number
+from fewshot.problem import Problem
+from fewshot.selection import MIN_QUERIES, best_point, held_out
+from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
+
+GAMMAS = (0.0, 1.0)
+FRACTIONS = (1.0, 0.75, 0.5)
+SIMILARITY_WEIGHTS = (0.3, 0.7)
+DEFAULT_FRACTION = 1.0
+"""With one shot a class, the authors' ablation gains nothing from fewer channels (62.04 against 62.07)."""
+DEFAULT_SIMILARITY_WEIGHT = 0.5
+MAX_GAMMA = 4.0
+"""d is at most 19.93 bits, so exp(gamma d) stays within float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ape:
+    """Hyperparameters of training-free APE; None is chosen inside the shots.
+
+    Attributes:
+        alpha: weight of the votes, >= 0.
+        beta: sharpness, >= 0.
+        gamma: how much more the shots count that the text finds hard, in [0, 4].
+        channel_fraction: share of the channels kept, in (0, 1].
+        similarity_weight: lambda of the channel criterion, in [0, 1].
+        criterion_source: what the criterion's inter-class similarity is measured on.
+        class_mean: average the votes of a class rather than add them, for classes with very different shots.
+    """
+
+    name: ClassVar[str] = "ape"
+    summary: ClassVar[str] = "tip_adapter on the channels that tell the classes apart, hard examples weighted up"
+    classifier_type: ClassVar[type[ApeClassifier]] = ApeClassifier
+
+    alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+    channel_fraction: float | None = None
+    similarity_weight: float | None = None
+    criterion_source: CriterionSource = "text+image"
+    class_mean: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("ape.alpha", self.alpha)
+        check_number("ape.beta", self.beta)
+        check_number("ape.gamma", self.gamma, high=MAX_GAMMA)
+        check_number("ape.channel_fraction", self.channel_fraction, low=1e-6, high=1.0)
+        check_number("ape.similarity_weight", self.similarity_weight, high=1.0)
+        if self.criterion_source not in get_args(CriterionSource):
+            raise DataError(
+                str(UnknownNameError("ape.criterion_source", self.criterion_source, get_args(CriterionSource)))
+            )
+        if not isinstance(self.class_mean, bool):
+            raise DataError(f"ape.class_mean must be true or false, got {self.class_mean!r}")
+
+    def select(self, problem: Problem, *, seed: int) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._choose(problem, seed=seed)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int) -> ApeClassifier:
+        """See `Method.fit`."""
+        point = self._choose(problem, seed=seed)
+        refined = refine(
+            problem,
+            Cache.of(problem),
+            fraction=point.channel_fraction,
+            similarity_weight=point.similarity_weight,
+            source=self.criterion_source,
+        )
+        return ApeClassifier(
+            text=problem.text,
+            keys=refined.keys,
+            counts=refined.counts,
+            weights=refined.weights(gamma=point.gamma, class_mean=self.class_mean),
+            channels=refined.channels,
+            alpha=point.alpha,
+            beta=point.beta,
+            logit_scale=problem.logit_scale,
+        )
+
+    def _choose(self, problem: Problem, *, seed: int) -> Point:
+        points = self._grid(problem)
+        if len(points) == 1:
+            return points[0]
+        splits = held_out(problem, seed=seed)
+        if sum(len(split.queries) for split in splits) < MIN_QUERIES:
+            return self._default(problem)
+        return best_point(points, splits, partial(sweep, source=self.criterion_source, class_mean=self.class_mean))
+
+    def _default(self, problem: Problem) -> Point:
+        gamma = _or(self.gamma, 0.0)
+        return Point(
+            alpha=_scaled(default_alpha(problem), gamma, problem) if self.alpha is None else self.alpha,
+            beta=default_beta(problem.support.keys) if self.beta is None else self.beta,
+            gamma=gamma,
+            channel_fraction=_or(self.channel_fraction, DEFAULT_FRACTION),
+            similarity_weight=_or(self.similarity_weight, DEFAULT_SIMILARITY_WEIGHT),
+        )
+
+    def _grid(self, problem: Problem) -> list[Point]:
+        """The most zero-shot-like first: by strength of the votes, beta, gamma, then the most channels."""
+        alphas = alpha_grid(problem) if self.alpha is None else [self.alpha]
+        betas = beta_grid(problem.support.keys) if self.beta is None else [self.beta]
+        gammas = GAMMAS if self.gamma is None else [self.gamma]
+        return [
+            Point(
+                alpha=_scaled(alpha, gamma, problem) if self.alpha is None else alpha,
+                beta=beta,
+                gamma=gamma,
+                channel_fraction=fraction,
+                similarity_weight=similarity_weight,
+            )
+            for alpha, beta, gamma, (fraction, similarity_weight) in product(alphas, betas, gammas, self._subspaces())
+        ]
+
+    def _subspaces(self) -> list[tuple[float, float]]:
+        """Fractions and lambdas to try; with all channels kept, lambda has nothing to decide."""
+        fractions = FRACTIONS if self.channel_fraction is None else (self.channel_fraction,)
+        if self.similarity_weight is not None:
+            return [(fraction, self.similarity_weight) for fraction in fractions]
+        everything = [(1.0, DEFAULT_SIMILARITY_WEIGHT)] if 1.0 in fractions else []
+        return everything + [pair for pair in product(fractions, SIMILARITY_WEIGHTS) if pair[0] < 1.0]
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _scaled(alpha: float, gamma: float, problem: Problem) -> float:
+    """The alpha that at this gamma weighs the votes as `alpha` does at gamma 0 (see the module)."""
+    return float(f"{alpha / problem.num_classes ** (gamma / math.log(2.0)):.3g}")

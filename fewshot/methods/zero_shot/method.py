@@ -1,0 +1,45 @@
+"""Zero-shot CLIP as a method: it ignores the shots, and is the baseline that each shot has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from fewshot.problem import Problem
+from fewshot.text_logits import text_logits
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotClassifier:
+    """Cosine to the prompt prototypes.
+
+    Attributes:
+        text: [K, D] float32, unit rows.
+        logit_scale: the backbone's.
+    """
+
+    text: Tensor
+    logit_scale: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """See `Classifier.logits`."""
+        return text_logits(features, self.text, logit_scale=self.logit_scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroShot:
+    """Nothing to choose, nothing to learn."""
+
+    name: ClassVar[str] = "zero_shot"
+    summary: ClassVar[str] = "the class names alone; ignores the examples"
+    classifier_type: ClassVar[type[ZeroShotClassifier]] = ZeroShotClassifier
+
+    def select(self, problem: Problem, *, seed: int) -> Self:  # noqa: ARG002
+        """See `Method.select`."""
+        return self
+
+    def fit(self, problem: Problem, *, seed: int) -> ZeroShotClassifier:  # noqa: ARG002
+        """See `Method.fit`."""
+        return ZeroShotClassifier(problem.text, problem.logit_scale)

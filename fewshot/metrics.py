@@ -1,0 +1,148 @@
+"""How good predictions are. Fractions lie in [0, 1], likelihoods are in nats; counts of a large archive merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+BINS = 15
+"""Equal-width bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor, *, temperature: float = 1.0) -> float:
+    """Mean of -log softmax(logits / temperature)[label], in nats; logits [N, K] float32, labels [N] int64."""
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    return float((torch.logsumexp(logits / temperature, dim=1) - own / temperature).double().mean())
+
+
+def expected_calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Mean gap between confidence and accuracy over 15 equal-width bins, weighted by their size.
+
+    Args:
+        confidence: [N] float32 in [0, 1], the probability of the predicted class.
+        correct: [N] bool.
+    """
+    return Tally.of(correct.long(), torch.ones_like(correct, dtype=torch.int64), confidence, num_classes=2).ece
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What has been counted over labelled predictions: a few numbers, however many rows. `+` merges two.
+
+    An abstained row counts for `accepted` and `accepted_correct`, and for nothing else differently: the other
+    measures judge the label that would have been given.
+
+    Attributes:
+        present: [K] int64, rows of each true class.
+        predicted: [K] int64, rows given each class.
+        hits: [K] int64, rows of each true class that were given it.
+        accepted: rows not abstained.
+        accepted_correct: of those, correct.
+        bin_rows: [15] int64, rows of each confidence bin.
+        bin_correct: [15] int64, correct ones.
+        bin_confidence: [15] float64, summed confidence.
+    """
+
+    present: Tensor
+    predicted: Tensor
+    hits: Tensor
+    accepted: int
+    accepted_correct: int
+    bin_rows: Tensor
+    bin_correct: Tensor
+    bin_confidence: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        labels: Tensor,
+        predicted: Tensor,
+        confidence: Tensor,
+        *,
+        num_classes: int,
+        abstained: Tensor | None = None,
+    ) -> Self:
+        """Count N rows.
+
+        Args:
+            labels: [N] int64 in [0, K), the truth.
+            predicted: [N] int64 in [0, K).
+            confidence: [N] float32 in [0, 1].
+            num_classes: K.
+            abstained: [N] bool; None when nothing was.
+        """
+        correct = labels == predicted
+        accepted = torch.ones_like(correct) if abstained is None else ~abstained
+        bins = (confidence.double() * BINS).long().clamp(0, BINS - 1)
+        return cls(
+            present=torch.bincount(labels, minlength=num_classes),
+            predicted=torch.bincount(predicted, minlength=num_classes),
+            hits=torch.bincount(labels[correct], minlength=num_classes),
+            accepted=int(accepted.sum()),
+            accepted_correct=int((accepted & correct).sum()),
+            bin_rows=torch.bincount(bins, minlength=BINS),
+            bin_correct=torch.bincount(bins[correct], minlength=BINS),
+            bin_confidence=torch.bincount(bins, weights=confidence.double(), minlength=BINS),
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        """The tally of both sets of rows."""
+        return Tally(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return int(self.present.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of rows whose label is right; NaN without rows, as for every ratio here."""
+        return _ratio(int(self.hits.sum()), self.rows)
+
+    @property
+    def per_class_accuracy(self) -> Tensor:
+        """[K] float64: recall of each class; NaN for a class without rows."""
+        return self.hits.double() / self.present
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over the classes present in the truth of 2 hits / (present + predicted)."""
+        seen = self.present > 0
+        return float((2.0 * self.hits[seen] / (self.present[seen] + self.predicted[seen])).double().mean())
+
+    @property
+    def coverage(self) -> float:
+        """Share of rows not abstained."""
+        return _ratio(self.accepted, self.rows)
+
+    @property
+    def selective_accuracy(self) -> float:
+        """Accuracy of the rows not abstained."""
+        return _ratio(self.accepted_correct, self.accepted)
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error."""
+        return _ratio(float((self.bin_confidence - self.bin_correct).abs().sum()), self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers; `from_json` gives an equal tally."""
+        values = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in values}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        tensors: dict[str, Any] = {
+            name: torch.tensor(value, dtype=torch.float64 if name == "bin_confidence" else torch.int64)
+            for name, value in values.items()
+            if isinstance(value, list)
+        }
+        return cls(**{**values, **tensors})
+
+
+def _ratio(numerator: float, denominator: int) -> float:
+    return numerator / denominator if denominator else float("nan")
