@@ -62,6 +62,8 @@ class Run:
             answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts)
             self._calls[answer] = (member, ticket)
         starting = self._pool.starting
+        if not self._calls and not starting:  # The last worker was lost, and its successor is not yet due.
+            time.sleep(timeout_s)
         for answer in _ready([*self._calls, *starting], timeout_s):
             self._quiet_since = time.monotonic()
             if answer in self._calls:
@@ -151,7 +153,6 @@ def _ready(answers: list[Any], timeout_s: float, *, all_of_them: bool = False) -
     import ray
 
     if not answers:
-        time.sleep(timeout_s)
         return []
     ray.wait(answers, num_returns=len(answers) if all_of_them else 1, timeout=timeout_s)
     ready: list[Any] = ray.wait(answers, num_returns=len(answers), timeout=0)[0]
