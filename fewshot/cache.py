@@ -16,7 +16,7 @@ from torch import Tensor
 from fewshot.content import by_label_and_content
 from fewshot.problem import Problem
 
-MEMORY_BYTES = 128 * 2**20
+MEMORY_BYTES = 64 * 2**20
 """What the affinities of one block of classes may occupy."""
 
 

@@ -8,8 +8,9 @@ which S' stay, this is the factor S/S' on alpha: exact in the mass of votes, exa
 A class with one shot keeps it and is never asked about.
 
 The objective is held-out accuracy; equals are separated by the negative log-likelihood at the best temperature, which
-is the loss that remains after calibration (a plain one would punish every large alpha for its scale alone); what is
-still equal goes to the first point of the list, and methods list the most zero-shot-like points first.
+is the loss that remains after calibration (a plain one would punish every large alpha for its scale alone), with the
+targets softened as in `fewshot.calibration.fit_temperature` so that it has a best temperature at all; what is still
+equal goes to the first point of the list, and methods list the most zero-shot-like points first.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ FOLDS = 4
 MAX_QUERIES = 2048
 MAX_COSINES = 2**27
 """Queries times shots, over all folds: bounds memory and time when the support is huge."""
-MAX_TIE_LOGITS = 2**18
+MAX_TIE_LOGITS = 2**17
 """Logits of a split that the tie-break looks at: it compares points that are equally accurate on all of them."""
 MIN_QUERIES = 8
 """Below this, held-out accuracy is too coarse to choose by, and methods take their documented defaults."""
-TEMPERATURES = tuple(2.0**power for power in range(-2, 11))
+TEMPERATURES = tuple(2.0**power for power in range(-4, 11))
 """Where the tie-break looks for the best temperature."""
 
 PointT = TypeVar("PointT", bound=Hashable)
@@ -137,12 +138,14 @@ def best_point(
 
 
 def _losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """[len(TEMPERATURES)] float64: summed negative log-likelihood at each temperature."""
+    """[len(TEMPERATURES)] float64: summed negative log-likelihood at each temperature, estimated on the first rows."""
     rows = slice(max(1, MAX_TIE_LOGITS // logits.shape[1]))
+    share = 1.0 / (len(labels) + 2.0)
     own = logits[rows].gather(1, labels[rows, None]).squeeze(1)
+    target = (1.0 - share) * own + share * logits[rows].mean(dim=1)
     inverse = 1.0 / logits.new_tensor(TEMPERATURES)
-    losses = torch.logsumexp(logits[rows] * inverse[:, None, None], dim=2) - own * inverse[:, None]
-    return losses.double().sum(dim=1).cpu()
+    losses = torch.logsumexp(logits[rows] * inverse[:, None, None], dim=2) - target * inverse[:, None]
+    return losses.double().mean(dim=1).cpu() * len(labels)
 
 
 def _fold_numbers(labels: list[int], digests: list[bytes]) -> Tensor:

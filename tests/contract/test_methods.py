@@ -1,0 +1,154 @@
+"""Every method of the table, held to everything that a feature-space method promises."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fewshot.artefacts import load_classifier, save_classifier
+from fewshot.calibration import fit_calibrated
+from fewshot.methods import METHODS, Classifier, method_named
+from fewshot.problem import Problem
+from fewshot.scoring import predict
+from tests.problems import World, make_problem, problems, renumbered, shuffled
+
+pytestmark = pytest.mark.parametrize("name", METHODS)
+few = settings(max_examples=5, deadline=None)
+
+
+def fit(name, problem):
+    return method_named(name).fit(problem, seed=3)
+
+
+def same_tensors(left, right):
+    pairs = [(getattr(left, field.name), getattr(right, field.name)) for field in dataclasses.fields(left)]
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+def test_the_table_uses_the_methods_own_name(name):
+    assert METHODS[name].name == name
+    assert METHODS[name].summary
+
+
+def test_a_classifier_is_a_frozen_dataclass_of_tensors_and_scalars(name):
+    classifier = fit(name, make_problem([2, 2, 2])[0])
+    assert isinstance(classifier, METHODS[name].classifier_type)
+    assert isinstance(classifier, Classifier)
+    field = dataclasses.fields(classifier)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(classifier, field, None)
+    for field in dataclasses.fields(classifier):
+        assert isinstance(getattr(classifier, field.name), Tensor | float | int | str | bool | None)
+
+
+@few
+@given(made=problems())
+def test_logits_are_finite_float32_for_ragged_shots_and_classes_without_any(name, made):
+    problem, features = made
+    logits = fit(name, problem).logits(features)
+    assert logits.shape == (len(features), problem.num_classes)
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("counts", [[1, 1], [0, 1, 0], [0, 0, 0], [9, 1, 1, 2], [4, 4]])
+def test_any_number_of_shots_can_be_learned_from(name, counts):
+    problem, features = make_problem(counts)
+    calibrated = fit_calibrated(method_named(name), problem, seed=1, max_error=0.2)
+    assert predict(calibrated, features).score.isfinite().all()
+
+
+def test_thousands_of_classes_can_be_learned(name):
+    problem, features = make_problem([1] * 3000, views=1)
+    assert fit(name, problem).logits(features).shape == (len(features), 3000)
+
+
+@few
+@given(made=problems())
+def test_the_same_seed_gives_the_same_classifier(name, made):
+    problem, _ = made
+    assert same_tensors(fit(name, problem), fit(name, problem))
+
+
+@few
+@given(made=problems())
+def test_the_order_of_the_shots_changes_no_bit(name, made):
+    problem, features = made
+    one, other = fit(name, problem), fit(name, shuffled(problem))
+    assert torch.equal(one.logits(features), other.logits(features))
+
+
+@few
+@given(made=problems(min_shots=1), seed=st.integers(0, 5))
+def test_renumbering_the_classes_renumbers_the_logits(name, made, seed):
+    problem, features = made
+    permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
+    expected = fit(name, problem).logits(features)[:, permutation]
+    logits = fit(name, renumbered(problem, permutation)).logits(features)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
+
+
+@few
+@given(made=problems())
+def test_logits_of_an_image_do_not_depend_on_the_others(name, made):
+    problem, features = made
+    classifier = fit(name, problem)
+    alone = torch.cat([classifier.logits(row[None]) for row in features])
+    torch.testing.assert_close(classifier.logits(features), alone, rtol=1e-4, atol=1e-3)
+
+
+def test_predictions_of_an_image_do_not_depend_on_the_others_by_a_bit(name):
+    there = World(40, dim=64)
+    calibrated = fit_calibrated(method_named(name), there.problem([2] * 40), seed=1)
+    features, _ = there.test_images(150)
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(0))[:70]
+    some, all_ = predict(calibrated, features[order], tile_rows=64), predict(calibrated, features, tile_rows=64)
+    assert torch.equal(some.top_scores, all_.top_scores[order])
+    assert torch.equal(some.top_labels, all_.top_labels[order])
+
+
+@few
+@given(made=problems(min_shots=1))
+def test_a_stored_classifier_comes_back_bit_for_bit(name, made):
+    problem, features = made
+    calibrated = fit_calibrated(method_named(name), problem, seed=1, max_error=0.1)
+    files = save_classifier(calibrated, {"archive": "abc"})
+    loaded = load_classifier(files)
+    assert save_classifier(loaded, {"archive": "abc"}) == files
+    assert torch.equal(loaded.classifier.logits(features), calibrated.classifier.logits(features))
+    assert dataclasses.replace(loaded, classifier=calibrated.classifier) == calibrated
+
+
+@few
+@given(made=problems())
+def test_learning_and_asking_change_nothing_that_they_were_given(name, made):
+    problem, features = made
+    before = [part.clone() for part in (problem.text, problem.support.views, problem.support.labels, features)]
+    classifier = fit(name, problem)
+    first = classifier.logits(features)
+    assert torch.equal(first, classifier.logits(features))
+    after = (problem.text, problem.support.views, problem.support.labels, features)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@few
+@given(made=problems())
+def test_selection_fills_in_everything_and_is_final(name, made):
+    problem, features = made
+    selected = method_named(name).select(problem, seed=3)
+    assert None not in [getattr(selected, field.name) for field in dataclasses.fields(selected)]
+    assert selected.select(problem, seed=99) == selected
+    assert torch.equal(selected.fit(problem, seed=3).logits(features), fit(name, problem).logits(features))
+
+
+def test_there_is_no_test_split_to_learn_from(name):
+    assert [field.name for field in dataclasses.fields(Problem)] == [
+        "label_space",
+        "text",
+        "support",
+        "val",
+        "logit_scale",
+    ]

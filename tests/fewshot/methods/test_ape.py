@@ -1,0 +1,213 @@
+"""The acceptance properties of training-free APE."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot.cache import Cache
+from fewshot.errors import DataError
+from fewshot.methods.ape import Ape
+from fewshot.methods.ape.functional import (
+    class_means,
+    interclass_similarity,
+    interclass_variance,
+    kept_channels,
+    label_divergence,
+)
+from fewshot.methods.ape.refine import Point, sweep
+from fewshot.methods.tip_adapter import TipAdapter
+from fewshot.methods.zero_shot import ZeroShot
+from fewshot.problem import Labelled
+from fewshot.selection import held_out
+from tests.problems import World, make_problem, problems, repeated
+
+quick = settings(max_examples=15, deadline=None)
+FIXED = {"alpha": 2.0, "beta": 4.0, "gamma": 0.5, "channel_fraction": 0.5, "similarity_weight": 0.5}
+
+
+def logits(problem, features, **hyperparameters):
+    return Ape(**{**FIXED, **hyperparameters}).fit(problem, seed=0).logits(features)
+
+
+@quick
+@given(classes=st.integers(2, 8), vectors=st.integers(1, 3), seed=st.integers(0, 50))
+def test_the_closed_form_of_the_similarity_equals_the_sum_over_pairs(classes, vectors, seed):
+    g = torch.rand(classes, vectors, 12, generator=torch.Generator().manual_seed(seed))
+    pairs = [(i, j) for i in range(classes) for j in range(classes) if i != j]
+    brute = sum(g[i, m] * g[j, n] for i, j in pairs for m in range(vectors) for n in range(vectors))
+    torch.testing.assert_close(
+        interclass_similarity(g.mean(dim=1)), brute / (len(pairs) * vectors**2), rtol=1e-5, atol=1e-6
+    )
+
+
+@quick
+@given(classes=st.integers(2, 40), seed=st.integers(0, 50))
+def test_with_text_alone_the_similarity_follows_from_mean_and_variance(classes, seed):
+    text = World(classes, seed=seed).text
+    expected = text.mean(dim=0).square() - interclass_variance(text) / classes
+    torch.testing.assert_close(interclass_similarity(text), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_similarities_add_up_to_the_mean_cosine_between_classes():
+    text = World(7).text
+    cosines = text @ text.T
+    mean = (cosines.sum() - cosines.trace()) / (7 * 6)
+    torch.testing.assert_close(interclass_similarity(text).sum(), mean)
+
+
+def test_lambda_one_ranks_by_similarity_and_lambda_zero_by_variance():
+    text = World(7).text
+    means = class_means(text, text, torch.ones(7, dtype=torch.int64))
+    kept = partial(kept_channels, means, text, fraction=0.25)
+    assert kept(similarity_weight=1.0).tolist() == sorted(interclass_similarity(means).argsort()[:4].tolist())
+    assert kept(similarity_weight=0.0).tolist() == sorted((-interclass_variance(text)).argsort()[:4].tolist())
+
+
+@quick
+@given(less=st.floats(0.01, 1), more=st.floats(0.01, 1), seed=st.integers(0, 20))
+def test_fewer_channels_are_a_subset_of_more(less, more, seed):
+    text = World(5, seed=seed).text
+    kept = partial(kept_channels, text, text, similarity_weight=0.5)
+    small, large = (set(kept(fraction=fraction).tolist()) for fraction in sorted((less, more)))
+    assert small
+    assert small <= large
+
+
+@quick
+@given(made=problems(min_shots=1))
+def test_the_divergence_is_the_definition_of_kl_in_bits(made):
+    problem, _ = made
+    cache = Cache.of(problem)
+    p = torch.softmax(cache.keys @ problem.text.T, dim=1)
+    label = torch.nn.functional.one_hot(cache.labels, problem.num_classes).float()
+    expected = (label * torch.log2((label + 1e-6) / (p + 1e-6))).sum(dim=1)
+    for memory_bytes in (1, 2**20):
+        found = label_divergence(cache.keys, problem.text, cache.labels, memory_bytes=memory_bytes)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_shots_that_the_text_finds_harder_count_more():
+    there = World(5, name_noise=0.3)
+    text, keys = there.text, torch.stack([there.text[0], there.text[1]])
+    easy, hard = label_divergence(keys, text, torch.tensor([0, 0])).tolist()
+    assert easy < hard
+    problem = there.problem([3] * 5)
+    weights = [Ape(**{**FIXED, "gamma": gamma}).fit(problem, seed=0).weights for gamma in (0.0, 1.0)]
+    assert torch.equal(weights[0], torch.ones(15))
+    assert (weights[1] > 1.0).all()
+
+
+@quick
+@given(made=problems(), alpha=st.floats(0.1, 20), beta=st.floats(0, 20))
+def test_with_all_channels_and_no_weights_it_is_tip_adapter(made, alpha, beta):
+    problem, features = made
+    tip = TipAdapter(alpha=alpha, beta=beta).fit(problem, seed=0).logits(features)
+    ape = logits(problem, features, alpha=alpha, beta=beta, gamma=0.0, channel_fraction=1.0)
+    torch.testing.assert_close(ape, tip, rtol=1e-4, atol=1e-3)
+
+
+@quick
+@given(made=problems())
+def test_alpha_zero_is_zero_shot_exactly(made):
+    problem, features = made
+    assert torch.equal(logits(problem, features, alpha=0.0), ZeroShot().fit(problem, seed=0).logits(features))
+
+
+@quick
+@given(made=problems(min_shots=1, equal=True))
+def test_without_sharpness_and_weights_equal_shots_decide_nothing(made):
+    problem, features = made
+    zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
+    assert torch.equal(logits(problem, features, beta=0.0, gamma=0.0).argmax(1), zero_shot.argmax(1))
+
+
+@quick
+@given(made=problems())
+def test_with_infinite_sharpness_only_an_equal_image_is_heard(made):
+    problem, features = made
+    zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
+    torch.testing.assert_close(logits(problem, features, beta=1e6), zero_shot, rtol=1e-5, atol=1e-4)
+
+
+@quick
+@given(made=problems(), source=st.sampled_from(["text", "text+image"]), seed=st.integers(0, 5))
+def test_the_order_of_the_channels_does_not_matter(made, source, seed):
+    problem, features = made
+    order = torch.randperm(problem.text.shape[1], generator=torch.Generator().manual_seed(seed))
+    support = Labelled(problem.support.views[..., order], problem.support.labels)
+    other = replace(problem, text=problem.text[:, order], support=support)
+    torch.testing.assert_close(
+        logits(other, features[:, order], criterion_source=source),
+        logits(problem, features, criterion_source=source),
+        rtol=1e-4,
+        atol=1e-3,
+    )
+
+
+@quick
+@given(made=problems(min_shots=1), scale=st.floats(0.1, 10))
+def test_the_length_of_an_encoders_output_does_not_matter(made, scale):
+    problem, features = made
+    longer = problem.with_support(Labelled(problem.support.views * scale, problem.support.labels))
+    torch.testing.assert_close(logits(longer, features), logits(problem, features), rtol=1e-4, atol=1e-3)
+
+
+@quick
+@given(made=problems(), alpha=st.floats(0.1, 20))
+def test_listing_every_shot_twice_is_doubling_alpha_when_only_text_chooses_the_channels(made, alpha):
+    problem, features = made
+    twice = logits(repeated(problem, 2), features, alpha=alpha, criterion_source="text")
+    once = logits(problem, features, alpha=2 * alpha, criterion_source="text")
+    torch.testing.assert_close(twice, once, rtol=1e-4, atol=1e-3)
+
+
+def test_the_class_mean_makes_repeated_shots_of_one_class_irrelevant():
+    problem, features = make_problem([2, 2, 2])
+    again = problem.support.labels == 1
+    more = problem.with_support(problem.support[torch.cat([torch.arange(6), torch.arange(6)[again]])])
+    fixed = {**FIXED, "criterion_source": "text", "class_mean": True}
+    once = Ape(**fixed).fit(problem, seed=0).logits(features)
+    # The mean number of shots grows from 2 to 8 / 3, and alpha is in its unit.
+    twice = Ape(**{**fixed, "alpha": 2.0 * 6 / 8}).fit(more, seed=0).logits(features)
+    torch.testing.assert_close(twice, once, rtol=1e-4, atol=1e-4)
+
+
+def test_the_sweep_gives_the_logits_that_a_fit_would_give():
+    problem, _ = make_problem([3, 2, 4])
+    points = [
+        Point(fraction, weight, beta, gamma, alpha)
+        for fraction in (0.5, 1.0)
+        for weight in (0.3, 0.7)
+        for beta in (1.0, 6.0)
+        for gamma in (0.0, 1.0)
+        for alpha in (0.0, 3.0)
+    ]
+    for split in held_out(problem, seed=0):
+        swept = dict(sweep(split, points, source="text+image", class_mean=True))
+        assert swept.keys() == set(points)
+        for point, found in swept.items():
+            method = Ape(**point._asdict(), class_mean=True)
+            expected = method.fit(split.problem, seed=0).logits(split.queries.features)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_grid_of_alpha_spans_the_same_strengths_at_every_gamma():
+    problem, _ = make_problem([3] * 50)
+    chosen = {gamma: Ape(beta=5.0, gamma=gamma, channel_fraction=1.0) for gamma in (0.0, 1.0)}
+    points = {gamma: method._grid(problem) for gamma, method in chosen.items()}
+    for plain, weighted in zip(points[0.0], points[1.0], strict=True):
+        assert math.isclose(plain.alpha, weighted.alpha * 50 ** (1.0 / math.log(2.0)), rel_tol=0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"gamma": 5.0}, {"channel_fraction": 0.0}, {"similarity_weight": 1.1}, {"criterion_source": "image"}],
+)
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        Ape(**wrong)

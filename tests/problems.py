@@ -1,0 +1,98 @@
+"""Small few-shot problems made of random directions, and what tests do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.problem import Labelled, LabelSpace, Problem
+
+
+def space(num_classes: int) -> LabelSpace:
+    names = tuple(f"class_{label}" for label in range(num_classes))
+    return LabelSpace(names, tuple(name.replace("_", " ") for name in names), ("",) * num_classes)
+
+
+class World:
+    """Classes as directions; an image is its class's direction plus noise, a name as well, with its own noise.
+
+    Args:
+        num_classes: K.
+        dim: D.
+        name_noise: how far a prompt prototype is from its class; infinity for meaningless names.
+        image_noise: how far an image is from its class.
+        seed: another seed, another world.
+    """
+
+    def __init__(
+        self, num_classes: int, *, dim: int = 16, name_noise: float = 1.0, image_noise: float = 1.0, seed: int = 0
+    ) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.image_noise = image_noise
+        self.classes = self.directions(num_classes, dim)
+        noise = self.directions(num_classes, dim)
+        self.text = normalize(noise if name_noise == float("inf") else self.classes + name_noise * noise, dim=1)
+
+    def directions(self, *shape: int) -> Tensor:
+        return normalize(torch.randn(*shape, generator=self.generator), dim=-1)
+
+    def images(self, labels: Tensor, *, views: int = 1) -> Labelled:
+        images = self.classes[labels] + self.image_noise * self.directions(len(labels), self.classes.shape[1])
+        return Labelled(7.0 * (images[:, None] + 0.1 * self.directions(len(labels), views, images.shape[1])), labels)
+
+    def problem(self, counts: Sequence[int], *, views: int = 3) -> Problem:
+        """Shots in an order that says nothing about their classes."""
+        labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        labels = labels[torch.randperm(len(labels), generator=self.generator)]
+        return Problem(space(len(counts)), self.text, self.images(labels, views=views), None, 100.0)
+
+    def test_images(self, count: int) -> tuple[Tensor, Tensor]:
+        """Features [count, D] and labels [count]."""
+        labels = torch.randint(len(self.classes), (count,), generator=self.generator)
+        return self.images(labels).features, labels
+
+
+def make_problem(counts: Sequence[int], *, seed: int = 0, views: int = 3, **world: float) -> tuple[Problem, Tensor]:
+    """A problem with these shots of each class, and the features of 40 other images."""
+    there = World(len(counts), seed=seed, **world)
+    return there.problem(counts, views=views), there.test_images(40)[0]
+
+
+@st.composite
+def problems(draw: st.DrawFn, *, min_shots: int = 0, equal: bool = False) -> tuple[Problem, Tensor]:
+    """Problems of 2 to 6 classes with up to 4 shots, ragged unless `equal`, and the features of 40 other images."""
+    num_classes = draw(st.integers(2, 6))
+    shots = st.integers(min_shots, 4)
+    counts = [draw(shots)] * num_classes if equal else draw(st.lists(shots, min_size=num_classes, max_size=num_classes))
+    return make_problem(counts, seed=draw(st.integers(0, 50)), views=draw(st.sampled_from([1, 3])))
+
+
+def shuffled(problem: Problem, *, seed: int = 1) -> Problem:
+    """The same shots, listed in another order."""
+    order = torch.randperm(len(problem.support), generator=torch.Generator().manual_seed(seed))
+    return problem.with_support(problem.support[order])
+
+
+def repeated(problem: Problem, times: int) -> Problem:
+    """Every shot listed several times."""
+    return problem.with_support(problem.support[torch.arange(len(problem.support)).repeat(times)])
+
+
+def renumbered(problem: Problem, permutation: Tensor) -> Problem:
+    """The same problem with class `permutation[i]` as the new class i."""
+    names = problem.label_space
+    labels = permutation.argsort()[problem.support.labels]
+    order = permutation.tolist()
+    return replace(
+        problem,
+        label_space=LabelSpace(
+            *(tuple(part[label] for label in order) for part in (names.names, names.prompt_names, names.descriptions))
+        ),
+        text=problem.text[permutation],
+        support=Labelled(problem.support.views, labels),
+    )
