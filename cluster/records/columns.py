@@ -1,0 +1,112 @@
+"""Which columns of a table hold the images (or where they are) and what they are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cluster.errors import SourceError
+
+BYTES_COLUMNS = ("image", "img", "jpg", "png", "jpeg", "bytes", "content", "data")
+URI_COLUMNS = ("uri", "url", "path", "image_path", "file", "image")
+KEY_COLUMNS = ("key", "__key__", "id", "image_id", "path", "filename", "name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """What the user says about a table; None lets the usual names decide.
+
+    Attributes:
+        image: the column with the bytes of the images (binary, or a struct of `bytes` and `path` as Hugging Face
+            `datasets` writes it), or with their paths or URLs (string).
+        key: the column that names the images (string or integer).
+    """
+
+    image: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What was found in a table.
+
+    Attributes:
+        image: column of the images.
+        holds: "bytes", "struct" (of `bytes` and `path`) or "uri".
+        key: column of the keys; None names images by `path` of the struct, or by file and row.
+    """
+
+    image: str
+    holds: str
+    key: str | None
+
+    @property
+    def columns(self) -> list[str]:
+        """What must be read, each once."""
+        return list(dict.fromkeys(name for name in (self.image, self.key) if name is not None))
+
+
+def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
+    """Decide which columns to read.
+
+    Args:
+        schema: of the table.
+        columns: what the user says.
+        where: what to call the table in an error.
+
+    Raises:
+        SourceError: no column fits, or not the one that was named.
+    """
+    types = {field.name: _storage(field.type) for field in schema}
+    for option, name in (("image", columns.image), ("key", columns.key)):
+        if name is not None and name not in types:
+            raise SourceError(f"{where} has no column {name!r} ({option} column). It has: {_listed(types)}.")
+    image = columns.image or _first(types, BYTES_COLUMNS, _is_image) or _first(types, URI_COLUMNS, _is_text)
+    if image is None:
+        raise SourceError(
+            f"{where} has no column of images: expected bytes in one of {', '.join(BYTES_COLUMNS)}, or paths or URLs "
+            f"in one of {', '.join(URI_COLUMNS)}. It has: {_listed(types)}. Name the image column."
+        )
+    if not (_is_image(types[image]) or _is_text(types[image])):
+        raise SourceError(
+            f"column {image!r} of {where} is {types[image]}: expected binary, a struct of bytes, or string"
+        )
+    if columns.key is not None and not _is_key(types[columns.key]):
+        raise SourceError(f"column {columns.key!r} of {where} is {types[columns.key]}: expected string or integer")
+    holds = "uri" if _is_text(types[image]) else "struct" if pa.types.is_struct(types[image]) else "bytes"
+    return Layout(image, holds, columns.key or _first(types, KEY_COLUMNS, _is_key))
+
+
+def _first(types: dict[str, pa.DataType], names: tuple[str, ...], fits: object) -> str | None:
+    return next((name for name in names if name in types and fits(types[name])), None)  # type: ignore[operator]
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    """The type of the values, without dictionary encoding or extension."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+    return _is_binary(kind)
+
+
+def _is_key(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_integer(kind))
+
+
+def _listed(types: dict[str, pa.DataType]) -> str:
+    return ", ".join(f"{name} ({str(kind)[:40]})" for name, kind in types.items())

@@ -1,0 +1,92 @@
+"""A folder of images at any depth: every file is a record, its key the path below the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from fsspec import AbstractFileSystem
+
+from cluster.fingerprint import fingerprint
+from cluster.records.base import EntryError, Record, Shard, Skipped
+from cluster.records.chunking import cut
+from cluster.records.listing import Entry, walk
+from cluster.records.location import Location
+from cluster.records.names import is_sidecar
+from cluster.records.reading import ordered_map, patiently, read_local, too_large
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """See `Source`. Everything is a record that is neither hidden nor a known sidecar, whatever its suffix.
+
+    Attributes:
+        location: the folder.
+        shard_records: about how many records a shard has.
+        max_bytes: larger files become an error.
+        skipped: hidden files and sidecars, after listing.
+    """
+
+    location: Location
+    shard_records: int
+    max_bytes: int
+    skipped: Skipped = field(default_factory=Skipped, compare=False)
+
+    @property
+    def uri(self) -> str:
+        """Where it is, without credentials."""
+        return self.location.shown
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "folder"
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the place."""
+        return fingerprint([self.kind, self.uri])
+
+    def shards(self) -> Iterator[Shard]:
+        """See `Source.shards`."""
+        self.skipped.clear()
+        for group in cut(self._images(), key=lambda entry: entry.path, target=self.shard_records):
+            contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
+            yield Shard(fingerprint(contents), len(group), FolderSlice(self.location, tuple(group), self.max_bytes))
+
+    def _images(self) -> Iterator[Entry]:
+        for entry in walk(self.location, self.skipped):
+            if is_sidecar(entry.path):
+                self.skipped.add(entry.key)
+            elif entry.size is not None and entry.size > self.max_bytes:
+                yield Entry(entry.path, entry.size, entry.version, too_large(entry.size, self.max_bytes))
+            else:
+                yield entry
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSlice:
+    """Some files of a folder."""
+
+    location: Location
+    entries: tuple[Entry, ...] = field(repr=False)
+    max_bytes: int
+
+    def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
+        """See `read_shard`."""
+        del skipped
+        filesystem, root = self.location.open()
+        yield from ordered_map(partial(self._record, filesystem, root.rstrip("/")), self.entries, threads)
+
+    def _record(self, filesystem: AbstractFileSystem, root: str, entry: Entry) -> Record:
+        if entry.problem is not None:
+            return Record(entry.key, None, entry.problem, "")
+        try:
+            data = patiently(lambda: self._data(filesystem, f"{root}/{entry.path}"), entry.key)
+        except EntryError as error:
+            return Record(entry.key, None, str(error), "")
+        return Record(entry.key, data, None, "")
+
+    def _data(self, filesystem: AbstractFileSystem, path: str) -> bytes:
+        return read_local(path, self.max_bytes) if self.location.is_local else bytes(filesystem.cat_file(path))

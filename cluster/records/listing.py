@@ -1,0 +1,169 @@
+"""Listing what lies below a folder, in the order of whole paths, a folder or a page of names at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from cluster.records.base import EntryError, Skipped
+from cluster.records.location import Location
+from cluster.records.names import is_hidden, printable
+from cluster.records.reading import patiently
+
+_VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that a listing names.
+
+    Attributes:
+        path: relative to the listed folder, with "/"; may hold anything that the storage allows in a name.
+        size: bytes, None if the listing does not say.
+        version: changes with the content: an ETag, or the time of change.
+        problem: why it cannot be read; None if it might be.
+        is_folder: only while listing.
+    """
+
+    path: str
+    size: int | None = None
+    version: str = ""
+    problem: str | None = None
+    is_folder: bool = False
+
+    @property
+    def key(self) -> str:
+        """The path, made printable."""
+        return printable(self.path)
+
+    @property
+    def order(self) -> bytes:
+        """Sorts like an object store sorts whole keys: by bytes, the separator counted."""
+        return (self.path + "/" * self.is_folder).encode("utf-8", "surrogatepass")
+
+
+def walk(location: Location, skipped: Skipped) -> Iterator[Entry]:
+    """All files below a place, sorted by path, hidden ones left out.
+
+    Symbolic links are read if they lead to a regular file inside the place, and have a problem otherwise; no folder
+    is entered through a link, so nothing is listed twice and no loop is run.
+
+    Args:
+        location: a folder, or the common prefix of some objects.
+        skipped: counts what is hidden.
+
+    Raises:
+        EntryError: the place itself cannot be listed.
+        StorageError: storage does not answer.
+    """
+    if location.is_local:
+        root = os.path.realpath(location.uri)
+        return _depth_first(lambda folder: _local_children(root, folder), skipped)
+    filesystem, path = location.open()
+    if hasattr(filesystem, "call_s3"):
+        return _s3_objects(filesystem, path, skipped)
+    return _depth_first(lambda folder: _remote_children(filesystem, path, folder), skipped)
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """What a file system's description of an object says that changes with its content."""
+    return next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
+
+
+def _depth_first(children: Callable[[str], list[Entry]], skipped: Skipped) -> Iterator[Entry]:
+    """Entries below a folder; on the way down, the rest of each open folder is kept."""
+    waiting = sorted(children(""), key=lambda entry: entry.order, reverse=True)
+    while waiting:
+        entry = waiting.pop()
+        if is_hidden(entry.path):
+            skipped.add(entry.key + "/" * entry.is_folder)
+        elif entry.is_folder:
+            try:
+                below = children(entry.path)
+            except EntryError as error:
+                yield Entry(entry.path, problem=f"a folder that cannot be listed: {error}")
+            else:
+                waiting += sorted(below, key=lambda entry: entry.order, reverse=True)
+        else:
+            yield entry
+
+
+def _local_children(root: str, folder: str) -> list[Entry]:
+    return patiently(lambda: _scan(root, folder), printable(folder) or root)
+
+
+def _scan(root: str, folder: str) -> list[Entry]:
+    with os.scandir(f"{root}/{folder}") as items:
+        return [_local_entry(root, item, f"{folder}/{item.name}".lstrip("/")) for item in items]
+
+
+def _local_entry(root: str, item: os.DirEntry[str], path: str) -> Entry:
+    if item.is_symlink():
+        return _link(root, path)
+    if item.is_dir(follow_symlinks=False):
+        return Entry(path, is_folder=True)
+    try:
+        return _described(path, item.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return Entry(path, problem="not found")
+
+
+def _link(root: str, path: str) -> Entry:
+    try:
+        target = Path(root, path).resolve(strict=True)
+        status = target.stat()
+    except (OSError, RuntimeError):  # RuntimeError: a link to itself
+        return Entry(path, problem="a symbolic link that leads nowhere")
+    if not target.is_relative_to(root):
+        return Entry(path, problem="a symbolic link out of the archive")
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(path, problem="a symbolic link to a folder")
+    return _described(path, status)
+
+
+def _described(path: str, status: os.stat_result) -> Entry:
+    problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
+    return Entry(path, status.st_size, str(status.st_mtime_ns), problem)
+
+
+def _remote_children(filesystem: AbstractFileSystem, root: str, folder: str) -> list[Entry]:
+    path = f"{root.rstrip('/')}/{folder}".rstrip("/") or root
+    infos = patiently(lambda: filesystem.ls(path, detail=True), printable(folder) or "the archive's root")
+    names = [(info["name"].rstrip("/").removeprefix(root).lstrip("/"), info) for info in infos]
+    return [
+        Entry(name, info.get("size"), version_of(info), is_folder=info["type"] == "directory")
+        for name, info in names
+        if name not in ("", folder)
+    ]
+
+
+def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> Iterator[Entry]:
+    """One flat listing: the service returns it sorted, and it needs no request for each folder."""
+    bucket, _, folder = path.partition("/")
+    prefix = f"{folder}/" if folder else ""
+    for item in _s3_pages(filesystem, bucket, prefix):
+        entry = Entry(item["Key"].removeprefix(prefix), item["Size"], item["ETag"])
+        if entry.path.endswith("/") or not entry.path:  # the mark that some tools leave for a folder
+            continue
+        if is_hidden(entry.path):
+            skipped.add(entry.key)
+        else:
+            yield entry
+
+
+def _s3_pages(filesystem: AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    more: dict[str, str] = {}
+    while True:
+        ask = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        page = patiently(ask, f"the listing of {bucket}")
+        yield from page.get("Contents", [])
+        if not page.get("IsTruncated"):
+            return
+        more = {"ContinuationToken": page["NextContinuationToken"]}

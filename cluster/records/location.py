@@ -1,0 +1,71 @@
+"""A place in storage, as a value that can be sent to workers and shown to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from cluster.records.base import EntryError
+from cluster.records.reading import patiently, without_credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an archive is. Opens its file system anew wherever it is sent to.
+
+    Attributes:
+        uri: an fsspec URL, or an absolute path of this machine. May hold credentials, so it is not in the repr.
+        options: keyword arguments of the fsspec file system.
+    """
+
+    uri: str = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    @classmethod
+    def of(cls, uri: str, options: Mapping[str, Any] | None = None) -> Location:
+        """Bring a URL or a path, relative or not, into one form: equal places get equal locations."""
+        scheme, separator, path = uri.rpartition("://")
+        if not separator or scheme in ("file", "local"):
+            uri = str(Path(path).expanduser().absolute())
+        return cls(uri.rstrip("/") or "/", dict(options or {}))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a path of this machine."""
+        return "://" not in self.uri
+
+    @property
+    def scheme(self) -> str:
+        """The protocol, "file" for local paths."""
+        return "file" if self.is_local else self.uri.partition("://")[0]
+
+    @property
+    def shown(self) -> str:
+        """The URL without credentials."""
+        return self.uri if self.is_local else without_credentials(self.uri)
+
+    def is_file(self) -> bool:
+        """Whether there is one regular file here, not a folder or a prefix.
+
+        Raises:
+            StorageError: storage does not answer.
+        """
+        if self.is_local:
+            return Path(self.uri).is_file()
+        filesystem, path = self.open()
+        try:
+            return bool(patiently(lambda: filesystem.info(path), self.shown)["type"] == "file")
+        except EntryError:
+            return False
+
+    def open(self) -> tuple[AbstractFileSystem, str]:
+        """The file system, and this place's path in it. Listings are never cached: archives grow."""
+        if self.is_local:
+            return fsspec.filesystem("file"), self.uri
+        filesystem, path = fsspec.url_to_fs(self.uri, use_listings_cache=False, **self.options)
+        return filesystem, path

@@ -1,0 +1,178 @@
+"""Reading objects with patience: what is broken for good is told apart from storage that should answer later."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from fsspec import AbstractFileSystem
+
+from cluster.errors import StorageError
+from cluster.records.base import EntryError
+from cluster.retry import Retry
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+RETRY = Retry(deadline_s=60.0)
+BUFFER_BYTES = 4 << 20
+"""Streams are read in requests of this many bytes."""
+
+_FOR_GOOD = {
+    FileNotFoundError: "not found",
+    PermissionError: "permission denied",
+    IsADirectoryError: "a folder, not a file",
+    NotADirectoryError: "not found",
+}
+_ERRNO_FOR_GOOD = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV})
+_CLIENT_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"})
+_NOT_ABOUT_THE_OBJECT = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "NoSuchBucket",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_QUERY = re.compile(r"(://[^\s?]*)\?\S*")
+_HTTP_FOR_NOW = frozenset({401, 407, 408, 425, 429})
+
+
+def without_credentials(text: str) -> str:
+    """The text with user, password and query string taken out of every URL in it."""
+    return _QUERY.sub(r"\1", _CREDENTIALS.sub("", text))
+
+
+def too_large(size: int, max_bytes: int) -> str:
+    """The reason why an entry of this size is not read."""
+    return f"too large: {size} bytes, at most {max_bytes} are read"
+
+
+def patiently(operation: Callable[[], T], what: str) -> T:
+    """Call until it succeeds, fails for good, or `RETRY` gives up.
+
+    Args:
+        operation: something that storage is asked to do.
+        what: how to call it in an error, e.g. the object's name.
+
+    Raises:
+        EntryError: trouble with this one object that will not pass.
+        StorageError: trouble that may.
+    """
+    try:
+        return RETRY.call(operation, is_transient=_is_transient)
+    except Exception as error:
+        if reason := _reason_for_good(error):
+            raise EntryError(reason) from None
+        if not _is_storage_trouble(error) or isinstance(error, StorageError):
+            raise
+        told = without_credentials(f"{type(error).__name__}: {error}")
+        # The original error is not shown beside it: it may name a URL with credentials.
+        raise StorageError(f"cannot read {what}: {told}. Check the connection and run again to resume.") from None
+
+
+def read_local(path: str | bytes, max_bytes: int) -> bytes:
+    """The content of a regular local file. A pipe or a device is not waited for.
+
+    Raises:
+        EntryError: no regular file, or larger than `max_bytes`.
+        OSError: it cannot be opened or read.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise EntryError("not a regular file")
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise EntryError(too_large(max(status.st_size, len(data)), max_bytes))
+    return data
+
+
+def stream(filesystem: AbstractFileSystem, path: str, size: int, what: str) -> io.BufferedReader:
+    """An object as a seekable file; every request is made with `patiently`."""
+    return io.BufferedReader(_Ranges(filesystem, path, size, what), BUFFER_BYTES)
+
+
+class _Ranges(io.RawIOBase):
+    """Reads an object range by range, so that a request that failed can simply be made again."""
+
+    def __init__(self, filesystem: AbstractFileSystem, path: str, size: int, what: str) -> None:
+        self._filesystem, self._path, self._size, self._what = filesystem, path, size, what
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        start, end = self._position, min(self._size, self._position + len(buffer))
+        if start >= end:
+            return 0
+        data = patiently(lambda: self._filesystem.cat_file(self._path, start=start, end=end), self._what)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Like `map`, by several threads, in order, never more than a few results ahead of the caller."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="records") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _is_transient(error: Exception) -> bool:
+    return _is_storage_trouble(error) and _reason_for_good(error) is None
+
+
+def _is_storage_trouble(error: Exception) -> bool:
+    """Whether the error comes from storage. Client libraries raise some that are not OSErrors."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENT_LIBRARIES
+
+
+def _reason_for_good(error: Exception) -> str | None:
+    """Why this very object cannot be read, now or later; None if the trouble may pass or is not about the object."""
+    if _s3_code(error) in _NOT_ABOUT_THE_OBJECT:
+        return None
+    for kind, reason in _FOR_GOOD.items():
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, OSError) and error.errno in _ERRNO_FOR_GOOD:
+        return os.strerror(error.errno).lower()
+    status = getattr(error, "status", None)
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in _HTTP_FOR_NOW
+    return f"refused: HTTP status {status}" if refused else None
+
+
+def _s3_code(error: Exception) -> str:
+    response = getattr(error.__cause__, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

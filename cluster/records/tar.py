@@ -1,0 +1,181 @@
+"""Tar archives (WebDataset, img2dataset): one shard each, streamed once from front to back, nothing extracted."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Self, cast
+
+from cluster.fingerprint import fingerprint
+from cluster.records.base import EntryError, Record, Shard, Skipped, Unreadable
+from cluster.records.containers import Container, containers
+from cluster.records.location import Location
+from cluster.records.names import is_hidden, is_sidecar, is_tar, printable
+from cluster.records.reading import BUFFER_BYTES, too_large
+
+_MAX_NAME_BYTES = 1 << 20
+_NAME_TYPES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+
+
+@dataclass(frozen=True, slots=True)
+class TarSource:
+    """See `Source`.
+
+    Attributes:
+        location: a tar, a folder of them, or a glob.
+        max_bytes: larger members become an error.
+        skipped: whatever else lies beside the tars, after listing.
+    """
+
+    location: Location
+    max_bytes: int
+    skipped: Skipped = field(default_factory=Skipped, compare=False)
+
+    @property
+    def uri(self) -> str:
+        """Where it is, without credentials."""
+        return self.location.shown
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "tar"
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the place."""
+        return fingerprint([self.kind, self.uri])
+
+    def shards(self) -> Iterator[Shard]:
+        """See `Source.shards`."""
+        self.skipped.clear()
+        for found in containers(self.location, is_tar, self.skipped):
+            if isinstance(found, Container):
+                yield Shard(fingerprint([found.identity, self.max_bytes]), None, WholeTar(found, self.max_bytes))
+            else:
+                name, reason = found
+                yield Shard(fingerprint([name, reason]), 1, Unreadable(name, reason, name))
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTar:
+    """All of one tar archive."""
+
+    container: Container
+    max_bytes: int
+
+    def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
+        """See `read_shard`. A tar cannot be read by several threads."""
+        del threads
+        before = "its first member"
+        try:
+            with self.container.open() as raw, _plain(raw) as content, _open(content) as tar:
+                while (member := tar.next()) is not None:
+                    tar.members.clear()  # or the library would keep a description of every member
+                    yield from self._records(tar, member, skipped)
+                    before = f"what follows {printable(member.name)}"
+                problem = tar.problem() or _problem_after_the_end(tar)
+        except _DAMAGE as error:
+            problem = str(error) or type(error).__name__
+        except EntryError as error:
+            problem = str(error)
+        if problem is not None:
+            name = self.container.name
+            yield Record(name, None, f"{name} is damaged or cut off, {before} cannot be read: {problem}", name)
+
+    def _records(self, tar: _Tar, member: tarfile.TarInfo, skipped: Skipped) -> Iterator[Record]:
+        name = member.name.removeprefix("./")
+        key = printable(name)
+        if member.isdir():
+            return
+        if not _leads_out(name) and (is_hidden(name) or is_sidecar(name)):
+            skipped.add(key)
+        elif reason := _refusal(member, self.max_bytes):
+            yield Record(key, None, reason, self.container.name)
+        else:
+            file = cast("IO[bytes]", tar.extractfile(member))
+            yield Record(key, file.read(), None, self.container.name)
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header. Remembers in the archive why no further one could be read, which the library does not tell."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        tar = cast("_Tar", tarfile)
+        try:
+            return super().fromtarfile(tar)
+        except Exception as error:
+            tar.ending = error
+            raise
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _NAME_TYPES and header.size > _MAX_NAME_BYTES:
+            raise tarfile.HeaderError(f"a member's name of {header.size} bytes")
+        return header
+
+
+class _Tar(tarfile.TarFile):
+    """A tar archive that knows whether it came to its end."""
+
+    tarinfo = _Header
+    members: list[tarfile.TarInfo]
+    ending: Exception | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with the last header; None after the mark that ends an archive."""
+        if isinstance(self.ending, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+            return None
+        return str(self.ending) if str(self.ending) != "empty header" else "no mark at its end"
+
+
+class _Gzip(gzip.GzipFile):
+    """Gives what is unpacked before it complains that there is no more, where the library would lose it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self.read1(-1 if size is None else size)
+
+
+def _plain(raw: IO[bytes]) -> IO[bytes]:
+    """The content, unpacked if it is gzip, whatever the file is called."""
+    magic = raw.read(2)
+    raw.seek(0)
+    return cast("IO[bytes]", _Gzip(fileobj=raw)) if magic == b"\x1f\x8b" else raw
+
+
+def _open(content: IO[bytes]) -> _Tar:
+    """As a stream: members are passed by once, a large one is skipped block by block."""
+    return _Tar.open(fileobj=content, mode="r|", bufsize=BUFFER_BYTES, encoding="utf-8", errors="surrogateescape")
+
+
+def _problem_after_the_end(tar: _Tar) -> str | None:
+    """Some tools join tars by joining files; what comes after the first one's end is not read, so say so."""
+    rest = cast("IO[bytes]", tar.fileobj).read(BUFFER_BYTES)
+    return "more data follows the mark at its end" if rest.strip(b"\0") else None
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
+
+
+def _refusal(member: tarfile.TarInfo, max_bytes: int) -> str | None:
+    """Why a member is not read; None if it is."""
+    if _leads_out(member.name):
+        return "a member whose name leads out of the archive"
+    if member.issym() or member.islnk():
+        return "a link"
+    if not member.isfile():
+        return "not a regular file"
+    return too_large(member.size, max_bytes) if member.size > max_bytes else None

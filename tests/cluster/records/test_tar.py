@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import gc
+import gzip
+import re
+import tarfile
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import Retry, StorageError
+from cluster.records import Skipped, open_source, read_shard, reading
+from tests.cluster.faulty import fails, faults
+from tests.cluster.records.archives import contents_of, records_of, tar_bytes, write_folder
+
+IMAGES = {"0/a.jpg": b"a" * 700, "0/b.png": b"b" * 1300, "c": b"", "d" * 200 + ".jpg": b"d"}
+
+
+def special(name: str, kind: bytes, **fields: object) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.type = kind
+    for field, value in fields.items():
+        setattr(header, field, value)
+    return header
+
+
+def contents_of_bytes(data: bytes, name: str = "0.tar", **options: object) -> dict[str, bytes | str]:
+    with faults() as filesystem:
+        filesystem.pipe_file(f"/r/{name}", data)
+        return contents_of(f"faulty://r/{name}", **options)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("0.tar", "w"), ("0.tar.gz", "w:gz"), ("0.tgz", "w:gz"), ("0.tar", "w:gz")])
+def test_every_member_is_a_record(tmp_path, name, mode):
+    (tmp_path / name).write_bytes(tar_bytes(IMAGES.items(), mode=mode))
+    assert contents_of(tmp_path / name) == IMAGES
+    assert {record.source for record in records_of(tmp_path)} == {name}
+
+
+def test_a_tar_is_a_shard_and_a_folder_of_tars_an_archive(tmp_path):
+    tars = {f"{number}/shard.tar": tar_bytes([(f"./{number}.jpg", b"x")]) for number in range(3)}
+    write_folder(tmp_path, tars | {"0/shard_stats.json": b"{}", "0/shard.parquet": b"", ".tmp.tar": b""})
+    source = open_source(str(tmp_path))
+    assert source.kind == "tar"
+    assert len(list(source.shards())) == 3
+    assert [(record.key, record.source) for record in records_of(source)] == [
+        ("0.jpg", "0/shard.tar"),
+        ("1.jpg", "1/shard.tar"),
+        ("2.jpg", "2/shard.tar"),
+    ]
+    assert source.skipped.count == 3
+    assert contents_of(f"{tmp_path}/[01]/*.tar") == {"0.jpg": b"x", "1.jpg": b"x"}
+
+
+def test_sidecars_and_hidden_members_are_skipped_and_counted(tmp_path):
+    names = ["a.jpg", "a.txt", "a.json", "._a.jpg", ".DS_Store"]
+    (tmp_path / "0.tar").write_bytes(tar_bytes([special("folder", tarfile.DIRTYPE), *((name, b"x") for name in names)]))
+    (shard,) = open_source(str(tmp_path)).shards()
+    skipped = Skipped()
+    assert [record.key for record in read_shard(shard, skipped=skipped)] == ["a.jpg"]
+    assert skipped == Skipped(4, ["a.txt", "a.json", "._a.jpg", ".DS_Store"])
+
+
+def test_members_that_lead_out_of_the_archive_are_refused(tmp_path):
+    members = [
+        ("../up.jpg", b"x"),
+        ("a/../../up.jpg", b"x"),
+        ("/etc/up.jpg", b"x"),
+        special("link.jpg", tarfile.SYMTYPE, linkname="/etc/passwd"),
+        special("hard.jpg", tarfile.LNKTYPE, linkname="a.jpg"),
+        special("device.jpg", tarfile.CHRTYPE),
+        special("pipe.jpg", tarfile.FIFOTYPE),
+        ("a.jpg", b"fine"),
+    ]
+    folder = write_folder(tmp_path / "archive", {"0.tar": tar_bytes(members)})
+    contents = contents_of(folder)
+    assert contents.pop("a.jpg") == b"fine"
+    assert sorted(set(contents.values())) == [
+        "a link",
+        "a member whose name leads out of the archive",
+        "not a regular file",
+    ]
+    assert len(contents) == 7
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0.tar", "archive"]
+
+
+def test_a_key_that_comes_twice_gives_two_records(tmp_path):
+    (tmp_path / "0.tar").write_bytes(tar_bytes([("a.jpg", b"1"), ("a.jpg", b"2")]))
+    assert [record.data for record in records_of(tmp_path)] == [b"1", b"2"]
+
+
+@given(share=st.floats(0, 1, exclude_max=True), mode=st.sampled_from(["w", "w:gz"]))
+def test_a_tar_that_is_cut_off_gives_its_complete_members_and_one_reason(share, mode):
+    data = tar_bytes(IMAGES.items(), mode=mode)
+    contents = contents_of_bytes(data[: int(share * len(data))])
+    reason = contents.pop("0.tar", None)
+    assert list(contents.items()) == list(IMAGES.items())[: len(contents)]
+    if reason is None:
+        assert contents == IMAGES
+        assert mode == "w"  # cut in the padding behind the mark at the end
+    else:
+        assert re.match(r"0\.tar is damaged or cut off, .* cannot be read: \w+", reason)
+
+
+def test_every_member_before_the_cut_is_there():
+    data = tar_bytes(IMAGES.items())
+    assert list(contents_of_bytes(data[: 512 + 1024])) == ["0/a.jpg", "0.tar"]
+    assert list(contents_of_bytes(data[: 512 + 1024 + 512 + 1299])) == ["0/a.jpg", "0.tar"]
+    assert list(contents_of_bytes(data[: 512 + 1024 + 512 + 1536])) == ["0/a.jpg", "0/b.png", "0.tar"]
+
+
+def test_a_damaged_header_ends_the_tar_with_a_reason():
+    data = bytearray(tar_bytes(IMAGES.items()))
+    data[512 + 1024 + 100 : 512 + 1024 + 108] = b"\xffgarbage"
+    contents = contents_of_bytes(bytes(data))
+    assert list(contents) == ["0/a.jpg", "0.tar"]
+    assert "what follows 0/a.jpg cannot be read" in contents["0.tar"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"garbage" * 1000, "invalid header"),
+        (gzip.compress(b"garbage" * 1000), "invalid header"),
+        (tar_bytes([("a.jpg", b"1")]) * 2, "more data follows"),
+    ],
+)
+def test_what_is_no_tar_is_one_reason(data, reason):
+    assert reason in contents_of_bytes(data)["0.tar"]
+
+
+def test_tars_that_cannot_be_opened_are_a_reason_each(tmp_path):
+    write_folder(tmp_path, {"1.tar": tar_bytes([("a.jpg", b"1")])})
+    (tmp_path / "0.tar").symlink_to("nothing.tar")
+    assert contents_of(tmp_path) == {"0.tar": "a symbolic link that leads nowhere", "a.jpg": b"1"}
+
+
+def test_a_member_that_is_too_large_is_skipped_without_holding_it():
+    big = 40 << 20
+    bomb = gzip.compress(tar_bytes([("big.jpg", bytes(big)), ("a.jpg", b"1")]), compresslevel=1)
+    tracemalloc.start()
+    try:
+        contents = contents_of_bytes(bomb, "0.tar.gz", max_bytes=1 << 20)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert contents == {"big.jpg": f"too large: {big} bytes, at most {1 << 20} are read", "a.jpg": b"1"}
+    assert peak < big / 2
+
+
+def test_a_name_that_claims_to_be_enormous_is_refused():
+    header = special("x", tarfile.GNUTYPE_LONGNAME, size=1 << 40)
+    contents = contents_of_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+    assert "name of 1099511627776 bytes" in contents["0.tar"]
+
+
+def test_storage_trouble_is_tried_again_and_then_raised(monkeypatch):
+    monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.01))
+    with faults() as filesystem:
+        filesystem.pipe_file("/r/0.tar", tar_bytes(IMAGES.items()))
+        (shard,) = open_source("faulty://r").shards()
+        filesystem.plan["read"] = [fails(ConnectionResetError("cut"))]
+        assert len(list(read_shard(shard))) == len(IMAGES)
+        filesystem.plan["read"] = [fails(ConnectionResetError("cut"))] * 99
+        with pytest.raises(StorageError, match=r"0\.tar"):
+            list(read_shard(shard))
+
+
+def test_members_that_were_read_are_not_kept_in_memory(tmp_path):
+    (tmp_path / "0.tar").write_bytes(tar_bytes([(f"{number}.jpg", b"x") for number in range(200)]))
+    (shard,) = open_source(str(tmp_path)).shards()
+    records = read_shard(shard)
+    for _ in range(190):
+        next(records)
+    gc.collect()
+    assert sum(isinstance(thing, tarfile.TarInfo) for thing in gc.get_objects()) < 5
