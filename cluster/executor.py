@@ -47,7 +47,7 @@ class Executor(Protocol):
         Raises:
             WorkerStartError: `step.setup` failed, or no worker could be placed. No unit has run.
             UnitLostError: workers keep dying, whichever unit they hold.
-            StorageError: what is done could not be listed.
+            StorageError: what is done could not be listed, or what workers commit does not arrive in this store.
         """
         ...
 

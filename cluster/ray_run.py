@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from cluster.errors import StorageError
 from cluster.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.ledger import Ledger
 from cluster.ray_pool import Pool, reason_of
@@ -106,6 +107,9 @@ class Run:
             event = ray.get(answer)
         except RayTaskError as error:  # Not the step's: the unit did not survive the way to the worker or back.
             event = UnitFailed(ticket.unit.path, ticket.unit.weight, describe(error), 1)
+        if isinstance(event, UnitDone) and not member.is_visible:
+            self._look_for(event.path)
+            member.is_visible = True
         del self._calls[answer]
         self._schedule.finish(member, ticket)
         self._pool.answered()
@@ -132,6 +136,14 @@ class Run:
             message = f"UnitLostError: it took its worker down {ticket.losses} times, at last alone on it. {reason}"
             yield UnitFailed(ticket.unit.path, ticket.unit.weight, message, ticket.losses)
         self._pool.lose(member, reason)
+
+    def _look_for(self, path: str) -> None:
+        """Check a worker's first part: on another machine, a local folder of the same name is another folder."""
+        if not self._ledger.store.exists(path):
+            raise StorageError(
+                f"a worker committed {self._ledger.store.url(path)}, but it is not there for this process. Choose an "
+                "output that all machines share."
+            )
 
     def _notice(self) -> None:
         """Say what is being waited for, when nothing has happened for a while."""

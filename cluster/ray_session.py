@@ -6,10 +6,13 @@ import logging
 import os
 import secrets
 import shutil
+import socket
+import sys
 import tempfile
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
 
@@ -17,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # One token for all Rays that this process starts: Ray reads it once and keeps it.
 _TOKEN = secrets.token_hex(32)
+_KNOCK_S = 10.0
 
 
 class RaySession:
@@ -58,6 +62,8 @@ class RaySession:
         Raises:
             ClusterError: no Ray answers at the address, or none can be started here.
         """
+        if self._address is None:
+            _secure_environment()
         import ray
 
         if ray.is_initialized():
@@ -81,7 +87,6 @@ class RaySession:
     def _start(self, cleanup: ExitStack) -> None:
         import ray
 
-        _secure_environment()
         folder = tempfile.mkdtemp(prefix="ray-")  # Short: Ray puts sockets there, whose paths must fit in 107 bytes.
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
@@ -95,6 +100,7 @@ class RaySession:
         from ray.exceptions import RayError
 
         try:
+            _knock(address)
             ray.init(address, log_to_driver=False, **_quiet())
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise ClusterError(
@@ -106,12 +112,20 @@ class RaySession:
 def _secure_environment() -> None:
     """Ray listens on all interfaces and runs what it is sent: without a token, that is anybody's code.
 
-    A token of our own keeps Ray from leaving one in the user's home. An explicit choice of the user stays.
+    A token of our own keeps Ray from leaving one in the user's home. An explicit choice of the user stays. The mode is
+    read when Ray is imported; one that was imported before, without a mode, turns tokens on by itself.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
+    os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens: Ray itself would try for several minutes."""
+    target = urlsplit(address if "://" in address else f"//{address}")
+    if target.hostname and target.port:
+        socket.create_connection((target.hostname, target.port), timeout=_KNOCK_S).close()
 
 
 def _quiet() -> dict[str, Any]:

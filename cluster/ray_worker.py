@@ -59,6 +59,7 @@ class Member:
         started: pending until `setup` is over.
         since: when it was asked for, on the monotonic clock in seconds.
         is_ready: whether `setup` succeeded.
+        is_visible: whether a part it committed was seen from here.
     """
 
     actor: Any
@@ -66,6 +67,7 @@ class Member:
     started: Any
     since: float = field(default_factory=time.monotonic)
     is_ready: bool = False
+    is_visible: bool = False
 
 
 def start(step: Step, shape: Workers) -> Member:

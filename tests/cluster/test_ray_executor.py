@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from cluster import (
     Ledger,
     LocalExecutor,
     RayExecutor,
+    StorageError,
     Store,
     Unit,
     UnitDone,
@@ -187,6 +188,11 @@ def test_a_worker_killed_between_runs_is_replaced_and_blames_no_unit(
     assert sum(isinstance(event, WorkersReady) for event in seen) == 1
 
 
+def test_a_store_that_only_the_worker_sees_is_found_out(executor: RayExecutor, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="all machines share"):
+        run_stage(executor, Square(tmp_path), units(3), Ledger(Store("memory://alone")), Workers())
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -195,10 +201,10 @@ def alive(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
 
 
-def eventually(condition: object, *, within_s: float = 30.0) -> bool:
+def eventually(condition: Callable[[], bool], *, within_s: float = 30.0) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
+        if condition():
             return True
         time.sleep(0.1)
     return False
