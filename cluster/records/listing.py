@@ -65,7 +65,8 @@ def walk(location: Location, skipped: Skipped) -> Iterator[Entry]:
     """
     if location.is_local:
         root = os.path.realpath(location.uri)
-        return _depth_first(lambda folder: _local_children(root, folder), skipped)
+        names = _depth_first(lambda folder: _local_children(root, folder), skipped)
+        return (entry if entry.problem else _described(root, entry.path) for entry in names)
     filesystem, path = location.open()
     if hasattr(filesystem, "call_s3"):
         return _s3_objects(filesystem, path, skipped)
@@ -101,36 +102,38 @@ def _local_children(root: str, folder: str) -> list[Entry]:
 
 def _scan(root: str, folder: str) -> list[Entry]:
     with os.scandir(f"{root}/{folder}") as items:
-        return [_local_entry(root, item, f"{folder}/{item.name}".lstrip("/")) for item in items]
+        prefix = f"{folder}/" if folder else ""
+        return [Entry(prefix + item.name, is_folder=item.is_dir(follow_symlinks=False)) for item in items]
 
 
-def _local_entry(root: str, item: os.DirEntry[str], path: str) -> Entry:
-    if item.is_symlink():
-        return _link(root, path)
-    if item.is_dir(follow_symlinks=False):
-        return Entry(path, is_folder=True)
+def _described(root: str, path: str) -> Entry:
+    """A local file with its size and version, asked for only when its turn comes."""
     try:
-        return _described(path, item.stat(follow_symlinks=False))
-    except FileNotFoundError:
-        return Entry(path, problem="not found")
+        status = patiently(lambda: os.lstat(f"{root}/{path}"), printable(path))
+        if stat.S_ISLNK(status.st_mode):
+            status = _target(root, path)
+    except EntryError as error:
+        return Entry(path, problem=str(error))
+    problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
+    return Entry(path, status.st_size, str(status.st_mtime_ns), problem)
 
 
-def _link(root: str, path: str) -> Entry:
+def _target(root: str, path: str) -> os.stat_result:
+    """What a symbolic link leads to.
+
+    Raises:
+        EntryError: it is not followed.
+    """
     try:
         target = Path(root, path).resolve(strict=True)
         status = target.stat()
     except (OSError, RuntimeError):  # RuntimeError: a link to itself
-        return Entry(path, problem="a symbolic link that leads nowhere")
+        raise EntryError("a symbolic link that leads nowhere") from None
     if not target.is_relative_to(root):
-        return Entry(path, problem="a symbolic link out of the archive")
+        raise EntryError("a symbolic link out of the archive")
     if stat.S_ISDIR(status.st_mode):
-        return Entry(path, problem="a symbolic link to a folder")
-    return _described(path, status)
-
-
-def _described(path: str, status: os.stat_result) -> Entry:
-    problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
-    return Entry(path, status.st_size, str(status.st_mtime_ns), problem)
+        raise EntryError("a symbolic link to a folder")
+    return status
 
 
 def _remote_children(filesystem: AbstractFileSystem, root: str, folder: str) -> list[Entry]:

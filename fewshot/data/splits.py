@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from fewshot.classes import LabelSpace
 from fewshot.data.label_space import build_label_space
 from fewshot.data.problems import refuse_if_any
 from fewshot.errors import DataError
-from fewshot.problem import LabelSpace
 
 SPLITS = ("train", "val", "test")
 
