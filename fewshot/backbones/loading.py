@@ -76,7 +76,7 @@ def _from_open_clip(spec: ClipSpec) -> tuple[Any, Tokenize, tuple[str, ...]]:
             warnings.simplefilter("ignore")
             model = open_clip.create_model(name, pretrained=spec.pretrained, require_pretrained=True, weights_only=True)
             tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:  # type: ignore[attr-defined]
         raise BackboneError(_remedy(spec, error)) from error
     return model.eval().requires_grad_(False), tokenizer, IMAGENET_TEMPLATES
 

@@ -1,0 +1,181 @@
+"""Read a job file strictly: every mistake is found before anything runs, and all are told at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ray_jobs.errors import JobError
+from ray_jobs.sections import (
+    ArchiveSection,
+    ClassifierSection,
+    ClipSection,
+    ClusterSection,
+    EvaluateSection,
+    Job,
+    JobSection,
+    SupportSection,
+)
+
+SECTIONS: dict[str, type[Any]] = {
+    "job": JobSection,
+    "archive": ArchiveSection,
+    "support": SupportSection,
+    "clip": ClipSection,
+    "classifier": ClassifierSection,
+    "evaluate": EvaluateSection,
+    "cluster": ClusterSection,
+}
+PLANNED = {"escalate": "escalation to a diffusion method is not part of this version; remove the section"}
+
+
+def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()) -> tuple[Job, list[str]]:
+    """Read a job file.
+
+    Args:
+        path: a TOML file.
+        overrides: "section.key=value", the value in TOML (a bare word counts as a string).
+        needs: sections that the command cannot do without, beside [job].
+
+    Returns:
+        the job, as far as its sections are right, and every problem found so far, one line each, with the line of the
+        file. The caller adds what it finds in the sections that are right before it stops (`stop_if_any`).
+
+    Raises:
+        JobError: there is no such file, it is no TOML, or without [job].
+    """
+    text = _text(Path(path))
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise JobError([f"{path} is not valid TOML: {error}"]) from error
+    problems: list[str] = []
+    for override in overrides:
+        _apply(document, override, problems)
+    sections = {}
+    for name, content in document.items():
+        where = _Where(str(path), text, name)
+        if name not in SECTIONS:
+            problems.append(
+                where.say(PLANNED.get(name) or _unknown("section", f"[{name}]", [f"[{s}]" for s in SECTIONS]))
+            )
+        elif not isinstance(content, dict):
+            problems.append(where.say(f"expected a section [{name}], got {name} = {content!r}"))
+        else:
+            sections[name] = _section(SECTIONS[name], content, where, problems)
+    missing = [name for name in ("job", *needs) if name not in document]
+    problems += [f"{path}: section [{name}] is missing. {_example(name)}" for name in missing]
+    if not sections.get("job"):
+        raise JobError(problems)
+    return Job(**{name: value for name, value in sections.items() if value is not None}), problems
+
+
+def stop_if_any(problems: Sequence[str]) -> None:
+    """Raise the problems found.
+
+    Raises:
+        JobError: if there is one.
+    """
+    if problems:
+        raise JobError(problems)
+
+
+def resolved(job: Job) -> dict[str, Any]:
+    """The job with every default filled in, as plain JSON and TOML values; what was None is left out."""
+    return {name: _without_none(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items() if value is not None
+    }
+
+
+class _Where:
+    """Where in the file something stands, for messages."""
+
+    def __init__(self, path: str, text: str, section: str) -> None:
+        self._path, self._lines, self._section = path, text.splitlines(), section
+
+    def say(self, message: str, key: str | None = None) -> str:
+        line = self._line(key)
+        return f"{self._path}{f', line {line}' if line else ''}: {message}"
+
+    def _line(self, key: str | None) -> int | None:
+        inside, found = False, None
+        for number, line in enumerate(self._lines, start=1):
+            if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+                inside = header[1].split(".")[0].strip("\"' ") == self._section
+                found = found or (number if inside else None)
+            elif inside and key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+                return number
+        return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise JobError([f"there is no job file {path}"]) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError([f"cannot read the job file {path}: {error}"]) from error
+
+
+def _section(kind: type[Any], content: dict[str, Any], where: _Where, problems: list[str]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        known = [f.name for f in fields(kind)]
+        problems += [_told(item, known, where) for item in error.errors()]
+        return None
+
+
+def _told(item: Any, known: Sequence[str], where: _Where) -> str:
+    """One of pydantic's errors in our words: what was expected, what was got, what to do."""
+    path = ".".join(str(part) for part in item["loc"] if part is not None)
+    key = str(item["loc"][0]) if item["loc"] else None
+    section = where._section
+    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return where.say(_unknown(f"key in [{section}]", path, known), key)
+    if item["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return where.say(f"[{section}] needs {path}")
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return where.say(f"[{section}] {message}", message.split()[0])
+    got = item["input"]
+    return where.say(f"[{section}] {path}: {message[0].lower()}{message[1:]}, got {got!r}", key)
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}."
+
+
+def _example(section: str) -> str:
+    required = [f.name for f in fields(SECTIONS[section]) if f.default is f.default_factory]
+    return "It needs: " + ", ".join(required) if required else ""
+
+
+def _apply(document: dict[str, Any], override: str, problems: list[str]) -> None:
+    """Set one key of the document; the value is TOML, or a string where it is not."""
+    path, separator, value = override.partition("=")
+    section, *keys = path.strip().split(".")
+    if not separator or not keys:
+        problems.append(f"--set {override!r}: expected section.key=value, e.g. --set support.shots=4")
+        return
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    target = document.setdefault(section, {})
+    for key in keys[:-1]:
+        target = target.setdefault(key, {})
+    target[keys[-1]] = parsed

@@ -1,0 +1,173 @@
+"""The sections of a job file, as values. What a field means is said here, once; `fewshot help job` prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from fewshot.backbones.spec import ClipSpec
+
+STRICT = ConfigDict(extra="forbid", strict=False)
+
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSection:
+    """Section [job].
+
+    Attributes:
+        name: what the runs are called.
+        output: where everything is written, any fsspec URL.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: str
+    output: str
+
+    def __post_init__(self) -> None:
+        """Check that the name can be part of a path."""
+        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name[0] == ".":
+            raise ValueError(f"name must consist of letters, digits, '-', '_' and '.', got {self.name!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveSection:
+    """Section [archive].
+
+    Attributes:
+        uri: a folder of images at any depth, *.parquet (bytes or URIs) or *.tar (WebDataset), on any fsspec URL.
+        shard_images: about how many images are one unit of work.
+        max_unreadable_fraction: the job counts as failed when a larger share of the images cannot be read.
+        image_column: of a Parquet archive; None finds it.
+        key_column: of a Parquet archive; None finds it.
+        labels: a table of image,label to measure accuracy with, never to learn from; None measures nothing.
+        max_image_bytes: larger objects are not read.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    uri: str
+    shard_images: Count = 256
+    max_unreadable_fraction: Fraction = 1.0
+    image_column: str | None = None
+    key_column: str | None = None
+    labels: str | None = None
+    max_image_bytes: Count = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupportSection:
+    """Section [support].
+
+    Attributes:
+        uri: a folder per class, a table (.csv, .parquet, .jsonl) of image,label[,name,description], or a splits.json
+            (its train split).
+        shots: at most this many examples of a class; None takes all.
+        seed: which ones; more shots contain the fewer.
+        views: augmented views of each example that its cached feature is averaged over; 0 takes the plain image.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    uri: str
+    shots: Count | None = None
+    seed: int = 1
+    views: Annotated[int, Field(ge=0, le=1000)] = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSection(ClipSpec):
+    """Section [clip]: `ClipSpec`, and how classes are put into words.
+
+    Attributes:
+        templates: prompts with one "{}" each; None takes the backbone's own.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    batch_size: Count | None = None
+    threads: Count = 1
+    templates: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+
+    @property
+    def spec(self) -> ClipSpec:
+        """The backbone alone."""
+        return ClipSpec(**{item.name: getattr(self, item.name) for item in fields(ClipSpec)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierSection:
+    """Section [classifier].
+
+    Attributes:
+        method: one of `fewshot methods`.
+        hyperparameters: of the method; the ones not given are chosen inside the shots.
+        max_error: the share of wrong labels tolerated among labels given; images below the score that this needs
+            are abstained. None labels every image.
+        confidence: with which `max_error` is to hold.
+        top: how many classes a prediction lists.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    method: str = "ape"
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    max_error: OpenFraction | None = None
+    confidence: OpenFraction = 0.9
+    top: Count = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateSection:
+    """Section [evaluate].
+
+    Attributes:
+        splits: a splits.json, or a split_zhou_*.json of the CoOp benchmark.
+        images: the folder its paths start in; None is the file's own folder.
+        methods: names of methods.
+        shots: numbers of examples a class.
+        seeds: draws of the examples.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    splits: str
+    images: str | None = None
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("zero_shot", "tip_adapter", "ape")
+    shots: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSection:
+    """Section [cluster].
+
+    Attributes:
+        address: a running Ray ("auto", "host:port", "ray://…"); None uses this machine.
+        mode: "auto" starts Ray on this machine when there is work for more than one worker; "process" never does;
+            "ray" always does.
+        clip_workers: workers that embed; None takes one for each GPU, or one for `clip.threads` CPUs.
+        gpus_per_worker: GPUs of a worker; fractions share one. None takes 1 where there are GPUs.
+        cpus_per_worker: CPUs of a worker, for decoding; None takes `clip.threads`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    address: str | None = None
+    mode: Literal["auto", "process", "ray"] = "auto"
+    clip_workers: Count | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    cpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A whole job file. A section that a command does not need may be absent."""
+
+    job: JobSection
+    archive: ArchiveSection | None = None
+    support: SupportSection | None = None
+    clip: ClipSection = field(default_factory=ClipSection)
+    classifier: ClassifierSection = field(default_factory=ClassifierSection)
+    evaluate: EvaluateSection | None = None
+    cluster: ClusterSection = field(default_factory=ClusterSection)
