@@ -1,0 +1,92 @@
+"""Records picked one by one, by path or URL, where a source would list them: the labelled examples of a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cluster.fingerprint import fingerprint
+from cluster.records.base import EntryError, Record, Shard, Skipped
+from cluster.records.listing import version_of
+from cluster.records.location import Location
+from cluster.records.reading import ordered_map, patiently
+from cluster.records.references import References
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What a reference leads to, as far as looking it up tells.
+
+    Attributes:
+        reference: as it was written: a URL, or a path relative to the folder.
+        version: size and time of change (or ETag), "" if it cannot be looked up; reading it will tell why.
+    """
+
+    reference: str
+    version: str
+
+
+class Selection:
+    """Looks references up and makes shards of them.
+
+    Args:
+        folder: where relative paths start, any fsspec URL.
+        max_bytes: larger objects become an error record.
+    """
+
+    def __init__(self, folder: str, *, max_bytes: int = 256 << 20) -> None:
+        self._location = Location.of(folder)
+        self._max_bytes = max_bytes
+
+    def look_up(self, references: Sequence[str], *, threads: int = 16) -> list[Selected]:
+        """Versions of what the references lead to, in order.
+
+        Raises:
+            StorageError: storage does not answer, also after retries.
+        """
+        if self._location.is_local:
+            return [self._looked_up(reference) for reference in references]
+        return list(ordered_map(self._looked_up, references, threads))
+
+    def shard(self, selected: Sequence[Selected]) -> Shard:
+        """One shard of these records, in order; the key of a record is its reference."""
+        contents = [[item.reference, item.version] for item in selected]
+        names = tuple(item.reference for item in selected)
+        return Shard(fingerprint(["selection", contents]), len(names), _Slice(self._references(), names))
+
+    def _references(self) -> References:
+        _, folder = self._location.open()
+        return References(self._location, folder, self._max_bytes)
+
+    def _looked_up(self, reference: str) -> Selected:
+        try:
+            return Selected(reference, self._version(reference))
+        except EntryError:
+            return Selected(reference, "")
+
+    def _version(self, reference: str) -> str:
+        if "://" not in reference and self._location.is_local:
+            status = patiently(lambda: os.stat(os.path.join(self._location.uri, reference)), reference)  # noqa: PTH116, PTH118
+            return f"{status.st_size} {status.st_mtime_ns}"
+        place = Location.of(reference if "://" in reference else f"{self._location.uri}/{reference}")
+        filesystem, path = place.open()
+        info = patiently(lambda: filesystem.info(path), place.shown)
+        return f"{info.get('size')} {version_of(info)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    references: References
+    names: tuple[str, ...] = field(repr=False)
+
+    def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
+        """See `read_shard`."""
+        del skipped
+        yield from ordered_map(self._record, self.names, threads)
+
+    def _record(self, name: str) -> Record:
+        try:
+            return Record(name, self.references.read(name), None, "")
+        except EntryError as error:
+            return Record(name, None, str(error), "")

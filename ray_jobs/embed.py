@@ -1,0 +1,156 @@
+"""The step that embeds: records in, a part of features out. The worker owns the backbone for its whole life.
+
+Two units live in a worker at a time. While one of them has the device, the other reads and decodes its first batches,
+so that the device does not wait between units; pixels never leave the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cluster import Part
+from cluster.records import Record, Shard, read_shard
+from fewshot.backbones import ClipSpec
+from ray_jobs.features import FeatureRows, counts, encode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewshot.backbones import ClipBackbone
+
+VIEW_SEED = 0
+"""Of the augmented views. The same for every job, so that examples are embedded once whatever draws them."""
+DECODED_BATCHES = 4
+"""Batches that may be decoded ahead of the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedUnit:
+    """What one unit embeds.
+
+    Attributes:
+        shard: where the images are.
+        views: augmented views beside the deterministic one.
+    """
+
+    shard: Shard
+    views: int = 0
+
+
+@dataclass(slots=True)
+class Embedder:
+    """A worker's state: the backbone, threads that decode, and who has the device."""
+
+    clip: ClipBackbone
+    decoders: ThreadPoolExecutor
+    device: threading.Lock
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedStep:
+    """Embeds images with a CLIP.
+
+    Attributes:
+        spec: which CLIP, and how it runs.
+        decode_threads: threads of a worker that decode; they do not change the result.
+    """
+
+    spec: ClipSpec
+    decode_threads: int = 2
+
+    def setup(self) -> Embedder:
+        """Load the backbone."""
+        from fewshot.backbones import load_clip
+
+        clip = load_clip(self.spec)
+        decoders = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
+        return Embedder(clip, decoders, threading.Lock(), dim=clip.embed_texts(["a"]).shape[1])
+
+    def run(self, state: Embedder, unit: EmbedUnit) -> Part:
+        """Embed a shard: a row for every record, whatever is broken."""
+        import torch
+
+        images = _decoded(state, unit)
+        first = next(images, None)
+        rows: list[_Decoded] = [] if first is None else [first]
+        features: list[Tensor] = []
+        with state.device:
+            waiting = [] if first is None or first.pixels is None else [first.pixels]
+            for image in images:
+                rows.append(image)
+                if image.pixels is not None:
+                    waiting.append(image.pixels)
+                    image.pixels = None
+                if sum(map(len, waiting)) >= state.clip.batch_size:
+                    waiting = _forward(state.clip, waiting, features)
+            _forward(state.clip, waiting, features, rest=True)
+        embedded = torch.cat(features).numpy() if features else np.zeros((0, state.dim), np.float32)
+        return _part(rows, embedded, views=1 + unit.views, dim=state.dim)
+
+
+@dataclass(slots=True)
+class _Decoded:
+    key: str
+    source: str
+    error: str | None
+    pixels: Tensor | None
+
+
+def _decoded(state: Embedder, unit: EmbedUnit) -> Iterator[_Decoded]:
+    """Decode the records of a shard, in order, a few batches ahead."""
+    ahead = max(1, DECODED_BATCHES * state.clip.batch_size // (1 + unit.views))
+    waiting: deque[Future[_Decoded]] = deque()
+    for record in read_shard(unit.shard):
+        waiting.append(state.decoders.submit(_decode, state.clip, record, unit.views))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _decode(clip: ClipBackbone, record: Record, views: int) -> _Decoded:
+    """One record as [1 + views, 3, H, W] uint8, or a reason."""
+    import torch
+
+    from fewshot.errors import UnreadableImageError
+    from fewshot.images import augmented_view, decode
+
+    if record.data is None:
+        return _Decoded(record.key, record.source, record.error, None)
+    try:
+        image = decode(record.data, min_side=2 * clip.image_size)
+    except UnreadableImageError as error:
+        return _Decoded(record.key, record.source, str(error), None)
+    augmented = (
+        augmented_view(image, size=clip.image_size, seed=VIEW_SEED, key=record.key, view=view) for view in range(views)
+    )
+    return _Decoded(record.key, record.source, None, torch.stack([clip.crop(i) for i in (image, *augmented)]))
+
+
+def _forward(clip: ClipBackbone, waiting: list[Tensor], features: list[Tensor], *, rest: bool = False) -> list[Tensor]:
+    """Embed whole batches of what waits; the rest goes on waiting, unless it is the last."""
+    import torch
+
+    if not waiting:
+        return []
+    images = torch.cat(waiting)
+    whole = len(images) if rest else len(images) // clip.batch_size * clip.batch_size
+    features.append(clip.embed_images(images[:whole]))
+    return [images[whole:]] if whole < len(images) else []
+
+
+def _part(rows: list[_Decoded], embedded: np.ndarray, *, views: int, dim: int) -> Part:
+    errors = [row.error for row in rows]
+    read = np.array([error is None for error in errors], dtype=bool)
+    features = np.zeros((len(rows), views, dim), dtype=np.float32)
+    features[read] = embedded.reshape(-1, views, dim)
+    data = encode(FeatureRows([row.key for row in rows], [row.source for row in rows], errors, features))
+    return Part(data, counts(errors))
