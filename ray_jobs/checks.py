@@ -1,0 +1,64 @@
+"""Look at everything a job names before anything runs, and collect what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from cluster import Store
+from cluster.errors import ClusterError
+from fewshot.errors import FewShotError, UnknownNameError
+from fewshot.names import METHOD_NAMES
+from ray_jobs.archive import open_archive
+from ray_jobs.sections import Job
+from ray_jobs.support import read_labels, read_text
+
+
+def check(job: Job, needs: Sequence[str]) -> list[str]:
+    """Problems in what the sections name; sections that are missing or wrong were told already.
+
+    Loads no weights and no torch, so that a finished job is recognised in a second or two.
+
+    Args:
+        job: as far as its sections are right.
+        needs: sections that the command uses.
+    """
+    return [problem for finding in _findings(job, needs) if (problem := _problem(*finding)) is not None]
+
+
+def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    yield "[job] output", lambda: Store(job.job.output)
+    yield "[clip] model", job.clip.spec.identity
+    if (archive := job.archive) is not None and "archive" in needs:
+        yield "[archive] uri", lambda: open_archive(archive)
+        if (labels := archive.labels) is not None:
+            yield "[archive] labels", lambda: read_labels(labels)
+    if (support := job.support) is not None and "support" in needs:
+        yield "[support] uri", lambda: read_labels(support.uri)
+    if (evaluation := job.evaluate) is not None and "evaluate" in needs:
+        yield "[evaluate] splits", lambda: read_text(evaluation.splits)
+        for name in evaluation.methods:
+            yield "[evaluate] methods", lambda name=name: known_method(name)  # type: ignore[misc]
+    yield "[classifier] method", lambda: known_method(job.classifier.method, **job.classifier.hyperparameters)
+
+
+def known_method(name: str, **hyperparameters: Any) -> None:
+    """Raise unless the method takes these hyperparameters.
+
+    Raises:
+        FewShotError: it does not, or there is no such method.
+    """
+    if name not in METHOD_NAMES:
+        raise UnknownNameError("method", name, METHOD_NAMES)
+    if hyperparameters:
+        from fewshot.methods import method_named
+
+        method_named(name, **hyperparameters)
+
+
+def _problem(where: str, attempt: Callable[[], Any]) -> str | None:
+    try:
+        attempt()
+    except (FewShotError, ClusterError, ValueError, OSError) as error:
+        return f"{where}: {error}"
+    return None

@@ -1,0 +1,195 @@
+"""The main job: archive in, predictions out. Run it again to resume; what is done is found and not done again.
+
+Stages: look (examples, archive) -> embed (examples and archive, one pool of workers) -> train -> label -> report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import tomlkit
+
+from cluster import Executor, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
+from cluster.records import Source
+from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
+from ray_jobs.config import resolved
+from ray_jobs.embed import EmbedStep
+from ray_jobs.errors import JobError
+from ray_jobs.layout import JOB, METRICS, PLAN, features_folder, prediction_part, run_folder
+from ray_jobs.placement import choose
+from ray_jobs.predict import PredictStep
+from ray_jobs.progress import Reporter
+from ray_jobs.sections import ArchiveSection, Job, SupportSection
+from ray_jobs.summary import summarise
+from ray_jobs.support import LabelledUnits, support_units
+from ray_jobs.training import Training
+
+LABEL_HERE = 200_000
+"""Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A classify job that was looked at, but not run: what there is, what it is called, what is left to do.
+
+    Attributes:
+        job: the job file.
+        store: the output.
+        source: the archive.
+        listing: what is in it.
+        support: the examples.
+    """
+
+    job: Job
+    store: Store
+    source: Source
+    listing: Listing
+    support: LabelledUnits
+
+    @classmethod
+    def of(cls, job: Job) -> Classification:
+        """Look at everything a job names; nothing is embedded.
+
+        Raises:
+            JobError: [archive] or [support] is missing.
+            DataError: the examples are not what they should be.
+            ClusterError: the archive or the output cannot be opened.
+        """
+        archive, support = _sections(job)
+        store = Store(job.job.output)
+        folder = features_folder(job.clip.spec, f"support-{support.views}")
+        source = open_archive(archive)
+        return cls(job, store, source, list_archive(source), support_units(support, folder))
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is committed."""
+        return Ledger(self.store)
+
+    @cached_property
+    def features(self) -> str:
+        """Folder of the archive's features."""
+        return features_folder(self.job.clip.spec, self.listing.place)
+
+    @cached_property
+    def training(self) -> Training:
+        """What the classifier is trained from."""
+        seed = self.job.support.seed if self.job.support else 0
+        return Training(self.job.clip.spec, self.job.clip.templates, self.job.classifier, seed, self.support)
+
+    @cached_property
+    def run(self) -> str:
+        """Folder of the results. Its name follows from everything that determines the predictions."""
+        archive = self.job.archive
+        truth = archive.labels if archive else None
+        identity = [self.training.identity, self.listing.place, self.listing.contents, self.job.classifier.top, truth]
+        return run_folder(self.job.job.name, identity)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The metrics of this very run, if it is complete."""
+        with suppress(FileNotFoundError):
+            metrics: dict[str, Any] = json.loads(self.store.get(f"{self.run}/{METRICS}"))
+            return metrics if metrics["complete"] else None
+        return None
+
+    def embed_units(self) -> Iterator[Unit]:
+        """Examples first: they are few, and mistakes in them show early."""
+        return chain(self.support.units, archive_units(self.source, self.features))
+
+    def predict_units(self) -> Iterator[Unit]:
+        """One for each shard that has features."""
+        done = self.ledger.done(self.features)
+        shards = zip(self.listing.parts(self.features), self.listing.shards, strict=True)
+        for index, (part, (name, size)) in enumerate(shards):
+            if part in done:
+                yield Unit(prediction_part(self.run, index, name), part, weight=size or 1)
+
+
+def _sections(job: Job) -> tuple[ArchiveSection, SupportSection]:
+    if job.archive is None or job.support is None:
+        raise JobError(["classify needs the sections [archive] and [support]"])
+    return job.archive, job.support
+
+
+def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
+    """Label every image of an archive.
+
+    Args:
+        job: a job file with [archive] and [support].
+        reporter: where to tell how it is going.
+
+    Returns:
+        the metrics, which also lie in the run's folder; `complete` says whether every unit is done.
+
+    Raises:
+        JobError: the job cannot start.
+        DataError: the examples are not what they should be.
+        ClusterError: storage or workers fail as a whole. Run again to resume.
+    """
+    work = Classification.of(job)
+    if (metrics := work.finished()) is not None:
+        reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
+        return metrics | {"did": "nothing"}
+    _write_plan(work)
+    embedding = _embed(work, reporter)
+    if not set(work.support.paths) <= work.ledger.done(_folder(work.support.paths)):
+        raise JobError([f"the examples could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
+    reporter.say(f"training {job.classifier.method} on {len(work.support.images)} examples")
+    classifier = work.training.run(work.store)
+    labelling = _label(work, classifier, reporter)
+    metrics = summarise(work.store, work.run, job, work.listing, classifier, [embedding, labelling])
+    return metrics | {"did": "everything" if not embedding.skipped else "the rest"}
+
+
+def _folder(paths: tuple[str, ...]) -> str:
+    return paths[0].rpartition("/")[0] if paths else "features"
+
+
+def _write_plan(work: Classification) -> None:
+    document = tomlkit.dumps(resolved(work.job))
+    work.store.put(f"{work.run}/{JOB}", document.encode())
+    plan = {
+        "archive": work.listing.to_json(),
+        "features": work.features,
+        "classifier": work.training.folder,
+        "classes": len(work.support.labels.space),
+        "examples": len(work.support.images),
+    }
+    work.store.put(f"{work.run}/{PLAN}", _json(plan))
+
+
+def _embed(work: Classification, reporter: Reporter) -> StageReport:
+    shards, images = work.listing.to_embed(work.ledger, work.features)
+    left = sum(unit.weight for unit in work.support.units if not work.store.exists(unit.path))
+    known = work.listing.images
+    executor, workers = choose(
+        work.job.cluster, threads=work.job.clip.threads, images=images + left if known is not None else None
+    )
+    if not shards and not left:
+        executor = LocalExecutor()
+    total = None if known is None else known + sum(unit.weight for unit in work.support.units)
+    step = EmbedStep(work.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
+    with executor, reporter.stage("embedding", total) as on_event:
+        return run_stage(executor, step, work.embed_units(), work.ledger, workers, on_event)
+
+
+def _label(work: Classification, classifier: str, reporter: Reporter) -> StageReport:
+    images = work.listing.images
+    threads = work.job.clip.threads
+    executor: Executor = LocalExecutor()
+    workers = Workers(count=1, overlap=1)
+    if images is None or images > LABEL_HERE:
+        executor, workers = choose(work.job.cluster, threads=threads, images=images)
+    step = PredictStep(work.store, classifier, top=work.job.classifier.top, threads=threads)
+    with executor, reporter.stage("labelling", images) as on_event:
+        return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,176 @@
+"""The `fewshot` command. Results are JSON on stdout, progress and logs on stderr; exit 0 done, 1 some work failed, 2 the
+job file or the set-up is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster.errors import ClusterError, SourceError, WorkerStartError
+from fewshot.errors import FewShotError
+from ray_jobs.checks import check
+from ray_jobs.config import read_job, stop_if_any
+from ray_jobs.errors import JobError
+from ray_jobs.progress import Reporter
+from ray_jobs.sections import Job
+from ray_jobs.tables import show_classification, show_evaluation, show_methods, show_plan, show_status
+
+DONE, SOME_FAILED, WRONG = 0, 1, 2
+
+app = typer.Typer(
+    name="fewshot",
+    help="Classify image archives from a handful of labelled examples, on this machine or on a Ray cluster.",
+    epilog="Begin with: fewshot demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JobFile = Annotated[Path, typer.Argument(help="A job file (TOML).", metavar="JOB.toml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key of the job file; repeatable."),
+]
+
+
+@app.command(epilog="Example: fewshot demo --folder runs/demo")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to put the demo's archive, job file and results.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """Label an archive of emoji that ships with the project, from two examples a class, on a Ray of its own."""
+    from ray_jobs.demo import run_demo
+
+    reporter = Reporter()
+    _run(lambda: run_demo(folder, reporter), then=lambda result: show_classification(reporter, result))
+
+
+@app.command(epilog="Example: fewshot plan job.toml --set support.shots=8")
+def plan(
+    job: JobFile,
+    set_: Overrides = None,
+    probe: Annotated[
+        bool, typer.Option(help="Time the backbone for a few seconds to predict how long it takes.")
+    ] = True,
+) -> None:
+    """Tell what would run, what is done already and what the rest costs; run nothing."""
+    from ray_jobs.plan import make_plan
+
+    reporter = Reporter()
+    _run(
+        lambda: make_plan(_checked(job, set_, needs=("archive", "support")), probe=probe),
+        then=lambda result: show_plan(reporter, result),
+    )
+
+
+@app.command(epilog="Example: fewshot classify job.toml --set cluster.clip_workers=2")
+def classify(job: JobFile, set_: Overrides = None) -> None:
+    """Label every image of an archive. Run it again to resume, or after examples or images were added."""
+    from ray_jobs.classify import classify as run
+
+    reporter = Reporter()
+    _run(
+        lambda: run(_checked(job, set_, needs=("archive", "support")), reporter),
+        then=lambda result: show_classification(reporter, result),
+    )
+
+
+@app.command(epilog="Example: fewshot evaluate job.toml --set 'evaluate.shots=[1, 4]'")
+def evaluate(job: JobFile, set_: Overrides = None) -> None:
+    """Measure methods × shots × seeds on a labelled set, as one table. Run it again to resume."""
+    from ray_jobs.evaluate import evaluate as run
+
+    reporter = Reporter()
+    _run(lambda: run(_checked(job, set_, needs=("evaluate",)), reporter), then=lambda r: show_evaluation(reporter, r))
+
+
+@app.command(epilog="Example: fewshot status runs/groceries")
+def status(
+    output: Annotated[
+        str, typer.Argument(help="A job file, or the output it names (any fsspec URL).", show_default=False)
+    ],
+) -> None:
+    """Tell which runs an output holds and how far they are; reads storage only, so it works from anywhere."""
+    from ray_jobs.status import read_status
+
+    reporter = Reporter()
+    _run(lambda: read_status(_output_of(output)), then=lambda result: show_status(reporter, result))
+
+
+@app.command(epilog="Example: fewshot methods")
+def methods() -> None:
+    """List the methods with their hyperparameters."""
+    from ray_jobs.catalogue import list_methods
+
+    reporter = Reporter()
+    _run(list_methods, then=lambda result: show_methods(reporter, result))
+
+
+def _checked(path: Path, overrides: Sequence[str] | None, *, needs: Sequence[str]) -> Job:
+    """Read a job file and look at what it names; every problem is told at once."""
+    job, problems = read_job(path, overrides or (), needs=needs)
+    stop_if_any([*problems, *check(job, needs)])
+    return job
+
+
+def _output_of(name: str) -> str:
+    if not name.endswith(".toml"):
+        return name
+    return read_job(name)[0].job.output
+
+
+def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]], None]) -> None:
+    """Run a command: JSON on stdout, a table for people on stderr, errors as exit codes."""
+    result = _guarded(work)
+    then(result)
+    json.dump(_plain(result), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+    failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
+    raise typer.Exit(SOME_FAILED if failed else DONE)
+
+
+def _guarded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return work()
+    except JobError as error:
+        _stop(error.problems, WRONG)
+    except (SourceError, WorkerStartError, FewShotError) as error:
+        _stop([str(error)], WRONG)
+    except ClusterError as error:
+        _stop([str(error)], SOME_FAILED)
+    except KeyboardInterrupt:
+        _stop(["interrupted; what is done is kept, run again to resume"], 130)
+    raise AssertionError("unreachable")
+
+
+def _stop(problems: Sequence[str], code: int) -> None:
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    raise typer.Exit(code)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: a number that does not exist is null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    logging.basicConfig(level=os.environ.get("FEWSHOT_LOG", "WARNING"), format="%(levelname)s %(name)s %(message)s")
+    app()

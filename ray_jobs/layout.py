@@ -1,0 +1,41 @@
+"""Where everything lies in the output. Whatever determines an artefact is in its path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster import fingerprint
+from fewshot.backbones import ClipSpec
+from ray_jobs.features import FEATURES_VERSION
+
+JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
+
+
+def features_folder(spec: ClipSpec, of: str) -> str:
+    """Where features are kept.
+
+    Args:
+        spec: the backbone.
+        of: what is embedded: an archive's fingerprint, or "support-" and the number of views.
+    """
+    return f"features/{fingerprint([FEATURES_VERSION, spec.identity()])}/{of}"
+
+
+def feature_part(folder: str, shard: str) -> str:
+    """The part of one shard."""
+    return f"{folder}/part-{shard}.parquet"
+
+
+def classifier_folder(method: str, identity: Any) -> str:
+    """Where a trained classifier lies."""
+    return f"classifiers/{method}/{fingerprint(identity)}"
+
+
+def run_folder(name: str, identity: Any) -> str:
+    """Where a run's results lie."""
+    return f"runs/{name}-{fingerprint(identity)[:12]}"
+
+
+def prediction_part(run: str, index: int, shard: str) -> str:
+    """The predictions of one shard; parts sort in the archive's order."""
+    return f"{run}/predictions/part-{index:06d}-{shard}.parquet"

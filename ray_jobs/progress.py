@@ -1,0 +1,168 @@
+"""Live progress on stderr: a bar where somebody looks, a line every few seconds where a log is kept."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from cluster import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
+
+LOG_EVERY_S = 10.0
+WINDOW_S = 120.0
+
+
+@dataclass(slots=True)
+class Rate:
+    """Images a second over the last two minutes, and what is left at that rate.
+
+    Work that was found done counts for nothing: an estimate after a resume is as good as one before.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _marks: deque[tuple[float, float]] = field(default_factory=deque)
+    _done: float = 0.0
+
+    def start(self) -> None:
+        """Workers are ready: what came before was start-up."""
+        if not self._marks:
+            self._marks.append((self.clock(), self._done))
+
+    def add(self, weight: float) -> None:
+        """Count work done."""
+        self._done += weight
+        self._marks.append((self.clock(), self._done))
+        while len(self._marks) > 2 and self._marks[-1][0] - self._marks[0][0] > WINDOW_S:
+            self._marks.popleft()
+
+    @property
+    def per_second(self) -> float | None:
+        """None before there is anything to judge from."""
+        if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:
+            return None
+        (first, before), (last, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (last - first)
+
+    def left(self, weight: float) -> timedelta | None:
+        """Time for this much work."""
+        rate = self.per_second
+        return timedelta(seconds=round(weight / rate)) if rate else None
+
+
+class _RateColumn(ProgressColumn):
+    """Images a second and the time left."""
+
+    def __init__(self, rate: Rate) -> None:
+        super().__init__()
+        self._rate = rate
+
+    def render(self, task: Task) -> Text:
+        return Text(_pace(self._rate, (task.total or 0) - task.completed), style="progress.remaining")
+
+
+def _pace(rate: Rate, left: float) -> str:
+    per_second, remaining = rate.per_second, rate.left(left)
+    return "starting" if per_second is None else f"{per_second:.1f} img/s, {remaining} left"
+
+
+class Reporter:
+    """Where a job tells how it is going.
+
+    Args:
+        console: on stderr.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, message: str) -> None:
+        """One line."""
+        self.console.print(message)
+
+    @contextmanager
+    def stage(self, title: str, total: float | None) -> Iterator[Callable[[Event], None]]:
+        """Show a stage while it runs.
+
+        Args:
+            title: what is done.
+            total: weight of all units, those already done included; None if nobody knows.
+
+        Yields:
+            what to call with every event.
+        """
+        shown = _Bar(self.console, title, total) if self.console.is_terminal else _Lines(self.console, title, total)
+        with shown:
+            yield shown.on_event
+
+
+class _Shown:
+    """What both ways of showing a stage have in common: counting."""
+
+    def __init__(self, console: Console, title: str, total: float | None) -> None:
+        self.console, self.title, self.total = console, title, total
+        self.rate, self.completed, self.failed, self.lost = Rate(), 0.0, 0, 0
+
+    def on_event(self, event: Event) -> None:
+        match event:
+            case WorkersReady(count=count, where=where):
+                self.rate.start()
+                self.console.print(f"{self.title}: {count} worker{'s' * (count != 1)} on {where}")
+            case UnitSkipped(weight=weight):
+                self.completed += weight
+            case UnitDone(weight=weight):
+                self.completed += weight
+                self.rate.add(weight)
+            case UnitFailed(path=path, error=error):
+                self.failed += 1
+                self.console.print(f"[red]failed[/red] {path}: {error.strip().splitlines()[-1]}")
+            case WorkerLost(reason=reason):
+                self.lost += 1
+                self.console.print(f"[yellow]worker lost[/yellow], its work goes to a fresh one: {reason}")
+        self.refresh()
+
+    def refresh(self) -> None:
+        raise NotImplementedError
+
+
+class _Bar(_Shown):
+    def __init__(self, console: Console, title: str, total: float | None) -> None:
+        super().__init__(console, title, total)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.progress = Progress(*columns, _RateColumn(self.rate), console=console, transient=False)
+        self.task = self.progress.add_task(title, total=total)
+
+    def __enter__(self) -> None:
+        self.progress.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def refresh(self) -> None:
+        self.progress.update(self.task, completed=self.completed)
+
+
+class _Lines(_Shown):
+    last = 0.0
+
+    def __enter__(self) -> None:
+        self.last = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self.completed:
+            self._line("done")
+
+    def refresh(self) -> None:
+        if time.monotonic() - self.last >= LOG_EVERY_S:
+            self._line(_pace(self.rate, (self.total or self.completed) - self.completed))
+
+    def _line(self, what: str) -> None:
+        self.last = time.monotonic()
+        total = f"/{self.total:.0f}" if self.total else ""
+        self.console.print(f"{self.title}: {self.completed:.0f}{total}, {what}")

@@ -1,0 +1,164 @@
+"""What a run amounts to, counted over its parts one at a time: metrics, and the list of what could not be read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster import StageReport, Store
+from ray_jobs.archive import Listing
+from ray_jobs.artefacts import get_classifier
+from ray_jobs.layout import FAILURES, METRICS
+from ray_jobs.sections import Job
+from ray_jobs.truth import read_truth
+
+if TYPE_CHECKING:
+    from fewshot.metrics import Tally
+
+FAILURE_SCHEMA = pa.schema([(name, pa.string()) for name in ("kind", "image", "source", "error")])
+COLUMNS = ["image", "label", "score", "status", "error", "source"]
+
+
+def summarise(
+    store: Store, run: str, job: Job, listing: Listing, classifier: str, stages: Sequence[StageReport]
+) -> dict[str, Any]:
+    """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
+
+    Args:
+        store: the output.
+        run: the run's folder.
+        job: the job file.
+        listing: what the archive held.
+        classifier: the classifier's folder.
+        stages: what became of the units.
+
+    Returns:
+        the metrics.
+    """
+    calibrated = get_classifier(store, classifier)
+    truth = read_truth(job.archive.labels, calibrated.class_names) if job.archive and job.archive.labels else None
+    counting = _Counting(calibrated.class_names, truth)
+    failed = [failure for stage in stages for failure in stage.failures]
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, FAILURE_SCHEMA, compression="zstd") as failures:
+        for failure in failed:
+            failures.write_table(_failures([("unit", failure.path, "", failure.error)]))
+        for part in store.list(f"{run}/predictions"):
+            failures.write_table(counting.add(pq.read_table(io.BytesIO(store.get(part)), columns=COLUMNS)))
+    store.put(f"{run}/{FAILURES}", buffer.getvalue())
+    limit = job.archive.max_unreadable_fraction if job.archive else 1.0
+    metrics = {
+        "complete": not failed and counting.parts == len(listing.shards),
+        "failed_units": len(failed),
+        "too_many_unreadable": counting.unreadable_fraction > limit,
+        **counting.to_json(),
+        "skipped_entries": listing.skipped,
+        "skipped_examples": list(listing.skipped_examples),
+        "method": type(calibrated.method).name,
+        "hyperparameters": asdict(calibrated.method),  # type: ignore[call-overload]
+        "temperature": calibrated.temperature,
+        "threshold": calibrated.threshold,
+        "held_out": asdict(calibrated.report),
+        "predictions": store.url(f"{run}/predictions"),
+        "run": store.url(run),
+        "versions": {name: version(name) for name in ("fewshot", "torch", "open-clip-torch", "pyarrow")},
+    }
+    store.put(f"{run}/{METRICS}", (json.dumps(metrics, indent=2, ensure_ascii=False) + "\n").encode())
+    return metrics
+
+
+class _Counting:
+    """Counts over prediction parts; holds a number for each class, nothing for each image (but the given labels)."""
+
+    def __init__(self, names: tuple[str, ...], truth: dict[str, int] | None) -> None:
+        self.names, self.truth = names, truth
+        self.index = {name: i for i, name in enumerate(names)}
+        self.parts, self.score = 0, 0.0
+        self.status: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.tally: Tally | None = None
+
+    def add(self, part: pa.Table) -> pa.Table:
+        """Count one part.
+
+        Returns:
+            its unreadable images.
+        """
+        self.parts += 1
+        status = part["status"].to_pylist()
+        self.status.update(status)
+        self.labels.update(label for label in part["label"].to_pylist() if label is not None)
+        self.score += sum(score for score in part["score"].to_pylist() if score is not None)
+        if self.truth is not None:
+            self._measure(part)
+        broken = part.filter(pc.equal(part["status"], "unreadable")) if "unreadable" in status else part.slice(0, 0)
+        rows = zip(*(broken[name].to_pylist() for name in ("image", "source", "error")), strict=True)
+        return _failures([("image", *row) for row in rows])
+
+    def _measure(self, part: pa.Table) -> None:
+        import torch
+
+        from fewshot.metrics import Tally
+
+        rows = list(self._labelled(part))
+        if not rows:
+            return
+        labels, predicted, scores, abstained = zip(*rows, strict=True)
+        tally = Tally.of(
+            torch.tensor(labels),
+            torch.tensor(predicted),
+            torch.tensor(scores),
+            num_classes=len(self.names),
+            abstained=torch.tensor(abstained),
+        )
+        self.tally = tally if self.tally is None else self.tally + tally
+
+    def _labelled(self, part: pa.Table) -> Iterator[tuple[int, int, float, bool]]:
+        assert self.truth is not None
+        columns = (part[name].to_pylist() for name in ("image", "label", "score", "status"))
+        for image, label, score, status in zip(*columns, strict=True):
+            known = self.truth.get(image, -1)
+            if known >= 0 and label is not None:
+                yield known, self.index[label], score, status == "abstained"
+
+    @property
+    def images(self) -> int:
+        return sum(self.status.values())
+
+    @property
+    def unreadable_fraction(self) -> float:
+        return self.status["unreadable"] / self.images if self.images else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        labelled = sum(self.labels.values())
+        counts = {"images": self.images, **{s: self.status[s] for s in ("ok", "abstained", "unreadable")}}
+        measured: dict[str, Any] = {}
+        if self.tally is not None:
+            measured = {
+                "labelled_images": self.tally.rows,
+                "accuracy": self.tally.accuracy,
+                "macro_f1": self.tally.macro_f1,
+                "ece": self.tally.ece,
+                "coverage": self.tally.coverage,
+                "accuracy_of_accepted": self.tally.selective_accuracy if self.tally.accepted else None,
+            }
+        return {
+            **counts,
+            "mean_score": self.score / labelled if labelled else None,
+            "measured": measured or None,
+            "labels": dict(self.labels.most_common()),
+        }
+
+
+def _failures(rows: Sequence[tuple[str, str, str, str]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(FAILURE_SCHEMA)
+    return pa.table([pa.array(c, pa.string()) for c in columns], schema=FAILURE_SCHEMA)

@@ -1,0 +1,89 @@
+"""Results for people, on stderr; the same numbers go to stdout as JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.table import Table
+
+from ray_jobs.progress import Reporter
+
+
+def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
+    """What became of the archive, and where it lies."""
+    table = Table(title=f"{metrics['images']} images, labelled by {metrics['method']}", title_justify="left")
+    for column in ("status", "images", "share"):
+        table.add_column(column, justify="left" if column == "status" else "right")
+    for status in ("ok", "abstained", "unreadable"):
+        table.add_row(status, str(metrics[status]), _percent(metrics[status] / max(1, metrics["images"])))
+    reporter.console.print(table)
+    if measured := metrics["measured"]:
+        reporter.say(
+            f"against the given labels ({measured['labelled_images']} images): accuracy {_percent(measured['accuracy'])},"
+            f" calibration error {_percent(measured['ece'])}, labelled without abstaining {_percent(measured['coverage'])}"
+            f" at accuracy {_percent(measured['accuracy_of_accepted'])}"
+        )
+    if metrics["skipped_entries"]:
+        names = ", ".join(metrics["skipped_examples"])
+        reporter.say(f"{metrics['skipped_entries']} entries are no images by their names and were passed over: {names}")
+    if metrics["failed_units"]:
+        reporter.say(f"[red]{metrics['failed_units']} units failed[/red]; run again to try them again")
+    if metrics["too_many_unreadable"]:
+        reporter.say("[red]more images are unreadable than max_unreadable_fraction allows[/red]")
+    reporter.say(f"predictions: {metrics['predictions']}")
+    if metrics["unreadable"] or metrics["failed_units"]:
+        reporter.say(f"what failed, and why: {metrics['run']}/failures.parquet")
+
+
+def show_plan(reporter: Reporter, plan: dict[str, Any]) -> None:
+    """What would run, and what it costs."""
+    table = Table("stage", "what", "done", "left", title="plan (nothing was run)", title_justify="left")
+    for stage in plan["stages"]:
+        table.add_row(stage["stage"], stage["what"], str(stage["done"]), str(stage["left"]))
+    reporter.console.print(table)
+    if (probe := plan["probe"]) is not None:
+        reporter.say(
+            f"the backbone embeds {probe['images_per_second']:.1f} images/s a worker on {probe['device']};"
+            f" with {plan['workers']} workers about {probe['hours'] * 60:.1f} minutes"
+        )
+
+
+def show_evaluation(reporter: Reporter, result: dict[str, Any]) -> None:
+    """Accuracy of each method at each number of shots, mean ± standard deviation over seeds."""
+    shots = sorted({row["shots"] for row in result["table"]})
+    table = Table(
+        "method", *(f"{s} shots" if s > 1 else "1 shot" for s in shots), title=result["title"], title_justify="left"
+    )
+    for method in dict.fromkeys(row["method"] for row in result["table"]):
+        cells = {row["shots"]: row for row in result["table"] if row["method"] == method}
+        table.add_row(method, *(_cell(cells.get(s)) for s in shots))
+    reporter.console.print(table)
+    reporter.say(f"table, cells and settings: {result['run']}")
+
+
+def show_status(reporter: Reporter, status: dict[str, Any]) -> None:
+    """The runs of an output."""
+    table = Table("run", "state", "parts", "images", title=status["output"], title_justify="left")
+    for run in status["runs"]:
+        table.add_row(run["run"], run["state"], run["parts"], str(run["images"] if run["images"] is not None else "?"))
+    reporter.console.print(table)
+
+
+def show_methods(reporter: Reporter, result: dict[str, Any]) -> None:
+    """The methods."""
+    table = Table("method", "what it does", "hyperparameters (default)")
+    for name, method in result["methods"].items():
+        chosen = (f"{k} = {'chosen' if v is None else v}" for k, v in method["hyperparameters"].items())
+        table.add_row(name, method["summary"], "\n".join(chosen))
+    reporter.console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    return f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"

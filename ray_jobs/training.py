@@ -1,0 +1,131 @@
+"""From the features of the examples to a stored classifier."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster import Store
+from fewshot.backbones import ClipSpec
+from fewshot.errors import DataError
+from ray_jobs.artefacts import CARD, put_classifier
+from ray_jobs.features import FeatureRows, decode
+from ray_jobs.layout import classifier_folder
+from ray_jobs.sections import ClassifierSection
+from ray_jobs.support import LabelledUnits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewshot.problem import Problem
+
+logger = logging.getLogger(__name__)
+METHODS_VERSION = 1
+"""Part of every classifier's fingerprint: raised when a method or the calibration changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a classifier is trained from.
+
+    Attributes:
+        spec: the backbone.
+        templates: prompts; None takes the backbone's own.
+        section: method, hyperparameters and error target.
+        seed: of everything random.
+        support: the examples.
+    """
+
+    spec: ClipSpec
+    templates: tuple[str, ...] | None
+    section: ClassifierSection
+    seed: int
+    support: LabelledUnits
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that determines the classifier."""
+        return {
+            "version": METHODS_VERSION,
+            "clip": self.spec.identity(),
+            "templates": self.templates,
+            "method": self.section.method,
+            "hyperparameters": self.section.hyperparameters,
+            "max_error": self.section.max_error,
+            "confidence": self.section.confidence,
+            "seed": self.seed,
+            "support": self.support.identity,
+        }
+
+    @property
+    def folder(self) -> str:
+        """Where it is stored."""
+        return classifier_folder(self.section.method, self.identity)
+
+    def run(self, store: Store) -> str:
+        """Train and store the classifier, unless it is there.
+
+        Returns:
+            its folder.
+
+        Raises:
+            DataError: no example could be read.
+        """
+        if not store.exists(f"{self.folder}/{CARD}"):
+            self._fit(store)
+        return self.folder
+
+    def _fit(self, store: Store) -> None:
+        from fewshot.backbones import load_clip
+        from fewshot.calibration import fit_calibrated
+        from fewshot.methods import method_named
+
+        clip = load_clip(self.spec)
+        text = clip.prototypes(self.support.labels.space, self.templates)
+        problem = build_problem(store, self.support, text, clip.logit_scale)
+        calibrated = fit_calibrated(
+            method_named(self.section.method, **self.section.hyperparameters),
+            problem,
+            seed=self.seed,
+            max_error=self.section.max_error,
+            confidence=self.section.confidence,
+        )
+        put_classifier(store, self.folder, calibrated, {"trained_from": self.identity})
+
+
+def build_problem(store: Store, support: LabelledUnits, text: Tensor, logit_scale: float) -> Problem:
+    """The examples' features with their labels; an example that could not be read is left out, and logged.
+
+    Raises:
+        DataError: there are examples, and none could be read.
+    """
+    import torch
+
+    from fewshot.problem import Labelled, Problem
+
+    rows = read_rows(store, support.paths)
+    label_of = dict(zip(support.labels.images, support.labels.labels, strict=True))
+    broken = [f"{image}: {error}" for image, error in zip(rows.images, rows.errors, strict=True) if error is not None]
+    for line in broken:
+        logger.warning("example left out image=%s", line)
+    if rows.images and len(broken) == len(rows):
+        raise DataError(f"none of the {len(rows)} examples could be read, e.g. {broken[0]}")
+    keep = [i for i, error in enumerate(rows.errors) if error is None]
+    labels = torch.tensor([label_of[rows.images[i]] for i in keep], dtype=torch.int64)
+    views = torch.from_numpy(rows.views[keep]) if keep else torch.empty(0, 1, text.shape[1])
+    return Problem(support.labels.space, text, Labelled(views, labels), val=None, logit_scale=logit_scale)
+
+
+def read_rows(store: Store, paths: Sequence[str]) -> FeatureRows:
+    """Several parts of features as one."""
+    import numpy as np
+
+    parts = [decode(store.get(path)) for path in paths]
+    return FeatureRows(
+        images=[image for part in parts for image in part.images],
+        sources=[source for part in parts for source in part.sources],
+        errors=[error for part in parts for error in part.errors],
+        views=np.concatenate([part.views for part in parts]) if parts else np.zeros((0, 1, 1), np.float32),
+    )
