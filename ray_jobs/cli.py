@@ -1,5 +1,7 @@
-"""The `fewshot` command. Results are JSON on stdout, progress and logs on stderr; exit 0 done, 1 some work failed, 2 the
-job file or the set-up is wrong.
+"""The `fewshot` command.
+
+Results are JSON on stdout, progress and logs on stderr; exit 0 done, 1 some work failed, 2 the job file or the set-up
+is wrong.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
     reporter.console.print(table)
     if measured := metrics["measured"]:
         reporter.say(
-            f"against the given labels ({measured['labelled_images']} images): accuracy {_percent(measured['accuracy'])},"
-            f" calibration error {_percent(measured['ece'])}, labelled without abstaining {_percent(measured['coverage'])}"
-            f" at accuracy {_percent(measured['accuracy_of_accepted'])}"
+            f"against the given labels ({measured['labelled_images']} images):"
+            f" accuracy {_percent(measured['accuracy'])}, calibration error {_percent(measured['ece'])};"
+            f" {_percent(measured['coverage'])} not abstained, at accuracy {_percent(measured['accuracy_of_accepted'])}"
         )
     if metrics["skipped_entries"]:
         names = ", ".join(metrics["skipped_examples"])

@@ -17,9 +17,7 @@ from ray_jobs.sections import ClassifierSection
 from ray_jobs.support import LabelledUnits
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fewshot.problem import Problem
+    from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
 METHODS_VERSION = 1
@@ -81,10 +79,14 @@ class Training:
         from fewshot.backbones import load_clip
         from fewshot.calibration import fit_calibrated
         from fewshot.methods import method_named
+        from fewshot.problem import Labelled, Problem
 
         clip = load_clip(self.spec)
         text = clip.prototypes(self.support.labels.space, self.templates)
-        problem = build_problem(store, self.support, text, clip.logit_scale)
+        _, shots = read_labelled(store, self.support)
+        if not len(shots):
+            shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
+        problem = Problem(self.support.labels.space, text, shots, val=None, logit_scale=clip.logit_scale)
         calibrated = fit_calibrated(
             method_named(self.section.method, **self.section.hyperparameters),
             problem,
@@ -95,15 +97,18 @@ class Training:
         put_classifier(store, self.folder, calibrated, {"trained_from": self.identity})
 
 
-def build_problem(store: Store, support: LabelledUnits, text: Tensor, logit_scale: float) -> Problem:
-    """The examples' features with their labels; an example that could not be read is left out, and logged.
+def read_labelled(store: Store, support: LabelledUnits) -> tuple[list[str], Labelled]:
+    """Embedded images with their labels; one that could not be read is left out, and logged.
+
+    Returns:
+        the references of the images that were read, and their features.
 
     Raises:
-        DataError: there are examples, and none could be read.
+        DataError: there are images, and none could be read.
     """
     import torch
 
-    from fewshot.problem import Labelled, Problem
+    from fewshot.problem import Labelled
 
     rows = read_rows(store, support.paths)
     label_of = dict(zip(support.labels.images, support.labels.labels, strict=True))
@@ -112,10 +117,10 @@ def build_problem(store: Store, support: LabelledUnits, text: Tensor, logit_scal
         logger.warning("example left out image=%s", line)
     if rows.images and len(broken) == len(rows):
         raise DataError(f"none of the {len(rows)} examples could be read, e.g. {broken[0]}")
-    keep = [i for i, error in enumerate(rows.errors) if error is None]
-    labels = torch.tensor([label_of[rows.images[i]] for i in keep], dtype=torch.int64)
-    views = torch.from_numpy(rows.views[keep]) if keep else torch.empty(0, 1, text.shape[1])
-    return Problem(support.labels.space, text, Labelled(views, labels), val=None, logit_scale=logit_scale)
+    kept = [i for i, error in enumerate(rows.errors) if error is None]
+    images = [rows.images[i] for i in kept]
+    labels = torch.tensor([label_of[image] for image in images], dtype=torch.int64)
+    return images, Labelled(torch.from_numpy(rows.views[kept]), labels)
 
 
 def read_rows(store: Store, paths: Sequence[str]) -> FeatureRows:

@@ -1,0 +1,71 @@
+"""The demo: the main job on an archive that ships with the project, with a Ray of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fewshot.demo import write_demo
+from ray_jobs.classify import classify
+from ray_jobs.config import read_job, stop_if_any
+from ray_jobs.progress import Reporter
+
+JOB_FILE = """\
+# The demo's job file. Copy it, point [archive] and [support] at your own pictures, and run
+# `fewshot classify` on it.
+
+[job]
+name = "demo"
+output = "{output}"
+
+[archive]
+uri = "{archive}"                # pictures in one drawn style, and a few broken files
+labels = "{truth}"               # only to measure with; leave it out where nobody knows
+
+[support]
+uri = "{examples}"               # image,label,name: the same things in two other styles
+shots = 2
+views = 2                        # 10 is better and takes longer
+
+[clip]
+model = "embedded"               # or "ViT-B-32" with pretrained = "laion2b_s34b_b79k"
+
+[classifier]
+method = "ape"                   # `fewshot methods` lists them
+max_error = 0.25                 # rather abstain than be wrong more often than this
+
+[cluster]
+mode = "ray"
+clip_workers = {workers}
+"""
+
+
+def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """Write the demo's archive and job file, and run the job.
+
+    Args:
+        folder: where everything goes.
+        reporter: where to tell how it is going.
+
+    Returns:
+        the metrics of the run.
+    """
+    paths = write_demo(folder)
+    job_file = folder / "job.toml"
+    job_file.write_text(
+        JOB_FILE.format(
+            output=folder / "output",
+            archive=paths.archive,
+            truth=paths.truth,
+            examples=paths.examples,
+            workers=min(4, os.cpu_count() or 1),
+        ),
+        encoding="utf-8",
+    )
+    reporter.say(f"the demo's archive, examples and job file are in {folder}")
+    job, problems = read_job(job_file)
+    stop_if_any(problems)
+    metrics = classify(job, reporter)
+    reporter.say(f"try next: fewshot classify {job_file} --set classifier.method=tip_adapter")
+    return metrics

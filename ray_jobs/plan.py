@@ -1,0 +1,94 @@
+"""What a classify job would do and what it costs, from a look at its inputs and a few seconds of the backbone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cluster import LocalExecutor
+from fewshot.backbones import ClipSpec
+from ray_jobs.artefacts import CARD
+from ray_jobs.classify import Classification
+from ray_jobs.placement import choose
+from ray_jobs.sections import Job
+
+PROBE_S = 3.0
+
+
+def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
+    """Look at a job; run nothing, write nothing.
+
+    Args:
+        job: with [archive] and [support].
+        probe: time the backbone on this machine to estimate the rest. Decoding is not in it: it overlaps.
+
+    Returns:
+        stages with what is done and left, and the estimate.
+
+    Raises:
+        ClusterError, DataError, JobError: as the job itself would.
+    """
+    work = Classification.of(job)
+    shards, images = work.listing.to_embed(work.ledger, work.features)
+    examples = sum(unit.weight for unit in work.support.units)
+    examples_left = sum(unit.weight for unit in work.support.units if not work.store.exists(unit.path))
+    trained = work.store.exists(f"{work.training.folder}/{CARD}")
+    known = work.listing.images
+    left = images + examples_left if known is not None else None
+    executor, workers = choose(job.cluster, threads=job.clip.threads, images=left)
+    seen = f"{'?' if known is None else known} images in {len(work.listing.shards)} shards"
+    views = job.support.views if job.support else 0
+    return {
+        "stages": [
+            {
+                "stage": "embed examples",
+                "what": f"{len(work.support.images)} examples of {len(work.support.labels.space)} classes, {1 + views} views each",
+                "done": examples - examples_left,
+                "left": examples_left,
+            },
+            {
+                "stage": "embed archive",
+                "what": seen,
+                "done": None if known is None else known - images,
+                "left": images if known is not None else f"{shards} shards",
+            },
+            {"stage": "train", "what": job.classifier.method, "done": int(trained), "left": int(not trained)},
+            {
+                "stage": "label",
+                "what": seen,
+                "done": known if work.finished() else 0,
+                "left": 0 if work.finished() else known,
+            },
+        ],
+        "archive": work.listing.to_json(),
+        "examples": len(work.support.images),
+        "classes": len(work.support.labels.space),
+        "workers": workers.count,
+        "on": "this process" if isinstance(executor, LocalExecutor) else job.cluster.address or "a Ray on this machine",
+        "run": work.store.url(work.run),
+        "finished": work.finished() is not None,
+        "probe": _probe(job.clip.spec, left, workers.count) if probe and left else None,
+    }
+
+
+def _probe(spec: ClipSpec, images: int, workers: int) -> dict[str, Any]:
+    """Time whole batches for a few seconds."""
+    import torch
+
+    from fewshot.backbones import load_clip
+
+    clip = load_clip(spec)
+    batch = torch.zeros(clip.batch_size, 3, clip.image_size, clip.image_size, dtype=torch.uint8)
+    clip.embed_images(batch)
+    start, done = time.monotonic(), 0
+    while time.monotonic() - start < PROBE_S:
+        clip.embed_images(batch)
+        done += len(batch)
+    rate = done / (time.monotonic() - start)
+    hours = images / rate / workers / 3600
+    return {
+        "images_per_second": rate,
+        "device": str(clip.device),
+        "hours": hours,
+        "gpu_hours": hours * workers if clip.device.type == "cuda" else 0.0,
+    }

@@ -1,0 +1,56 @@
+"""How far the runs of an output are, from what lies in storage: nothing has to be running, or reachable."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from contextlib import suppress
+from typing import Any
+
+from cluster import Store
+from ray_jobs.layout import METRICS, PLAN
+
+
+def read_status(output: str) -> dict[str, Any]:
+    """Look at an output.
+
+    Args:
+        output: any fsspec URL.
+
+    Returns:
+        its runs with their state: "complete", "incomplete" (finished with failures; run again), "embedding" or
+        "labelling" (running, or stopped on the way; run again to resume).
+
+    Raises:
+        StorageError: storage does not answer.
+    """
+    store = Store(output)
+    parts: dict[str, int] = defaultdict(int)
+    names = set()
+    for path in store.list("runs"):
+        _, name, *rest = path.split("/")
+        names.add(name)
+        parts[name] += rest[0] == "predictions"
+    return {"output": store.root, "runs": [_run(store, name, parts[name]) for name in sorted(names)]}
+
+
+def _run(store: Store, name: str, labelled: int) -> dict[str, Any]:
+    metrics, plan = _read(store, f"runs/{name}/{METRICS}"), _read(store, f"runs/{name}/{PLAN}")
+    run: dict[str, Any] = {"run": name, "images": None, "accuracy": None, "parts": "–"}
+    if plan is None:  # an evaluation
+        return run | {"state": "complete" if metrics and metrics["complete"] else "incomplete"}
+    shards = plan["archive"]["shards"]
+    run |= {"images": plan["archive"]["images"], "examples": plan["examples"], "classes": plan["classes"]}
+    if metrics is not None:
+        run |= {"accuracy": (metrics["measured"] or {}).get("accuracy"), "images": metrics["images"]}
+        return run | {"state": "complete" if metrics["complete"] else "incomplete", "parts": f"{labelled}/{shards}"}
+    if labelled:
+        return run | {"state": "labelling", "parts": f"{labelled}/{shards}"}
+    embedded = sum(1 for _ in store.list(plan["features"]))
+    return run | {"state": "embedding", "parts": f"{embedded}/{shards}"}
+
+
+def _read(store: Store, path: str) -> Any:
+    with suppress(FileNotFoundError):
+        return json.loads(store.get(path))
+    return None
