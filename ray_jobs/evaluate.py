@@ -182,8 +182,9 @@ def _report(work: Evaluation, cells: Sequence[Unit], measuring: StageReport) -> 
     work.store.put(f"{work.run}/table.csv", sink.getvalue().to_pybytes())
     work.store.put(f"{work.run}/table.parquet", write_parquet(columns))
     work.store.put(f"{work.run}/cells.parquet", write_parquet(pa.Table.from_pylist(rows)))
+    classes, images = len(work.splits.label_space), len(work.splits.test)
     result = {
-        "title": f"{work.job.job.name}: accuracy in %, {len(work.splits.label_space)} classes, {len(work.splits.test)} images",
+        "title": f"{work.job.job.name}: accuracy in %, {classes} classes, {images} test images",
         "complete": not failed,
         "table": table,
         "failed_cells": sorted(failed),

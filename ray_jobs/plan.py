@@ -33,16 +33,17 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
     examples = sum(unit.weight for unit in work.support.units)
     examples_left = sum(unit.weight for unit in work.support.units if not work.store.exists(unit.path))
     trained = work.store.exists(f"{work.training.folder}/{CARD}")
-    known = work.listing.images
+    known, finished = work.listing.images, work.finished() is not None
     left = images + examples_left if known is not None else None
     executor, workers = choose(job.cluster, threads=job.clip.threads, images=left)
-    seen = f"{'?' if known is None else known} images in {len(work.listing.shards)} shards"
     views = job.support.views if job.support else 0
+    seen = f"{'?' if known is None else known} images in {len(work.listing.shards)} shards"
+    support = f"{len(work.support.images)} examples of {len(work.support.labels.space)} classes, {1 + views} views each"
     return {
         "stages": [
             {
                 "stage": "embed examples",
-                "what": f"{len(work.support.images)} examples of {len(work.support.labels.space)} classes, {1 + views} views each",
+                "what": support,
                 "done": examples - examples_left,
                 "left": examples_left,
             },
@@ -66,7 +67,7 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
         "workers": workers.count,
         "on": "this process" if isinstance(executor, LocalExecutor) else job.cluster.address or "a Ray on this machine",
         "run": work.store.url(work.run),
-        "finished": work.finished() is not None,
+        "finished": finished,
         "probe": _probe(job.clip.spec, left, workers.count) if probe and left else None,
     }
 

@@ -1,0 +1,54 @@
+# Everything a fresh machine needs is Python 3.11 or newer, make, and a network to the package index.
+# Each target sets up what it needs first; a second run finds it done.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check fix bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## install everything into .venv
+
+$(READY): requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); say make PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --require-hashes --requirement requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## label an archive of emoji from two examples a class, on a Ray of its own
+	@$(BIN)/fewshot demo
+
+test: $(READY) ## the whole test suite
+	@$(BIN)/python -m pytest
+
+test-all: test
+
+check: $(READY) ## format, lint, types and the fast tests: no Ray, no network
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -m "not ray and not slow"
+
+fix: $(READY) ## format, and mend what the linter can
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY) ## benchmarks: ratios against baselines measured in the same run
+	@$(BIN)/python -m tests.bench
+
+lock: $(READY) ## resolve the dependencies anew
+	$(UV) pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 \
+	  --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
+
+clean: ## remove what was built and run; the environment stays
+	rm -rf runs .bench .mypy_cache .ruff_cache .hypothesis
