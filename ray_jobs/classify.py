@@ -135,7 +135,7 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     work = Classification.of(job)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
-        return metrics | {"did": "nothing"}
+        return _told(metrics, did="nothing")
     _write_plan(work)
     embedding = _embed(work, reporter)
     if not set(work.support.paths) <= work.ledger.done(_folder(work.support.paths)):
@@ -144,7 +144,12 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     classifier = work.training.run(work.store)
     labelling = _label(work, classifier, reporter)
     metrics = summarise(work.store, work.run, job, work.listing, classifier, [embedding, labelling])
-    return metrics | {"did": "everything" if not embedding.skipped else "the rest"}
+    return _told(metrics, did="everything" if not embedding.skipped else "the rest")
+
+
+def _told(metrics: dict[str, Any], *, did: str) -> dict[str, Any]:
+    """What the command prints: the metrics but for the count of each label, which is as long as the label space."""
+    return {name: value for name, value in metrics.items() if name != "labels"} | {"did": did}
 
 
 def _folder(paths: tuple[str, ...]) -> str:

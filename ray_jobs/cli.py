@@ -1,7 +1,7 @@
 """The `fewshot` command.
 
-Results are JSON on stdout, progress and logs on stderr; exit 0 done, 1 some work failed, 2 the job file or the set-up
-is wrong.
+Results are JSON on stdout (left out where stdout is a terminal: people get tables), progress and logs on stderr; exit 0
+done, 1 some work failed, 2 the job file or the set-up is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.errors import JobError
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import Job
-from ray_jobs.tables import show_classification, show_evaluation, show_methods, show_plan, show_status
+from ray_jobs.tables import show_classification, show_demo, show_evaluation, show_methods, show_plan, show_status
 
 DONE, SOME_FAILED, WRONG = 0, 1, 2
 
@@ -54,7 +54,7 @@ def demo(
     from ray_jobs.demo import run_demo
 
     reporter = Reporter()
-    _run(lambda: run_demo(folder, reporter), then=lambda result: show_classification(reporter, result))
+    _run(lambda: run_demo(folder, reporter), then=lambda result: show_demo(reporter, result))
 
 
 @app.command(epilog="Example: fewshot plan job.toml --set support.shots=8")
@@ -135,8 +135,9 @@ def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]],
     """Run a command: JSON on stdout, a table for people on stderr, errors as exit codes."""
     result = _guarded(work)
     then(result)
-    json.dump(_plain(result), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    if not sys.stdout.isatty():
+        json.dump(_plain(result), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
     failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
     raise typer.Exit(SOME_FAILED if failed else DONE)
 

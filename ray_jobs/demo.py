@@ -6,10 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv as pa_csv
+import pyarrow.dataset as pads
+
 from fewshot.demo import write_demo
 from ray_jobs.classify import classify
 from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.progress import Reporter
+
+EACH = 3
+"""Examples of each kind that are shown."""
 
 JOB_FILE = """\
 # The demo's job file. Copy it, point [archive] and [support] at your own pictures, and run
@@ -33,7 +39,7 @@ model = "embedded"               # or "ViT-B-32" with pretrained = "laion2b_s34b
 
 [classifier]
 method = "ape"                   # `fewshot methods` lists them
-max_error = 0.25                 # rather abstain than be wrong more often than this
+max_error = 0.4                  # rather abstain than be wrong more often than this
 
 [cluster]
 mode = "ray"
@@ -67,5 +73,13 @@ def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
     job, problems = read_job(job_file)
     stop_if_any(problems)
     metrics = classify(job, reporter)
-    reporter.say(f"try next: fewshot classify {job_file} --set classifier.method=tip_adapter")
-    return metrics
+    return metrics | {"job_file": str(job_file), "examples": _examples(Path(metrics["predictions"]), paths.truth)}
+
+
+def _examples(predictions: Path, truth: Path) -> list[dict[str, Any]]:
+    """A few predictions worth a look: the surest, the least sure, and files that are broken."""
+    labels = dict(zip(*pa_csv.read_csv(truth).to_pydict().values(), strict=True))
+    rows = pads.dataset(predictions).to_table(columns=["image", "label", "score", "status", "error"]).to_pylist()
+    broken = [row for row in rows if row["status"] == "unreadable"]
+    sure = sorted((row for row in rows if row["label"]), key=lambda row: (-row["score"], row["image"]))
+    return [row | {"truth": labels.get(row["image"])} for row in (*sure[:EACH], *sure[-EACH:], *broken[:EACH])]

@@ -80,11 +80,11 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
-    def say(self, message: str) -> None:
-        """One line."""
-        self.console.print(message)
+    def say(self, message: str, style: str | None = None) -> None:
+        """One line. Names from outside may stand in it: nothing in it is taken for markup."""
+        self.console.print(message, style=style)
 
     @contextmanager
     def stage(self, title: str, total: float | None) -> Iterator[Callable[[Event], None]]:
@@ -121,10 +121,10 @@ class _Shown:
                 self.rate.add(weight)
             case UnitFailed(path=path, error=error):
                 self.failed += 1
-                self.console.print(f"[red]failed[/red] {path}: {error.strip().splitlines()[-1]}")
+                self.console.print(f"failed: {path}: {error.strip().splitlines()[-1]}", style="red")
             case WorkerLost(reason=reason):
                 self.lost += 1
-                self.console.print(f"[yellow]worker lost[/yellow], its work goes to a fresh one: {reason}")
+                self.console.print(f"worker lost, its work goes to a fresh one: {reason}", style="yellow")
         self.refresh()
 
     def refresh(self) -> None:

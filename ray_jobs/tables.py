@@ -28,12 +28,28 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
         names = ", ".join(metrics["skipped_examples"])
         reporter.say(f"{metrics['skipped_entries']} entries are no images by their names and were passed over: {names}")
     if metrics["failed_units"]:
-        reporter.say(f"[red]{metrics['failed_units']} units failed[/red]; run again to try them again")
+        reporter.say(f"{metrics['failed_units']} units failed; run again to try them again", style="red")
     if metrics["too_many_unreadable"]:
-        reporter.say("[red]more images are unreadable than max_unreadable_fraction allows[/red]")
+        reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
     reporter.say(f"predictions: {metrics['predictions']}")
     if metrics["unreadable"] or metrics["failed_units"]:
         reporter.say(f"what failed, and why: {metrics['run']}/failures.parquet")
+
+
+def show_demo(reporter: Reporter, result: dict[str, Any]) -> None:
+    """A few predictions, the whole, and what to try next."""
+    table = Table("picture", "label", "score", "truth", "verdict", title="a few of them", title_justify="left")
+    for row in result["examples"]:
+        if row["label"] is None:
+            table.add_row(row["image"], "–", "–", "–", f"unreadable: {row['error']}")
+        else:
+            verdict = "right" if row["label"] == row["truth"] else "wrong"
+            withheld = ", withheld" if row["status"] == "abstained" else ""
+            table.add_row(row["image"], row["label"], f"{row['score']:.2f}", row["truth"], verdict + withheld)
+    reporter.console.print(table)
+    show_classification(reporter, result)
+    reporter.say(f"try next: fewshot classify {result['job_file']} --set classifier.method=tip_adapter")
+    reporter.say(f"your own pictures: copy {result['job_file']} and point [archive] and [support] at them")
 
 
 def show_plan(reporter: Reporter, plan: dict[str, Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import open_clip
 import pytest
 import torch
@@ -12,25 +10,11 @@ from safetensors.torch import save_file
 
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.errors import BackboneError, UnknownNameError
-
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
-}
-
+from tests.tiny_clip import write_tiny_clip
 
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory):
-    """A CLIP of open_clip's own shape with random weights, as a folder that `push_to_hub` would write."""
-    folder = tmp_path_factory.mktemp("tiny_clip")
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**TINY)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    preprocess = {"size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic"}
-    config = {"model_cfg": TINY, "preprocess_cfg": preprocess}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return folder
+    return write_tiny_clip(tmp_path_factory.mktemp("tiny_clip"))
 
 
 def test_a_local_folder_loads_and_equals_open_clip_itself(tiny_folder):
