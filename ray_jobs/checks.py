@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cluster import Store
 from cluster.errors import ClusterError
+from cluster.records.location import Location
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.names import METHOD_NAMES
 from ray_jobs.archive import open_archive
@@ -27,7 +29,7 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
 
 
 def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    yield "[job] output", lambda: Store(job.job.output)
+    yield "[job] output", lambda: _outside(job.job.output, _images(job, needs))
     yield "[clip] model", job.clip.spec.identity
     if (archive := job.archive) is not None and "archive" in needs:
         yield "[archive] uri", lambda: open_archive(archive)
@@ -40,6 +42,23 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
         for name in evaluation.methods:
             yield "[evaluate] methods", lambda name=name: known_method(name)  # type: ignore[misc]
     yield "[classifier] method", lambda: known_method(job.classifier.method, **job.classifier.hyperparameters)
+
+
+def _images(job: Job, needs: Sequence[str]) -> list[str]:
+    """Places whose files are images to the job."""
+    return [
+        section.uri for name in ("archive", "support") if name in needs and (section := getattr(job, name)) is not None
+    ]
+
+
+def _outside(output: str, places: Sequence[str]) -> None:
+    """Raise unless the output answers and lies outside these places."""
+    store = Store(output)
+    store.exists("runs")
+    root = posixpath.normpath(store.root)
+    for place in (posixpath.normpath(Location.of(place).shown) for place in places):
+        if f"{root}/".startswith(f"{place}/"):
+            raise ValueError(f"{root} lies inside {place}: results would be taken for images; choose one beside it")
 
 
 def known_method(name: str, **hyperparameters: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cluster.records.reading import without_credentials
 from ray_jobs.errors import JobError
 from ray_jobs.sections import (
     ArchiveSection,
@@ -88,14 +89,21 @@ def stop_if_any(problems: Sequence[str]) -> None:
 
 
 def resolved(job: Job) -> dict[str, Any]:
-    """The job with every default filled in, as plain JSON and TOML values; what was None is left out."""
-    return {name: _without_none(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+    """The job with every default filled in, as plain JSON and TOML values, to be stored beside results.
+
+    What was None is left out, and so are credentials in URLs.
+    """
+    return {name: _storable(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
 
 
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items() if value is not None
-    }
+def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_credentials(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 class _Where:
@@ -121,7 +129,7 @@ class _Where:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise JobError([f"there is no job file {path}"]) from error
     except (OSError, UnicodeDecodeError) as error:
@@ -176,6 +184,10 @@ def _apply(document: dict[str, Any], override: str, problems: list[str]) -> None
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     target = document.setdefault(section, {})
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
+    for depth, key in enumerate(keys):
+        if not isinstance(target, dict):
+            problems.append(f"--set {override!r}: {'.'.join([section, *keys[:depth]])} is not a section")
+            return
+        if depth < len(keys) - 1:
+            target = target.setdefault(key, {})
     target[keys[-1]] = parsed

@@ -12,9 +12,9 @@ from fewshot.backbones.spec import ClipSpec
 STRICT = ConfigDict(extra="forbid", strict=False)
 
 
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,12 @@ class ClipSection(ClipSpec):
     batch_size: Count | None = None
     threads: Count = 1
     templates: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that every prompt has a place for the name."""
+        ClipSpec.__post_init__(self)
+        if bad := [template for template in self.templates or () if template.count("{}") != 1]:
+            raise ValueError(f"templates need exactly one {{}} each, e.g. 'a photo of a {{}}.'; got {bad}")
 
     @property
     def spec(self) -> ClipSpec:

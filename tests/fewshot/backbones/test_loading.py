@@ -12,6 +12,7 @@ from fewshot.backbones import ClipSpec, load_clip
 from fewshot.errors import BackboneError, UnknownNameError
 from tests.tiny_clip import write_tiny_clip
 
+
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory):
     return write_tiny_clip(tmp_path_factory.mktemp("tiny_clip"))

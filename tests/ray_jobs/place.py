@@ -1,0 +1,148 @@
+"""A small place to run jobs in: an archive whose truth is known, examples, a job file, and the command itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.dataset as ds
+import tomlkit
+from PIL import Image
+from typer.testing import CliRunner
+
+from ray_jobs.cli import app
+from tests.strange_files import encode, photo
+
+CLASSES = ("amber", "blue", "cyan")
+BROKEN = {"broken/empty.jpg": b"", "broken/text.jpg": b"this is no image\n" * 40}
+
+
+def picture(label: str, seed: int) -> bytes:
+    """A JPEG of a class: its colours tell which."""
+    pixels = np.roll(np.asarray(photo(48, 40, seed=seed)), CLASSES.index(label), axis=-1)
+    return encode(Image.fromarray(pixels), "JPEG")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with everything that a job names.
+
+    Attributes:
+        folder: holds `archive/`, `examples/`, `truth.csv`, `job.toml` and what the job writes.
+        clip: the folder of the tiny CLIP.
+    """
+
+    folder: Path
+    clip: Path
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / "archive"
+
+    @property
+    def examples(self) -> Path:
+        return self.folder / "examples"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def job(self) -> Path:
+        return self.folder / "job.toml"
+
+    @property
+    def truth(self) -> Path:
+        return self.folder / "truth.csv"
+
+    def fill(self, *, images: int = 18, shots: int = 2) -> Place:
+        """Write an archive with two broken files in it, a folder of examples a class, and the job file."""
+        labels = {f"photo_{index:03}.jpg": CLASSES[index % len(CLASSES)] for index in range(images)}
+        for seed, (name, label) in enumerate(labels.items()):
+            put(self.archive / name, picture(label, seed))
+        for name, data in BROKEN.items():
+            put(self.archive / name, data)
+        for label in CLASSES:
+            for shot in range(shots):
+                put(self.examples / label / f"{shot}.jpg", picture(label, 1000 + shot))
+        write_table(self.truth, labels.items())
+        self.write_job()
+        return self
+
+    def write_job(self, **changes: dict[str, Any]) -> Path:
+        """Write the job file, with keys of its sections added or replaced."""
+        sections: dict[str, dict[str, Any]] = {
+            "job": {"name": "test", "output": str(self.output)},
+            "archive": {"uri": str(self.archive), "shard_images": 4},
+            "support": {"uri": str(self.examples), "views": 1},
+            "clip": {"model": str(self.clip), "batch_size": 4},
+            "classifier": {"method": "tip_adapter"},
+            "cluster": {"mode": "process"},
+        }
+        for name, keys in changes.items():
+            sections[name] = sections.get(name, {}) | keys
+        self.job.write_text(tomlkit.dumps(sections), encoding="utf-8")
+        return self.job
+
+    def classify(self, *settings: str) -> Outcome:
+        """Run `fewshot classify` on the job file, in this process."""
+        return fewshot("classify", self.job, *(word for setting in settings for word in ("--set", setting)))
+
+    def features(self) -> dict[str, int]:
+        """The parts of features that are there, with their times of change."""
+        return written(self.output / "features")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code, the JSON of stdout (None if there was none), and what it told on stderr."""
+
+    code: int
+    result: Any
+    told: str
+
+    @property
+    def run(self) -> Path:
+        return Path(self.result["run"])
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The predictions by image."""
+        rows = ds.dataset(self.result["predictions"]).to_table().to_pylist()
+        assert len({row["image"] for row in rows}) == len(rows), "an image has several rows"
+        return {row["image"]: row for row in rows}
+
+    @property
+    def bytes(self) -> dict[str, bytes]:
+        """The parts of predictions, byte for byte."""
+        return {part.name: part.read_bytes() for part in Path(self.result["predictions"]).iterdir()}
+
+
+def fewshot(*words: object) -> Outcome:
+    """Run a command in this process. An exception that is not an exit is a failure of the test."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Outcome(done.exit_code, json.loads(done.stdout) if done.stdout else None, done.stderr)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file, and the folders it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def write_table(path: Path, rows: Any, header: tuple[str, ...] = ("image", "label")) -> Path:
+    """Write a csv file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def written(folder: Path) -> dict[str, int]:
+    """All files below a folder, with their times of change in nanoseconds."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,235 @@
+"""A job file is read strictly: every mistake is told at once, with its line, and nothing runs before all are gone."""
+
+from __future__ import annotations
+
+import pytest
+import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.config import read_job, resolved
+from ray_jobs.errors import JobError
+from tests.ray_jobs.place import Place, fewshot
+
+SECTIONS = """\
+[job]
+name = "groceries"
+output = "runs/groceries"
+
+[archive]
+uri = "photos/"
+
+[support]
+uri = "examples/"
+"""
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A folder without an archive: nothing here embeds anything."""
+    return Place(tmp_path, tmp_path)
+
+
+@pytest.fixture
+def filled(bare):
+    """One with everything but weights: nothing here may get as far as needing them."""
+    return bare.fill()
+
+
+def read(folder, text, *overrides, needs=()):
+    path = folder / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_job(path, overrides, needs=needs)
+
+
+def problems(folder, text, *overrides, needs=()):
+    """Every problem, without the folder in front of it."""
+    try:
+        _, found = read(folder, text, *overrides, needs=needs)
+    except JobError as error:
+        found = error.problems
+    return [problem.removeprefix(f"{folder}/") for problem in found]
+
+
+def test_every_mistake_is_told_with_its_line_and_what_was_meant(tmp_path):
+    text = """\
+[job]
+name = "two words"
+output = "runs"
+
+[archive]
+uri = "photos/"
+shard_imgs = 10
+shard_images = 0
+
+[suport]
+uri = "examples/"
+
+[clip]
+threads = "many"
+"""
+    found = problems(tmp_path, text, needs=("archive", "support"))
+    expected = [
+        ("job.toml, line 2:", "name must consist of letters", "got 'two words'"),
+        ("job.toml, line 7:", "unknown key in [archive] 'shard_imgs'", "Did you mean 'shard_images'?"),
+        ("job.toml, line 8:", "shard_images", "greater than or equal to 1, got 0"),
+        ("job.toml, line 10:", "unknown section '[suport]'", "Did you mean '[support]'?"),
+        ("job.toml, line 14:", "[clip] threads", "valid integer", "got 'many'"),
+        ("job.toml:", "section [support] is missing", "uri"),
+    ]
+    assert len(found) == len(expected)
+    for pieces in expected:
+        assert sum(all(piece in line for piece in pieces) for line in found) == 1, (pieces, found)
+
+
+def test_mistakes_in_the_file_and_in_what_it_names_are_told_together_and_nothing_is_written(bare):
+    bare.write_job(
+        archive={"uri": "nowhere/", "labels": "no_truth.csv"},
+        support={"uri": "no_examples.csv"},
+        classifier={"method": "tip_adaptor"},
+        cluster={"clip_workers": 0},
+        evaluate={"splits": "no_splits.json"},
+    )
+    outcome = fewshot("classify", bare.job)
+    assert (outcome.code, outcome.result) == (2, None)
+    for piece in (
+        "clip_workers: input should be greater than or equal to 1, got 0",
+        "[archive] uri: ",
+        "nowhere: not found",
+        "[archive] labels: there is no no_truth.csv",
+        "[support] uri: there is no no_examples.csv",
+        "[classifier] method: unknown method 'tip_adaptor'. Did you mean 'tip_adapter'?",
+    ):
+        assert piece in outcome.told
+    assert len(outcome.told.splitlines()) == 5
+    assert [path.name for path in bare.folder.iterdir()] == ["job.toml"]
+
+
+def test_only_what_a_command_needs_is_looked_for(bare):
+    bare.write_job(evaluate={"splits": "no_splits.json"}, archive={"uri": "nowhere/"})
+    outcome = fewshot("evaluate", bare.job)
+    assert outcome.code == 2
+    assert "[evaluate] splits: there is no no_splits.json" in outcome.told
+    assert "nowhere" not in outcome.told
+
+
+def test_a_prompt_without_a_place_for_the_name_stops_the_job_before_anything_is_embedded(filled):
+    outcome = filled.classify('clip.templates=["a photo"]')
+    assert (outcome.code, filled.output.exists()) == (2, False)
+    assert "[clip] templates need exactly one {} each" in outcome.told
+
+
+@pytest.mark.parametrize("output", ["gopher://here/it", "job.toml/below"])
+def test_an_output_that_cannot_be_written_is_a_problem_of_the_job_file(filled, output):
+    output = output if "://" in output else filled.folder / output
+    outcome = filled.classify(f"job.output={output}")
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "[job] output: " in outcome.told
+
+
+@pytest.mark.parametrize("where", ["archive", "examples"])
+def test_results_are_not_written_among_the_images_they_are_about(filled, where):
+    inside = filled.folder / where / "results"
+    outcome = filled.classify(f"job.output={inside}")
+    assert (outcome.code, inside.exists()) == (2, False)
+    assert "[job] output: " in outcome.told
+    assert "lies inside" in outcome.told
+
+
+@pytest.mark.parametrize("section", ["job", "archive", "support", "clip", "classifier", "evaluate", "cluster"])
+def test_a_section_that_is_no_section_is_told(tmp_path, section):
+    (found,) = problems(tmp_path, f"{section} = 3\n" + SECTIONS.replace(f"[{section}]", f"[{section}_]"))[:1]
+    assert f"expected a section [{section}], got {section} = 3" in found
+
+
+def test_escalation_is_refused_with_what_to_do(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS + '[escalate]\nmethod = "tif"\n')
+    assert found == (
+        "job.toml, line 10: escalation to a diffusion method is not part of this version; remove the section"
+    )
+
+
+def test_a_file_that_is_no_toml_is_told_with_the_line(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS + "[clip]\nthreads =\n")
+    assert "job.toml is not valid TOML" in found
+    assert "line 11" in found
+
+
+def test_a_file_that_an_editor_marked_as_utf8_is_read(tmp_path):
+    assert problems(tmp_path, "\ufeff" + SECTIONS) == []
+
+
+def test_a_missing_file_and_one_that_is_no_text_are_told(tmp_path):
+    with pytest.raises(JobError, match=r"there is no job file .*absent\.toml"):
+        read_job(tmp_path / "absent.toml")
+    (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(JobError, match=r"cannot read the job file .*picture\.toml"):
+        read_job(tmp_path / "picture.toml")
+
+
+def test_overrides_are_toml_values_and_bare_words_are_texts(tmp_path):
+    job, found = read(
+        tmp_path,
+        SECTIONS,
+        "support.shots=8",
+        "classifier.method=tip_adapter",
+        "classifier.hyperparameters.alpha=2.5",
+        "classifier.hyperparameters.beta = 1",
+        'clip.templates=["a {}", "one {}"]',
+        "cluster.address=host:6379",
+        "archive.uri=s3://bucket/some=thing",
+        "evaluate.splits='two words.json'",
+    )
+    assert found == []
+    assert job.support.shots == 8
+    assert job.classifier.method == "tip_adapter"
+    assert job.classifier.hyperparameters == {"alpha": 2.5, "beta": 1}
+    assert job.clip.templates == ("a {}", "one {}")
+    assert job.cluster.address == "host:6379"
+    assert job.archive.uri == "s3://bucket/some=thing"
+    assert job.evaluate.splits == "two words.json"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("support", "expected section.key=value"),
+        ("support=3", "expected section.key=value"),
+        ("support.shots", "expected section.key=value"),
+        ("support.shots=few", "[support] shots: input should be a valid integer"),
+        ("support.shots=", "[support] shots: input should be a valid integer"),
+        ("support.shots=true", "[support] shots: "),
+        ("support.shorts=3", "Did you mean 'shots'?"),
+        ("suport.shots=3", "Did you mean '[support]'?"),
+        ("support.uri.folder=3", "support.uri is not a section"),
+        ("job.name=a/b", "name must consist of letters"),
+    ],
+)
+def test_an_override_is_checked_like_the_file(tmp_path, override, told):
+    (found,) = problems(tmp_path, SECTIONS, override)
+    assert told in found
+
+
+@given(
+    shots=st.none() | st.integers(1, 99),
+    templates=st.none() | st.lists(st.text(max_size=8).map(lambda text: text + "{}"), min_size=1, max_size=3),
+    hyperparameters=st.dictionaries(st.sampled_from(["alpha", "beta"]), st.floats(0, 9) | st.text(max_size=3)),
+    max_error=st.none() | st.floats(0.01, 0.99),
+)
+def test_the_resolved_job_is_a_job_file_of_the_same_job(tmp_path_factory, shots, templates, hyperparameters, max_error):
+    given_keys = {
+        "job": {"name": "x", "output": "out"},
+        "support": {"uri": "examples"} | ({} if shots is None else {"shots": shots}),
+        "clip": {} if templates is None else {"templates": templates},
+        "classifier": {"hyperparameters": hyperparameters} | ({} if max_error is None else {"max_error": max_error}),
+    }
+    folder = tmp_path_factory.getbasetemp()
+    job, found = read(folder, tomlkit.dumps(given_keys))
+    assert found == []
+    again, found = read(folder, tomlkit.dumps(resolved(job)))
+    assert (again, found) == (job, [])
+
+
+def test_credentials_in_a_url_do_not_reach_the_resolved_job(tmp_path):
+    job, _ = read(tmp_path, SECTIONS, "archive.uri=https://me:secret@host/photos?signature=secret")
+    assert resolved(job)["archive"]["uri"] == "https://host/photos"
