@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cluster import Store
+from fewshot.errors import DataError
+from ray_jobs.errors import DamagedError
 
 if TYPE_CHECKING:
     from fewshot.calibration import Calibrated
@@ -28,7 +30,14 @@ def get_classifier(store: Store, folder: str) -> Calibrated:
 
     Raises:
         FileNotFoundError: there is none, or it is not complete.
+        DamagedError: it is damaged, and no longer complete.
     """
     from fewshot.artefacts import load_classifier
 
-    return load_classifier({name: store.get(f"{folder}/{name}") for name in (CARD, TENSORS)})
+    files = {name: store.get(f"{folder}/{name}") for name in (CARD, TENSORS)}
+    try:
+        return load_classifier(files)
+    except DataError as error:
+        store.delete(f"{folder}/{CARD}")
+        message = f"the classifier {store.url(folder)} was damaged; run again to train it anew ({error})"
+        raise DamagedError(message) from error

@@ -26,8 +26,8 @@ from ray_jobs.placement import choose
 from ray_jobs.predict import PredictStep
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import ArchiveSection, Job, SupportSection
-from ray_jobs.summary import summarise
-from ray_jobs.support import LabelledUnits, support_units
+from ray_jobs.summary import summarise, too_many_unreadable
+from ray_jobs.support import LabelledUnits, read_labels, support_units
 from ray_jobs.training import Training
 
 LABEL_HERE = 200_000
@@ -85,9 +85,9 @@ class Classification:
 
     @cached_property
     def run(self) -> str:
-        """Folder of the results. Its name follows from everything that determines the predictions."""
+        """Folder of the results. Its name follows from everything that determines predictions and metrics."""
         archive = self.job.archive
-        truth = archive.labels if archive else None
+        truth = read_labels(archive.labels) if archive and archive.labels else None
         identity = [self.training.identity, self.listing.place, self.listing.contents, self.job.classifier.top, truth]
         return run_folder(self.job.job.name, identity)
 
@@ -95,7 +95,8 @@ class Classification:
         """The metrics of this very run, if it is complete."""
         with suppress(FileNotFoundError):
             metrics: dict[str, Any] = json.loads(self.store.get(f"{self.run}/{METRICS}"))
-            return metrics if metrics["complete"] else None
+            told = metrics | {"too_many_unreadable": too_many_unreadable(self.job, metrics)}
+            return told if metrics["complete"] else None
         return None
 
     def embed_units(self) -> Iterator[Unit]:

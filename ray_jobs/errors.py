@@ -1,8 +1,10 @@
-"""What stops a job before it starts."""
+"""What stops a job, beside the errors of the two packages it is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from cluster.errors import ClusterError
 
 
 class JobError(Exception):
@@ -15,3 +17,7 @@ class JobError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class DamagedError(ClusterError, RuntimeError):
+    """Something in the output was not what was written there. It was removed: run again to make it anew."""

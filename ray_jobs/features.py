@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from cluster import Store
+from ray_jobs.errors import DamagedError
 
 FEATURES_VERSION = 1
 """Part of every fingerprint of features: raised when decoding or the columns change."""
@@ -72,6 +76,33 @@ def decode(data: bytes) -> FeatureRows:
         errors=table["error"].to_pylist(),
         views=views,
     )
+
+
+def load(store: Store, path: str) -> FeatureRows:
+    """A part from storage.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+        FileNotFoundError: there is none.
+    """
+    data = store.get(path)
+    with removed_if_damaged(store, path):
+        return decode(data)
+
+
+@contextmanager
+def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
+    """While a part is decoded: if that fails, remove it, so that the next run makes it anew.
+
+    Raises:
+        DamagedError: it failed.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        store.delete(path)
+        message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
+        raise DamagedError(message) from error
 
 
 def write_parquet(table: pa.Table) -> bytes:

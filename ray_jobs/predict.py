@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cluster import Part, Store
 from ray_jobs.artefacts import get_classifier
-from ray_jobs.features import FeatureRows, counts, decode, write_parquet
+from ray_jobs.features import FeatureRows, counts, load, write_parquet
 
 if TYPE_CHECKING:
     from fewshot.calibration import Calibrated
@@ -67,7 +67,7 @@ class PredictStep:
 
         from fewshot.scoring import predict
 
-        rows = decode(self.store.get(features))
+        rows = load(self.store, features)
         read = np.array([error is None for error in rows.errors], dtype=bool)
         unit_rows = torch.nn.functional.normalize(torch.from_numpy(rows.views[read, 0]), dim=-1)
         scored = predict(state, unit_rows, top=self.top)

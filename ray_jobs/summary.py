@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from cluster import StageReport, Store
 from ray_jobs.archive import Listing
 from ray_jobs.artefacts import get_classifier
+from ray_jobs.features import removed_if_damaged
 from ray_jobs.layout import FAILURES, METRICS
 from ray_jobs.sections import Job
 from ray_jobs.truth import read_truth
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fewshot.metrics import Tally
 
 FAILURE_SCHEMA = pa.schema([(name, pa.string()) for name in ("kind", "image", "source", "error")])
+STATUSES = ("ok", "abstained", "unreadable")
 COLUMNS = ["image", "label", "score", "status", "error", "source"]
 
 
@@ -53,13 +55,12 @@ def summarise(
         for failure in failed:
             failures.write_table(_failures([("unit", failure.path, "", failure.error)]))
         for part in store.list(f"{run}/predictions"):
-            failures.write_table(counting.add(pq.read_table(io.BytesIO(store.get(part)), columns=COLUMNS)))
+            failures.write_table(counting.add(_read(store, part)))
     store.put(f"{run}/{FAILURES}", buffer.getvalue())
-    limit = job.archive.max_unreadable_fraction if job.archive else 1.0
     metrics = {
         "complete": not failed and counting.parts == len(listing.shards),
         "failed_units": len(failed),
-        "too_many_unreadable": counting.unreadable_fraction > limit,
+        "too_many_unreadable": too_many_unreadable(job, counting.status),
         **counting.to_json(),
         "skipped_entries": listing.skipped,
         "skipped_examples": list(listing.skipped_examples),
@@ -74,6 +75,18 @@ def summarise(
     }
     store.put(f"{run}/{METRICS}", (json.dumps(metrics, indent=2, ensure_ascii=False) + "\n").encode())
     return metrics
+
+
+def too_many_unreadable(job: Job, counts: Mapping[str, int]) -> bool:
+    """Whether more images are unreadable than the job file allows; `counts` by status."""
+    images = sum(counts[status] for status in STATUSES)
+    return job.archive is not None and counts["unreadable"] > job.archive.max_unreadable_fraction * images
+
+
+def _read(store: Store, part: str) -> pa.Table:
+    data = store.get(part)
+    with removed_if_damaged(store, part):
+        return pq.read_table(io.BytesIO(data), columns=COLUMNS)
 
 
 class _Counting:
@@ -134,13 +147,9 @@ class _Counting:
     def images(self) -> int:
         return sum(self.status.values())
 
-    @property
-    def unreadable_fraction(self) -> float:
-        return self.status["unreadable"] / self.images if self.images else 0.0
-
     def to_json(self) -> dict[str, Any]:
         labelled = sum(self.labels.values())
-        counts = {"images": self.images, **{s: self.status[s] for s in ("ok", "abstained", "unreadable")}}
+        counts = {"images": self.images, **{s: self.status[s] for s in STATUSES}}
         measured: dict[str, Any] = {}
         if self.tally is not None:
             measured = {

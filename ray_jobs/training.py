@@ -11,7 +11,7 @@ from cluster import Store
 from fewshot.backbones import ClipSpec
 from fewshot.errors import DataError
 from ray_jobs.artefacts import CARD, put_classifier
-from ray_jobs.features import FeatureRows, decode
+from ray_jobs.features import FeatureRows, load
 from ray_jobs.layout import classifier_folder
 from ray_jobs.sections import ClassifierSection
 from ray_jobs.support import LabelledUnits
@@ -127,7 +127,7 @@ def read_rows(store: Store, paths: Sequence[str]) -> FeatureRows:
     """Several parts of features as one."""
     import numpy as np
 
-    parts = [decode(store.get(path)) for path in paths]
+    parts = [load(store, path) for path in paths]
     return FeatureRows(
         images=[image for part in parts for image in part.images],
         sources=[source for part in parts for source in part.sources],
