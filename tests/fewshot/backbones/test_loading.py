@@ -47,7 +47,7 @@ def test_a_misspelled_model_is_answered_with_the_nearest_name():
 
 
 def test_an_open_clip_name_without_weights_lists_its_tags():
-    with pytest.raises(BackboneError, match="needs pretrained = one of .*laion2b_s34b_b79k"):
+    with pytest.raises(BackboneError, match=r"needs pretrained = one of .*laion2b_s34b_b79k"):
         load_clip(ClipSpec(model="ViT-B-32"))
 
 
@@ -64,7 +64,7 @@ def test_a_missing_folder_is_named():
 def test_a_checkpoint_that_does_not_fit_is_refused_with_its_path(tmp_path):
     checkpoint = tmp_path / "weights.safetensors"
     save_file({"something.weight": torch.zeros(2)}, checkpoint)
-    with pytest.raises(BackboneError, match="cannot load a CLIP from .*weights.safetensors"):
+    with pytest.raises(BackboneError, match=r"cannot load a CLIP from .*weights\.safetensors"):
         load_clip(ClipSpec(model="RN50", pretrained=str(checkpoint)))
 
 
