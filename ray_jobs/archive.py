@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import Ledger, Unit, fingerprint
+from cluster import Unit, fingerprint
 from cluster.records import Columns, Source, open_source
 from ray_jobs.embed import EmbedUnit
 from ray_jobs.layout import feature_part
@@ -44,10 +44,9 @@ class Listing:
         """The parts of features, in the archive's order."""
         return [feature_part(folder, name) for name, _ in self.shards]
 
-    def to_embed(self, ledger: Ledger, folder: str) -> tuple[int, int]:
-        """How many shards, and images as far as known, have no features yet."""
-        done = ledger.done(folder)
-        left = [size or 0 for name, size in self.shards if feature_part(folder, name) not in done]
+    def left(self, parts: Sequence[str], done: Container[str]) -> tuple[int, int]:
+        """How many shards, and images as far as known, are not done yet; `parts` has the part of each shard."""
+        left = [size or 0 for part, (_, size) in zip(parts, self.shards, strict=True) if part not in done]
         return len(left), sum(left)
 
     def to_json(self) -> dict[str, Any]:

@@ -99,6 +99,19 @@ class Classification:
             return told if metrics["complete"] else None
         return None
 
+    @property
+    def prediction_parts(self) -> list[str]:
+        """The parts of predictions, in the archive's order."""
+        return [prediction_part(self.run, index, name) for index, (name, _) in enumerate(self.listing.shards)]
+
+    def to_embed(self) -> tuple[int, int]:
+        """How many shards, and images as far as known, have no features yet."""
+        return self.listing.left(self.listing.parts(self.features), self.ledger.done(self.features))
+
+    def to_label(self) -> tuple[int, int]:
+        """How many shards, and images as far as known, have no predictions yet."""
+        return self.listing.left(self.prediction_parts, self.ledger.done(f"{self.run}/predictions"))
+
     def embed_units(self) -> Iterator[Unit]:
         """Examples first: they are few, and mistakes in them show early."""
         return chain(self.support.units, archive_units(self.source, self.features))
@@ -106,10 +119,10 @@ class Classification:
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
         done = self.ledger.done(self.features)
-        shards = zip(self.listing.parts(self.features), self.listing.shards, strict=True)
-        for index, (part, (name, size)) in enumerate(shards):
+        features = self.listing.parts(self.features)
+        for part, prediction, (_, size) in zip(features, self.prediction_parts, self.listing.shards, strict=True):
             if part in done:
-                yield Unit(prediction_part(self.run, index, name), part, weight=size or 1)
+                yield Unit(prediction, part, weight=size or 1)
 
 
 def _sections(job: Job) -> tuple[ArchiveSection, SupportSection]:
@@ -162,7 +175,7 @@ def _write_plan(work: Classification) -> None:
     work.store.put(f"{work.run}/{JOB}", document.encode())
     plan = {
         "archive": work.listing.to_json(),
-        "features": work.features,
+        "features": work.listing.parts(work.features),
         "classifier": work.training.folder,
         "classes": len(work.support.labels.space),
         "examples": len(work.support.images),
@@ -171,7 +184,7 @@ def _write_plan(work: Classification) -> None:
 
 
 def _embed(work: Classification, reporter: Reporter) -> StageReport:
-    shards, images = work.listing.to_embed(work.ledger, work.features)
+    shards, images = work.to_embed()
     left = sum(unit.weight for unit in work.support.units if not work.store.exists(unit.path))
     known = work.listing.images
     executor, workers = choose(

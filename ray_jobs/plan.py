@@ -29,7 +29,8 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
         ClusterError, DataError, JobError: as the job itself would.
     """
     work = Classification.of(job)
-    shards, images = work.listing.to_embed(work.ledger, work.features)
+    shards, images = work.to_embed()
+    shards_to_label, to_label = work.to_label()
     examples = sum(unit.weight for unit in work.support.units)
     examples_left = sum(unit.weight for unit in work.support.units if not work.store.exists(unit.path))
     trained = work.store.exists(f"{work.training.folder}/{CARD}")
@@ -57,8 +58,8 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
             {
                 "stage": "label",
                 "what": seen,
-                "done": known if work.finished() else 0,
-                "left": 0 if work.finished() else known,
+                "done": None if known is None else known - to_label,
+                "left": to_label if known is not None else f"{shards_to_label} shards",
             },
         ],
         "archive": work.listing.to_json(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections import defaultdict
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,8 @@ def read_status(output: str) -> dict[str, Any]:
     names = set()
     for path in store.list("runs"):
         _, name, *rest = path.split("/")
+        if not rest:  # a stray file
+            continue
         names.add(name)
         parts[name] += rest[0] == "predictions"
     return {"output": store.root, "runs": [_run(store, name, parts[name]) for name in sorted(names)]}
@@ -46,7 +49,8 @@ def _run(store: Store, name: str, labelled: int) -> dict[str, Any]:
         return run | {"state": "complete" if metrics["complete"] else "incomplete", "parts": f"{labelled}/{shards}"}
     if labelled:
         return run | {"state": "labelling", "parts": f"{labelled}/{shards}"}
-    embedded = sum(1 for _ in store.list(plan["features"]))
+    folders = {posixpath.dirname(part) for part in plan["features"]}
+    embedded = len({path for folder in folders for path in store.list(folder)} & set(plan["features"]))
     return run | {"state": "embedding", "parts": f"{embedded}/{shards}"}
 
 
