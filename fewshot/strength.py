@@ -63,6 +63,25 @@ def default_alpha(problem: Problem) -> float:
     M = len(problem.support)
     if not M:
         return 0.0
+    trust, spread = text_trust(problem)
+    shots_a_class = M / int((problem.counts > 0).sum())
+    return _rounded(300.0 * math.exp(-14.0 * trust**1.5) * spread / shots_a_class)
+
+
+def default_text_weight(problem: Problem) -> float:
+    """Weight of a class's text beside its mean where nothing can be held out: r, at most a half."""
+    trust, _ = text_trust(problem)
+    return _rounded(min(0.5, trust))
+
+
+def text_trust(problem: Problem) -> tuple[float, float]:
+    """How much the text knows about the shots.
+
+    Returns:
+        r in [0, 1]: zero-shot accuracy on the shots above chance, smoothed by one image at chance; and the spread of
+        the text logits over the classes (mean standard deviation). Both 0 without shots.
+    """
+    M = len(problem.support)
     hits = spread = 0.0
     features, labels = problem.support.features, problem.support.labels
     for rows in (slice(start, start + ROWS) for start in range(0, M, ROWS)):
@@ -70,9 +89,7 @@ def default_alpha(problem: Problem) -> float:
         hits += float((logits.argmax(dim=1) == labels[rows]).sum())
         spread += float(logits.double().std(dim=1, correction=0).sum()) / M
     chance = 1.0 / problem.num_classes
-    trust = max(0.0, ((hits + chance) / (M + 1.0) - chance) / (1.0 - chance))
-    shots_a_class = M / int((problem.counts > 0).sum())
-    return _rounded(300.0 * math.exp(-14.0 * trust**1.5) * spread / shots_a_class)
+    return max(0.0, ((hits + chance) / (M + 1.0) - chance) / (1.0 - chance)), spread
 
 
 def _rounded(value: float) -> float:

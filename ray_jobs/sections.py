@@ -140,7 +140,7 @@ class EvaluateSection:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     splits: str
     images: str | None = None
-    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("zero_shot", "tip_adapter", "ape")
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("zero_shot", "nearest_mean", "tip_adapter", "ape")
     shots: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
 

@@ -8,11 +8,13 @@ from typing import Any
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
 from fewshot.methods.base import Classifier, Method
+from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[Any]] = {
     "ape": Ape,
+    "nearest_mean": NearestMean,
     "tip_adapter": TipAdapter,
     "zero_shot": ZeroShot,
 }

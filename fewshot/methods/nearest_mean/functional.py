@@ -1,0 +1,44 @@
+"""Nearest class mean (Snell et al. 2017, arXiv 1703.05175, with cosines) as functions of tensors.
+
+    P_k = norm(norm(sum of the keys of k) + w W_k)        logits = s X P^T
+
+The text W_k joins the mean with a weight w. A class without examples has only its text, and w = 0 is the plain nearest
+class mean. It is the simplest thing that learns from examples, and what every other method should be compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.cache import Cache, segment_sum
+from fewshot.selection import Split
+from fewshot.text_logits import text_logits
+
+
+def prototypes(keys: Tensor, counts: Tensor, text: Tensor, *, text_weight: float) -> Tensor:
+    """The point of each class.
+
+    Args:
+        keys: [M, D] float32, unit rows, grouped by class.
+        counts: [K] int64 with sum M.
+        text: [K, D] float32, unit rows.
+        text_weight: w >= 0; a class without keys is its text whatever w is.
+
+    Returns:
+        [K, D] float32, unit rows.
+    """
+    means = normalize(segment_sum(keys, counts), dim=1)
+    weights = text.new_full((len(text), 1), text_weight).masked_fill_((counts == 0)[:, None], 1.0)
+    return normalize(means + weights * text, dim=1)
+
+
+def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
+    """Logits of a split's queries at each text weight."""
+    problem, queries = split.problem, split.queries.features
+    cache = Cache.of(problem)
+    for weight in points:
+        means = prototypes(cache.keys, cache.counts, problem.text, text_weight=weight)
+        yield weight, text_logits(queries, means, logit_scale=problem.logit_scale)
