@@ -25,11 +25,14 @@ from ray_jobs.layout import JOB, METRICS, PLAN, features_folder, prediction_part
 from ray_jobs.placement import choose
 from ray_jobs.predict import PredictStep
 from ray_jobs.progress import Reporter
+from ray_jobs.report import ensure_report
 from ray_jobs.sections import ArchiveSection, Job, SupportSection
 from ray_jobs.summary import summarise, too_many_unreadable
 from ray_jobs.support import LabelledUnits, read_labels, support_units
 from ray_jobs.training import Training
 
+COUNTS = ("labels", "reliability", "score_histogram")
+"""What of the metrics is too long to be printed."""
 LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
 
@@ -149,7 +152,7 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     work = Classification.of(job)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
-        return _told(metrics, did="nothing")
+        return _told(work, metrics, did="nothing")
     _write_plan(work)
     embedding = _embed(work, reporter)
     if not set(work.support.paths) <= work.ledger.done(_folder(work.support.paths)):
@@ -158,12 +161,14 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     classifier = work.training.run(work.store)
     labelling = _label(work, classifier, reporter)
     metrics = summarise(work.store, work.run, job, work.listing, classifier, [embedding, labelling])
-    return _told(metrics, did="everything" if not embedding.skipped else "the rest")
+    return _told(work, metrics, did="everything" if not embedding.skipped else "the rest")
 
 
-def _told(metrics: dict[str, Any], *, did: str) -> dict[str, Any]:
-    """What the command prints: the metrics but for the count of each label, which is as long as the label space."""
-    return {name: value for name, value in metrics.items() if name != "labels"} | {"did": did}
+def _told(work: Classification, metrics: dict[str, Any], *, did: str) -> dict[str, Any]:
+    """What the command prints: the metrics but for long lists of counts, and where the page to look at is."""
+    report = ensure_report(work.store, work.run, work.job, keep=did == "nothing")
+    told = {name: value for name, value in metrics.items() if name not in COUNTS}
+    return told | {"did": did, "report": report}
 
 
 def _folder(paths: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from fewshot.backbones import ClipSpec
 from ray_jobs.features import FEATURES_VERSION
 
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
+PREDICTIONS, REPORT = "predictions", "report/index.html"
 
 
 def features_folder(spec: ClipSpec, of: str) -> str:
@@ -38,4 +39,9 @@ def run_folder(name: str, identity: Any) -> str:
 
 def prediction_part(run: str, index: int, shard: str) -> str:
     """The predictions of one shard; parts sort in the archive's order."""
-    return f"{run}/predictions/part-{index:06d}-{shard}.parquet"
+    return f"{run}/{PREDICTIONS}/part-{index:06d}-{shard}.parquet"
+
+
+def shard_of_prediction(part: str) -> str:
+    """The fingerprint of the shard whose predictions these are."""
+    return part.rpartition("-")[2].removesuffix(".parquet")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ from cluster import StageReport, Store
 from ray_jobs.archive import Listing
 from ray_jobs.artefacts import get_classifier
 from ray_jobs.features import removed_if_damaged
-from ray_jobs.layout import FAILURES, METRICS
+from ray_jobs.layout import FAILURES, METRICS, PREDICTIONS
 from ray_jobs.sections import Job
 from ray_jobs.truth import read_truth
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FAILURE_SCHEMA = pa.schema([(name, pa.string()) for name in ("kind", "image", "source", "error")])
 STATUSES = ("ok", "abstained", "unreadable")
 COLUMNS = ["image", "label", "score", "status", "error", "source"]
+SCORE_BINS = 20
+"""Equal-width bins of the histogram of scores."""
 
 
 def summarise(
@@ -54,7 +57,7 @@ def summarise(
     with pq.ParquetWriter(buffer, FAILURE_SCHEMA, compression="zstd") as failures:
         for failure in failed:
             failures.write_table(_failures([("unit", failure.path, "", failure.error)]))
-        for part in store.list(f"{run}/predictions"):
+        for part in store.list(f"{run}/{PREDICTIONS}"):
             failures.write_table(counting.add(_read(store, part)))
     store.put(f"{run}/{FAILURES}", buffer.getvalue())
     metrics = {
@@ -69,7 +72,7 @@ def summarise(
         "temperature": calibrated.temperature,
         "threshold": calibrated.threshold,
         "held_out": asdict(calibrated.report),
-        "predictions": store.url(f"{run}/predictions"),
+        "predictions": store.url(f"{run}/{PREDICTIONS}"),
         "run": store.url(run),
         "versions": {name: version(name) for name in ("fewshot", "torch", "open-clip-torch", "pyarrow")},
     }
@@ -98,6 +101,7 @@ class _Counting:
         self.parts, self.score = 0, 0.0
         self.status: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
+        self.scores = {status: np.zeros(SCORE_BINS, np.int64) for status in ("ok", "abstained")}
         self.tally: Tally | None = None
 
     def add(self, part: pa.Table) -> pa.Table:
@@ -111,11 +115,17 @@ class _Counting:
         self.status.update(status)
         self.labels.update(label for label in part["label"].to_pylist() if label is not None)
         self.score += sum(score for score in part["score"].to_pylist() if score is not None)
+        self._count_scores(part)
         if self.truth is not None:
             self._measure(part)
         broken = part.filter(pc.equal(part["status"], "unreadable")) if "unreadable" in status else part.slice(0, 0)
         rows = zip(*(broken[name].to_pylist() for name in ("image", "source", "error")), strict=True)
         return _failures([("image", *row) for row in rows])
+
+    def _count_scores(self, part: pa.Table) -> None:
+        for status, bins in self.scores.items():
+            scores = part.filter(pc.equal(part["status"], status))["score"].to_numpy()
+            bins += np.histogram(scores.clip(0.0, 1.0), bins=SCORE_BINS, range=(0.0, 1.0))[0]
 
     def _measure(self, part: pa.Table) -> None:
         import torch
@@ -151,6 +161,7 @@ class _Counting:
         labelled = sum(self.labels.values())
         counts = {"images": self.images, **{s: self.status[s] for s in STATUSES}}
         measured: dict[str, Any] = {}
+        reliability: dict[str, Any] = {}
         if self.tally is not None:
             measured = {
                 "labelled_images": self.tally.rows,
@@ -160,10 +171,17 @@ class _Counting:
                 "coverage": self.tally.coverage,
                 "accuracy_of_accepted": self.tally.selective_accuracy if self.tally.accepted else None,
             }
+            reliability = {
+                "rows": self.tally.bin_rows.tolist(),
+                "correct": self.tally.bin_correct.tolist(),
+                "confidence": self.tally.bin_confidence.tolist(),
+            }
         return {
             **counts,
             "mean_score": self.score / labelled if labelled else None,
             "measured": measured or None,
+            "reliability": reliability or None,
+            "score_histogram": {status: bins.tolist() for status, bins in self.scores.items()},
             "labels": dict(self.labels.most_common()),
         }
 

@@ -1,0 +1,5 @@
+"""A run as one page that a person looks at: `report/index.html`, whole in itself."""
+
+from ray_jobs.report.writing import ensure_report, find_reports
+
+__all__ = ["ensure_report", "find_reports"]

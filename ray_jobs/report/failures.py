@@ -1,0 +1,65 @@
+"""Why images could not be read: reasons that differ only in a number count as one."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, zip_longest
+
+import pyarrow.parquet as pq
+
+from cluster import Store
+from ray_jobs.layout import FAILURES
+
+EXAMPLES = 12
+"""Images shown, and kept of each reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """One image that could not be read, and why."""
+
+    image: str
+    error: str
+
+
+@dataclass(slots=True)
+class Reason:
+    """A reason, and the images it holds for.
+
+    Attributes:
+        text: as it was told for the first of them.
+        images: how many.
+        examples: the first few.
+    """
+
+    text: str
+    images: int = 0
+    examples: list[Broken] = field(default_factory=list)
+
+
+def read_reasons(store: Store, run: str) -> list[Reason]:
+    """The reasons, the most frequent first; the file is read batch by batch."""
+    reasons: dict[str, Reason] = {}
+    for broken in _unreadable(store, run):
+        reason = reasons.setdefault(re.sub(r"\d+", "0", broken.error), Reason(broken.error))
+        reason.images += 1
+        if len(reason.examples) < EXAMPLES:
+            reason.examples.append(broken)
+    return sorted(reasons.values(), key=lambda reason: (-reason.images, reason.text))
+
+
+def some_of_each(reasons: Sequence[Reason]) -> list[Broken]:
+    """At most `EXAMPLES` images: one of each reason, then a second of each, until there are enough."""
+    turns = zip_longest(*(reason.examples for reason in reasons))
+    return list(islice((broken for turn in turns for broken in turn if broken is not None), EXAMPLES))
+
+
+def _unreadable(store: Store, run: str) -> Iterator[Broken]:
+    file = pq.ParquetFile(io.BytesIO(store.get(f"{run}/{FAILURES}")))
+    for batch in file.iter_batches(columns=["kind", "image", "error"]):
+        for row in batch.to_pylist():
+            if row["kind"] == "image":
+                yield Broken(row["image"], row["error"])

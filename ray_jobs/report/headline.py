@@ -1,0 +1,108 @@
+"""The top of a report: what was done, what became of the images, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from ray_jobs.report.contents import Contents
+from ray_jobs.report.markup import Node, element, listing, number, outside, percent, plural
+
+HELD_OUT = {
+    "val": "on {images} set aside",
+    "folds": "by cross-validation inside the {images}",
+    "text": "on {images}, one a class, so rather too low",
+}
+
+
+def headline(contents: Contents) -> list[Element]:
+    """Title, warnings, counts, and accuracy as far as there is any to tell."""
+    return [_title(contents), *_warnings(contents.metrics), _counts(contents.metrics), *_quality(contents)]
+
+
+def _title(contents: Contents) -> Element:
+    job, metrics, plan = contents.job, contents.metrics, contents.plan
+    line = (
+        f"{plural(metrics['images'], 'image')}, labelled by {metrics['method']} with the backbone {job.clip.model}"
+        f" from {plural(plan['examples'], 'example')} of {plural(plan['classes'], 'class', 'classes')}"
+    )
+    return element("header", element("h1", job.job.name), element("p", line, class_="lead"))
+
+
+def _warnings(metrics: Mapping[str, Any]) -> Iterator[Element]:
+    if metrics["failed_units"]:
+        yield _notice(f"{plural(metrics['failed_units'], 'unit')} of work failed. Run the job again to try them again.")
+    elif not metrics["complete"]:
+        yield _notice("This run is not complete. Run the job again to resume.")
+    if metrics["too_many_unreadable"]:
+        yield _notice("More images are unreadable than the job allows.")
+    if skipped := metrics["skipped_entries"]:
+        names = (node for name in metrics["skipped_examples"] for node in (", ", outside(name)))
+        told = f"{plural(skipped, 'entry', 'entries')} passed over as no images by their names, such as"
+        yield element("p", told, " ", *list(names)[1:], class_="note")
+
+
+def _notice(text: str) -> Element:
+    return element("p", text, role="alert", class_="notice")
+
+
+def _counts(metrics: Mapping[str, Any]) -> Element:
+    images = metrics["images"]
+    named = (("ok", "labelled", "label given"), ("abstained", "abstained", "label withheld as too unsure"))
+    tiles = [_tile("images", number(images), "in the archive")]
+    for status, name, meaning in (*named, ("unreadable", "unreadable", "reasons below")):
+        share = percent(metrics[status] / images if images else None)
+        tiles.append(_tile(name, number(metrics[status]), f"{share}, {meaning}", class_=status))
+    return listing(tiles, class_="tiles")
+
+
+def _quality(contents: Contents) -> Iterator[Element]:
+    """What was measured against given labels; the shots alone stand for it where there are none."""
+    measured, held_out = contents.metrics["measured"], contents.metrics["held_out"]
+    if measured is not None:
+        told = (
+            f"Measured on {plural(measured['labelled_images'], 'image')} whose labels were given, and not learned from."
+        )
+        yield element("h2", "How good it is")
+        yield element("p", told, class_="note")
+        yield listing(_measured(measured), class_="tiles")
+        yield element("p", _on_the_shots(held_out), class_="note")
+    else:
+        yield element("h2", "How good it is likely to be")
+        yield element(
+            "p", f"Nobody gave labels of the archive to measure with. {_on_the_shots(held_out)}", class_="note"
+        )
+        if held_out["accuracy"] is not None:
+            yield listing(_expected(held_out), class_="tiles")
+
+
+def _measured(measured: Mapping[str, Any]) -> Iterator[Element]:
+    yield _tile("accuracy", percent(measured["accuracy"]), "of all labels, withheld ones too")
+    yield _tile("accuracy where given", percent(measured["accuracy_of_accepted"]), "of the labels not withheld")
+    yield _tile("coverage", percent(measured["coverage"]), "of the images got a label")
+    yield _tile("calibration error", percent(measured["ece"]), "mean gap of score and accuracy")
+
+
+def _expected(held_out: Mapping[str, Any]) -> Iterator[Element]:
+    yield _tile("accuracy", percent(held_out["accuracy"]), "on the shots")
+    yield _tile("calibration error", percent(held_out["ece_after"]), "on the shots, after calibration")
+    if held_out["max_error"] is not None:
+        yield _tile("coverage", percent(held_out["coverage"]), "of the shots would get a label")
+
+
+def _on_the_shots(held_out: Mapping[str, Any]) -> str:
+    if held_out["accuracy"] is None:
+        return "The shots are too few to estimate anything from them."
+    how = HELD_OUT[held_out["source"]].format(images=plural(held_out["images"], "shot"))
+    numbers = f"accuracy {percent(held_out['accuracy'])}, calibration error {percent(held_out['ece_after'])}"
+    return f"Estimated {how}: {numbers}. An archive that looks different from its examples does worse."
+
+
+def _tile(name: str, value: str, meaning: str, class_: str = "") -> Element:
+    parts: tuple[Node, ...] = (
+        element("span", name, class_="name"),
+        element("strong", value),
+        element("span", meaning, class_="meaning"),
+    )
+    return element("div", *parts, class_=f"tile {class_}".rstrip())

@@ -1,0 +1,119 @@
+"""Small pictures of images of the archive and of the examples, written into the page itself.
+
+A picture is a nicety: where images cannot be read again, the page goes without.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from PIL import Image
+
+from cluster.errors import ClusterError
+from cluster.records import Selection, Shard, Source, read_shard
+from cluster.records.reading import without_credentials
+from fewshot.errors import FewShotError, UnreadableImageError
+from fewshot.images import decode
+from ray_jobs.archive import open_archive
+from ray_jobs.report.sample import Spot
+from ray_jobs.sections import ArchiveSection, SupportSection
+from ray_jobs.support import Labels, read_labels
+
+K = TypeVar("K")
+
+logger = logging.getLogger(__name__)
+ARCHIVE_SIDE, EXAMPLE_SIDE = 96, 48
+"""Longer side of a picture in pixels."""
+
+
+def archive_pictures(section: ArchiveSection, wanted: Mapping[str, Mapping[int, str]]) -> dict[Spot, str]:
+    """Pictures of some images of the archive, as far as they are still there.
+
+    Args:
+        section: the archive.
+        wanted: shard -> position there -> key.
+
+    Returns:
+        data URIs.
+    """
+    return _as_far_as_readable("archive", lambda: _of_archive(open_archive(section), wanted))
+
+
+def example_pictures(section: SupportSection, names: Sequence[str]) -> dict[str, str]:
+    """One picture of an example of each of these classes.
+
+    Returns:
+        class name -> data URI; without the classes that have no example that can be read.
+    """
+    return _as_far_as_readable("examples", lambda: _of_examples(section, names))
+
+
+def _as_far_as_readable(what: str, pictures: Callable[[], Iterator[tuple[K, str]]]) -> dict[K, str]:
+    found: dict[K, str] = {}
+    try:
+        found.update(pictures())  # keeps what came before any trouble
+    except (ClusterError, FewShotError, OSError) as error:
+        reason = without_credentials(str(error))
+        logger.warning("report without some pictures of=%s found=%d error=%s", what, len(found), reason)
+    return found
+
+
+def _of_archive(source: Source, wanted: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[Spot, str]]:
+    left = dict(wanted)
+    for shard in source.shards() if left else ():
+        keys = left.pop(shard.fingerprint, {})
+        for index, picture in _of_shard(shard, keys):
+            yield Spot(shard.fingerprint, index), picture
+        if not left:
+            break
+
+
+def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]]:
+    """Read as far as the last of the positions."""
+    if not keys:
+        return
+    for index, record in enumerate(islice(read_shard(shard), max(keys) + 1)):
+        if keys.get(index) == record.key and (picture := thumbnail(record.data, side=ARCHIVE_SIDE)):
+            yield index, picture
+
+
+def _of_examples(section: SupportSection, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    labels = read_labels(section.uri).drawn(section.shots, section.seed)
+    classes = {image: name for name, image in _first_images(labels).items() if name in set(names)}
+    selection = Selection(labels.folder)
+    for record in read_shard(selection.shard(selection.look_up(sorted(classes)))):
+        if picture := thumbnail(record.data, side=EXAMPLE_SIDE):
+            yield classes[record.key], picture
+
+
+def _first_images(labels: Labels) -> dict[str, str]:
+    """Class name -> the first of its examples by name."""
+    pairs = sorted(zip(labels.images, labels.labels, strict=True), reverse=True)
+    return {labels.space.names[label]: image for image, label in pairs}
+
+
+def thumbnail(data: bytes | None, *, side: int) -> str | None:
+    """A small WebP of an image, as a data URI.
+
+    Args:
+        data: the file.
+        side: its longer side will have at most this many pixels.
+
+    Returns:
+        None where there is no image in the data.
+    """
+    if data is None:
+        return None
+    try:
+        image = decode(data, min_side=2 * side)
+    except UnreadableImageError:
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    return "data:image/webp;base64," + b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,74 @@
+"""The contact sheet: images of the archive with what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from xml.etree.ElementTree import Element
+
+from ray_jobs.report.contents import Contents
+from ray_jobs.report.failures import Broken, some_of_each
+from ray_jobs.report.markup import element, listing, outside, plural
+from ray_jobs.report.pictures import ARCHIVE_SIDE
+from ray_jobs.report.sample import Labelled
+
+
+def contact_sheet(contents: Contents) -> Iterator[Element]:
+    """Three groups of cards."""
+    sample = contents.sample
+    where = f"{plural(sample.images, 'image')} of {plural(sample.shards, 'shard')} spread evenly over the archive"
+    yield element("h2", "A look at the archive")
+    yield element("p", f"The surest and the least sure of {where}.", class_="note")
+    yield from _group("Most certain", [_labelled(row, contents) for row in sample.sure], none="Nothing could be read.")
+    yield from _group("Least certain", [_labelled(row, contents) for row in sample.unsure], none="There are no more.")
+    broken = [_unreadable(image) for image in some_of_each(contents.reasons)]
+    yield from _group("Unreadable", broken, none="Every image could be read.")
+
+
+def _group(title: str, cards: Sequence[Element], *, none: str) -> Iterator[Element]:
+    yield element("h3", title)
+    yield listing(cards, class_="cards") if cards else element("p", none, class_="note")
+
+
+def _labelled(row: Labelled, contents: Contents) -> Element:
+    badge = element("span", "abstained", class_="badge") if row.abstained else None
+    second = None
+    if row.second is not None:
+        second = element("p", "or ", outside(row.second[0]), f" {row.second[1]:.2f}", class_="second")
+    return element(
+        "figure",
+        _picture(contents.pictures.get(row.spot)),
+        badge,
+        element(
+            "figcaption",
+            element("p", outside(row.label), class_="label"),
+            _score(row.score),
+            second,
+            element("p", outside(row.image), class_="key"),
+        ),
+        class_="card abstained" if row.abstained else "card",
+    )
+
+
+def _unreadable(broken: Broken) -> Element:
+    reason = element("p", outside(broken.error, limit=160), class_="reason")
+    return element(
+        "figure",
+        element("div", reason, class_="picture"),
+        element("figcaption", element("p", outside(broken.image), class_="key")),
+        class_="card unreadable",
+    )
+
+
+def _picture(data: str | None) -> Element:
+    shown = element("span", "no picture") if data is None else image(data, side=ARCHIVE_SIDE)
+    return element("div", shown, class_="picture")
+
+
+def image(data: str, *, side: int) -> Element:
+    """A picture inside a square; what it shows is told beside it."""
+    return element("img", src=data, alt="", width=side, height=side, loading="lazy")
+
+
+def _score(score: float) -> Element:
+    filled = element("span", style=f"width:{100 * score:.1f}%")
+    return element("p", element("span", filled, class_="bar"), f"{score:.2f}", class_="score")

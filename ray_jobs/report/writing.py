@@ -1,0 +1,75 @@
+"""Write the report of a run from what lies in storage; find the reports of an output."""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from cluster import Store
+from cluster.records.reading import without_credentials
+from ray_jobs.layout import JOB, METRICS, PLAN, REPORT
+from ray_jobs.report.contents import gather
+from ray_jobs.report.page import render
+from ray_jobs.sections import Job
+
+logger = logging.getLogger(__name__)
+
+
+def ensure_report(store: Store, run: str, job: Job | None, *, keep: bool) -> str | None:
+    """Write a run's report. A page to look at must never fail a job: trouble is logged, whatever it is.
+
+    The same run gives the same bytes, as long as its pictures can be read.
+
+    Args:
+        store: the output.
+        run: the run's folder, with metrics, plan, failures and predictions in it.
+        job: where the archive and the examples are; None takes it as stored beside the results.
+        keep: leave a report alone that is there.
+
+    Returns:
+        where it lies; None if it could not be written.
+    """
+    path = f"{run}/{REPORT}"
+    try:
+        if not (keep and store.exists(path)):
+            store.put(path, render(gather(store, run, job or _stored_job(store, run))))
+    except Exception as error:  # the boundary between the job and a page to look at
+        reason = without_credentials(f"{type(error).__name__}: {error}")
+        logger.warning("no report run=%s error=%s", run, reason, exc_info=logger.isEnabledFor(logging.DEBUG))
+        return None
+    return store.url(path)
+
+
+def find_reports(output: str) -> dict[str, Any]:
+    """Where the reports of an output lie; one that is missing is written anew.
+
+    Args:
+        output: any fsspec URL.
+
+    Returns:
+        `reports`: `run` and `path` of every run that has come to an end, the path None if the report could not be
+        written; `complete`: whether there are all of them.
+
+    Raises:
+        StorageError: storage does not answer.
+    """
+    store = Store(output)
+    reports = [
+        {"run": run.removeprefix("runs/"), "path": ensure_report(store, run, None, keep=True)}
+        for run in _finished(store)
+    ]
+    return {"output": store.root, "complete": all(report["path"] for report in reports), "reports": reports}
+
+
+def _finished(store: Store) -> list[str]:
+    """The folders of the classify runs with metrics."""
+    paths = list(store.list("runs"))
+    planned = {path.removesuffix(f"/{PLAN}") for path in paths if path.endswith(f"/{PLAN}")}
+    return [run for path in paths if (run := path.removesuffix(f"/{METRICS}")) in planned and run != path]
+
+
+def _stored_job(store: Store, run: str) -> Job:
+    return TypeAdapter(Job).validate_python(tomllib.loads(store.get(f"{run}/{JOB}").decode()))
