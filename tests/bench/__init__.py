@@ -1,0 +1,21 @@
+"""Benchmarks: `python -m tests.bench [names…]`. Every number stands beside a baseline of the same run.
+
+The ratios are what matters: absolute numbers belong to the machine of the day. What varies with a busy machine is
+measured as CPU-seconds, contenders take turns, and medians are told.
+
+pipeline
+    What it costs to bring an image from a file to the model, in CPU-seconds (user and system, the whole tree of
+    processes) with a forward that costs nothing. Every contender is a fresh process and runs at two sizes: the slope
+    is the marginal cost of an image, the rest the fixed cost (imports, workers, Ray). The limit is decoding and
+    resizing, some 3 ms of one core for 500 x 375 pixels; all above it is overhead.
+job
+    The images a second of a whole classify job while it embeds, as a share of what its backbone reaches on tensors
+    that are ready. The limit is 1. Where decoding has a core of its own the share of time tells; where every core is
+    busy anyway, decoding takes its CPU-seconds from the forward, and the share of CPU tells.
+scoring
+    What labelling cached features reaches of the rate of one matrix product with as many operations. What is not the
+    product: an exp for each image and shot, the sums over a class's shots, the largest scores. The limit is 1.
+overhead
+    Units a second when a unit does nothing but leave an empty part, beside the same without an executor. It bounds
+    how small a unit may be: an executor of 500 units a second costs a unit of one second 0.2 %.
+"""

@@ -1,0 +1,46 @@
+"""`python -m tests.bench --help`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tests.bench import job, overhead, pipeline, scoring
+
+RUN = {"pipeline": pipeline.run, "job": job.run, "scoring": scoring.run, "overhead": overhead.run}
+IMAGES = {"pipeline": 2200, "job": 300, "scoring": 8192, "overhead": 1000}
+Name = StrEnum("Name", list(RUN))
+
+
+def main(
+    names: Annotated[list[Name] | None, typer.Argument(help="Which benchmarks; all if none is named.")] = None,
+    images: Annotated[int | None, typer.Option(min=10, help=f"Size of each. Without it: {IMAGES}.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is told.")] = 3,
+    output: Annotated[Path, typer.Option(help="Folder for the numbers as JSON.")] = Path(".bench"),
+) -> None:
+    """Measure the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
+
+    Ends with 1 if a gate was missed. What the numbers mean: the docstring of tests/bench.
+    """
+    console, missed = Console(), False
+    output.mkdir(exist_ok=True)
+    for name in names or list(Name):
+        result = RUN[name](images=images or IMAGES[name], repeat=repeat)
+        console.print(result.shown())
+        missed = missed or not all(gate.holds for gate in result.gates)
+        machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "when": datetime.now(UTC).isoformat()}
+        document = machine | {"repeat": repeat} | result.to_json()
+        (output / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    raise typer.Exit(int(missed))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,61 @@
+"""A backbone whose forward costs nothing: what is left is the way that leads to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from ray_jobs.embed import Embedder, EmbedStep
+
+BATCH, SIZE, DIM = 32, 224, 16
+MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+
+
+class Stub:
+    """Takes the first pixels for features."""
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return pixels[:, 0, 0, :DIM]
+
+
+@dataclass(frozen=True, slots=True)
+class StubbedEmbedStep(EmbedStep):
+    """`EmbedStep` with everything real (imports, decoding, cropping, normalisation, parts), but the model."""
+
+    def setup(self) -> Embedder:
+        """A backbone around the stub."""
+        import torch
+        from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+        from torchvision.transforms.functional import pil_to_tensor
+
+        from fewshot.backbones.loading import ClipBackbone
+
+        torch.set_num_threads(1)
+        clip = ClipBackbone(
+            model=Stub(),
+            tokenize=lambda _: [],
+            crop=Compose([Resize(SIZE, InterpolationMode.BICUBIC), CenterCrop(SIZE), pil_to_tensor]),
+            mean=MEAN,
+            std=STD,
+            image_size=SIZE,
+            batch_size=BATCH,
+            templates=(),
+            device=torch.device("cpu"),
+            channels_last=False,
+        )
+        decoders = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
+        return Embedder(clip, decoders, threading.Lock(), dim=DIM)
+
+
+def usual_preprocessing() -> Callable[[Image.Image], Tensor]:
+    """What the other contenders do with an image, as everybody writes it."""
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+    return Compose(
+        [Resize(SIZE, InterpolationMode.BICUBIC), CenterCrop(SIZE), ToTensor(), Normalize(MEAN, STD)],
+    )

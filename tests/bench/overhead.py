@@ -1,0 +1,85 @@
+"""Units a second through an executor, when a unit is nothing but its empty part."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cluster import Event, Executor, Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkersReady, run_stage
+from tests.bench.result import Result, medians
+from tests.cluster.steps import Nothing, units
+
+WORKERS = 2
+PLAIN, LOCAL, TASKS, RAY = "a plain loop", "LocalExecutor", "plain Ray tasks", "RayExecutor"
+BASELINES = {PLAIN: PLAIN, LOCAL: PLAIN, TASKS: TASKS, RAY: TASKS}
+
+
+def run(*, images: int, repeat: int) -> Result:
+    """Each executor and its baseline in turns; Ray is started when the other two are through.
+
+    Args:
+        images: number of units.
+        repeat: rounds.
+    """
+    rates: Mapping[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        with LocalExecutor() as local:
+            for turn in range(repeat):
+                here = Workers(overlap=1)
+                rates[PLAIN].append(_plain(units(images), _ledger(folder, PLAIN, turn)))
+                rates[LOCAL].append(_executor(local, units(images), _ledger(folder, LOCAL, turn), here))
+        # The executor keeps its workers between rounds: without CPUs of their own, the tasks would wait for ever.
+        with RayExecutor(num_cpus=2 * WORKERS) as ray:
+            for turn in range(repeat):
+                there = Workers(count=WORKERS, overlap=2)
+                rates[TASKS].append(_tasks(units(images), _ledger(folder, TASKS, turn)))
+                rates[RAY].append(_executor(ray, units(images), _ledger(folder, RAY, turn), there))
+    rate = medians(rates)
+    rows = [
+        {"executor": name, "units/s": rate[name], "baseline": baseline, "ratio": rate[name] / rate[baseline]}
+        for name, baseline in BASELINES.items()
+    ]
+    return Result("overhead", f"{images} units that do nothing but commit an empty part", rows)
+
+
+def _ledger(folder: str, name: str, turn: int) -> Ledger:
+    return Ledger(Store(f"{folder}/{turn}-{name.replace(' ', '-')}"))
+
+
+def _plain(work: Iterable[Unit], ledger: Ledger) -> float:
+    work, started = list(work), time.monotonic()
+    for unit in work:
+        _commit(unit, ledger)
+    return len(work) / (time.monotonic() - started)
+
+
+def _commit(unit: Unit, ledger: Ledger) -> None:
+    ledger.commit(unit.path, Nothing().run(None, unit.payload).data)
+
+
+def _executor(executor: Executor, work: list[Unit], ledger: Ledger, workers: Workers) -> float:
+    """The rate from the moment when a worker was ready."""
+    ready = time.monotonic()
+
+    def on_event(event: Event) -> None:
+        nonlocal ready
+        if isinstance(event, WorkersReady):
+            ready = time.monotonic()
+
+    report = run_stage(executor, Nothing(), work, ledger, workers, on_event)
+    assert report.done == len(work)
+    return len(work) / (time.monotonic() - ready)
+
+
+def _tasks(work: list[Unit], ledger: Ledger) -> float:
+    """A task for each unit, all at once, without watching, retrying or looking for what is done."""
+    import ray
+
+    task: Any = ray.remote(_commit)
+    ray.get([task.remote(unit, ledger) for unit in work[:WORKERS]])
+    started = time.monotonic()
+    ray.get([task.remote(unit, ledger) for unit in work])
+    return len(work) / (time.monotonic() - started)

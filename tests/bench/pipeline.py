@@ -1,0 +1,78 @@
+"""From a file to the model, in CPU-seconds: our embedding stage, a plain DataLoader loop, Ray Data."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from tests.bench.photographs import write_photographs
+from tests.bench.result import Gate, Result
+from tests.bench.usage import python
+
+OURS, OURS_ON_RAY = "ours, in process", "ours, 2 workers on Ray"
+PLAIN, PLAIN_WORKERS = "DataLoader, in process", "DataLoader, 2 workers"
+RAY_DATA = "Ray Data"
+CONTENDERS: Mapping[str, tuple[str, ...]] = {
+    OURS: ("ours",),
+    PLAIN: ("loader",),
+    OURS_ON_RAY: ("ours", "--ray", "2"),
+    PLAIN_WORKERS: ("loader", "--workers", "2"),
+    RAY_DATA: ("ray_data",),
+}
+SMALL_SHARE = 10
+"""The small run has one image for this many of the large one."""
+
+
+def run(*, images: int, repeat: int) -> Result:
+    """Run every contender on few and on many images, in turns.
+
+    Args:
+        images: number of images of the large run.
+        repeat: rounds.
+    """
+    contenders = {name: how for name, how in CONTENDERS.items() if name != RAY_DATA or find_spec("pandas")}
+    sizes = (max(1, images // SMALL_SHARE), images)
+    cpu_s: dict[tuple[str, int], list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            write_photographs(Path(folder) / str(size), size)
+        for turn in range(repeat):
+            for size in sizes:
+                for name, how in contenders.items():
+                    cpu_s[name, size].append(_cpu_s(Path(folder), size, how, f"{turn}-{name}-{size}"))
+    return _result({name: [median(cpu_s[name, size]) for size in sizes] for name in contenders}, sizes)
+
+
+def _cpu_s(folder: Path, size: int, how: tuple[str, ...], output: str) -> float:
+    module, *options = how
+    usage = python(f"tests.bench.contenders.{module}", folder / str(size), folder / output, *options)
+    assert int(usage.output) == size, f"{how} brought {usage.output} of {size} images"
+    return usage.cpu_s
+
+
+def _result(totals: Mapping[str, list[float]], sizes: tuple[int, int]) -> Result:
+    few, many = sizes
+    marginal_ms = {name: 1000 * (large - small) / (many - few) for name, (small, large) in totals.items()}
+    fixed_s = {name: large - many * marginal_ms[name] / 1000 for name, (_, large) in totals.items()}
+    rows = [
+        {
+            "contender": name,
+            "fixed CPU s": fixed_s[name],
+            "CPU ms an image": marginal_ms[name],
+            "ratio to DataLoader": marginal_ms[name] / marginal_ms[PLAIN],
+            f"CPU s for {many}": totals[name][1],
+        }
+        for name in totals
+    ]
+    claim = "CPU an image, ours / DataLoader"
+    gates = [
+        Gate.at_most(f"{claim}, in process", marginal_ms[OURS] / marginal_ms[PLAIN], 1.15),
+        Gate.at_most(f"{claim}, 2 workers", marginal_ms[OURS_ON_RAY] / marginal_ms[PLAIN_WORKERS], 1.15),
+    ]
+    if RAY_DATA in totals:
+        gates.append(Gate.at_most("fixed CPU, ours on Ray / Ray Data", fixed_s[OURS_ON_RAY] / fixed_s[RAY_DATA], 1.0))
+    return Result("pipeline", "from a 500 x 375 JPEG to a model that costs nothing", rows, gates)

@@ -1,0 +1,80 @@
+"""Labelling cached features, beside one matrix product with as many operations; all in one thread."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.calibration import Calibrated, HeldOutReport
+from fewshot.methods import method_named
+from fewshot.scoring import TILE_ROWS, predict
+from tests.bench.result import Result, medians
+from tests.problems import World
+
+SHOTS, DIM = 16, 512
+METHODS = {
+    "tip_adapter": {"alpha": 1.0, "beta": 5.5},
+    "ape": {"alpha": 1.0, "beta": 5.5, "gamma": 0.1, "channel_fraction": 0.8, "similarity_weight": 0.7},
+}
+
+
+def run(*, images: int, repeat: int, classes: tuple[int, ...] = (100, 1000)) -> Result:
+    """Score and multiply in turns.
+
+    Args:
+        images: number of features; whole tiles are taken, at least one.
+        repeat: rounds.
+        classes: numbers of classes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    features = normalize(torch.randn(max(1, images // TILE_ROWS) * TILE_ROWS, DIM, generator=generator), dim=1)
+    rows = [_row(features, method, K, repeat) for K in classes for method in METHODS]
+    torch.set_num_threads(threads)
+    return Result("scoring", f"labels for features (S = {SHOTS}, D = {DIM}), one thread, beside one sgemm", rows)
+
+
+@torch.inference_mode()
+def _row(features: Tensor, method: str, K: int, repeat: int) -> dict[str, str | float]:
+    classifier = _classifier(method, K)
+    flops = 2 * len(features) * _matrix_columns(classifier) * DIM
+    matrix = torch.randn(DIM, _matrix_columns(classifier))
+    contenders: dict[str, Callable[[], object]] = {
+        "ours": lambda: predict(classifier, features),
+        "sgemm": lambda: features @ matrix,
+    }
+    cpu_s = defaultdict(list)
+    for _ in range(repeat + 1):
+        for name, contender in contenders.items():
+            started = time.process_time()
+            contender()
+            cpu_s[name].append(time.process_time() - started)
+    took = medians({name: values[1:] for name, values in cpu_s.items()})  # The first round warms up.
+    return {
+        "method": method,
+        "K": str(K),
+        "images/s": len(features) / took["ours"],
+        "GFLOP/s": flops / took["ours"] / 1e9,
+        "sgemm GFLOP/s": flops / took["sgemm"] / 1e9,
+        "share of sgemm": took["sgemm"] / took["ours"],
+    }
+
+
+def _classifier(method: str, K: int) -> Calibrated:
+    problem = World(K, dim=DIM).problem([SHOTS] * K, views=1)
+    chosen = method_named(method, **METHODS[method])
+    fitted = chosen.fit(problem, seed=0)
+    names = problem.label_space.names
+    return Calibrated(chosen, fitted, names, problem.logit_scale, 1.0, None, HeldOutReport("none", 0))
+
+
+def _matrix_columns(classifier: Calibrated) -> int:
+    """Columns of the one product, of D rows, that has as many operations as a classifier's own products."""
+    text, keys = classifier.classifier.text, classifier.classifier.keys
+    return (text.numel() + keys.numel()) // DIM
