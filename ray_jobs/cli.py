@@ -24,7 +24,15 @@ from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.errors import JobError
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import Job
-from ray_jobs.tables import show_classification, show_demo, show_evaluation, show_methods, show_plan, show_status
+from ray_jobs.tables import (
+    show_classification,
+    show_demo,
+    show_evaluation,
+    show_methods,
+    show_models,
+    show_plan,
+    show_status,
+)
 
 DONE, SOME_FAILED, WRONG = 0, 1, 2
 
@@ -38,6 +46,10 @@ app = typer.Typer(
 )
 
 JobFile = Annotated[Path, typer.Argument(help="A job file (TOML).", metavar="JOB.toml", show_default=False)]
+Output = Annotated[
+    str,
+    typer.Argument(help="A job file, or the output it names (any fsspec URL).", metavar="OUTPUT", show_default=False),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key of the job file; repeatable."),
@@ -97,16 +109,21 @@ def evaluate(job: JobFile, set_: Overrides = None) -> None:
 
 
 @app.command(epilog="Example: fewshot status runs/groceries")
-def status(
-    output: Annotated[
-        str, typer.Argument(help="A job file, or the output it names (any fsspec URL).", show_default=False)
-    ],
-) -> None:
+def status(output: Output) -> None:
     """Tell which runs an output holds and how far they are; reads storage only, so it works from anywhere."""
     from ray_jobs.status import read_status
 
     reporter = Reporter()
     _run(lambda: read_status(_output_of(output)), then=lambda result: show_status(reporter, result))
+
+
+@app.command(epilog="Example: fewshot report runs/groceries")
+def report(output: Output) -> None:
+    """Tell where the reports of an output lie, pages to look at in a browser; write those that are missing."""
+    from ray_jobs.report import find_reports
+
+    reporter = Reporter()
+    _run(lambda: find_reports(_output_of(output)), then=lambda result: show_reports(reporter, result))
 
 
 @app.command(epilog="Example: fewshot methods")
@@ -116,6 +133,15 @@ def methods() -> None:
 
     reporter = Reporter()
     _run(list_methods, then=lambda result: show_methods(reporter, result))
+
+
+@app.command(epilog="Example: fewshot models ViT-H")
+def models(containing: Annotated[str, typer.Argument(help="Only names that contain this.")] = "") -> None:
+    """List the backbones that can be named under [clip], with their weights."""
+    from ray_jobs.catalogue import list_models
+
+    reporter = Reporter()
+    _run(lambda: list_models(containing), then=lambda result: show_models(reporter, result))
 
 
 def _checked(path: Path, overrides: Sequence[str] | None, *, needs: Sequence[str]) -> Job:

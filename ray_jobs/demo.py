@@ -17,34 +17,7 @@ from ray_jobs.progress import Reporter
 EACH = 3
 """Examples of each kind that are shown."""
 
-JOB_FILE = """\
-# The demo's job file. Copy it, point [archive] and [support] at your own pictures, and run
-# `fewshot classify` on it.
-
-[job]
-name = "demo"
-output = "{output}"
-
-[archive]
-uri = "{archive}"                # pictures in one drawn style, and a few broken files
-labels = "{truth}"               # only to measure with; leave it out where nobody knows
-
-[support]
-uri = "{examples}"               # image,label,name: the same things in two other styles
-shots = 2
-views = 2                        # 10 is better and takes longer
-
-[clip]
-model = "embedded"               # or "ViT-B-32" with pretrained = "laion2b_s34b_b79k"
-
-[classifier]
-method = "ape"                   # `fewshot methods` lists them
-max_error = 0.4                  # rather abstain than be wrong more often than this
-
-[cluster]
-mode = "ray"
-clip_workers = {workers}
-"""
+CONFIGS = Path(__file__).parent / "configs"
 
 
 def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
@@ -59,21 +32,20 @@ def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
     """
     paths = write_demo(folder)
     job_file = folder / "job.toml"
-    job_file.write_text(
-        JOB_FILE.format(
-            output=folder / "output",
-            archive=paths.archive,
-            truth=paths.truth,
-            examples=paths.examples,
-            workers=min(4, os.cpu_count() or 1),
-        ),
-        encoding="utf-8",
-    )
+    _fill(CONFIGS / "demo.toml", job_file, folder)
+    _fill(CONFIGS / "evaluate.toml", folder / "evaluate.toml", folder)
     reporter.say(f"the demo's archive, examples and job file are in {folder}")
     job, problems = read_job(job_file)
     stop_if_any(problems)
     metrics = classify(job, reporter)
     return metrics | {"job_file": str(job_file), "examples": _examples(Path(metrics["predictions"]), paths.truth)}
+
+
+def _fill(template: Path, target: Path, folder: Path) -> None:
+    """Write a job file for this folder and this machine."""
+    text = template.read_text(encoding="utf-8")
+    workers = min(4, os.cpu_count() or 1)
+    target.write_text(text.replace("{folder}", folder.as_posix()).replace("{workers}", str(workers)), encoding="utf-8")
 
 
 def _examples(predictions: Path, truth: Path) -> list[dict[str, Any]]:

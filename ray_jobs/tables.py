@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -49,6 +50,7 @@ def show_demo(reporter: Reporter, result: dict[str, Any]) -> None:
     reporter.console.print(table)
     show_classification(reporter, result)
     reporter.say(f"try next: fewshot classify {result['job_file']} --set classifier.method=tip_adapter")
+    reporter.say(f"          fewshot evaluate {Path(result['job_file']).with_name('evaluate.toml')}")
     reporter.say(f"your own pictures: copy {result['job_file']} and point [archive] and [support] at them")
 
 
@@ -103,3 +105,11 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return "–"
     return f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
+
+
+def show_models(reporter: Reporter, result: dict[str, Any]) -> None:
+    """The backbones."""
+    table = Table("model", "pretrained")
+    for model, tags in result["models"].items():
+        table.add_row(model, ", ".join(tags) or "–")
+    reporter.console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ class DemoPaths:
         archive: folder of 285 WebP files named after code points, and of six broken files in `broken/`.
         examples: csv of image,label,name; two rows a class, paths relative to the folder of the csv.
         truth: csv of image,label; one row for each readable file, paths relative to `archive`.
+        splits: the same as a splits.json, to evaluate methods with: examples to learn from, the archive to test on.
     """
 
     archive: Path
     examples: Path
     truth: Path
+    splits: Path
 
 
 def write_demo(folder: Path) -> DemoPaths:
@@ -37,9 +40,9 @@ def write_demo(folder: Path) -> DemoPaths:
     Files that have the right content already are left alone: a second run finds an archive that has not changed.
 
     Args:
-        folder: where `archive/`, `examples/`, `examples.csv` and `truth.csv` go.
+        folder: where `archive/`, `examples/`, `examples.csv`, `truth.csv` and `splits.json` go.
     """
-    paths = DemoPaths(folder / "archive", folder / "examples.csv", folder / "truth.csv")
+    paths = DemoPaths(folder / "archive", folder / "examples.csv", folder / "truth.csv", folder / "splits.json")
     classes = _classes()
     examples = []
     for style in EXAMPLE_STYLES:
@@ -56,7 +59,19 @@ def write_demo(folder: Path) -> DemoPaths:
         _write(paths.archive / "broken" / name, data)
     _write(paths.examples, _csv(("image", "label", "name"), examples))
     _write(paths.truth, _csv(("image", "label"), ((f"{row['code']}.webp", row["label"]) for row in classes)))
+    _write(paths.splits, _splits(classes, examples))
     return paths
+
+
+def _splits(classes: list[dict[str, str]], examples: Iterable[tuple[str, str, str]]) -> bytes:
+    """Paths with the index of their class."""
+    index = {row["label"]: i for i, row in enumerate(classes)}
+    content = {
+        "classes": [row["name"] for row in classes],
+        "train": [[image, index[label]] for image, label, _ in examples],
+        "test": [[f"archive/{row['code']}.webp", index[row["label"]]] for row in classes],
+    }
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
 def _classes() -> list[dict[str, str]]:

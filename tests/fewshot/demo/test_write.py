@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.data import label_space, parse_examples
+from fewshot.data import label_space, parse_examples, parse_splits
 from fewshot.demo import EXAMPLE_STYLES, write_demo
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
@@ -77,3 +77,11 @@ def test_what_ships_is_small_and_attributed():
     packed = sorted(folder.glob("*.zip"))
     assert sum(path.stat().st_size for path in packed) <= 1_000_000
     assert [path.name for path in packed if path.name not in licences] == []
+
+
+def test_the_splits_say_the_same_as_the_tables(demo):
+    splits = parse_splits(demo.splits.read_bytes())
+    assert len(splits.train) == 570
+    truth = {row["image"]: row["label"] for row in csv.DictReader(io.StringIO(demo.truth.read_text()))}
+    names = {f"archive/{image}": label.replace("_", " ") for image, label in truth.items()}
+    assert {path: splits.label_space.prompt_names[label] for path, label in splits.test} == names
