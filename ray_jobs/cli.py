@@ -31,6 +31,7 @@ from ray_jobs.tables import (
     show_methods,
     show_models,
     show_plan,
+    show_reports,
     show_status,
 )
 
@@ -48,7 +49,9 @@ app = typer.Typer(
 JobFile = Annotated[Path, typer.Argument(help="A job file (TOML).", metavar="JOB.toml", show_default=False)]
 Output = Annotated[
     str,
-    typer.Argument(help="A job file, or the output it names (any fsspec URL).", metavar="OUTPUT", show_default=False),
+    typer.Argument(
+        help="A job file, or the output it names (any fsspec URL).", metavar="JOB.toml|OUTPUT", show_default=False
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

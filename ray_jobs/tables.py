@@ -33,6 +33,8 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
     if metrics["too_many_unreadable"]:
         reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
     reporter.say(f"predictions: {metrics['predictions']}")
+    if metrics["report"]:
+        reporter.say(f"to look at: {metrics['report']}")
     if metrics["unreadable"] or metrics["failed_units"]:
         reporter.say(f"what failed, and why: {metrics['run']}/failures.parquet")
 
@@ -86,6 +88,14 @@ def show_status(reporter: Reporter, status: dict[str, Any]) -> None:
     for run in status["runs"]:
         table.add_row(run["run"], run["state"], run["parts"], str(run["images"] if run["images"] is not None else "?"))
     reporter.console.print(table)
+
+
+def show_reports(reporter: Reporter, result: dict[str, Any]) -> None:
+    """Where the reports of an output lie."""
+    for report in result["reports"]:
+        reporter.say(f"{report['run']}: {report['path'] or 'no report could be written'}")
+    if not result["reports"]:
+        reporter.say(f"no run has come to its end in {result['output']}")
 
 
 def show_methods(reporter: Reporter, result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from ray_jobs.report.markup import element, number, percent, plural
 
 WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 44, 410, 16, 204
+LEFT, RIGHT, TOP, BOTTOM = 44, 410, 28, 204
 """Edges of the plotting area."""
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -67,8 +67,8 @@ def _mark(threshold: float) -> list[Element]:
     """The threshold: a line with its value."""
     anchor = "end" if threshold > 0.5 else "start"
     shift = -5 if threshold > 0.5 else 5
-    text = _text(_x(threshold) + shift, TOP - 5, f"withheld below {threshold:.2f}", text_anchor=anchor)
-    return [_line(threshold, 0.0, threshold, 1.06, class_="threshold"), text]
+    text = _text(_x(threshold) + shift, TOP - 7, f"withheld below {threshold:.2f}", text_anchor=anchor)
+    return [_line(threshold, 0.0, threshold, 1.09, class_="threshold"), text]
 
 
 def _dot(score: float, accuracy: float, images: int, most: int) -> Element:
@@ -85,8 +85,8 @@ def _axes(name: str, levels: Sequence[tuple[float, str]], what: str) -> Iterator
         yield _text(LEFT - 6, _y(height) + 4, label, text_anchor="end")
     for tick in TICKS:
         yield _text(_x(tick), BOTTOM + 16, f"{tick:g}", text_anchor="middle")
-    yield _text(RIGHT, BOTTOM + 32, name, text_anchor="end", class_="axis")
-    yield _text(0, TOP + 20 if len(levels) == 2 else TOP - 6, what, text_anchor="start", class_="axis")
+    yield _text(RIGHT, BOTTOM + 32, name, text_anchor="end")
+    yield _text(0, TOP - 14, what)
 
 
 def _chart(title: str, *drawn: Element) -> Element:

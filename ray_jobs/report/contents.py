@@ -23,6 +23,7 @@ class Contents:
     """What a report shows.
 
     Attributes:
+        run: the run's name.
         job: the job.
         metrics: of the run, as stored.
         plan: of the run, as stored.
@@ -33,6 +34,7 @@ class Contents:
         reasons: why images could not be read.
     """
 
+    run: str
     job: Job
     metrics: Mapping[str, Any]
     plan: Mapping[str, Any]
@@ -54,6 +56,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     labels = tuple(metrics["labels"].items())[:LABELS]
     sample = draw_sample(store, run)
     return Contents(
+        run=run.rpartition("/")[2],
         job=job,
         metrics=metrics,
         plan=json.loads(store.get(f"{run}/{PLAN}")),

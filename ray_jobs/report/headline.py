@@ -24,7 +24,7 @@ def headline(contents: Contents) -> list[Element]:
 def _title(contents: Contents) -> Element:
     job, metrics, plan = contents.job, contents.metrics, contents.plan
     line = (
-        f"{plural(metrics['images'], 'image')}, labelled by {metrics['method']} with the backbone {job.clip.model}"
+        f"{plural(metrics['images'], 'image')}, labelled by the method {metrics['method']} (backbone: {job.clip.model})"
         f" from {plural(plan['examples'], 'example')} of {plural(plan['classes'], 'class', 'classes')}"
     )
     return element("header", element("h1", job.job.name), element("p", line, class_="lead"))
@@ -49,9 +49,9 @@ def _notice(text: str) -> Element:
 
 def _counts(metrics: Mapping[str, Any]) -> Element:
     images = metrics["images"]
-    named = (("ok", "labelled", "label given"), ("abstained", "abstained", "label withheld as too unsure"))
-    tiles = [_tile("images", number(images), "in the archive")]
-    for status, name, meaning in (*named, ("unreadable", "unreadable", "reasons below")):
+    named = (("ok", "Labelled", "label given"), ("abstained", "Abstained", "label withheld"))
+    tiles = [_tile("Images", number(images), "in the archive")]
+    for status, name, meaning in (*named, ("unreadable", "Unreadable", "reasons below")):
         share = percent(metrics[status] / images if images else None)
         tiles.append(_tile(name, number(metrics[status]), f"{share}, {meaning}", class_=status))
     return listing(tiles, class_="tiles")
@@ -67,36 +67,35 @@ def _quality(contents: Contents) -> Iterator[Element]:
         yield element("h2", "How good it is")
         yield element("p", told, class_="note")
         yield listing(_measured(measured), class_="tiles")
-        yield element("p", _on_the_shots(held_out), class_="note")
+        yield element("p", f"For comparison: {_on_the_shots(held_out)}.", class_="note")
     else:
         yield element("h2", "How good it is likely to be")
-        yield element(
-            "p", f"Nobody gave labels of the archive to measure with. {_on_the_shots(held_out)}", class_="note"
-        )
+        told = f"No labels of the archive were given to measure with. All that is known is {_on_the_shots(held_out)}."
+        yield element("p", told, class_="note")
         if held_out["accuracy"] is not None:
             yield listing(_expected(held_out), class_="tiles")
 
 
 def _measured(measured: Mapping[str, Any]) -> Iterator[Element]:
-    yield _tile("accuracy", percent(measured["accuracy"]), "of all labels, withheld ones too")
-    yield _tile("accuracy where given", percent(measured["accuracy_of_accepted"]), "of the labels not withheld")
-    yield _tile("coverage", percent(measured["coverage"]), "of the images got a label")
-    yield _tile("calibration error", percent(measured["ece"]), "mean gap of score and accuracy")
+    yield _tile("Accuracy", percent(measured["accuracy"]), "of all labels, withheld ones too")
+    yield _tile("Accuracy where given", percent(measured["accuracy_of_accepted"]), "of the labels not withheld")
+    yield _tile("Coverage", percent(measured["coverage"]), "of the images got a label")
+    yield _tile("Calibration error", percent(measured["ece"]), "mean gap of score and accuracy")
 
 
 def _expected(held_out: Mapping[str, Any]) -> Iterator[Element]:
-    yield _tile("accuracy", percent(held_out["accuracy"]), "on the shots")
-    yield _tile("calibration error", percent(held_out["ece_after"]), "on the shots, after calibration")
+    yield _tile("Accuracy", percent(held_out["accuracy"]), "on the shots")
+    yield _tile("Calibration error", percent(held_out["ece_after"]), "on the shots, after calibration")
     if held_out["max_error"] is not None:
-        yield _tile("coverage", percent(held_out["coverage"]), "of the shots would get a label")
+        yield _tile("Coverage", percent(held_out["coverage"]), "of the shots would get a label")
 
 
 def _on_the_shots(held_out: Mapping[str, Any]) -> str:
     if held_out["accuracy"] is None:
-        return "The shots are too few to estimate anything from them."
+        return "that the shots are too few to estimate anything from"
     how = HELD_OUT[held_out["source"]].format(images=plural(held_out["images"], "shot"))
     numbers = f"accuracy {percent(held_out['accuracy'])}, calibration error {percent(held_out['ece_after'])}"
-    return f"Estimated {how}: {numbers}. An archive that looks different from its examples does worse."
+    return f"what the shots say, estimated {how}: {numbers}"
 
 
 def _tile(name: str, value: str, meaning: str, class_: str = "") -> Element:

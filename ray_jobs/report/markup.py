@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, tostring
@@ -35,13 +36,17 @@ def element(tag: str, *children: Node, **attributes: str | float) -> Element:
 def outside(text: str, *, limit: int = 80) -> Element:
     """Text from outside (a label, a key, a reason), bounded in length, its direction of writing kept to itself.
 
+    Lines may break behind "_", "/" and "-", of which names are made.
+
     Args:
         text: any text.
         limit: characters shown; of a longer text both ends, because names differ there.
     """
     head, tail = limit // 2, limit - limit // 2 - 1
     short = text if len(text) <= limit else f"{text[:head]}…{text[-tail:]}"
-    return element("bdi", "".join("\ufffd" if unicodedata.category(c) in _UNPRINTABLE else c for c in short))
+    plain = "".join("\ufffd" if unicodedata.category(char) in _UNPRINTABLE else char for char in short)
+    first, *rest = re.split(r"(?<=[_/-])", plain)
+    return element("bdi", first, *(node for word in rest for node in (element("wbr"), word)))
 
 
 def listing(items: Iterable[Element], *, class_: str) -> Element:

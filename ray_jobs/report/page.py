@@ -71,7 +71,7 @@ def _promise(metrics: Mapping[str, Any]) -> str:
     score = "A score is the calibrated probability that the label is right."
     if threshold is None:
         return f"{score} No label is withheld: the job names no max_error."
-    wrong, confidence = f"{held_out['max_error']:.0%}", f"{held_out['confidence']:.0%}"
+    wrong, confidence = (f"{100 * held_out[name]:g} %" for name in ("max_error", "confidence"))
     target = f"at most {wrong} of the labels given are wrong, with {confidence} confidence"
     if threshold > 1:
         return f"{score} No threshold could promise that {target}, so every label is withheld."
@@ -140,6 +140,7 @@ def _settings(contents: Contents) -> Iterator[Element]:
 
 def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
     job, metrics = contents.job, contents.metrics
+    yield "run", contents.run
     yield "method", metrics["method"]
     yield from metrics["hyperparameters"].items()
     yield "temperature", f"{metrics['temperature']:.3g}"

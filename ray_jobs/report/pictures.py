@@ -12,13 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from PIL import Image
-
 from cluster.errors import ClusterError
 from cluster.records import Selection, Shard, Source, read_shard
 from cluster.records.reading import without_credentials
 from fewshot.errors import FewShotError, UnreadableImageError
-from fewshot.images import decode
 from ray_jobs.archive import open_archive
 from ray_jobs.report.sample import Spot
 from ray_jobs.sections import ArchiveSection, SupportSection
@@ -107,6 +104,10 @@ def thumbnail(data: bytes | None, *, side: int) -> str | None:
     Returns:
         None where there is no image in the data.
     """
+    from PIL import Image
+
+    from fewshot.images import decode
+
     if data is None:
         return None
     try:
