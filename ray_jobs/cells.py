@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,11 @@ class EvaluateStep:
             "hyperparameters": json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
             "labels_consumed": len(chosen),
             "test_images": tally.rows,
-            "per_class_accuracy": [round(value, 6) for value in tally.per_class_accuracy.tolist()],
+            "per_class_accuracy": [_rounded(share) for share in tally.per_class_accuracy.tolist()],
         }
         return Part((json.dumps(result, indent=1) + "\n").encode(), {"cells": 1})
+
+
+def _rounded(share: float) -> float | None:
+    """None for a class that no test image is of: JSON has no NaN."""
+    return None if math.isnan(share) else round(share, 6)

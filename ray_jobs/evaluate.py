@@ -103,8 +103,9 @@ class Evaluation:
         return EvaluateStep(self.store, self.job.clip.spec, self.job.clip.templates, self.pool, self.test)
 
     def cells(self) -> list[Unit]:
-        """One unit for each method, number of shots and seed."""
-        return [self._cell(*cell) for cell in product(self.section.methods, self.section.shots, self.section.seeds)]
+        """One unit for each method, number of shots and seed; what the job file names twice is measured once."""
+        cells = product(self.section.methods, self.section.shots, self.section.seeds)
+        return [self._cell(*cell) for cell in dict.fromkeys(cells)]
 
     @cached_property
     def run(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -64,12 +65,14 @@ class _RateColumn(ProgressColumn):
         self._rate = rate
 
     def render(self, task: Task) -> Text:
-        return Text(_pace(self._rate, (task.total or 0) - task.completed), style="progress.remaining")
+        return Text(_pace(self._rate, task.remaining), style="progress.remaining")
 
 
-def _pace(rate: Rate, left: float) -> str:
-    per_second, remaining = rate.per_second, rate.left(left)
-    return "starting" if per_second is None else f"{per_second:.1f} img/s, {remaining} left"
+def _pace(rate: Rate, left: float | None) -> str:
+    """How fast it goes, and how long what is left takes; None where nobody knows how much is left."""
+    if rate.per_second is None:
+        return "starting"
+    return f"{rate.per_second:.1f} img/s" + ("" if left is None else f", {rate.left(left)} left")
 
 
 class Reporter:
@@ -77,9 +80,11 @@ class Reporter:
 
     Args:
         console: on stderr.
+        clock: seconds, of any origin.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
     def say(self, message: str, style: str | None = None) -> None:
@@ -97,17 +102,17 @@ class Reporter:
         Yields:
             what to call with every event.
         """
-        shown = _Bar(self.console, title, total) if self.console.is_terminal else _Lines(self.console, title, total)
-        with shown:
+        show = _Bar if self.console.is_terminal else _Lines
+        with show(self.console, title, total, self._clock) as shown:
             yield shown.on_event
 
 
 class _Shown:
     """What both ways of showing a stage have in common: counting."""
 
-    def __init__(self, console: Console, title: str, total: float | None) -> None:
-        self.console, self.title, self.total = console, title, total
-        self.rate, self.completed, self.failed, self.lost = Rate(), 0.0, 0, 0
+    def __init__(self, console: Console, title: str, total: float | None, clock: Callable[[], float]) -> None:
+        self.console, self.title, self.total, self.clock = console, title, total, clock
+        self.rate, self.completed, self.failed, self.lost = Rate(clock), 0.0, 0, 0
 
     def on_event(self, event: Event) -> None:
         match event:
@@ -132,14 +137,15 @@ class _Shown:
 
 
 class _Bar(_Shown):
-    def __init__(self, console: Console, title: str, total: float | None) -> None:
-        super().__init__(console, title, total)
+    def __init__(self, console: Console, title: str, total: float | None, clock: Callable[[], float]) -> None:
+        super().__init__(console, title, total, clock)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.progress = Progress(*columns, _RateColumn(self.rate), console=console, transient=False)
         self.task = self.progress.add_task(title, total=total)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.progress.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
@@ -151,18 +157,19 @@ class _Bar(_Shown):
 class _Lines(_Shown):
     last = 0.0
 
-    def __enter__(self) -> None:
-        self.last = time.monotonic()
+    def __enter__(self) -> Self:
+        self.last = self.clock()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self.completed:
             self._line("done")
 
     def refresh(self) -> None:
-        if time.monotonic() - self.last >= LOG_EVERY_S:
-            self._line(_pace(self.rate, (self.total or self.completed) - self.completed))
+        if self.clock() - self.last >= LOG_EVERY_S:
+            self._line(_pace(self.rate, None if self.total is None else self.total - self.completed))
 
     def _line(self, what: str) -> None:
-        self.last = time.monotonic()
+        self.last = self.clock()
         total = f"/{self.total:.0f}" if self.total else ""
         self.console.print(f"{self.title}: {self.completed:.0f}{total}, {what}")

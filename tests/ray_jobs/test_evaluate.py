@@ -1,0 +1,155 @@
+"""The table of an evaluation is what independent arithmetic gives, and a rerun trains only what is missing."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import numpy as np
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fewshot.backbones import ClipSpec, load_clip
+from fewshot.classes import LabelSpace
+from fewshot.images import decode
+from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put, written
+
+SHOTS, SEEDS = [1, 2], [1, 2]
+
+
+def write_splits(folder, *, coop=False):
+    """A labelled set: per class six images to train on and five to test on."""
+    splits = {"train": [], "val": [], "test": []}
+    for index, label in enumerate(CLASSES):
+        for number in range(11):
+            path = f"{label}/{number}.jpg"
+            put(folder / "images" / path, picture(label, 100 * index + number))
+            splits["train" if number < 6 else "test"].append([path, index, label][: 3 if coop else 2])
+    if not coop:
+        splits["classes"] = list(CLASSES)
+    (folder / "splits.json").write_text(json.dumps(splits))
+    return splits
+
+
+def evaluation(folder, clip, **keys):
+    place = Place(folder, clip)
+    section = {"splits": str(folder / "splits.json"), "images": str(folder / "images"), "shots": SHOTS, "seeds": SEEDS}
+    place.write_job(evaluate=section | {"methods": ["zero_shot", "tip_adapter"]} | keys)
+    return place
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, tiny_clip):
+    """A finished evaluation, and what it told. Shared: leave it as it is."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_splits(folder)
+    place = evaluation(folder, tiny_clip)
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 0
+    return place, outcome
+
+
+def cells(place):
+    return written(place.output / "evaluations")
+
+
+def test_the_table_has_every_method_and_shots_with_mean_and_deviation_over_seeds(done):
+    _, outcome = done
+    assert outcome.result["complete"] is True
+    rows = pq.read_table(outcome.run / "cells.parquet").to_pylist()
+    assert len(rows) == 2 * len(SHOTS) * len(SEEDS)
+    for entry in outcome.result["table"]:
+        mine = [row for row in rows if (row["method"], row["shots"]) == (entry["method"], entry["shots"])]
+        assert entry["seeds"] == len(mine) == len(SEEDS)
+        for number in ("accuracy", "macro_f1", "ece"):
+            values = [row[number] for row in mine]
+            assert entry[f"{number}_mean"] == pytest.approx(statistics.fmean(values))
+            assert entry[f"{number}_std"] == pytest.approx(statistics.stdev(values))
+        assert {row["labels_consumed"] for row in mine} == {entry["shots"] * len(CLASSES)}
+        assert {row["test_images"] for row in mine} == {15}
+
+
+def test_zero_shot_is_what_the_backbone_alone_says(done):
+    place, outcome = done
+    clip = load_clip(ClipSpec(model=str(place.clip), batch_size=4))
+    space = LabelSpace(CLASSES, CLASSES, ("",) * len(CLASSES))
+    hits = []
+    for path, label in json.loads((place.folder / "splits.json").read_text())["test"]:
+        image = decode((place.folder / "images" / path).read_bytes(), min_side=64)
+        feature = torch.nn.functional.normalize(clip.embed_images(clip.crop(image)[None]), dim=-1)
+        hits.append(int((feature @ clip.prototypes(space).T).argmax()) == label)
+    told = [row["accuracy_mean"] for row in outcome.result["table"] if row["method"] == "zero_shot"]
+    assert told == pytest.approx([np.mean(hits)] * len(SHOTS))
+
+
+def test_the_files_hold_the_table_that_was_told(done):
+    _, outcome = done
+    parquet = pq.read_table(outcome.run / "table.parquet").to_pylist()
+    csv = pa_csv.read_csv(outcome.run / "table.csv").to_pylist()
+    told = [{name: row[name] for name in parquet[0]} for row in outcome.result["table"]]
+    assert parquet == told
+    assert csv == told
+
+
+def test_a_rerun_trains_only_the_cells_that_are_missing(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip)
+    first = fewshot("evaluate", place.job)
+    before = cells(place)
+    lost = sorted(before)[:2]
+    for name in lost:
+        (place.output / "evaluations" / name).unlink()
+    second = fewshot("evaluate", place.job)
+    after = cells(place)
+    assert second.result["table"] == first.result["table"]
+    assert sorted(name for name in before if after[name] != before[name]) == lost
+    fewshot("evaluate", place.job, "--set", 'evaluate.methods=["zero_shot", "tip_adapter", "ape"]')
+    assert {name: cells(place)[name] for name in after} == after
+
+
+def test_a_split_file_of_coop_is_read_as_it_is(tmp_path, tiny_clip, done):
+    write_splits(tmp_path, coop=True)
+    place = evaluation(tmp_path, tiny_clip)
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 0
+    assert outcome.result["table"] == done[1].result["table"]
+
+
+def test_a_class_without_a_test_image_leaves_files_that_are_json(tmp_path, tiny_clip):
+    splits = write_splits(tmp_path)
+    splits["test"] = [entry for entry in splits["test"] if entry[1] != 2]
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 0
+    (cell,) = (place.output / "evaluations").rglob("*.json")
+    per_class = json.loads(cell.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert per_class["per_class_accuracy"][2] is None
+
+
+def test_asking_twice_counts_once(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot", "zero_shot"], shots=[1, 1], seeds=[1, 1])
+    (row,) = fewshot("evaluate", place.job).result["table"]
+    assert row["seeds"] == 1
+
+
+def test_broken_images_are_left_out_on_both_sides(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    put(tmp_path / "images/amber/0.jpg", b"")
+    put(tmp_path / "images/amber/9.jpg", b"")
+    place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter"], shots=[16], seeds=[1])
+    outcome = fewshot("evaluate", place.job)
+    (row,) = pq.read_table(outcome.run / "cells.parquet").to_pylist()
+    assert (row["test_images"], row["labels_consumed"]) == (14, 17)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_set_without_one_of_its_sides_is_refused(tmp_path, tiny_clip, split):
+    splits = write_splits(tmp_path) | {split: []}
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    outcome = fewshot("evaluate", evaluation(tmp_path, tiny_clip).job)
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "needs images in train and in test" in outcome.told
