@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,8 +163,9 @@ def _output_of(name: str) -> str:
 
 def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]], None]) -> None:
     """Run a command: JSON on stdout, a table for people on stderr, errors as exit codes."""
-    result = _guarded(work)
-    then(result)
+    with redirect_stdout(sys.stderr):  # Ray itself tells of lost workers, on stdout.
+        result = _guarded(work)
+        then(result)
     if not sys.stdout.isatty():
         json.dump(_plain(result), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")

@@ -1,0 +1,191 @@
+"""The same rows whatever the archive is kept in, and the same bytes however the work is spread or cut off."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cluster.records.archives import tar_bytes
+from tests.ray_jobs.place import Place, fewshot, picture, put
+
+RAY = "cluster.mode=ray"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory, tiny_clip):
+    """An archive of many small shards."""
+    place = Place(tmp_path_factory.mktemp("large"), tiny_clip).fill(images=90)
+    place.write_job(archive={"shard_images": 2}, classifier={"method": "ape"})
+    return place
+
+
+@pytest.fixture(scope="module")
+def expected(large):
+    """What one run in one process writes."""
+    outcome = large.classify(f"job.output={large.folder / 'plain'}")
+    assert outcome.code == 0
+    return outcome.bytes
+
+
+def files_of(place):
+    return {path.relative_to(place.archive).as_posix(): path for path in place.archive.rglob("*") if path.is_file()}
+
+
+def as_tar(place):
+    members = [(name, path.read_bytes()) for name, path in sorted(files_of(place).items())]
+    put(place.folder / "archive.tar", tar_bytes(members))
+    return place.folder / "archive.tar"
+
+
+def as_bytes(place):
+    names, paths = zip(*sorted(files_of(place).items()), strict=True)
+    table = pa.table({"key": names, "image": [path.read_bytes() for path in paths]})
+    pq.write_table(table, place.folder / "bytes.parquet", row_group_size=7)
+    return place.folder / "bytes.parquet"
+
+
+def as_uris(place):
+    names, paths = zip(*sorted(files_of(place).items()), strict=True)
+    table = pa.table({"key": names, "uri": [path.as_uri() for path in paths]})
+    pq.write_table(table, place.folder / "uris.parquet")
+    return place.folder / "uris.parquet"
+
+
+@pytest.mark.parametrize("kept", [as_tar, as_bytes, as_uris])
+def test_an_archive_gives_the_same_rows_however_it_is_kept(place, kept):
+    in_a_folder = place.classify().rows
+    outcome = place.classify(f"archive.uri={kept(place)}")
+    assert outcome.code == 0
+    assert_same(outcome.rows, in_a_folder)
+
+
+def assert_same(rows, others):
+    """The same images with the same labels, and scores that differ by 1e-5 at most."""
+    assert rows.keys() == others.keys()
+    for image, row in rows.items():
+        other = others[image]
+        assert [row[name] for name in ("label", "status", "error")] == [other[n] for n in ("label", "status", "error")]
+        assert row["score"] == (other["score"] and pytest.approx(other["score"], abs=1e-5))
+
+
+def test_neighbours_in_a_shard_change_no_more_than_last_bits(place):
+    alone, together = (place.classify(f"archive.shard_images={size}").rows for size in (1, 50))
+    assert_same(alone, together)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 3])
+def test_ray_writes_the_bytes_of_one_process(ray_session, large, expected, workers):
+    output = large.folder / f"ray_{workers}"
+    outcome = large.classify(RAY, f"cluster.clip_workers={workers}", f"job.output={output}")
+    assert outcome.code == 0
+    assert f"{workers} worker" in outcome.told
+    assert outcome.bytes == expected
+
+
+@pytest.mark.ray
+def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, expected):
+    output = large.folder / "killed_worker"
+    killed: list[int] = []
+    hunter = threading.Thread(target=kill_a_worker, args=(output, killed))
+    hunter.start()
+    outcome = large.classify(RAY, "cluster.clip_workers=1", f"job.output={output}")
+    hunter.join()
+    assert len(killed) == 1
+    assert "worker lost" in outcome.told
+    assert outcome.code == 0
+    assert outcome.bytes == expected
+
+
+def kill_a_worker(output: Path, killed: list[int]) -> None:
+    """Kill the process that embeds, as soon as a few of its parts are there."""
+    if wait_until(lambda: count(output) >= 8):
+        pid = next(pid for pid in descendants(os.getpid()) if "ray::Worker" in command_of(pid))
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, listed.read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
+def command_of(pid: int) -> str:
+    """What a process calls itself; "" if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def count(output: Path) -> int:
+    """Files that were committed."""
+    return sum(not name.startswith(".tmp-") for _, _, names in os.walk(output) for name in names)
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:
+    end = time.monotonic() + timeout_s
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.002)
+    return holds()
+
+
+@pytest.mark.slow
+def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(large, expected):
+    """The driver gets no chance to clean up. Each run starts where the last one was cut off."""
+    output, chance = large.folder / "killed_driver", random.Random(0)
+    spawn = multiprocessing.get_context("forkserver")
+    spawn.set_forkserver_preload(["open_clip", "ray_jobs.classify", "tests.ray_jobs.test_same_bytes"])
+    kills = 0
+    for _ in range(20):
+        process = spawn.Process(target=run_cli, args=(str(large.job), str(output)))
+        process.start()
+        goal = count(output) + chance.randint(5, 40)
+        wait_until(lambda goal=goal, process=process: count(output) >= goal or not process.is_alive())
+        time.sleep(chance.uniform(0, 0.02))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0:
+            break
+    assert kills >= 4
+    assert process.exitcode == 0
+    again = large.classify(f"job.output={output}")
+    assert (again.result["did"], again.rows.keys()) == ("nothing", large.classify().rows.keys())
+    assert {name: data for name, data in again.bytes.items() if not name.startswith(".tmp-")} == expected
+
+
+def run_cli(job: str, output: str) -> None:
+    """The command, in a process of its own, which exits with its code."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.exit(fewshot("classify", job, "--set", f"job.output={output}").code)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_do_each_other_no_harm(large, expected):
+    output = large.folder / "two"
+    spawn = multiprocessing.get_context("forkserver")
+    both = [spawn.Process(target=run_cli, args=(str(large.job), str(output))) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert large.classify(f"job.output={output}").bytes == expected
+
+
+def test_a_picture_is_told_apart_from_its_neighbour():
+    assert picture("amber", 1) != picture("blue", 1) != picture("blue", 2)
