@@ -56,7 +56,7 @@ def _scores(metrics: Mapping[str, Any]) -> Iterator[Element]:
     yield element("h2", "How sure the labels are")
     yield element("p", _promise(metrics), class_="note")
     counts = metrics["score_histogram"]
-    key = (element("span", name, class_=f"key-{class_}") for name, class_ in (("labelled", "ok"), ("abstained",) * 2))
+    key = [element("span", "labelled", class_="key-ok"), element("span", "abstained", class_="key-abstained")]
     charts = [
         element("figure", element("figcaption", "Images by score ", *key), histogram(counts, metrics["threshold"]))
     ]

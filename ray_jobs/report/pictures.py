@@ -38,7 +38,7 @@ def archive_pictures(section: ArchiveSection, wanted: Mapping[str, Mapping[int, 
     Returns:
         data URIs.
     """
-    return _as_far_as_readable("archive", lambda: _of_archive(open_archive(section), wanted))
+    return _as_far_as_readable("archive", lambda: of_archive(open_archive(section), wanted))
 
 
 def example_pictures(section: SupportSection, names: Sequence[str]) -> dict[str, str]:
@@ -60,7 +60,7 @@ def _as_far_as_readable(what: str, pictures: Callable[[], Iterator[tuple[K, str]
     return found
 
 
-def _of_archive(source: Source, wanted: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[Spot, str]]:
+def of_archive(source: Source, wanted: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[Spot, str]]:
     left = dict(wanted)
     for shard in source.shards() if left else ():
         keys = left.pop(shard.fingerprint, {})

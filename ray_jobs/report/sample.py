@@ -107,7 +107,7 @@ def _extremes(table: pa.Table, shard: str) -> list[Labelled]:
     read = table.append_column("index", pa.array(range(len(table)), pa.int64())).filter(pc.is_valid(table["label"]))
     order = pc.sort_indices(read, sort_keys=[("score", "descending"), ("index", "ascending")]).to_pylist()
     chosen = sorted({*order[:SHOWN], *order[-SHOWN:]})
-    return [_labelled(row, shard) for row in read.take(chosen).to_pylist()]
+    return [_labelled(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
 
 
 def _labelled(row: Mapping[str, Any], shard: str) -> Labelled:

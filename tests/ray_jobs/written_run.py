@@ -1,0 +1,164 @@
+"""A finished run written by hand: an archive, examples, and all that `classify` leaves, without a backbone."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tomlkit
+
+from cluster import Store
+from cluster.records import read_shard
+from ray_jobs.archive import open_archive
+from ray_jobs.config import resolved
+from ray_jobs.features import write_parquet
+from ray_jobs.layout import FAILURES, JOB, METRICS, PLAN, prediction_part
+from ray_jobs.predict import SCHEMA
+from ray_jobs.sections import ArchiveSection, Job, JobSection, SupportSection
+from ray_jobs.summary import FAILURE_SCHEMA
+from tests.cluster.records.archives import tar_bytes, write_folder
+
+RUN = "runs/by-hand"
+CLASSES = ("amber", "blue", "cyan")
+MEASURED = {
+    "measured": {
+        "labelled_images": 8,
+        "accuracy": 0.75,
+        "macro_f1": 0.7,
+        "ece": 0.125,
+        "coverage": 0.5,
+        "accuracy_of_accepted": 1.0,
+    },
+    "reliability": {"rows": [0, 4, 0, 4], "correct": [0, 2, 0, 4], "confidence": [0.0, 1.2, 0.0, 3.8]},
+}
+METRICS_BY_HAND: dict[str, Any] = {
+    "complete": True,
+    "failed_units": 0,
+    "too_many_unreadable": False,
+    "measured": None,
+    "reliability": None,
+    "skipped_entries": 0,
+    "skipped_examples": [],
+    "method": "tip_adapter",
+    "hyperparameters": {"alpha": 1.0},
+    "temperature": 2.0,
+    "threshold": 0.3,
+    "held_out": {
+        "source": "folds",
+        "images": 12,
+        "accuracy": 0.625,
+        "ece_after": 0.0625,
+        "max_error": 0.2,
+        "confidence": 0.9,
+        "coverage": 0.5,
+    },
+    "versions": {"fewshot": "0"},
+}
+
+
+@dataclass(frozen=True)
+class WrittenRun:
+    """A folder with an archive and the output of a run over it.
+
+    Attributes:
+        folder: of everything.
+        classes: labels that images get in turn.
+        metrics: what `metrics.json` says differently from `METRICS_BY_HAND`.
+    """
+
+    folder: Path
+    classes: Sequence[str] = CLASSES
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        return Store(str(self.folder / "output"))
+
+    @property
+    def job(self) -> Job:
+        return Job(
+            job=JobSection(name="by-hand", output=self.store.root),
+            archive=ArchiveSection(uri=str(self.folder / "archive")),
+            support=SupportSection(uri=str(self.folder / "examples.parquet")),
+        )
+
+    def write(
+        self, images: Mapping[str, bytes], *, kind: str = "folder", broken: Mapping[str, str] | None = None
+    ) -> WrittenRun:
+        """Write the archive, one example a class, and predictions: the later an image, the lower its score.
+
+        Args:
+            images: key -> content, in the archive's order.
+            kind: of archive.
+            broken: key -> reason, of those that cannot be read.
+        """
+        write_archive(self.folder / "archive", images, kind)
+        write_folder(self.folder / "shots", {f"{i}.png": next(iter(images.values())) for i in range(len(self.classes))})
+        table = pa.table({"image": [f"shots/{i}.png" for i in range(len(self.classes))], "label": list(self.classes)})
+        pq.write_table(table, self.folder / "examples.parquet")
+        self._write_results(len(images), broken or {})
+        return self
+
+    def _write_results(self, images: int, broken: Mapping[str, str]) -> None:
+        assert self.job.archive is not None
+        rows: list[dict[str, Any]] = []
+        for index, shard in enumerate(open_archive(self.job.archive).shards()):
+            part = [self._row(record.key, len(rows) + i, images, broken) for i, record in enumerate(read_shard(shard))]
+            self.store.put(
+                prediction_part(RUN, index, shard.fingerprint), write_parquet(pa.Table.from_pylist(part, SCHEMA))
+            )
+            rows += part
+        self._write_about(rows)
+
+    def _row(self, key: str, position: int, images: int, broken: Mapping[str, str]) -> dict[str, Any]:
+        if key in broken:
+            return {"image": key, "status": "unreadable", "error": broken[key], "source": ""}
+        score = 1.0 - (position + 0.5) / images
+        first, second = (self.classes[(position + i) % len(self.classes)] for i in range(2))
+        return {
+            "image": key,
+            "label": first,
+            "score": score,
+            "top_labels": [first, second],
+            "top_scores": [score, (1.0 - score) / 2],
+            "status": "ok" if score >= METRICS_BY_HAND["threshold"] else "abstained",
+        }
+
+    def _write_about(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        broken = [row | {"kind": "image"} for row in rows if row["status"] == "unreadable"]
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(broken, FAILURE_SCHEMA), buffer)
+        documents = {PLAN: {"examples": len(self.classes), "classes": len(self.classes)}, METRICS: self._metrics(rows)}
+        for name, document in documents.items():
+            self.store.put(f"{RUN}/{name}", json.dumps(document).encode())
+        self.store.put(f"{RUN}/{FAILURES}", buffer.getvalue())
+        self.store.put(f"{RUN}/{JOB}", tomlkit.dumps(resolved(self.job)).encode())
+
+    def _metrics(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        labels = [row["label"] for row in rows if "label" in row]
+        bins = {
+            status: [sum(row["status"] == status and int(20 * row["score"]) == i for row in rows) for i in range(20)]
+            for status in ("ok", "abstained")
+        }
+        statuses = [row["status"] for row in rows]
+        counts = {status: statuses.count(status) for status in ("ok", "abstained", "unreadable")}
+        counted = {"images": len(rows), **counts, "score_histogram": bins}
+        return METRICS_BY_HAND | counted | {"labels": dict(Counter(labels).most_common())} | self.metrics
+
+
+def write_archive(folder: Path, images: Mapping[str, bytes], kind: str) -> None:
+    """The same images as an archive of one kind or another."""
+    if kind == "folder":
+        write_folder(folder, images)
+    elif kind == "tar":
+        write_folder(folder, {"all.tar": tar_bytes(images.items())})
+    else:
+        folder.mkdir()
+        pq.write_table(pa.table({"key": list(images), "image": list(images.values())}), folder / "all.parquet")
