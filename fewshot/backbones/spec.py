@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -94,5 +95,13 @@ def _installed(package: str) -> str:
 
 
 def _digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_of_version(path: Path, size: int, mtime_ns: int) -> str:
+    """Weights may be gigabytes: they are read once, however often their identity is asked for."""
+    del size, mtime_ns
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
