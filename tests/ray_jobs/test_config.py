@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import tomlkit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_jobs.config import read_job, resolved
@@ -210,6 +210,7 @@ def test_an_override_is_checked_like_the_file(tmp_path, override, told):
     assert told in found
 
 
+@settings(max_examples=25)
 @given(
     shots=st.none() | st.integers(1, 99),
     templates=st.none() | st.lists(st.text(max_size=8).map(lambda text: text + "{}"), min_size=1, max_size=3),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, written
 
 HEAVY = ("torch", "ray", "open_clip", "PIL.Image", "scipy")
@@ -74,20 +72,20 @@ def test_more_shots_keep_the_archive_and_another_method_keeps_everything(place):
     assert {row["decided_by"] for row in outcome.rows.values() if row["label"]} == {"zero_shot"}
 
 
-@pytest.mark.parametrize("change", ["add", "remove", "replace"])
-def test_a_change_of_one_file_embeds_its_neighbourhood_only(place, change):
-    first, before = place.classify(), place.features()
-    file = place.archive / ("photo_005x.jpg" if change == "add" else "photo_005.jpg")
-    if change == "remove":
-        file.unlink()
-    else:
-        put(file, picture("cyan", 500))
-    second = place.classify()
-    added = new(before, place.features())
-    assert 1 <= len(added) <= 2 < len(archive_parts(before))
-    assert (file.name in second.rows) == (change != "remove")
-    same = second.rows.keys() & first.rows.keys() - {file.name}
-    assert {image: second.rows[image] for image in same} == {image: first.rows[image] for image in same}
+def test_a_file_that_is_added_replaced_or_removed_embeds_its_neighbourhood_only(place):
+    file = place.archive / "photo_005x.jpg"
+    before, labels = place.classify().rows, []
+    for change in (lambda: put(file, picture("cyan", 500)), lambda: put(file, picture("amber", 501)), file.unlink):
+        parts = place.features()
+        change()
+        after = place.classify().rows
+        assert len(new(parts, place.features())) <= 2 < len(archive_parts(parts))
+        assert after.keys() - {file.name} == before.keys()
+        assert {i: after[i]["label"] for i in before} == {i: before[i]["label"] for i in before}
+        labels.append(after.get(file.name, {}).get("score"))
+    assert None not in labels[:2]
+    assert labels[0] != labels[1]
+    assert labels[2] is None
 
 
 def test_other_weights_share_nothing(place):

@@ -42,32 +42,31 @@ def files_of(place):
     return {path.relative_to(place.archive).as_posix(): path for path in place.archive.rglob("*") if path.is_file()}
 
 
-def as_tar(place):
+def as_tar(place, folder):
     members = [(name, path.read_bytes()) for name, path in sorted(files_of(place).items())]
-    put(place.folder / "archive.tar", tar_bytes(members))
-    return place.folder / "archive.tar"
+    put(folder / "archive.tar", tar_bytes(members))
+    return folder / "archive.tar"
 
 
-def as_bytes(place):
+def as_bytes(place, folder):
     names, paths = zip(*sorted(files_of(place).items()), strict=True)
     table = pa.table({"key": names, "image": [path.read_bytes() for path in paths]})
-    pq.write_table(table, place.folder / "bytes.parquet", row_group_size=7)
-    return place.folder / "bytes.parquet"
+    pq.write_table(table, folder / "bytes.parquet", row_group_size=7)
+    return folder / "bytes.parquet"
 
 
-def as_uris(place):
+def as_uris(place, folder):
     names, paths = zip(*sorted(files_of(place).items()), strict=True)
     table = pa.table({"key": names, "uri": [path.as_uri() for path in paths]})
-    pq.write_table(table, place.folder / "uris.parquet")
-    return place.folder / "uris.parquet"
+    pq.write_table(table, folder / "uris.parquet")
+    return folder / "uris.parquet"
 
 
 @pytest.mark.parametrize("kept", [as_tar, as_bytes, as_uris])
-def test_an_archive_gives_the_same_rows_however_it_is_kept(place, kept):
-    in_a_folder = place.classify().rows
-    outcome = place.classify(f"archive.uri={kept(place)}")
+def test_an_archive_gives_the_same_rows_however_it_is_kept(finished, tmp_path, kept):
+    outcome = finished.classify(f"archive.uri={kept(finished, tmp_path)}", f"job.output={tmp_path / 'output'}")
     assert outcome.code == 0
-    assert_same(outcome.rows, in_a_folder)
+    assert_same(outcome.rows, finished.classify().rows)
 
 
 def assert_same(rows, others):
@@ -79,9 +78,9 @@ def assert_same(rows, others):
         assert row["score"] == (other["score"] and pytest.approx(other["score"], abs=1e-5))
 
 
-def test_neighbours_in_a_shard_change_no_more_than_last_bits(place):
-    alone, together = (place.classify(f"archive.shard_images={size}").rows for size in (1, 50))
-    assert_same(alone, together)
+def test_neighbours_in_a_shard_change_no_more_than_last_bits(finished, tmp_path):
+    together = finished.classify("archive.shard_images=50", f"job.output={tmp_path}")
+    assert_same(together.rows, finished.classify().rows)
 
 
 @pytest.mark.ray
