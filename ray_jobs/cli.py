@@ -178,7 +178,7 @@ def _guarded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return work()
     except JobError as error:
         _stop(error.problems, WRONG)
-    except (SourceError, WorkerStartError, FewShotError) as error:
+    except (SourceError, WorkerStartError, FewShotError, PermissionError) as error:
         _stop([str(error)], WRONG)
     except ClusterError as error:
         _stop([str(error)], SOME_FAILED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import tomlkit
 from hypothesis import given, settings
@@ -125,6 +127,15 @@ def test_an_output_that_cannot_be_written_is_a_problem_of_the_job_file(filled, o
     outcome = filled.classify(f"job.output={output}")
     assert (outcome.code, outcome.result) == (2, None)
     assert "[job] output: " in outcome.told
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that refuses to be written to, also by root")
+def test_an_output_that_refuses_to_be_written_to_ends_in_one_line(filled):
+    outcome = filled.classify("job.output=/sys/fewshot")
+    assert outcome.code > 0
+    (line,) = outcome.told.splitlines()
+    assert line.startswith("error: ")
+    assert "/sys/fewshot" in line
 
 
 @pytest.mark.parametrize("where", ["archive", "examples"])
