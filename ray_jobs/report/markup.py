@@ -66,7 +66,7 @@ def number(count: int) -> str:
 
 def percent(fraction: float | None) -> str:
     """A fraction in [0, 1] as a percentage; a dash where there is none."""
-    return "–" if fraction is None or fraction != fraction else f"{100 * fraction:.1f} %"
+    return "–" if fraction is None or fraction != fraction else f"{100 * fraction:.1f}\u00a0%"
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

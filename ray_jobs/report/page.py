@@ -71,7 +71,7 @@ def _promise(metrics: Mapping[str, Any]) -> str:
     score = "A score is the calibrated probability that the label is right."
     if threshold is None:
         return f"{score} No label is withheld: the job names no max_error."
-    wrong, confidence = (f"{100 * held_out[name]:g} %" for name in ("max_error", "confidence"))
+    wrong, confidence = (f"{100 * held_out[name]:g}\u00a0%" for name in ("max_error", "confidence"))
     target = f"at most {wrong} of the labels given are wrong, with {confidence} confidence"
     if threshold > 1:
         return f"{score} No threshold could promise that {target}, so every label is withheld."

@@ -64,13 +64,11 @@ class Sample:
         sure: the highest scores, highest first.
         unsure: the lowest scores, lowest first; none of them is in `sure`.
         images: how many were looked at.
-        shards: in how many shards.
     """
 
     sure: tuple[Labelled, ...]
     unsure: tuple[Labelled, ...]
     images: int
-    shards: int
 
     @property
     def wanted(self) -> dict[str, dict[int, str]]:
@@ -92,7 +90,7 @@ def draw_sample(store: Store, run: str) -> Sample:
         rows += _extremes(table, shard_of_prediction(part))
     rows.sort(key=lambda row: -row.score)
     sure = min(SHOWN, (len(rows) + 1) // 2)
-    return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images, len(parts))
+    return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images)
 
 
 def evenly(items: list[str], count: int) -> list[str]:

@@ -11,15 +11,21 @@ from ray_jobs.report.markup import element, listing, outside, plural
 from ray_jobs.report.pictures import ARCHIVE_SIDE
 from ray_jobs.report.sample import Labelled
 
+KEY = 48
+"""Characters of a name in small print."""
+
 
 def contact_sheet(contents: Contents) -> Iterator[Element]:
     """Three groups of cards."""
-    sample = contents.sample
-    where = f"{plural(sample.images, 'image')} of {plural(sample.shards, 'shard')} spread evenly over the archive"
+    looked_at = plural(contents.sample.images, "image")
     yield element("h2", "A look at the archive")
-    yield element("p", f"The surest and the least sure of {where}.", class_="note")
-    yield from _group("Most certain", [_labelled(row, contents) for row in sample.sure], none="Nothing could be read.")
-    yield from _group("Least certain", [_labelled(row, contents) for row in sample.unsure], none="There are no more.")
+    yield element("p", f"The surest and the least sure of {looked_at} taken from all over the archive.", class_="note")
+    yield from _group(
+        "Most certain", [_labelled(row, contents) for row in contents.sample.sure], none="Nothing could be read."
+    )
+    yield from _group(
+        "Least certain", [_labelled(row, contents) for row in contents.sample.unsure], none="There are no more."
+    )
     broken = [_unreadable(image) for image in some_of_each(contents.reasons)]
     yield from _group("Unreadable", broken, none="Every image could be read.")
 
@@ -33,7 +39,7 @@ def _labelled(row: Labelled, contents: Contents) -> Element:
     badge = element("span", "abstained", class_="badge") if row.abstained else None
     second = None
     if row.second is not None:
-        second = element("p", "or ", outside(row.second[0]), f" {row.second[1]:.2f}", class_="second")
+        second = element("p", "or ", outside(row.second[0], limit=KEY), f" {row.second[1]:.2f}", class_="second")
     return element(
         "figure",
         _picture(contents.pictures.get(row.spot)),
@@ -43,7 +49,7 @@ def _labelled(row: Labelled, contents: Contents) -> Element:
             element("p", outside(row.label), class_="label"),
             _score(row.score),
             second,
-            element("p", outside(row.image), class_="key"),
+            element("p", outside(row.image, limit=KEY), class_="key"),
         ),
         class_="card abstained" if row.abstained else "card",
     )
@@ -54,7 +60,7 @@ def _unreadable(broken: Broken) -> Element:
     return element(
         "figure",
         element("div", reason, class_="picture"),
-        element("figcaption", element("p", outside(broken.image), class_="key")),
+        element("figcaption", element("p", outside(broken.image, limit=KEY), class_="key")),
         class_="card unreadable",
     )
 
