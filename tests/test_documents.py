@@ -83,7 +83,7 @@ def test_the_commands_of_the_readme_run_on_its_own_job_file(tmp_path, monkeypatc
         for line in block.splitlines()
         if line.startswith("fewshot")
     ]
-    assert [command[1] for command in commands] == ["plan", "classify", "status"]
+    assert [command[1] for command in commands] == ["plan", "classify", "status", "report"]
     for command in commands:
         result = CliRunner().invoke(app, command[1:])
         assert result.exit_code == 0, result.output
