@@ -16,7 +16,7 @@ from rich.console import Console
 from tests.bench import job, overhead, pipeline, scoring
 
 RUN = {"pipeline": pipeline.run, "job": job.run, "scoring": scoring.run, "overhead": overhead.run}
-IMAGES = {"pipeline": 2200, "job": 300, "scoring": 8192, "overhead": 1000}
+IMAGES = {"pipeline": 3000, "job": 300, "scoring": 8192, "overhead": 1000}
 Name = StrEnum("Name", list(RUN))
 
 

@@ -23,8 +23,8 @@ CONTENDERS: Mapping[str, tuple[str, ...]] = {
     PLAIN_WORKERS: ("loader", "--workers", "2"),
     RAY_DATA: ("ray_data",),
 }
-SMALL_SHARE = 10
-"""The small run has one image for this many of the large one."""
+SMALL_SHARE = 3
+"""The small run has one image for this many of the large one: enough that every worker is up before it ends."""
 
 
 def run(*, images: int, repeat: int) -> Result:

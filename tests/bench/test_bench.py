@@ -1,0 +1,75 @@
+"""Every benchmark runs, at toy size; what it measures is nobody's business here."""
+
+import sys
+
+import pytest
+
+from tests.bench import job, overhead, pipeline, scoring
+from tests.bench.photographs import write_photographs
+from tests.bench.result import Gate, Result, digits
+from tests.bench.usage import used
+
+HALF_A_SECOND = "import pathlib, time; all(time.process_time() < 0.5 for _ in iter(int, 1))"
+
+
+def test_scoring_runs():
+    rows = scoring.run(images=1, repeat=1, classes=(3,)).rows
+    assert [row["method"] for row in rows] == list(scoring.METHODS)
+    assert all(row["images/s"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.embedded
+def test_the_job_runs():
+    assert len(job.run(images=12, repeat=1).rows) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_pipeline_runs():
+    rows = pipeline.run(images=9, repeat=1).rows
+    assert {row["contender"] for row in rows} >= {pipeline.OURS, pipeline.OURS_ON_RAY, pipeline.PLAIN}
+
+
+@pytest.mark.ray
+def test_overhead_runs(ray_session):
+    assert [row["executor"] for row in overhead.run(images=4, repeat=1).rows] == list(overhead.BASELINES)
+
+
+def test_the_cpu_of_a_grandchild_whose_parent_is_gone_counts(tmp_path):
+    works = f"{HALF_A_SECOND}; time.sleep(0.5); pathlib.Path({str(tmp_path / 'done')!r}).touch()"
+    leaves = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {works!r}])"
+    waits = f"""
+import pathlib, subprocess, sys, time
+subprocess.run([sys.executable, "-c", {leaves!r}])
+while not pathlib.Path({str(tmp_path / "done")!r}).exists(): time.sleep(0.01)
+"""
+    assert used([sys.executable, "-c", waits], {}).cpu_s >= 0.5
+
+
+def test_a_command_that_fails_says_why():
+    with pytest.raises(Exception, match="status 1") as caught:
+        used([sys.executable, "-c", "import sys; sys.exit('no images')"], {})
+    assert "no images" in caught.value.stderr
+
+
+def test_a_gate_is_missed_beyond_its_bound():
+    assert Gate.at_most("ratio", 1.15, 1.15).holds
+    assert not Gate.at_most("ratio", 1.16, 1.15).holds
+    assert not Gate.at_least("share", 0.89, 0.9).holds
+
+
+def test_numbers_are_told_with_three_digits():
+    assert [digits(value) for value in ("ours", 12345.6, 12.345, 0.98765)] == ["ours", "12,346", "12.3", "0.988"]
+
+
+def test_a_result_is_rows_under_their_names():
+    result = Result("x", "title", [{"who": "a", "images/s": 2.0}])
+    assert result.to_json()["rows"] == [{"who": "a", "images/s": 2.0}]
+
+
+def test_photographs_are_as_large_as_photographs(tmp_path):
+    write_photographs(tmp_path / "images", 3)
+    sizes = [path.stat().st_size for path in (tmp_path / "images").iterdir()]
+    assert len(sizes) == 3
+    assert all(35_000 < size < 75_000 for size in sizes)
