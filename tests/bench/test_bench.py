@@ -26,9 +26,19 @@ def test_the_job_runs():
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_the_pipeline_runs():
-    rows = pipeline.run(images=9, repeat=1).rows
-    assert {row["contender"] for row in rows} >= {pipeline.OURS, pipeline.OURS_ON_RAY, pipeline.PLAIN}
+@pytest.mark.parametrize("contender", pipeline.CONTENDERS)
+def test_a_contender_of_the_pipeline_runs(contender, tmp_path):
+    if contender == pipeline.RAY_DATA:
+        pytest.importorskip("pandas", reason="Ray Data needs pandas")
+    write_photographs(tmp_path / "images", 2)
+    assert pipeline.cpu_seconds(pipeline.CONTENDERS[contender], tmp_path / "images", tmp_path / "output") > 0.5
+
+
+def test_fixed_and_marginal_cost_are_told_apart():
+    costs = {name: (3.0 + marginal, 3.0 + 3 * marginal) for marginal, name in enumerate(pipeline.CONTENDERS, start=1)}
+    rows = {row["contender"]: row for row in pipeline.result(costs, (1000, 3000)).rows}
+    assert [row["fixed CPU s"] for row in rows.values()] == pytest.approx([3.0] * len(rows))
+    assert [row["CPU ms an image"] for row in rows.values()] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0])
 
 
 @pytest.mark.ray
