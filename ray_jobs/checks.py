@@ -30,7 +30,7 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
 
 def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "[job] output", lambda: _outside(job.job.output, _images(job, needs))
-    yield "[clip] model", job.clip.spec.identity
+    yield "[clip] model", job.clip.spec.check
     if (archive := job.archive) is not None and "archive" in needs:
         yield "[archive] uri", lambda: open_archive(archive)
         if (labels := archive.labels) is not None:

@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,17 @@ def _text(path: Path) -> str:
 
 
 def _section(kind: type[Any], content: dict[str, Any], where: _Where, problems: list[str]) -> Any:
+    """A section; what is wrong in it is told, and the rest of it kept so that it, too, can be looked at."""
+    adapter = TypeAdapter(kind)
     try:
-        return TypeAdapter(kind).validate_python(content)
+        return adapter.validate_python(content)
     except ValidationError as error:
         known = [f.name for f in fields(kind)]
         problems += [_told(item, known, where) for item in error.errors()]
-        return None
+        wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
+    with suppress(ValidationError):
+        return adapter.validate_python({key: value for key, value in content.items() if key not in wrong})
+    return None
 
 
 def _told(item: Any, known: Sequence[str], where: _Where) -> str:

@@ -30,6 +30,8 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
         reporter.say(f"{metrics['skipped_entries']} entries are no images by their names and were passed over: {names}")
     if metrics["failed_units"]:
         reporter.say(f"{metrics['failed_units']} units failed; run again to try them again", style="red")
+    elif not metrics["complete"]:
+        reporter.say("the archive changed while it was read; run again to label what is new", style="red")
     if metrics["too_many_unreadable"]:
         reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
     reporter.say(f"predictions: {metrics['predictions']}")

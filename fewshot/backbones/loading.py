@@ -83,18 +83,11 @@ def _from_open_clip(spec: ClipSpec) -> tuple[Any, Tokenize, tuple[str, ...]]:
 
 def _known_name(spec: ClipSpec) -> str:
     """The name open_clip takes, with the mistakes found that it would find late or not at all."""
+    spec.check()
     if spec.is_folder:
         return f"local-dir:{Path(spec.model).resolve()}"
-    if spec.model.startswith("hf-hub:"):
-        return spec.model
-    if "/" in spec.model and spec.model not in open_clip.list_models():
-        raise BackboneError(f"no folder {spec.model!r} on this machine, and open_clip has no model of that name")
-    if spec.model not in open_clip.list_models():
-        raise UnknownNameError("CLIP model", spec.model, [EMBEDDED, *open_clip.list_models()])
     tags = open_clip.list_pretrained_tags_by_model(spec.model)
-    if spec.pretrained is None:
-        raise BackboneError(f"model {spec.model!r} needs pretrained = one of {', '.join(tags)}, or a local checkpoint")
-    if spec.pretrained not in tags and not Path(spec.pretrained).is_file():
+    if spec.pretrained and spec.pretrained not in tags and not Path(spec.pretrained).is_file():
         raise UnknownNameError(f"weights of {spec.model}", spec.pretrained, tags)
     return spec.model
 

