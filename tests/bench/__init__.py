@@ -9,9 +9,10 @@ pipeline
     is the marginal cost of an image, the rest the fixed cost (imports, workers, Ray). The limit is decoding and
     resizing, some 3 ms of one core for 500 x 375 pixels; all above it is overhead.
 job
-    The images a second of a whole classify job while it embeds, as a share of what its backbone reaches on tensors
-    that are ready. The limit is 1. Where decoding has a core of its own the share of time tells; where every core is
-    busy anyway, decoding takes its CPU-seconds from the forward, and the share of CPU tells.
+    How near a whole classify job comes, while it embeds, to what its backbone does on tensors that are ready. The limit
+    is 1. "forward is running" is the share of the time without stalls, whatever else the machine does. The share of
+    the bare rate also holds what decoding, in threads beside it, takes from the forward: nothing where a core is free
+    for it; where all are busy, its own CPU-seconds.
 scoring
     What labelling cached features reaches of the rate of one matrix product with as many operations. What is not the
     product: an exp for each image and shot, the sums over a class's shots, the largest scores. The limit is 1.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from tests.bench.photographs import write_photographs
-from tests.bench.result import Gate, Result, medians
+from tests.bench.result import Gate, Result
 from tests.bench.usage import python
 
 PHOTOGRAPHS = "FEWSHOT_BENCH_DATA"
@@ -26,23 +27,26 @@ def run(*, images: int, repeat: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         what = _photographs(Path(folder) / "images", images)
         usage = python("tests.bench.contenders.job", Path(folder) / "images", Path(folder) / "output", repeat)
-    samples = defaultdict(list)
-    for line in usage.output.splitlines():
-        for name, value in json.loads(line).items():
-            samples[name].append(value)
-    found = medians(samples)
+    return _result(f"{images} {what} photographs", [json.loads(line) for line in usage.output.splitlines()])
+
+
+def _result(what: str, rounds: Sequence[Mapping[str, float]]) -> Result:
+    """Medians over rounds; shares are taken inside a round, where both met the same machine."""
     rows = [
         {
             "contender": title,
-            "images/s": 1 / found[f"{name}_wall_s"],
-            "CPU ms an image": 1000 * found[f"{name}_cpu_s"],
-            "share of the bare rate": found["bare_wall_s"] / found[f"{name}_wall_s"],
-            "share of the bare CPU": found["bare_cpu_s"] / found[f"{name}_cpu_s"],
+            "images/s": median(1 / one[f"{name}_wall_s"] for one in rounds),
+            "CPU ms an image": median(1000 * one[f"{name}_cpu_s"] for one in rounds),
+            "forward is running": median(one[f"{name}_forward_s"] / one[f"{name}_wall_s"] for one in rounds),
+            "share of the bare rate": median(one["bare_wall_s"] / one[f"{name}_wall_s"] for one in rounds),
         }
         for name, title in (("bare", "backbone on ready tensors"), ("job", "the job while it embeds"))
     ]
-    gate = Gate.at_least("share of the backbone's rate that the job reaches", rows[1]["share of the bare rate"], 0.9)
-    return Result("job", f"{images} {what} photographs, embedded CLIP, one thread forward", rows, [gate])
+    gates = [
+        Gate.at_least("share of its time in which the job's forward is running", rows[1]["forward is running"], 0.9),
+        Gate.at_least("share of the backbone's rate that the job reaches", rows[1]["share of the bare rate"], 0.9),
+    ]
+    return Result("job", f"{what}, embedded CLIP, one thread forward", rows, gates)
 
 
 def _photographs(folder: Path, count: int) -> str:

@@ -1,6 +1,6 @@
 """The bare backbone and a whole job in turns: `python -m tests.bench.contenders.job IMAGES OUTPUT REPEAT`.
 
-Writes a line of JSON a round: seconds of wall and CPU an image, of each.
+Writes a line of JSON a round: seconds of wall, of CPU and in the forward, an image, of each.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from cluster import Event, UnitDone, WorkersReady
 from fewshot.backbones import ClipBackbone, ClipSpec, load_clip
@@ -25,35 +25,50 @@ from ray_jobs.progress import Reporter
 from ray_jobs.sections import ArchiveSection, ClassifierSection, ClusterSection, Job, JobSection, SupportSection
 
 
-@dataclass
-class Clock:
-    """Wall and CPU of this process, since it was made."""
+class Forward:
+    """Stands in for `ClipBackbone.embed_images` and adds up how long it runs."""
 
-    wall: float = field(default_factory=time.monotonic)
-    cpu: float = field(default_factory=time.process_time)
+    def __init__(self) -> None:
+        self._embed_images, self.seconds = ClipBackbone.embed_images, 0.0
+
+    def __call__(self, backbone: ClipBackbone, images: Tensor) -> Tensor:
+        started = time.monotonic()
+        features = self._embed_images(backbone, images)
+        self.seconds += time.monotonic() - started
+        return features
+
+
+class Clock:
+    """Wall and CPU of this process, and the time in the forward, since the clock was made."""
+
+    def __init__(self, forward: Forward) -> None:
+        self.forward, self.started = forward, self._now(forward)
+
+    @staticmethod
+    def _now(forward: Forward) -> dict[str, float]:
+        return {"wall_s": time.monotonic(), "cpu_s": time.process_time(), "forward_s": forward.seconds}
 
     def an_image(self, name: str, images: float) -> dict[str, float]:
-        return {
-            f"{name}_wall_s": (time.monotonic() - self.wall) / images,
-            f"{name}_cpu_s": (time.process_time() - self.cpu) / images,
-        }
+        now = self._now(self.forward)
+        return {f"{name}_{what}": (now[what] - self.started[what]) / images for what in now}
 
 
 class Stopwatch(Reporter):
     """Takes the time of the stage that embeds, from the moment when the worker is ready."""
 
-    def __init__(self) -> None:
+    def __init__(self, forward: Forward) -> None:
         super().__init__(Console(stderr=True, quiet=True))
+        self.forward = forward
         self.took: dict[str, float] = {}
 
     @contextmanager
     def stage(self, title: str, total: float | None) -> Iterator[Callable[[Event], None]]:
-        clock, embedded = Clock(), 0.0
+        clock, embedded = Clock(self.forward), 0.0
 
         def on_event(event: Event) -> None:
             nonlocal clock, embedded
             if isinstance(event, WorkersReady):
-                clock = Clock()
+                clock = Clock(self.forward)
             if isinstance(event, UnitDone):
                 embedded += event.weight
                 if title == "embedding":
@@ -71,16 +86,18 @@ def main() -> None:
     backbone, paths = load_clip(ClipSpec()), sorted(options.images.iterdir())
     tensors = [ready(backbone, path) for path in paths]
     support = write_support(options.output, paths)
+    forward = Forward()
+    ClipBackbone.embed_images = lambda clip, images: forward(clip, images)
     for turn in range(options.repeat):
-        clock = Clock()
+        clock = Clock(forward)
         backbone.embed_images(torch.stack(tensors))
         bare = clock.an_image("bare", len(tensors))
-        stopwatch = Stopwatch()
+        stopwatch = Stopwatch(forward)
         classify(describe(options.images, support, options.output / str(turn)), stopwatch)
         sys.stdout.write(json.dumps(bare | stopwatch.took) + "\n")
 
 
-def ready(backbone: ClipBackbone, path: Path) -> torch.Tensor:
+def ready(backbone: ClipBackbone, path: Path) -> Tensor:
     return backbone.crop(decode(path.read_bytes(), min_side=2 * backbone.image_size))
 
 
