@@ -10,9 +10,9 @@ pipeline
     resizing, some 3 ms of one core for 500 x 375 pixels; all above it is overhead.
 job
     How near a whole classify job comes, while it embeds, to what its backbone does on tensors that are ready. The limit
-    is 1. "forward is running" is the share of the time without stalls, whatever else the machine does. The share of
-    the bare rate also holds what decoding, in threads beside it, takes from the forward: nothing where a core is free
-    for it; where all are busy, its own CPU-seconds.
+    is 1. "forward is running" is the share of the time without stalls, and what is gated: it compares forwards that
+    met the same machine. The share of the bare rate also holds what decoding, in threads beside it, takes from the
+    forward: nothing where a core is free for it; where other programs keep every core busy, more than its share.
 scoring
     What labelling cached features reaches of the rate of one matrix product with as many operations. What is not the
     product: an exp for each image and shot, the sums over a class's shots, the largest scores. The limit is 1.
