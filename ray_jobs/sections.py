@@ -118,7 +118,7 @@ class ClassifierSection:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    method: str = "ape"
+    method: str = "nearest_mean"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     max_error: OpenFraction | None = None
     confidence: OpenFraction = 0.9

@@ -53,7 +53,7 @@ def show_demo(reporter: Reporter, result: dict[str, Any]) -> None:
             table.add_row(row["image"], row["label"], f"{row['score']:.2f}", row["truth"], verdict + withheld)
     reporter.console.print(table)
     show_classification(reporter, result)
-    reporter.say(f"try next: fewshot classify {result['job_file']} --set classifier.method=tip_adapter")
+    reporter.say(f"try next: fewshot classify {result['job_file']} --set classifier.method=ape")
     reporter.say(f"          fewshot evaluate {Path(result['job_file']).with_name('evaluate.toml')}")
     reporter.say(f"your own pictures: copy {result['job_file']} and point [archive] and [support] at them")
 
