@@ -39,7 +39,7 @@ check: $(READY) ## format, lint, types and the fast tests: no Ray, no network
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -m "not ray and not slow"
+	@$(BIN)/python -m pytest -m "not ray and not slow" --numprocesses 2
 
 fix: $(READY) ## format, and mend what the linter can
 	@$(BIN)/ruff format --quiet .

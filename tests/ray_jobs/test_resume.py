@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, written
+
+pytestmark = pytest.mark.slow
 
 HEAVY = ("torch", "ray", "open_clip", "PIL.Image", "scipy")
 

@@ -12,7 +12,7 @@ from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.spec import PROJECTIONS
 from fewshot.problem import LabelSpace
 
-pytestmark = pytest.mark.embedded
+pytestmark = [pytest.mark.embedded, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
