@@ -17,6 +17,8 @@ from ray_jobs.predict import SCHEMA
 from tests.ray_jobs.place import BROKEN, CLASSES, Place, picture, put, write_table
 from tests.strange_files import write_strange_files
 
+pytestmark = pytest.mark.slow
+
 
 def failures(outcome):
     return pq.read_table(outcome.run / "failures.parquet").to_pylist()

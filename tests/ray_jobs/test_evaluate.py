@@ -16,6 +16,8 @@ from fewshot.classes import LabelSpace
 from fewshot.images import decode
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put, written
 
+pytestmark = pytest.mark.slow
+
 SHOTS, SEEDS = [1, 2], [1, 2]
 
 

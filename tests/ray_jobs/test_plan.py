@@ -6,6 +6,8 @@ import pytest
 
 from tests.ray_jobs.place import fewshot, put, written
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 20
 
 

@@ -29,6 +29,8 @@ from tests.ray_jobs.place import fewshot
 from tests.ray_jobs.written_run import CLASSES, MEASURED, RUN, WrittenRun
 from tests.strange_files import encode, photo
 
+pytestmark = pytest.mark.slow
+
 VOID = {"br", "img", "link", "meta", "wbr"}
 HOSTILE = '<script>alert("1")</script>\'&lt;'
 PICTURES = {f"{name}.png": encode(photo(60, 40, seed=seed), "PNG") for seed, name in enumerate("abcdefgh")}
