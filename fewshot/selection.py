@@ -103,6 +103,31 @@ def held_out_to_text(problem: Problem, *, seed: int) -> list[Split]:
     return [Split(problem, learn, problem.support[queries]) for learn, queries in by_fold if len(queries)]
 
 
+def choose(
+    points: Sequence[PointT],
+    problem: Problem,
+    sweep: Callable[[Split, Collection[PointT]], Iterator[tuple[PointT, Tensor]]],
+    *,
+    default: Callable[[Problem], PointT],
+    seed: int,
+) -> PointT:
+    """A point of a grid, from held-out images: the only one, or the best; or the default where too few can be held out.
+
+    Args:
+        points: the grid, the preferred points first.
+        problem: what may be used.
+        sweep: see `best_point`.
+        default: the method's documented default, for fewer than `MIN_QUERIES` held-out images.
+        seed: draws the folds.
+    """
+    if len(points) == 1:
+        return points[0]
+    splits = held_out(problem, seed=seed)
+    if sum(len(split.queries) for split in splits) < MIN_QUERIES:
+        return default(problem)
+    return best_point(points, splits, sweep)
+
+
 def best_point(
     points: Sequence[PointT],
     splits: Iterable[Split],

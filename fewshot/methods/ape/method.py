@@ -19,7 +19,7 @@ from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.refine import CriterionSource, Point, refine, sweep
 from fewshot.methods.hyperparameters import check_number
 from fewshot.problem import Problem
-from fewshot.selection import MIN_QUERIES, best_point, held_out
+from fewshot.selection import choose
 from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
 
 GAMMAS = (0.0, 1.0)
@@ -102,13 +102,8 @@ class Ape:
         )
 
     def _choose(self, problem: Problem, *, seed: int) -> Point:
-        points = self._grid(problem)
-        if len(points) == 1:
-            return points[0]
-        splits = held_out(problem, seed=seed)
-        if sum(len(split.queries) for split in splits) < MIN_QUERIES:
-            return self._default(problem)
-        return best_point(points, splits, partial(sweep, source=self.criterion_source, class_mean=self.class_mean))
+        measure = partial(sweep, source=self.criterion_source, class_mean=self.class_mean)
+        return choose(self._grid(problem), problem, measure, default=self._default, seed=seed)
 
     def _default(self, problem: Problem) -> Point:
         gamma = _or(self.gamma, 0.0)

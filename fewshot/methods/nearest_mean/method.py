@@ -11,7 +11,7 @@ from fewshot.cache import Cache
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.nearest_mean.functional import prototypes, sweep
 from fewshot.problem import Problem
-from fewshot.selection import MIN_QUERIES, best_point, held_out
+from fewshot.selection import choose
 from fewshot.strength import default_text_weight
 from fewshot.text_logits import text_logits
 
@@ -69,9 +69,5 @@ class NearestMean:
         return NearestMeanClassifier(points, problem.logit_scale)
 
     def _choose(self, problem: Problem, *, seed: int) -> float:
-        if self.text_weight is not None:
-            return self.text_weight
-        splits = held_out(problem, seed=seed)
-        if sum(len(split.queries) for split in splits) < MIN_QUERIES:
-            return default_text_weight(problem)
-        return best_point(TEXT_WEIGHTS, splits, sweep)
+        weights = TEXT_WEIGHTS if self.text_weight is None else (self.text_weight,)
+        return choose(weights, problem, sweep, default=default_text_weight, seed=seed)

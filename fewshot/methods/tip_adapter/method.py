@@ -12,7 +12,7 @@ from fewshot.cache import Cache
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_adapter.functional import Point, sweep, tip_logits
 from fewshot.problem import Problem
-from fewshot.selection import MIN_QUERIES, best_point, held_out
+from fewshot.selection import choose
 from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
 
 
@@ -91,13 +91,7 @@ class TipAdapter:
         )
 
     def _choose(self, problem: Problem, *, seed: int) -> Point:
-        points = self._grid(problem)
-        if len(points) == 1:
-            return points[0]
-        splits = held_out(problem, seed=seed)
-        if sum(len(split.queries) for split in splits) < MIN_QUERIES:
-            return self._default(problem)
-        return best_point(points, splits, sweep)
+        return choose(self._grid(problem), problem, sweep, default=self._default, seed=seed)
 
     def _default(self, problem: Problem) -> Point:
         return Point(
