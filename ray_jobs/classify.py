@@ -21,7 +21,7 @@ from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.config import resolved
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
-from ray_jobs.layout import JOB, METRICS, PLAN, features_folder, prediction_part, run_folder
+from ray_jobs.layout import JOB, METRICS, PLAN, features_folder, prediction_part, run_folder, to_json
 from ray_jobs.placement import choose
 from ray_jobs.predict import PredictStep
 from ray_jobs.progress import Reporter
@@ -185,7 +185,7 @@ def _write_plan(work: Classification) -> None:
         "classes": len(work.support.labels.space),
         "examples": len(work.support.images),
     }
-    work.store.put(f"{work.run}/{PLAN}", _json(plan))
+    work.store.put(f"{work.run}/{PLAN}", to_json(plan))
 
 
 def _embed(work: Classification, reporter: Reporter) -> StageReport:
@@ -213,7 +213,3 @@ def _label(work: Classification, classifier: str, reporter: Reporter) -> StageRe
     step = PredictStep(work.store, classifier, top=work.job.classifier.top, threads=threads)
     with executor, reporter.stage("labelling", images) as on_event:
         return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -25,7 +25,7 @@ from ray_jobs.cells import Cell, EvaluateStep
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.features import write_parquet
-from ray_jobs.layout import METRICS, features_folder, run_folder
+from ray_jobs.layout import METRICS, features_folder, run_folder, to_json
 from ray_jobs.placement import choose
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import EvaluateSection, Job
@@ -191,7 +191,7 @@ def _report(work: Evaluation, cells: Sequence[Unit], measuring: StageReport) -> 
         "failed_cells": sorted(failed),
         "run": work.store.url(work.run),
     }
-    work.store.put(f"{work.run}/{METRICS}", (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+    work.store.put(f"{work.run}/{METRICS}", to_json(result))
     return result
 
 

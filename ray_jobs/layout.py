@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from cluster import fingerprint
@@ -45,3 +46,8 @@ def prediction_part(run: str, index: int, shard: str) -> str:
 def shard_of_prediction(part: str) -> str:
     """The fingerprint of the shard whose predictions these are."""
     return part.rpartition("-")[2].removesuffix(".parquet")
+
+
+def to_json(value: Any) -> bytes:
+    """A JSON object as it is stored: for people, too."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

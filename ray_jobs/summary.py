@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from cluster import StageReport, Store
 from ray_jobs.archive import Listing
 from ray_jobs.artefacts import get_classifier
 from ray_jobs.features import removed_if_damaged
-from ray_jobs.layout import FAILURES, METRICS, PREDICTIONS
+from ray_jobs.layout import FAILURES, METRICS, PREDICTIONS, to_json
 from ray_jobs.sections import Job
 from ray_jobs.truth import read_truth
 
@@ -76,7 +75,7 @@ def summarise(
         "run": store.url(run),
         "versions": {name: version(name) for name in ("fewshot", "torch", "open-clip-torch", "pyarrow")},
     }
-    store.put(f"{run}/{METRICS}", (json.dumps(metrics, indent=2, ensure_ascii=False) + "\n").encode())
+    store.put(f"{run}/{METRICS}", to_json(metrics))
     return metrics
 
 
