@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
@@ -18,9 +18,15 @@ from fewshot.calibration import Calibrated, HeldOutReport
 from fewshot.errors import DataError
 from fewshot.methods import METHODS, Classifier, method_named
 
+if TYPE_CHECKING:
+    from fewshot.backbones.pooling import Pooling
+    from fewshot.backbones.text_tower import TextTower
+
 TENSORS = "classifier.safetensors"
 CARD = "card.json"
 FORMAT = 1
+PARTS = ("pooling", "text_tower")
+"""Fields of a classifier that are parts of its backbone: not stored, put back when it is loaded."""
 
 
 def save_classifier(calibrated: Calibrated, card: Mapping[str, Any]) -> dict[str, bytes]:
@@ -37,12 +43,12 @@ def save_classifier(calibrated: Calibrated, card: Mapping[str, Any]) -> dict[str
         DataError: `card` uses a name that is taken.
     """
     fields = _field_values(calibrated.classifier)
-    tensors = {name: value.cpu().contiguous() for name, value in fields.items() if isinstance(value, Tensor)}
+    tensors = {name: value.cpu().contiguous() for name, value in _tensors(fields).items()}
     facts = {
         "format": FORMAT,
         "method": calibrated.method.name,
         "hyperparameters": _field_values(calibrated.method),
-        "classifier": {name: value for name, value in fields.items() if name not in tensors},
+        "classifier": {name: value for name, value in fields.items() if _is_plain(value)},
         "classes": list(calibrated.class_names),
         "logit_scale": calibrated.logit_scale,
         "temperature": calibrated.temperature,
@@ -72,14 +78,18 @@ def read_card(files: Mapping[str, bytes]) -> dict[str, Any]:
     return card
 
 
-def load_classifier(files: Mapping[str, bytes]) -> Calibrated:
+def load_classifier(
+    files: Mapping[str, bytes], *, text_tower: TextTower | None = None, pooling: Pooling | None = None
+) -> Calibrated:
     """The inverse of `save_classifier`, bit for bit, on the CPU.
 
     Args:
         files: file name to content; other files are ignored.
+        text_tower: of the backbone it was fitted on, for a classifier that needs it (`backbone_parts`).
+        pooling: likewise.
 
     Raises:
-        DataError: a file is missing, damaged, or does not fit the method.
+        DataError: a file is missing, damaged, or does not fit the method; or a part of the backbone is missing.
         UnknownNameError: a method this version does not have.
     """
     card = read_card(files)
@@ -87,10 +97,11 @@ def load_classifier(files: Mapping[str, bytes]) -> Calibrated:
         raise DataError(f"no {TENSORS} among {sorted(files)}")
     try:
         tensors = safetensors.torch.load(files[TENSORS])
+        parts = {"text_tower": text_tower, "pooling": pooling}
         method = method_named(card["method"], **card["hyperparameters"])
         return Calibrated(
             method=method,
-            classifier=_classifier(card["method"], {**card["classifier"], **tensors}),
+            classifier=_classifier(card["method"], {**card["classifier"], **_nested(tensors)}, parts),
             class_names=tuple(card["classes"]),
             logit_scale=card["logit_scale"],
             temperature=card["temperature"],
@@ -103,14 +114,47 @@ def load_classifier(files: Mapping[str, bytes]) -> Calibrated:
         raise DataError(f"{CARD} is incomplete: {error}") from error
 
 
-def _classifier(method: str, values: dict[str, Any]) -> Classifier:
+def backbone_parts(method: str) -> frozenset[str]:
+    """Which parts of the backbone the classifier of a method needs: of "text_tower", "pooling"."""
+    return frozenset(PARTS) & {field.name for field in dataclasses.fields(METHODS[method].classifier_type)}
+
+
+def _classifier(method: str, values: dict[str, Any], parts: Mapping[str, Any]) -> Classifier:
     kind = METHODS[method].classifier_type
-    expected = {field.name for field in dataclasses.fields(kind)}
+    needed = {name: parts[name] for name in backbone_parts(method)}
+    if missing := sorted(name for name, part in needed.items() if part is None):
+        raise DataError(f"a {method} classifier needs the backbone's {', '.join(missing)} to be loaded")
+    expected = {field.name for field in dataclasses.fields(kind)} - needed.keys()
     if expected != values.keys():
         raise DataError(f"a {method} classifier consists of {sorted(expected)}, the files hold {sorted(values)}")
-    classifier: Classifier = kind(**values)
+    classifier: Classifier = kind(**values, **needed)
     return classifier
 
 
 def _field_values(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _tensors(fields: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensor fields by name, and those of mappings as "field/name"."""
+    found = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}/{key}": tensor for key, tensor in value.items()}
+    return found
+
+
+def _nested(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The inverse of `_tensors`."""
+    values: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        field, separator, key = name.partition("/")
+        if separator:
+            values.setdefault(field, {})[key] = tensor
+        else:
+            values[field] = tensor
+    return values

@@ -15,8 +15,9 @@ chance: the labels are still the best guess, and their scores say that nothing i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from fewshot.abstention import guaranteed_threshold
 from fewshot.errors import DataError
-from fewshot.methods.base import Classifier, Method
+from fewshot.memo import Memo, Memory, forget
+from fewshot.methods.base import Classifier, Method, features_for
 from fewshot.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.problem import Problem
 from fewshot.selection import held_out, held_out_to_text
@@ -97,13 +99,26 @@ class Calibrated:
     def to(self, device: torch.device | str) -> Self:
         """The same with the classifier's tensors on another device."""
         names = [field.name for field in fields(self.classifier)]  # type: ignore[arg-type]
-        tensors = {name: value for name in names if isinstance(value := getattr(self.classifier, name), Tensor)}
-        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        moved = {name: _moved(getattr(self.classifier, name), device) for name in names}
         return replace(self, classifier=replace(self.classifier, **moved))  # type: ignore[type-var]
 
 
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {name: tensor.to(device) for name, tensor in value.items()}
+    return value
+
+
 def fit_calibrated(
-    method: Method, problem: Problem, *, seed: int, max_error: float | None = None, confidence: float = 0.9
+    method: Method,
+    problem: Problem,
+    *,
+    seed: int,
+    max_error: float | None = None,
+    confidence: float = 0.9,
+    memo: Memo | None = None,
 ) -> Calibrated:
     """Select hyperparameters, fit, and calibrate on held-out images.
 
@@ -113,6 +128,7 @@ def fit_calibrated(
         seed: of everything random.
         max_error: the share of wrong labels that is tolerated among labels given; None never abstains.
         confidence: probability with which the tolerance must hold, in (0, 1).
+        memo: where trainings are kept; None keeps them until this returns.
 
     Raises:
         DataError: `max_error` or `confidence` is out of its range.
@@ -121,8 +137,9 @@ def fit_calibrated(
         raise DataError(f"max_error must lie in (0, 1), got {max_error!r}")
     if not 0.0 < confidence < 1.0:
         raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
-    selected = method.select(problem, seed=seed)
-    source, logits, labels = held_out_logits(selected, problem, seed=seed)
+    memo = memo or Memory()
+    selected = method.select(problem, seed=seed, memo=memo)
+    source, logits, labels = held_out_logits(selected, problem, seed=seed, memo=memo)
     temperature = fit_temperature(logits, labels)
     scores, predicted = torch.softmax(logits / temperature, dim=1).max(dim=1)
     report, threshold = _measured(source, logits, labels, temperature), None
@@ -138,7 +155,7 @@ def fit_calibrated(
         )
     return Calibrated(
         method=selected,
-        classifier=selected.fit(problem, seed=seed),
+        classifier=selected.fit(problem, seed=seed, memo=memo),
         class_names=problem.label_space.names,
         logit_scale=problem.logit_scale,
         temperature=temperature,
@@ -147,13 +164,16 @@ def fit_calibrated(
     )
 
 
-def held_out_logits(method: Method, problem: Problem, *, seed: int) -> tuple[Source, Tensor, Tensor]:
+def held_out_logits(
+    method: Method, problem: Problem, *, seed: int, memo: Memo = forget
+) -> tuple[Source, Tensor, Tensor]:
     """Logits of images that the classifier giving them has not learned from.
 
     Args:
         method: every hyperparameter filled in.
         problem: what to split.
         seed: of the folds and the fits.
+        memo: where trainings are kept.
 
     Returns:
         where the images are from, their logits [n, K] float32 and labels [n] int64. n = 0 when there are no shots.
@@ -163,8 +183,9 @@ def held_out_logits(method: Method, problem: Problem, *, seed: int) -> tuple[Sou
         splits, source = held_out_to_text(problem, seed=seed), "text" if len(problem.support) else "none"
     logits = [problem.text.new_zeros(0, problem.num_classes)]
     labels = [problem.support.labels[:0]]
-    for split in splits:
-        logits.append(method.fit(split.problem, seed=seed).logits(split.queries.features))
+    for split in splits[: method.folds]:
+        classifier = method.fit(split.problem, seed=seed, memo=memo)
+        logits.append(classifier.logits(features_for(classifier, split.queries)))
         labels.append(split.queries.labels)
     return source, torch.cat(logits), torch.cat(labels)  # type: ignore[return-value]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,10 @@ from torch.nn.functional import normalize
 
 from fewshot.classes import LabelSpace
 from fewshot.errors import DataError
+
+if TYPE_CHECKING:
+    from fewshot.backbones.pooling import Pooling
+    from fewshot.backbones.text_tower import TextTower
 
 __all__ = ["LabelSpace", "Labelled", "Problem"]
 
@@ -22,10 +27,13 @@ class Labelled:
         views: [M, V, D] float32, raw encoder outputs (not normalised), V >= 1. View 0 is the deterministic one that
             archive images get, too; views 1… are augmented.
         labels: [M] int64 in [0, K).
+        dense: [M, T, C] float16, the tokens that the image tower's last layer pools, of the deterministic view
+            (`fewshot.backbones.pooling`); None unless a method needs them.
     """
 
     views: Tensor
     labels: Tensor
+    dense: Tensor | None = None
 
     def __len__(self) -> int:
         """M."""
@@ -33,7 +41,8 @@ class Labelled:
 
     def __getitem__(self, index: Tensor) -> Labelled:
         """The images selected by an index or a boolean mask, [m] or [M]."""
-        return Labelled(self.views[index], self.labels[index])
+        dense = None if self.dense is None else self.dense[index]
+        return Labelled(self.views[index], self.labels[index], dense)
 
     @property
     def features(self) -> Tensor:
@@ -61,6 +70,8 @@ class Problem:
         val: extra labelled images to choose hyperparameters on; None chooses them by cross-validation inside
             the shots.
         logit_scale: the backbone's exp(logit_scale), 100 for CLIP.
+        text_tower: the backbone's, for methods whose `needs` name it; None otherwise.
+        pooling: the last layer of its image tower, for methods whose `needs` name it; None otherwise.
     """
 
     label_space: LabelSpace
@@ -68,6 +79,8 @@ class Problem:
     support: Labelled
     val: Labelled | None
     logit_scale: float
+    text_tower: TextTower | None = None
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and ranges.

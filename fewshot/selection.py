@@ -110,6 +110,7 @@ def choose(
     *,
     default: Callable[[Problem], PointT],
     seed: int,
+    folds: int = FOLDS,
 ) -> PointT:
     """A point of a grid, from held-out images: the only one, or the best; or the default where too few can be held out.
 
@@ -119,10 +120,11 @@ def choose(
         sweep: see `best_point`.
         default: the method's documented default, for fewer than `MIN_QUERIES` held-out images.
         seed: draws the folds.
+        folds: how many of them to use.
     """
     if len(points) == 1:
         return points[0]
-    splits = held_out(problem, seed=seed)
+    splits = held_out(problem, seed=seed)[:folds]
     if sum(len(split.queries) for split in splits) < MIN_QUERIES:
         return default(problem)
     return best_point(points, splits, sweep)

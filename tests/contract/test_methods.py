@@ -151,4 +151,6 @@ def test_there_is_no_test_split_to_learn_from(name):
         "support",
         "val",
         "logit_scale",
+        "text_tower",
+        "pooling",
     ]

@@ -15,11 +15,13 @@ from typing import ClassVar, Self, get_args
 
 from fewshot.cache import Cache
 from fewshot.errors import DataError, UnknownNameError
+from fewshot.memo import Memo, forget
 from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.refine import CriterionSource, Point, refine, sweep
+from fewshot.methods.base import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.problem import Problem
-from fewshot.selection import choose
+from fewshot.selection import FOLDS, choose
 from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
 
 GAMMAS = (0.0, 1.0)
@@ -49,6 +51,8 @@ class Ape:
     name: ClassVar[str] = "ape"
     summary: ClassVar[str] = "tip_adapter on the channels that tell the classes apart, hard examples weighted up"
     classifier_type: ClassVar[type[ApeClassifier]] = ApeClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None
     beta: float | None = None
@@ -76,11 +80,11 @@ class Ape:
         if not isinstance(self.class_mean, bool):
             raise DataError(f"ape.class_mean must be true or false, got {self.class_mean!r}")
 
-    def select(self, problem: Problem, *, seed: int) -> Self:
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
         return replace(self, **self._choose(problem, seed=seed)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int) -> ApeClassifier:
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ApeClassifier:
         """See `Method.fit`."""
         point = self._choose(problem, seed=seed)
         refined = refine(

@@ -11,28 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from fewshot.cache import Cache, segment_sum
+from fewshot.cache import Cache
+from fewshot.prototypes import prototypes
 from fewshot.selection import Split
 from fewshot.text_logits import text_logits
-
-
-def prototypes(keys: Tensor, counts: Tensor, text: Tensor, *, text_weight: float) -> Tensor:
-    """The point of each class.
-
-    Args:
-        keys: [M, D] float32, unit rows, grouped by class.
-        counts: [K] int64 with sum M.
-        text: [K, D] float32, unit rows.
-        text_weight: w >= 0; a class without keys is its text whatever w is.
-
-    Returns:
-        [K, D] float32, unit rows.
-    """
-    means = normalize(segment_sum(keys, counts), dim=1)
-    weights = text.new_full((len(text), 1), text_weight).masked_fill_((counts == 0)[:, None], 1.0)
-    return normalize(means + weights * text, dim=1)
 
 
 def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:

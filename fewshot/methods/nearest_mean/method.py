@@ -8,10 +8,13 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.cache import Cache
+from fewshot.memo import Memo, forget
+from fewshot.methods.base import Need
 from fewshot.methods.hyperparameters import check_number
-from fewshot.methods.nearest_mean.functional import prototypes, sweep
+from fewshot.methods.nearest_mean.functional import sweep
 from fewshot.problem import Problem
-from fewshot.selection import choose
+from fewshot.prototypes import prototypes
+from fewshot.selection import FOLDS, choose
 from fewshot.strength import default_text_weight
 from fewshot.text_logits import text_logits
 
@@ -47,6 +50,8 @@ class NearestMean:
     name: ClassVar[str] = "nearest_mean"
     summary: ClassVar[str] = "the class whose mean example (and name) is nearest; training-free"
     classifier_type: ClassVar[type[NearestMeanClassifier]] = NearestMeanClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
 
     text_weight: float | None = None
 
@@ -58,11 +63,11 @@ class NearestMean:
         """
         check_number("nearest_mean.text_weight", self.text_weight)
 
-    def select(self, problem: Problem, *, seed: int) -> Self:
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
         return replace(self, text_weight=self._choose(problem, seed=seed))
 
-    def fit(self, problem: Problem, *, seed: int) -> NearestMeanClassifier:
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> NearestMeanClassifier:
         """See `Method.fit`."""
         cache, weight = Cache.of(problem), self._choose(problem, seed=seed)
         points = prototypes(cache.keys, cache.counts, problem.text, text_weight=weight)

@@ -9,10 +9,12 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.cache import Cache
+from fewshot.memo import Memo, forget
+from fewshot.methods.base import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_adapter.functional import Point, sweep, tip_logits
 from fewshot.problem import Problem
-from fewshot.selection import choose
+from fewshot.selection import FOLDS, choose
 from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
 
 
@@ -61,6 +63,8 @@ class TipAdapter:
     name: ClassVar[str] = "tip_adapter"
     summary: ClassVar[str] = "names plus a vote of the examples; training-free"
     classifier_type: ClassVar[type[TipAdapterClassifier]] = TipAdapterClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None
     beta: float | None = None
@@ -74,11 +78,11 @@ class TipAdapter:
         check_number("tip_adapter.alpha", self.alpha)
         check_number("tip_adapter.beta", self.beta)
 
-    def select(self, problem: Problem, *, seed: int) -> Self:
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
         return replace(self, **self._choose(problem, seed=seed)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int) -> TipAdapterClassifier:
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> TipAdapterClassifier:
         """See `Method.fit`."""
         point, cache = self._choose(problem, seed=seed), Cache.of(problem)
         return TipAdapterClassifier(

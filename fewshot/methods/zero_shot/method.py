@@ -7,7 +7,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
+from fewshot.memo import Memo, forget
+from fewshot.methods.base import Need
 from fewshot.problem import Problem
+from fewshot.selection import FOLDS
 from fewshot.text_logits import text_logits
 
 
@@ -35,11 +38,13 @@ class ZeroShot:
     name: ClassVar[str] = "zero_shot"
     summary: ClassVar[str] = "the class names alone; ignores the examples"
     classifier_type: ClassVar[type[ZeroShotClassifier]] = ZeroShotClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
 
-    def select(self, problem: Problem, *, seed: int) -> Self:  # noqa: ARG002
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
         return self
 
-    def fit(self, problem: Problem, *, seed: int) -> ZeroShotClassifier:  # noqa: ARG002
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ZeroShotClassifier:
         """See `Method.fit`."""
         return ZeroShotClassifier(problem.text, problem.logit_scale)
