@@ -29,7 +29,7 @@ from fewshot.memo import Memo, Memory, forget
 from fewshot.methods.base import Classifier, Method, features_for
 from fewshot.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.problem import Problem
-from fewshot.selection import held_out, held_out_to_text
+from fewshot.selection import Split, held_out, held_out_to_text
 
 Source = Literal["val", "folds", "text", "none"]
 TEMPERATURE_RANGE = (1e-2, 1e4)
@@ -178,16 +178,32 @@ def held_out_logits(
     Returns:
         where the images are from, their logits [n, K] float32 and labels [n] int64. n = 0 when there are no shots.
     """
-    splits, source = held_out(problem, seed=seed), "folds" if problem.val is None or not len(problem.val) else "val"
-    if not splits:
-        splits, source = held_out_to_text(problem, seed=seed), "text" if len(problem.support) else "none"
+    source, splits = calibration_splits(method, problem, seed=seed)
     logits = [problem.text.new_zeros(0, problem.num_classes)]
     labels = [problem.support.labels[:0]]
-    for split in splits[: method.folds]:
+    for split in splits:
         classifier = method.fit(split.problem, seed=seed, memo=memo)
         logits.append(classifier.logits(features_for(classifier, split.queries)))
         labels.append(split.queries.labels)
-    return source, torch.cat(logits), torch.cat(labels)  # type: ignore[return-value]
+    return source, torch.cat(logits), torch.cat(labels)
+
+
+def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[Source, list[Split]]:
+    """What a method is calibrated on, and with one shot a class what stands in for it (see the module).
+
+    Args:
+        method: says how many folds it can afford.
+        problem: what to split.
+        seed: of the folds.
+
+    Returns:
+        where the queries are from, and at most `method.folds` splits.
+    """
+    splits = held_out(problem, seed=seed)
+    source: Source = "folds" if problem.val is None or not len(problem.val) else "val"
+    if not splits:
+        splits, source = held_out_to_text(problem, seed=seed), "text" if len(problem.support) else "none"
+    return source, splits[: method.folds]
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
