@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -14,6 +15,10 @@ from torch.nn.functional import normalize
 
 from fewshot.problem import LabelSpace
 from fewshot.prompts import prompts
+
+if TYPE_CHECKING:
+    from fewshot.backbones.pooling import Pooling
+    from fewshot.backbones.pooling.find import Tapped
 
 Tokenize = Callable[[list[str]], Sequence[Tensor]]
 """T strings to T tensors [L] int64; L may differ between texts (see `embed_texts`)."""
@@ -77,6 +82,40 @@ class ClipBackbone:
         pixels.div_(255).sub_(mean).div_(std)  # In place: fresh memory for each step costs more than the arithmetic.
         features: Tensor = self.model.encode_image(pixels.to(self.dtype))
         return features.float().cpu()[: len(images)]
+
+    @torch.no_grad()
+    def embed_dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images, and keep the tokens that the tower's last layer makes the feature of. One pass for both.
+
+        Args:
+            images: [N, 3, H, W] uint8, from `crop`; N >= 1.
+
+        Returns:
+            The features [N, D] float32, bit for bit those of `embed_images`, and the tokens [N, T, C] float16, both
+            on the CPU.
+
+        Raises:
+            BackboneError: the tower has no such layer, see `pooling`.
+        """
+        batches: list[Tensor] = []
+        with self._tapped.listening(batches):
+            features = [self._forward(part) for part in torch.split(images, self.batch_size)]
+        return torch.cat(features), torch.cat(batches)[: len(images)]
+
+    @property
+    def pooling(self) -> Pooling:
+        """The last layer of the image tower, on tokens of `embed_dense`.
+
+        Raises:
+            BackboneError: the tower ends in no attention pool.
+        """
+        return self._tapped.pooling
+
+    @cached_property
+    def _tapped(self) -> Tapped:
+        from fewshot.backbones.pooling.find import tapped
+
+        return tapped(self.model.visual)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:

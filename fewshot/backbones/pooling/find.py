@@ -1,0 +1,102 @@
+"""Find the pooling layer of an open_clip image tower, and the module whose input are its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from fewshot.backbones.pooling import cls_row, latent, maps
+from fewshot.backbones.pooling.function import Pooling
+from fewshot.errors import BackboneError
+
+
+@dataclass(frozen=True, slots=True)
+class Tapped:
+    """Where a tower is cut.
+
+    Attributes:
+        module: part of the tower; its first input are the tokens.
+        pooling: what the tower does from there on.
+    """
+
+    module: nn.Module
+    pooling: Pooling
+
+    @contextmanager
+    def listening(self, batches: list[Tensor]) -> Iterator[None]:
+        """While inside, append the tokens [B, T, C] float16 of every forward of the tower to `batches`, on the CPU."""
+
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            batches.append(as_tokens(inputs[0]).half().cpu())
+
+        handle = self.module.register_forward_pre_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def tapped(visual: Any) -> Tapped:
+    """Cut an image tower before its attention pool.
+
+    Args:
+        visual: `model.visual` of an open_clip model.
+
+    Raises:
+        BackboneError: it has no attention pool, or one of a kind that is not known.
+    """
+    if isinstance(visual, ModifiedResNet):
+        return Tapped(visual.attnpool, Pooling(maps.from_open_clip(visual.attnpool), maps.SCOPES))
+    if isinstance(visual, VisionTransformer):
+        return _transformer(visual)
+    if isinstance(visual, TimmModel):
+        return _timm(visual)
+    raise _refusal(f"its tower is a {type(visual).__name__}")
+
+
+def as_tokens(given: Tensor) -> Tensor:
+    """[B, T, C] of what the tapped module gets: tokens as they are, a map [B, C, H, W] row by row."""
+    return given.flatten(2).transpose(1, 2) if given.ndim == 4 else given
+
+
+def _transformer(visual: Any) -> Tapped:
+    if visual.attn_pool is not None:
+        if visual.attn_pool_contrastive is not None or visual.pool_type != "tok":
+            raise _refusal("it reads more than the first of its pool's queries")
+        layer = latent.CocaPool(visual.attn_pool, visual.ln_post, visual.proj)
+        return Tapped(visual.attn_pool, Pooling(layer, latent.COCA_SCOPES))
+    block = visual.transformer.resblocks[-1]
+    if visual.pool_type != "tok":
+        raise _refusal(f"its tower ends in an average (pool_type = {visual.pool_type!r})")
+    if type(block) is not ResidualAttentionBlock:
+        raise _refusal(f"its last block is a {type(block).__name__}")
+    return Tapped(block, Pooling(cls_row.ClsPool(block, visual.ln_post, visual.proj), cls_row.SCOPES))
+
+
+def _timm(visual: Any) -> Tapped:
+    from timm.layers.attention_pool import AttentionPoolLatent
+    from timm.layers.attention_pool2d import AttentionPool2d
+
+    pool, trunk = getattr(visual.head, "pool", None), visual.trunk
+    if isinstance(pool, AttentionPool2d) and pool.cls_token is None:
+        after = nn.Sequential(*(part for part in visual.head if part is not pool))
+        return Tapped(pool, Pooling(maps.from_timm(pool, after), maps.SCOPES))
+    pool = getattr(trunk, "attn_pool", None)
+    if isinstance(pool, AttentionPoolLatent) and isinstance(pool.q_norm, nn.Identity):
+        after = nn.Sequential(trunk.fc_norm, trunk.head, visual.head)
+        return Tapped(pool, Pooling(latent.MapHead(pool, after), latent.MAP_SCOPES))
+    raise _refusal(f"its tower is timm's {type(trunk).__name__}, which ends in an average or a pool not known here")
+
+
+def _refusal(reason: str) -> BackboneError:
+    return BackboneError(
+        f"this model has no attention pool that could be tuned: {reason}. Methods that pool dense tokens need a CLIP"
+        " ResNet, a ViT that reads its class token, CoCa, SigLIP, or model = 'embedded'."
+    )
