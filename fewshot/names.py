@@ -1,3 +1,16 @@
 """Names that can be checked without loading torch. A test keeps them equal to the tables they stand for."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 METHOD_NAMES = ("ape", "nearest_mean", "tip_adapter", "zero_shot")
+
+DENSE_METHODS = ("safe", "safe_a")
+"""Those that want what the image tower's last layer pools, which is stored with the features only if asked for."""
+
+
+def wants_dense(method: str, hyperparameters: Mapping[str, Any]) -> bool:
+    """Whether a method, or a candidate that `auto` is given, wants them."""
+    return not {method, *hyperparameters.get("candidates", ())}.isdisjoint(DENSE_METHODS)

@@ -68,11 +68,21 @@ def predict(calibrated: Calibrated, features: Tensor, *, top: int = 5, tile_rows
     )
 
 
-def _scored_tile(calibrated: Calibrated, features: Tensor, *, top: int, tile_rows: int) -> Scored:
+def calibrated_logits(calibrated: Calibrated, features: Tensor, *, tile_rows: int = TILE_ROWS) -> Tensor:
+    """All logits over the temperature, [N, K] float32 on the classifier's device: for measuring, not for archives."""
+    parts = [_tile_logits(calibrated, tile, tile_rows=tile_rows) for tile in torch.split(features, tile_rows)]
+    return torch.cat(parts)
+
+
+def _tile_logits(calibrated: Calibrated, features: Tensor, *, tile_rows: int) -> Tensor:
     rows = len(features)
     tile = torch.zeros(tile_rows, features.shape[1], dtype=torch.float32, device=calibrated.device)
     tile[:rows] = features
-    logits = calibrated.classifier.logits(tile)[:rows] / calibrated.temperature
+    return calibrated.classifier.logits(tile)[:rows] / calibrated.temperature
+
+
+def _scored_tile(calibrated: Calibrated, features: Tensor, *, top: int, tile_rows: int) -> Scored:
+    logits = _tile_logits(calibrated, features, tile_rows=tile_rows)
     top_labels, top_logits = first_maxima(logits, count=min(max(top, 2), logits.shape[1]))
     top_scores = (top_logits - torch.logsumexp(logits, dim=1, keepdim=True)).exp().cpu()
     score, top_labels = top_scores[:, 0], top_labels.cpu()

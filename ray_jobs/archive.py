@@ -79,7 +79,7 @@ def list_archive(source: Source) -> Listing:
     return Listing(source.fingerprint, shards, source.skipped.count, tuple(source.skipped.examples))
 
 
-def archive_units(source: Source, folder: str) -> Iterator[Unit]:
+def archive_units(source: Source, folder: str, *, dense: bool = False) -> Iterator[Unit]:
     """What embeds the archive, listed anew as it is pulled: the names of a million images are never held."""
     for shard in source.shards():
-        yield Unit(feature_part(folder, shard.fingerprint), EmbedUnit(shard), weight=shard.size or 1)
+        yield Unit(feature_part(folder, shard.fingerprint), EmbedUnit(shard, dense=dense), weight=shard.size or 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cluster import Store
+from fewshot.backbones import ClipSpec
 from fewshot.errors import DataError
 from ray_jobs.errors import DamagedError
 
@@ -25,18 +26,26 @@ def put_classifier(store: Store, folder: str, calibrated: Calibrated, card: Mapp
         store.put(f"{folder}/{name}", files[name])
 
 
-def get_classifier(store: Store, folder: str) -> Calibrated:
+def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:
     """Load a classifier.
+
+    Args:
+        store: where it is.
+        folder: its folder.
+        spec: the backbone it was trained on; loaded only if the classifier needs a part of it.
 
     Raises:
         FileNotFoundError: there is none, or it is not complete.
         DamagedError: it is damaged, and no longer complete.
     """
-    from fewshot.artefacts import load_classifier
+    from fewshot.artefacts import backbone_parts, load_classifier, read_card
+    from fewshot.backbones import load_clip
 
     files = {name: store.get(f"{folder}/{name}") for name in (CARD, TENSORS)}
     try:
-        return load_classifier(files)
+        needed = backbone_parts(read_card(files)["method"])
+        clip = load_clip(spec) if needed else None
+        return load_classifier(files, **{name: getattr(clip, name) for name in needed})
     except DataError as error:
         store.delete(f"{folder}/{CARD}")
         message = f"the classifier {store.url(folder)} was damaged; run again to train it anew ({error})"

@@ -1,4 +1,4 @@
-"""The step that measures one cell of an evaluation: a method, a number of shots, a draw."""
+"""The step that measures a cell of an evaluation (a method, a number of shots, a draw) and trains its folds before."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
+from ray_jobs.memo import StoredMemo, trainings_folder
+from ray_jobs.sections import ProtocolName
 from ray_jobs.support import LabelledUnits
-from ray_jobs.training import read_labelled
+from ray_jobs.training import backbone_parts, read_labelled
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fewshot.problem import Problem
+    from fewshot.problem import Labelled, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a cell trains on.
+    """What a cell trains on, and what it is asked.
 
     Attributes:
         method: a method's name.
@@ -29,6 +29,8 @@ class Cell:
         shots: examples a class.
         seed: of the draw and of the method.
         images: the examples.
+        protocol: what is asked.
+        new: labels of the classes without examples.
     """
 
     method: str
@@ -36,14 +38,24 @@ class Cell:
     shots: int
     seed: int
     images: tuple[str, ...]
+    protocol: ProtocolName
+    new: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """The trainings that a cell will ask for on one of its folds."""
+
+    cell: Cell
+    fold: int
 
 
 @dataclass(slots=True)
 class _Data:
     pool: Problem
     position: dict[str, int]
-    features: Tensor
-    truth: Tensor
+    test: Labelled
+    trainings: str
 
 
 @dataclass(frozen=True)
@@ -51,11 +63,12 @@ class EvaluateStep:
     """Trains and measures cells on cached features.
 
     Attributes:
-        store: where the features are.
+        store: where the features are, and where trainings are kept.
         spec: the backbone, for the text side.
         templates: prompts; None takes the backbone's own.
         pool: the train images, embedded.
         test: the test images, embedded.
+        needs: what the methods want beside features.
     """
 
     store: Store
@@ -63,10 +76,11 @@ class EvaluateStep:
     templates: tuple[str, ...] | None
     pool: LabelledUnits
     test: LabelledUnits
+    needs: frozenset[str] = frozenset()
 
     def __hash__(self) -> int:
         """By what determines it."""
-        return hash((self.store, self.spec, self.templates, self.pool.identity, self.test.identity))
+        return hash((self.store, self.spec, self.templates, self.pool.identity, self.test.identity, self.needs))
 
     def setup(self) -> _Data:
         """Read all features and embed the prompts."""
@@ -75,41 +89,68 @@ class EvaluateStep:
 
         clip = load_clip(self.spec)
         space = self.pool.labels.space
-        images, pool = read_labelled(self.store, self.pool)
-        _, test = read_labelled(self.store, self.test)
-        problem = Problem(space, clip.prototypes(space, self.templates), pool, val=None, logit_scale=clip.logit_scale)
-        return _Data(problem, {image: i for i, image in enumerate(images)}, test.features, test.labels)
+        images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
+        _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
+        text = clip.prototypes(space, self.templates)
+        problem = Problem(space, text, pool, None, clip.logit_scale, **backbone_parts(clip, self.needs))
+        position = {image: i for i, image in enumerate(images)}
+        return _Data(problem, position, test, trainings_folder(self.spec, self.templates))
 
-    def run(self, state: _Data, cell: Cell) -> Part:
+    def run(self, state: _Data, work: Cell | Rehearsal) -> Part:
+        """Train a fold, or measure a cell."""
+        return self._rehearse(state, work) if isinstance(work, Rehearsal) else self._measure(state, work)
+
+    def _rehearse(self, state: _Data, work: Rehearsal) -> Part:
+        from fewshot.calibration import calibration_splits
+        from fewshot.methods import TrainedMethod, method_named
+
+        method = method_named(work.cell.method, **work.cell.hyperparameters)
+        memo = StoredMemo(self.store, state.trainings)
+        _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
+        if isinstance(method, TrainedMethod) and work.fold < len(splits):
+            method.rehearse(splits[work.fold], seed=work.cell.seed, memo=memo)
+        return Part(_json({"trainings": sorted(memo.asked)}), {"trained": len(memo.made)})
+
+    def _measure(self, state: _Data, cell: Cell) -> Part:
         """Train on the cell's examples, then look at the test images, once."""
         import torch
 
         from fewshot.calibration import fit_calibrated
-        from fewshot.methods import method_named
-        from fewshot.metrics import Tally
-        from fewshot.scoring import predict
+        from fewshot.methods import features_for, method_named
+        from fewshot.protocols import measure
+        from fewshot.scoring import calibrated_logits
 
-        chosen = torch.tensor([state.position[image] for image in cell.images if image in state.position])
-        problem = state.pool.with_support(state.pool.support[chosen])
-        calibrated = fit_calibrated(method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed)
-        scored = predict(calibrated, state.features)
-        tally = Tally.of(state.truth, scored.label, scored.score, num_classes=problem.num_classes)
+        problem, memo = _problem(state, cell), StoredMemo(self.store, state.trainings)
+        calibrated = fit_calibrated(
+            method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed, memo=memo
+        )
+        logits = calibrated_logits(calibrated, features_for(calibrated.classifier, state.test))
+        is_new = torch.zeros(problem.num_classes, dtype=torch.bool)
+        is_new[list(cell.new)] = True
+        numbers, per_class = measure(cell.protocol, logits, state.test.labels, is_new)
         result = {
             "method": cell.method,
             "shots": cell.shots,
             "seed": cell.seed,
-            "accuracy": tally.accuracy,
-            "macro_f1": tally.macro_f1,
-            "ece": tally.ece,
+            **{name: None if math.isnan(number) else number for name, number in numbers.items()},
             "temperature": calibrated.temperature,
+            "decided_by": calibrated.method.name,
             "hyperparameters": json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
-            "labels_consumed": len(chosen),
-            "test_images": tally.rows,
-            "per_class_accuracy": [_rounded(share) for share in tally.per_class_accuracy.tolist()],
+            "held_out": json.dumps(asdict(calibrated.report)),
+            "labels_consumed": len(problem.support),
+            "test_images": len(state.test),
+            "per_class_accuracy": [None if math.isnan(share) else round(share, 6) for share in per_class],
         }
-        return Part((json.dumps(result, indent=1) + "\n").encode(), {"cells": 1})
+        return Part(_json(result), {"cells": 1, "trained": len(memo.made)})
 
 
-def _rounded(share: float) -> float | None:
-    """None for a class that no test image is of: JSON has no NaN."""
-    return None if math.isnan(share) else round(share, 6)
+def _problem(state: _Data, cell: Cell) -> Problem:
+    import torch
+
+    chosen = [state.position[image] for image in cell.images if image in state.position]
+    return state.pool.with_support(state.pool.support[torch.tensor(chosen, dtype=torch.int64)])
+
+
+def _json(value: object) -> bytes:
+    """JSON has no NaN: a number that cannot be told is null."""
+    return (json.dumps(value, indent=1) + "\n").encode()

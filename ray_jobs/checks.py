@@ -13,7 +13,7 @@ from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.names import METHOD_NAMES
 from ray_jobs.archive import open_archive
 from ray_jobs.sections import Job
-from ray_jobs.support import read_labels, read_text
+from ray_jobs.support import read_labels, read_text, support_labels
 
 
 def check(job: Job, needs: Sequence[str]) -> list[str]:
@@ -36,7 +36,7 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
         if (labels := archive.labels) is not None:
             yield "[archive] labels", lambda: read_labels(labels)
     if (support := job.support) is not None and "support" in needs:
-        yield "[support] uri", lambda: read_labels(support.uri)
+        yield "[support] uri", lambda: support_labels(support)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
         yield "[evaluate] splits", lambda: read_text(evaluation.splits)
         for name in evaluation.methods:

@@ -17,11 +17,12 @@ import tomlkit
 
 from cluster import Executor, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.records import Source
+from fewshot.names import wants_dense
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.config import resolved
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
-from ray_jobs.layout import JOB, METRICS, PLAN, features_folder, prediction_part, run_folder, to_json
+from ray_jobs.layout import JOB, METRICS, PLAN, dense_folder, features_folder, prediction_part, run_folder, to_json
 from ray_jobs.placement import choose
 from ray_jobs.predict import PredictStep
 from ray_jobs.progress import Reporter
@@ -68,7 +69,8 @@ class Classification:
         store = Store(job.job.output)
         folder = features_folder(job.clip.spec, f"support-{support.views}")
         source = open_archive(archive)
-        return cls(job, store, source, list_archive(source), support_units(support, folder))
+        units = support_units(support, folder, dense=_wants_dense(job))
+        return cls(job, store, source, list_archive(source), units)
 
     @property
     def ledger(self) -> Ledger:
@@ -78,7 +80,8 @@ class Classification:
     @cached_property
     def features(self) -> str:
         """Folder of the archive's features."""
-        return features_folder(self.job.clip.spec, self.listing.place)
+        folder = features_folder(self.job.clip.spec, self.listing.place)
+        return dense_folder(folder) if _wants_dense(self.job) else folder
 
     @cached_property
     def training(self) -> Training:
@@ -117,7 +120,7 @@ class Classification:
 
     def embed_units(self) -> Iterator[Unit]:
         """Examples first: they are few, and mistakes in them show early."""
-        return chain(self.support.units, archive_units(self.source, self.features))
+        return chain(self.support.units, archive_units(self.source, self.features, dense=_wants_dense(self.job)))
 
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
@@ -126,6 +129,10 @@ class Classification:
         for part, prediction, (_, size) in zip(features, self.prediction_parts, self.listing.shards, strict=True):
             if part in done:
                 yield Unit(prediction, part, weight=size or 1)
+
+
+def _wants_dense(job: Job) -> bool:
+    return wants_dense(job.classifier.method, job.classifier.hyperparameters)
 
 
 def _sections(job: Job) -> tuple[ArchiveSection, SupportSection]:
@@ -210,6 +217,6 @@ def _label(work: Classification, classifier: str, reporter: Reporter) -> StageRe
     workers = Workers(count=1, overlap=1)
     if images is None or images > LABEL_HERE:
         executor, workers = choose(work.job.cluster, threads=threads, images=images)
-    step = PredictStep(work.store, classifier, top=work.job.classifier.top, threads=threads)
+    step = PredictStep(work.store, classifier, work.job.clip.spec, top=work.job.classifier.top)
     with executor, reporter.stage("labelling", images) as on_event:
         return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)

@@ -24,7 +24,7 @@ from ray_jobs.checks import check
 from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.errors import JobError
 from ray_jobs.progress import Reporter
-from ray_jobs.sections import Job
+from ray_jobs.sections import Job, ProtocolName
 from ray_jobs.tables import (
     show_classification,
     show_demo,
@@ -103,13 +103,24 @@ def classify(job: JobFile, set_: Overrides = None) -> None:
     )
 
 
-@app.command(epilog="Example: fewshot evaluate job.toml --set 'evaluate.shots=[1, 4]'")
-def evaluate(job: JobFile, set_: Overrides = None) -> None:
+@app.command(epilog="Example: fewshot evaluate job.toml --protocol base-to-new --set 'evaluate.shots=[1, 4]'")
+def evaluate(
+    job: JobFile,
+    set_: Overrides = None,
+    protocol: Annotated[
+        ProtocolName | None,
+        typer.Option(help="What is learned from and asked; the job file's evaluate.protocol otherwise."),
+    ] = None,
+) -> None:
     """Measure methods × shots × seeds on a labelled set, as one table. Run it again to resume."""
     from ray_jobs.evaluate import evaluate as run
 
     reporter = Reporter()
-    _run(lambda: run(_checked(job, set_, needs=("evaluate",)), reporter), then=lambda r: show_evaluation(reporter, r))
+    settings = [*(set_ or []), *([f"evaluate.protocol={protocol}"] if protocol else [])]
+    _run(
+        lambda: run(_checked(job, settings, needs=("evaluate",)), reporter),
+        then=lambda result: show_evaluation(reporter, result),
+    )
 
 
 @app.command(epilog="Example: fewshot status runs/groceries")

@@ -104,7 +104,9 @@ def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return without_credentials(value)
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _storable(value) if isinstance(value, dict) else value
 
 
 class _Where:

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,10 +38,12 @@ class EmbedUnit:
     Attributes:
         shard: where the images are.
         views: augmented views beside the deterministic one.
+        dense: keep what the image tower's last layer pools of the deterministic view, too.
     """
 
     shard: Shard
     views: int = 0
+    dense: bool = False
 
 
 @dataclass(slots=True)
@@ -76,12 +78,10 @@ class EmbedStep:
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
         """Embed a shard: a row for every record, whatever is broken."""
-        import torch
-
         images = _decoded(state, unit)
         first = next(images, None)
         rows: list[_Decoded] = [] if first is None else [first]
-        features: list[Tensor] = []
+        output = _Output(state.clip, views=1 + unit.views, keeps_dense=unit.dense)
         with state.device:
             waiting = [] if first is None or first.pixels is None else [first.pixels]
             for image in images:
@@ -90,10 +90,9 @@ class EmbedStep:
                     waiting.append(image.pixels)
                     image.pixels = None
                 if sum(map(len, waiting)) >= state.clip.batch_size:
-                    waiting = _forward(state.clip, waiting, features)
-            _forward(state.clip, waiting, features, rest=True)
-        embedded = torch.cat(features).numpy() if features else np.zeros((0, state.dim), np.float32)
-        return _part(rows, embedded, views=1 + unit.views, dim=state.dim)
+                    waiting = output.forward(waiting)
+            output.forward(waiting, rest=True)
+        return _part(rows, output, dim=state.dim)
 
 
 @dataclass(slots=True)
@@ -135,22 +134,49 @@ def _decode(clip: ClipBackbone, record: Record, views: int) -> _Decoded:
     return _Decoded(record.key, record.source, None, torch.stack([clip.crop(i) for i in (image, *augmented)]))
 
 
-def _forward(clip: ClipBackbone, waiting: list[Tensor], features: list[Tensor], *, rest: bool = False) -> list[Tensor]:
-    """Embed whole batches of what waits; the rest goes on waiting, unless it is the last."""
-    import torch
+@dataclass(slots=True)
+class _Output:
+    """What comes out of the backbone, image after image, each with all its views."""
 
-    if not waiting:
-        return []
-    images = torch.cat(waiting)
-    whole = len(images) if rest else len(images) // clip.batch_size * clip.batch_size
-    features.append(clip.embed_images(images[:whole]))
-    return [images[whole:]] if whole < len(images) else []
+    clip: ClipBackbone
+    views: int
+    keeps_dense: bool
+    features: list[Tensor] = field(default_factory=list)
+    dense: list[Tensor] = field(default_factory=list)
+    rows: int = 0
+
+    def forward(self, waiting: list[Tensor], *, rest: bool = False) -> list[Tensor]:
+        """Embed whole batches of what waits; the rest goes on waiting, unless it is the last."""
+        import torch
+
+        if not waiting:
+            return []
+        images = torch.cat(waiting)
+        whole = len(images) if rest else len(images) // self.clip.batch_size * self.clip.batch_size
+        if self.keeps_dense:
+            features, dense = self.clip.embed_dense(images[:whole])
+            is_plain = torch.arange(self.rows, self.rows + whole) % self.views == 0
+            self.dense.append(dense[is_plain])
+        else:
+            features = self.clip.embed_images(images[:whole])
+        self.features.append(features)
+        self.rows += whole
+        return [images[whole:]] if whole < len(images) else []
+
+    def arrays(self, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Features [r, V, D] and, if they were kept, dense tokens [r, T, C]."""
+        import torch
+
+        features = torch.cat(self.features).numpy() if self.features else np.zeros((0, dim), np.float32)
+        dense = torch.cat(self.dense).numpy() if self.dense else np.zeros((0, 0, 0), np.float16)
+        return features.reshape(-1, self.views, dim), dense if self.keeps_dense else None
 
 
-def _part(rows: list[_Decoded], embedded: np.ndarray, *, views: int, dim: int) -> Part:
+def _part(rows: list[_Decoded], output: _Output, *, dim: int) -> Part:
     errors = [row.error for row in rows]
     read = np.array([error is None for error in errors], dtype=bool)
-    features = np.zeros((len(rows), views, dim), dtype=np.float32)
-    features[read] = embedded.reshape(-1, views, dim)
-    data = encode(FeatureRows([row.key for row in rows], [row.source for row in rows], errors, features))
+    embedded, dense = output.arrays(dim)
+    features = np.zeros((len(rows), output.views, dim), dtype=np.float32)
+    features[read] = embedded
+    data = encode(FeatureRows([row.key for row in rows], [row.source for row in rows], errors, features, dense))
     return Part(data, counts(errors))

@@ -1,41 +1,41 @@
 """Measure methods × shots × seeds on a labelled set. Every image is embedded once, every cell is a unit of its own.
 
 Protocol (CoOp's, with nested draws): shots are drawn from the train split by (seed, image), hyperparameters and
-temperature are chosen inside them, and the test split is read once, at the end of a cell.
+temperature are chosen inside them, and the test split is read once, at the end of a cell. What a cell trains on its
+folds are units, too, that run before the cells; whatever was trained is kept (`ray_jobs.memo`) and never again.
 """
 
 from __future__ import annotations
 
 import json
 import posixpath
-import statistics
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-
-from cluster import Ledger, LocalExecutor, StageReport, Store, Unit, Workers, fingerprint, run_stage
+from cluster import Event, Ledger, LocalExecutor, StageReport, Store, Unit, UnitDone, fingerprint, run_stage
 from fewshot.data import Splits, parse_splits
-from ray_jobs.cells import Cell, EvaluateStep
+from fewshot.names import wants_dense
+from ray_jobs.cells import Cell, EvaluateStep, Rehearsal
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
+from ray_jobs.evaluation_table import columns_of, mean_rows, per_class_rows, to_csv
 from ray_jobs.features import write_parquet
 from ray_jobs.layout import METRICS, features_folder, run_folder, to_json
-from ray_jobs.placement import choose
+from ray_jobs.placement import WORTH_A_RAY, choose
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import EvaluateSection, Job
-from ray_jobs.support import LabelledUnits, Labels, labelled_units, read_text
+from ray_jobs.support import LabelledUnits, Labels, by_draw, in_blocks, labelled_units, read_text
 from ray_jobs.training import METHODS_VERSION
 
 VIEWS = 10
 """Augmented views of an example where the job file has no [support]."""
 TEST_BLOCK = 256
-NUMBERS = ("accuracy", "macro_f1", "ece")
+MANY_CELLS = 12
+"""Cells still to be measured from which starting Ray pays on a machine that holds several workers."""
 
 
 @dataclass(frozen=True)
@@ -80,32 +80,71 @@ class Evaluation:
         return self.job.support.views if self.job.support else VIEWS
 
     @cached_property
+    def dense(self) -> bool:
+        """Whether a method wants dense tokens."""
+        return any(wants_dense(name, self._hyperparameters(name)) for name in self.section.methods)
+
+    @cached_property
+    def new(self) -> tuple[int, ...]:
+        """Classes without examples.
+
+        Raises:
+            JobError: `new_classes` names a class that there is not, or all of them.
+        """
+        names = self.splits.label_space.names
+        if self.section.protocol == "few-shot":
+            return ()
+        if self.section.new_classes is None:
+            return tuple(range((len(names) + 1) // 2, len(names)))
+        if unknown := sorted(set(self.section.new_classes) - set(names)):
+            raise JobError([f"[evaluate] new_classes: {self.section.splits} has no class {', '.join(unknown)}"])
+        new = tuple(label for label, name in enumerate(names) if name in set(self.section.new_classes))
+        if len(new) == len(names):
+            raise JobError(["[evaluate] new_classes names every class; nothing is left to learn from"])
+        return new
+
+    @cached_property
     def pool(self) -> LabelledUnits:
         """The train images that any cell draws."""
-        train = self._labels(self.splits.train)
-        drawn = {image for seed in self.section.seeds for image in train.drawn(max(self.section.shots), seed).images}
-        pairs = [pair for pair in self.splits.train if pair[0] in drawn]
-        return labelled_units(self._labels(pairs), features=self._features(f"support-{self.views}"), views=self.views)
+        draws = [self.draw(max(self.section.shots), seed) for seed in dict.fromkeys(self.section.seeds)]
+        groups = by_draw(draws)
+        drawn = {image for group in groups for image in group}
+        labels = self._labels([pair for pair in self.splits.train if pair[0] in drawn])
+        folder = self._features(f"support-{self.views}")
+        return labelled_units(labels, groups, features=folder, views=self.views, dense=self.dense)
 
     @cached_property
     def test(self) -> LabelledUnits:
         """The test images."""
+        labels = self._labels(self.splits.test)
         folder = self._features(fingerprint(["test", self._folder]))
-        return labelled_units(self._labels(self.splits.test), features=folder, views=0, block=TEST_BLOCK)
+        return labelled_units(labels, in_blocks(labels, TEST_BLOCK), features=folder, views=0, dense=self.dense)
 
     def draw(self, shots: int, seed: int) -> Labels:
-        """The examples of a cell."""
-        return self._labels(self.splits.train).drawn(shots, seed)
+        """The examples of a cell: drawn from all classes, those of new classes then left out."""
+        limits = [0 if label in set(self.new) else None for label in range(len(self.splits.label_space))]
+        return self._labels(self.splits.train).drawn(shots, seed).limited(limits)
 
-    @cached_property
-    def step(self) -> EvaluateStep:
-        """What trains and measures a cell."""
-        return EvaluateStep(self.store, self.job.clip.spec, self.job.clip.templates, self.pool, self.test)
+    def step(self, needs: frozenset[str]) -> EvaluateStep:
+        """What trains and measures cells of methods that need this."""
+        return EvaluateStep(self.store, self.job.clip.spec, self.job.clip.templates, self.pool, self.test, needs)
 
     def cells(self) -> list[Unit]:
         """One unit for each method, number of shots and seed; what the job file names twice is measured once."""
         cells = product(self.section.methods, self.section.shots, self.section.seeds)
         return [self._cell(*cell) for cell in dict.fromkeys(cells)]
+
+    def rehearsals(self, cell: Cell) -> Iterator[Unit]:
+        """The trainings that a cell will ask for: a unit for each fold of each method that it consists of."""
+        from fewshot.methods import TrainedMethod, method_named
+
+        method = method_named(cell.method, **cell.hyperparameters)
+        for part in getattr(method, "members", [method]):
+            if isinstance(part, TrainedMethod):
+                own = cell if part is method else replace(cell, method=part.name, hyperparameters={})
+                for fold in range(part.folds):
+                    path = f"rehearsals/{self._name(own)}-fold-{fold}-{fingerprint(self._trained_from(own))}.json"
+                    yield Unit(path, Rehearsal(own, fold))
 
     @cached_property
     def run(self) -> str:
@@ -113,16 +152,25 @@ class Evaluation:
         return run_folder(self.job.job.name, [unit.path for unit in self.cells()])
 
     def _cell(self, method: str, shots: int, seed: int) -> Unit:
-        hyperparameters = self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
         drawn = self.draw(shots, seed)
-        chosen = [method, hyperparameters, shots, seed, drawn.images]
-        identity = [METHODS_VERSION, self.job.clip.templates, self._data, chosen]
-        path = f"evaluations/{method}/{shots}-shots-seed-{seed}-{fingerprint(identity)}.json"
-        return Unit(path, Cell(method, hyperparameters, shots, seed, drawn.images))
+        hyperparameters = self._hyperparameters(method)
+        cell = Cell(method, hyperparameters, shots, seed, drawn.images, self.section.protocol, self.new)
+        identity = [self._trained_from(cell), self.test.identity, cell.protocol, cell.new]
+        return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
 
-    @cached_property
-    def _data(self) -> list[object]:
-        return [self.pool.identity, self.test.identity, self.job.clip.spec.identity()]
+    def _hyperparameters(self, method: str) -> dict[str, Any]:
+        return self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
+
+    @staticmethod
+    def _name(cell: Cell) -> str:
+        return f"{cell.method}/{cell.shots}-shots-seed-{cell.seed}"
+
+    def _trained_from(self, cell: Cell) -> list[object]:
+        """All that determines what a cell trains."""
+        labels = dict(zip(self.pool.labels.images, self.pool.labels.labels, strict=True))
+        drawn = self._labels([(image, labels[image]) for image in cell.images])
+        method = [METHODS_VERSION, cell.method, cell.hyperparameters, cell.seed]
+        return [*method, self.job.clip.templates, self.job.clip.spec.identity(), self.pool.identity_of(drawn)]
 
     @property
     def _folder(self) -> str:
@@ -156,9 +204,48 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
     if embedding.failed:
         raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
     cells = work.cells()
-    with LocalExecutor() as executor, reporter.stage("evaluating", len(cells)) as on_event:
-        measuring = run_stage(executor, work.step, cells, work.ledger, Workers(count=1), on_event)
-    return _report(work, cells, measuring)
+    measuring, seconds = _measure(work, cells, reporter)
+    return _report(work, cells, measuring, seconds)
+
+
+def _measure(work: Evaluation, cells: Sequence[Unit], reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
+    """Train the folds of the cells that are missing, then measure these cells, on the same workers."""
+    missing = [unit.payload for unit in cells if not work.store.exists(unit.path)]
+    folds = {unit.path: unit for cell in missing for unit in work.rehearsals(cell)}
+    threads = work.job.clip.threads
+    executor, workers = choose(
+        work.job.cluster, threads=threads, images=WORTH_A_RAY if len(missing) >= MANY_CELLS else 0
+    )
+    if not missing:
+        executor = LocalExecutor()
+    step = work.step(_needs(missing))
+    seconds: dict[str, float] = defaultdict(float)
+    with executor:
+        with reporter.stage("training folds", len(folds), unit="folds") as on_event:
+            run_stage(executor, step, list(folds.values()), work.ledger, workers, _timed(seconds, on_event))
+        with reporter.stage("evaluating", len(cells), unit="cells") as on_event:
+            report = run_stage(executor, step, cells, work.ledger, workers, _timed(seconds, on_event))
+    return report, {method: round(spent, 1) for method, spent in sorted(seconds.items())}
+
+
+def _needs(cells: Sequence[Cell]) -> frozenset[str]:
+    if not cells:
+        return frozenset()
+    from fewshot.methods import method_named
+
+    settings = {cell.method: cell.hyperparameters for cell in cells}
+    return frozenset().union(*(method_named(name, **given).needs for name, given in settings.items()))
+
+
+def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Tell an event, and add a unit's time to its method's."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, UnitDone):
+            seconds[event.path.split("/")[-2]] += event.seconds
+        on_event(event)
+
+    return tell
 
 
 def _embed(work: Evaluation, reporter: Reporter) -> StageReport:
@@ -172,37 +259,26 @@ def _embed(work: Evaluation, reporter: Reporter) -> StageReport:
         return run_stage(executor, step, units, work.ledger, workers, on_event)
 
 
-def _report(work: Evaluation, cells: Sequence[Unit], measuring: StageReport) -> dict[str, Any]:
+def _report(
+    work: Evaluation, cells: Sequence[Unit], measuring: StageReport, seconds: dict[str, float]
+) -> dict[str, Any]:
     failed = {failure.path for failure in measuring.failures}
     rows = [json.loads(work.store.get(unit.path)) for unit in cells if unit.path not in failed]
-    table = _means(rows)
-    names = [name for name in table[0] if name != "seeds"] if table else []
-    columns = pa.table({name: [row[name] for row in table] for name in names})
-    sink = pa.BufferOutputStream()
-    pa_csv.write_csv(columns, sink)
-    work.store.put(f"{work.run}/table.csv", sink.getvalue().to_pybytes())
-    work.store.put(f"{work.run}/table.parquet", write_parquet(columns))
-    work.store.put(f"{work.run}/cells.parquet", write_parquet(pa.Table.from_pylist(rows)))
-    classes, images = len(work.splits.label_space), len(work.splits.test)
+    table = mean_rows(rows, work.section.protocol)
+    means, classes = columns_of(table), columns_of(per_class_rows(rows, work.splits.label_space.names))
+    for name, columns in (("table", means), ("per_class", classes)):
+        work.store.put(f"{work.run}/{name}.csv", to_csv(columns))
+        work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns))
+    work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
+    K, N = len(work.splits.label_space), len(work.splits.test)
+    new = f", {len(work.new)} of them new" if work.new else ""
     result = {
-        "title": f"{work.job.job.name}: accuracy in %, {classes} classes, {images} test images",
+        "title": f"{work.job.job.name}, {work.section.protocol}: {K} classes{new}, {N} test images, in %",
+        "protocol": work.section.protocol,
         "complete": not failed,
         "table": table,
         "failed_cells": sorted(failed),
         "run": work.store.url(work.run),
     }
     work.store.put(f"{work.run}/{METRICS}", to_json(result))
-    return result
-
-
-def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and sample standard deviation over seeds (0 for one seed)."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["method"], row["shots"]].append(row)
-    return [
-        {"method": method, "shots": shots, "seeds": len(group)}
-        | {f"{n}_mean": statistics.fmean(row[n] for row in group) for n in NUMBERS}
-        | {f"{n}_std": statistics.stdev(row[n] for row in group) if len(group) > 1 else 0.0 for n in NUMBERS}
-        for (method, shots), group in groups.items()
-    ]
+    return result | {"seconds": seconds}

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cluster import Store
 from ray_jobs.errors import DamagedError
 
+SIZES = (b"views", b"dim", b"tokens", b"channels")
 FEATURES_VERSION = 1
 """Part of every fingerprint of features: raised when decoding or the columns change."""
 
@@ -27,12 +28,15 @@ class FeatureRows:
         sources: n objects that hold them; "" where the image is an object itself.
         errors: n reasons; None where the image was read.
         views: [n, V, D] float32 raw encoder outputs; zero where the image was not read.
+        dense: [r, T, C] float16 of the r images that were read, in order: what the image tower's last layer pools.
+            None where it was not asked for.
     """
 
     images: list[str]
     sources: list[str]
     errors: list[str | None]
     views: np.ndarray
+    dense: np.ndarray | None = None
 
     def __len__(self) -> int:
         """How many."""
@@ -49,22 +53,37 @@ def encode(rows: FeatureRows) -> bytes:
         if n
         else pa.array([], pa.list_(pa.float32(), V * D))
     )
-    table = pa.table(
-        {
-            "image": pa.array(rows.images, pa.string()),
-            "source": pa.array(rows.sources, pa.string()),
-            "error": pa.array(rows.errors, pa.string()),
-            "features": features,
-        }
+    columns = {
+        "image": pa.array(rows.images, pa.string()),
+        "source": pa.array(rows.sources, pa.string()),
+        "error": pa.array(rows.errors, pa.string()),
+        "features": features,
+    }
+    sizes = {"views": V, "dim": D}
+    if rows.dense is not None:
+        _, T, C = rows.dense.shape
+        columns["dense"] = _dense_column(rows.dense, rows.errors)
+        sizes |= {"tokens": T, "channels": C}
+    table = pa.table(columns).replace_schema_metadata({name: str(size) for name, size in sizes.items()})
+    return write_parquet(table, plain=("dense",))
+
+
+def _dense_column(dense: np.ndarray, errors: Sequence[str | None]) -> pa.Array:
+    """One value an image, its bytes; null where it was not read."""
+    width = 2 * dense.shape[1] * dense.shape[2]
+    read = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(max(1, width)), len(dense), [None, pa.py_buffer(np.ascontiguousarray(dense, np.float16))]
     )
-    table = table.replace_schema_metadata({"views": str(V), "dim": str(D)})
-    return write_parquet(table)
+    position = np.cumsum([error is None for error in errors]) - 1
+    return read.take(pa.array(position, pa.int64(), mask=np.array([error is not None for error in errors], bool)))
 
 
-def decode(data: bytes) -> FeatureRows:
-    """The inverse of `encode`."""
-    table = pq.read_table(io.BytesIO(data))
-    V, D = (int(table.schema.metadata[name]) for name in (b"views", b"dim"))
+def decode(data: bytes, *, dense: bool = False) -> FeatureRows:
+    """The inverse of `encode`; the dense tokens, if the part has them, only where they are asked for."""
+    columns = ["image", "source", "error", "features", *(["dense"] if dense else [])]
+    table = pq.read_table(io.BytesIO(data), columns=columns)
+    sizes = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name in SIZES}
+    V, D = sizes["views"], sizes["dim"]
     column = table["features"].combine_chunks()
     views = np.zeros((len(table), V, D), dtype=np.float32)
     read = np.asarray(column.is_valid())
@@ -75,11 +94,21 @@ def decode(data: bytes) -> FeatureRows:
         sources=table["source"].to_pylist(),
         errors=table["error"].to_pylist(),
         views=views,
+        dense=_dense_array(table["dense"], sizes) if dense else None,
     )
 
 
-def load(store: Store, path: str) -> FeatureRows:
-    """A part from storage.
+def _dense_array(column: pa.ChunkedArray, sizes: dict[str, int]) -> np.ndarray:
+    values = column.drop_null().combine_chunks()
+    T, C = sizes["tokens"], sizes["channels"]
+    if not len(values):
+        return np.zeros((0, T, C), np.float16)
+    data = np.frombuffer(values.buffers()[1], np.float16, count=len(values) * T * C, offset=2 * values.offset * T * C)
+    return data.reshape(-1, T, C)
+
+
+def load(store: Store, path: str, *, dense: bool = False) -> FeatureRows:
+    """A part from storage, with its dense tokens if asked for.
 
     Raises:
         DamagedError: it is damaged, and was removed.
@@ -87,7 +116,7 @@ def load(store: Store, path: str) -> FeatureRows:
     """
     data = store.get(path)
     with removed_if_damaged(store, path):
-        return decode(data)
+        return decode(data, dense=dense)
 
 
 @contextmanager
@@ -105,10 +134,12 @@ def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
         raise DamagedError(message) from error
 
 
-def write_parquet(table: pa.Table) -> bytes:
-    """A table as one Parquet object."""
+def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:
+    """A table as one Parquet object; columns named in `plain` are not worth compressing."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    compression = {name: "NONE" if name in plain else "ZSTD" for name in table.column_names}
+    dictionary = [name for name in table.column_names if name not in plain]
+    pq.write_table(table, buffer, compression=compression, use_dictionary=dictionary)
     return buffer.getvalue()
 
 

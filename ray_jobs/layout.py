@@ -23,6 +23,11 @@ def features_folder(spec: ClipSpec, of: str) -> str:
     return f"features/{fingerprint([FEATURES_VERSION, spec.identity()])}/{of}"
 
 
+def dense_folder(features: str) -> str:
+    """Where the same features are kept with the dense tokens beside them."""
+    return f"{features}-dense"
+
+
 def feature_part(folder: str, shard: str) -> str:
     """The part of one shard."""
     return f"{folder}/part-{shard}.parquet"

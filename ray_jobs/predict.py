@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster import Part, Store
+from fewshot.backbones import ClipSpec
 from ray_jobs.artefacts import get_classifier
 from ray_jobs.features import FeatureRows, counts, load, write_parquet
 
@@ -40,21 +41,22 @@ class PredictStep:
     Attributes:
         store: where features and the classifier are.
         classifier: the classifier's folder in the store.
+        spec: the backbone; loaded only for a classifier that needs a part of it. Its number of CPU threads is fixed
+            for all products, because it decides last bits.
         top: classes listed for each image.
-        threads: CPU threads of a worker's products; fixed, because they decide last bits.
     """
 
     store: Store
     classifier: str
+    spec: ClipSpec
     top: int = 5
-    threads: int = 1
 
     def setup(self) -> Calibrated:
         """Load the classifier."""
         import torch
 
-        torch.set_num_threads(self.threads)
-        return get_classifier(self.store, self.classifier)
+        torch.set_num_threads(self.spec.threads)
+        return get_classifier(self.store, self.classifier, self.spec)
 
     def run(self, state: Calibrated, features: str) -> Part:
         """Label one part.
@@ -65,11 +67,16 @@ class PredictStep:
         """
         import torch
 
+        from fewshot.methods import features_for
+        from fewshot.methods.base import PoolingClassifier
+        from fewshot.problem import Labelled
         from fewshot.scoring import predict
 
-        rows = load(self.store, features)
+        rows = load(self.store, features, dense=isinstance(state.classifier, PoolingClassifier))
         read = np.array([error is None for error in rows.errors], dtype=bool)
-        unit_rows = torch.nn.functional.normalize(torch.from_numpy(rows.views[read, 0]), dim=-1)
+        dense = None if rows.dense is None else torch.from_numpy(rows.dense)
+        images = Labelled(torch.from_numpy(rows.views[read]), torch.zeros(int(read.sum()), dtype=torch.int64), dense)
+        unit_rows = features_for(state.classifier, images)
         scored = predict(state, unit_rows, top=self.top)
         summary = counts(rows.errors) | {"abstained": float(scored.abstained[: len(unit_rows)].sum())}
         return Part(write_parquet(_table(rows, read, scored, state)), summary)

@@ -25,9 +25,14 @@ class Rate:
     """Images a second over the last two minutes, and what is left at that rate.
 
     Work that was found done counts for nothing: an estimate after a resume is as good as one before.
+
+    Attributes:
+        clock: seconds, of any origin.
+        unit: what is counted.
     """
 
     clock: Callable[[], float] = time.monotonic
+    unit: str = "img"
     _marks: deque[tuple[float, float]] = field(default_factory=deque)
     _done: float = 0.0
 
@@ -72,7 +77,7 @@ def _pace(rate: Rate, left: float | None) -> str:
     """How fast it goes, and how long what is left takes; None where nobody knows how much is left."""
     if rate.per_second is None:
         return "starting"
-    return f"{rate.per_second:.1f} img/s" + ("" if left is None else f", {rate.left(left)} left")
+    return f"{rate.per_second:.1f} {rate.unit}/s" + ("" if left is None else f", {rate.left(left)} left")
 
 
 class Reporter:
@@ -92,27 +97,28 @@ class Reporter:
         self.console.print(message, style=style)
 
     @contextmanager
-    def stage(self, title: str, total: float | None) -> Iterator[Callable[[Event], None]]:
+    def stage(self, title: str, total: float | None, *, unit: str = "img") -> Iterator[Callable[[Event], None]]:
         """Show a stage while it runs.
 
         Args:
             title: what is done.
             total: weight of all units, those already done included; None if nobody knows.
+            unit: what the weights count.
 
         Yields:
             what to call with every event.
         """
         show = _Bar if self.console.is_terminal else _Lines
-        with show(self.console, title, total, self._clock) as shown:
+        with show(self.console, title, total, Rate(self._clock, unit)) as shown:
             yield shown.on_event
 
 
 class _Shown:
     """What both ways of showing a stage have in common: counting."""
 
-    def __init__(self, console: Console, title: str, total: float | None, clock: Callable[[], float]) -> None:
-        self.console, self.title, self.total, self.clock = console, title, total, clock
-        self.rate, self.completed, self.failed, self.lost = Rate(clock), 0.0, 0, 0
+    def __init__(self, console: Console, title: str, total: float | None, rate: Rate) -> None:
+        self.console, self.title, self.total, self.rate = console, title, total, rate
+        self.completed, self.failed, self.lost = 0.0, 0, 0
 
     def on_event(self, event: Event) -> None:
         match event:
@@ -137,8 +143,8 @@ class _Shown:
 
 
 class _Bar(_Shown):
-    def __init__(self, console: Console, title: str, total: float | None, clock: Callable[[], float]) -> None:
-        super().__init__(console, title, total, clock)
+    def __init__(self, console: Console, title: str, total: float | None, rate: Rate) -> None:
+        super().__init__(console, title, total, rate)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.progress = Progress(*columns, _RateColumn(self.rate), console=console, transient=False)
         self.task = self.progress.add_task(title, total=total)
@@ -158,7 +164,7 @@ class _Lines(_Shown):
     last = 0.0
 
     def __enter__(self) -> Self:
-        self.last = self.clock()
+        self.last = self.rate.clock()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,10 +172,10 @@ class _Lines(_Shown):
             self._line("done")
 
     def refresh(self) -> None:
-        if self.clock() - self.last >= LOG_EVERY_S:
+        if self.rate.clock() - self.last >= LOG_EVERY_S:
             self._line(_pace(self.rate, None if self.total is None else self.total - self.completed))
 
     def _line(self, what: str) -> None:
-        self.last = self.clock()
+        self.last = self.rate.clock()
         total = f"/{self.total:.0f}" if self.total else ""
         self.console.print(f"{self.title}: {self.completed:.0f}{total}, {what}")

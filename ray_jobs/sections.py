@@ -14,6 +14,7 @@ STRICT = ConfigDict(extra="forbid", strict=False)
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
 OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
@@ -61,6 +62,25 @@ class ArchiveSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSection:
+    """Section [[support.classes]]: one class that is more, or other, than its examples say.
+
+    Attributes:
+        label: the class; one that no example is of joins the label space.
+        name: what people call it, for prompts; None derives it from the label.
+        description: a sentence about it, for prompts.
+        examples: at most this many of it are used; 0 for a class that is to be known by its name alone. None is
+            `support.shots`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    label: str
+    name: str | None = None
+    description: str | None = None
+    examples: Annotated[int, Field(ge=0, strict=True)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SupportSection:
     """Section [support].
 
@@ -70,6 +90,7 @@ class SupportSection:
         shots: at most this many examples of a class; None takes all.
         seed: which ones; more shots contain the fewer.
         views: augmented views of each example that its cached feature is averaged over; 0 takes the plain image.
+        classes: classes to add, to name, or to use fewer examples of.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -77,6 +98,7 @@ class SupportSection:
     shots: Count | None = None
     seed: int = 1
     views: Annotated[int, Field(ge=0, le=1000)] = 10
+    classes: tuple[ClassSection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +157,11 @@ class EvaluateSection:
         methods: names of methods.
         shots: numbers of examples a class.
         seeds: draws of the examples.
+        protocol: what is learned from and what is asked. "few-shot": examples of every class. "base-to-new": examples
+            of the base classes only; base images are told apart among base classes, new ones among new classes.
+            "generalized-zero-shot": the same examples, and every image is told apart among all classes.
+        new_classes: labels of the classes without examples, for the last two; None takes the second half of the
+            classes, as they are listed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -143,6 +170,8 @@ class EvaluateSection:
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("zero_shot", "nearest_mean", "tip_adapter", "ape")
     shots: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
+    protocol: ProtocolName = "few-shot"
+    new_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ def summarise(
     Returns:
         the metrics.
     """
-    calibrated = get_classifier(store, classifier)
+    calibrated = get_classifier(store, classifier, job.clip.spec)
     truth = read_truth(job.archive.labels, calibrated.class_names) if job.archive and job.archive.labels else None
     counting = _Counting(calibrated.class_names, truth)
     failed = [failure for stage in stages for failure in stage.failures]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import posixpath
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from cluster import Store, Unit, fingerprint
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
 from cluster.records.folder import FolderSlice
 from fewshot.classes import LabelSpace
-from fewshot.data import Example, label_space, parse_examples, parse_splits, sample_shots
+from fewshot.data import Example, Splits, label_space, parse_examples, parse_splits, sample_shots
 from fewshot.errors import DataError
 from ray_jobs.embed import EmbedUnit
-from ray_jobs.layout import feature_part
-from ray_jobs.sections import SupportSection
+from ray_jobs.layout import dense_folder, feature_part
+from ray_jobs.sections import ClassSection, SupportSection
 
 TABLES = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 
@@ -41,27 +42,59 @@ class Labels:
         """At most `shots` of each class; more shots contain the fewer."""
         if shots is None:
             return self
-        chosen = sample_shots(self.images, self.labels, shots=shots, seed=seed)
-        return Labels(
-            self.space, self.folder, tuple(self.images[i] for i in chosen), tuple(self.labels[i] for i in chosen)
-        )
+        return self._only(sample_shots(self.images, self.labels, shots=shots, seed=seed))
+
+    def limited(self, examples: Sequence[int | None]) -> Labels:
+        """The first images of each class: as many as are allowed, all where that is None."""
+        seen: Counter[int] = Counter()
+        kept = []
+        for row, label in enumerate(self.labels):
+            limit = examples[label]
+            if limit is None or seen[label] < limit:
+                kept.append(row)
+            seen[label] += 1
+        return self._only(kept)
+
+    def _only(self, rows: Sequence[int]) -> Labels:
+        return Labels(self.space, self.folder, tuple(self.images[i] for i in rows), tuple(self.labels[i] for i in rows))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LabelledUnits:
     """Labelled images with the parts that will hold their features.
 
     Attributes:
         labels: which image is of which class.
-        identity: of classes, images and their contents, for fingerprints.
         units: what embeds them; the parts are in `paths`, the images in the order of `images`.
-        images: M references, in the order in which the parts list them.
+        selected: M references with the versions of what they lead to, in the order in which the parts list them.
+        recipe: how they are embedded: the folder of their features and the number of views.
     """
 
     labels: Labels
-    identity: str
     units: tuple[Unit, ...]
-    images: tuple[str, ...]
+    selected: tuple[Selected, ...]
+    recipe: str
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """M references, in the order in which the parts list them."""
+        return tuple(item.reference for item in self.selected)
+
+    @cached_property
+    def identity(self) -> str:
+        """Of classes, images and their contents, for fingerprints; how they are cut into units plays no part."""
+        return self.identity_of(self.labels)
+
+    def identity_of(self, drawn: Labels) -> str:
+        """The identity of some of the images."""
+        contents = [
+            [image, label, self._versions[image]] for image, label in zip(drawn.images, drawn.labels, strict=True)
+        ]
+        return fingerprint([drawn.space, self.recipe, sorted(contents)])
+
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        return {item.reference: item.version for item in self.selected}
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -69,11 +102,12 @@ class LabelledUnits:
         return tuple(unit.path for unit in self.units)
 
 
-def read_labels(uri: str) -> Labels:
+def read_labels(uri: str, classes: Sequence[ClassSection] = ()) -> Labels:
     """Read labelled examples in any of the forms people have.
 
     Args:
         uri: a folder per class, a table, or a splits.json (its train split).
+        classes: what the job file says about classes; theirs is the last word on names and descriptions.
 
     Raises:
         DataError: it is none of these, or inconsistent.
@@ -81,12 +115,24 @@ def read_labels(uri: str) -> Labels:
     """
     suffix = posixpath.splitext(uri)[1].lower()
     folder, name = posixpath.split(uri)
+    said = [Example("", item.label, item.name, item.description) for item in classes]
     if suffix == ".json":
         splits = parse_splits(read_text(uri), name=name)
+        if said:
+            return _from_examples([*said, *_examples(splits)], folder or ".")
         return Labels(splits.label_space, folder or ".", *_columns(splits.train))
     if suffix in TABLES:
-        return _from_examples(parse_examples(read_text(uri), format=TABLES[suffix], name=name), folder or ".")  # type: ignore[arg-type]
-    return _from_examples(_folder_per_class(uri), uri)
+        rows = parse_examples(read_text(uri), format=TABLES[suffix], name=name)  # type: ignore[arg-type]
+        return _from_examples([*said, *rows], folder or ".")
+    return _from_examples([*said, *_folder_per_class(uri)], uri)
+
+
+def _examples(splits: Splits) -> list[Example]:
+    """The train split as rows, with a row without an image for each class."""
+    space = splits.label_space
+    classes = zip(space.names, space.prompt_names, space.descriptions, strict=True)
+    named = [Example("", name, spoken, description or None) for name, spoken, description in classes]
+    return [*named, *(Example(image, space.names[label]) for image, label in splits.train)]
 
 
 def read_text(uri: str) -> bytes:
@@ -104,40 +150,54 @@ def read_text(uri: str) -> bytes:
         raise DataError(f"{uri} may not be read: permission denied") from error
 
 
-def labelled_units(labels: Labels, *, features: str, views: int, block: int | None = None) -> LabelledUnits:
-    """Cut labelled images into units: one a class, so that a new example costs its class; or blocks of a fixed size.
+def labelled_units(
+    labels: Labels, groups: Iterable[Sequence[str]], *, features: str, views: int, dense: bool = False
+) -> LabelledUnits:
+    """Make units of labelled images.
 
     Args:
         labels: which images.
+        groups: the images of each unit.
         features: folder of the parts.
         views: augmented views of each.
-        block: images in a unit; None makes one unit a class.
+        dense: keep the dense tokens, too; the parts then lie in a folder of their own.
     """
     selection = Selection(labels.folder)
-    groups = _by_class(labels) if block is None else _blocks(sorted(set(labels.images)), block)
     selected = [selection.look_up(group) for group in groups]
-    units = tuple(_unit(selection, group, features, views) for group in selected)
-    images = tuple(item.reference for group in selected for item in group)
-    identity = fingerprint(
-        [labels.space, sorted(zip(labels.images, labels.labels, strict=True)), [u.path for u in units]]
-    )
-    return LabelledUnits(labels, identity, units, images)
+    folder = dense_folder(features) if dense else features
+    units = tuple(_unit(selection, group, folder, views, dense=dense) for group in selected)
+    recipe = fingerprint([features, views])
+    return LabelledUnits(labels, units, tuple(item for group in selected for item in group), recipe)
 
 
-def _unit(selection: Selection, group: Sequence[Selected], features: str, views: int) -> Unit:
-    shard = selection.shard(group)
-    return Unit(feature_part(features, shard.fingerprint), EmbedUnit(shard, views), weight=len(group) * (1 + views))
-
-
-def _by_class(labels: Labels) -> list[list[str]]:
+def by_class(labels: Labels) -> list[list[str]]:
+    """A group for each class, so that a new example costs its class."""
     groups: dict[int, set[str]] = defaultdict(set)
     for image, label in zip(labels.images, labels.labels, strict=True):
         groups[label].add(image)
     return [sorted(groups[label]) for label in sorted(groups)]
 
 
-def _blocks(images: Sequence[str], size: int) -> list[list[str]]:
-    return [list(images[start : start + size]) for start in range(0, len(images), size)]
+def by_draw(draws: Iterable[Labels]) -> list[list[str]]:
+    """A group for each draw and class, of what no earlier draw has: another draw at the end changes no group."""
+    groups, known = [], set[str]()
+    for draw in draws:
+        groups += [new for group in by_class(draw) if (new := [image for image in group if image not in known])]
+        known.update(draw.images)
+    return groups
+
+
+def in_blocks(labels: Labels, size: int) -> list[list[str]]:
+    """Groups of a fixed size."""
+    images = sorted(set(labels.images))
+    return [images[start : start + size] for start in range(0, len(images), size)]
+
+
+def _unit(selection: Selection, group: Sequence[Selected], features: str, views: int, *, dense: bool) -> Unit:
+    shard = selection.shard(group)
+    return Unit(
+        feature_part(features, shard.fingerprint), EmbedUnit(shard, views, dense), weight=len(group) * (1 + views)
+    )
 
 
 def _from_examples(examples: Iterable[Example], folder: str) -> Labels:
@@ -170,7 +230,15 @@ def _folder_per_class(uri: str) -> list[Example]:
     return [Example(image=path, label=path.split("/")[0]) for path in paths]
 
 
-def support_units(section: SupportSection, features: str) -> LabelledUnits:
-    """The job's examples: read, drawn and cut into units."""
-    labels = read_labels(section.uri).drawn(section.shots, section.seed)
-    return labelled_units(labels, features=features, views=section.views)
+def support_labels(section: SupportSection) -> Labels:
+    """The job's examples: read and drawn."""
+    labels = read_labels(section.uri, section.classes)
+    own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
+    drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
+    return drawn.limited([own.get(name, section.shots) for name in labels.space.names])
+
+
+def support_units(section: SupportSection, features: str, *, dense: bool = False) -> LabelledUnits:
+    """The job's examples, cut into units."""
+    labels = support_labels(section)
+    return labelled_units(labels, by_class(labels), features=features, views=section.views, dense=dense)

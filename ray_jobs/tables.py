@@ -71,17 +71,28 @@ def show_plan(reporter: Reporter, plan: dict[str, Any]) -> None:
         )
 
 
+SHOWN = {
+    "few-shot": {"accuracy": ""},
+    "base-to-new": {"base_accuracy": ": base", "new_accuracy": ": new", "harmonic_mean": ": H"},
+    "generalized-zero-shot": {"seen_accuracy": ": seen", "unseen_accuracy": ": unseen", "harmonic_mean": ": H"},
+}
+"""What of an evaluation people look at first, with what follows the number of shots in a column's title."""
+
+
 def show_evaluation(reporter: Reporter, result: dict[str, Any]) -> None:
-    """Accuracy of each method at each number of shots, mean ± standard deviation over seeds."""
+    """Every method at each number of shots, mean ± standard deviation over seeds."""
     shots = sorted({row["shots"] for row in result["table"]})
-    table = Table(
-        "method", *(f"{s} shots" if s > 1 else "1 shot" for s in shots), title=result["title"], title_justify="left"
-    )
+    shown = SHOWN[result["protocol"]]
+    titles = (f"{count} shot{'s' * (count > 1)}{title}" for count in shots for title in shown.values())
+    table = Table("method", *titles, title=result["title"], title_justify="left")
     for method in dict.fromkeys(row["method"] for row in result["table"]):
-        cells = {row["shots"]: row for row in result["table"] if row["method"] == method}
-        table.add_row(method, *(_cell(cells.get(s)) for s in shots))
+        rows = {row["shots"]: row for row in result["table"] if row["method"] == method}
+        table.add_row(method, *(_cell(rows.get(count), number) for count in shots for number in shown))
     reporter.console.print(table)
-    reporter.say(f"table, cells and settings: {result['run']}")
+    if result["seconds"]:
+        spent = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in result["seconds"].items())
+        reporter.say(f"time spent now, all cells of a method together: {spent}")
+    reporter.say(f"table, accuracy by class, cells and settings: {result['run']}")
 
 
 def show_status(reporter: Reporter, status: dict[str, Any]) -> None:
@@ -113,10 +124,10 @@ def _percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    if row is None:
+def _cell(row: dict[str, Any] | None, number: str) -> str:
+    if row is None or row[f"{number}_mean"] is None:
         return "–"
-    return f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
+    return f"{100 * row[f'{number}_mean']:.1f} ± {100 * row[f'{number}_std']:.1f}"
 
 
 def show_models(reporter: Reporter, result: dict[str, Any]) -> None:

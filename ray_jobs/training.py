@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from fewshot.errors import DataError
 from ray_jobs.artefacts import CARD, put_classifier
 from ray_jobs.features import FeatureRows, load
 from ray_jobs.layout import classifier_folder
+from ray_jobs.memo import StoredMemo, trainings_folder
 from ray_jobs.sections import ClassifierSection
 from ray_jobs.support import LabelledUnits
 
 if TYPE_CHECKING:
+    from fewshot.backbones import ClipBackbone
     from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
@@ -82,23 +84,44 @@ class Training:
         from fewshot.problem import Labelled, Problem
 
         clip = load_clip(self.spec)
+        method = method_named(self.section.method, **self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
-        _, shots = read_labelled(store, self.support)
+        _, shots = read_labelled(store, self.support, dense="dense" in method.needs)
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
-        problem = Problem(self.support.labels.space, text, shots, val=None, logit_scale=clip.logit_scale)
+        parts = backbone_parts(clip, method.needs)
         calibrated = fit_calibrated(
-            method_named(self.section.method, **self.section.hyperparameters),
-            problem,
+            method,
+            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),
             seed=self.seed,
             max_error=self.section.max_error,
             confidence=self.section.confidence,
+            memo=StoredMemo(store, trainings_folder(self.spec, self.templates)),
         )
         put_classifier(store, self.folder, calibrated, {"trained_from": self.identity})
 
 
-def read_labelled(store: Store, support: LabelledUnits) -> tuple[list[str], Labelled]:
+def backbone_parts(clip: ClipBackbone, needs: Collection[str]) -> dict[str, Any]:
+    """The parts of a backbone that a `Problem` must have for these needs.
+
+    Raises:
+        BackboneError: the backbone has no such part.
+    """
+    parts: dict[str, Any] = {}
+    if "text_tower" in needs:
+        parts["text_tower"] = clip.text_tower
+    if "dense" in needs:
+        parts["pooling"] = clip.pooling
+    return parts
+
+
+def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) -> tuple[list[str], Labelled]:
     """Embedded images with their labels; one that could not be read is left out, and logged.
+
+    Args:
+        store: where the features are.
+        support: which images.
+        dense: read the dense tokens, too.
 
     Returns:
         the references of the images that were read, and their features.
@@ -110,7 +133,7 @@ def read_labelled(store: Store, support: LabelledUnits) -> tuple[list[str], Labe
 
     from fewshot.problem import Labelled
 
-    rows = read_rows(store, support.paths)
+    rows = read_rows(store, support.paths, dense=dense)
     label_of = dict(zip(support.labels.images, support.labels.labels, strict=True))
     broken = [f"{image}: {error}" for image, error in zip(rows.images, rows.errors, strict=True) if error is not None]
     for line in broken:
@@ -120,17 +143,20 @@ def read_labelled(store: Store, support: LabelledUnits) -> tuple[list[str], Labe
     kept = [i for i, error in enumerate(rows.errors) if error is None]
     images = [rows.images[i] for i in kept]
     labels = torch.tensor([label_of[image] for image in images], dtype=torch.int64)
-    return images, Labelled(torch.from_numpy(rows.views[kept]), labels)
+    tokens = None if rows.dense is None else torch.from_numpy(rows.dense)
+    return images, Labelled(torch.from_numpy(rows.views[kept]), labels, tokens)
 
 
-def read_rows(store: Store, paths: Sequence[str]) -> FeatureRows:
+def read_rows(store: Store, paths: Sequence[str], *, dense: bool = False) -> FeatureRows:
     """Several parts of features as one."""
     import numpy as np
 
-    parts = [load(store, path) for path in paths]
+    parts = [load(store, path, dense=dense) for path in paths]
+    tokens = [part.dense for part in parts if part.dense is not None and len(part.dense)]
     return FeatureRows(
         images=[image for part in parts for image in part.images],
         sources=[source for part in parts for source in part.sources],
         errors=[error for part in parts for error in part.errors],
         views=np.concatenate([part.views for part in parts]) if parts else np.zeros((0, 1, 1), np.float32),
+        dense=np.concatenate(tokens) if tokens else np.zeros((0, 0, 0), np.float16) if dense else None,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
-from fewshot.methods.base import Classifier, Method
+from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
@@ -43,4 +43,4 @@ def method_named(name: str, **hyperparameters: Any) -> Method:
     return method
 
 
-__all__ = ["METHODS", "Classifier", "Method", "method_named"]
+__all__ = ["METHODS", "Classifier", "Method", "TrainedMethod", "features_for", "method_named"]

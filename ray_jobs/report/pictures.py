@@ -19,7 +19,7 @@ from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.archive import open_archive
 from ray_jobs.report.sample import Spot
 from ray_jobs.sections import ArchiveSection, SupportSection
-from ray_jobs.support import Labels, read_labels
+from ray_jobs.support import Labels, support_labels
 
 K = TypeVar("K")
 
@@ -80,7 +80,7 @@ def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]
 
 
 def _of_examples(section: SupportSection, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    labels = read_labels(section.uri).drawn(section.shots, section.seed)
+    labels = support_labels(section)
     classes = {image: name for name, image in _first_images(labels).items() if name in set(names)}
     selection = Selection(labels.folder)
     for record in read_shard(selection.shard(selection.look_up(sorted(classes)))):

@@ -1,0 +1,71 @@
+"""Trainings in shared storage: what a worker trained, every later one finds, after a crash as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cluster import Store, fingerprint
+from fewshot.backbones import ClipSpec
+
+if TYPE_CHECKING:
+    from fewshot.memo import State
+
+TRAININGS_VERSION = 1
+"""Part of every training's path: raised when training changes."""
+
+
+def trainings_folder(spec: ClipSpec, templates: Sequence[str] | None) -> str:
+    """Where trainings on a backbone are kept."""
+    return f"trainings/{fingerprint([TRAININGS_VERSION, spec.identity(), templates])}"
+
+
+@dataclass
+class StoredMemo:
+    """A memo (`fewshot.memo`) that keeps each training as a safetensors object, and in this process what it has seen.
+
+    Attributes:
+        store: the output.
+        folder: from `trainings_folder`.
+        made: keys of what was trained here and not found.
+    """
+
+    store: Store
+    folder: str
+    made: list[str] = field(default_factory=list)
+    _seen: dict[str, State] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """Keys of everything that was asked for."""
+        return frozenset(self._seen)
+
+    def __call__(self, key: str, make: Callable[[], State]) -> State:
+        """See `fewshot.memo.Memo`. A damaged object is made anew."""
+        if key not in self._seen:
+            self._seen[key] = self._found(key) or self._made(key, make)
+        return self._seen[key]
+
+    def _found(self, key: str) -> State | None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            return load(self.store.get(self._path(key)))
+        except FileNotFoundError:
+            return None
+        except SafetensorError:
+            self.store.delete(self._path(key))
+            return None
+
+    def _made(self, key: str, make: Callable[[], State]) -> State:
+        from safetensors.torch import save
+
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
+        self.store.put(self._path(key), save(state))
+        self.made.append(key)
+        return state
+
+    def _path(self, key: str) -> str:
+        return f"{self.folder}/{key}.safetensors"
