@@ -1,0 +1,121 @@
+"""Learning SHIP's generator from the classes that have examples.
+
+Where we differ from the authors' code: features are not recomputed from augmented images every epoch, each step draws
+one of the stored views instead; steps have fewer images (`GeneratorSettings`); and training says how much of the latent
+is used, because with their weight of 1 on the KL term the best latent is one that says nothing (a latent survives where
+features vary by more than 1/2 inside a class, and unit features vary less in all directions together).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.descent import descend
+from fewshot.memo import Memo, State, training_key
+from fewshot.problem import Problem
+from fewshot.ship.diagnostics import diagnose
+from fewshot.ship.loss import divergence, reconstruction
+from fewshot.ship.synthesis import decode
+from fewshot.ship.vae import decoder, initial_weights, posterior, sample
+from fewshot.shots import Shots
+
+if TYPE_CHECKING:
+    from fewshot.backbones.text_tower import TextTower
+
+log = logging.getLogger(__name__)
+
+Loss = Callable[[Mapping[str, Tensor], Tensor, torch.Generator], Tensor]
+
+MAX_EPOCHS = 50
+"""Passes over the shots, as published; fewer where `GeneratorSettings.steps` ends training before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorSettings:
+    """How a generator is learned.
+
+    Attributes:
+        context: M, how many prompt tokens, >= 1.
+        kl_weight: of the KL term, >= 0; 1 as published, 1e-3 lets the latent say something.
+        steps: of gradient descent, at most.
+        batch_size: images, and so text-tower sequences, in a step.
+        learning_rate: of AdamW.
+    """
+
+    context: int = 4
+    kl_weight: float = 1.0
+    steps: int = 150
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+
+
+def learn_generator(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int, memo: Memo) -> State:
+    """The generator of a problem, trained once for a memo.
+
+    Args:
+        problem: with at least one shot. Of the classes without, not even the names are looked at.
+        tower: of the backbone.
+        settings: how to learn.
+        seed: of the initial weights, the order, the views and the noise.
+        memo: where trainings are kept.
+
+    Returns:
+        the decoder's weights, and "diagnostics.*" (see `diagnose`).
+    """
+    key = training_key("ship_generator", problem, seed=seed, **asdict(settings))
+    return memo(key, partial(_learn, problem, tower, settings, seed=seed))
+
+
+def _learn(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int) -> State:
+    shots = Shots.of(problem)
+    names = [problem.label_space.prompt_names[label] for label in shots.classes.tolist()]
+    weights = train(names, shots, tower, settings, seed=seed)
+    facts = diagnose(weights, tower, names, shots, seed=seed)
+    log.info("trained=ship_generator %s", " ".join(f"{name}={float(value):.4g}" for name, value in facts.items()))
+    return decoder(weights) | {f"diagnostics.{name}": value for name, value in facts.items()}
+
+
+def train(
+    names: Sequence[str], shots: Shots, tower: TextTower, settings: GeneratorSettings, *, seed: int
+) -> dict[str, Tensor]:
+    """All weights of the autoencoder, the encoder's included.
+
+    Args:
+        names: k names as people say them; the shots' labels index them.
+        shots: at least one.
+        tower: of the backbone.
+        settings: how to learn.
+        seed: of everything random.
+    """
+    epoch = -(-len(shots.labels) // settings.batch_size)
+    return descend(
+        initial_weights(dim=tower.dim, width=tower.width, latent=tower.dim, context=settings.context, seed=seed),
+        _loss(names, shots, tower, settings),
+        optimizer=partial(torch.optim.AdamW, lr=settings.learning_rate, weight_decay=0.01),
+        rows=len(shots.labels),
+        batch_size=settings.batch_size,
+        steps=min(settings.steps, MAX_EPOCHS * epoch),
+        seed=seed,
+    )
+
+
+def _loss(names: Sequence[str], shots: Shots, tower: TextTower, settings: GeneratorSettings) -> Loss:
+    prompts = tower.prompts(names, context=settings.context)
+
+    def loss(weights: Mapping[str, Tensor], rows: Tensor, generator: torch.Generator) -> Tensor:
+        view = torch.randint(shots.views.shape[1], (len(rows),), generator=generator)
+        features = normalize(shots.views[rows, view], dim=1)
+        mean, log_variance = posterior(weights, features)
+        latents = sample(mean, log_variance, torch.randn(mean.shape, generator=generator))
+        produced = decode(weights, tower, prompts[shots.labels[rows]], latents)
+        return reconstruction(produced, features) + settings.kl_weight * divergence(mean, log_variance).sum()
+
+    return loss
