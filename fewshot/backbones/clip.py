@@ -19,6 +19,7 @@ from fewshot.prompts import prompts
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
     from fewshot.backbones.pooling.find import Tapped
+    from fewshot.backbones.text_tower import TextTower
 
 Tokenize = Callable[[list[str]], Sequence[Tensor]]
 """T strings to T tensors [L] int64; L may differ between texts (see `embed_texts`)."""
@@ -57,6 +58,17 @@ class ClipBackbone:
     def logit_scale(self) -> float:
         """exp(logit_scale): 100 for CLIP and for the embedded model."""
         return float(self.model.logit_scale.exp())
+
+    @cached_property
+    def text_tower(self) -> TextTower:
+        """The text tower, for context vectors.
+
+        Raises:
+            BackboneError: the model has none that they can be put into.
+        """
+        from fewshot.backbones.text_tower import TextTower
+
+        return TextTower(self.model, self.tokenize)
 
     @torch.inference_mode()
     def embed_images(self, images: Tensor) -> Tensor:
