@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,3 +148,11 @@ def write_table(path: Path, rows: Any, header: tuple[str, ...] = ("image", "labe
 def written(folder: Path) -> dict[str, int]:
     """All files below a folder, with their times of change in nanoseconds."""
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:
+    """Wait for something, and say whether it came."""
+    end = time.monotonic() + timeout_s
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.002)
+    return holds()

@@ -248,3 +248,33 @@ def test_an_archive_that_changes_while_it_is_read_is_told_and_a_rerun_completes(
 
 def outcome_of_a_fresh_run(place):
     return place.classify(f"job.output={place.folder / 'fresh'}")
+
+
+def test_a_class_known_by_its_name_alone_can_be_given(place):
+    place.write_job(support={"classes": [{"label": "violet", "name": "a violet thing"}]})
+    outcome = place.classify("classifier.top=4", "classifier.method=nearest_mean")
+    assert outcome.code == 0
+    row = outcome.rows["photo_000.jpg"]
+    assert sorted(row["top_labels"]) == ["amber", "blue", "cyan", "violet"]
+
+
+def test_the_examples_of_a_class_can_be_limited_down_to_none(place):
+    def trained_on(**classes):
+        place.write_job(support={"classes": [{"label": label, "examples": n} for label, n in classes.items()]})
+        outcome = place.classify("classifier.method=nearest_mean")
+        assert outcome.code == 0
+        return json.loads((outcome.run / "plan.json").read_text())["examples"], outcome.rows
+
+    everything, known = trained_on()
+    fewer, _ = trained_on(blue=1)
+    none, by_name = trained_on(blue=0)
+    assert (everything, fewer, none) == (6, 5, 4)
+    assert known != by_name
+
+
+def test_what_is_wrong_with_a_class_of_the_job_file_is_told(place):
+    place.write_job(support={"classes": [{"label": "violet", "examples": -1}, {"name": "nothing"}]})
+    outcome = place.classify()
+    assert outcome.code == 2
+    assert "classes.0" in outcome.told
+    assert "classes.1" in outcome.told

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import random
+import signal
 import statistics
+import sys
 
 import numpy as np
 import pyarrow.csv as pa_csv
@@ -14,9 +19,11 @@ import torch
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.classes import LabelSpace
 from fewshot.images import decode
-from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put, written
+from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put, wait_until, written
 
 pytestmark = pytest.mark.slow
+TRAINED = "clip_adapter"
+"""A method that descends gradients."""
 
 SHOTS, SEEDS = [1, 2], [1, 2]
 
@@ -155,3 +162,114 @@ def test_a_set_without_one_of_its_sides_is_refused(tmp_path, tiny_clip, split):
     outcome = fewshot("evaluate", evaluation(tmp_path, tiny_clip).job)
     assert (outcome.code, outcome.result) == (2, None)
     assert "needs images in train and in test" in outcome.told
+
+
+def trainings(place):
+    return written(place.output / "trainings")
+
+
+def test_another_seed_and_another_method_leave_everything_that_is_there(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter", TRAINED], seeds=[1])
+    fewshot("evaluate", place.job)
+    before = written(place.output)
+    outcome = fewshot("evaluate", place.job, "--set", "evaluate.seeds=[1, 2]", "--set", "evaluate.shots=[2, 1]")
+    assert outcome.code == 0
+    after = written(place.output)
+    assert {name: after[name] for name in before} == before
+    assert len(cells(place)) == 2 * len(cells_of(before))
+
+
+def cells_of(names):
+    return [name for name in names if name.startswith("evaluations/")]
+
+
+def test_the_folds_of_a_trained_method_are_units_and_its_cells_find_them(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=[TRAINED], shots=[4], seeds=[1])
+    fewshot("evaluate", place.job)
+    told = [json.loads(path.read_text()) for path in (place.output / "rehearsals").rglob("*.json")]
+    rehearsed = {f"{key}.safetensors" for part in told for key in part["trainings"]}
+    kept = {name.rpartition("/")[2] for name in trainings(place)}
+    assert rehearsed < kept
+    assert len(kept - rehearsed) == 1  # what is trained on all the shots
+
+
+def test_a_grid_that_is_killed_trains_only_what_is_missing_and_ends_with_the_same_table(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    methods = {"methods": ["zero_shot", TRAINED], "shots": [2, 4], "seeds": [1, 2]}
+    place = evaluation(tmp_path, tiny_clip, **methods)
+    expected = fewshot("evaluate", place.job).result["table"]
+    output = tmp_path / "killed"
+    survived, kills, chance = {}, 0, random.Random(1)
+    for _ in range(12):
+        process = multiprocessing.get_context("forkserver").Process(target=run_cli, args=(str(place.job), str(output)))
+        process.start()
+        goal = len(written(output)) + chance.randint(1, 12)
+        wait_until(lambda goal=goal, p=process: len(written(output)) >= goal or not p.is_alive())
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+        now = {name: at for name, at in written(output).items() if ".tmp-" not in name}
+        assert {name: now[name] for name in survived} == survived
+        survived = {name: at for name, at in now.items() if not name.startswith("runs/")}
+        if process.exitcode == 0:
+            break
+    assert kills >= 2
+    assert process.exitcode == 0
+    assert fewshot("evaluate", place.job, "--set", f"job.output={output}").result["table"] == expected
+
+
+def run_cli(job, output):
+    """The command, in a process of its own, which exits with its code."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.exit(fewshot("evaluate", job, "--set", f"job.output={output}").code)
+
+
+def test_new_classes_are_learned_from_nothing_and_measured_by_each_protocol(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["nearest_mean", "zero_shot"], shots=[4])
+    joint = fewshot("evaluate", place.job, "--protocol", "generalized-zero-shot")
+    halves = fewshot("evaluate", place.job, "--protocol", "base-to-new")
+    assert (joint.code, halves.code) == (0, 0)
+    rows = pq.read_table(halves.run / "cells.parquet").to_pylist()
+    assert {row["labels_consumed"] for row in rows} == {2 * 4}
+    for row in rows:
+        assert row["new_accuracy"] == 1.0  # one new class has nothing to be confused with
+    for entry in halves.result["table"]:
+        mean = {name: entry[f"{name}_mean"] for name in ("base_accuracy", "new_accuracy", "harmonic_mean")}
+        expected = 2 / (1 / mean["base_accuracy"] + 1 / mean["new_accuracy"])
+        assert mean["harmonic_mean"] == pytest.approx(expected)
+    for row in pq.read_table(joint.run / "cells.parquet").to_pylist():
+        seen = np.mean(row["per_class_accuracy"][:2])
+        assert (row["seen_accuracy"], row["unseen_accuracy"]) == pytest.approx((seen, row["per_class_accuracy"][2]))
+
+
+def test_new_classes_can_be_named_and_a_wrong_name_is_told(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], protocol="base-to-new")
+    named = fewshot("evaluate", place.job, "--set", 'evaluate.new_classes=["amber"]')
+    assert named.result["table"][0]["new_accuracy_mean"] == 1.0
+    wrong = fewshot("evaluate", place.job, "--set", 'evaluate.new_classes=["ambre"]')
+    assert wrong.code == 2
+    assert "ambre" in wrong.told
+
+
+def test_the_accuracy_of_each_class_is_written_beside_the_table(done):
+    _, outcome = done
+    rows = pq.read_table(outcome.run / "per_class.parquet").to_pylist()
+    assert rows == pa_csv.read_csv(outcome.run / "per_class.csv").to_pylist()
+    measured = pq.read_table(outcome.run / "cells.parquet").to_pylist()
+    for row in rows:
+        mine = [c for c in measured if (c["method"], c["shots"]) == (row["method"], row["shots"])]
+        values = [cell["per_class_accuracy"][CLASSES.index(row["class"])] for cell in mine]
+        assert row["accuracy_mean"] == pytest.approx(np.mean(values))
+
+
+@pytest.mark.ray
+def test_workers_on_ray_measure_what_one_process_does(ray_session, tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot", TRAINED], shots=[4])
+    alone = fewshot("evaluate", place.job)
+    spread = ("--set", "cluster.mode=ray", "--set", "cluster.clip_workers=2", "--set", f"job.output={tmp_path / 'ray'}")
+    assert fewshot("evaluate", place.job, *spread).result["table"] == alone.result["table"]

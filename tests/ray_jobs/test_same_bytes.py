@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, fewshot, picture, put
+from tests.ray_jobs.place import Place, fewshot, picture, put, wait_until
 
 RAY = "cluster.mode=ray"
 
@@ -133,13 +133,6 @@ def command_of(pid: int) -> str:
 def count(output: Path) -> int:
     """Files that were committed."""
     return sum(not name.startswith(".tmp-") for _, _, names in os.walk(output) for name in names)
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:
-    end = time.monotonic() + timeout_s
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.002)
-    return holds()
 
 
 @pytest.mark.slow
