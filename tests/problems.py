@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from fewshot.backbones.pooling import Pooling, maps
 from fewshot.problem import Labelled, LabelSpace, Problem
+from tests.towers import tiny_tower
 
 
 def space(num_classes: int) -> LabelSpace:
@@ -76,7 +77,8 @@ class World:
         labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         labels = labels[torch.randperm(len(labels), generator=self.generator)]
         shots = self.images(labels, views=views)
-        return Problem(space(len(counts)), self.text, shots, None, 100.0, pooling=self.pooling)
+        tower = tiny_tower(self.text.shape[1])
+        return Problem(space(len(counts)), self.text, shots, None, 100.0, text_tower=tower, pooling=self.pooling)
 
     def test_images(self, count: int) -> tuple[Tensor, Tensor]:
         """Features [count, D] and labels [count]."""

@@ -25,6 +25,7 @@ def tiny_tower(dim: int = 16) -> TextTower:
     return TextTower(*clip(dim))
 
 
+@functools.cache
 def clip(dim: int = 16, *, precision: str = "fp32", **text: Any) -> tuple[nn.Module, Any]:
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     model = _frozen(lambda: open_clip.CLIP(dim, VISION, TEXT | text, cast_dtype=dtype))
@@ -33,23 +34,27 @@ def clip(dim: int = 16, *, precision: str = "fp32", **text: Any) -> tuple[nn.Mod
     return model, byte_pairs()
 
 
+@functools.cache
 def custom_text(**text: Any) -> tuple[nn.Module, Any]:
     """EVA, PE-Core, ViTamin."""
     return _frozen(lambda: open_clip.CustomTextCLIP(16, VISION, TEXT | text)), byte_pairs()
 
 
+@functools.cache
 def siglip() -> tuple[nn.Module, Any]:
     """Bidirectional, pooled at the last position, projected with a bias, no start token, ended by padding."""
     text = {"no_causal_mask": True, "pool_type": "last", "proj_type": "linear", "proj_bias": True, "vocab_size": 97}
     return custom_text(**text)[0], functools.partial(words, start=[], end=[], padding=1, punctuation=False)
 
 
+@functools.cache
 def coca() -> tuple[nn.Module, Any]:
     text = TEXT | {"embed_cls": True, "output_tokens": True, "context_length": 23}
     vision = VISION | {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
     return _frozen(lambda: open_clip.CoCa(16, DECODER, text, vision)), byte_pairs(23)
 
 
+@functools.cache
 def hugging_face() -> tuple[nn.Module, Any]:
     """The layout of the embedded CLIP: BERT, mean-pooled."""
     from open_clip.hf_model import HFTextEncoder
