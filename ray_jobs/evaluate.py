@@ -22,11 +22,12 @@ from fewshot.names import wants_dense
 from ray_jobs.cells import Cell, EvaluateStep, Rehearsal
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
-from ray_jobs.evaluation_table import columns_of, mean_rows, per_class_rows, to_csv
+from ray_jobs.evaluation_table import SHOWN, columns_of, mean_rows, per_class_rows, to_csv
 from ray_jobs.features import write_parquet
-from ray_jobs.layout import METRICS, features_folder, run_folder, to_json
+from ray_jobs.layout import METRICS, REPORT, features_folder, run_folder, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
 from ray_jobs.progress import Reporter
+from ray_jobs.report import render_evaluation
 from ray_jobs.sections import EvaluateSection, Job
 from ray_jobs.support import LabelledUnits, Labels, by_draw, in_blocks, labelled_units, read_text
 from ray_jobs.training import METHODS_VERSION
@@ -265,8 +266,8 @@ def _report(
     failed = {failure.path for failure in measuring.failures}
     rows = [json.loads(work.store.get(unit.path)) for unit in cells if unit.path not in failed]
     table = mean_rows(rows, work.section.protocol)
-    means, classes = columns_of(table), columns_of(per_class_rows(rows, work.splits.label_space.names))
-    for name, columns in (("table", means), ("per_class", classes)):
+    per_class = per_class_rows(rows, work.splits.label_space.names)
+    for name, columns in (("table", columns_of(table)), ("per_class", columns_of(per_class))):
         work.store.put(f"{work.run}/{name}.csv", to_csv(columns))
         work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns))
     work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
@@ -281,4 +282,7 @@ def _report(
         "run": work.store.url(work.run),
     }
     work.store.put(f"{work.run}/{METRICS}", to_json(result))
-    return result | {"seconds": seconds}
+    page = f"{work.run}/{REPORT}"
+    if table:
+        work.store.put(page, render_evaluation(result, per_class, SHOWN[work.section.protocol]))
+    return result | {"seconds": seconds, "report": work.store.url(page) if table else None}

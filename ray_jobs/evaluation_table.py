@@ -26,6 +26,12 @@ NUMBERS: dict[ProtocolName, tuple[str, ...]] = {
     ),
 }
 """What is told of a cell under each protocol, the most telling first."""
+SHOWN: dict[str, dict[str, str]] = {
+    "few-shot": {"accuracy": ""},
+    "base-to-new": {"base_accuracy": ": base", "new_accuracy": ": new", "harmonic_mean": ": H"},
+    "generalized-zero-shot": {"seen_accuracy": ": seen", "unseen_accuracy": ": unseen", "harmonic_mean": ": H"},
+}
+"""What people look at first, with what follows the number of shots in a column's title."""
 HALVES = {
     "base-to-new": ("base_accuracy", "new_accuracy"),
     "generalized-zero-shot": ("seen_accuracy", "unseen_accuracy"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ray_jobs.evaluation_table import SHOWN
 from ray_jobs.progress import Reporter
 
 
@@ -71,14 +72,6 @@ def show_plan(reporter: Reporter, plan: dict[str, Any]) -> None:
         )
 
 
-SHOWN = {
-    "few-shot": {"accuracy": ""},
-    "base-to-new": {"base_accuracy": ": base", "new_accuracy": ": new", "harmonic_mean": ": H"},
-    "generalized-zero-shot": {"seen_accuracy": ": seen", "unseen_accuracy": ": unseen", "harmonic_mean": ": H"},
-}
-"""What of an evaluation people look at first, with what follows the number of shots in a column's title."""
-
-
 def show_evaluation(reporter: Reporter, result: dict[str, Any]) -> None:
     """Every method at each number of shots, mean ± standard deviation over seeds."""
     shots = sorted({row["shots"] for row in result["table"]})
@@ -93,6 +86,7 @@ def show_evaluation(reporter: Reporter, result: dict[str, Any]) -> None:
         spent = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in result["seconds"].items())
         reporter.say(f"time spent now, all cells of a method together: {spent}")
     reporter.say(f"table, accuracy by class, cells and settings: {result['run']}")
+    reporter.say(f"to look at: {result['report']}")
 
 
 def show_status(reporter: Reporter, status: dict[str, Any]) -> None:

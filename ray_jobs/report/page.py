@@ -37,10 +37,11 @@ def render(contents: Contents) -> bytes:
         _settings(contents),
     )
     body = element("main", *(element("section", *section) for section in sections))
-    return document(element("html", _head(contents.job.job.name), element("body", body), lang="en"))
+    return document(element("html", page_head(contents.job.job.name), element("body", body), lang="en"))
 
 
-def _head(title: str) -> Element:
+def page_head(title: str) -> Element:
+    """What every page begins with: nothing in it is fetched, nothing is run."""
     return element(
         "head",
         element("meta", charset="utf-8"),
