@@ -74,6 +74,12 @@ def default_text_weight(problem: Problem) -> float:
     return _rounded(min(0.5, trust))
 
 
+def default_image_weight(problem: Problem) -> float:
+    """Weight of a class's mean beside its text where nothing can be held out: 1 / r, in [2, 64]."""
+    trust, _ = text_trust(problem)
+    return _rounded(1.0 / min(0.5, max(1.0 / 64.0, trust)))
+
+
 def text_trust(problem: Problem) -> tuple[float, float]:
     """How much the text knows about the shots.
 

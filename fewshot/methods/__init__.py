@@ -8,12 +8,14 @@ from typing import Any
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
 from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
+from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[Any]] = {
     "ape": Ape,
+    "clip_adapter": ClipAdapter,
     "nearest_mean": NearestMean,
     "tip_adapter": TipAdapter,
     "zero_shot": ZeroShot,

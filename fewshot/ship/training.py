@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Loss = Callable[[Mapping[str, Tensor], Tensor, torch.Generator], Tensor]
 
+STEPS = 150
 MAX_EPOCHS = 50
 """Passes over the shots, as published; fewer where `GeneratorSettings.steps` ends training before."""
 
@@ -52,7 +53,7 @@ class GeneratorSettings:
 
     context: int = 4
     kl_weight: float = 1.0
-    steps: int = 150
+    steps: int = STEPS
     batch_size: int = 64
     learning_rate: float = 1e-3
 
