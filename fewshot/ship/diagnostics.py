@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from fewshot.ship.loss import divergence, reconstruction
 from fewshot.ship.synthesis import decode, synthesise
-from fewshot.ship.vae import Weights, posterior
+from fewshot.ship.vae import Weights, posterior, sample
 from fewshot.shots import Shots
 
 if TYPE_CHECKING:
@@ -39,22 +39,23 @@ def diagnose(weights: Weights, tower: TextTower, names: Sequence[str], shots: Sh
         tower: of the backbone.
         names: k names as people say them.
         shots: at least one image of each.
-        seed: of the latents.
+        seed: of everything drawn.
 
     Returns:
-        scalars, float32: "kl" in nats, "active_units", "reconstruction" at the posterior means, "spread" and
+        scalars, float32: "kl" in nats, "active_units", "reconstruction", "spread" and
         "real_spread": the mean cosine inside a class of synthetic and of real features (NaN where no class has two).
     """
     features = normalize(shots.views[:, 0], dim=1)
     mean, log_variance = posterior(weights, features)
-    few = slice(MAX_IMAGES)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
+    latents, few = sample(mean, log_variance, noise), slice(MAX_IMAGES)
     prompts = tower.prompts(names, context=len(weights["prompts"]))[shots.labels[few]]
     drawn = synthesise(weights, tower, names[:MAX_CLASSES], count=DRAWS, seed=seed)
     owners = torch.arange(len(drawn)) // DRAWS
     return {
         "kl": divergence(mean, log_variance).sum(),
         "active_units": (mean.var(dim=0, correction=0) > ACTIVE).sum().float(),
-        "reconstruction": reconstruction(decode(weights, tower, prompts, mean[few]), features[few]),
+        "reconstruction": reconstruction(decode(weights, tower, prompts, latents[few]), features[few]),
         "spread": cosine_inside(drawn, owners),
         "real_spread": cosine_inside(features, shots.labels),
     }
