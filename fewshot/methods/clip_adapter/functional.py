@@ -1,0 +1,55 @@
+"""CLIP-Adapter (arXiv 2110.04544) as functions of tensors; the network itself is `fewshot.bottleneck`.
+
+Where we differ from the paper: the residual ratio is chosen after training, in closed form, as is the weight of the
+class means (`fewshot.prototypes.with_means`; 0 is the paper's classifier); theirs was the best of its range on each
+data set, it seems on the test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from itertools import groupby
+from typing import NamedTuple
+
+from torch import Tensor
+
+from fewshot.bottleneck import adapted
+from fewshot.cache import Cache
+from fewshot.prototypes import with_means
+from fewshot.selection import Split
+from fewshot.text_logits import text_logits
+
+
+class Point(NamedTuple):
+    """A point of the grid."""
+
+    residual_ratio: float
+    image_weight: float
+
+
+def class_rows(text: Tensor, cache: Cache, network: Mapping[str, Tensor], point: Point, *, second_relu: bool) -> Tensor:
+    """[K, D] float32, unit rows: the text beside the means of the adapted shots."""
+    keys = adapted(cache.keys, network, residual_ratio=point.residual_ratio, second_relu=second_relu)
+    return with_means(text, keys, cache.counts, image_weight=point.image_weight)
+
+
+def sweep(
+    split: Split, points: Collection[Point], network: Mapping[str, Tensor], *, second_relu: bool
+) -> Iterator[tuple[Point, Tensor]]:
+    """Logits of a split's queries at each point: the network runs once for each ratio.
+
+    Args:
+        split: where to measure.
+        points: where in the grid.
+        network: trained on the split.
+        second_relu: see `fewshot.bottleneck.Recipe`.
+    """
+    problem, queries = split.problem, split.queries.features
+    cache = Cache.of(problem)
+    for ratio, group in groupby(sorted(points), key=lambda point: point.residual_ratio):
+        keys, features = (
+            adapted(x, network, residual_ratio=ratio, second_relu=second_relu) for x in (cache.keys, queries)
+        )
+        for point in group:
+            rows = with_means(problem.text, keys, cache.counts, image_weight=point.image_weight)
+            yield point, text_logits(features, rows, logit_scale=problem.logit_scale)

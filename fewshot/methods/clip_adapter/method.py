@@ -1,0 +1,141 @@
+"""CLIP-Adapter as a method: one training, and two hyperparameters chosen after it on held-out shots."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from fewshot.bottleneck import LEARNING_RATE, STEPS, Recipe, adapted, train_bottleneck
+from fewshot.cache import Cache
+from fewshot.memo import Memo, State, forget, training_key
+from fewshot.methods.base import Need
+from fewshot.methods.clip_adapter.functional import Point, class_rows, sweep
+from fewshot.methods.hyperparameters import check_number
+from fewshot.problem import Problem
+from fewshot.prototypes import IMAGE_WEIGHTS
+from fewshot.selection import FOLDS, Split, choose
+from fewshot.shots import Shots
+from fewshot.strength import default_image_weight
+from fewshot.text_logits import text_logits
+
+RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+DEFAULT_RATIO = 0.1
+"""With one shot a class, the network has seen too little to be trusted with its training share."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipAdapterClassifier:
+    """A network and what its output is compared with.
+
+    Attributes:
+        rows: [K, D] float32, unit rows.
+        down: [D, D // 4] float32.
+        up: [D // 4, D] float32.
+        residual_ratio: share of the network.
+        second_relu: see `fewshot.bottleneck.Recipe`.
+        logit_scale: the backbone's.
+    """
+
+    rows: Tensor
+    down: Tensor
+    up: Tensor
+    residual_ratio: float
+    second_relu: bool
+    logit_scale: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """See `Classifier.logits`."""
+        network = {"down": self.down, "up": self.up}
+        mixed = adapted(features, network, residual_ratio=self.residual_ratio, second_relu=self.second_relu)
+        return text_logits(mixed, self.rows, logit_scale=self.logit_scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipAdapter:
+    """Hyperparameters of CLIP-Adapter; None is chosen inside the shots.
+
+    Attributes:
+        residual_ratio: share of the network's output, in [0, 1]; 0 and an image weight of 0 is zero-shot.
+        image_weight: weight of a class's mean (of adapted shots) beside its text, >= 0; 0 is the paper's classifier.
+        learning_rate: > 0, see `fewshot.bottleneck.Recipe`.
+        steps: of the training.
+        second_relu: another ReLU at the end of the network, as in the authors' code.
+    """
+
+    name: ClassVar[str] = "clip_adapter"
+    summary: ClassVar[str] = "a small trained network behind the image tower, mixed with what it was given"
+    classifier_type: ClassVar[type[ClipAdapterClassifier]] = ClipAdapterClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
+
+    residual_ratio: float | None = None
+    image_weight: float | None = None
+    learning_rate: float = LEARNING_RATE
+    steps: int = STEPS
+    second_relu: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("clip_adapter.residual_ratio", self.residual_ratio, high=1.0)
+        check_number("clip_adapter.image_weight", self.image_weight)
+        check_number("clip_adapter.learning_rate", self.learning_rate, low=1e-9, high=1.0)
+        check_number("clip_adapter.steps", self.steps)
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ClipAdapterClassifier:
+        """See `Method.fit`."""
+        point, network = self._choose(problem, seed=seed, memo=memo), self._network(problem, seed=seed, memo=memo)
+        return ClipAdapterClassifier(
+            rows=class_rows(problem.text, Cache.of(problem), network, point, second_relu=self.second_relu),
+            down=network["down"],
+            up=network["up"],
+            residual_ratio=point.residual_ratio,
+            second_relu=self.second_relu,
+            logit_scale=problem.logit_scale,
+        )
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        self._network(split.problem, seed=seed, memo=memo)
+
+    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> Point:
+        def swept(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+            network = self._network(split.problem, seed=seed, memo=memo)
+            return sweep(split, points, network, second_relu=self.second_relu)
+
+        return choose(self._grid(), problem, swept, default=self._default, seed=seed)
+
+    def _network(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+        recipe = Recipe(learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu)
+
+        def train() -> State:
+            shots = Shots.of(problem)
+            rows = problem.text[shots.classes]
+            return train_bottleneck(
+                shots.views, shots.labels, rows, logit_scale=problem.logit_scale, recipe=recipe, seed=seed
+            )
+
+        return memo(training_key("clip_adapter", problem, seed=seed, **asdict(recipe)), train)
+
+    def _default(self, problem: Problem) -> Point:
+        return Point(
+            residual_ratio=DEFAULT_RATIO if self.residual_ratio is None else self.residual_ratio,
+            image_weight=default_image_weight(problem) if self.image_weight is None else self.image_weight,
+        )
+
+    def _grid(self) -> list[Point]:
+        """The most zero-shot-like first."""
+        ratios = RATIOS if self.residual_ratio is None else (self.residual_ratio,)
+        weights = IMAGE_WEIGHTS if self.image_weight is None else (self.image_weight,)
+        return [Point(ratio, weight) for ratio, weight in product(ratios, weights)]
