@@ -11,6 +11,7 @@ from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
+from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[Any]] = {
@@ -18,6 +19,7 @@ METHODS: dict[str, type[Any]] = {
     "clip_adapter": ClipAdapter,
     "nearest_mean": NearestMean,
     "tip_adapter": TipAdapter,
+    "tip_adapter_f": TipAdapterF,
     "zero_shot": ZeroShot,
 }
 

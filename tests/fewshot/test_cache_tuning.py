@@ -39,7 +39,7 @@ def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and
 @given(made=problems())
 def test_no_step_leaves_the_cache_as_it_is(made):
     problem, _ = made
-    assert torch.equal(tuned(problem, recipe=Recipe(epochs=0, min_steps=0)), Cache.of(problem).keys)
+    assert torch.equal(tuned(problem, recipe=Recipe(max_steps=0)), Cache.of(problem).keys)
 
 
 @quick
@@ -119,7 +119,8 @@ def test_keys_that_no_image_asks_for_are_trained_like_the_others():
     assert (trained - keys).norm(dim=1).gt(1e-4).all()
 
 
-def test_small_sets_get_as_many_steps_as_it_takes():
+def test_small_sets_get_more_epochs_and_huge_ones_fewer():
     assert Recipe(epochs=20, min_steps=200, batch_size=256).steps(0) == 0
     assert Recipe(epochs=20, min_steps=200, batch_size=256).steps(40) == 200
     assert Recipe(epochs=20, min_steps=200, batch_size=256).steps(2561) == 220
+    assert Recipe(epochs=20, max_steps=4000, batch_size=256).steps(160_000) == 4000

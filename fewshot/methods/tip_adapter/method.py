@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
+from functools import partial
 from typing import ClassVar, Self
 
-from torch import Tensor
-
 from fewshot.cache import Cache
+from fewshot.cache_classifier import CacheClassifier, Point, cache_grid, default_point
 from fewshot.memo import Memo, forget
 from fewshot.methods.base import Need
 from fewshot.methods.hyperparameters import check_number
-from fewshot.methods.tip_adapter.functional import Point, sweep, tip_logits
+from fewshot.methods.tip_adapter.functional import sweep
 from fewshot.problem import Problem
 from fewshot.selection import FOLDS, choose
-from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
-
-
-@dataclass(frozen=True, slots=True)
-class TipAdapterClassifier:
-    """Text prototypes and the cache.
-
-    Attributes:
-        text: [K, D] float32, unit rows.
-        keys: [M, D] float32, unit rows, grouped by class.
-        counts: [K] int64, keys of each class.
-        alpha: weight of the votes.
-        beta: sharpness.
-        logit_scale: the backbone's.
-    """
-
-    text: Tensor
-    keys: Tensor
-    counts: Tensor
-    alpha: float
-    beta: float
-    logit_scale: float
-
-    def logits(self, features: Tensor) -> Tensor:
-        """See `Classifier.logits`."""
-        return tip_logits(
-            features,
-            self.text,
-            self.keys,
-            self.counts,
-            alpha=self.alpha,
-            beta=self.beta,
-            logit_scale=self.logit_scale,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +27,7 @@ class TipAdapter:
 
     name: ClassVar[str] = "tip_adapter"
     summary: ClassVar[str] = "names plus a vote of the examples; training-free"
-    classifier_type: ClassVar[type[TipAdapterClassifier]] = TipAdapterClassifier
+    classifier_type: ClassVar[type[CacheClassifier]] = CacheClassifier
     needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
@@ -82,10 +47,10 @@ class TipAdapter:
         """See `Method.select`."""
         return replace(self, **self._choose(problem, seed=seed)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> TipAdapterClassifier:
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CacheClassifier:
         """See `Method.fit`."""
         point, cache = self._choose(problem, seed=seed), Cache.of(problem)
-        return TipAdapterClassifier(
+        return CacheClassifier(
             text=problem.text,
             keys=cache.keys,
             counts=cache.counts,
@@ -95,16 +60,6 @@ class TipAdapter:
         )
 
     def _choose(self, problem: Problem, *, seed: int) -> Point:
-        return choose(self._grid(problem), problem, sweep, default=self._default, seed=seed)
-
-    def _default(self, problem: Problem) -> Point:
-        return Point(
-            alpha=default_alpha(problem) if self.alpha is None else self.alpha,
-            beta=default_beta(problem.support.keys) if self.beta is None else self.beta,
-        )
-
-    def _grid(self, problem: Problem) -> list[Point]:
-        """The most zero-shot-like first."""
-        alphas = alpha_grid(problem) if self.alpha is None else [self.alpha]
-        betas = beta_grid(problem.support.keys) if self.beta is None else [self.beta]
-        return [Point(alpha, beta) for alpha, beta in product(alphas, betas)]
+        grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
+        default = partial(default_point, alpha=self.alpha, beta=self.beta)
+        return choose(grid, problem, sweep, default=default, seed=seed)

@@ -1,0 +1,104 @@
+"""Tip-Adapter-F (Zhang et al. 2022, arXiv 2207.09519) as a method.
+
+The keys of the cache are trained (`fewshot.cache_tuning`, with where it differs from the paper); how loud and how
+sharp they are is chosen after the training, on held-out shots, with keys trained without them. The authors choose both
+and the epoch on larger sets, the epoch on the test images; ours is the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from fewshot.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
+from fewshot.cache_tuning import Recipe, tuned_cache
+from fewshot.memo import Memo, forget, training_key
+from fewshot.methods.base import Need
+from fewshot.methods.hyperparameters import check_number
+from fewshot.problem import Problem
+from fewshot.selection import FOLDS, Split, choose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TipAdapterF:
+    """Hyperparameters of Tip-Adapter-F; None is chosen inside the shots.
+
+    Attributes:
+        alpha: weight of the votes, >= 0.
+        beta: sharpness, >= 0.
+        learning_rate: see `fewshot.cache_tuning.Recipe`.
+        epochs: likewise.
+        min_steps: likewise.
+        max_steps: likewise; 0 is Tip-Adapter.
+    """
+
+    name: ClassVar[str] = "tip_adapter_f"
+    summary: ClassVar[str] = "tip_adapter with examples that are moved until they recognise each other"
+    classifier_type: ClassVar[type[CacheClassifier]] = CacheClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
+
+    alpha: float | None = None
+    beta: float | None = None
+    learning_rate: float = Recipe.learning_rate
+    epochs: int = Recipe.epochs
+    min_steps: int = Recipe.min_steps
+    max_steps: int = Recipe.max_steps
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("tip_adapter_f.alpha", self.alpha)
+        check_number("tip_adapter_f.beta", self.beta)
+        check_number("tip_adapter_f.learning_rate", self.learning_rate, low=1e-9, high=1.0)
+        check_number("tip_adapter_f.epochs", self.epochs)
+        check_number("tip_adapter_f.min_steps", self.min_steps)
+        check_number("tip_adapter_f.max_steps", self.max_steps)
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CacheClassifier:
+        """See `Method.fit`."""
+        point = self._choose(problem, seed=seed, memo=memo)
+        return CacheClassifier(
+            text=problem.text,
+            keys=self._keys(problem, seed=seed, memo=memo),
+            counts=problem.counts,
+            alpha=point.alpha,
+            beta=point.beta,
+            logit_scale=problem.logit_scale,
+        )
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        self._keys(split.problem, seed=seed, memo=memo)
+
+    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> Point:
+        def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+            learned = split.problem
+            keys = self._keys(learned, seed=seed, memo=memo)
+            features = split.queries.features
+            return sweep_cache(features, learned.text, keys, learned.counts, points, logit_scale=learned.logit_scale)
+
+        grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
+        default = partial(default_point, alpha=self.alpha, beta=self.beta)
+        return choose(grid, problem, sweep, default=default, seed=seed)
+
+    def _keys(self, problem: Problem, *, seed: int, memo: Memo) -> Tensor:
+        recipe = Recipe(
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+            min_steps=self.min_steps,
+            max_steps=self.max_steps,
+        )
+        key = training_key("tip_adapter_f", problem, seed=seed, **asdict(recipe))
+        return memo(key, lambda: {"keys": tuned_cache(problem, recipe=recipe, seed=seed)})["keys"]

@@ -1,0 +1,110 @@
+"""The acceptance properties of Tip-Adapter-F; those of its training are in `test_cache_tuning`."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot.calibration import fit_calibrated
+from fewshot.errors import DataError
+from fewshot.memo import Memory
+from fewshot.methods.nearest_mean import NearestMean
+from fewshot.methods.tip_adapter import TipAdapter
+from fewshot.methods.tip_adapter_f import TipAdapterF
+from fewshot.methods.zero_shot import ZeroShot
+from fewshot.problem import Labelled
+from fewshot.selection import held_out
+from tests.problems import World, problems
+
+quick = settings(max_examples=10, deadline=None)
+UNTRAINED = {"max_steps": 0}
+SHORT = {"max_steps": 5}
+
+
+def accuracy(classifier, features, labels):
+    return float((classifier.logits(features).argmax(dim=1) == labels).double().mean())
+
+
+@quick
+@given(made=problems(), alpha=st.floats(0, 50), beta=st.floats(0, 20))
+def test_before_the_first_step_it_is_tip_adapter_bit_for_bit(made, alpha, beta):
+    problem, features = made
+    tip = TipAdapter(alpha=alpha, beta=beta).fit(problem, seed=0)
+    assert torch.equal(
+        TipAdapterF(alpha=alpha, beta=beta, **UNTRAINED).fit(problem, seed=0).logits(features), tip.logits(features)
+    )
+
+
+@quick
+@given(made=problems())
+def test_alpha_zero_is_zero_shot_exactly(made):
+    problem, features = made
+    trained = TipAdapterF(alpha=0.0, beta=1.0, **SHORT).fit(problem, seed=0)
+    assert torch.equal(trained.logits(features), ZeroShot().fit(problem, seed=0).logits(features))
+
+
+@quick
+@given(made=problems(min_shots=1))
+def test_only_the_keys_are_trained(made):
+    problem, _ = made
+    fixed = {"alpha": 2.0, "beta": 3.0}
+    before = TipAdapter(**fixed).fit(problem, seed=0)
+    after = TipAdapterF(**fixed, **SHORT).fit(problem, seed=0)
+    for field in fields(before):
+        same = torch.equal(*(torch.as_tensor(getattr(classifier, field.name)) for classifier in (before, after)))
+        assert same == (field.name != "keys")
+
+
+def test_the_sweep_chooses_what_the_best_of_all_fits_would_be():
+    """On folds, by hand: a training for each fold, then every point of the grid."""
+    problem = World(4, image_noise=1.5).problem([3, 2, 4, 3])
+    chosen = TipAdapterF(beta=3.0, **SHORT).select(problem, seed=0)
+    splits = held_out(problem, seed=0)
+
+    def correct(alpha):
+        fits = [TipAdapterF(alpha=alpha, beta=3.0, **SHORT).fit(split.problem, seed=0) for split in splits]
+        return sum(
+            accuracy(fit, split.queries.features, split.queries.labels) * len(split.queries)
+            for fit, split in zip(fits, splits, strict=True)
+        )
+
+    assert correct(chosen.alpha) >= max(correct(alpha) for alpha in (0.0, 1.0, 8.0, 64.0, 256.0)) - 1e-9
+
+
+def test_a_memo_is_asked_for_one_training_a_fold_and_one_for_all_shots():
+    problem = World(4).problem([4] * 4)
+    asked = []
+
+    class Counting(Memory):
+        def __call__(self, key, make):
+            return super().__call__(key, lambda: asked.append(key) or make())
+
+    fit_calibrated(TipAdapterF(**SHORT), problem, seed=0, memo=Counting())
+    assert len(asked) == len(set(asked)) == 5
+
+
+class Cluttered(World):
+    """Images whose largest part, a few directions common to all classes, says nothing about the class."""
+
+    def images(self, labels, *, views=1):
+        clutter = torch.randn(len(labels), 4, generator=self.generator) @ torch.eye(4, self.classes.shape[1])
+        images = self.classes[labels] + clutter + 0.5 * self.directions(len(labels), self.classes.shape[1])
+        return Labelled(images[:, None].expand(-1, views, -1).clone(), labels)
+
+
+def test_what_all_classes_share_is_learned_to_be_ignored():
+    there = Cluttered(8, dim=32, name_noise=float("inf"))
+    problem, (features, labels) = there.problem([16] * 8), there.test_images(400)
+    trained, tip, mean = (
+        accuracy(method.fit(problem, seed=0), features, labels)
+        for method in (TipAdapterF(), TipAdapter(), NearestMean())
+    )
+    assert trained > max(tip, mean) + 0.05
+
+
+@pytest.mark.parametrize("wrong", [{"alpha": -1.0}, {"learning_rate": 0.0}, {"epochs": -1}, {"max_steps": -1}])
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        TipAdapterF(**wrong)
