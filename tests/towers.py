@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from fewshot.backbones.text_tower import TextTower
 
 WIDTH = 32
+LENGTH = 32
 VISION = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
-TEXT = {"context_length": 24, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 2}
-DECODER = {"context_length": 24, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 1}
+TEXT = {"context_length": LENGTH, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 2}
+DECODER = {"context_length": LENGTH, "vocab_size": 49408, "width": WIDTH, "heads": 2, "layers": 1}
 
 
 @functools.cache
@@ -49,9 +50,9 @@ def siglip() -> tuple[nn.Module, Any]:
 
 @functools.cache
 def coca() -> tuple[nn.Module, Any]:
-    text = TEXT | {"embed_cls": True, "output_tokens": True, "context_length": 23}
+    text = TEXT | {"embed_cls": True, "output_tokens": True, "context_length": LENGTH - 1}
     vision = VISION | {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}
-    return _frozen(lambda: open_clip.CoCa(16, DECODER, text, vision)), byte_pairs(23)
+    return _frozen(lambda: open_clip.CoCa(16, DECODER, text, vision)), byte_pairs(LENGTH - 1)
 
 
 @functools.cache
@@ -72,17 +73,17 @@ def hugging_face() -> tuple[nn.Module, Any]:
 
 
 def words(texts: list[str], *, start: list[int], end: list[int], padding: int, punctuation: bool) -> Tensor:
-    """A token a word, [T, 24]; words longer than four letters have two."""
+    """A token a word, [T, LENGTH]; words longer than four letters have two."""
     rows = []
     for text in texts:
         pieces = re.findall(r"\w{1,4}|[^\w\s]" if punctuation else r"\w{1,4}", text.lower())
-        ids = start + [3 + crc32(piece.encode()) % 94 for piece in pieces][: 24 - len(start + end)] + end
-        rows.append(ids + [padding] * (24 - len(ids)))
+        ids = start + [3 + crc32(piece.encode()) % 94 for piece in pieces][: LENGTH - len(start + end)] + end
+        rows.append(ids + [padding] * (LENGTH - len(ids)))
     return torch.tensor(rows)
 
 
 @functools.cache
-def byte_pairs(length: int = 24) -> Any:
+def byte_pairs(length: int = LENGTH) -> Any:
     return open_clip.SimpleTokenizer(context_length=length)
 
 

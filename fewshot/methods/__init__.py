@@ -9,6 +9,7 @@ from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
 from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
+from fewshot.methods.coop import Coop
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
@@ -17,6 +18,7 @@ from fewshot.methods.zero_shot import ZeroShot
 METHODS: dict[str, type[Any]] = {
     "ape": Ape,
     "clip_adapter": ClipAdapter,
+    "coop": Coop,
     "nearest_mean": NearestMean,
     "tip_adapter": TipAdapter,
     "tip_adapter_f": TipAdapterF,

@@ -44,7 +44,7 @@ def test_a_context_of_words_gives_what_the_model_says_to_these_words(family):
 @every_family
 def test_sequences_are_cut_only_where_nothing_looks_at_what_is_cut(family):
     there = TextTower(*FAMILIES[family]())
-    assert (there.prompts(NAMES, context=4).ids.shape[1] < 23) == (family in CUT)
+    assert (there.prompts(NAMES, context=4).ids.shape[1] < towers.LENGTH - 1) == (family in CUT)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - CUT))
@@ -171,9 +171,9 @@ def test_names_that_do_not_fit_are_refused(family):
     there = TextTower(*FAMILIES[family]())
     there.prompts(["word " * 14], context=4)
     with pytest.raises(DataError, match="do not fit"):
-        there.prompts(["pear", "word " * 24], context=4)
+        there.prompts(["pear", "word " * towers.LENGTH], context=4)
     with pytest.raises(DataError, match="do not fit"):
-        there.prompts(["pear"], context=23)
+        there.prompts(["pear"], context=towers.LENGTH - 1)
 
 
 def test_a_context_of_the_wrong_shape_is_refused():

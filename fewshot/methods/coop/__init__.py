@@ -1,0 +1,5 @@
+"""CoOp."""
+
+from fewshot.methods.coop.method import Coop, CoopClassifier
+
+__all__ = ["Coop", "CoopClassifier"]

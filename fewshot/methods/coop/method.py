@@ -1,0 +1,153 @@
+"""CoOp as a method: one training, and two hyperparameters chosen after it on held-out shots."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from typing import ClassVar, Self, get_args
+
+from torch import Tensor
+
+from fewshot.backbones.text_tower import Position
+from fewshot.errors import DataError, UnknownNameError
+from fewshot.memo import Memo, State, forget, training_key
+from fewshot.methods.base import Need, text_tower_of
+from fewshot.methods.hyperparameters import check_number
+from fewshot.problem import Problem
+from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, class_means, context_rows, learn_context
+from fewshot.prompt_learning.rows import default_rows, rows_grid, sweep_rows
+from fewshot.prompt_learning.schedule import OptimizerName
+from fewshot.selection import Split, choose
+from fewshot.shots import Shots
+from fewshot.text_logits import text_logits
+
+
+@dataclass(frozen=True, slots=True)
+class CoopClassifier:
+    """A row for each class, and the context that it was made with.
+
+    Attributes:
+        rows: [K, D] float32, unit rows.
+        context: [m, w] float32, for names that are yet to come (`fewshot.prompt_learning.context_rows`); [K, m, w] if
+            it is class-specific.
+        logit_scale: the backbone's.
+    """
+
+    rows: Tensor
+    context: Tensor
+    logit_scale: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """See `Classifier.logits`."""
+        return text_logits(features, self.rows, logit_scale=self.logit_scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coop:
+    """Hyperparameters of CoOp; None is chosen inside the shots.
+
+    Attributes:
+        prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
+        image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
+        context, words, position, class_specific, steps, learning_rate, optimizer, batch_size, classes: see
+            `fewshot.prompt_learning.ContextRecipe`. A context of 4 that starts with the words "a photo of a" is better
+            for classes without examples. With a class-specific one, these get the mean of the others' contexts.
+    """
+
+    name: ClassVar[str] = "coop"
+    summary: ClassVar[str] = "the words around a class's name, learned through the text tower"
+    classifier_type: ClassVar[type[CoopClassifier]] = CoopClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
+    folds: ClassVar[int] = 1
+
+    prompt_share: float | None = None
+    image_weight: float | None = None
+    context: int = 16
+    words: str = ""
+    position: Position = "end"
+    class_specific: bool = False
+    steps: int = 40
+    learning_rate: float = 1e-2
+    optimizer: OptimizerName = "adam"
+    batch_size: int = 4096
+    classes: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("coop.prompt_share", self.prompt_share, high=1.0)
+        check_number("coop.image_weight", self.image_weight)
+        check_number("coop.context", self.context, low=1)
+        check_number("coop.steps", self.steps)
+        check_number("coop.learning_rate", self.learning_rate, low=1e-9, high=1.0)
+        check_number("coop.batch_size", self.batch_size, low=1)
+        check_number("coop.classes", self.classes, low=2)
+        for field, known in (("position", Position), ("optimizer", OptimizerName)):
+            if getattr(self, field) not in get_args(known):
+                raise DataError(str(UnknownNameError(f"coop.{field}", getattr(self, field), get_args(known))))
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CoopClassifier:
+        """See `Method.fit`."""
+        point, context = self._choose(problem, seed=seed, memo=memo), self._context(problem, seed=seed, memo=memo)
+        learned = self._rows(problem, context)
+        rows = blended_rows(learned, problem.text, class_means(problem), point)
+        return CoopClassifier(rows, context, problem.logit_scale)
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        self._context(split.problem, seed=seed, memo=memo)
+
+    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> RowsPoint:
+        def swept(split: Split, points: Collection[RowsPoint]) -> Iterator[tuple[RowsPoint, Tensor]]:
+            part = split.problem
+            return sweep_rows(split, points, self._rows(part, self._context(part, seed=seed, memo=memo)))
+
+        grid = rows_grid(prompt_share=self.prompt_share, image_weight=self.image_weight)
+        default = partial(default_rows, prompt_share=self.prompt_share, image_weight=self.image_weight)
+        return choose(grid, problem, swept, default=default, seed=seed, folds=self.folds)
+
+    def _rows(self, problem: Problem, context: Tensor) -> Tensor:
+        names = problem.label_space.prompt_names
+        return context_rows(text_tower_of(problem), names, context, position=self.position)
+
+    def _context(self, problem: Problem, *, seed: int, memo: Memo) -> Tensor:
+        """[m, w], or [K, m, w] if it is class-specific."""
+        recipe = ContextRecipe(**{field.name: getattr(self, field.name) for field in fields(ContextRecipe)})
+
+        def train() -> State:
+            shots = Shots.of(problem)
+            names = [problem.label_space.prompt_names[label] for label in shots.classes.tolist()]
+            context = learn_context(
+                text_tower_of(problem),
+                names,
+                shots.views,
+                shots.labels,
+                recipe,
+                logit_scale=problem.logit_scale,
+                seed=seed,
+            )
+            return {"context": for_all(context, shots.classes, num_classes=problem.num_classes)}
+
+        return memo(training_key("coop", problem, seed=seed, **asdict(recipe)), train)["context"]
+
+
+def for_all(context: Tensor, classes: Tensor, *, num_classes: int) -> Tensor:
+    """A context for each of K classes, those that were not learned being the mean of the others.
+
+    Args:
+        context: [k, m, w] float32, learned; or [m, w], which is for all.
+        classes: [k] int64, which classes it was learned for.
+        num_classes: K.
+    """
+    if context.ndim == 2:
+        return context
+    spread = context.mean(dim=0).repeat(num_classes, 1, 1)
+    return spread.index_copy_(0, classes, context)

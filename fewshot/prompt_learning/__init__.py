@@ -1,0 +1,11 @@
+"""Prompts whose words are learned: CoOp and CoCoOp, as trainings that any method can ask for.
+
+A training takes images, labels and names. It does not know which images are real, and what it learns can be put before
+names it has never seen.
+"""
+
+from fewshot.prompt_learning.coop import context_rows, learn_context
+from fewshot.prompt_learning.recipe import ContextRecipe
+from fewshot.prompt_learning.rows import RowsPoint, blended_rows, class_means
+
+__all__ = ["ContextRecipe", "RowsPoint", "blended_rows", "class_means", "context_rows", "learn_context"]
