@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-METHOD_NAMES = ("ape", "clip_adapter", "coop", "nearest_mean", "tip_adapter", "tip_adapter_f", "zero_shot")
+METHOD_NAMES = (
+    "ape",
+    "clip_adapter",
+    "coop",
+    "nearest_mean",
+    "safe",
+    "tip_adapter",
+    "tip_adapter_f",
+    "tip_x",
+    "zero_shot",
+)
 
 DENSE_METHODS = ("safe", "safe_a")
 """Those that want what the image tower's last layer pools, which is stored with the features only if asked for."""

@@ -11,8 +11,10 @@ from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.coop import Coop
 from fewshot.methods.nearest_mean import NearestMean
+from fewshot.methods.safe import Safe
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
+from fewshot.methods.tip_x import TipX
 from fewshot.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[Any]] = {
@@ -20,8 +22,10 @@ METHODS: dict[str, type[Any]] = {
     "clip_adapter": ClipAdapter,
     "coop": Coop,
     "nearest_mean": NearestMean,
+    "safe": Safe,
     "tip_adapter": TipAdapter,
     "tip_adapter_f": TipAdapterF,
+    "tip_x": TipX,
     "zero_shot": ZeroShot,
 }
 

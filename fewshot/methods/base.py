@@ -12,7 +12,6 @@ from fewshot.problem import Labelled, Problem
 from fewshot.selection import Split
 
 if TYPE_CHECKING:
-    from fewshot.backbones.pooling import Pooling
     from fewshot.backbones.text_tower import TextTower
 
 Need = Literal["dense", "text_tower"]
@@ -115,14 +114,3 @@ def text_tower_of(problem: Problem) -> TextTower:
     if problem.text_tower is None:
         raise DataError("this method puts vectors into the backbone's text tower, but the problem comes without one")
     return problem.text_tower
-
-
-def pooling_of(problem: Problem) -> tuple[Pooling, Tensor]:
-    """The last layer of the problem's image tower, and the shots' tokens [M, T, C] for it.
-
-    Raises:
-        DataError: one of them is missing.
-    """
-    if problem.pooling is None or problem.support.dense is None:
-        raise DataError("this method pools dense tokens, but the problem comes without tokens or without the layer")
-    return problem.pooling, problem.support.dense

@@ -40,7 +40,9 @@ class ClsPool(nn.Module):
         normed = self.ln_1(dense)
         query_weight, key, value = self.attn.in_proj_weight.chunk(3)
         query_bias, _, value_bias = self.attn.in_proj_bias.chunk(3)
-        query = nn.functional.linear(normed[:, 0], query_weight, query_bias).view(len(dense), self.attn.num_heads, -1)
+        query = nn.functional.linear(normed[:, 0], query_weight, query_bias).view(
+            len(dense), self.attn.num_heads, self.attn.head_dim
+        )
         row = dense[:, 0] + self.ls_1(self.attn.out_proj(attend(query, normed, key, value) + value_bias))
         row = row + self.ls_2(self.mlp(self.ln_2(row)))
         pooled: Tensor = self.ln_post(row) @ self.proj

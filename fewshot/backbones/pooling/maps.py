@@ -45,13 +45,13 @@ class MapPool(nn.Module):
         self.key = nn.Parameter(key)
         self.value = value
         self.output = output
-        self.heads = heads
+        self.heads, self.width = heads, len(key) // heads
         self.after = after or nn.Identity()
 
     def forward(self, dense: Tensor) -> Tensor:
         """See the class."""
         mean = dense.mean(dim=1, keepdim=True)
-        query = self.query(mean[:, 0] + self.position[0]).view(len(mean), self.heads, -1)
+        query = self.query(mean[:, 0] + self.position[0]).view(len(mean), self.heads, self.width)
         tokens = torch.cat([mean, dense], dim=1)
         mixed = attend(query, tokens, self.key, self.value.weight, position=self.position)
         pooled: Tensor = self.after(self.output(mixed + self.value.bias))

@@ -1,0 +1,5 @@
+"""SAFE: the image tower's pooling layer tuned to the classes, mixed with the frozen one."""
+
+from fewshot.methods.safe.method import Safe, SafeClassifier
+
+__all__ = ["Safe", "SafeClassifier"]
