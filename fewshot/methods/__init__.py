@@ -12,6 +12,7 @@ from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.coop import Coop
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
+from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.tip_x import TipX
@@ -23,6 +24,9 @@ METHODS: dict[str, type[Any]] = {
     "coop": Coop,
     "nearest_mean": NearestMean,
     "safe": Safe,
+    "ship_clip_adapter": ShipClipAdapter,
+    "ship_coop": ShipCoop,
+    "ship_tip_adapter_f": ShipTipAdapterF,
     "tip_adapter": TipAdapter,
     "tip_adapter_f": TipAdapterF,
     "tip_x": TipX,

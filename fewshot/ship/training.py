@@ -54,7 +54,7 @@ class GeneratorSettings:
     context: int = 4
     kl_weight: float = 1.0
     steps: int = STEPS
-    batch_size: int = 64
+    batch_size: int = 16
     learning_rate: float = 1e-3
 
 

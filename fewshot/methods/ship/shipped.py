@@ -1,0 +1,101 @@
+"""A method that learns from shots, on synthetic shots as well: SHIP (arXiv 2307.07397) on top of another method.
+
+Classes without examples get synthetic ones (`fewshot.ship`), and the plain method learns from all of them without
+knowing which are which. Where no class lacks examples, or none has any, it is the plain method, bit for bit.
+
+Hyperparameters are chosen on held-out images of the classes that have some, as there are no others. The generator is
+learned anew from what a split leaves, so that it has not seen the split's queries.
+
+Where we differ from the authors' code: synthetic features are drawn once and not anew in every step; nothing is chosen
+by the accuracy on new classes (they report the best of five epochs on the test images).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import torch
+
+from fewshot.memo import Memo, forget
+from fewshot.methods.base import Need, text_tower_of
+from fewshot.methods.hyperparameters import check_number
+from fewshot.problem import Problem
+from fewshot.selection import MIN_QUERIES, Split, held_out
+from fewshot.ship.extension import can_be_extended, extended, typical_shots
+from fewshot.ship.training import STEPS, GeneratorSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped:
+    """Hyperparameters of SHIP, beside those of the method that it is put on.
+
+    Attributes:
+        kl_weight: of the KL term, >= 0; 1 as published, smaller values let synthetic features vary more.
+        generator_steps: of the generator's training, at most.
+        synthetic_shots: features of each class without shots, >= 1; None is the median shots of the others.
+    """
+
+    __slots__ = ()
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
+    folds: ClassVar[int] = 1
+    plain: ClassVar[type[Any]]
+
+    kl_weight: float = 1.0
+    generator_steps: int = STEPS
+    synthetic_shots: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("ship.kl_weight", self.kl_weight)
+        check_number("ship.generator_steps", self.generator_steps)
+        check_number("ship.synthetic_shots", self.synthetic_shots, low=1)
+        self.plain.__post_init__(self)
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        plain = self._plain
+        if None in _values(plain).values():
+            plain = plain.select(self._to_choose_on(problem, seed=seed, memo=memo), seed=seed, memo=memo)
+        return replace(self, synthetic_shots=self._shots(problem), **_values(plain))
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Any:
+        """See `Method.fit`."""
+        selected = self.select(problem, seed=seed, memo=memo)
+        return selected._plain.fit(self._extended(problem, seed=seed, memo=memo), seed=seed, memo=memo)
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        whole = self._extended(split.problem, seed=seed, memo=memo)
+        everything = torch.arange(len(whole.support))
+        self._plain.rehearse(Split(whole, everything, split.queries), seed=seed, memo=memo)
+
+    @property
+    def _plain(self) -> Any:
+        return self.plain(**{field.name: getattr(self, field.name) for field in fields(self.plain)})
+
+    def _to_choose_on(self, problem: Problem, *, seed: int, memo: Memo) -> Problem:
+        """What a split leaves, extended, with its queries as `val`; the plain problem where they are too few."""
+        splits = held_out(problem, seed=seed)[: self.folds]
+        if not can_be_extended(problem) or sum(len(split.queries) for split in splits) < MIN_QUERIES:
+            return problem
+        return replace(self._extended(splits[0].problem, seed=seed, memo=memo), val=splits[0].queries)
+
+    def _extended(self, problem: Problem, *, seed: int, memo: Memo) -> Problem:
+        if not can_be_extended(problem):
+            return problem
+        settings = GeneratorSettings(kl_weight=self.kl_weight, steps=self.generator_steps)
+        shots = self._shots(problem)
+        return extended(problem, text_tower_of(problem), settings, shots=shots, seed=seed, memo=memo)
+
+    def _shots(self, problem: Problem) -> int:
+        return typical_shots(problem) if self.synthetic_shots is None else self.synthetic_shots
+
+
+def _values(method: Any) -> dict[str, Any]:
+    return {field.name: getattr(method, field.name) for field in fields(method)}
