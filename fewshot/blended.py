@@ -13,22 +13,20 @@ a weight chosen together with alpha; 0 is the paper's classifier.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
-from itertools import groupby, product
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.cache import Cache
 from fewshot.content import by_label_and_content
-from fewshot.memo import Memo, State, training_key
-from fewshot.pool_tuning import Recipe, pooled, pooling_of, tune_pooling
+from fewshot.memo import State
+from fewshot.pool_tuning import pooled, pooling_of
 from fewshot.problem import Labelled, Problem
-from fewshot.prototypes import IMAGE_WEIGHTS, with_means
-from fewshot.selection import Split, choose
-from fewshot.shots import Shots
-from fewshot.strength import default_image_weight
+from fewshot.prototypes import with_means
+from fewshot.selection import Split
 from fewshot.text_logits import text_logits
 
 if TYPE_CHECKING:
@@ -108,63 +106,6 @@ class Branches:
         return blended(self.frozen, self.tuned, blend_alpha=blend_alpha, kind=kind)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blending:
-    """How the layer is tuned and mixed; None is chosen inside the shots.
-
-    Attributes:
-        recipe: of the training.
-        kind: of the mixture.
-        blend_alpha: share of the tuned layer.
-        image_weight: weight of a class's mean beside its text.
-        folds: how many are trained to choose on.
-    """
-
-    recipe: Recipe
-    kind: BlendKind
-    blend_alpha: float | None
-    image_weight: float | None
-    folds: int
-
-    def weights(self, problem: Problem, *, seed: int, memo: Memo) -> State:
-        """The tuned tensors, through the memo."""
-
-        def train() -> State:
-            pooling, dense = pooling_of(problem)
-            shots, cache = Shots.of(problem), Cache.of(problem)
-            targets = with_means(problem.text, cache.keys, cache.counts, image_weight=self.recipe.target_weight)
-            return tune_pooling(
-                pooling,
-                dense[shots.rows],
-                shots.labels,
-                targets[shots.classes],
-                logit_scale=problem.logit_scale,
-                recipe=self.recipe,
-                seed=seed,
-            )
-
-        return memo(training_key("safe", problem, seed=seed, **asdict(self.recipe)), train)
-
-    def choose(self, problem: Problem, *, seed: int, memo: Memo) -> BlendPoint:
-        """How much of the tuned layer, and of the class means. Ties go to less of both."""
-
-        def measure(split: Split, points: Collection[BlendPoint]) -> Iterator[tuple[BlendPoint, Tensor]]:
-            return sweep(split, points, self.weights(split.problem, seed=seed, memo=memo), kind=self.kind)
-
-        return choose(self._grid(), problem, measure, default=self._default, seed=seed, folds=self.folds)
-
-    def _grid(self) -> list[BlendPoint]:
-        alphas = BLEND_ALPHAS if self.blend_alpha is None else (self.blend_alpha,)
-        weights = IMAGE_WEIGHTS if self.image_weight is None else (self.image_weight,)
-        return [BlendPoint(alpha, weight) for alpha, weight in product(alphas, weights)]
-
-    def _default(self, problem: Problem) -> BlendPoint:
-        return BlendPoint(
-            blend_alpha=DEFAULT_BLEND_ALPHA if self.blend_alpha is None else self.blend_alpha,
-            image_weight=default_image_weight(problem) if self.image_weight is None else self.image_weight,
-        )
-
-
 def class_rows(problem: Problem, shots: Tensor, *, image_weight: float) -> Tensor:
     """[K, D] float32, unit rows: what features are compared with, given the shots' own [M, D], grouped by class."""
     return with_means(problem.text, shots, problem.counts, image_weight=image_weight)
@@ -188,3 +129,16 @@ def sweep(
         for point in group:
             rows = class_rows(problem, keys, image_weight=point.image_weight)
             yield point, text_logits(features, rows, logit_scale=problem.logit_scale)
+
+
+def adapted_problem(problem: Problem, weights: State, point: BlendPoint, *, kind: BlendKind) -> Problem:
+    """The problem as SAFE sees it: blended features for views, its class rows for text, no tokens."""
+    shots = Branches.of_shots(problem, weights).blended(blend_alpha=point.blend_alpha, kind=kind)
+    labels = torch.repeat_interleave(torch.arange(problem.num_classes), problem.counts)
+    return replace(
+        problem,
+        text=class_rows(problem, shots, image_weight=point.image_weight),
+        support=Labelled(shots[:, None], labels),
+        val=None,
+        pooling=None,
+    )

@@ -33,16 +33,11 @@ from fewshot.problem import Problem
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
 
-TARGET_WEIGHT = 4.0
-LEARNING_RATE = 1e-3
-EPOCHS = 50
-MAX_STEPS = 200
-LOSS_TEMPERATURE = 10.0
 POOL_ROWS = 64
 """Images pooled at a time, always: the missing ones are zero, so that an image's bits do not depend on the others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How the layer is trained.
 
@@ -62,12 +57,12 @@ class Recipe:
     """
 
     scope: str = "attn"
-    target_weight: float = TARGET_WEIGHT
-    learning_rate: float = LEARNING_RATE
-    epochs: int = EPOCHS
-    max_steps: int = MAX_STEPS
+    target_weight: float = 4.0
+    learning_rate: float = 1e-3
+    epochs: int = 50
+    max_steps: int = 200
     batch_size: int = 64
-    loss_temperature: float = LOSS_TEMPERATURE
+    loss_temperature: float = 10.0
     warm_up: float = 0.2
     last_rate: float = 0.01
     weight_decay: float = 0.01

@@ -117,7 +117,7 @@ def test_the_tuned_layer_learns_to_look_at_the_cell_that_tells(seed):
     (shots, labels), (test, truth) = distracting_maps(20, seed=seed), distracting_maps(200, seed=100 + seed)
     _, pooling = resnet_pool(seed)
     pure = normalize(torch.randn(5, 32, generator=torch.Generator().manual_seed(seed)), dim=1)
-    recipe = Recipe(epochs=200)
+    recipe = Recipe(epochs=120)
     tuned = tune_pooling(pooling, shots, labels, pure, logit_scale=100.0, recipe=recipe, seed=0)
     before, after = (accuracy(normalize(pooled(pooling, test, w), dim=1) @ pure.T, truth) for w in (None, tuned))
     assert after >= before + 0.3

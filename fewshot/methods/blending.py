@@ -1,0 +1,124 @@
+"""What `safe` and `safe_a` share: hyperparameters of a tuned pooling layer that is mixed with the frozen one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import ClassVar, get_args
+
+from torch import Tensor
+
+from fewshot.blended import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
+from fewshot.cache import Cache
+from fewshot.errors import DataError, UnknownNameError
+from fewshot.memo import Memo, State, training_key
+from fewshot.methods.base import Need
+from fewshot.methods.hyperparameters import check_number
+from fewshot.pool_tuning import Recipe, pooling_of, tune_pooling
+from fewshot.problem import Problem
+from fewshot.prototypes import IMAGE_WEIGHTS, with_means
+from fewshot.selection import Split, choose
+from fewshot.shots import Shots
+from fewshot.strength import default_image_weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blending:
+    """Hyperparameters of SAFE; None is chosen inside the shots.
+
+    Attributes:
+        blend_alpha: share of the tuned layer, in [0, 1]; 0 and an image weight of 0 is zero-shot.
+        image_weight: weight of a class's mean beside its text, >= 0; 0 is the paper's classifier.
+        blend: whether features are brought to unit length before they are mixed ("normalized") or not ("raw").
+        scope: which tensors of the layer are tuned, see `Pooling.scopes`.
+        target_weight: weight of the class means in the rows that training draws features to, >= 0; 0 is the paper's.
+        learning_rate: at the peak, see `fewshot.pool_tuning.Recipe` for this and the rest.
+        epochs: passes over the shots.
+        max_steps: however many shots there are.
+        loss_temperature: divides the logits in the loss, > 0.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset({"dense"})
+    folds: ClassVar[int] = 1
+
+    blend_alpha: float | None = None
+    image_weight: float | None = None
+    blend: BlendKind = "normalized"
+    scope: str = "attn"
+    target_weight: float = Recipe.target_weight
+    learning_rate: float = Recipe.learning_rate
+    epochs: int = Recipe.epochs
+    max_steps: int = Recipe.max_steps
+    loss_temperature: float = Recipe.loss_temperature
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number(f"{self.name}.blend_alpha", self.blend_alpha, high=1.0)
+        check_number(f"{self.name}.image_weight", self.image_weight)
+        check_number(f"{self.name}.target_weight", self.target_weight)
+        check_number(f"{self.name}.learning_rate", self.learning_rate, low=1e-9, high=1.0)
+        check_number(f"{self.name}.epochs", self.epochs)
+        check_number(f"{self.name}.max_steps", self.max_steps)
+        check_number(f"{self.name}.loss_temperature", self.loss_temperature, low=1e-3, high=1e3)
+        if self.blend not in get_args(BlendKind):
+            raise DataError(str(UnknownNameError(f"{self.name}.blend", self.blend, get_args(BlendKind))))
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        self.tuned(split.problem, seed=seed, memo=memo)
+
+    def tuned(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+        """The tuned tensors of the layer, through the memo."""
+        recipe = self._recipe
+
+        def train() -> State:
+            pooling, dense = pooling_of(problem)
+            shots, cache = Shots.of(problem), Cache.of(problem)
+            targets = with_means(problem.text, cache.keys, cache.counts, image_weight=recipe.target_weight)
+            return tune_pooling(
+                pooling,
+                dense[shots.rows],
+                shots.labels,
+                targets[shots.classes],
+                logit_scale=problem.logit_scale,
+                recipe=recipe,
+                seed=seed,
+            )
+
+        return memo(training_key("safe", problem, seed=seed, **asdict(recipe)), train)
+
+    def choose_blend(self, problem: Problem, *, seed: int, memo: Memo) -> BlendPoint:
+        """How much of the tuned layer, and of the class means. Ties go to less of both."""
+
+        def measure(split: Split, points: Collection[BlendPoint]) -> Iterator[tuple[BlendPoint, Tensor]]:
+            return sweep(split, points, self.tuned(split.problem, seed=seed, memo=memo), kind=self.blend)
+
+        return choose(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
+
+    @property
+    def _recipe(self) -> Recipe:
+        return Recipe(
+            scope=self.scope,
+            target_weight=self.target_weight,
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+            max_steps=self.max_steps,
+            loss_temperature=self.loss_temperature,
+        )
+
+    def _blends(self) -> list[BlendPoint]:
+        alphas = BLEND_ALPHAS if self.blend_alpha is None else (self.blend_alpha,)
+        weights = IMAGE_WEIGHTS if self.image_weight is None else (self.image_weight,)
+        return [BlendPoint(alpha, weight) for alpha, weight in product(alphas, weights)]
+
+    def _default_blend(self, problem: Problem) -> BlendPoint:
+        return BlendPoint(
+            blend_alpha=DEFAULT_BLEND_ALPHA if self.blend_alpha is None else self.blend_alpha,
+            image_weight=default_image_weight(problem) if self.image_weight is None else self.image_weight,
+        )
