@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.optim import AdamW, Optimizer
 
 from fewshot.cache import kernel, segment_sum
-from fewshot.content import content_digests
+from fewshot.content import image_ids
 from fewshot.descent import descend
 from fewshot.problem import Labelled, Problem
 from fewshot.shots import Shots
@@ -157,10 +157,3 @@ def votes_of_others(keys: Tensor, counts: Tensor, features: Tensor, own: Tensor,
         [B, k] float32.
     """
     return segment_sum(kernel(keys @ features.T, beta=beta).masked_fill(own, 0.0), counts).T
-
-
-def image_ids(images: Labelled) -> Tensor:
-    """[M] int64: equal where images are the same, as in a fold that is topped up with repeated shots."""
-    digests = content_digests(images)
-    first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
-    return torch.tensor([first[digest] for digest in digests], dtype=torch.int64)

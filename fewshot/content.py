@@ -30,3 +30,16 @@ def by_label_and_content(images: Labelled) -> Tensor:
     labels, digests = images.labels.tolist(), content_digests(images)
     order = sorted(range(len(labels)), key=lambda row: (labels[row], digests[row]))
     return torch.tensor(order, dtype=torch.int64, device=images.labels.device)
+
+
+def by_content(images: Labelled) -> Tensor:
+    """[M] int64: the permutation that sorts images by content alone."""
+    digests = content_digests(images)
+    return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__), dtype=torch.int64)
+
+
+def image_ids(images: Labelled) -> Tensor:
+    """[M] int64: equal where images are the same, as in a fold that is topped up with repeated shots."""
+    digests = content_digests(images)
+    first = {digest: row for row, digest in reversed(list(enumerate(digests)))}
+    return torch.tensor([first[digest] for digest in digests], dtype=torch.int64)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from fewshot.cache import Cache
-from fewshot.cache_tuning import Recipe, image_ids, tune_keys, tuned_cache, votes_of_others
+from fewshot.cache_tuning import Recipe, tune_keys, tuned_cache, votes_of_others
+from fewshot.content import image_ids
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems, renumbered, repeated, shuffled
 

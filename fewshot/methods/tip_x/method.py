@@ -1,0 +1,123 @@
+"""Tip-X as a method: training-free, hyperparameters from cross-validation inside the shots.
+
+gamma is measured in the logit scale like alpha; the grid, 0 to 64 for a scale of 100, goes beyond the published 30.
+Where nothing can be held out it is 0: Tip-Adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from fewshot.cache import Cache
+from fewshot.cache_classifier import Point as CachePoint
+from fewshot.cache_classifier import cache_grid, default_point, sweep_cache
+from fewshot.memo import Memo, forget
+from fewshot.methods.base import Need
+from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.tip_x.classifier import TipXClassifier
+from fewshot.methods.tip_x.functional import Contrast, Signatures, collapse, frozen_psi
+from fewshot.problem import Problem
+from fewshot.selection import FOLDS, Split, choose
+
+GAMMA_UNITS = (0.0, 0.01, 0.04, 0.16, 0.64)
+
+
+class Point(NamedTuple):
+    """A point of the grid."""
+
+    gamma: float
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TipX:
+    """Hyperparameters of Tip-X; None is chosen inside the shots.
+
+    Attributes:
+        alpha: weight of the votes by cosine, >= 0.
+        beta: their sharpness, >= 0.
+        gamma: weight of the votes by divergence, >= 0; 0 is Tip-Adapter.
+        tau: temperature of the cosines with the text, > 0.
+    """
+
+    name: ClassVar[str] = "tip_x"
+    summary: ClassVar[str] = "tip_adapter that also compares images by what the text says about them"
+    classifier_type: ClassVar[type[TipXClassifier]] = TipXClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
+
+    alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+    tau: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("tip_x.alpha", self.alpha)
+        check_number("tip_x.beta", self.beta)
+        check_number("tip_x.gamma", self.gamma)
+        check_number("tip_x.tau", self.tau, low=1e-3)
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._choose(problem, seed=seed)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> TipXClassifier:
+        """See `Method.fit`."""
+        point, cache = self._choose(problem, seed=seed), Cache.of(problem)
+        contrast = self._contrast(problem, cache)
+        return TipXClassifier(
+            text=problem.text,
+            keys=cache.keys,
+            counts=cache.counts,
+            rows=contrast.rows,
+            offsets=contrast.offsets,
+            certainty=contrast.certainty,
+            alpha=point.alpha,
+            beta=point.beta,
+            gamma=point.gamma,
+            tau=self.tau,
+            logit_scale=problem.logit_scale,
+        )
+
+    def _contrast(self, problem: Problem, cache: Cache) -> Contrast:
+        signatures = Signatures.of(problem.text, tau=self.tau)
+        return collapse(cache.keys, cache.counts, signatures, frozen_psi(problem, signatures))
+
+    def _choose(self, problem: Problem, *, seed: int) -> Point:
+        return choose(self._grid(problem), problem, self._sweep, default=self._default, seed=seed)
+
+    def _sweep(self, split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+        """Logits of a split's queries at each point: those of Tip-Adapter, and gamma an axpy."""
+        problem, features = split.problem, split.queries.features
+        cache = Cache.of(problem)
+        votes = self._contrast(problem, cache).votes(features, Signatures.of(problem.text, tau=self.tau))
+        gammas: dict[CachePoint, list[float]] = {}
+        for point in points:
+            gammas.setdefault(CachePoint(point.alpha, point.beta), []).append(point.gamma)
+        tip = sweep_cache(features, problem.text, cache.keys, cache.counts, gammas, logit_scale=problem.logit_scale)
+        for at, logits in tip:
+            for gamma in gammas[at]:
+                yield Point(gamma, *at), torch.add(logits, votes, alpha=gamma)
+
+    def _default(self, problem: Problem) -> Point:
+        tip = default_point(problem, alpha=self.alpha, beta=self.beta)
+        return Point(0.0 if self.gamma is None else self.gamma, *tip)
+
+    def _grid(self, problem: Problem) -> list[Point]:
+        """Tip-Adapter first, and inside it the most zero-shot-like."""
+        units = [unit * problem.logit_scale for unit in GAMMA_UNITS]
+        gammas = [float(f"{unit:.3g}") for unit in units] if self.gamma is None else [self.gamma]
+        cache = cache_grid(problem, alpha=self.alpha, beta=self.beta)
+        return [Point(gamma, *at) for gamma, at in product(gammas, cache)]
