@@ -9,6 +9,7 @@ METHOD_NAMES = (
     "ape",
     "clip_adapter",
     "coop",
+    "linear_probe",
     "nearest_mean",
     "safe",
     "ship_clip_adapter",

@@ -10,6 +10,7 @@ from fewshot.methods.ape import Ape
 from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.coop import Coop
+from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
@@ -22,6 +23,7 @@ METHODS: dict[str, type[Any]] = {
     "ape": Ape,
     "clip_adapter": ClipAdapter,
     "coop": Coop,
+    "linear_probe": LinearProbe,
     "nearest_mean": NearestMean,
     "safe": Safe,
     "ship_clip_adapter": ShipClipAdapter,
