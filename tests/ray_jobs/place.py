@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
+import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +150,22 @@ def write_table(path: Path, rows: Any, header: tuple[str, ...] = ("image", "labe
 
 
 def written(folder: Path) -> dict[str, int]:
-    """All files below a folder, with their times of change in nanoseconds."""
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """All files below a folder that are whole, with their times of change in nanoseconds."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".tmp-"))
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
+
+
+def process(command: str, job: Path, *settings: str) -> BaseProcess:
+    """The command in a process of its own, not yet started, which exits with its code; forked from one that is warm."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["open_clip", "ray_jobs.classify", "ray_jobs.evaluate", "tests.ray_jobs.place"])
+    words = [word for setting in settings for word in ("--set", setting)]
+    return context.Process(target=_run, args=(command, str(job), *words))
+
+
+def _run(*words: str) -> None:
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    sys.exit(fewshot(*words).code)
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
 import signal
 import statistics
-import sys
 
 import numpy as np
 import pyarrow.csv as pa_csv
@@ -19,7 +16,7 @@ import torch
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.classes import LabelSpace
 from fewshot.images import decode
-from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put, wait_until, written
+from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, process, put, wait_until, written
 
 pytestmark = pytest.mark.slow
 TRAINED = "clip_adapter"
@@ -203,27 +200,21 @@ def test_a_grid_that_is_killed_trains_only_what_is_missing_and_ends_with_the_sam
     output = tmp_path / "killed"
     survived, kills, chance = {}, 0, random.Random(1)
     for _ in range(12):
-        process = multiprocessing.get_context("forkserver").Process(target=run_cli, args=(str(place.job), str(output)))
-        process.start()
+        run = process("evaluate", place.job, f"job.output={output}")
+        run.start()
         goal = len(written(output)) + chance.randint(1, 12)
-        wait_until(lambda goal=goal, p=process: len(written(output)) >= goal or not p.is_alive())
-        process.kill()
-        process.join()
-        kills += process.exitcode == -signal.SIGKILL
-        now = {name: at for name, at in written(output).items() if ".tmp-" not in name}
+        wait_until(lambda goal=goal, run=run: len(written(output)) >= goal or not run.is_alive())
+        run.kill()
+        run.join()
+        kills += run.exitcode == -signal.SIGKILL
+        now = written(output)
         assert {name: now[name] for name in survived} == survived
         survived = {name: at for name, at in now.items() if not name.startswith("runs/")}
-        if process.exitcode == 0:
+        if run.exitcode == 0:
             break
     assert kills >= 2
-    assert process.exitcode == 0
+    assert run.exitcode == 0
     assert fewshot("evaluate", place.job, "--set", f"job.output={output}").result["table"] == expected
-
-
-def run_cli(job, output):
-    """The command, in a process of its own, which exits with its code."""
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
-    sys.exit(fewshot("evaluate", job, "--set", f"job.output={output}").code)
 
 
 def test_new_classes_are_learned_from_nothing_and_measured_by_each_protocol(tmp_path, tiny_clip):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, fewshot, picture, put, wait_until
+from tests.ray_jobs.place import Place, picture, process, put, wait_until
 
 RAY = "cluster.mode=ray"
 
@@ -139,43 +137,34 @@ def count(output: Path) -> int:
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(large, expected):
     """The driver gets no chance to clean up. Each run starts where the last one was cut off."""
     output, chance = large.folder / "killed_driver", random.Random(0)
-    spawn = multiprocessing.get_context("forkserver")
-    spawn.set_forkserver_preload(["open_clip", "ray_jobs.classify", "tests.ray_jobs.test_same_bytes"])
     kills = 0
     for _ in range(20):
-        process = spawn.Process(target=run_cli, args=(str(large.job), str(output)))
-        process.start()
+        run = process("classify", large.job, f"job.output={output}")
+        run.start()
         goal = count(output) + chance.randint(5, 40)
-        wait_until(lambda goal=goal, process=process: count(output) >= goal or not process.is_alive())
+        wait_until(lambda goal=goal, run=run: count(output) >= goal or not run.is_alive())
         time.sleep(chance.uniform(0, 0.02))
-        process.kill()
-        process.join()
-        kills += process.exitcode == -signal.SIGKILL
-        if process.exitcode == 0:
+        run.kill()
+        run.join()
+        kills += run.exitcode == -signal.SIGKILL
+        if run.exitcode == 0:
             break
     assert kills >= 4
-    assert process.exitcode == 0
+    assert run.exitcode == 0
     again = large.classify(f"job.output={output}")
     assert (again.result["did"], again.rows.keys()) == ("nothing", large.classify().rows.keys())
     assert {name: data for name, data in again.bytes.items() if not name.startswith(".tmp-")} == expected
 
 
-def run_cli(job: str, output: str) -> None:
-    """The command, in a process of its own, which exits with its code."""
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
-    sys.exit(fewshot("classify", job, "--set", f"job.output={output}").code)
-
-
 @pytest.mark.slow
 def test_two_runs_at_once_do_each_other_no_harm(large, expected):
     output = large.folder / "two"
-    spawn = multiprocessing.get_context("forkserver")
-    both = [spawn.Process(target=run_cli, args=(str(large.job), str(output))) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    both = [process("classify", large.job, f"job.output={output}") for _ in range(2)]
+    for run in both:
+        run.start()
+    for run in both:
+        run.join()
+    assert [run.exitcode for run in both] == [0, 0]
     assert large.classify(f"job.output={output}").bytes == expected
 
 
