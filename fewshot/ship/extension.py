@@ -15,6 +15,7 @@ from fewshot.memo import Memo, training_key
 from fewshot.problem import Labelled, Problem
 from fewshot.ship.synthesis import synthesise
 from fewshot.ship.training import GeneratorSettings, learn_generator
+from fewshot.shots import Shots
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
@@ -53,11 +54,12 @@ def extended(
 
     def draw() -> dict[str, Tensor]:
         generator = learn_generator(problem, tower, settings, seed=seed, memo=memo)
-        return {"features": synthesise(generator, tower, names, count=shots, seed=seed)}
+        length = Shots.of(problem).views.norm(dim=2).mean()
+        return {"features": length * synthesise(generator, tower, names, count=shots, seed=seed)}
 
     key = training_key("ship_features", problem, seed=seed, shots=shots, **asdict(settings))
     views = problem.support.views
-    made = memo(key, draw)["features"] * views.norm(dim=2).mean()
+    made = memo(key, draw)["features"]
     return problem.with_support(
         Labelled(
             torch.cat([views, made[:, None].expand(-1, views.shape[1], -1)]),
