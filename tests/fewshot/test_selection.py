@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fewshot import selection
 from fewshot.content import content_digests
 from fewshot.selection import best_point, held_out, held_out_to_text
-from tests.problems import make_problem, problems, shuffled
+from tests.problems import World, make_problem, problems, shuffled
 
 quick = settings(max_examples=20, deadline=None)
 
@@ -106,6 +106,22 @@ def test_the_scale_of_logits_does_not_decide_between_equals_and_the_first_is_pre
     logits = {"a": lambda labels: 4 * right(labels), "b": lambda labels: 2 * right(labels)}
     for points in (["a", "b"], ["b", "a"]):
         assert best_point(points, held_out(problem, seed=0), fixed_sweep(logits)) == points[0]
+
+
+def test_less_than_half_a_standard_error_is_no_difference():
+    """Of 100 images, 80 right are the best: half a standard error is 2 images."""
+    there = World(3)
+    problem = replace(there.problem([4, 4, 4]), val=there.images(torch.arange(100) % 3))
+
+    def point(mistakes, *, sure):
+        """Barely right, and either sure of its mistakes or not."""
+        margins = torch.full((100, 1), 0.5)
+        margins[:mistakes] = -1.0 if sure else -0.1
+        return lambda labels: margins * right(labels)
+
+    logits = {"lucky": point(20, sure=True), "likely": point(22, sure=False), "worse": point(23, sure=False)}
+    assert best_point(["lucky", "worse"], held_out(problem, seed=0), fixed_sweep(logits)) == "lucky"
+    assert best_point(["lucky", "likely"], held_out(problem, seed=0), fixed_sweep(logits)) == "likely"
 
 
 def test_of_equally_accurate_points_the_likelier_one_wins():
