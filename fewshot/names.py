@@ -8,6 +8,7 @@ from typing import Any
 METHOD_NAMES = (
     "ape",
     "clip_adapter",
+    "cocoop",
     "coop",
     "linear_probe",
     "nearest_mean",
@@ -21,7 +22,6 @@ METHOD_NAMES = (
     "zero_shot",
 )
 
-DENSE_METHODS = ("safe", "safe_a")
 """Those that want what the image tower's last layer pools, which is stored with the features only if asked for."""
 
 

@@ -9,6 +9,7 @@ from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
 from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
+from fewshot.methods.cocoop import Cocoop
 from fewshot.methods.coop import Coop
 from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.nearest_mean import NearestMean
@@ -22,6 +23,7 @@ from fewshot.methods.zero_shot import ZeroShot
 METHODS: dict[str, type[Any]] = {
     "ape": Ape,
     "clip_adapter": ClipAdapter,
+    "cocoop": Cocoop,
     "coop": Coop,
     "linear_probe": LinearProbe,
     "nearest_mean": NearestMean,

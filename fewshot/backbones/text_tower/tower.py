@@ -91,7 +91,7 @@ class TextTower:
         slots = self.prompts(["thing"], context=with_ - without).slots[0]
         return self.embed(ids[1, slots])
 
-    def encode(self, prompts: Prompts, context: Tensor) -> Tensor:
+    def encode(self, prompts: Prompts, context: Tensor, *, batch: int | None = None) -> Tensor:
         """Text features with the context in place, differentiable in it.
 
         Sequences of equal length are encoded together, at most `CHUNK` at a time. With more than `RESIDENT` of them,
@@ -101,10 +101,11 @@ class TextTower:
         Args:
             prompts: K sequences.
             context: [M, w] the same for all, or [K, M, w] one for each; float32.
+            batch: sequences in a forward, always: missing ones are copies, so that the bits of a row do not depend on
+                the other sequences. None leaves copies out, and a row is independent up to rounding.
 
         Returns:
-            [K, D] float32, as `ClipBackbone.embed_texts` gives them (not normalised); on the tower's device. A row
-            does not depend on the other sequences beyond rounding.
+            [K, D] float32, as `ClipBackbone.embed_texts` gives them (not normalised); on the tower's device.
 
         Raises:
             DataError: the context has another shape.
@@ -116,13 +117,15 @@ class TextTower:
         context = context.to(self._device).expand(K, M, self.width)
         recompute = K > RESIDENT and context.requires_grad and torch.is_grad_enabled()
         features, order = [], []
-        for length, rows in self._chunks(prompts.ids):
-            part = (prompts.ids[rows, :length], prompts.slots[rows], context[rows])
-            features.append(
+        for length, rows in self._chunks(prompts.ids, batch or CHUNK):
+            filled = rows if batch is None else torch.cat([rows, rows[:1].expand(batch - len(rows))])
+            part = (prompts.ids[filled, :length], prompts.slots[filled], context[filled])
+            encoded = (
                 checkpoint(self._forward, *part, use_reentrant=False, preserve_rng_state=False)
                 if recompute
                 else self._forward(*part)
             )
+            features.append(encoded[: len(rows)])
             order.append(rows)
         return torch.cat(features)[torch.cat(order).argsort()]
 
@@ -130,12 +133,12 @@ class TextTower:
     def _device(self) -> torch.device:
         return next(self._layout.embedding.parameters()).device
 
-    def _chunks(self, ids: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Lengths, and the rows of ids [K, L] to encode at each; every row once."""
+    def _chunks(self, ids: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
+        """Lengths, and the rows of ids [K, L] to encode at each, at most `size`; every row once."""
         K, L = ids.shape
         ends = torch.full((K,), L) if self._layout.ends is None else self._layout.ends(ids)
         for length in sorted(set(ends.tolist())):
-            for rows in torch.split((ends == length).nonzero().squeeze(1), CHUNK):
+            for rows in torch.split((ends == length).nonzero().squeeze(1), size):
                 yield length, rows
 
     def _forward(self, ids: Tensor, slots: Tensor, context: Tensor) -> Tensor:

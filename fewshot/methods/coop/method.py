@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from typing import ClassVar, Self, get_args
+from typing import ClassVar, Self
 
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.errors import DataError, UnknownNameError
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.base import Need, text_tower_of
 from fewshot.methods.hyperparameters import check_number
@@ -71,7 +70,7 @@ class Coop:
     learning_rate: float = 1e-2
     optimizer: OptimizerName = "adam"
     batch_size: int = 4096
-    classes: int = 64
+    classes: int = 32
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -81,14 +80,7 @@ class Coop:
         """
         check_number("coop.prompt_share", self.prompt_share, high=1.0)
         check_number("coop.image_weight", self.image_weight)
-        check_number("coop.context", self.context, low=1)
-        check_number("coop.steps", self.steps)
-        check_number("coop.learning_rate", self.learning_rate, low=1e-9, high=1.0)
-        check_number("coop.batch_size", self.batch_size, low=1)
-        check_number("coop.classes", self.classes, low=2)
-        for field, known in (("position", Position), ("optimizer", OptimizerName)):
-            if getattr(self, field) not in get_args(known):
-                raise DataError(str(UnknownNameError(f"coop.{field}", getattr(self, field), get_args(known))))
+        self._recipe.check("coop")
 
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
@@ -120,7 +112,7 @@ class Coop:
 
     def _context(self, problem: Problem, *, seed: int, memo: Memo) -> Tensor:
         """[m, w], or [K, m, w] if it is class-specific."""
-        recipe = ContextRecipe(**{field.name: getattr(self, field.name) for field in fields(ContextRecipe)})
+        recipe = self._recipe
 
         def train() -> State:
             shots = Shots.of(problem)
@@ -137,6 +129,10 @@ class Coop:
             return {"context": for_all(context, shots.classes, num_classes=problem.num_classes)}
 
         return memo(training_key("coop", problem, seed=seed, **asdict(recipe)), train)["context"]
+
+    @property
+    def _recipe(self) -> ContextRecipe:
+        return ContextRecipe(**{field.name: getattr(self, field.name) for field in fields(ContextRecipe)})
 
 
 def for_all(context: Tensor, classes: Tensor, *, num_classes: int) -> Tensor:

@@ -1,0 +1,6 @@
+"""CoCoOp."""
+
+from fewshot.methods.cocoop.classifier import CocoopClassifier
+from fewshot.methods.cocoop.method import Cocoop
+
+__all__ = ["Cocoop", "CocoopClassifier"]

@@ -1,0 +1,144 @@
+"""CoCoOp as a method: one training, and two hyperparameters chosen after it on held-out shots.
+
+They are chosen with the image-independent prompts, which cost K sequences instead of one for each held-out image and
+class of its shortlist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import ClassVar, Self
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.memo import Memo, State, forget, training_key
+from fewshot.methods.base import Need, text_tower_of
+from fewshot.methods.cocoop.classifier import CocoopClassifier
+from fewshot.methods.hyperparameters import check_number
+from fewshot.problem import Problem
+from fewshot.prompt_learning import ContextRecipe, RowsPoint, class_means
+from fewshot.prompt_learning.cocoop import Weights, learn_shifted_context, shifts
+from fewshot.prompt_learning.coop import context_rows
+from fewshot.prompt_learning.rows import default_rows, rows_grid, sweep_rows
+from fewshot.prompt_learning.schedule import OptimizerName
+from fewshot.selection import Split, choose
+from fewshot.shots import Shots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cocoop:
+    """Hyperparameters of CoCoOp; None is chosen inside the shots.
+
+    Attributes:
+        prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
+        image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
+        shortlist: how many classes of an image get prompts of their own, >= 1; as many as there are is the paper's.
+        context, words, steps, learning_rate, optimizer, batch_size, classes: see
+            `fewshot.prompt_learning.ContextRecipe`; a step encodes batch_size · classes sequences.
+    """
+
+    name: ClassVar[str] = "cocoop"
+    summary: ClassVar[str] = "coop with words that differ from image to image; asks the text tower for every image"
+    classifier_type: ClassVar[type[CocoopClassifier]] = CocoopClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
+    folds: ClassVar[int] = 1
+
+    prompt_share: float | None = None
+    image_weight: float | None = None
+    shortlist: int = 8
+    context: int = 4
+    words: str = "a photo of a"
+    steps: int = 40
+    learning_rate: float = 1e-2
+    optimizer: OptimizerName = "adam"
+    batch_size: int = 4
+    classes: int = 16
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("cocoop.prompt_share", self.prompt_share, high=1.0)
+        check_number("cocoop.image_weight", self.image_weight)
+        check_number("cocoop.shortlist", self.shortlist, low=1)
+        self._recipe.check("cocoop")
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CocoopClassifier:
+        """See `Method.fit`."""
+        point, weights = self._choose(problem, seed=seed, memo=memo), self._weights(problem, seed=seed, memo=memo)
+        tower = text_tower_of(problem)
+        prompts = tower.prompts(problem.label_space.prompt_names, context=len(weights["context"]))
+        return CocoopClassifier(
+            ids=prompts.ids,
+            slots=prompts.slots,
+            weights=weights,
+            learned=self._rows(problem, weights),
+            text=problem.text,
+            means=class_means(problem),
+            prompt_share=point.prompt_share,
+            image_weight=point.image_weight,
+            shortlist=self.shortlist,
+            logit_scale=problem.logit_scale,
+            text_tower=tower,
+        )
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        self._weights(split.problem, seed=seed, memo=memo)
+
+    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> RowsPoint:
+        def swept(split: Split, points: Collection[RowsPoint]) -> Iterator[tuple[RowsPoint, Tensor]]:
+            part = split.problem
+            return sweep_rows(split, points, self._rows(part, self._weights(part, seed=seed, memo=memo)))
+
+        grid = rows_grid(prompt_share=self.prompt_share, image_weight=self.image_weight)
+        default = partial(default_rows, prompt_share=self.prompt_share, image_weight=self.image_weight)
+        return choose(grid, problem, swept, default=default, seed=seed, folds=self.folds)
+
+    def _rows(self, problem: Problem, weights: State) -> Tensor:
+        """[K, D] float32, unit rows: image-independent."""
+        names = problem.label_space.prompt_names
+        return context_rows(text_tower_of(problem), names, weights["context"] + weights["shift"])
+
+    def _weights(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+        """See `CocoopClassifier.weights`."""
+        tower, recipe = text_tower_of(problem), self._recipe
+
+        def train() -> State:
+            shots = Shots.of(problem)
+            names = [problem.label_space.prompt_names[label] for label in shots.classes.tolist()]
+            weights = learn_shifted_context(
+                tower, names, shots.views, shots.labels, recipe, logit_scale=problem.logit_scale, seed=seed
+            )
+            return weights | {"shift": mean_shift(weights, shots)}
+
+        return memo(training_key("cocoop", problem, seed=seed, **asdict(recipe)), train)
+
+    @property
+    def _recipe(self) -> ContextRecipe:
+        return ContextRecipe(
+            context=self.context,
+            words=self.words,
+            position="end",
+            class_specific=False,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            classes=self.classes,
+        )
+
+
+def mean_shift(weights: Weights, shots: Shots) -> Tensor:
+    """[w] float32: what an image shifts the context by, on average over the shots; 0 without any."""
+    features = normalize(shots.views[:, 0], dim=1)
+    return shifts(weights, features).sum(dim=0) / max(1, len(features))
