@@ -13,6 +13,7 @@ METHOD_NAMES = (
     "linear_probe",
     "nearest_mean",
     "safe",
+    "safe_a",
     "ship_clip_adapter",
     "ship_coop",
     "ship_tip_adapter_f",
@@ -22,6 +23,7 @@ METHOD_NAMES = (
     "zero_shot",
 )
 
+DENSE_METHODS = ("safe", "safe_a")
 """Those that want what the image tower's last layer pools, which is stored with the features only if asked for."""
 
 

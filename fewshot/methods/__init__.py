@@ -14,6 +14,7 @@ from fewshot.methods.coop import Coop
 from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
+from fewshot.methods.safe_a import SafeA
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
@@ -28,6 +29,7 @@ METHODS: dict[str, type[Any]] = {
     "linear_probe": LinearProbe,
     "nearest_mean": NearestMean,
     "safe": Safe,
+    "safe_a": SafeA,
     "ship_clip_adapter": ShipClipAdapter,
     "ship_coop": ShipCoop,
     "ship_tip_adapter_f": ShipTipAdapterF,

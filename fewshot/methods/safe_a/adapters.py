@@ -1,0 +1,102 @@
+"""What SAFE-A may add to SAFE: the abstract of arXiv 2311.04464 says "the existing adapter approach", and not which.
+
+An adapter learns from a problem whose features are SAFE's blended ones and whose text are SAFE's class rows; so those
+of Tip-Adapter and CLIP-Adapter serve as they are. Each has a point (alpha, beta): with alpha = 0 it adds nothing.
+
+* `cache`: votes of the shots, Tip-Adapter's; alpha is their weight, beta their sharpness.
+* `tuned_cache`: likewise, with keys that are trained (Tip-Adapter-F).
+* `bottleneck`: CLIP-Adapter's network; alpha is its share in the feature, beta means nothing and is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewshot import bottleneck, cache_tuning
+from fewshot.cache import Cache
+from fewshot.cache_classifier import Point, cache_grid, cache_logits, sweep_cache
+from fewshot.memo import State
+from fewshot.problem import Problem
+from fewshot.shots import Shots
+from fewshot.text_logits import text_logits
+
+RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One way to add to SAFE.
+
+    Attributes:
+        trained: whether `learn` descends gradients, so that what it gives is worth keeping.
+        learn: (problem of blended features, seed) -> tensors.
+        logits: (features [B, D], class rows [K, D], tensors, point, logit scale) -> [B, K].
+        sweep: likewise with many points, each yielded with its logits.
+        grid: points to choose from, the most SAFE-like first; the problem gives scale and distances.
+    """
+
+    trained: bool
+    learn: Callable[[Problem, int], State]
+    logits: Callable[[Tensor, Tensor, State, Point, float], Tensor]
+    sweep: Callable[[Tensor, Tensor, State, Collection[Point], float], Iterator[tuple[Point, Tensor]]]
+    grid: Callable[[Problem], list[Point]]
+
+
+def _cached(problem: Problem, seed: int) -> State:
+    del seed
+    return {"keys": Cache.of(problem).keys, "counts": problem.counts}
+
+
+def _tuned(problem: Problem, seed: int) -> State:
+    keys = cache_tuning.tuned_cache(problem, recipe=cache_tuning.Recipe(), seed=seed)
+    return {"keys": keys, "counts": problem.counts}
+
+
+def _votes(features: Tensor, rows: Tensor, tensors: State, point: Point, logit_scale: float) -> Tensor:
+    keys, counts = tensors["keys"], tensors["counts"]
+    return cache_logits(features, rows, keys, counts, alpha=point.alpha, beta=point.beta, logit_scale=logit_scale)
+
+
+def _swept_votes(
+    features: Tensor, rows: Tensor, tensors: State, points: Collection[Point], logit_scale: float
+) -> Iterator[tuple[Point, Tensor]]:
+    return sweep_cache(features, rows, tensors["keys"], tensors["counts"], points, logit_scale=logit_scale)
+
+
+def _network(problem: Problem, seed: int) -> State:
+    shots = Shots.of(problem)
+    return bottleneck.train_bottleneck(
+        shots.views,
+        shots.labels,
+        problem.text[shots.classes],
+        logit_scale=problem.logit_scale,
+        recipe=bottleneck.Recipe(),
+        seed=seed,
+    )
+
+
+def _behind(features: Tensor, rows: Tensor, tensors: State, point: Point, logit_scale: float) -> Tensor:
+    learned = bottleneck.adapted(features, tensors, residual_ratio=point.alpha, second_relu=False)
+    return text_logits(learned, rows, logit_scale=logit_scale)
+
+
+def _swept_behind(
+    features: Tensor, rows: Tensor, tensors: State, points: Collection[Point], logit_scale: float
+) -> Iterator[tuple[Point, Tensor]]:
+    for point in points:
+        yield point, _behind(features, rows, tensors, point, logit_scale)
+
+
+def _ratios(problem: Problem) -> list[Point]:
+    del problem
+    return [Point(alpha=ratio, beta=0.0) for ratio in RATIOS]
+
+
+ADAPTERS = {
+    "bottleneck": Adapter(trained=True, learn=_network, logits=_behind, sweep=_swept_behind, grid=_ratios),
+    "cache": Adapter(trained=False, learn=_cached, logits=_votes, sweep=_swept_votes, grid=cache_grid),
+    "tuned_cache": Adapter(trained=True, learn=_tuned, logits=_votes, sweep=_swept_votes, grid=cache_grid),
+}

@@ -1,0 +1,168 @@
+"""SAFE-A (arXiv 2311.04464) as a method: first SAFE, which then stays as it is; then an adapter on its features.
+
+Keys and training features of the adapter are the blended ones of the deterministic view, the only one whose tokens are
+kept. Both parts share SAFE's training and its choice on held-out shots; what the adapter counts is chosen after it, on
+the same shots. The paper's text beyond its abstract could not be had: which adapter, and that it is not trained jointly
+with the layer, are decisions made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from torch import Tensor
+
+from fewshot.blended import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
+from fewshot.cache_classifier import Point
+from fewshot.errors import DataError, UnknownNameError
+from fewshot.memo import Memo, State, forget, training_key
+from fewshot.methods.blending import Blending
+from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
+from fewshot.pool_tuning import pooling_of
+from fewshot.problem import Problem
+from fewshot.selection import Split, choose
+from fewshot.strength import default_beta
+
+if TYPE_CHECKING:
+    from fewshot.backbones.pooling import Pooling
+
+AdapterName = Literal["bottleneck", "cache", "tuned_cache"]
+
+
+@dataclass(frozen=True, slots=True)
+class SafeAClassifier:
+    """SAFE's classifier and an adapter.
+
+    Attributes:
+        rows: [K, D] float32, unit rows.
+        weights: the tuned tensors of the layer.
+        pooling: the frozen layer.
+        blend_alpha: share of the tuned layer.
+        blend: "normalized" or "raw", see `fewshot.blended`.
+        adapter: which, see `fewshot.methods.safe_a.adapters`.
+        tensors: what it learned.
+        alpha: how much it counts; 0 is SAFE.
+        beta: its sharpness.
+        logit_scale: the backbone's.
+    """
+
+    rows: Tensor
+    weights: Mapping[str, Tensor]
+    pooling: Pooling
+    blend_alpha: float
+    blend: BlendKind
+    adapter: AdapterName
+    tensors: Mapping[str, Tensor]
+    alpha: float
+    beta: float
+    logit_scale: float
+
+    def pool(self, dense: Tensor) -> Tensor:
+        """See `PoolingClassifier.pool`."""
+        return blended_features(self.pooling, dense, self.weights, blend_alpha=self.blend_alpha, kind=self.blend)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """See `Classifier.logits`."""
+        point = Point(self.alpha, self.beta)
+        return ADAPTERS[self.adapter].logits(features, self.rows, self.tensors, point, self.logit_scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafeA(Blending):
+    """Hyperparameters of SAFE, see `Blending`, and of the adapter; None is chosen inside the shots.
+
+    Attributes:
+        adapter: which, see `fewshot.methods.safe_a.adapters`.
+        alpha: how much it counts, >= 0; 0 is SAFE.
+        beta: its sharpness, >= 0.
+    """
+
+    name: ClassVar[str] = "safe_a"
+    summary: ClassVar[str] = "safe, and a cache or a small network on its features"
+    classifier_type: ClassVar[type[SafeAClassifier]] = SafeAClassifier
+
+    adapter: AdapterName = "cache"
+    alpha: float | None = None
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        Blending.__post_init__(self)
+        check_number("safe_a.alpha", self.alpha)
+        check_number("safe_a.beta", self.beta)
+        if self.adapter not in ADAPTERS:
+            raise DataError(str(UnknownNameError("safe_a.adapter", self.adapter, ADAPTERS)))
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        blend = self.choose_blend(problem, seed=seed, memo=memo)
+        point = self._choose(problem, blend, seed=seed, memo=memo)
+        return replace(self, **blend._asdict(), **point._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> SafeAClassifier:
+        """See `Method.fit`."""
+        blend = self.choose_blend(problem, seed=seed, memo=memo)
+        point = self._choose(problem, blend, seed=seed, memo=memo)
+        seen = self._seen(problem, blend, seed=seed, memo=memo)
+        return SafeAClassifier(
+            rows=seen.text,
+            weights=self.tuned(problem, seed=seed, memo=memo),
+            pooling=pooling_of(problem)[0],
+            blend_alpha=blend.blend_alpha,
+            blend=self.blend,
+            adapter=self.adapter,
+            tensors=self._learned(seen, seed=seed, memo=memo),
+            alpha=point.alpha,
+            beta=point.beta,
+            logit_scale=problem.logit_scale,
+        )
+
+    @property
+    def _adapter(self) -> Adapter:
+        return ADAPTERS[self.adapter]
+
+    def _learned(self, seen: Problem, *, seed: int, memo: Memo) -> State:
+        adapter = self._adapter
+        if not adapter.trained:
+            return adapter.learn(seen, seed)
+        return memo(training_key("safe_a", seen, seed=seed, adapter=self.adapter), lambda: adapter.learn(seen, seed))
+
+    def _seen(self, problem: Problem, blend: BlendPoint, *, seed: int, memo: Memo) -> Problem:
+        return adapted_problem(problem, self.tuned(problem, seed=seed, memo=memo), blend, kind=self.blend)
+
+    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, memo: Memo) -> Point:
+        def measure(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+            learned = split.problem
+            weights = self.tuned(learned, seed=seed, memo=memo)
+            seen = adapted_problem(learned, weights, blend, kind=self.blend)
+            queries = Branches.of(learned, split.queries, weights)
+            features = queries.blended(blend_alpha=blend.blend_alpha, kind=self.blend)
+            tensors = self._learned(seen, seed=seed, memo=memo)
+            return self._adapter.sweep(features, seen.text, tensors, points, problem.logit_scale)
+
+        return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
+
+    def _default(self, problem: Problem) -> Point:
+        """Where nothing can be held out: SAFE, as its class rows have the means of the shots in them already."""
+        return Point(
+            alpha=0.0 if self.alpha is None else self.alpha,
+            beta=default_beta(problem.support.keys) if self.beta is None else self.beta,
+        )
+
+    def _grid(self, problem: Problem) -> list[Point]:
+        """The adapter's, with what is given in place of what is tried."""
+        points = (
+            Point(
+                alpha=point.alpha if self.alpha is None else self.alpha,
+                beta=point.beta if self.beta is None else self.beta,
+            )
+            for point in self._adapter.grid(problem)
+        )
+        return list(dict.fromkeys(points))
