@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewshot.cache import class_votes
-from fewshot.methods.ape.functional import on_channels
+from fewshot.channels import on_channels
 from fewshot.text_logits import text_logits
 
 

@@ -14,10 +14,11 @@ from itertools import product
 from typing import ClassVar, Self, get_args
 
 from fewshot.cache import Cache
+from fewshot.channels import CriterionSource
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.memo import Memo, forget
 from fewshot.methods.ape.classifier import ApeClassifier
-from fewshot.methods.ape.refine import CriterionSource, Point, refine, sweep
+from fewshot.methods.ape.refine import Point, refine, sweep
 from fewshot.methods.base import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.problem import Problem

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fewshot.cache import Cache, kernel, segment_sum
-from fewshot.methods.ape.functional import class_means, kept_channels, label_divergence, on_channels
+from fewshot.channels import CriterionSource, criterion_channels, on_channels
+from fewshot.methods.ape.functional import label_divergence
 from fewshot.problem import Problem
 from fewshot.selection import Split
 from fewshot.text_logits import text_logits
-
-CriterionSource = Literal["text", "text+image"]
 
 
 class Point(NamedTuple):
@@ -61,8 +60,9 @@ def refine(
     problem: Problem, cache: Cache, *, fraction: float, similarity_weight: float, source: CriterionSource
 ) -> Refined:
     """Keep the channels that tell the classes apart, and measure how hard the text finds each shot on them."""
-    means = problem.text if source == "text" else class_means(problem.text, cache.keys, cache.counts)
-    channels = kept_channels(means, problem.text, fraction=fraction, similarity_weight=similarity_weight)
+    channels = criterion_channels(
+        problem.text, cache, fraction=fraction, similarity_weight=similarity_weight, source=source
+    )
     keys = on_channels(cache.keys, channels)
     divergence = label_divergence(keys, on_channels(problem.text, channels), cache.labels)
     return Refined(keys, cache.counts, channels, divergence)
