@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.errors import DataError, UnknownNameError
-from fewshot.methods.hyperparameters import check_number
 from fewshot.prompt_learning.schedule import OptimizerName
 
 if TYPE_CHECKING:
@@ -44,24 +42,6 @@ class ContextRecipe:
     optimizer: OptimizerName
     batch_size: int
     classes: int
-
-    def check(self, method: str) -> None:
-        """Check the ranges, for the method whose hyperparameters these are.
-
-        Raises:
-            DataError: a value is out of its range.
-        """
-        check_number(f"{method}.context", self.context, low=1)
-        check_number(f"{method}.steps", self.steps)
-        check_number(f"{method}.learning_rate", self.learning_rate, low=1e-9, high=1.0)
-        check_number(f"{method}.batch_size", self.batch_size, low=1)
-        check_number(f"{method}.classes", self.classes, low=2)
-        for field, value, known in (
-            ("position", self.position, get_args(Position)),
-            ("optimizer", self.optimizer, get_args(OptimizerName)),
-        ):
-            if value not in known:
-                raise DataError(str(UnknownNameError(f"{method}.{field}", value, known)))
 
     def start(self, tower: TextTower, *, seed: int) -> Tensor:
         """[M, w] float32: the context before the first step."""

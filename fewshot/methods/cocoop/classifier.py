@@ -67,7 +67,7 @@ class CocoopClassifier:
         best = logits.argsort(dim=1, descending=True, stable=True)[:, : self.shortlist]
         shift = shifts(self.weights, features)
         images = features.any(dim=1).nonzero().squeeze(1)
-        for some in torch.split(images, max(1, BLOCK // best.shape[1])):
+        for some in torch.split(images, max(1, BLOCK // best.shape[1])) if len(images) else ():
             classes = best[some]
             own = self._own_logits(features[some], shift[some], classes)
             if best.shape[1] < logits.shape[1]:

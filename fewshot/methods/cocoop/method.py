@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.base import Need, text_tower_of
 from fewshot.methods.cocoop.classifier import CocoopClassifier
+from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number
 from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, class_means
@@ -48,7 +49,7 @@ class Cocoop:
 
     prompt_share: float | None = None
     image_weight: float | None = None
-    shortlist: int = 8
+    shortlist: int = 5
     context: int = 4
     words: str = "a photo of a"
     steps: int = 40
@@ -66,7 +67,7 @@ class Cocoop:
         check_number("cocoop.prompt_share", self.prompt_share, high=1.0)
         check_number("cocoop.image_weight", self.image_weight)
         check_number("cocoop.shortlist", self.shortlist, low=1)
-        self._recipe.check("cocoop")
+        check_recipe("cocoop", self._recipe)
 
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from fewshot.backbones.text_tower import Position
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.base import Need, text_tower_of
+from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number
 from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, class_means, context_rows, learn_context
@@ -80,7 +81,7 @@ class Coop:
         """
         check_number("coop.prompt_share", self.prompt_share, high=1.0)
         check_number("coop.image_weight", self.image_weight)
-        self._recipe.check("coop")
+        check_recipe("coop", self._recipe)
 
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
