@@ -17,6 +17,7 @@ from torch import Tensor
 from fewshot.calibration import Calibrated, HeldOutReport
 from fewshot.errors import DataError
 from fewshot.methods import METHODS, Classifier, method_named
+from fewshot.trials import Trial
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
@@ -106,7 +107,7 @@ def load_classifier(
             logit_scale=card["logit_scale"],
             temperature=card["temperature"],
             threshold=card["threshold"],
-            report=HeldOutReport(**card["held_out"]),
+            report=_report(card["held_out"]),
         )
     except safetensors.SafetensorError as error:
         raise DataError(f"{TENSORS} is damaged: {error}") from error
@@ -129,6 +130,11 @@ def _classifier(method: str, values: dict[str, Any], parts: Mapping[str, Any]) -
         raise DataError(f"a {method} classifier consists of {sorted(expected)}, the files hold {sorted(values)}")
     classifier: Classifier = kind(**values, **needed)
     return classifier
+
+
+def _report(values: Mapping[str, Any]) -> HeldOutReport:
+    tried = values.get("tried")
+    return HeldOutReport(**{**values, "tried": None if tried is None else tuple(Trial(**trial) for trial in tried)})
 
 
 def _field_values(value: Any) -> dict[str, Any]:

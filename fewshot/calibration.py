@@ -14,13 +14,11 @@ chance: the labels are still the best guess, and their scores say that nothing i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from fewshot.abstention import guaranteed_threshold
@@ -30,9 +28,10 @@ from fewshot.methods.base import Classifier, Method, features_for
 from fewshot.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.problem import Problem
 from fewshot.selection import Split, held_out, held_out_to_text
+from fewshot.temperature import fit_temperature
+from fewshot.trials import Trial
 
 Source = Literal["val", "folds", "text", "none"]
-TEMPERATURE_RANGE = (1e-2, 1e4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class HeldOutReport:
         coverage: share of them at or above the threshold.
         error_bound: upper bound of the error among accepted images; None without a threshold that satisfies
             `max_error`.
+        tried: how every candidate did, the best first, where methods were compared; None where one was named.
     """
 
     source: Source
@@ -66,6 +66,16 @@ class HeldOutReport:
     confidence: float | None = None
     coverage: float | None = None
     error_bound: float | None = None
+    tried: tuple[Trial, ...] | None = None
+
+
+@runtime_checkable
+class ComparingMethod(Method, Protocol):
+    """A method that chooses among others; what it selects is one of them."""
+
+    def compare(self, problem: Problem, *, seed: int, memo: Memo) -> tuple[Method, tuple[Trial, ...]]:
+        """The method it selects, and how each did that was tried, the best first; nothing where none could be."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +148,11 @@ def fit_calibrated(
     if not 0.0 < confidence < 1.0:
         raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
     memo = memo or Memory()
-    selected = method.select(problem, seed=seed, memo=memo)
+    selected, tried = _selected(method, problem, seed=seed, memo=memo)
     source, logits, labels = held_out_logits(selected, problem, seed=seed, memo=memo)
     temperature = fit_temperature(logits, labels)
     scores, predicted = torch.softmax(logits / temperature, dim=1).max(dim=1)
-    report, threshold = _measured(source, logits, labels, temperature), None
+    report, threshold = replace(_measured(source, logits, labels, temperature), tried=tried), None
     if max_error is not None:
         found = guaranteed_threshold(scores, predicted == labels, max_error=max_error, confidence=confidence)
         threshold = found.threshold
@@ -164,8 +174,14 @@ def fit_calibrated(
     )
 
 
+def _selected(method: Method, problem: Problem, *, seed: int, memo: Memo) -> tuple[Method, tuple[Trial, ...] | None]:
+    if isinstance(method, ComparingMethod):
+        return method.compare(problem, seed=seed, memo=memo)
+    return method.select(problem, seed=seed, memo=memo), None
+
+
 def held_out_logits(
-    method: Method, problem: Problem, *, seed: int, memo: Memo = forget
+    method: Method, problem: Problem, *, seed: int, memo: Memo = forget, folds: int | None = None
 ) -> tuple[Source, Tensor, Tensor]:
     """Logits of images that the classifier giving them has not learned from.
 
@@ -174,6 +190,7 @@ def held_out_logits(
         problem: what to split.
         seed: of the folds and the fits.
         memo: where trainings are kept.
+        folds: use at most so many; None uses all of the method's.
 
     Returns:
         where the images are from, their logits [n, K] float32 and labels [n] int64. n = 0 when there are no shots.
@@ -181,7 +198,7 @@ def held_out_logits(
     source, splits = calibration_splits(method, problem, seed=seed)
     logits = [problem.text.new_zeros(0, problem.num_classes)]
     labels = [problem.support.labels[:0]]
-    for split in splits:
+    for split in splits[:folds]:
         classifier = method.fit(split.problem, seed=seed, memo=memo)
         logits.append(classifier.logits(features_for(classifier, split.queries)))
         labels.append(split.queries.labels)
@@ -204,35 +221,6 @@ def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[
     if not splits:
         splits, source = held_out_to_text(problem, seed=seed), "text" if len(problem.support) else "none"
     return source, splits[: method.folds]
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that minimises the negative log-likelihood; a convex problem in 1 / T, solved over log T.
-
-    As in Platt scaling, the targets are not quite certain: with n images, a share 1 / (n + 2) of each goes to all
-    classes alike. Without it, held-out images that happen to be all right would ask for T = 0.
-
-    Args:
-        logits: [n, K] float32.
-        labels: [n] int64 in [0, K).
-
-    Returns:
-        T in [0.01, 10000]; 1 when n = 0.
-    """
-    n = len(labels)
-    if not n:
-        return 1.0
-    share = 1.0 / (n + 2.0)
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    target = float(((1.0 - share) * own + share * logits.mean(dim=1)).double().mean())
-
-    def loss(log_temperature: float) -> float:
-        temperature = math.exp(log_temperature)
-        return float(torch.logsumexp(logits / temperature, dim=1).double().mean()) - target / temperature
-
-    low, high = TEMPERATURE_RANGE
-    found = minimize_scalar(loss, bounds=(math.log(low), math.log(high)), method="bounded", options={"xatol": 1e-4})
-    return math.exp(found.x)
 
 
 def _measured(source: Source, logits: Tensor, labels: Tensor, temperature: float) -> HeldOutReport:

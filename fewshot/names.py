@@ -7,6 +7,7 @@ from typing import Any
 
 METHOD_NAMES = (
     "ape",
+    "auto",
     "clip_adapter",
     "cocoop",
     "coop",

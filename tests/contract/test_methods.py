@@ -18,7 +18,7 @@ from tests.problems import World, make_problem, problems, renumbered, shuffled
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
 few = settings(max_examples=5, deadline=None)
-SHORT = {"steps": 5, "max_steps": 5, "generator_steps": 5}
+SHORT = {"candidates": ("nearest_mean", "zero_shot"), "steps": 5, "max_steps": 5, "generator_steps": 5}
 """A training of a few steps promises what a long one does."""
 
 

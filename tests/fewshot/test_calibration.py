@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from fewshot.abstention import ABSTAIN_ALWAYS
-from fewshot.calibration import fit_calibrated, fit_temperature, held_out_logits
+from fewshot.calibration import fit_calibrated, held_out_logits
 from fewshot.errors import DataError
 from fewshot.methods import method_named
 from fewshot.scoring import predict
+from fewshot.temperature import fit_temperature
 from tests.problems import World, make_problem
 
 TIP = method_named("tip_adapter", alpha=20.0, beta=3.0)

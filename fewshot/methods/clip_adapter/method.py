@@ -114,7 +114,7 @@ class ClipAdapter:
             network = self._network(split.problem, seed=seed, memo=memo)
             return sweep(split, points, network, second_relu=self.second_relu)
 
-        return choose(self._grid(), problem, swept, default=self._default, seed=seed)
+        return choose(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
 
     def _network(self, problem: Problem, *, seed: int, memo: Memo) -> State:
         recipe = Recipe(learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu)

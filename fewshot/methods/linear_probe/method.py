@@ -98,7 +98,7 @@ class LinearProbe:
     def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> float:
         if self.strength is not None:
             return self.strength
-        splits = held_out(problem, seed=seed)
+        splits = held_out(problem, seed=seed)[: self.folds]
         if sum(len(split.queries) for split in splits) < MIN_QUERIES:
             return DEFAULT_STRENGTH
         return best_strength(splits, partial(_learner, memo=memo))

@@ -1,0 +1,129 @@
+"""Choosing a method as one chooses a hyperparameter: by cross-validation inside the shots.
+
+Each candidate selects its own hyperparameters first, on the same held-out images on which it is then compared. That
+flatters a candidate with many of them, by less than the noise that `fewshot.trials` allows for.
+
+What is selected *is* the winner: from there on, the stored classifier included, nothing knows that there was a
+comparison; what was tried is told in `HeldOutReport.tried`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from fewshot.errors import DataError, UnknownNameError
+from fewshot.memo import Memo, forget
+from fewshot.methods.base import Classifier, Method, Need, TrainedMethod
+from fewshot.names import METHOD_NAMES
+from fewshot.problem import Problem
+from fewshot.selection import MIN_QUERIES, Split
+from fewshot.trials import Trial, trials
+
+logger = logging.getLogger(__name__)
+CANDIDATES = (
+    "nearest_mean",
+    "tip_adapter",
+    "tip_x",
+    "ape",
+    "linear_probe",
+    "clip_adapter",
+    "tip_adapter_f",
+    "zero_shot",
+)
+"""Those that want nothing but features, and cost seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auto:
+    """A choice among methods.
+
+    Attributes:
+        candidates: names of methods, the first for where nothing can be compared (fewer than 8 held-out images, so with
+            one shot a class).
+    """
+
+    name: ClassVar[str] = "auto"
+    summary: ClassVar[str] = "whichever method does best on held-out examples"
+    classifier_type: ClassVar[type[Classifier]] = Classifier  # type: ignore[type-abstract]
+
+    candidates: tuple[str, ...] = CANDIDATES
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            DataError: there is none, one is named twice, or one is not another method.
+        """
+        object.__setattr__(self, "candidates", tuple(self.candidates))
+        if not self.candidates or len(set(self.candidates)) < len(self.candidates):
+            raise DataError(f"auto.candidates must be different methods, at least one, got {list(self.candidates)}")
+        others = [name for name in METHOD_NAMES if name != self.name]
+        for name in self.candidates:
+            if name not in others:
+                raise DataError(f"auto.candidates: {UnknownNameError('method', name, others)}")
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What any candidate wants."""
+        return frozenset[Need]().union(*(method.needs for method in self._methods()))
+
+    @property
+    def folds(self) -> int:
+        """As many as any candidate uses."""
+        return max(method.folds for method in self._methods())
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Method:
+        """See `Method.select`; what it gives is the winner, not an `Auto`."""
+        return self.compare(problem, seed=seed, memo=memo)[0]
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Classifier:
+        """See `Method.fit`."""
+        return self.select(problem, seed=seed, memo=memo).fit(problem, seed=seed, memo=memo)
+
+    def compare(self, problem: Problem, *, seed: int, memo: Memo) -> tuple[Method, tuple[Trial, ...]]:
+        """See `fewshot.calibration.ComparingMethod`."""
+        from fewshot.calibration import held_out_logits  # Both know the table that this method is in.
+
+        methods = self._methods()
+        folds = min(method.folds for method in methods)
+        selected = {method.name: method.select(problem, seed=seed, memo=memo) for method in methods}
+        logits = {}
+        for name, method in selected.items():
+            source, logits[name], labels = held_out_logits(method, problem, seed=seed, memo=memo, folds=folds)
+            if source not in ("val", "folds") or len(labels) < MIN_QUERIES:
+                return selected[self.candidates[0]], ()
+        tried = trials(logits, labels)
+        _log(tried, len(labels))
+        return selected[tried[0].method], tried
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`; a candidate that uses fewer folds is rehearsed on these only."""
+        from fewshot.calibration import calibration_splits
+
+        for method in self._methods():
+            _, own = calibration_splits(method, split.whole, seed=seed)
+            if isinstance(method, TrainedMethod) and any(torch.equal(split.learn, one.learn) for one in own):
+                method.rehearse(split, seed=seed, memo=memo)
+
+    def _methods(self) -> Sequence[Method]:
+        from fewshot.methods import method_named
+
+        return [method_named(name) for name in self.candidates]
+
+
+def _log(tried: Sequence[Trial], images: int) -> None:
+    for trial in tried:
+        logger.info(
+            "tried method=%s images=%d accuracy=%.4f behind=%.4f standard_error=%.4f nll=%.4f",
+            trial.method,
+            images,
+            trial.accuracy,
+            trial.behind,
+            trial.standard_error,
+            trial.nll,
+        )

@@ -1,0 +1,71 @@
+"""Candidates measured on the same held-out images, and which of them to trust.
+
+The best of nine held-out accuracies is partly luck. So candidates count as equal while the best is ahead of them by no
+more than a standard error of that very difference (paired: on the images where the two disagree), and among equals the
+lowest negative log-likelihood at its own best temperature decides: it uses all of the probabilities where accuracy uses
+a yes or a no, and it is what is left after calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewshot.metrics import negative_log_likelihood
+from fewshot.temperature import fit_temperature
+
+EQUAL_ERRORS = 1.0
+"""Standard errors of the difference within which a candidate counts as equal to the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How a candidate did.
+
+    Attributes:
+        method: its name.
+        accuracy: share of the held-out images labelled right.
+        nll: negative log-likelihood after temperature, in nats.
+        behind: how far its accuracy is behind the most accurate candidate's, >= 0.
+        standard_error: of `behind`.
+    """
+
+    method: str
+    accuracy: float
+    nll: float
+    behind: float
+    standard_error: float
+
+
+def trials(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[Trial, ...]:
+    """Measure candidates and put them in order.
+
+    Args:
+        logits: [n, K] float32 of each candidate, by name, the preferred first; n >= 1.
+        labels: [n] int64 in [0, K).
+
+    Returns:
+        the one to trust first: those equal to the most accurate by likelihood, then the others by accuracy.
+    """
+    hits = {name: (values.argmax(dim=1) == labels).double() for name, values in logits.items()}
+    best = max(hits.values(), key=lambda hit: float(hit.mean()))
+    found = [_trial(name, values, labels, best - hits[name]) for name, values in logits.items()]
+    return tuple(sorted(found, key=lambda trial: (0.0, trial.nll) if _is_equal(trial) else (1.0, -trial.accuracy)))
+
+
+def _is_equal(trial: Trial) -> bool:
+    return trial.behind <= EQUAL_ERRORS * trial.standard_error
+
+
+def _trial(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> Trial:
+    """`missed` [n] float64: 1 where only the best is right, -1 where only this one is."""
+    temperature = fit_temperature(logits, labels)
+    return Trial(
+        method=name,
+        accuracy=float((logits.argmax(dim=1) == labels).double().mean()),
+        nll=negative_log_likelihood(logits, labels, temperature=temperature),
+        behind=float(missed.mean()),
+        standard_error=float(missed.std(correction=0)) / len(labels) ** 0.5,
+    )

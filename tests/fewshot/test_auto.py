@@ -1,0 +1,173 @@
+"""A choice among methods: what it finds, what it tells, and what it leaves alone."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fewshot.artefacts import load_classifier, read_card, save_classifier
+from fewshot.calibration import ComparingMethod, calibration_splits, fit_calibrated, held_out_logits
+from fewshot.errors import DataError
+from fewshot.memo import Memory
+from fewshot.methods import TrainedMethod, method_named
+from fewshot.methods.auto import Auto
+from fewshot.selection import held_out
+from fewshot.trials import trials
+from tests.problems import World, make_problem
+
+CHEAP = ("nearest_mean", "tip_adapter", "zero_shot")
+
+
+def world(**noise):
+    return World(6, dim=32, seed=3, **noise)
+
+
+def test_names_that_say_everything_make_the_text_win_over_useless_examples():
+    there = world(name_noise=0.05, image_noise=0.3)
+    problem = there.problem([4] * 6)
+    noise = problem.support[torch.arange(24)]
+    problem = problem.with_support(replace(noise, labels=noise.labels.roll(1)))
+    val = there.images(torch.arange(6).repeat(8))
+    assert Auto(candidates=("linear_probe", "zero_shot")).select(replace(problem, val=val), seed=0).name == "zero_shot"
+
+
+def test_names_that_say_nothing_make_the_examples_win():
+    problem = world(name_noise=float("inf"), image_noise=0.6).problem([4] * 6)
+    assert Auto(candidates=("zero_shot", "nearest_mean")).select(problem, seed=0).name == "nearest_mean"
+
+
+def test_the_winner_is_the_candidate_as_it_would_select_itself():
+    problem, features = make_problem([4] * 5, name_noise=2.0)
+    selected = Auto(candidates=CHEAP).select(problem, seed=0)
+    alone = method_named(selected.name).select(problem, seed=0)
+    assert selected == alone
+    expected = alone.fit(problem, seed=0).logits(features)
+    assert torch.equal(Auto(candidates=CHEAP).fit(problem, seed=0).logits(features), expected)
+
+
+def test_the_report_tells_how_every_candidate_did_the_winner_first():
+    problem, _ = make_problem([6] * 5, name_noise=2.0)
+    calibrated = fit_calibrated(Auto(candidates=CHEAP), problem, seed=0)
+    tried = calibrated.report.tried
+    assert {trial.method for trial in tried} == set(CHEAP)
+    assert tried[0].method == calibrated.method.name
+    assert tried[0].accuracy == calibrated.report.accuracy
+    assert tried[0].nll == pytest.approx(calibrated.report.nll_after)
+    for trial in tried:
+        method = method_named(trial.method).select(problem, seed=0)
+        _, logits, labels = held_out_logits(method, problem, seed=0)
+        assert trial.accuracy == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
+
+
+def test_what_was_tried_is_stored_on_the_card_and_comes_back():
+    calibrated = fit_calibrated(Auto(candidates=CHEAP), make_problem([6] * 5)[0], seed=0)
+    files = save_classifier(calibrated, {})
+    card = read_card(files)
+    assert card["method"] == calibrated.method.name
+    assert [trial["method"] for trial in card["held_out"]["tried"]] == [t.method for t in calibrated.report.tried]
+    assert load_classifier(files).report == calibrated.report
+    assert json.loads(json.dumps(card["held_out"]["tried"]))[0]["accuracy"] == calibrated.report.accuracy
+
+
+def test_a_method_that_was_named_was_not_compared():
+    assert fit_calibrated(method_named("zero_shot"), make_problem([6] * 5)[0], seed=0).report.tried is None
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 1], [0, 0], [2, 1, 1]])
+def test_where_nothing_can_be_compared_the_first_candidate_is_taken(counts):
+    calibrated = fit_calibrated(Auto(candidates=CHEAP), make_problem(counts)[0], seed=0)
+    assert calibrated.method.name == CHEAP[0]
+    assert calibrated.report.tried == ()
+
+
+def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_use(monkeypatch):
+    problem, _ = make_problem([8] * 4)
+    monkeypatch.setattr(type(method_named("tip_adapter")), "folds", 2)
+    method = Auto(candidates=("nearest_mean", "tip_adapter"))
+    assert method.folds == 4
+    _, tried = method.compare(problem, seed=0, memo=Memory())
+    asked = sum(len(split.queries) for split in held_out(problem, seed=0)[:2])
+    assert all((trial.accuracy * asked) % 1 == pytest.approx(0.0, abs=1e-9) for trial in tried)
+    nearest = method_named("nearest_mean").select(problem, seed=0)
+    _, logits, labels = held_out_logits(nearest, problem, seed=0, folds=2)
+    told = next(trial.accuracy for trial in tried if trial.method == "nearest_mean")
+    assert told == float((logits.argmax(1) == labels).double().mean())
+
+
+def test_rehearsed_splits_are_not_trained_again_and_no_candidate_trains_more_folds_than_it_uses(monkeypatch):
+    problem, _ = make_problem([4, 4, 4])
+    monkeypatch.setattr(type(method_named("clip_adapter")), "folds", 2)
+    method, memo, trained = Auto(candidates=("nearest_mean", "clip_adapter", "linear_probe")), Memory(), []
+
+    def counting(key, make):
+        return memo(key, lambda: trained.append(key) or make())
+
+    for split in calibration_splits(method, problem, seed=0)[1]:
+        method.rehearse(split, seed=0, memo=counting)
+    assert sum(key.startswith("clip_adapter") for key in trained) == 2
+    assert sum(key.startswith("linear_probe_path") for key in trained) == 4
+    rehearsed = set(trained)
+    method.select(problem, seed=0, memo=counting)
+    assert not any(key.startswith(("clip_adapter", "linear_probe_path")) for key in set(trained) - rehearsed)
+
+
+def test_it_is_a_trained_and_a_comparing_method():
+    assert isinstance(Auto(), TrainedMethod)
+    assert isinstance(Auto(), ComparingMethod)
+    assert not isinstance(method_named("clip_adapter"), ComparingMethod)
+
+
+def test_it_wants_what_any_candidate_wants():
+    assert Auto().needs == frozenset()
+    assert Auto(candidates=("zero_shot", "safe")).needs == method_named("safe").needs != frozenset()
+
+
+def test_the_log_tells_what_was_tried(caplog):
+    with caplog.at_level(logging.INFO, logger="fewshot"):
+        Auto(candidates=CHEAP).select(make_problem([4] * 5)[0], seed=0)
+    assert sorted(record.args[0] for record in caplog.records) == sorted(CHEAP)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ((), "at least one"),
+        (("ape", "ape"), "different"),
+        (("ape", "auto"), "unknown method 'auto'"),
+        (["tip_adaptor"], "Did you mean 'tip_adapter'"),
+    ],
+)
+def test_candidates_that_make_no_sense_are_refused(candidates, message):
+    with pytest.raises(DataError, match=message):
+        Auto(candidates=candidates)
+
+
+def logits_with(hits, sureness):
+    """Two classes, label 0: right where `hits` says so."""
+    right = torch.tensor(hits, dtype=torch.float32) * 2.0 - 1.0
+    return torch.stack([right * sureness, torch.zeros(len(hits))], dim=1)
+
+
+def test_a_lead_that_may_be_luck_is_decided_by_likelihood():
+    labels = torch.zeros(40, dtype=torch.int64)
+    ahead = logits_with([1] * 31 + [0] * 9, torch.linspace(3.0, 0.1, 40).flip(0))
+    honest = logits_with([0] * 3 + [1] * 30 + [0] * 7, torch.linspace(3.0, 0.1, 40))
+    assert [trial.method for trial in trials({"ahead": ahead, "honest": honest}, labels)] == ["honest", "ahead"]
+
+
+def test_a_clear_lead_counts_whatever_the_likelihood():
+    labels = torch.zeros(40, dtype=torch.int64)
+    ahead = logits_with([1] * 36 + [0] * 4, torch.ones(40))
+    behind = logits_with([1] * 20 + [0] * 20, torch.linspace(3.0, 0.1, 40))
+    first, second = trials({"behind": behind, "ahead": ahead}, labels)
+    assert (first.method, first.behind) == ("ahead", 0.0)
+    assert second.behind == pytest.approx(0.4)
+    assert second.standard_error == pytest.approx((0.4 * 0.6 / 40) ** 0.5)
+
+
+def test_equals_keep_the_order_in_which_they_were_given():
+    labels = torch.zeros(10, dtype=torch.int64)
+    same = logits_with([1] * 8 + [0] * 2, torch.ones(10))
+    assert [trial.method for trial in trials({"b": same, "a": same.clone()}, labels)] == ["b", "a"]
