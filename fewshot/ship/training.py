@@ -1,9 +1,16 @@
 """Learning SHIP's generator from the classes that have examples.
 
-Where we differ from the authors' code: features are not recomputed from augmented images every epoch, each step draws
-one of the stored views instead; steps have fewer images (`GeneratorSettings`); and training says how much of the latent
-is used, because with their weight of 1 on the KL term the best latent is one that says nothing (a latent survives where
-features vary by more than 1/2 inside a class, and unit features vary less in all directions together).
+Where we differ from the authors' code:
+
+* Features are not recomputed from augmented images every epoch; each step draws one of the stored views instead.
+* Steps have 16 images instead of 256, and the rate falls along half a cosine instead of staying: a step costs a forward
+  and a backward of the text tower for each image, and many small steps leave the start, where the shift is far larger
+  than word embeddings, sooner than few large ones. On 41 classes of groceries with 16 shots the published 150 steps of
+  256 take 266 s of one core and end at a reconstruction of 1.19, 100 steps of 64 take 59 s and end at 1.46, and the 150
+  steps of 16 here take 41 s and end at 1.14.
+* Training says how much of the latent is used, because with their weight of 1 on the KL term the best latent is one
+  that says nothing (a latent survives where features vary by more than 1/2 inside a class, and unit features vary less
+  in all directions together).
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ LONG = {
     ShipCoop: {"generator_steps": 30, "steps": 10},
     ShipTipAdapterF: {"generator_steps": 30, "epochs": 1, "min_steps": 40},
 }
+SHARED = Memory()
+"""The generator is the same whatever it is learned for."""
 pytestmark = pytest.mark.parametrize("kind", SHORT)
 
 
@@ -143,5 +145,5 @@ def test_a_new_class_is_recognised_when_names_say_what_images_look_like(kind):
     method = kind(**LONG[kind])
     features, labels = there.test_images(200)
     new = labels >= 6
-    predicted = method.fit(problem, seed=2, memo=Memory()).logits(features)[new][:, 6:].argmax(dim=1) + 6
+    predicted = method.fit(problem, seed=2, memo=SHARED).logits(features)[new][:, 6:].argmax(dim=1) + 6
     assert float((predicted == labels[new]).double().mean()) > 0.7
