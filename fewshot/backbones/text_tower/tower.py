@@ -110,21 +110,13 @@ class TextTower:
         Raises:
             DataError: the context has another shape.
         """
-        K, M = prompts.slots.shape
-        if context.shape not in ((M, self.width), (K, M, self.width)):
-            expected = f"[{M}, {self.width}] or [{K}, {M}, {self.width}]"
-            raise DataError(f"context must be {expected} for these prompts, got {list(context.shape)}")
-        context = context.to(self._device).expand(K, M, self.width)
-        recompute = K > RESIDENT and context.requires_grad and torch.is_grad_enabled()
+        context = self._one_each(prompts, context)
+        recompute = len(prompts) > RESIDENT and context.requires_grad and torch.is_grad_enabled()
         features, order = [], []
         for length, rows in self._chunks(prompts.ids, batch or CHUNK):
             filled = rows if batch is None else torch.cat([rows, rows[:1].expand(batch - len(rows))])
             part = (prompts.ids[filled, :length], prompts.slots[filled], context[filled])
-            encoded = (
-                checkpoint(self._forward, *part, use_reentrant=False, preserve_rng_state=False)
-                if recompute
-                else self._forward(*part)
-            )
+            encoded = self._recomputed(*part) if recompute else self._forward(*part)
             features.append(encoded[: len(rows)])
             order.append(rows)
         return torch.cat(features)[torch.cat(order).argsort()]
@@ -132,6 +124,14 @@ class TextTower:
     @property
     def _device(self) -> torch.device:
         return next(self._layout.embedding.parameters()).device
+
+    def _one_each(self, prompts: Prompts, context: Tensor) -> Tensor:
+        """The context as [K, M, w] on the tower's device."""
+        K, M = prompts.slots.shape
+        if context.shape not in ((M, self.width), (K, M, self.width)):
+            expected = f"[{M}, {self.width}] or [{K}, {M}, {self.width}]"
+            raise DataError(f"context must be {expected} for these prompts, got {list(context.shape)}")
+        return context.to(self._device).expand(K, M, self.width)
 
     def _chunks(self, ids: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
         """Lengths, and the rows of ids [K, L] to encode at each, at most `size`; every row once."""
@@ -151,6 +151,11 @@ class TextTower:
         with self._layout.embedding.register_forward_hook(put):
             features: Tensor = functional_call(self._text, self._cut(ids.shape[1]), ids.to(self._device))
         return features.float()
+
+    def _recomputed(self, *part: Tensor) -> Tensor:
+        """`_forward`, without keeping what its backward pass needs."""
+        features: Tensor = checkpoint(self._forward, *part, use_reentrant=False, preserve_rng_state=False)
+        return features
 
     def _cut(self, length: int) -> dict[str, Tensor]:
         """The tensors that are as long as a sequence, cut to a length."""

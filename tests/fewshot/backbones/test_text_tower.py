@@ -150,6 +150,15 @@ def test_computing_activations_again_gives_the_same_features_and_gradients(monke
         torch.testing.assert_close(again, before, atol=1e-6, rtol=1e-5)
 
 
+@every_family
+def test_in_forwards_of_one_size_the_bits_of_a_row_do_not_depend_on_the_others(family):
+    there = TextTower(*FAMILIES[family]())
+    prompts, context = there.prompts(NAMES * 3, context=4), there.words("a nice old pic")
+    together = there.encode(prompts, context, batch=8)
+    order = torch.tensor([16, 3, 7, 0, 11])
+    assert torch.equal(there.encode(prompts[order], context, batch=8), together[order])
+
+
 def test_no_context_is_the_name_alone():
     model, tokenize = towers.clip()
     there = TextTower(model, tokenize)

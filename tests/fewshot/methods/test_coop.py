@@ -80,7 +80,7 @@ def test_class_specific_contexts_differ_and_a_class_without_shots_gets_their_mea
 
 def test_a_step_may_tell_apart_a_sample_of_the_classes():
     problem = World(8, image_noise=0.3).problem([4] * 8)
-    before, after = (Coop(classes=3, steps=steps, **PLAIN).fit(problem, seed=0) for steps in (0, 40))
+    before, after = (Coop(classes=4, steps=steps, learning_rate=0.05, **PLAIN).fit(problem, seed=0) for steps in (0, 40))
     assert accuracy(after, problem.support) > accuracy(before, problem.support)
 
 
