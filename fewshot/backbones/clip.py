@@ -100,7 +100,7 @@ class ClipBackbone:
         """Encode images, and keep the tokens that the tower's last layer makes the feature of. One pass for both.
 
         Args:
-            images: [N, 3, H, W] uint8, from `crop`; N >= 1.
+            images: [N, 3, H, W] uint8, from `crop`.
 
         Returns:
             The features [N, D] float32, bit for bit those of `embed_images`, and the tokens [N, T, C] float16, both

@@ -14,7 +14,7 @@ from fewshot.memo import Memory
 from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.safe_a.adapters import ADAPTERS
-from fewshot.selection import held_out
+from fewshot.selection import EQUAL_ERRORS, held_out
 from fewshot.text_logits import text_logits
 from tests.problems import make_problem, problems
 
@@ -66,7 +66,7 @@ def test_tuned_keys_begin_at_the_cache_and_leave_it():
 @adapters
 @quick
 @given(seed=st.integers(0, 20))
-def test_the_adapter_is_no_worse_than_safe_on_the_shots_it_was_chosen_on(adapter, seed):
+def test_the_adapter_is_no_worse_than_safe_on_the_shots_it_was_chosen_on_but_for_chance(adapter, seed):
     problem, _ = make_problem([8, 8, 8, 8], seed=seed)
     memo, method = Memory(), SafeA(**SHORT, adapter=adapter)
     chosen = method.select(problem, seed=0, memo=memo)
@@ -79,7 +79,8 @@ def test_the_adapter_is_no_worse_than_safe_on_the_shots_it_was_chosen_on(adapter
             for split, one in fitted
         )
 
-    assert right(chosen) >= right(safe)
+    plain, queries = right(safe), sum(len(split.queries) for split in held_out(problem, seed=0)[: method.folds])
+    assert right(chosen) >= plain - EQUAL_ERRORS * (plain * (queries - plain) / queries) ** 0.5
 
 
 def test_safe_and_its_adapters_share_their_trainings():
