@@ -22,7 +22,7 @@ from fewshot.names import wants_dense
 from ray_jobs.cells import Cell, EvaluateStep, Rehearsal
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
-from ray_jobs.evaluation_table import SHOWN, columns_of, mean_rows, per_class_rows, to_csv
+from ray_jobs.evaluation_table import SHOWN, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
 from ray_jobs.layout import METRICS, REPORT, features_folder, run_folder, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
@@ -270,6 +270,7 @@ def _report(
     for name, columns in (("table", columns_of(table)), ("per_class", columns_of(per_class))):
         work.store.put(f"{work.run}/{name}.csv", to_csv(columns))
         work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns))
+    work.store.put(f"{work.run}/table.md", to_markdown(table, work.section.protocol))
     work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
     K, N = len(work.splits.label_space), len(work.splits.test)
     new = f", {len(work.new)} of them new" if work.new else ""

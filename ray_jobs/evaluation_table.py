@@ -90,6 +90,31 @@ def to_csv(table: pa.Table) -> bytes:
     return content
 
 
+def to_markdown(table: Sequence[Row], protocol: ProtocolName) -> bytes:
+    """The table for a document: in %, mean ± deviation over seeds, the best of a column in bold."""
+    shots = sorted({row["shots"] for row in table})
+    columns = [(count, number) for count in shots for number in SHOWN[protocol]]
+    cells = {(row["method"], row["shots"], number): row for row in table for number in SHOWN[protocol]}
+    best = {
+        (count, number): max((row[f"{number}_mean"] or 0.0 for row in table if row["shots"] == count), default=0.0)
+        for count, number in columns
+    }
+
+    def cell(method: str, column: tuple[int, str]) -> str:
+        row, number = cells.get((method, *column)), column[1]
+        if row is None or row[f"{number}_mean"] is None:
+            return "–"
+        told = f"{100 * row[f'{number}_mean']:.1f} ± {100 * row[f'{number}_std']:.1f}"
+        return f"**{told}**" if row[f"{number}_mean"] == best[column] else told
+
+    titles = [f"{count} shot{'s' * (count > 1)}{SHOWN[protocol][number]}" for count, number in columns]
+    lines = [["method", *titles], ["---"] * (1 + len(columns))]
+    lines += [
+        [f"`{name}`", *(cell(name, c) for c in columns)] for name in dict.fromkeys(row["method"] for row in table)
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines).encode()
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None

@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pyarrow.csv as pa_csv
@@ -255,6 +256,23 @@ def test_the_accuracy_of_each_class_is_written_beside_the_table(done):
         mine = [c for c in measured if (c["method"], c["shots"]) == (row["method"], row["shots"])]
         values = [cell["per_class_accuracy"][CLASSES.index(row["class"])] for cell in mine]
         assert row["accuracy_mean"] == pytest.approx(np.mean(values))
+
+
+def test_the_table_for_documents_has_a_row_a_method_and_the_best_in_bold(done):
+    _, outcome = done
+    head, rule, *rows = (outcome.run / "table.md").read_text().splitlines()
+    assert head == "| method | 1 shot | 2 shots |"
+    assert rule == "| --- | --- | --- |"
+    assert [row.split("`")[1] for row in rows] == ["zero_shot", "tip_adapter"]
+    best = max(row["accuracy_mean"] for row in outcome.result["table"] if row["shots"] == 2)
+    assert f"| **{100 * best:.1f} ± " in (outcome.run / "table.md").read_text()
+
+
+def test_the_page_to_look_at_tells_every_method_and_class(done):
+    _, outcome = done
+    page = Path(outcome.result["report"]).read_text()
+    assert all(f"<td>{name}</td>" in page for name in ("zero_shot", "tip_adapter"))
+    assert all(label in page for label in CLASSES)
 
 
 @pytest.mark.ray
