@@ -64,28 +64,65 @@ class Recipe:
         return min(wanted, self.max_steps) if images else 0
 
 
+@dataclass(frozen=True, slots=True)
+class GroupedShots:
+    """The shots as the training of a cache sees them: grouped by class, whatever the number of a class is.
+
+    Attributes:
+        images: M shots; the classes in the order in which `fewshot.shots.Shots` has them, 0 to k - 1.
+        counts: [k] int64, shots of each of these classes.
+        classes: [k] int64 in [0, K), what the problem calls them.
+        ids: [M] int64, equal where shots are the same image.
+        cached: [M] int64, which shot is in which place of `Cache.of(problem)`.
+    """
+
+    images: Labelled
+    counts: Tensor
+    classes: Tensor
+    ids: Tensor
+    cached: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem) -> GroupedShots:
+        """The same, bit for bit, however the shots were listed and their classes numbered."""
+        shots = Shots.of(problem)
+        grouped = shots.labels.argsort(stable=True)
+        images = Labelled(shots.views[grouped], shots.labels[grouped])
+        counts = torch.bincount(images.labels, minlength=len(shots.classes))
+        cached = shots.classes[images.labels].argsort(stable=True)
+        return cls(images, counts, shots.classes, image_ids(images), cached)
+
+
+def training_strength(keys: Tensor, counts: Tensor, *, logit_scale: float) -> tuple[float, float]:
+    """Alpha and beta while training.
+
+    Args:
+        keys: [M, D] float32, unit rows.
+        counts: [k] int64 with sum M.
+        logit_scale: the backbone's.
+    """
+    return LOUDNESS * logit_scale * int((counts > 0).sum()) / max(1, len(keys)), default_beta(keys)
+
+
 def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
     """[M, D] float32: the trained keys of a problem's shots, in the order of `Cache.of(problem)`; not unit rows.
 
     The loss is over the classes that have shots.
     """
-    shots = Shots.of(problem)
-    grouped = shots.labels.argsort(stable=True)
-    images = Labelled(shots.views[grouped], shots.labels[grouped])
-    ids = image_ids(images)
+    shots = GroupedShots.of(problem)
     keys = tune_keys(
-        images.keys,
-        torch.bincount(images.labels, minlength=len(shots.classes)),
-        images.views,
-        images.labels,
+        shots.images.keys,
+        shots.counts,
+        shots.images.views,
+        shots.images.labels,
         problem.text[shots.classes],
-        key_images=ids,
-        images=ids,
+        key_images=shots.ids,
+        images=shots.ids,
         logit_scale=problem.logit_scale,
         recipe=recipe,
         seed=seed,
     )
-    return keys[shots.classes[images.labels].argsort(stable=True)]
+    return keys[shots.cached]
 
 
 def tune_keys(
@@ -120,8 +157,8 @@ def tune_keys(
     Returns:
         [M, D] float32.
     """
-    unit, beta = normalize(views, dim=-1), default_beta(keys)
-    alpha = LOUDNESS * logit_scale * int((counts > 0).sum()) / max(1, len(keys))
+    unit = normalize(views, dim=-1)
+    alpha, beta = training_strength(keys, counts, logit_scale=logit_scale)
 
     def loss(parameters: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
         view = torch.randint(unit.shape[1], (len(batch),), generator=generator)

@@ -7,6 +7,7 @@ from typing import Any
 
 METHOD_NAMES = (
     "ape",
+    "ape_t",
     "auto",
     "clip_adapter",
     "cocoop",

@@ -86,6 +86,15 @@ class World:
         return self.images(labels).features, labels
 
 
+class Cluttered(World):
+    """Images whose largest part, a few directions common to all classes, says nothing about the class."""
+
+    def images(self, labels: Tensor, *, views: int = 1) -> Labelled:
+        clutter = torch.randn(len(labels), 4, generator=self.generator) @ torch.eye(4, self.classes.shape[1])
+        images = self.classes[labels] + clutter + 0.5 * self.directions(len(labels), self.classes.shape[1])
+        return Labelled(images[:, None].expand(-1, views, -1).clone(), labels)
+
+
 def make_problem(counts: Sequence[int], *, seed: int = 0, views: int = 3, **world: float) -> tuple[Problem, Tensor]:
     """A problem with these shots of each class, and the features of 40 other images."""
     there = World(len(counts), seed=seed, **world)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
+from fewshot.methods.ape_t import ApeT
 from fewshot.methods.auto import Auto
 from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
@@ -24,6 +25,7 @@ from fewshot.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[Any]] = {
     "ape": Ape,
+    "ape_t": ApeT,
     "auto": Auto,
     "clip_adapter": ClipAdapter,
     "cocoop": Cocoop,

@@ -1,0 +1,159 @@
+"""APE-T as a method: one training, and two hyperparameters chosen after it on held-out shots.
+
+The share of channels and lambda are about the medians of the published settings, which differ from set to set without a
+word on how they were found: 0.8 of 1024 channels, 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import groupby
+from typing import ClassVar, Literal, Self, get_args
+
+from torch import Tensor
+
+from fewshot.cache import Cache
+from fewshot.cache_classifier import Point, cache_grid, default_point
+from fewshot.cache_tuning import Recipe
+from fewshot.channels import CriterionSource, criterion_channels
+from fewshot.errors import DataError, UnknownNameError
+from fewshot.memo import Memo, State, forget, training_key
+from fewshot.methods.ape_t.classifier import ApeTClassifier
+from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
+from fewshot.methods.ape_t.training import train
+from fewshot.methods.base import Need
+from fewshot.methods.hyperparameters import check_number
+from fewshot.problem import Problem
+from fewshot.selection import FOLDS, Split, choose
+
+AffinityChannels = Literal["all", "selected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApeT:
+    """Hyperparameters of APE-T; None is chosen inside the shots.
+
+    Attributes:
+        alpha: weight of the votes, >= 0; 0 leaves the text and its residuals.
+        beta: sharpness, >= 0.
+        channel_fraction: share of the channels that may move, in (0, 1].
+        similarity_weight: lambda of the channel criterion, in [0, 1].
+        criterion_source: what the criterion's inter-class similarity is measured on.
+        affinity_channels: what images are compared on: all channels (the authors' code) or those kept (their figure).
+        learning_rate: see `fewshot.cache_tuning.Recipe`.
+        epochs: likewise.
+        min_steps: likewise.
+        max_steps: likewise; 0 is Tip-Adapter.
+    """
+
+    name: ClassVar[str] = "ape_t"
+    summary: ClassVar[str] = (
+        "tip_adapter with a trained shift of each class, on the channels that tell the classes apart"
+    )
+    classifier_type: ClassVar[type[ApeTClassifier]] = ApeTClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    folds: ClassVar[int] = FOLDS
+
+    alpha: float | None = None
+    beta: float | None = None
+    channel_fraction: float = 0.8
+    similarity_weight: float = 0.5
+    criterion_source: CriterionSource = "text"
+    affinity_channels: AffinityChannels = "all"
+    learning_rate: float = Recipe.learning_rate
+    epochs: int = Recipe.epochs
+    min_steps: int = Recipe.min_steps
+    max_steps: int = Recipe.max_steps
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        check_number("ape_t.alpha", self.alpha)
+        check_number("ape_t.beta", self.beta)
+        check_number("ape_t.channel_fraction", self.channel_fraction, low=1e-6, high=1.0)
+        check_number("ape_t.similarity_weight", self.similarity_weight, high=1.0)
+        check_number("ape_t.learning_rate", self.learning_rate, low=1e-9, high=1.0)
+        check_number("ape_t.epochs", self.epochs)
+        check_number("ape_t.min_steps", self.min_steps)
+        check_number("ape_t.max_steps", self.max_steps)
+        names = {"criterion_source": CriterionSource, "affinity_channels": AffinityChannels}
+        for field, known in names.items():
+            if getattr(self, field) not in get_args(known):
+                raise DataError(str(UnknownNameError(f"ape_t.{field}", getattr(self, field), get_args(known))))
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ApeTClassifier:
+        """See `Method.fit`."""
+        point, cache = self._choose(problem, seed=seed, memo=memo), Cache.of(problem)
+        channels, selected = self._channels(problem, cache), self.affinity_channels == "selected"
+        learned = self._learned(problem, channels, seed=seed, memo=memo)
+        return ApeTClassifier(
+            text=problem.text,
+            keys=affinity_side(cache.keys, channels, selected=selected),
+            counts=cache.counts,
+            weights=learned["weights"],
+            residual=learned["residual"],
+            channels=channels,
+            selected=selected,
+            alpha=point.alpha,
+            beta=point.beta,
+            logit_scale=problem.logit_scale,
+        )
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        problem = split.problem
+        self._learned(problem, self._channels(problem, Cache.of(problem)), seed=seed, memo=memo)
+
+    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> Point:
+        grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
+        default = partial(default_point, alpha=self.alpha, beta=self.beta)
+        return choose(grid, problem, partial(self._sweep, seed=seed, memo=memo), default=default, seed=seed)
+
+    def _sweep(
+        self, split: Split, points: Collection[Point], *, seed: int, memo: Memo
+    ) -> Iterator[tuple[Point, Tensor]]:
+        """Logits of a split's queries at each point: one matrix product, one exp pass for each beta."""
+        problem, features = split.problem, split.queries.features
+        cache, selected = Cache.of(problem), self.affinity_channels == "selected"
+        channels = self._channels(problem, cache)
+        learned = self._learned(problem, channels, seed=seed, memo=memo)
+        keys, asked = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
+        moved, cosines = shifts(features, learned["residual"], channels, selected=selected), keys @ asked.T
+        for beta, group in groupby(sorted(points, key=lambda point: point.beta), key=lambda point: point.beta):
+            votes = weighted_votes(cosines, learned["weights"], cache.counts, beta=beta)
+            for point in group:
+                yield (
+                    point,
+                    moved_logits(
+                        features, problem.text, votes, moved, **point._asdict(), logit_scale=problem.logit_scale
+                    ),
+                )
+
+    def _channels(self, problem: Problem, cache: Cache) -> Tensor:
+        return criterion_channels(
+            problem.text,
+            cache,
+            fraction=self.channel_fraction,
+            similarity_weight=self.similarity_weight,
+            source=self.criterion_source,
+        )
+
+    def _learned(self, problem: Problem, channels: Tensor, *, seed: int, memo: Memo) -> State:
+        recipe = Recipe(
+            learning_rate=self.learning_rate, epochs=self.epochs, min_steps=self.min_steps, max_steps=self.max_steps
+        )
+        settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(recipe)}
+        selected = self.affinity_channels == "selected"
+        return memo(
+            training_key("ape_t", problem, seed=seed, **settings),
+            lambda: train(problem, channels, selected=selected, recipe=recipe, seed=seed),
+        )

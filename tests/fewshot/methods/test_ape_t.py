@@ -1,0 +1,158 @@
+"""The acceptance properties of APE-T."""
+
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from fewshot.cache import Cache, kernel
+from fewshot.cache_classifier import Point
+from fewshot.channels import criterion_channels
+from fewshot.errors import DataError
+from fewshot.memo import forget
+from fewshot.methods.ape_t import ApeT
+from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
+from fewshot.methods.tip_adapter import TipAdapter
+from fewshot.selection import held_out
+from tests.problems import Cluttered, make_problem, problems
+
+quick = settings(max_examples=10, deadline=None)
+FIXED = {"alpha": 2.0, "beta": 3.0}
+SHORT = {"max_steps": 5}
+affinities = st.sampled_from(["all", "selected"])
+
+
+def plain_logits(problem, features, channels, residual, weights, *, selected, alpha, beta):
+    """The definition: every key is cloned and moved, and votes are added up class by class."""
+    cache = Cache.of(problem)
+    text = problem.text.index_add(1, channels, residual)
+    if selected:
+        asked, keys = (normalize(rows[:, channels], dim=1) for rows in (features, cache.keys))
+        keys = keys + residual[cache.labels]
+    else:
+        asked, keys = features, cache.keys.index_add(1, channels, residual[cache.labels])
+    affinity = torch.exp(-beta * (1.0 - asked @ keys.T)) * weights
+    votes = [affinity[:, cache.labels == label].sum(dim=1) for label in range(problem.num_classes)]
+    return problem.logit_scale * features @ text.T + alpha * torch.stack(votes, dim=1)
+
+
+@quick
+@given(made=problems(min_shots=1), selected=st.booleans(), alpha=st.floats(0.1, 20), beta=st.floats(0, 10))
+def test_factorised_equals_direct_values_and_gradients(made, selected, alpha, beta):
+    problem, features = made
+    cache, generator = Cache.of(problem), torch.Generator().manual_seed(0)
+    channels = torch.tensor([1, 4, 7, 8, 15])
+    start = {
+        "residual": 0.3 * torch.randn(problem.num_classes, 5, generator=generator),
+        "weights": torch.randn(len(cache.keys), generator=generator),
+    }
+    results, gradients = [], []
+    for form in ("factorised", "direct"):
+        learned = {name: value.clone().requires_grad_() for name, value in start.items()}
+        if form == "direct":
+            logits = plain_logits(
+                problem, features, channels, *learned.values(), selected=selected, alpha=alpha, beta=beta
+            )
+        else:
+            keys, asked = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
+            votes = weighted_votes(keys @ asked.T, learned["weights"], cache.counts, beta=beta)
+            moved = shifts(features, learned["residual"], channels, selected=selected)
+            logits = moved_logits(features, problem.text, votes, moved, alpha=alpha, beta=beta, logit_scale=100.0)
+        logits.logsumexp(dim=1).sum().backward()
+        results.append(logits.detach())
+        gradients.append([value.grad for value in learned.values()])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-3)
+    for fast, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-3)
+
+
+@quick
+@given(made=problems(), affinity=affinities, alpha=st.floats(0.1, 20), beta=st.floats(0, 10))
+def test_a_classifier_is_the_direct_form(made, affinity, alpha, beta):
+    problem, features = made
+    fitted = ApeT(alpha=alpha, beta=beta, affinity_channels=affinity, **SHORT).fit(problem, seed=0)
+    expected = plain_logits(
+        problem,
+        features,
+        fitted.channels,
+        fitted.residual,
+        fitted.weights,
+        selected=affinity == "selected",
+        alpha=alpha,
+        beta=beta,
+    )
+    torch.testing.assert_close(fitted.logits(features), expected, rtol=1e-4, atol=1e-3)
+
+
+@quick
+@given(made=problems(), alpha=st.floats(0, 50), beta=st.floats(0, 20))
+def test_before_the_first_step_it_is_tip_adapter(made, alpha, beta):
+    problem, features = made
+    tip = TipAdapter(alpha=alpha, beta=beta).fit(problem, seed=0).logits(features)
+    untrained = ApeT(alpha=alpha, beta=beta, max_steps=0).fit(problem, seed=0)
+    torch.testing.assert_close(untrained.logits(features), tip, rtol=1e-5, atol=1e-4)
+
+
+@quick
+@given(made=problems(min_shots=1, equal=True), fraction=st.floats(0.1, 1.0))
+def test_it_has_k_times_q_plus_s_parameters(made, fraction):
+    problem, _ = made
+    fitted = ApeT(**FIXED, channel_fraction=fraction, max_steps=0).fit(problem, seed=0)
+    shots = len(problem.support) // problem.num_classes
+    assert fitted.residual.numel() + fitted.weights.numel() == problem.num_classes * (len(fitted.channels) + shots)
+
+
+@pytest.mark.parametrize("affinity", ["all", "selected"])
+def test_only_classes_with_shots_are_moved(affinity):
+    problem, _ = make_problem([3, 0, 2, 4], image_noise=2.0)
+    fitted = ApeT(**FIXED, affinity_channels=affinity, **SHORT).fit(problem, seed=0)
+    assert torch.equal(fitted.residual.abs().sum(dim=1) > 0, problem.counts > 0)
+
+
+def test_only_the_kept_channels_are_moved():
+    problem, _ = make_problem([3, 3, 3])
+    method = ApeT(**FIXED, channel_fraction=0.25, **SHORT)
+    fitted = method.fit(problem, seed=0)
+    kept = criterion_channels(problem.text, Cache.of(problem), fraction=0.25, similarity_weight=0.5, source="text")
+    assert torch.equal(fitted.channels, kept)
+    others = torch.ones(16, dtype=torch.bool).index_fill(0, kept, False)
+    images = torch.eye(16)[others]
+    untrained = ApeT(**FIXED, channel_fraction=0.25, max_steps=0).fit(problem, seed=0)
+    weighted = kernel(images @ fitted.keys.T, beta=3.0) * (fitted.weights - 1.0)
+    by_weights = 2.0 * torch.stack([part.sum(dim=1) for part in weighted.split(3, dim=1)], dim=1)
+    torch.testing.assert_close(fitted.logits(images), untrained.logits(images) + by_weights)
+
+
+def test_the_sweep_gives_the_logits_that_a_fit_would_give():
+    problem, _ = make_problem([3, 2, 4])
+    points = [Point(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
+    for affinity in ("all", "selected"):
+        method = partial(ApeT, affinity_channels=affinity, **SHORT)
+        for split in held_out(problem, seed=0):
+            swept = dict(method()._sweep(split, points, seed=0, memo=forget))
+            assert swept.keys() == set(points)
+            for point, found in swept.items():
+                fitted = method(**point._asdict()).fit(split.problem, seed=0)
+                torch.testing.assert_close(found, fitted.logits(split.queries.features), rtol=1e-5, atol=1e-4)
+
+
+def test_what_all_classes_share_is_learned_to_be_ignored():
+    there = Cluttered(8, dim=32, name_noise=float("inf"))
+    problem, (features, labels) = there.problem([16] * 8), there.test_images(400)
+    trained, tip = (
+        float((method.fit(problem, seed=0).logits(features).argmax(dim=1) == labels).double().mean())
+        for method in (ApeT(alpha=1000.0, beta=4.0), TipAdapter(alpha=1000.0, beta=4.0))
+    )
+    assert trained > tip + 0.05
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"alpha": -1.0}, {"channel_fraction": 0.0}, {"criterion_source": "image"}, {"affinity_channels": "some"}],
+)
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        ApeT(**wrong)
