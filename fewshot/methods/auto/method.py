@@ -70,12 +70,12 @@ class Auto:
     @property
     def needs(self) -> frozenset[Need]:
         """What any candidate wants."""
-        return frozenset[Need]().union(*(method.needs for method in self._methods()))
+        return frozenset[Need]().union(*(method.needs for method in self.members))
 
     @property
     def folds(self) -> int:
         """As many as any candidate uses."""
-        return max(method.folds for method in self._methods())
+        return max(method.folds for method in self.members)
 
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Method:
         """See `Method.select`; what it gives is the winner, not an `Auto`."""
@@ -89,7 +89,7 @@ class Auto:
         """See `fewshot.calibration.ComparingMethod`."""
         from fewshot.calibration import held_out_logits  # Both know the table that this method is in.
 
-        methods = self._methods()
+        methods = self.members
         folds = min(method.folds for method in methods)
         selected = {method.name: method.select(problem, seed=seed, memo=memo) for method in methods}
         logits = {}
@@ -105,12 +105,14 @@ class Auto:
         """See `TrainedMethod.rehearse`; a candidate that uses fewer folds is rehearsed on these only."""
         from fewshot.calibration import calibration_splits
 
-        for method in self._methods():
+        for method in self.members:
             _, own = calibration_splits(method, split.whole, seed=seed)
             if isinstance(method, TrainedMethod) and any(torch.equal(split.learn, one.learn) for one in own):
                 method.rehearse(split, seed=seed, memo=memo)
 
-    def _methods(self) -> Sequence[Method]:
+    @property
+    def members(self) -> Sequence[Method]:
+        """The candidates, whose folds are worth spreading one by one."""
         from fewshot.methods import method_named
 
         return [method_named(name) for name in self.candidates]
