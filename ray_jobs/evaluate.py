@@ -219,6 +219,9 @@ def _measure(work: Evaluation, cells: Sequence[Unit], reporter: Reporter) -> tup
     )
     if not missing:
         executor = LocalExecutor()
+    workers = replace(
+        workers, overlap=1
+    )  # Nothing to decode ahead, and a module under training is not shared by threads.
     step = work.step(_needs(missing))
     seconds: dict[str, float] = defaultdict(float)
     with executor:
