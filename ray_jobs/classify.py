@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -217,6 +217,7 @@ def _label(work: Classification, classifier: str, reporter: Reporter) -> StageRe
     workers = Workers(count=1, overlap=1)
     if images is None or images > LABEL_HERE:
         executor, workers = choose(work.job.cluster, threads=threads, images=images)
+        workers = replace(workers, overlap=1)  # Parts of a backbone are not for several threads at a time.
     step = PredictStep(work.store, classifier, work.job.clip.spec, top=work.job.classifier.top)
     with executor, reporter.stage("labelling", images) as on_event:
         return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)

@@ -16,7 +16,7 @@ from fewshot.errors import DataError, UnknownNameError
 class Pooling:
     """Frozen; make one with `ClipBackbone.pooling`. `ClipBackbone.embed_dense` gives the tokens it takes.
 
-    It works on the device of its tokens, wherever the backbone is.
+    It works on the device of its tokens, wherever the backbone is. Not for several threads at a time.
 
     Attributes:
         weights: the pre-trained tensors of the layer by name, float32, on the CPU.
