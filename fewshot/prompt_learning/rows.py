@@ -10,7 +10,7 @@ A share of 1 and an image weight of 0 is the published classifier, exactly.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -20,13 +20,15 @@ from torch.nn.functional import normalize
 from fewshot.cache import Cache, segment_sum
 from fewshot.problem import Problem
 from fewshot.prototypes import IMAGE_WEIGHTS
-from fewshot.selection import Split
+from fewshot.selection import Split, best_point, held_out
 from fewshot.strength import default_image_weight
 from fewshot.text_logits import text_logits
 
 PROMPT_SHARES = (0.0, 0.5, 1.0)
 DEFAULT_PROMPT_SHARE = 0.5
-"""Where nothing can be held out."""
+MIN_QUERIES = 32
+"""Held-out images to choose on. With fewer, the best of two dozen points is the luckiest: on sign digits (10 classes,
+embedded CLIP) with 4 shots, 10 held-out images chose points that lost 0.04 and 0.11 to the nearest class mean."""
 
 
 class RowsPoint(NamedTuple):
@@ -65,15 +67,33 @@ def blended_rows(learned: Tensor, text: Tensor, means: Tensor, point: RowsPoint)
     return normalize(rows + point.image_weight * means, dim=-1) if point.image_weight else rows
 
 
-def rows_grid(*, prompt_share: float | None, image_weight: float | None) -> list[RowsPoint]:
-    """Points to try, the most zero-shot-like first; a number that is given stays."""
+def choose_rows(
+    problem: Problem,
+    learned: Callable[[Problem], Tensor],
+    *,
+    prompt_share: float | None,
+    image_weight: float | None,
+    folds: int,
+    seed: int,
+) -> RowsPoint:
+    """The point with the best held-out accuracy, of equals the most zero-shot-like; or the default (see `MIN_QUERIES`).
+
+    Args:
+        problem: what may be used.
+        learned: gives the rows [K, D] that are learned from a part of it.
+        prompt_share: None chooses it.
+        image_weight: None chooses it.
+        folds: how many of them to train on.
+        seed: draws the folds.
+    """
     shares = PROMPT_SHARES if prompt_share is None else (prompt_share,)
     weights = IMAGE_WEIGHTS if image_weight is None else (image_weight,)
-    return [RowsPoint(share, weight) for share, weight in product(shares, weights)]
-
-
-def default_rows(problem: Problem, *, prompt_share: float | None, image_weight: float | None) -> RowsPoint:
-    """Where nothing can be held out; a number that is given stays."""
+    points = [RowsPoint(share, weight) for share, weight in product(shares, weights)]
+    if len(points) == 1:
+        return points[0]
+    splits = held_out(problem, seed=seed)[:folds]
+    if sum(len(split.queries) for split in splits) >= MIN_QUERIES:
+        return best_point(points, splits, lambda split, some: sweep_rows(split, some, learned(split.problem)))
     return RowsPoint(
         prompt_share=DEFAULT_PROMPT_SHARE if prompt_share is None else prompt_share,
         image_weight=default_image_weight(problem) if image_weight is None else image_weight,

@@ -6,9 +6,7 @@ class of its shortlist.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import ClassVar, Self
 
 from torch import Tensor
@@ -23,9 +21,9 @@ from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, class_means
 from fewshot.prompt_learning.cocoop import Weights, learn_shifted_context, shifts
 from fewshot.prompt_learning.coop import context_rows
-from fewshot.prompt_learning.rows import default_rows, rows_grid, sweep_rows
+from fewshot.prompt_learning.rows import choose_rows
 from fewshot.prompt_learning.schedule import OptimizerName
-from fewshot.selection import Split, choose
+from fewshot.selection import Split
 from fewshot.shots import Shots
 
 
@@ -97,13 +95,17 @@ class Cocoop:
         self._weights(split.problem, seed=seed, memo=memo)
 
     def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> RowsPoint:
-        def swept(split: Split, points: Collection[RowsPoint]) -> Iterator[tuple[RowsPoint, Tensor]]:
-            part = split.problem
-            return sweep_rows(split, points, self._rows(part, self._weights(part, seed=seed, memo=memo)))
+        def learned(part: Problem) -> Tensor:
+            return self._rows(part, self._weights(part, seed=seed, memo=memo))
 
-        grid = rows_grid(prompt_share=self.prompt_share, image_weight=self.image_weight)
-        default = partial(default_rows, prompt_share=self.prompt_share, image_weight=self.image_weight)
-        return choose(grid, problem, swept, default=default, seed=seed, folds=self.folds)
+        return choose_rows(
+            problem,
+            learned,
+            prompt_share=self.prompt_share,
+            image_weight=self.image_weight,
+            folds=self.folds,
+            seed=seed,
+        )
 
     def _rows(self, problem: Problem, weights: State) -> Tensor:
         """[K, D] float32, unit rows: image-independent."""

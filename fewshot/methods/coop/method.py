@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
 from typing import ClassVar, Self
 
 from torch import Tensor
@@ -16,9 +14,9 @@ from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number
 from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, class_means, context_rows, learn_context
-from fewshot.prompt_learning.rows import default_rows, rows_grid, sweep_rows
+from fewshot.prompt_learning.rows import choose_rows
 from fewshot.prompt_learning.schedule import OptimizerName
-from fewshot.selection import Split, choose
+from fewshot.selection import Split
 from fewshot.shots import Shots
 from fewshot.text_logits import text_logits
 
@@ -51,8 +49,8 @@ class Coop:
         prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
         image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
         context, words, position, class_specific, steps, learning_rate, optimizer, batch_size, classes: see
-            `fewshot.prompt_learning.ContextRecipe`. A context of 4 that starts with the words "a photo of a" is better
-            for classes without examples. With a class-specific one, these get the mean of the others' contexts.
+            `fewshot.prompt_learning.ContextRecipe`. With class-specific contexts, classes without examples get the mean
+            of the others'.
     """
 
     name: ClassVar[str] = "coop"
@@ -99,13 +97,17 @@ class Coop:
         self._context(split.problem, seed=seed, memo=memo)
 
     def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> RowsPoint:
-        def swept(split: Split, points: Collection[RowsPoint]) -> Iterator[tuple[RowsPoint, Tensor]]:
-            part = split.problem
-            return sweep_rows(split, points, self._rows(part, self._context(part, seed=seed, memo=memo)))
+        def learned(part: Problem) -> Tensor:
+            return self._rows(part, self._context(part, seed=seed, memo=memo))
 
-        grid = rows_grid(prompt_share=self.prompt_share, image_weight=self.image_weight)
-        default = partial(default_rows, prompt_share=self.prompt_share, image_weight=self.image_weight)
-        return choose(grid, problem, swept, default=default, seed=seed, folds=self.folds)
+        return choose_rows(
+            problem,
+            learned,
+            prompt_share=self.prompt_share,
+            image_weight=self.image_weight,
+            folds=self.folds,
+            seed=seed,
+        )
 
     def _rows(self, problem: Problem, context: Tensor) -> Tensor:
         names = problem.label_space.prompt_names

@@ -7,8 +7,9 @@ from torch.nn.functional import normalize
 
 from fewshot.cache import Cache
 from fewshot.prompt_learning import RowsPoint, blended_rows, class_means
+from fewshot.prompt_learning.rows import choose_rows
 from fewshot.prototypes import with_means
-from tests.problems import make_problem
+from tests.problems import World, make_problem
 
 
 def test_a_share_of_one_without_means_is_what_was_learned():
@@ -31,3 +32,20 @@ def test_a_class_without_shots_stays_between_what_was_learned_and_its_prototype(
     learned = normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     rows = blended_rows(learned, problem.text, class_means(problem), RowsPoint(0.5, 8.0))
     torch.testing.assert_close(rows[1], normalize(learned[1] + problem.text[1], dim=0))
+
+
+def test_two_numbers_are_not_chosen_on_a_handful_of_images():
+    def learned(part):
+        raise AssertionError("nothing needs to be trained for the default")
+
+    problem = World(6, name_noise=float("inf")).problem([4] * 6)
+    given = {"prompt_share": None, "image_weight": None}
+    assert choose_rows(problem, learned, **given, folds=1, seed=0).image_weight >= 4.0
+
+
+def test_rows_that_know_the_classes_are_chosen():
+    there = World(40, name_noise=float("inf"), image_noise=2.0)
+    problem = there.problem([4] * 40)
+    point = choose_rows(problem, lambda _: there.classes, prompt_share=None, image_weight=None, folds=1, seed=0)
+    assert point.prompt_share == 1.0
+    assert point.image_weight <= 2.0
