@@ -6,6 +6,10 @@ knowing which are which. Where no class lacks examples, or none has any, it is t
 Hyperparameters are chosen on held-out images of the classes that have some, as there are no others. The generator is
 learned anew from what a split leaves, so that it has not seen the split's queries.
 
+A synthetic mean counts as much beside its class's text as a real one, though it is worth less; what weight is best for
+new classes cannot be told without images of them. The published forms of CoOp and CLIP-Adapter, `image_weight = 0`, are
+the ones that treat both kinds of classes alike.
+
 Where we differ from the authors' code: synthetic features are drawn once and not anew in every step; nothing is chosen
 by the accuracy on new classes (they report the best of five epochs on the test images).
 """
