@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot.cache import Cache, class_blocks, class_votes
+from fewshot.cache import Cache, class_blocks, class_votes, segment_sum
 from tests.problems import World, make_problem, shuffled
 
 
@@ -38,6 +38,13 @@ def test_votes_equal_the_plain_sum_over_keys():
     for key, label in zip(cache.keys, cache.labels.tolist(), strict=True):
         votes[:, label] += torch.exp(-2.0 * (1.0 - features @ key))
     torch.testing.assert_close(class_votes(features, cache.keys, cache.counts, beta=2.0), votes)
+
+
+@pytest.mark.parametrize("counts", [[3, 3, 3], [0, 0], [1, 1, 1, 1], [2, 0, 4], [0, 3, 3]])
+def test_sums_over_segments_are_sums_over_rows_whether_or_not_classes_are_equal(counts):
+    values = torch.randn(sum(counts), 7, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([rows.sum(dim=0) for rows in values.split(counts)])
+    torch.testing.assert_close(segment_sum(values, torch.tensor(counts)), expected)
 
 
 def test_the_cache_is_the_same_bit_for_bit_however_the_shots_were_listed():
