@@ -10,7 +10,8 @@ differ, and why:
   the kernel of an image with itself is near its maximum, so that every query is right before a step is made and there
   is little to learn. Hidden, the task is the one of the test: to be recognised from the *other* examples. On held-out
   shots of groceries, rubbish and sign digits this is worth 3 to 8 points, the largest effect of all choices here. With
-  one shot a class only the keys of other classes can be pushed away, which measured better than leaving them.
+  one shot in each class there are no others, and the keys stay as they are. A class with one shot among larger ones
+  only has its key pushed away by the others; that measured better than to show it to itself or to leave it out.
 * alpha and beta while training are the two constants below in the units of `fewshot.strength`, instead of 1.17 and 1,
   which lose to the untrained cache on all three sets: at beta = 1 the kernel of our features is almost flat. Within a
   factor of ten alpha makes no difference. Both are chosen anew afterwards, on held-out images.
@@ -38,30 +39,6 @@ from fewshot.text_logits import text_logits
 LOUDNESS = 30.0
 """alpha while training, in the logit scale over the mean number of keys of a class: loud enough that the keys, not the
 text, explain the labels; 10 to 300 measured alike."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How keys are trained; the defaults take about two seconds of one core for 81 classes of 16 shots.
-
-    Attributes:
-        learning_rate: peak of AdamW, along half a cosine.
-        epochs: passes over the images.
-        min_steps: steps at least, when the epochs make fewer.
-        max_steps: steps at most; 4000 bound the time from about fifty thousand images on.
-        batch_size: images in a step, at most.
-    """
-
-    learning_rate: float = 1e-3
-    epochs: int = 20
-    min_steps: int = 200
-    max_steps: int = 4000
-    batch_size: int = 256
-
-    def steps(self, images: int) -> int:
-        """How many steps that many images get."""
-        wanted = max(self.min_steps, self.epochs * -(-images // self.batch_size))
-        return min(wanted, self.max_steps) if images else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,92 +69,78 @@ class GroupedShots:
         cached = shots.classes[images.labels].argsort(stable=True)
         return cls(images, counts, shots.classes, image_ids(images), cached)
 
+    @property
+    def have_companions(self) -> bool:
+        """Whether a class has two different images."""
+        return len(torch.unique(self.ids)) > len(self.classes)
 
-def training_strength(keys: Tensor, counts: Tensor, *, logit_scale: float) -> tuple[float, float]:
-    """Alpha and beta while training.
+    def own(self, batch: Tensor) -> Tensor:
+        """[M, B] bool: which keys are made of which image of a batch [B]."""
+        return self.ids[:, None] == self.ids[batch]
 
-    Args:
-        keys: [M, D] float32, unit rows.
-        counts: [k] int64 with sum M.
-        logit_scale: the backbone's.
+    def strength(self, keys: Tensor, *, logit_scale: float) -> tuple[float, float]:
+        """Alpha and beta while training, for keys [M, D or Q], unit rows."""
+        return LOUDNESS * logit_scale * len(self.classes) / max(1, len(keys)), default_beta(keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How keys are trained; the defaults take about two seconds of one core for 81 classes of 16 shots.
+
+    Attributes:
+        learning_rate: peak of AdamW, along half a cosine.
+        epochs: passes over the images.
+        min_steps: steps at least, when the epochs make fewer.
+        max_steps: steps at most; 4000 bound the time from about fifty thousand images on.
+        batch_size: images in a step, at most.
     """
-    return LOUDNESS * logit_scale * int((counts > 0).sum()) / max(1, len(keys)), default_beta(keys)
+
+    learning_rate: float = 1e-3
+    epochs: int = 20
+    min_steps: int = 200
+    max_steps: int = 4000
+    batch_size: int = 256
+
+    def steps(self, shots: GroupedShots) -> int:
+        """How many steps a cache of these shots gets; none where no image can be recognised from another."""
+        wanted = max(self.min_steps, self.epochs * -(-len(shots.ids) // self.batch_size))
+        return min(wanted, self.max_steps) if shots.have_companions else 0
 
 
 def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
-    """[M, D] float32: the trained keys of a problem's shots, in the order of `Cache.of(problem)`; not unit rows.
-
-    The loss is over the classes that have shots.
-    """
-    shots = GroupedShots.of(problem)
-    keys = tune_keys(
-        shots.images.keys,
-        shots.counts,
-        shots.images.views,
-        shots.images.labels,
-        problem.text[shots.classes],
-        key_images=shots.ids,
-        images=shots.ids,
-        logit_scale=problem.logit_scale,
-        recipe=recipe,
-        seed=seed,
-    )
-    return keys[shots.cached]
-
-
-def tune_keys(
-    keys: Tensor,
-    counts: Tensor,
-    views: Tensor,
-    labels: Tensor,
-    rows: Tensor,
-    *,
-    key_images: Tensor,
-    images: Tensor,
-    logit_scale: float,
-    recipe: Recipe,
-    seed: int,
-) -> Tensor:
-    """Train the keys of a cache. Whether features are real, made or mixed plays no part.
-
-    The order of keys, images and classes does, in the last bits: see `fewshot.shots`.
+    """Train the keys of a problem's cache. Whether its shots are photographs or made plays no part.
 
     Args:
-        keys: [M, D] float32, unit rows, grouped by class: the start.
-        counts: [k] int64 with sum M.
-        views: [N, V, D] float32, of any length but zero; each step sees one of the V of an image.
-        labels: [N] int64 in [0, k).
-        rows: [k, D] float32, unit rows: the text of the classes.
-        key_images: [M] int64, which image a key is made of.
-        images: [N] int64, which image the views show; it does not see keys that are made of it.
-        logit_scale: the backbone's.
+        problem: the loss is over the classes of it that have shots.
         recipe: how.
-        seed: of the order of the images and of their views.
+        seed: of the order of the shots and of their views.
 
     Returns:
-        [M, D] float32.
+        [M, D] float32 in the order of `Cache.of(problem)`; not unit rows.
     """
-    unit = normalize(views, dim=-1)
-    alpha, beta = training_strength(keys, counts, logit_scale=logit_scale)
+    shots, scale = GroupedShots.of(problem), problem.logit_scale
+    keys, text, views = shots.images.keys, problem.text[shots.classes], normalize(shots.images.views, dim=-1)
+    alpha, beta = shots.strength(keys, logit_scale=scale)
 
     def loss(parameters: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        view = torch.randint(unit.shape[1], (len(batch),), generator=generator)
-        features, own = unit[batch, view], key_images[:, None] == images[batch]
-        votes = votes_of_others(parameters["keys"], counts, features, own, beta=beta)
-        return cross_entropy(text_logits(features, rows, logit_scale=logit_scale) + alpha * votes, labels[batch])
+        view = torch.randint(views.shape[1], (len(batch),), generator=generator)
+        features, own = views[batch, view], shots.own(batch)
+        votes = votes_of_others(parameters["keys"], shots.counts, features, own, beta=beta)
+        return cross_entropy(text_logits(features, text, logit_scale=scale) + alpha * votes, shots.images.labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
         return AdamW(parameters, lr=recipe.learning_rate, eps=1e-4)
 
-    return descend(
+    tuned = descend(
         {"keys": keys},
         loss,
         optimizer=optimizer,
-        rows=len(labels),
+        rows=len(keys),
         batch_size=recipe.batch_size,
-        steps=recipe.steps(len(labels)),
+        steps=recipe.steps(shots),
         seed=seed,
-    )["keys"]
+    )
+    return tuned["keys"][shots.cached]
 
 
 def votes_of_others(keys: Tensor, counts: Tensor, features: Tensor, own: Tensor, *, beta: float) -> Tensor:

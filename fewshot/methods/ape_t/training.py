@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import AdamW, Optimizer
 
-from fewshot.cache_tuning import GroupedShots, Recipe, training_strength
+from fewshot.cache_tuning import GroupedShots, Recipe
 from fewshot.descent import descend
 from fewshot.memo import State
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
@@ -38,13 +38,13 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe,
     shots = GroupedShots.of(problem)
     text, views = problem.text[shots.classes], normalize(shots.images.views, dim=-1)
     keys = affinity_side(shots.images.keys, channels, selected=selected)
-    alpha, beta = training_strength(keys, shots.counts, logit_scale=problem.logit_scale)
+    alpha, beta = shots.strength(keys, logit_scale=problem.logit_scale)
 
     def loss(learned: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
         view = torch.randint(views.shape[1], (len(batch),), generator=generator)
         features = views[batch, view]
         cosines = keys @ affinity_side(features, channels, selected=selected).T
-        hidden = cosines.masked_fill(shots.ids[:, None] == shots.ids[batch], float("-inf"))
+        hidden = cosines.masked_fill(shots.own(batch), float("-inf"))
         votes = weighted_votes(hidden, learned["weights"], shots.counts, beta=beta)
         moved = shifts(features, learned["residual"], channels, selected=selected)
         logits = moved_logits(features, text, votes, moved, alpha=alpha, beta=beta, logit_scale=problem.logit_scale)
@@ -60,7 +60,7 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe,
         optimizer=optimizer,
         rows=len(keys),
         batch_size=recipe.batch_size,
-        steps=recipe.steps(len(keys)),
+        steps=recipe.steps(shots),
         seed=seed,
     )
     residual = problem.text.new_zeros(problem.num_classes, len(channels))

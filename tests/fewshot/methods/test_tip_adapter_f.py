@@ -45,7 +45,7 @@ def test_alpha_zero_is_zero_shot_exactly(made):
 
 
 @quick
-@given(made=problems(min_shots=1))
+@given(made=problems(min_shots=2))
 def test_only_the_keys_are_trained(made):
     problem, _ = made
     fixed = {"alpha": 2.0, "beta": 3.0}
