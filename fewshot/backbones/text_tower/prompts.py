@@ -86,6 +86,8 @@ def sentence(name: str, words: Sequence[str], *, position: Position = "end") -> 
 def token_ids(texts: Sequence[str], tokenize: Tokenize) -> Tensor:
     """[T, L] int64 of T >= 1 texts, L that of the longest."""
     rows = tokenize(list(texts))
+    if isinstance(rows, Tensor):
+        return rows
     length = max(len(row) for row in rows)
     padding = padding_id(tokenize)
     return torch.stack([pad(row, (0, length - len(row)), value=padding) for row in rows])
