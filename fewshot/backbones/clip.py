@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fewshot.backbones.pooling.find import Tapped
     from fewshot.backbones.text_tower import TextTower
 
-Tokenize = Callable[[list[str]], Sequence[Tensor]]
-"""T strings to T tensors [L] int64; L may differ between texts (see `embed_texts`)."""
+Tokenize = Callable[[list[str]], Tensor | Sequence[Tensor]]
+"""T strings to T tensors [L] int64; where they are one tensor [T, L], L is the same, else it may differ."""
 
 TEXT_BATCH = 8
 """Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""

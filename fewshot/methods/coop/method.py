@@ -1,4 +1,9 @@
-"""CoOp as a method: one training, and two hyperparameters chosen after it on held-out shots."""
+"""CoOp as a method: one training, and two hyperparameters chosen after it on held-out shots.
+
+By default 16 vectors start at random, the paper's choice for classes that all have examples. For classes without any
+the paper starts 4 with "a photo of a". With the embedded CLIP, 16 shots of half of the classes and the prompts alone,
+the harmonic mean over both halves is then 0.77 instead of 0.69 on TrashNet, but 0.10 instead of 0.14 on groceries.
+"""
 
 from __future__ import annotations
 
