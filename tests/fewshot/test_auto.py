@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from math import log
 
 import pytest
 import torch
@@ -144,30 +145,32 @@ def test_candidates_that_make_no_sense_are_refused(candidates, message):
         Auto(candidates=candidates)
 
 
-def logits_with(hits, sureness):
+def logits_with(hits):
     """Two classes, label 0: right where `hits` says so."""
-    right = torch.tensor(hits, dtype=torch.float32) * 2.0 - 1.0
-    return torch.stack([right * sureness, torch.zeros(len(hits))], dim=1)
+    return torch.stack([torch.tensor(hits, dtype=torch.float32) * 2.0 - 1.0, torch.zeros(len(hits))], dim=1)
 
 
-def test_a_lead_that_may_be_luck_is_decided_by_likelihood():
+def test_a_lead_that_may_be_luck_leaves_the_preferred_in_front():
     labels = torch.zeros(40, dtype=torch.int64)
-    ahead = logits_with([1] * 31 + [0] * 9, torch.linspace(3.0, 0.1, 40).flip(0))
-    honest = logits_with([0] * 3 + [1] * 30 + [0] * 7, torch.linspace(3.0, 0.1, 40))
-    assert [trial.method for trial in trials({"ahead": ahead, "honest": honest}, labels)] == ["honest", "ahead"]
+    preferred = logits_with([1] * 30 + [0] * 10)
+    lucky = logits_with([0] * 3 + [1] * 31 + [0] * 6)
+    first, second = trials({"preferred": preferred, "lucky": lucky}, labels)
+    assert (first.method, second.method) == ("preferred", "lucky")
+    assert first.behind == pytest.approx(1 / 40)
+    assert first.standard_error == pytest.approx((7 / 40 - (1 / 40) ** 2) ** 0.5 / 40**0.5)
+    assert (second.behind, second.standard_error) == (0.0, 0.0)
 
 
-def test_a_clear_lead_counts_whatever_the_likelihood():
+def test_a_lead_beyond_doubt_counts_whoever_is_preferred():
     labels = torch.zeros(40, dtype=torch.int64)
-    ahead = logits_with([1] * 36 + [0] * 4, torch.ones(40))
-    behind = logits_with([1] * 20 + [0] * 20, torch.linspace(3.0, 0.1, 40))
-    first, second = trials({"behind": behind, "ahead": ahead}, labels)
-    assert (first.method, first.behind) == ("ahead", 0.0)
-    assert second.behind == pytest.approx(0.4)
-    assert second.standard_error == pytest.approx((0.4 * 0.6 / 40) ** 0.5)
+    ahead, behind, last = (logits_with([1] * hits + [0] * (40 - hits)) for hits in (36, 20, 10))
+    order = [trial.method for trial in trials({"last": last, "behind": behind, "ahead": ahead}, labels)]
+    assert order == ["ahead", "behind", "last"]
 
 
-def test_equals_keep_the_order_in_which_they_were_given():
-    labels = torch.zeros(10, dtype=torch.int64)
-    same = logits_with([1] * 8 + [0] * 2, torch.ones(10))
-    assert [trial.method for trial in trials({"b": same, "a": same.clone()}, labels)] == ["b", "a"]
+def test_likelihood_is_told_at_each_candidates_own_temperature():
+    labels = torch.zeros(40, dtype=torch.int64)
+    logits = logits_with([1] * 30 + [0] * 10)
+    one, other = trials({"a": logits, "b": 7.0 * logits}, labels)
+    assert one.nll == pytest.approx(other.nll, rel=1e-4)
+    assert one.nll == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)), abs=0.01)
