@@ -41,7 +41,8 @@ class Blending:
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset({"dense"})
-    folds: ClassVar[int] = 1
+    folds: ClassVar[int] = 2
+    """A training of many shots takes a quarter of a minute of one core, and one fold of few shots says little."""
 
     blend_alpha: float | None = None
     image_weight: float | None = None

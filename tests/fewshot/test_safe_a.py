@@ -40,7 +40,7 @@ def test_an_adapter_that_counts_nothing_leaves_safe_bit_for_bit(adapter, made):
 
 def test_the_cache_holds_blended_features_of_the_shots_and_votes_for_their_classes():
     (problem, features), memo = make_problem([3, 0, 2]), Memory()
-    classifier = fit(problem, memo, blend_alpha=0.4, image_weight=1.0, alpha=20.0, beta=3.0)
+    classifier = fit(problem, memo, adapter="cache", blend_alpha=0.4, image_weight=1.0, alpha=20.0, beta=3.0)
     shots = Branches.of_shots(problem, classifier.weights)
     keys = normalize(0.4 * normalize(shots.tuned, dim=1) + 0.6 * normalize(shots.frozen, dim=1), dim=1)
     votes = torch.exp(-3.0 * (1.0 - features @ keys.T)) @ torch.eye(3)[[0, 0, 0, 2, 2]]
@@ -94,20 +94,20 @@ def test_safe_and_its_adapters_share_their_trainings():
     memo = Counting()
     Safe(**SHORT).fit(problem, seed=0, memo=memo)
     before = len(trained)
-    fit(problem, memo)
+    fit(problem, memo, adapter="cache")
     assert len(trained) == before > 0
 
 
 def test_only_one_of_two_hyperparameters_may_be_given():
     problem, _ = make_problem([8, 8, 8])
-    selected = SafeA(**SHORT, beta=2.5).select(problem, seed=0, memo=Memory())
+    selected = SafeA(**SHORT, adapter="cache", beta=2.5).select(problem, seed=0, memo=Memory())
     assert selected.beta == 2.5
     assert selected.alpha is not None
 
 
 def test_the_plain_cache_is_tip_adapter_s():
     (problem, features), memo = make_problem([2, 3]), Memory()
-    classifier = fit(problem, memo, alpha=3.0, beta=2.0)
+    classifier = fit(problem, memo, adapter="cache", alpha=3.0, beta=2.0)
     expected = cache_logits(features, classifier.rows, **classifier.tensors, alpha=3.0, beta=2.0, logit_scale=100.0)
     assert torch.equal(classifier.logits(features), expected)
 

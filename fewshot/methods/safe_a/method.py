@@ -84,7 +84,7 @@ class SafeA(Blending):
     summary: ClassVar[str] = "safe, and a cache or a small network on its features"
     classifier_type: ClassVar[type[SafeAClassifier]] = SafeAClassifier
 
-    adapter: AdapterName = "cache"
+    adapter: AdapterName = "tuned_cache"
     alpha: float | None = None
     beta: float | None = None
 
