@@ -124,10 +124,11 @@ def frozen_psi(problem: Problem, signatures: Signatures, *, memory_bytes: int = 
     Returns:
         slope 0 when there are no two different images.
     """
-    keys, features, ids = problem.support.keys, problem.support.features, image_ids(problem.support)
+    shots = problem.support[by_content(problem.support)]
+    keys, features, ids = shots.keys, shots.features, image_ids(shots)
     block = max(1, memory_bytes // (4 * max(len(keys), problem.num_classes)))
     low, high = [math.inf, math.inf], [-math.inf, -math.inf]
-    for rows in torch.split(by_content(problem.support)[:MAX_QUERIES], block):
+    for rows in torch.split(torch.arange(len(shots))[:MAX_QUERIES], block):
         others = ids[rows, None] != ids
         pairs = (features[rows] @ keys.T, signatures.divergences(features[rows], keys))
         for kind, values in enumerate(values[others] for values in pairs if others.any()):
