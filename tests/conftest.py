@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+# Before torch is loaded: on small tensors, threads that wait for each other cost more than they do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A loaded machine is not a failing test, and CI looks at the same examples each time.
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("here")
