@@ -16,6 +16,10 @@ job
 scoring
     What labelling cached features reaches of the rate of one matrix product with as many operations. What is not the
     product: an exp for each image and shot, the sums over a class's shots, the largest scores. The limit is 1.
+large
+    The same at the size that decides whether a machine can do it: a million features held, ten thousand classes. What
+    labelling reaches of the same product, and the peak of memory. All of them would be 174 TFLOP, most of an hour of
+    one core: a sample is labelled, and the time for all is extrapolated.
 overhead
     Units a second when a unit does nothing but leave an empty part, beside the same without an executor. It bounds
     how small a unit may be: an executor of 500 units a second costs a unit of one second 0.2 %.

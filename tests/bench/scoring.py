@@ -42,9 +42,9 @@ def run(*, images: int, repeat: int, classes: tuple[int, ...] = (100, 1000)) -> 
 
 @torch.inference_mode()
 def _row(features: Tensor, method: str, K: int, repeat: int) -> dict[str, str | float]:
-    classifier = _classifier(method, K)
-    flops = 2 * len(features) * _matrix_columns(classifier) * DIM
-    matrix = torch.randn(DIM, _matrix_columns(classifier))
+    classifier = classifier_of(method, K)
+    flops = 2 * len(features) * matrix_columns(classifier) * DIM
+    matrix = torch.randn(DIM, matrix_columns(classifier))
     contenders: dict[str, Callable[[], object]] = {
         "ours": lambda: predict(classifier, features),
         "sgemm": lambda: features @ matrix,
@@ -66,7 +66,7 @@ def _row(features: Tensor, method: str, K: int, repeat: int) -> dict[str, str | 
     }
 
 
-def _classifier(method: str, K: int) -> Calibrated:
+def classifier_of(method: str, K: int) -> Calibrated:
     problem = World(K, dim=DIM).problem([SHOTS] * K, views=1)
     chosen = method_named(method, **METHODS[method])
     fitted = chosen.fit(problem, seed=0)
@@ -74,7 +74,7 @@ def _classifier(method: str, K: int) -> Calibrated:
     return Calibrated(chosen, fitted, names, problem.logit_scale, 1.0, None, HeldOutReport("none", 0))
 
 
-def _matrix_columns(classifier: Calibrated) -> int:
+def matrix_columns(classifier: Calibrated) -> int:
     """Columns of the one product, of D rows, that has as many operations as a classifier's own products."""
     text, keys = classifier.classifier.text, classifier.classifier.keys
     return (text.numel() + keys.numel()) // DIM

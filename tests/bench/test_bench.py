@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.bench import job, overhead, pipeline, scoring
+from tests.bench import job, large, overhead, pipeline, scoring
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import used
@@ -16,6 +16,13 @@ def test_scoring_runs():
     rows = scoring.run(images=1, repeat=1, classes=(3,)).rows
     assert [row["method"] for row in rows] == list(scoring.METHODS)
     assert all(row["images/s"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_large_one_runs():
+    result = large.run(images=100, repeat=1, classes=3)
+    assert [row["images labelled"] for row in result.rows] == ["100"] * len(scoring.METHODS)
+    assert result.gates[0].holds
 
 
 @pytest.mark.slow
