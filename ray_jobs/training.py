@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
-METHODS_VERSION = 1
+METHODS_VERSION = 2
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 
