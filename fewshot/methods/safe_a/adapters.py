@@ -32,26 +32,26 @@ class Adapter:
 
     Attributes:
         trained: whether `learn` descends gradients, so that what it gives is worth keeping.
-        learn: (problem of blended features, seed) -> tensors.
+        learn: (problem of blended features, seed, steps at most) -> tensors.
         logits: (features [B, D], class rows [K, D], tensors, point, logit scale) -> [B, K].
         sweep: likewise with many points, each yielded with its logits.
         grid: points to choose from, the most SAFE-like first; the problem gives scale and distances.
     """
 
     trained: bool
-    learn: Callable[[Problem, int], State]
+    learn: Callable[[Problem, int, int], State]
     logits: Callable[[Tensor, Tensor, State, Point, float], Tensor]
     sweep: Callable[[Tensor, Tensor, State, Collection[Point], float], Iterator[tuple[Point, Tensor]]]
     grid: Callable[[Problem], list[Point]]
 
 
-def _cached(problem: Problem, seed: int) -> State:
-    del seed
+def _cached(problem: Problem, seed: int, steps: int) -> State:
+    del seed, steps
     return {"keys": Cache.of(problem).keys, "counts": problem.counts}
 
 
-def _tuned(problem: Problem, seed: int) -> State:
-    keys = cache_tuning.tuned_cache(problem, recipe=cache_tuning.Recipe(), seed=seed)
+def _tuned(problem: Problem, seed: int, steps: int) -> State:
+    keys = cache_tuning.tuned_cache(problem, recipe=cache_tuning.Recipe(max_steps=steps), seed=seed)
     return {"keys": keys, "counts": problem.counts}
 
 
@@ -66,14 +66,14 @@ def _swept_votes(
     return sweep_cache(features, rows, tensors["keys"], tensors["counts"], points, logit_scale=logit_scale)
 
 
-def _network(problem: Problem, seed: int) -> State:
+def _network(problem: Problem, seed: int, steps: int) -> State:
     shots = Shots.of(problem)
     return bottleneck.train_bottleneck(
         shots.views,
         shots.labels,
         problem.text[shots.classes],
         logit_scale=problem.logit_scale,
-        recipe=bottleneck.Recipe(),
+        recipe=bottleneck.Recipe(steps=steps),
         seed=seed,
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from torch import Tensor
 
+from fewshot import bottleneck
 from fewshot.blended import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.cache_classifier import Point
 from fewshot.errors import DataError, UnknownNameError
@@ -78,6 +79,7 @@ class SafeA(Blending):
         adapter: which, see `fewshot.methods.safe_a.adapters`.
         alpha: how much it counts, >= 0; 0 is SAFE.
         beta: its sharpness, >= 0.
+        steps: of its training, at most.
     """
 
     name: ClassVar[str] = "safe_a"
@@ -87,6 +89,7 @@ class SafeA(Blending):
     adapter: AdapterName = "tuned_cache"
     alpha: float | None = None
     beta: float | None = None
+    steps: int = bottleneck.STEPS
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -97,6 +100,7 @@ class SafeA(Blending):
         Blending.__post_init__(self)
         check_number("safe_a.alpha", self.alpha)
         check_number("safe_a.beta", self.beta)
+        check_number("safe_a.steps", self.steps)
         if self.adapter not in ADAPTERS:
             raise DataError(str(UnknownNameError("safe_a.adapter", self.adapter, ADAPTERS)))
 
@@ -131,8 +135,9 @@ class SafeA(Blending):
     def _learned(self, seen: Problem, *, seed: int, memo: Memo) -> State:
         adapter = self._adapter
         if not adapter.trained:
-            return adapter.learn(seen, seed)
-        return memo(training_key("safe_a", seen, seed=seed, adapter=self.adapter), lambda: adapter.learn(seen, seed))
+            return adapter.learn(seen, seed, self.steps)
+        key = training_key("safe_a", seen, seed=seed, adapter=self.adapter, steps=self.steps)
+        return memo(key, lambda: adapter.learn(seen, seed, self.steps))
 
     def _seen(self, problem: Problem, blend: BlendPoint, *, seed: int, memo: Memo) -> Problem:
         return adapted_problem(problem, self.tuned(problem, seed=seed, memo=memo), blend, kind=self.blend)
