@@ -1,11 +1,11 @@
 """Candidates measured on the same held-out images, and which of them to trust.
 
 The best of several held-out accuracies is partly luck. With 24 to 320 images to compare on (three sets of photographs,
-4 and 16 shots, three draws), taking it lost 2.1 points of test accuracy against the best fixed method of each; taking the
-best likelihood lost 1.8, and the best likelihood among equals 1.4. So there is an order of preference, and the preferred
-candidate gives way only to one that is ahead of it for sure: by more than two standard errors of the difference between
-the most accurate candidate and it (paired: on the images where the two disagree). That lost 0.4, at most 1.1; the order
-comes from the same sets, so that elsewhere it may lose more.
+4 and 16 shots, three draws), taking it lost 2.1 points of test accuracy against the best fixed method of each; taking
+the best likelihood lost 1.8, and the best likelihood among equals 1.4. So there is an order of preference, and the
+preferred candidate gives way only to one that is ahead of it for sure: by more than two standard errors of the
+difference between the most accurate candidate and it (paired: on the images where the two disagree). That lost 0.4, at
+most 1.1; the order comes from the same sets, so that elsewhere it may lose more.
 """
 
 from __future__ import annotations
