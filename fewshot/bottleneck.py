@@ -21,9 +21,13 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.optim import AdamW, Optimizer
 
 from fewshot.descent import descend
+from fewshot.problem import Problem
+from fewshot.shots import Shots, one_view
 
 REDUCTION = 4
 """Width of the features over width of the bottleneck; the paper's ablation prefers 4."""
+RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Shares of the network to try after its training."""
 LEARNING_RATE = 3e-3
 STEPS = 400
 
@@ -79,6 +83,13 @@ def initial_network(dim: int, *, seed: int) -> dict[str, Tensor]:
     }
 
 
+def tuned_bottleneck(problem: Problem, *, recipe: Recipe, seed: int) -> dict[str, Tensor]:
+    """`train_bottleneck` on a problem's shots; the loss is over the classes that have some."""
+    shots = Shots.of(problem)
+    rows = problem.text[shots.classes]
+    return train_bottleneck(shots.views, shots.labels, rows, logit_scale=problem.logit_scale, recipe=recipe, seed=seed)
+
+
 def train_bottleneck(
     views: Tensor, labels: Tensor, rows: Tensor, *, logit_scale: float, recipe: Recipe, seed: int
 ) -> dict[str, Tensor]:
@@ -104,10 +115,8 @@ def train_bottleneck(
     unit = normalize(views, dim=-1)
 
     def loss(network: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        view = torch.randint(views.shape[1], (len(batch),), generator=generator)
-        features = adapted(
-            unit[batch, view], network, residual_ratio=recipe.residual_ratio, second_relu=recipe.second_relu
-        )
+        seen = one_view(unit, batch, generator=generator)
+        features = adapted(seen, network, residual_ratio=recipe.residual_ratio, second_relu=recipe.second_relu)
         return cross_entropy(logit_scale * features @ rows.T, labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:

@@ -32,7 +32,7 @@ from fewshot.cache import kernel, segment_sum
 from fewshot.content import image_ids
 from fewshot.descent import descend
 from fewshot.problem import Labelled, Problem
-from fewshot.shots import Shots
+from fewshot.shots import Shots, one_view
 from fewshot.strength import default_beta
 from fewshot.text_logits import text_logits
 
@@ -123,8 +123,7 @@ def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
     alpha, beta = shots.strength(keys, logit_scale=scale)
 
     def loss(parameters: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        view = torch.randint(views.shape[1], (len(batch),), generator=generator)
-        features, own = views[batch, view], shots.own(batch)
+        features, own = one_view(views, batch, generator=generator), shots.own(batch)
         votes = votes_of_others(parameters["keys"], shots.counts, features, own, beta=beta)
         return cross_entropy(text_logits(features, text, logit_scale=scale) + alpha * votes, shots.images.labels[batch])
 

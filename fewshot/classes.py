@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fewshot.errors import DataError
@@ -37,3 +38,7 @@ class LabelSpace:
     def __len__(self) -> int:
         """K."""
         return len(self.names)
+
+    def spoken(self, labels: Iterable[int]) -> list[str]:
+        """The prompt names of some classes, in the order given."""
+        return [self.prompt_names[label] for label in labels]

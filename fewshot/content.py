@@ -32,9 +32,9 @@ def by_label_and_content(images: Labelled) -> Tensor:
     return torch.tensor(order, dtype=torch.int64, device=images.labels.device)
 
 
-def by_content(images: Labelled) -> Tensor:
-    """[M] int64: the permutation that sorts images by content alone."""
-    digests = content_digests(images)
+def by_content(images: Labelled, *, seed: int = 0) -> Tensor:
+    """[M] int64: the permutation that sorts images by content alone; another seed gives another order."""
+    digests = content_digests(images, seed=seed)
     return torch.tensor(sorted(range(len(digests)), key=digests.__getitem__), dtype=torch.int64)
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+Loss = Callable[[Mapping[str, Tensor], Tensor, torch.Generator], Tensor]
+"""Of (parameters by name, row indices [b] int64, generator for further draws): a scalar."""
 Rate = Callable[[float], float]
 """Share of the peak learning rate, in [0, 1], for the share of training that is done, in [0, 1)."""
 
@@ -20,7 +22,7 @@ def cosine(done: float) -> float:
 
 def descend(
     start: Mapping[str, Tensor],
-    loss: Callable[[Mapping[str, Tensor], Tensor, torch.Generator], Tensor],
+    loss: Loss,
     *,
     optimizer: Callable[[Iterable[Tensor]], Optimizer],
     rows: int,
@@ -36,7 +38,7 @@ def descend(
 
     Args:
         start: tensors to train, by name; they are copied.
-        loss: of (parameters, row indices [b] int64, generator for further draws) -> scalar.
+        loss: what to minimise.
         optimizer: made from the parameters, with the peak learning rate.
         rows: how many there are, >= 1.
         batch_size: rows in a step, at most.

@@ -11,6 +11,11 @@ IMAGE_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 64.0)
 """Weights of the class mean to try beside rows that were learned; 64 leaves nothing of the rows."""
 
 
+def class_means(keys: Tensor, counts: Tensor) -> Tensor:
+    """[K, D] float32: the unit mean of each class's keys [M, D], counts [K] of them; 0 for a class without keys."""
+    return normalize(segment_sum(keys, counts), dim=1)
+
+
 def prototypes(keys: Tensor, counts: Tensor, text: Tensor, *, text_weight: float) -> Tensor:
     """norm(mean + text_weight * text) for each class.
 
@@ -23,7 +28,7 @@ def prototypes(keys: Tensor, counts: Tensor, text: Tensor, *, text_weight: float
     Returns:
         [K, D] float32, unit rows.
     """
-    means = normalize(segment_sum(keys, counts), dim=1)
+    means = class_means(keys, counts)
     weights = text.new_full((len(text), 1), text_weight).masked_fill_((counts == 0)[:, None], 1.0)
     return normalize(means + weights * text, dim=1)
 
@@ -46,4 +51,4 @@ def with_means(rows: Tensor, keys: Tensor, counts: Tensor, *, image_weight: floa
     """
     if image_weight == 0.0:
         return rows
-    return normalize(rows + image_weight * normalize(segment_sum(keys, counts), dim=1), dim=1)
+    return normalize(rows + image_weight * class_means(keys, counts), dim=1)

@@ -26,7 +26,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from fewshot.content import content_digests
+from fewshot.content import by_content, content_digests
 from fewshot.problem import Labelled, Problem
 
 FOLDS = 4
@@ -100,9 +100,8 @@ def held_out_to_text(problem: Problem, *, seed: int) -> list[Split]:
     the shots give, and is the truth for zero-shot.
     """
     M = len(problem.support)
-    digests = content_digests(problem.support, seed=seed)
     ranks = torch.empty(M, dtype=torch.int64)
-    ranks[sorted(range(M), key=digests.__getitem__)] = torch.arange(M)
+    ranks[by_content(problem.support, seed=seed)] = torch.arange(M)
     folds, rows = ranks % FOLDS, torch.arange(M)
     asked = _sample(problem.support, MAX_QUERIES, seed=seed)
     by_fold = ((rows[folds != fold], asked[folds[asked] == fold]) for fold in range(FOLDS))
@@ -117,6 +116,7 @@ def choose(
     default: Callable[[Problem], PointT],
     seed: int,
     folds: int = FOLDS,
+    least: int = MIN_QUERIES,
 ) -> PointT:
     """A point of a grid, from held-out images: the only one, or the best; or the default where too few can be held out.
 
@@ -124,16 +124,21 @@ def choose(
         points: the grid, the preferred points first.
         problem: what may be used.
         sweep: see `best_point`.
-        default: the method's documented default, for fewer than `MIN_QUERIES` held-out images.
+        default: the method's documented default, for fewer held-out images than `least`.
         seed: draws the folds.
         folds: how many of them to use.
+        least: how many images it takes.
     """
     if len(points) == 1:
         return points[0]
+    splits = splits_to_choose_on(problem, seed=seed, folds=folds, least=least)
+    return best_point(points, splits, sweep) if splits else default(problem)
+
+
+def splits_to_choose_on(problem: Problem, *, seed: int, folds: int = FOLDS, least: int = MIN_QUERIES) -> list[Split]:
+    """The first splits of `held_out`; none of them where they ask about fewer images than `least`."""
     splits = held_out(problem, seed=seed)[:folds]
-    if sum(len(split.queries) for split in splits) < MIN_QUERIES:
-        return default(problem)
-    return best_point(points, splits, sweep)
+    return splits if sum(len(split.queries) for split in splits) >= least else []
 
 
 def best_point(
@@ -211,5 +216,4 @@ def _rows_by_class(labels: list[int], digests: list[bytes]) -> dict[int, list[in
 
 def _sample(images: Labelled, limit: int, *, seed: int) -> Tensor:
     """At most `limit` rows in the order of content; independent of the folds, which use another seed."""
-    digests = content_digests(images, seed=seed + 1)
-    return torch.tensor(sorted(range(len(images)), key=digests.__getitem__)[:limit], dtype=torch.int64)
+    return by_content(images, seed=seed + 1)[:limit]

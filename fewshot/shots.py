@@ -15,6 +15,11 @@ from fewshot.content import content_digests
 from fewshot.problem import Problem
 
 
+def one_view(views: Tensor, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+    """[b, D]: for each of rows [b] one of its views [M, V, D], drawn anew."""
+    return views[rows, torch.randint(views.shape[1], (len(rows),), generator=generator)]
+
+
 @dataclass(frozen=True, slots=True)
 class Shots:
     """M shots of the k classes that have any.

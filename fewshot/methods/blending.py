@@ -11,10 +11,9 @@ from torch import Tensor
 
 from fewshot.blended import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
 from fewshot.cache import Cache
-from fewshot.errors import DataError, UnknownNameError
 from fewshot.memo import Memo, State, training_key
 from fewshot.methods.base import Need
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.pool_tuning import Recipe, pooling_of, tune_pooling
 from fewshot.problem import Problem
 from fewshot.prototypes import IMAGE_WEIGHTS, with_means
@@ -67,8 +66,7 @@ class Blending:
         check_number(f"{self.name}.epochs", self.epochs)
         check_number(f"{self.name}.max_steps", self.max_steps)
         check_number(f"{self.name}.loss_temperature", self.loss_temperature, low=1e-3, high=1e3)
-        if self.blend not in get_args(BlendKind):
-            raise DataError(str(UnknownNameError(f"{self.name}.blend", self.blend, get_args(BlendKind))))
+        check_choice(f"{self.name}.blend", self.blend, get_args(BlendKind))
 
     def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
         """See `TrainedMethod.rehearse`."""
@@ -104,14 +102,7 @@ class Blending:
 
     @property
     def _recipe(self) -> Recipe:
-        return Recipe(
-            scope=self.scope,
-            target_weight=self.target_weight,
-            learning_rate=self.learning_rate,
-            epochs=self.epochs,
-            max_steps=self.max_steps,
-            loss_temperature=self.loss_temperature,
-        )
+        return Recipe(**values_for(Recipe, self))
 
     def _blends(self) -> list[BlendPoint]:
         alphas = BLEND_ALPHAS if self.blend_alpha is None else (self.blend_alpha,)

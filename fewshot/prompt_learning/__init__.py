@@ -6,6 +6,6 @@ names it has never seen.
 
 from fewshot.prompt_learning.coop import context_rows, learn_context
 from fewshot.prompt_learning.recipe import ContextRecipe
-from fewshot.prompt_learning.rows import RowsPoint, blended_rows, class_means
+from fewshot.prompt_learning.rows import RowsPoint, blended_rows, means_of
 
-__all__ = ["ContextRecipe", "RowsPoint", "blended_rows", "class_means", "context_rows", "learn_context"]
+__all__ = ["ContextRecipe", "RowsPoint", "blended_rows", "context_rows", "learn_context", "means_of"]

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from fewshot.descent import descend
-from fewshot.prompt_learning.coop import Loss, one_view
+from fewshot.descent import Loss
 from fewshot.prompt_learning.recipe import ContextRecipe, sampled_classes
-from fewshot.prompt_learning.schedule import make_optimizer, make_rate
+from fewshot.shots import one_view
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import Prompts, TextTower
@@ -101,16 +100,8 @@ def learn_shifted_context(
     if not len(labels):
         return start
     prompts = tower.prompts(names, context=len(start["context"]), position=recipe.position)
-    return descend(
-        start,
-        _loss(tower, prompts, views, labels, recipe, logit_scale=logit_scale),
-        optimizer=make_optimizer(recipe.optimizer, recipe.learning_rate),
-        rows=len(labels),
-        batch_size=recipe.batch_size,
-        steps=recipe.steps,
-        seed=seed,
-        rate=make_rate(recipe.optimizer, steps=recipe.steps, steps_an_epoch=-(-len(labels) // recipe.batch_size)),
-    )
+    loss = _loss(tower, prompts, views, labels, recipe, logit_scale=logit_scale)
+    return recipe.descend(start, loss, images=len(labels), seed=seed)
 
 
 def _loss(
@@ -119,7 +110,7 @@ def _loss(
     def loss(weights: Weights, rows: Tensor, generator: torch.Generator) -> Tensor:
         classes = sampled_classes(labels[rows], num_classes=len(prompts), count=recipe.classes, generator=generator)
         rows = rows[torch.isin(labels[rows], classes)]
-        features = one_view(views, rows, generator=generator)
+        features = normalize(one_view(views, rows, generator=generator), dim=1)
         asked = prompts[classes.repeat(len(rows))]
         text = shifted_rows(tower, asked, weights, shifts(weights, features), batch=None)
         logits = logit_scale * (text @ features.to(text.device)[:, :, None]).squeeze(2)

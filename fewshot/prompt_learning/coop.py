@@ -11,22 +11,20 @@ classes tells apart a sample of them. Classes without examples take no part in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from fewshot.descent import descend
+from fewshot.descent import Loss
 from fewshot.prompt_learning.recipe import ContextRecipe, sampled_classes
-from fewshot.prompt_learning.schedule import make_optimizer, make_rate
+from fewshot.shots import one_view
 from fewshot.text_logits import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import Position, Prompts, TextTower
-
-Loss = Callable[[Mapping[str, Tensor], Tensor, torch.Generator], Tensor]
 
 
 def learn_context(
@@ -60,17 +58,8 @@ def learn_context(
     if recipe.class_specific:
         start = start.expand(len(names), -1, -1)
     prompts = tower.prompts(names, context=start.shape[-2], position=recipe.position)
-    learned = descend(
-        {"context": start},
-        _loss(tower, prompts, views, labels, recipe, logit_scale=logit_scale),
-        optimizer=make_optimizer(recipe.optimizer, recipe.learning_rate),
-        rows=len(labels),
-        batch_size=recipe.batch_size,
-        steps=recipe.steps,
-        seed=seed,
-        rate=make_rate(recipe.optimizer, steps=recipe.steps, steps_an_epoch=-(-len(labels) // recipe.batch_size)),
-    )
-    return learned["context"]
+    loss = _loss(tower, prompts, views, labels, recipe, logit_scale=logit_scale)
+    return recipe.descend({"context": start}, loss, images=len(labels), seed=seed)["context"]
 
 
 def _loss(
@@ -81,16 +70,11 @@ def _loss(
         rows = rows[torch.isin(labels[rows], classes)]
         context = parameters["context"]
         text = normalize(tower.encode(prompts[classes], context[classes] if context.ndim == 3 else context), dim=1)
-        features = one_view(views, rows, generator=generator).to(text.device)
+        features = normalize(one_view(views, rows, generator=generator), dim=1).to(text.device)
         targets = torch.searchsorted(classes, labels[rows]).to(text.device)
         return cross_entropy(text_logits(features, text, logit_scale=logit_scale), targets)
 
     return loss
-
-
-def one_view(views: Tensor, rows: Tensor, *, generator: torch.Generator) -> Tensor:
-    """[b, D] float32, unit rows: for each of rows [b] one of its views [M, V, D], drawn anew."""
-    return normalize(views[rows, torch.randint(views.shape[1], (len(rows),), generator=generator)], dim=1)
 
 
 @torch.no_grad()

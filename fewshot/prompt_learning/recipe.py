@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.prompt_learning.schedule import OptimizerName
+from fewshot.descent import Loss, descend
+from fewshot.prompt_learning.schedule import OptimizerName, make_optimizer, make_rate
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
@@ -49,6 +51,20 @@ class ContextRecipe:
             return tower.words(self.words).cpu()
         generator = torch.Generator().manual_seed(seed)
         return INITIAL_STD * torch.randn(self.context, tower.width, generator=generator)
+
+    def descend(self, start: Mapping[str, Tensor], loss: Loss, *, images: int, seed: int) -> dict[str, Tensor]:
+        """`fewshot.descent.descend` as the recipe says, over so many images."""
+        steps_an_epoch = -(-images // self.batch_size)
+        return descend(
+            start,
+            loss,
+            optimizer=make_optimizer(self.optimizer, self.learning_rate),
+            rows=images,
+            batch_size=self.batch_size,
+            steps=self.steps,
+            seed=seed,
+            rate=make_rate(self.optimizer, steps=self.steps, steps_an_epoch=steps_an_epoch),
+        )
 
 
 def sampled_classes(labels: Tensor, *, num_classes: int, count: int, generator: torch.Generator) -> Tensor:

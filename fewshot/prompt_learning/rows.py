@@ -17,10 +17,10 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.cache import Cache, segment_sum
+from fewshot.cache import Cache
 from fewshot.problem import Problem
-from fewshot.prototypes import IMAGE_WEIGHTS
-from fewshot.selection import Split, best_point, held_out
+from fewshot.prototypes import IMAGE_WEIGHTS, class_means
+from fewshot.selection import Split, choose
 from fewshot.strength import default_image_weight
 from fewshot.text_logits import text_logits
 
@@ -43,10 +43,10 @@ class RowsPoint(NamedTuple):
     image_weight: float
 
 
-def class_means(problem: Problem) -> Tensor:
+def means_of(problem: Problem) -> Tensor:
     """[K, D] float32: the unit mean of each class's keys; 0 for a class without shots."""
     cache = Cache.of(problem)
-    return normalize(segment_sum(cache.keys, cache.counts), dim=1)
+    return class_means(cache.keys, cache.counts)
 
 
 def blended_rows(learned: Tensor, text: Tensor, means: Tensor, point: RowsPoint) -> Tensor:
@@ -55,7 +55,7 @@ def blended_rows(learned: Tensor, text: Tensor, means: Tensor, point: RowsPoint)
     Args:
         learned: [..., D] float32, unit rows.
         text: [..., D] float32, unit rows, the prompt prototypes of the same classes.
-        means: [..., D] float32, see `class_means`; where it is 0 it counts nothing.
+        means: [..., D] float32, see `means_of`; where it is 0 it counts nothing.
         point: how much of each.
 
     Returns:
@@ -89,14 +89,17 @@ def choose_rows(
     shares = PROMPT_SHARES if prompt_share is None else (prompt_share,)
     weights = IMAGE_WEIGHTS if image_weight is None else (image_weight,)
     points = [RowsPoint(share, weight) for share, weight in product(shares, weights)]
-    if len(points) == 1:
-        return points[0]
-    splits = held_out(problem, seed=seed)[:folds]
-    if sum(len(split.queries) for split in splits) >= MIN_QUERIES:
-        return best_point(points, splits, lambda split, some: sweep_rows(split, some, learned(split.problem)))
-    return RowsPoint(
-        prompt_share=DEFAULT_PROMPT_SHARE if prompt_share is None else prompt_share,
-        image_weight=default_image_weight(problem) if image_weight is None else image_weight,
+    return choose(
+        points,
+        problem,
+        lambda split, some: sweep_rows(split, some, learned(split.problem)),
+        default=lambda whole: RowsPoint(
+            prompt_share=DEFAULT_PROMPT_SHARE if prompt_share is None else prompt_share,
+            image_weight=default_image_weight(whole) if image_weight is None else image_weight,
+        ),
+        seed=seed,
+        folds=folds,
+        least=MIN_QUERIES,
     )
 
 
@@ -109,7 +112,7 @@ def sweep_rows(split: Split, points: Collection[RowsPoint], learned: Tensor) -> 
         learned: [K, D] float32, unit rows, learned from the split.
     """
     problem, queries = split.problem, split.queries.features
-    means = class_means(problem)
+    means = means_of(problem)
     for point in points:
         rows = blended_rows(learned, problem.text, means, point)
         yield point, text_logits(queries, rows, logit_scale=problem.logit_scale)

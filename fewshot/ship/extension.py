@@ -50,7 +50,7 @@ def extended(
         as long as real features are on average and the same in every view.
     """
     labels = (problem.counts == 0).nonzero().squeeze(1)
-    names = [problem.label_space.prompt_names[label] for label in labels.tolist()]
+    names = problem.label_space.spoken(labels.tolist())
 
     def draw() -> dict[str, Tensor]:
         generator = learn_generator(problem, tower, settings, seed=seed, memo=memo)

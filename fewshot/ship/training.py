@@ -16,7 +16,7 @@ Where we differ from the authors' code:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,21 +25,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.descent import descend
+from fewshot.descent import Loss, descend
 from fewshot.memo import Memo, State, training_key
 from fewshot.problem import Problem
 from fewshot.ship.diagnostics import diagnose
 from fewshot.ship.loss import divergence, reconstruction
 from fewshot.ship.synthesis import decode
 from fewshot.ship.vae import decoder, initial_weights, posterior, sample
-from fewshot.shots import Shots
+from fewshot.shots import Shots, one_view
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
 
 log = logging.getLogger(__name__)
-
-Loss = Callable[[Mapping[str, Tensor], Tensor, torch.Generator], Tensor]
 
 STEPS = 200
 MAX_EPOCHS = 50
@@ -84,7 +82,7 @@ def learn_generator(problem: Problem, tower: TextTower, settings: GeneratorSetti
 
 def _learn(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int) -> State:
     shots = Shots.of(problem)
-    names = [problem.label_space.prompt_names[label] for label in shots.classes.tolist()]
+    names = problem.label_space.spoken(shots.classes.tolist())
     weights = train(names, shots, tower, settings, seed=seed)
     facts = diagnose(weights, tower, names, shots, seed=seed)
     log.info("trained=ship_generator %s", " ".join(f"{name}={float(value):.4g}" for name, value in facts.items()))
@@ -119,8 +117,7 @@ def _loss(names: Sequence[str], shots: Shots, tower: TextTower, settings: Genera
     prompts = tower.prompts(names, context=settings.context)
 
     def loss(weights: Mapping[str, Tensor], rows: Tensor, generator: torch.Generator) -> Tensor:
-        view = torch.randint(shots.views.shape[1], (len(rows),), generator=generator)
-        features = normalize(shots.views[rows, view], dim=1)
+        features = normalize(one_view(shots.views, rows, generator=generator), dim=1)
         mean, log_variance = posterior(weights, features)
         latents = sample(mean, log_variance, torch.randn(mean.shape, generator=generator))
         produced = decode(weights, tower, prompts[shots.labels[rows]], latents)

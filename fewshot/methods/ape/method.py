@@ -15,12 +15,12 @@ from typing import ClassVar, Self, get_args
 
 from fewshot.cache import Cache
 from fewshot.channels import CriterionSource
-from fewshot.errors import DataError, UnknownNameError
+from fewshot.errors import DataError
 from fewshot.memo import Memo, forget
 from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.refine import Point, refine, sweep
 from fewshot.methods.base import Need
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.problem import Problem
 from fewshot.selection import FOLDS, choose
 from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
@@ -74,10 +74,7 @@ class Ape:
         check_number("ape.gamma", self.gamma, high=MAX_GAMMA)
         check_number("ape.channel_fraction", self.channel_fraction, low=1e-6, high=1.0)
         check_number("ape.similarity_weight", self.similarity_weight, high=1.0)
-        if self.criterion_source not in get_args(CriterionSource):
-            raise DataError(
-                str(UnknownNameError("ape.criterion_source", self.criterion_source, get_args(CriterionSource)))
-            )
+        check_choice("ape.criterion_source", self.criterion_source, get_args(CriterionSource))
         if not isinstance(self.class_mean, bool):
             raise DataError(f"ape.class_mean must be true or false, got {self.class_mean!r}")
 

@@ -18,13 +18,12 @@ from fewshot.cache import Cache
 from fewshot.cache_classifier import Point, cache_grid, default_point
 from fewshot.cache_tuning import Recipe
 from fewshot.channels import CriterionSource, criterion_channels
-from fewshot.errors import DataError, UnknownNameError
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.ape_t.training import train
 from fewshot.methods.base import Need
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.problem import Problem
 from fewshot.selection import FOLDS, Split, choose
 
@@ -81,10 +80,8 @@ class ApeT:
         check_number("ape_t.epochs", self.epochs)
         check_number("ape_t.min_steps", self.min_steps)
         check_number("ape_t.max_steps", self.max_steps)
-        names = {"criterion_source": CriterionSource, "affinity_channels": AffinityChannels}
-        for field, known in names.items():
-            if getattr(self, field) not in get_args(known):
-                raise DataError(str(UnknownNameError(f"ape_t.{field}", getattr(self, field), get_args(known))))
+        check_choice("ape_t.criterion_source", self.criterion_source, get_args(CriterionSource))
+        check_choice("ape_t.affinity_channels", self.affinity_channels, get_args(AffinityChannels))
 
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
@@ -148,9 +145,7 @@ class ApeT:
         )
 
     def _learned(self, problem: Problem, channels: Tensor, *, seed: int, memo: Memo) -> State:
-        recipe = Recipe(
-            learning_rate=self.learning_rate, epochs=self.epochs, min_steps=self.min_steps, max_steps=self.max_steps
-        )
+        recipe = Recipe(**values_for(Recipe, self))
         settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(recipe)}
         selected = self.affinity_channels == "selected"
         return memo(

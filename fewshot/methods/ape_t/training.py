@@ -20,6 +20,7 @@ from fewshot.descent import descend
 from fewshot.memo import State
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.problem import Problem
+from fewshot.shots import one_view
 
 
 def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe, seed: int) -> State:
@@ -41,8 +42,7 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe,
     alpha, beta = shots.strength(keys, logit_scale=problem.logit_scale)
 
     def loss(learned: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        view = torch.randint(views.shape[1], (len(batch),), generator=generator)
-        features = views[batch, view]
+        features = one_view(views, batch, generator=generator)
         cosines = keys @ affinity_side(features, channels, selected=selected).T
         hidden = cosines.masked_fill(shots.own(batch), float("-inf"))
         votes = weighted_votes(hidden, learned["weights"], shots.counts, beta=beta)

@@ -21,7 +21,7 @@ from fewshot.memo import Memo, forget
 from fewshot.methods.base import Classifier, Method, Need, TrainedMethod
 from fewshot.names import METHOD_NAMES
 from fewshot.problem import Problem
-from fewshot.selection import MIN_QUERIES, Split, held_out
+from fewshot.selection import Split, splits_to_choose_on
 from fewshot.trials import Trial, trials
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Auto:
 
         methods = self.members
         folds = min(method.folds for method in methods)
-        if sum(len(split.queries) for split in held_out(problem, seed=seed)[:folds]) < MIN_QUERIES:
+        if not splits_to_choose_on(problem, seed=seed, folds=folds):
             return methods[0].select(problem, seed=seed, memo=memo), ()
         selected = {method.name: method.select(problem, seed=seed, memo=memo) for method in methods}
         logits = {}

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.bottleneck import LEARNING_RATE, STEPS, Recipe, adapted, train_bottleneck
+from fewshot.bottleneck import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
 from fewshot.cache import Cache
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.base import Need
@@ -18,11 +18,9 @@ from fewshot.methods.hyperparameters import check_number
 from fewshot.problem import Problem
 from fewshot.prototypes import IMAGE_WEIGHTS
 from fewshot.selection import FOLDS, Split, choose
-from fewshot.shots import Shots
 from fewshot.strength import default_image_weight
 from fewshot.text_logits import text_logits
 
-RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 DEFAULT_RATIO = 0.1
 """With one shot a class, the network has seen too little to be trusted with its training share."""
 
@@ -118,15 +116,8 @@ class ClipAdapter:
 
     def _network(self, problem: Problem, *, seed: int, memo: Memo) -> State:
         recipe = Recipe(learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu)
-
-        def train() -> State:
-            shots = Shots.of(problem)
-            rows = problem.text[shots.classes]
-            return train_bottleneck(
-                shots.views, shots.labels, rows, logit_scale=problem.logit_scale, recipe=recipe, seed=seed
-            )
-
-        return memo(training_key("clip_adapter", problem, seed=seed, **asdict(recipe)), train)
+        key = training_key("clip_adapter", problem, seed=seed, **asdict(recipe))
+        return memo(key, lambda: tuned_bottleneck(problem, recipe=recipe, seed=seed))
 
     def _default(self, problem: Problem) -> Point:
         return Point(

@@ -16,9 +16,9 @@ from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.base import Need, text_tower_of
 from fewshot.methods.cocoop.classifier import CocoopClassifier
 from fewshot.methods.context_recipe import check_recipe
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextRecipe, RowsPoint, class_means
+from fewshot.prompt_learning import ContextRecipe, RowsPoint, means_of
 from fewshot.prompt_learning.cocoop import Weights, learn_shifted_context, shifts
 from fewshot.prompt_learning.coop import context_rows
 from fewshot.prompt_learning.rows import choose_rows
@@ -82,7 +82,7 @@ class Cocoop:
             weights=weights,
             learned=self._rows(problem, weights),
             text=problem.text,
-            means=class_means(problem),
+            means=means_of(problem),
             prompt_share=point.prompt_share,
             image_weight=point.image_weight,
             shortlist=self.shortlist,
@@ -118,7 +118,7 @@ class Cocoop:
 
         def train() -> State:
             shots = Shots.of(problem)
-            names = [problem.label_space.prompt_names[label] for label in shots.classes.tolist()]
+            names = problem.label_space.spoken(shots.classes.tolist())
             weights = learn_shifted_context(
                 tower, names, shots.views, shots.labels, recipe, logit_scale=problem.logit_scale, seed=seed
             )
@@ -128,17 +128,7 @@ class Cocoop:
 
     @property
     def _recipe(self) -> ContextRecipe:
-        return ContextRecipe(
-            context=self.context,
-            words=self.words,
-            position="end",
-            class_specific=False,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            optimizer=self.optimizer,
-            batch_size=self.batch_size,
-            classes=self.classes,
-        )
+        return ContextRecipe(position="end", class_specific=False, **values_for(ContextRecipe, self))
 
 
 def mean_shift(weights: Weights, shots: Shots) -> Tensor:

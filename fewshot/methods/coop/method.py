@@ -7,7 +7,7 @@ the harmonic mean over both halves is then 0.77 instead of 0.69 on TrashNet, but
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Self
 
 from torch import Tensor
@@ -16,9 +16,9 @@ from fewshot.backbones.text_tower import Position
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.base import Need, text_tower_of
 from fewshot.methods.context_recipe import check_recipe
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, class_means, context_rows, learn_context
+from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, context_rows, learn_context, means_of
 from fewshot.prompt_learning.rows import choose_rows
 from fewshot.prompt_learning.schedule import OptimizerName
 from fewshot.selection import Split
@@ -94,7 +94,7 @@ class Coop:
         """See `Method.fit`."""
         point, context = self._choose(problem, seed=seed, memo=memo), self._context(problem, seed=seed, memo=memo)
         learned = self._rows(problem, context)
-        rows = blended_rows(learned, problem.text, class_means(problem), point)
+        rows = blended_rows(learned, problem.text, means_of(problem), point)
         return CoopClassifier(rows, context, problem.logit_scale)
 
     def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
@@ -124,7 +124,7 @@ class Coop:
 
         def train() -> State:
             shots = Shots.of(problem)
-            names = [problem.label_space.prompt_names[label] for label in shots.classes.tolist()]
+            names = problem.label_space.spoken(shots.classes.tolist())
             context = learn_context(
                 text_tower_of(problem),
                 names,
@@ -140,7 +140,7 @@ class Coop:
 
     @property
     def _recipe(self) -> ContextRecipe:
-        return ContextRecipe(**{field.name: getattr(self, field.name) for field in fields(ContextRecipe)})
+        return ContextRecipe(**values_for(ContextRecipe, self))
 
 
 def for_all(context: Tensor, classes: Tensor, *, num_classes: int) -> Tensor:

@@ -24,7 +24,7 @@ from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_classes
 from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS, MIN_QUERIES, Split, held_out
+from fewshot.selection import FOLDS, Split, splits_to_choose_on
 from fewshot.shots import Shots
 
 DEFAULT_STRENGTH = 10.0
@@ -98,10 +98,8 @@ class LinearProbe:
     def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> float:
         if self.strength is not None:
             return self.strength
-        splits = held_out(problem, seed=seed)[: self.folds]
-        if sum(len(split.queries) for split in splits) < MIN_QUERIES:
-            return DEFAULT_STRENGTH
-        return best_strength(splits, partial(_learner, memo=memo))
+        splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
+        return best_strength(splits, partial(_learner, memo=memo)) if splits else DEFAULT_STRENGTH
 
 
 def _fitted(problem: Problem, strength: float) -> State:

@@ -20,10 +20,7 @@ from fewshot.cache import Cache
 from fewshot.cache_classifier import Point, cache_grid, cache_logits, sweep_cache
 from fewshot.memo import State
 from fewshot.problem import Problem
-from fewshot.shots import Shots
 from fewshot.text_logits import text_logits
-
-RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +64,7 @@ def _swept_votes(
 
 
 def _network(problem: Problem, seed: int, steps: int) -> State:
-    shots = Shots.of(problem)
-    return bottleneck.train_bottleneck(
-        shots.views,
-        shots.labels,
-        problem.text[shots.classes],
-        logit_scale=problem.logit_scale,
-        recipe=bottleneck.Recipe(steps=steps),
-        seed=seed,
-    )
+    return bottleneck.tuned_bottleneck(problem, recipe=bottleneck.Recipe(steps=steps), seed=seed)
 
 
 def _behind(features: Tensor, rows: Tensor, tensors: State, point: Point, logit_scale: float) -> Tensor:
@@ -92,7 +81,7 @@ def _swept_behind(
 
 def _ratios(problem: Problem) -> list[Point]:
     del problem
-    return [Point(alpha=ratio, beta=0.0) for ratio in RATIOS]
+    return [Point(alpha=ratio, beta=0.0) for ratio in bottleneck.RATIOS]
 
 
 ADAPTERS = {

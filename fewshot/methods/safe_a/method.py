@@ -17,10 +17,9 @@ from torch import Tensor
 from fewshot import bottleneck
 from fewshot.blended import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.cache_classifier import Point
-from fewshot.errors import DataError, UnknownNameError
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.blending import Blending
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
 from fewshot.pool_tuning import pooling_of
 from fewshot.problem import Problem
@@ -101,8 +100,7 @@ class SafeA(Blending):
         check_number("safe_a.alpha", self.alpha)
         check_number("safe_a.beta", self.beta)
         check_number("safe_a.steps", self.steps)
-        if self.adapter not in ADAPTERS:
-            raise DataError(str(UnknownNameError("safe_a.adapter", self.adapter, ADAPTERS)))
+        check_choice("safe_a.adapter", self.adapter, ADAPTERS)
 
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
@@ -145,9 +143,8 @@ class SafeA(Blending):
     def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, memo: Memo) -> Point:
         def measure(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
             learned = split.problem
-            weights = self.tuned(learned, seed=seed, memo=memo)
-            seen = adapted_problem(learned, weights, blend, kind=self.blend)
-            queries = Branches.of(learned, split.queries, weights)
+            seen = self._seen(learned, blend, seed=seed, memo=memo)
+            queries = Branches.of(learned, split.queries, self.tuned(learned, seed=seed, memo=memo))
             features = queries.blended(blend_alpha=blend.blend_alpha, kind=self.blend)
             tensors = self._learned(seen, seed=seed, memo=memo)
             return self._adapter.sweep(features, seen.text, tensors, points, problem.logit_scale)

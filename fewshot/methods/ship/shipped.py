@@ -16,16 +16,16 @@ by the accuracy on new classes (they report the best of five epochs on the test 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
 
 from fewshot.memo import Memo, forget
 from fewshot.methods.base import Need, text_tower_of
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.problem import Problem
-from fewshot.selection import MIN_QUERIES, Split, held_out
+from fewshot.selection import Split, splits_to_choose_on
 from fewshot.ship.extension import can_be_extended, extended, typical_shots
 from fewshot.ship.training import STEPS, GeneratorSettings
 
@@ -64,9 +64,9 @@ class Shipped:
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
         plain = self._plain
-        if None in _values(plain).values():
+        if None in values_for(self.plain, plain).values():
             plain = plain.select(self._to_choose_on(problem, seed=seed, memo=memo), seed=seed, memo=memo)
-        return replace(self, synthetic_shots=self._shots(problem), **_values(plain))
+        return replace(self, synthetic_shots=self._shots(problem), **values_for(self.plain, plain))
 
     def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Any:
         """See `Method.fit`."""
@@ -81,12 +81,12 @@ class Shipped:
 
     @property
     def _plain(self) -> Any:
-        return self.plain(**{field.name: getattr(self, field.name) for field in fields(self.plain)})
+        return self.plain(**values_for(self.plain, self))
 
     def _to_choose_on(self, problem: Problem, *, seed: int, memo: Memo) -> Problem:
         """What a split leaves, extended, with its queries as `val`; the plain problem where they are too few."""
-        splits = held_out(problem, seed=seed)[: self.folds]
-        if not can_be_extended(problem) or sum(len(split.queries) for split in splits) < MIN_QUERIES:
+        splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
+        if not splits or not can_be_extended(problem):
             return problem
         return replace(self._extended(splits[0].problem, seed=seed, memo=memo), val=splits[0].queries)
 
@@ -99,7 +99,3 @@ class Shipped:
 
     def _shots(self, problem: Problem) -> int:
         return typical_shots(problem) if self.synthetic_shots is None else self.synthetic_shots
-
-
-def _values(method: Any) -> dict[str, Any]:
-    return {field.name: getattr(method, field.name) for field in fields(method)}

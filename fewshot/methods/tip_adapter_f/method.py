@@ -18,7 +18,7 @@ from fewshot.cache_classifier import CacheClassifier, Point, cache_grid, default
 from fewshot.cache_tuning import Recipe, tuned_cache
 from fewshot.memo import Memo, forget, training_key
 from fewshot.methods.base import Need
-from fewshot.methods.hyperparameters import check_number
+from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.problem import Problem
 from fewshot.selection import FOLDS, Split, choose
 
@@ -94,11 +94,6 @@ class TipAdapterF:
         return choose(grid, problem, sweep, default=default, seed=seed)
 
     def _keys(self, problem: Problem, *, seed: int, memo: Memo) -> Tensor:
-        recipe = Recipe(
-            learning_rate=self.learning_rate,
-            epochs=self.epochs,
-            min_steps=self.min_steps,
-            max_steps=self.max_steps,
-        )
+        recipe = Recipe(**values_for(Recipe, self))
         key = training_key("tip_adapter_f", problem, seed=seed, **asdict(recipe))
         return memo(key, lambda: {"keys": tuned_cache(problem, recipe=recipe, seed=seed)})["keys"]
