@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
+from ray_jobs.layout import to_json
 from ray_jobs.memo import StoredMemo, trainings_folder
 from ray_jobs.sections import ProtocolName
 from ray_jobs.support import LabelledUnits
-from ray_jobs.training import backbone_parts, read_labelled
+from ray_jobs.training import parts_for, read_labelled
 
 if TYPE_CHECKING:
     from fewshot.problem import Labelled, Problem
@@ -92,7 +93,7 @@ class EvaluateStep:
         images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
         _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
         text = clip.prototypes(space, self.templates)
-        problem = Problem(space, text, pool, None, clip.logit_scale, **backbone_parts(clip, self.needs))
+        problem = Problem(space, text, pool, None, clip.logit_scale, **parts_for(clip, self.needs))
         position = {image: i for i, image in enumerate(images)}
         return _Data(problem, position, test, trainings_folder(self.spec, self.templates))
 
@@ -109,7 +110,7 @@ class EvaluateStep:
         _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
         if isinstance(method, TrainedMethod) and work.fold < len(splits):
             method.rehearse(splits[work.fold], seed=work.cell.seed, memo=memo)
-        return Part(_json({"trainings": sorted(memo.asked)}), {"trained": len(memo.made)})
+        return Part(to_json({"trainings": sorted(memo.asked)}), {"trained": len(memo.made)})
 
     def _measure(self, state: _Data, cell: Cell) -> Part:
         """Train on the cell's examples, then look at the test images, once."""
@@ -141,7 +142,7 @@ class EvaluateStep:
             "test_images": len(state.test),
             "per_class_accuracy": [None if math.isnan(share) else round(share, 6) for share in per_class],
         }
-        return Part(_json(result), {"cells": 1, "trained": len(memo.made)})
+        return Part(to_json(result), {"cells": 1, "trained": len(memo.made)})
 
 
 def _problem(state: _Data, cell: Cell) -> Problem:
@@ -149,8 +150,3 @@ def _problem(state: _Data, cell: Cell) -> Problem:
 
     chosen = [state.position[image] for image in cell.images if image in state.position]
     return state.pool.with_support(state.pool.support[torch.tensor(chosen, dtype=torch.int64)])
-
-
-def _json(value: object) -> bytes:
-    """JSON has no NaN: a number that cannot be told is null."""
-    return (json.dumps(value, indent=1) + "\n").encode()

@@ -17,12 +17,13 @@ from itertools import product
 from typing import Any
 
 from cluster import Event, Ledger, LocalExecutor, StageReport, Store, Unit, UnitDone, fingerprint, run_stage
+from cluster.executor import unfinished
 from fewshot.data import Splits, parse_splits
 from fewshot.names import wants_dense
 from ray_jobs.cells import Cell, EvaluateStep, Rehearsal
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
-from ray_jobs.evaluation_table import SHOWN, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
+from ray_jobs.evaluation_table import Grid, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
 from ray_jobs.layout import METRICS, REPORT, features_folder, run_folder, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
@@ -107,8 +108,7 @@ class Evaluation:
     @cached_property
     def pool(self) -> LabelledUnits:
         """The train images that any cell draws."""
-        draws = [self.draw(max(self.section.shots), seed) for seed in dict.fromkeys(self.section.seeds)]
-        groups = by_draw(draws)
+        groups = by_draw(self.draws[max(self.section.shots), seed] for seed in dict.fromkeys(self.section.seeds))
         drawn = {image for group in groups for image in group}
         labels = self._labels([pair for pair in self.splits.train if pair[0] in drawn])
         folder = self._features(f"support-{self.views}")
@@ -121,15 +121,19 @@ class Evaluation:
         folder = self._features(fingerprint(["test", self._folder]))
         return labelled_units(labels, in_blocks(labels, TEST_BLOCK), features=folder, views=0, dense=self.dense)
 
-    def draw(self, shots: int, seed: int) -> Labels:
-        """The examples of a cell: drawn from all classes, those of new classes then left out."""
-        limits = [0 if label in set(self.new) else None for label in range(len(self.splits.label_space))]
-        return self._labels(self.splits.train).drawn(shots, seed).limited(limits)
+    @cached_property
+    def draws(self) -> dict[tuple[int, int], Labels]:
+        """The examples of a number of shots and a seed: drawn from all classes, those of new classes then left out."""
+        train, new = self._labels(self.splits.train), set(self.new)
+        limits = [0 if label in new else None for label in range(len(self.splits.label_space))]
+        wanted = product(self.section.shots, self.section.seeds)
+        return {(shots, seed): train.drawn(shots, seed).limited(limits) for shots, seed in wanted}
 
     def step(self, needs: frozenset[str]) -> EvaluateStep:
         """What trains and measures cells of methods that need this."""
         return EvaluateStep(self.store, self.job.clip.spec, self.job.clip.templates, self.pool, self.test, needs)
 
+    @cached_property
     def cells(self) -> list[Unit]:
         """One unit for each method, number of shots and seed; what the job file names twice is measured once."""
         cells = product(self.section.methods, self.section.shots, self.section.seeds)
@@ -150,12 +154,11 @@ class Evaluation:
     @cached_property
     def run(self) -> str:
         """Folder of the table."""
-        return run_folder(self.job.job.name, [unit.path for unit in self.cells()])
+        return run_folder(self.job.job.name, [unit.path for unit in self.cells])
 
     def _cell(self, method: str, shots: int, seed: int) -> Unit:
-        drawn = self.draw(shots, seed)
-        hyperparameters = self._hyperparameters(method)
-        cell = Cell(method, hyperparameters, shots, seed, drawn.images, self.section.protocol, self.new)
+        images, hyperparameters = self.draws[shots, seed].images, self._hyperparameters(method)
+        cell = Cell(method, hyperparameters, shots, seed, images, self.section.protocol, self.new)
         identity = [self._trained_from(cell), self.test.identity, cell.protocol, cell.new]
         return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
 
@@ -168,10 +171,13 @@ class Evaluation:
 
     def _trained_from(self, cell: Cell) -> list[object]:
         """All that determines what a cell trains."""
-        labels = dict(zip(self.pool.labels.images, self.pool.labels.labels, strict=True))
-        drawn = self._labels([(image, labels[image]) for image in cell.images])
         method = [METHODS_VERSION, cell.method, cell.hyperparameters, cell.seed]
-        return [*method, self.job.clip.templates, self.job.clip.spec.identity(), self.pool.identity_of(drawn)]
+        return [*method, self.job.clip.templates, *self._data[cell.shots, cell.seed]]
+
+    @cached_property
+    def _data(self) -> dict[tuple[int, int], list[object]]:
+        clip = self.job.clip.spec.identity()
+        return {which: [clip, self.pool.identity_of(drawn)] for which, drawn in self.draws.items()}
 
     @property
     def _folder(self) -> str:
@@ -204,14 +210,13 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
     embedding = _embed(work, reporter)
     if embedding.failed:
         raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
-    cells = work.cells()
-    measuring, seconds = _measure(work, cells, reporter)
-    return _report(work, cells, measuring, seconds)
+    measuring, seconds = _measure(work, reporter)
+    return _report(work, measuring, seconds)
 
 
-def _measure(work: Evaluation, cells: Sequence[Unit], reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
+def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
     """Train the folds of the cells that are missing, then measure these cells, on the same workers."""
-    missing = [unit.payload for unit in cells if not work.store.exists(unit.path)]
+    missing = [unit.payload for unit in unfinished(work.cells, work.ledger) if isinstance(unit, Unit)]
     folds = {unit.path: unit for cell in missing for unit in work.rehearsals(cell)}
     threads = work.job.clip.threads
     executor, workers = choose(
@@ -219,16 +224,14 @@ def _measure(work: Evaluation, cells: Sequence[Unit], reporter: Reporter) -> tup
     )
     if not missing:
         executor = LocalExecutor()
-    workers = replace(
-        workers, overlap=1
-    )  # Nothing to decode ahead, and a module under training is not shared by threads.
+    workers = replace(workers, overlap=1)  # Nothing to decode ahead, and no module for two threads at a time.
     step = work.step(_needs(missing))
     seconds: dict[str, float] = defaultdict(float)
     with executor:
         with reporter.stage("training folds", len(folds), unit="folds") as on_event:
             run_stage(executor, step, list(folds.values()), work.ledger, workers, _timed(seconds, on_event))
-        with reporter.stage("evaluating", len(cells), unit="cells") as on_event:
-            report = run_stage(executor, step, cells, work.ledger, workers, _timed(seconds, on_event))
+        with reporter.stage("evaluating", len(work.cells), unit="cells") as on_event:
+            report = run_stage(executor, step, work.cells, work.ledger, workers, _timed(seconds, on_event))
     return report, {method: round(spent, 1) for method, spent in sorted(seconds.items())}
 
 
@@ -263,17 +266,15 @@ def _embed(work: Evaluation, reporter: Reporter) -> StageReport:
         return run_stage(executor, step, units, work.ledger, workers, on_event)
 
 
-def _report(
-    work: Evaluation, cells: Sequence[Unit], measuring: StageReport, seconds: dict[str, float]
-) -> dict[str, Any]:
+def _report(work: Evaluation, measuring: StageReport, seconds: dict[str, float]) -> dict[str, Any]:
     failed = {failure.path for failure in measuring.failures}
-    rows = [json.loads(work.store.get(unit.path)) for unit in cells if unit.path not in failed]
+    rows = [json.loads(work.store.get(unit.path)) for unit in work.cells if unit.path not in failed]
     table = mean_rows(rows, work.section.protocol)
     per_class = per_class_rows(rows, work.splits.label_space.names)
     for name, columns in (("table", columns_of(table)), ("per_class", columns_of(per_class))):
         work.store.put(f"{work.run}/{name}.csv", to_csv(columns))
         work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns))
-    work.store.put(f"{work.run}/table.md", to_markdown(table, work.section.protocol))
+    work.store.put(f"{work.run}/table.md", to_markdown(Grid(table, work.section.protocol)))
     work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
     K, N = len(work.splits.label_space), len(work.splits.test)
     new = f", {len(work.new)} of them new" if work.new else ""
@@ -288,5 +289,5 @@ def _report(
     work.store.put(f"{work.run}/{METRICS}", to_json(result))
     page = f"{work.run}/{REPORT}"
     if table:
-        work.store.put(page, render_evaluation(result, per_class, SHOWN[work.section.protocol]))
+        work.store.put(page, render_evaluation(result, per_class))
     return result | {"seconds": seconds, "report": work.store.url(page) if table else None}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from typing import Any
 
 import pyarrow as pa
@@ -43,27 +46,20 @@ def mean_rows(rows: Iterable[Row], protocol: ProtocolName) -> list[dict[str, Any
 
     The mean of harmonic means is the harmonic mean of the mean accuracies, as papers have it.
     """
-    groups: dict[tuple[str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["method"], row["shots"]].append(row)
     table = []
-    for (method, shots), group in groups.items():
+    for (method, shots), group in _over_seeds(rows).items():
         entry: dict[str, Any] = {"method": method, "shots": shots, "seeds": len(group)}
         entry |= {f"{name}_mean": _mean([row[name] for row in group]) for name in NUMBERS[protocol]}
         entry |= {f"{name}_std": _deviation([row[name] for row in group]) for name in NUMBERS[protocol]}
-        if protocol in HALVES:
-            first, second = (entry[f"{name}_mean"] for name in HALVES[protocol])
-            if first is not None and second is not None:
-                entry["harmonic_mean_mean"] = 2 * first * second / (first + second) if first + second else 0.0
+        halves = [entry[f"{name}_mean"] for name in HALVES.get(protocol, ())]
+        if halves and None not in halves:
+            entry["harmonic_mean_mean"] = statistics.harmonic_mean(halves)
         table.append(entry)
     return table
 
 
 def per_class_rows(rows: Iterable[Row], names: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each method, number of shots and class: mean and deviation of its accuracy over seeds."""
-    groups: dict[tuple[str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["method"], row["shots"]].append(row)
     return [
         {
             "method": method,
@@ -72,9 +68,16 @@ def per_class_rows(rows: Iterable[Row], names: Sequence[str]) -> list[dict[str, 
             "accuracy_mean": _mean([row["per_class_accuracy"][label] for row in group]),
             "accuracy_std": _deviation([row["per_class_accuracy"][label] for row in group]),
         }
-        for (method, shots), group in groups.items()
+        for (method, shots), group in _over_seeds(rows).items()
         for label, name in enumerate(names)
     ]
+
+
+def _over_seeds(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
+    groups: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["method"], row["shots"]].append(row)
+    return groups
 
 
 def columns_of(rows: Sequence[Row]) -> pa.Table:
@@ -90,28 +93,61 @@ def to_csv(table: pa.Table) -> bytes:
     return content
 
 
-def to_markdown(table: Sequence[Row], protocol: ProtocolName) -> bytes:
-    """The table for a document: in %, mean ± deviation over seeds, the best of a column in bold."""
-    shots = sorted({row["shots"] for row in table})
-    columns = [(count, number) for count in shots for number in SHOWN[protocol]]
-    cells = {(row["method"], row["shots"], number): row for row in table for number in SHOWN[protocol]}
-    best = {
-        (count, number): max((row[f"{number}_mean"] or 0.0 for row in table if row["shots"] == count), default=0.0)
-        for count, number in columns
-    }
+@dataclass(frozen=True)
+class Grid:
+    """The table of an evaluation as people look at it: a row a method, a column a number of shots and what is told.
+
+    Attributes:
+        table: from `mean_rows`.
+        protocol: says which numbers are told.
+    """
+
+    table: Sequence[Row]
+    protocol: ProtocolName
+
+    @property
+    def methods(self) -> list[str]:
+        """The rows, as first named."""
+        return list(dict.fromkeys(row["method"] for row in self.table))
+
+    @cached_property
+    def columns(self) -> dict[tuple[int, str], str]:
+        """Number of shots and name of the number, with the title of the column."""
+        shots = sorted({row["shots"] for row in self.table})
+        shown = product(shots, SHOWN[self.protocol].items())
+        return {(count, name): f"{count} shot{'s' * (count > 1)}{title}" for count, (name, title) in shown}
+
+    def mean(self, method: str, column: tuple[int, str]) -> float | None:
+        """A fraction, or None where there is none."""
+        row, name = self._rows.get((method, column[0])), column[1]
+        return None if row is None else row[f"{name}_mean"]
+
+    def told(self, method: str, column: tuple[int, str]) -> str:
+        """In %, mean ± deviation over seeds; a dash where there is none."""
+        mean = self.mean(method, column)
+        if mean is None:
+            return "–"
+        return f"{100 * mean:.1f} ± {100 * self._rows[method, column[0]][f'{column[1]}_std']:.1f}"
+
+    def is_best(self, method: str, column: tuple[int, str]) -> bool:
+        """Whether no method is better."""
+        mean = self.mean(method, column)
+        return mean is not None and mean == max(self.mean(other, column) or 0.0 for other in self.methods)
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, int], Row]:
+        return {(row["method"], row["shots"]): row for row in self.table}
+
+
+def to_markdown(grid: Grid) -> bytes:
+    """The table for a document, the best of a column in bold."""
 
     def cell(method: str, column: tuple[int, str]) -> str:
-        row, number = cells.get((method, *column)), column[1]
-        if row is None or row[f"{number}_mean"] is None:
-            return "–"
-        told = f"{100 * row[f'{number}_mean']:.1f} ± {100 * row[f'{number}_std']:.1f}"
-        return f"**{told}**" if row[f"{number}_mean"] == best[column] else told
+        told = grid.told(method, column)
+        return f"**{told}**" if grid.is_best(method, column) else told
 
-    titles = [f"{count} shot{'s' * (count > 1)}{SHOWN[protocol][number]}" for count, number in columns]
-    lines = [["method", *titles], ["---"] * (1 + len(columns))]
-    lines += [
-        [f"`{name}`", *(cell(name, c) for c in columns)] for name in dict.fromkeys(row["method"] for row in table)
-    ]
+    lines = [["method", *grid.columns.values()], ["---"] * (1 + len(grid.columns))]
+    lines += [[f"`{method}`", *(cell(method, column) for column in grid.columns)] for method in grid.methods]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines).encode()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ray_jobs.evaluation_table import SHOWN
+from ray_jobs.evaluation_table import Grid
 from ray_jobs.progress import Reporter
 
 
@@ -74,13 +74,10 @@ def show_plan(reporter: Reporter, plan: dict[str, Any]) -> None:
 
 def show_evaluation(reporter: Reporter, result: dict[str, Any]) -> None:
     """Every method at each number of shots, mean ± standard deviation over seeds."""
-    shots = sorted({row["shots"] for row in result["table"]})
-    shown = SHOWN[result["protocol"]]
-    titles = (f"{count} shot{'s' * (count > 1)}{title}" for count in shots for title in shown.values())
-    table = Table("method", *titles, title=result["title"], title_justify="left")
-    for method in dict.fromkeys(row["method"] for row in result["table"]):
-        rows = {row["shots"]: row for row in result["table"] if row["method"] == method}
-        table.add_row(method, *(_cell(rows.get(count), number) for count in shots for number in shown))
+    grid = Grid(result["table"], result["protocol"])
+    table = Table("method", *grid.columns.values(), title=result["title"], title_justify="left")
+    for method in grid.methods:
+        table.add_row(method, *(grid.told(method, column) for column in grid.columns))
     reporter.console.print(table)
     if result["seconds"]:
         spent = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in result["seconds"].items())
@@ -116,12 +113,6 @@ def show_methods(reporter: Reporter, result: dict[str, Any]) -> None:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
-
-
-def _cell(row: dict[str, Any] | None, number: str) -> str:
-    if row is None or row[f"{number}_mean"] is None:
-        return "–"
-    return f"{100 * row[f'{number}_mean']:.1f} ± {100 * row[f'{number}_std']:.1f}"
 
 
 def show_models(reporter: Reporter, result: dict[str, Any]) -> None:

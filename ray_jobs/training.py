@@ -89,7 +89,7 @@ class Training:
         _, shots = read_labelled(store, self.support, dense="dense" in method.needs)
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
-        parts = backbone_parts(clip, method.needs)
+        parts = parts_for(clip, method.needs)
         calibrated = fit_calibrated(
             method,
             Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),
@@ -101,7 +101,7 @@ class Training:
         put_classifier(store, self.folder, calibrated, {"trained_from": self.identity})
 
 
-def backbone_parts(clip: ClipBackbone, needs: Collection[str]) -> dict[str, Any]:
+def parts_for(clip: ClipBackbone, needs: Collection[str]) -> dict[str, Any]:
     """The parts of a backbone that a `Problem` must have for these needs.
 
     Raises:
