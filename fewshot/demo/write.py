@@ -15,6 +15,7 @@ from fewshot.demo.broken import broken_files
 
 EXAMPLE_STYLES = ("noto", "twemoji")
 ARCHIVE_STYLE = "fluent"
+STYLES = (*EXAMPLE_STYLES, ARCHIVE_STYLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,15 @@ def write_demo(folder: Path) -> DemoPaths:
         folder: where `archive/`, `examples/`, `examples.csv`, `truth.csv` and `splits.json` go.
     """
     paths = DemoPaths(folder / "archive", folder / "examples.csv", folder / "truth.csv", folder / "splits.json")
-    classes = _classes()
+    classes = demo_classes()
     examples = []
     for style in EXAMPLE_STYLES:
-        drawn = _pictures(style)
+        drawn = demo_pictures(style)
         for row in classes:
             image = f"examples/{style}/{row['label']}.webp"
             _write(folder / image, drawn[f"{row['code']}.webp"])
             examples.append((image, row["label"], row["name"]))
-    archive = _pictures(ARCHIVE_STYLE)
+    archive = demo_pictures(ARCHIVE_STYLE)
     broken = broken_files(archive[f"{classes[0]['code']}.webp"])
     for name, data in archive.items():
         _write(paths.archive / name, data)
@@ -74,13 +75,13 @@ def _splits(classes: list[dict[str, str]], examples: Iterable[tuple[str, str, st
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def _classes() -> list[dict[str, str]]:
+def demo_classes() -> list[dict[str, str]]:
     """Rows of classes.csv: code, label, name, category."""
     text = resources.files("fewshot.demo").joinpath("classes.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
-def _pictures(style: str) -> Mapping[str, bytes]:
+def demo_pictures(style: str) -> Mapping[str, bytes]:
     """File name to WebP of every picture of a style."""
     packed = resources.files("fewshot.demo").joinpath(f"{style}.zip").read_bytes()
     with zipfile.ZipFile(io.BytesIO(packed)) as pictures:
