@@ -2,18 +2,19 @@
 
     python -m tools.embedded_diffusion FOLDER [--steps 12000]
 
-It writes a Stable-Diffusion-shaped folder in diffusers' layout, and beside it `text_projection.safetensors`, which maps the
-text encoder's pooled output into the image space of the embedded CLIP. On one core of a 3 GHz Xeon it takes about an hour
-and a half. A checkpoint is kept every 500 steps, and the same command goes on from it.
+It writes a Stable-Diffusion-shaped folder in diffusers' layout, and beside it `text_projection.safetensors`, which
+maps the text encoder's pooled output into the image space of the embedded CLIP. On one core of a 3 GHz Xeon it takes
+about an hour. A checkpoint is kept every 500 steps, and the same command goes on from it.
 
-Three things are learned: first the decoder (the encoder is written down, see `vae`), then the UNet and the text encoder
-together, from the error of the predicted noise and, a little, from a contrastive loss against the image tower.
+Three things are learned: first the decoder (the encoder is written down, see `vae`), then the UNet and the text
+encoder together, from the error of the predicted noise and, a little, from a contrastive loss against the image tower.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from fewshot.demo.scenes import NO_BADGE, Glyphs, Scenes, describe, draw_scenes,
 from tools.embedded_diffusion import networks, vae
 from tools.embedded_diffusion.captions import train_tokenizer
 from tools.embedded_diffusion.joint import contrastive_loss, image_features
+
+logger = logging.getLogger("embedded_diffusion")
 
 BATCH = 32
 BADGES, NO_CAPTION = 0.35, 0.1
@@ -83,7 +86,7 @@ def train_decoder(model: Model, glyphs: Glyphs, generator: torch.Generator) -> N
         optimizer.step()
         rates.step()
         if step % 250 == 0:
-            print(f"decoder {step}/{DECODER_STEPS}: loss {loss.item():.4f}", flush=True)  # noqa: T201
+            logger.info("decoder step=%d of=%d loss=%.4f", step, DECODER_STEPS, loss.item())
 
 
 def losses(model: Model, glyphs: Glyphs, bank: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -144,12 +147,9 @@ def train(model: Model, glyphs: Glyphs, bank: Tensor, folder: Path, steps: int) 
         errors.append(error.item())
         contrasts.append(contrast.item())
         if (step + 1) % 100 == 0:
-            means = (sum(values[-100:]) / len(values[-100:]) for values in (errors, contrasts))
+            means = [sum(values[-100:]) / len(values[-100:]) for values in (errors, contrasts)]
             pace = (step + 1 - start) / (time.monotonic() - began)
-            print(
-                "step {}/{}: error {:.4f} contrast {:.3f}, {:.2f} steps/s".format(step + 1, steps, *means, pace),
-                flush=True,
-            )  # noqa: E501, T201
+            logger.info("step=%d of=%d error=%.4f contrast=%.3f steps_a_second=%.2f", step + 1, steps, *means, pace)
         if (step + 1) % 500 == 0 or step + 1 == steps:
             state = {
                 "step": step + 1,
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=12_000)
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     torch.set_num_threads(1)

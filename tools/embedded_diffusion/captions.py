@@ -30,7 +30,7 @@ def train_tokenizer(captions: Iterable[str]) -> Any:
     )
     bpe.train_from_iterator([*captions, *[RARE_WORD] * 1000], trainer)
     merges = [tuple(pair) for pair in _merges(bpe)]
-    vocabulary = {token: i for token, i in sorted(bpe.get_vocab().items(), key=lambda item: item[1])}
+    vocabulary = dict(sorted(bpe.get_vocab().items(), key=lambda item: item[1]))
     for special in (START, END):  # The end has the highest number, where CLIP pools.
         vocabulary.pop(special, None)
     vocabulary = {token: i for i, token in enumerate([*vocabulary, START, END])}

@@ -1,4 +1,4 @@
-"""The joint space: what the embedded CLIP's image tower says about each emoji, and a loss that brings captions there."""
+"""The joint space: the embedded CLIP's image features of each emoji, and a loss that brings captions there."""
 
 from __future__ import annotations
 
@@ -21,12 +21,8 @@ def image_features(glyphs: Glyphs, *, views: int, generator: torch.Generator) ->
     shown, S = torch.tensor(glyphs.shown), len(STYLES)
     scenes = draw_scenes(shown.repeat_interleave(S * views), generator=generator)
     scenes.style.copy_(torch.arange(S).repeat_interleave(views).repeat(len(shown)))
-    rows = []
-    for picture in render(scenes, glyphs, side=LARGE):
-        rows.append(clip.crop(to_pil_image(picture)))
-        if len(rows) % 256 == 0:
-            print(f"image features: {len(rows)} of {len(scenes)}", flush=True)  # noqa: T201
-    features = normalize(clip.embed_images(torch.stack(rows)), dim=-1)
+    pictures = [clip.crop(to_pil_image(picture)) for picture in render(scenes, glyphs, side=LARGE)]
+    features = normalize(clip.embed_images(torch.stack(pictures)), dim=-1)
     bank = features.new_zeros(len(glyphs.names), S, views, features.shape[-1])
     bank[shown] = features.view(len(shown), S, views, -1)
     return bank
