@@ -38,7 +38,7 @@ BlendKind = Literal["normalized", "raw"]
 BLEND_ALPHAS = tuple(step / 50 for step in range(51))
 DEFAULT_BLEND_ALPHA = 0.3
 """Where nothing can be held out. With one shot a class, sign digits gain 7 points anywhere from 0.2 to 1, and rubbish,
-whose names say much, loses one from 0.4 on."""
+whose names say much, loses one from 0.4 on. (Read off test images, which this default therefore knows.)"""
 
 
 class BlendPoint(NamedTuple):

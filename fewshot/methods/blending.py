@@ -74,12 +74,11 @@ class Blending:
 
     def tuned(self, problem: Problem, *, seed: int, memo: Memo) -> State:
         """The tuned tensors of the layer, through the memo."""
-        recipe = self._recipe
+        recipe = self.recipe
 
         def train() -> State:
             pooling, dense = pooling_of(problem)
-            shots, cache = Shots.of(problem), Cache.of(problem)
-            targets = with_means(problem.text, cache.keys, cache.counts, image_weight=recipe.target_weight)
+            shots, targets = Shots.of(problem), self.targets(problem)
             return tune_pooling(
                 pooling,
                 dense[shots.rows],
@@ -100,8 +99,14 @@ class Blending:
 
         return choose(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
 
+    def targets(self, problem: Problem) -> Tensor:
+        """[K, D] float32, unit rows: what the training draws features to."""
+        cache = Cache.of(problem)
+        return with_means(problem.text, cache.keys, cache.counts, image_weight=self.target_weight)
+
     @property
-    def _recipe(self) -> Recipe:
+    def recipe(self) -> Recipe:
+        """How the layer is trained."""
         return Recipe(**values_for(Recipe, self))
 
     def _blends(self) -> list[BlendPoint]:

@@ -4,16 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.blended import Branches
-from fewshot.bottleneck import adapted
+from fewshot.bottleneck import adapted, initial_network
 from fewshot.cache_classifier import cache_logits
 from fewshot.errors import DataError
+from fewshot.joint_tuning import JOINT_ADAPTERS, tune_jointly
 from fewshot.memo import Memory
 from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.safe_a.adapters import ADAPTERS
+from fewshot.pool_tuning import Recipe, pooling_of
 from fewshot.selection import EQUAL_ERRORS, held_out
 from fewshot.text_logits import text_logits
 from tests.problems import make_problem, problems
@@ -112,6 +114,38 @@ def test_the_plain_cache_is_tip_adapter_s():
     assert torch.equal(classifier.logits(features), expected)
 
 
+@pytest.mark.parametrize("adapter", JOINT_ADAPTERS)
+def test_a_joint_training_changes_both_and_with_no_adapter_is_the_layer_alone(adapter):
+    (problem, features), memo = make_problem([4, 4, 4]), Memory()
+    alone, joint = (
+        fit(problem, memo, adapter=adapter, joint=flag, blend_alpha=0.6, image_weight=1.0, alpha=1.0, beta=1.0)
+        for flag in (False, True)
+    )
+    assert set(joint.weights) == set(alone.weights)
+    assert set(joint.tensors) == set(alone.tensors)
+    assert any(not torch.equal(joint.weights[name], alone.weights[name]) for name in joint.weights)
+    assert any(not torch.equal(joint.tensors[name], alone.tensors[name]) for name in joint.tensors)
+    silent = fit(problem, memo, adapter=adapter, joint=True, blend_alpha=0.6, image_weight=1.0, alpha=0.0)
+    assert torch.equal(silent.logits(features), text_logits(features, silent.rows, logit_scale=100.0))
+
+
+def test_a_joint_step_is_the_gradient_of_the_loss_written_out():
+    problem, _ = make_problem([3, 3])
+    pooling, dense = pooling_of(problem)
+    recipe = Recipe(epochs=1, learning_rate=1e-3, warm_up=0.0)
+    targets = problem.text
+    tuned = tune_jointly(problem, "bottleneck", targets, recipe=recipe, seed=0)
+    layer = {name: value.clone().requires_grad_() for name, value in pooling.trainable(recipe.scope).items()}
+    network = {name: value.requires_grad_() for name, value in initial_network(targets.shape[1], seed=0).items()}
+    pooled = normalize(pooling(dense, layer), dim=1)
+    logits = 10.0 * normalize(0.8 * pooled + 0.2 * torch.relu(pooled @ network["down"]) @ network["up"]) @ targets.T
+    cross_entropy(logits, problem.support.labels).backward()
+    both = layer | {f"adapter.{name}": value for name, value in network.items()}
+    for name, value in both.items():
+        expected = value * (1 - 1e-5) - 1e-3 * value.grad / (value.grad.abs() + recipe.eps)
+        torch.testing.assert_close(tuned[name], expected.detach(), rtol=1e-4, atol=2e-6)
+
+
 def test_what_is_out_of_range_or_unknown_is_refused():
     with pytest.raises(DataError, match=r"safe_a\.alpha"):
         SafeA(alpha=-1.0)
@@ -119,3 +153,5 @@ def test_what_is_out_of_range_or_unknown_is_refused():
         SafeA(blend_alpha=2.0)
     with pytest.raises(DataError, match="Did you mean 'cache'"):
         SafeA(adapter="cash")
+    with pytest.raises(DataError, match=r"with joint = true.*bottleneck"):
+        SafeA(adapter="cache", joint=True)

@@ -2,14 +2,14 @@
 
 Keys and training features of the adapter are the blended ones of the deterministic view, the only one whose tokens are
 kept. Both parts share SAFE's training and its choice on held-out shots; what the adapter counts is chosen after it, on
-the same shots. The paper's text beyond its abstract could not be had: which adapter, and that it is not trained jointly
-with the layer, are decisions made here.
+the same shots. The paper's text beyond its abstract could not be had: which adapter, and that it is trained after the
+layer, are decisions made here; `joint` is the other reading.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from fewshot import bottleneck
 from fewshot.blended import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.cache_classifier import Point
+from fewshot.joint_tuning import JOINT_ADAPTERS, PREFIX, tune_jointly
 from fewshot.memo import Memo, State, forget, training_key
 from fewshot.methods.blending import Blending
 from fewshot.methods.hyperparameters import check_choice, check_number
@@ -78,7 +79,8 @@ class SafeA(Blending):
         adapter: which, see `fewshot.methods.safe_a.adapters`.
         alpha: how much it counts, >= 0; 0 is SAFE.
         beta: its sharpness, >= 0.
-        steps: of its training, at most.
+        steps: of its training, at most; jointly, those of the layer.
+        joint: train it together with the layer instead of after it, see `fewshot.joint_tuning`.
     """
 
     name: ClassVar[str] = "safe_a"
@@ -89,6 +91,7 @@ class SafeA(Blending):
     alpha: float | None = None
     beta: float | None = None
     steps: int = bottleneck.STEPS
+    joint: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -101,6 +104,15 @@ class SafeA(Blending):
         check_number("safe_a.beta", self.beta)
         check_number("safe_a.steps", self.steps)
         check_choice("safe_a.adapter", self.adapter, ADAPTERS)
+        if self.joint:
+            check_choice("safe_a.adapter with joint = true", self.adapter, JOINT_ADAPTERS)
+
+    def tuned(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+        """See `Blending.tuned`."""
+        if not self.joint:
+            return Blending.tuned(self, problem, seed=seed, memo=memo)
+        both = self._trained_jointly(problem, seed=seed, memo=memo)
+        return {name: value for name, value in both.items() if not name.startswith(PREFIX)}
 
     def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
         """See `Method.select`."""
@@ -113,6 +125,7 @@ class SafeA(Blending):
         blend = self.choose_blend(problem, seed=seed, memo=memo)
         point = self._choose(problem, blend, seed=seed, memo=memo)
         seen = self._seen(problem, blend, seed=seed, memo=memo)
+        tensors = self._learned(problem, seen, seed=seed, memo=memo)
         return SafeAClassifier(
             rows=seen.text,
             weights=self.tuned(problem, seed=seed, memo=memo),
@@ -120,7 +133,7 @@ class SafeA(Blending):
             blend_alpha=blend.blend_alpha,
             blend=self.blend,
             adapter=self.adapter,
-            tensors=self._learned(seen, seed=seed, memo=memo),
+            tensors=tensors,
             alpha=point.alpha,
             beta=point.beta,
             logit_scale=problem.logit_scale,
@@ -130,7 +143,18 @@ class SafeA(Blending):
     def _adapter(self) -> Adapter:
         return ADAPTERS[self.adapter]
 
-    def _learned(self, seen: Problem, *, seed: int, memo: Memo) -> State:
+    def _trained_jointly(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+        adapter, recipe = self.adapter, self.recipe
+        assert adapter != "cache"
+        key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(recipe))
+        return memo(key, lambda: tune_jointly(problem, adapter, self.targets(problem), recipe=recipe, seed=seed))
+
+    def _learned(self, problem: Problem, seen: Problem, *, seed: int, memo: Memo) -> State:
+        """The adapter's tensors. `seen` is the problem with blended features."""
+        if self.joint:
+            both = self._trained_jointly(problem, seed=seed, memo=memo)
+            learned = {name.removeprefix(PREFIX): value for name, value in both.items() if name.startswith(PREFIX)}
+            return learned if self.adapter == "bottleneck" else {**learned, "counts": problem.counts}
         adapter = self._adapter
         if not adapter.trained:
             return adapter.learn(seen, seed, self.steps)
@@ -146,7 +170,7 @@ class SafeA(Blending):
             seen = self._seen(learned, blend, seed=seed, memo=memo)
             queries = Branches.of(learned, split.queries, self.tuned(learned, seed=seed, memo=memo))
             features = queries.blended(blend_alpha=blend.blend_alpha, kind=self.blend)
-            tensors = self._learned(seen, seed=seed, memo=memo)
+            tensors = self._learned(learned, seen, seed=seed, memo=memo)
             return self._adapter.sweep(features, seen.text, tensors, points, problem.logit_scale)
 
         return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
