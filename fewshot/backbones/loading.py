@@ -13,11 +13,11 @@ from torchvision import transforms
 from torchvision.transforms import functional as pixels
 
 from fewshot.backbones.clip import ClipBackbone, Tokenize
+from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
 from fewshot.backbones.spec import EMBEDDED, ClipSpec
 from fewshot.errors import BackboneError, UnknownNameError
 from fewshot.prompts import IMAGENET_TEMPLATES, PLAIN_TEMPLATES
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_BATCH, GPU_BATCH = 4, 128
 
 
@@ -31,10 +31,8 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
         BackboneError: packages, weights or a device are missing; the message says how to get them.
         UnknownNameError: open_clip knows no such model.
     """
-    device = _device(spec.device)
-    torch.set_num_threads(spec.threads)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+    device = device_named(spec.device)
+    fix_arithmetic(threads=spec.threads)
     model, tokenize, templates = _embedded() if spec.model == EMBEDDED else _from_open_clip(spec)
     size, crop, mean, std = _preprocessing(model)
     return ClipBackbone(
@@ -49,17 +47,6 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
         device=device,
         dtype=DTYPES[spec.precision],
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BackboneError(f"device {name!r} was asked for, but torch sees no GPU; use device = 'auto' or 'cpu'")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise BackboneError(f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
 
 
 def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:

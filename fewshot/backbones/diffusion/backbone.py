@@ -1,0 +1,167 @@
+"""A frozen text-to-image model: latents, contexts and predicted noise, the same bits whatever else is in the batch.
+
+Noise is what `predict` gives, for models that were trained to predict something else, too: of a velocity v
+(arXiv 2202.00512) it is recovered as eps = sqrt(a) v + sqrt(1 - a) x_t, a being `alphas_cumprod` at the step, so that
+an error is always one of noise and comparable over models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as pixels
+
+PredictionType = Literal["epsilon", "v_prediction"]
+TEXT_BATCH = 8
+"""Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
+
+
+@dataclass(frozen=True)
+class DiffusionBackbone:
+    """A loaded diffusion model. Make one with `fewshot.backbones.diffusion.load_diffusion`.
+
+    Attributes:
+        vae, text_encoder, unet: diffusers' and transformers' modules, frozen, in evaluation mode, on `device`.
+        tokenizer: transformers' tokenizer of the text encoder.
+        alphas_cumprod: [T] float64 on the CPU, in (0, 1), falling: the share of signal at each time-step.
+        prediction_type: what the UNet predicts.
+        image_size: H = W in pixels.
+        latent_shape: (C, h, w) of an image's latents.
+        batch_size: rows of a scoring forward of the UNet, always: a smaller batch is padded to it.
+        device: of the networks.
+        dtype: of text encoder and UNet. The VAE is float32: an image is encoded once and asked about hundreds of times.
+        projection: [D, width] float32 on the CPU: a pooled text times its transpose lies in the space of the CLIP that
+            goes with the model. None where the model's folder has none.
+    """
+
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    unet: Any
+    alphas_cumprod: Tensor
+    prediction_type: PredictionType
+    image_size: int
+    latent_shape: tuple[int, int, int]
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    projection: Tensor | None = None
+
+    def crop(self, image: Image.Image) -> Tensor:
+        """The image as the model sees it: shorter side resized (bicubic), centre cropped.
+
+        Args:
+            image: PIL RGB of any size.
+
+        Returns:
+            [3, H, W] uint8.
+        """
+        resized = pixels.resize(image, [self.image_size], InterpolationMode.BICUBIC)
+        square: Tensor = pixels.pil_to_tensor(pixels.center_crop(resized, [self.image_size]))
+        return square
+
+    @torch.inference_mode()
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the VAE says of images. Every forward has `batch_size` rows, the missing ones zero.
+
+        Args:
+            images: [N, 3, H, W] uint8, from `crop`.
+
+        Returns:
+            mean and standard deviation [N, C, h, w], float32 on the CPU, both times the scaling factor: latents as the
+            UNet knows them.
+        """
+        parts = [self._posterior(part) for part in torch.split(images, self.batch_size)]
+        mean, std = torch.cat(parts or [torch.empty(0, 2, *self.latent_shape)]).unbind(dim=1)
+        return mean, std
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """The mean of `posterior`, [N, C, h, w] float32."""
+        return self.posterior(images)[0]
+
+    def _posterior(self, images: Tensor) -> Tensor:
+        """[b, 2, C, h, w] of at most `batch_size` images."""
+        full = filled(images, self.batch_size).to(self.device, torch.float32).div(127.5).sub(1.0)
+        found = self.vae.encode(full).latent_dist
+        mean_and_std = torch.stack([found.mean, found.std], dim=1)
+        scaled: Tensor = mean_and_std * self.vae.config.scaling_factor
+        return scaled.cpu()[: len(images)]
+
+    def token_ids(self, texts: Sequence[str]) -> Tensor:
+        """[T, L] int64 of T texts: cut at, and padded to, the text encoder's length L."""
+        length = self.tokenizer.model_max_length
+        tokens = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        ids: Tensor = tokens.input_ids
+        return ids
+
+    def embed_ids(self, ids: Tensor) -> Tensor:
+        """One forward of the text encoder, differentiable in whatever is put into it.
+
+        Args:
+            ids: [T, L] int64.
+
+        Returns:
+            [T, L, width] float32 on `device`: the last hidden states, after the last normalisation (and, in folders
+            of SD 2.x, which drop the text encoder's last layer, the last but one). No attention mask: as Stable
+            Diffusion was trained, the UNet sees the padding.
+        """
+        states: Tensor = self.text_encoder(ids.to(self.device)).last_hidden_state
+        return states.float()
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """[T, L, width] float32 on the CPU, see `embed_ids`. Every forward has `TEXT_BATCH` rows."""
+        parts = torch.split(self.token_ids(texts), TEXT_BATCH)
+        return torch.cat([self.embed_ids(repeated(part, TEXT_BATCH)).cpu()[: len(part)] for part in parts])
+
+    def predict(self, noisy: Tensor, steps: Tensor, context: Tensor) -> Tensor:
+        """One forward of the UNet, differentiable. No guidance.
+
+        Args:
+            noisy: [B, C, h, w] float32, see `fewshot.diffusion.noise.noised`.
+            steps: [B] int64 in [0, T).
+            context: [B, L, width] float32, see `embed_ids`.
+
+        Returns:
+            [B, C, h, w] float32 on `device`: the predicted noise (see the module).
+        """
+        noisy, context = noisy.to(self.device, torch.float32), context.to(self.device, self.dtype)
+        out: Tensor = self.unet(noisy.to(self.dtype), steps.to(self.device), encoder_hidden_states=context).sample
+        if self.prediction_type == "epsilon":
+            return out.float()
+        signal, spread = (part.to(self.device)[:, None, None, None] for part in levels(self.alphas_cumprod, steps))
+        return signal * out.float() + spread * noisy
+
+
+def levels(alphas_cumprod: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """What signal and noise are multiplied by.
+
+    Args:
+        alphas_cumprod: [T] float64.
+        steps: [B] int64 in [0, T).
+
+    Returns:
+        sqrt(a) and sqrt(1 - a), [B] float32 on the CPU, rounded once: in half precision 1 - a would be wrong by up to
+        15 % at small steps.
+    """
+    share = alphas_cumprod[steps.cpu()]
+    return share.sqrt().float(), (1.0 - share).sqrt().float()
+
+
+def filled(rows: Tensor, count: int) -> Tensor:
+    """[count, ...]: the rows, and zeros."""
+    missing = count - len(rows)
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
+
+
+def repeated(rows: Tensor, count: int) -> Tensor:
+    """[count, ...]: the rows, at least one, and copies of the last."""
+    return torch.cat([rows, rows[-1:].expand(count - len(rows), *rows.shape[1:])])

@@ -1,0 +1,148 @@
+"""Load the diffusion model that a spec names, or say what is missing and how to get it.
+
+Only safetensors are read: a pickled checkpoint can run code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import safetensors
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+from fewshot.backbones.diffusion.shape import check_configs, check_index
+from fewshot.backbones.diffusion.spec import PROJECTION, DiffusionSpec
+from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.errors import BackboneError
+
+CPU_BATCH, GPU_BATCH = 16, 32
+
+
+def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
+    """Load a diffusion model for inference and for training what is put into it.
+
+    Also fixes this process's number of torch threads to `spec.threads` and asks cuDNN for deterministic kernels: with
+    the batch size they decide the last bits of every error.
+
+    Raises:
+        BackboneError: files or a device are missing, or the model has another shape; the message says what to do.
+    """
+    spec.check()
+    device, dtype = device_named(spec.device), DTYPES[spec.precision]
+    fix_arithmetic(threads=spec.threads)
+    source = _Source(spec)
+    schedule, unet_config, vae_config = source.configs()
+    vae = source.weights(AutoencoderKL, "vae", torch.float32).to(device)
+    text_encoder = source.weights(CLIPTextModel, "text_encoder", dtype).to(device)
+    unet = source.weights(UNet2DConditionModel, "unet", dtype).to(device)
+    factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
+    size = spec.image_size or factor * unet_config["sample_size"]
+    _check_size(size, factor * 2 ** (len(unet_config["block_out_channels"]) - 1))
+    return DiffusionBackbone(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=source.tokenizer(),
+        unet=unet,
+        alphas_cumprod=alphas_cumprod(schedule),
+        prediction_type=schedule.get("prediction_type", "epsilon"),
+        image_size=size,
+        latent_shape=(vae_config["latent_channels"], size // factor, size // factor),
+        batch_size=spec.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH),
+        device=device,
+        dtype=dtype,
+        projection=source.projection(width=text_encoder.config.hidden_size),
+    )
+
+
+def alphas_cumprod(schedule: dict[str, Any]) -> Tensor:
+    """[T] float64: the schedule's, which diffusers makes in float32, made again with more digits.
+
+    Raises:
+        BackboneError: a kind of schedule that is not known.
+    """
+    start, end = schedule.get("beta_start", 1e-4), schedule.get("beta_end", 0.02)
+    steps, kind = schedule.get("num_train_timesteps", 1000), schedule.get("beta_schedule", "linear")
+    if schedule.get("trained_betas") is not None:
+        betas = torch.tensor(schedule["trained_betas"], dtype=torch.float64)
+    elif kind == "scaled_linear":
+        betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+    elif kind == "linear":
+        betas = torch.linspace(start, end, steps, dtype=torch.float64)
+    else:
+        raise BackboneError(f"unknown beta_schedule {kind!r}; expected 'scaled_linear', 'linear' or trained_betas")
+    if schedule.get("rescale_betas_zero_snr"):
+        raise BackboneError("rescale_betas_zero_snr is not supported: at its last step there is no signal to compare")
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+def _check_size(size: int, multiple: int) -> None:
+    if size % multiple:
+        raise BackboneError(f"image_size must be a multiple of {multiple} for this model, got {size}")
+
+
+class _Source:
+    """A folder or a hub's repository to read parts from."""
+
+    def __init__(self, spec: DiffusionSpec) -> None:
+        self._spec = spec
+        self._folder = spec.folder
+        self._where = str(spec.folder or spec.model)
+        self._options = {"revision": spec.revision} if spec.folder is None else {"local_files_only": True}
+
+    def configs(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Of schedule, UNet and VAE, checked."""
+        check_index(self._spec.model, self._read(DiffusionPipeline.load_config))
+        schedule = self._read(DDPMScheduler.load_config, subfolder="scheduler")
+        unet = self._read(UNet2DConditionModel.load_config, subfolder="unet")
+        vae = self._read(AutoencoderKL.load_config, subfolder="vae")
+        check_configs(self._spec.model, vae=vae, unet=unet, schedule=schedule)
+        return schedule, unet, vae
+
+    def weights(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
+        """A frozen network."""
+        network = self._read(kind.from_pretrained, subfolder=part, use_safetensors=True, dtype=dtype)
+        return network.eval().requires_grad_(False)
+
+    def tokenizer(self) -> Any:
+        """The text encoder's."""
+        return self._read(CLIPTokenizer.from_pretrained, subfolder="tokenizer")
+
+    def projection(self, *, width: int) -> Tensor | None:
+        """[D, width] float32, or None where the folder has none."""
+        if self._folder is None or not (path := self._folder / PROJECTION).is_file():
+            return None
+        weight = self._read_projection(path)
+        if weight.ndim != 2 or weight.shape[1] != width:
+            raise BackboneError(f"{path}: expected a projection [D, {width}], got {list(weight.shape)}")
+        return weight.float()
+
+    def _read_projection(self, path: Any) -> Tensor:
+        try:
+            return load_file(path)["text_projection.weight"]
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise BackboneError(f"{path}: expected safetensors with text_projection.weight, got: {error}") from error
+
+    def _read(self, read: Any, **options: Any) -> Any:
+        try:
+            return read(self._where, **options, **self._options)
+        except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            raise BackboneError(self._remedy(error)) from error
+
+    def _remedy(self, error: Exception) -> str:
+        reason = " ".join(str(error).split())[:300]
+        if self._folder is not None:
+            return (
+                f"cannot load a diffusion model from {self._where}: {reason}. Expected a folder in diffusers' layout "
+                "with weights as safetensors (a pickled .bin is not read, as it could run code; `save_pretrained` of a "
+                "pipeline writes safetensors)."
+            )
+        return (
+            f"{self._spec.model} is no folder on this machine, and could not be fetched from the hub: {reason}. Fetch it "
+            "once where the hub can be reached and copy its cache here, or name a local folder, or use "
+            "model = 'embedded', which needs no download."
+        )
