@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from fewshot.backbones.diffusion.spec import DiffusionSpec
 from fewshot.backbones.spec import ClipSpec
 
 STRICT = ConfigDict(extra="forbid", strict=False)
@@ -15,6 +16,8 @@ STRICT = ConfigDict(extra="forbid", strict=False)
 Count = Annotated[int, Field(ge=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
+DiffusionMethodName = Literal["tif", "diffusion_classifier"]
+ScheduleName = Literal["racing", "published", "exhaustive"]
 OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
@@ -148,6 +151,47 @@ class ClassifierSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EscalateSection(DiffusionSpec):
+    """Section [escalate]: `DiffusionSpec`, and who is asked about what.
+
+    Attributes:
+        method: "tif" (adapters are trained for the classes in question) or "diffusion_classifier" (names alone).
+        hyperparameters: of the method.
+        below: images whose score is below this are asked about, the least certain first. None is what
+            `classifier.max_error` needs, or, without one, every image.
+        max_fraction: at most this share of the images.
+        budget_hours: hours of a worker (GPU-hours where workers have one GPU each) that all of it may take, training
+            included, as far as a probe of the first worker can tell; None sets no such limit.
+        candidates: at most this many classes an image, the cheap method's best; it is no use asking about one.
+        schedule: "racing" stops an image when its decision is settled; "published" drops classes in stages;
+            "exhaustive" asks every class about every time-step.
+        steps: time-steps that an image is asked about at most.
+        error_rate: how often racing may decide otherwise than exhaustive, in (0, 1).
+        seed: of noise and of training.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    method: DiffusionMethodName = "tif"
+    batch_size: Count | None = None
+    threads: Count = 1
+    image_size: Count | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    below: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
+    max_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
+    budget_hours: Annotated[float, Field(gt=0, strict=True)] | None = None
+    candidates: Annotated[int, Field(ge=2, le=1000, strict=True)] = 5
+    schedule: ScheduleName = "racing"
+    steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
+    error_rate: OpenFraction = 0.01
+    seed: int = 0
+
+    @property
+    def spec(self) -> DiffusionSpec:
+        """The backbone alone."""
+        return DiffusionSpec(**{item.name: getattr(self, item.name) for item in fields(DiffusionSpec)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSection:
     """Section [evaluate].
 
@@ -204,5 +248,6 @@ class Job:
     support: SupportSection | None = None
     clip: ClipSection = field(default_factory=ClipSection)
     classifier: ClassifierSection = field(default_factory=ClassifierSection)
+    escalate: EscalateSection | None = None
     evaluate: EvaluateSection | None = None
     cluster: ClusterSection = field(default_factory=ClusterSection)

@@ -11,9 +11,21 @@ from collections.abc import Iterator
 from cluster.records.base import Record, Shard, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.opening import open_source
+from cluster.records.picking import pick
 from cluster.records.selection import Selected, Selection
 
-__all__ = ["Columns", "Record", "Selected", "Selection", "Shard", "Skipped", "Source", "open_source", "read_shard"]
+__all__ = [
+    "Columns",
+    "Record",
+    "Selected",
+    "Selection",
+    "Shard",
+    "Skipped",
+    "Source",
+    "open_source",
+    "pick",
+    "read_shard",
+]
 
 
 def read_shard(shard: Shard, *, threads: int = 4, skipped: Skipped | None = None) -> Iterator[Record]:

@@ -1,0 +1,125 @@
+"""The step that encodes: images in, latents out. Only images that somebody asks about are encoded, and only once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from cluster import Part, Store
+from cluster.records import Record, Shard, pick
+from fewshot.backbones.diffusion.spec import DiffusionSpec
+from ray_jobs.errors import DamagedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewshot.backbones.diffusion import DiffusionBackbone
+
+LATENTS_VERSION = 1
+"""Part of every fingerprint of latents: raised when decoding or encoding changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentUnit:
+    """What one unit encodes.
+
+    Attributes:
+        shard: where the images are.
+        rows: their places in it.
+    """
+
+    shard: Shard
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """Encoded images of one part.
+
+    Attributes:
+        images: n keys.
+        errors: n reasons; None where the image was read.
+        posterior: [n, 2, C, h, w] float32, mean and standard deviation of the latents; zero where it was not read.
+    """
+
+    images: tuple[str, ...]
+    errors: tuple[str | None, ...]
+    posterior: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class LatentStep:
+    """Encodes images with a diffusion model's VAE.
+
+    Attributes:
+        spec: which model, and how it runs.
+    """
+
+    spec: DiffusionSpec
+
+    def setup(self) -> DiffusionBackbone:
+        """Load the backbone."""
+        from fewshot.backbones.diffusion import load_diffusion
+
+        backbone: DiffusionBackbone = load_diffusion(self.spec)
+        return backbone
+
+    def run(self, state: DiffusionBackbone, unit: LatentUnit) -> Part:
+        """Encode the images of a unit; what cannot be read is a row with its reason."""
+        import torch
+
+        keys, errors, pixels = zip(*_decoded(state, unit), strict=True)
+        images = [p for p in pixels if p is not None]
+        posterior = torch.zeros(len(keys), 2, *state.latent_shape)
+        if images:
+            read = torch.tensor([p is not None for p in pixels])
+            posterior[read] = torch.stack(state.posterior(torch.stack(images)), dim=1)
+        unread = float(sum(error is not None for error in errors))
+        return Part(encoded(Latents(keys, errors, posterior.numpy())), {"images": len(keys), "unreadable": unread})
+
+
+def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[str, str | None, Tensor | None]]:
+    for record in pick(unit.shard, unit.rows):
+        yield record.key, *_pixels(backbone, record)
+
+
+def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Tensor | None]:
+    """The reason why there are no pixels, or the pixels."""
+    from fewshot.errors import UnreadableImageError
+    from fewshot.images import decode
+
+    if record.data is None:
+        return record.error, None
+    try:
+        return None, backbone.crop(decode(record.data, min_side=2 * backbone.image_size))
+    except UnreadableImageError as error:
+        return str(error), None
+
+
+def encoded(latents: Latents) -> bytes:
+    """A part as it is stored: safetensors, keys and reasons in the metadata. Equal parts give equal bytes."""
+    rows = json.dumps([latents.images, latents.errors])  # One entry: several would be written in any order.
+    return save({"posterior": np.ascontiguousarray(latents.posterior, np.float32)}, {"rows": rows})
+
+
+def get_latents(store: Store, path: str) -> Latents:
+    """A part from storage.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+        FileNotFoundError: there is none.
+    """
+    data = store.get(path)
+    try:
+        length = int.from_bytes(data[:8], "little")
+        images, errors = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
+        return Latents(tuple(images), tuple(errors), load(data)["posterior"])
+    except Exception as error:  # safetensors raises a type of its own for each kind of damage.
+        store.delete(path)
+        message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
+        raise DamagedError(message) from error
