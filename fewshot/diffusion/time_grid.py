@@ -1,0 +1,103 @@
+"""Which time-steps a score is made of, and in which order they are asked.
+
+The published grid (Diffusion Classifier, arXiv 2303.16203, and TiF, in code) takes every second of 1000 time-steps. A
+weighted score spends forwards on steps that hardly count; `support_grid` spaces the steps by weight instead, so that a
+plain mean over them estimates the weighted one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fewshot.errors import DataError
+
+
+def published_grid(n: int, T: int = 1000) -> Tensor:
+    """[n] int64: n of T time-steps at equal distance; 500 of 1000 are 1, 3, ..., 999.
+
+    Args:
+        n: in [1, T].
+        T: time-steps of the model.
+    """
+    return _spread(n, T)
+
+
+def stage_entries(n: int, grid: int) -> Tensor:
+    """[n] int64: the entries of a grid that a stage of n steps covers, done before or not.
+
+    The published rule: from floor(floor(grid / n) / 2) on, every floor(grid / n)-th, at most n. Where n does not divide
+    the grid, the last entries are not covered: 128 of 500 end at entry 382.
+
+    Args:
+        n: steps of the stage, in [1, grid].
+        grid: entries of the grid.
+    """
+    return _spread(n, grid)
+
+
+def spread_order(n: int) -> Tensor:
+    """[n] int64: a permutation of 0 ... n - 1 of which every beginning is spread evenly (van der Corput)."""
+    bits = max(1, (n - 1).bit_length())
+    counts = torch.arange(2**bits)
+    mirrored = torch.stack([(counts >> bit & 1) << (bits - 1 - bit) for bit in range(bits)]).sum(dim=0)
+    entries = (mirrored * n) >> bits  # Each of 0 ... n - 1 occurs, once or twice.
+    first = torch.full((n,), 2**bits).scatter_reduce(0, entries, counts, "amin")
+    return first.argsort()
+
+
+def support_grid(weights: Tensor, n: int, *, dropped: float = 0.0) -> Tensor:
+    """Time-steps at equal mass of the weights: the plain mean of errors over them estimates the weighted mean.
+
+    The i-th step is where the cumulative weight passes (i + 1/2) / n of the total. A step that weighs more than 1 / n
+    would be taken twice; its neighbours are taken instead. Up to n = total / largest weight there are none, and the two
+    means agree (for d = 10, n = 267 of 1000; at n = 500 every second step is one of the hardly weighing ones).
+
+    Args:
+        weights: [T] float, >= 0, e.g. of `attribute_weights`.
+        n: at most the number of steps of positive weight that are left.
+        dropped: share of the weight, in [0, 1), that the largest time-steps may hold and not be asked.
+
+    Returns:
+        [n] int64, rising.
+
+    Raises:
+        DataError: there are fewer than n steps to choose from.
+    """
+    kept = without_tail(weights, dropped)
+    steps = kept.nonzero().squeeze(1)
+    if n > len(steps):
+        raise DataError(f"got a grid of {n} time-steps, expected at most {len(steps)}: the others have no weight")
+    mass = kept[steps].double().cumsum(dim=0)
+    targets = (torch.arange(n, dtype=torch.float64) + 0.5) / n * mass[-1]
+    wanted = torch.searchsorted(mass, targets).clamp(max=len(steps) - 1)
+    return steps[_strictly_rising(wanted, len(steps))]
+
+
+def without_tail(weights: Tensor, dropped: float) -> Tensor:
+    """[T]: the weights with the largest time-steps at 0 that together hold at most `dropped` of the sum.
+
+    Args:
+        weights: [T] float, >= 0.
+        dropped: in [0, 1); 0 changes nothing.
+    """
+    held = weights.double().flip(0).cumsum(dim=0).flip(0)  # By this step and all after it.
+    return torch.where(held <= dropped * held[0], 0, weights)
+
+
+def _spread(n: int, length: int) -> Tensor:
+    stride = length // n
+    return torch.arange(stride // 2, length, stride)[:n]
+
+
+def _strictly_rising(wanted: Tensor, length: int) -> Tensor:
+    """The rising sequence of distinct entries below `length` that is nearest to a non-falling one.
+
+    Rising in i means that entry - i does not fall: pushed up from below, and down where the end is reached, the two
+    averaged so that repeats spread to both sides.
+    """
+    n = len(wanted)
+    places = torch.arange(n)
+    room = (wanted - places).clamp(0, length - n)
+    up, down = room.cummax(dim=0).values, room.flip(0).cummin(dim=0).values.flip(0)
+    return (up + down) // 2 + places

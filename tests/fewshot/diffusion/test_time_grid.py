@@ -1,0 +1,100 @@
+"""Grids of time-steps, the order they are asked in, and steps at equal mass of the weights."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod
+from fewshot.diffusion.time_grid import (
+    published_grid,
+    spread_order,
+    stage_entries,
+    support_grid,
+    without_tail,
+)
+from fewshot.errors import DataError
+
+few = settings(max_examples=40, deadline=None)
+
+
+def tif_weights(size=10.0):
+    return attribute_weights(linear_alphas_cumprod(), size)
+
+
+def test_the_published_grid_takes_every_second_step_of_a_thousand():
+    assert published_grid(500).tolist() == list(range(1, 1000, 2))
+    assert published_grid(1000).tolist() == list(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("n", "first", "last"), [(20, 12, 487), (50, 5, 495), (128, 1, 382), (256, 0, 255), (32, 7, 472)]
+)
+def test_a_stage_covers_the_published_part_of_the_grid(n, first, last):
+    entries = stage_entries(n, 500)
+    assert (len(entries), int(entries[0]), int(entries[-1])) == (n, first, last)
+
+
+@given(grid=st.integers(1, 1200), share=st.floats(0.0, 1.0))
+def test_a_stage_has_as_many_distinct_steps_as_asked(grid, share):
+    n = max(1, round(share * grid))
+    entries = stage_entries(n, grid)
+    assert len(entries) == n == len(set(entries.tolist()))
+    assert 0 <= int(entries.min()) <= int(entries.max()) < grid
+
+
+@given(n=st.integers(1, 600))
+def test_every_beginning_of_the_order_is_spread_evenly(n):
+    order = spread_order(n)
+    assert sorted(order.tolist()) == list(range(n))
+    for beginning in (2, 4, 8, 16, 32):
+        if beginning < n:
+            edges = torch.cat([torch.tensor([-1]), order[:beginning].sort().values, torch.tensor([n])])
+            assert int(edges.diff().max()) <= n / beginning + 2
+
+
+@few
+@given(size=st.floats(2.0, 40.0), n=st.integers(1, 120))
+def test_a_grid_on_the_support_repeats_no_step_and_wastes_none(size, n):
+    weights = tif_weights(size)
+    steps = support_grid(weights, n)
+    assert (steps.diff() > 0).all()
+    assert (weights[steps] > 0).all()
+    assert len(steps) == n
+
+
+@given(st.lists(st.sampled_from([0.0, 1e-6, 1.0, 1000.0]), min_size=1, max_size=40).filter(any))
+def test_a_grid_as_long_as_the_support_is_the_support(weights):
+    table = torch.tensor(weights)
+    for n in range(1, int((table > 0).sum()) + 1):
+        assert len(support_grid(table, n).unique()) == n
+    assert torch.equal(support_grid(table, n), table.nonzero().squeeze(1))
+
+
+def test_a_plain_mean_on_the_support_is_the_weighted_mean():
+    weights, errors = tif_weights(), torch.linspace(1, 0, 1000, dtype=torch.float64) ** 2
+    weighted = float((weights * errors).sum() / weights.sum())
+    for n in (20, 50, 200):
+        assert float(errors[support_grid(weights, n)].mean()) == pytest.approx(weighted, rel=2e-3)
+    assert float(errors[published_grid(200)].mean()) != pytest.approx(weighted, rel=0.1)
+
+
+def test_flat_weights_give_the_published_grid():
+    assert support_grid(torch.ones(1000), 500).tolist() in (list(range(0, 1000, 2)), list(range(1, 1000, 2)))
+
+
+@few
+@given(dropped=st.floats(0.0, 0.5))
+def test_the_tail_holds_no_more_than_stated(dropped):
+    weights = tif_weights()
+    kept = without_tail(weights, dropped)
+    last = int(kept.nonzero().max())
+    assert torch.equal(kept[: last + 1], weights[: last + 1])
+    assert float(weights[last + 1 :].sum()) <= dropped * float(weights.sum()) * (1 + 1e-9)
+    assert float(weights[last:].sum()) > dropped * float(weights.sum()) * (1 - 1e-9)
+    assert int(support_grid(weights, 50, dropped=dropped).max()) <= last
+
+
+def test_more_steps_than_weigh_anything_are_refused():
+    with pytest.raises(DataError, match="at most 3"):
+        support_grid(torch.tensor([0.0, 1.0, 1.0, 0.5]), 4)
