@@ -5,6 +5,7 @@ Only safetensors are read: a pickled checkpoint can run code.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import safetensors
@@ -129,7 +130,9 @@ class _Source:
 
     def _read(self, read: Any, **options: Any) -> Any:
         try:
-            return read(self._where, **options, **self._options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # The libraries warn of each other's arguments.
+                return read(self._where, **options, **self._options)
         except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             raise BackboneError(self._remedy(error)) from error
 
@@ -142,7 +145,7 @@ class _Source:
                 "pipeline writes safetensors)."
             )
         return (
-            f"{self._spec.model} is no folder on this machine, and could not be fetched from the hub: {reason}. Fetch it "
-            "once where the hub can be reached and copy its cache here, or name a local folder, or use "
+            f"{self._spec.model} is no folder on this machine, and could not be fetched from the hub: {reason}. "
+            "Fetch it once where the hub can be reached and copy its cache here, or name a local folder, or use "
             "model = 'embedded', which needs no download."
         )

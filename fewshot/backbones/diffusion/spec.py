@@ -12,7 +12,7 @@ from fewshot.errors import BackboneError
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 INDEX = "model_index.json"
 PROJECTION = "text_projection.safetensors"
-"""Beside the pipeline's files, optional: key "text_projection.weight" [D, width], see `DiffusionBackbone.projection`."""
+"""Beside the pipeline's files, optional: "text_projection.weight" [D, width], see `DiffusionBackbone.projection`."""
 IDENTIFYING_SUFFIXES = (".safetensors", ".json", ".txt")
 
 

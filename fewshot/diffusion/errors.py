@@ -1,0 +1,183 @@
+"""How well each class explains an image: the error of the noise that the model predicts given the class.
+
+    e(image, class, t) = mean over C, h, w of (eps - eps_hat(sqrt(a) z + sqrt(1 - a) eps, t, context of the class))^2
+
+Diffusion Classifier (arXiv 2303.16203) compares these errors over prompts, TiF (arXiv 2403.02649) over prompts and
+adapters. Where we differ from their code: latents, noise levels and the error are float32 in every precision (in half
+precision an error is rounded by about as much as classes differ), and rows of any images, classes and steps share a
+forward, whose size never changes, so that a row's bits do not depend on what else is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fewshot.backbones.diffusion.backbone import TEXT_BATCH, filled, repeated
+from fewshot.diffusion.noise import noise_for, noised
+from fewshot.errors import DataError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fewshot.backbones.diffusion import DiffusionBackbone
+    from fewshot.diffusion.lora import Pairs, StackedLora
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """R questions: how large is the error of this image, under this class, at this time-step?
+
+    Attributes:
+        image: [R] int64 in [0, N).
+        label: [R] int64 in [0, K).
+        step: [R] int64 in [0, T).
+    """
+
+    image: Tensor
+    label: Tensor
+    step: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the lengths.
+
+        Raises:
+            DataError: they differ.
+        """
+        if not len(self.image) == len(self.label) == len(self.step):
+            raise DataError(f"queries differ in length: {len(self.image)}, {len(self.label)}, {len(self.step)}")
+
+    def __len__(self) -> int:
+        """R."""
+        return len(self.image)
+
+    def __getitem__(self, index: Tensor) -> Queries:
+        """Those selected by an index or a boolean mask."""
+        return Queries(self.image[index], self.label[index], self.step[index])
+
+
+@torch.inference_mode()
+def contexts(
+    backbone: DiffusionBackbone, prompts: Sequence[str], adapters: StackedLora | None = None, *, scale: float = 1.0
+) -> Tensor:
+    """What the UNet is told of each class.
+
+    Args:
+        backbone: the model.
+        prompts: K, one for each class; they may be equal.
+        adapters: of the K classes; a class's prompt goes through its own. None for the text encoder as it is.
+        scale: of the adapters; TiF's is 0.7.
+
+    Returns:
+        [K, L, width] float32 on the CPU.
+    """
+    rows = []
+    with adapted(backbone.text_encoder, None if adapters is None else adapters.text, scale=scale) as set_classes:
+        for part in torch.split(torch.arange(len(prompts)), TEXT_BATCH):
+            full = repeated(part, TEXT_BATCH)
+            set_classes(full)
+            ids = backbone.token_ids([prompts[label] for label in full.tolist()])
+            rows.append(backbone.embed_ids(ids)[: len(part)].cpu())
+    return torch.cat(rows)
+
+
+@torch.inference_mode()
+def noise_errors(
+    backbone: DiffusionBackbone,
+    latents: Tensor,
+    keys: Sequence[str],
+    contexts: Tensor,
+    queries: Queries,
+    *,
+    seed: int,
+    adapters: StackedLora | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """The errors asked for, each one row of a forward of the UNet.
+
+    A row's bits depend on its image, its class, its step and `seed`, not on which rows are asked with it or in which
+    order, for the same `backbone.batch_size`.
+
+    Args:
+        backbone: the model.
+        latents: [N, C, h, w] float32, means of the posterior.
+        keys: N names of the images; the noise of an image derives from its name.
+        contexts: [K, L, width] float32.
+        queries: R rows.
+        seed: of the noise.
+        adapters: of the K classes, for the UNet; None for the UNet as it is (Diffusion Classifier).
+        scale: of the adapters; TiF's is 0.6.
+
+    Returns:
+        [R] float32 on the CPU.
+
+    Raises:
+        DataError: the shapes do not fit together.
+    """
+    _check(backbone, latents, keys, contexts)
+    latents, contexts = latents.to(backbone.device), contexts.to(backbone.device, backbone.dtype)
+    order, found = [], []
+    with adapted(backbone.unet, None if adapters is None else adapters.unet, scale=scale) as set_classes:
+        for rows in batches(queries, num_classes=len(contexts), size=backbone.batch_size):
+            asked = queries[rows]
+            set_classes(filled(asked.label, backbone.batch_size))
+            noise = _noise(asked, keys, backbone.latent_shape, seed=seed).to(backbone.device)
+            noisy = noised(latents[asked.image], noise, asked.step, backbone.alphas_cumprod)
+            parts = (filled(part, backbone.batch_size) for part in (noisy, asked.step, contexts[asked.label]))
+            predicted = backbone.predict(*parts)[: len(rows)]
+            found.append((noise - predicted).square().mean(dim=(1, 2, 3)))
+            order.append(rows)
+    if not found:
+        return torch.empty(0)
+    return torch.cat(found).cpu()[torch.cat(order).argsort()]
+
+
+@contextmanager
+def adapted(model: Any, pairs: Pairs | None, *, scale: float) -> Iterator[Callable[[Tensor], None]]:
+    """`injected` where there is something to inject."""
+    if not pairs:
+        yield lambda _: None
+        return
+    from fewshot.diffusion.lora import injected
+
+    with injected(model, pairs, scale=scale) as set_classes:
+        yield set_classes
+
+
+def batches(queries: Queries, *, num_classes: int, size: int) -> Iterator[Tensor]:
+    """Rows that share a forward: few images and steps, whose noise is then made once, grouped by class inside.
+
+    Args:
+        queries: R rows.
+        num_classes: K.
+        size: rows in a forward, at most.
+
+    Yields:
+        Row numbers [b] int64; every row once.
+    """
+    steps = int(queries.step.max()) + 1 if len(queries) else 1
+    place = (queries.image * steps + queries.step) * num_classes + queries.label
+    for rows in torch.split(place.argsort(stable=True), size):
+        if len(rows):
+            yield rows[queries.label[rows].argsort(stable=True)]
+
+
+def _noise(queries: Queries, keys: Sequence[str], shape: Sequence[int], *, seed: int) -> Tensor:
+    """[b, C, h, w] float32: made once for rows with the same image and step."""
+    wanted = list(zip(queries.image.tolist(), queries.step.tolist(), strict=True))
+    made = {(image, step): noise_for(seed, keys[image], step, shape) for image, step in dict.fromkeys(wanted)}
+    return torch.stack([made[pair] for pair in wanted])
+
+
+def _check(backbone: DiffusionBackbone, latents: Tensor, keys: Sequence[str], contexts: Tensor) -> None:
+    if latents.shape != (len(keys), *backbone.latent_shape):
+        expected = [len(keys), *backbone.latent_shape]
+        raise DataError(f"latents must be [N, C, h, w] = {expected} beside N keys, got {list(latents.shape)}")
+    width = backbone.text_encoder.config.hidden_size
+    if contexts.ndim != 3 or contexts.shape[2] != width:
+        raise DataError(f"contexts must be [K, L, {width}], got {list(contexts.shape)}")

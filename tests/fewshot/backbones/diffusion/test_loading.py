@@ -1,0 +1,198 @@
+"""Any folder of Stable Diffusion's shape loads, and what cannot be loaded says why and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
+from fewshot.backbones.diffusion.backbone import TEXT_BATCH
+from fewshot.errors import BackboneError
+from tests.tiny_diffusion import DIM, IMAGE_SIZE, LATENTS, WIDTH, tiny_diffusion, write_tiny_diffusion
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_tiny_diffusion(tmp_path_factory.mktemp("tiny_diffusion"))
+
+
+@pytest.fixture
+def copied(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_diffusion()
+
+
+@pytest.fixture(scope="module")
+def image():
+    return Image.effect_mandelbrot((80, 50), (-3, -2.5, 2, 2.5), 100).convert("RGB")
+
+
+def edited(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_local_folder_loads_and_equals_the_pipeline_itself(folder, backbone, image):
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    loaded = load_diffusion(DiffusionSpec(model=str(folder), batch_size=8))
+    with torch.inference_mode():
+        context, _ = pipeline.encode_prompt("a photo of a cat", "cpu", 1, do_classifier_free_guidance=False)
+        torch.testing.assert_close(loaded.embed_texts(["a photo of a cat"]), context, atol=1e-5, rtol=1e-5)
+        noisy, steps = torch.randn(8, *LATENTS), torch.arange(0, 1000, 125)
+        text = context.expand(8, -1, -1)
+        expected = pipeline.unet(noisy, steps, encoder_hidden_states=text).sample
+        torch.testing.assert_close(loaded.predict(noisy, steps, text), expected, atol=1e-5, rtol=1e-5)
+        steps_of_sd = [transforms.Resize(IMAGE_SIZE, transforms.InterpolationMode.BICUBIC)]
+        steps_of_sd += [transforms.CenterCrop(IMAGE_SIZE), transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]
+        pixels = transforms.Compose(steps_of_sd)(image)
+        expected = pipeline.vae.encode(pixels[None]).latent_dist.mean * pipeline.vae.config.scaling_factor
+    torch.testing.assert_close(loaded.encode_images(loaded.crop(image)[None]), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_schedule_is_the_pipelines_with_more_digits(folder, backbone):
+    scheduler = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).scheduler
+    assert backbone.alphas_cumprod.dtype == torch.float64
+    torch.testing.assert_close(backbone.alphas_cumprod.float(), scheduler.alphas_cumprod, rtol=1e-4, atol=0.0)
+
+
+def test_latents_of_an_image_do_not_depend_on_the_others_by_a_bit(backbone, image):
+    images = torch.stack([backbone.crop(image.rotate(angle)) for angle in range(0, 360, 30)])
+    mean, std = backbone.posterior(images)
+    assert mean.shape == std.shape == (12, *LATENTS)
+    assert (std > 0).all()
+    assert torch.equal(backbone.posterior(images[5:6])[1], std[5:6])
+    assert torch.equal(backbone.encode_images(images.flip(0)), mean.flip(0))
+    assert backbone.encode_images(images[:0]).shape == (0, *LATENTS)
+
+
+def test_contexts_of_a_text_do_not_depend_on_the_others_by_a_bit(backbone):
+    texts = [f"a photo of a {word}" for word in ("cat", "dog", "fox", "owl", "red", "blue", "animal", "thing", "one")]
+    assert len(texts) > TEXT_BATCH
+    assert torch.equal(backbone.embed_texts(texts[::-1]), backbone.embed_texts(texts).flip(0))
+
+
+def test_a_text_encoder_of_the_older_layout_gives_the_same(backbone):
+    class Older(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.text_model, self.config = model, model.config
+
+        def forward(self, ids):
+            return self.text_model(ids)
+
+    older = replace(backbone, text_encoder=Older(backbone.text_encoder))
+    assert torch.equal(older.embed_texts(["a cat"]), backbone.embed_texts(["a cat"]))
+
+
+def test_everything_is_frozen_and_gradients_pass_through(backbone):
+    assert not any(
+        p.requires_grad for part in (backbone.vae, backbone.text_encoder, backbone.unet) for p in part.parameters()
+    )
+    context = backbone.embed_texts(["a cat"]).clone().requires_grad_()
+    backbone.predict(torch.randn(1, *LATENTS), torch.tensor([5]), context).square().mean().backward()
+    assert context.grad.abs().max() > 0
+
+
+def test_a_projection_beside_the_pipeline_is_read_and_may_be_missing(folder, copied):
+    assert load_diffusion(DiffusionSpec(model=str(folder))).projection.shape == (DIM, WIDTH)
+    (copied / "text_projection.safetensors").unlink()
+    assert load_diffusion(DiffusionSpec(model=str(copied))).projection is None
+    (copied / "text_projection.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(BackboneError, match=r"text_projection\.safetensors: expected safetensors"):
+        load_diffusion(DiffusionSpec(model=str(copied)))
+
+
+def test_another_size_of_image_has_latents_of_another_size(folder, image):
+    large = load_diffusion(DiffusionSpec(model=str(folder), image_size=64))
+    assert large.latent_shape == (4, 16, 16)
+    assert large.encode_images(large.crop(image)[None]).shape == (1, 4, 16, 16)
+    with pytest.raises(BackboneError, match="image_size must be a multiple of 8 for this model, got 60"):
+        load_diffusion(DiffusionSpec(model=str(folder), image_size=60))
+
+
+def test_the_identity_follows_the_weights_and_the_settings(copied):
+    spec = DiffusionSpec(model=str(copied))
+    before = spec.identity()
+    assert before == DiffusionSpec(model=str(copied)).identity()
+    assert before != DiffusionSpec(model=str(copied), precision="bf16").identity()
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert spec.identity() != before
+    hub = DiffusionSpec(model="someone/model")
+    assert hub.identity() != DiffusionSpec(model="someone/model", revision="v2").identity()
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        (
+            "model_index.json",
+            {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]},
+            "has a text_encoder_2",
+        ),
+        ("model_index.json", {"unet": None, "transformer": ["diffusers", "DiT"]}, "unet is missing, expected UNet2D"),
+        ("unet/config.json", {"in_channels": 9}, r"9 channels in and 4 out, expected the VAE's 4 \(no inpainting"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "conditioned on more than a text"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "'sample', expected one of epsilon, v_pred"),
+        ("scheduler/scheduler_config.json", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "flow matching has no"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "squaredcos_cap_v2"}, "unknown beta_schedule"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
+        ("vae/config.json", {"shift_factor": 0.1}, "shifts its latents"),
+    ],
+)
+def test_models_of_another_shape_are_refused_before_their_weights_are_read(copied, part, change, message):
+    edited(copied / part, **change)
+    shutil.rmtree(copied / "vae") if part == "model_index.json" else None
+    with pytest.raises(BackboneError, match=message):
+        load_diffusion(DiffusionSpec(model=str(copied)))
+
+
+def test_pickled_weights_are_not_read(copied):
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save({}, weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(BackboneError, match=r"a pickled \.bin is not read"):
+        load_diffusion(DiffusionSpec(model=str(copied)))
+
+
+def test_a_folder_that_is_not_there_or_holds_something_else_is_named(tmp_path):
+    with pytest.raises(
+        BackboneError, match="no folder 'models/of/mine' on this machine; expected 'embedded', a folder"
+    ):
+        DiffusionSpec(model="models/of/mine").check()
+    with pytest.raises(BackboneError, match=r"has no model_index\.json; expected a folder as diffusers"):
+        DiffusionSpec(model=str(tmp_path)).check()
+
+
+def test_a_hubs_model_that_is_not_here_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        BackboneError, match=r"could not be fetched from the hub: .* copy its cache here, or name a local"
+    ):
+        load_diffusion(DiffusionSpec(model="someone/model"))
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="image_size must be at least 1"):
+        DiffusionSpec(image_size=0)
+    with pytest.raises(ValueError, match="has no revisions"):
+        DiffusionSpec(revision="main")
+
+
+def test_naming_a_model_loads_no_torch():
+    code = "import sys, fewshot.backbones.diffusion as d; d.DiffusionSpec(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
