@@ -1,0 +1,150 @@
+"""One class's adapters as the files that PEFT writes and reads: half precision, safetensors only.
+
+    unet/adapter_config.json   unet/adapter_model.safetensors   text_encoder/…   text_encoder/…
+
+`PeftModel.from_pretrained(unet, folder / "unet")` and diffusers' `unet.load_lora_adapter(folder / "unet",
+prefix="base_model.model", weight_name="adapter_model.safetensors")` load them with s = 1. Nothing here touches a disk,
+and no class is named inside: the caller stores the bytes where it likes.
+
+The configuration is written by hand, not by `peft.LoraConfig`, so that another version of PEFT changes no byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fewshot.diffusion.lora.sites import OLD_PREFIX, is_text_site, is_unet_site
+from fewshot.diffusion.lora.stacked import LoraPair, Pairs, StackedLora, concatenated, count_and_rank
+from fewshot.errors import DataError
+
+UNET, TEXT = "unet", "text_encoder"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_HALVES = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
+_PLAIN: Mapping[str, Any] = {
+    "peft_type": "LORA",
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "use_dora": False,
+    "use_rslora": False,
+    "alpha_pattern": {},
+    "rank_pattern": {},
+}
+"""What a configuration must say, where it says anything: other kinds of LoRA compute something else."""
+
+
+def save_adapter(stack: StackedLora, class_index: int) -> dict[str, bytes]:
+    """Serialise one class. The same adapter always gives the same bytes.
+
+    Args:
+        stack: of K classes, on any device.
+        class_index: in [0, K).
+
+    Returns:
+        path below the class's folder to content.
+
+    Raises:
+        DataError: a weight does not fit half precision.
+    """
+    return {
+        f"{part}/{name}": content
+        for part, pairs in ((UNET, stack.unet), (TEXT, stack.text))
+        for name, content in ((CONFIG, _config(pairs)), (WEIGHTS, _weights(pairs, class_index)))
+    }
+
+
+def _config(pairs: Pairs) -> bytes:
+    _, rank = count_and_rank(pairs)
+    plain = {
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "target_modules": sorted(pairs),
+        "inference_mode": True,
+    }
+    return (json.dumps({**_PLAIN, **plain}, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _weights(pairs: Pairs, class_index: int) -> bytes:
+    tensors = {
+        f"{_PREFIX}{site}{_HALVES[half]}": stacked[class_index].detach().to("cpu", torch.float16).contiguous()
+        for site, pair in pairs.items()
+        for half, stacked in pair._asdict().items()
+    }
+    if wild := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise DataError(f"not finite in half precision: {wild[0]} and {len(wild)} in all")
+    return safetensors.torch.save(tensors)
+
+
+def load_adapters(classes: Sequence[Mapping[str, bytes]]) -> StackedLora:
+    """The inverse of `save_adapter` for many classes.
+
+    Args:
+        classes: the files of each of K classes, K >= 1; files of other names are ignored.
+
+    Returns:
+        float32 on the CPU, with exactly the numbers that were stored.
+
+    Raises:
+        DataError: a file is missing, damaged or pickled, a tensor is missing, superfluous or of another shape, the
+            adapter is no plain LoRA with s = 1, or the classes differ in sites or ranks.
+    """
+    return concatenated([StackedLora(_part(files, UNET), _part(files, TEXT)) for files in classes])
+
+
+def _part(files: Mapping[str, bytes], part: str) -> Pairs:
+    if missing := [path for name in (CONFIG, WEIGHTS) if (path := f"{part}/{name}") not in files]:
+        pickled = " (pickled weights are not read)" if any(name.endswith((".bin", ".pt")) for name in files) else ""
+        raise DataError(f"no {missing[0]} among {sorted(files)}{pickled}")
+    try:
+        tensors = safetensors.torch.load(files[f"{part}/{WEIGHTS}"])
+    except safetensors.SafetensorError as error:
+        raise DataError(f"{part}/{WEIGHTS} is no safetensors file: {error}") from error
+    rank = _rank(files[f"{part}/{CONFIG}"], part)
+    pairs = _paired(tensors, part)
+    if (found := count_and_rank(pairs)[1]) != rank:
+        raise DataError(f"{part}/{CONFIG} says rank {rank}, the weights have {found}")
+    return pairs
+
+
+def _rank(config: bytes, part: str) -> int:
+    """The rank, if it is a plain LoRA."""
+    try:
+        said = json.loads(config)
+        rank, alpha = int(said["r"]), said["lora_alpha"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{part}/{CONFIG} is no configuration of a LoRA: {error!r}") from error
+    if odd := sorted(name for name, plain in _PLAIN.items() if said.get(name, plain) != plain):
+        raise DataError(f"{part}/{CONFIG} is no plain LoRA: {odd[0]} is {said[odd[0]]!r}, not {_PLAIN[odd[0]]!r}")
+    if alpha != rank:
+        raise DataError(f"{part}/{CONFIG}: lora_alpha is {alpha}, expected r = {rank}; put the factor into B")
+    return rank
+
+
+def _paired(tensors: Mapping[str, Tensor], part: str) -> Pairs:
+    """One class's pairs, from tensors by PEFT's names."""
+    halves: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        site, half = _site_and_half(name, part)
+        if tensor.ndim != 2:
+            raise DataError(f"{name} has shape {list(tensor.shape)}, expected a matrix")
+        halves.setdefault(site, {})[half] = tensor.float()[None]
+    if lonely := sorted(site for site, pair in halves.items() if pair.keys() != _HALVES.keys()):
+        raise DataError(f"{part}/{WEIGHTS}: {lonely[0]} has only {''.join(halves[lonely[0]])} of A and B")
+    return {site: LoraPair(**pair) for site, pair in halves.items()}
+
+
+def _site_and_half(name: str, part: str) -> tuple[str, str]:
+    is_site = is_unet_site if part == UNET else is_text_site
+    for half, suffix in _HALVES.items():
+        site = name.removeprefix(_PREFIX).removeprefix(OLD_PREFIX).removesuffix(suffix)
+        if name.startswith(_PREFIX) and name.endswith(suffix) and is_site(site):
+            return site, half
+    raise DataError(f"{part}/{WEIGHTS}: {name!r} belongs to no site that carries adapters")

@@ -1,0 +1,51 @@
+"""One class's adapter added into the weights: no cost in a forward, and good for one class only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.diffusion.lora.injection import fitting_layers
+from fewshot.diffusion.lora.stacked import LoraPair, Pairs
+
+
+@contextmanager
+def merged(model: nn.Module, pairs: Pairs, class_index: int, *, scale: float = 1.0) -> Iterator[None]:
+    """Let W + s · B A of one class stand for W.
+
+    The weights are put back from a copy: subtracting what was added would leave rounding errors behind. The sum is
+    taken in float32, whatever the model's precision.
+
+    Args:
+        model: a UNet or a text encoder, on the adapters' device.
+        pairs: the adapters of K classes.
+        class_index: in [0, K).
+        scale: s.
+
+    Raises:
+        DataError: an adapter does not fit its layer.
+        UnknownNameError: an adapter is for a site that the model does not have.
+    """
+    layers = fitting_layers(model, pairs)
+    kept = {site: layer.weight.detach().clone() for site, layer in layers.items()}
+    try:
+        for site, layer in layers.items():
+            _overwrite(layer.weight, kept[site].float() + scale * _product(pairs[site], class_index))
+        yield
+    finally:
+        for site, layer in layers.items():
+            _overwrite(layer.weight, kept[site])
+
+
+@torch.no_grad()
+def _product(pair: LoraPair, class_index: int) -> Tensor:
+    """[out, in] float32."""
+    return pair.B[class_index].float() @ pair.A[class_index].float()
+
+
+@torch.no_grad()
+def _overwrite(weight: Tensor, value: Tensor) -> None:
+    weight.copy_(value)
