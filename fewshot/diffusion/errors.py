@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.diffusion.backbone import TEXT_BATCH, filled, repeated
+from fewshot.diffusion.lora import injected
 from fewshot.diffusion.noise import noise_for, noised
 from fewshot.errors import DataError
 
@@ -143,8 +144,6 @@ def adapted(model: Any, pairs: Pairs | None, *, scale: float) -> Iterator[Callab
     if not pairs:
         yield lambda _: None
         return
-    from fewshot.diffusion.lora import injected
-
     with injected(model, pairs, scale=scale) as set_classes:
         yield set_classes
 

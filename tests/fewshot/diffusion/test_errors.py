@@ -9,6 +9,7 @@ import torch
 
 from fewshot.backbones.diffusion.backbone import levels
 from fewshot.diffusion.errors import Queries, batches, contexts, noise_errors
+from fewshot.diffusion.lora import LoraPair, StackedLora, injected, sites
 from fewshot.diffusion.noise import noise_for, noised
 from fewshot.errors import DataError
 from tests.tiny_diffusion import LATENTS, WIDTH, tiny_diffusion
@@ -175,3 +176,56 @@ def test_shapes_that_do_not_fit_are_refused(backbone, latents, texts):
         noise_errors(backbone, latents, KEYS, texts[..., :3], everything(), seed=5)
     with pytest.raises(DataError, match="differ in length: 1, 2, 2"):
         Queries(torch.zeros(1).long(), torch.zeros(2).long(), torch.zeros(2).long())
+
+
+def some_adapters(backbone, *, classes=5, zero=False):
+    generator = torch.Generator().manual_seed(2)
+
+    def pairs(model):
+        return {
+            name: LoraPair(
+                torch.randn(classes, 2, layer.in_features, generator=generator) / layer.in_features**0.5,
+                torch.randn(classes, layer.out_features, 2, generator=generator) * (0.0 if zero else 1.0),
+            )
+            for name, layer in sites(model).items()
+        }
+
+    return StackedLora(pairs(backbone.unet), pairs(backbone.text_encoder))
+
+
+def adapted_errors(backbone, latents, adapters, queries, **options):
+    texts = contexts(backbone, PROMPTS, adapters, scale=0.7)
+    return noise_errors(backbone, latents, KEYS, texts, queries, seed=5, adapters=adapters, scale=0.6, **options)
+
+
+def test_adapters_that_do_nothing_leave_the_diffusion_classifier(backbone, latents, texts):
+    nothing = some_adapters(backbone, zero=True)
+    found = adapted_errors(backbone, latents, nothing, everything())
+    assert torch.equal(found, noise_errors(backbone, latents, KEYS, texts, everything(), seed=5))
+    assert torch.equal(found.view(3, 5, -1)[:, 0], found.view(3, 5, -1)[:, 4])
+
+
+def test_each_class_goes_through_its_own_adapters_as_alone(backbone, latents, texts):
+    adapters = some_adapters(backbone)
+    found = adapted_errors(backbone, latents, adapters, everything()).view(3, 5, -1)
+    for k in range(5):
+        alone = adapters.select([k])
+        with injected(backbone.text_encoder, alone.text, scale=0.7) as set_classes, torch.inference_mode():
+            set_classes(torch.zeros(1, dtype=torch.int64))
+            text = backbone.embed_ids(backbone.token_ids(PROMPTS[k : k + 1]))
+        with injected(backbone.unet, alone.unet, scale=0.6) as set_classes:
+            set_classes(torch.zeros(1, dtype=torch.int64))
+            expected = plain(backbone, latents, text, seed=5)
+        torch.testing.assert_close(found[:, k], expected[:, 0], rtol=1e-4, atol=1e-6)
+    without = noise_errors(backbone, latents, KEYS, texts, everything(), seed=5).view(3, 5, -1)
+    assert (found - without).abs().max() > 1e-2
+
+
+def test_bits_with_adapters_do_not_depend_on_what_else_is_asked(backbone, latents):
+    adapters, queries = some_adapters(backbone), everything()
+    whole, order = adapted_errors(backbone, latents, adapters, queries), shuffled(queries)
+    parts = [adapted_errors(backbone, latents, adapters, queries[rows]) for rows in torch.split(order, 17)]
+    assert torch.equal(torch.cat(parts), whole[order])
+    assert torch.equal(
+        contexts(backbone, PROMPTS[2:4], adapters.select([2, 3])), contexts(backbone, PROMPTS, adapters)[2:4]
+    )
