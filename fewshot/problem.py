@@ -13,6 +13,7 @@ from fewshot.classes import LabelSpace
 from fewshot.errors import DataError
 
 if TYPE_CHECKING:
+    from fewshot.backbones.diffusion import DiffusionBackbone
     from fewshot.backbones.pooling import Pooling
     from fewshot.backbones.text_tower import TextTower
 
@@ -29,11 +30,14 @@ class Labelled:
         labels: [M] int64 in [0, K).
         dense: [M, T, C] float16, the tokens that the image tower's last layer pools, of the deterministic view
             (`fewshot.backbones.pooling`); None unless a method needs them.
+        latents: [M, 2, C, h, w] float32, mean and standard deviation of what the diffusion model's VAE says of the
+            image (`DiffusionBackbone.posterior`); None unless a method needs them.
     """
 
     views: Tensor
     labels: Tensor
     dense: Tensor | None = None
+    latents: Tensor | None = None
 
     def __len__(self) -> int:
         """M."""
@@ -41,8 +45,8 @@ class Labelled:
 
     def __getitem__(self, index: Tensor) -> Labelled:
         """The images selected by an index or a boolean mask, [m] or [M]."""
-        dense = None if self.dense is None else self.dense[index]
-        return Labelled(self.views[index], self.labels[index], dense)
+        dense, latents = (None if part is None else part[index] for part in (self.dense, self.latents))
+        return Labelled(self.views[index], self.labels[index], dense, latents)
 
     @property
     def features(self) -> Tensor:
@@ -72,6 +76,8 @@ class Problem:
         logit_scale: the backbone's exp(logit_scale), 100 for CLIP.
         text_tower: the backbone's, for methods whose `needs` name it; None otherwise.
         pooling: the last layer of its image tower, for methods whose `needs` name it; None otherwise.
+        diffusion: a diffusion model whose texts lie in the features' space, for methods whose `needs` name it; None
+            otherwise.
     """
 
     label_space: LabelSpace
@@ -81,6 +87,7 @@ class Problem:
     logit_scale: float
     text_tower: TextTower | None = None
     pooling: Pooling | None = None
+    diffusion: DiffusionBackbone | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and ranges.

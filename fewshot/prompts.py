@@ -1,6 +1,8 @@
 """Prompts: the sentences a class is described with to the text tower.
 
 Source: the ensemble of seven templates is the one CLIP's authors recommend for ImageNet and Tip-Adapter and APE use.
+The 27 about objects are for learned tokens, which must come last: worded like the ones that textual inversion
+(arXiv 2208.01618) and MC-TI (arXiv 2410.22317) draw from, and as many.
 """
 
 from __future__ import annotations
@@ -20,6 +22,37 @@ IMAGENET_TEMPLATES = (
     "a photo of the small {}.",
 )
 PLAIN_TEMPLATES = ("{}", "a photo of a {}")
+PICTURE_TEMPLATES = ("a {}", "a picture of a {}")
+"""For the embedded diffusion model, whose captions are worded like this."""
+OBJECT_TEMPLATES = (
+    "a photo of a {}",
+    "a photo of the {}",
+    "a photo of one {}",
+    "a photo of my {}",
+    "a photo of a nice {}",
+    "a photo of the nice {}",
+    "a photo of a clean {}",
+    "a photo of the clean {}",
+    "a photo of a dirty {}",
+    "a photo of the dirty {}",
+    "a photo of a cool {}",
+    "a photo of the cool {}",
+    "a photo of a weird {}",
+    "a photo of the weird {}",
+    "a photo of a small {}",
+    "a photo of a large {}",
+    "a good photo of a {}",
+    "a good photo of the {}",
+    "a bad photo of a {}",
+    "a bad photo of the {}",
+    "a bright photo of the {}",
+    "a dark photo of the {}",
+    "a close-up photo of a {}",
+    "a close-up photo of the {}",
+    "a cropped photo of a {}",
+    "a cropped photo of the {}",
+    "a rendition of the {}",
+)
 
 
 def prompts(label_space: LabelSpace, templates: Sequence[str]) -> list[list[str]]:

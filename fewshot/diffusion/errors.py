@@ -62,7 +62,7 @@ class Queries:
         return Queries(self.image[index], self.label[index], self.step[index])
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def contexts(
     backbone: DiffusionBackbone, prompts: Sequence[str], adapters: StackedLora | None = None, *, scale: float = 1.0
 ) -> Tensor:

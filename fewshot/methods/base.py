@@ -14,8 +14,9 @@ from fewshot.selection import Split
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
 
-Need = Literal["dense", "text_tower"]
-"""What a method wants beside features: `Labelled.dense` with `Problem.pooling`, or `Problem.text_tower`."""
+Need = Literal["dense", "diffusion", "text_tower"]
+"""What a method wants beside features: `Labelled.dense` with `Problem.pooling`, `Labelled.latents` with
+`Problem.diffusion`, or `Problem.text_tower`."""
 
 
 @runtime_checkable

@@ -17,6 +17,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as pixels
 
+from fewshot.prompts import OBJECT_TEMPLATES
+
 PredictionType = Literal["epsilon", "v_prediction"]
 TEXT_BATCH = 8
 """Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
@@ -38,6 +40,7 @@ class DiffusionBackbone:
         dtype: of text encoder and UNet. The VAE is float32: an image is encoded once and asked about hundreds of times.
         projection: [D, width] float32 on the CPU: a pooled text times its transpose lies in the space of the CLIP that
             goes with the model. None where the model's folder has none.
+        templates: prompts that the model was trained on the like of, each with one "{}" at its end.
     """
 
     vae: Any
@@ -52,6 +55,7 @@ class DiffusionBackbone:
     device: torch.device
     dtype: torch.dtype = torch.float32
     projection: Tensor | None = None
+    templates: tuple[str, ...] = OBJECT_TEMPLATES
 
     def crop(self, image: Image.Image) -> Tensor:
         """The image as the model sees it: shorter side resized (bicubic), centre cropped.
@@ -66,7 +70,7 @@ class DiffusionBackbone:
         square: Tensor = pixels.pil_to_tensor(pixels.center_crop(resized, [self.image_size]))
         return square
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the VAE says of images. Every forward has `batch_size` rows, the missing ones zero.
 
@@ -116,7 +120,7 @@ class DiffusionBackbone:
         states: Tensor = self.text_encoder(ids.to(self.device)).last_hidden_state
         return states.float()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """[T, L, width] float32 on the CPU, see `embed_ids`. Every forward has `TEXT_BATCH` rows."""
         parts = torch.split(self.token_ids(texts), TEXT_BATCH)

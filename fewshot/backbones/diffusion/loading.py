@@ -19,7 +19,9 @@ from fewshot.backbones.diffusion.backbone import DiffusionBackbone
 from fewshot.backbones.diffusion.shape import check_configs, check_index
 from fewshot.backbones.diffusion.spec import PROJECTION, DiffusionSpec
 from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.backbones.spec import EMBEDDED
 from fewshot.errors import BackboneError
+from fewshot.prompts import OBJECT_TEMPLATES, PICTURE_TEMPLATES
 
 CPU_BATCH, GPU_BATCH = 16, 32
 
@@ -57,6 +59,7 @@ def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
         device=device,
         dtype=dtype,
         projection=source.projection(width=text_encoder.config.hidden_size),
+        templates=PICTURE_TEMPLATES if spec.model == EMBEDDED else OBJECT_TEMPLATES,
     )
 
 
