@@ -1,0 +1,89 @@
+"""What a training step of a diffusion model sees of one class: a function of (seed, class, step) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fewshot.diffusion.streams import stream
+from fewshot.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class LatentImages:
+    """Encoded images that share a prompt: the shots of a class, or prior images.
+
+    Attributes:
+        key: a name that no other class of the training has; all randomness derives from it.
+        mean: [S, C, h, w] float32, of the VAE's posterior, S >= 1. Their order matters: sort them by content first.
+        std: [S, C, h, w] float32; zeros train on the mean.
+        token_ids: [L] int64, the prompt.
+
+    Raises:
+        DataError: there is no image, or mean and std differ in shape.
+    """
+
+    key: str
+    mean: Tensor
+    std: Tensor
+    token_ids: Tensor
+
+    def __post_init__(self) -> None:
+        if self.mean.ndim != 4 or not len(self.mean) or self.mean.shape != self.std.shape:
+            shapes = f"{list(self.mean.shape)} and {list(self.std.shape)}"
+            raise DataError(f"{self.key}: expected mean and std [S, C, h, w] of at least one image, got {shapes}")
+
+
+class Draw(NamedTuple):
+    """n samples.
+
+    Attributes:
+        latents: [n, C, h, w] float32, drawn from the posterior.
+        noise: [n, C, h, w] float32, what is to be predicted.
+        steps: [n] int64 in [0, T).
+    """
+
+    latents: Tensor
+    noise: Tensor
+    steps: Tensor
+
+
+def draw(images: LatentImages, key: str, step: int, *, count: int, num_steps: int, stratified: bool, seed: int) -> Draw:
+    """The samples of a training step.
+
+    Args:
+        images: to draw from, in epochs: each is seen once before one is seen again.
+        key: for whom is drawn: two classes that share prior images see other samples of them.
+        step: number of the training step, >= 0.
+        count: n >= 1.
+        num_steps: T.
+        stratified: one time-step in each of n equal parts of [0, T), in random order, instead of n independent ones.
+        seed: of the training.
+    """
+    name = (key, images.key)
+    generator = stream(seed, "draw", *name, step)
+    rows = _visited(len(images.mean), range(step * count, (step + 1) * count), seed, *name)
+    mean, std = images.mean[rows], images.std[rows]
+    steps = _time_steps(count, num_steps, stratified=stratified, generator=generator)
+    posterior = torch.randn(mean.shape, generator=generator)
+    return Draw(mean + std * posterior, torch.randn(mean.shape, generator=generator), steps)
+
+
+def _visited(size: int, positions: range, seed: int, *name: str) -> Tensor:
+    """[n] int64: what comes at these positions of an endless sequence of epochs, each shuffled."""
+    epochs = range(positions.start // size, (positions.stop - 1) // size + 1)
+    orders = [torch.randperm(size, generator=stream(seed, "epoch", *name, epoch)) for epoch in epochs]
+    begin = positions.start - epochs.start * size
+    return torch.cat(orders)[begin : begin + len(positions)]
+
+
+def _time_steps(count: int, num_steps: int, *, stratified: bool, generator: torch.Generator) -> Tensor:
+    """[n] int64 in [0, T), each uniform."""
+    if not stratified:
+        return torch.randint(num_steps, (count,), generator=generator)
+    part = torch.randperm(count, generator=generator, dtype=torch.float64)
+    within = torch.rand(count, generator=generator, dtype=torch.float64)
+    return ((part + within) / count * num_steps).long().clamp(max=num_steps - 1)
