@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
+    from fewshot.problem import Labelled, Problem
 
 IMAGE_SIZE = 32
 LATENTS = (4, 8, 8)
@@ -125,3 +128,22 @@ def _sharpen(parts: dict[str, Any]) -> None:
         for name, parameter in parts["unet"].named_parameters():
             if "attn2" in name or "conv_out" in name:
                 parameter.mul_(3.0)
+
+
+def with_diffusion(problem: Problem) -> Problem:
+    """The same problem with the model, its texts in the features' space, and latents that follow from each image."""
+    import torch
+
+    backbone = tiny_diffusion(batch_size=16)
+    generator = torch.Generator().manual_seed(3)
+    D = problem.text.shape[1]
+    projection = torch.randn(D, WIDTH, generator=generator) / WIDTH**0.5
+    backbone = replace(backbone, projection=projection, templates=("a photo of a {}", "the {}"))
+    to_latents = torch.randn(D, math.prod(LATENTS), generator=generator) / D**0.5
+
+    def seen(images: Labelled) -> Labelled:
+        mean = (images.features @ to_latents).view(-1, *LATENTS)
+        return replace(images, latents=torch.stack([mean, torch.full_like(mean, 0.1)], dim=1))
+
+    val = None if problem.val is None else seen(problem.val)
+    return replace(problem, diffusion=backbone, support=seen(problem.support), val=val)

@@ -14,10 +14,12 @@ from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.cocoop import Cocoop
 from fewshot.methods.coop import Coop
 from fewshot.methods.linear_probe import LinearProbe
+from fewshot.methods.mcti import Mcti
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
+from fewshot.methods.textual_inversion import TextualInversion
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.tip_x import TipX
@@ -31,12 +33,14 @@ METHODS: dict[str, type[Any]] = {
     "cocoop": Cocoop,
     "coop": Coop,
     "linear_probe": LinearProbe,
+    "mcti": Mcti,
     "nearest_mean": NearestMean,
     "safe": Safe,
     "safe_a": SafeA,
     "ship_clip_adapter": ShipClipAdapter,
     "ship_coop": ShipCoop,
     "ship_tip_adapter_f": ShipTipAdapterF,
+    "textual_inversion": TextualInversion,
     "tip_adapter": TipAdapter,
     "tip_adapter_f": TipAdapterF,
     "tip_x": TipX,

@@ -15,20 +15,29 @@ from fewshot.methods import METHODS, Classifier, method_named
 from fewshot.problem import Problem
 from fewshot.scoring import predict
 from tests.problems import World, make_problem, problems, renumbered, shuffled
+from tests.tiny_diffusion import with_diffusion
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
 few = settings(max_examples=5, deadline=None)
 SHORT = {"candidates": ("nearest_mean", "zero_shot"), "steps": 5, "max_steps": 5, "generator_steps": 5}
 """A training of a few steps promises what a long one does."""
+SHORTER = {"mcti": {"alpha": 0.0, "images": 1}, "textual_inversion": {"steps": 1, "images": 1}}
+"""For methods that ask a diffusion model: as little as they can."""
 
 
 def short(name):
     known = {field.name for field in dataclasses.fields(METHODS[name])}
-    return method_named(name, **{field: value for field, value in SHORT.items() if field in known})
+    values = {field: value for field, value in SHORT.items() if field in known}
+    return method_named(name, **values | SHORTER.get(name, {}))
+
+
+def prepared(name, problem):
+    """The problem with everything that the method needs."""
+    return with_diffusion(problem) if "diffusion" in METHODS[name].needs else problem
 
 
 def fit(name, problem):
-    return short(name).fit(problem, seed=3)
+    return short(name).fit(prepared(name, problem), seed=3)
 
 
 def same_tensors(left, right):
@@ -74,13 +83,14 @@ def test_logits_are_finite_float32_for_ragged_shots_and_classes_without_any(name
 @pytest.mark.parametrize("counts", [[1, 1], [0, 1, 0], [0, 0, 0], [9, 1, 1, 2], [4, 4]])
 def test_any_number_of_shots_can_be_learned_from(name, counts):
     problem, features = make_problem(counts)
-    calibrated = fit_calibrated(short(name), problem, seed=1, max_error=0.2)
+    calibrated = fit_calibrated(short(name), prepared(name, problem), seed=1, max_error=0.2)
     assert predict(calibrated, features).score.isfinite().all()
 
 
 def test_thousands_of_classes_can_be_learned(name):
-    problem, features = make_problem([1] * 3000, views=1)
-    assert fit(name, problem).logits(features).shape == (len(features), 3000)
+    count = 300 if "diffusion" in METHODS[name].needs else 3000  # A few classes are a forward of the UNet.
+    problem, features = make_problem([1] * count, views=1)
+    assert fit(name, problem).logits(features).shape == (len(features), count)
 
 
 @few
@@ -119,7 +129,7 @@ def test_logits_of_an_image_do_not_depend_on_the_others(name, made):
 
 def test_predictions_of_an_image_do_not_depend_on_the_others_by_a_bit(name):
     there = World(40, dim=64)
-    calibrated = fit_calibrated(short(name), there.problem([2] * 40), seed=1)
+    calibrated = fit_calibrated(short(name), prepared(name, there.problem([2] * 40)), seed=1)
     features, _ = there.test_images(150)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(0))[:70]
     some, all_ = predict(calibrated, features[order], tile_rows=64), predict(calibrated, features, tile_rows=64)
@@ -131,7 +141,7 @@ def test_predictions_of_an_image_do_not_depend_on_the_others_by_a_bit(name):
 @given(made=problems(min_shots=1))
 def test_a_stored_classifier_comes_back_bit_for_bit(name, made):
     problem, features = made
-    calibrated = fit_calibrated(short(name), problem, seed=1, max_error=0.1)
+    calibrated = fit_calibrated(short(name), prepared(name, problem), seed=1, max_error=0.1)
     files = save_classifier(calibrated, {"archive": "abc"})
     loaded = load_classifier(files, text_tower=problem.text_tower, pooling=problem.pooling)
     assert save_classifier(loaded, {"archive": "abc"}) == files
@@ -155,6 +165,7 @@ def test_learning_and_asking_change_nothing_that_they_were_given(name, made):
 @given(made=problems())
 def test_selection_fills_in_everything_and_is_final(name, made):
     problem, features = made
+    problem = prepared(name, problem)
     selected = short(name).select(problem, seed=3)
     assert None not in [getattr(selected, field.name) for field in dataclasses.fields(selected)]
     assert selected.select(problem, seed=99) == selected
@@ -170,4 +181,5 @@ def test_there_is_no_test_split_to_learn_from(name):
         "logit_scale",
         "text_tower",
         "pooling",
+        "diffusion",
     ]

@@ -65,7 +65,8 @@ def ends(backbone: DiffusionBackbone, ids: Tensor) -> Tensor:
     """[T] int64: where the first end token of ids [T, L] stands; the last place if there is none."""
     is_end = ids == backbone.tokenizer.eos_token_id
     is_end[:, -1] = True
-    return is_end.int().argmax(dim=1)
+    places: Tensor = is_end.int().argmax(dim=1)
+    return places
 
 
 def word_id(backbone: DiffusionBackbone, word: str) -> int:

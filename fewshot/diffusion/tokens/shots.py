@@ -23,8 +23,9 @@ class TokenShots:
         latents: [M, 2, c, h, w] float32, see `Labelled.latents`.
         bank: [M · V, D] float32, unit rows: every view of every image. A positive factor on a feature changes nothing.
         counts: [C] int64, images of each class, >= 1.
-        keys: C names that come from the classes' own images alone; their random numbers derive from them.
+        keys: C names that come from the classes' own latents alone; their random numbers derive from them.
         classes: [C] int64, the labels.
+        bank_key: a name for the content of the bank.
     """
 
     latents: Tensor
@@ -32,6 +33,7 @@ class TokenShots:
     counts: Tensor
     keys: tuple[str, ...]
     classes: Tensor
+    bank_key: str
 
     @classmethod
     def of(cls, problem: Problem) -> TokenShots:
@@ -46,10 +48,9 @@ class TokenShots:
         grouped = shots.labels.argsort(stable=True)
         counts = torch.bincount(shots.labels, minlength=len(shots.classes))
         views, latents = shots.views[grouped], problem.support.latents[shots.rows[grouped]]
-        keys = [
-            _digest(v, z) for v, z in zip(views.split(counts.tolist()), latents.split(counts.tolist()), strict=True)
-        ]
-        return cls(latents, normalize(views, dim=-1).flatten(0, 1), counts, tuple(keys), shots.classes)
+        keys = tuple(_digest(own) for own in torch.split(latents, counts.tolist()))
+        bank = normalize(views, dim=-1).flatten(0, 1)
+        return cls(latents, bank, counts, keys, shots.classes, _digest(bank))
 
     def __len__(self) -> int:
         """C."""
@@ -118,8 +119,5 @@ def _draw(
     return mean + std * posterior, noise, steps, said, chosen, torch.full((images,), c)
 
 
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _digest(tensor: Tensor) -> str:
+    return hashlib.blake2b(tensor.detach().cpu().contiguous().numpy().tobytes(), digest_size=16).hexdigest()

@@ -1,0 +1,5 @@
+"""MC-TI."""
+
+from fewshot.methods.mcti.method import Mcti
+
+__all__ = ["Mcti"]

@@ -1,0 +1,5 @@
+"""Textual inversion."""
+
+from fewshot.methods.textual_inversion.method import TextualInversion
+
+__all__ = ["TextualInversion"]
