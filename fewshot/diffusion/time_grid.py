@@ -36,14 +36,25 @@ def stage_entries(n: int, grid: int) -> Tensor:
     return _spread(n, grid)
 
 
-def spread_order(n: int) -> Tensor:
-    """[n] int64: a permutation of 0 ... n - 1 of which every beginning is spread evenly (van der Corput)."""
-    bits = max(1, (n - 1).bit_length())
+def spread_order(density: Tensor) -> Tensor:
+    """A permutation of n entries of which every beginning is spread evenly over their density (van der Corput).
+
+    Args:
+        density: [n] float, > 0: how densely to ask around each entry; ones for the same everywhere.
+
+    Returns:
+        [n] int64, a permutation of 0 ... n - 1.
+    """
+    n = len(density)
+    bits = n.bit_length() + 2
     counts = torch.arange(2**bits)
     mirrored = torch.stack([(counts >> bit & 1) << (bits - 1 - bit) for bit in range(bits)]).sum(dim=0)
-    entries = (mirrored * n) >> bits  # Each of 0 ... n - 1 occurs, once or twice.
+    mass = density.double().cumsum(dim=0)
+    entries = torch.searchsorted(mass, (mirrored + 0.5) / 2**bits * mass[-1]).clamp(max=n - 1)
     first = torch.full((n,), 2**bits).scatter_reduce(0, entries, counts, "amin")
-    return first.argsort()
+    # What no point fell on comes last, the densest first.
+    by_density = density.argsort(descending=True, stable=True)
+    return by_density[first[by_density].argsort(stable=True)]
 
 
 def support_grid(weights: Tensor, n: int, *, dropped: float = 0.0) -> Tensor:

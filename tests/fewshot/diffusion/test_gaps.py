@@ -1,5 +1,6 @@
 """At which time-steps a decision fell."""
 
+import pytest
 import torch
 
 from fewshot.diffusion.gaps import BINS, gaps_by_time
@@ -14,7 +15,7 @@ def test_gaps_are_the_means_of_each_bin():
         for b in range(BINS):
             of_bin = errors[i, :, steps // 100 == b].double()
             expected = (of_bin[runner_up[i]] - of_bin[winner[i]]).mean()
-            torch.testing.assert_close(found.gaps[i, b], expected, rtol=1e-9, atol=0)
+            assert float(found.gaps[i, b]) == pytest.approx(float(expected), rel=1e-9)
     assert (found.counts == 5).all()
 
 

@@ -45,12 +45,22 @@ def test_a_stage_has_as_many_distinct_steps_as_asked(grid, share):
 
 @given(n=st.integers(1, 600))
 def test_every_beginning_of_the_order_is_spread_evenly(n):
-    order = spread_order(n)
+    order = spread_order(torch.ones(n))
     assert sorted(order.tolist()) == list(range(n))
     for beginning in (2, 4, 8, 16, 32):
         if beginning < n:
             edges = torch.cat([torch.tensor([-1]), order[:beginning].sort().values, torch.tensor([n])])
             assert int(edges.diff().max()) <= n / beginning + 2
+
+
+@given(n=st.integers(20, 300), seed=st.integers(0, 99))
+def test_the_order_asks_more_where_the_density_is_higher(n, seed):
+    density = torch.rand(n, generator=torch.Generator().manual_seed(seed)) + torch.linspace(3.0, 0.01, n)
+    order = spread_order(density)
+    assert sorted(order.tolist()) == list(range(n))
+    half = torch.searchsorted(density.cumsum(dim=0), density.sum() / 2)
+    for beginning in (4, 8, 16):
+        assert abs(int((order[:beginning] <= half).sum()) - beginning / 2) <= 1
 
 
 @few
