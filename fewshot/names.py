@@ -25,6 +25,9 @@ METHOD_NAMES = (
     "zero_shot",
 )
 
+ASKING_METHOD_NAMES = ("diffusion_classifier", "tif")
+"""Those that ask a diffusion model about an image, for [escalate]."""
+
 DENSE_METHODS = ("safe", "safe_a")
 """Those that want what the image tower's last layer pools, which is stored with the features only if asked for."""
 

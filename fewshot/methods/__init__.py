@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
 from fewshot.methods.ape_t import ApeT
+from fewshot.methods.asking import AskingMethod
 from fewshot.methods.auto import Auto
 from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.cocoop import Cocoop
 from fewshot.methods.coop import Coop
+from fewshot.methods.diffusion_classifier import DiffusionClassifier
 from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.mcti import Mcti
 from fewshot.methods.nearest_mean import NearestMean
@@ -20,6 +23,7 @@ from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
 from fewshot.methods.textual_inversion import TextualInversion
+from fewshot.methods.tif import Tif
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.tip_x import TipX
@@ -48,6 +52,10 @@ METHODS: dict[str, type[Any]] = {
 }
 
 
+ASKING_METHODS: dict[str, type[AskingMethod]] = {"diffusion_classifier": DiffusionClassifier, "tif": Tif}
+"""Methods that ask a diffusion model about an image."""
+
+
 def method_named(name: str, **hyperparameters: Any) -> Method:
     """Make a method.
 
@@ -59,16 +67,36 @@ def method_named(name: str, **hyperparameters: Any) -> Method:
         UnknownNameError: no such method.
         DataError: no such hyperparameter, or a value out of its range.
     """
-    if name not in METHODS:
-        raise UnknownNameError("method", name, METHODS)
-    known = [field.name for field in dataclasses.fields(METHODS[name])]
+    method: Method = _made(METHODS, name, hyperparameters)
+    return method
+
+
+def asking_method_named(name: str, **hyperparameters: Any) -> AskingMethod:
+    """Make a method of `ASKING_METHODS`, see `method_named`."""
+    method: AskingMethod = _made(ASKING_METHODS, name, hyperparameters)
+    return method
+
+
+def _made(known_methods: Mapping[str, Any], name: str, hyperparameters: Mapping[str, Any]) -> Any:
+    if name not in known_methods:
+        raise UnknownNameError("method", name, known_methods)
+    known = [field.name for field in dataclasses.fields(known_methods[name])]
     for given in hyperparameters:
         if not known:
             raise DataError(f"{name} has no hyperparameters, got {given!r}")
         if given not in known:
             raise DataError(str(UnknownNameError(f"hyperparameter of {name}", given, known)))
-    method: Method = METHODS[name](**hyperparameters)
-    return method
+    return known_methods[name](**hyperparameters)
 
 
-__all__ = ["METHODS", "Classifier", "Method", "TrainedMethod", "features_for", "method_named"]
+__all__ = [
+    "ASKING_METHODS",
+    "METHODS",
+    "AskingMethod",
+    "Classifier",
+    "Method",
+    "TrainedMethod",
+    "asking_method_named",
+    "features_for",
+    "method_named",
+]

@@ -36,6 +36,16 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
         raise DataError(str(UnknownNameError(name, value, names)))
 
 
+def check_template(name: str, template: object) -> None:
+    """Accept text with exactly one "{}".
+
+    Raises:
+        DataError: for everything else.
+    """
+    if not isinstance(template, str) or template.count("{}") != 1:
+        raise DataError(f"{name} needs exactly one {{}}, e.g. 'a picture of a {{}}', got {template!r}")
+
+
 def values_for(kind: type[T], method: object) -> dict[str, Any]:
     """The hyperparameters of a method that are fields of another dataclass as well, to make that one with."""
     return {field.name: getattr(method, field.name) for field in fields(kind) if hasattr(method, field.name)}  # type: ignore[arg-type]

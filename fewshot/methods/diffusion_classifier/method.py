@@ -1,0 +1,51 @@
+"""Diffusion Classifier (Li et al., ICCV 2023, arXiv 2303.16203): zero-shot, by the errors of the predicted noise.
+
+p(class | image) rises as the mean error over time-steps falls, when the model is told the class's name. Time-steps
+weigh the same, and all classes see the same noise. Nothing is learned, so the examples play no part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewshot.classes import LabelSpace
+from fewshot.diffusion.training import AdapterSettings
+from fewshot.methods.hyperparameters import check_template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionClassifier:
+    """See `AskingMethod`.
+
+    Attributes:
+        template: a prompt with one "{}" for the class's name.
+    """
+
+    name: ClassVar[str] = "diffusion_classifier"
+    summary: ClassVar[str] = "which name explains the image best to a text-to-image model; learns nothing"
+
+    template: str = "a picture of a {}"
+
+    def __post_init__(self) -> None:
+        """Check the template.
+
+        Raises:
+            DataError: it has no place for the name.
+        """
+        check_template(f"{self.name}.template", self.template)
+
+    def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
+        """See `AskingMethod.prompts`."""
+        return tuple(self.template.replace("{}", name) for name in label_space.prompt_names)
+
+    def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings | None:
+        """See `AskingMethod.adapter_settings`."""
+        return None
+
+    def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
+        """See `AskingMethod.weights`: all the same."""
+        return torch.ones(num_steps, dtype=torch.float64)

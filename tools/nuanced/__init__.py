@@ -1,0 +1,1 @@
+"""Nuanced against prominent attributes, measured. See `__main__`."""
