@@ -12,7 +12,7 @@ from cluster.records.location import Location
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.names import METHOD_NAMES
 from ray_jobs.archive import open_archive
-from ray_jobs.sections import Job
+from ray_jobs.sections import EscalateSection, Job
 from ray_jobs.support import read_labels, read_text, support_labels
 
 
@@ -42,6 +42,10 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
         for name in evaluation.methods:
             yield "[evaluate] methods", lambda name=name: known_method(name)  # type: ignore[misc]
     yield "[classifier] method", lambda: known_method(job.classifier.method, **job.classifier.hyperparameters)
+    if (escalate := job.escalate) is not None and "archive" in needs:
+        yield "[escalate] model", escalate.spec.check
+        if escalate.hyperparameters:
+            yield "[escalate] hyperparameters", lambda: _known_asking(escalate)
 
 
 def _images(job: Job, needs: Sequence[str]) -> list[str]:
@@ -73,6 +77,12 @@ def known_method(name: str, **hyperparameters: Any) -> None:
         from fewshot.methods import method_named
 
         method_named(name, **hyperparameters)
+
+
+def _known_asking(section: EscalateSection) -> None:
+    from fewshot.methods import asking_method_named
+
+    asking_method_named(section.method, **section.hyperparameters)
 
 
 def _problem(where: str, attempt: Callable[[], Any]) -> str | None:

@@ -1,6 +1,7 @@
 """The main job: archive in, predictions out. Run it again to resume; what is done is found and not done again.
 
-Stages: look (examples, archive) -> embed (examples and archive, one pool of workers) -> train -> label -> report.
+Stages: look (examples, archive) -> embed (examples and archive, one pool of workers) -> train -> label -> (with
+[escalate]: ask a diffusion model about the doubtful ones) -> report.
 """
 
 from __future__ import annotations
@@ -19,10 +20,22 @@ from cluster import Executor, Ledger, LocalExecutor, StageReport, Store, Unit, W
 from cluster.records import Source
 from fewshot.names import wants_dense
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
+from ray_jobs.artefacts import get_classifier
 from ray_jobs.config import resolved
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
-from ray_jobs.layout import JOB, METRICS, PLAN, dense_folder, features_folder, prediction_part, run_folder, to_json
+from ray_jobs.escalation import FIRST_OPINIONS, Escalation, escalation_identity
+from ray_jobs.layout import (
+    JOB,
+    METRICS,
+    PLAN,
+    PREDICTIONS,
+    dense_folder,
+    features_folder,
+    prediction_part,
+    run_folder,
+    to_json,
+)
 from ray_jobs.placement import choose
 from ray_jobs.predict import PredictStep
 from ray_jobs.progress import Reporter
@@ -95,6 +108,8 @@ class Classification:
         archive = self.job.archive
         truth = read_labels(archive.labels) if archive and archive.labels else None
         identity = [self.training.identity, self.listing.place, self.listing.contents, self.job.classifier.top, truth]
+        if self.job.escalate is not None:
+            identity.append(escalation_identity(self.job.escalate))
         return run_folder(self.job.job.name, identity)
 
     def finished(self) -> dict[str, Any] | None:
@@ -106,9 +121,14 @@ class Classification:
         return None
 
     @property
+    def labelled(self) -> str:
+        """Folder of what the classifier says: the predictions, unless some of them go further."""
+        return f"{self.run}/{PREDICTIONS if self.job.escalate is None else FIRST_OPINIONS}"
+
+    @property
     def prediction_parts(self) -> list[str]:
-        """The parts of predictions, in the archive's order."""
-        return [prediction_part(self.run, index, name) for index, (name, _) in enumerate(self.listing.shards)]
+        """The parts of what the classifier says, in the archive's order."""
+        return [prediction_part(self.labelled, index, name) for index, (name, _) in enumerate(self.listing.shards)]
 
     def to_embed(self) -> tuple[int, int]:
         """How many shards, and images as far as known, have no features yet."""
@@ -116,7 +136,7 @@ class Classification:
 
     def to_label(self) -> tuple[int, int]:
         """How many shards, and images as far as known, have no predictions yet."""
-        return self.listing.left(self.prediction_parts, self.ledger.done(f"{self.run}/predictions"))
+        return self.listing.left(self.prediction_parts, self.ledger.done(self.labelled))
 
     def embed_units(self) -> Iterator[Unit]:
         """Examples first: they are few, and mistakes in them show early."""
@@ -167,7 +187,14 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     reporter.say(f"training {job.classifier.method} on {len(work.support.images)} examples")
     classifier = work.training.run(work.store)
     labelling = _label(work, classifier, reporter)
-    metrics = summarise(work.store, work.run, job, work.listing, classifier, [embedding, labelling])
+    stages = [embedding, labelling]
+    escalated = None
+    if job.escalate is not None:
+        sure = get_classifier(work.store, classifier, job.clip.spec).threshold
+        escalation = Escalation(job.escalate, work.store, work.run, work.source, work.listing, work.support, sure)
+        escalated, more = escalation.carry_out(work.prediction_parts, job.cluster, reporter)
+        stages += more
+    metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
     return _told(work, metrics, did="everything" if not embedding.skipped else "the rest")
 
 

@@ -20,6 +20,7 @@ from ray_jobs.sections import (
     ClassifierSection,
     ClipSection,
     ClusterSection,
+    EscalateSection,
     EvaluateSection,
     Job,
     JobSection,
@@ -32,10 +33,10 @@ SECTIONS: dict[str, type[Any]] = {
     "support": SupportSection,
     "clip": ClipSection,
     "classifier": ClassifierSection,
+    "escalate": EscalateSection,
     "evaluate": EvaluateSection,
     "cluster": ClusterSection,
 }
-PLANNED = {"escalate": "escalation to a diffusion method is not part of this version; remove the section"}
 
 
 def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()) -> tuple[Job, list[str]]:
@@ -65,9 +66,7 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
     for name, content in document.items():
         where = _Where(str(path), text, name)
         if name not in SECTIONS:
-            problems.append(
-                where.say(PLANNED.get(name) or _unknown("section", f"[{name}]", [f"[{s}]" for s in SECTIONS]))
-            )
+            problems.append(where.say(_unknown("section", f"[{name}]", [f"[{s}]" for s in SECTIONS])))
         elif not isinstance(content, dict):
             problems.append(where.say(f"expected a section [{name}], got {name} = {content!r}"))
         else:

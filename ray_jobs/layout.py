@@ -43,9 +43,9 @@ def run_folder(name: str, identity: Any) -> str:
     return f"runs/{name}-{fingerprint(identity)[:12]}"
 
 
-def prediction_part(run: str, index: int, shard: str) -> str:
-    """The predictions of one shard; parts sort in the archive's order."""
-    return f"{run}/{PREDICTIONS}/part-{index:06d}-{shard}.parquet"
+def prediction_part(folder: str, index: int, shard: str) -> str:
+    """The predictions of one shard in a folder of them; parts sort in the archive's order."""
+    return f"{folder}/part-{index:06d}-{shard}.parquet"
 
 
 def shard_of_prediction(part: str) -> str:

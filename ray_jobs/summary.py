@@ -33,7 +33,13 @@ SCORE_BINS = 20
 
 
 def summarise(
-    store: Store, run: str, job: Job, listing: Listing, classifier: str, stages: Sequence[StageReport]
+    store: Store,
+    run: str,
+    job: Job,
+    listing: Listing,
+    classifier: str,
+    stages: Sequence[StageReport],
+    escalated: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
 
@@ -44,6 +50,7 @@ def summarise(
         listing: what the archive held.
         classifier: the classifier's folder.
         stages: what became of the units.
+        escalated: what the diffusion model was asked and said; None if there was none.
 
     Returns:
         the metrics.
@@ -71,6 +78,7 @@ def summarise(
         "temperature": calibrated.temperature,
         "threshold": calibrated.threshold,
         "held_out": asdict(calibrated.report),
+        "escalated": escalated,
         "predictions": store.url(f"{run}/{PREDICTIONS}"),
         "run": store.url(run),
         "versions": {name: version(name) for name in ("fewshot", "torch", "open-clip-torch", "pyarrow")},

@@ -1,4 +1,4 @@
-"""The step that encodes: images in, latents out. Only images that somebody asks about are encoded, and only once."""
+"""Encoding: images in, latents out. Only images that somebody asks about are encoded, and only once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from safetensors.numpy import load, save
 
 from cluster import Part, Store
 from cluster.records import Record, Shard, pick
-from fewshot.backbones.diffusion.spec import DiffusionSpec
 from ray_jobs.errors import DamagedError
+from ray_jobs.escalation.worker import DiffusionWorker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,21 @@ class LatentUnit:
     shard: Shard
     rows: tuple[int, ...]
 
+    def run(self, worker: DiffusionWorker) -> Part:
+        """Encode the images; what cannot be read is a row with its reason."""
+        import torch
+
+        backbone = worker.backbone
+        keys, errors, pixels = zip(*_decoded(backbone, self), strict=True)
+        images = [p for p in pixels if p is not None]
+        posterior = torch.zeros(len(keys), 2, *backbone.latent_shape)
+        if images:
+            read = torch.tensor([p is not None for p in pixels])
+            posterior[read] = torch.stack(backbone.posterior(torch.stack(images)), dim=1)
+        unread = float(sum(error is not None for error in errors))
+        latents = Latents(keys, errors, posterior.numpy(), len(backbone.alphas_cumprod))
+        return Part(encoded(latents), {"images": len(keys), "unreadable": unread})
+
 
 @dataclass(frozen=True, slots=True)
 class Latents:
@@ -45,42 +60,18 @@ class Latents:
         images: n keys.
         errors: n reasons; None where the image was read.
         posterior: [n, 2, C, h, w] float32, mean and standard deviation of the latents; zero where it was not read.
+        num_steps: T of the model.
     """
 
     images: tuple[str, ...]
     errors: tuple[str | None, ...]
     posterior: np.ndarray
+    num_steps: int
 
-
-@dataclass(frozen=True, slots=True)
-class LatentStep:
-    """Encodes images with a diffusion model's VAE.
-
-    Attributes:
-        spec: which model, and how it runs.
-    """
-
-    spec: DiffusionSpec
-
-    def setup(self) -> DiffusionBackbone:
-        """Load the backbone."""
-        from fewshot.backbones.diffusion import load_diffusion
-
-        backbone: DiffusionBackbone = load_diffusion(self.spec)
-        return backbone
-
-    def run(self, state: DiffusionBackbone, unit: LatentUnit) -> Part:
-        """Encode the images of a unit; what cannot be read is a row with its reason."""
-        import torch
-
-        keys, errors, pixels = zip(*_decoded(state, unit), strict=True)
-        images = [p for p in pixels if p is not None]
-        posterior = torch.zeros(len(keys), 2, *state.latent_shape)
-        if images:
-            read = torch.tensor([p is not None for p in pixels])
-            posterior[read] = torch.stack(state.posterior(torch.stack(images)), dim=1)
-        unread = float(sum(error is not None for error in errors))
-        return Part(encoded(Latents(keys, errors, posterior.numpy())), {"images": len(keys), "unreadable": unread})
+    @property
+    def read(self) -> np.ndarray:
+        """[n] bool, which were read."""
+        return np.array([error is None for error in self.errors], dtype=bool)
 
 
 def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[str, str | None, Tensor | None]]:
@@ -103,7 +94,9 @@ def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Te
 
 def encoded(latents: Latents) -> bytes:
     """A part as it is stored: safetensors, keys and reasons in the metadata. Equal parts give equal bytes."""
-    rows = json.dumps([latents.images, latents.errors])  # One entry: several would be written in any order.
+    rows = json.dumps(
+        [latents.images, latents.errors, latents.num_steps]
+    )  # One entry: several would be written in any order.
     return save({"posterior": np.ascontiguousarray(latents.posterior, np.float32)}, {"rows": rows})
 
 
@@ -117,8 +110,8 @@ def get_latents(store: Store, path: str) -> Latents:
     data = store.get(path)
     try:
         length = int.from_bytes(data[:8], "little")
-        images, errors = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
-        return Latents(tuple(images), tuple(errors), load(data)["posterior"])
+        images, errors, num_steps = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
+        return Latents(tuple(images), tuple(errors), load(data)["posterior"], num_steps)
     except Exception as error:  # safetensors raises a type of its own for each kind of damage.
         store.delete(path)
         message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"

@@ -147,17 +147,15 @@ def test_results_are_not_written_among_the_images_they_are_about(filled, where):
     assert "lies inside" in outcome.told
 
 
-@pytest.mark.parametrize("section", ["job", "archive", "support", "clip", "classifier", "evaluate", "cluster"])
+@pytest.mark.parametrize("section", ["job", "archive", "support", "clip", "classifier", "escalate", "evaluate", "cluster"])
 def test_a_section_that_is_no_section_is_told(tmp_path, section):
     (found,) = problems(tmp_path, f"{section} = 3\n" + SECTIONS.replace(f"[{section}]", f"[{section}_]"))[:1]
     assert f"expected a section [{section}], got {section} = 3" in found
 
 
-def test_escalation_is_refused_with_what_to_do(tmp_path):
-    (found,) = problems(tmp_path, SECTIONS + '[escalate]\nmethod = "tif"\n')
-    assert found == (
-        "job.toml, line 10: escalation to a diffusion method is not part of this version; remove the section"
-    )
+def test_what_escalation_may_cost_has_ranges(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS + "[escalate]\nmax_fraction = 0.0\n")
+    assert "[escalate] max_fraction: input should be greater than 0, got 0.0" in found
 
 
 def test_a_file_that_is_no_toml_is_told_with_the_line(tmp_path):

@@ -19,7 +19,7 @@ from cluster.records import read_shard
 from ray_jobs.archive import open_archive
 from ray_jobs.config import resolved
 from ray_jobs.features import write_parquet
-from ray_jobs.layout import FAILURES, JOB, METRICS, PLAN, prediction_part
+from ray_jobs.layout import FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
 from ray_jobs.predict import SCHEMA
 from ray_jobs.sections import ArchiveSection, Job, JobSection, SupportSection
 from ray_jobs.summary import FAILURE_SCHEMA
@@ -112,7 +112,8 @@ class WrittenRun:
         for index, shard in enumerate(open_archive(self.job.archive).shards()):
             part = [self._row(record.key, len(rows) + i, images, broken) for i, record in enumerate(read_shard(shard))]
             self.store.put(
-                prediction_part(RUN, index, shard.fingerprint), write_parquet(pa.Table.from_pylist(part, SCHEMA))
+                prediction_part(f"{RUN}/{PREDICTIONS}", index, shard.fingerprint),
+                write_parquet(pa.Table.from_pylist(part, SCHEMA)),
             )
             rows += part
         self._write_about(rows)

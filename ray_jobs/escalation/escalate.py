@@ -1,0 +1,351 @@
+"""Escalation, from first opinions to predictions: choose, encode, train, ask in rounds, merge."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cluster import Executor, Ledger, LocalExecutor, StageReport, Step, Store, Unit, Workers, fingerprint, run_stage
+from cluster.records import Source
+from ray_jobs.archive import Listing
+from ray_jobs.escalation.adapters import adapter_folder, is_trained
+from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, from_parquet, to_parquet
+from ray_jobs.escalation.latents import LATENTS_VERSION, Latents, LatentUnit, get_latents
+from ray_jobs.escalation.merging import MergeStep, MergeUnit
+from ray_jobs.escalation.outcome import Outcome
+from ray_jobs.escalation.rounds import Contest, decide
+from ray_jobs.escalation.scores import get_errors
+from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second
+from ray_jobs.escalation.training import ADAPTERS_VERSION, AdapterUnit, Pupil
+from ray_jobs.escalation.worker import DiffusionStep, Told
+from ray_jobs.layout import PREDICTIONS
+from ray_jobs.placement import choose
+from ray_jobs.progress import Reporter
+from ray_jobs.sections import ClusterSection, EscalateSection
+from ray_jobs.support import LabelledUnits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewshot.diffusion.training import AdapterSettings
+    from fewshot.methods import AskingMethod
+
+FIRST_OPINIONS = "first-opinions"
+CHOICE, GAPS, PROBE = "escalated.parquet", "gaps.parquet", "probe.json"
+BLOCK = 8
+"""Classes that are trained in one batch."""
+
+
+def escalation_identity(section: EscalateSection) -> dict[str, Any]:
+    """All of the section that determines predictions."""
+    return asdict(section) | {"spec": section.spec.identity()}
+
+
+class IncompleteError(Exception):
+    """A stage has failed units, so that nothing can be decided; they are in its report. Never leaves this module."""
+
+
+@dataclass
+class Stages:
+    """Runs stages on one set of workers, and keeps what became of them."""
+
+    executor: Executor
+    workers: Workers
+    ledger: Ledger
+    reporter: Reporter
+    reports: list[StageReport] = field(default_factory=list)
+
+    def run(self, name: str, step: Step, units: Sequence[Unit]) -> None:
+        """Run a stage to its end.
+
+        Raises:
+            IncompleteError: a unit failed.
+        """
+        if not units:
+            return
+        with self.reporter.stage(name, sum(unit.weight for unit in units)) as on_event:
+            report = run_stage(self.executor, step, units, self.ledger, self.workers, on_event)
+        self.reports.append(report)
+        if report.failures:
+            raise IncompleteError
+
+
+@dataclass(frozen=True)
+class Escalation:
+    """What [escalate] adds to a run.
+
+    Attributes:
+        section: of the job file.
+        store: the output.
+        run: folder of the run.
+        source, listing: the archive.
+        support: the examples; a unit holds those of one class.
+        threshold: the score that the classifier needs to be sure enough; None if it labels everything.
+    """
+
+    section: EscalateSection
+    store: Store
+    run: str
+    source: Source
+    listing: Listing
+    support: LabelledUnits
+    threshold: float | None
+
+    @cached_property
+    def method(self) -> AskingMethod:
+        """Who is asked."""
+        from fewshot.methods import asking_method_named
+
+        return asking_method_named(self.section.method, **self.section.hyperparameters)
+
+    @cached_property
+    def step(self) -> DiffusionStep:
+        """What all work on the diffusion model is units of."""
+        return DiffusionStep(self.store, self.section.spec)
+
+    @cached_property
+    def latents_folder(self) -> str:
+        """Where latents lie."""
+        return f"latents/{fingerprint([LATENTS_VERSION, self.section.spec.identity()])}"
+
+    def carry_out(
+        self, opinions: Sequence[str], cluster: ClusterSection, reporter: Reporter
+    ) -> tuple[dict[str, Any] | None, list[StageReport]]:
+        """Turn first opinions into predictions.
+
+        Args:
+            opinions: the parts of the first opinions, in the archive's order.
+            cluster: of the job file.
+            reporter: where to tell how it is going.
+
+        Returns:
+            what was asked and answered, for the metrics, and what became of the units. Where some failed there is
+            nothing to tell, and predictions are missing.
+        """
+        opinions = [part for part in opinions if self.store.exists(part)]
+        with self._stages(cluster, reporter, opinions) as stages:
+            try:
+                return self._carry_out(opinions, stages), stages.reports
+            except IncompleteError:
+                return None, stages.reports
+
+    def _carry_out(self, opinions: Sequence[str], stages: Stages) -> dict[str, Any]:
+        stages.run("encoding examples", self.step, list(self._examples.values()))
+        chosen = self._chosen(opinions, stages)
+        stages.reporter.say(f"{len(chosen)} of {self._images(opinions)} images go to {self.section.method}")
+        archived = self._archived(chosen)
+        stages.run("encoding images", self.step, list(archived.values()))
+        labels = sorted({label for image in chosen for label in image.candidates})
+        stages.run("training adapters", self.step, self._lessons(labels))
+        outcome = self._decided(chosen, archived, labels, stages)
+        self._merge(opinions, outcome, stages)
+        self.store.put(f"{self.run}/{GAPS}", outcome.to_parquet())
+        return outcome.to_json() | {"method": self.section.method, "classes": len(labels)}
+
+    @contextmanager
+    def _stages(self, cluster: ClusterSection, reporter: Reporter, opinions: Sequence[str]) -> Iterator[Stages]:
+        asked = self.section.max_fraction * self._images(opinions) * self.section.candidates * self.section.steps
+        executor, workers = choose(cluster, threads=self.section.threads, images=int(asked) // 20)
+        if self.store.exists(f"{self.run}/{GAPS}"):
+            executor = LocalExecutor()  # All was asked before; only the predictions may be incomplete.
+        with executor:
+            yield Stages(executor, replace(workers, overlap=1), Ledger(self.store), reporter)
+
+    def _images(self, opinions: Sequence[str]) -> int:
+        """Images of the archive."""
+        if self.listing.images is not None:
+            return self.listing.images
+        return sum(pq.read_metadata(io.BytesIO(self.store.get(part))).num_rows for part in opinions)
+
+    @cached_property
+    def _examples(self) -> dict[str, Unit]:
+        """By label: the unit that encodes a class's examples."""
+        label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
+        names, images = self.support.labels.space.names, iter(self.support.images)
+        found = {}
+        for unit in self.support.units:
+            size = unit.payload.shard.size
+            label = {label_of[next(images)] for _ in range(size)}.pop()
+            found[names[label]] = self._latent_unit("support", unit.payload.shard, range(size))
+        return found
+
+    def _latent_unit(self, place: str, shard: Any, rows: Iterable[int]) -> Unit:
+        wanted = tuple(sorted(rows))
+        name = f"{shard.fingerprint}-{fingerprint(wanted)[:8]}"
+        return Unit(f"{self.latents_folder}/{place}/part-{name}.safetensors", LatentUnit(shard, wanted), len(wanted))
+
+    @cached_property
+    def _learned(self) -> dict[str, Latents]:
+        """By label: latents of the classes that have an example that could be read."""
+        latents = {label: get_latents(self.store, unit.path) for label, unit in self._examples.items()}
+        return {label: found for label, found in latents.items() if found.read.any()}
+
+    def _chosen(self, opinions: Sequence[str], stages: Stages) -> list[Doubtful]:
+        """Who is asked about; decided once for a run."""
+        path = f"{self.run}/{CHOICE}"
+        if not self.store.exists(path):
+            chosen = affordable(self._doubtful(opinions), self._budget(opinions, stages), self._trained)
+            self.store.put(path, to_parquet(chosen))
+        return from_parquet(self.store.get(path))
+
+    def _doubtful(self, opinions: Sequence[str]) -> Iterator[Doubtful]:
+        """Images that may be asked about, with those of their candidates that the method can answer for."""
+        limit = self.section.below or self.threshold or 1.0
+        for image in doubtful(self.store, opinions, below=limit, candidates=self.section.candidates):
+            able = tuple(label for label in image.candidates if not self._learns or label in self._learned)
+            if len(able) > 1:
+                yield replace(image, candidates=able)
+
+    @property
+    def _learns(self) -> bool:
+        return self.method.adapter_settings(latent_side=1, shots=1) is not None
+
+    def _settings(self, label: str) -> AdapterSettings | None:
+        """How a class is learned."""
+        latents = self._learned[label]
+        return self.method.adapter_settings(latent_side=latents.posterior.shape[-1], shots=int(latents.read.sum()))
+
+    def _budget(self, opinions: Sequence[str], stages: Stages) -> Budget:
+        rate, path = None, f"{self.run}/{PROBE}"
+        if self.section.budget_hours is not None:
+            stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
+            rate = forwards_a_second(self.store.get(path))
+        dearest = max(
+            (s for label in self._learned if (s := self._settings(label))),
+            key=lambda settings: settings.steps * settings.samples,
+            default=None,
+        )
+        return budget_of(self.section, self._images(opinions), dearest, rate)
+
+    def _archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
+        """By shard, in the archive's order: the unit that encodes its chosen images."""
+        rows: dict[int, list[int]] = defaultdict(list)
+        for image in chosen:
+            rows[image.part].append(image.row)
+        place = f"archive/{self.listing.place}"
+        return {
+            index: self._latent_unit(place, shard, rows[index])
+            for index, shard in enumerate(self.source.shards())
+            if index in rows
+        }
+
+    def _pupil(self, label: str, settings: AdapterSettings) -> Pupil:
+        prompt, latents = self._prompts[label], self._examples[label].path
+        identity = [ADAPTERS_VERSION, asdict(settings), BLOCK, self.section.seed, label, prompt, latents]
+        return Pupil(label, prompt, latents, adapter_folder(self.section.method, fingerprint(identity)))
+
+    @cached_property
+    def _prompts(self) -> dict[str, str]:
+        space = self.support.labels.space
+        return dict(zip(space.names, self.method.prompts(space), strict=True))
+
+    @cached_property
+    def _trained(self) -> frozenset[str]:
+        """Labels of the classes that are learned already."""
+        settings = {label: self._settings(label) for label in self._learned}
+        return frozenset(
+            label for label, s in settings.items() if s is None or is_trained(self.store, self._pupil(label, s).folder)
+        )
+
+    def _lessons(self, labels: Sequence[str]) -> list[Unit]:
+        """Blocks of classes that are still to be learned, those of a block in the same way."""
+        alike: dict[AdapterSettings, list[Pupil]] = defaultdict(list)
+        for label in labels:
+            if (settings := self._learns and self._settings(label)) and label not in self._trained:
+                alike[settings].append(self._pupil(label, settings))
+        return [
+            self._lesson(settings, pupils[start : start + BLOCK])
+            for settings, pupils in alike.items()
+            for start in range(0, len(pupils), BLOCK)
+        ]
+
+    def _lesson(self, settings: AdapterSettings, pupils: Sequence[Pupil]) -> Unit:
+        name = fingerprint([pupil.folder for pupil in pupils])
+        unit = AdapterUnit(tuple(pupils), settings, BLOCK, self.section.seed)
+        return Unit(f"adapters/{self.section.method}/blocks/{name}.json", unit, weight=len(pupils))
+
+    def _told(self, label: str) -> Told:
+        settings = self._settings(label) if self._learns else None
+        if settings is None:
+            return Told(self._prompts[label])
+        return Told(self._prompts[label], self._pupil(label, settings).folder, settings.text_scale)
+
+    def _decided(
+        self, chosen: Sequence[Doubtful], archived: Mapping[int, Unit], labels: Sequence[str], stages: Stages
+    ) -> Outcome:
+        """Ask in rounds until every image is decided."""
+        import torch
+
+        images = self._still_there(chosen, archived)
+        steps = self._grid()
+        index = {label: i for i, label in enumerate(labels)}
+        width = max((len(image.candidates) for image in images), default=1)
+        candidates = np.full((len(images), width), -1)
+        for i, image in enumerate(images):
+            candidates[i, : len(image.candidates)] = [index[label] for label in image.candidates]
+        parts = {shard: number for number, shard in enumerate(archived)}
+        unit_rows = {shard: unit.payload.rows for shard, unit in archived.items()}
+        scales = {s.unet_scale for label in labels if (s := self._learns and self._settings(label))}
+        contest = Contest(
+            parts=tuple(unit.path for unit in archived.values()),
+            part=np.array([parts[image.part] for image in images], dtype=np.int64),
+            row=np.array([unit_rows[image.part].index(image.row) for image in images], dtype=np.int64),
+            candidates=candidates,
+            told=tuple(self._told(label) for label in labels),
+            steps=steps.numpy(),
+            seed=self.section.seed,
+            scale=scales.pop() if scales else 1.0,
+        )
+
+        def ask(number: int, image: np.ndarray, column: np.ndarray, entry: np.ndarray) -> np.ndarray:
+            folder = f"{self.run}/answers/round-{number:02d}"
+            units = list(contest.units(folder, image, column, entry))
+            stages.run(f"asking, round {number + 1}", self.step, [unit for unit, _ in units])
+            answers = np.zeros(len(image), np.float32)
+            for unit, rows in units:
+                answers[rows] = get_errors(self.store, unit.path)
+            return answers
+
+        present = torch.from_numpy(candidates >= 0)
+        decision = decide(self.section.schedule, present, len(steps), ask, error_rate=self.section.error_rate)
+        return Outcome(images, decision, steps)
+
+    def _still_there(self, chosen: Sequence[Doubtful], archived: Mapping[int, Unit]) -> list[Doubtful]:
+        """Without images that could be read when they were embedded, and cannot be read any more."""
+        read = {}
+        for shard, unit in archived.items():
+            found = get_latents(self.store, unit.path)
+            read.update({(shard, row): ok for row, ok in zip(unit.payload.rows, found.read.tolist(), strict=True)})
+        return [image for image in chosen if read[image.part, image.row]]
+
+    def _grid(self) -> Tensor:
+        """Time-steps at equal mass of the method's weights."""
+        import torch
+
+        from fewshot.diffusion.time_grid import support_grid
+
+        latents = list(self._learned.values())
+        mean = torch.from_numpy(np.concatenate([part.posterior[part.read, 0] for part in latents]))
+        labels = torch.arange(len(latents)).repeat_interleave(torch.tensor([int(part.read.sum()) for part in latents]))
+        weights = self.method.weights(mean, labels, num_steps=latents[0].num_steps)
+        return support_grid(weights, min(self.section.steps, int((weights > 0).sum())))
+
+    def _merge(self, opinions: Sequence[str], outcome: Outcome, stages: Stages) -> None:
+        verdicts = outcome.verdicts()
+        units = [
+            Unit(
+                f"{self.run}/{PREDICTIONS}/{part.rpartition('/')[2]}",
+                MergeUnit(part, verdicts.get(index, ())),
+                weight=self.listing.shards[index][1] or 1,
+            )
+            for index, part in enumerate(opinions)
+        ]
+        stages.run("deciding", MergeStep(self.store, self.section.method), units)

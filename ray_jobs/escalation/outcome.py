@@ -1,0 +1,84 @@
+"""What the diffusion model decided and what it saw: for predictions, for metrics, and for people who ask why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ray_jobs.escalation.choice import Doubtful
+from ray_jobs.escalation.merging import Verdict
+from ray_jobs.escalation.rounds import Decision
+from ray_jobs.features import write_parquet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GAPS_SCHEMA = pa.schema(
+    [
+        pa.field("image", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("runner_up", pa.string()),
+        pa.field("gaps", pa.list_(pa.float32())),
+        pa.field("counts", pa.list_(pa.int32())),
+    ]
+)
+"""A row an image that was asked about. `gaps`: the mean error of the runner-up less that of the winner, in ten equal
+bins of the time-steps, 0 where nothing was asked; `counts`: how many time-steps that is the mean of."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a contest ended.
+
+    Attributes:
+        images: N images.
+        decision: of each.
+        steps: [n] int64, the time-steps of the grid.
+    """
+
+    images: Sequence[Doubtful]
+    decision: Decision
+    steps: Tensor
+
+    def verdicts(self) -> dict[int, tuple[Verdict, ...]]:
+        """By part, the verdicts on its images by row."""
+        found: dict[int, list[Verdict]] = defaultdict(list)
+        ranks, margins = self.decision.ranking.tolist(), self.decision.margins.tolist()
+        for image, rank, margin in zip(self.images, ranks, margins, strict=True):
+            labels = tuple(image.candidates[column] for column in rank if column < len(image.candidates))
+            found[image.part].append(Verdict(image.row, labels, margin))
+        return {part: tuple(sorted(verdicts, key=lambda verdict: verdict.row)) for part, verdicts in found.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """What the metrics tell."""
+        winners = self.decision.winner.tolist()
+        others = sum(column != 0 for column in winners)
+        asked = self.decision.forwards
+        exhaustive = sum(len(image.candidates) for image in self.images) * len(self.steps)
+        return {
+            "images": len(self.images),
+            "decided_otherwise": others,
+            "forwards": asked,
+            "forwards_if_exhaustive": exhaustive,
+            "time_steps": len(self.steps),
+        }
+
+    def to_parquet(self) -> bytes:
+        """At which time-steps each decision fell, see `GAPS_SCHEMA`."""
+        from fewshot.diffusion.gaps import gaps_by_time
+
+        decision = self.decision
+        runner_up = decision.ranking[:, min(1, decision.ranking.shape[1] - 1)]
+        found = gaps_by_time(decision.errors, decision.asked, decision.winner, runner_up, self.steps)
+        columns = {
+            "image": [image.image for image in self.images],
+            "label": [i.candidates[c] for i, c in zip(self.images, decision.winner.tolist(), strict=True)],
+            "runner_up": [i.candidates[c] for i, c in zip(self.images, runner_up.tolist(), strict=True)],
+            "gaps": found.gaps.tolist(),
+            "counts": found.counts.tolist(),
+        }
+        return write_parquet(pa.table(columns, schema=GAPS_SCHEMA))

@@ -1,0 +1,202 @@
+"""Deciding in rounds: a round's questions are units, its answers are reduced here, what is beaten is not asked again.
+
+A round's units are named after their questions. What was asked before is found, so a resumed job replays the decisions
+from the parts and goes on where it stopped; and how questions are cut into units changes no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cluster import Unit, fingerprint
+from ray_jobs.escalation.scores import ScoreUnit
+from ray_jobs.escalation.worker import Told
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ScheduleName = Literal["racing", "published", "exhaustive"]
+ROWS_A_UNIT = 2048
+"""Questions of one unit, at most."""
+PUBLISHED = "fgvc"
+"""Which published schedule is scaled to the number of candidates and time-steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """N images, each with at most C candidates.
+
+    Attributes:
+        parts: P parts of latents.
+        part: [N] which of them an image is in.
+        row: [N] where in it.
+        candidates: [N, C] index of a class in `told`; -1 where an image has fewer.
+        told: who stands for a class.
+        steps: [n] time-steps that may be asked about, rising.
+        seed: of the noise.
+        scale: of the UNet's adapters.
+    """
+
+    parts: tuple[str, ...]
+    part: np.ndarray
+    row: np.ndarray
+    candidates: np.ndarray
+    told: tuple[Told, ...]
+    steps: np.ndarray
+    seed: int
+    scale: float
+
+    def units(
+        self, folder: str, image: np.ndarray, column: np.ndarray, entry: np.ndarray
+    ) -> Iterator[tuple[Unit, np.ndarray]]:
+        """The units that answer some questions.
+
+        Args:
+            folder: where their parts go.
+            image: [R] in [0, N).
+            column: [R] in [0, C), which candidate.
+            entry: [R] in [0, n), which time-step.
+
+        Yields:
+            a unit, and which of the R questions it answers, in its order.
+        """
+        label = self.candidates[image, column]
+        order = np.lexsort((label, image, entry, self.part[image]))
+        edges = np.flatnonzero(np.diff(self.part[image[order]])) + 1
+        for of_part in np.split(order, edges):
+            for rows in np.split(of_part, range(ROWS_A_UNIT, len(of_part), ROWS_A_UNIT)):
+                if len(rows):
+                    yield self._unit(folder, rows, image[rows], label[rows], self.steps[entry[rows]]), rows
+
+    def _unit(self, folder: str, rows: np.ndarray, image: np.ndarray, label: np.ndarray, step: np.ndarray) -> Unit:
+        classes, local = np.unique(label, return_inverse=True)
+        unit = ScoreUnit(
+            latents=self.parts[int(self.part[image[0]])],
+            classes=tuple(self.told[c] for c in classes),
+            image=self.row[image].astype(np.int32),
+            label=local.astype(np.int32),
+            step=step.astype(np.int32),
+            seed=self.seed,
+            scale=self.scale,
+        )
+        asked = [array.tolist() for array in (unit.image, unit.label, unit.step)]
+        told = [[t.prompt, t.adapter, t.text_scale] for t in unit.classes]
+        name = fingerprint([unit.latents, told, asked, unit.seed, unit.scale])
+        return Unit(f"{folder}/part-{name}.npy", unit, weight=len(rows))
+
+
+Ask = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""Number of the round, and image, candidate and entry of R questions -> [R] float32 errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a contest ended.
+
+    Attributes:
+        winner: [N] which candidate won.
+        errors: [N, C, n] float32; 0 where nothing was asked.
+        asked: [N, C, n] bool.
+    """
+
+    winner: Tensor
+    errors: Tensor
+    asked: Tensor
+
+    @property
+    def forwards(self) -> int:
+        """Questions asked."""
+        return int(self.asked.sum())
+
+    @property
+    def means(self) -> Tensor:
+        """[N, C] float64: mean error over what was asked."""
+        import torch
+
+        counts = self.asked.sum(dim=2)
+        return torch.where(self.asked, self.errors.double(), 0.0).sum(dim=2) / counts.clamp(min=1)
+
+    @property
+    def ranking(self) -> Tensor:
+        """[N, C] candidates: the winner, then those that were asked longest, of equals the smaller mean error."""
+        counts, means = self.asked.sum(dim=2).double(), self.means
+        rank = means - counts * (1.0 + means.max() if means.numel() else 1.0)
+        return rank.scatter(1, self.winner[:, None], float("-inf")).argsort(dim=1, stable=True)
+
+    @property
+    def margins(self) -> Tensor:
+        """[N] float64, >= 0: by how much the runner-up's mean error is larger than the winner's, as a share of it.
+
+        Over the time-steps at which both were asked.
+        """
+        import torch
+
+        rows, ranks = torch.arange(len(self.winner)), self.ranking
+        second = ranks[:, min(1, ranks.shape[1] - 1)]
+        both = self.asked[rows, self.winner] & self.asked[rows, second]
+        ours, theirs = (
+            torch.where(both, self.errors[rows, column].double(), 0.0).sum(dim=1) for column in (self.winner, second)
+        )
+        return ((theirs - ours) / ours.clamp(min=1e-12)).clamp(min=0.0)
+
+
+def decide(schedule: ScheduleName, present: Tensor, n: int, ask: Ask, *, error_rate: float) -> Decision:
+    """Run a contest to its end.
+
+    Args:
+        schedule: see `EscalateSection`.
+        present: [N, C] bool, which candidates an image has; one or more each.
+        n: time-steps of the grid.
+        ask: answers questions.
+        error_rate: of racing.
+    """
+    if schedule == "published":
+        return _staged(present, n, ask)
+    return _raced(present, n, ask, error_rate=error_rate if schedule == "racing" else 0.0)
+
+
+def _raced(present: Tensor, n: int, ask: Ask, *, error_rate: float) -> Decision:
+    """Exhaustive is a race whose only look is the last."""
+    import torch
+
+    from fewshot.diffusion import racing
+
+    course = racing.course(n, error_rate=error_rate, first=racing.FIRST if error_rate else n)
+    race = racing.start(course, present)
+    while len((asked := racing.pending(course, race)).image):
+        answers = ask(race.look, *(part.numpy() for part in asked))
+        race = racing.advance(course, race, torch.from_numpy(answers))
+    entries = torch.zeros(n, dtype=torch.int64).index_put((course.order,), torch.arange(len(course.order)))
+    return Decision(race.labels, race.errors, entries < race.asked[..., None])
+
+
+def _staged(present: Tensor, n: int, ask: Ask) -> Decision:
+    """The published rule; images with fewer candidates than most have the missing ones lose from the beginning."""
+    import torch
+
+    from fewshot.diffusion.elimination import rounds, scaled, survivors
+
+    N, C = present.shape
+    alive, sums = present.clone(), torch.zeros(N, C, dtype=torch.float64)
+    errors, asked = torch.zeros(N, C, n), torch.zeros(N, C, n, dtype=torch.bool)
+    for number, round_ in enumerate(rounds(scaled(PUBLISHED, num_classes=C, steps=n), C)):
+        now = alive & (alive.sum(dim=1, keepdim=True) > 1)
+        image, column = now.nonzero().unbind(dim=1)
+        m = len(round_.entries)
+        if m and len(image):
+            answers = ask(
+                number,
+                image.repeat_interleave(m).numpy(),
+                column.repeat_interleave(m).numpy(),
+                round_.entries.repeat(len(image)).numpy(),
+            )
+            errors[image[:, None], column[:, None], round_.entries] = torch.from_numpy(answers).view(-1, m)
+            asked[image[:, None], column[:, None], round_.entries] = True
+        sums = (errors.double() * asked).sum(dim=2).masked_fill(~alive, torch.inf)
+        kept = survivors(sums, torch.arange(C).expand(N, C), min(round_.keep, C))
+        alive = alive & torch.zeros_like(alive).scatter(1, kept, True)
+    return Decision(alive.to(torch.uint8).argmax(dim=1), errors, asked)

@@ -1,0 +1,83 @@
+"""Asking: which images, which classes, which time-steps in; errors of the predicted noise out."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cluster import Part, Store
+from ray_jobs.errors import DamagedError
+from ray_jobs.escalation.latents import get_latents
+from ray_jobs.escalation.worker import DiffusionWorker, Told
+
+
+@dataclass(frozen=True)
+class ScoreUnit:
+    """R questions about the images of one part of latents.
+
+    Attributes:
+        latents: the part.
+        classes: K classes that the questions are about.
+        image: [R] int32, rows of the part.
+        label: [R] int32 in [0, K).
+        step: [R] int32, time-steps.
+        seed: of the noise.
+        scale: of the UNet's adapters.
+    """
+
+    latents: str
+    classes: tuple[Told, ...]
+    image: np.ndarray = field(repr=False)
+    label: np.ndarray = field(repr=False)
+    step: np.ndarray = field(repr=False)
+    seed: int
+    scale: float
+
+    def run(self, worker: DiffusionWorker) -> Part:
+        """Answer the questions, in their order."""
+        import torch
+
+        from fewshot.diffusion.errors import Queries, noise_errors
+        from fewshot.diffusion.lora import concatenated
+
+        latents = get_latents(worker.store, self.latents)
+        ready = [worker.ready(told) for told in self.classes]
+        adapters = [adapter for adapter, _ in ready if adapter is not None]
+        asked = (torch.from_numpy(array.astype(np.int64)) for array in (self.image, self.label, self.step))
+        errors = noise_errors(
+            worker.backbone,
+            torch.from_numpy(latents.posterior[:, 0].copy()),
+            latents.images,
+            torch.cat([context for _, context in ready]),
+            Queries(*asked),
+            seed=self.seed,
+            adapters=concatenated(adapters) if adapters else None,
+            scale=self.scale,
+        )
+        return Part(encoded(errors.numpy()), {"forwards": float(len(errors))})
+
+
+def encoded(errors: np.ndarray) -> bytes:
+    """A part as it is stored: an array in NumPy's format, float32."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(errors, np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def get_errors(store: Store, path: str) -> np.ndarray:
+    """A part from storage, [R] float32.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+        FileNotFoundError: there is none.
+    """
+    data = store.get(path)
+    try:
+        errors: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError) as error:
+        store.delete(path)
+        message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
+        raise DamagedError(message) from error
+    return errors

@@ -1,0 +1,70 @@
+"""What asking costs, in forwards of the UNet, and how many of them a budget in hours is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster import Part
+from ray_jobs.escalation.choice import Budget
+from ray_jobs.escalation.worker import DiffusionWorker
+from ray_jobs.layout import to_json
+from ray_jobs.sections import EscalateSection
+
+if TYPE_CHECKING:
+    from fewshot.diffusion.training import AdapterSettings
+
+FORWARDS_A_SAMPLE = 4.0
+"""What a sample of the training costs at most: a forward and the backward of a frozen network, through adapters."""
+FORWARDS_AN_IMAGE = 3.0
+"""What encoding costs at most; Stable Diffusion's VAE takes 1.4 forwards of its UNet."""
+PROBE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeUnit:
+    """Times forwards on a worker."""
+
+    def run(self, worker: DiffusionWorker) -> Part:
+        """The rate, told once and for all: a resumed run goes by what the first one measured."""
+        import torch
+
+        backbone = worker.backbone
+        context = backbone.embed_texts(["a picture"]).expand(backbone.batch_size, -1, -1)
+        noisy = torch.zeros(backbone.batch_size, *backbone.latent_shape)
+        steps = torch.full((backbone.batch_size,), len(backbone.alphas_cumprod) // 2)
+        with torch.inference_mode():
+            backbone.predict(noisy, steps, context)
+            start, done = time.monotonic(), 0
+            while time.monotonic() - start < PROBE_S:
+                backbone.predict(noisy, steps, context).sum().item()
+                done += len(noisy)
+        return Part(to_json({"forwards_a_second": done / (time.monotonic() - start), "device": str(backbone.device)}))
+
+
+def forwards_a_second(probe: bytes) -> float:
+    """What a `ProbeUnit` found."""
+    return float(json.loads(probe)["forwards_a_second"])
+
+
+def budget_of(section: EscalateSection, images: int, training: AdapterSettings | None, rate: float | None) -> Budget:
+    """What may be spent.
+
+    Args:
+        section: of the job file.
+        images: of the archive.
+        training: how a class is learned; None if nothing is.
+        rate: forwards a second of a worker; needed where `budget_hours` is set.
+    """
+    hours = section.budget_hours
+    assert hours is None or rate is not None
+    return Budget(
+        images=math.floor(section.max_fraction * images),
+        forwards=None if hours is None or rate is None else 3600.0 * hours * rate,
+        per_class=0.0 if training is None else FORWARDS_A_SAMPLE * training.steps * training.samples,
+        per_query=float(section.steps),
+        per_image=FORWARDS_AN_IMAGE,
+    )

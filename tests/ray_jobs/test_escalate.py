@@ -1,0 +1,92 @@
+"""Escalation: the doubtful images go to a diffusion model, within the budget, and can be resumed at any point."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.ray_jobs.place import Place
+from tests.tiny_diffusion import write_tiny_diffusion
+
+QUICK = {"steps": 2, "samples": 1}
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    return write_tiny_diffusion(tmp_path_factory.mktemp("diffusion"))
+
+
+@pytest.fixture
+def place(tmp_path, tiny_clip, diffusion):
+    def made(**escalate):
+        place = Place(tmp_path, tiny_clip).fill()
+        section = {"model": str(diffusion), "max_fraction": 0.3, "steps": 8, "batch_size": 8} | escalate
+        if section.get("method", "tif") == "tif":
+            section.setdefault("hyperparameters", QUICK)
+        place.write_job(escalate=section)
+        return place
+
+    return made
+
+
+def decided_by(outcome):
+    return {image: row["decided_by"] for image, row in outcome.rows.items()}
+
+
+@pytest.mark.parametrize("method", ["tif", "diffusion_classifier"])
+@pytest.mark.parametrize("schedule", ["racing", "published", "exhaustive"])
+def test_the_least_certain_images_are_decided_by_the_diffusion_model(place, method, schedule):
+    outcome = place(method=method, schedule=schedule).classify()
+    assert outcome.code == 0, outcome.told
+    first = {
+        row["image"]: row["score"]
+        for part in (outcome.run / "first-opinions").iterdir()
+        for row in pq.read_table(part).to_pylist()
+        if row["status"] != "unreadable"
+    }
+    asked = {image for image, who in decided_by(outcome).items() if who == method}
+    assert asked == set(sorted(first, key=lambda image: (first[image], image))[:6])  # 0.3 of 20 images
+    told = outcome.result["escalated"]
+    assert told["images"] == 6
+    assert 0 < told["forwards"] <= told["forwards_if_exhaustive"] == 6 * 3 * 8
+    assert (schedule != "exhaustive") or told["forwards"] == told["forwards_if_exhaustive"]
+    assert outcome.result["images"] == 20
+    assert all(outcome.rows[image]["label"] == outcome.rows[image]["top_labels"][0] for image in asked)
+
+
+def test_what_the_model_saw_is_kept_by_time_step(place):
+    outcome = place(schedule="exhaustive").classify()
+    rows = pq.read_table(outcome.run / "gaps.parquet").to_pylist()
+    assert len(rows) == 6
+    for row in rows:
+        assert row["label"] == outcome.rows[row["image"]]["label"] != row["runner_up"]
+        assert sum(row["counts"]) == 8
+        assert len(row["gaps"]) == 10
+
+
+def test_adapters_are_kept_one_class_a_folder_and_trained_once(place):
+    here = place()
+    assert here.classify().code == 0
+    cards = sorted((here.output / "adapters/tif").glob("*/card.json"))
+    assert {json.loads(card.read_text())["class"] for card in cards} == {"amber", "blue", "cyan"}
+    before = {card: card.stat().st_mtime_ns for card in cards}
+    assert here.classify("escalate.max_fraction=0.5").code == 0
+    assert {card: card.stat().st_mtime_ns for card in cards} == before
+
+
+def test_a_budget_in_hours_is_never_overrun(place):
+    outcome = place(budget_hours=1e-9).classify()
+    assert outcome.code == 0, outcome.told
+    assert outcome.result["escalated"]["images"] == 0
+    assert set(decided_by(outcome).values()) == {"tip_adapter", None}
+
+
+def test_another_model_or_method_that_is_not_there_is_told_before_anything_runs(place):
+    here = place()
+    outcome = here.classify("escalate.model=/no/such/folder", "escalate.hyperparameters={step=3}")
+    assert outcome.code == 2
+    assert "no folder '/no/such/folder'" in outcome.told
+    assert "Did you mean 'steps'" in outcome.told
+    assert not (here.output / "features").exists()
