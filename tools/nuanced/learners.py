@@ -26,7 +26,7 @@ from tools.nuanced.settings import CLASSES, Pictures, Setting
 FEATURE_METHODS = ("zero_shot", "nearest_mean", "tip_adapter", "ape", "linear_probe")
 CLIP_SIDE = 128
 """Pixels at which the CLIP is shown a picture: it sees more than the diffusion model, not less."""
-GRID = 50
+GRID = 100
 """Time-steps that are asked, evenly spaced over the schedule."""
 SEED = 0
 """Of trainings and noise. What differs between seeds of a setting is the problem."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot.demo.scenes import NO_BADGE, Glyphs, Scenes, draw_scenes, with_colour
 
-CLASSES, SHOTS, TESTS = 8, 4, 20
+CLASSES, SHOTS, TESTS = 8, 4, 9
 """Classes of a problem, examples of a class, test pictures of a class."""
 
 Task = Literal["emoji", "badge"]

@@ -1,0 +1,57 @@
+"""What races and cascades would have saved, replayed on errors that were all computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from fewshot.diffusion import elimination, racing
+from tools.nuanced.learners import Answers
+from tools.nuanced.settings import Pictures, Setting
+
+
+def race_rows(answers: Mapping[Setting, Answers], tests: Mapping[Setting, Pictures]) -> Iterator[str]:
+    """A table: forwards an image and agreement with the whole grid, all settings together."""
+    errors = torch.cat([a.errors for a in answers.values()])
+    N, K, n = errors.shape
+    labels = torch.cat([tests[s].labels for s in answers])
+    whole = errors.double().sum(dim=2).argmin(dim=1)
+    yield f"{N} pictures, {K} classes, {n} time-steps; all time-steps alike. Agreement is with asking everything."
+    yield ""
+    yield "| schedule | forwards an image | of | agreement % | accuracy % |"
+    yield "| --- | --- | --- | --- | --- |"
+    runs = {"exhaustive": (whole, torch.full((N,), K * n))}
+    for name in elimination.PUBLISHED:
+        plan = elimination.rounds(elimination.scaled(name, num_classes=K, steps=n), K)
+        found = elimination.eliminate(lambda classes, entries: _asked(errors, classes, entries), plan, images=N)
+        runs[f"published stages of {name}, scaled"] = found, torch.full((N,), elimination.forwards(plan))
+    for rate in (0.05, 0.01):
+        runs[f"racing, error rate {rate:g}"] = raced(errors, torch.ones(N, K, dtype=torch.bool), error_rate=rate)
+    for name, (found, forwards) in runs.items():
+        mean = forwards.double().mean().item()
+        agreement, accuracy = ((found == other).double().mean().item() for other in (whole, labels))
+        yield f"| {name} | {mean:.0f} | {K * n / mean:.1f} × fewer | {100 * agreement:.1f} | {100 * accuracy:.1f} |"
+
+
+def raced(errors: Tensor, candidates: Tensor, *, error_rate: float) -> tuple[Tensor, Tensor]:
+    """Race on known errors.
+
+    Args:
+        errors: [N, K, n] float32.
+        candidates: [N, K] bool.
+        error_rate: see `racing.course`.
+
+    Returns:
+        labels [N] and forwards [N], int64.
+    """
+    course = racing.course(errors.shape[2], error_rate=error_rate)
+    race = racing.start(course, candidates)
+    while len((asked := racing.pending(course, race)).image):
+        race = racing.advance(course, race, errors[asked.image, asked.label, asked.entry])
+    return race.labels, race.forwards
+
+
+def _asked(errors: Tensor, classes: Tensor, entries: Tensor) -> Tensor:
+    return errors[torch.arange(len(errors))[:, None, None], classes[..., None], entries]
