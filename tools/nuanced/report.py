@@ -45,9 +45,9 @@ def written(folder: Path, settings: Sequence[Setting]) -> str:
 def _headline(settings: Sequence[Setting]) -> str:
     seeds = len({setting.seed for setting in settings})
     return (
-        f"{CLASSES} classes, {TESTS * CLASSES} test pictures a seed; accuracy in %, mean ± standard deviation over {seeds} "
-        "seeds. In brackets the pull: of the pictures with another class's prominent attribute, the share that is given "
-        "to that class."
+        f"{CLASSES} classes, {TESTS * CLASSES} test pictures a seed; accuracy in %, mean ± standard deviation over "
+        f"{seeds} seeds. In brackets the pull: of the pictures with another class's prominent attribute, the share "
+        "that is given to that class."
     )
 
 
