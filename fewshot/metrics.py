@@ -41,7 +41,7 @@ class Tally:
         hits: [K] int64, rows of each true class that were given it.
         accepted: rows not abstained.
         accepted_correct: of those, correct.
-        bin_rows: [15] int64, rows of each confidence bin.
+        bin_rows: [15] int64, rows of each confidence bin; rows without a confidence are in none.
         bin_correct: [15] int64, correct ones.
         bin_confidence: [15] float64, summed confidence.
     """
@@ -70,13 +70,15 @@ class Tally:
         Args:
             labels: [N] int64 in [0, K), the truth.
             predicted: [N] int64 in [0, K).
-            confidence: [N] float32 in [0, 1].
+            confidence: [N] float32 in [0, 1]; NaN for a row that has none, which is in no confidence bin.
             num_classes: K.
             abstained: [N] bool; None when nothing was.
         """
         correct = labels == predicted
         accepted = torch.ones_like(correct) if abstained is None else ~abstained
-        bins = (confidence.double() * BINS).long().clamp(0, BINS - 1)
+        told = ~confidence.isnan()
+        sure = confidence[told].double()
+        bins = (sure * BINS).long().clamp(0, BINS - 1)
         return cls(
             present=torch.bincount(labels, minlength=num_classes),
             predicted=torch.bincount(predicted, minlength=num_classes),
@@ -84,8 +86,8 @@ class Tally:
             accepted=int(accepted.sum()),
             accepted_correct=int((accepted & correct).sum()),
             bin_rows=torch.bincount(bins, minlength=BINS),
-            bin_correct=torch.bincount(bins[correct], minlength=BINS),
-            bin_confidence=torch.bincount(bins, weights=confidence.double(), minlength=BINS),
+            bin_correct=torch.bincount(bins[correct[told]], minlength=BINS),
+            bin_confidence=torch.bincount(bins, weights=sure, minlength=BINS),
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -125,8 +127,8 @@ class Tally:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error."""
-        return _ratio(float((self.bin_confidence - self.bin_correct).abs().sum()), self.rows)
+        """Expected calibration error, of the rows with a confidence."""
+        return _ratio(float((self.bin_confidence - self.bin_correct).abs().sum()), int(self.bin_rows.sum()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and numbers; `from_json` gives an equal tally."""

@@ -45,7 +45,7 @@ from ray_jobs.summary import summarise, too_many_unreadable
 from ray_jobs.support import LabelledUnits, read_labels, support_units
 from ray_jobs.training import Training
 
-COUNTS = ("labels", "reliability", "score_histogram")
+COUNTS = ("curve", "labels", "reliability", "score_histogram")
 """What of the metrics is too long to be printed."""
 LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
@@ -202,6 +202,9 @@ def _told(work: Classification, metrics: dict[str, Any], *, did: str) -> dict[st
     """What the command prints: the metrics but for long lists of counts, and where the page to look at is."""
     report = ensure_report(work.store, work.run, work.job, keep=did == "nothing")
     told = {name: value for name, value in metrics.items() if name not in COUNTS}
+    if (escalated := metrics.get("escalated")) and escalated["measured"]:
+        measured = {name: value for name, value in escalated["measured"].items() if name not in COUNTS}
+        told["escalated"] = escalated | {"measured": measured}
     return told | {"did": did, "report": report}
 
 

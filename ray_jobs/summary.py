@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from cluster import StageReport, Store
 from ray_jobs.archive import Listing
 from ray_jobs.artefacts import get_classifier
+from ray_jobs.escalation.curve import measure_cascades
 from ray_jobs.features import removed_if_damaged
 from ray_jobs.layout import FAILURES, METRICS, PREDICTIONS, to_json
 from ray_jobs.sections import Job
@@ -78,7 +80,7 @@ def summarise(
         "temperature": calibrated.temperature,
         "threshold": calibrated.threshold,
         "held_out": asdict(calibrated.report),
-        "escalated": escalated,
+        "escalated": None if escalated is None else {**escalated, "measured": counting.cascades(store, run)},
         "predictions": store.url(f"{run}/{PREDICTIONS}"),
         "run": store.url(run),
         "versions": {name: version(name) for name in ("fewshot", "torch", "open-clip-torch", "pyarrow")},
@@ -105,7 +107,7 @@ class _Counting:
     def __init__(self, names: tuple[str, ...], truth: dict[str, int] | None) -> None:
         self.names, self.truth = names, truth
         self.index = {name: i for i, name in enumerate(names)}
-        self.parts, self.score = 0, 0.0
+        self.parts, self.scored, self.score = 0, 0, 0.0
         self.status: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.scores = {status: np.zeros(SCORE_BINS, np.int64) for status in ("ok", "abstained")}
@@ -121,7 +123,6 @@ class _Counting:
         status = part["status"].to_pylist()
         self.status.update(status)
         self.labels.update(label for label in part["label"].to_pylist() if label is not None)
-        self.score += sum(score for score in part["score"].to_pylist() if score is not None)
         self._count_scores(part)
         if self.truth is not None:
             self._measure(part)
@@ -130,8 +131,12 @@ class _Counting:
         return _failures([("image", *row) for row in rows])
 
     def _count_scores(self, part: pa.Table) -> None:
+        """What was decided without a score is in none of this."""
+        told = part.filter(pc.is_valid(part["score"]))
+        self.scored += len(told)
+        self.score += sum(told["score"].to_pylist())
         for status, bins in self.scores.items():
-            scores = part.filter(pc.equal(part["status"], status))["score"].to_numpy()
+            scores = told.filter(pc.equal(told["status"], status))["score"].to_numpy()
             bins += np.histogram(scores.clip(0.0, 1.0), bins=SCORE_BINS, range=(0.0, 1.0))[0]
 
     def _measure(self, part: pa.Table) -> None:
@@ -158,14 +163,21 @@ class _Counting:
         for image, label, score, status in zip(*columns, strict=True):
             known = self.truth.get(image, -1)
             if known >= 0 and label is not None:
-                yield known, self.index[label], score, status == "abstained"
+                yield known, self.index[label], math.nan if score is None else score, status == "abstained"
+
+    def cascades(self, store: Store, run: str) -> dict[str, Any] | None:
+        """See `measure_cascades`; None where nothing was measured."""
+        if self.tally is None or self.truth is None:
+            return None
+        truth = {image: self.names[label] for image, label in self.truth.items() if label >= 0}
+        right = int(self.tally.hits.sum())
+        return measure_cascades(store, run, truth, right=right, labelled=self.tally.rows, images=self.images)
 
     @property
     def images(self) -> int:
         return sum(self.status.values())
 
     def to_json(self) -> dict[str, Any]:
-        labelled = sum(self.labels.values())
         counts = {"images": self.images, **{s: self.status[s] for s in STATUSES}}
         measured: dict[str, Any] = {}
         reliability: dict[str, Any] = {}
@@ -174,7 +186,7 @@ class _Counting:
                 "labelled_images": self.tally.rows,
                 "accuracy": self.tally.accuracy,
                 "macro_f1": self.tally.macro_f1,
-                "ece": self.tally.ece,
+                "ece": self.tally.ece if self.tally.bin_rows.any() else None,
                 "coverage": self.tally.coverage,
                 "accuracy_of_accepted": self.tally.selective_accuracy if self.tally.accepted else None,
             }
@@ -185,7 +197,7 @@ class _Counting:
             }
         return {
             **counts,
-            "mean_score": self.score / labelled if labelled else None,
+            "mean_score": self.score / self.scored if self.scored else None,
             "measured": measured or None,
             "reliability": reliability or None,
             "score_histogram": {status: bins.tolist() for status, bins in self.scores.items()},

@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         pa.field("row", pa.int64()),
         pa.field("score", pa.float32()),
         pa.field("candidates", pa.list_(pa.string())),
+        pa.field("label", pa.string()),
     ]
 )
 COLUMNS = ["image", "score", "top_labels", "status"]
@@ -34,6 +35,7 @@ class Doubtful:
         part: which part of predictions it is in.
         row: where in the part.
         candidates: labels of the classes that are still possible, the likeliest first.
+        label: what the cheap method says; it is no candidate where the method that is asked cannot answer for it.
     """
 
     score: float
@@ -41,6 +43,7 @@ class Doubtful:
     part: int
     row: int
     candidates: tuple[str, ...]
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def doubtful(store: Store, parts: Sequence[str], *, below: float, candidates: in
         columns = (rows[name] for name in COLUMNS)
         for row, (image, score, labels, status) in enumerate(zip(*columns, strict=True)):
             if status != "unreadable" and score < below and len(labels) > 1:
-                yield Doubtful(score, image, index, row, tuple(labels[:candidates]))
+                yield Doubtful(score, image, index, row, tuple(labels[:candidates]), labels[0])
 
 
 def affordable(images: Iterable[Doubtful], budget: Budget, trained: frozenset[str]) -> list[Doubtful]:

@@ -20,7 +20,7 @@ from ray_jobs.escalation.adapters import adapter_folder, is_trained
 from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, from_parquet, to_parquet
 from ray_jobs.escalation.latents import LATENTS_VERSION, Latents, LatentUnit, get_latents
 from ray_jobs.escalation.merging import MergeStep, MergeUnit
-from ray_jobs.escalation.outcome import Outcome
+from ray_jobs.escalation.outcome import GAPS, Outcome
 from ray_jobs.escalation.rounds import Contest, decide
 from ray_jobs.escalation.scores import get_errors
 from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fewshot.methods import AskingMethod
 
 FIRST_OPINIONS = "first-opinions"
-CHOICE, GAPS, PROBE = "escalated.parquet", "gaps.parquet", "probe.json"
+CHOICE, PROBE = "escalated.parquet", "probe.json"
 BLOCK = 8
 """Classes that are trained in one batch."""
 

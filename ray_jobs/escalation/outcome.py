@@ -17,17 +17,28 @@ from ray_jobs.features import write_parquet
 if TYPE_CHECKING:
     from torch import Tensor
 
+GAPS = "gaps.parquet"
+"""Of a run."""
 GAPS_SCHEMA = pa.schema(
     [
         pa.field("image", pa.string()),
+        pa.field("part", pa.int64()),
+        pa.field("row", pa.int64()),
+        pa.field("first_label", pa.string()),
+        pa.field("first_score", pa.float32()),
         pa.field("label", pa.string()),
         pa.field("runner_up", pa.string()),
+        pa.field("margin", pa.float32()),
+        pa.field("forwards", pa.int64()),
         pa.field("gaps", pa.list_(pa.float32())),
         pa.field("counts", pa.list_(pa.int32())),
     ]
 )
-"""A row an image that was asked about. `gaps`: the mean error of the runner-up less that of the winner, in ten equal
-bins of the time-steps, 0 where nothing was asked; `counts`: how many time-steps that is the mean of."""
+"""A row an image that was asked about, the least certain first.
+
+`part` and `row` say where its prediction is, `first_label` and `first_score` what the cheap method said. `gaps`: the
+mean error of the runner-up less that of the winner, in ten equal bins of the time-steps, 0 where nothing was asked;
+`counts`: how many time-steps that is the mean of."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +66,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """What the metrics tell."""
-        winners = self.decision.winner.tolist()
-        others = sum(column != 0 for column in winners)
+        others = sum(image.label != label for image, label in zip(self.images, self._labels, strict=True))
         asked = self.decision.forwards
         exhaustive = sum(len(image.candidates) for image in self.images) * len(self.steps)
         return {
@@ -67,17 +77,26 @@ class Outcome:
             "time_steps": len(self.steps),
         }
 
+    @property
+    def _labels(self) -> list[str]:
+        """Of the winners."""
+        return [i.candidates[c] for i, c in zip(self.images, self.decision.winner.tolist(), strict=True)]
+
     def to_parquet(self) -> bytes:
-        """At which time-steps each decision fell, see `GAPS_SCHEMA`."""
+        """What each decision cost, and at which time-steps it fell, see `GAPS_SCHEMA`."""
         from fewshot.diffusion.gaps import gaps_by_time
 
         decision = self.decision
         runner_up = decision.ranking[:, min(1, decision.ranking.shape[1] - 1)]
         found = gaps_by_time(decision.errors, decision.asked, decision.winner, runner_up, self.steps)
         columns = {
-            "image": [image.image for image in self.images],
-            "label": [i.candidates[c] for i, c in zip(self.images, decision.winner.tolist(), strict=True)],
+            **{name: [getattr(image, name) for image in self.images] for name in ("image", "part", "row")},
+            "first_label": [image.label for image in self.images],
+            "first_score": [image.score for image in self.images],
+            "label": self._labels,
             "runner_up": [i.candidates[c] for i, c in zip(self.images, runner_up.tolist(), strict=True)],
+            "margin": decision.margins.tolist(),
+            "forwards": decision.asked.sum(dim=(1, 2)).tolist(),
             "gaps": found.gaps.tolist(),
             "counts": found.counts.tolist(),
         }

@@ -54,6 +54,14 @@ def test_a_confidence_that_is_right_that_often_has_no_calibration_error():
     assert expected_calibration_error(torch.ones(40), correct) == pytest.approx(0.25)
 
 
+def test_a_row_without_a_confidence_counts_for_accuracy_alone():
+    unsure = tally([*ROWS, (2, 2, math.nan), (2, 0, math.nan)])
+    assert (unsure.rows, unsure.accuracy) == (7, pytest.approx(5 / 7))
+    assert unsure.ece == pytest.approx(tally(ROWS).ece)
+    assert int(unsure.bin_rows.sum()) == 5
+    assert math.isnan(tally([(0, 0, math.nan)]).ece)
+
+
 def test_the_likelihood_is_that_of_cross_entropy():
     logits, labels = torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
     for temperature in (1.0, 3.0):
