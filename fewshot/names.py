@@ -13,12 +13,14 @@ METHOD_NAMES = (
     "cocoop",
     "coop",
     "linear_probe",
+    "mcti",
     "nearest_mean",
     "safe",
     "safe_a",
     "ship_clip_adapter",
     "ship_coop",
     "ship_tip_adapter_f",
+    "textual_inversion",
     "tip_adapter",
     "tip_adapter_f",
     "tip_x",
@@ -35,3 +37,12 @@ DENSE_METHODS = ("safe", "safe_a")
 def wants_dense(method: str, hyperparameters: Mapping[str, Any]) -> bool:
     """Whether a method, or a candidate that `auto` is given, wants them."""
     return not {method, *hyperparameters.get("candidates", ())}.isdisjoint(DENSE_METHODS)
+
+
+DIFFUSION_METHODS = ("mcti", "textual_inversion")
+"""Those that learn with a diffusion model, which [diffusion] names."""
+
+
+def wants_diffusion(method: str, hyperparameters: Mapping[str, Any]) -> bool:
+    """Whether a method, or a candidate that `auto` is given, learns with a diffusion model."""
+    return not {method, *hyperparameters.get("candidates", ())}.isdisjoint(DIFFUSION_METHODS)

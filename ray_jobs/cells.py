@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
+from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.names import wants_diffusion
+from ray_jobs.escalation.examples import latents_of
 from ray_jobs.layout import to_json
 from ray_jobs.memo import StoredMemo, trainings_folder
 from ray_jobs.sections import ProtocolName
@@ -56,7 +59,6 @@ class _Data:
     pool: Problem
     position: dict[str, int]
     test: Labelled
-    trainings: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class EvaluateStep:
         pool: the train images, embedded.
         test: the test images, embedded.
         needs: what the methods want beside features.
+        diffusion: the diffusion model of methods that learn with one; None if there are none.
     """
 
     store: Store
@@ -78,10 +81,13 @@ class EvaluateStep:
     pool: LabelledUnits
     test: LabelledUnits
     needs: frozenset[str] = frozenset()
+    diffusion: DiffusionSpec | None = None
 
     def __hash__(self) -> int:
         """By what determines it."""
-        return hash((self.store, self.spec, self.templates, self.pool.identity, self.test.identity, self.needs))
+        return hash(
+            (self.store, self.spec, self.templates, self.pool.identity, self.test.identity, self.needs, self.diffusion)
+        )
 
     def setup(self) -> _Data:
         """Read all features and embed the prompts."""
@@ -91,11 +97,13 @@ class EvaluateStep:
         clip = load_clip(self.spec)
         space = self.pool.labels.space
         images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
+        if self.diffusion is not None:
+            pool = replace(pool, latents=latents_of(self.store, self.diffusion, self.pool, images))
         _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
         text = clip.prototypes(space, self.templates)
-        problem = Problem(space, text, pool, None, clip.logit_scale, **parts_for(clip, self.needs))
+        problem = Problem(space, text, pool, None, clip.logit_scale, **parts_for(clip, self.needs, self.diffusion))
         position = {image: i for i, image in enumerate(images)}
-        return _Data(problem, position, test, trainings_folder(self.spec, self.templates))
+        return _Data(problem, position, test)
 
     def run(self, state: _Data, work: Cell | Rehearsal) -> Part:
         """Train a fold, or measure a cell."""
@@ -106,11 +114,15 @@ class EvaluateStep:
         from fewshot.methods import TrainedMethod, method_named
 
         method = method_named(work.cell.method, **work.cell.hyperparameters)
-        memo = StoredMemo(self.store, state.trainings)
+        memo = self._memo(work.cell)
         _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
         if isinstance(method, TrainedMethod) and work.fold < len(splits):
             method.rehearse(splits[work.fold], seed=work.cell.seed, memo=memo)
         return Part(to_json({"trainings": sorted(memo.asked)}), {"trained": len(memo.made)})
+
+    def _memo(self, cell: Cell) -> StoredMemo:
+        diffusion = self.diffusion if wants_diffusion(cell.method, cell.hyperparameters) else None
+        return StoredMemo(self.store, trainings_folder(self.spec, self.templates, diffusion))
 
     def _measure(self, state: _Data, cell: Cell) -> Part:
         """Train on the cell's examples, then look at the test images, once."""
@@ -121,7 +133,7 @@ class EvaluateStep:
         from fewshot.protocols import measure
         from fewshot.scoring import calibrated_logits
 
-        problem, memo = _problem(state, cell), StoredMemo(self.store, state.trainings)
+        problem, memo = _problem(state, cell), self._memo(cell)
         calibrated = fit_calibrated(
             method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed, memo=memo
         )

@@ -10,7 +10,7 @@ from cluster import Store
 from cluster.errors import ClusterError
 from cluster.records.location import Location
 from fewshot.errors import FewShotError, UnknownNameError
-from fewshot.names import METHOD_NAMES
+from fewshot.names import METHOD_NAMES, wants_diffusion
 from ray_jobs.archive import open_archive
 from ray_jobs.sections import EscalateSection, Job
 from ray_jobs.support import read_labels, read_text, support_labels
@@ -42,6 +42,8 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
         for name in evaluation.methods:
             yield "[evaluate] methods", lambda name=name: known_method(name)  # type: ignore[misc]
     yield "[classifier] method", lambda: known_method(job.classifier.method, **job.classifier.hyperparameters)
+    if wants_diffusion(job.classifier.method, job.classifier.hyperparameters):
+        yield "[diffusion] model", job.diffusion.spec.check
     if (escalate := job.escalate) is not None and "archive" in needs:
         yield "[escalate] model", escalate.spec.check
         if escalate.hyperparameters:

@@ -18,7 +18,7 @@ import tomlkit
 
 from cluster import Executor, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.records import Source
-from fewshot.names import wants_dense
+from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.artefacts import get_classifier
 from ray_jobs.config import resolved
@@ -100,7 +100,10 @@ class Classification:
     def training(self) -> Training:
         """What the classifier is trained from."""
         seed = self.job.support.seed if self.job.support else 0
-        return Training(self.job.clip.spec, self.job.clip.templates, self.job.classifier, seed, self.support)
+        section = self.job.classifier
+        learns = wants_diffusion(section.method, section.hyperparameters)
+        diffusion = self.job.diffusion.spec if learns else None
+        return Training(self.job.clip.spec, self.job.clip.templates, section, seed, self.support, diffusion)
 
     @cached_property
     def run(self) -> str:

@@ -19,10 +19,11 @@ from typing import Any
 from cluster import Event, Ledger, LocalExecutor, StageReport, Store, Unit, UnitDone, fingerprint, run_stage
 from cluster.executor import unfinished
 from fewshot.data import Splits, parse_splits
-from fewshot.names import wants_dense
+from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.cells import Cell, EvaluateStep, Rehearsal
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
+from ray_jobs.escalation.examples import encode_examples
 from ray_jobs.evaluation_table import Grid, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
 from ray_jobs.layout import METRICS, REPORT, features_folder, run_folder, to_json
@@ -131,7 +132,9 @@ class Evaluation:
 
     def step(self, needs: frozenset[str]) -> EvaluateStep:
         """What trains and measures cells of methods that need this."""
-        return EvaluateStep(self.store, self.job.clip.spec, self.job.clip.templates, self.pool, self.test, needs)
+        diffusion = self.job.diffusion.spec if "diffusion" in needs else None
+        clip = self.job.clip
+        return EvaluateStep(self.store, clip.spec, clip.templates, self.pool, self.test, needs, diffusion)
 
     @cached_property
     def cells(self) -> list[Unit]:
@@ -172,6 +175,8 @@ class Evaluation:
     def _trained_from(self, cell: Cell) -> list[object]:
         """All that determines what a cell trains."""
         method = [METHODS_VERSION, cell.method, cell.hyperparameters, cell.seed]
+        if wants_diffusion(cell.method, cell.hyperparameters):
+            method.append(self.job.diffusion.spec.identity())
         return [*method, self.job.clip.templates, *self._data[cell.shots, cell.seed]]
 
     @cached_property
@@ -226,6 +231,8 @@ def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[st
         executor = LocalExecutor()
     workers = replace(workers, overlap=1)  # Nothing to decode ahead, and no module for two threads at a time.
     step = work.step(_needs(missing))
+    if step.diffusion is not None:
+        encode_examples(work.store, step.diffusion, work.pool)
     seconds: dict[str, float] = defaultdict(float)
     with executor:
         with reporter.stage("training folds", len(folds), unit="folds") as on_event:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cluster import Store, fingerprint
 from fewshot.backbones import ClipSpec
+from fewshot.backbones.diffusion.spec import DiffusionSpec
 
 if TYPE_CHECKING:
     from fewshot.memo import State
@@ -16,9 +17,10 @@ TRAININGS_VERSION = 1
 """Part of every training's path: raised when training changes."""
 
 
-def trainings_folder(spec: ClipSpec, templates: Sequence[str] | None) -> str:
-    """Where trainings on a backbone are kept."""
-    return f"trainings/{fingerprint([TRAININGS_VERSION, spec.identity(), templates])}"
+def trainings_folder(spec: ClipSpec, templates: Sequence[str] | None, diffusion: DiffusionSpec | None = None) -> str:
+    """Where trainings on a backbone, or with a diffusion model as well, are kept."""
+    backbones = [spec.identity(), templates, *([] if diffusion is None else [diffusion.identity()])]
+    return f"trainings/{fingerprint([TRAININGS_VERSION, *backbones])}"
 
 
 @dataclass

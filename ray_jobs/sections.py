@@ -151,6 +151,25 @@ class ClassifierSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionSection(DiffusionSpec):
+    """Section [diffusion]: what the methods `mcti` and `textual_inversion` learn tokens of.
+
+    Its texts must lie in the image space of the model under [clip]: the embedded ones go together, and Stable Diffusion
+    1.x goes with ViT-L-14 of openai.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    batch_size: Count | None = None
+    threads: Count = 1
+    image_size: Count | None = None
+
+    @property
+    def spec(self) -> DiffusionSpec:
+        """The backbone alone."""
+        return DiffusionSpec(**{item.name: getattr(self, item.name) for item in fields(DiffusionSpec)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EscalateSection(DiffusionSpec):
     """Section [escalate]: `DiffusionSpec`, and who is asked about what.
 
@@ -248,6 +267,7 @@ class Job:
     support: SupportSection | None = None
     clip: ClipSection = field(default_factory=ClipSection)
     classifier: ClassifierSection = field(default_factory=ClassifierSection)
+    diffusion: DiffusionSection = field(default_factory=DiffusionSection)
     escalate: EscalateSection | None = None
     evaluate: EvaluateSection | None = None
     cluster: ClusterSection = field(default_factory=ClusterSection)

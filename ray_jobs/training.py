@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
+from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
 from fewshot.errors import DataError
 from ray_jobs.artefacts import CARD, put_classifier
+from ray_jobs.escalation.examples import encode_examples, latents_of
 from ray_jobs.features import FeatureRows, load
 from ray_jobs.layout import classifier_folder
 from ray_jobs.memo import StoredMemo, trainings_folder
@@ -36,6 +38,7 @@ class Training:
         section: method, hyperparameters and error target.
         seed: of everything random.
         support: the examples.
+        diffusion: the diffusion model of methods that learn with one; None for all others.
     """
 
     spec: ClipSpec
@@ -43,11 +46,12 @@ class Training:
     section: ClassifierSection
     seed: int
     support: LabelledUnits
+    diffusion: DiffusionSpec | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that determines the classifier."""
-        return {
+        identity = {
             "version": METHODS_VERSION,
             "clip": self.spec.identity(),
             "templates": self.templates,
@@ -58,6 +62,7 @@ class Training:
             "seed": self.seed,
             "support": self.support.identity,
         }
+        return identity if self.diffusion is None else identity | {"diffusion": self.diffusion.identity()}
 
     @property
     def folder(self) -> str:
@@ -86,23 +91,26 @@ class Training:
         clip = load_clip(self.spec)
         method = method_named(self.section.method, **self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
-        _, shots = read_labelled(store, self.support, dense="dense" in method.needs)
+        images, shots = read_labelled(store, self.support, dense="dense" in method.needs)
+        if self.diffusion is not None:
+            encode_examples(store, self.diffusion, self.support)
+            shots = replace(shots, latents=latents_of(store, self.diffusion, self.support, images))
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
-        parts = parts_for(clip, method.needs)
+        parts = parts_for(clip, method.needs, self.diffusion)
         calibrated = fit_calibrated(
             method,
             Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),
             seed=self.seed,
             max_error=self.section.max_error,
             confidence=self.section.confidence,
-            memo=StoredMemo(store, trainings_folder(self.spec, self.templates)),
+            memo=StoredMemo(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
         put_classifier(store, self.folder, calibrated, {"trained_from": self.identity})
 
 
-def parts_for(clip: ClipBackbone, needs: Collection[str]) -> dict[str, Any]:
-    """The parts of a backbone that a `Problem` must have for these needs.
+def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> dict[str, Any]:
+    """The parts of backbones that a `Problem` must have for these needs.
 
     Raises:
         BackboneError: the backbone has no such part.
@@ -112,6 +120,8 @@ def parts_for(clip: ClipBackbone, needs: Collection[str]) -> dict[str, Any]:
         parts["text_tower"] = clip.text_tower
     if "dense" in needs:
         parts["pooling"] = clip.pooling
+    if "diffusion" in needs and diffusion is not None:
+        parts["diffusion"] = load_diffusion(diffusion)
     return parts
 
 

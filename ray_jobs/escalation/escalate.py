@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -18,7 +18,8 @@ from cluster.records import Source
 from ray_jobs.archive import Listing
 from ray_jobs.escalation.adapters import adapter_folder, is_trained
 from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, from_parquet, to_parquet
-from ray_jobs.escalation.latents import LATENTS_VERSION, Latents, LatentUnit, get_latents
+from ray_jobs.escalation.examples import SUPPORT
+from ray_jobs.escalation.latents import Latents, get_latents, latent_unit
 from ray_jobs.escalation.merging import MergeStep, MergeUnit
 from ray_jobs.escalation.outcome import GAPS, Outcome
 from ray_jobs.escalation.rounds import Contest, decide
@@ -111,11 +112,6 @@ class Escalation:
         """What all work on the diffusion model is units of."""
         return DiffusionStep(self.store, self.section.spec)
 
-    @cached_property
-    def latents_folder(self) -> str:
-        """Where latents lie."""
-        return f"latents/{fingerprint([LATENTS_VERSION, self.section.spec.identity()])}"
-
     def carry_out(
         self, opinions: Sequence[str], cluster: ClusterSection, reporter: Reporter
     ) -> tuple[dict[str, Any] | None, list[StageReport]]:
@@ -174,13 +170,8 @@ class Escalation:
         for unit in self.support.units:
             size = unit.payload.shard.size
             label = {label_of[next(images)] for _ in range(size)}.pop()
-            found[names[label]] = self._latent_unit("support", unit.payload.shard, range(size))
+            found[names[label]] = latent_unit(self.section.spec, SUPPORT, unit.payload.shard, range(size))
         return found
-
-    def _latent_unit(self, place: str, shard: Any, rows: Iterable[int]) -> Unit:
-        wanted = tuple(sorted(rows))
-        name = f"{shard.fingerprint}-{fingerprint(wanted)[:8]}"
-        return Unit(f"{self.latents_folder}/{place}/part-{name}.safetensors", LatentUnit(shard, wanted), len(wanted))
 
     @cached_property
     def _learned(self) -> dict[str, Latents]:
@@ -232,7 +223,7 @@ class Escalation:
             rows[image.part].append(image.row)
         place = f"archive/{self.listing.place}"
         return {
-            index: self._latent_unit(place, shard, rows[index])
+            index: latent_unit(self.section.spec, place, shard, rows[index])
             for index, shard in enumerate(self.source.shards())
             if index in rows
         }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import load, save
 
-from cluster import Part, Store
+from cluster import Part, Store, Unit, fingerprint
 from cluster.records import Record, Shard, pick
+from fewshot.backbones.diffusion.spec import DiffusionSpec
 from ray_jobs.errors import DamagedError
 from ray_jobs.escalation.worker import DiffusionWorker
 
@@ -22,6 +23,25 @@ if TYPE_CHECKING:
 
 LATENTS_VERSION = 1
 """Part of every fingerprint of latents: raised when decoding or encoding changes."""
+
+
+def latents_folder(spec: DiffusionSpec) -> str:
+    """Where a model's latents are kept."""
+    return f"latents/{fingerprint([LATENTS_VERSION, spec.identity()])}"
+
+
+def latent_unit(spec: DiffusionSpec, place: str, shard: Shard, rows: Iterable[int]) -> Unit:
+    """What encodes some images of a shard.
+
+    Args:
+        spec: the model.
+        place: folder of the part, below that of the model's latents.
+        shard: where the images are.
+        rows: their places in it.
+    """
+    wanted = tuple(sorted(rows))
+    name = f"{shard.fingerprint}-{fingerprint(wanted)[:8]}"
+    return Unit(f"{latents_folder(spec)}/{place}/part-{name}.safetensors", LatentUnit(shard, wanted), len(wanted))
 
 
 @dataclass(frozen=True, slots=True)

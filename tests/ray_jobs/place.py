@@ -124,8 +124,9 @@ class Outcome:
 
     @property
     def bytes(self) -> dict[str, bytes]:
-        """The parts of predictions, byte for byte."""
-        return {part.name: part.read_bytes() for part in Path(self.result["predictions"]).iterdir()}
+        """The parts of predictions, byte for byte; not what a killed writer left half-way."""
+        parts = (part for part in Path(self.result["predictions"]).iterdir() if not part.name.startswith(".tmp-"))
+        return {part.name: part.read_bytes() for part in parts}
 
 
 def fewshot(*words: object) -> Outcome:
@@ -166,6 +167,11 @@ def process(command: str, job: Path, *settings: str) -> BaseProcess:
 def _run(*words: str) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.exit(fewshot(*words).code)
+
+
+def count(output: Path) -> int:
+    """Files that were committed."""
+    return sum(not name.startswith(".tmp-") for _, _, names in os.walk(output) for name in names)
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:

@@ -147,7 +147,9 @@ def test_results_are_not_written_among_the_images_they_are_about(filled, where):
     assert "lies inside" in outcome.told
 
 
-@pytest.mark.parametrize("section", ["job", "archive", "support", "clip", "classifier", "escalate", "evaluate", "cluster"])
+@pytest.mark.parametrize(
+    "section", ["job", "archive", "support", "clip", "classifier", "escalate", "evaluate", "cluster"]
+)
 def test_a_section_that_is_no_section_is_told(tmp_path, section):
     (found,) = problems(tmp_path, f"{section} = 3\n" + SECTIONS.replace(f"[{section}]", f"[{section}_]"))[:1]
     assert f"expected a section [{section}], got {section} = 3" in found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
+import time
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.ray_jobs.place import Place
+from tests.ray_jobs.place import Place, count, process, wait_until
 from tests.tiny_diffusion import write_tiny_diffusion
 
 QUICK = {"steps": 2, "samples": 1}
@@ -90,3 +93,42 @@ def test_another_model_or_method_that_is_not_there_is_told_before_anything_runs(
     assert "no folder '/no/such/folder'" in outcome.told
     assert "Did you mean 'steps'" in outcome.told
     assert not (here.output / "features").exists()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_clip, diffusion):
+    """A place, and what one run in one process writes there."""
+    place = Place(tmp_path_factory.mktemp("escalated"), tiny_clip).fill(images=40)
+    section = {"model": str(diffusion), "max_fraction": 0.5, "steps": 40, "batch_size": 8, "hyperparameters": QUICK}
+    place.write_job(escalate=section)
+    outcome = place.classify(f"job.output={place.folder / 'plain'}")
+    assert outcome.code == 0, outcome.told
+    return place, outcome.bytes
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(undisturbed):
+    place, expected = undisturbed
+    output, chance, kills = place.folder / "killed", random.Random(1), 0
+    for _ in range(30):
+        run = process("classify", place.job, f"job.output={output}")
+        run.start()
+        goal = count(output) + chance.randint(3, 25)
+        wait_until(lambda goal=goal, run=run: count(output) >= goal or not run.is_alive())
+        time.sleep(chance.uniform(0, 0.02))
+        run.kill()
+        run.join()
+        kills += run.exitcode == -signal.SIGKILL
+        if run.exitcode == 0:
+            break
+    assert kills >= 4
+    assert run.exitcode == 0
+    assert place.classify(f"job.output={output}").bytes == expected
+
+
+@pytest.mark.ray
+def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
+    place, expected = undisturbed
+    outcome = place.classify("cluster.mode=ray", "cluster.clip_workers=2", f"job.output={place.folder / 'ray'}")
+    assert outcome.code == 0, outcome.told
+    assert outcome.bytes == expected

@@ -1,0 +1,59 @@
+"""Latents of the examples, for methods that learn with a diffusion model before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cluster import Ledger, LocalExecutor, Store, Unit, Workers, run_stage
+from fewshot.backbones.diffusion.spec import DiffusionSpec
+from ray_jobs.errors import JobError
+from ray_jobs.escalation.latents import get_latents, latent_unit
+from ray_jobs.escalation.worker import DiffusionStep
+from ray_jobs.support import LabelledUnits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUPPORT = "support"
+"""Folder of the examples' latents."""
+
+
+def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -> None:
+    """Encode what is not encoded yet, in this process: examples are few.
+
+    Raises:
+        JobError: some could not be encoded.
+    """
+    step, workers = DiffusionStep(store, spec), Workers(count=1, overlap=1)
+    with LocalExecutor() as executor:
+        report = run_stage(executor, step, _units(spec, support), Ledger(store), workers)
+    if report.failures:
+        raise JobError([f"the examples could not be encoded: {f.path}: {f.error}" for f in report.failures])
+
+
+def latents_of(store: Store, spec: DiffusionSpec, support: LabelledUnits, images: Sequence[str]) -> Tensor:
+    """Latents of examples that were encoded.
+
+    Args:
+        store: where they are.
+        spec: the model.
+        support: the examples.
+        images: M references of some of them that can be read.
+
+    Returns:
+        [M, 2, C, h, w] float32, mean and standard deviation of the VAE's posterior.
+    """
+    import numpy as np
+    import torch
+
+    found: dict[str, np.ndarray] = {}
+    for unit in _units(spec, support):
+        latents = get_latents(store, unit.path)
+        found.update(zip(latents.images, latents.posterior, strict=True))
+    return torch.from_numpy(np.stack([found[image] for image in images]))
+
+
+def _units(spec: DiffusionSpec, support: LabelledUnits) -> list[Unit]:
+    shards = (unit.payload.shard for unit in support.units)
+    return [latent_unit(spec, SUPPORT, shard, range(shard.size)) for shard in shards]

@@ -1,0 +1,34 @@
+"""Methods that learn tokens of a diffusion model, as jobs use them: latents of the examples first, then features alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ray_jobs.place import CLASSES
+from tests.tiny_diffusion import write_tiny_diffusion
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    return write_tiny_diffusion(tmp_path_factory.mktemp("diffusion"))
+
+
+@pytest.mark.parametrize("method", ["mcti", "textual_inversion"])
+def test_an_archive_is_labelled_with_learned_tokens(place, diffusion, method):
+    place.write_job(
+        classifier={"method": method, "hyperparameters": {"steps": 2, "images": 1, "word": "photo"}},
+        diffusion={"model": str(diffusion), "batch_size": 8},
+    )
+    outcome = place.classify()
+    assert outcome.code == 0, outcome.told
+    assert {row["decided_by"] for row in outcome.rows.values()} == {method, None}
+    assert {row["label"] for row in outcome.rows.values()} <= {*CLASSES, None}
+    again = place.classify()
+    assert again.result["did"] == "nothing"
+
+
+def test_a_diffusion_model_that_is_not_there_is_told_before_anything_runs(place):
+    place.write_job(classifier={"method": "mcti"}, diffusion={"model": "/no/such/folder"})
+    outcome = place.classify()
+    assert outcome.code == 2
+    assert "[diffusion] model: no folder '/no/such/folder'" in outcome.told
