@@ -15,7 +15,9 @@ from fewshot.prompt_learning.rows import MIN_QUERIES
 from fewshot.prototypes import IMAGE_WEIGHTS
 from fewshot.selection import Split, choose
 
-DEFAULT_IMAGE_WEIGHT = 2.0
+DEFAULT_CALIBRATION: Calibration = "none"
+DEFAULT_IMAGE_WEIGHT = 1.0
+"""Both as good as any on two draws of eight emoji; see `fewshot.methods.mcti`."""
 
 
 class TokenPoint(NamedTuple):
@@ -44,15 +46,15 @@ def choose_point(
     Args:
         problem: what may be used.
         learned: from a part of it.
-        calibration: None chooses it; the default where too few images can be held out is "support_mean".
-        image_weight: None chooses it; the default is `DEFAULT_IMAGE_WEIGHT`.
+        calibration: None chooses it, or takes the default where too few images can be held out.
+        image_weight: likewise.
         folds: how many of them to train on.
         seed: draws the folds.
     """
     calibrations: tuple[Calibration, ...] = get_args(Calibration) if calibration is None else (calibration,)
     weights = IMAGE_WEIGHTS if image_weight is None else (image_weight,)
     default = TokenPoint(
-        "support_mean" if calibration is None else calibration,
+        DEFAULT_CALIBRATION if calibration is None else calibration,
         DEFAULT_IMAGE_WEIGHT if image_weight is None else image_weight,
     )
 

@@ -4,7 +4,8 @@
 
 Training never compares one text with another (`tokens.losses`), so a text may be a little nearer to every image than
 others are. The calibration "support_mean" takes each text's mean similarity to the class prototypes of the shots away;
-"none" is the published inference. In a toy of ours it lifts held-out accuracy from 0.6 to 0.99.
+"none" is the published inference. Where texts are badly comparable it helps (six random classes in the tests: 1.0
+instead of 0.92), and with the embedded model on emoji it makes little difference: it has to win inside the shots.
 """
 
 from __future__ import annotations

@@ -1,6 +1,16 @@
 """MC-TI as a method (arXiv 2410.22317, also called TI-SAC): textual inversion that tells classes apart.
 
 A class's token reconstructs its images, and its text is nearer to them than to other classes' in the space of CLIP.
+
+Accuracy on two draws of eight emoji that the embedded model was never shown (half trained at the time), 4 shots, 120
+images each; the nearest class mean has 0.92 and 0.84:
+
+| | published inference | with the class mean, weight 1 |
+|---|---|---|
+| textual inversion (gamma = 0), 100 steps, one draw | 0.75 | 0.96 |
+| MC-TI, 100 steps with a rate of 1e-2 | 0.98, 0.87 | 0.98, 0.91 |
+| MC-TI, 300 steps with 2e-3, one draw | 0.95 | 0.98 |
+| the regulariser alone (alpha = 0), 100 steps with 1e-2 | 0.98, 0.92 | 0.98, 0.90 |
 """
 
 from __future__ import annotations
@@ -24,8 +34,8 @@ class Mcti:
         calibration: of texts against each other, see `fewshot.diffusion.tokens.rows`; "none" is the paper's.
         image_weight: weight of a class's mean beside its text row, >= 0; 0 is the paper's.
         word, steps, images, learning_rate, alpha, gamma, gamma_end, gamma_schedule, coupled, scale, pool, classes: see
-            `fewshot.diffusion.tokens.TokenRecipe`. With alpha = 0 the UNet is never asked, which is a hundred times
-            faster and gives tokens that draw nothing.
+            `fewshot.diffusion.tokens.TokenRecipe`. With alpha = 0 the UNet, which is nearly all of the cost, is never
+            asked; such tokens classify, and draw nothing.
     """
 
     name: ClassVar[str] = "mcti"
@@ -37,9 +47,9 @@ class Mcti:
     calibration: Calibration | None = None
     image_weight: float | None = None
     word: str = "picture"
-    steps: int = 300
+    steps: int = 100
     images: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
     alpha: float = 1.0
     gamma: float = 1.0
     gamma_end: float = 0.1

@@ -36,9 +36,9 @@ class TextualInversion:
     calibration: Calibration | None = None
     image_weight: float | None = None
     word: str = "picture"
-    steps: int = 300
+    steps: int = 100
     images: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-2
     pool: Pool = "eos"
     classes: int = 8
 
