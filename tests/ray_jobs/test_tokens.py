@@ -1,4 +1,4 @@
-"""Methods that learn tokens of a diffusion model, as jobs use them: latents of the examples first, then features alone."""
+"""Methods that learn tokens of a diffusion model, as jobs use them: latents of the examples first, then features."""
 
 from __future__ import annotations
 
