@@ -144,7 +144,8 @@ class Escalation:
         outcome = self._decided(chosen, archived, labels, stages)
         self._merge(opinions, outcome, stages)
         self.store.put(f"{self.run}/{GAPS}", outcome.to_parquet())
-        return outcome.to_json() | {"method": self.section.method, "classes": len(labels)}
+        learned = len(labels) if self._learns else 0
+        return outcome.to_json() | {"method": self.section.method, "classes": len(labels), "learned": learned}
 
     @contextmanager
     def _stages(self, cluster: ClusterSection, reporter: Reporter, opinions: Sequence[str]) -> Iterator[Stages]:
