@@ -1,4 +1,7 @@
-"""The two charts of a report, as SVG inside the page: how sure the labels are, and whether that is justified."""
+"""The charts of a report, as SVG inside the page.
+
+How sure the labels are and whether that is justified; what a diffusion model saw, and what its opinion costs.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 410, 28, 204
 """Edges of the plotting area."""
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SMALL_WIDTH, SMALL_HEIGHT = 120, 36
 
 
 def histogram(counts: Mapping[str, Sequence[int]], threshold: float | None) -> Element:
@@ -48,6 +52,89 @@ def reliability(rows: Sequence[int], correct: Sequence[int], confidence: Sequenc
     return _chart("Accuracy by score", *_axes("score", levels, "accuracy"), diagonal, *dots)
 
 
+def gaps_by_time(gaps: Sequence[float], counts: Sequence[int]) -> Element:
+    """Bars of the mean gap by time-step; above the line the winner's error is smaller.
+
+    Args:
+        gaps: runner-up's error less the winner's, in equal-width bins of the time-steps.
+        counts: images that each is the mean of; without any, there is no bar.
+    """
+    low, high = _range(gaps)
+    levels = [(_share(value, low, high), f"{value:.2g}") for value in dict.fromkeys((low, 0.0, high))]
+    axes = _axes("time-step, as a share of all: little noise … nothing but noise", levels, "gap of errors")
+    bars = (
+        _bar(_x(i / len(gaps)) + 1, _x((i + 1) / len(gaps)) - 1, _y(_share(0.0, low, high)), _y(height), told)
+        for i, height, told in _gaps(gaps, counts, low, high)
+    )
+    return _chart("Gap of errors by time-step", *axes, *bars)
+
+
+def small_gaps_by_time(gaps: Sequence[float], counts: Sequence[int]) -> Element:
+    """The same of one image, to be shown beside it; `counts` are time-steps."""
+    low, high = _range(gaps)
+    width = SMALL_WIDTH / len(gaps)
+    zero = SMALL_HEIGHT * (1.0 - _share(0.0, low, high))
+    bars = (
+        _bar(i * width + 1, (i + 1) * width - 1, zero, SMALL_HEIGHT * (1.0 - height), told)
+        for i, height, told in _gaps(gaps, counts, low, high)
+    )
+    ends = {"x1": "0", "x2": str(SMALL_WIDTH), "y1": f"{zero:.1f}", "y2": f"{zero:.1f}"}
+    line = element("line", class_="grid", **ends)
+    size = f"0 0 {SMALL_WIDTH} {SMALL_HEIGHT}"
+    return element("svg", line, *bars, viewBox=size, role="img", aria_label="Gap of errors by time-step")
+
+
+def accuracy_by_cost(costs: Sequence[float], accuracies: Sequence[float]) -> Element:
+    """A line from the cheap method alone to the job as it ran.
+
+    Args:
+        costs: mean forwards an image, rising from 0.
+        accuracies: at each of these costs.
+    """
+    low, high = math.floor(20 * min(accuracies)) / 20, math.ceil(20 * max(accuracies)) / 20
+    high = max(high, low + 0.05)
+    most = max(costs) or 1.0
+    points = [(c / most, _share(a, low, high)) for c, a in zip(costs, accuracies, strict=True)]
+    levels = [(tick, f"{low + tick * (high - low):.3g}") for tick in TICKS]
+    drawn = element("polyline", points=" ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points), class_="curve")
+    dots = (
+        element(
+            "circle", element("title", f"{cost:.3g} forwards an image: accuracy {percent(accuracy)}"), **_at(*point)
+        )
+        for point, cost, accuracy in zip(points, costs, accuracies, strict=True)
+    )
+    return _chart("Accuracy by cost", *_axes("forwards an image", levels, "accuracy", most=most), drawn, *dots)
+
+
+def _at(x: float, y: float) -> dict[str, str]:
+    return {"cx": f"{_x(x):.1f}", "cy": f"{_y(y):.1f}", "r": "3", "class_": "point"}
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest, with zero between them."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    return low, high if high > low else 1.0
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low)
+
+
+def _gaps(gaps: Sequence[float], counts: Sequence[int], low: float, high: float) -> Iterator[tuple[int, float, str]]:
+    """Of each bin that is the mean of anything: which it is, its height in [0, 1], and what it says."""
+    for i, (gap, count) in enumerate(zip(gaps, counts, strict=True)):
+        if count:
+            steps = f"{100 * i / len(gaps):.0f}–{100 * (i + 1) / len(gaps):.0f}\u00a0% of the time-steps"
+            yield i, _share(gap, low, high), f"{steps}: {gap:+.2g}, mean of {number(count)}"
+
+
+def _bar(left: float, right: float, zero: float, end: float, told: str) -> Element:
+    """From the line of zero up, or down."""
+    size = {"width": f"{right - left:.1f}", "height": f"{abs(zero - end):.1f}"}
+    sign = "for" if end <= zero else "against"
+    return element("rect", element("title", told), x=f"{left:.1f}", y=f"{min(zero, end):.1f}", class_=sign, **size)
+
+
 def _stacked(index: int, bins: int, heights: tuple[int, int], most: int) -> Iterator[Element]:
     """One bin: labels given below, labels withheld on top."""
     low, high = index / bins, (index + 1) / bins
@@ -79,12 +166,13 @@ def _dot(score: float, accuracy: float, images: int, most: int) -> Element:
     return element("circle", element("title", told), class_="dot", **place)
 
 
-def _axes(name: str, levels: Sequence[tuple[float, str]], what: str) -> Iterator[Element]:
+def _axes(name: str, levels: Sequence[tuple[float, str]], what: str, *, most: float = 1.0) -> Iterator[Element]:
+    """Lines at some levels and ticks from 0 to `most`, with their names."""
     for height, label in levels:
         yield _line(0.0, height, 1.0, height, class_="grid")
         yield _text(LEFT - 6, _y(height) + 4, label, text_anchor="end")
     for tick in TICKS:
-        yield _text(_x(tick), BOTTOM + 16, f"{tick:g}", text_anchor="middle")
+        yield _text(_x(tick), BOTTOM + 16, f"{tick * most:.3g}", text_anchor="middle")
     yield _text(RIGHT, BOTTOM + 32, name, text_anchor="end")
     yield _text(0, TOP - 14, what)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from cluster import Store
 from ray_jobs.layout import METRICS, PLAN
+from ray_jobs.report.asked import Seen, read_asked
 from ray_jobs.report.failures import Reason, read_reasons
 from ray_jobs.report.pictures import archive_pictures, example_pictures
-from ray_jobs.report.sample import Sample, Spot, draw_sample
+from ray_jobs.report.sample import Sample, Spot, by_shard, draw_sample
 from ray_jobs.sections import Job
 
 LABELS = 40
@@ -28,6 +29,7 @@ class Contents:
         metrics: of the run, as stored.
         plan: of the run, as stored.
         sample: images of the archive to look at.
+        seen: what the diffusion model saw; None if it was asked about nothing.
         pictures: data URIs of those that could be read again.
         labels: the most frequent labels with their counts.
         examples: data URIs of one example of each of these labels, where one could be read.
@@ -39,6 +41,7 @@ class Contents:
     metrics: Mapping[str, Any]
     plan: Mapping[str, Any]
     sample: Sample
+    seen: Seen | None
     pictures: Mapping[Spot, str]
     labels: tuple[tuple[str, int], ...]
     examples: Mapping[str, str]
@@ -55,13 +58,17 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     metrics = json.loads(store.get(f"{run}/{METRICS}"))
     labels = tuple(metrics["labels"].items())[:LABELS]
     sample = draw_sample(store, run)
+    escalated = metrics.get("escalated")
+    seen = read_asked(store, run) if escalated and escalated["images"] else None
+    wanted = by_shard([*sample.places, *(seen.places if seen else ())])
     return Contents(
         run=run.rpartition("/")[2],
         job=job,
         metrics=metrics,
         plan=json.loads(store.get(f"{run}/{PLAN}")),
         sample=sample,
-        pictures=archive_pictures(job.archive, sample.wanted) if job.archive else {},
+        seen=seen,
+        pictures=archive_pictures(job.archive, wanted) if job.archive else {},
         labels=labels,
         examples=example_pictures(job.support, [name for name, _ in labels]) if job.support else {},
         reasons=tuple(read_reasons(store, run)),

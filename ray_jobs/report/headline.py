@@ -7,7 +7,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.contents import Contents
-from ray_jobs.report.markup import Node, element, listing, number, outside, percent, plural
+from ray_jobs.report.markup import element, listing, number, outside, percent, plural
+from ray_jobs.report.tiles import tile
 
 HELD_OUT = {
     "val": "on {images} set aside",
@@ -23,9 +24,10 @@ def headline(contents: Contents) -> list[Element]:
 
 def _title(contents: Contents) -> Element:
     job, metrics, plan = contents.job, contents.metrics, contents.plan
+    doubtful = f", the doubtful ones by {escalated['method']}," if (escalated := metrics.get("escalated")) else ""
     line = (
         f"{plural(metrics['images'], 'image')}, labelled by the method {metrics['method']} (backbone: {job.clip.model})"
-        f" from {plural(plan['examples'], 'example')} of {plural(plan['classes'], 'class', 'classes')}"
+        f"{doubtful} from {plural(plan['examples'], 'example')} of {plural(plan['classes'], 'class', 'classes')}"
     )
     return element("header", element("h1", job.job.name), element("p", line, class_="lead"))
 
@@ -50,10 +52,10 @@ def _notice(text: str) -> Element:
 def _counts(metrics: Mapping[str, Any]) -> Element:
     images = metrics["images"]
     named = (("ok", "Labelled", "label given"), ("abstained", "Abstained", "label withheld"))
-    tiles = [_tile("Images", number(images), "in the archive")]
+    tiles = [tile("Images", number(images), "in the archive")]
     for status, name, meaning in (*named, ("unreadable", "Unreadable", "reasons below")):
         share = percent(metrics[status] / images if images else None)
-        tiles.append(_tile(name, number(metrics[status]), f"{share}, {meaning}", class_=status))
+        tiles.append(tile(name, number(metrics[status]), f"{share}, {meaning}", class_=status))
     return listing(tiles, class_="tiles")
 
 
@@ -77,17 +79,17 @@ def _quality(contents: Contents) -> Iterator[Element]:
 
 
 def _measured(measured: Mapping[str, Any]) -> Iterator[Element]:
-    yield _tile("Accuracy", percent(measured["accuracy"]), "of all labels, withheld ones too")
-    yield _tile("Accuracy where given", percent(measured["accuracy_of_accepted"]), "of the labels not withheld")
-    yield _tile("Coverage", percent(measured["coverage"]), "of the images got a label")
-    yield _tile("Calibration error", percent(measured["ece"]), "mean gap of score and accuracy")
+    yield tile("Accuracy", percent(measured["accuracy"]), "of all labels, withheld ones too")
+    yield tile("Accuracy where given", percent(measured["accuracy_of_accepted"]), "of the labels not withheld")
+    yield tile("Coverage", percent(measured["coverage"]), "of the images got a label")
+    yield tile("Calibration error", percent(measured["ece"]), "mean gap of score and accuracy")
 
 
 def _expected(held_out: Mapping[str, Any]) -> Iterator[Element]:
-    yield _tile("Accuracy", percent(held_out["accuracy"]), "on the shots")
-    yield _tile("Calibration error", percent(held_out["ece_after"]), "on the shots, after calibration")
+    yield tile("Accuracy", percent(held_out["accuracy"]), "on the shots")
+    yield tile("Calibration error", percent(held_out["ece_after"]), "on the shots, after calibration")
     if held_out["max_error"] is not None:
-        yield _tile("Coverage", percent(held_out["coverage"]), "of the shots would get a label")
+        yield tile("Coverage", percent(held_out["coverage"]), "of the shots would get a label")
 
 
 def _on_the_shots(held_out: Mapping[str, Any]) -> str:
@@ -96,12 +98,3 @@ def _on_the_shots(held_out: Mapping[str, Any]) -> str:
     how = HELD_OUT[held_out["source"]].format(images=plural(held_out["images"], "shot"))
     numbers = f"accuracy {percent(held_out['accuracy'])}, calibration error {percent(held_out['ece_after'])}"
     return f"what the shots say, estimated {how}: {numbers}"
-
-
-def _tile(name: str, value: str, meaning: str, class_: str = "") -> Element:
-    parts: tuple[Node, ...] = (
-        element("span", name, class_="name"),
-        element("strong", value),
-        element("span", meaning, class_="meaning"),
-    )
-    return element("div", *parts, class_=f"tile {class_}".rstrip())

@@ -13,6 +13,7 @@ from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contents import Contents
 from ray_jobs.report.headline import headline
 from ray_jobs.report.markup import document, element, listing, number, outside, plural
+from ray_jobs.report.opinion import expensive_opinion
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.sheet import contact_sheet, image
 
@@ -31,6 +32,7 @@ def render(contents: Contents) -> bytes:
     sections = (
         headline(contents),
         _scores(contents.metrics),
+        expensive_opinion(contents),
         contact_sheet(contents),
         _labels(contents),
         _reasons(contents),
@@ -56,6 +58,8 @@ def page_head(title: str) -> Element:
 def _scores(metrics: Mapping[str, Any]) -> Iterator[Element]:
     yield element("h2", "How sure the labels are")
     yield element("p", _promise(metrics), class_="note")
+    if (escalated := metrics.get("escalated")) and escalated["images"]:
+        yield element("p", _without(escalated), class_="note")
     counts = metrics["score_histogram"]
     key = [element("span", "labelled", class_="key-ok"), element("span", "abstained", class_="key-abstained")]
     charts = [
@@ -79,6 +83,11 @@ def _promise(metrics: Mapping[str, Any]) -> str:
     return (
         f"{score} Labels below {threshold:.2f} are withheld so that {target}, as far as the archive is like the shots."
     )
+
+
+def _without(escalated: Mapping[str, Any]) -> str:
+    decided, method = plural(escalated["images"], "image"), escalated["method"]
+    return f"What {method} decided ({decided}) has no score, is in no chart here, and is under no promise."
 
 
 def _labels(contents: Contents) -> Iterator[Element]:

@@ -7,7 +7,7 @@ costs the same however large the archive is. The choice depends on nothing but t
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image that was read, as its prediction tells.
+    """An image with a score, as its prediction tells.
 
     Attributes:
         spot: where it is.
@@ -71,12 +71,17 @@ class Sample:
     images: int
 
     @property
-    def wanted(self) -> dict[str, dict[int, str]]:
-        """The images to show: shard -> position there -> key."""
-        found: dict[str, dict[int, str]] = {}
-        for row in (*self.sure, *self.unsure):
-            found.setdefault(row.spot.shard, {})[row.spot.index] = row.image
-        return found
+    def places(self) -> list[tuple[Spot, str]]:
+        """Of the images to show, with their keys."""
+        return [(row.spot, row.image) for row in (*self.sure, *self.unsure)]
+
+
+def by_shard(places: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
+    """The images to show: shard -> position there -> key."""
+    found: dict[str, dict[int, str]] = {}
+    for spot, image in places:
+        found.setdefault(spot.shard, {})[spot.index] = image
+    return found
 
 
 def draw_sample(store: Store, run: str) -> Sample:
@@ -101,8 +106,11 @@ def evenly(items: list[str], count: int) -> list[str]:
 
 
 def _extremes(table: pa.Table, shard: str) -> list[Labelled]:
-    """The images of one part with the highest and with the lowest scores, in the part's order."""
-    read = table.append_column("index", pa.array(range(len(table)), pa.int64())).filter(pc.is_valid(table["label"]))
+    """The images of one part with the highest and with the lowest scores, in the part's order.
+
+    What could not be read, and what was decided without a score, is neither.
+    """
+    read = table.append_column("index", pa.array(range(len(table)), pa.int64())).filter(pc.is_valid(table["score"]))
     order = pc.sort_indices(read, sort_keys=[("score", "descending"), ("index", "ascending")]).to_pylist()
     chosen = sorted({*order[:SHOWN], *order[-SHOWN:]})
     return [_labelled(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]

@@ -20,9 +20,8 @@ def contact_sheet(contents: Contents) -> Iterator[Element]:
     looked_at = plural(contents.sample.images, "image")
     yield element("h2", "A look at the archive")
     yield element("p", f"The surest and the least sure of {looked_at} taken from all over the archive.", class_="note")
-    yield from _group(
-        "Most certain", [_labelled(row, contents) for row in contents.sample.sure], none="Nothing could be read."
-    )
+    none = "None that was read has a score." if contents.seen else "Nothing could be read."
+    yield from _group("Most certain", [_labelled(row, contents) for row in contents.sample.sure], none=none)
     yield from _group(
         "Least certain", [_labelled(row, contents) for row in contents.sample.unsure], none="There are no more."
     )
@@ -42,7 +41,7 @@ def _labelled(row: Labelled, contents: Contents) -> Element:
         second = element("p", "or ", outside(row.second[0], limit=KEY), f" {row.second[1]:.2f}", class_="second")
     return element(
         "figure",
-        _picture(contents.pictures.get(row.spot)),
+        picture(contents.pictures.get(row.spot)),
         badge,
         element(
             "figcaption",
@@ -65,7 +64,8 @@ def _unreadable(broken: Broken) -> Element:
     )
 
 
-def _picture(data: str | None) -> Element:
+def picture(data: str | None) -> Element:
+    """The upper part of a card."""
     shown = element("span", "no picture") if data is None else image(data, side=ARCHIVE_SIDE)
     return element("div", shown, class_="picture")
 

@@ -20,13 +20,13 @@ from PIL import Image
 
 from cluster.records import Record, Shard
 from ray_jobs.report import ensure_report, find_reports
-from ray_jobs.report.charts import histogram
+from ray_jobs.report.charts import accuracy_by_cost, gaps_by_time, histogram
 from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
 from ray_jobs.report.markup import document, element, outside
 from ray_jobs.report.pictures import archive_pictures, of_archive, thumbnail
-from ray_jobs.report.sample import SHOWN, Spot, draw_sample, evenly
+from ray_jobs.report.sample import SHOWN, Spot, by_shard, draw_sample, evenly
 from tests.ray_jobs.place import fewshot
-from tests.ray_jobs.written_run import CLASSES, MEASURED, RUN, WrittenRun
+from tests.ray_jobs.written_run import CASCADES, CLASSES, ESCALATED, MEASURED, RUN, WrittenRun
 from tests.strange_files import encode, photo
 
 pytestmark = pytest.mark.slow
@@ -98,7 +98,7 @@ def test_the_surest_come_first_and_then_the_least_sure(tmp_path):
 def test_pictures_are_found_again_in_any_kind_of_archive(tmp_path, kind):
     run = WrittenRun(tmp_path).write(ALL, kind=kind, broken=BAD)
     sample = draw_sample(run.store, RUN)
-    pictures = archive_pictures(run.job.archive, sample.wanted)
+    pictures = archive_pictures(run.job.archive, by_shard(sample.places))
     assert {row.image: pictures[row.spot] for row in (*sample.sure, *sample.unsure)} == {
         key: thumbnail(data, side=96) for key, data in PICTURES.items()
     }
@@ -218,6 +218,67 @@ def test_warnings_come_first(tmp_path):
     changes = {"complete": False, "failed_units": 2, "too_many_unreadable": True}
     html = page_of(WrittenRun(tmp_path, metrics=changes).write(PICTURES))
     assert html.index("2 units of work failed") < html.index("More images are unreadable") < html.index("Labelled")
+
+
+def test_what_the_diffusion_model_saw_is_shown(tmp_path):
+    changes = MEASURED | {"escalated": ESCALATED | {"measured": CASCADES}}
+    run = WrittenRun(tmp_path, metrics=changes, asked=("h.png", "a.png", "e.png")).write(ALL, broken=BAD)
+    html = page_of(run)
+    page = Page(html)
+    assert re.findall(r'class="key"><bdi>(\w)\.png', html)[:3] == [*"hea"]  # h and e have changed
+    assert page.classes("figure")["card asked"] == 3
+    assert page.classes("figure")["card"] + page.classes("figure")["card abstained"] == len(PICTURES) - 3
+    assert pictures_in_cards(html) == len(PICTURES)
+    for told in ("62.5 %", "25.0 % of asking everything", "3 of them learned", "66.7 % of them", "What tif decided"):
+        assert told in html
+    assert page.classes("circle") == {"dot": 2, "point": 3}
+    assert (page.classes("rect")["for"], page.classes("rect")["against"]) == (7 + 7 + 2 * 1, 1 + 1 + 2)
+    assert html.index("10–20 % of the time-steps: +0.31, mean of 3") < html.index(
+        "10–20 % of the time-steps: +0.5, mean"
+    )
+
+
+def test_an_escalation_of_no_image_or_of_all_of_them_has_a_page(tmp_path):
+    none = WrittenRun(tmp_path / "none", metrics={"escalated": dict.fromkeys(ESCALATED, 0) | {"method": "tif"}})
+    html = page_of(none.write(PICTURES))
+    assert "tif was asked about no image" in html
+    assert Page(html).classes("svg") == {None: 1}
+    everything = WrittenRun(tmp_path / "all", metrics={"escalated": ESCALATED}, asked=tuple(PICTURES))
+    html = page_of(everything.write(PICTURES))
+    assert "None that was read has a score." in html
+    assert Page(html).classes("figure")["card asked"] == len(PICTURES)
+
+
+def test_names_in_what_was_seen_stay_text(tmp_path):
+    run = WrittenRun(tmp_path, classes=(HOSTILE, f"{HOSTILE}2"), metrics={"escalated": ESCALATED}, asked=("a.png",))
+    page = Page(page_of(run.write(PICTURES)))
+    assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in page.tags}
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 2)), min_size=10, max_size=10))
+def test_the_bars_of_gaps_stand_on_one_line_and_have_the_lengths_of_the_gaps(bins):
+    gaps, counts = zip(*bins, strict=True)
+    chart = gaps_by_time(gaps, counts)
+    span = max(0.0, *gaps) - min(0.0, *gaps)
+    told = [gap for gap, count in bins if count]
+    bars = list(chart.iter("rect"))
+    assert [float(bar.get("height")) for bar in bars] == pytest.approx(
+        [176.0 * abs(gap) / span if span else 0.0 for gap in told], abs=0.1
+    )
+    zero = [float(bar.get("y")) + float(bar.get("height")) * (bar.get("class") == "for") for bar in bars]
+    assert zero == pytest.approx([zero[0]] * len(bars) if bars else [], abs=0.2)
+    for bar, gap in zip(bars, told, strict=True):
+        assert (bar.get("class") == "for") == (gap >= 0) or float(bar.get("height")) < 0.2
+
+
+def test_the_curve_rises_where_accuracy_does_and_ends_at_the_right():
+    chart = accuracy_by_cost([0.0, 30.0, 60.0], [0.625, 0.875, 0.75])
+    (line,) = chart.iter("polyline")
+    points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
+    assert [x for x, _ in points] == [44.0, 227.0, 410.0]
+    (_, first), (_, second), (_, third) = points
+    assert first - second == pytest.approx(2 * (first - third), abs=0.2)
+    assert accuracy_by_cost([0.0], [1.0]) is not None
 
 
 def test_a_password_in_an_address_is_not_shown(tmp_path):

@@ -18,6 +18,7 @@ from cluster import Store
 from cluster.records import read_shard
 from ray_jobs.archive import open_archive
 from ray_jobs.config import resolved
+from ray_jobs.escalation.outcome import GAPS, GAPS_SCHEMA
 from ray_jobs.features import write_parquet
 from ray_jobs.layout import FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
 from ray_jobs.predict import SCHEMA
@@ -38,6 +39,30 @@ MEASURED = {
     },
     "reliability": {"rows": [0, 4, 0, 4], "correct": [0, 2, 0, 4], "confidence": [0.0, 1.2, 0.0, 3.8]},
 }
+ESCALATED = {
+    "method": "tif",
+    "images": 3,
+    "decided_otherwise": 2,
+    "forwards": 600,
+    "forwards_if_exhaustive": 2400,
+    "time_steps": 100,
+    "classes": 3,
+    "learned": 3,
+    "measured": None,
+}
+CASCADES = {
+    "labelled_images": 2,
+    "corrected": 2,
+    "spoiled": 1,
+    "accuracy_before": 0.625,
+    "accuracy": 0.75,
+    "curve": [
+        {"images": 0, "fraction": 0.0, "forwards_an_image": 0.0, "accuracy": 0.625},
+        {"images": 1, "fraction": 0.1, "forwards_an_image": 30.0, "accuracy": 0.875},
+        {"images": 3, "fraction": 0.3, "forwards_an_image": 60.0, "accuracy": 0.75},
+    ],
+}
+GAPS_BY_HAND = [0.0, 0.5, -0.25, *[0.125] * 6, 0.0]
 METRICS_BY_HAND: dict[str, Any] = {
     "complete": True,
     "failed_units": 0,
@@ -50,6 +75,7 @@ METRICS_BY_HAND: dict[str, Any] = {
     "hyperparameters": {"alpha": 1.0},
     "temperature": 2.0,
     "threshold": 0.3,
+    "escalated": None,
     "held_out": {
         "source": "folds",
         "images": 12,
@@ -71,11 +97,14 @@ class WrittenRun:
         folder: of everything.
         classes: labels that images get in turn.
         metrics: what `metrics.json` says differently from `METRICS_BY_HAND`.
+        asked: images that were decided by a diffusion model, the least certain first: every second one otherwise than
+            before, the first of them at every time-step of every class.
     """
 
     folder: Path
     classes: Sequence[str] = CLASSES
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    asked: Sequence[str] = ()
 
     @property
     def store(self) -> Store:
@@ -115,7 +144,8 @@ class WrittenRun:
                 prediction_part(f"{RUN}/{PREDICTIONS}", index, shard.fingerprint),
                 write_parquet(pa.Table.from_pylist(part, SCHEMA)),
             )
-            rows += part
+            places = {row["image"]: (index, place) for place, row in enumerate(part)}
+            rows += [row | {"place": places[row["image"]]} for row in part]
         self._write_about(rows)
 
     def _row(self, key: str, position: int, images: int, broken: Mapping[str, str]) -> dict[str, Any]:
@@ -123,6 +153,10 @@ class WrittenRun:
             return {"image": key, "status": "unreadable", "error": broken[key], "source": ""}
         score = 1.0 - (position + 0.5) / images
         first, second = (self.classes[(position + i) % len(self.classes)] for i in range(2))
+        if key in self.asked:
+            labels = [first, second] if self.asked.index(key) % 2 else [second, first]
+            decided = {"label": labels[0], "margin": 0.5, "top_labels": labels, "decided_by": "tif", "status": "ok"}
+            return {"image": key, "score": None, "top_scores": None, **decided}
         return {
             "image": key,
             "label": first,
@@ -140,12 +174,34 @@ class WrittenRun:
         for name, document in documents.items():
             self.store.put(f"{RUN}/{name}", json.dumps(document).encode())
         self.store.put(f"{RUN}/{FAILURES}", buffer.getvalue())
+        self.store.put(f"{RUN}/{GAPS}", write_parquet(pa.Table.from_pylist(self._gaps(rows), GAPS_SCHEMA)))
         self.store.put(f"{RUN}/{JOB}", tomlkit.dumps(resolved(self.job)).encode())
+
+    def _gaps(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        by_image = {row["image"]: row for row in rows}
+        return [self._gap(rank, by_image[image]) for rank, image in enumerate(self.asked)]
+
+    def _gap(self, rank: int, row: Mapping[str, Any]) -> dict[str, Any]:
+        label, runner_up = row["top_labels"]
+        return {
+            "image": row["image"],
+            "part": row["place"][0],
+            "row": row["place"][1],
+            "first_label": label if rank % 2 else runner_up,
+            "first_score": 0.25,
+            "label": label,
+            "runner_up": runner_up,
+            "margin": row["margin"],
+            "forwards": 100 * (rank + 1),
+            "gaps": [gap / (rank + 1) for gap in GAPS_BY_HAND],
+            "counts": [10 if gap and (rank == 0 or i < 3) else 0 for i, gap in enumerate(GAPS_BY_HAND)],
+        }
 
     def _metrics(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         labels = [row["label"] for row in rows if "label" in row]
+        scored = [row for row in rows if row.get("score") is not None]
         bins = {
-            status: [sum(row["status"] == status and int(20 * row["score"]) == i for row in rows) for i in range(20)]
+            status: [sum(int(20 * row["score"]) == i for row in scored if row["status"] == status) for i in range(20)]
             for status in ("ok", "abstained")
         }
         statuses = [row["status"] for row in rows]
