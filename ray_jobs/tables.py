@@ -26,6 +26,8 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
             f" accuracy {_percent(measured['accuracy'])}, calibration error {_percent(measured['ece'])};"
             f" {_percent(measured['coverage'])} not abstained, at accuracy {_percent(measured['accuracy_of_accepted'])}"
         )
+    if escalated := metrics.get("escalated"):
+        _show_escalation(reporter, escalated)
     if metrics["skipped_entries"]:
         names = ", ".join(metrics["skipped_examples"])
         reporter.say(f"{metrics['skipped_entries']} entries are no images by their names and were passed over: {names}")
@@ -40,6 +42,20 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
         reporter.say(f"to look at: {metrics['report']}")
     if metrics["unreadable"] or metrics["failed_units"]:
         reporter.say(f"what failed, and why: {metrics['run']}/failures.parquet")
+
+
+def _show_escalation(reporter: Reporter, escalated: dict[str, Any]) -> None:
+    saved = 1.0 - escalated["forwards"] / max(1, escalated["forwards_if_exhaustive"])
+    reporter.say(
+        f"{escalated['method']} was asked about {escalated['images']} images:"
+        f" {escalated['decided_otherwise']} labels changed, {escalated['forwards']} forwards of the diffusion model"
+        f" ({_percent(saved)} fewer than asking everything)"
+    )
+    if measured := escalated["measured"]:
+        reporter.say(
+            f"accuracy {_percent(measured['accuracy_before'])} before, {_percent(measured['accuracy'])} after:"
+            f" {measured['corrected']} labels corrected, {measured['spoiled']} spoiled"
+        )
 
 
 def show_demo(reporter: Reporter, result: dict[str, Any]) -> None:

@@ -116,6 +116,23 @@ def test_what_an_image_cost_is_kept_with_it_in_the_order_of_certainty(escalated)
         ]
 
 
+def test_the_report_shows_pictures_of_what_was_asked_about_and_the_curve(escalated):
+    html = Path(escalated.classify().result["report"]).read_text(encoding="utf-8")
+    assert html.count('class="card asked"><div class="picture"><img') == 8
+    assert html.count('class="curve"') == 1
+    assert html.count('class="point"') == 19
+
+
+def test_the_table_for_people_tells_accuracy_before_and_after(escalated):
+    outcome = escalated.classify()
+    measured = outcome.result["escalated"]["measured"]
+    told = " ".join(outcome.told.split())
+    assert f"tif was asked about 18 images: {outcome.result['escalated']['decided_otherwise']} labels changed" in told
+    assert (
+        f"accuracy {100 * measured['accuracy_before']:.1f} % before, {100 * measured['accuracy']:.1f} % after" in told
+    )
+
+
 def test_cascades_by_hand(tmp_path):
     rows = [("a", "x", "y", 10), ("b", "x", "x", 4), ("c", "x", "y", 6), ("d", "y", "x", 2), ("e", "x", "y", 8)]
     given = {"a": "y", "b": "x", "d": "y", "e": "x", "f": "x"}  # right: b and f, then a; c is not known
