@@ -4,8 +4,8 @@
 
 Training never compares one text with another (`tokens.losses`), so a text may be a little nearer to every image than
 others are. The calibration "support_mean" takes each text's mean similarity to the class prototypes of the shots away;
-"none" is the published inference. Where texts are badly comparable it helps (six random classes in the tests: 1.0
-instead of 0.92), and with the embedded model on emoji it makes little difference: it has to win inside the shots.
+"none" is the published inference. With random text encoders, and with the embedded model on emoji, it helps about as
+often as it harms, by a few points: it has to win inside the shots.
 """
 
 from __future__ import annotations

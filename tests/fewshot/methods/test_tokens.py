@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
+from fewshot.diffusion.tokens import Learned, choose_point
 from fewshot.errors import DataError
 from fewshot.memo import Memory
 from fewshot.methods import method_named
@@ -101,18 +103,20 @@ def test_new_classes_retrain_mcti_but_not_textual_inversion():
     assert (trained("textual_inversion"), trained("mcti")) == (5, 9)
 
 
-def test_the_calibration_is_chosen_where_it_wins_on_held_out_shots():
-    there = World(6, image_noise=0.3)
-    problem = with_diffusion(there.problem([16] * 6, views=1))
-    method = Mcti(steps=6, alpha=0.0, images=1, learning_rate=0.02, image_weight=0.0)
-    memo, split = Memory(), held_out(problem, seed=0)[0]
+@pytest.mark.parametrize(("spread", "expected"), [(1.0, "support_mean"), (0.0, "none")])
+def test_the_calibration_is_chosen_where_it_wins_on_held_out_shots(spread, expected):
+    there = World(6, dim=64, image_noise=0.3)
+    common = normalize(torch.ones(64), dim=0)
+    there.classes = normalize(there.classes + common, dim=1)
+    problem = there.problem([24] * 6, views=1)
+    nearer_to_everything = spread * torch.linspace(-1.0, 1.0, 6)[:, None] * common
+    rows = normalize(there.classes + nearer_to_everything, dim=1)
 
-    def right(calibration):
-        classifier = replace(method, calibration=calibration).fit(split.problem, seed=0, memo=memo)
-        return accuracy(classifier, split.queries.features, split.queries.labels)
+    def learned(part):
+        return Learned(tokens=torch.zeros(6, 32), rows=rows)
 
-    assert right("support_mean") > right("none")
-    assert method.select(problem, seed=0, memo=memo).calibration == "support_mean"
+    point = choose_point(problem, learned, calibration=None, image_weight=0.0, folds=1, seed=0)
+    assert point.calibration == expected
 
 
 @pytest.mark.parametrize("name", ["textual_inversion", "mcti"])
