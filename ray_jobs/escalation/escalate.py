@@ -134,10 +134,10 @@ class Escalation:
                 return None, stages.reports
 
     def _carry_out(self, opinions: Sequence[str], stages: Stages) -> dict[str, Any]:
-        stages.run("encoding examples", self.step, list(self._examples.values()))
+        stages.run("encoding examples", self.step, list(self.examples.values()))
         chosen = self._chosen(opinions, stages)
         stages.reporter.say(f"{len(chosen)} of {self._images(opinions)} images go to {self.section.method}")
-        archived = self._archived(chosen)
+        archived = self.archived(chosen)
         stages.run("encoding images", self.step, list(archived.values()))
         labels = sorted({label for image in chosen for label in image.candidates})
         stages.run("training adapters", self.step, self._lessons(labels))
@@ -163,7 +163,7 @@ class Escalation:
         return sum(pq.read_metadata(io.BytesIO(self.store.get(part))).num_rows for part in opinions)
 
     @cached_property
-    def _examples(self) -> dict[str, Unit]:
+    def examples(self) -> dict[str, Unit]:
         """By label: the unit that encodes a class's examples."""
         label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
         names, images = self.support.labels.space.names, iter(self.support.images)
@@ -177,7 +177,7 @@ class Escalation:
     @cached_property
     def _learned(self) -> dict[str, Latents]:
         """By label: latents of the classes that have an example that could be read."""
-        latents = {label: get_latents(self.store, unit.path) for label, unit in self._examples.items()}
+        latents = {label: get_latents(self.store, unit.path) for label, unit in self.examples.items()}
         return {label: found for label, found in latents.items() if found.read.any()}
 
     def _chosen(self, opinions: Sequence[str], stages: Stages) -> list[Doubtful]:
@@ -217,7 +217,7 @@ class Escalation:
         )
         return budget_of(self.section, self._images(opinions), dearest, rate)
 
-    def _archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
+    def archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
         """By shard, in the archive's order: the unit that encodes its chosen images."""
         rows: dict[int, list[int]] = defaultdict(list)
         for image in chosen:
@@ -229,8 +229,9 @@ class Escalation:
             if index in rows
         }
 
-    def _pupil(self, label: str, settings: AdapterSettings) -> Pupil:
-        prompt, latents = self._prompts[label], self._examples[label].path
+    def pupil(self, label: str, settings: AdapterSettings) -> Pupil:
+        """A class that is learned, and where its adapters go."""
+        prompt, latents = self._prompts[label], self.examples[label].path
         identity = [ADAPTERS_VERSION, asdict(settings), BLOCK, self.section.seed, label, prompt, latents]
         return Pupil(label, prompt, latents, adapter_folder(self.section.method, fingerprint(identity)))
 
@@ -244,7 +245,7 @@ class Escalation:
         """Labels of the classes that are learned already."""
         settings = {label: self._settings(label) for label in self._learned}
         return frozenset(
-            label for label, s in settings.items() if s is None or is_trained(self.store, self._pupil(label, s).folder)
+            label for label, s in settings.items() if s is None or is_trained(self.store, self.pupil(label, s).folder)
         )
 
     def _lessons(self, labels: Sequence[str]) -> list[Unit]:
@@ -252,7 +253,7 @@ class Escalation:
         alike: dict[AdapterSettings, list[Pupil]] = defaultdict(list)
         for label in labels:
             if (settings := self._learns and self._settings(label)) and label not in self._trained:
-                alike[settings].append(self._pupil(label, settings))
+                alike[settings].append(self.pupil(label, settings))
         return [
             self._lesson(settings, pupils[start : start + BLOCK])
             for settings, pupils in alike.items()
@@ -268,7 +269,7 @@ class Escalation:
         settings = self._settings(label) if self._learns else None
         if settings is None:
             return Told(self._prompts[label])
-        return Told(self._prompts[label], self._pupil(label, settings).folder, settings.text_scale)
+        return Told(self._prompts[label], self.pupil(label, settings).folder, settings.text_scale)
 
     def _decided(
         self, chosen: Sequence[Doubtful], archived: Mapping[int, Unit], labels: Sequence[str], stages: Stages
