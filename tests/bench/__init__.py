@@ -20,6 +20,11 @@ large
     The same at the size that decides whether a machine can do it: a million features held, ten thousand classes. What
     labelling reaches of the same product, and the peak of memory. All of them would be 174 TFLOP, most of an hour of
     one core: a sample is labelled, and the time for all is extrapolated.
+lora
+    What it costs that each row of a forward goes through its own class's adapter, beside the same forward without
+    adapters, PEFT's two ways to the same numbers, and adding one adapter after the other to the weights; and what is
+    gained by training classes in one batch. The limit is the model alone, 1. Gated where batches are small, which is
+    where most questions of an elimination are: with many time-steps a class, the ways come closer to each other.
 overhead
     Units a second when a unit does nothing but leave an empty part, beside the same without an executor. It bounds
     how small a unit may be: an executor of 500 units a second costs a unit of one second 0.2 %.

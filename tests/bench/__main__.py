@@ -13,10 +13,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import job, large, overhead, pipeline, scoring
+from tests.bench import job, large, lora, overhead, pipeline, scoring
 
-RUN = {"pipeline": pipeline.run, "job": job.run, "scoring": scoring.run, "large": large.run, "overhead": overhead.run}
-IMAGES = {"pipeline": 3000, "job": 300, "scoring": 8192, "large": 1_000_000, "overhead": 1000}
+RUN = {
+    "pipeline": pipeline.run,
+    "job": job.run,
+    "scoring": scoring.run,
+    "large": large.run,
+    "lora": lora.run,
+    "overhead": overhead.run,
+}
+IMAGES = {"pipeline": 3000, "job": 300, "scoring": 8192, "large": 1_000_000, "lora": 16, "overhead": 1000}
 Name = StrEnum("Name", list(RUN))
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.bench import job, large, overhead, pipeline, scoring
+from tests.bench import job, large, lora, overhead, pipeline, scoring
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import used
@@ -23,6 +23,13 @@ def test_the_large_one_runs():
     result = large.run(images=100, repeat=1, classes=3)
     assert [row["images labelled"] for row in result.rows] == ["100"] * len(scoring.METHODS)
     assert result.gates[0].holds
+
+
+@pytest.mark.slow
+def test_the_adapters_run():
+    result = lora.run(images=2, repeat=1, classes=(3, 2, 2))
+    assert [gate.holds for gate in result.gates[3:]] == [True]
+    assert all(row["CPU ms"] > 0 for row in result.rows)
 
 
 @pytest.mark.slow
