@@ -17,7 +17,7 @@ from fewshot.errors import DataError
 from tests.fewshot.diffusion.lora.stacks import batch
 from tests.tiny_diffusion import LATENTS, tiny_diffusion
 
-SHORT = AdapterSettings(steps=3, rank=2, samples=2, unet_rate=2e-3, text_rate=1e-3)
+SHORT = AdapterSettings(steps=3, rank=2, samples=2, unet_rate=2e-3, text_rate=1e-3, clip=0.05)
 NAMES = ("cat", "dog", "red fox/2.")
 
 
