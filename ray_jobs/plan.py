@@ -7,8 +7,10 @@ from typing import Any
 
 from cluster import LocalExecutor
 from fewshot.backbones import ClipSpec
-from ray_jobs.artefacts import CARD
+from ray_jobs.artefacts import CARD, get_classifier
 from ray_jobs.classify import Classification
+from ray_jobs.escalation import Escalation
+from ray_jobs.escalation.foresight import Foresight
 from ray_jobs.placement import choose
 from ray_jobs.sections import Job
 
@@ -20,10 +22,11 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
 
     Args:
         job: with [archive] and [support].
-        probe: time the backbone on this machine to estimate the rest. Decoding is not in it: it overlaps.
+        probe: time the backbone, and the diffusion model that is asked, on this machine to estimate the rest. Decoding
+            is not in it: it overlaps.
 
     Returns:
-        stages with what is done and left, and the estimate.
+        stages with what is done and left, and the estimate; see `Foresight` for what [escalate] adds.
 
     Raises:
         ClusterError, DataError, JobError: as the job itself would.
@@ -37,6 +40,9 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
     known, finished = work.listing.images, work.finished() is not None
     left = images + examples_left if known is not None else None
     executor, workers = choose(job.cluster, threads=job.clip.threads, images=left)
+    foresight = _foresight(work) if job.escalate is not None else None
+    if foresight is not None and probe and not foresight.finished:
+        foresight = foresight.measured()
     views = job.support.views if job.support else 0
     seen = f"{'?' if known is None else known} images in {len(work.listing.shards)} shards"
     support = f"{len(work.support.images)} examples of {len(work.support.labels.space)} classes, {1 + views} views each"
@@ -61,7 +67,9 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
                 "done": None if known is None else known - to_label,
                 "left": to_label if known is not None else f"{shards_to_label} shards",
             },
+            *(foresight.stages() if foresight is not None else ()),
         ],
+        "escalation": None if foresight is None else foresight.cost(),
         "archive": work.listing.to_json(),
         "examples": len(work.support.images),
         "classes": len(work.support.labels.space),
@@ -71,6 +79,16 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
         "finished": finished,
         "probe": _probe(job.clip.spec, left, workers.count) if probe and left else None,
     }
+
+
+def _foresight(work: Classification) -> Foresight:
+    section, trained = work.job.escalate, work.training.folder
+    assert section is not None
+    sure = None
+    if work.store.exists(f"{trained}/{CARD}"):
+        sure = get_classifier(work.store, trained, work.job.clip.spec).threshold
+    escalation = Escalation(section, work.store, work.run, work.source, work.listing, work.support, sure)
+    return Foresight(escalation, work.prediction_parts, work.job.classifier.top)
 
 
 def _probe(spec: ClipSpec, images: int, workers: int) -> dict[str, Any]:

@@ -79,13 +79,34 @@ def show_plan(reporter: Reporter, plan: dict[str, Any]) -> None:
     """What would run, and what it costs."""
     table = Table("stage", "what", "done", "left", title="plan (nothing was run)", title_justify="left")
     for stage in plan["stages"]:
-        table.add_row(stage["stage"], stage["what"], str(stage["done"]), str(stage["left"]))
+        table.add_row(stage["stage"], stage["what"], str(stage["done"]), _left(stage))
     reporter.console.print(table)
     if (probe := plan["probe"]) is not None:
         reporter.say(
             f"the backbone embeds {probe['images_per_second']:.1f} images/s a worker on {probe['device']};"
             f" with {plan['workers']} workers about {probe['hours'] * 60:.1f} minutes"
         )
+
+    if escalation := plan["escalation"]:
+        reporter.say(_told_ahead(escalation))
+
+
+def _left(stage: dict[str, Any]) -> str:
+    left = "?" if stage["left"] is None else str(stage["left"])
+    return f"at most {left}" if stage.get("at_most") else left
+
+
+def _told_ahead(escalation: dict[str, Any]) -> str:
+    if escalation["forwards"] is None:
+        return "what asking the diffusion model costs is not known before the archive was read once"
+    told = f"asking the diffusion model takes at most {escalation['forwards']:.0f} forwards"
+    if escalation["hours"] is None:
+        return told
+    gpu = "a GPU" if escalation["gpu_hours"] else "a worker"
+    return (
+        f"{told}: {escalation['hours']:.2g} hours of {gpu},"
+        f" at {escalation['forwards_a_second']:.1f} a second on {escalation['device']}"
+    )
 
 
 def show_evaluation(reporter: Reporter, result: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ from fewshot.backbones.diffusion.spec import DiffusionSpec
 
 if TYPE_CHECKING:
     from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+    from fewshot.backbones.diffusion.loading import latent_shape
 
-__all__ = ["DiffusionBackbone", "DiffusionSpec", "load_diffusion"]
+__all__ = ["DiffusionBackbone", "DiffusionSpec", "latent_shape", "load_diffusion"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from fewshot.backbones.diffusion.loading import load_diffusion
 
         return load_diffusion
+    if name == "latent_shape":
+        from fewshot.backbones.diffusion.loading import latent_shape
+
+        return latent_shape
     if name == "DiffusionBackbone":
         from fewshot.backbones.diffusion.backbone import DiffusionBackbone
 

@@ -43,9 +43,7 @@ def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
     vae = source.weights(AutoencoderKL, "vae", torch.float32).to(device)
     text_encoder = source.weights(CLIPTextModel, "text_encoder", dtype).to(device)
     unet = source.weights(UNet2DConditionModel, "unet", dtype).to(device)
-    factor = 2 ** (len(vae_config["block_out_channels"]) - 1)
-    size = spec.image_size or factor * unet_config["sample_size"]
-    _check_size(size, factor * 2 ** (len(unet_config["block_out_channels"]) - 1))
+    size, latents = _sizes(spec, unet_config, vae_config)
     return DiffusionBackbone(
         vae=vae,
         text_encoder=text_encoder,
@@ -54,13 +52,24 @@ def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
         alphas_cumprod=alphas_cumprod(schedule),
         prediction_type=schedule.get("prediction_type", "epsilon"),
         image_size=size,
-        latent_shape=(vae_config["latent_channels"], size // factor, size // factor),
+        latent_shape=latents,
         batch_size=spec.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH),
         device=device,
         dtype=dtype,
         projection=source.projection(width=text_encoder.config.hidden_size),
         templates=PICTURE_TEMPLATES if spec.model == EMBEDDED else OBJECT_TEMPLATES,
     )
+
+
+def latent_shape(spec: DiffusionSpec) -> tuple[int, int, int]:
+    """(C, h, w) of a model's latents, from its configuration: no weights are read.
+
+    Raises:
+        BackboneError: files are missing, or the model has another shape.
+    """
+    spec.check()
+    _, unet_config, vae_config = _Source(spec).configs()
+    return _sizes(spec, unet_config, vae_config)[1]
 
 
 def alphas_cumprod(schedule: dict[str, Any]) -> Tensor:
@@ -84,9 +93,14 @@ def alphas_cumprod(schedule: dict[str, Any]) -> Tensor:
     return torch.cumprod(1.0 - betas, dim=0)
 
 
-def _check_size(size: int, multiple: int) -> None:
+def _sizes(spec: DiffusionSpec, unet: dict[str, Any], vae: dict[str, Any]) -> tuple[int, tuple[int, int, int]]:
+    """Side of the pictures in pixels, and (C, h, w) of their latents."""
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    size = spec.image_size or factor * unet["sample_size"]
+    multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
     if size % multiple:
         raise BackboneError(f"image_size must be a multiple of {multiple} for this model, got {size}")
+    return size, (vae["latent_channels"], size // factor, size // factor)
 
 
 class _Source:

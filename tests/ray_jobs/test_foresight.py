@@ -1,0 +1,145 @@
+"""What asking a diffusion model will cost is told before anything is spent, and is never less than what is spent."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from cluster import Part
+from ray_jobs.escalation.spending import ProbeUnit
+from tests.cluster.records.archives import tar_bytes
+from tests.ray_jobs.place import Place, fewshot, put, written
+from tests.tiny_diffusion import write_tiny_diffusion
+
+EXAMPLES, ASKED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
+ENCODE, TRAIN, ASK = 3.0 * (EXAMPLES + ASKED), 4.0 * 2 * 1 * CLASSES, float(ASKED * CLASSES * STEPS)
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    return write_tiny_diffusion(tmp_path_factory.mktemp("diffusion"))
+
+
+@pytest.fixture
+def place(tmp_path, tiny_clip, diffusion):
+    place = Place(tmp_path, tiny_clip).fill()
+    place.write_job(
+        escalate={
+            "model": str(diffusion),
+            "max_fraction": 0.3,
+            "steps": STEPS,
+            "batch_size": 8,
+            "schedule": "exhaustive",
+            "hyperparameters": {"steps": 2, "samples": 1},
+        }
+    )
+    return place
+
+
+def plan(place, *settings, probe=False):
+    words = [word for setting in settings for word in ("--set", setting)]
+    return fewshot("plan", place.job, *([] if probe else ["--no-probe"]), *words)
+
+
+def stages(outcome):
+    return {
+        stage["stage"]: (stage["done"], stage["left"], stage["at_most"], stage["forwards"])
+        for stage in outcome.result["stages"]
+        if "forwards" in stage
+    }
+
+
+def test_before_anything_runs_every_number_is_a_bound_and_nothing_is_written(place):
+    before = written(place.folder)
+    outcome = plan(place)
+    assert stages(outcome) == {
+        "encode": (0, EXAMPLES + ASKED, True, ENCODE),
+        "train adapters": (0, CLASSES, True, TRAIN),
+        "ask": (0, ASKED, True, ASK),
+    }
+    escalation = outcome.result["escalation"]
+    assert (escalation["forwards"], escalation["hours"]) == (ENCODE + TRAIN + ASK, None)
+    assert written(place.folder) == before
+    assert "at most 12" in outcome.told
+    assert f"at most {ENCODE + TRAIN + ASK:.0f} forwards" in outcome.told
+
+
+def test_what_was_asked_is_what_was_planned_and_afterwards_nothing_is_left(place):
+    assert place.classify().result["escalated"]["forwards"] == ASK
+    outcome = plan(place)
+    assert stages(outcome) == {
+        "encode": (EXAMPLES + ASKED, 0, False, 0.0),
+        "train adapters": (CLASSES, 0, False, 0.0),
+        "ask": (ASKED, 0, False, 0.0),
+    }
+    assert outcome.result["escalation"]["forwards"] == 0.0
+
+
+def test_half_way_the_plan_knows_who_is_asked_and_what_is_learned(place):
+    run = place.classify().run
+    for path in (run / "metrics.json", run / "gaps.parquet", *(run / "predictions").iterdir()):
+        path.unlink()
+    shutil.rmtree(run / "answers" / "round-00")
+    next((place.output / "adapters/tif").glob("*/card.json")).unlink()
+    next((place.output / "latents").glob("*/support/*")).unlink()
+    assert stages(plan(place)) == {
+        "encode": (EXAMPLES + ASKED - 2, 2, False, 3.0 * 2),
+        "train adapters": (CLASSES - 1, 1, False, TRAIN / CLASSES),
+        "ask": (0, ASKED, False, ASK),
+    }
+
+
+def test_first_opinions_bound_the_number_of_doubtful_images(place):
+    run = place.classify("escalate.below=0.000001").run
+    for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
+        (run / name).unlink()
+    told = stages(plan(place, "escalate.below=0.000001"))
+    assert told["ask"] == (0, 0, False, 0.0)
+    assert told["encode"][:2] == (EXAMPLES, 0)
+    assert told["train adapters"][1] == 0
+
+
+def test_hours_follow_from_a_probe_of_the_model_on_this_machine(place, monkeypatch):
+    monkeypatch.setattr("ray_jobs.plan.PROBE_S", 0.01)
+    monkeypatch.setattr("ray_jobs.escalation.spending.PROBE_S", 0.01)
+    before = written(place.folder)
+    told = plan(place, probe=True).result["escalation"]
+    assert told["forwards_a_second"] > 0
+    assert told["hours"] == pytest.approx(told["forwards"] / told["forwards_a_second"] / 3600)
+    assert told["gpu_hours"] == (told["hours"] if told["device"].startswith("cuda") else 0.0)
+    assert written(place.folder) == before
+
+
+def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):
+    probe = Part(b'{"forwards_a_second": 10.0, "device": "cuda:0"}')
+    monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
+    monkeypatch.setattr("ray_jobs.plan.PROBE_S", 0.01)
+    outcome = plan(place, f"escalate.budget_hours={100 / 10 / 3600}", probe=True)
+    images = 100 // (2 * STEPS + 3)  # of the cheapest kind: two candidates
+    assert stages(outcome) == {
+        "encode": (0, EXAMPLES + images, True, 3.0 * (EXAMPLES + images)),
+        "train adapters": (0, CLASSES, True, TRAIN),
+        "ask": (0, images, True, pytest.approx(100.0)),
+    }
+    told = outcome.result["escalation"]
+    assert told["forwards"] == pytest.approx(3.0 * EXAMPLES + 100.0)  # encoding examples is before any choice
+    assert told["hours"] == told["gpu_hours"] == pytest.approx(told["forwards"] / 10 / 3600)
+    assert "hours of a GPU, at 10.0 a second on cuda:0" in " ".join(outcome.told.split())
+
+
+def test_a_method_that_learns_nothing_trains_nothing(place):
+    told = stages(plan(place, "escalate.method=diffusion_classifier", "escalate.hyperparameters={}"))
+    assert told["train adapters"] == (0, 0, False, 0)
+    assert told["ask"][3] == ASK
+
+
+def test_of_an_archive_that_must_be_read_to_be_counted_the_cost_is_not_known(place):
+    images = [(path.name, path.read_bytes()) for path in sorted(place.archive.glob("*.jpg"))]
+    put(place.folder / "tars/all.tar", tar_bytes(images))
+    outcome = plan(place, f"archive.uri={place.folder / 'tars'}")
+    assert stages(outcome)["ask"] == (0, None, False, None)
+    assert outcome.result["escalation"]["forwards"] is None
+    assert "not known before the archive was read" in outcome.told
+    known = outcome.result["archive"]["images"]
+    assert known is None
