@@ -9,7 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from cluster import Store
-from ray_jobs.layout import METRICS, PLAN
+from ray_jobs.escalation import FIRST_OPINIONS
+from ray_jobs.layout import METRICS, PLAN, PREDICTIONS
 
 
 def read_status(output: str) -> dict[str, Any]:
@@ -19,25 +20,26 @@ def read_status(output: str) -> dict[str, Any]:
         output: any fsspec URL.
 
     Returns:
-        its runs with their state: "complete", "incomplete" (finished with failures; run again), "embedding" or
-        "labelling" (running, or stopped on the way; run again to resume).
+        its runs with their state: "complete", "incomplete" (finished with failures; run again), "embedding",
+        "labelling" or "asking" a diffusion model (running, or stopped on the way; run again to resume).
 
     Raises:
         StorageError: storage does not answer.
     """
     store = Store(output)
-    parts: dict[str, int] = defaultdict(int)
+    parts: dict[tuple[str, str], int] = defaultdict(int)
     names = set()
     for path in store.list("runs"):
         _, name, *rest = path.split("/")
         if not rest:  # a stray file
             continue
         names.add(name)
-        parts[name] += rest[0] == "predictions"
-    return {"output": store.root, "runs": [_run(store, name, parts[name]) for name in sorted(names)]}
+        parts[name, rest[0]] += 1
+    runs = [_run(store, name, parts[name, PREDICTIONS], parts[name, FIRST_OPINIONS]) for name in sorted(names)]
+    return {"output": store.root, "runs": runs}
 
 
-def _run(store: Store, name: str, labelled: int) -> dict[str, Any]:
+def _run(store: Store, name: str, labelled: int, opinions: int) -> dict[str, Any]:
     metrics, plan = _read(store, f"runs/{name}/{METRICS}"), _read(store, f"runs/{name}/{PLAN}")
     run: dict[str, Any] = {"run": name, "images": None, "accuracy": None, "parts": "–"}
     if plan is None:  # an evaluation
@@ -47,8 +49,10 @@ def _run(store: Store, name: str, labelled: int) -> dict[str, Any]:
     if metrics is not None:
         run |= {"accuracy": (metrics["measured"] or {}).get("accuracy"), "images": metrics["images"]}
         return run | {"state": "complete" if metrics["complete"] else "incomplete", "parts": f"{labelled}/{shards}"}
-    if labelled:
-        return run | {"state": "labelling", "parts": f"{labelled}/{shards}"}
+    if opinions == shards:
+        return run | {"state": "asking", "parts": f"{labelled}/{shards}"}
+    if labelled or opinions:
+        return run | {"state": "labelling", "parts": f"{labelled or opinions}/{shards}"}
     folders = {posixpath.dirname(part) for part in plan["features"]}
     embedded = len({path for folder in folders for path in store.list(folder)} & set(plan["features"]))
     return run | {"state": "embedding", "parts": f"{embedded}/{shards}"}

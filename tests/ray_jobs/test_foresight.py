@@ -90,6 +90,18 @@ def test_half_way_the_plan_knows_who_is_asked_and_what_is_learned(place):
     }
 
 
+def test_a_run_that_is_asking_says_so(place):
+    run = place.classify().run
+    parts = [*(run / "predictions").iterdir()]
+    for path in (run / "metrics.json", *parts):
+        path.unlink()
+    state = fewshot("status", place.output).result["runs"][0]
+    assert (state["state"], state["parts"]) == ("asking", f"0/{len(parts)}")
+    next((run / "first-opinions").iterdir()).unlink()
+    state = fewshot("status", place.output).result["runs"][0]
+    assert (state["state"], state["parts"]) == ("labelling", f"{len(parts) - 1}/{len(parts)}")
+
+
 def test_first_opinions_bound_the_number_of_doubtful_images(place):
     run = place.classify("escalate.below=0.000001").run
     for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
