@@ -95,7 +95,7 @@ def accuracy_by_cost(costs: Sequence[float], accuracies: Sequence[float]) -> Ele
     high = max(high, low + 0.05)
     most = max(costs) or 1.0
     points = [(c / most, _share(a, low, high)) for c, a in zip(costs, accuracies, strict=True)]
-    levels = [(tick, f"{low + tick * (high - low):.3g}") for tick in TICKS]
+    levels = [(tick, f"{low + tick * (high - low):.3g}") for tick in (0.0, 0.5, 1.0)]
     drawn = element("polyline", points=" ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points), class_="curve")
     dots = (
         element(

@@ -64,9 +64,15 @@ def _charts(contents: Contents) -> Iterator[Element]:
     yield element("figure", told, gaps_by_time(profile.gaps, profile.counts))
     if measured := contents.metrics["escalated"]["measured"]:
         points = measured["curve"]
-        told = element("figcaption", "What a smaller max_fraction would have come to, training not counted")
+        told = element("figcaption", f"What other choices of max_fraction come to, {_ends(contents)}; without training")
         curve = accuracy_by_cost([p["forwards_an_image"] for p in points], [p["accuracy"] for p in points])
         yield element("figure", told, curve)
+
+
+def _ends(contents: Contents) -> str:
+    metrics = contents.metrics
+    alone = metrics["escalated"]["images"] == metrics["ok"] + metrics["abstained"]
+    return f"from the cheap method alone to {'the diffusion model alone' if alone else 'this run'}"
 
 
 def _shown(contents: Contents) -> Iterator[Element]:

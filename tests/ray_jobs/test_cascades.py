@@ -16,6 +16,8 @@ from ray_jobs.escalation.outcome import GAPS, GAPS_SCHEMA
 from tests.ray_jobs.place import Place
 from tests.tiny_diffusion import write_tiny_diffusion
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"steps": 1, "samples": 1}
 
 
@@ -121,6 +123,7 @@ def test_the_report_shows_pictures_of_what_was_asked_about_and_the_curve(escalat
     assert html.count('class="card asked"><div class="picture"><img') == 8
     assert html.count('class="curve"') == 1
     assert html.count('class="point"') == 19
+    assert "from the cheap method alone to the diffusion model alone" in html
 
 
 def test_the_table_for_people_tells_accuracy_before_and_after(escalated):

@@ -12,6 +12,8 @@ from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import Place, fewshot, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES, ASKED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
 ENCODE, TRAIN, ASK = 3.0 * (EXAMPLES + ASKED), 4.0 * 2 * 1 * CLASSES, float(ASKED * CLASSES * STEPS)
 

@@ -229,7 +229,14 @@ def test_what_the_diffusion_model_saw_is_shown(tmp_path):
     assert page.classes("figure")["card asked"] == 3
     assert page.classes("figure")["card"] + page.classes("figure")["card abstained"] == len(PICTURES) - 3
     assert pictures_in_cards(html) == len(PICTURES)
-    for told in ("62.5 %", "25.0 % of asking everything", "3 of them learned", "66.7 % of them", "What tif decided"):
+    for told in (
+        "62.5 %",
+        "cheap method alone to this run",
+        "25.0 % of asking everything",
+        "3 of them learned",
+        "66.7 % of them",
+        "What tif decided",
+    ):
         assert told in html
     assert page.classes("circle") == {"dot": 2, "point": 3}
     assert (page.classes("rect")["for"], page.classes("rect")["against"]) == (7 + 7 + 2 * 1, 1 + 1 + 2)
