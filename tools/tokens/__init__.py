@@ -1,0 +1,1 @@
+"""Problems for methods that learn tokens. See `__main__`."""
