@@ -48,8 +48,8 @@ def _features(folder: Path, settings: list[Setting]) -> None:
     for setting in settings:
         path = folder / f"{setting.name}.json"
         if not path.exists():
-            labels = {name: given.tolist() for name, given in by_features(setting, glyphs, clip)}
-            path.write_text(json.dumps(labels))
+            logits = {name: given.tolist() for name, given in by_features(setting, glyphs, clip)}
+            path.write_text(json.dumps(logits))
             logger.info("features setting=%s", setting.name)
 
 

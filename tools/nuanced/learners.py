@@ -39,14 +39,14 @@ def label_space(setting: Setting, glyphs: Glyphs) -> LabelSpace:
 
 
 def by_features(setting: Setting, glyphs: Glyphs, clip: ClipBackbone) -> Iterator[tuple[str, Tensor]]:
-    """Labels [N] that each method of `FEATURE_METHODS` gives the test pictures."""
+    """Logits [N, K] that each method of `FEATURE_METHODS` gives the test pictures."""
     space, support, test = label_space(setting, glyphs), setting.support(glyphs), setting.test(glyphs)
     views, queries = (_features(pictures, glyphs, clip) for pictures in (support, test))
     shots = Labelled(views[:, None], support.labels)
     problem = Problem(space, clip.prototypes(space), shots, None, clip.logit_scale)
     for name in FEATURE_METHODS:
         classifier = method_named(name).fit(problem, seed=SEED)
-        yield name, classifier.logits(normalize(queries, dim=1)).argmax(dim=1)
+        yield name, classifier.logits(normalize(queries, dim=1))
 
 
 def _features(pictures: Pictures, glyphs: Glyphs, clip: ClipBackbone) -> Tensor:

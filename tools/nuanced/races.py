@@ -11,6 +11,9 @@ from fewshot.diffusion import elimination, racing
 from tools.nuanced.learners import Answers
 from tools.nuanced.settings import Pictures, Setting
 
+CHEAP, CANDIDATES = "nearest_mean", 5
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+
 
 def race_rows(answers: Mapping[Setting, Answers], tests: Mapping[Setting, Pictures]) -> Iterator[str]:
     """A table: forwards an image and agreement with the whole grid, all settings together."""
@@ -51,6 +54,33 @@ def raced(errors: Tensor, candidates: Tensor, *, error_rate: float) -> tuple[Ten
     while len((asked := racing.pending(course, race)).image):
         race = racing.advance(course, race, errors[asked.image, asked.label, asked.entry])
     return race.labels, race.forwards
+
+
+def cascade_rows(
+    answers: Mapping[Setting, Answers], tests: Mapping[Setting, Pictures], logits: Mapping[Setting, Tensor]
+) -> Iterator[str]:
+    """A table: the cheap method labels all, races decide the least certain share among its best candidates."""
+    errors = torch.cat([a.errors for a in answers.values()])
+    labels = torch.cat([tests[s].labels for s in answers])
+    cheap = torch.cat([logits[s].softmax(dim=1) for s in answers])
+    N, K, n = errors.shape
+    top = cheap.topk(CANDIDATES, dim=1).indices
+    possible = torch.zeros(N, K, dtype=torch.bool).scatter(1, top, True)
+    best = errors.double().sum(dim=2).masked_fill(~possible, torch.inf).argmin(dim=1)
+    found, forwards = raced(errors, possible, error_rate=0.01)
+    certainty = cheap.max(dim=1).values.argsort(stable=True)
+    yield f"Cascades: `{CHEAP}` labels all, races among its best {CANDIDATES} classes decide the least certain share."
+    yield ""
+    yield "| share asked | forwards an image | fewer than exhaustive | agreement of the races % | accuracy % |"
+    yield "| --- | --- | --- | --- | --- |"
+    for share in SHARES:
+        asked = certainty[: round(share * N)]
+        decided = cheap.argmax(dim=1).index_copy(0, asked, found[asked])
+        mean = forwards[asked].sum().item() / N
+        fewer = f"{K * n / mean:.0f} ×" if mean else "–"
+        agreement = f"{100 * (found[asked] == best[asked]).double().mean().item():.1f}" if len(asked) else "–"
+        accuracy = 100 * (decided == labels).double().mean().item()
+        yield f"| {100 * share:.0f} % | {mean:.0f} | {fewer} | {agreement} | {accuracy:.1f} |"
 
 
 def _asked(errors: Tensor, classes: Tensor, entries: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fewshot.demo.scenes import load_glyphs
 from fewshot.diffusion.gaps import BINS
 from tools.nuanced.learners import FEATURE_METHODS, Answers
-from tools.nuanced.races import race_rows
+from tools.nuanced.races import CHEAP, cascade_rows, race_rows
 from tools.nuanced.settings import CLASSES, TASKS, TESTS, Pictures, Setting
 
 EARLY = 500
@@ -27,7 +27,9 @@ def written(folder: Path, settings: Sequence[Setting]) -> str:
     glyphs = load_glyphs()
     tests = {setting: setting.test(glyphs) for setting in settings}
     answers = {setting: _answers(folder, setting) for setting in settings}
-    given = {setting: {**_features(folder, setting), **_by_weights(answers[setting])} for setting in settings}
+    logits = {setting: _features(folder, setting) for setting in settings}
+    labels = {s: {name: given.argmax(dim=1) for name, given in logits[s].items()} for s in settings}
+    given = {setting: labels[setting] | _by_weights(answers[setting]) for setting in settings}
     return "\n".join(
         [
             _headline(settings),
@@ -37,6 +39,8 @@ def written(folder: Path, settings: Sequence[Setting]) -> str:
             *_curves(answers, tests),
             "",
             *race_rows(answers, tests),
+            "",
+            *cascade_rows(answers, tests, {setting: logits[setting][CHEAP] for setting in settings}),
             "",
         ]
     )
@@ -56,8 +60,8 @@ def _answers(folder: Path, setting: Setting) -> Answers:
 
 
 def _features(folder: Path, setting: Setting) -> dict[str, Tensor]:
-    labels = json.loads((folder / f"{setting.name}.json").read_text())
-    return {name: torch.tensor(labels[name]) for name in FEATURE_METHODS}
+    logits = json.loads((folder / f"{setting.name}.json").read_text())
+    return {name: torch.tensor(logits[name]) for name in FEATURE_METHODS}
 
 
 def _by_weights(answers: Answers) -> dict[str, Tensor]:
