@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
-from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
+from fewshot.backbones.diffusion.spec import DiffusionSpec
 from fewshot.errors import DataError
 from ray_jobs.artefacts import CARD, put_classifier
 from ray_jobs.escalation.examples import encode_examples, latents_of
@@ -121,6 +121,8 @@ def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSp
     if "dense" in needs:
         parts["pooling"] = clip.pooling
     if "diffusion" in needs and diffusion is not None:
+        from fewshot.backbones.diffusion import load_diffusion
+
         parts["diffusion"] = load_diffusion(diffusion)
     return parts
 

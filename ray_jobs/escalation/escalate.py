@@ -51,7 +51,7 @@ def escalation_identity(section: EscalateSection) -> dict[str, Any]:
 
 
 class IncompleteError(Exception):
-    """A stage has failed units, so that nothing can be decided; they are in its report. Never leaves this module."""
+    """Something is missing, so that nothing can be decided: failed units are in a report. Never leaves this package."""
 
 
 @dataclass
@@ -123,10 +123,15 @@ class Escalation:
             reporter: where to tell how it is going.
 
         Returns:
-            what was asked and answered, for the metrics, and what became of the units. Where some failed there is
-            nothing to tell, and predictions are missing.
+            what was asked and answered, for the metrics, and what became of the units. Where something is missing (a
+            first opinion, the answer of a failed unit) there is nothing to tell, and nothing is predicted: another
+            choice would be made once it is there, and two choices in one run would contradict each other.
         """
-        opinions = [part for part in opinions if self.store.exists(part)]
+        if missing := [part for part in opinions if not self.store.exists(part)]:
+            reporter.say(
+                f"nothing is asked before all is labelled: {len(missing)} shards have no labels yet", style="red"
+            )
+            return None, []
         with self._stages(cluster, reporter, opinions) as stages:
             try:
                 return self._carry_out(opinions, stages), stages.reports
@@ -218,15 +223,21 @@ class Escalation:
         return budget_of(self.section, self._images(opinions), dearest, rate)
 
     def archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
-        """By shard, in the archive's order: the unit that encodes its chosen images."""
+        """By shard, in the archive's order: the unit that encodes its chosen images.
+
+        Raises:
+            IncompleteError: the archive is not what it was when it was listed.
+        """
         rows: dict[int, list[int]] = defaultdict(list)
         for image in chosen:
             rows[image.part].append(image.row)
+        names = {index: self.listing.shards[index][0] for index in rows}
+        shards = {shard.fingerprint: shard for shard in self.source.shards() if shard.fingerprint in names.values()}
+        if not set(names.values()) <= shards.keys():
+            raise IncompleteError
         place = f"archive/{self.listing.place}"
         return {
-            index: latent_unit(self.section.spec, place, shard, rows[index])
-            for index, shard in enumerate(self.source.shards())
-            if index in rows
+            index: latent_unit(self.section.spec, place, shards[names[index]], rows[index]) for index in sorted(rows)
         }
 
     def pupil(self, label: str, settings: AdapterSettings) -> Pupil:

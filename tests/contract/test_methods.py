@@ -33,7 +33,7 @@ def short(name):
 
 def prepared(name, problem):
     """The problem with everything that the method needs."""
-    return with_diffusion(problem) if "diffusion" in METHODS[name].needs else problem
+    return with_diffusion(problem) if "diffusion" in short(name).needs else problem
 
 
 def fit(name, problem):
@@ -88,7 +88,7 @@ def test_any_number_of_shots_can_be_learned_from(name, counts):
 
 
 def test_thousands_of_classes_can_be_learned(name):
-    count = 300 if "diffusion" in METHODS[name].needs else 3000  # A few classes are a forward of the UNet.
+    count = 300 if "diffusion" in short(name).needs else 3000  # A few classes are a forward of the UNet.
     problem, features = make_problem([1] * count, views=1)
     assert fit(name, problem).logits(features).shape == (len(features), count)
 

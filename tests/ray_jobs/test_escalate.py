@@ -10,6 +10,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
+from ray_jobs.embed import EmbedStep
 from tests.ray_jobs.place import Place, count, process, wait_until
 from tests.tiny_diffusion import write_tiny_diffusion
 
@@ -93,6 +94,26 @@ def test_another_model_or_method_that_is_not_there_is_told_before_anything_runs(
     assert "no folder '/no/such/folder'" in outcome.told
     assert "Did you mean 'steps'" in outcome.told
     assert not (here.output / "features").exists()
+
+
+def test_nothing_is_asked_before_all_is_labelled(place, monkeypatch):
+    here, run, calls = place(), EmbedStep.run, []
+
+    def broken(self, state, unit):
+        calls.append(unit)
+        if len(calls) == 6:  # The examples of three classes, then the third shard.
+            raise RuntimeError("a bug")
+        return run(self, state, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbedStep, "run", broken)
+        cut = here.classify()
+    assert cut.code == 1
+    assert "1 shards have no labels yet" in cut.told
+    assert not (cut.run / "predictions").exists()
+    again = here.classify()
+    assert again.code == 0, again.told
+    assert again.bytes == here.classify(f"job.output={here.folder / 'clean'}").bytes
 
 
 @pytest.fixture(scope="module")
