@@ -201,7 +201,7 @@ class EscalateSection(DiffusionSpec):
     candidates: Annotated[int, Field(ge=2, le=1000, strict=True)] = 5
     schedule: ScheduleName = "racing"
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
-    error_rate: OpenFraction = 0.01
+    error_rate: OpenFraction = 0.05
     seed: int = 0
 
     @property
