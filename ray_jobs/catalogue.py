@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 
 def list_methods() -> dict[str, Any]:
-    """The methods with a line about each and their hyperparameters; None means chosen inside the shots."""
-    from fewshot.methods import METHODS
+    """The methods, and those for [escalate], with a line about each and their hyperparameters.
 
+    None means chosen inside the shots, or, for [escalate], by the size of the diffusion model.
+    """
+    from fewshot.methods import ASKING_METHODS, METHODS
+
+    return {"methods": _told(METHODS), "escalate": _told(ASKING_METHODS)}
+
+
+def _told(methods: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "methods": {
-            name: {
-                "summary": method.summary,
-                "hyperparameters": {f.name: getattr(method(), f.name) for f in dataclasses.fields(method)},
-            }
-            for name, method in METHODS.items()
+        name: {
+            "summary": method.summary,
+            "hyperparameters": {f.name: getattr(method(), f.name) for f in dataclasses.fields(method)},
         }
+        for name, method in methods.items()
     }
 
 

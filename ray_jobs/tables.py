@@ -141,11 +141,12 @@ def show_reports(reporter: Reporter, result: dict[str, Any]) -> None:
 
 def show_methods(reporter: Reporter, result: dict[str, Any]) -> None:
     """The methods."""
-    table = Table("method", "what it does", "hyperparameters (default)")
-    for name, method in result["methods"].items():
-        chosen = (f"{k} = {'chosen' if v is None else v}" for k, v in method["hyperparameters"].items())
-        table.add_row(name, method["summary"], "\n".join(chosen))
-    reporter.console.print(table)
+    for where, title in (("methods", "classifier.method"), ("escalate", "escalate.method")):
+        table = Table("method", "what it does", "hyperparameters (default)", title=title, title_justify="left")
+        for name, method in result[where].items():
+            chosen = (f"{k} = {'chosen' if v is None else v}" for k, v in method["hyperparameters"].items())
+            table.add_row(name, method["summary"], "\n".join(chosen))
+        reporter.console.print(table)
 
 
 def _percent(value: float | None) -> str:

@@ -10,8 +10,8 @@ import sys
 import pytest
 import typer
 
-from fewshot.methods import METHODS
-from fewshot.names import METHOD_NAMES
+from fewshot.methods import ASKING_METHODS, METHODS, method_named
+from fewshot.names import DENSE_METHODS, DIFFUSION_METHODS, METHOD_NAMES
 from ray_jobs.cli import app
 from tests.ray_jobs.place import fewshot
 
@@ -20,15 +20,18 @@ COMMANDS = typer.main.get_command(app).commands
 
 def test_names_that_are_checked_without_torch_are_those_of_the_methods():
     assert sorted(METHODS) == list(METHOD_NAMES)
+    assert {name for name in METHODS if "dense" in method_named(name).needs} == set(DENSE_METHODS)
+    assert {name for name in METHODS if "diffusion" in method_named(name).needs} == set(DIFFUSION_METHODS)
 
 
 def test_methods_are_listed_with_their_hyperparameters():
     outcome = fewshot("methods")
     assert outcome.code == 0
-    assert outcome.result["methods"].keys() == METHODS.keys()
-    for name, method in outcome.result["methods"].items():
-        assert method["summary"] == METHODS[name].summary
-        assert method["hyperparameters"].keys() == {field.name for field in dataclasses.fields(METHODS[name])}
+    for where, known in (("methods", METHODS), ("escalate", ASKING_METHODS)):
+        assert outcome.result[where].keys() == known.keys()
+        for name, method in outcome.result[where].items():
+            assert method["summary"] == known[name].summary
+            assert method["hyperparameters"].keys() == {field.name for field in dataclasses.fields(known[name])}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
