@@ -14,16 +14,27 @@ if TYPE_CHECKING:
     from fewshot.calibration import Calibrated
 
 CARD = "card.json"
-TENSORS = "classifier.safetensors"
+TENSORS, TOKENS = "classifier.safetensors", "tokens"
 
 
 def put_classifier(store: Store, folder: str, calibrated: Calibrated, card: Mapping[str, Any]) -> None:
     """Store a classifier. A folder with a card is complete."""
     from fewshot.artefacts import save_classifier
 
+    _put_tokens(store, folder, calibrated)
     files = save_classifier(calibrated, card)
     for name in sorted(files, key=lambda name: name == CARD):
         store.put(f"{folder}/{name}", files[name])
+
+
+def _put_tokens(store: Store, folder: str, calibrated: Calibrated) -> None:
+    """Learned tokens, one file a class in the order of the card's classes, as diffusers and its users read them."""
+    from fewshot.diffusion.tokens import TokenClassifier, placeholder, token_file
+
+    if isinstance(classifier := calibrated.classifier, TokenClassifier):
+        for label in classifier.tokens.any(dim=1).nonzero().flatten().tolist():
+            file = token_file(placeholder(label), classifier.tokens[label])
+            store.put(f"{folder}/{TOKENS}/{label:04d}.safetensors", file)
 
 
 def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 ScheduleName = Literal["racing", "published", "exhaustive"]
 ROWS_A_UNIT = 2048
 """Questions of one unit, at most."""
-PUBLISHED = "fgvc"
-"""Which published schedule is scaled to the number of candidates and time-steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +173,19 @@ def _raced(present: Tensor, n: int, ask: Ask, *, error_rate: float) -> Decision:
 
 
 def _staged(present: Tensor, n: int, ask: Ask) -> Decision:
-    """The published rule; images with fewer candidates than most have the missing ones lose from the beginning."""
+    """The published stages of the data set with the nearest number of classes, scaled to ours.
+
+    Images with fewer candidates than most have the missing ones lose from the beginning.
+    """
     import torch
 
-    from fewshot.diffusion.elimination import rounds, scaled, survivors
+    from fewshot.diffusion.elimination import PUBLISHED, rounds, scaled, survivors
 
     N, C = present.shape
+    nearest = min(PUBLISHED, key=lambda name: abs(PUBLISHED[name][0] - C))
     alive, sums = present.clone(), torch.zeros(N, C, dtype=torch.float64)
     errors, asked = torch.zeros(N, C, n), torch.zeros(N, C, n, dtype=torch.bool)
-    for number, round_ in enumerate(rounds(scaled(PUBLISHED, num_classes=C, steps=n), C)):
+    for number, round_ in enumerate(rounds(scaled(nearest, num_classes=C, steps=n), C)):
         now = alive & (alive.sum(dim=1, keepdim=True) > 1)
         image, column = now.nonzero().unbind(dim=1)
         m = len(round_.entries)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fewshot.diffusion.tokens import merged_tokens
 from tests.ray_jobs.place import CLASSES
-from tests.tiny_diffusion import write_tiny_diffusion
+from tests.tiny_diffusion import WIDTH, write_tiny_diffusion
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,11 @@ def test_an_archive_is_labelled_with_learned_tokens(place, diffusion, method):
     assert outcome.code == 0, outcome.told
     assert {row["decided_by"] for row in outcome.rows.values()} == {method, None}
     assert {row["label"] for row in outcome.rows.values()} <= {*CLASSES, None}
+    files = sorted((place.output / "classifiers" / method).glob("*/tokens/*.safetensors"))
+    tokens = merged_tokens(file.read_bytes() for file in files)
+    assert {name: tuple(vector.shape) for name, vector in tokens.items()} == {
+        f"<cls-000{k}>": (WIDTH,) for k in range(3)
+    }
     again = place.classify()
     assert again.result["did"] == "nothing"
 
