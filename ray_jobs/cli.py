@@ -152,7 +152,7 @@ def methods() -> None:
 
 @app.command(epilog="Example: fewshot models ViT-H")
 def models(containing: Annotated[str, typer.Argument(help="Only names that contain this.")] = "") -> None:
-    """List the backbones that can be named under [clip], with their weights."""
+    """List the backbones that can be named under clip.model, with their weights."""
     from ray_jobs.catalogue import list_models
 
     reporter = Reporter()
