@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from fewshot.diffusion.lora import Pairs, StackedLora
 
 
+WORTH_MERGING = 64
+"""Rows of one class from which merging its adapters is cheaper. Measured on the embedded model, relative to no
+adapters: 1.12 merged and 1.11 stacked for 16 rows, 1.05 and 1.09 for 64, 1.00 and 1.10 for 1,024."""
+
+
 @dataclass(frozen=True, slots=True)
 class Queries:
     """R questions: how large is the error of this image, under this class, at this time-step?
@@ -136,6 +141,33 @@ def noise_errors(
     if not found:
         return torch.empty(0)
     return torch.cat(found).cpu()[torch.cat(order).argsort()]
+
+
+def errors_by_class(
+    backbone: DiffusionBackbone,
+    latents: Tensor,
+    keys: Sequence[str],
+    contexts: Tensor,
+    queries: Queries,
+    *,
+    seed: int,
+    adapters: StackedLora,
+    scale: float = 1.0,
+) -> Tensor:
+    """`noise_errors`, a class at a time, with its adapters merged into the weights.
+
+    The forwards then cost what they cost without adapters, where stacked ones cost a tenth more, which pays for a merge
+    from about `WORTH_MERGING` rows on. The errors are equal but for rounding, so whoever chooses between the two must
+    not choose by how questions are cut into units.
+    """
+    from fewshot.diffusion.lora import merged
+
+    errors = torch.empty(len(queries))
+    for label in queries.label.unique().tolist():  # type: ignore[no-untyped-call]
+        rows = (queries.label == label).nonzero().squeeze(1)
+        with merged(backbone.unet, adapters.unet, label, scale=scale):
+            errors[rows] = noise_errors(backbone, latents, keys, contexts, queries[rows], seed=seed)
+    return errors
 
 
 @contextmanager

@@ -63,14 +63,23 @@ class Contest:
             a unit, and which of the R questions it answers, in its order.
         """
         label = self.candidates[image, column]
-        order = np.lexsort((label, image, entry, self.part[image]))
+        merged = self._worth_merging(self.part[image], label)
+        by = (entry, image, label) if merged else (label, image, entry)
+        order = np.lexsort((*by, self.part[image]))
         edges = np.flatnonzero(np.diff(self.part[image[order]])) + 1
         for of_part in np.split(order, edges):
             for rows in np.split(of_part, range(ROWS_A_UNIT, len(of_part), ROWS_A_UNIT)):
                 if len(rows):
-                    yield self._unit(folder, rows, image[rows], label[rows], self.steps[entry[rows]]), rows
+                    yield self._unit(folder, image[rows], label[rows], self.steps[entry[rows]], merged=merged), rows
 
-    def _unit(self, folder: str, rows: np.ndarray, image: np.ndarray, label: np.ndarray, step: np.ndarray) -> Unit:
+    def _worth_merging(self, part: np.ndarray, label: np.ndarray) -> bool:
+        """Whether a class has enough questions about a part, on average over the round: how it is cut plays no part."""
+        from fewshot.diffusion.errors import WORTH_MERGING
+
+        groups = len(np.unique(np.stack([part, label]), axis=1).T)
+        return groups > 0 and len(label) >= WORTH_MERGING * groups and self.told[label[0]].adapter is not None
+
+    def _unit(self, folder: str, image: np.ndarray, label: np.ndarray, step: np.ndarray, *, merged: bool) -> Unit:
         classes, local = np.unique(label, return_inverse=True)
         unit = ScoreUnit(
             latents=self.parts[int(self.part[image[0]])],
@@ -80,11 +89,12 @@ class Contest:
             step=step.astype(np.int32),
             seed=self.seed,
             scale=self.scale,
+            merged=merged,
         )
         asked = [array.tolist() for array in (unit.image, unit.label, unit.step)]
         told = [[t.prompt, t.adapter, t.text_scale] for t in unit.classes]
-        name = fingerprint([unit.latents, told, asked, unit.seed, unit.scale])
-        return Unit(f"{folder}/part-{name}.npy", unit, weight=len(rows))
+        name = fingerprint([unit.latents, told, asked, unit.seed, unit.scale, unit.merged])
+        return Unit(f"{folder}/part-{name}.npy", unit, weight=len(image))
 
 
 Ask = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]

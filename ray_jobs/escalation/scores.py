@@ -25,6 +25,7 @@ class ScoreUnit:
         step: [R] int32, time-steps.
         seed: of the noise.
         scale: of the UNet's adapters.
+        merged: ask a class at a time, with its adapters merged into the weights.
     """
 
     latents: str
@@ -34,26 +35,27 @@ class ScoreUnit:
     step: np.ndarray = field(repr=False)
     seed: int
     scale: float
+    merged: bool = False
 
     def run(self, worker: DiffusionWorker) -> Part:
         """Answer the questions, in their order."""
         import torch
 
-        from fewshot.diffusion.errors import Queries, noise_errors
+        from fewshot.diffusion.errors import Queries, errors_by_class, noise_errors
         from fewshot.diffusion.lora import concatenated
 
         latents = get_latents(worker.store, self.latents)
         ready = [worker.ready(told) for told in self.classes]
         adapters = [adapter for adapter, _ in ready if adapter is not None]
         asked = (torch.from_numpy(array.astype(np.int64)) for array in (self.image, self.label, self.step))
-        errors = noise_errors(
+        errors = (errors_by_class if self.merged and adapters else noise_errors)(
             worker.backbone,
             torch.from_numpy(latents.posterior[:, 0].copy()),
             latents.images,
             torch.cat([context for _, context in ready]),
             Queries(*asked),
             seed=self.seed,
-            adapters=concatenated(adapters) if adapters else None,
+            adapters=concatenated(adapters) if adapters else None,  # type: ignore[arg-type]
             scale=self.scale,
         )
         return Part(encoded(errors.numpy()), {"forwards": float(len(errors))})

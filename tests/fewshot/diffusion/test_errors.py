@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot.backbones.diffusion.backbone import levels
-from fewshot.diffusion.errors import Queries, batches, contexts, noise_errors
+from fewshot.diffusion.errors import Queries, batches, contexts, errors_by_class, noise_errors
 from fewshot.diffusion.lora import LoraPair, StackedLora, injected, sites
 from fewshot.diffusion.noise import noise_for, noised
 from fewshot.errors import DataError
@@ -229,3 +229,18 @@ def test_bits_with_adapters_do_not_depend_on_what_else_is_asked(backbone, latent
     assert torch.equal(
         contexts(backbone, PROMPTS[2:4], adapters.select([2, 3])), contexts(backbone, PROMPTS, adapters)[2:4]
     )
+
+
+def test_merged_adapters_give_the_errors_of_stacked_ones_and_bits_that_no_other_question_changes(backbone, latents):
+    adapters, queries = some_adapters(backbone), everything()
+    texts = contexts(backbone, PROMPTS, adapters, scale=0.7)
+    before = {name: weight.clone() for name, weight in backbone.unet.state_dict().items()}
+
+    def merged(asked):
+        return errors_by_class(backbone, latents, KEYS, texts, asked, seed=5, adapters=adapters, scale=0.6)
+
+    found = merged(queries)
+    torch.testing.assert_close(found, adapted_errors(backbone, latents, adapters, queries), rtol=1e-5, atol=1e-6)
+    order = shuffled(queries)
+    assert torch.equal(torch.cat([merged(queries[part]) for part in order.split(7)]), found[order])
+    assert all(torch.equal(weight, before[name]) for name, weight in backbone.unet.state_dict().items())
