@@ -179,8 +179,8 @@ class EscalateSection(DiffusionSpec):
         below: images whose score is below this are asked about, the least certain first. None is what
             `classifier.max_error` needs, or, without one, every image.
         max_fraction: at most this share of the images.
-        budget_hours: hours of a worker (GPU-hours where workers have one GPU each) that all of it may take, training
-            included, as far as a probe of the first worker can tell; None sets no such limit.
+        budget_gpu_hours: GPU-hours (on a CPU, hours of a worker) that all of it may take, training included, as far as
+            a probe of the first worker can tell; None sets no such limit.
         candidates: at most this many classes an image, the cheap method's best; it is no use asking about one.
         schedule: "racing" stops an image when its decision is settled; "published" drops classes in stages;
             "exhaustive" asks every class about every time-step.
@@ -197,7 +197,7 @@ class EscalateSection(DiffusionSpec):
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     below: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
     max_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
-    budget_hours: Annotated[float, Field(gt=0, strict=True)] | None = None
+    budget_gpu_hours: Annotated[float, Field(gt=0, strict=True)] | None = None
     candidates: Annotated[int, Field(ge=2, le=1000, strict=True)] = 5
     schedule: ScheduleName = "racing"
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100

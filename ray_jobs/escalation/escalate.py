@@ -212,7 +212,7 @@ class Escalation:
 
     def _budget(self, opinions: Sequence[str], stages: Stages) -> Budget:
         rate, path = None, f"{self.run}/{PROBE}"
-        if self.section.budget_hours is not None:
+        if self.section.budget_gpu_hours is not None:
             stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
             rate = forwards_a_second(self.store.get(path))
         dearest = max(

@@ -86,7 +86,7 @@ class Foresight:
     @property
     def budget(self) -> float:
         """Forwards that may be spent on more than encoding the examples."""
-        hours = self.escalation.section.budget_hours
+        hours = self.escalation.section.budget_gpu_hours
         return math.inf if hours is None or self.rate is None else 3600.0 * hours * self.rate
 
     @property

@@ -57,9 +57,9 @@ def budget_of(section: EscalateSection, images: int, training: AdapterSettings |
         section: of the job file.
         images: of the archive.
         training: how a class is learned; None if nothing is.
-        rate: forwards a second of a worker; needed where `budget_hours` is set.
+        rate: forwards a second of a worker; needed where `budget_gpu_hours` is set.
     """
-    hours = section.budget_hours
+    hours = section.budget_gpu_hours
     assert hours is None or rate is not None
     return Budget(
         images=math.floor(section.max_fraction * images),

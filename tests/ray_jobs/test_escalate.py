@@ -81,7 +81,7 @@ def test_adapters_are_kept_one_class_a_folder_and_trained_once(place):
 
 
 def test_a_budget_in_hours_is_never_overrun(place):
-    outcome = place(budget_hours=1e-9).classify()
+    outcome = place(budget_gpu_hours=1e-9).classify()
     assert outcome.code == 0, outcome.told
     assert outcome.result["escalated"]["images"] == 0
     assert set(decided_by(outcome).values()) == {"tip_adapter", None}

@@ -129,7 +129,7 @@ def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):
     probe = Part(b'{"forwards_a_second": 10.0, "device": "cuda:0"}')
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     monkeypatch.setattr("ray_jobs.plan.PROBE_S", 0.01)
-    outcome = plan(place, f"escalate.budget_hours={100 / 10 / 3600}", probe=True)
+    outcome = plan(place, f"escalate.budget_gpu_hours={100 / 10 / 3600}", probe=True)
     images = 100 // (2 * STEPS + 3)  # of the cheapest kind: two candidates
     assert stages(outcome) == {
         "encode": (0, EXAMPLES + images, True, 3.0 * (EXAMPLES + images)),
