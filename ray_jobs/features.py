@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 
 from cluster import Store
 from ray_jobs.errors import DamagedError
@@ -128,7 +129,7 @@ def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+    except (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         store.delete(path)
         message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
         raise DamagedError(message) from error

@@ -170,8 +170,8 @@ class DiffusionSection(DiffusionSpec):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EscalateSection(DiffusionSpec):
-    """Section [escalate]: `DiffusionSpec`, and who is asked about what.
+class EscalateSection(DiffusionSection):
+    """Section [escalate]: the model, as under [diffusion], and who is asked about what.
 
     Attributes:
         method: "tif" (adapters are trained for the classes in question) or "diffusion_classifier" (names alone).
@@ -191,9 +191,6 @@ class EscalateSection(DiffusionSpec):
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     method: DiffusionMethodName = "tif"
-    batch_size: Count | None = None
-    threads: Count = 1
-    image_size: Count | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     below: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
     max_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
@@ -203,11 +200,6 @@ class EscalateSection(DiffusionSpec):
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
     error_rate: OpenFraction = 0.05
     seed: int = 0
-
-    @property
-    def spec(self) -> DiffusionSpec:
-        """The backbone alone."""
-        return DiffusionSpec(**{item.name: getattr(self, item.name) for item in fields(DiffusionSpec)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from safetensors.numpy import load, save
 from cluster import Part, Store, Unit, fingerprint
 from cluster.records import Record, Shard, pick
 from fewshot.backbones.diffusion.spec import DiffusionSpec
-from ray_jobs.errors import DamagedError
 from ray_jobs.escalation.worker import DiffusionWorker
+from ray_jobs.features import removed_if_damaged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,9 +114,8 @@ def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Te
 
 def encoded(latents: Latents) -> bytes:
     """A part as it is stored: safetensors, keys and reasons in the metadata. Equal parts give equal bytes."""
-    rows = json.dumps(
-        [latents.images, latents.errors, latents.num_steps]
-    )  # One entry: several would be written in any order.
+    # One entry: several would be written in any order.
+    rows = json.dumps([latents.images, latents.errors, latents.num_steps])
     return save({"posterior": np.ascontiguousarray(latents.posterior, np.float32)}, {"rows": rows})
 
 
@@ -128,11 +127,7 @@ def get_latents(store: Store, path: str) -> Latents:
         FileNotFoundError: there is none.
     """
     data = store.get(path)
-    try:
+    with removed_if_damaged(store, path):
         length = int.from_bytes(data[:8], "little")
         images, errors, num_steps = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
         return Latents(tuple(images), tuple(errors), load(data)["posterior"], num_steps)
-    except Exception as error:  # safetensors raises a type of its own for each kind of damage.
-        store.delete(path)
-        message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
-        raise DamagedError(message) from error

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cluster import Part, Store
-from ray_jobs.errors import DamagedError
 from ray_jobs.escalation.latents import get_latents
 from ray_jobs.escalation.worker import DiffusionWorker, Told
+from ray_jobs.features import removed_if_damaged
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,6 @@ def get_errors(store: Store, path: str) -> np.ndarray:
         FileNotFoundError: there is none.
     """
     data = store.get(path)
-    try:
+    with removed_if_damaged(store, path):
         errors: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError) as error:
-        store.delete(path)
-        message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
-        raise DamagedError(message) from error
-    return errors
+        return errors

@@ -153,3 +153,21 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
     outcome = place.classify("cluster.mode=ray", "cluster.clip_workers=2", f"job.output={place.folder / 'ray'}")
     assert outcome.code == 0, outcome.told
     assert outcome.bytes == expected
+
+
+@pytest.mark.parametrize("kind", ["latents/*/support/*", "runs/*/answers/*/*"])
+def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, kind):
+    here = place(max_fraction=0.2)
+    done = here.classify()
+    assert done.code == 0, done.told
+    expected, damaged = done.bytes, min(here.output.glob(kind))
+    for part in [*(done.run / "predictions").iterdir(), done.run / "metrics.json"]:
+        part.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    broken = here.classify()
+    assert broken.code != 0
+    assert "was damaged and is gone; run again" in broken.told
+    assert not damaged.exists()
+    again = here.classify()
+    assert again.code == 0, again.told
+    assert again.bytes == expected
