@@ -10,7 +10,7 @@ the pooled features and the rows lies
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,9 +20,8 @@ from torch.nn.functional import cross_entropy, normalize
 from fewshot.bottleneck import Recipe as BottleneckRecipe
 from fewshot.bottleneck import adapted, initial_network
 from fewshot.cache_tuning import GroupedShots, votes_of_others
-from fewshot.descent import descend
 from fewshot.memo import State
-from fewshot.pool_tuning import Recipe, pooling_of
+from fewshot.pool_tuning import Recipe, descend_by, pooling_of
 from fewshot.problem import Problem
 from fewshot.shots import Shots
 
@@ -67,19 +66,8 @@ def tune_jointly(problem: Problem, adapter: JointAdapter, targets: Tensor, *, re
         features = normalize(pooling(tokens[batch], {name: tensors[name] for name in layer}), dim=1)
         return cross_entropy(head.logits(features, batch, learned) / recipe.loss_temperature, labels[batch])
 
-    def adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=recipe.learning_rate, eps=recipe.eps, weight_decay=recipe.weight_decay)
-
-    tuned = descend(
-        {**layer, **{PREFIX + name: value for name, value in head.start.items()}},
-        loss,
-        optimizer=adamw,
-        rows=len(labels),
-        batch_size=recipe.batch_size,
-        steps=recipe.steps(len(labels)),
-        seed=seed,
-        rate=recipe.rate,
-    )
+    start = {**layer, **{PREFIX + name: value for name, value in head.start.items()}}
+    tuned = descend_by(recipe, start, loss, rows=len(labels), seed=seed)
     if PREFIX + "keys" in tuned:
         tuned[PREFIX + "keys"] = tuned[PREFIX + "keys"][shots.cached]
     return tuned

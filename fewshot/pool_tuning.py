@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from fewshot.descent import cosine, descend
+from fewshot.descent import Loss, cosine, descend
 from fewshot.errors import DataError
 from fewshot.problem import Problem
 
@@ -110,16 +110,22 @@ def tune_pooling(
         features = normalize(pooling(dense[rows], weights), dim=1)
         return cross_entropy(scale * features @ targets.T, labels[rows])
 
+    return descend_by(recipe, pooling.trainable(recipe.scope), loss, rows=len(labels), seed=seed)
+
+
+def descend_by(recipe: Recipe, start: Mapping[str, Tensor], loss: Loss, *, rows: int, seed: int) -> dict[str, Tensor]:
+    """`fewshot.descent.descend` as a recipe says."""
+
     def adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=recipe.learning_rate, eps=recipe.eps, weight_decay=recipe.weight_decay)
 
     return descend(
-        pooling.trainable(recipe.scope),
+        start,
         loss,
         optimizer=adamw,
-        rows=len(labels),
+        rows=rows,
         batch_size=recipe.batch_size,
-        steps=recipe.steps(len(labels)),
+        steps=recipe.steps(rows),
         seed=seed,
         rate=recipe.rate,
     )

@@ -6,6 +6,8 @@ import csv
 import json
 import multiprocessing
 import os
+import random
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -172,6 +174,34 @@ def _run(*words: str) -> None:
 def count(output: Path) -> int:
     """Files that were committed."""
     return sum(not name.startswith(".tmp-") for _, _, names in os.walk(output) for name in names)
+
+
+def kill_again_and_again(job: Path, output: Path, *, chance: random.Random, parts: tuple[int, int], runs: int) -> int:
+    """Run `classify` and kill it, each time after some more parts, until it gets to its end; how often it was killed.
+
+    The driver gets no chance to clean up. Each run starts where the last one was cut off.
+
+    Args:
+        job: the job file.
+        output: where to.
+        chance: when to kill.
+        parts: bounds of how many parts a run may commit.
+        runs: how many are started at most.
+    """
+    kills = 0
+    for _ in range(runs):
+        run = process("classify", job, f"job.output={output}")
+        run.start()
+        goal = count(output) + chance.randint(*parts)
+        wait_until(lambda goal=goal, run=run: count(output) >= goal or not run.is_alive())
+        time.sleep(chance.uniform(0, 0.02))
+        run.kill()
+        run.join()
+        kills += run.exitcode == -signal.SIGKILL
+        if run.exitcode == 0:
+            break
+    assert run.exitcode == 0
+    return kills
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import time
 
 import pyarrow.parquet as pq
 import pytest
 
 from ray_jobs.embed import EmbedStep
-from tests.ray_jobs.place import Place, count, process, wait_until
+from tests.ray_jobs.place import Place, kill_again_and_again
 from tests.tiny_diffusion import write_tiny_diffusion
 
 QUICK = {"steps": 2, "samples": 1}
@@ -130,20 +128,8 @@ def undisturbed(tmp_path_factory, tiny_clip, diffusion):
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(undisturbed):
     place, expected = undisturbed
-    output, chance, kills = place.folder / "killed", random.Random(1), 0
-    for _ in range(30):
-        run = process("classify", place.job, f"job.output={output}")
-        run.start()
-        goal = count(output) + chance.randint(3, 25)
-        wait_until(lambda goal=goal, run=run: count(output) >= goal or not run.is_alive())
-        time.sleep(chance.uniform(0, 0.02))
-        run.kill()
-        run.join()
-        kills += run.exitcode == -signal.SIGKILL
-        if run.exitcode == 0:
-            break
-    assert kills >= 4
-    assert run.exitcode == 0
+    output = place.folder / "killed"
+    assert kill_again_and_again(place.job, output, chance=random.Random(1), parts=(3, 25), runs=30) >= 4
     assert place.classify(f"job.output={output}").bytes == expected
 
 

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, count, picture, process, put, wait_until
+from tests.ray_jobs.place import Place, count, kill_again_and_again, picture, process, put, wait_until
 
 RAY = "cluster.mode=ray"
 
@@ -130,22 +129,8 @@ def command_of(pid: int) -> str:
 
 @pytest.mark.slow
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(large, expected):
-    """The driver gets no chance to clean up. Each run starts where the last one was cut off."""
-    output, chance = large.folder / "killed_driver", random.Random(0)
-    kills = 0
-    for _ in range(20):
-        run = process("classify", large.job, f"job.output={output}")
-        run.start()
-        goal = count(output) + chance.randint(5, 40)
-        wait_until(lambda goal=goal, run=run: count(output) >= goal or not run.is_alive())
-        time.sleep(chance.uniform(0, 0.02))
-        run.kill()
-        run.join()
-        kills += run.exitcode == -signal.SIGKILL
-        if run.exitcode == 0:
-            break
-    assert kills >= 4
-    assert run.exitcode == 0
+    output = large.folder / "killed_driver"
+    assert kill_again_and_again(large.job, output, chance=random.Random(0), parts=(5, 40), runs=20) >= 4
     again = large.classify(f"job.output={output}")
     assert (again.result["did"], again.rows.keys()) == ("nothing", large.classify().rows.keys())
     assert again.bytes == expected
