@@ -10,7 +10,7 @@ from fewshot.diffusion.tokens.prompts import Pool
 GammaSchedule = Literal["constant", "exponential"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenRecipe:
     """How a class's vector is learned: minimise alpha · L_rec + gamma · L_reg (see `tokens.training`).
 
