@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from cluster import Store
 from fewshot.backbones import ClipSpec
 from fewshot.errors import DataError
 from ray_jobs.errors import DamagedError
+from ray_jobs.features import removed_if_damaged
 
 if TYPE_CHECKING:
     from fewshot.calibration import Calibrated
@@ -35,6 +37,20 @@ def _put_tokens(store: Store, folder: str, calibrated: Calibrated) -> None:
         for label in classifier.tokens.any(dim=1).nonzero().flatten().tolist():
             file = token_file(placeholder(label), classifier.tokens[label])
             store.put(f"{folder}/{TOKENS}/{label:04d}.safetensors", file)
+
+
+def get_threshold(store: Store, folder: str) -> float | None:
+    """The score that a stored classifier needs to be sure enough, see `Calibrated`; its card is all that is read.
+
+    Raises:
+        DamagedError: its card is damaged, and was removed.
+        FileNotFoundError: there is no such classifier.
+    """
+    path = f"{folder}/{CARD}"
+    data = store.get(path)
+    with removed_if_damaged(store, path):
+        threshold: float | None = json.loads(data)["threshold"]
+        return threshold
 
 
 def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:

@@ -20,7 +20,7 @@ from cluster import Executor, Ledger, LocalExecutor, StageReport, Store, Unit, W
 from cluster.records import Source
 from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
-from ray_jobs.artefacts import get_classifier
+from ray_jobs.artefacts import get_threshold
 from ray_jobs.config import resolved
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
@@ -193,7 +193,7 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     stages = [embedding, labelling]
     escalated = None
     if job.escalate is not None:
-        sure = get_classifier(work.store, classifier, job.clip.spec).threshold
+        sure = get_threshold(work.store, classifier)
         escalation = Escalation(job.escalate, work.store, work.run, work.source, work.listing, work.support, sure)
         escalated, more = escalation.carry_out(work.prediction_parts, job.cluster, reporter)
         stages += more

@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster import LocalExecutor
 from fewshot.backbones import ClipSpec
-from ray_jobs.artefacts import CARD, get_classifier
+from ray_jobs.artefacts import CARD, get_threshold
 from ray_jobs.classify import Classification
 from ray_jobs.escalation import Escalation
 from ray_jobs.escalation.foresight import Foresight
@@ -86,7 +86,7 @@ def _foresight(work: Classification) -> Foresight:
     assert section is not None
     sure = None
     if work.store.exists(f"{trained}/{CARD}"):
-        sure = get_classifier(work.store, trained, work.job.clip.spec).threshold
+        sure = get_threshold(work.store, trained)
     escalation = Escalation(section, work.store, work.run, work.source, work.listing, work.support, sure)
     return Foresight(escalation, work.prediction_parts, work.job.classifier.top)
 

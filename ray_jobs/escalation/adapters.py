@@ -30,6 +30,12 @@ def is_trained(store: Store, folder: str) -> bool:
     return store.exists(f"{folder}/{CARD}")
 
 
+def trained(store: Store, method: str) -> frozenset[str]:
+    """Folders of all classes whose adapters are complete, by one listing."""
+    paths = (path.rpartition("/") for path in store.list(f"adapters/{method}"))
+    return frozenset(folder for folder, _, name in paths if name == CARD)
+
+
 def put_adapter(store: Store, folder: str, files: Mapping[str, bytes], card: Mapping[str, Any]) -> None:
     """Store one class.
 

@@ -6,25 +6,26 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from cluster import Executor, Ledger, LocalExecutor, StageReport, Step, Store, Unit, Workers, fingerprint, run_stage
+from cluster import Ledger, LocalExecutor, StageReport, Store, Unit, fingerprint
 from cluster.records import Source
 from ray_jobs.archive import Listing
-from ray_jobs.escalation.adapters import adapter_folder, is_trained
+from ray_jobs.escalation.adapters import adapter_folder, trained
 from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, from_parquet, to_parquet
-from ray_jobs.escalation.examples import SUPPORT
+from ray_jobs.escalation.examples import example_units
 from ray_jobs.escalation.latents import Latents, get_latents, latent_unit
 from ray_jobs.escalation.merging import MergeStep, MergeUnit
 from ray_jobs.escalation.outcome import GAPS, Outcome
 from ray_jobs.escalation.rounds import Contest, decide
 from ray_jobs.escalation.scores import get_errors
 from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second
+from ray_jobs.escalation.stages import IncompleteError, Stages
 from ray_jobs.escalation.training import ADAPTERS_VERSION, AdapterUnit, Pupil
 from ray_jobs.escalation.worker import DiffusionStep, Told
 from ray_jobs.layout import PREDICTIONS
@@ -48,35 +49,6 @@ BLOCK = 8
 def escalation_identity(section: EscalateSection) -> dict[str, Any]:
     """All of the section that determines predictions."""
     return asdict(section) | {"spec": section.spec.identity()}
-
-
-class IncompleteError(Exception):
-    """Something is missing, so that nothing can be decided: failed units are in a report. Never leaves this package."""
-
-
-@dataclass
-class Stages:
-    """Runs stages on one set of workers, and keeps what became of them."""
-
-    executor: Executor
-    workers: Workers
-    ledger: Ledger
-    reporter: Reporter
-    reports: list[StageReport] = field(default_factory=list)
-
-    def run(self, name: str, step: Step, units: Sequence[Unit]) -> None:
-        """Run a stage to its end.
-
-        Raises:
-            IncompleteError: a unit failed.
-        """
-        if not units:
-            return
-        with self.reporter.stage(name, sum(unit.weight for unit in units)) as on_event:
-            report = run_stage(self.executor, step, units, self.ledger, self.workers, on_event)
-        self.reports.append(report)
-        if report.failures:
-            raise IncompleteError
 
 
 @dataclass(frozen=True)
@@ -127,21 +99,21 @@ class Escalation:
             first opinion, the answer of a failed unit) there is nothing to tell, and nothing is predicted: another
             choice would be made once it is there, and two choices in one run would contradict each other.
         """
-        if missing := [part for part in opinions if not self.store.exists(part)]:
-            reporter.say(
-                f"nothing is asked before all is labelled: {len(missing)} shards have no labels yet", style="red"
-            )
+        done = Ledger(self.store).done(f"{self.run}/{FIRST_OPINIONS}")
+        if missing := len(set(opinions) - done):
+            reporter.say(f"nothing is asked before all is labelled: {missing} shards have no labels yet", style="red")
             return None, []
-        with self._stages(cluster, reporter, opinions) as stages:
+        images = self._images(opinions)
+        with self._stages(cluster, reporter, images) as stages:
             try:
-                return self._carry_out(opinions, stages), stages.reports
+                return self._carry_out(opinions, images, stages), stages.reports
             except IncompleteError:
                 return None, stages.reports
 
-    def _carry_out(self, opinions: Sequence[str], stages: Stages) -> dict[str, Any]:
+    def _carry_out(self, opinions: Sequence[str], images: int, stages: Stages) -> dict[str, Any]:
         stages.run("encoding examples", self.step, list(self.examples.values()))
-        chosen = self._chosen(opinions, stages)
-        stages.reporter.say(f"{len(chosen)} of {self._images(opinions)} images go to {self.section.method}")
+        chosen = self._chosen(opinions, images, stages)
+        stages.reporter.say(f"{len(chosen)} of {images} images go to {self.section.method}")
         archived = self.archived(chosen)
         stages.run("encoding images", self.step, list(archived.values()))
         labels = sorted({label for image in chosen for label in image.candidates})
@@ -153,8 +125,8 @@ class Escalation:
         return outcome.to_json() | {"method": self.section.method, "classes": len(labels), "learned": learned}
 
     @contextmanager
-    def _stages(self, cluster: ClusterSection, reporter: Reporter, opinions: Sequence[str]) -> Iterator[Stages]:
-        asked = self.section.max_fraction * self._images(opinions) * self.section.candidates * self.section.steps
+    def _stages(self, cluster: ClusterSection, reporter: Reporter, images: int) -> Iterator[Stages]:
+        asked = self.section.max_fraction * images * self.section.candidates * self.section.steps
         executor, workers = choose(cluster, threads=self.section.threads, images=int(asked) // 20)
         if self.store.exists(f"{self.run}/{GAPS}"):
             executor = LocalExecutor()  # All was asked before; only the predictions may be incomplete.
@@ -162,7 +134,7 @@ class Escalation:
             yield Stages(executor, replace(workers, overlap=1), Ledger(self.store), reporter)
 
     def _images(self, opinions: Sequence[str]) -> int:
-        """Images of the archive."""
+        """Images of the archive; where only reading tells, every part is read."""
         if self.listing.images is not None:
             return self.listing.images
         return sum(pq.read_metadata(io.BytesIO(self.store.get(part))).num_rows for part in opinions)
@@ -173,10 +145,9 @@ class Escalation:
         label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
         names, images = self.support.labels.space.names, iter(self.support.images)
         found = {}
-        for unit in self.support.units:
-            size = unit.payload.shard.size
-            label = {label_of[next(images)] for _ in range(size)}.pop()
-            found[names[label]] = latent_unit(self.section.spec, SUPPORT, unit.payload.shard, range(size))
+        for unit in example_units(self.section.spec, self.support):
+            label = {label_of[next(images)] for _ in range(unit.weight)}.pop()
+            found[names[label]] = unit
         return found
 
     @cached_property
@@ -185,18 +156,22 @@ class Escalation:
         latents = {label: get_latents(self.store, unit.path) for label, unit in self.examples.items()}
         return {label: found for label, found in latents.items() if found.read.any()}
 
-    def _chosen(self, opinions: Sequence[str], stages: Stages) -> list[Doubtful]:
+    def _chosen(self, opinions: Sequence[str], images: int, stages: Stages) -> list[Doubtful]:
         """Who is asked about; decided once for a run."""
         path = f"{self.run}/{CHOICE}"
         if not self.store.exists(path):
-            chosen = affordable(self._doubtful(opinions), self._budget(opinions, stages), self._trained)
+            chosen = affordable(self._doubtful(opinions), self._budget(images, stages), self._trained)
             self.store.put(path, to_parquet(chosen))
         return from_parquet(self.store.get(path))
 
+    @property
+    def below(self) -> float:
+        """Images with a smaller score may be asked about."""
+        return self.section.below or self.threshold or 1.0
+
     def _doubtful(self, opinions: Sequence[str]) -> Iterator[Doubtful]:
         """Images that may be asked about, with those of their candidates that the method can answer for."""
-        limit = self.section.below or self.threshold or 1.0
-        for image in doubtful(self.store, opinions, below=limit, candidates=self.section.candidates):
+        for image in doubtful(self.store, opinions, below=self.below, candidates=self.section.candidates):
             able = tuple(label for label in image.candidates if not self._learns or label in self._learned)
             if len(able) > 1:
                 yield replace(image, candidates=able)
@@ -210,7 +185,7 @@ class Escalation:
         latents = self._learned[label]
         return self.method.adapter_settings(latent_side=latents.posterior.shape[-1], shots=int(latents.read.sum()))
 
-    def _budget(self, opinions: Sequence[str], stages: Stages) -> Budget:
+    def _budget(self, images: int, stages: Stages) -> Budget:
         rate, path = None, f"{self.run}/{PROBE}"
         if self.section.budget_gpu_hours is not None:
             stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
@@ -220,7 +195,7 @@ class Escalation:
             key=lambda settings: settings.steps * settings.samples,
             default=None,
         )
-        return budget_of(self.section, self._images(opinions), dearest, rate)
+        return budget_of(self.section, images, dearest, rate)
 
     def archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
         """By shard, in the archive's order: the unit that encodes its chosen images.
@@ -254,10 +229,9 @@ class Escalation:
     @cached_property
     def _trained(self) -> frozenset[str]:
         """Labels of the classes that are learned already."""
+        there = trained(self.store, self.section.method)
         settings = {label: self._settings(label) for label in self._learned}
-        return frozenset(
-            label for label, s in settings.items() if s is None or is_trained(self.store, self.pupil(label, s).folder)
-        )
+        return frozenset(label for label, s in settings.items() if s is None or self.pupil(label, s).folder in there)
 
     def _lessons(self, labels: Sequence[str]) -> list[Unit]:
         """Blocks of classes that are still to be learned, those of a block in the same way."""
@@ -288,39 +262,42 @@ class Escalation:
         """Ask in rounds until every image is decided."""
         import torch
 
-        images = self._still_there(chosen, archived)
-        steps = self._grid()
-        index = {label: i for i, label in enumerate(labels)}
-        width = max((len(image.candidates) for image in images), default=1)
-        candidates = np.full((len(images), width), -1)
-        for i, image in enumerate(images):
-            candidates[i, : len(image.candidates)] = [index[label] for label in image.candidates]
-        parts = {shard: number for number, shard in enumerate(archived)}
-        unit_rows = {shard: unit.payload.rows for shard, unit in archived.items()}
-        scales = {s.unet_scale for label in labels if (s := self._learns and self._settings(label))}
-        contest = Contest(
-            parts=tuple(unit.path for unit in archived.values()),
-            part=np.array([parts[image.part] for image in images], dtype=np.int64),
-            row=np.array([unit_rows[image.part].index(image.row) for image in images], dtype=np.int64),
-            candidates=candidates,
-            told=tuple(self._told(label) for label in labels),
-            steps=steps.numpy(),
-            seed=self.section.seed,
-            scale=scales.pop() if scales else 1.0,
-        )
+        images, steps = self._still_there(chosen, archived), self._grid()
+        contest = self._contest(images, archived, labels, steps.numpy())
 
         def ask(number: int, image: np.ndarray, column: np.ndarray, entry: np.ndarray) -> np.ndarray:
-            folder = f"{self.run}/answers/round-{number:02d}"
-            units = list(contest.units(folder, image, column, entry))
+            units = list(contest.units(f"{self.run}/answers/round-{number:02d}", image, column, entry))
             stages.run(f"asking, round {number + 1}", self.step, [unit for unit, _ in units])
             answers = np.zeros(len(image), np.float32)
             for unit, rows in units:
                 answers[rows] = get_errors(self.store, unit.path)
             return answers
 
-        present = torch.from_numpy(candidates >= 0)
+        present = torch.from_numpy(contest.candidates >= 0)
         decision = decide(self.section.schedule, present, len(steps), ask, error_rate=self.section.error_rate)
         return Outcome(images, decision, steps)
+
+    def _contest(
+        self, images: Sequence[Doubtful], archived: Mapping[int, Unit], labels: Sequence[str], steps: np.ndarray
+    ) -> Contest:
+        """Who competes for which image, and where its latents are."""
+        index = {label: i for i, label in enumerate(labels)}
+        candidates = np.full((len(images), max((len(image.candidates) for image in images), default=1)), -1)
+        for row, image in zip(candidates, images, strict=True):
+            row[: len(image.candidates)] = [index[label] for label in image.candidates]
+        parts = {shard: number for number, shard in enumerate(archived)}
+        rows = {shard: unit.payload.rows for shard, unit in archived.items()}
+        scales = {s.unet_scale for label in labels if (s := self._learns and self._settings(label))}
+        return Contest(
+            parts=tuple(unit.path for unit in archived.values()),
+            part=np.array([parts[image.part] for image in images], dtype=np.int64),
+            row=np.array([rows[image.part].index(image.row) for image in images], dtype=np.int64),
+            candidates=candidates,
+            told=tuple(self._told(label) for label in labels),
+            steps=steps,
+            seed=self.section.seed,
+            scale=scales.pop() if scales else 1.0,
+        )
 
     def _still_there(self, chosen: Sequence[Doubtful], archived: Mapping[int, Unit]) -> list[Doubtful]:
         """Without images that could be read when they were embedded, and cannot be read any more."""

@@ -27,7 +27,7 @@ def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -
     """
     step, workers = DiffusionStep(store, spec), Workers(count=1, overlap=1)
     with LocalExecutor() as executor:
-        report = run_stage(executor, step, _units(spec, support), Ledger(store), workers)
+        report = run_stage(executor, step, example_units(spec, support), Ledger(store), workers)
     if report.failures:
         raise JobError([f"the examples could not be encoded: {f.path}: {f.error}" for f in report.failures])
 
@@ -48,12 +48,13 @@ def latents_of(store: Store, spec: DiffusionSpec, support: LabelledUnits, images
     import torch
 
     found: dict[str, np.ndarray] = {}
-    for unit in _units(spec, support):
+    for unit in example_units(spec, support):
         latents = get_latents(store, unit.path)
         found.update(zip(latents.images, latents.posterior, strict=True))
     return torch.from_numpy(np.stack([found[image] for image in images]))
 
 
-def _units(spec: DiffusionSpec, support: LabelledUnits) -> list[Unit]:
+def example_units(spec: DiffusionSpec, support: LabelledUnits) -> list[Unit]:
+    """What encodes the examples: a unit for each of theirs."""
     shards = (unit.payload.shard for unit in support.units)
     return [latent_unit(spec, SUPPORT, shard, range(shard.size)) for shard in shards]

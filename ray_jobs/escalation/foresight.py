@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cluster import Store, Unit
-from ray_jobs.escalation.adapters import CARD
+from ray_jobs.escalation.adapters import trained
 from ray_jobs.escalation.choice import Doubtful, doubtful, from_parquet
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
 from ray_jobs.escalation.outcome import GAPS
@@ -129,9 +129,8 @@ class Foresight:
 
     @property
     def _doubtful(self) -> int:
-        section = self.escalation.section
-        limit = section.below or self.escalation.threshold or 1.0
-        return sum(1 for _ in doubtful(self._store, self.opinions, below=limit, candidates=section.candidates))
+        below, candidates = self.escalation.below, self.escalation.section.candidates
+        return sum(1 for _ in doubtful(self._store, self.opinions, below=below, candidates=candidates))
 
     @cached_property
     def _settings(self) -> dict[str, list[AdapterSettings]]:
@@ -168,9 +167,8 @@ class Foresight:
         return self._row("encode", what, done, left, forwards, at_most=self.chosen is None)
 
     def _train(self) -> dict[str, Any]:
-        cards = set(self._store.list(f"adapters/{self.escalation.section.method}"))
-        labels = self._in_question
-        done = sum(any(self._card(label, each) in cards for each in self._settings[label]) for label in labels)
+        there, labels = trained(self._store, self.escalation.section.method), self._in_question
+        done = sum(any(self._folder(label, each) in there for each in self._settings[label]) for label in labels)
         left = len(labels) - done
         if self.chosen is None and self.images is not None:
             left = min(left, self.images * self.candidates)
@@ -179,8 +177,8 @@ class Foresight:
         what = f"{name}: {self._count(len(labels))} classes" if costs else f"{name} learns nothing"
         return self._row("train adapters", what, done, left, sum(costs[:left]), at_most=self.chosen is None)
 
-    def _card(self, label: str, settings: AdapterSettings) -> str:
-        return f"{self.escalation.pupil(label, settings).folder}/{CARD}"
+    def _folder(self, label: str, settings: AdapterSettings) -> str:
+        return self.escalation.pupil(label, settings).folder
 
     def _ask(self) -> dict[str, Any]:
         section = self.escalation.section

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -185,30 +186,28 @@ def _raced(present: Tensor, n: int, ask: Ask, *, error_rate: float) -> Decision:
 def _staged(present: Tensor, n: int, ask: Ask) -> Decision:
     """The published stages of the data set with the nearest number of classes, scaled to ours.
 
-    Images with fewer candidates than most have the missing ones lose from the beginning.
+    Candidates that an image does not have answer with an infinite error, and one that is alone is not asked.
     """
     import torch
 
-    from fewshot.diffusion.elimination import PUBLISHED, rounds, scaled, survivors
+    from fewshot.diffusion.elimination import PUBLISHED, eliminate, rounds, scaled
 
     N, C = present.shape
     nearest = min(PUBLISHED, key=lambda name: abs(PUBLISHED[name][0] - C))
-    alive, sums = present.clone(), torch.zeros(N, C, dtype=torch.float64)
     errors, asked = torch.zeros(N, C, n), torch.zeros(N, C, n, dtype=torch.bool)
-    for number, round_ in enumerate(rounds(scaled(nearest, num_classes=C, steps=n), C)):
-        now = alive & (alive.sum(dim=1, keepdim=True) > 1)
-        image, column = now.nonzero().unbind(dim=1)
-        m = len(round_.entries)
+    number = count()
+
+    def answer(classes: Tensor, entries: Tensor) -> Tensor:
+        there, m = present.gather(1, classes), len(entries)
+        image, place = (there & (there.sum(dim=1, keepdim=True) > 1)).nonzero().unbind(dim=1)
+        column, round_ = classes[image, place], next(number)
         if m and len(image):
-            answers = ask(
-                number,
-                image.repeat_interleave(m).numpy(),
-                column.repeat_interleave(m).numpy(),
-                round_.entries.repeat(len(image)).numpy(),
-            )
-            errors[image[:, None], column[:, None], round_.entries] = torch.from_numpy(answers).view(-1, m)
-            asked[image[:, None], column[:, None], round_.entries] = True
-        sums = (errors.double() * asked).sum(dim=2).masked_fill(~alive, torch.inf)
-        kept = survivors(sums, torch.arange(C).expand(N, C), min(round_.keep, C))
-        alive = alive & torch.zeros_like(alive).scatter(1, kept, True)
-    return Decision(alive.to(torch.uint8).argmax(dim=1), errors, asked)
+            rows = (image.repeat_interleave(m), column.repeat_interleave(m), entries.repeat(len(image)))
+            answers = ask(round_, *(part.numpy() for part in rows))
+            errors[image[:, None], column[:, None], entries] = torch.from_numpy(answers).view(-1, m)
+            asked[image[:, None], column[:, None], entries] = True
+        told = errors.gather(1, classes[..., None].expand(-1, -1, n))[..., entries]
+        return told.masked_fill(~there[..., None], torch.inf)
+
+    plan = rounds(scaled(nearest, num_classes=C, steps=n), C)
+    return Decision(eliminate(answer, plan, images=N), errors, asked)
