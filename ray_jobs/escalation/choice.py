@@ -71,7 +71,7 @@ def doubtful(store: Store, parts: Sequence[str], *, below: float, candidates: in
     Args:
         store: where the parts are.
         parts: prediction parts, in the archive's order.
-        below: the limit, in (0, 1].
+        below: the limit, >= 0; infinity takes them all.
         candidates: classes of an image, at most.
     """
     for index, part in enumerate(parts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -166,8 +167,9 @@ class Escalation:
 
     @property
     def below(self) -> float:
-        """Images with a smaller score may be asked about."""
-        return self.section.below or self.threshold or 1.0
+        """Images with a smaller score may be asked about; all, where neither the section nor an error target says."""
+        told = (limit for limit in (self.section.below, self.threshold) if limit is not None)
+        return next(told, math.inf)
 
     def _doubtful(self, opinions: Sequence[str]) -> Iterator[Doubtful]:
         """Images that may be asked about, with those of their candidates that the method can answer for."""

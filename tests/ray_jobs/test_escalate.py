@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster import Store
 from ray_jobs.embed import EmbedStep
+from ray_jobs.escalation import Escalation
+from ray_jobs.escalation.choice import doubtful
+from ray_jobs.sections import EscalateSection
 from tests.ray_jobs.place import Place, kill_again_and_again
 from tests.tiny_diffusion import write_tiny_diffusion
 
@@ -157,3 +163,19 @@ def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, kind):
     again = here.classify()
     assert again.code == 0, again.told
     assert again.bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("below", "threshold", "limit"),
+    [(None, None, math.inf), (None, 0.0, 0.0), (None, 0.7, 0.7), (0.4, 0.7, 0.4)],
+)
+def test_who_may_be_asked_about_is_what_the_section_or_the_error_target_says(below, threshold, limit):
+    section = EscalateSection(below=below)
+    assert Escalation(section, None, "run", None, None, None, threshold).below == limit
+
+
+def test_an_image_whose_score_is_1_may_be_asked_about_where_every_image_may(tmp_path):
+    row = {"image": "a", "score": 1.0, "label": "x", "top_labels": ["x", "y"], "status": "ok"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "part.parquet")
+    (found,) = doubtful(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
+    assert found.image == "a"
