@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fewshot.backbones.diffusion.backbone import TEXT_BATCH, filled, repeated
 from fewshot.diffusion.lora import injected
+from fewshot.diffusion.lora import Pairs, StackedLora, injected, merged
 from fewshot.diffusion.noise import noise_for, noised
 from fewshot.errors import DataError
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fewshot.backbones.diffusion import DiffusionBackbone
-    from fewshot.diffusion.lora import Pairs, StackedLora
 
 
 WORTH_MERGING = 64
@@ -160,8 +160,6 @@ def errors_by_class(
     from about `WORTH_MERGING` rows on. The errors are equal but for rounding, so whoever chooses between the two must
     not choose by how questions are cut into units.
     """
-    from fewshot.diffusion.lora import merged
-
     errors = torch.empty(len(queries))
     for label in queries.label.unique().tolist():  # type: ignore[no-untyped-call]
         rows = (queries.label == label).nonzero().squeeze(1)
