@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.diffusion.backbone import TEXT_BATCH, filled, repeated
-from fewshot.diffusion.lora import injected
 from fewshot.diffusion.lora import Pairs, StackedLora, injected, merged
 from fewshot.diffusion.noise import noise_for, noised
 from fewshot.errors import DataError
