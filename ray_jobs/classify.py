@@ -195,8 +195,9 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     if job.escalate is not None:
         sure = get_threshold(work.store, classifier)
         escalation = Escalation(job.escalate, work.store, work.run, work.source, work.listing, work.support, sure)
-        escalated, more = escalation.carry_out(work.prediction_parts, job.cluster, reporter)
-        stages += more
+        with escalation.stages(work.prediction_parts, job.cluster, reporter) as asking:
+            escalated = escalation.carry_out(work.prediction_parts, asking)
+        stages += asking.reports
     metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
     return _told(work, metrics, did="everything" if not embedding.skipped else "the rest")
 

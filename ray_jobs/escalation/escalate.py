@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import math
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from cluster import Ledger, LocalExecutor, StageReport, Store, Unit, fingerprint
-from cluster.records import Source
+from cluster import Ledger, Store, Unit, fingerprint
+from cluster.records import Shard
 from ray_jobs.archive import Listing
 from ray_jobs.escalation.adapters import adapter_folder, trained
 from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, from_parquet, to_parquet
@@ -26,11 +27,10 @@ from ray_jobs.escalation.outcome import GAPS, Outcome
 from ray_jobs.escalation.rounds import Contest, decide
 from ray_jobs.escalation.scores import get_errors
 from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second
-from ray_jobs.escalation.stages import IncompleteError, Stages
+from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
 from ray_jobs.escalation.training import ADAPTERS_VERSION, AdapterUnit, Pupil
 from ray_jobs.escalation.worker import DiffusionStep, Told
 from ray_jobs.layout import PREDICTIONS
-from ray_jobs.placement import choose
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import ClusterSection, EscalateSection
 from ray_jobs.support import LabelledUnits
@@ -52,6 +52,14 @@ def escalation_identity(section: EscalateSection) -> dict[str, Any]:
     return asdict(section) | {"spec": section.spec.identity()}
 
 
+class Shards(Protocol):
+    """An archive, as far as it matters here."""
+
+    def shards(self) -> Iterator[Shard]:
+        """Its shards, in its order."""
+        ...
+
+
 @dataclass(frozen=True)
 class Escalation:
     """What [escalate] adds to a run.
@@ -68,7 +76,7 @@ class Escalation:
     section: EscalateSection
     store: Store
     run: str
-    source: Source
+    source: Shards
     listing: Listing
     support: LabelledUnits
     threshold: float | None
@@ -85,31 +93,40 @@ class Escalation:
         """What all work on the diffusion model is units of."""
         return DiffusionStep(self.store, self.section.spec)
 
-    def carry_out(
-        self, opinions: Sequence[str], cluster: ClusterSection, reporter: Reporter
-    ) -> tuple[dict[str, Any] | None, list[StageReport]]:
+    @contextmanager
+    def stages(self, opinions: Sequence[str], cluster: ClusterSection, reporter: Reporter) -> Iterator[Stages]:
+        """What carries it out: as many workers as the job is worth."""
+        done = self.store.exists(f"{self.run}/{GAPS}")  # Then only the predictions may be incomplete.
+        images = 0 if done or self._missing(opinions) else self._images(opinions)
+        asked = self.section.max_fraction * images * self.section.candidates * self.section.steps
+        with stages_for(asked, cluster, Ledger(self.store), reporter, threads=self.section.threads) as stages:
+            yield stages
+
+    def carry_out(self, opinions: Sequence[str], stages: Stages) -> dict[str, Any] | None:
         """Turn first opinions into predictions.
 
         Args:
             opinions: the parts of the first opinions, in the archive's order.
-            cluster: of the job file.
-            reporter: where to tell how it is going.
+            stages: what carries it out, and keeps what became of the units.
 
         Returns:
-            what was asked and answered, for the metrics, and what became of the units. Where something is missing (a
-            first opinion, the answer of a failed unit) there is nothing to tell, and nothing is predicted: another
-            choice would be made once it is there, and two choices in one run would contradict each other.
+            what was asked and answered, for the metrics. Where something is missing (a first opinion, the answer of a
+            failed unit) there is nothing to tell, and nothing is predicted: another choice would be made once it is
+            there, and two choices in one run would contradict each other.
         """
-        done = Ledger(self.store).done(f"{self.run}/{FIRST_OPINIONS}")
-        if missing := len(set(opinions) - done):
-            reporter.say(f"nothing is asked before all is labelled: {missing} shards have no labels yet", style="red")
-            return None, []
-        images = self._images(opinions)
-        with self._stages(cluster, reporter, images) as stages:
-            try:
-                return self._carry_out(opinions, images, stages), stages.reports
-            except IncompleteError:
-                return None, stages.reports
+        if missing := self._missing(opinions):
+            told = f"nothing is asked before all is labelled: {missing} shards have no labels yet"
+            stages.reporter.say(told, style="red")
+            return None
+        try:
+            return self._carry_out(opinions, self._images(opinions), stages)
+        except IncompleteError:
+            return None
+
+    def _missing(self, opinions: Sequence[str]) -> int:
+        """First opinions that are not there."""
+        folders = {posixpath.dirname(part) for part in opinions}
+        return len(set(opinions).difference(*(Ledger(self.store).done(folder) for folder in folders)))
 
     def _carry_out(self, opinions: Sequence[str], images: int, stages: Stages) -> dict[str, Any]:
         stages.run("encoding examples", self.step, list(self.examples.values()))
@@ -124,15 +141,6 @@ class Escalation:
         self.store.put(f"{self.run}/{GAPS}", outcome.to_parquet())
         learned = len(labels) if self._learns else 0
         return outcome.to_json() | {"method": self.section.method, "classes": len(labels), "learned": learned}
-
-    @contextmanager
-    def _stages(self, cluster: ClusterSection, reporter: Reporter, images: int) -> Iterator[Stages]:
-        asked = self.section.max_fraction * images * self.section.candidates * self.section.steps
-        executor, workers = choose(cluster, threads=self.section.threads, images=int(asked) // 20)
-        if self.store.exists(f"{self.run}/{GAPS}"):
-            executor = LocalExecutor()  # All was asked before; only the predictions may be incomplete.
-        with executor:
-            yield Stages(executor, replace(workers, overlap=1), Ledger(self.store), reporter)
 
     def _images(self, opinions: Sequence[str]) -> int:
         """Images of the archive; where only reading tells, every part is read."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from cluster import Executor, Ledger, StageReport, Step, Unit, Workers, run_stage
+from ray_jobs.placement import choose
 from ray_jobs.progress import Reporter
+from ray_jobs.sections import ClusterSection
 
 
 class IncompleteError(Exception):
@@ -36,3 +39,13 @@ class Stages:
         self.reports.append(report)
         if report.failures:
             raise IncompleteError
+
+
+@contextmanager
+def stages_for(
+    questions: float, cluster: ClusterSection, ledger: Ledger, reporter: Reporter, *, threads: int
+) -> Iterator[Stages]:
+    """Stages on as many workers as so many questions are worth; `threads` are a worker's."""
+    executor, workers = choose(cluster, threads=threads, images=int(questions) // 20)
+    with executor:
+        yield Stages(executor, replace(workers, overlap=1), ledger, reporter)
