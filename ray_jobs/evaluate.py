@@ -15,12 +15,13 @@ from typing import Any
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.executor import unfinished
+from ray_jobs.cascades import cascades_of, mean_cascades, measure_all
 from ray_jobs.cells import Cell
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.escalation.examples import encode_examples
 from ray_jobs.evaluation import Evaluation
-from ray_jobs.evaluation_table import Grid, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
+from ray_jobs.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
 from ray_jobs.layout import METRICS, REPORT, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
@@ -48,11 +49,14 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
     work = Evaluation.of(job)
+    if job.escalate is not None and not work.draws_cascades:
+        reporter.say(f"[escalate] plays no part in {work.section.protocol}: cascades need examples of every class")
     embedding = _embed(work, reporter)
     if embedding.failed:
         raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
     measuring, seconds = _measure(work, reporter)
-    return _report(work, measuring, seconds)
+    cascades, asking = measure_all(work, cascades_of(work), reporter)
+    return _report(work, [measuring, *asking], mean_cascades(cascades), seconds)
 
 
 def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
@@ -99,7 +103,8 @@ def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Call
 
 
 def _embed(work: Evaluation, reporter: Reporter) -> StageReport:
-    units = [*work.pool.units, *work.test.units]
+    examples = (unit for cascade in cascades_of(work) for unit in cascade.support.units)
+    units = list({unit.path: unit for unit in [*work.pool.units, *examples, *work.test.units]}.values())
     left = sum(unit.weight for unit in units if not work.store.exists(unit.path))
     executor, workers = choose(work.job.cluster, threads=work.job.clip.threads, images=left)
     if not left:
@@ -109,14 +114,17 @@ def _embed(work: Evaluation, reporter: Reporter) -> StageReport:
         return run_stage(executor, step, units, work.ledger, workers, on_event)
 
 
-def _report(work: Evaluation, measuring: StageReport, seconds: dict[str, float]) -> dict[str, Any]:
-    failed = {failure.path for failure in measuring.failures}
+def _report(
+    work: Evaluation, stages: Sequence[StageReport], cascades: Sequence[Row], seconds: dict[str, float]
+) -> dict[str, Any]:
+    failed = {failure.path for stage in stages for failure in stage.failures}
     rows = [json.loads(work.store.get(unit.path)) for unit in work.cells if unit.path not in failed]
     table = mean_rows(rows, work.section.protocol)
     per_class = per_class_rows(rows, work.splits.label_space.names)
-    for name, columns in (("table", columns_of(table)), ("per_class", columns_of(per_class))):
-        work.store.put(f"{work.run}/{name}.csv", to_csv(columns))
-        work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns))
+    for name, told in (("table", table), ("per_class", per_class), ("cascades", cascades)):
+        if told or name != "cascades":
+            work.store.put(f"{work.run}/{name}.csv", to_csv(columns_of(told)))
+            work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns_of(told)))
     work.store.put(f"{work.run}/table.md", to_markdown(Grid(table, work.section.protocol)))
     work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
     K, N = len(work.splits.label_space), len(work.splits.test)
@@ -126,6 +134,7 @@ def _report(work: Evaluation, measuring: StageReport, seconds: dict[str, float])
         "protocol": work.section.protocol,
         "complete": not failed,
         "table": table,
+        "cascades": _told(work, cascades),
         "failed_cells": sorted(failed),
         "run": work.store.url(work.run),
     }
@@ -134,3 +143,12 @@ def _report(work: Evaluation, measuring: StageReport, seconds: dict[str, float])
     if table:
         work.store.put(page, render_evaluation(result, per_class))
     return result | {"seconds": seconds, "report": work.store.url(page) if table else None}
+
+
+def _told(work: Evaluation, cascades: Sequence[Row]) -> dict[str, Any] | None:
+    section = work.job.escalate
+    if section is None or not cascades:
+        return None
+    candidates = min(section.candidates, len(work.splits.label_space))
+    who = {"cheap": work.job.classifier.method, "method": section.method, "candidates": candidates}
+    return who | {"rows": list(cascades)}

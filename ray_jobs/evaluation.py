@@ -14,9 +14,10 @@ from fewshot.data import Splits, parse_splits
 from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.cells import Cell, EvaluateStep, Rehearsal
 from ray_jobs.errors import JobError
+from ray_jobs.escalation import escalation_identity
 from ray_jobs.layout import features_folder, run_folder
 from ray_jobs.sections import EvaluateSection, Job
-from ray_jobs.support import LabelledUnits, Labels, by_draw, in_blocks, labelled_units, read_text
+from ray_jobs.support import LabelledUnits, Labels, by_class, by_draw, in_blocks, labelled_units, read_text
 from ray_jobs.training import METHODS_VERSION
 
 VIEWS = 10
@@ -68,7 +69,13 @@ class Evaluation:
     @cached_property
     def dense(self) -> bool:
         """Whether a method wants dense tokens."""
-        return any(wants_dense(name, self._hyperparameters(name)) for name in self.section.methods)
+        cheap = [self.job.classifier.method] if self.draws_cascades else []
+        return any(wants_dense(name, self._hyperparameters(name)) for name in [*self.section.methods, *cheap])
+
+    @property
+    def draws_cascades(self) -> bool:
+        """Whether cascades are measured: with [escalate], where every class has examples."""
+        return self.job.escalate is not None and self.section.protocol == "few-shot"
 
     @cached_property
     def new(self) -> tuple[int, ...]:
@@ -113,6 +120,17 @@ class Evaluation:
         wanted = product(self.section.shots, self.section.seeds)
         return {(shots, seed): train.drawn(shots, seed).limited(limits) for shots, seed in wanted}
 
+    def examples(self, shots: int, seed: int) -> LabelledUnits:
+        """Those of a draw, a unit a class."""
+        drawn, folder = self.draws[shots, seed], self._features(f"support-{self.views}")
+        return labelled_units(drawn, by_class(drawn), features=folder, views=self.views, dense=self.dense)
+
+    @cached_property
+    def truth(self) -> dict[str, str]:
+        """The label of each test image."""
+        names = self.splits.label_space.names
+        return {image: names[label] for image, label in self.splits.test}
+
     def step(self, needs: frozenset[str]) -> EvaluateStep:
         """What trains and measures cells of methods that need this."""
         diffusion = self.job.diffusion.spec if "diffusion" in needs else None
@@ -140,7 +158,11 @@ class Evaluation:
     @cached_property
     def run(self) -> str:
         """Folder of the table."""
-        return run_folder(self.job.job.name, [unit.path for unit in self.cells])
+        identity: list[Any] = [unit.path for unit in self.cells]
+        if self.job.escalate is not None and self.draws_cascades:
+            cheap = self.job.classifier
+            identity.append([escalation_identity(self.job.escalate), cheap.method, cheap.hyperparameters])
+        return run_folder(self.job.job.name, identity)
 
     def _cell(self, method: str, shots: int, seed: int) -> Unit:
         images, hyperparameters = self.draws[shots, seed].images, self._hyperparameters(method)

@@ -84,30 +84,35 @@ def small_gaps_by_time(gaps: Sequence[float], counts: Sequence[int]) -> Element:
     return element("svg", line, *bars, viewBox=size, role="img", aria_label="Gap of errors by time-step")
 
 
-def accuracy_by_cost(costs: Sequence[float], accuracies: Sequence[float]) -> Element:
-    """A line from the cheap method alone to the job as it ran.
+def accuracy_by_cost(
+    costs: Sequence[float], accuracies: Sequence[float], alone: tuple[float, float] | None = None
+) -> Element:
+    """A line from the cheap method alone, whose accuracy goes on as a broken line, to the job as it ran.
 
     Args:
         costs: mean forwards an image, rising from 0.
         accuracies: at each of these costs.
+        alone: cost and accuracy of the diffusion model among all classes, marked by a ring; None if nobody measured it.
     """
-    low, high = math.floor(20 * min(accuracies)) / 20, math.ceil(20 * max(accuracies)) / 20
+    every = [*accuracies, *([] if alone is None else [alone[1]])]
+    low, high = math.floor(20 * min(every)) / 20, math.ceil(20 * max(every)) / 20
     high = max(high, low + 0.05)
-    most = max(costs) or 1.0
+    most = max(*costs, alone[0] if alone else 0.0) or 1.0
     points = [(c / most, _share(a, low, high)) for c, a in zip(costs, accuracies, strict=True)]
     levels = [(tick, f"{low + tick * (high - low):.3g}") for tick in (0.0, 0.5, 1.0)]
-    drawn = element("polyline", points=" ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points), class_="curve")
-    dots = (
-        element(
-            "circle", element("title", f"{cost:.3g} forwards an image: accuracy {percent(accuracy)}"), **_at(*point)
-        )
-        for point, cost, accuracy in zip(points, costs, accuracies, strict=True)
-    )
-    return _chart("Accuracy by cost", *_axes("forwards an image", levels, "accuracy", most=most), drawn, *dots)
+    drawn = [
+        _line(0.0, points[0][1], 1.0, points[0][1], class_="ideal"),
+        element("polyline", points=" ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points), class_="curve"),
+        *(_point(x, y, "point", c, a) for (x, y), c, a in zip(points, costs, accuracies, strict=True)),
+    ]
+    if alone is not None:
+        drawn.append(_point(alone[0] / most, _share(alone[1], low, high), "alone", *alone, who="diffusion alone, "))
+    return _chart("Accuracy by cost", *_axes("forwards an image", levels, "accuracy", most=most), *drawn)
 
 
-def _at(x: float, y: float) -> dict[str, str]:
-    return {"cx": f"{_x(x):.1f}", "cy": f"{_y(y):.1f}", "r": "3", "class_": "point"}
+def _point(x: float, y: float, class_: str, cost: float, accuracy: float, who: str = "") -> Element:
+    told = element("title", f"{who}{cost:.3g} forwards an image: accuracy {percent(accuracy)}")
+    return element("circle", told, cx=f"{_x(x):.1f}", cy=f"{_y(y):.1f}", r="3", class_=class_)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

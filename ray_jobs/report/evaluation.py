@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from ray_jobs.evaluation_table import Grid, Row
-from ray_jobs.report.markup import document, element, outside
+from ray_jobs.report.charts import accuracy_by_cost
+from ray_jobs.report.markup import document, element, outside, plural
 from ray_jobs.report.page import page_head
 
 MAX_CLASSES = 200
@@ -18,12 +20,16 @@ def render_evaluation(result: Mapping[str, Any], per_class: Sequence[Row]) -> by
     """The page, one self-contained file.
 
     Args:
-        result: what the evaluation told: `title`, `protocol` and `table`.
+        result: what the evaluation told: `title`, `protocol`, `table` and `cascades`.
         per_class: `method`, `shots`, `class` and `accuracy_mean` of every class.
     """
-    sections = (_means(Grid(result["table"], result["protocol"])), _classes(result["table"], per_class))
+    sections = (
+        _means(Grid(result["table"], result["protocol"])),
+        _cascades(result["cascades"]),
+        _classes(result["table"], per_class),
+    )
     title = element("h1", outside(result["title"], limit=160))
-    body = element("main", title, *(element("section", *section) for section in sections))
+    body = element("main", title, *(element("section", *nodes) for section in sections if (nodes := list(section))))
     return document(element("html", page_head(result["title"]), element("body", body), lang="en"))
 
 
@@ -45,6 +51,30 @@ def _cell(grid: Grid, method: str, column: tuple[int, str]) -> Element:
         return element("td", told)
     bar = element("span", element("span", style=f"width:{100 * mean:.1f}%"), class_="bar")
     return element("td", element("strong", told) if grid.is_best(method, column) else told, bar, class_="count")
+
+
+def _cascades(told: Mapping[str, Any] | None) -> Iterator[Element]:
+    """A curve for each number of shots; nothing where no cascade was measured."""
+    if told is None:
+        return
+    yield element("h2", f"{told['cheap']}, then {told['method']}")
+    note = (
+        f"What {told['method']} is worth as the second opinion on the least certain images, each among the "
+        f"{told['candidates']} classes that are likeliest to {told['cheap']} (broken line: {told['cheap']} alone). "
+        f"The ring is {told['method']} alone, asked about every image among all classes. Training is not counted."
+    )
+    yield element("p", note, class_="note")
+    by_shots: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in told["rows"]:
+        by_shots[row["shots"]].append(row)
+    yield element("div", *(_curve(shots, rows) for shots, rows in by_shots.items()), class_="charts")
+
+
+def _curve(shots: int, rows: Sequence[Mapping[str, Any]]) -> Element:
+    curve = [row for row in rows if row["what"] == "cascade"]
+    alone = next(((r["forwards_an_image"], r["accuracy_mean"]) for r in rows if r["what"] != "cascade"), None)
+    chart = accuracy_by_cost([r["forwards_an_image"] for r in curve], [r["accuracy_mean"] for r in curve], alone)
+    return element("figure", element("figcaption", plural(shots, "shot")), chart)
 
 
 def _classes(table: Sequence[Row], per_class: Sequence[Row]) -> Iterator[Element]:
