@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from fewshot.classes import LabelSpace
+from fewshot.diffusion.sampling import PriorImages
 from fewshot.diffusion.training import AdapterSettings
 
 
@@ -35,6 +36,14 @@ class AskingMethod(Protocol):
         Args:
             latent_side: h = w of the backbone's latents; 64 for Stable Diffusion at 512 pixels.
             shots: images of the class.
+        """
+        ...
+
+    def prior(self, *, latent_side: int) -> PriorImages | None:
+        """Images that the adapters of all classes should leave as they are; None for no such images.
+
+        Args:
+            latent_side: see `adapter_settings`.
         """
         ...
 

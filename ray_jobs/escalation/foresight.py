@@ -18,7 +18,7 @@ from ray_jobs.escalation.adapters import trained
 from ray_jobs.escalation.choice import Doubtful, doubtful, from_parquet
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
 from ray_jobs.escalation.outcome import GAPS
-from ray_jobs.escalation.spending import FORWARDS_A_SAMPLE, FORWARDS_AN_IMAGE, ProbeUnit, forwards_a_second
+from ray_jobs.escalation.spending import FORWARDS_AN_IMAGE, ProbeUnit, forwards_a_second, training_cost
 
 if TYPE_CHECKING:
     from fewshot.diffusion.training import AdapterSettings
@@ -65,7 +65,7 @@ class Foresight:
             that hours are told from. None what nobody can tell.
         """
         known = [stage["forwards"] for stage in self.stages()]
-        examples = FORWARDS_AN_IMAGE * sum(unit.weight for unit in self.escalation.examples.values())
+        examples = FORWARDS_AN_IMAGE * sum(unit.weight for unit in self.escalation.lessons.examples.values())
         forwards = None if None in known else min(sum(known), examples + self.budget)
         hours = self._hours(forwards)
         device = None if self.probe is None else json.loads(self.probe)["device"]
@@ -137,9 +137,9 @@ class Foresight:
         """By label: how a class with examples is learned, for each number of them that may be readable, rising."""
         from fewshot.backbones.diffusion import latent_shape
 
-        method, side = self.escalation.method, latent_shape(self.escalation.section.spec)[1]
+        method, side = self.escalation.lessons.method, latent_shape(self.escalation.section.spec)[1]
         found = {}
-        for label, unit in self.escalation.examples.items():
+        for label, unit in self.escalation.lessons.examples.items():
             settings = (method.adapter_settings(latent_side=side, shots=shots + 1) for shots in range(unit.weight))
             found[label] = list(dict.fromkeys(each for each in settings if each is not None))
         return {label: settings for label, settings in found.items() if settings}
@@ -157,7 +157,7 @@ class Foresight:
         return {label for image in self.chosen for label in image.candidates} & self._settings.keys()
 
     def _encode(self) -> dict[str, Any]:
-        examples = list(self.escalation.examples.values())
+        examples = list(self.escalation.lessons.examples.values())
         chosen = [] if self.chosen is None else list(self.escalation.archived(self.chosen).values())
         done, left = self._done(examples + chosen), None
         if self.images is not None:
@@ -172,13 +172,14 @@ class Foresight:
         left = len(labels) - done
         if self.chosen is None and self.images is not None:
             left = min(left, self.images * self.candidates)
-        costs = sorted((FORWARDS_A_SAMPLE * s[-1].steps * s[-1].samples for s in self._settings.values()), reverse=True)
+        costs = sorted((training_cost(settings[-1]) for settings in self._settings.values()), reverse=True)
+        before = self.escalation.lessons.prior_cost() if left else 0.0
         name = self.escalation.section.method
         what = f"{name}: {self._count(len(labels))} classes" if costs else f"{name} learns nothing"
-        return self._row("train adapters", what, done, left, sum(costs[:left]), at_most=self.chosen is None)
+        return self._row("train adapters", what, done, left, before + sum(costs[:left]), at_most=self.chosen is None)
 
     def _folder(self, label: str, settings: AdapterSettings) -> str:
-        return self.escalation.pupil(label, settings).folder
+        return self.escalation.lessons.pupil(label, settings).folder
 
     def _ask(self) -> dict[str, Any]:
         section = self.escalation.section

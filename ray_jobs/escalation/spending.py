@@ -50,7 +50,15 @@ def forwards_a_second(probe: bytes) -> float:
     return float(json.loads(probe)["forwards_a_second"])
 
 
-def budget_of(section: EscalateSection, images: int, training: AdapterSettings | None, rate: float | None) -> Budget:
+def training_cost(settings: AdapterSettings) -> float:
+    """Of one class, in forwards."""
+    terms = 2 if settings.prior_weight else 1
+    return FORWARDS_A_SAMPLE * settings.steps * settings.samples * terms
+
+
+def budget_of(
+    section: EscalateSection, images: int, training: AdapterSettings | None, rate: float | None, *, before: float = 0.0
+) -> Budget:
     """What may be spent.
 
     Args:
@@ -58,13 +66,14 @@ def budget_of(section: EscalateSection, images: int, training: AdapterSettings |
         images: of the archive.
         training: how a class is learned; None if nothing is.
         rate: forwards a second of a worker; needed where `budget_gpu_hours` is set.
+        before: forwards that come before the first class is learned.
     """
     hours = section.budget_gpu_hours
     assert hours is None or rate is not None
     return Budget(
         images=math.floor(section.max_fraction * images),
-        forwards=None if hours is None or rate is None else 3600.0 * hours * rate,
-        per_class=0.0 if training is None else FORWARDS_A_SAMPLE * training.steps * training.samples,
+        forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before,
+        per_class=0.0 if training is None else training_cost(training),
         per_query=float(section.steps),
         per_image=FORWARDS_AN_IMAGE,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cluster import Part
 from ray_jobs.escalation.adapters import is_trained, put_adapter
 from ray_jobs.escalation.latents import get_latents
+from ray_jobs.escalation.prior import get_prior
 from ray_jobs.escalation.worker import DiffusionWorker
 from ray_jobs.layout import to_json
 
@@ -45,12 +46,16 @@ class AdapterUnit:
         settings: how.
         block_size: classes of a batch; missing ones are filled up.
         seed: of the training.
+        prior: parts of prior images, of which there may be none.
+        prior_prompt: of these images.
     """
 
     pupils: tuple[Pupil, ...]
     settings: AdapterSettings
     block_size: int
     seed: int
+    prior: tuple[str, ...] = ()
+    prior_prompt: str = ""
 
     def run(self, worker: DiffusionWorker) -> Part:
         """Train the classes and store each; the part only says that it is done."""
@@ -66,6 +71,7 @@ class AdapterUnit:
                 self.settings,
                 block_size=self.block_size,
                 seed=self.seed,
+                prior=get_prior(worker, self.prior, self.prior_prompt),
                 on_step=lambda _, losses: last.update(losses=losses.tolist()),
             )
             for index, pupil in enumerate(left):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from ray_jobs.embed import EmbedStep
 from ray_jobs.escalation import Escalation
 from ray_jobs.escalation.choice import doubtful
 from ray_jobs.sections import EscalateSection
-from tests.ray_jobs.place import Place, kill_again_and_again
+from tests.ray_jobs.place import Place, kill_again_and_again, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
 QUICK = {"steps": 2, "samples": 1}
@@ -82,6 +83,31 @@ def test_adapters_are_kept_one_class_a_folder_and_trained_once(place):
     before = {card: card.stat().st_mtime_ns for card in cards}
     assert here.classify("escalate.max_fraction=0.5").code == 0
     assert {card: card.stat().st_mtime_ns for card in cards} == before
+
+
+def test_prior_images_are_drawn_once_and_change_what_is_learned(place):
+    def learned(here):
+        cards = {
+            json.loads(card.read_text())["class"]: card.parent
+            for card in (here.output / "adapters/tif").glob("*/card.json")
+        }
+        return {
+            label: [p.read_bytes() for p in sorted(folder.rglob("*.safetensors"))] for label, folder in cards.items()
+        }
+
+    here = place()
+    assert here.classify().code == 0
+    without = learned(here)
+    shutil.rmtree(here.output)
+    with_prior = "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"
+    outcome = here.classify(with_prior)
+    assert outcome.code == 0, outcome.told
+    parts = written(next(here.output.glob("latents/*/prior")))
+    assert len(parts) == 2  # Ten images a unit.
+    assert without.keys() == learned(here).keys()
+    assert all(without[label] != files for label, files in learned(here).items())
+    assert here.classify(with_prior, "escalate.max_fraction=0.5").code == 0
+    assert written(next(here.output.glob("latents/*/prior"))) == parts
 
 
 def test_a_budget_in_hours_is_never_overrun(place):

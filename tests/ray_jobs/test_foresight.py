@@ -67,6 +67,12 @@ def test_before_anything_runs_every_number_is_a_bound_and_nothing_is_written(pla
     assert f"at most {ENCODE + TRAIN + ASK:.0f} forwards" in outcome.told
 
 
+def test_prior_images_cost_their_drawing_and_a_second_term_of_each_training_step(place):
+    told = stages(plan(place, "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"))
+    drawing = 12 * 50 * 2.0  # Fifty steps with guidance each.
+    assert told["train adapters"] == (0, CLASSES, True, 2 * TRAIN + drawing)
+
+
 def test_what_was_asked_is_what_was_planned_and_afterwards_nothing_is_left(place):
     assert place.classify().result["escalated"]["forwards"] == ASK
     outcome = plan(place)

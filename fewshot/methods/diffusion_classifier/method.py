@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classes import LabelSpace
+from fewshot.diffusion.sampling import PriorImages
 from fewshot.diffusion.training import AdapterSettings
 from fewshot.methods.hyperparameters import check_template
 
@@ -44,6 +45,10 @@ class DiffusionClassifier:
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings | None:
         """See `AskingMethod.adapter_settings`."""
+        return None
+
+    def prior(self, *, latent_side: int) -> PriorImages | None:
+        """See `AskingMethod.prior`."""
         return None
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:

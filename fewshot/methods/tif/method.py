@@ -10,9 +10,9 @@ the paper's FGVC runs used. For models of small pictures, like the embedded one,
 with on classes kept from its training: rank 8 in all blocks, rates 2e-3 and 1e-3, 250 steps of four stratified samples,
 s = 1.
 
-Where we differ from the authors' code: see `fewshot.diffusion.training`; and there are no prior images, whose sampling
-costs more than all adapters of a small archive. Names are told to the model where there are any; `use_names = false`
-gives all classes one prompt, as the paper does for people and cars.
+Where we differ from the authors' code: see `fewshot.diffusion.training` and `sampling`. Models of small pictures learn
+without prior images: on the embedded one they cost more than the adapters. Names are told to the model where there are
+any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import Tensor
 from fewshot.classes import LabelSpace
 from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.diffusion.lora import BlockFilter, filter_for
+from fewshot.diffusion.sampling import PriorImages
 from fewshot.diffusion.training import AdapterSettings
 from fewshot.methods.hyperparameters import check_choice, check_number, check_template
 
@@ -35,6 +36,7 @@ SMALL_SIDE = 16
 """Models with latents up to this side take the defaults of the embedded one."""
 PUBLISHED_STEPS = {1: 60, 2: 100, 4: 200, 8: 700, 16: 1000}
 """By shots: the checkpoints that the FGVC results are of."""
+PUBLISHED_PRIOR_IMAGES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,9 @@ class Tif:
         samples: of a class in a step.
         unet_rate, text_rate: learning rates.
         unet_scale, text_scale: s in inference.
+        prior_images: drawn with the model as it is, which adapters should go on drawing the same (prior preservation);
+            100 as published, 0 for none.
+        prior_prompt: of these images; no class is named.
         weighting: "attributes" as published, or "uniform".
         template: a prompt with one "{}".
         rare_word: stands before the name in it.
@@ -65,6 +70,8 @@ class Tif:
     text_rate: float | None = None
     unet_scale: float | None = None
     text_scale: float | None = None
+    prior_images: int | None = None
+    prior_prompt: str = "a picture"
     weighting: Weighting = "attributes"
     template: str = "a picture of a {}"
     rare_word: str = "hta"
@@ -80,6 +87,7 @@ class Tif:
             check_number(f"tif.{name}", getattr(self, name))
         for name in ("steps", "rank", "samples"):
             check_number(f"tif.{name}", getattr(self, name), low=1.0)
+        check_number("tif.prior_images", self.prior_images)
         if self.blocks is not None:
             check_choice("tif.blocks", self.blocks, get_args(BlockFilter))
         check_choice("tif.weighting", self.weighting, get_args(Weighting))
@@ -95,7 +103,14 @@ class Tif:
         small = latent_side <= SMALL_SIDE
         defaults = _small() if small else _published(shots)
         given = {name: value for name in defaults if (value := getattr(self, name, None)) is not None}
-        return AdapterSettings(**defaults | given, stratified=small, prior_weight=0.0)
+        weight = 0.0 if self.prior(latent_side=latent_side) is None else 1.0
+        return AdapterSettings(**defaults | given, stratified=small, prior_weight=weight)
+
+    def prior(self, *, latent_side: int) -> PriorImages | None:
+        """See `AskingMethod.prior`."""
+        published = 0 if latent_side <= SMALL_SIDE else PUBLISHED_PRIOR_IMAGES
+        count = published if self.prior_images is None else self.prior_images
+        return PriorImages(prompt=self.prior_prompt, count=count) if count else None
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
         """See `AskingMethod.weights`; uniform, too, where there is but one class to take the nuanced size from."""

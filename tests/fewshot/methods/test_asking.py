@@ -57,6 +57,9 @@ def test_for_stable_diffusion_the_defaults_are_the_published_ones(shots, steps, 
     assert (settings.steps, settings.blocks, settings.rank) == (steps, blocks, 16)
     assert (settings.unet_rate, settings.text_rate) == (1e-4, 5e-5)
     assert (settings.unet_scale, settings.text_scale) == (0.6, 0.7)
+    assert settings.prior_weight == 1.0
+    prior = asking_method_named("tif").prior(latent_side=64)
+    assert (prior.count, prior.steps, prior.guidance) == (100, 50, 7.5)
 
 
 def test_small_models_have_defaults_of_their_own_and_what_is_given_counts():
@@ -79,3 +82,10 @@ def test_what_is_unknown_or_out_of_range_is_refused():
         asking_method_named("tif", template="a photo")
     with pytest.raises(DataError, match=r"tif\.blocks"):
         asking_method_named("tif", blocks="all")
+
+
+@pytest.mark.parametrize(("given", "side"), [(0, 64), (None, 8)])
+def test_without_prior_images_nothing_is_preserved(given, side):
+    tif = asking_method_named("tif", prior_images=given)
+    assert tif.prior(latent_side=side) is None
+    assert tif.adapter_settings(latent_side=side, shots=4).prior_weight == 0.0
