@@ -11,7 +11,7 @@ from torch import Tensor
 TEMPERATURE_RANGE = (1e-2, 1e4)
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> float:
     """The temperature that minimises the negative log-likelihood; a convex problem in 1 / T, solved over log T.
 
     As in Platt scaling, the targets are not quite certain: with n images, a share 1 / (n + 2) of each goes to all
@@ -19,7 +19,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Args:
         logits: [n, K] float32.
-        labels: [n] int64 in [0, K).
+        labels: [n] int64 in [0, K), present ones.
+        present: [n, K] bool, which classes an image may be of; None is all of them.
 
     Returns:
         T in [0.01, 10000]; 1 when n = 0.
@@ -29,11 +30,13 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return 1.0
     share = 1.0 / (n + 2.0)
     own = logits.gather(1, labels[:, None]).squeeze(1)
-    target = float(((1.0 - share) * own + share * logits.mean(dim=1)).double().mean())
+    possible = logits if present is None else logits.masked_fill(~present, -torch.inf)
+    mean = logits.mean(dim=1) if present is None else (logits * present).sum(dim=1) / present.sum(dim=1)
+    target = float(((1.0 - share) * own + share * mean).double().mean())
 
     def loss(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
-        return float(torch.logsumexp(logits / temperature, dim=1).double().mean()) - target / temperature
+        return float(torch.logsumexp(possible / temperature, dim=1).double().mean()) - target / temperature
 
     low, high = TEMPERATURE_RANGE
     found = minimize_scalar(loss, bounds=(math.log(low), math.log(high)), method="bounded", options={"xatol": 1e-4})

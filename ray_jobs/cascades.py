@@ -162,12 +162,13 @@ def cascades_of(work: Evaluation) -> list[Cascades]:
     """Those of every draw; none without [escalate], or where classes without examples are asked for.
 
     Every test image is asked about, whatever the section says of `below` and `max_fraction`; its budget is shared out.
+    Scores play no part, so nobody is examined.
     """
     if work.job.escalate is None or not work.draws_cascades:
         return []
     draws, hours = list(work.draws), work.job.escalate.budget_gpu_hours
     share = None if hours is None else hours / (2 * len(draws))
-    section = replace(work.job.escalate, below=None, max_fraction=1.0, budget_gpu_hours=share)
+    section = replace(work.job.escalate, below=None, max_fraction=1.0, budget_gpu_hours=share, calibrate=False)
     return [Cascades(work, section, shots, seed) for shots, seed in draws]
 
 

@@ -186,6 +186,8 @@ class EscalateSection(DiffusionSection):
             "exhaustive" asks every class about every time-step.
         steps: time-steps that an image is asked about at most.
         error_rate: how often racing may decide otherwise than exhaustive, in (0, 1).
+        calibrate: whether the model is examined on examples that it learned without, so that its answers have a score.
+            Every class in question is learned twice for that. Needs classes with two examples.
         seed: of noise and of training.
     """
 
@@ -199,6 +201,7 @@ class EscalateSection(DiffusionSection):
     schedule: ScheduleName = "racing"
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
     error_rate: OpenFraction = 0.05
+    calibrate: bool = True
     seed: int = 0
 
 

@@ -51,6 +51,8 @@ def _show_escalation(reporter: Reporter, escalated: dict[str, Any]) -> None:
         f" {escalated['decided_otherwise']} labels changed, {escalated['forwards']} forwards of the diffusion model"
         f" ({_percent(saved)} fewer than asking everything)"
     )
+    if (exam := escalated["exam"]) and exam["images"]:
+        reporter.say(f"of {exam['images']} examples that it learned without, {_percent(exam['accuracy'])} were right")
     if measured := escalated["measured"]:
         reporter.say(
             f"accuracy {_percent(measured['accuracy_before'])} before, {_percent(measured['accuracy'])} after:"

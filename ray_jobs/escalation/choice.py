@@ -54,6 +54,7 @@ class Budget:
         images: at most this many images.
         forwards: all together, training included; None is no limit.
         per_class: what training one class costs, if it is not trained yet.
+        per_exam: what asking about the examples of one class costs at most.
         per_query: what asking one class about one image costs at most.
         per_image: what else an image costs (its latents).
     """
@@ -61,6 +62,7 @@ class Budget:
     images: int
     forwards: float | None
     per_class: float
+    per_exam: float
     per_query: float
     per_image: float
 
@@ -94,10 +96,11 @@ def affordable(images: Iterable[Doubtful], budget: Budget, trained: frozenset[st
         trained: classes whose adapters exist already.
     """
     chosen: list[Doubtful] = []
-    known, spent = set(trained), 0.0
+    known, spent = set[str](), 0.0
     for image in heapq.nsmallest(budget.images, images):
         new = set(image.candidates) - known
-        spent += len(new) * budget.per_class + len(image.candidates) * budget.per_query + budget.per_image
+        spent += len(new - trained) * budget.per_class + len(new) * budget.per_exam
+        spent += len(image.candidates) * budget.per_query + budget.per_image
         if budget.forwards is not None and spent > budget.forwards:
             break
         known |= new

@@ -19,10 +19,12 @@ from cluster.records import Shard
 from ray_jobs.archive import Listing
 from ray_jobs.escalation.asking import Asking, Encoded
 from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, from_parquet, to_parquet
+from ray_jobs.escalation.exam import ANSWERS, Exam
+from ray_jobs.escalation.examples import Examples
 from ray_jobs.escalation.latents import get_latents, latent_unit
 from ray_jobs.escalation.lessons import Lessons
-from ray_jobs.escalation.merging import MergeStep, MergeUnit
-from ray_jobs.escalation.outcome import GAPS, Outcome
+from ray_jobs.escalation.merging import MergeStep, MergeUnit, Verdict
+from ray_jobs.escalation.outcome import GAPS
 from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second, training_cost
 from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
 from ray_jobs.escalation.worker import DiffusionStep
@@ -75,7 +77,12 @@ class Escalation:
     @cached_property
     def lessons(self) -> Lessons:
         """What is learned of the classes."""
-        return Lessons(self.section, self.store, self.support)
+        return Lessons(self.section, self.store, Examples(self.store, self.section.spec, self.support))
+
+    @cached_property
+    def exam(self) -> Exam | None:
+        """What the model's answers are worth; None if nobody wants to know."""
+        return Exam.after(self.lessons, self.step) if self.section.calibrate else None
 
     @cached_property
     def step(self) -> DiffusionStep:
@@ -118,7 +125,7 @@ class Escalation:
         return len(set(opinions).difference(*(Ledger(self.store).done(folder) for folder in folders)))
 
     def _carry_out(self, opinions: Sequence[str], images: int, stages: Stages) -> dict[str, Any]:
-        stages.run("encoding examples", self.step, list(self.lessons.examples.values()))
+        stages.run("encoding examples", self.step, list(self.lessons.examples.units.values()))
         chosen = self._chosen(opinions, images, stages)
         stages.reporter.say(f"{len(chosen)} of {images} images go to {self.section.method}")
         archived = self.archived(chosen)
@@ -130,10 +137,15 @@ class Escalation:
         encoded = {part: Encoded(unit.path, unit.payload.rows) for part, unit in archived.items()}
         asking, images_there = Asking(self.step, self.lessons), self._still_there(chosen, encoded)
         outcome = asking.decided(images_there, encoded, f"{self.run}/answers", stages)
-        self._merge(opinions, outcome, stages)
+        result = None if self.exam is None else self.exam.held(chosen, f"{self.run}/{ANSWERS}", stages)
+        self._merge(opinions, outcome.verdicts(None if result is None else result.temperature), stages)
         self.store.put(f"{self.run}/{GAPS}", outcome.to_parquet())
-        learned = len(labels) if self.lessons.learns else 0
-        return outcome.to_json() | {"method": self.section.method, "classes": len(labels), "learned": learned}
+        told = {
+            "method": self.section.method,
+            "classes": len(labels),
+            "exam": None if result is None else result.to_json(),
+        }
+        return outcome.to_json() | told | {"learned": len(labels) if self.lessons.learns else 0}
 
     def _images(self, opinions: Sequence[str]) -> int:
         """Images of the archive; where only reading tells, every part is read."""
@@ -145,7 +157,7 @@ class Escalation:
         """Who is asked about; decided once for a run."""
         path = f"{self.run}/{CHOICE}"
         if not self.store.exists(path):
-            chosen = affordable(self._doubtful(opinions), self._budget(images, stages), self.lessons.learned)
+            chosen = affordable(self._doubtful(opinions), self._budget(images, stages), self._learned)
             self.store.put(path, to_parquet(chosen))
         return from_parquet(self.store.get(path))
 
@@ -167,9 +179,15 @@ class Escalation:
         if self.section.budget_gpu_hours is not None:
             stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
             rate = forwards_a_second(self.store.get(path))
-        settings = [s for label in self.lessons.latents if (s := self.lessons.settings(label))]
+        settings = [s for label in self.lessons.examples.latents if (s := self.lessons.settings(label))]
         dearest = max(settings, key=training_cost, default=None)
-        return budget_of(self.section, images, dearest, rate, before=self.lessons.prior_cost())
+        asked = max(map(self.exam.size, self.lessons.examples.units), default=0) if self.exam is not None else 0
+        return budget_of(self.section, images, dearest, rate, before=self.lessons.prior_cost(), exam_images=asked)
+
+    @property
+    def _learned(self) -> frozenset[str]:
+        """Classes that nothing is left to learn of."""
+        return self.lessons.learned if self.exam is None else self.lessons.learned & self.exam.lessons.learned
 
     def archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
         """By shard, in the archive's order: the unit that encodes its chosen images.
@@ -197,8 +215,7 @@ class Escalation:
             read.update({(part, row): ok for row, ok in zip(of.rows, found, strict=True)})
         return [image for image in chosen if read[image.part, image.row]]
 
-    def _merge(self, opinions: Sequence[str], outcome: Outcome, stages: Stages) -> None:
-        verdicts = outcome.verdicts()
+    def _merge(self, opinions: Sequence[str], verdicts: Mapping[int, tuple[Verdict, ...]], stages: Stages) -> None:
         units = [
             Unit(
                 f"{self.run}/{PREDICTIONS}/{part.rpartition('/')[2]}",
@@ -207,4 +224,4 @@ class Escalation:
             )
             for index, part in enumerate(opinions)
         ]
-        stages.run("deciding", MergeStep(self.store, self.section.method), units)
+        stages.run("deciding", MergeStep(self.store, self.section.method, self.threshold), units)

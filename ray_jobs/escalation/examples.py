@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cluster import Ledger, LocalExecutor, Store, Unit, Workers, run_stage
 from fewshot.backbones.diffusion.spec import DiffusionSpec
 from ray_jobs.errors import JobError
-from ray_jobs.escalation.latents import get_latents, latent_unit
+from ray_jobs.escalation.latents import Latents, get_latents, latent_unit
 from ray_jobs.escalation.worker import DiffusionStep
 from ray_jobs.support import LabelledUnits
 
@@ -17,6 +20,44 @@ if TYPE_CHECKING:
 
 SUPPORT = "support"
 """Folder of the examples' latents."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples as the diffusion model sees them, class by class.
+
+    Attributes:
+        store: the output.
+        spec: the model.
+        support: the examples; a unit holds those of one class.
+    """
+
+    store: Store
+    spec: DiffusionSpec
+    support: LabelledUnits
+
+    @cached_property
+    def units(self) -> dict[str, Unit]:
+        """By label: what encodes a class's examples."""
+        label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
+        space, units = self.support.labels.space, example_units(self.spec, self.support)
+        return {space.names[label_of[names[0]]]: unit for names, unit in zip(self._names, units, strict=True)}
+
+    @cached_property
+    def images(self) -> dict[str, tuple[str, ...]]:
+        """By label: the names of a class's examples, in the order of its part."""
+        return dict(zip(self.units, self._names, strict=True))
+
+    @cached_property
+    def latents(self) -> dict[str, Latents]:
+        """By label: those of the classes that have an example that could be read; they must be encoded."""
+        latents = {label: get_latents(self.store, unit.path) for label, unit in self.units.items()}
+        return {label: found for label, found in latents.items() if found.read.any()}
+
+    @property
+    def _names(self) -> list[tuple[str, ...]]:
+        images = iter(self.support.images)
+        return [tuple(islice(images, unit.payload.shard.size)) for unit in self.support.units]
 
 
 def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -> None:

@@ -55,7 +55,12 @@ class Foresight:
             `stage`, `what`, `done`, `left` (None if nobody can tell), `at_most` (whether `left` is a bound),
             `forwards` (at most; None if nobody can tell) and `hours` of a worker, for what is left.
         """
-        return [self._encode(), self._train(), self._ask()]
+        return [
+            self._encode(),
+            self._train(),
+            *([] if self.escalation.exam is None else [self._examine()]),
+            self._ask(),
+        ]
 
     def cost(self) -> dict[str, Any]:
         """All stages together.
@@ -65,7 +70,7 @@ class Foresight:
             that hours are told from. None what nobody can tell.
         """
         known = [stage["forwards"] for stage in self.stages()]
-        examples = FORWARDS_AN_IMAGE * sum(unit.weight for unit in self.escalation.lessons.examples.values())
+        examples = FORWARDS_AN_IMAGE * sum(unit.weight for unit in self.escalation.lessons.examples.units.values())
         forwards = None if None in known else min(sum(known), examples + self.budget)
         hours = self._hours(forwards)
         device = None if self.probe is None else json.loads(self.probe)["device"]
@@ -139,7 +144,7 @@ class Foresight:
 
         method, side = self.escalation.lessons.method, latent_shape(self.escalation.section.spec)[1]
         found = {}
-        for label, unit in self.escalation.lessons.examples.items():
+        for label, unit in self.escalation.lessons.examples.units.items():
             settings = (method.adapter_settings(latent_side=side, shots=shots + 1) for shots in range(unit.weight))
             found[label] = list(dict.fromkeys(each for each in settings if each is not None))
         return {label: settings for label, settings in found.items() if settings}
@@ -157,7 +162,7 @@ class Foresight:
         return {label for image in self.chosen for label in image.candidates} & self._settings.keys()
 
     def _encode(self) -> dict[str, Any]:
-        examples = list(self.escalation.lessons.examples.values())
+        examples = list(self.escalation.lessons.examples.units.values())
         chosen = [] if self.chosen is None else list(self.escalation.archived(self.chosen).values())
         done, left = self._done(examples + chosen), None
         if self.images is not None:
@@ -168,18 +173,31 @@ class Foresight:
 
     def _train(self) -> dict[str, Any]:
         there, labels = trained(self._store, self.escalation.section.method), self._in_question
-        done = sum(any(self._folder(label, each) in there for each in self._settings[label]) for label in labels)
-        left = len(labels) - done
+        costs = sorted((cost for label in labels if (cost := self._training_cost(label, there))), reverse=True)
+        left, done = len(costs), len(labels) - len(costs)
         if self.chosen is None and self.images is not None:
             left = min(left, self.images * self.candidates)
-        costs = sorted((training_cost(settings[-1]) for settings in self._settings.values()), reverse=True)
         before = self.escalation.lessons.prior_cost() if left else 0.0
         name = self.escalation.section.method
-        what = f"{name}: {self._count(len(labels))} classes" if costs else f"{name} learns nothing"
+        what = f"{name}: {self._count(len(labels))} classes" if self._settings else f"{name} learns nothing"
         return self._row("train adapters", what, done, left, before + sum(costs[:left]), at_most=self.chosen is None)
 
-    def _folder(self, label: str, settings: AdapterSettings) -> str:
-        return self.escalation.lessons.pupil(label, settings).folder
+    def _training_cost(self, label: str, there: frozenset[str]) -> float:
+        """Of what is not learned of a class, for the exam and after it; more examples cost more."""
+        settings, exam = self._settings[label], self.escalation.exam
+        lessons = [self.escalation.lessons, *([] if exam is None else [exam.lessons])]
+        folders = {frozenset(each.pupil(label, how).folder for how in settings) for each in lessons}
+        return training_cost(settings[-1]) * sum(not there & ways for ways in folders)
+
+    def _examine(self) -> dict[str, Any]:
+        exam, section = self.escalation.exam, self.escalation.section
+        assert exam is not None
+        labels = self._in_question if self._settings else self._labels
+        images = sum(exam.size(label) for label in labels if label in self.escalation.lessons.examples.units)
+        left = 0 if self.finished else images
+        what = f"{self._count(images)} examples × {self.candidates} classes × {section.steps} time-steps"
+        forwards = float(left * self.candidates * section.steps)
+        return self._row("examine", what, images - left, left, forwards, at_most=self.chosen is None)
 
     def _ask(self) -> dict[str, Any]:
         section = self.escalation.section

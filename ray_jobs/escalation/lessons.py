@@ -12,13 +12,11 @@ import numpy as np
 
 from cluster import Store, Unit, fingerprint
 from ray_jobs.escalation.adapters import adapter_folder, trained
-from ray_jobs.escalation.examples import example_units
-from ray_jobs.escalation.latents import Latents, get_latents
+from ray_jobs.escalation.examples import Examples
 from ray_jobs.escalation.prior import prior_units
 from ray_jobs.escalation.training import ADAPTERS_VERSION, AdapterUnit, Pupil
 from ray_jobs.escalation.worker import Told
 from ray_jobs.sections import EscalateSection
-from ray_jobs.support import LabelledUnits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,12 +36,14 @@ class Lessons:
     Attributes:
         section: of the job file.
         store: the output.
-        support: the examples; a unit holds those of one class.
+        examples: of the classes.
+        for_exam: whether some examples are kept to ask about, see `withheld`.
     """
 
     section: EscalateSection
     store: Store
-    support: LabelledUnits
+    examples: Examples
+    for_exam: bool = False
 
     @cached_property
     def method(self) -> AskingMethod:
@@ -53,21 +53,23 @@ class Lessons:
         return asking_method_named(self.section.method, **self.section.hyperparameters)
 
     @cached_property
-    def examples(self) -> dict[str, Unit]:
-        """By label: the unit that encodes a class's examples."""
-        label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
-        names, images = self.support.labels.space.names, iter(self.support.images)
-        found = {}
-        for unit in example_units(self.section.spec, self.support):
-            label = {label_of[next(images)] for _ in range(unit.weight)}.pop()
-            found[names[label]] = unit
-        return found
+    def withheld(self) -> dict[str, tuple[int, ...]]:
+        """By label: which of a class's examples are kept for the exam, a quarter, and one of two or three.
 
-    @cached_property
-    def latents(self) -> dict[str, Latents]:
-        """By label: those of the classes that have an example that could be read."""
-        latents = {label: get_latents(self.store, unit.path) for label, unit in self.examples.items()}
-        return {label: found for label, found in latents.items() if found.read.any()}
+        They are drawn by their names. A class with a single example is learned from it.
+        """
+        if not self.for_exam or not self.learns:
+            return {}
+        return {label: self._drawn(images) for label, images in self.examples.images.items()}
+
+    def rows(self, label: str) -> list[int]:
+        """Which examples of a class are learned from: those that could be read and are not withheld."""
+        readable = self.examples.latents[label].read.nonzero()[0].tolist()
+        return [row for row in readable if row not in self.withheld.get(label, ())] or readable
+
+    def _drawn(self, images: Sequence[str]) -> tuple[int, ...]:
+        order = sorted(range(len(images)), key=lambda row: fingerprint([self.section.seed, images[row]]))
+        return tuple(sorted(order[: max(len(images) // 4, len(images) > 1)]))
 
     def grid(self) -> Tensor:
         """Time-steps at equal mass of the method's weights, [n] int64."""
@@ -75,7 +77,7 @@ class Lessons:
 
         from fewshot.diffusion.time_grid import support_grid
 
-        latents = list(self.latents.values())
+        latents = list(self.examples.latents.values())
         mean = torch.from_numpy(np.concatenate([part.posterior[part.read, 0] for part in latents]))
         labels = torch.arange(len(latents)).repeat_interleave(torch.tensor([int(part.read.sum()) for part in latents]))
         weights = self.method.weights(mean, labels, num_steps=latents[0].num_steps)
@@ -88,12 +90,12 @@ class Lessons:
 
     def answers_for(self, label: str) -> bool:
         """Whether the model can be asked about a class."""
-        return not self.learns or label in self.latents
+        return not self.learns or label in self.examples.latents
 
     def settings(self, label: str) -> AdapterSettings | None:
         """How a class is learned."""
-        latents = self.latents[label]
-        return self.method.adapter_settings(latent_side=latents.posterior.shape[-1], shots=int(latents.read.sum()))
+        side = self.examples.latents[label].posterior.shape[-1]
+        return self.method.adapter_settings(latent_side=side, shots=len(self.rows(label)))
 
     @cached_property
     def prior(self) -> PriorImages | None:
@@ -115,15 +117,16 @@ class Lessons:
 
     def pupil(self, label: str, settings: AdapterSettings) -> Pupil:
         """A class that is learned, and where its adapters go."""
-        prompt, latents = self._prompts[label], self.examples[label].path
+        prompt, latents, withheld = self._prompts[label], self.examples.units[label].path, self.withheld.get(label, ())
         identity = [ADAPTERS_VERSION, asdict(settings), BLOCK, self.section.seed, label, prompt, latents, *self._prior]
-        return Pupil(label, prompt, latents, adapter_folder(self.section.method, fingerprint(identity)))
+        name = fingerprint([*identity, withheld] if withheld else identity)
+        return Pupil(label, prompt, latents, adapter_folder(self.section.method, name), withheld)
 
     @cached_property
     def learned(self) -> frozenset[str]:
         """Labels of the classes that were learned before."""
         there = trained(self.store, self.section.method)
-        settings = {label: self.settings(label) for label in self.latents}
+        settings = {label: self.settings(label) for label in self.examples.latents}
         return frozenset(label for label, s in settings.items() if s is None or self.pupil(label, s).folder in there)
 
     def units(self, labels: Sequence[str]) -> list[Unit]:
@@ -162,5 +165,5 @@ class Lessons:
 
     @cached_property
     def _prompts(self) -> dict[str, str]:
-        space = self.support.labels.space
+        space = self.examples.support.labels.space
         return dict(zip(space.names, self.method.prompts(space), strict=True))

@@ -55,13 +55,29 @@ class Outcome:
     decision: Decision
     steps: Tensor
 
-    def verdicts(self) -> dict[int, tuple[Verdict, ...]]:
-        """By part, the verdicts on its images by row."""
+    @property
+    def present(self) -> Tensor:
+        """[N, C] bool, which candidates an image has."""
+        import torch
+
+        counts = torch.tensor([len(image.candidates) for image in self.images], dtype=torch.int64)
+        return torch.arange(self.decision.errors.shape[1]) < counts[:, None]
+
+    def verdicts(self, temperature: float | None = None) -> dict[int, tuple[Verdict, ...]]:
+        """By part, the verdicts on its images by row.
+
+        Args:
+            temperature: of the gaps of errors; without one, verdicts have no probabilities.
+        """
+        from fewshot.diffusion.confidence import probabilities
+
         found: dict[int, list[Verdict]] = defaultdict(list)
         ranks, margins = self.decision.ranking.tolist(), self.decision.margins.tolist()
-        for image, rank, margin in zip(self.images, ranks, margins, strict=True):
-            labels = tuple(image.candidates[column] for column in rank if column < len(image.candidates))
-            found[image.part].append(Verdict(image.row, labels, margin))
+        shares = probabilities(self.decision.gaps, self.present, temperature or 1.0).tolist()
+        for image, rank, margin, share in zip(self.images, ranks, margins, shares, strict=True):
+            columns = [column for column in rank if column < len(image.candidates)]
+            told = tuple(share[column] for column in columns) if temperature is not None else None
+            found[image.part].append(Verdict(image.row, tuple(image.candidates[c] for c in columns), margin, told))
         return {part: tuple(sorted(verdicts, key=lambda verdict: verdict.row)) for part, verdicts in found.items()}
 
     def to_json(self) -> dict[str, Any]:

@@ -137,20 +137,17 @@ class Decision:
         return rank.scatter(1, self.winner[:, None], float("-inf")).argsort(dim=1, stable=True)
 
     @property
+    def gaps(self) -> Tensor:
+        """[N, C] float64: how much worse each explains the image than the winner, see `relative_gaps`."""
+        from fewshot.diffusion.confidence import relative_gaps
+
+        return relative_gaps(self.errors, self.asked, self.winner)
+
+    @property
     def margins(self) -> Tensor:
-        """[N] float64, >= 0: by how much the runner-up's mean error is larger than the winner's, as a share of it.
-
-        Over the time-steps at which both were asked.
-        """
-        import torch
-
-        rows, ranks = torch.arange(len(self.winner)), self.ranking
-        second = ranks[:, min(1, ranks.shape[1] - 1)]
-        both = self.asked[rows, self.winner] & self.asked[rows, second]
-        ours, theirs = (
-            torch.where(both, self.errors[rows, column].double(), 0.0).sum(dim=1) for column in (self.winner, second)
-        )
-        return ((theirs - ours) / ours.clamp(min=1e-12)).clamp(min=0.0)
+        """[N] float64, >= 0: by how much the runner-up's error is larger than the winner's, as a share of it."""
+        second = self.ranking[:, min(1, self.ranking.shape[1] - 1)]
+        return self.gaps.gather(1, second[:, None]).squeeze(1).clamp(min=0.0)
 
 
 def decide(schedule: ScheduleName, present: Tensor, n: int, ask: Ask, *, error_rate: float) -> Decision:

@@ -57,7 +57,13 @@ def training_cost(settings: AdapterSettings) -> float:
 
 
 def budget_of(
-    section: EscalateSection, images: int, training: AdapterSettings | None, rate: float | None, *, before: float = 0.0
+    section: EscalateSection,
+    images: int,
+    training: AdapterSettings | None,
+    rate: float | None,
+    *,
+    before: float = 0.0,
+    exam_images: int = 0,
 ) -> Budget:
     """What may be spent.
 
@@ -67,13 +73,16 @@ def budget_of(
         training: how a class is learned; None if nothing is.
         rate: forwards a second of a worker; needed where `budget_gpu_hours` is set.
         before: forwards that come before the first class is learned.
+        exam_images: examples of a class that the model is examined on, at most.
     """
     hours = section.budget_gpu_hours
     assert hours is None or rate is not None
+    times = 2 if section.calibrate else 1  # For the exam a class is learned once more.
     return Budget(
         images=math.floor(section.max_fraction * images),
         forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before,
-        per_class=0.0 if training is None else training_cost(training),
+        per_class=0.0 if training is None else times * training_cost(training),
+        per_exam=float(exam_images * section.candidates * section.steps),
         per_query=float(section.steps),
         per_image=FORWARDS_AN_IMAGE,
     )

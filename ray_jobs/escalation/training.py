@@ -29,12 +29,14 @@ class Pupil:
         prompt: what the model is told of it.
         latents: part of its examples' latents.
         folder: where its adapters go.
+        withheld: rows of the part that are not learned from, unless nothing else could be read.
     """
 
     label: str
     prompt: str
     latents: str
     folder: str
+    withheld: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ def _images(worker: DiffusionWorker, pupil: Pupil) -> LatentImages:
     from fewshot.diffusion.draws import LatentImages
 
     latents = get_latents(worker.store, pupil.latents)
-    rows = sorted(latents.read.nonzero()[0].tolist(), key=lambda row: latents.images[row])
+    readable = latents.read.nonzero()[0].tolist()
+    shown = [row for row in readable if row not in pupil.withheld] or readable
+    rows = sorted(shown, key=lambda row: latents.images[row])
     mean, std = torch.from_numpy(latents.posterior[rows]).unbind(dim=1)
     (ids,) = worker.backbone.token_ids([pupil.prompt])
     return LatentImages(pupil.label, mean, std, ids)

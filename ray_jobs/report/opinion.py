@@ -45,6 +45,10 @@ def _tiles(escalated: Mapping[str, Any], images: int) -> Iterator[Element]:
     yield tile("Label changed", number(changed), f"{percent(changed / asked if asked else None)} of them")
     share = percent(forwards / most if most else None)
     yield tile("Forwards spent", number(forwards), f"{share} of asking everything")
+    if (exam := escalated["exam"]) and exam["images"]:
+        yield tile(
+            "In the exam", percent(exam["accuracy"]), f"right of {plural(exam['images'], 'example')} not learned from"
+        )
     learned = escalated["learned"]
     yield tile("Classes", number(escalated["classes"]), f"in question, {number(learned)} of them learned")
 

@@ -26,7 +26,12 @@ def escalated(tmp_path_factory, tiny_clip):
     """A place whose labels are given, with a job that asks about every image."""
     folder = tmp_path_factory.mktemp("cascades")
     place = Place(folder, tiny_clip).fill()
-    section = {"model": str(write_tiny_diffusion(folder / "diffusion")), "max_fraction": 1.0, "steps": 20}
+    section = {
+        "model": str(write_tiny_diffusion(folder / "diffusion")),
+        "max_fraction": 1.0,
+        "steps": 20,
+        "calibrate": False,
+    }
     place.write_job(
         archive={"labels": str(place.truth)}, escalate=section | {"batch_size": 8, "hyperparameters": QUICK}
     )

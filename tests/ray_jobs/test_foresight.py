@@ -33,6 +33,7 @@ def place(tmp_path, tiny_clip, diffusion):
             "steps": STEPS,
             "batch_size": 8,
             "schedule": "exhaustive",
+            "calibrate": False,
             "hyperparameters": {"steps": 2, "samples": 1},
         }
     )
@@ -71,6 +72,19 @@ def test_prior_images_cost_their_drawing_and_a_second_term_of_each_training_step
     told = stages(plan(place, "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"))
     drawing = 12 * 50 * 2.0  # Fifty steps with guidance each.
     assert told["train adapters"] == (0, CLASSES, True, 2 * TRAIN + drawing)
+
+
+def test_an_exam_is_planned_as_it_is_held(place):
+    """Of two examples a class one is withheld, and every class is learned twice."""
+    told = stages(plan(place, "escalate.calibrate=true"))
+    assert told["train adapters"] == (0, CLASSES, True, 2 * TRAIN)
+    assert told["examine"] == (0, CLASSES, True, float(CLASSES * CLASSES * STEPS))
+    outcome = place.classify("escalate.calibrate=true")
+    assert outcome.result["escalated"]["exam"]["images"] == CLASSES
+    after = stages(plan(place, "escalate.calibrate=true"))
+    assert after["train adapters"] == (CLASSES, 0, False, 0.0)
+    assert after["examine"] == (CLASSES, 0, False, 0.0)
+    assert {stage[1] for stage in after.values()} == {0}
 
 
 def test_what_was_asked_is_what_was_planned_and_afterwards_nothing_is_left(place):
