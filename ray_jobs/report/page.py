@@ -87,7 +87,7 @@ def _promise(metrics: Mapping[str, Any]) -> str:
 
 def _without(escalated: Mapping[str, Any]) -> str:
     decided, method, exam = plural(escalated["images"], "image"), escalated["method"], escalated["exam"]
-    if exam is not None and exam["temperature"] is not None:
+    if exam and exam["temperature"]:
         examples = plural(exam["images"], "example")
         return f"The scores of what {method} decided ({decided}) rest on {examples} that it learned without."
     return f"What {method} decided ({decided}) has no score, is in no chart here, and is under no promise."

@@ -235,7 +235,8 @@ def test_what_the_diffusion_model_saw_is_shown(tmp_path):
         "25.0 % of asking everything",
         "3 of them learned",
         "66.7 % of them",
-        "What tif decided",
+        "The scores of what tif decided (3 images) rest on 4 examples that it learned without.",
+        "right of 4 examples not learned from",
     ):
         assert told in html
     assert page.classes("circle") == {"dot": 2, "point": 3}
@@ -250,8 +251,10 @@ def test_an_escalation_of_no_image_or_of_all_of_them_has_a_page(tmp_path):
     html = page_of(none.write(PICTURES))
     assert "tif was asked about no image" in html
     assert Page(html).classes("svg") == {None: 1}
-    everything = WrittenRun(tmp_path / "all", metrics={"escalated": ESCALATED}, asked=tuple(PICTURES))
+    unexamined = {"escalated": ESCALATED | {"exam": None}}
+    everything = WrittenRun(tmp_path / "all", metrics=unexamined, asked=tuple(PICTURES))
     html = page_of(everything.write(PICTURES))
+    assert "What tif decided (3 images) has no score, is in no chart here, and is under no promise." in html
     assert "None that was read has a score." in html
     assert Page(html).classes("figure")["card asked"] == len(PICTURES)
 

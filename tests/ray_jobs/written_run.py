@@ -48,6 +48,7 @@ ESCALATED = {
     "time_steps": 100,
     "classes": 3,
     "learned": 3,
+    "exam": {"images": 4, "accuracy": 0.75, "temperature": 0.02},
     "measured": None,
 }
 CASCADES = {
