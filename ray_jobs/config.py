@@ -7,13 +7,15 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.records.reading import without_credentials
+from ray_jobs.deploy import DeploySection
 from ray_jobs.errors import JobError
 from ray_jobs.sections import (
     ArchiveSection,
@@ -38,6 +40,7 @@ SECTIONS: dict[str, type[Any]] = {
     "escalate": EscalateSection,
     "evaluate": EvaluateSection,
     "cluster": ClusterSection,
+    "deploy": DeploySection,
 }
 
 
@@ -116,17 +119,23 @@ class _Where:
     def __init__(self, path: str, text: str, section: str) -> None:
         self._path, self._lines, self._section = path, text.splitlines(), section
 
-    def say(self, message: str, key: str | None = None) -> str:
+    def say(self, message: str, *key: str) -> str:
         line = self._line(key)
         return f"{self._path}{f', line {line}' if line else ''}: {message}"
 
-    def _line(self, key: str | None) -> int | None:
-        inside, found = False, None
+    def _line(self, key: tuple[str, ...]) -> int | None:
+        """Where a key stands, given by the tables it lies in and its name; without it, where the section begins."""
+        table, found = "", None
         for number, line in enumerate(self._lines, start=1):
             if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
-                inside = header[1].split(".")[0].strip("\"' ") == self._section
-                found = found or (number if inside else None)
-            elif inside and key is not None and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+                table = ".".join(part.strip("\"' ") for part in header[1].split("."))
+                if found is None and f"{table}.".startswith(f"{self._section}."):
+                    found = number
+            elif any(
+                table == ".".join([self._section, *key[:depth]])
+                and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line)
+                for depth, name in enumerate(key)
+            ):
                 return number
         return found
 
@@ -146,28 +155,44 @@ def _section(kind: type[Any], content: dict[str, Any], where: _Where, problems: 
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
-        known = [f.name for f in fields(kind)]
-        problems += [_told(item, known, where) for item in error.errors()]
+        problems += [_told(item, kind, where) for item in error.errors()]
         wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
     with suppress(ValidationError):
         return adapter.validate_python({key: value for key, value in content.items() if key not in wrong})
     return None
 
 
-def _told(item: Any, known: Sequence[str], where: _Where) -> str:
+def _told(item: Any, kind: type[Any], where: _Where) -> str:
     """One of pydantic's errors in our words: what was expected, what was got, what to do."""
-    path = ".".join(str(part) for part in item["loc"] if part is not None)
-    key = str(item["loc"][0]) if item["loc"] else None
+    loc = item["loc"]
+    path = ".".join(str(part) for part in loc if part is not None)
+    key = tuple(takewhile(lambda part: isinstance(part, str), loc))
     section = where._section
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return where.say(_unknown(f"key in [{section}]", path, known), key)
+        table = ".".join([section, *(part for part in loc[:-1] if isinstance(part, str))])
+        return where.say(_unknown(f"key in [{table}]", str(loc[-1]), _keys(kind, loc[:-1])), *key)
     if item["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return where.say(f"[{section}] needs {path}")
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
         return where.say(f"[{section}] {message}", message.split()[0])
     got = item["input"]
-    return where.say(f"[{section}] {path}: {message[0].lower()}{message[1:]}, got {got!r}", key)
+    return where.say(f"[{section}] {path}: {message[0].lower()}{message[1:]}, got {got!r}", *key)
+
+
+def _keys(kind: type[Any], path: Iterable[str | int]) -> list[str]:
+    """The keys of a section, or of a table in it."""
+    for part in path:
+        if isinstance(part, str):
+            kind = _table(get_type_hints(kind)[part]) or kind
+    return [f.name for f in fields(kind)]
+
+
+def _table(annotation: Any) -> type[Any] | None:
+    """The dataclass in an annotation such as `tuple[Section, ...]` or `Section | None`."""
+    if is_dataclass(annotation):
+        return cast("type[Any]", annotation)
+    return next((found for part in get_args(annotation) if (found := _table(part))), None)
 
 
 def _unknown(kind: str, name: str, known: Sequence[str]) -> str:

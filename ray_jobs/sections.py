@@ -9,11 +9,9 @@ from pydantic import ConfigDict, Field
 
 from fewshot.backbones.diffusion.spec import DiffusionSpec
 from fewshot.backbones.spec import ClipSpec
+from ray_jobs.deploy import DeploySection
+from ray_jobs.strict import STRICT, Count
 
-STRICT = ConfigDict(extra="forbid", strict=False)
-
-
-Count = Annotated[int, Field(ge=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
 DiffusionMethodName = Literal["tif", "diffusion_classifier"]
@@ -266,3 +264,4 @@ class Job:
     escalate: EscalateSection | None = None
     evaluate: EvaluateSection | None = None
     cluster: ClusterSection = field(default_factory=ClusterSection)
+    deploy: DeploySection | None = None

@@ -148,11 +148,41 @@ def test_results_are_not_written_among_the_images_they_are_about(filled, where):
 
 
 @pytest.mark.parametrize(
-    "section", ["job", "archive", "support", "clip", "classifier", "escalate", "evaluate", "cluster"]
+    "section", ["job", "archive", "support", "clip", "classifier", "escalate", "evaluate", "cluster", "deploy"]
 )
 def test_a_section_that_is_no_section_is_told(tmp_path, section):
     (found,) = problems(tmp_path, f"{section} = 3\n" + SECTIONS.replace(f"[{section}]", f"[{section}_]"))[:1]
     assert f"expected a section [{section}], got {section} = 3" in found
+
+
+def test_a_mistake_in_a_table_of_a_section_is_told_with_its_own_line_and_the_keys_of_that_table(tmp_path):
+    text = (
+        SECTIONS
+        + """\
+[deploy]
+image = "fewshot:1"
+
+[deploy.cpu]
+max = 2
+
+[deploy.gpu]
+max = "many"
+mx = 3
+
+[[support.classes]]
+lable = "milk"
+"""
+    )
+    found = problems(tmp_path, text)
+    expected = [
+        "job.toml, line 17: [deploy] gpu.max: input should be a valid integer, got 'many'",
+        "job.toml, line 18: unknown key in [deploy.gpu] 'mx'. Did you mean 'max'?",
+        "job.toml, line 8: unknown key in [support.classes] 'lable'. Did you mean 'label'?",
+        "job.toml, line 8: [support] needs classes.0.label",
+    ]
+    assert len(found) == len(expected)
+    for told in expected:
+        assert sum(line.startswith(told) for line in found) == 1, (told, found)
 
 
 def test_what_escalation_may_cost_has_ranges(tmp_path):

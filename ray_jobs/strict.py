@@ -1,0 +1,11 @@
+"""What all sections of a job file share: how strictly they are read, and kinds of values."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+STRICT = ConfigDict(extra="forbid", strict=False)
+
+Count = Annotated[int, Field(ge=1, strict=True)]
