@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -23,6 +23,7 @@ from fewshot.errors import FewShotError
 from ray_jobs.checks import check
 from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.errors import JobError
+from ray_jobs.manifest import JobCommand, Kind, make_manifest
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import Job, ProtocolName
 from ray_jobs.tables import (
@@ -37,6 +38,8 @@ from ray_jobs.tables import (
 )
 
 DONE, SOME_FAILED, WRONG = 0, 1, 2
+
+T = TypeVar("T")
 
 app = typer.Typer(
     name="fewshot",
@@ -123,6 +126,33 @@ def evaluate(
     )
 
 
+@app.command(epilog="Example: fewshot manifest job.toml --kind rayjob --output rayjob.yaml")
+def manifest(
+    job: JobFile,
+    set_: Overrides = None,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="rayjob: a KubeRay cluster that lives as long as the job. raycluster: one that stays. launcher: "
+            "machines in the cloud, for `ray up`."
+        ),
+    ] = "rayjob",
+    command: Annotated[JobCommand, typer.Option(help="What a rayjob runs.")] = "classify",
+    output: Annotated[
+        Path | None, typer.Option(help="Write here instead of stdout.", dir_okay=False, show_default=False)
+    ] = None,
+) -> None:
+    """Write what deploys a job on a cluster, from its section [deploy].
+
+    Unlike other results, it is YAML: fewshot manifest job.toml | kubectl apply -f -
+    """
+    text = _guarded(lambda: make_manifest(job, set_ or (), kind=kind, command=command))
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
 @app.command(epilog="Example: fewshot status runs/groceries")
 def status(output: Output) -> None:
     """Tell which runs an output holds and how far they are; reads storage only, so it works from anywhere."""
@@ -184,7 +214,7 @@ def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]],
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 
-def _guarded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _guarded(work: Callable[[], T]) -> T:
     try:
         return work()
     except JobError as error:

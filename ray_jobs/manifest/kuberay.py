@@ -1,0 +1,122 @@
+"""KubeRay's RayCluster and RayJob, as plain values."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.metadata import version
+from typing import Any
+
+import tomlkit
+
+from ray_jobs.config import resolved
+from ray_jobs.deploy import DeploySection
+from ray_jobs.manifest.groups import Group, worker_groups
+from ray_jobs.manifest.names import kubernetes_name
+from ray_jobs.manifest.pods import JOB_FOLDER, head_pod, object_store_bytes, resources, security, worker_pod
+from ray_jobs.manifest.sizing import settings
+from ray_jobs.sections import Job
+
+API = "ray.io/v1"
+JOB_FILE = "job.toml"
+QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+def ray_cluster(job: Job, deploy: DeploySection) -> list[dict[str, Any]]:
+    """A cluster that stays, for jobs that are submitted to it."""
+    suspended = {} if deploy.queue is None else {"suspend": True}
+    return [
+        {
+            "apiVersion": API,
+            "kind": "RayCluster",
+            "metadata": _metadata(job, deploy, queued=True),
+            "spec": suspended | _cluster(job, deploy, job_file=None),
+        }
+    ]
+
+
+def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[dict[str, Any]]:
+    """The job file as a ConfigMap, and a cluster that lives as long as the job.
+
+    Args:
+        job: what runs.
+        deploy: where.
+        command: the command that takes the job file.
+    """
+    settings_ = [word for setting in settings(job, deploy) for word in ("--set", setting)]
+    entrypoint = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings_]
+    job_file = f"{kubernetes_name(job.job.name)}-job"
+    spec = {
+        "entrypoint": shlex.join(entrypoint),
+        "submissionMode": "K8sJobMode",
+        "backoffLimit": deploy.retries,
+        **({} if deploy.deadline_s is None else {"activeDeadlineSeconds": deploy.deadline_s}),
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": deploy.keep_s,
+        **({} if deploy.queue is None else {"suspend": True}),
+        "rayClusterSpec": _cluster(job, deploy, job_file=job_file),
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": _metadata(job, deploy, queued=False) | {"name": job_file},
+            "immutable": True,
+            "data": {JOB_FILE: job_file_text(job)},
+        },
+        {"apiVersion": API, "kind": "RayJob", "metadata": _metadata(job, deploy, queued=True), "spec": spec},
+    ]
+
+
+def job_file_text(job: Job) -> str:
+    """The job file that the cluster reads: overrides applied, every default filled in."""
+    return tomlkit.dumps(resolved(job))
+
+
+def _metadata(job: Job, deploy: DeploySection, *, queued: bool) -> dict[str, Any]:
+    labels = _labels(job) | ({QUEUE: deploy.queue} if queued and deploy.queue is not None else {})
+    namespace = {} if deploy.namespace is None else {"namespace": deploy.namespace}
+    return {"name": kubernetes_name(job.job.name), **namespace, "labels": labels}
+
+
+def _labels(job: Job) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "fewshot", "app.kubernetes.io/instance": kubernetes_name(job.job.name)}
+
+
+def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> dict[str, Any]:
+    """The spec of the cluster. Kueue gives all machines at once or none, so with a queue nothing grows or shrinks."""
+    labels = _labels(job)
+    start = {"object-store-memory": str(object_store_bytes(deploy))}
+    return {
+        "rayVersion": version("ray"),
+        "authOptions": {"mode": "token"},
+        **(_autoscaling(deploy) if deploy.queue is None else {"enableInTreeAutoscaling": False}),
+        "headGroupSpec": {
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", **start},  # noqa: S104
+            "template": head_pod(deploy, labels, job_file=job_file),
+        },
+        "workerGroupSpecs": [
+            _replicas(group, fixed=deploy.queue is not None)
+            | {
+                "priority": group.priority,
+                "labels": group.labels,
+                "rayStartParams": start,
+                "template": worker_pod(deploy, group, labels),
+            }
+            for group in worker_groups(deploy)
+        ],
+    }
+
+
+def _autoscaling(deploy: DeploySection) -> dict[str, Any]:
+    options = {
+        "version": "v2",
+        "idleTimeoutSeconds": deploy.idle_s,
+        "resources": resources(cpus=1, memory_gib=1, gpus=0),
+        "securityContext": security(),
+    }
+    return {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
+
+
+def _replicas(group: Group, *, fixed: bool) -> dict[str, Any]:
+    fewest = group.max if fixed else group.min
+    return {"groupName": group.name, "replicas": fewest, "minReplicas": fewest, "maxReplicas": group.max}

@@ -1,0 +1,94 @@
+"""The file that `ray up` reads, as plain values: machines on EC2, with this package in a container."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ray_jobs.deploy import AwsSection, DeploySection
+from ray_jobs.manifest.groups import Group, worker_groups
+from ray_jobs.manifest.names import kubernetes_name
+from ray_jobs.manifest.pods import object_store_bytes
+from ray_jobs.sections import Job
+
+AUTH_FILE = "~/.ray/auth_token"
+"""Where `ray get-auth-token --generate` puts the token that all machines share; only its place is in the file."""
+_HEAD = "head"
+
+
+def launcher(job: Job, deploy: DeploySection, aws: AwsSection) -> list[dict[str, Any]]:
+    """A cluster of virtual machines that grows and shrinks."""
+    groups = worker_groups(deploy)
+    return [
+        {
+            "cluster_name": kubernetes_name(job.job.name),
+            "max_workers": deploy.gpu.max + deploy.cpu.max,
+            "idle_timeout_minutes": math.ceil(deploy.idle_s / 60),
+            "provider": {"type": "aws", "region": aws.region, "cache_stopped_nodes": False},
+            "auth": {"ssh_user": aws.ssh_user},
+            "docker": _container(deploy),
+            "file_mounts": {AUTH_FILE: AUTH_FILE},
+            "head_node_type": _HEAD,
+            "available_node_types": {_HEAD: _head(aws)} | {group.name: _workers(group, aws) for group in groups},
+            **_commands(object_store_bytes(deploy)),
+        }
+    ]
+
+
+def _container(deploy: DeploySection) -> dict[str, Any]:
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": deploy.drain_s,
+        "RAY_USAGE_STATS_ENABLED": 0,
+    }
+    return {
+        "image": deploy.image,
+        "container_name": "fewshot",
+        "run_options": [
+            *(f"--env {name}={value}" for name, value in environment.items()),
+            f"--shm-size {deploy.shared_memory_gib}g",
+            "--ulimit nofile=65536:65536",
+        ],
+        "disable_shm_size_detection": True,
+    }
+
+
+def _head(aws: AwsSection) -> dict[str, Any]:
+    """The driver's machine: no worker is placed on it."""
+    return {"resources": {"CPU": 0, "GPU": 0}, "node_config": _machine(aws.head_type, aws)}
+
+
+def _workers(group: Group, aws: AwsSection) -> dict[str, Any]:
+    spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if group.spot else {}
+    return {
+        "min_workers": group.min,
+        "max_workers": group.max,
+        "priority": group.priority,
+        "labels": group.labels,
+        "resources": {"CPU": group.cpus, "GPU": group.gpus},
+        "node_config": _machine(aws.gpu_type if group.gpus else aws.cpu_type, aws) | spot,
+    }
+
+
+def _machine(instance_type: str, aws: AwsSection) -> dict[str, Any]:
+    disk = {"VolumeSize": aws.disk_gib, "VolumeType": "gp3", "Encrypted": True}
+    return {
+        "InstanceType": instance_type,
+        "ImageId": aws.ami,
+        "IamInstanceProfile": {"Arn": aws.instance_profile},
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": disk}],
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
+    }
+
+
+def _commands(object_store_bytes: int) -> dict[str, list[str]]:
+    """How Ray is started. The image has everything: nothing is installed while machines start."""
+    start = f"ray start --object-manager-port=8076 --object-store-memory={object_store_bytes}"
+    none = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
+    return {name: [] for name in none} | {
+        "head_start_ray_commands": [
+            "ray stop",
+            f"{start} --head --port=6379 --autoscaling-config=~/ray_bootstrap_config.yaml",
+        ],
+        "worker_start_ray_commands": ["ray stop", f"{start} --address=$RAY_HEAD_IP:6379"],
+    }

@@ -1,0 +1,58 @@
+"""From a job file to the manifest that deploys it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from ray_jobs.config import read_job, stop_if_any
+from ray_jobs.deploy import DeploySection
+from ray_jobs.manifest.kuberay import ray_cluster, ray_job
+from ray_jobs.manifest.launcher import launcher
+from ray_jobs.manifest.problems import find_problems
+from ray_jobs.manifest.writing import to_yaml
+from ray_jobs.sections import Job
+
+Kind = Literal["rayjob", "raycluster", "launcher"]
+JobCommand = Literal["classify", "evaluate"]
+
+_NEEDS = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}
+_APPLY = {"rayjob": "kubectl apply -f", "raycluster": "kubectl apply -f", "launcher": "ray up"}
+
+
+def make_manifest(
+    path: str | Path, overrides: Sequence[str] = (), *, kind: Kind = "rayjob", command: JobCommand = "classify"
+) -> str:
+    """Read a job file and write what deploys it.
+
+    Args:
+        path: the job file.
+        overrides: "section.key=value", see `read_job`.
+        kind: "rayjob" (a cluster that lives as long as the job), "raycluster" (one that stays) or "launcher" (for
+            `ray up`).
+        command: what a "rayjob" runs.
+
+    Returns:
+        YAML, the same bytes for the same job file and versions.
+
+    Raises:
+        JobError: the job file is wrong, or something in it cannot work there; every problem is told.
+    """
+    job, problems = read_job(path, overrides, needs=("deploy", *(_NEEDS[command] if kind == "rayjob" else ())))
+    if job.deploy is not None:
+        problems += find_problems(job, job.deploy, kind=kind)
+    stop_if_any(problems)
+    assert job.deploy is not None
+    return to_yaml(
+        _documents(job, job.deploy, kind, command),
+        comment=f"Written by fewshot {version('fewshot')}; {_APPLY[kind]} it.",
+    )
+
+
+def _documents(job: Job, deploy: DeploySection, kind: Kind, command: JobCommand) -> list[dict[str, Any]]:
+    if kind == "launcher":
+        assert deploy.aws is not None
+        return launcher(job, deploy, deploy.aws)
+    return ray_cluster(job, deploy) if kind == "raycluster" else ray_job(job, deploy, command=command)

@@ -1,0 +1,147 @@
+"""The pods of a Ray cluster on Kubernetes, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray_jobs.deploy import DeploySection
+from ray_jobs.manifest.groups import Group
+
+JOB_FOLDER = "/etc/fewshot"
+"""Where the job file is mounted on the head."""
+USER = 1000
+"""The user of the image, see `Dockerfile`."""
+_AFTER_DRAIN_S = 30
+_ON_DEMAND_ONLY = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def head_pod(deploy: DeploySection, labels: Mapping[str, str], *, job_file: str | None) -> dict[str, Any]:
+    """The pod of Ray's head and of the driver, which nothing should move.
+
+    Args:
+        deploy: the section.
+        labels: of the pod.
+        job_file: the ConfigMap with the job file; None mounts none.
+    """
+    head = deploy.head
+    container = _container("ray-head", deploy, cpus=head.cpus, memory_gib=head.memory_gib, gpus=0)
+    container["ports"] = [
+        {"containerPort": port, "name": name}
+        for name, port in (("gcs-server", 6379), ("dashboard", 8265), ("client", 10001))
+    ]
+    pod = _pod(deploy, container)
+    if job_file is not None:
+        container["volumeMounts"].append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
+        pod["volumes"].append({"name": "job", "configMap": {"name": job_file}})
+    annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+    return {"metadata": {"labels": dict(labels), "annotations": annotations}, "spec": pod | _away_from_spot(deploy)}
+
+
+def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The pod of one worker machine, which needs nothing of Kubernetes."""
+    container = _container("ray-worker", deploy, cpus=group.cpus, memory_gib=group.memory_gib, gpus=group.gpus)
+    pod = _pod(deploy, container) | {"automountServiceAccountToken": False}
+    tolerated = ["nvidia.com/gpu"] if group.gpus else []
+    selector = dict(group.selector)
+    if group.spot:
+        selector |= deploy.spot_selector
+        tolerated += deploy.spot_selector
+    if selector:
+        pod["nodeSelector"] = selector
+    if tolerated:
+        pod["tolerations"] = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in tolerated]
+    return {"metadata": {"labels": dict(labels)}, "spec": pod | ({} if group.spot else _away_from_spot(deploy))}
+
+
+def security() -> dict[str, Any]:
+    """What a container may do: nothing beyond what any user may."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def resources(*, cpus: int, memory_gib: int, gpus: int) -> dict[str, Any]:
+    """Requests, which are the limits: whatever a pod may use is there."""
+    amounts = {"cpu": str(cpus), "memory": f"{memory_gib}Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
+    return {"requests": dict(amounts), "limits": dict(amounts)}
+
+
+def object_store_bytes(deploy: DeploySection) -> int:
+    """Ray's object store: three quarters of /dev/shm. Parts never travel through it."""
+    return deploy.shared_memory_gib * 2**30 * 3 // 4
+
+
+def _container(name: str, deploy: DeploySection, *, cpus: int, memory_gib: int, gpus: int) -> dict[str, Any]:
+    container = {
+        "name": name,
+        "image": deploy.image,
+        "env": _environment(deploy),
+        "resources": resources(cpus=cpus, memory_gib=memory_gib, gpus=gpus),
+        "securityContext": security(),
+        "volumeMounts": [
+            {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
+            *_mounts(deploy),
+        ],
+    }
+    return container | ({} if deploy.secret is None else {"envFrom": [{"secretRef": {"name": deploy.secret}}]})
+
+
+def _environment(deploy: DeploySection) -> list[dict[str, str]]:
+    variables = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(deploy.drain_s),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    } | ({} if deploy.model_cache is None else {"HF_HOME": deploy.model_cache})
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _mounts(deploy: DeploySection) -> list[dict[str, Any]]:
+    return [
+        {"name": f"volume-{index}", "mountPath": volume.path} | ({"readOnly": True} if volume.read_only else {})
+        for index, volume in enumerate(deploy.volumes)
+    ]
+
+
+def _pod(deploy: DeploySection, *containers: dict[str, Any]) -> dict[str, Any]:
+    account = {} if deploy.service_account is None else {"serviceAccountName": deploy.service_account}
+    return {
+        **account,
+        "terminationGracePeriodSeconds": deploy.drain_s + _AFTER_DRAIN_S,
+        "securityContext": {
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+        },
+        "containers": list(containers),
+        "volumes": _volumes(deploy),
+    }
+
+
+def _volumes(deploy: DeploySection) -> list[dict[str, Any]]:
+    memory = {"medium": "Memory", "sizeLimit": f"{deploy.shared_memory_gib}Gi"}
+    return [
+        {"name": "shared-memory", "emptyDir": memory},
+        *(
+            {
+                "name": f"volume-{index}",
+                "persistentVolumeClaim": {"claimName": volume.claim} | ({"readOnly": True} if volume.read_only else {}),
+            }
+            for index, volume in enumerate(deploy.volumes)
+        ),
+    ]
+
+
+def _away_from_spot(deploy: DeploySection) -> dict[str, Any]:
+    """Keep a pod off spot machines, also where these are not tainted."""
+    if not deploy.spot_selector:
+        return {}
+    differing: Sequence[dict[str, Any]] = [
+        {"key": key, "operator": "NotIn", "values": [value]} for key, value in deploy.spot_selector.items()
+    ]
+    terms = [{"matchExpressions": [expression]} for expression in differing]
+    return {"affinity": {"nodeAffinity": {_ON_DEMAND_ONLY: {"nodeSelectorTerms": terms}}}}

@@ -1,0 +1,111 @@
+"""What cannot work where a job is deployed, found before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from fewshot.backbones.spec import EMBEDDED
+from fewshot.errors import FewShotError
+from ray_jobs.checks import known_method
+from ray_jobs.deploy import DeploySection
+from ray_jobs.manifest.kuberay import job_file_text
+from ray_jobs.manifest.names import name_problems
+from ray_jobs.manifest.places import credential_problems, place_problems, volume_problems
+from ray_jobs.manifest.sizing import sizing_problems
+from ray_jobs.sections import Job
+
+MAX_JOB_FILE_BYTES = 1_000_000
+"""A ConfigMap holds 1 MiB."""
+OLDEST_RAY = (2, 52)
+"""The first with tokens."""
+
+
+def find_problems(job: Job, deploy: DeploySection, *, kind: str) -> list[str]:
+    """Everything that stops this job from running there, one line each.
+
+    Nothing is opened: the one who writes the manifest need not see the archive.
+
+    Args:
+        job: as far as its sections are right.
+        deploy: its section [deploy].
+        kind: of manifest.
+    """
+    return [
+        *name_problems(job.job.name),
+        *_image_problems(deploy),
+        *sizing_problems(job, deploy),
+        *(_launcher_problems(deploy) if kind == "launcher" else _kubernetes_problems(deploy)),
+        *place_problems(job, deploy),
+        *volume_problems(deploy),
+        *credential_problems(job),
+        *_name_in_job_problems(job),
+        *_size_problems(job),
+        *_ray_problems(),
+    ]
+
+
+def _image_problems(deploy: DeploySection) -> Iterator[str]:
+    name, at, _ = deploy.image.partition("@sha256:")
+    _, colon, tag = name.rpartition("/")[2].partition(":")
+    if not at and (not colon or tag in ("", "latest")):
+        yield (
+            f"[deploy] image: {deploy.image!r} is another image tomorrow, and all machines need the same; "
+            "give it a tag with a version, or a digest"
+        )
+
+
+def _kubernetes_problems(deploy: DeploySection) -> Iterator[str]:
+    spot = [name for name, group in (("gpu", deploy.gpu), ("cpu", deploy.cpu)) if group.spot and group.max]
+    if spot and not deploy.spot_selector:
+        yield (
+            f"[deploy.{spot[0]}] spot: Kubernetes knows spot machines by labels only; give deploy.spot_selector, "
+            'e.g. { "cloud.google.com/gke-spot" = "true" }'
+        )
+    if spot and deploy.queue is not None:
+        yield (
+            f"[deploy.{spot[0]}] spot: with deploy.queue, Kueue starts a fixed number of machines, and its resource "
+            "flavors say which are spot; remove spot"
+        )
+
+
+def _launcher_problems(deploy: DeploySection) -> Iterator[str]:
+    if deploy.aws is None:
+        yield "[deploy.aws] is missing; `--kind launcher` needs its region, ami and instance_profile"
+    if deploy.volumes:
+        yield "[[deploy.volumes]]: `--kind launcher` mounts no claims; name fsspec URLs, such as s3://bucket/prefix"
+    if deploy.secret is not None:
+        yield "[deploy] secret: there are none for `--kind launcher`, but deploy.aws.instance_profile; remove it"
+
+
+def _name_in_job_problems(job: Job) -> Iterator[str]:
+    """Names that no machine knows, whatever is there."""
+    methods = {"[classifier] method": [job.classifier.method]}
+    if job.evaluate is not None:
+        methods["[evaluate] methods"] = list(job.evaluate.methods)
+    for where, names in methods.items():
+        for name in names:
+            try:
+                known_method(name)
+            except FewShotError as error:
+                yield f"{where}: {error}"
+    if job.clip.model != EMBEDDED and not re.search(r"[/~:]", job.clip.model) and not job.clip.spec.is_folder:
+        try:
+            job.clip.spec.check()
+        except FewShotError as error:
+            yield f"[clip] model: {error}"
+
+
+def _size_problems(job: Job) -> Iterator[str]:
+    size = len(job_file_text(job).encode())
+    if size > MAX_JOB_FILE_BYTES:
+        yield (
+            f"the job file has {size} bytes, and a ConfigMap holds {MAX_JOB_FILE_BYTES}; put names and descriptions "
+            "of classes into the table of [support] uri"
+        )
+
+
+def _ray_problems() -> Iterator[str]:
+    if tuple(int(part) for part in version("ray").split(".")[:2]) < OLDEST_RAY:
+        yield f"ray {version('ray')} knows no tokens; install ray {'.'.join(map(str, OLDEST_RAY))} or newer"
