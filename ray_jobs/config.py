@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import tomllib
@@ -156,10 +157,24 @@ def _section(kind: type[Any], content: dict[str, Any], where: _Where, problems: 
         return adapter.validate_python(content)
     except ValidationError as error:
         problems += [_told(item, kind, where) for item in error.errors()]
-        wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
+        rest = _without(content, error.errors())
     with suppress(ValidationError):
-        return adapter.validate_python({key: value for key, value in content.items() if key not in wrong})
+        return adapter.validate_python(rest)
     return None
+
+
+def _without(content: dict[str, Any], mistakes: Iterable[Any]) -> dict[str, Any]:
+    """The section without the keys that are wrong, and without the tables in it that lack one."""
+    rest = copy.deepcopy(content)
+    for item in mistakes:
+        *parents, key = [*takewhile(lambda part: isinstance(part, str), item["loc"])] or [None]
+        if item["type"].startswith("missing") and parents:
+            *parents, key = parents
+        table = rest
+        for parent in parents:
+            table = table.get(parent, {})  # Gone already, if it lacks a key as well.
+        table.pop(key, None)
+    return rest
 
 
 def _told(item: Any, kind: type[Any], where: _Where) -> str:

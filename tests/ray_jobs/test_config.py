@@ -185,6 +185,19 @@ lable = "milk"
         assert sum(line.startswith(told) for line in found) == 1, (told, found)
 
 
+def test_of_a_table_with_mistakes_the_rest_is_kept(tmp_path):
+    text = SECTIONS + """\
+[deploy]
+image = "fewshot:1"
+gpu = { max = 3, mx = 4, gpus = "two" }
+aws = { region = "Ireland", head_type = "large" }
+"""
+    job, found = read(tmp_path, text)
+    assert len(found) == 5
+    assert (job.deploy.image, job.deploy.gpu.max, job.deploy.gpu.gpus) == ("fewshot:1", 3, 1)
+    assert job.deploy.aws is None
+
+
 def test_what_escalation_may_cost_has_ranges(tmp_path):
     (found,) = problems(tmp_path, SECTIONS + "[escalate]\nmax_fraction = 0.0\n")
     assert "[escalate] max_fraction: input should be greater than 0, got 0.0" in found

@@ -1,0 +1,122 @@
+"""What KubeRay's operator and Kueue refuse although the schema does not: their rules, as far as our manifests go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+LONGEST = {"RayJob": 47, "RayCluster": 53, "ConfigMap": 253}
+MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+def broken_rules(document: dict[str, Any]) -> list[str]:
+    """The rules that a document breaks, in words."""
+    name, kind = document["metadata"]["name"], document["kind"]
+    found = [*_labels(document["metadata"].get("labels", {}))]
+    if len(name) > LONGEST[kind] or not DNS_1035.fullmatch(name):
+        found.append(f"{name!r} is no name of a {kind}")
+    if kind == "RayJob":
+        found += [*_job(document["spec"]), *_cluster(document["spec"]["rayClusterSpec"])]
+        if "enableK8sTokenAuth" in document["spec"]["rayClusterSpec"].get("authOptions", {}):
+            found.append("a RayJob cannot have enableK8sTokenAuth")
+    if kind == "RayCluster":
+        found += _cluster(document["spec"])
+    if QUEUE in document["metadata"].get("labels", {}):
+        found += _queued(document)
+    return found
+
+
+def _job(spec: dict[str, Any]) -> Iterator[str]:
+    if spec["submissionMode"] not in MODES:
+        yield f"submissionMode {spec['submissionMode']!r} is unknown"
+    shutdown = spec.get("shutdownAfterJobFinishes", False)
+    if spec.get("ttlSecondsAfterFinished", 0) and not shutdown:
+        yield "ttlSecondsAfterFinished needs shutdownAfterJobFinishes"
+    if spec.get("suspend") and not shutdown:
+        yield "suspend needs shutdownAfterJobFinishes"
+    if spec.get("ttlSecondsAfterFinished", 0) < 0 or spec.get("backoffLimit", 0) < 0:
+        yield "negative numbers"
+    if spec.get("activeDeadlineSeconds", 1) <= 0:
+        yield "activeDeadlineSeconds must be positive"
+
+
+def _cluster(spec: dict[str, Any]) -> Iterator[str]:
+    groups = spec["workerGroupSpecs"]
+    names = [group["groupName"] for group in groups]
+    if len(set(names)) < len(names) or not all(map(DNS_1035.fullmatch, names)):
+        yield f"groups cannot be called {names}"
+    for group in groups:
+        if not group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
+            yield f"{group['groupName']}: minReplicas <= replicas <= maxReplicas"
+    for group in (spec["headGroupSpec"], *groups):
+        yield from _group(group)
+        if spec.get("enableInTreeAutoscaling") and group["template"]["spec"].get("restartPolicy", "Never") != "Never":
+            yield "restartPolicy must be Never with autoscaling v2"
+    if spec.get("authOptions", {}).get("mode") != "token":
+        yield "anybody may run code on a cluster without tokens"
+    elif tuple(map(int, spec["rayVersion"].split("."))) < (2, 52, 0):
+        yield "tokens need ray 2.52"
+    if spec["headGroupSpec"]["rayStartParams"].get("num-cpus") != "0":
+        yield "workers could be placed on the head"
+
+
+def _group(group: dict[str, Any]) -> Iterator[str]:
+    yield from _labels(group.get("labels", {}))
+    if "labels" in group["rayStartParams"]:
+        yield "labels are no rayStartParams"
+    if group.get("resources") and {"num-cpus", "num-gpus", "memory", "resources"} & set(group["rayStartParams"]):
+        yield "resources are given twice"
+    pod = group["template"]["spec"]
+    if not pod["containers"]:
+        yield "a pod without containers"
+    volumes = [volume["name"] for volume in pod.get("volumes", [])]
+    if len(set(volumes)) < len(volumes):
+        yield "two volumes of one name"
+    for container in pod["containers"]:
+        yield from _container(container, volumes, pod.get("terminationGracePeriodSeconds", 30))
+
+
+def _container(container: dict[str, Any], volumes: list[str], grace_s: int) -> Iterator[str]:
+    environment = {item["name"]: item.get("value") for item in container["env"]}
+    mounts = container.get("volumeMounts", [])
+    if missing := {mount["name"] for mount in mounts} - set(volumes):
+        yield f"no volumes {sorted(missing)}"
+    if len({mount["mountPath"] for mount in mounts}) < len(mounts):
+        yield "a path is mounted twice"
+    if environment.get("RAY_AUTH_MODE") != "token":
+        yield "RAY_AUTH_MODE is not the cluster's"
+    if "RAY_enable_autoscaler_v2" in environment:
+        yield "autoscalerOptions.version says which autoscaler"
+    if not 30 < grace_s > float(environment.get("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", 30)):
+        yield "pods are killed before they are drained"
+    if any(word in name for name, value in environment.items() if value for word in ("SECRET", "KEY", "TOKEN")):
+        yield "a secret in the manifest"
+    if container["resources"]["requests"] != container["resources"]["limits"]:
+        yield "limits that are not requested"
+
+
+def _queued(document: dict[str, Any]) -> Iterator[str]:
+    """Kueue's webhooks for both kinds."""
+    spec = document["spec"]
+    cluster = spec.get("rayClusterSpec", spec)
+    if not spec.get("suspend"):
+        yield "Kueue starts what is suspended"
+    if document["kind"] == "RayJob" and not spec.get("shutdownAfterJobFinishes"):
+        yield "Kueue needs shutdownAfterJobFinishes"
+    if cluster.get("enableInTreeAutoscaling"):
+        yield "Kueue takes no cluster that grows"
+    if len(cluster["workerGroupSpecs"]) > 7:
+        yield "Kueue takes at most 8 pod sets"
+    if any(group["groupName"] == "head" for group in cluster["workerGroupSpecs"]):
+        yield "Kueue calls the head's pod set head"
+
+
+def _labels(labels: dict[str, str]) -> Iterator[str]:
+    for key, value in labels.items():
+        if not LABEL_KEY.fullmatch(key) or not LABEL_VALUE.fullmatch(value):
+            yield f"{key}: {value} is no label"
