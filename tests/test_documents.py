@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tomlkit
 from typer.testing import CliRunner
 
 from ray_jobs.cli import app
@@ -61,6 +62,27 @@ def test_the_links_lead_somewhere():
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_manifests_of_the_page_about_clusters_are_made_from_its_job_files(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    whole, _, on_machines = (tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S))
+    monkeypatch.chdir(tmp_path)
+    commands = [
+        shlex.split(line)[1:]
+        for block in re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S)
+        for line in block.splitlines()
+        if line.startswith("fewshot manifest")
+    ]
+    assert ["launcher" in command for command in commands] == [False, False, True]
+    for command in commands:
+        text = tomlkit.dumps(whole | on_machines if "launcher" in command else whole)
+        (tmp_path / "job.toml").write_text(text)
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        written = tmp_path / command[command.index("--output") + 1]
+        assert "groceries" in written.read_text()
+        written.unlink()
 
 
 @pytest.mark.slow

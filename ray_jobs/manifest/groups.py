@@ -38,9 +38,11 @@ class Group:
         return {"ray.io/market-type": "spot" if self.spot else "on-demand"}
 
     @property
-    def priority(self) -> int:
-        """Groups with a higher one are grown first, as long as machines of it can be had."""
-        return 1 if self.spot else 0
+    def priority(self) -> dict[str, int]:
+        """Spot machines are started first, as long as they can be had. Older KubeRays know no priority: it is named
+        only where it matters.
+        """
+        return {"priority": 1} if self.spot else {}
 
 
 def worker_groups(deploy: DeploySection) -> tuple[Group, ...]:

@@ -96,8 +96,8 @@ def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> dict[s
         },
         "workerGroupSpecs": [
             _replicas(group, fixed=deploy.queue is not None)
+            | group.priority
             | {
-                "priority": group.priority,
                 "labels": group.labels,
                 "rayStartParams": start,
                 "template": worker_pod(deploy, group, labels),

@@ -63,7 +63,7 @@ def _workers(group: Group, aws: AwsSection) -> dict[str, Any]:
     return {
         "min_workers": group.min,
         "max_workers": group.max,
-        "priority": group.priority,
+        **group.priority,
         "labels": group.labels,
         "resources": {"CPU": group.cpus, "GPU": group.gpus},
         "node_config": _machine(aws.gpu_type if group.gpus else aws.cpu_type, aws) | spot,

@@ -14,7 +14,8 @@ from ray_jobs.deploy import DeploySection
 from ray_jobs.sections import Job
 
 _LOCAL = ("file", "local")
-_NEEDED = ("/dev/shm", "/etc/fewshot", "/home/fewshot", "/opt/fewshot", "/tmp/ray")  # noqa: S108
+NEEDED_FOLDERS = ("/dev/shm", "/etc/fewshot", "/home/fewshot", "/opt/fewshot", "/tmp/ray")  # noqa: S108
+"""What pods need for themselves: nothing may be mounted over these."""
 
 
 def place_problems(job: Job, deploy: DeploySection) -> list[str]:
@@ -43,7 +44,7 @@ def volume_problems(deploy: DeploySection) -> list[str]:
     """Volumes that cannot be mounted beside each other."""
     paths = [volume.path for volume in deploy.volumes]
     twice = sorted({path for path in paths if paths.count(path) > 1})
-    hiding = sorted({path for path in paths for needed in _NEEDED if PurePosixPath(needed).is_relative_to(path)})
+    hiding = sorted({path for path in paths for needed in NEEDED_FOLDERS if PurePosixPath(needed).is_relative_to(path)})
     return [
         *(f"[[deploy.volumes]] path: {path!r} is mounted twice" for path in twice),
         *(

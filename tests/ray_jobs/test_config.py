@@ -186,12 +186,15 @@ lable = "milk"
 
 
 def test_of_a_table_with_mistakes_the_rest_is_kept(tmp_path):
-    text = SECTIONS + """\
+    text = (
+        SECTIONS
+        + """\
 [deploy]
 image = "fewshot:1"
 gpu = { max = 3, mx = 4, gpus = "two" }
 aws = { region = "Ireland", head_type = "large" }
 """
+    )
     job, found = read(tmp_path, text)
     assert len(found) == 5
     assert (job.deploy.image, job.deploy.gpu.max, job.deploy.gpu.gpus) == ("fewshot:1", 3, 1)

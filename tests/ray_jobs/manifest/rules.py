@@ -53,6 +53,8 @@ def _cluster(spec: dict[str, Any]) -> Iterator[str]:
     for group in groups:
         if not group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
             yield f"{group['groupName']}: minReplicas <= replicas <= maxReplicas"
+        if "priority" in group and spec.get("autoscalerOptions", {}).get("version") != "v2":
+            yield "only the autoscaler v2 knows priorities"
     for group in (spec["headGroupSpec"], *groups):
         yield from _group(group)
         if spec.get("enableInTreeAutoscaling") and group["template"]["spec"].get("restartPolicy", "Never") != "Never":

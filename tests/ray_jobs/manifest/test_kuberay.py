@@ -79,6 +79,7 @@ FIRST = "spec.rayClusterSpec.workerGroupSpecs.0"
         (f"{HEAD}.rayStartParams.num-cpus", "2"),
         (f"{FIRST}.groupName", "head"),
         (f"{FIRST}.minReplicas", 99),
+        (f"{FIRST}.priority", 1),
         (f"{FIRST}.rayStartParams.labels", "a=b"),
         (f"{FIRST}.template.spec.containers", []),
         (f"{FIRST}.template.spec.volumes", []),
@@ -150,7 +151,7 @@ def test_spot_machines_are_taken_first_and_others_stand_in_for_them(tmp_path):
     assert list(groups) == ["gpu", "gpu-spot", "cpu", "cpu-spot"]
     for name in ("gpu", "cpu"):
         plain, spot = groups[name], groups[f"{name}-spot"]
-        assert spot["priority"] > plain["priority"]
+        assert spot["priority"] > plain.get("priority", 0)
         assert spot["maxReplicas"] == plain["maxReplicas"]
         assert (plain["labels"], spot["labels"]) == (
             {"ray.io/market-type": "on-demand"},

@@ -133,7 +133,7 @@ labels = st.dictionaries(
     max_size=2,
 )
 machines = st.fixed_dictionaries(
-    {"min": st.integers(0, 2), "max": st.integers(0, 5), "cpus": st.integers(1, 9), "memory_gib": st.integers(1, 64)},
+    {"min": st.integers(0, 2), "max": st.integers(0, 5), "cpus": st.integers(1, 9), "memory_gib": st.integers(4, 64)},
     optional={"spot": st.booleans(), "node_selector": labels},
 )
 sections = st.fixed_dictionaries(
@@ -145,7 +145,7 @@ sections = st.fixed_dictionaries(
         "queue": st.just("gpus"),
         "deadline_s": st.integers(1, 10**6),
         "drain_s": st.integers(1, 600),
-        "shared_memory_gib": st.integers(1, 8),
+        "shared_memory_gib": st.integers(1, 5),
         "spot_selector": labels,
         "volumes": st.just([{"claim": "shared", "path": "/data"}]),
     },
