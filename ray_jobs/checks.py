@@ -47,7 +47,7 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
     if (escalate := job.escalate) is not None and "archive" in needs:
         yield "[escalate] model", escalate.spec.check
         if escalate.hyperparameters:
-            yield "[escalate] hyperparameters", lambda: _known_asking(escalate)
+            yield "[escalate] hyperparameters", lambda: known_asking(escalate)
 
 
 def _images(job: Job, needs: Sequence[str]) -> list[str]:
@@ -81,7 +81,12 @@ def known_method(name: str, **hyperparameters: Any) -> None:
         method_named(name, **hyperparameters)
 
 
-def _known_asking(section: EscalateSection) -> None:
+def known_asking(section: EscalateSection) -> None:
+    """Raise unless the method that asks takes the hyperparameters of the section.
+
+    Raises:
+        FewShotError: it does not.
+    """
     from fewshot.methods import asking_method_named
 
     asking_method_named(section.method, **section.hyperparameters)

@@ -22,8 +22,8 @@ from cluster.errors import ClusterError, SourceError, WorkerStartError
 from fewshot.errors import FewShotError
 from ray_jobs.checks import check
 from ray_jobs.config import read_job, stop_if_any
+from ray_jobs.deploy import JobCommand, ManifestKind
 from ray_jobs.errors import JobError
-from ray_jobs.manifest import JobCommand, Kind, make_manifest
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import Job, ProtocolName
 from ray_jobs.tables import (
@@ -131,7 +131,7 @@ def manifest(
     job: JobFile,
     set_: Overrides = None,
     kind: Annotated[
-        Kind,
+        ManifestKind,
         typer.Option(
             help="rayjob: a KubeRay cluster that lives as long as the job. raycluster: one that stays. launcher: "
             "machines in the cloud, for `ray up`."
@@ -142,10 +142,12 @@ def manifest(
         Path | None, typer.Option(help="Write here instead of stdout.", dir_okay=False, show_default=False)
     ] = None,
 ) -> None:
-    """Write what deploys a job on a cluster, from its section [deploy].
+    """Write what brings a job onto a cluster, as its job file says under `deploy`.
 
-    Unlike other results, it is YAML: fewshot manifest job.toml | kubectl apply -f -
+    The result is YAML, not JSON: fewshot manifest job.toml | kubectl apply -f -
     """
+    from ray_jobs.manifest import make_manifest
+
     text = _guarded(lambda: make_manifest(job, set_ or (), kind=kind, command=command))
     if output is None:
         sys.stdout.write(text)

@@ -1,5 +1,5 @@
 """Manifests that deploy a job: KubeRay's RayJob and RayCluster, and the file that `ray up` reads."""
 
-from ray_jobs.manifest.make import JobCommand, Kind, make_manifest
+from ray_jobs.manifest.make import make_manifest
 
-__all__ = ["JobCommand", "Kind", "make_manifest"]
+__all__ = ["make_manifest"]

@@ -39,8 +39,9 @@ class Group:
 
     @property
     def priority(self) -> dict[str, int]:
-        """Spot machines are started first, as long as they can be had. Older KubeRays know no priority: it is named
-        only where it matters.
+        """As both manifests name it: spot machines are started first, as long as they can be had.
+
+        Older operators know no priority, so it is named only where it matters.
         """
         return {"priority": 1} if self.spot else {}
 

@@ -12,7 +12,15 @@ from ray_jobs.config import resolved
 from ray_jobs.deploy import DeploySection
 from ray_jobs.manifest.groups import Group, worker_groups
 from ray_jobs.manifest.names import kubernetes_name
-from ray_jobs.manifest.pods import JOB_FOLDER, head_pod, object_store_bytes, resources, security, worker_pod
+from ray_jobs.manifest.pods import (
+    JOB_FOLDER,
+    head_pod,
+    object_store_bytes,
+    resources,
+    security,
+    submitter_pod,
+    worker_pod,
+)
 from ray_jobs.manifest.sizing import settings
 from ray_jobs.sections import Job
 
@@ -48,6 +56,7 @@ def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[dict[str, 
     spec = {
         "entrypoint": shlex.join(entrypoint),
         "submissionMode": "K8sJobMode",
+        "submitterPodTemplate": submitter_pod(deploy, _labels(job)),
         "backoffLimit": deploy.retries,
         **({} if deploy.deadline_s is None else {"activeDeadlineSeconds": deploy.deadline_s}),
         "shutdownAfterJobFinishes": True,

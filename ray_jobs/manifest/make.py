@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ray_jobs.config import read_job, stop_if_any
-from ray_jobs.deploy import DeploySection
+from ray_jobs.deploy import DeploySection, JobCommand, ManifestKind
 from ray_jobs.manifest.kuberay import ray_cluster, ray_job
 from ray_jobs.manifest.launcher import launcher
 from ray_jobs.manifest.problems import find_problems
 from ray_jobs.manifest.writing import to_yaml
 from ray_jobs.sections import Job
 
-Kind = Literal["rayjob", "raycluster", "launcher"]
-JobCommand = Literal["classify", "evaluate"]
-
 _NEEDS = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}
 _APPLY = {"rayjob": "kubectl apply -f", "raycluster": "kubectl apply -f", "launcher": "ray up"}
 
 
 def make_manifest(
-    path: str | Path, overrides: Sequence[str] = (), *, kind: Kind = "rayjob", command: JobCommand = "classify"
+    path: str | Path, overrides: Sequence[str] = (), *, kind: ManifestKind = "rayjob", command: JobCommand = "classify"
 ) -> str:
     """Read a job file and write what deploys it.
 
@@ -51,7 +48,7 @@ def make_manifest(
     )
 
 
-def _documents(job: Job, deploy: DeploySection, kind: Kind, command: JobCommand) -> list[dict[str, Any]]:
+def _documents(job: Job, deploy: DeploySection, kind: ManifestKind, command: JobCommand) -> list[dict[str, Any]]:
     if kind == "launcher":
         assert deploy.aws is not None
         return launcher(job, deploy, deploy.aws)

@@ -54,6 +54,18 @@ def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -
     return {"metadata": {"labels": dict(labels)}, "spec": pod | ({} if group.spot else _away_from_spot(deploy))}
 
 
+def submitter_pod(deploy: DeploySection, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The pod that hands the job to Ray and follows its log; KubeRay adds the command and the token."""
+    container = {
+        "name": "ray-job-submitter",
+        "image": deploy.image,
+        "resources": resources(cpus=1, memory_gib=1, gpus=0),
+        "securityContext": security(),
+    }
+    pod = _user(deploy) | {"automountServiceAccountToken": False, "restartPolicy": "Never", "containers": [container]}
+    return {"metadata": {"labels": dict(labels)}, "spec": pod | _away_from_spot(deploy)}
+
+
 def security() -> dict[str, Any]:
     """What a container may do: nothing beyond what any user may."""
     return {
@@ -106,20 +118,19 @@ def _mounts(deploy: DeploySection) -> list[dict[str, Any]]:
     ]
 
 
-def _pod(deploy: DeploySection, *containers: dict[str, Any]) -> dict[str, Any]:
-    account = {} if deploy.service_account is None else {"serviceAccountName": deploy.service_account}
-    return {
-        **account,
+def _pod(deploy: DeploySection, container: dict[str, Any]) -> dict[str, Any]:
+    return _user(deploy) | {
         "terminationGracePeriodSeconds": deploy.drain_s + _AFTER_DRAIN_S,
-        "securityContext": {
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-        },
-        "containers": list(containers),
+        "containers": [container],
         "volumes": _volumes(deploy),
     }
+
+
+def _user(deploy: DeploySection) -> dict[str, Any]:
+    """Who the pod is, to Kubernetes and to the machine."""
+    account = {} if deploy.service_account is None else {"serviceAccountName": deploy.service_account}
+    files = {"fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch"}
+    return {**account, "securityContext": {"runAsUser": USER, "runAsGroup": USER, **files}}
 
 
 def _volumes(deploy: DeploySection) -> list[dict[str, Any]]:

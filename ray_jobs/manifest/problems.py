@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.errors import FewShotError
-from ray_jobs.checks import known_method
+from ray_jobs.checks import known_asking, known_method
 from ray_jobs.deploy import DeploySection
 from ray_jobs.manifest.kuberay import job_file_text
 from ray_jobs.manifest.names import name_problems
@@ -80,21 +81,23 @@ def _launcher_problems(deploy: DeploySection) -> Iterator[str]:
 
 
 def _name_in_job_problems(job: Job) -> Iterator[str]:
-    """Names that no machine knows, whatever is there."""
-    methods = {"[classifier] method": [job.classifier.method]}
-    if job.evaluate is not None:
-        methods["[evaluate] methods"] = list(job.evaluate.methods)
-    for where, names in methods.items():
-        for name in names:
-            try:
-                known_method(name)
-            except FewShotError as error:
-                yield f"{where}: {error}"
-    if job.clip.model != EMBEDDED and not re.search(r"[/~:]", job.clip.model) and not job.clip.spec.is_folder:
+    """Methods and models that no machine knows, whatever is there."""
+    for where, attempt in _names(job):
         try:
-            job.clip.spec.check()
+            attempt()
         except FewShotError as error:
-            yield f"[clip] model: {error}"
+            yield f"{where}: {error}"
+
+
+def _names(job: Job) -> Iterator[tuple[str, Callable[[], None]]]:
+    classifier, escalate = job.classifier, job.escalate
+    yield "[classifier] method", lambda: known_method(classifier.method, **classifier.hyperparameters)
+    if escalate is not None and escalate.hyperparameters:
+        yield "[escalate] hyperparameters", lambda: known_asking(escalate)
+    for name in job.evaluate.methods if job.evaluate is not None else ():
+        yield "[evaluate] methods", partial(known_method, name)
+    if job.clip.model != EMBEDDED and not re.search(r"[/~:]", job.clip.model) and not job.clip.spec.is_folder:
+        yield "[clip] model", job.clip.spec.check
 
 
 def _size_problems(job: Job) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from ray_jobs.manifest import JobCommand, Kind, make_manifest
+from ray_jobs.deploy import JobCommand, ManifestKind
+from ray_jobs.manifest import make_manifest
 
 PLAIN = """\
 [job]
@@ -123,7 +124,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def documents(
-    folder: Path, text: str, *overrides: str, kind: Kind = "rayjob", command: JobCommand = "classify"
+    folder: Path, text: str, *overrides: str, kind: ManifestKind = "rayjob", command: JobCommand = "classify"
 ) -> list[dict[str, Any]]:
     """The manifest as a reader of YAML sees it."""
     made = make_manifest(write(folder, text), overrides, kind=kind, command=command)

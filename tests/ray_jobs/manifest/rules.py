@@ -43,6 +43,11 @@ def _job(spec: dict[str, Any]) -> Iterator[str]:
         yield "negative numbers"
     if spec.get("activeDeadlineSeconds", 1) <= 0:
         yield "activeDeadlineSeconds must be positive"
+    submitter = spec["submitterPodTemplate"]["spec"]
+    if submitter.get("restartPolicy") not in ("Never", "OnFailure"):
+        yield "a pod of a Job says whether it is restarted"
+    if "command" in submitter["containers"][0]:
+        yield "KubeRay's own command submits"
 
 
 def _cluster(spec: dict[str, Any]) -> Iterator[str]:

@@ -71,6 +71,8 @@ FIRST = "spec.rayClusterSpec.workerGroupSpecs.0"
         ("spec.submissionMode", "K8sJob"),
         ("spec.shutdownAfterJobFinishes", False),
         ("spec.activeDeadlineSeconds", 0),
+        ("spec.submitterPodTemplate.spec.restartPolicy", "Always"),
+        ("spec.submitterPodTemplate.spec.containers.0.command", ["sleep"]),
         ("spec.rayClusterSpec.rayVersion", "2.51.0"),
         ("spec.rayClusterSpec.authOptions", {"mode": "token", "enableK8sTokenAuth": True}),
         ("spec.rayClusterSpec.authOptions.mode", "disabled"),
