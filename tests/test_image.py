@@ -71,7 +71,6 @@ def test_the_image_is_what_manifests_expect():
     assert "/opt/fewshot" in NEEDED_FOLDERS
 
 
-@pytest.mark.slow
 def test_the_package_is_built_from_what_the_image_copies(tmp_path):
     for name in set(copied()):
         source = ROOT / name

@@ -91,8 +91,7 @@ def test_every_key_of_the_section_is_tried_below():
 def test_every_key_changes_a_manifest(tmp_path, key):
     def made(*overrides: str) -> list[object]:
         """Without the job file, in which the section is whatever it does."""
-        kinds = ("rayjob",) if key.partition(".")[0] != "aws" else ("launcher",)
-        found = [document for kind in kinds for document in documents(tmp_path, PLAIN, *overrides, kind=kind)]
+        found = documents(tmp_path, PLAIN, *overrides, kind="launcher" if key.startswith("aws.") else "rayjob")
         return [document for document in found if document.get("kind") != "ConfigMap"]
 
     around = [*SURROUNDED, *(["deploy.volumes=[{claim='data', path='/data'}]"] if key == "model_cache" else [])]
