@@ -9,10 +9,10 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check fix bench lock clean
+.PHONY: help setup demo test test-all test-s3 check fix bench lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY) ## install everything into .venv
 
@@ -35,11 +35,15 @@ test: $(READY) ## the whole test suite
 
 test-all: test
 
+test-s3: $(READY) ## the tests on a real S3 server on this machine, which is installed first (apt-get)
+	@tests/s3/install.sh
+	@$(BIN)/python -m pytest -m s3
+
 check: $(READY) ## format, lint, types and the fast tests: no Ray, no network
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -m "not ray and not slow" --numprocesses 2
+	@$(BIN)/python -m pytest -m "not ray and not slow and not s3" --numprocesses 2
 
 fix: $(READY) ## format, and mend what the linter can
 	@$(BIN)/ruff format --quiet .

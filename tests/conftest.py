@@ -1,15 +1,22 @@
-"""What all tests share: the one Ray of the suite."""
+"""What all tests share: the one Ray and the one S3 server of the suite."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
 
+from tests.s3.bucket import Bucket
+from tests.s3.server import CREDENTIALS, S3Server, missing_programs, start_server
+
 # Before torch is loaded: on small tensors, threads that wait for each other cost more than they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test reaches any storage but that of this machine: these are the credentials of the tests' own S3 server.
+os.environ.update(CREDENTIALS)
 
 # A loaded machine is not a failing test, and CI looks at the same examples each time.
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -26,3 +33,18 @@ def ray_session() -> Iterator[None]:
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on loopback, the one for all tests marked `s3`; `make test-s3` installs what it takes."""
+    if missing := missing_programs():
+        pytest.skip(f"no S3 server is installed (no {', '.join(missing)}); `make test-s3` installs one")
+    with start_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> Bucket:
+    """An empty bucket of its own."""
+    return Bucket.create(s3_server, f"test-{uuid4().hex}")

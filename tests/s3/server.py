@@ -1,0 +1,234 @@
+"""Ceph's object gateway on loopback: a real S3 server of one monitor, one store in memory and one gateway.
+
+Everything lies in a folder that is given; ports are chosen free. The three processes are children that end with this
+one, also when it is killed (`setpriv --pdeathsig`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "openssl", "setpriv")
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "fewshot-test",
+    "AWS_SECRET_ACCESS_KEY": "not-much-of-a-secret",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""Of the server's one user, as the environment of whoever wants to be it."""
+START_S = 120.0
+"""Seconds that the server may take to start."""
+STOP_S = 10.0
+STORE_ATTEMPTS = 5
+"""A store that asks its monitor too early ("wrong fsid") ends at once, and is started again."""
+
+
+class ServerError(RuntimeError):
+    """The server did not start; the message has the end of its log."""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server.
+
+    Attributes:
+        endpoint: its URL, http.
+        secure_endpoint: the same server over TLS.
+        ca_file: the certificate that its TLS is signed with.
+    """
+
+    endpoint: str
+    secure_endpoint: str
+    ca_file: Path
+
+
+def missing_programs() -> list[str]:
+    """What would have to be installed."""
+    return [name for name in PROGRAMS if shutil.which(name) is None]
+
+
+@contextmanager
+def start_server(folder: Path) -> Iterator[S3Server]:
+    """Start a server with an empty store, and stop it at the end.
+
+    Args:
+        folder: an empty one.
+
+    Raises:
+        ServerError: it does not start.
+    """
+    mon, http, https = _free_ports(3)
+    config = _write_config(folder, mon=mon, http=http, https=https)
+    server = S3Server(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", _write_certificate(folder))
+    with ExitStack() as running:
+        _start_monitor(running, config, mon)
+        _start_store(running, config)
+        _start_gateway(running, config, server)
+        yield server
+
+
+def _start_monitor(running: ExitStack, config: Path, port: int) -> None:
+    folder = config.parent
+    identity = config.read_text().split("fsid = ")[1].split()[0]
+    monitors = folder / "monmap"
+    _run("monmaptool", "--create", "--fsid", identity, "--addv", "a", f"[v1:127.0.0.1:{port}]", monitors, log=folder)
+    _run("ceph-mon", "-c", config, "--mkfs", "-i", "a", "--monmap", monitors, log=folder)
+    running.enter_context(_process(folder, "ceph-mon", "-f", "-c", config, "-i", "a"))
+
+
+def _start_store(running: ExitStack, config: Path) -> None:
+    folder, identity = config.parent, str(uuid4())
+    _run("ceph", "-c", config, "--connect-timeout", "60", "osd", "new", identity, log=folder)
+    _run("ceph-osd", "-c", config, "-i", "0", "--mkfs", "--osd-uuid", identity, log=folder)
+    for _ in range(STORE_ATTEMPTS):
+        with ExitStack() as started:
+            store = started.enter_context(_process(folder, "ceph-osd", "-f", "-c", config, "-i", "0"))
+            if _wait_until(lambda: _is_up(config), store):
+                running.push(started.pop_all())
+                return
+    raise ServerError(f"the store of the S3 server does not start:\n{_end_of(folder)}")
+
+
+def _is_up(config: Path) -> bool:
+    told = subprocess.run(["ceph", "-c", config, "osd", "stat", "-f", "json"], capture_output=True, check=False)
+    return told.returncode == 0 and json.loads(told.stdout)["num_up_osds"] == 1
+
+
+def _start_gateway(running: ExitStack, config: Path, server: S3Server) -> None:
+    gateway = running.enter_context(_process(config.parent, "radosgw", "-f", "-c", config, "-n", "client.rgw"))
+    if not _wait_until(lambda: _answers(server.endpoint), gateway):
+        raise ServerError(f"the S3 server does not answer:\n{_end_of(config.parent)}")
+    access, secret = CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+    keys = ("--access-key", access, "--secret-key", secret)
+    user = ("user", "create", "--uid=test", "--display-name=test", *keys)
+    _run("radosgw-admin", "-c", config, "-n", "client.rgw", *user, log=config.parent)
+
+
+@contextmanager
+def _process(folder: Path, *words: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is stopped at the end, and that the kernel kills if this process dies before."""
+    with (folder / "log").open("ab") as log:
+        command = ["setpriv", "--pdeathsig", "KILL", *map(str, words)]
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _run(*words: object, log: Path) -> None:
+    done = subprocess.run([str(word) for word in words], capture_output=True, timeout=START_S, check=False)
+    with (log / "log").open("ab") as file:
+        file.write(done.stdout + done.stderr)
+    if done.returncode:
+        raise ServerError(f"{words[0]} failed:\n{_end_of(log)}")
+
+
+def _wait_until(holds: Callable[[], bool], child: subprocess.Popen[bytes]) -> bool:
+    """Wait for something, and say whether it came: not if the child ends before."""
+    end = time.monotonic() + START_S
+    while not holds():
+        if child.poll() is not None or time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(endpoint, timeout=5):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _end_of(folder: Path) -> str:
+    logs = [folder / "log", *sorted((folder / "logs").glob("*"))]
+    return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs if path.exists())
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on; all are held until the last is found, so that they differ."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _write_certificate(folder: Path) -> Path:
+    name = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    key = ("-newkey", "rsa:2048", "-nodes", "-keyout", folder / "key.pem", "-out", folder / "certificate.pem")
+    _run("openssl", "req", "-x509", "-days", "2", *key, *name, log=folder)
+    return folder / "certificate.pem"
+
+
+def _write_config(folder: Path, *, mon: int, http: int, https: int) -> Path:
+    for name in ("mon", "osd", "run", "logs", "rgw"):
+        (folder / name).mkdir()
+    secure = f"ssl_endpoint=127.0.0.1:{https} ssl_certificate={folder}/certificate.pem ssl_private_key={folder}/key.pem"
+    text = CONFIG.format(folder=folder, identity=uuid4(), mon=mon, http=http, secure=secure)
+    config = folder / "ceph.conf"
+    config.write_text(text)
+    folder.chmod(0o700)
+    return config
+
+
+# Without tcp_nodelay every GET takes 45 ms. `mon data avail crit`: a full disk under the folder does no harm.
+CONFIG = """[global]
+fsid = {identity}
+mon host = v1:127.0.0.1:{mon}
+mon initial members = a
+auth cluster required = none
+auth service required = none
+auth client required = none
+auth allow insecure global id reclaim = false
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+ms bind msgr2 = false
+run dir = {folder}/run
+admin socket = {folder}/run/$name.asok
+log file = {folder}/logs/$name.log
+pid file = {folder}/run/$name.pid
+osd pool default size = 1
+osd pool default min size = 1
+osd pool default pg num = 8
+osd pool default pgp num = 8
+osd pool default pg autoscale mode = off
+osd crush chooseleaf type = 0
+mon allow pool size one = true
+mon warn on pool no redundancy = false
+mon data avail crit = 1
+mon max pg per osd = 2000
+[mon.a]
+mon data = {folder}/mon
+mon addr = 127.0.0.1:{mon}
+[osd.0]
+osd data = {folder}/osd
+osd objectstore = memstore
+memstore device bytes = 4294967296
+osd max object name len = 256
+osd memory target = 939524096
+[client.rgw]
+rgw data = {folder}/rgw
+rgw frontends = beast endpoint=127.0.0.1:{http} tcp_nodelay=1 {secure}
+rgw enable usage log = false
+rgw cache enabled = true
+"""
