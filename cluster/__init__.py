@@ -13,6 +13,7 @@ from cluster.ray_executor import RayExecutor
 from cluster.retry import Retry
 from cluster.stage import StageReport, run_stage
 from cluster.step import Part, Step, Unit, Workers
+from cluster.storage import Storage
 from cluster.store import Store
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SourceError",
     "StageReport",
     "Step",
+    "Storage",
     "StorageError",
     "Store",
     "Unit",

@@ -1,25 +1,24 @@
 """Whole objects, written atomically, on a local folder or on any file system that fsspec knows.
 
 A reader sees an object complete or not at all. Locally that takes a temporary file beside the target and a rename;
-remotely it takes exactly one PUT, because a file object that is closed by an exception commits what it has so far.
-Nothing here retries: `cluster.store` does.
+remotely it takes one write of all bytes, because a file object that is closed by an exception commits what it has so
+far. S3 has a module of its own, `cluster.s3`. Nothing here retries: `cluster.store` does.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-TEMPORARY = ".tmp-"  # Prefix of what a killed writer may leave behind in a local folder.
-_ONE_PUT = 1 << 40  # A chunk size that no object reaches: s3fs then sends one PUT instead of a multipart upload.
+from cluster.filesystems import is_s3, open_filesystem
+from cluster.s3 import S3Objects
+from cluster.storage import Storage
 
-_open: dict[tuple[int, str, str], Any] = {}
-_opening = threading.Lock()
+TEMPORARY = ".tmp-"  # Prefix of what a killed writer may leave behind in a local folder.
 
 
 class Objects(Protocol):
@@ -47,6 +46,10 @@ class Objects(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove an object; FileNotFoundError if there is none."""
+        ...
+
+    def reach(self) -> None:
+        """Ask for something cheap; an error says that nothing can be had here."""
         ...
 
 
@@ -92,34 +95,33 @@ class LocalObjects:
         """Remove the file."""
         (self._root / path).unlink()
 
+    def reach(self) -> None:
+        """Look the folder up, which need not exist."""
+        with suppress(FileNotFoundError):
+            self._root.stat()
+
 
 class RemoteObjects:
     """Objects of an fsspec file system below a root."""
 
-    def __init__(self, filesystem: Any, root: str, *, is_s3: bool) -> None:
+    def __init__(self, filesystem: Any, root: str) -> None:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
-        self._one_put = {"chunksize": _ONE_PUT} if is_s3 else {}
 
     def write(self, path: str, data: bytes) -> None:
-        """One PUT of the whole object."""
-        self._filesystem.pipe_file(self._at(path), data, **self._one_put)
+        """One write of the whole object."""
+        self._filesystem.pipe_file(self._at(path), data)
 
     def write_new(self, path: str, data: bytes) -> None:
-        """One conditional PUT (If-None-Match: *)."""
-        try:
-            self._filesystem.pipe_file(self._at(path), data, mode="create", **self._one_put)
-        except OSError as error:
-            if _http_status(error) == 412:  # s3fs knows AWS's wording of this answer, not that of other servers.
-                raise FileExistsError(path) from error
-            raise
+        """One write that fails where there is something."""
+        self._filesystem.pipe_file(self._at(path), data, mode="create")
 
     def read(self, path: str) -> bytes:
-        """One GET of the whole object."""
+        """All of the object."""
         return bytes(self._filesystem.cat_file(self._at(path)))
 
     def size(self, path: str) -> int:
-        """One HEAD. Not fsspec's `exists`, which takes every error for "no"."""
+        """Not fsspec's `exists`, which takes every error for "no"."""
         info = self._filesystem.info(self._at(path))
         if info["type"] != "file":
             raise FileNotFoundError(path)
@@ -143,26 +145,26 @@ class RemoteObjects:
         """Remove the object. Object stores do not say whether there was one."""
         self._filesystem.rm_file(self._at(path))
 
+    def reach(self) -> None:
+        """Look the root up, which need not exist."""
+        with suppress(FileNotFoundError):
+            self._filesystem.info(self._root or "/")
+
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
 
 
-def open_remote(url: str, options: Mapping[str, Any]) -> RemoteObjects:
-    """Open a URL with a scheme. Each process has one file system for each host or bucket, whatever its threads do.
+def open_objects(root: str, storage: Storage) -> Objects:
+    """Open a place.
 
-    A new S3 client takes a quarter of a second, and fsspec's own cache would make one for every thread.
+    Args:
+        root: a URL with a scheme, or an absolute local path.
+        storage: how S3 is reached.
     """
-    from fsspec.core import get_filesystem_class, url_to_fs
-
-    scheme, _, rest = url.partition("://")
-    key = (os.getpid(), f"{scheme}://{rest.partition('/')[0]}", repr(sorted(options.items())))
-    with _opening:
-        if key not in _open:
-            is_async = get_filesystem_class(scheme).async_impl
-            fresh = {"use_listings_cache": False, "skip_instance_cache": True} if is_async else {}
-            _open[key], _ = url_to_fs(url, **fresh, **options)
-        filesystem = _open[key]
-    return RemoteObjects(filesystem, filesystem._strip_protocol(url), is_s3=scheme in ("s3", "s3a"))
+    if "://" not in root:
+        return LocalObjects(root)
+    filesystem, path = open_filesystem(root, storage)
+    return S3Objects(filesystem, path) if is_s3(filesystem) else RemoteObjects(filesystem, path)
 
 
 @contextmanager
@@ -192,9 +194,3 @@ def _flush_folder(folder: Path) -> None:
 def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _http_status(error: BaseException) -> int | None:
-    response = getattr(error.__cause__, "response", None) or {}
-    status: int | None = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status

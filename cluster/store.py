@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cluster.errors import StorageError
-from cluster.objects import TEMPORARY, LocalObjects, Objects, open_remote
+from cluster.objects import TEMPORARY, Objects, open_objects
 from cluster.retry import Retry
+from cluster.storage import DEFAULT_STORAGE, Storage
+from cluster.trouble import advice, is_about_the_store, is_storage_trouble, is_transient, summary
 
 T = TypeVar("T")
-
-_NAMED = (FileNotFoundError, PermissionError)  # Not transient and clear enough: they reach the caller as they are.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_HOPELESS = frozenset({errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EOPNOTSUPP})
-_HOPELESS_TYPES = (*_NAMED, FileExistsError, IsADirectoryError, NotADirectoryError)
-_CLIENT_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "azure"})
-_NOT_SET_UP = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"})
 
 
 @dataclass(frozen=True)
@@ -32,8 +26,7 @@ class Store:
 
     Attributes:
         root: an fsspec URL or a local path, which is made absolute so that it means the same to every worker.
-        storage_options: keyword arguments of the fsspec file system, such as `endpoint_url`. Credentials are better
-            left to the environment; they are never shown either way.
+        storage: how S3 is reached. Credentials are the environment's.
         retry: when to try again.
 
     Raises:
@@ -42,7 +35,7 @@ class Store:
 
     root: str
     _: KW_ONLY
-    storage_options: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
+    storage: Storage = field(default=DEFAULT_STORAGE, repr=False)
     retry: Retry = field(default=Retry(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -139,19 +132,31 @@ class Store:
         except FileNotFoundError:
             return
 
-    def _objects(self) -> Objects:
-        return LocalObjects(self.root) if self.is_local else open_remote(self.root, self.storage_options or {})
+    def reach(self) -> None:
+        """Ask for something cheap, so that a wrong place is found before any work is done for it.
+
+        Raises:
+            StorageError: nothing can be kept here: no such bucket, no credentials, nobody there.
+            PermissionError: these credentials may not list it.
+        """
+        self._retried("reach", "", lambda objects: objects.reach())
 
     def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
+        where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
         try:
-            return self.retry.call(lambda: action(self._objects()), is_transient=_is_transient)
-        except _NAMED:
-            raise
+            return self.retry.call(lambda: action(open_objects(self.root, self.storage)), is_transient=is_transient)
         except Exception as error:
-            if not _is_storage_trouble(error):
+            if not is_storage_trouble(error):
                 raise
-            where = f"{self.root.rstrip('/')}/{path}"
-            raise StorageError(f"could not {operation} {where}: {_summary(error)}. {_advice(error)}") from error
+            if isinstance(error, FileNotFoundError) and not is_about_the_store(error):
+                raise
+            told = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
+            kind = (
+                PermissionError
+                if isinstance(error, PermissionError) and not is_about_the_store(error)
+                else StorageError
+            )
+            raise kind(told) from error
 
 
 def _checked(path: str) -> str:
@@ -162,29 +167,3 @@ def _checked(path: str) -> str:
     if plain.name.startswith(TEMPORARY):
         raise ValueError(f"names that begin with {TEMPORARY!r} are the store's own, got {path!r}")
     return path
-
-
-def _is_storage_trouble(error: Exception) -> bool:
-    """Whether the error comes from storage. Client libraries raise some that are not OSErrors."""
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENT_LIBRARIES
-
-
-def _is_transient(error: Exception) -> bool:
-    if isinstance(error, _HOPELESS_TYPES) or type(error).__name__ in _NOT_SET_UP:
-        return False
-    return _is_storage_trouble(error) and getattr(error, "errno", None) not in _FULL | _HOPELESS
-
-
-def _summary(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(". ")
-
-
-def _advice(error: Exception) -> str:
-    """What the user can do about it."""
-    if getattr(error, "errno", None) in _FULL:
-        return "The storage is full (or over its quota): free some space and run again; what is done stays done."
-    if type(error).__name__ in _NOT_SET_UP:
-        return "Storage is not set up: give credentials through the environment."
-    if not _is_transient(error):
-        return "Trying again would not help: choose another output."
-    return "Storage did not recover in time: check the connection and the endpoint, then run again to resume."

@@ -6,8 +6,9 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster import Unit, fingerprint
+from cluster import Storage, Unit, fingerprint
 from cluster.records import Columns, Source, open_source
+from cluster.storage import DEFAULT_STORAGE
 from ray_jobs.embed import EmbedUnit
 from ray_jobs.layout import feature_part
 from ray_jobs.sections import ArchiveSection
@@ -59,8 +60,8 @@ class Listing:
         }
 
 
-def open_archive(section: ArchiveSection) -> Source:
-    """Open the archive that a job names.
+def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> Source:
+    """Open the archive that a job names; `storage` is how S3 is reached.
 
     Raises:
         SourceError: there is nothing there.
@@ -70,6 +71,7 @@ def open_archive(section: ArchiveSection) -> Source:
         shard_records=section.shard_images,
         max_bytes=section.max_image_bytes,
         columns=Columns(image=section.image_column, key=section.key_column),
+        storage=storage,
     )
 
 

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cluster import Store
+from cluster import Retry, Store
 from cluster.errors import ClusterError
 from cluster.records.location import Location
 from fewshot.errors import FewShotError, UnknownNameError
@@ -14,6 +14,9 @@ from fewshot.names import METHOD_NAMES, wants_diffusion
 from ray_jobs.archive import open_archive
 from ray_jobs.sections import EscalateSection, Job
 from ray_jobs.support import read_labels, read_text, support_labels
+
+AT_ONCE = Retry(deadline_s=10.0)
+"""Somebody waits for the answer: a place that is down is told soon."""
 
 
 def check(job: Job, needs: Sequence[str]) -> list[str]:
@@ -25,20 +28,23 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
         job: as far as its sections are right.
         needs: sections that the command uses.
     """
+    if problem := _problem("[storage]", lambda: job.storage.resolve().check()):
+        return [problem]  # Whatever else lies behind it would be told as one problem more.
     return [problem for finding in _findings(job, needs) if (problem := _problem(*finding)) is not None]
 
 
 def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
-    yield "[job] output", lambda: _outside(job.job.output, _images(job, needs))
+    storage = job.storage.resolve()
+    yield "[job] output", lambda: _outside(Store(job.job.output, storage=storage, retry=AT_ONCE), _images(job, needs))
     yield "[clip] model", job.clip.spec.check
     if (archive := job.archive) is not None and "archive" in needs:
-        yield "[archive] uri", lambda: open_archive(archive)
+        yield "[archive] uri", lambda: open_archive(archive, storage)
         if (labels := archive.labels) is not None:
-            yield "[archive] labels", lambda: read_labels(labels)
+            yield "[archive] labels", lambda: read_labels(labels, storage=storage)
     if (support := job.support) is not None and "support" in needs:
-        yield "[support] uri", lambda: support_labels(support)
+        yield "[support] uri", lambda: support_labels(support, storage)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
-        yield "[evaluate] splits", lambda: read_text(evaluation.splits)
+        yield "[evaluate] splits", lambda: read_text(evaluation.splits, storage)
         for name in evaluation.methods:
             yield "[evaluate] methods", lambda name=name: known_method(name)  # type: ignore[misc]
     yield "[classifier] method", lambda: known_method(job.classifier.method, **job.classifier.hyperparameters)
@@ -57,10 +63,9 @@ def _images(job: Job, needs: Sequence[str]) -> list[str]:
     ]
 
 
-def _outside(output: str, places: Sequence[str]) -> None:
+def _outside(store: Store, places: Sequence[str]) -> None:
     """Raise unless the output answers and lies outside these places."""
-    store = Store(output)
-    store.exists("runs")
+    store.reach()
     root = posixpath.normpath(store.root)
     for place in (posixpath.normpath(Location.of(place).shown) for place in places):
         if f"{root}/".startswith(f"{place}/"):

@@ -79,10 +79,11 @@ class Classification:
             ClusterError: the archive or the output cannot be opened.
         """
         archive, support = _sections(job)
-        store = Store(job.job.output)
+        storage = job.storage.resolve()
+        store = Store(job.job.output, storage=storage)
         folder = features_folder(job.clip.spec, f"support-{support.views}")
-        source = open_archive(archive)
-        units = support_units(support, folder, dense=_wants_dense(job))
+        source = open_archive(archive, storage)
+        units = support_units(support, folder, dense=_wants_dense(job), storage=storage)
         return cls(job, store, source, list_archive(source), units)
 
     @property
@@ -109,7 +110,7 @@ class Classification:
     def run(self) -> str:
         """Folder of the results. Its name follows from everything that determines predictions and metrics."""
         archive = self.job.archive
-        truth = read_labels(archive.labels) if archive and archive.labels else None
+        truth = read_labels(archive.labels, storage=self.store.storage) if archive and archive.labels else None
         identity = [self.training.identity, self.listing.place, self.listing.contents, self.job.classifier.top, truth]
         if self.job.escalate is not None:
             identity.append(escalation_identity(self.job.escalate))

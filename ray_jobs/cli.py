@@ -18,7 +18,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from cluster import Storage
 from cluster.errors import ClusterError, SourceError, WorkerStartError
+from cluster.storage import DEFAULT_STORAGE
 from fewshot.errors import FewShotError
 from ray_jobs.checks import check
 from ray_jobs.config import read_job, stop_if_any
@@ -161,7 +163,7 @@ def status(output: Output) -> None:
     from ray_jobs.status import read_status
 
     reporter = Reporter()
-    _run(lambda: read_status(_output_of(output)), then=lambda result: show_status(reporter, result))
+    _run(lambda: read_status(*_output_of(output)), then=lambda result: show_status(reporter, result))
 
 
 @app.command(epilog="Example: fewshot report runs/groceries")
@@ -170,7 +172,7 @@ def report(output: Output) -> None:
     from ray_jobs.report import find_reports
 
     reporter = Reporter()
-    _run(lambda: find_reports(_output_of(output)), then=lambda result: show_reports(reporter, result))
+    _run(lambda: find_reports(*_output_of(output)), then=lambda result: show_reports(reporter, result))
 
 
 @app.command(epilog="Example: fewshot methods")
@@ -198,10 +200,12 @@ def _checked(path: Path, overrides: Sequence[str] | None, *, needs: Sequence[str
     return job
 
 
-def _output_of(name: str) -> str:
+def _output_of(name: str) -> tuple[str, Storage]:
     if not name.endswith(".toml"):
-        return name
-    return read_job(name)[0].job.output
+        return name, DEFAULT_STORAGE
+    job, problems = read_job(name)
+    stop_if_any(problems)
+    return job.job.output, job.storage.resolve()
 
 
 def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]], None]) -> None:

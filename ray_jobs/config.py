@@ -28,6 +28,7 @@ from ray_jobs.sections import (
     EvaluateSection,
     Job,
     JobSection,
+    StorageSection,
     SupportSection,
 )
 
@@ -40,9 +41,13 @@ SECTIONS: dict[str, type[Any]] = {
     "diffusion": DiffusionSection,
     "escalate": EscalateSection,
     "evaluate": EvaluateSection,
+    "storage": StorageSection,
     "cluster": ClusterSection,
     "deploy": DeploySection,
 }
+
+NO_PASSWORDS = "a URL with a password in it: credentials come from the environment or from the machine's identity"
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()) -> tuple[Job, list[str]]:
@@ -68,7 +73,7 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
     problems: list[str] = []
     for override in overrides:
         _apply(document, override, problems)
-    sections = {}
+    sections: dict[str, Any] = {}
     for name, content in document.items():
         where = _Where(str(path), text, name)
         if name not in SECTIONS:
@@ -76,6 +81,7 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
         elif not isinstance(content, dict):
             problems.append(where.say(f"expected a section [{name}], got {name} = {content!r}"))
         else:
+            problems += [where.say(f"[{name}] {key}: {NO_PASSWORDS}", key) for key in _with_password(content)]
             sections[name] = _section(SECTIONS[name], content, where, problems)
     missing = [name for name in ("job", *needs) if name not in document]
     problems += [f"{path}: section [{name}] is missing. {_example(name)}" for name in missing]
@@ -100,6 +106,11 @@ def resolved(job: Job) -> dict[str, Any]:
     What was None is left out, and so are credentials in URLs.
     """
     return {name: _storable(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+
+
+def _with_password(content: Mapping[str, Any]) -> list[str]:
+    """Keys whose value is a URL with a password in it."""
+    return [key for key, value in content.items() if isinstance(value, str) and PASSWORD.search(value)]
 
 
 def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +196,8 @@ def _told(item: Any, kind: type[Any], where: _Where) -> str:
     section = where._section
     if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         table = ".".join([section, *(part for part in loc[:-1] if isinstance(part, str))])
-        return where.say(_unknown(f"key in [{table}]", str(loc[-1]), _keys(kind, loc[:-1])), *key)
+        hint = " Credentials come from the environment or from the machine's identity." if section == "storage" else ""
+        return where.say(_unknown(f"key in [{table}]", str(loc[-1]), _keys(kind, loc[:-1])) + hint, *key)
     if item["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return where.say(f"[{section}] needs {path}")
     message = item["msg"].removeprefix("Value error, ")

@@ -51,10 +51,11 @@ class Evaluation:
         """
         if job.evaluate is None:
             raise JobError(["evaluate needs the section [evaluate]"])
-        splits = parse_splits(read_text(job.evaluate.splits), name=posixpath.basename(job.evaluate.splits))
+        storage = job.storage.resolve()
+        splits = parse_splits(read_text(job.evaluate.splits, storage), name=posixpath.basename(job.evaluate.splits))
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
-        return cls(job, job.evaluate, Store(job.job.output), splits)
+        return cls(job, job.evaluate, Store(job.job.output, storage=storage), splits)
 
     @property
     def ledger(self) -> Ledger:
@@ -198,4 +199,4 @@ class Evaluation:
 
     def _labels(self, pairs: Sequence[tuple[str, int]]) -> Labels:
         images, labels = zip(*pairs, strict=True)
-        return Labels(self.splits.label_space, self._folder, images, labels)
+        return Labels(self.splits.label_space, self._folder, images, labels, self.store.storage)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from cluster import Storage
 from fewshot.backbones.diffusion.spec import DiffusionSpec
 from fewshot.backbones.spec import ClipSpec
 from ray_jobs.deploy import DeploySection
@@ -36,6 +38,53 @@ class JobSection:
         """Check that the name can be part of a path."""
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name[0] == ".":
             raise ValueError(f"name must consist of letters, digits, '-', '_' and '.', got {self.name!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSection:
+    """Section [storage]: how `s3://` URLs are reached, those of output, archive, examples and tables alike.
+
+    Never with credentials: these are in the environment of every machine, or are its identity. Nothing here plays a
+    part in names or bytes of results.
+
+    Attributes:
+        endpoint: http(s) URL of an S3 server that is not AWS; None is AWS, or what AWS_ENDPOINT_URL says.
+        region: of the buckets; None is what the environment says.
+        path_style: whether the bucket stands in the URL's path and not in the host's name; None does what the server
+            most likely needs.
+        ca_file: certificates (PEM) that the server's own is signed with, on the machine that runs the command; they
+            travel to the workers. None trusts what each machine trusts.
+        anonymous: send no signature, as public buckets allow.
+        lease_s: a run that has not been heard of for so many seconds is taken for dead, and another may continue it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    endpoint: str | None = None
+    region: str | None = None
+    path_style: bool | None = None
+    ca_file: str | None = None
+    anonymous: bool = False
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+
+    def __post_init__(self) -> None:
+        """Check the endpoint."""
+        Storage(endpoint=self.endpoint)
+
+    def resolve(self) -> Storage:
+        """The same as a value that travels, the certificates read.
+
+        Raises:
+            OSError: they cannot be read.
+            StorageError: they are none.
+        """
+        certificates = None if self.ca_file is None else Path(self.ca_file).expanduser().read_text(errors="replace")
+        return Storage(
+            endpoint=self.endpoint,
+            region=self.region,
+            path_style=self.path_style,
+            certificates=certificates,
+            anonymous=self.anonymous,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,5 +312,6 @@ class Job:
     diffusion: DiffusionSection = field(default_factory=DiffusionSection)
     escalate: EscalateSection | None = None
     evaluate: EvaluateSection | None = None
+    storage: StorageSection = field(default_factory=StorageSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None

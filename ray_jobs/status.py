@@ -8,16 +8,18 @@ from collections import defaultdict
 from contextlib import suppress
 from typing import Any
 
-from cluster import Store
+from cluster import Storage, Store
+from cluster.storage import DEFAULT_STORAGE
 from ray_jobs.escalation import FIRST_OPINIONS
 from ray_jobs.layout import METRICS, PLAN, PREDICTIONS
 
 
-def read_status(output: str) -> dict[str, Any]:
+def read_status(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, Any]:
     """Look at an output.
 
     Args:
         output: any fsspec URL.
+        storage: how S3 is reached.
 
     Returns:
         its runs with their state: "complete", "incomplete" (finished with failures; run again), "embedding",
@@ -26,7 +28,7 @@ def read_status(output: str) -> dict[str, Any]:
     Raises:
         StorageError: storage does not answer.
     """
-    store = Store(output)
+    store = Store(output, storage=storage)
     parts: dict[tuple[str, str], int] = defaultdict(int)
     names = set()
     for path in store.list("runs"):

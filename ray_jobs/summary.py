@@ -58,7 +58,8 @@ def summarise(
         the metrics.
     """
     calibrated = get_classifier(store, classifier, job.clip.spec)
-    truth = read_truth(job.archive.labels, calibrated.class_names) if job.archive and job.archive.labels else None
+    given = job.archive.labels if job.archive is not None else None
+    truth = read_truth(given, calibrated.class_names, store.storage) if given else None
     counting = _Counting(calibrated.class_names, truth)
     failed = [failure for stage in stages for failure in stage.failures]
     buffer = io.BytesIO()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from cluster import Store, Unit, fingerprint
+from cluster import Storage, Store, Unit, fingerprint
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
 from cluster.records.folder import FolderSlice
+from cluster.records.listing import Entry
+from cluster.storage import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
 from fewshot.data import Example, Splits, label_space, parse_examples, parse_splits, sample_shots
 from fewshot.errors import DataError
@@ -31,12 +33,16 @@ class Labels:
         folder: where relative image paths start.
         images: M references.
         labels: M indices in [0, K).
+        storage: how S3 is reached, if images lie there.
+        versions: of the images that a listing told already, see `Selected.version`.
     """
 
     space: LabelSpace
     folder: str
     images: tuple[str, ...]
     labels: tuple[int, ...]
+    storage: Storage = DEFAULT_STORAGE
+    versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def drawn(self, shots: int | None, seed: int) -> Labels:
         """At most `shots` of each class; more shots contain the fewer."""
@@ -56,7 +62,8 @@ class Labels:
         return self._only(kept)
 
     def _only(self, rows: Sequence[int]) -> Labels:
-        return Labels(self.space, self.folder, tuple(self.images[i] for i in rows), tuple(self.labels[i] for i in rows))
+        images, labels = tuple(self.images[i] for i in rows), tuple(self.labels[i] for i in rows)
+        return replace(self, images=images, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,13 @@ class LabelledUnits:
         return tuple(unit.path for unit in self.units)
 
 
-def read_labels(uri: str, classes: Sequence[ClassSection] = ()) -> Labels:
+def read_labels(uri: str, classes: Sequence[ClassSection] = (), *, storage: Storage = DEFAULT_STORAGE) -> Labels:
     """Read labelled examples in any of the forms people have.
 
     Args:
         uri: a folder per class, a table, or a splits.json (its train split).
         classes: what the job file says about classes; theirs is the last word on names and descriptions.
+        storage: how S3 is reached.
 
     Raises:
         DataError: it is none of these, or inconsistent.
@@ -117,14 +125,17 @@ def read_labels(uri: str, classes: Sequence[ClassSection] = ()) -> Labels:
     folder, name = posixpath.split(uri)
     said = [Example("", item.label, item.name, item.description) for item in classes]
     if suffix == ".json":
-        splits = parse_splits(read_text(uri), name=name)
+        splits = parse_splits(read_text(uri, storage), name=name)
         if said:
-            return _from_examples([*said, *_examples(splits)], folder or ".")
-        return Labels(splits.label_space, folder or ".", *_columns(splits.train))
+            return _from_examples([*said, *_examples(splits)], folder or ".", storage)
+        return Labels(splits.label_space, folder or ".", *_columns(splits.train), storage)
     if suffix in TABLES:
-        rows = parse_examples(read_text(uri), format=TABLES[suffix], name=name)  # type: ignore[arg-type]
-        return _from_examples([*said, *rows], folder or ".")
-    return _from_examples([*said, *_folder_per_class(uri)], uri)
+        rows = parse_examples(read_text(uri, storage), format=TABLES[suffix], name=name)  # type: ignore[arg-type]
+        return _from_examples([*said, *rows], folder or ".", storage)
+    entries = _folder_per_class(uri, storage)
+    examples = [Example(image=entry.path, label=entry.path.split("/")[0]) for entry in entries]
+    versions = {entry.path: f"{entry.size} {entry.version}" for entry in entries if entry.problem is None}
+    return replace(_from_examples([*said, *examples], uri, storage), versions=versions)
 
 
 def _examples(splits: Splits) -> list[Example]:
@@ -135,15 +146,15 @@ def _examples(splits: Splits) -> list[Example]:
     return [*named, *(Example(image, space.names[label]) for image, label in splits.train)]
 
 
-def read_text(uri: str) -> bytes:
-    """A whole small object.
+def read_text(uri: str, storage: Storage = DEFAULT_STORAGE) -> bytes:
+    """A whole small object; `storage` is how S3 is reached.
 
     Raises:
         DataError: there is none.
     """
     folder, name = posixpath.split(uri)
     try:
-        return Store(folder or ".").get(name)
+        return Store(folder or ".", storage=storage).get(name)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"there is no {uri}") from error
     except PermissionError as error:
@@ -162,8 +173,8 @@ def labelled_units(
         views: augmented views of each.
         dense: keep the dense tokens, too; the parts then lie in a folder of their own.
     """
-    selection = Selection(labels.folder)
-    selected = [selection.look_up(group) for group in groups]
+    selection = Selection(labels.folder, storage=labels.storage)
+    selected = [_looked_up(selection, group, labels.versions) for group in groups]
     folder = dense_folder(features) if dense else features
     units = tuple(_unit(selection, group, folder, views, dense=dense) for group in selected)
     recipe = fingerprint([features, views])
@@ -193,6 +204,13 @@ def in_blocks(labels: Labels, size: int) -> list[list[str]]:
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
+def _looked_up(selection: Selection, group: Sequence[str], known: Mapping[str, str]) -> list[Selected]:
+    """The versions of images; only those that no listing told are asked for."""
+    if all(image in known for image in group):
+        return [Selected(image, known[image]) for image in group]
+    return selection.look_up(group)
+
+
 def _unit(selection: Selection, group: Sequence[Selected], features: str, views: int, *, dense: bool) -> Unit:
     shard = selection.shard(group)
     return Unit(
@@ -200,11 +218,11 @@ def _unit(selection: Selection, group: Sequence[Selected], features: str, views:
     )
 
 
-def _from_examples(examples: Iterable[Example], folder: str) -> Labels:
+def _from_examples(examples: Iterable[Example], folder: str, storage: Storage) -> Labels:
     rows = list(examples)
     space = label_space(rows)
     index = {name: i for i, name in enumerate(space.names)}
-    return Labels(space, folder, *_columns((row.image, index[row.label]) for row in rows if row.image))
+    return Labels(space, folder, *_columns((row.image, index[row.label]) for row in rows if row.image), storage)
 
 
 def _columns(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -212,33 +230,36 @@ def _columns(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, ...], tuple[i
     return tuple(image for image, _ in rows), tuple(label for _, label in rows)
 
 
-def _folder_per_class(uri: str) -> list[Example]:
+def _folder_per_class(uri: str, storage: Storage) -> list[Entry]:
     """Images one level down, the folder's name their label."""
     try:
-        source = open_source(uri)
+        source = open_source(uri, storage=storage)
     except ClusterError as error:
         raise DataError(f"no examples: {error}") from error
     if source.kind != "folder":
         raise DataError(f"{uri} is a {source.kind} archive; expected a folder per class, a table or a splits.json")
-    paths = [
-        e.path for shard in source.shards() if isinstance(shard.payload, FolderSlice) for e in shard.payload.entries
+    entries = [
+        entry for shard in source.shards() if isinstance(shard.payload, FolderSlice) for entry in shard.payload.entries
     ]
+    paths = [entry.path for entry in entries]
     loose = [path for path in paths if "/" not in path]
     if loose or not paths:
         found = f"{len(loose)} images that are in no class folder, e.g. {loose[0]}" if loose else "no images"
         raise DataError(f"{uri}: expected a folder per class with images in it, found {found}")
-    return [Example(image=path, label=path.split("/")[0]) for path in paths]
+    return entries
 
 
-def support_labels(section: SupportSection) -> Labels:
+def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) -> Labels:
     """The job's examples: read and drawn."""
-    labels = read_labels(section.uri, section.classes)
+    labels = read_labels(section.uri, section.classes, storage=storage)
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
     return drawn.limited([own.get(name, section.shots) for name in labels.space.names])
 
 
-def support_units(section: SupportSection, features: str, *, dense: bool = False) -> LabelledUnits:
+def support_units(
+    section: SupportSection, features: str, *, dense: bool = False, storage: Storage = DEFAULT_STORAGE
+) -> LabelledUnits:
     """The job's examples, cut into units."""
-    labels = support_labels(section)
+    labels = support_labels(section, storage)
     return labelled_units(labels, by_class(labels), features=features, views=section.views, dense=dense)

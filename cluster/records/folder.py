@@ -8,6 +8,7 @@ from functools import partial
 
 from fsspec import AbstractFileSystem
 
+from cluster.filesystems import fetch
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Record, Shard, Skipped
 from cluster.records.chunking import cut
@@ -89,4 +90,4 @@ class FolderSlice:
         return Record(entry.key, data, None, "")
 
     def _data(self, filesystem: AbstractFileSystem, path: str) -> bytes:
-        return read_local(path, self.max_bytes) if self.location.is_local else bytes(filesystem.cat_file(path))
+        return read_local(path, self.max_bytes) if self.location.is_local else fetch(filesystem, path)

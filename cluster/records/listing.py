@@ -12,10 +12,12 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
+from cluster.filesystems import is_s3
 from cluster.records.base import EntryError, Skipped
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
 from cluster.records.reading import patiently
+from cluster.s3 import pages
 
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -68,7 +70,7 @@ def walk(location: Location, skipped: Skipped) -> Iterator[Entry]:
         names = _depth_first(lambda folder: _local_children(root, folder), skipped)
         return (entry if entry.problem else _described(root, entry.path) for entry in names)
     filesystem, path = location.open()
-    if hasattr(filesystem, "call_s3"):
+    if is_s3(filesystem):
         return _s3_objects(filesystem, path, skipped)
     return _depth_first(lambda folder: _remote_children(filesystem, path, folder), skipped)
 
@@ -151,7 +153,12 @@ def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> 
     """One flat listing: the service returns it sorted, and it needs no request for each folder."""
     bucket, _, folder = path.partition("/")
     prefix = f"{folder}/" if folder else ""
-    for item in _s3_pages(filesystem, bucket, prefix):
+
+    def ask(**more: str) -> dict[str, Any]:
+        request = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        return dict(patiently(request, f"the listing of {bucket}"))
+
+    for item in pages(ask):
         entry = Entry(item["Key"].removeprefix(prefix), item["Size"], item["ETag"])
         if entry.path.endswith("/") or not entry.path:  # the mark that some tools leave for a folder
             continue
@@ -159,14 +166,3 @@ def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> 
             skipped.add(entry.key)
         else:
             yield entry
-
-
-def _s3_pages(filesystem: AbstractFileSystem, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
-    more: dict[str, str] = {}
-    while True:
-        ask = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        page = patiently(ask, f"the listing of {bucket}")
-        yield from page.get("Contents", [])
-        if not page.get("IsTruncated"):
-            return
-        more = {"ContinuationToken": page["NextContinuationToken"]}

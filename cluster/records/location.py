@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
 
+from cluster.filesystems import is_s3, open_filesystem
 from cluster.records.base import EntryError
 from cluster.records.reading import patiently, without_credentials
+from cluster.storage import DEFAULT_STORAGE, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,19 @@ class Location:
 
     Attributes:
         uri: an fsspec URL, or an absolute path of this machine. May hold credentials, so it is not in the repr.
-        options: keyword arguments of the fsspec file system.
+        storage: how S3 is reached, if this or anything it refers to lies there.
     """
 
     uri: str = field(repr=False)
-    options: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    storage: Storage = field(repr=False, default=DEFAULT_STORAGE)
 
     @classmethod
-    def of(cls, uri: str, options: Mapping[str, Any] | None = None) -> Location:
+    def of(cls, uri: str, storage: Storage = DEFAULT_STORAGE) -> Location:
         """Bring a URL or a path, relative or not, into one form: equal places get equal locations."""
         scheme, separator, path = uri.rpartition("://")
         if not separator or scheme in ("file", "local"):
             uri = str(Path(path).expanduser().absolute())
-        return cls(uri.rstrip("/") or "/", dict(options or {}))
+        return cls(uri.rstrip("/") or "/", storage)
 
     @property
     def is_local(self) -> bool:
@@ -58,7 +58,13 @@ class Location:
         if self.is_local:
             return Path(self.uri).is_file()
         filesystem, path = self.open()
+        bucket, _, key = path.partition("/")
+        if is_s3(filesystem) and not key:
+            return False
         try:
+            if is_s3(filesystem):  # One request; `info` would then list what is below.
+                patiently(lambda: filesystem.call_s3("head_object", Bucket=bucket, Key=key), self.shown)
+                return True
             return bool(patiently(lambda: filesystem.info(path), self.shown)["type"] == "file")
         except EntryError:
             return False
@@ -67,5 +73,4 @@ class Location:
         """The file system, and this place's path in it. Listings are never cached: archives grow."""
         if self.is_local:
             return fsspec.filesystem("file"), self.uri
-        filesystem, path = fsspec.url_to_fs(self.uri, use_listings_cache=False, **self.options)
-        return filesystem, path
+        return open_filesystem(self.uri, self.storage)

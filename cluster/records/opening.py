@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from cluster.errors import SourceError
 from cluster.records.base import EntryError, Skipped, Source
 from cluster.records.columns import Columns
@@ -16,6 +13,7 @@ from cluster.records.names import is_parquet, is_sidecar, is_tar
 from cluster.records.parquet import ParquetSource
 from cluster.records.reading import patiently
 from cluster.records.tar import TarSource
+from cluster.storage import DEFAULT_STORAGE, Storage
 
 _EXPECTED = "expected a folder of images, or a file, a folder or a glob of .tar, .tar.gz, .tgz or .parquet"
 
@@ -26,7 +24,7 @@ def open_source(
     shard_records: int = 256,
     max_bytes: int = 256 << 20,
     columns: Columns | None = None,
-    storage_options: Mapping[str, Any] | None = None,
+    storage: Storage = DEFAULT_STORAGE,
 ) -> Source:
     """Open an archive: a folder of images, parquet tables, or tar archives.
 
@@ -38,7 +36,7 @@ def open_source(
         shard_records: about how many records a shard has, >= 1; a tar is always one shard.
         max_bytes: larger entries become an error and are never held in memory.
         columns: of parquet tables; None goes by the usual names.
-        storage_options: keyword arguments of the fsspec file system.
+        storage: how S3 is reached.
 
     Raises:
         SourceError: there is nothing, or nothing of this kind; the message says what was expected.
@@ -46,7 +44,7 @@ def open_source(
     """
     if shard_records < 1:
         raise SourceError(f"shard_records must be at least 1, got {shard_records}")
-    location = Location.of(uri, storage_options)
+    location = Location.of(uri, storage)
     try:
         kind = _kind(location)
         if kind == "parquet":

@@ -17,6 +17,7 @@ from fsspec import AbstractFileSystem
 from cluster.errors import StorageError
 from cluster.records.base import EntryError
 from cluster.retry import Retry
+from cluster.trouble import advice, http_status, is_about_the_store, is_storage_trouble, is_transient, summary
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,20 +33,8 @@ _FOR_GOOD = {
     NotADirectoryError: "not found",
 }
 _ERRNO_FOR_GOOD = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV})
-_CLIENT_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"})
-_NOT_ABOUT_THE_OBJECT = frozenset(
-    {
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidToken",
-        "NoSuchBucket",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-    }
-)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _QUERY = re.compile(r"(://[^\s?]*)\?\S*")
-_HTTP_FOR_NOW = frozenset({401, 407, 408, 425, 429})
 
 
 def without_credentials(text: str) -> str:
@@ -74,11 +63,11 @@ def patiently(operation: Callable[[], T], what: str) -> T:
     except Exception as error:
         if reason := _reason_for_good(error):
             raise EntryError(reason) from None
-        if not _is_storage_trouble(error) or isinstance(error, StorageError):
+        if not is_storage_trouble(error) or isinstance(error, StorageError):
             raise
-        told = without_credentials(f"{type(error).__name__}: {error}")
+        told = without_credentials(summary(error))
         # The original error is not shown beside it: it may name a URL with credentials.
-        raise StorageError(f"cannot read {what}: {told}. Check the connection and run again to resume.") from None
+        raise StorageError(f"cannot read {what}: {told}. {advice(error)}") from None
 
 
 def read_local(path: str | bytes, max_bytes: int) -> bytes:
@@ -151,28 +140,18 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
 
 
 def _is_transient(error: Exception) -> bool:
-    return _is_storage_trouble(error) and _reason_for_good(error) is None
-
-
-def _is_storage_trouble(error: Exception) -> bool:
-    """Whether the error comes from storage. Client libraries raise some that are not OSErrors."""
-    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _CLIENT_LIBRARIES
+    return is_transient(error) and _reason_for_good(error) is None
 
 
 def _reason_for_good(error: Exception) -> str | None:
     """Why this very object cannot be read, now or later; None if the trouble may pass or is not about the object."""
-    if _s3_code(error) in _NOT_ABOUT_THE_OBJECT:
+    if is_about_the_store(error):
         return None
     for kind, reason in _FOR_GOOD.items():
         if isinstance(error, kind):
             return reason
     if isinstance(error, OSError) and error.errno in _ERRNO_FOR_GOOD:
         return os.strerror(error.errno).lower()
-    status = getattr(error, "status", None)
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in _HTTP_FOR_NOW
+    status = http_status(error)
+    refused = status is not None and 400 <= status < 500 and not is_transient(error)
     return f"refused: HTTP status {status}" if refused else None
-
-
-def _s3_code(error: Exception) -> str:
-    response = getattr(error.__cause__, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

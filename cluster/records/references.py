@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import fsspec
 
+from cluster.filesystems import fetch, is_s3
 from cluster.records.base import EntryError
 from cluster.records.location import Location
 from cluster.records.reading import patiently, read_local
@@ -20,7 +21,7 @@ class References:
     """Reads what the rows of one table refer to.
 
     Attributes:
-        location: of the archive. Its options go to URLs of the same scheme and nowhere else.
+        location: of the archive.
         folder: of the table, in the archive's file system; relative paths start there.
         max_bytes: larger objects are an error.
     """
@@ -46,8 +47,7 @@ class References:
             raise EntryError(f"a URL of a kind that is not read: {scheme[:20]}")
         if scheme == "file":
             return self._local(path)
-        options = self.location.options if scheme == self.location.scheme else {}
-        return self._remote(Location(reference, options))
+        return self._remote(Location(reference, self.location.storage))
 
     def _relative(self, path: str) -> bytes:
         if not path:
@@ -55,7 +55,7 @@ class References:
         if self.location.is_local or path.startswith("/"):
             return self._local(posixpath.join(self.folder, path))
         joined = posixpath.normpath(f"{self.folder}/{path}")
-        return self._remote(Location(f"{self.location.scheme}://{joined}", self.location.options))
+        return self._remote(Location(f"{self.location.scheme}://{joined}", self.location.storage))
 
     def _local(self, path: str) -> bytes:
         if not self.location.is_local:
@@ -71,6 +71,8 @@ class References:
 
 def _start_of(location: Location, count: int) -> bytes:
     filesystem, path = location.open()
+    if is_s3(filesystem):
+        return fetch(filesystem, path, limit=count)
     # Block size 0 streams over HTTP; servers need not know ranges then.
     options = {"block_size": 0} if isinstance(filesystem, fsspec.get_filesystem_class("http")) else {}
     with filesystem.open(path, "rb", **options) as file:

@@ -12,6 +12,7 @@ from cluster.records.listing import version_of
 from cluster.records.location import Location
 from cluster.records.reading import ordered_map, patiently
 from cluster.records.references import References
+from cluster.storage import DEFAULT_STORAGE, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,11 @@ class Selection:
     Args:
         folder: where relative paths start, any fsspec URL.
         max_bytes: larger objects become an error record.
+        storage: how S3 is reached.
     """
 
-    def __init__(self, folder: str, *, max_bytes: int = 256 << 20) -> None:
-        self._location = Location.of(folder)
+    def __init__(self, folder: str, *, max_bytes: int = 256 << 20, storage: Storage = DEFAULT_STORAGE) -> None:
+        self._location = Location.of(folder, storage)
         self._max_bytes = max_bytes
 
     def look_up(self, references: Sequence[str], *, threads: int = 16) -> list[Selected]:
@@ -69,7 +71,8 @@ class Selection:
         if "://" not in reference and self._location.is_local:
             status = patiently(lambda: os.stat(os.path.join(self._location.uri, reference)), reference)  # noqa: PTH116, PTH118
             return f"{status.st_size} {status.st_mtime_ns}"
-        place = Location.of(reference if "://" in reference else f"{self._location.uri}/{reference}")
+        uri = reference if "://" in reference else f"{self._location.uri}/{reference}"
+        place = Location.of(uri, self._location.storage)
         filesystem, path = place.open()
         info = patiently(lambda: filesystem.info(path), place.shown)
         return f"{info.get('size')} {version_of(info)}"

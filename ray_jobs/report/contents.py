@@ -68,8 +68,8 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         plan=json.loads(store.get(f"{run}/{PLAN}")),
         sample=sample,
         seen=seen,
-        pictures=archive_pictures(job.archive, wanted) if job.archive else {},
+        pictures=archive_pictures(job.archive, wanted, store.storage) if job.archive else {},
         labels=labels,
-        examples=example_pictures(job.support, [name for name, _ in labels]) if job.support else {},
+        examples=example_pictures(job.support, [name for name, _ in labels], store.storage) if job.support else {},
         reasons=tuple(read_reasons(store, run)),
     )

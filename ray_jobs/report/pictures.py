@@ -9,12 +9,13 @@ import io
 import logging
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TypeVar
 
+from cluster import Storage
 from cluster.errors import ClusterError
-from cluster.records import Selection, Shard, Source, read_shard
+from cluster.records import Selected, Selection, Shard, Source, pick, read_shard
 from cluster.records.reading import without_credentials
+from cluster.storage import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.archive import open_archive
 from ray_jobs.report.sample import Spot
@@ -28,26 +29,31 @@ ARCHIVE_SIDE, EXAMPLE_SIDE = 96, 48
 """Longer side of a picture in pixels."""
 
 
-def archive_pictures(section: ArchiveSection, wanted: Mapping[str, Mapping[int, str]]) -> dict[Spot, str]:
+def archive_pictures(
+    section: ArchiveSection, wanted: Mapping[str, Mapping[int, str]], storage: Storage = DEFAULT_STORAGE
+) -> dict[Spot, str]:
     """Pictures of some images of the archive, as far as they are still there.
 
     Args:
         section: the archive.
         wanted: shard -> position there -> key.
+        storage: how S3 is reached.
 
     Returns:
         data URIs.
     """
-    return _as_far_as_readable("archive", lambda: of_archive(open_archive(section), wanted))
+    return _as_far_as_readable("archive", lambda: of_archive(open_archive(section, storage), wanted))
 
 
-def example_pictures(section: SupportSection, names: Sequence[str]) -> dict[str, str]:
+def example_pictures(
+    section: SupportSection, names: Sequence[str], storage: Storage = DEFAULT_STORAGE
+) -> dict[str, str]:
     """One picture of an example of each of these classes.
 
     Returns:
         class name -> data URI; without the classes that have no example that can be read.
     """
-    return _as_far_as_readable("examples", lambda: _of_examples(section, names))
+    return _as_far_as_readable("examples", lambda: _of_examples(section, names, storage))
 
 
 def _as_far_as_readable(what: str, pictures: Callable[[], Iterator[tuple[K, str]]]) -> dict[K, str]:
@@ -71,19 +77,17 @@ def of_archive(source: Source, wanted: Mapping[str, Mapping[int, str]]) -> Itera
 
 
 def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]]:
-    """Read as far as the last of the positions."""
-    if not keys:
-        return
-    for index, record in enumerate(islice(read_shard(shard), max(keys) + 1)):
-        if keys.get(index) == record.key and (picture := thumbnail(record.data, side=ARCHIVE_SIDE)):
+    places = sorted(keys)
+    for index, record in zip(places, pick(shard, places) if places else (), strict=False):
+        if keys[index] == record.key and (picture := thumbnail(record.data, side=ARCHIVE_SIDE)):
             yield index, picture
 
 
-def _of_examples(section: SupportSection, names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    labels = support_labels(section)
+def _of_examples(section: SupportSection, names: Sequence[str], storage: Storage) -> Iterator[tuple[str, str]]:
+    labels = support_labels(section, storage)
     classes = {image: name for name, image in _first_images(labels).items() if name in set(names)}
-    selection = Selection(labels.folder)
-    for record in read_shard(selection.shard(selection.look_up(sorted(classes)))):
+    selection = Selection(labels.folder, storage=labels.storage)
+    for record in read_shard(selection.shard([Selected(image, "") for image in sorted(classes)])):
         if picture := thumbnail(record.data, side=EXAMPLE_SIDE):
             yield classes[record.key], picture
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from cluster import Store
+from cluster import Storage, Store
 from cluster.records.reading import without_credentials
+from cluster.storage import DEFAULT_STORAGE
 from ray_jobs.layout import JOB, METRICS, PLAN, REPORT
 from ray_jobs.report.contents import gather
 from ray_jobs.report.page import render
@@ -43,11 +44,12 @@ def ensure_report(store: Store, run: str, job: Job | None, *, keep: bool) -> str
     return store.url(path)
 
 
-def find_reports(output: str) -> dict[str, Any]:
+def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, Any]:
     """Where the reports of an output lie; one that is missing is written anew.
 
     Args:
         output: any fsspec URL.
+        storage: how S3 is reached.
 
     Returns:
         `reports`: `run` and `path` of every run that has come to an end, the path None if the report could not be
@@ -56,7 +58,7 @@ def find_reports(output: str) -> dict[str, Any]:
     Raises:
         StorageError: storage does not answer.
     """
-    store = Store(output)
+    store = Store(output, storage=storage)
     reports = [
         {"run": run.removeprefix("runs/"), "path": ensure_report(store, run, None, keep=True)}
         for run in _finished(store)

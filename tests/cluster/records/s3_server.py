@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from cluster import Storage
+
 PAGE = 7  # The real one gives 1000 keys at a time.
 
 
@@ -26,10 +28,10 @@ class S3Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, str]] = []
 
     @property
-    def storage_options(self) -> dict[str, object]:
-        """What an fsspec file system needs to come here."""
+    def storage(self) -> Storage:
+        """How to come here."""
         host, port = self.server_address[:2]
-        return {"anon": True, "endpoint_url": f"http://{host}:{port}"}
+        return Storage(endpoint=f"http://{host!s}:{port}", anonymous=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

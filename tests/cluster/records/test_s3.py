@@ -32,7 +32,7 @@ def fill(server: S3Server, count: int) -> dict[str, bytes]:
 def test_a_bucket_is_listed_page_by_page_while_it_is_read(server):
     contents = fill(server, 5 * PAGE)
     server.objects |= {"photos/": b"", "photos/1/": b"", "photos/a.txt": b"", "photos/.x/a.jpg": b"", "photos2/a": b""}
-    source = open_source("s3://bucket/photos", storage_options=server.storage_options, shard_records=4)
+    source = open_source("s3://bucket/photos", storage=server.storage, shard_records=4)
     server.requests.clear()
     shards = source.shards()
     read = list(read_shard(next(shards)))
@@ -45,19 +45,19 @@ def test_a_bucket_is_listed_page_by_page_while_it_is_read(server):
 
 def test_a_whole_bucket_is_an_archive(server):
     server.objects["a.jpg"] = b"1"
-    assert contents_of("s3://bucket", storage_options=server.storage_options) == {"a.jpg": b"1"}
+    assert contents_of("s3://bucket", storage=server.storage) == {"a.jpg": b"1"}
 
 
 def test_the_order_and_keys_are_those_of_the_same_folder_on_disk(server, tmp_path):
     for key, data in fill(server, 20).items():
         (tmp_path / key).parent.mkdir(exist_ok=True)
         (tmp_path / key).write_bytes(data)
-    assert records_of("s3://bucket/photos/", storage_options=server.storage_options) == records_of(tmp_path)
+    assert records_of("s3://bucket/photos/", storage=server.storage) == records_of(tmp_path)
 
 
 def test_a_new_etag_renames_the_shard(server):
     fill(server, 3)
-    source = open_source("s3://bucket/photos", storage_options=server.storage_options)
+    source = open_source("s3://bucket/photos", storage=server.storage)
     (before,) = source.shards()
     server.objects["photos/0/000 é+&.jpg"] = b"x"
     (after,) = source.shards()
@@ -66,7 +66,7 @@ def test_a_new_etag_renames_the_shard(server):
 
 def test_what_is_gone_or_forbidden_becomes_a_reason(server):
     server.objects |= {"r/a.jpg": b"1", "r/b.jpg": b"2", "r/c.jpg": b"3"}
-    (shard,) = open_source("s3://bucket/r", storage_options=server.storage_options).shards()
+    (shard,) = open_source("s3://bucket/r", storage=server.storage).shards()
     server.forbidden.add("r/a.jpg")
     del server.objects["r/b.jpg"]
     assert [record.error for record in read_shard(shard)] == ["permission denied", "not found", None]
@@ -80,7 +80,7 @@ def test_tars_and_tables_are_read_from_a_bucket(server, tmp_path):
         "t/t.parquet": (tmp_path / "t.parquet").read_bytes(),
         "t/img/a.jpg": b"3",
     }
-    options = {"storage_options": server.storage_options}
+    options = {"storage": server.storage}
     assert contents_of("s3://bucket/w", **options) == {"a.jpg": b"1", "b.jpg": b"2"}
     assert contents_of("s3://bucket/w/*.tar", **options) == {"a.jpg": b"1"}
     assert contents_of("s3://bucket/w/1.tar.gz", **options) == {"b.jpg": b"2"}
@@ -90,4 +90,4 @@ def test_tars_and_tables_are_read_from_a_bucket(server, tmp_path):
 @pytest.mark.parametrize("uri", ["s3://bucket/nothing", "s3://bucket/nothing.tar", "s3://bucket/*.tar"])
 def test_a_place_with_nothing_in_it_is_refused(server, uri):
     with pytest.raises(SourceError, match="expected a folder of images"):
-        open_source(uri, storage_options=server.storage_options)
+        open_source(uri, storage=server.storage)

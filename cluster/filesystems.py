@@ -1,0 +1,113 @@
+"""File systems of fsspec, opened once in a process for each bucket or host, and set up to be retried by us alone.
+
+A new S3 client takes a quarter of a second, and fsspec's own cache would make one for every thread. Three layers know
+how to try again: botocore, s3fs and we. If each did, one refused request would be sent a hundred times before anybody
+hears of it, so the two below are told to try once; `cluster.retry` has the jitter and the deadline.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from cluster.storage import S3_SCHEMES, Storage
+
+CONNECT_S, READ_S = 10, 30
+"""Seconds to reach a server, and between two pieces of its answer."""
+CONNECTIONS = 32
+"""Requests of a process that one file system has under way at most."""
+
+_open: dict[tuple[int, str, Storage], AbstractFileSystem] = {}
+_opening = threading.Lock()
+
+
+def open_filesystem(url: str, storage: Storage) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URL, and the URL's path in it. Listings are never cached.
+
+    Args:
+        url: with a scheme.
+        storage: how S3 is reached; other schemes make nothing of it.
+    """
+    from fsspec.core import get_filesystem_class, url_to_fs
+
+    if "::" in url:  # One file system in another: these have no host of their own.
+        filesystem, path = url_to_fs(url, use_listings_cache=False)
+        return filesystem, str(path)
+    scheme, _, rest = url.partition("://")
+    key = (os.getpid(), f"{scheme}://{rest.partition('/')[0]}", storage)
+    with _opening:
+        if key not in _open:
+            is_async = get_filesystem_class(scheme).async_impl
+            fresh = {"use_listings_cache": False, "skip_instance_cache": True} if is_async else {}
+            options = s3_options(storage) if scheme in S3_SCHEMES else {}
+            _open[key], _ = url_to_fs(url, **fresh, **options)
+            if is_s3(_open[key]):
+                _open[key].retries = 1
+        filesystem = _open[key]
+    return filesystem, str(filesystem._strip_protocol(url))
+
+
+def is_s3(filesystem: AbstractFileSystem) -> bool:
+    """Whether this is s3fs, whose requests can be chosen one by one."""
+    return hasattr(filesystem, "call_s3")
+
+
+def fetch(filesystem: AbstractFileSystem, path: str, *, limit: int | None = None) -> bytes:
+    """An object as a whole, or its first bytes, in one request, where s3fs would ask for the size first.
+
+    Args:
+        filesystem: from `open_filesystem`.
+        path: of the object, in it.
+        limit: read at most so many bytes; None reads all.
+    """
+    if not is_s3(filesystem):
+        return bytes(filesystem.cat_file(path) if limit is None else filesystem.cat_file(path, start=0, end=limit))
+    try:
+        span = {} if limit is None else {"start": 0, "end": limit}
+        return bytes(filesystem.cat_file(path, max_concurrency=1, **span))
+    except OSError as error:
+        if limit is not None and s3_code(error) == "InvalidRange":  # There is no first byte in an empty object.
+            return b""
+        raise
+
+
+def s3_options(storage: Storage) -> dict[str, Any]:
+    """Keyword arguments of s3fs."""
+    config: dict[str, Any] = {
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "connect_timeout": CONNECT_S,
+        "read_timeout": READ_S,
+        "max_pool_connections": CONNECTIONS,
+    }
+    if storage.endpoint is not None:  # Checksums behind the body are AWS's own; other servers refuse them.
+        config |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    if storage.path_style is not None:
+        config["s3"] = {"addressing_style": "path" if storage.path_style else "virtual"}
+    client = {"region_name": storage.region, "verify": storage.certificates and _file_with(storage.certificates)}
+    return {
+        "anon": storage.anonymous,
+        "endpoint_url": storage.endpoint,
+        "config_kwargs": config,
+        "client_kwargs": {name: value for name, value in client.items() if value is not None},
+    }
+
+
+def s3_code(error: BaseException) -> str:
+    """What an S3 server calls an error; "" where it was none of its own."""
+    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _file_with(certificates: str) -> str:
+    """A file of this process: the TLS library reads nothing else."""
+    descriptor, name = tempfile.mkstemp(suffix=".pem")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(certificates)
+    atexit.register(Path(name).unlink, missing_ok=True)
+    return name

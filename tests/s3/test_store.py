@@ -1,0 +1,155 @@
+"""Objects on a real S3 server: whole or absent, in few requests, whatever happens on the way."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from cluster import Retry, Storage, StorageError, Store
+from cluster.filesystems import open_filesystem
+from cluster.s3 import S3Objects
+from tests.s3.proxy import Plan
+
+pytestmark = pytest.mark.s3
+
+PART = 5 << 20
+"""The least that S3 takes for a part."""
+
+
+def test_what_was_put_is_there_until_it_is_deleted(bucket):
+    store = bucket.store("a/run")
+    assert not store.exists("f/b.bin")
+    store.put("f/b.bin", b"first")
+    store.put("f/b.bin", b"second!")
+    assert (store.get("f/b.bin"), store.size("f/b.bin"), store.exists("f/b.bin")) == (b"second!", 7, True)
+    assert not store.exists("f")
+    store.delete("f/b.bin")
+    store.delete("f/b.bin")
+    with pytest.raises(FileNotFoundError):
+        store.get("f/b.bin")
+
+
+def test_each_operation_is_one_request(bucket):
+    with bucket.through() as (near, proxy):
+        store = near.store("run")
+        store.put("f/é x+&.bin", b"1")
+        store.get("f/é x+&.bin")
+        store.exists("f/é x+&.bin")
+        store.exists("f/missing")
+        list(store.list("f"))
+        store.delete("f/é x+&.bin")
+        store.reach()
+        assert proxy.count() == {"PUT": 1, "GET": 1, "HEAD": 2, "LIST": 2, "DELETE": 1}
+
+
+def test_a_listing_is_one_request_for_a_thousand_objects_at_any_depth(bucket):
+    paths = sorted(f"{folder}/{index % 7}/{index:04}" for folder in "ab" for index in range(550))
+    with bucket.through() as (near, proxy):
+        store = near.store("run")
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda path: store.put(path, b""), paths))
+        near.store().put("run2/beside", b"")
+        assert list(store.list()) == paths
+        assert list(store.list("a")) == [path for path in paths if path.startswith("a/")]
+        assert list(store.list("missing")) == []
+        assert proxy.count()["LIST"] == 2 + 1 + 1
+
+
+def test_of_many_writers_at_once_one_creates(bucket):
+    store = bucket.store()
+    for round_ in range(5):
+        with ThreadPoolExecutor(8) as threads:
+            won = list(threads.map(lambda i, r=round_: store.put_if_absent(f"lease/{r}", b"%d" % i), range(8)))
+        assert sum(won) == 1
+        assert store.get(f"lease/{round_}") == b"%d" % won.index(True)
+
+
+@pytest.mark.parametrize("fault", ["slow_down", "reset_before", "reset_after", "truncated"])
+def test_every_operation_survives_trouble_that_passes(bucket, fault):
+    with bucket.through(Plan(**{fault: 1.0}, at_most=2)) as (near, proxy):
+        store = replace(near.store("run"), retry=Retry(first_delay_s=0.01))
+        store.put("a", b"0123456789" * 1000)
+        assert store.put_if_absent("b", b"mine")
+        assert not store.put_if_absent("b", b"yours")
+        assert store.get("a") == b"0123456789" * 1000
+        assert store.size("a") == 10_000
+        assert list(store.list()) == ["a", "b"]
+        store.delete("b")
+        assert list(bucket.store("run").list()) == ["a"]
+        assert proxy.faults()[fault] >= 4
+
+
+def test_a_request_that_is_refused_is_sent_again_by_one_layer_only(bucket):
+    with bucket.through(Plan(slow_down=1.0, at_most=1000)) as (near, proxy):
+        naps = []
+        retry = Retry(deadline_s=20.0, clock=lambda: sum(naps), sleep=naps.append)
+        with pytest.raises(StorageError, match=r"could not read s3://.*SlowDown.*run again to resume"):
+            replace(near.store(), retry=retry).get("a")
+        assert len(proxy.requests) == len(naps) + 1
+
+
+def test_a_large_object_is_sent_in_parts_and_appears_whole(bucket):
+    data = os.urandom(2 * PART + 12345)
+    with bucket.through(Plan(slow_down=1.0, only="partNumber=2")) as (near, proxy):
+        filesystem, root = open_filesystem(near.url(), near.storage)
+        objects = S3Objects(filesystem, root, part_bytes=PART)
+        with pytest.raises(OSError, match="rate"):  # A store would try again by itself.
+            objects.write("large", data)
+        assert list(bucket.store().list()) == []
+        proxy.plan = None
+        objects.write("large", data)
+        assert bucket.store().get("large") == data
+        assert proxy.count() == {"UPLOAD": 2, "PART": 6, "ABORT": 1, "COMPLETE": 1}
+    assert not filesystem.call_s3("list_multipart_uploads", Bucket=bucket.name).get("Uploads")
+
+
+def at_once(store):
+    return replace(store, retry=Retry(deadline_s=0.0))
+
+
+def test_a_bucket_that_is_not_there_is_no_empty_one(bucket):
+    store = Store("s3://no-such-bucket/run", storage=bucket.storage)
+    for operation in (store.reach, lambda: list(store.list()), lambda: store.put("a", b""), lambda: store.get("a")):
+        with pytest.raises(StorageError, match=r"s3://no-such-bucket.*NoSuchBucket.*no such bucket.*\[storage\]"):
+            operation()
+
+
+def test_missing_and_wrong_credentials_are_told_apart(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    elsewhere = replace(bucket.storage, region="elsewhere")  # A file system that was not opened yet.
+    with pytest.raises(StorageError, match=r"SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY") as caught:
+        Store(bucket.url(), storage=elsewhere).reach()
+    assert "another" not in str(caught.value)
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(StorageError, match=r"No credentials: set AWS_ACCESS_KEY_ID"):
+        Store(bucket.url(), storage=replace(bucket.storage, region="nowhere")).reach()
+
+
+def test_a_stranger_may_not_read_and_is_told_so(bucket):
+    with pytest.raises(PermissionError, match=rf"could not reach s3://{bucket.name}.*AccessDenied.*may not do that"):
+        Store(bucket.url(), storage=replace(bucket.storage, anonymous=True)).reach()
+
+
+def test_tls_needs_the_certificate_of_its_authority(bucket, s3_server):
+    url, endpoint = bucket.url(), s3_server.secure_endpoint
+    trusting = Storage(endpoint=endpoint, certificates=s3_server.ca_file.read_text())
+    trusting.check()
+    store = Store(url, storage=trusting)
+    store.put("a", b"over TLS")
+    assert (store.put_if_absent("a", b""), bucket.store().get("a")) == (False, b"over TLS")
+    with pytest.raises(StorageError, match=rf"TLS with {endpoint} failed.*ca_file"):
+        Storage(endpoint=endpoint).check()
+    with pytest.raises(StorageError, match=r"SSLError.*ca_file"):
+        Store(url, storage=Storage(endpoint=endpoint)).reach()
+
+
+def test_an_endpoint_where_nobody_listens_is_named(bucket):
+    storage = Storage(endpoint="http://127.0.0.1:9")
+    with pytest.raises(StorageError, match=r"nobody answers at http://127.0.0.1:9: .*refused"):
+        storage.check()
+    with pytest.raises(StorageError, match=r"Could not connect to the endpoint URL.*127.0.0.1:9"):
+        at_once(Store(bucket.url(), storage=storage)).reach()
