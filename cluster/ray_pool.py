@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 
 _RESPAWN = Retry(first_delay_s=0.5, max_delay_s=30.0)
 _PATIENCE_S = 5.0
-_MISMATCH = "all references to the actor were removed"
+_HINTS = {
+    "all references to the actor were removed": "RAY_AUTH_MODE seems to differ between this process and the cluster.",
+    "OutOfMemoryError": "Reserve more memory for each worker, so that fewer share a machine.",
+}
+"""What helps, by what stands in Ray's message."""
 
 
 class Pool:
@@ -58,22 +62,25 @@ class Pool:
     def resume(self, count: int) -> None:
         """Begin another run: dismiss workers beyond `count`, and ask the rest whether they are still there."""
         for member in self.members[count:]:
-            self._dismiss(member)
+            self.dismiss(member)
         for member in self.members:
             member.is_ready = False
             member.started = member.actor.setup.remote()
 
     def staff(self, count: int) -> None:
-        """Ask for workers until there are `count`, unless the last loss was a moment ago.
+        """Ask for workers until `count` are there to stay, unless the last loss was a moment ago.
+
+        Those that the cluster has no room for stay asked for: they are what an autoscaler brings nodes for.
 
         Raises:
             WorkerStartError: a worker needs more than this machine has, or the step cannot be pickled.
         """
-        if len(self.members) >= count or time.monotonic() < self._not_before:
+        missing = count - sum(not member.is_leaving for member in self.members)
+        if missing <= 0 or time.monotonic() < self._not_before:
             return
         if not self._can_grow and not fits(self.demand(1)):
             raise WorkerStartError(f"no worker fits on this machine. {self._asked()}")
-        while len(self.members) < count:
+        for _ in range(missing):
             try:
                 self.members.append(start(self._step, self._shape))
             except TypeError as error:
@@ -99,22 +106,26 @@ class Pool:
             failure = str(error)
         if failure is not None:
             raise WorkerStartError(f"{type(self._step).__name__}.setup failed on a worker:\n{failure}")
+        member.known_node = ray.get(member.placed)
         member.is_ready = self._was_ready = True
 
     def answered(self) -> None:
         """A worker finished a unit, so whatever kills workers does not kill them all."""
         self._losses = 0
 
-    def lose(self, member: Member, reason: str) -> None:
-        """Count a worker as dead; `staff` replaces it after a delay that grows with every further loss.
+    def drop(self, member: Member) -> None:
+        """A worker is gone; `staff` replaces it after a delay that grows with every loss that was counted."""
+        self.dismiss(member)
+        self._not_before = time.monotonic() + _RESPAWN.delay_s(self._losses + 1)
+
+    def count_loss(self, reason: str) -> None:
+        """A worker that was dropped did not go with its node.
 
         Raises:
             WorkerStartError: workers die while they start, and none has ever been ready.
             UnitLostError: workers keep dying and none answers in between.
         """
-        self._dismiss(member)
         self._losses += 1
-        self._not_before = time.monotonic() + _RESPAWN.delay_s(self._losses)
         attempts = self._shape.max_attempts
         if not self._was_ready and self._losses >= attempts:
             raise WorkerStartError(f"{self._losses} workers in a row died while starting. The last one: {reason}")
@@ -144,12 +155,19 @@ class Pool:
     def settle(self) -> None:
         """End a run: take back requests that the cluster has not met."""
         for member in self._unplaced():
-            self._dismiss(member)
+            self.dismiss(member)
+
+    def dismiss(self, member: Member) -> None:
+        """End a worker, whatever it is doing."""
+        import ray
+
+        self.members.remove(member)
+        ray.kill(member.actor)
 
     def close(self) -> None:
         """Dismiss all workers, whatever they are doing."""
         for member in list(self.members):
-            self._dismiss(member)
+            self.dismiss(member)
 
     def demand(self, count: int) -> dict[str, float]:
         """What that many workers occupy, in Ray's names."""
@@ -164,17 +182,12 @@ class Pool:
         _, pending = ray.wait([m.placed for m in self.members], num_returns=len(self.members), timeout=0)
         return [member for member in self.members if member.placed in pending]
 
-    def _dismiss(self, member: Member) -> None:
-        import ray
-
-        self.members.remove(member)
-        ray.kill(member.actor)
-
     def _asked(self) -> str:
         import ray
 
         asked, has = _amounts(self.demand(1)), _amounts(ray.cluster_resources())
-        return f"A worker was asked for with {asked}; the cluster has {has}. Ask for less, or add nodes."
+        where = "".join(f", on nodes labelled {name}={value}" for name, value in self._shape.labels)
+        return f"A worker was asked for with {asked}{where}; the cluster has {has}. Ask for less, or add nodes."
 
 
 def fits(demand: Mapping[str, float]) -> bool:
@@ -186,10 +199,10 @@ def fits(demand: Mapping[str, float]) -> bool:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a worker died, on one line, without the identifiers that Ray lists."""
+    """Why a worker died, on one line, without the identifiers that Ray lists, and with what helps, where we know."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
-    hint = " RAY_AUTH_MODE seems to differ between this process and the cluster." if _MISMATCH in str(error) else ""
-    return f"{type(error).__name__}: {' '.join(lines)}{hint}"
+    hints = [hint for mark, hint in _HINTS.items() if mark in f"{type(error).__name__}: {error}"]
+    return " ".join([f"{type(error).__name__}: {' '.join(lines)}", *hints])
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

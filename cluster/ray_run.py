@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.errors import StorageError
 from cluster.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.ledger import Ledger
+from cluster.ray_nodes import dead, draining
 from cluster.ray_pool import Pool, reason_of
 from cluster.ray_worker import Member
 from cluster.schedule import Schedule, Ticket
@@ -22,6 +23,26 @@ logger = logging.getLogger(__name__)
 _TICK_S = 1.0
 _NOTICE_S = 60.0
 _SETTLE_S = 10.0
+_LOOK_EVERY_S = 1.0
+_CERTAIN_S = 2.0
+_UNCERTAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A loss, until it is known whether the worker died by itself or with its node.
+
+    Attributes:
+        units: that the worker held.
+        node: it ran on; None if that is not known.
+        reason: Ray's.
+        until: when it counts as the worker's own death, on the monotonic clock in seconds.
+    """
+
+    units: list[Ticket]
+    node: str | None
+    reason: str
+    until: float
 
 
 class Run:
@@ -41,6 +62,8 @@ class Run:
         self._where = where
         self._schedule: Schedule[Member] = Schedule(overlap=workers.overlap, max_attempts=workers.max_attempts)
         self._calls: dict[Any, tuple[Member, Ticket]] = {}
+        self._trials: list[_Trial] = []
+        self._looked = float("-inf")
         self._announced = False
         self._quiet_since = time.monotonic()
 
@@ -58,6 +81,7 @@ class Run:
 
     def _turn(self, timeout_s: float) -> Iterator[Event]:
         """Hand out what can be, then report what has happened, waiting at most `timeout_s` for something."""
+        yield from self._look_around()
         self._pool.staff(min(self._workers.count, self._schedule.alive))
         for member, ticket in self._schedule.assign():
             answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts)
@@ -116,9 +140,9 @@ class Run:
         return replace(event, attempts=event.attempts + ticket.losses) if isinstance(event, UnitFailed) else event
 
     def _on_loss(self, member: Member, error: Exception) -> Iterator[Event]:
-        """Make sure the worker is dead, take what it had answered before, and put the rest under suspicion."""
+        """Make sure the worker is dead, take what it had answered before, and let the rest wait for a verdict."""
         import ray
-        from ray.exceptions import RayError
+        from ray.exceptions import ActorUnavailableError, RayError
 
         ray.kill(member.actor)
         held = [answer for answer, (owner, _) in self._calls.items() if owner is member]
@@ -129,13 +153,50 @@ class Run:
                 continue
         for answer in held:
             self._calls.pop(answer, None)
-        reason = reason_of(error)
-        lost, guilty = self._schedule.lose(member)
+        reason, lost = reason_of(error), self._schedule.lose(member)
+        self._pool.drop(member)
         yield WorkerLost(reason, tuple(ticket.unit.path for ticket in lost))
-        for ticket in guilty:
-            message = f"UnitLostError: it took its worker down {ticket.losses} times, at last alone on it. {reason}"
+        if member.is_leaving:
+            self._schedule.acquit(lost)
+            return
+        grace_s = _UNCERTAIN_S if isinstance(error, ActorUnavailableError) else _CERTAIN_S
+        self._trials.append(_Trial(lost, member.node, reason, time.monotonic() + grace_s))
+
+    def _look_around(self) -> Iterator[Event]:
+        """Once a second: which nodes are leaving, and which are gone?"""
+        if time.monotonic() - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = time.monotonic()
+        self._vacate(draining())
+        if self._trials:
+            yield from self._judge(dead())
+
+    def _vacate(self, nodes: frozenset[str]) -> None:
+        """Workers on nodes that leave take nothing new, finish what they hold, and go."""
+        for member in [member for member in self._pool.members if nodes and member.node in nodes]:
+            member.is_leaving = True
+            if self._schedule.retire(member):
+                logger.info("worker leaves node=%s", member.node)
+                self._pool.dismiss(member)
+
+    def _judge(self, gone: frozenset[str]) -> Iterator[Event]:
+        """Acquit the units of workers that went with their nodes; suspect the others when their time is over."""
+        trials, self._trials = self._trials, []
+        for trial in trials:
+            if trial.node in gone:
+                self._schedule.acquit(trial.units)
+            elif time.monotonic() < trial.until:
+                self._trials.append(trial)
+            else:
+                yield from self._convict(trial)
+
+    def _convict(self, trial: _Trial) -> Iterator[Event]:
+        for ticket in self._schedule.convict(trial.units):
+            message = (
+                f"UnitLostError: it took its worker down {ticket.losses} times, at last alone on it. {trial.reason}"
+            )
             yield UnitFailed(ticket.unit.path, ticket.unit.weight, message, ticket.losses)
-        self._pool.lose(member, reason)
+        self._pool.count_loss(trial.reason)
 
     def _look_for(self, path: str) -> None:
         """Check a worker's first part: on another machine, a local folder of the same name is another folder."""

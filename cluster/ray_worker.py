@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 import traceback
@@ -25,8 +24,11 @@ class Worker:
         self._setting_up = threading.Lock()
 
     def place(self) -> str:
-        """The host this worker was placed on. Answers before `setup`, which may take minutes."""
-        return socket.gethostname()
+        """The node this worker was placed on. Answers before `setup`, which may take minutes."""
+        import ray
+
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
 
     def setup(self) -> str | None:
         """Set the step up, unless that has been done.
@@ -60,6 +62,8 @@ class Member:
         since: when it was asked for, on the monotonic clock in seconds.
         is_ready: whether `setup` succeeded.
         is_visible: whether a part it committed was seen from here.
+        is_leaving: whether its node was told to leave.
+        known_node: the node it runs on, once that is known.
     """
 
     actor: Any
@@ -68,6 +72,21 @@ class Member:
     since: float = field(default_factory=time.monotonic)
     is_ready: bool = False
     is_visible: bool = False
+    is_leaving: bool = False
+    known_node: str | None = None
+
+    @property
+    def node(self) -> str | None:
+        """The node it runs on; None if it was not placed, or died before it could say."""
+        import ray
+        from ray.exceptions import RayError
+
+        if self.known_node is None and ray.wait([self.placed], timeout=0)[0]:
+            try:
+                self.known_node = ray.get(self.placed)
+            except RayError:
+                return None
+        return self.known_node
 
 
 def start(step: Step, shape: Workers) -> Member:
@@ -80,6 +99,7 @@ def start(step: Step, shape: Workers) -> Member:
             num_cpus=shape.cpus,
             num_gpus=shape.gpus,
             memory=shape.memory_bytes,
+            label_selector=dict(shape.labels) or None,
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=shape.overlap,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ W = TypeVar("W", bound=Hashable)
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A unit on its way. `losses` counts the workers that died holding it."""
+    """A unit on its way. `losses` counts the workers that died holding it, for which no other reason was found."""
 
     unit: Unit
     losses: int = 0
@@ -23,9 +23,10 @@ class Ticket:
 class Schedule(Generic[W]):
     """Units in flight on workers of type `W`.
 
-    A worker that dies does not say which of its units killed it. So all of them become suspects, and a suspect is
-    only run alone: if that worker dies, too, it was this unit. Suspects that finish were innocent, and no unit is
-    given up on suspicion.
+    A worker that dies does not say which of its units killed it, or whether any did. So its units wait until the caller
+    knows more. If it went with its node, they are acquitted and were never lost. Otherwise all of them become
+    suspects, and a suspect is only run alone: if that worker dies, too, it was this unit. Suspects that finish were
+    innocent, and no unit is given up on suspicion.
 
     Args:
         overlap: units that a worker holds at a time.
@@ -38,11 +39,13 @@ class Schedule(Generic[W]):
         self._waiting: deque[Ticket] = deque()
         self._suspects: deque[Ticket] = deque()
         self._held: dict[W, list[Ticket]] = {}
+        self._leaving: set[W] = set()
+        self._on_trial = 0
 
     @property
     def alive(self) -> int:
         """Units that were added and have not come to an end."""
-        return len(self._waiting) + len(self._suspects) + sum(map(len, self._held.values()))
+        return len(self._waiting) + len(self._suspects) + sum(map(len, self._held.values())) + self._on_trial
 
     def add(self, unit: Unit) -> None:
         """Accept a unit."""
@@ -63,21 +66,50 @@ class Schedule(Generic[W]):
         """The worker gave an answer: the unit came to an end."""
         self._held[worker].remove(ticket)
 
-    def lose(self, worker: W) -> tuple[list[Ticket], list[Ticket]]:
-        """The worker died.
+    def retire(self, worker: W) -> bool:
+        """The worker is to leave: it takes nothing new.
 
         Returns:
-            The units it held, and those of them that are given up: at most one, which was alone on it.
+            whether it holds nothing either, so that it is forgotten and may go.
         """
-        lost = self._held.pop(worker, [])
+        if self._held.get(worker):
+            self._leaving.add(worker)
+            return False
+        self._forget(worker)
+        return True
+
+    def lose(self, worker: W) -> list[Ticket]:
+        """The worker died. The units it held are returned and wait for `acquit` or `convict`."""
+        lost = self._forget(worker)
+        self._on_trial += len(lost)
+        return lost
+
+    def acquit(self, lost: Iterable[Ticket]) -> None:
+        """The worker died of something else: its units are the next to be handed out, suspects of before alone."""
+        for ticket in lost:
+            self._on_trial -= 1
+            (self._suspects if ticket.losses else self._waiting).appendleft(ticket)
+
+    def convict(self, lost: list[Ticket]) -> list[Ticket]:
+        """One of the units may have killed the worker.
+
+        Returns:
+            those that are given up: at most one, which was alone on it.
+        """
+        self._on_trial -= len(lost)
         for ticket in lost:
             ticket.losses += 1
         guilty = lost if len(lost) == 1 and lost[0].losses >= self._max_attempts else []
         self._suspects.extend(ticket for ticket in lost if ticket not in guilty)
-        return lost, guilty
+        return guilty
+
+    def _forget(self, worker: W) -> list[Ticket]:
+        self._leaving.discard(worker)
+        return self._held.pop(worker, [])
 
     def _next_pair(self) -> tuple[W, Ticket] | None:
-        by_load = sorted(self._held, key=lambda worker: len(self._held[worker]))
+        staying = (worker for worker in self._held if worker not in self._leaving)
+        by_load = sorted(staying, key=lambda worker: len(self._held[worker]))
         if self._suspects:
             if by_load and not self._held[by_load[0]]:
                 return by_load[0], self._suspects.popleft()

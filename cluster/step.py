@@ -65,10 +65,12 @@ class Workers:
     """How many workers a stage may use and what each of them occupies.
 
     Attributes:
-        count: number of workers, >= 1.
+        count: the most workers, >= 1. Work begins with those that the cluster has room for; others join as nodes do.
         cpus: logical CPUs a worker occupies, >= 0.
         gpus: GPUs a worker occupies; fractions share one GPU.
-        memory_bytes: memory a worker reserves; None reserves nothing.
+        memory_bytes: memory a worker reserves, so that no more of them share a node than it has memory for; None
+            reserves nothing. It is a reservation and no limit.
+        labels: (label, value) pairs of the nodes that workers may run on, in any order; without any, on all.
         overlap: units that run in one worker at a time, >= 1. With 2, the next unit reads and decodes while the
             first one owns the device.
         max_attempts: workers a unit may take down before it is given up, >= 1.
@@ -78,5 +80,6 @@ class Workers:
     cpus: float = 1.0
     gpus: float = 0.0
     memory_bytes: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
     overlap: int = 2
     max_attempts: int = 4

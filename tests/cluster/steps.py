@@ -80,3 +80,33 @@ class Nothing:
 
     def run(self, state: None, payload: Any) -> Part:
         return Part(b"")
+
+
+def located_units(count: int, *, folder: str = "out") -> list[Unit]:
+    return [Unit(f"{folder}/{index:04}.bin", index) for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Takes half a second, and leaves the name of the node it ran on, if that has one, in `scratch`."""
+
+    scratch: Path
+
+    def setup(self) -> Path:
+        touch(self.scratch / "setups")
+        return self.scratch / "nodes" / _node_name()
+
+    def run(self, state: Path, payload: Any) -> Part:
+        touch(self.scratch / "runs" / str(payload))
+        touch(state)
+        time.sleep(0.5)
+        return Part(str(payload).encode() * 100)
+
+
+def _node_name() -> str:
+    import ray
+
+    if not ray.is_initialized():
+        return "none"
+    here = ray.get_runtime_context().get_node_id()
+    return next(node["Labels"].get("name", "none") for node in ray.nodes() if node["NodeID"] == here)

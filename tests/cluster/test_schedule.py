@@ -36,8 +36,8 @@ def test_after_a_loss_each_suspect_runs_alone() -> None:
     schedule = schedule_of(3)
     schedule.join("a")
     list(schedule.assign())
-    lost, guilty = schedule.lose("a")
-    assert (paths(lost), guilty) == (["0", "1"], [])
+    lost = schedule.lose("a")
+    assert (paths(lost), schedule.convict(lost)) == (["0", "1"], [])
     for expected in ("0", "1", "2"):
         schedule.join("b")
         ((worker, ticket),) = list(schedule.assign())
@@ -51,7 +51,7 @@ def test_other_workers_go_on_while_suspects_wait() -> None:
     for worker in "abc":
         schedule.join(worker)
     held = list(schedule.assign())
-    schedule.lose("a")
+    schedule.convict(schedule.lose("a"))
     for worker, ticket in held:
         if worker != "a":
             schedule.finish(worker, ticket)
@@ -65,10 +65,49 @@ def test_a_loss_that_two_share_gives_up_neither_even_at_one_attempt() -> None:
     schedule = schedule_of(2, max_attempts=1)
     schedule.join("a")
     list(schedule.assign())
-    assert schedule.lose("a")[1] == []
+    assert schedule.convict(schedule.lose("a")) == []
     schedule.join("b")
     ((_, suspect),) = list(schedule.assign())
-    assert schedule.lose("b") == ([suspect], [suspect])
+    assert schedule.convict(schedule.lose("b")) == [suspect]
+
+
+def test_units_whose_worker_went_with_its_node_are_next_and_no_suspects() -> None:
+    schedule = schedule_of(3, max_attempts=1)
+    schedule.join("a")
+    list(schedule.assign())
+    lost = schedule.lose("a")
+    schedule.join("b")
+    assert [ticket.unit.path for _, ticket in schedule.assign()] == ["2"]
+    assert schedule.alive == 3
+    schedule.acquit(reversed(lost))
+    assert [(ticket.unit.path, ticket.losses) for _, ticket in schedule.assign()] == [("0", 0)]
+    assert schedule.alive == 3
+
+
+def test_a_suspect_that_is_acquitted_of_another_loss_still_runs_alone() -> None:
+    schedule = schedule_of(4)
+    schedule.join("a")
+    list(schedule.assign())
+    schedule.convict(schedule.lose("a"))
+    schedule.join("b")
+    list(schedule.assign())
+    schedule.acquit(schedule.lose("b"))
+    schedule.join("c")
+    assert [(ticket.unit.path, ticket.losses) for _, ticket in schedule.assign()] == [("0", 1)]
+
+
+def test_a_worker_that_leaves_takes_nothing_new_and_goes_when_it_holds_nothing() -> None:
+    schedule = schedule_of(4, overlap=1)
+    schedule.join("a")
+    ((_, ticket),) = list(schedule.assign())
+    assert not schedule.retire("a")
+    schedule.join("b")
+    assert [worker for worker, _ in schedule.assign()] == ["b"]
+    schedule.finish("a", ticket)
+    assert list(schedule.assign()) == []
+    assert schedule.retire("a")
+    assert schedule.retire("never joined")
+    assert schedule.alive == 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -92,12 +131,17 @@ def test_exactly_the_units_that_kill_are_given_up(
         running += schedule.assign()
         assert max(Counter(worker for worker, _ in running).values()) <= overlap
         worker, ticket = running.pop(data.draw(st.integers(0, len(running) - 1)))
-        if int(ticket.unit.path) not in poison:
+        node_is_lost = data.draw(st.booleans())
+        if int(ticket.unit.path) not in poison and not node_is_lost:
             schedule.finish(worker, ticket)
             finished[ticket.unit.path] += 1
             continue
         running = [(other, held) for other, held in running if other != worker]
-        given_up.update(paths(schedule.lose(worker)[1]))
+        lost = schedule.lose(worker)
+        if node_is_lost:
+            schedule.acquit(lost)
+        else:
+            given_up.update(paths(schedule.convict(lost)))
         schedule.join(worker)
     assert given_up == Counter(map(str, poison))
     assert finished == Counter(str(index) for index in range(12) if index not in poison)
