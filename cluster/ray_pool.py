@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from textwrap import shorten
 from typing import Any
 
 from cluster.errors import UnitLostError, WorkerStartError
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _RESPAWN = Retry(first_delay_s=0.5, max_delay_s=30.0)
 _PATIENCE_S = 5.0
+_REASON_CHARACTERS = 400
 _HINTS = {
     "all references to the actor were removed": "RAY_AUTH_MODE seems to differ between this process and the cluster.",
     "OutOfMemoryError": "Reserve more memory for each worker, so that fewer share a machine.",
@@ -200,9 +202,10 @@ def fits(demand: Mapping[str, float]) -> bool:
 
 def reason_of(error: Exception) -> str:
     """Why a worker died, on one line, without the identifiers that Ray lists, and with what helps, where we know."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
-    hints = [hint for mark, hint in _HINTS.items() if mark in f"{type(error).__name__}: {error}"]
-    return " ".join([f"{type(error).__name__}: {' '.join(lines)}", *hints])
+    name = type(error).__name__
+    lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
+    hints = [hint for mark, hint in _HINTS.items() if mark in f"{name}: {error}"]
+    return " ".join([shorten(f"{name}: {' '.join(lines)}", _REASON_CHARACTERS, placeholder=" …"), *hints])
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

@@ -16,6 +16,7 @@ from ray_jobs.escalation.examples import latents_of
 from ray_jobs.layout import to_json
 from ray_jobs.memo import StoredMemo, trainings_folder
 from ray_jobs.sections import ProtocolName
+from ray_jobs.sharing import keep_to_share
 from ray_jobs.support import LabelledUnits
 from ray_jobs.training import parts_for, read_labelled
 
@@ -94,6 +95,7 @@ class EvaluateStep:
         from fewshot.backbones import load_clip
         from fewshot.problem import Problem
 
+        keep_to_share()
         clip = load_clip(self.spec)
         space = self.pool.labels.space
         images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)

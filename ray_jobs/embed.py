@@ -19,6 +19,7 @@ from cluster import Part
 from cluster.records import Record, Shard, read_shard
 from fewshot.backbones import ClipSpec
 from ray_jobs.features import FeatureRows, counts, encode
+from ray_jobs.sharing import keep_to_share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +73,7 @@ class EmbedStep:
         """Load the backbone."""
         from fewshot.backbones import load_clip
 
+        keep_to_share()
         clip = load_clip(self.spec)
         decoders = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
         return Embedder(clip, decoders, threading.Lock(), dim=clip.embed_texts(["a"]).shape[1])

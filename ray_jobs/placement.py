@@ -44,10 +44,12 @@ def choose(section: ClusterSection, *, threads: int, images: int | None) -> tupl
 
 def _workers(section: ClusterSection, threads: int, *, count: int, gpus: int | None) -> Workers:
     """The shape of one worker; `gpus` is how many this machine has, None where another one runs the job."""
-    wanted = section.gpus_per_worker
+    wanted, memory = section.gpus_per_worker, section.memory_per_worker_gib
     has_gpu = bool(wanted) if gpus is None else bool(gpus)
     return Workers(
         count=count,
         cpus=section.cpus_per_worker if section.cpus_per_worker is not None else float(threads),
         gpus=(1.0 if wanted is None else wanted) if has_gpu else 0.0,
+        memory_bytes=None if memory is None else round(memory * 2**30),
+        labels=tuple(sorted(section.labels.items())) if section.address is not None else (),
     )

@@ -287,9 +287,14 @@ class ClusterSection:
         address: a running Ray ("auto", "host:port", "ray://…"); None uses this machine.
         mode: "auto" starts Ray on this machine when there is work for more than one worker; "process" never does;
             "ray" always does.
-        clip_workers: workers that embed; None takes one for each GPU, or one for `clip.threads` CPUs.
+        clip_workers: the most workers that embed; work begins with those that the cluster has room for. None takes one
+            for each GPU, or one for `clip.threads` CPUs, of this machine, and one where `address` names a cluster.
         gpus_per_worker: GPUs of a worker; fractions share one. None takes 1 where there are GPUs.
         cpus_per_worker: CPUs of a worker, for decoding; None takes `clip.threads`.
+        memory_per_worker_gib: memory that a worker reserves, so that no more of them share a machine than fit; None
+            reserves nothing, and CPUs and GPUs alone decide.
+        labels: of the nodes that workers may run on, e.g. {"ray.io/accelerator-type" = "H100"}; without `address`
+            nothing is asked of this machine.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -298,6 +303,8 @@ class ClusterSection:
     clip_workers: Count | None = None
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
     cpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    memory_per_worker_gib: Annotated[float, Field(gt=0)] | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from cluster import Part, Store
 from fewshot.backbones.diffusion.spec import DiffusionSpec
 from ray_jobs.escalation.adapters import get_adapter
+from ray_jobs.sharing import keep_to_share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,6 +84,7 @@ class DiffusionStep:
         """Load the model."""
         from fewshot.backbones.diffusion import load_diffusion
 
+        keep_to_share()
         return DiffusionWorker(self.store, load_diffusion(self.spec))
 
     def run(self, state: DiffusionWorker, unit: DiffusionUnit) -> Part:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from cluster import (
     Ledger,
@@ -24,6 +25,7 @@ from cluster import (
     run_stage,
 )
 from cluster.events import Event
+from cluster.ray_pool import reason_of
 from tests.cluster.steps import BrokenSetup, Square, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -132,6 +134,11 @@ def test_a_worker_that_cannot_be_placed_stops_the_stage_and_says_what_there_is(l
         run_stage(executor, Square(tmp_path), units(1), ledger, Workers(gpus=1))
     assert "asked for with 1 CPU, 1 GPU" in str(caught.value)
     assert "the cluster has 4 CPU, 0 GPU" in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("the node is running low"), RuntimeError("no hint for this")])
+def test_a_worker_that_ran_out_of_memory_is_a_loss_that_says_what_to_do(error: Exception) -> None:
+    assert ("Reserve more memory for each worker" in reason_of(error)) is isinstance(error, OutOfMemoryError)
 
 
 def test_a_cluster_with_room_for_fewer_workers_works_with_those(
