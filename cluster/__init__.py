@@ -3,10 +3,19 @@
 Importing this package does not import Ray: that happens when a `RayExecutor` is entered.
 """
 
-from cluster.errors import ClusterError, SourceError, StorageError, UnitLostError, WorkerStartError
+from cluster.errors import (
+    ClusterError,
+    LeaseHeldError,
+    LeaseLostError,
+    SourceError,
+    StorageError,
+    UnitLostError,
+    WorkerStartError,
+)
 from cluster.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
 from cluster.executor import Executor
 from cluster.fingerprint import fingerprint
+from cluster.lease import Lease, hold
 from cluster.ledger import Ledger
 from cluster.local import LocalExecutor
 from cluster.ray_executor import RayExecutor
@@ -20,6 +29,9 @@ __all__ = [
     "ClusterError",
     "Event",
     "Executor",
+    "Lease",
+    "LeaseHeldError",
+    "LeaseLostError",
     "Ledger",
     "LocalExecutor",
     "Part",
@@ -41,5 +53,6 @@ __all__ = [
     "Workers",
     "WorkersReady",
     "fingerprint",
+    "hold",
     "run_stage",
 ]

@@ -19,3 +19,11 @@ class WorkerStartError(ClusterError, RuntimeError):
 
 class UnitLostError(ClusterError, RuntimeError):
     """A unit took its worker down at every attempt (out of memory, a crash in native code)."""
+
+
+class LeaseHeldError(ClusterError, RuntimeError):
+    """Somebody else is at work in the same place. Nothing was done; run again when they are through."""
+
+
+class LeaseLostError(ClusterError, RuntimeError):
+    """This process was silent for so long that another took over its work. It must write no more."""

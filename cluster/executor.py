@@ -67,3 +67,8 @@ def unfinished(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit | UnitSki
         if folder not in done:
             done[folder] = ledger.done("" if folder == "." else folder)
         yield UnitSkipped(unit.path, unit.weight) if unit.path in done[folder] else unit
+
+
+def weight_left(units: Iterable[Unit], ledger: Ledger) -> int:
+    """The weight of the units that are not in the ledger; see `unfinished`."""
+    return sum(unit.weight for unit in unfinished(units, ledger) if isinstance(unit, Unit))

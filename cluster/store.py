@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from cluster.creation import create_by_claims, creates_exclusively
 from cluster.errors import StorageError
 from cluster.objects import TEMPORARY, Objects, open_objects
 from cluster.retry import Retry
@@ -69,12 +70,16 @@ class Store:
         """Create an object unless it exists; of several writers at once, one wins.
 
         When an answer was lost on the way, this cannot tell its own object from an identical one of somebody else:
-        let racing writers write something of their own (a name, a random token). Needs a server with conditional
-        writes (AWS S3, Ceph, GCS, Azure; some others silently overwrite).
+        let racing writers write something of their own (a name, a random token). On storage without conditional
+        writes, see `cluster.creation`.
 
         Returns:
             Whether the object is now this one.
         """
+        _checked(path)
+        place = (self.root, self.storage)
+        if not self._retried("create", path, lambda objects: creates_exclusively(objects, place)):
+            return create_by_claims(self, path, data)
         tried = False
 
         def attempt(objects: Objects) -> bool:
@@ -86,7 +91,7 @@ class Store:
                 return again and objects.read(path) == data
             return True
 
-        return self._retried("create", _checked(path), attempt)
+        return self._retried("create", path, attempt)
 
     def get(self, path: str) -> bytes:
         """The content of an object.

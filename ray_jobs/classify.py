@@ -16,7 +16,8 @@ from typing import Any
 
 import tomlkit
 
-from cluster import Executor, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
+from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
+from cluster.executor import weight_left
 from cluster.records import Source
 from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
@@ -25,6 +26,7 @@ from ray_jobs.config import resolved
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import FIRST_OPINIONS, Escalation, escalation_identity
+from ray_jobs.holding import held
 from ray_jobs.layout import (
     JOB,
     METRICS,
@@ -178,12 +180,22 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
     Raises:
         JobError: the job cannot start.
         DataError: the examples are not what they should be.
+        LeaseHeldError: another process is at work on this very run; nothing was done.
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
     work = Classification.of(job)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
         return _told(work, metrics, did="nothing")
+    with held(work.store, work.run, job.storage, reporter) as lease:
+        if (metrics := work.finished()) is not None:  # by whoever held it before
+            return _told(work, metrics, did="nothing")
+        return _carry_out(work, reporter, lease)
+
+
+def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> dict[str, Any]:
+    """All stages, as the only one at work on this run."""
+    job = work.job
     _write_plan(work)
     embedding = _embed(work, reporter)
     if not set(work.support.paths) <= work.ledger.done(_folder(work.support.paths)):
@@ -199,6 +211,7 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
         with escalation.stages(work.prediction_parts, job.cluster, reporter) as asking:
             escalated = escalation.carry_out(work.prediction_parts, asking)
         stages += asking.reports
+    lease.check()
     metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
     return _told(work, metrics, did="everything" if not embedding.skipped else "the rest")
 
@@ -232,7 +245,7 @@ def _write_plan(work: Classification) -> None:
 
 def _embed(work: Classification, reporter: Reporter) -> StageReport:
     shards, images = work.to_embed()
-    left = sum(unit.weight for unit in work.support.units if not work.store.exists(unit.path))
+    left = weight_left(work.support.units, work.ledger)
     known = work.listing.images
     executor, workers = choose(
         work.job.cluster, threads=work.job.clip.threads, images=images + left if known is not None else None

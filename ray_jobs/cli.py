@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cluster import Storage
-from cluster.errors import ClusterError, SourceError, WorkerStartError
+from cluster.errors import ClusterError, LeaseHeldError, SourceError, WorkerStartError
 from cluster.storage import DEFAULT_STORAGE
 from fewshot.errors import FewShotError
 from ray_jobs.checks import check
@@ -225,7 +225,7 @@ def _guarded(work: Callable[[], T]) -> T:
         return work()
     except JobError as error:
         _stop(error.problems, WRONG)
-    except (SourceError, WorkerStartError, FewShotError, PermissionError) as error:
+    except (SourceError, WorkerStartError, LeaseHeldError, FewShotError, PermissionError) as error:
         _stop([str(error)], WRONG)
     except ClusterError as error:
         _stop([str(error)], SOME_FAILED)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
-from cluster.executor import unfinished
+from cluster.executor import unfinished, weight_left
 from ray_jobs.cascades import cascades_of, mean_cascades, measure_all
 from ray_jobs.cells import Cell
 from ray_jobs.embed import EmbedStep
@@ -23,6 +23,7 @@ from ray_jobs.escalation.examples import encode_examples
 from ray_jobs.evaluation import Evaluation
 from ray_jobs.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
+from ray_jobs.holding import held
 from ray_jobs.layout import METRICS, REPORT, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
 from ray_jobs.progress import Reporter
@@ -46,17 +47,20 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
     Raises:
         JobError: the job cannot start.
         DataError: the splits are not what they should be.
+        LeaseHeldError: another process is at work on this very evaluation; nothing was done.
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
     work = Evaluation.of(job)
     if job.escalate is not None and not work.draws_cascades:
         reporter.say(f"[escalate] plays no part in {work.section.protocol}: cascades need examples of every class")
-    embedding = _embed(work, reporter)
-    if embedding.failed:
-        raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
-    measuring, seconds = _measure(work, reporter)
-    cascades, asking = measure_all(work, cascades_of(work), reporter)
-    return _report(work, [measuring, *asking], mean_cascades(cascades), seconds)
+    with held(work.store, work.run, job.storage, reporter) as lease:
+        embedding = _embed(work, reporter)
+        if embedding.failed:
+            raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
+        measuring, seconds = _measure(work, reporter)
+        cascades, asking = measure_all(work, cascades_of(work), reporter)
+        lease.check()
+        return _report(work, [measuring, *asking], mean_cascades(cascades), seconds)
 
 
 def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
@@ -105,7 +109,7 @@ def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Call
 def _embed(work: Evaluation, reporter: Reporter) -> StageReport:
     examples = (unit for cascade in cascades_of(work) for unit in cascade.support.units)
     units = list({unit.path: unit for unit in [*work.pool.units, *examples, *work.test.units]}.values())
-    left = sum(unit.weight for unit in units if not work.store.exists(unit.path))
+    left = weight_left(units, work.ledger)
     executor, workers = choose(work.job.cluster, threads=work.job.clip.threads, images=left)
     if not left:
         executor = LocalExecutor()

@@ -10,7 +10,7 @@ from fewshot.backbones import ClipSpec
 from ray_jobs.features import FEATURES_VERSION
 
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
-PREDICTIONS, REPORT = "predictions", "report/index.html"
+PREDICTIONS, REPORT, LEASE = "predictions", "report/index.html", "lease"
 
 
 def features_folder(spec: ClipSpec, of: str) -> str:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from cluster import LocalExecutor
+from cluster.executor import weight_left
 from fewshot.backbones import ClipSpec
 from ray_jobs.artefacts import CARD, get_threshold
 from ray_jobs.classify import Classification
@@ -35,7 +36,7 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
     shards, images = work.to_embed()
     shards_to_label, to_label = work.to_label()
     examples = sum(unit.weight for unit in work.support.units)
-    examples_left = sum(unit.weight for unit in work.support.units if not work.store.exists(unit.path))
+    examples_left = weight_left(work.support.units, work.ledger)
     trained = work.store.exists(f"{work.training.folder}/{CARD}")
     known, finished = work.listing.images, work.finished() is not None
     left = images + examples_left if known is not None else None

@@ -90,6 +90,7 @@ class Reporter:
 
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._check: Callable[[], None] = lambda: None
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
     def say(self, message: str, style: str | None = None) -> None:
@@ -110,7 +111,21 @@ class Reporter:
         """
         show = _Bar if self.console.is_terminal else _Lines
         with show(self.console, title, total, Rate(self._clock, unit)) as shown:
-            yield shown.on_event
+
+            def on_event(event: Event) -> None:
+                self._check()
+                shown.on_event(event)
+
+            yield on_event
+
+    @contextmanager
+    def checking(self, check: Callable[[], None]) -> Iterator[None]:
+        """Call this before every event; what it raises stops the stage."""
+        self._check, before = check, self._check
+        try:
+            yield
+        finally:
+            self._check = before
 
 
 class _Shown:

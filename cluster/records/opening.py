@@ -58,11 +58,16 @@ def open_source(
 
 def _kind(location: Location) -> str:
     filesystem, path = location.open()
-    if location.is_file():
+    if (is_tar(path) or is_parquet(path)) and location.is_file():
         return _kind_by_name([path])
     if is_glob(path) and not patiently(lambda: filesystem.exists(path), location.shown):
         return _kind_by_name(patiently(lambda: filesystem.glob(path), location.shown))
-    return _kind_of_folder(location)
+    try:
+        return _kind_of_folder(location)
+    except EntryError:
+        if location.is_file():
+            return _kind_by_name([path])
+        raise
 
 
 def _kind_by_name(paths: list[str]) -> str:

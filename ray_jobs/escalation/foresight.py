@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cluster import Store, Unit
+from cluster import Ledger, Store, Unit
+from cluster.executor import weight_left
 from ray_jobs.escalation.adapters import trained
 from ray_jobs.escalation.choice import Doubtful, doubtful, from_parquet
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
@@ -218,7 +219,7 @@ class Foresight:
         return f", in round {len(begun)}" if begun else ""
 
     def _done(self, units: Sequence[Unit]) -> int:
-        return sum(unit.weight for unit in units if self._store.exists(unit.path))
+        return sum(unit.weight for unit in units) - weight_left(units, Ledger(self._store))
 
     def _count(self, number: int | None) -> str:
         told = "?" if number is None else str(number)

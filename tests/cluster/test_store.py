@@ -219,6 +219,8 @@ def test_a_mistake_in_the_program_is_not_called_storage_trouble() -> None:
 
 
 def test_a_creation_whose_answer_was_lost_knows_its_own_object() -> None:
+    with faults():
+        assert faulty_store().put_if_absent("that the store can do it is asked once", b"")
     with faults(acknowledge=[fails(ConnectionResetError("answer lost"))]):
         assert faulty_store().put_if_absent("lease", b"mine")
     with faults(write=[None, fails(TimeoutError("late"))]):

@@ -92,11 +92,14 @@ class Proxy:
     Attributes:
         endpoint: its URL.
         plan: of the faults; None injects none.
+        deaf_to: headers that are not passed on, in lower case, as if the server did not know them. Only what is not
+            signed gets through then.
         requests: all that were made, in the order of their ends.
     """
 
     endpoint: str
     plan: Plan | None = None
+    deaf_to: frozenset[str] = frozenset()
     requests: list[Request] = field(default_factory=list)
     _attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -209,7 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, body: bytes, fault: Fault | None) -> int:
         if self.upstream is None:
             self.upstream = http.client.HTTPConnection(self.server.upstream, timeout=_UPSTREAM_S)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _FOR_ONE_HOP}
+        dropped = _FOR_ONE_HOP | self.server.proxy.deaf_to
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
         self.upstream.request(self.command, self.path, body=body, headers=headers)
         answer = self.upstream.getresponse()
         data = answer.read()
