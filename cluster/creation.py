@@ -7,7 +7,7 @@ Where it does not, writers take turns by *claims*. A writer puts a claim with a 
 lists the claims. If its own is the only one, nobody else can come to see only theirs as long as it stands, so it may
 look whether the object exists and write it. If there are others, it takes its claim back and tries again after a random
 while. That takes a store whose listings show what was put before, as S3's do. The claim of a writer that died is
-removed by whoever has seen it stand for `PATIENCE_S`; a writer that stalls for longer than that, between its listing and
+removed by whoever has seen it stand for `PATIENCE_S`; a writer that stalls for longer, between its listing and
 its write, may overwrite another's object. This is the one thing that conditional writes have ahead of it.
 """
 

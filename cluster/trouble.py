@@ -9,13 +9,13 @@ from cluster.storage import TRUST
 
 CLIENT_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"})
+NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"})
 NOT_TRUSTED = frozenset({"SSLError", "ClientConnectorCertificateError"})
 WRONG_CREDENTIALS = frozenset({"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
 WRONG_REGION = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "301"}
 )
-NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
+NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName", "ParamValidationError"})
 WRONG_CLOCK = frozenset({"RequestTimeTooSkewed"})
 NOT_ABOUT_THE_OBJECT = WRONG_CREDENTIALS | WRONG_REGION | NO_BUCKET | WRONG_CLOCK
 """What S3 says of a whole store. It says it with statuses that otherwise mean that this one object is not there."""
@@ -33,7 +33,7 @@ def is_storage_trouble(error: BaseException) -> bool:
 
 def is_about_the_store(error: BaseException) -> bool:
     """Whether no object of the store can be had, for a reason that will not pass by waiting."""
-    return s3_code(error) in NOT_ABOUT_THE_OBJECT or type(error).__name__ in NO_CREDENTIALS | NOT_TRUSTED
+    return s3_code(error) in NOT_ABOUT_THE_OBJECT or type(error).__name__ in NO_CREDENTIALS | NOT_TRUSTED | NO_BUCKET
 
 
 def is_transient(error: BaseException) -> bool:

@@ -63,7 +63,7 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
         file. The caller adds what it finds in the sections that are right before it stops (`stop_if_any`).
 
     Raises:
-        JobError: there is no such file, it is no TOML, or without [job].
+        JobError: there is no such file, it is no TOML, without [job], or with a password in a URL.
     """
     text = _text(Path(path))
     try:
@@ -73,6 +73,7 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
     problems: list[str] = []
     for override in overrides:
         _apply(document, override, problems)
+    _refuse_passwords(document, str(path), text)
     sections: dict[str, Any] = {}
     for name, content in document.items():
         where = _Where(str(path), text, name)
@@ -81,7 +82,6 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
         elif not isinstance(content, dict):
             problems.append(where.say(f"expected a section [{name}], got {name} = {content!r}"))
         else:
-            problems += [where.say(f"[{name}] {key}: {NO_PASSWORDS}", key) for key in _with_password(content)]
             sections[name] = _section(SECTIONS[name], content, where, problems)
     missing = [name for name in ("job", *needs) if name not in document]
     problems += [f"{path}: section [{name}] is missing. {_example(name)}" for name in missing]
@@ -108,9 +108,16 @@ def resolved(job: Job) -> dict[str, Any]:
     return {name: _storable(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
 
 
-def _with_password(content: Mapping[str, Any]) -> list[str]:
-    """Keys whose value is a URL with a password in it."""
-    return [key for key, value in content.items() if isinstance(value, str) and PASSWORD.search(value)]
+def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None:
+    """Nobody looks at a job any further that has a password in a URL: it would be told in errors."""
+    stop_if_any(
+        [
+            _Where(path, text, name).say(f"[{name}] {key}: {NO_PASSWORDS}", key)
+            for name, content in document.items()
+            for key, value in (content.items() if isinstance(content, dict) else ())
+            if isinstance(value, str) and PASSWORD.search(value)
+        ]
+    )
 
 
 def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
