@@ -14,6 +14,7 @@ its write, may overwrite another's object. This is the one thing that conditiona
 from __future__ import annotations
 
 import errno
+import os
 import random
 import threading
 from contextlib import suppress
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0
 WAIT_S = 0.2
 
+_PROCESS = uuid4().hex
 _UNABLE = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _known: dict[object, bool] = {}
 _asking = threading.Lock()
@@ -49,7 +51,8 @@ def creates_exclusively(objects: Objects, place: object) -> bool:
 
 
 def _refuses_a_second(objects: Objects) -> bool:
-    path = f"{TEMPORARY}probe-{uuid4().hex}"
+    """A refusal of the first of the two, which an answer that was lost may lead to, is as good as one of the second."""
+    path = f"{TEMPORARY}probe-{_PROCESS}-{os.getpid()}"
     try:
         objects.write_new(path, b"first")
         objects.write_new(path, b"second")

@@ -69,8 +69,8 @@ class Store:
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Create an object unless it exists; of several writers at once, one wins.
 
-        When an answer was lost on the way, this cannot tell its own object from an identical one of somebody else:
-        let racing writers write something of their own (a name, a random token). On storage without conditional
+        Answers are lost on the way, so this cannot tell its own object from an identical one of somebody else: let
+        racing writers write something of their own (a name, a random token). On storage without conditional
         writes, see `cluster.creation`.
 
         Returns:
@@ -80,15 +80,12 @@ class Store:
         place = (self.root, self.storage)
         if not self._retried("create", path, lambda objects: creates_exclusively(objects, place)):
             return create_by_claims(self, path, data)
-        tried = False
 
         def attempt(objects: Objects) -> bool:
-            nonlocal tried
-            again, tried = tried, True
             try:
                 objects.write_new(path, data)
-            except FileExistsError:
-                return again and objects.read(path) == data
+            except FileExistsError:  # Perhaps by this very request, which the HTTP client sent twice without a word.
+                return objects.read(path) == data
             return True
 
         return self._retried("create", path, attempt)

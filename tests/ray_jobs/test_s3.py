@@ -18,7 +18,7 @@ from tests.s3.proxy import Plan
 pytestmark = pytest.mark.s3
 
 IMAGES = 60
-TROUBLE = Plan(seed=1, slow_down=0.1, reset_before=0.07, reset_after=0.07, slow=0.05, truncated=0.1, delay_s=0.3)
+TROUBLE = Plan(seed=1, slow_down=0.04, reset_before=0.04, reset_after=0.04, slow=0.04, truncated=0.06, delay_s=0.3)
 
 
 @pytest.fixture(scope="module")

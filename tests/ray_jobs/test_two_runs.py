@@ -101,7 +101,7 @@ def evaluated(finished, tmp_path):
     examples = sorted(path.relative_to(finished.examples).as_posix() for path in finished.examples.rglob("*.jpg"))
     rows = [[path, CLASSES.index(path.split("/")[0]), path.split("/")[0]] for path in examples]
     splits = tmp_path / "split_zhou_x.json"
-    splits.write_text(json.dumps({"train": rows, "val": [], "test": rows}))
+    splits.write_text(json.dumps({"train": rows[::2], "val": [], "test": rows[1::2]}))
     return finished, {"evaluate.splits": splits, "evaluate.images": finished.examples, "job.output": tmp_path / "out"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -80,6 +81,36 @@ def test_every_operation_survives_trouble_that_passes(bucket, fault):
         store.delete("b")
         assert list(bucket.store("run").list()) == ["a"]
         assert proxy.faults()[fault] >= 4
+
+
+def test_a_creation_whose_answer_is_lost_once_or_often_knows_its_own_object(bucket):
+    for lost in (1, 2, 3):
+        with bucket.through(Plan(reset_after=1.0, at_most=lost)) as (near, _):
+            store = replace(near.store(), retry=Retry(first_delay_s=0.01))
+            assert store.put_if_absent(f"{lost}", b"mine")
+            assert not store.put_if_absent(f"{lost}", b"yours")
+
+
+def test_of_many_writers_one_creates_on_a_server_that_knows_no_conditions(bucket):
+    policy = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{bucket.name}{end}" for end in ("", "/*")],
+    }
+    filesystem, _ = open_filesystem(bucket.url(), bucket.storage)
+    filesystem.call_s3(
+        "put_bucket_policy", Bucket=bucket.name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [policy]})
+    )
+    with bucket.through() as (near, proxy):
+        proxy.deaf_to = frozenset({"if-none-match"})
+        store = Store(near.url("run"), storage=replace(near.storage, anonymous=True))
+        for round_ in range(3):
+            with ThreadPoolExecutor(4) as threads:
+                won = list(threads.map(lambda i, r=round_: store.put_if_absent(f"lease/{r}", b"%d" % i), range(4)))
+            assert sum(won) == 1
+            assert store.get(f"lease/{round_}") == b"%d" % won.index(True)
+        assert list(store.list()) == ["lease/0", "lease/1", "lease/2"]
 
 
 def test_a_request_that_is_refused_is_sent_again_by_one_layer_only(bucket):
