@@ -31,7 +31,7 @@ class Storage:
         anonymous: send no signature, as public buckets allow.
 
     Raises:
-        StorageError: the endpoint is no http(s) URL, or has credentials in it; the certificates are none.
+        ValueError: the endpoint is no http(s) URL, or has credentials in it; the certificates are none.
     """
 
     endpoint: str | None = None
@@ -48,17 +48,17 @@ class Storage:
             return
         url = urlsplit(self.endpoint)
         if "@" in url.netloc:
-            raise StorageError("the endpoint carries credentials: give them through the environment")
+            raise ValueError("endpoint: a URL with credentials in it; give them through the environment")
         if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/") or url.query:
-            raise StorageError(
-                f"expected an endpoint like https://host:9000, with nothing behind the host, got {self.endpoint!r}"
+            raise ValueError(
+                f"endpoint: expected something like https://host:9000, nothing behind the host, got {self.endpoint!r}"
             )
 
     def _trust(self) -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cadata=self.certificates)
         except ssl.SSLError as error:
-            raise StorageError(f"expected certificates in PEM, got something else: {error}") from error
+            raise ValueError(f"expected certificates in PEM, got something else: {error}") from error
 
     def check(self) -> None:
         """Ask the endpoint anything at all, so that a wrong one is told from what is wrong behind it.

@@ -112,7 +112,8 @@ class Classification:
     def run(self) -> str:
         """Folder of the results. Its name follows from everything that determines predictions and metrics."""
         archive = self.job.archive
-        truth = read_labels(archive.labels, storage=self.store.storage) if archive and archive.labels else None
+        given = archive.labels if archive is not None else None
+        truth = read_labels(given, storage=self.store.storage).identity if given else None
         identity = [self.training.identity, self.listing.place, self.listing.contents, self.job.classifier.top, truth]
         if self.job.escalate is not None:
             identity.append(escalation_identity(self.job.escalate))

@@ -205,7 +205,10 @@ def _output_of(name: str) -> tuple[str, Storage]:
         return name, DEFAULT_STORAGE
     job, problems = read_job(name)
     stop_if_any(problems)
-    return job.job.output, job.storage.resolve()
+    try:
+        return job.job.output, job.storage.resolve()
+    except (OSError, ValueError) as error:
+        raise JobError([f"[storage]: {error}"]) from error
 
 
 def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]], None]) -> None:

@@ -75,7 +75,7 @@ class StorageSection:
 
         Raises:
             OSError: they cannot be read.
-            StorageError: they are none.
+            ValueError: they are none.
         """
         certificates = None if self.ca_file is None else Path(self.ca_file).expanduser().read_text(errors="replace")
         return Storage(

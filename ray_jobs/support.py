@@ -44,6 +44,11 @@ class Labels:
     storage: Storage = DEFAULT_STORAGE
     versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def identity(self) -> list[object]:
+        """What labels are compared and named by: not the way to the images, nor their versions."""
+        return [self.space, self.folder, self.images, self.labels]
+
     def drawn(self, shots: int | None, seed: int) -> Labels:
         """At most `shots` of each class; more shots contain the fewer."""
         if shots is None:

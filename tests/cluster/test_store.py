@@ -140,7 +140,7 @@ def test_credentials_are_refused_in_urls_and_never_shown() -> None:
     with pytest.raises(StorageError, match="environment") as caught:
         Store("sftp://me:hunter2@host/folder")
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(StorageError, match="environment") as caught:
+    with pytest.raises(ValueError, match="environment") as caught:
         Storage(endpoint="https://me:hunter2@host:9000")
     assert "hunter2" not in str(caught.value)
 

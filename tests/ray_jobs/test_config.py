@@ -289,7 +289,7 @@ def test_the_resolved_job_is_a_job_file_of_the_same_job(tmp_path_factory, shots,
 
 
 def test_credentials_in_a_url_do_not_reach_the_resolved_job(tmp_path):
-    job, _ = read(tmp_path, SECTIONS, "archive.uri=https://me:secret@host/photos?signature=secret")
+    job, _ = read(tmp_path, SECTIONS, "archive.uri=https://me@host/photos?signature=secret")
     assert resolved(job)["archive"]["uri"] == "https://host/photos"
 
 
@@ -307,3 +307,35 @@ def test_a_section_with_a_mistake_is_still_looked_at(place):
     assert outcome.code == 2
     for told in ("shard_image", "shots", "nowhere", "nobody", "Did you mean 'ViT-B-32'", "Did you mean 'ape'"):
         assert told in outcome.told
+
+
+def test_a_password_in_a_url_stops_everything_and_is_not_repeated(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS.replace('"photos/"', '"s3://me:hunter2@photos"') + "nonsense = 1\n")
+    assert found.startswith(
+        "job.toml, line 6: [archive] uri: a URL with a password in it: credentials come from the env"
+    )
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("key", ["access_key", "secret_key", "token", "password"])
+def test_storage_takes_no_credentials(tmp_path, key):
+    (found,) = problems(tmp_path, f'{SECTIONS}[storage]\n{key} = "hunter2"\n')
+    assert f"unknown key in [storage] '{key}'" in found
+    assert "Credentials come from the environment or from the machine's identity." in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://host", "https://host/bucket", "https://"])
+def test_an_endpoint_is_the_url_of_a_server_and_nothing_more(tmp_path, endpoint):
+    (found,) = problems(tmp_path, f'{SECTIONS}[storage]\nendpoint = "{endpoint}"\n')
+    assert found.startswith("job.toml, line 10: [storage] endpoint: expected something like https://host:9000")
+
+
+def test_certificates_that_are_none_are_told_before_anything_runs(filled):
+    outcome = filled.classify(f"storage.ca_file={filled.truth}")
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "[storage]: expected certificates in PEM" in outcome.told
+
+
+def test_the_way_to_the_storage_names_no_result(finished):
+    assert finished.classify("storage.region=elsewhere", "storage.path_style=true").result["did"] == "nothing"

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, count, kill_again_and_again, picture, process, put, wait_until
+from tests.ray_jobs.place import Place, count, kill_again_and_again, picture, put, wait_until
 
 RAY = "cluster.mode=ray"
 
@@ -134,18 +134,6 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(large, ex
     again = large.classify(f"job.output={output}")
     assert (again.result["did"], again.rows.keys()) == ("nothing", large.classify().rows.keys())
     assert again.bytes == expected
-
-
-@pytest.mark.slow
-def test_two_runs_at_once_do_each_other_no_harm(large, expected):
-    output = large.folder / "two"
-    both = [process("classify", large.job, f"job.output={output}") for _ in range(2)]
-    for run in both:
-        run.start()
-    for run in both:
-        run.join()
-    assert [run.exitcode for run in both] == [0, 0]
-    assert large.classify(f"job.output={output}").bytes == expected
 
 
 def test_a_picture_is_told_apart_from_its_neighbour():
