@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from ray_jobs.report.sample import SHOWN
 from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import CLASSES, Place, fewshot, process, put, wait_until
 from tests.s3.proxy import Plan
+from tests.tiny_diffusion import write_tiny_diffusion
 
 pytestmark = pytest.mark.s3
 
@@ -100,6 +102,26 @@ def needed(*, shards, shown):
     listings = len(("archive", "examples", "features", "features of examples", "predictions", "lease"))
     look_ups = len(("is it finished?", "is it trained?"))
     return sum(reads.values()) + sum(writes.values()) + listings + look_ups + len(("the lease is deleted",))
+
+
+@pytest.mark.slow
+def test_an_escalated_job_on_s3_writes_the_bytes_of_a_local_one(tmp_path, tiny_clip, bucket):
+    (tmp_path / "diffusion").mkdir()
+    place = Place(tmp_path, tiny_clip).fill()
+    model = {"model": str(write_tiny_diffusion(tmp_path / "diffusion")), "batch_size": 8}
+    asked = {"max_fraction": 0.3, "steps": 8, "hyperparameters": {"steps": 2, "samples": 1}}
+    place.write_job(escalate=model | asked)
+    here = place.classify()
+    bucket.upload(place.examples, "examples")
+    there = {"archive.uri": bucket.upload(place.archive, "archive"), "support.uri": bucket.url("examples")}
+    with bucket.through() as (near, proxy):
+        outcome = place.classify(*settings(near, **there))
+        reads = Counter(request.key for request in proxy.requests if request.kind == "GET")
+        look_ups = proxy.count()["HEAD"]
+    assert (here.code, outcome.code) == (0, 0), outcome.told
+    assert parts_of(bucket, outcome) == [here.bytes[name] for name in sorted(here.bytes)]
+    assert max(reads.values()) <= 3
+    assert look_ups <= 3 + len(CLASSES)
 
 
 @pytest.mark.parametrize("kept", ["tar", "table"])

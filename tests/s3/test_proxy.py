@@ -1,0 +1,46 @@
+"""The proxy's plan is a function of the seed and the request; what a request is, is told by its method and path."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.s3.proxy import Plan, kind_of
+
+KINDS = ("slow_down", "reset_before", "reset_after", "slow", "truncated")
+
+
+def test_a_plan_meets_about_the_shares_it_was_given_whatever_the_order():
+    plan = Plan(seed=3, at_most=1, **dict.fromkeys(KINDS, 0.1))
+    paths = [f"/bucket/{index}" for index in range(2000)]
+    met = {path: plan.fault("GET", path, 0) for path in paths}
+    assert met == {path: plan.fault("GET", path, 0) for path in reversed(paths)}
+    counted = Counter(met.values())
+    assert all(150 < counted[kind] < 250 for kind in KINDS)
+    assert met != {path: Plan(seed=4, at_most=1, **dict.fromkeys(KINDS, 0.1)).fault("GET", path, 0) for path in paths}
+
+
+def test_faults_of_a_request_come_to_an_end_and_only_what_has_a_body_is_cut():
+    plan = Plan(truncated=1.0, at_most=2, only="^/bucket/a")
+    assert [plan.fault("GET", "/bucket/a", attempt) for attempt in range(3)] == ["truncated", "truncated", None]
+    assert plan.fault("PUT", "/bucket/a", 0) is None
+    assert plan.fault("GET", "/bucket/b", 0) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "key"),
+    [
+        ("GET", "/b/k%20y/z?versionId=1", "GET", "b/k y/z"),
+        ("HEAD", "/b/k", "HEAD", "b/k"),
+        ("GET", "/b?list-type=2&prefix=p%2F&encoding-type=url", "LIST", "b/p/"),
+        ("PUT", "/b", "BUCKET", "b"),
+        ("POST", "/b/k?uploads", "UPLOAD", "b/k"),
+        ("PUT", "/b/k?partNumber=1&uploadId=u", "PART", "b/k"),
+        ("POST", "/b/k?uploadId=u", "COMPLETE", "b/k"),
+        ("DELETE", "/b/k?uploadId=u", "ABORT", "b/k"),
+        ("DELETE", "/b/k", "DELETE", "b/k"),
+    ],
+)
+def test_a_request_is_known_by_its_method_and_path(method, path, kind, key):
+    assert kind_of(method, path) == (kind, key)
