@@ -156,10 +156,11 @@ def _acquire(store: Store, folder: str, term_s: float, on_wait: Callable[[str], 
             continue
         if not store.put_if_absent(_path(folder, last + 1), holder.to_bytes()):
             continue
-        if _last_epoch(store, folder) > last + 1:  # What was seen above was long over when this was created.
+        epochs = _epochs(store, folder)
+        if max(epochs, default=0) > last + 1:  # What was seen above was long over when this was created.
             store.delete(_path(folder, last + 1))
             continue
-        for epoch in _epochs(store, folder):
+        for epoch in epochs:
             if epoch <= last:
                 store.delete(_path(folder, epoch))
         return Lease(store, folder, last + 1, holder)

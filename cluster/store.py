@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -85,7 +86,9 @@ class Store:
             try:
                 objects.write_new(path, data)
             except FileExistsError:  # Perhaps by this very request, which the HTTP client sent twice without a word.
-                return objects.read(path) == data
+                with suppress(FileNotFoundError):
+                    return objects.read(path) == data
+                return False
             return True
 
         return self._retried("create", path, attempt)
@@ -153,12 +156,8 @@ class Store:
             if isinstance(error, FileNotFoundError) and not is_about_the_store(error):
                 raise
             told = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
-            kind = (
-                PermissionError
-                if isinstance(error, PermissionError) and not is_about_the_store(error)
-                else StorageError
-            )
-            raise kind(told) from error
+            refused = isinstance(error, PermissionError) and not is_about_the_store(error)
+            raise (PermissionError if refused else StorageError)(told) from error
 
 
 def _checked(path: str) -> str:
