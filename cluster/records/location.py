@@ -58,14 +58,8 @@ class Location:
         if self.is_local:
             return Path(self.uri).is_file()
         filesystem, path = self.open()
-        bucket, _, key = path.partition("/")
-        if is_s3(filesystem) and not key:
-            return False
         try:
-            if is_s3(filesystem):  # One request; `info` would then list what is below.
-                patiently(lambda: filesystem.call_s3("head_object", Bucket=bucket, Key=key), self.shown)
-                return True
-            return bool(patiently(lambda: filesystem.info(path), self.shown)["type"] == "file")
+            return patiently(lambda: _is_file(filesystem, path), self.shown)
         except EntryError:
             return False
 
@@ -74,3 +68,12 @@ class Location:
         if self.is_local:
             return fsspec.filesystem("file"), self.uri
         return open_filesystem(self.uri, self.storage)
+
+
+def _is_file(filesystem: AbstractFileSystem, path: str) -> bool:
+    if not is_s3(filesystem):
+        return bool(filesystem.info(path)["type"] == "file")
+    bucket, _, key = path.partition("/")
+    if key:  # One request, where `info` would go on and list what is below.
+        filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+    return bool(key)
