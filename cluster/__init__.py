@@ -21,7 +21,7 @@ from cluster.local import LocalExecutor
 from cluster.ray_executor import RayExecutor
 from cluster.retry import Retry
 from cluster.stage import StageReport, run_stage
-from cluster.step import Part, Step, Unit, Workers
+from cluster.step import Helpers, Part, SplitStep, Step, Unit, Workers
 from cluster.storage import Storage
 from cluster.store import Store
 
@@ -29,6 +29,7 @@ __all__ = [
     "ClusterError",
     "Event",
     "Executor",
+    "Helpers",
     "Lease",
     "LeaseHeldError",
     "LeaseLostError",
@@ -38,6 +39,7 @@ __all__ = [
     "RayExecutor",
     "Retry",
     "SourceError",
+    "SplitStep",
     "StageReport",
     "Step",
     "Storage",

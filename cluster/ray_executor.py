@@ -59,7 +59,7 @@ class RayExecutor:
 
     def run(self, step: Step, units: Iterable[Unit], ledger: Ledger, workers: Workers) -> Generator[Event, None, None]:
         """See `Executor.run`. A worker that is lost is replaced; its units are tried again, see `Schedule`."""
-        key = (step, replace(workers, count=1))
+        key = (step, replace(workers, count=1, helpers=None))
         run: Run | None = None
         try:
             for item in unfinished(units, ledger):
@@ -67,12 +67,14 @@ class RayExecutor:
                     yield item
                     continue
                 if run is None:
-                    run = Run(self._pool(key, workers.count), ledger, workers, where=self._session.where)
+                    run = Run(step, self._pool(key, workers.count), ledger, workers, where=self._session.where)
                 yield from run.accept(item)
             if run is not None:
                 yield from run.drain()
                 self._pools[key].settle()
         except BaseException:  # An interrupt and a closed generator, too: nothing may keep running unobserved.
+            if run is not None:
+                run.close()
             self._dismiss([key])
             raise
 

@@ -11,11 +11,12 @@ from typing import Any
 from cluster.errors import StorageError
 from cluster.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.ledger import Ledger
+from cluster.ray_helpers import Preparing
 from cluster.ray_nodes import dead, draining
 from cluster.ray_pool import Pool, reason_of
 from cluster.ray_worker import Member
 from cluster.schedule import Schedule, Ticket
-from cluster.step import Unit, Workers
+from cluster.step import SplitStep, Step, Unit, Workers
 from cluster.worker import describe
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ _TICK_S = 1.0
 _NOTICE_S = 60.0
 _SETTLE_S = 10.0
 _LOOK_EVERY_S = 1.0
+_LISTEN_EVERY_S = 0.1
 _CERTAIN_S = 2.0
 _UNCERTAIN_S = 30.0
 
@@ -49,29 +51,36 @@ class Run:
     """Everything that is in flight. Single-threaded; the generators only move while they are consumed.
 
     Args:
+        step: the work.
         pool: the workers.
         ledger: where they commit.
         workers: how many to use, and how often to try.
         where: the name of the cluster, for the user.
     """
 
-    def __init__(self, pool: Pool, ledger: Ledger, workers: Workers, *, where: str) -> None:
+    def __init__(self, step: Step, pool: Pool, ledger: Ledger, workers: Workers, *, where: str) -> None:
         self._pool = pool
         self._ledger = ledger
         self._workers = workers
         self._where = where
         self._schedule: Schedule[Member] = Schedule(overlap=workers.overlap, max_attempts=workers.max_attempts)
+        self._preparing = (
+            Preparing(step, workers.helpers) if workers.helpers is not None and isinstance(step, SplitStep) else None
+        )
+        self._room = workers.count * workers.overlap + (2 * workers.helpers.count if workers.helpers else 0)
         self._calls: dict[Any, tuple[Member, Ticket]] = {}
         self._trials: list[_Trial] = []
-        self._looked = float("-inf")
+        self._looked = self._listened = float("-inf")
         self._announced = False
         self._quiet_since = time.monotonic()
 
     def accept(self, unit: Unit) -> Iterator[Event]:
         """Take a unit, then go on until there is room for another."""
         self._schedule.add(unit)
-        yield from self._turn(0.0)
-        while self._schedule.alive >= self._workers.count * self._workers.overlap:
+        self._hand_out()
+        if time.monotonic() - self._listened > _LISTEN_EVERY_S:
+            yield from self._turn(0.0)
+        while self._schedule.alive >= self._room:
             yield from self._turn(_TICK_S)
 
     def drain(self) -> Iterator[Event]:
@@ -79,22 +88,40 @@ class Run:
         while self._schedule.alive:
             yield from self._turn(_TICK_S)
 
+    def close(self) -> None:
+        """Stop the helpers. Workers belong to the pool."""
+        if self._preparing is not None:
+            self._preparing.close()
+
+    def _hand_out(self) -> None:
+        """Give workers what they can take, and helpers what is left."""
+        self._pool.staff(min(self._workers.count, self._schedule.alive))
+        for member, ticket in self._schedule.assign():
+            prepared = [] if ticket.prepared is None else [ticket.prepared]
+            answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts, prepared)
+            self._calls[answer] = (member, ticket)
+        while self._preparing is not None and self._preparing.has_room(beside=self._schedule.prepared):
+            if (lent := self._schedule.lend()) is None:
+                break
+            self._preparing.begin(lent)
+
     def _turn(self, timeout_s: float) -> Iterator[Event]:
         """Hand out what can be, then report what has happened, waiting at most `timeout_s` for something."""
         yield from self._look_around()
-        self._pool.staff(min(self._workers.count, self._schedule.alive))
-        for member, ticket in self._schedule.assign():
-            answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts)
-            self._calls[answer] = (member, ticket)
+        self._hand_out()
         starting = self._pool.starting
+        lent = [] if self._preparing is None else self._preparing.references
         if not self._calls and not starting:  # The last worker was lost, and its successor is not yet due.
             time.sleep(timeout_s)
-        for answer in _ready([*self._calls, *starting], timeout_s):
+        for answer in _ready([*self._calls, *starting, *lent], timeout_s):
             self._quiet_since = time.monotonic()
             if answer in self._calls:
                 yield from self._on_answer(answer)
             elif answer in starting:
                 yield from self._on_start(starting[answer])
+            elif self._preparing is not None and answer in lent:
+                self._schedule.take_back(self._preparing.end(answer))
+        self._listened = time.monotonic()
         self._pool.check_room()
         self._notice()
 
@@ -107,6 +134,8 @@ class Run:
             yield from self._on_loss(member, error)
             return
         self._schedule.join(member)
+        if self._preparing is not None:
+            self._preparing.learn(member.actor)
         if not self._announced:
             self._announced = True
             yield WorkersReady(self._workers.count, self._where)
@@ -168,6 +197,9 @@ class Run:
             return
         self._looked = time.monotonic()
         self._vacate(draining())
+        if self._preparing is not None and self._schedule.is_starved:
+            for ticket in self._preparing.recall():
+                self._schedule.take_back(ticket)
         if self._trials:
             yield from self._judge(dead())
 
@@ -227,6 +259,7 @@ def _ready(answers: list[Any], timeout_s: float, *, all_of_them: bool = False) -
 
     if not answers:
         return []
-    ray.wait(answers, num_returns=len(answers) if all_of_them else 1, timeout=timeout_s)
-    ready: list[Any] = ray.wait(answers, num_returns=len(answers), timeout=0)[0]
+    # What helpers prepare is not for this machine, so nothing is fetched to it.
+    ray.wait(answers, num_returns=len(answers) if all_of_them else 1, timeout=timeout_s, fetch_local=False)
+    ready: list[Any] = ray.wait(answers, num_returns=len(answers), timeout=0, fetch_local=False)[0]
     return ready

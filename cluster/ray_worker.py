@@ -6,11 +6,11 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from cluster.events import UnitDone, UnitFailed
 from cluster.ledger import Ledger
-from cluster.step import Step, Unit, Workers
+from cluster.step import Part, SplitStep, Step, Unit, Workers
 from cluster.worker import run_unit
 
 
@@ -46,9 +46,43 @@ class Worker:
             self._is_ready = True
             return None
 
-    def run(self, unit: Unit, ledger: Ledger, max_attempts: int) -> UnitDone | UnitFailed:
-        """Compute a unit and commit its part."""
-        return run_unit(self._step, self._state, unit, ledger, max_attempts=max_attempts)
+    def tools(self) -> Any:
+        """What helpers need. Only asked of a worker that is set up for a `SplitStep`."""
+        return cast(SplitStep, self._step).tools(self._state)
+
+    def run(self, unit: Unit, ledger: Ledger, max_attempts: int, prepared: list[Any]) -> UnitDone | UnitFailed:
+        """Compute a unit and commit its part.
+
+        Args:
+            unit: the unit.
+            ledger: where to.
+            max_attempts: how often to try where storage fails.
+            prepared: the reference to what a helper made of the unit, or nothing. In a list, because Ray would fetch it
+                before the call otherwise, and fail the call where that is not possible.
+        """
+        step = _Prepared(cast(SplitStep, self._step), prepared[0]) if prepared else self._step
+        return run_unit(step, self._state, unit, ledger, max_attempts=max_attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A step for one unit that a helper has begun. Where that came to nothing, the worker does all of it itself."""
+
+    step: SplitStep
+    reference: Any
+
+    def setup(self) -> None:
+        """Nothing to do: the state is there."""
+
+    def run(self, state: Any, payload: Any) -> Part:
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            prepared = ray.get(self.reference)
+        except RayError:
+            return self.step.run(state, payload)
+        return self.step.run_prepared(state, payload, prepared)
 
 
 @dataclass(eq=False, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cluster.step import Unit
 
@@ -14,10 +14,17 @@ W = TypeVar("W", bound=Hashable)
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A unit on its way. `losses` counts the workers that died holding it, for which no other reason was found."""
+    """A unit on its way.
+
+    Attributes:
+        unit: the unit.
+        losses: workers that died holding it, and for which no other reason was found.
+        prepared: what a helper has made of it; None without one.
+    """
 
     unit: Unit
     losses: int = 0
+    prepared: Any = None
 
 
 class Schedule(Generic[W]):
@@ -31,25 +38,44 @@ class Schedule(Generic[W]):
     Args:
         overlap: units that a worker holds at a time.
         max_attempts: workers that a unit may take down.
+
+    Attributes:
+        alive: units that were added and have not come to an end.
     """
 
     def __init__(self, *, overlap: int, max_attempts: int) -> None:
         self._overlap = overlap
         self._max_attempts = max_attempts
         self._waiting: deque[Ticket] = deque()
+        self._prepared: deque[Ticket] = deque()
         self._suspects: deque[Ticket] = deque()
         self._held: dict[W, list[Ticket]] = {}
         self._leaving: set[W] = set()
-        self._on_trial = 0
-
-    @property
-    def alive(self) -> int:
-        """Units that were added and have not come to an end."""
-        return len(self._waiting) + len(self._suspects) + sum(map(len, self._held.values())) + self._on_trial
+        self.alive = 0
 
     def add(self, unit: Unit) -> None:
         """Accept a unit."""
+        self.alive += 1
         self._waiting.append(Ticket(unit))
+
+    def lend(self) -> Ticket | None:
+        """Give a unit to a helper that prepares it; None if none waits for that."""
+        return self._waiting.popleft() if self._waiting else None
+
+    @property
+    def prepared(self) -> int:
+        """Units that helpers have prepared and that no worker has taken yet."""
+        return len(self._prepared)
+
+    def take_back(self, ticket: Ticket) -> None:
+        """A unit that was lent waits again: before all that nobody has prepared, if it was."""
+        (self._waiting if ticket.prepared is None else self._prepared).append(ticket)
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether some worker holds nothing and there is nothing to hand out."""
+        waiting = self._waiting or self._prepared or self._suspects
+        return not waiting and any(not held for held in self._held.values())
 
     def join(self, worker: W) -> None:
         """A worker can take units."""
@@ -65,6 +91,7 @@ class Schedule(Generic[W]):
     def finish(self, worker: W, ticket: Ticket) -> None:
         """The worker gave an answer: the unit came to an end."""
         self._held[worker].remove(ticket)
+        self.alive -= 1
 
     def retire(self, worker: W) -> bool:
         """The worker is to leave: it takes nothing new.
@@ -80,15 +107,13 @@ class Schedule(Generic[W]):
 
     def lose(self, worker: W) -> list[Ticket]:
         """The worker died. The units it held are returned and wait for `acquit` or `convict`."""
-        lost = self._forget(worker)
-        self._on_trial += len(lost)
-        return lost
+        return self._forget(worker)
 
     def acquit(self, lost: Iterable[Ticket]) -> None:
         """The worker died of something else: its units are the next to be handed out, suspects of before alone."""
         for ticket in lost:
-            self._on_trial -= 1
-            (self._suspects if ticket.losses else self._waiting).appendleft(ticket)
+            calm = self._waiting if ticket.prepared is None else self._prepared
+            (self._suspects if ticket.losses else calm).appendleft(ticket)
 
     def convict(self, lost: list[Ticket]) -> list[Ticket]:
         """One of the units may have killed the worker.
@@ -96,11 +121,11 @@ class Schedule(Generic[W]):
         Returns:
             those that are given up: at most one, which was alone on it.
         """
-        self._on_trial -= len(lost)
         for ticket in lost:
             ticket.losses += 1
         guilty = lost if len(lost) == 1 and lost[0].losses >= self._max_attempts else []
         self._suspects.extend(ticket for ticket in lost if ticket not in guilty)
+        self.alive -= len(guilty)
         return guilty
 
     def _forget(self, worker: W) -> list[Ticket]:
@@ -114,8 +139,8 @@ class Schedule(Generic[W]):
             if by_load and not self._held[by_load[0]]:
                 return by_load[0], self._suspects.popleft()
             by_load = by_load[1:]  # The least busy worker takes nothing new, so that it will be free for a suspect.
-        if self._waiting:
+        if queue := self._prepared or self._waiting:
             for worker in by_load:
                 if len(self._held[worker]) < self._overlap and not any(ticket.losses for ticket in self._held[worker]):
-                    return worker, self._waiting.popleft()
+                    return worker, queue.popleft()
         return None

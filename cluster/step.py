@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,43 @@ class Step(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitStep(Step, Protocol):
+    """A step whose units begin with work that needs CPUs but not the state: reading and decoding, before a forward.
+
+    Helpers on other machines can do that part. Whoever does it, the bytes are the same: `run(state, payload)` equals
+    `run_prepared(state, payload, prepare(tools(state), payload))`.
+    """
+
+    def tools(self, state: Any) -> Any:
+        """What `prepare` needs to know of the state: small and picklable."""
+        ...
+
+    def prepare(self, tools: Any, payload: Any) -> Any:
+        """Do the first part of a unit. What it returns travels: numpy arrays do so without being copied."""
+        ...
+
+    def run_prepared(self, state: Any, payload: Any, prepared: Any) -> Part:
+        """Do the rest. Arrays in `prepared` may be read-only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helpers:
+    """Who does the first part of a `SplitStep`. Other steps use none, and neither does an executor on one machine.
+
+    Attributes:
+        count: the most units that are prepared at a time, >= 1. At most twice as many are being prepared, or prepared
+            and not taken by a worker yet: that bounds what lies in the cluster's memory.
+        cpus: logical CPUs that preparing a unit occupies, > 0.
+        labels: (label, value) pairs of the nodes to do it on; without any, nodes without GPUs are preferred.
+    """
+
+    count: int
+    cpus: float = 1.0
+    labels: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workers:
     """How many workers a stage may use and what each of them occupies.
@@ -74,6 +111,7 @@ class Workers:
         overlap: units that run in one worker at a time, >= 1. With 2, the next unit reads and decodes while the
             first one owns the device.
         max_attempts: workers a unit may take down before it is given up, >= 1.
+        helpers: who prepares units for the workers; None leaves all of a unit to its worker.
     """
 
     count: int = 1
@@ -83,3 +121,4 @@ class Workers:
     labels: tuple[tuple[str, str], ...] = ()
     overlap: int = 2
     max_attempts: int = 4
+    helpers: Helpers | None = None

@@ -1,14 +1,15 @@
 """The step that embeds: records in, a part of features out. The worker owns the backbone for its whole life.
 
 Two units live in a worker at a time. While one of them has the device, the other reads and decodes its first batches,
-so that the device does not wait between units; pixels never leave the process.
+so that the device does not wait between units; pixels never leave the process. With helpers they do: machines without
+a GPU read and decode whole units, and their pixels travel to the worker.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from ray_jobs.features import FeatureRows, counts, encode
 from ray_jobs.sharing import keep_to_share
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from fewshot.backbones import ClipBackbone
@@ -80,7 +82,23 @@ class EmbedStep:
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
         """Embed a shard: a row for every record, whatever is broken."""
-        images = _decoded(state, unit)
+        ahead = max(1, DECODED_BATCHES * state.clip.batch_size // (1 + unit.views))
+        return self._embed(state, unit, _decoded(self.tools(state), unit, state.decoders, ahead=ahead))
+
+    def tools(self, state: Embedder) -> Tools:
+        """How the backbone wants its images."""
+        return Tools(state.clip.crop, state.clip.image_size)
+
+    def prepare(self, tools: Tools, unit: EmbedUnit) -> Pixels:
+        """Read and decode a shard."""
+        with ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode") as decoders:
+            return Pixels.of(list(_decoded(tools, unit, decoders, ahead=4 * self.decode_threads)))
+
+    def run_prepared(self, state: Embedder, unit: EmbedUnit, prepared: Pixels) -> Part:
+        """Embed a shard that was decoded elsewhere."""
+        return self._embed(state, unit, prepared.images())
+
+    def _embed(self, state: Embedder, unit: EmbedUnit, images: Iterator[_Decoded]) -> Part:
         first = next(images, None)
         rows: list[_Decoded] = [] if first is None else [first]
         output = _Output(state.clip, views=1 + unit.views, keeps_dense=unit.dense)
@@ -97,6 +115,14 @@ class EmbedStep:
         return _part(rows, output, dim=state.dim)
 
 
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What decoding needs to know of the backbone; see `ClipBackbone`."""
+
+    crop: Callable[[Image.Image], Tensor]
+    image_size: int
+
+
 @dataclass(slots=True)
 class _Decoded:
     key: str
@@ -105,19 +131,49 @@ class _Decoded:
     pixels: Tensor | None
 
 
-def _decoded(state: Embedder, unit: EmbedUnit) -> Iterator[_Decoded]:
-    """Decode the records of a shard, in order, a few batches ahead."""
-    ahead = max(1, DECODED_BATCHES * state.clip.batch_size // (1 + unit.views))
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A decoded shard on its way to a worker.
+
+    Attributes:
+        rows: (key, source, error) of every record.
+        pixels: [r, 1 + views, 3, H, W] uint8 of the r records that were read, in order.
+    """
+
+    rows: list[tuple[str, str, str | None]]
+    pixels: np.ndarray
+
+    @classmethod
+    def of(cls, images: Iterable[_Decoded]) -> Pixels:
+        """Pack."""
+        images = list(images)
+        read = [image.pixels.numpy() for image in images if image.pixels is not None]
+        rows = [(image.key, image.source, image.error) for image in images]
+        return cls(rows, np.stack(read) if read else np.zeros((0, 0, 3, 0, 0), np.uint8))
+
+    def images(self) -> Iterator[_Decoded]:
+        """Unpack. Pixels are copied, image by image: those that travelled may not be written to."""
+        import torch
+
+        position = 0
+        for key, source, error in self.rows:
+            pixels = None if error is not None else torch.from_numpy(self.pixels[position].copy())
+            position += error is None
+            yield _Decoded(key, source, error, pixels)
+
+
+def _decoded(tools: Tools, unit: EmbedUnit, decoders: ThreadPoolExecutor, *, ahead: int) -> Iterator[_Decoded]:
+    """Decode the records of a shard, in order; `ahead` of them may wait to be taken."""
     waiting: deque[Future[_Decoded]] = deque()
     for record in read_shard(unit.shard):
-        waiting.append(state.decoders.submit(_decode, state.clip, record, unit.views))
+        waiting.append(decoders.submit(_decode, tools, record, unit.views))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _decode(clip: ClipBackbone, record: Record, views: int) -> _Decoded:
+def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
     """One record as [1 + views, 3, H, W] uint8, or a reason."""
     import torch
 
@@ -127,13 +183,13 @@ def _decode(clip: ClipBackbone, record: Record, views: int) -> _Decoded:
     if record.data is None:
         return _Decoded(record.key, record.source, record.error, None)
     try:
-        image = decode(record.data, min_side=2 * clip.image_size)
+        image = decode(record.data, min_side=2 * tools.image_size)
     except UnreadableImageError as error:
         return _Decoded(record.key, record.source, str(error), None)
     augmented = (
-        augmented_view(image, size=clip.image_size, seed=VIEW_SEED, key=record.key, view=view) for view in range(views)
+        augmented_view(image, size=tools.image_size, seed=VIEW_SEED, key=record.key, view=view) for view in range(views)
     )
-    return _Decoded(record.key, record.source, None, torch.stack([clip.crop(i) for i in (image, *augmented)]))
+    return _Decoded(record.key, record.source, None, torch.stack([tools.crop(i) for i in (image, *augmented)]))
 
 
 @dataclass(slots=True)

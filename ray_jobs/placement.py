@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 
-from cluster import Executor, LocalExecutor, RayExecutor, Workers
+from cluster import Executor, Helpers, LocalExecutor, RayExecutor, Workers
 from ray_jobs.sections import ClusterSection
 
 WORTH_A_RAY = 1500
@@ -45,11 +46,23 @@ def choose(section: ClusterSection, *, threads: int, images: int | None) -> tupl
 def _workers(section: ClusterSection, threads: int, *, count: int, gpus: int | None) -> Workers:
     """The shape of one worker; `gpus` is how many this machine has, None where another one runs the job."""
     wanted, memory = section.gpus_per_worker, section.memory_per_worker_gib
+    cpus = section.cpus_per_worker if section.cpus_per_worker is not None else float(threads)
     has_gpu = bool(wanted) if gpus is None else bool(gpus)
     return Workers(
         count=count,
-        cpus=section.cpus_per_worker if section.cpus_per_worker is not None else float(threads),
+        cpus=cpus,
         gpus=(1.0 if wanted is None else wanted) if has_gpu else 0.0,
         memory_bytes=None if memory is None else round(memory * 2**30),
-        labels=tuple(sorted(section.labels.items())) if section.address is not None else (),
+        labels=_pairs(section.labels) if section.address is not None else (),
+        helpers=_helpers(section, max(1.0, cpus)) if section.address is not None else None,
     )
+
+
+def _helpers(section: ClusterSection, cpus: float) -> Helpers | None:
+    if section.decode_workers is None:
+        return None
+    return Helpers(count=section.decode_workers, cpus=cpus, labels=_pairs(section.decode_labels))
+
+
+def _pairs(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))

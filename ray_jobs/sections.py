@@ -295,6 +295,10 @@ class ClusterSection:
             reserves nothing, and CPUs and GPUs alone decide.
         labels: of the nodes that workers may run on, e.g. {"ray.io/accelerator-type" = "H100"}; without `address`
             nothing is asked of this machine.
+        decode_workers: shards that are read and decoded at a time by CPUs that are not the workers', each by as many as
+            a worker has; for clusters whose GPUs wait for decoding, as pixels then travel. None decodes where the
+            backbone is. Without `address` there are none.
+        decode_labels: of the nodes to do that on; without any, nodes without GPUs are preferred.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -305,6 +309,8 @@ class ClusterSection:
     cpus_per_worker: Annotated[float, Field(ge=0)] | None = None
     memory_per_worker_gib: Annotated[float, Field(gt=0)] | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    decode_workers: Count | None = None
+    decode_labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

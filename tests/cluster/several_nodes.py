@@ -30,7 +30,7 @@ QUICK_HEALTH_CHECKS = {
 
 @dataclass
 class Nodes:
-    """What the process owns. A node has a name, which is its label `name`, and one CPU.
+    """What the process owns. A node has a name, which is its label `name`, one CPU and, in name, one GPU.
 
     Attributes:
         cluster: a `ray.cluster_utils.Cluster` whose head has no CPU.
@@ -40,14 +40,14 @@ class Nodes:
     cluster: Any
     known: dict[str, Any] = field(default_factory=dict)
 
-    def ensure(self, *names: str, **shape: Any) -> None:
+    def ensure(self, *names: str) -> None:
         """Let exactly these nodes be there."""
         for name in self.known.keys() - set(names):
             self.kill(name)
         for name in names:
             if name not in self.known or not self.is_alive(name):
                 self.known[name] = self.cluster.add_node(
-                    num_cpus=1, labels={"name": name}, object_store_memory=80 << 20, **shape
+                    num_cpus=1, num_gpus=1, labels={"name": name}, object_store_memory=80 << 20
                 )
 
     def kill(self, name: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from cluster import Part, StorageError, Unit
 
 
@@ -101,6 +103,38 @@ class Located:
         touch(state)
         time.sleep(0.5)
         return Part(str(payload).encode() * 100)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Squares an index in two halves, each of which leaves the name of its node. `work_s` is that of the first one."""
+
+    scratch: Path
+    work_s: float = 0.0
+
+    def setup(self) -> int:
+        return 3
+
+    def tools(self, state: int) -> int:
+        return state
+
+    def prepare(self, tools: int, payload: Any) -> np.ndarray:
+        index, kind = payload["index"], payload["kind"]
+        touch(self.scratch / "prepared" / _node_name())
+        touch(self.scratch / "tries" / str(index))
+        if kind == "raises":
+            raise ValueError(f"no square of {index}")
+        if kind == "is killed once" and marks(self.scratch / "tries" / str(index)) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.work_s)
+        return np.full(1000, tools * index)
+
+    def run(self, state: int, payload: Any) -> Part:
+        return self.run_prepared(state, payload, self.prepare(self.tools(state), payload))
+
+    def run_prepared(self, state: int, payload: Any, prepared: np.ndarray) -> Part:
+        touch(self.scratch / "nodes" / _node_name())
+        return Part((prepared // state * payload["index"]).tobytes(), {"from elsewhere": not prepared.flags.writeable})
 
 
 def _node_name() -> str:

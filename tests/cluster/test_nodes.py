@@ -9,6 +9,7 @@ import pytest
 
 from cluster import (
     Event,
+    Helpers,
     Ledger,
     LocalExecutor,
     RayExecutor,
@@ -20,8 +21,9 @@ from cluster import (
     WorkerStartError,
     run_stage,
 )
+from ray_jobs.sharing import assigned_gpus
 from tests.cluster.several_nodes import Nodes, SeveralNodes, several_nodes
-from tests.cluster.steps import Located, located_units, marks
+from tests.cluster.steps import Halves, Located, located_units, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -132,3 +134,60 @@ def test_a_node_that_is_killed_gives_up_no_unit_and_changes_no_byte(cluster: Sev
     assert {path: spread.store.get(path) for path in spread.done("out")} == {
         path: plain.store.get(path) for path in plain.done("out")
     }
+
+
+def with_helpers(nodes: Nodes, folder: Path) -> StageReport:
+    nodes.ensure("a", "b")
+    work = units(12)
+    work[1] = Unit(work[1].path, {"index": 1, "kind": "is killed once"}, weight=10)
+    work[7] = Unit("bad/0007.bin", {"index": 7, "kind": "raises"})
+    workers = Workers(labels=(("name", "a"),), helpers=Helpers(count=2, cpus=0.5, labels=(("name", "b"),)))
+    with RayExecutor("auto") as executor:
+        return run_stage(executor, Halves(folder, work_s=0.2), work, ledger_in(folder), workers)
+
+
+def test_helpers_prepare_on_other_nodes_and_one_that_is_killed_costs_a_try(
+    cluster: SeveralNodes, tmp_path: Path
+) -> None:
+    report = cluster.call(with_helpers, tmp_path)
+    (failure,) = report.failures
+    assert (report.done, report.workers_lost) == (11, 0)
+    assert failure.error.startswith("ValueError: no square of 7")
+    assert report.summary["from elsewhere"] > 0
+    assert marks(tmp_path / "prepared/b") > report.summary["from elsewhere"]
+    assert used(tmp_path) == {"a"}
+    plain = LocalExecutor()
+    expected = Ledger(Store("memory://halves"))
+    run_stage(plain, Halves(tmp_path / "local"), units(12), expected, Workers())
+    spread = ledger_in(tmp_path)
+    assert len(spread.done("out")) == 11
+    assert all(spread.store.get(path) == expected.store.get(path) for path in spread.done("out"))
+
+
+def while_the_node_of_helpers_is_killed(nodes: Nodes, folder: Path) -> StageReport:
+    nodes.ensure("a", "b")
+    workers = Workers(labels=(("name", "a"),), helpers=Helpers(count=2, cpus=0.5, labels=(("name", "b"),)))
+    with RayExecutor("auto") as executor:
+        kill = after(4, lambda: nodes.kill("b"))
+        return run_stage(executor, Halves(folder, work_s=0.5), units(20), ledger_in(folder), workers, kill)
+
+
+def test_without_its_helpers_a_worker_does_all_of_its_units(cluster: SeveralNodes, tmp_path: Path) -> None:
+    report = cluster.call(while_the_node_of_helpers_is_killed, tmp_path)
+    assert (report.done, report.failed, report.workers_lost) == (20, 0, 0)
+
+
+def sharing_a_gpu(nodes: Nodes, folder: Path) -> float:
+    nodes.ensure("a", "b")
+    import ray
+
+    return ray.get(ray.remote(Share).options(num_gpus=0.25, num_cpus=0).remote().read.remote())
+
+
+def test_a_worker_knows_its_share_of_a_gpu(cluster: SeveralNodes, tmp_path: Path) -> None:
+    assert cluster.call(sharing_a_gpu, tmp_path) == 0.25
+
+
+class Share:
+    def read(self) -> float:
+        return assigned_gpus()

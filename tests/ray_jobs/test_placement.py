@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster import LocalExecutor, RayExecutor, Workers
+from cluster import Helpers, LocalExecutor, RayExecutor, Workers
 from ray_jobs.errors import JobError
 from ray_jobs.placement import choose
 from ray_jobs.sections import ClusterSection
@@ -30,6 +30,12 @@ def test_this_machine_is_not_asked_for_labels():
     executor, workers = choose(ClusterSection(labels={"pool": "gpu"}), threads=1, images=10)
     assert isinstance(executor, LocalExecutor)
     assert workers.labels == Workers().labels
+
+
+def test_those_who_decode_are_as_large_as_workers_and_have_labels_of_their_own():
+    section = ClusterSection(address="auto", cpus_per_worker=3, decode_workers=5, decode_labels={"pool": "cpu"})
+    assert choose(section, threads=1, images=None)[1].helpers == Helpers(count=5, cpus=3, labels=(("pool", "cpu"),))
+    assert choose(ClusterSection(decode_workers=5), threads=1, images=10)[1].helpers is None
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 0.96), (0.5, 0.46), (0.25, 0.21)])

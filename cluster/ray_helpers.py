@@ -1,0 +1,87 @@
+"""Tasks that prepare units for the workers, on CPUs that the workers do not have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from cluster.schedule import Ticket
+from cluster.step import Helpers, SplitStep
+
+_PATIENCE_S = 10.0
+
+
+def _prepare(step: SplitStep, tools: Any, payload: Any) -> Any:
+    return step.prepare(tools, payload)
+
+
+class Preparing:
+    """Units that helpers are at.
+
+    Helpers are tasks and not actors: what they return can be made again by Ray wherever a node is lost, and one that
+    dies costs nothing but another try. One that fails for good is not our concern: the worker then finds out by itself.
+
+    Args:
+        step: what is prepared.
+        helpers: how many, and what each occupies.
+    """
+
+    def __init__(self, step: SplitStep, helpers: Helpers) -> None:
+        self._step = step
+        self._helpers = helpers
+        self._tools: Any = None
+        self._lent: dict[Any, tuple[Ticket, float]] = {}
+
+    def has_room(self, *, beside: int) -> bool:
+        """Whether another unit can be prepared.
+
+        Args:
+            beside: units that are prepared and wait for a worker. With as many as there are helpers, workers are what
+                is waited for, and more would only fill the cluster's memory.
+        """
+        knows_how = self._tools is not None
+        return knows_how and len(self._lent) < self._helpers.count and beside < self._helpers.count
+
+    @property
+    def references(self) -> list[Any]:
+        """What to wait for."""
+        return list(self._lent)
+
+    def learn(self, worker: Any) -> None:
+        """A worker is ready: ask it for the tools, once."""
+        if self._tools is None:
+            self._tools = worker.tools.remote()
+
+    def begin(self, ticket: Ticket) -> None:
+        """Prepare a unit."""
+        import ray
+
+        task = ray.remote(_prepare).options(
+            num_cpus=self._helpers.cpus, label_selector=dict(self._helpers.labels) or None, max_retries=3
+        )
+        self._lent[task.remote(self._step, self._tools, ticket.unit.payload)] = (ticket, time.monotonic())
+
+    def end(self, reference: Any) -> Ticket:
+        """A helper has come to an end with a unit, for good or bad."""
+        ticket, _ = self._lent.pop(reference)
+        ticket.prepared = reference
+        return ticket
+
+    def recall(self) -> Iterator[Ticket]:
+        """Take back the units that have waited for long: there may be no CPU for helpers."""
+        import ray
+
+        for reference, (ticket, since) in list(self._lent.items()):
+            if time.monotonic() - since > _PATIENCE_S:
+                del self._lent[reference]
+                ray.cancel(reference)
+                yield ticket
+
+    def close(self) -> None:
+        """Stop all of them."""
+        import ray
+
+        for reference in self._lent:
+            ray.cancel(reference)
+        self._lent.clear()
