@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.schedule import Ticket
-from cluster.step import Helpers, SplitStep
+from cluster.step import Helpers, SplitStep, Step
 
 _PATIENCE_S = 10.0
 
@@ -23,15 +23,20 @@ class Preparing:
     dies costs nothing but another try. One that fails for good is not our concern: the worker then finds out by itself.
 
     Args:
-        step: what is prepared.
-        helpers: how many, and what each occupies.
+        step: what is prepared; one that cannot be split has no helpers.
+        helpers: how many, and what each occupies; None for none.
     """
 
-    def __init__(self, step: SplitStep, helpers: Helpers) -> None:
+    def __init__(self, step: Step, helpers: Helpers | None) -> None:
         self._step = step
-        self._helpers = helpers
+        self._helpers = helpers if isinstance(step, SplitStep) else None
         self._tools: Any = None
         self._lent: dict[Any, tuple[Ticket, float]] = {}
+
+    @property
+    def room(self) -> int:
+        """Units that helpers keep busy with, beside those that workers hold."""
+        return 2 * self._helpers.count if self._helpers else 0
 
     def has_room(self, *, beside: int) -> bool:
         """Whether another unit can be prepared.
@@ -40,8 +45,9 @@ class Preparing:
             beside: units that are prepared and wait for a worker. With as many as there are helpers, workers are what
                 is waited for, and more would only fill the cluster's memory.
         """
-        knows_how = self._tools is not None
-        return knows_how and len(self._lent) < self._helpers.count and beside < self._helpers.count
+        if self._helpers is None or self._tools is None:
+            return False
+        return max(len(self._lent), beside) < self._helpers.count
 
     @property
     def references(self) -> list[Any]:
@@ -50,13 +56,14 @@ class Preparing:
 
     def learn(self, worker: Any) -> None:
         """A worker is ready: ask it for the tools, once."""
-        if self._tools is None:
+        if self._tools is None and self._helpers is not None:
             self._tools = worker.tools.remote()
 
     def begin(self, ticket: Ticket) -> None:
         """Prepare a unit."""
         import ray
 
+        assert self._helpers is not None, "begun without helpers"
         task = ray.remote(_prepare).options(
             num_cpus=self._helpers.cpus, label_selector=dict(self._helpers.labels) or None, max_retries=3
         )

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cluster.errors import StorageError
 from cluster.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.ledger import Ledger
+from cluster.pace import Pace
 from cluster.ray_helpers import Preparing
 from cluster.ray_nodes import dead, draining
 from cluster.ray_pool import Pool, reason_of
 from cluster.ray_worker import Member
 from cluster.schedule import Schedule, Ticket
-from cluster.step import SplitStep, Step, Unit, Workers
+from cluster.step import Step, Unit, Workers
+from cluster.trials import Trial, Trials
 from cluster.worker import describe
 
 logger = logging.getLogger(__name__)
@@ -26,25 +28,6 @@ _NOTICE_S = 60.0
 _SETTLE_S = 10.0
 _LOOK_EVERY_S = 1.0
 _LISTEN_EVERY_S = 0.1
-_CERTAIN_S = 2.0
-_UNCERTAIN_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """A loss, until it is known whether the worker died by itself or with its node.
-
-    Attributes:
-        units: that the worker held.
-        node: it ran on; None if that is not known.
-        reason: Ray's.
-        until: when it counts as the worker's own death, on the monotonic clock in seconds.
-    """
-
-    units: list[Ticket]
-    node: str | None
-    reason: str
-    until: float
 
 
 class Run:
@@ -64,12 +47,12 @@ class Run:
         self._workers = workers
         self._where = where
         self._schedule: Schedule[Member] = Schedule(overlap=workers.overlap, max_attempts=workers.max_attempts)
-        self._preparing = (
-            Preparing(step, workers.helpers) if workers.helpers is not None and isinstance(step, SplitStep) else None
-        )
-        self._room = workers.count * workers.overlap + (2 * workers.helpers.count if workers.helpers else 0)
+        self._preparing = Preparing(step, workers.helpers)
+        self._room = workers.count * workers.overlap + self._preparing.room
         self._calls: dict[Any, tuple[Member, Ticket]] = {}
-        self._trials: list[_Trial] = []
+        self._pace = Pace()
+        self._is_last = False
+        self._trials = Trials()
         self._looked = self._listened = float("-inf")
         self._announced = False
         self._quiet_since = time.monotonic()
@@ -84,42 +67,48 @@ class Run:
             yield from self._turn(_TICK_S)
 
     def drain(self) -> Iterator[Event]:
-        """Go on until every unit that was taken has come to an end."""
+        """Go on until every unit that was taken has come to an end. Who is still at one that has is dismissed."""
+        self._is_last = True
         while self._schedule.alive:
             yield from self._turn(_TICK_S)
+        for member in {member for member, _ in self._calls.values()}:
+            self._pool.dismiss(member)
 
     def close(self) -> None:
         """Stop the helpers. Workers belong to the pool."""
-        if self._preparing is not None:
-            self._preparing.close()
+        self._preparing.close()
 
     def _hand_out(self) -> None:
         """Give workers what they can take, and helpers what is left."""
         self._pool.staff(min(self._workers.count, self._schedule.alive))
         for member, ticket in self._schedule.assign():
-            prepared = [] if ticket.prepared is None else [ticket.prepared]
-            answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts, prepared)
-            self._calls[answer] = (member, ticket)
-        while self._preparing is not None and self._preparing.has_room(beside=self._schedule.prepared):
+            ticket.started = time.monotonic()
+            self._start(member, ticket)
+        while self._preparing.has_room(beside=self._schedule.prepared):
             if (lent := self._schedule.lend()) is None:
                 break
             self._preparing.begin(lent)
+
+    def _start(self, member: Member, ticket: Ticket) -> None:
+        prepared = [] if ticket.prepared is None else [ticket.prepared]
+        answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts, prepared)
+        self._calls[answer] = (member, ticket)
 
     def _turn(self, timeout_s: float) -> Iterator[Event]:
         """Hand out what can be, then report what has happened, waiting at most `timeout_s` for something."""
         yield from self._look_around()
         self._hand_out()
-        starting = self._pool.starting
-        lent = [] if self._preparing is None else self._preparing.references
-        if not self._calls and not starting:  # The last worker was lost, and its successor is not yet due.
+        starting, lent = self._pool.starting, self._preparing.references
+        awaited = [*self._calls, *starting, *lent]
+        if not awaited:  # The last worker was lost, and its successor is not yet due.
             time.sleep(timeout_s)
-        for answer in _ready([*self._calls, *starting, *lent], timeout_s):
+        for answer in _ready(awaited, timeout_s):
             self._quiet_since = time.monotonic()
             if answer in self._calls:
                 yield from self._on_answer(answer)
             elif answer in starting:
                 yield from self._on_start(starting[answer])
-            elif self._preparing is not None and answer in lent:
+            elif answer in lent:
                 self._schedule.take_back(self._preparing.end(answer))
         self._listened = time.monotonic()
         self._pool.check_room()
@@ -134,8 +123,7 @@ class Run:
             yield from self._on_loss(member, error)
             return
         self._schedule.join(member)
-        if self._preparing is not None:
-            self._preparing.learn(member.actor)
+        self._preparing.learn(member.actor)
         if not self._announced:
             self._announced = True
             yield WorkersReady(self._workers.count, self._where)
@@ -145,11 +133,11 @@ class Run:
 
         member, _ = self._calls[answer]
         try:
-            yield self._finish(answer)
+            yield from self._finish(answer)
         except RayError as error:
             yield from self._on_loss(member, error)
 
-    def _finish(self, answer: Any) -> UnitDone | UnitFailed:
+    def _finish(self, answer: Any) -> Iterator[Event]:
         """Take the answer of a worker. A RayError says that it will give none."""
         import ray
         from ray.exceptions import RayTaskError
@@ -164,9 +152,13 @@ class Run:
             self._look_for(event.path)
             member.is_visible = True
         del self._calls[answer]
-        self._schedule.finish(member, ticket)
         self._pool.answered()
-        return replace(event, attempts=event.attempts + ticket.losses) if isinstance(event, UnitFailed) else event
+        if self._schedule.finish(member, ticket):
+            if isinstance(event, UnitDone):
+                self._pace.add(event.seconds, weight=event.weight)
+                yield event
+            else:
+                yield replace(event, attempts=event.attempts + ticket.losses)
 
     def _on_loss(self, member: Member, error: Exception) -> Iterator[Event]:
         """Make sure the worker is dead, take what it had answered before, and let the rest wait for a verdict."""
@@ -177,7 +169,7 @@ class Run:
         held = [answer for answer, (owner, _) in self._calls.items() if owner is member]
         for answer in _ready(held, _SETTLE_S, all_of_them=True):
             try:
-                yield self._finish(answer)
+                yield from self._finish(answer)
             except RayError:
                 continue
         for answer in held:
@@ -188,8 +180,8 @@ class Run:
         if member.is_leaving:
             self._schedule.acquit(lost)
             return
-        grace_s = _UNCERTAIN_S if isinstance(error, ActorUnavailableError) else _CERTAIN_S
-        self._trials.append(_Trial(lost, member.node, reason, time.monotonic() + grace_s))
+        is_certain = not isinstance(error, ActorUnavailableError)
+        self._trials.begin(lost, node=member.node, reason=reason, is_certain=is_certain)
 
     def _look_around(self) -> Iterator[Event]:
         """Once a second: which nodes are leaving, and which are gone?"""
@@ -197,11 +189,22 @@ class Run:
             return
         self._looked = time.monotonic()
         self._vacate(draining())
-        if self._preparing is not None and self._schedule.is_starved:
+        if self._schedule.is_starved:
             for ticket in self._preparing.recall():
                 self._schedule.take_back(ticket)
+        if self._is_last:
+            self._copy_slow_units()
         if self._trials:
             yield from self._judge(dead())
+
+    def _copy_slow_units(self) -> None:
+        """No more units will come: let idle workers run what takes suspiciously long a second time."""
+        now = time.monotonic()
+        while pair := self._schedule.copy(
+            lambda ticket: self._pace.is_slow(now - ticket.started, weight=ticket.unit.weight)
+        ):
+            logger.info("slow unit is run twice path=%s", pair[1].unit.path)
+            self._start(*pair)
 
     def _vacate(self, nodes: frozenset[str]) -> None:
         """Workers on nodes that leave take nothing new, finish what they hold, and go."""
@@ -212,17 +215,14 @@ class Run:
                 self._pool.dismiss(member)
 
     def _judge(self, gone: frozenset[str]) -> Iterator[Event]:
-        """Acquit the units of workers that went with their nodes; suspect the others when their time is over."""
-        trials, self._trials = self._trials, []
-        for trial in trials:
-            if trial.node in gone:
-                self._schedule.acquit(trial.units)
-            elif time.monotonic() < trial.until:
-                self._trials.append(trial)
-            else:
+        """Acquit the units of workers that went with their nodes, and suspect those of the others."""
+        for trial, died_by_itself in self._trials.verdicts(gone):
+            if died_by_itself:
                 yield from self._convict(trial)
+            else:
+                self._schedule.acquit(trial.units)
 
-    def _convict(self, trial: _Trial) -> Iterator[Event]:
+    def _convict(self, trial: Trial) -> Iterator[Event]:
         for ticket in self._schedule.convict(trial.units):
             message = (
                 f"UnitLostError: it took its worker down {ticket.losses} times, at last alone on it. {trial.reason}"

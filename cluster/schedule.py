@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,11 +20,15 @@ class Ticket:
         unit: the unit.
         losses: workers that died holding it, and for which no other reason was found.
         prepared: what a helper has made of it; None without one.
+        started: when a worker got it, in the caller's seconds.
+        is_over: whether it came to an end. A copy of it may still run.
     """
 
     unit: Unit
     losses: int = 0
     prepared: Any = None
+    started: float = 0.0
+    is_over: bool = False
 
 
 class Schedule(Generic[W]):
@@ -88,10 +92,34 @@ class Schedule(Generic[W]):
             self._held[worker].append(ticket)
             yield pair
 
-    def finish(self, worker: W, ticket: Ticket) -> None:
-        """The worker gave an answer: the unit came to an end."""
+    def finish(self, worker: W, ticket: Ticket) -> bool:
+        """The worker gave an answer: the unit came to an end.
+
+        Returns:
+            whether this is news; False if another worker gave one before.
+        """
         self._held[worker].remove(ticket)
-        self.alive -= 1
+        is_news, ticket.is_over = not ticket.is_over, True
+        self.alive -= is_news
+        return is_news
+
+    def copy(self, is_slow: Callable[[Ticket], bool]) -> tuple[W, Ticket] | None:
+        """When there is nothing else to do: let a second worker run a slow unit, too. The first answer counts.
+
+        Both commit the same bytes. Suspects are not copied: one worker is enough to lose.
+
+        Returns:
+            a worker that held nothing, and the unit; None if there is no such worker or no such unit.
+        """
+        idle = [worker for worker in self._held if not self._held[worker] and worker not in self._leaving]
+        if self._prepared or self._waiting or self._suspects or not idle:
+            return None
+        held = Counter(ticket for tickets in self._held.values() for ticket in tickets)
+        for ticket, times in held.items():
+            if times == 1 and not ticket.losses and not ticket.is_over and is_slow(ticket):
+                self._held[idle[0]].append(ticket)
+                return idle[0], ticket
+        return None
 
     def retire(self, worker: W) -> bool:
         """The worker is to leave: it takes nothing new.
@@ -106,8 +134,9 @@ class Schedule(Generic[W]):
         return True
 
     def lose(self, worker: W) -> list[Ticket]:
-        """The worker died. The units it held are returned and wait for `acquit` or `convict`."""
-        return self._forget(worker)
+        """The worker died. The units that only it held are returned and wait for `acquit` or `convict`."""
+        lost = self._forget(worker)
+        return [ticket for ticket in lost if not ticket.is_over and not self._is_held(ticket)]
 
     def acquit(self, lost: Iterable[Ticket]) -> None:
         """The worker died of something else: its units are the next to be handed out, suspects of before alone."""
@@ -127,6 +156,9 @@ class Schedule(Generic[W]):
         self._suspects.extend(ticket for ticket in lost if ticket not in guilty)
         self.alive -= len(guilty)
         return guilty
+
+    def _is_held(self, ticket: Ticket) -> bool:
+        return any(ticket in tickets for tickets in self._held.values())
 
     def _forget(self, worker: W) -> list[Ticket]:
         self._leaving.discard(worker)

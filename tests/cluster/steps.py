@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,23 @@ class BrokenSetup:
 
 
 @dataclass(frozen=True)
+class Device:
+    """Has the one device of its worker for a while. A payload is (name, seconds, seconds when it is run again)."""
+
+    scratch: Path
+
+    def setup(self) -> threading.Lock:
+        return threading.Lock()
+
+    def run(self, state: threading.Lock, payload: Any) -> Part:
+        name, first_s, again_s = payload
+        with state:
+            touch(self.scratch / str(name))
+            time.sleep(first_s if marks(self.scratch / str(name)) == 1 else again_s)
+        return Part(b"")
+
+
+@dataclass(frozen=True)
 class Nothing:
     """Costs nothing: what is left is the executor's own overhead."""
 
@@ -107,34 +125,41 @@ class Located:
 
 @dataclass(frozen=True)
 class Halves:
-    """Squares an index in two halves, each of which leaves the name of its node. `work_s` is that of the first one."""
+    """Squares an index in two halves, each of which leaves the name of its node.
+
+    The first one takes `work_s` of a CPU, the second one has its worker's only device for `device_s`.
+    """
 
     scratch: Path
     work_s: float = 0.0
+    device_s: float = 0.0
 
-    def setup(self) -> int:
+    def setup(self) -> threading.Lock:
+        return threading.Lock()
+
+    def tools(self, state: threading.Lock) -> int:
         return 3
-
-    def tools(self, state: int) -> int:
-        return state
 
     def prepare(self, tools: int, payload: Any) -> np.ndarray:
         index, kind = payload["index"], payload["kind"]
         touch(self.scratch / "prepared" / _node_name())
-        touch(self.scratch / "tries" / str(index))
         if kind == "raises":
             raise ValueError(f"no square of {index}")
-        if kind == "is killed once" and marks(self.scratch / "tries" / str(index)) == 1:
+        if kind == "kills the first helper" and _node_name() == "b" and marks(self.scratch / "prepared/b") == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self.work_s)
+        end = time.thread_time() + self.work_s
+        while time.thread_time() < end:
+            pass
         return np.full(1000, tools * index)
 
-    def run(self, state: int, payload: Any) -> Part:
+    def run(self, state: threading.Lock, payload: Any) -> Part:
         return self.run_prepared(state, payload, self.prepare(self.tools(state), payload))
 
-    def run_prepared(self, state: int, payload: Any, prepared: np.ndarray) -> Part:
+    def run_prepared(self, state: threading.Lock, payload: Any, prepared: np.ndarray) -> Part:
         touch(self.scratch / "nodes" / _node_name())
-        return Part((prepared // state * payload["index"]).tobytes(), {"from elsewhere": not prepared.flags.writeable})
+        with state:
+            time.sleep(self.device_s)
+        return Part((prepared // 3 * payload["index"]).tobytes(), {"from elsewhere": not prepared.flags.writeable})
 
 
 def _node_name() -> str:

@@ -138,8 +138,7 @@ def test_a_node_that_is_killed_gives_up_no_unit_and_changes_no_byte(cluster: Sev
 
 def with_helpers(nodes: Nodes, folder: Path) -> StageReport:
     nodes.ensure("a", "b")
-    work = units(12)
-    work[1] = Unit(work[1].path, {"index": 1, "kind": "is killed once"}, weight=10)
+    work = units(12, kind="kills the first helper")
     work[7] = Unit("bad/0007.bin", {"index": 7, "kind": "raises"})
     workers = Workers(labels=(("name", "a"),), helpers=Helpers(count=2, cpus=0.5, labels=(("name", "b"),)))
     with RayExecutor("auto") as executor:

@@ -26,7 +26,7 @@ from cluster import (
 )
 from cluster.events import Event
 from cluster.ray_pool import reason_of
-from tests.cluster.steps import BrokenSetup, Square, marks, units
+from tests.cluster.steps import BrokenSetup, Device, Square, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -108,6 +108,19 @@ def test_a_unit_that_kills_its_worker_is_given_up_and_its_neighbours_are_not(
     assert (report.done, report.workers_lost) == (5, 2)
     assert (failure.path, failure.attempts) == ("out/poison", 2)
     assert "took its worker down 2 times" in failure.error
+
+
+def test_a_unit_that_hangs_is_run_a_second_time_by_an_idle_worker(
+    executor: RayExecutor, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.pace._LEAST_S", 0.5)
+    work = [Unit(f"out/{name}", (name, 0.01, 0.01)) for name in range(8)]
+    work[5] = Unit("out/5", (5, 3600.0, 0.01))
+    seen: list[Event] = []
+    report = run_stage(executor, Device(tmp_path), work, ledger, Workers(count=2, overlap=1), seen.append)
+    assert (report.done, report.failed, report.workers_lost) == (8, 0, 0)
+    assert sorted(event.path for event in seen if isinstance(event, UnitDone)) == [unit.path for unit in work]
+    assert [marks(tmp_path / str(name)) for name in range(8)] == [1, 1, 1, 1, 1, 2, 1, 1]
 
 
 def test_a_unit_that_raises_is_named_and_not_tried_again(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.pace import Pace
 from cluster.schedule import Schedule, Ticket
 from cluster.step import Unit
 
@@ -108,6 +110,46 @@ def test_a_worker_that_leaves_takes_nothing_new_and_goes_when_it_holds_nothing()
     assert schedule.retire("a")
     assert schedule.retire("never joined")
     assert schedule.alive == 3
+
+
+def test_a_slow_unit_is_copied_when_nothing_waits_and_the_first_answer_counts() -> None:
+    schedule = schedule_of(3, overlap=1)
+    schedule.join("a")
+    schedule.join("b")
+    (_, slow), (_, quick) = list(schedule.assign())
+    schedule.finish("b", quick)
+    assert schedule.copy(lambda _: True) is None
+    ((_, last),) = list(schedule.assign())
+    schedule.finish("b", last)
+    assert schedule.copy(lambda _: False) is None
+    assert schedule.copy(lambda _: True) == ("b", slow)
+    schedule.join("c")
+    assert schedule.copy(lambda _: True) is None
+    assert schedule.finish("b", slow)
+    assert schedule.alive == 0
+    assert not schedule.finish("a", slow)
+    assert schedule.alive == 0
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_copied_unit_is_lost_with_the_last_worker_that_holds_it(first: str) -> None:
+    schedule = schedule_of(1)
+    schedule.join("a")
+    schedule.join("b")
+    ((_, ticket),) = list(schedule.assign())
+    assert schedule.copy(lambda _: True) == ("b", ticket)
+    assert schedule.lose(first) == []
+    assert schedule.lose("b" if first == "a" else "a") == [ticket]
+
+
+def test_a_unit_is_slow_at_three_times_its_share_but_not_below_ten_seconds() -> None:
+    pace = Pace()
+    for seconds in (1.0, 2.0, 2.0, 100.0):
+        pace.add(seconds, weight=1)
+    assert not pace.is_slow(1000.0, weight=1)
+    pace.add(20.0, weight=10)
+    assert [pace.is_slow(seconds, weight=1) for seconds in (6.1, 10.0)] == [False, True]
+    assert [pace.is_slow(seconds, weight=10) for seconds in (59.0, 61.0)] == [False, True]
 
 
 @settings(max_examples=60, deadline=None)
