@@ -27,5 +27,15 @@ lora
     where most questions of an elimination are: with many time-steps a class, the ways come closer to each other.
 overhead
     Units a second when a unit does nothing but leave an empty part, beside the same without an executor. It bounds
-    how small a unit may be: an executor of 500 units a second costs a unit of one second 0.2 %.
+    how small a unit may be: an executor of 500 units a second costs a unit of one second 0.2 %. Gated is what units of
+    100 ms on a device that does one at a time reach of what the devices could do.
+scale
+    Stages of sleeping units on 1 to 16 workers of this machine: what is reached of the ideal, what a unit costs the
+    driver, how long the first result takes from a cold start; then the same for units whose lengths have a heavy tail,
+    and for one that stalls. The limit is 1.
+split
+    What it gains when a helper on a second node does the first half of units, which burns a CPU, for a worker whose
+    node has one CPU. The limit is two CPUs instead of one where that half is slow, and 1 where the device is.
+archive
+    What the driver holds, and what a shard costs it to list and to find done again, against the size of the archive.
 """

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import job, large, lora, overhead, pipeline, scoring
+from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, split
 
 RUN = {
     "pipeline": pipeline.run,
@@ -22,8 +22,21 @@ RUN = {
     "large": large.run,
     "lora": lora.run,
     "overhead": overhead.run,
+    "scale": scale.run,
+    "split": split.run,
+    "archive": archive.run,
 }
-IMAGES = {"pipeline": 3000, "job": 300, "scoring": 8192, "large": 1_000_000, "lora": 16, "overhead": 1000}
+IMAGES = {
+    "pipeline": 3000,
+    "job": 300,
+    "scoring": 8192,
+    "large": 1_000_000,
+    "lora": 16,
+    "overhead": 1000,
+    "scale": 40,
+    "split": 40,
+    "archive": 1_000_000,
+}
 Name = StrEnum("Name", list(RUN))
 
 

@@ -6,14 +6,29 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from cluster import Event, Executor, Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkersReady, run_stage
-from tests.bench.result import Result, medians
-from tests.cluster.steps import Nothing, units
+from cluster import (
+    Event,
+    Executor,
+    Ledger,
+    LocalExecutor,
+    RayExecutor,
+    Step,
+    Store,
+    Unit,
+    Workers,
+    WorkersReady,
+    run_stage,
+)
+from tests.bench.result import Gate, Result, medians
+from tests.cluster.steps import Device, Nothing, units
 
 WORKERS = 2
+UNIT_S = 0.1
 PLAIN, LOCAL, TASKS, RAY = "a plain loop", "LocalExecutor", "plain Ray tasks", "RayExecutor"
+DEVICE = "RayExecutor, units of 100 ms"
 BASELINES = {PLAIN: PLAIN, LOCAL: PLAIN, TASKS: TASKS, RAY: TASKS}
 
 
@@ -30,19 +45,23 @@ def run(*, images: int, repeat: int) -> Result:
             for turn in range(repeat):
                 here = Workers(overlap=1)
                 rates[PLAIN].append(_plain(units(images), _ledger(folder, PLAIN, turn)))
-                rates[LOCAL].append(_executor(local, units(images), _ledger(folder, LOCAL, turn), here))
+                rates[LOCAL].append(_executor(local, Nothing(), units(images), _ledger(folder, LOCAL, turn), here))
         # The executor keeps its workers between rounds: without CPUs of their own, the tasks would wait for ever.
-        with RayExecutor(num_cpus=2 * WORKERS) as ray:
+        with RayExecutor(num_cpus=3 * WORKERS) as ray:
             for turn in range(repeat):
                 there = Workers(count=WORKERS, overlap=2)
                 rates[TASKS].append(_tasks(units(images), _ledger(folder, TASKS, turn)))
-                rates[RAY].append(_executor(ray, units(images), _ledger(folder, RAY, turn), there))
+                rates[RAY].append(_executor(ray, Nothing(), units(images), _ledger(folder, RAY, turn), there))
+                rates[DEVICE].append(_devices(ray, images // 5 or 1, Path(folder) / f"{turn}-device", there))
     rate = medians(rates)
     rows = [
         {"executor": name, "units/s": rate[name], "baseline": baseline, "ratio": rate[name] / rate[baseline]}
         for name, baseline in BASELINES.items()
     ]
-    return Result("overhead", f"{images} units that do nothing but commit an empty part", rows)
+    share = rate[DEVICE] * UNIT_S / WORKERS
+    rows.append({"executor": DEVICE, "units/s": rate[DEVICE], "baseline": "their devices alone", "ratio": share})
+    gate = Gate.at_least("share of what the devices do in units of 100 ms", share, 0.95)
+    return Result("overhead", f"{images} units that do nothing but commit an empty part", rows, [gate])
 
 
 def _ledger(folder: str, name: str, turn: int) -> Ledger:
@@ -60,7 +79,15 @@ def _commit(unit: Unit, ledger: Ledger) -> None:
     ledger.commit(unit.path, Nothing().run(None, unit.payload).data)
 
 
-def _executor(executor: Executor, work: list[Unit], ledger: Ledger, workers: Workers) -> float:
+def _devices(executor: Executor, count: int, folder: Path, workers: Workers) -> float:
+    """Units that keep the one device of their worker busy; the workers are started before."""
+    step, ledger = Device(folder), Ledger(Store(str(folder / "store")))
+    _executor(executor, step, [Unit(f"warm/{name}", (f"warm{name}", 0.5, 0.5)) for name in range(8)], ledger, workers)
+    work = [Unit(f"out/{name}", (name, UNIT_S, UNIT_S)) for name in range(count)]
+    return _executor(executor, step, work, ledger, workers)
+
+
+def _executor(executor: Executor, step: Step, work: list[Unit], ledger: Ledger, workers: Workers) -> float:
     """The rate from the moment when a worker was ready."""
     ready = time.monotonic()
 
@@ -69,7 +96,7 @@ def _executor(executor: Executor, work: list[Unit], ledger: Ledger, workers: Wor
         if isinstance(event, WorkersReady):
             ready = time.monotonic()
 
-    report = run_stage(executor, Nothing(), work, ledger, workers, on_event)
+    report = run_stage(executor, step, work, ledger, workers, on_event)
     assert report.done == len(work)
     return len(work) / (time.monotonic() - ready)
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.bench import job, large, lora, overhead, pipeline, scoring
+from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import used
@@ -57,7 +57,29 @@ def test_fixed_and_marginal_cost_are_told_apart():
 
 @pytest.mark.ray
 def test_overhead_runs(ray_session):
-    assert [row["executor"] for row in overhead.run(images=4, repeat=1).rows] == list(overhead.BASELINES)
+    assert [row["executor"] for row in overhead.run(images=4, repeat=1).rows] == [*overhead.BASELINES, overhead.DEVICE]
+
+
+@pytest.mark.ray
+def test_the_scale_runs(ray_session, monkeypatch):
+    monkeypatch.setattr(scale, "STALL_S", 0.2)
+    rows = scale.run(images=2, repeat=1, workers=(2,), unit_s=0.05).rows
+    assert [(row["workers"], row["units"]) for row in rows] == [
+        ("2", scale.EVEN),
+        ("1", scale.TAILED),
+        ("1", scale.STALLED),
+    ]
+
+
+def test_lengths_with_a_heavy_tail_have_the_same_sum():
+    even, tailed = (scale.units(kind, 200, unit_s=0.5) for kind in (scale.EVEN, scale.TAILED))
+    assert sum(unit.payload[1] for unit in tailed) == pytest.approx(sum(unit.payload[1] for unit in even))
+    assert max(unit.payload[1] for unit in tailed) > 4 * 0.5
+
+
+@pytest.mark.slow
+def test_the_archive_runs():
+    assert [row["images"] for row in archive.run(images=1000, repeat=1).rows] == [10, 100, 1000]
 
 
 def test_the_cpu_of_a_grandchild_whose_parent_is_gone_counts(tmp_path):
