@@ -35,19 +35,19 @@ class Preparing:
 
     @property
     def room(self) -> int:
-        """Units that helpers keep busy with, beside those that workers hold."""
-        return 2 * self._helpers.count if self._helpers else 0
+        """Units that keep helpers busy, beside those that workers hold."""
+        return 3 * self._helpers.count if self._helpers else 0
 
     def has_room(self, *, beside: int) -> bool:
         """Whether another unit can be prepared.
 
         Args:
-            beside: units that are prepared and wait for a worker. With as many as there are helpers, workers are what
-                is waited for, and more would only fill the cluster's memory.
+            beside: units that are prepared and wait for a worker. With twice as many as there are helpers, workers are
+                what is waited for, and more would only fill the cluster's memory.
         """
         if self._helpers is None or self._tools is None:
             return False
-        return max(len(self._lent), beside) < self._helpers.count
+        return len(self._lent) < self._helpers.count and beside < 2 * self._helpers.count
 
     @property
     def references(self) -> list[Any]:

@@ -46,8 +46,12 @@ class Run:
         self._ledger = ledger
         self._workers = workers
         self._where = where
-        self._schedule: Schedule[Member] = Schedule(overlap=workers.overlap, max_attempts=workers.max_attempts)
         self._preparing = Preparing(step, workers.helpers)
+        self._schedule: Schedule[Member] = Schedule(
+            overlap=workers.overlap,
+            max_attempts=workers.max_attempts,
+            unprepared=1 if self._preparing.room else workers.overlap,
+        )
         self._room = workers.count * workers.overlap + self._preparing.room
         self._calls: dict[Any, tuple[Member, Ticket]] = {}
         self._pace = Pace()

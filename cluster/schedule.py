@@ -42,14 +42,17 @@ class Schedule(Generic[W]):
     Args:
         overlap: units that a worker holds at a time.
         max_attempts: workers that a unit may take down.
+        unprepared: how many of them nobody has prepared. With helpers, one: the other places are for what they prepare,
+            or it would wait until the worker has done the same work twice as slowly.
 
     Attributes:
         alive: units that were added and have not come to an end.
     """
 
-    def __init__(self, *, overlap: int, max_attempts: int) -> None:
+    def __init__(self, *, overlap: int, max_attempts: int, unprepared: int | None = None) -> None:
         self._overlap = overlap
         self._max_attempts = max_attempts
+        self._unprepared = overlap if unprepared is None else unprepared
         self._waiting: deque[Ticket] = deque()
         self._prepared: deque[Ticket] = deque()
         self._suspects: deque[Ticket] = deque()
@@ -171,8 +174,14 @@ class Schedule(Generic[W]):
             if by_load and not self._held[by_load[0]]:
                 return by_load[0], self._suspects.popleft()
             by_load = by_load[1:]  # The least busy worker takes nothing new, so that it will be free for a suspect.
-        if queue := self._prepared or self._waiting:
-            for worker in by_load:
-                if len(self._held[worker]) < self._overlap and not any(ticket.losses for ticket in self._held[worker]):
+        for queue in (self._prepared, self._waiting):
+            for worker in by_load if queue else ():
+                if self._has_place(worker, queue[0]):
                     return worker, queue.popleft()
         return None
+
+    def _has_place(self, worker: W, ticket: Ticket) -> bool:
+        held = self._held[worker]
+        if len(held) >= self._overlap or any(other.losses for other in held):
+            return False
+        return ticket.prepared is not None or sum(other.prepared is None for other in held) < self._unprepared

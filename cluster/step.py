@@ -86,8 +86,8 @@ class Helpers:
     """Who does the first part of a `SplitStep`. Other steps use none, and neither does an executor on one machine.
 
     Attributes:
-        count: the most units that are prepared at a time, >= 1. At most twice as many are being prepared, or prepared
-            and not taken by a worker yet: that bounds what lies in the cluster's memory.
+        count: the most units that are prepared at a time, >= 1. At most three times as many are being prepared, or
+            prepared and not taken by a worker yet: that bounds what lies in the cluster's memory.
         cpus: logical CPUs that preparing a unit occupies, > 0.
         labels: (label, value) pairs of the nodes to do it on; without any, nodes without GPUs are preferred.
     """

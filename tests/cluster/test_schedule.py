@@ -112,6 +112,40 @@ def test_a_worker_that_leaves_takes_nothing_new_and_goes_when_it_holds_nothing()
     assert schedule.alive == 3
 
 
+def test_what_helpers_prepared_goes_first_and_a_worker_holds_one_unit_that_nobody_prepared() -> None:
+    schedule: Schedule[str] = Schedule(overlap=2, max_attempts=3, unprepared=1)
+    for index in range(4):
+        schedule.add(Unit(str(index), None))
+    schedule.join("a")
+    assert [ticket.unit.path for _, ticket in schedule.assign()] == ["0"]
+    lent = schedule.lend()
+    assert lent is not None
+    assert lent.unit.path == "1"
+    lent.prepared = "by a helper"
+    schedule.take_back(lent)
+    assert schedule.prepared == 1
+    ((worker, ticket),) = list(schedule.assign())
+    assert ticket is lent
+    schedule.finish(worker, ticket)
+    assert list(schedule.assign()) == []
+    schedule.join("b")
+    assert [(worker, ticket.unit.path) for worker, ticket in schedule.assign()] == [("b", "2")]
+    assert schedule.alive == 3
+
+
+def test_a_unit_that_a_helper_did_not_get_to_waits_again() -> None:
+    schedule = schedule_of(2)
+    lent = schedule.lend()
+    assert lent is not None
+    schedule.join("a")
+    assert [ticket.unit.path for _, ticket in schedule.assign()] == ["1"]
+    schedule.join("b")
+    assert schedule.is_starved
+    schedule.take_back(lent)
+    assert not schedule.is_starved
+    assert [(worker, ticket.unit.path) for worker, ticket in schedule.assign()] == [("b", "0")]
+
+
 def test_a_slow_unit_is_copied_when_nothing_waits_and_the_first_answer_counts() -> None:
     schedule = schedule_of(3, overlap=1)
     schedule.join("a")
