@@ -1,4 +1,8 @@
-"""Load the CLIP that a spec names, or say what is missing and how to get it."""
+"""Load the CLIP that a spec names, or say what is missing and how to get it.
+
+Local weights are read from safetensors only: a pickled checkpoint can run code. What open_clip itself fetches under one
+of its tags may be pickled; then it is read with `weights_only`, which makes nothing but tensors.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,15 @@ from torchvision import transforms
 from torchvision.transforms import functional as pixels
 
 from fewshot.backbones.clip import ClipBackbone, Tokenize
+from fewshot.backbones.foreign import check_clip_config, checked_config, code_declined, read_config
 from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
 from fewshot.backbones.spec import EMBEDDED, ClipSpec
 from fewshot.errors import BackboneError, UnknownNameError
 from fewshot.prompts import IMAGENET_TEMPLATES, PLAIN_TEMPLATES
 
 CPU_BATCH, GPU_BATCH = 4, 128
+CLIP_CONFIG, CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+OLD_CLIP_WEIGHTS = "open_clip_pytorch_model.safetensors"
 
 
 def load_clip(spec: ClipSpec) -> ClipBackbone:
@@ -58,14 +65,42 @@ def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:
 
 def _from_open_clip(spec: ClipSpec) -> tuple[Any, Tokenize, tuple[str, ...]]:
     name = _known_name(spec)
+    _refuse_pickles(spec)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), code_declined():
             warnings.simplefilter("ignore")
+            _check_config(spec, name)
             model = open_clip.create_model(name, pretrained=spec.pretrained, require_pretrained=True, weights_only=True)
             tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError, ValueError, torch.serialization.pickle.UnpicklingError) as error:  # type: ignore[attr-defined]
+    except BackboneError:
+        raise
+    except Exception as error:  # libraries that read somebody's files raise anything
         raise BackboneError(_remedy(spec, error)) from error
     return model.eval().requires_grad_(False), tokenizer, IMAGENET_TEMPLATES
+
+
+def _refuse_pickles(spec: ClipSpec) -> None:
+    """open_clip takes whatever weights it finds in a folder, safetensors or not."""
+    if spec.is_folder and not any((Path(spec.model) / name).is_file() for name in (CLIP_WEIGHTS, OLD_CLIP_WEIGHTS)):
+        where = f"folder {spec.model!r} has no {CLIP_WEIGHTS}"
+    elif spec.pretrained and Path(spec.pretrained).is_file() and not spec.pretrained.endswith(".safetensors"):
+        where = f"cannot load a CLIP from {spec.pretrained}"
+    else:
+        return
+    raise BackboneError(
+        f"{where}: weights are read from safetensors only, as a pickled file can run code. Where you trust one, "
+        "convert it once: `safetensors.torch.save_file(torch.load(file, weights_only=True), name)`."
+    )
+
+
+def _check_config(spec: ClipSpec, name: str) -> None:
+    """Look at a configuration that somebody else wrote, before open_clip does what it says."""
+    if spec.is_folder:
+        path = Path(spec.model) / CLIP_CONFIG
+        check_clip_config(read_config(path), str(path))
+    elif spec.model.startswith("hf-hub:"):
+        model = open_clip.get_model_config(name)
+        check_clip_config({"model_cfg": checked_config(model, spec.model)}, f"{CLIP_CONFIG} of {spec.model}")
 
 
 def _known_name(spec: ClipSpec) -> str:
@@ -80,11 +115,11 @@ def _known_name(spec: ClipSpec) -> str:
 
 
 def _remedy(spec: ClipSpec, error: Exception) -> str:
-    reason = str(error).splitlines()[0][:300]
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
     if spec.is_folder or (spec.pretrained and Path(spec.pretrained).is_file()):
         return (
-            f"cannot load a CLIP from {spec.pretrained or spec.model}: {reason}. A folder needs open_clip_config.json "
-            "and open_clip_model.safetensors; a checkpoint must fit the named model."
+            f"cannot load a CLIP from {spec.pretrained or spec.model}: {reason}. A folder needs {CLIP_CONFIG} and "
+            f"{CLIP_WEIGHTS}; a checkpoint must fit the named model."
         )
     return (
         f"the weights of {spec.model} {spec.pretrained or ''} are not on this machine and could not be fetched:"

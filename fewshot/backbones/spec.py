@@ -96,7 +96,7 @@ class ClipSpec:
         if self.model == EMBEDDED:
             return [*(_installed(package) for package in EMBEDDED_PACKAGES), EMBEDDED_VERSION, file_digest(PROJECTIONS)]
         if self.is_folder:
-            files = sorted(p for p in Path(self.model).iterdir() if p.suffix in WEIGHT_SUFFIXES)
+            files = sorted(p for p in Path(self.model).iterdir() if p.suffix in WEIGHT_SUFFIXES and p.is_file())
             return [[p.name, file_digest(p)] for p in files]
         if self.pretrained and Path(self.pretrained).is_file():
             return file_digest(Path(self.pretrained))
