@@ -13,17 +13,20 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fewshot.backbones.diffusion.backbone import DiffusionBackbone
-from fewshot.backbones.diffusion.shape import check_configs, check_index
+from fewshot.backbones.diffusion.schedule import alphas_cumprod
+from fewshot.backbones.diffusion.shape import check_configs, check_index, whole
 from fewshot.backbones.diffusion.spec import PROJECTION, DiffusionSpec
+from fewshot.backbones.foreign import checked_config, code_declined, refuse_pickles
 from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.errors import BackboneError
 from fewshot.prompts import OBJECT_TEMPLATES, PICTURE_TEMPLATES
 
 CPU_BATCH, GPU_BATCH = 16, 32
+PARTS = ("text_encoder", "unet", "vae")
 
 
 def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
@@ -72,35 +75,14 @@ def latent_shape(spec: DiffusionSpec) -> tuple[int, int, int]:
     return _sizes(spec, unet_config, vae_config)[1]
 
 
-def alphas_cumprod(schedule: dict[str, Any]) -> Tensor:
-    """[T] float64: the schedule's, which diffusers makes in float32, made again with more digits.
-
-    Raises:
-        BackboneError: a kind of schedule that is not known.
-    """
-    start, end = schedule.get("beta_start", 1e-4), schedule.get("beta_end", 0.02)
-    steps, kind = schedule.get("num_train_timesteps", 1000), schedule.get("beta_schedule", "linear")
-    if schedule.get("trained_betas") is not None:
-        betas = torch.tensor(schedule["trained_betas"], dtype=torch.float64)
-    elif kind == "scaled_linear":
-        betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
-    elif kind == "linear":
-        betas = torch.linspace(start, end, steps, dtype=torch.float64)
-    else:
-        raise BackboneError(f"unknown beta_schedule {kind!r}; expected 'scaled_linear', 'linear' or trained_betas")
-    if schedule.get("rescale_betas_zero_snr"):
-        raise BackboneError("rescale_betas_zero_snr is not supported: at its last step there is no signal to compare")
-    return torch.cumprod(1.0 - betas, dim=0)
-
-
 def _sizes(spec: DiffusionSpec, unet: dict[str, Any], vae: dict[str, Any]) -> tuple[int, tuple[int, int, int]]:
     """Side of the pictures in pixels, and (C, h, w) of their latents."""
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    size = spec.image_size or factor * unet["sample_size"]
+    size = spec.image_size or factor * whole(unet, "sample_size")
     multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
     if size % multiple:
         raise BackboneError(f"image_size must be a multiple of {multiple} for this model, got {size}")
-    return size, (vae["latent_channels"], size // factor, size // factor)
+    return size, (whole(vae, "latent_channels"), size // factor, size // factor)
 
 
 class _Source:
@@ -110,20 +92,32 @@ class _Source:
         self._spec = spec
         self._folder = spec.folder
         self._where = str(spec.folder or spec.model)
+        if self._folder is not None:
+            refuse_pickles(self._folder, list(PARTS))
         self._options = {"revision": spec.revision} if spec.folder is None else {"local_files_only": True}
 
     def configs(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Of schedule, UNet and VAE, checked."""
-        check_index(self._spec.model, self._read(DiffusionPipeline.load_config))
-        schedule = self._read(DDPMScheduler.load_config, subfolder="scheduler")
-        unet = self._read(UNet2DConditionModel.load_config, subfolder="unet")
-        vae = self._read(AutoencoderKL.load_config, subfolder="vae")
+        check_index(self._spec.model, self._config(DiffusionPipeline.load_config))
+        schedule = self._config(DDPMScheduler.load_config, subfolder="scheduler")
+        unet = self._config(UNet2DConditionModel.load_config, subfolder="unet")
+        vae = self._config(AutoencoderKL.load_config, subfolder="vae")
+        self._config(
+            lambda *place, **options: CLIPTextConfig.get_config_dict(*place, **options)[0], subfolder="text_encoder"
+        )
         check_configs(self._spec.model, vae=vae, unet=unet, schedule=schedule)
         return schedule, unet, vae
 
+    def _config(self, read: Any, **options: Any) -> dict[str, Any]:
+        where = "/".join([self._where, *options.values()])
+        return checked_config(self._read(read, **options), where)
+
     def weights(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
-        """A frozen network."""
-        network = self._read(kind.from_pretrained, subfolder=part, use_safetensors=True, dtype=dtype)
+        """A frozen network, every weight of it from the file: what a library would draw at random is missing."""
+        options = {"use_safetensors": True, "dtype": dtype, "output_loading_info": True}
+        network, found = self._read(kind.from_pretrained, subfolder=part, **options)
+        if missing := sorted(found["missing_keys"]):
+            raise BackboneError(f"{self._where}: {part} lacks {len(missing)} weights, {missing[0]} among them")
         return network.eval().requires_grad_(False)
 
     def tokenizer(self) -> Any:
@@ -147,14 +141,14 @@ class _Source:
 
     def _read(self, read: Any, **options: Any) -> Any:
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), code_declined():
                 warnings.simplefilter("ignore")  # The libraries warn of each other's arguments.
                 return read(self._where, **options, **self._options)
-        except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        except Exception as error:  # libraries that read somebody's files raise anything
             raise BackboneError(self._remedy(error)) from error
 
     def _remedy(self, error: Exception) -> str:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         if self._folder is not None:
             return (
                 f"cannot load a diffusion model from {self._where}: {reason}. Expected a folder in diffusers' layout "

@@ -15,6 +15,8 @@ CLASSES = {
     "unet": "UNet2DConditionModel",
 }
 
+MAX_SIZE = 1 << 16
+
 
 def check_index(name: str, index: Mapping[str, Any]) -> None:
     """Look at a `model_index.json`.
@@ -22,16 +24,36 @@ def check_index(name: str, index: Mapping[str, Any]) -> None:
     Raises:
         BackboneError: a part is missing or of another kind (SDXL, SD 3, Flux, PixArt and other transformers).
     """
-    kinds = {part: (index.get(part) or [None, None])[1] for part in CLASSES}
+    kinds = {part: _kind(index.get(part)) for part in CLASSES}
     wrong = [
         f"{part} is {kinds[part] or 'missing'}, expected {expected}"
         for part, expected in CLASSES.items()
-        if (kinds[part] or "").removesuffix("Fast") != expected
+        if kinds[part].removesuffix("Fast") != expected
     ]
-    extra = [part for part in ("text_encoder_2", "text_encoder_3", "transformer") if (index.get(part) or [None])[0]]
+    extra = [part for part in ("text_encoder_2", "text_encoder_3", "transformer") if _kind(index.get(part))]
     if wrong or extra:
         wrong += [f"it has a {part}" for part in extra]
         raise BackboneError(_refusal(name, wrong))
+
+
+def _kind(entry: Any) -> str:
+    """The class that an index names as [library, class]; "" for none. The library is never imported."""
+    match entry:
+        case [_, str(kind)]:
+            return kind
+    return ""
+
+
+def whole(config: Mapping[str, Any], name: str) -> int:
+    """A number of pixels or channels of a configuration.
+
+    Raises:
+        BackboneError: it is none, or out of any reasonable range.
+    """
+    value = config.get(name)
+    if not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+        raise BackboneError(f"{name} must be a whole number in [1, {MAX_SIZE}], got {value!r}")
+    return value
 
 
 def check_configs(name: str, *, vae: Mapping[str, Any], unet: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
@@ -41,6 +63,8 @@ def check_configs(name: str, *, vae: Mapping[str, Any], unet: Mapping[str, Any],
         BackboneError: they are not those of SD 1.x or 2.x text-to-image models.
     """
     latents, wrong = vae.get("latent_channels"), []
+    if bad := [part for part, config in (("vae", vae), ("unet", unet)) if not _are_widths(config)]:
+        wrong.append(f"block_out_channels of {' and '.join(bad)} is no list of a few numbers")
     if not unet.get("in_channels") == unet.get("out_channels") == latents:
         channels = f"{unet.get('in_channels')} channels in and {unet.get('out_channels')} out"
         wrong.append(
@@ -56,6 +80,11 @@ def check_configs(name: str, *, vae: Mapping[str, Any], unet: Mapping[str, Any],
         wrong.append(f"its scheduler is {schedule.get('_class_name')}: flow matching has no alphas_cumprod")
     if wrong:
         raise BackboneError(_refusal(name, wrong))
+
+
+def _are_widths(config: Mapping[str, Any]) -> bool:
+    widths = config.get("block_out_channels")
+    return isinstance(widths, list | tuple) and 1 <= len(widths) <= 16 and all(isinstance(w, int) for w in widths)
 
 
 def _refusal(name: str, wrong: list[str]) -> str:

@@ -1,0 +1,47 @@
+"""The noise schedule of a diffusion model, from its `scheduler_config.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.errors import BackboneError
+
+MAX_STEPS = 100_000
+"""Published schedules have 1,000 steps."""
+
+
+def alphas_cumprod(schedule: Mapping[str, Any]) -> Tensor:
+    """[T] float64: the schedule's, which diffusers makes in float32, made again with more digits.
+
+    Raises:
+        BackboneError: a kind of schedule that is not known, or numbers that are no schedule's.
+    """
+    if schedule.get("rescale_betas_zero_snr"):
+        raise BackboneError("rescale_betas_zero_snr is not supported: at its last step there is no signal to compare")
+    try:
+        betas = _betas(schedule)
+    except BackboneError:
+        raise
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise BackboneError(f"the schedule's numbers are of another kind: {error}") from error
+    if betas.ndim != 1 or not len(betas) or not bool(((betas > 0) & (betas < 1)).all()):
+        raise BackboneError("the schedule's betas must be a list of numbers in (0, 1)")
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+def _betas(schedule: Mapping[str, Any]) -> Tensor:
+    if schedule.get("trained_betas") is not None:
+        return torch.tensor(schedule["trained_betas"], dtype=torch.float64)
+    start, end = float(schedule.get("beta_start", 1e-4)), float(schedule.get("beta_end", 0.02))
+    steps, kind = int(schedule.get("num_train_timesteps", 1000)), schedule.get("beta_schedule", "linear")
+    if not 1 <= steps <= MAX_STEPS:
+        raise BackboneError(f"num_train_timesteps must be in [1, {MAX_STEPS}], got {steps}")
+    if kind == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+    if kind == "linear":
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    raise BackboneError(f"unknown beta_schedule {kind!r}; expected 'scaled_linear', 'linear' or trained_betas")
