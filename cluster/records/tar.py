@@ -7,24 +7,17 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Self, cast
+from typing import IO, cast
 
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Record, Shard, Skipped, Unreadable
 from cluster.records.containers import Container, containers
+from cluster.records.headers import Header
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, is_sidecar, is_tar, printable
 from cluster.records.reading import BUFFER_BYTES, too_large
 
-_MAX_NAME_BYTES = 1 << 20
-_NAME_TYPES = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-)
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +100,10 @@ class WholeTar:
             yield Record(key, file.read(), None, self.container.name)
 
 
-class _Header(tarfile.TarInfo):
-    """A member's header. Remembers in the archive why no further one could be read, which the library does not tell."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
-        tar = cast("_Tar", tarfile)
-        try:
-            return super().fromtarfile(tar)
-        except Exception as error:
-            tar.ending = error
-            raise
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        header = super().frombuf(buf, encoding, errors)
-        if header.type in _NAME_TYPES and header.size > _MAX_NAME_BYTES:
-            raise tarfile.HeaderError(f"a member's name of {header.size} bytes")
-        return header
-
-
 class _Tar(tarfile.TarFile):
     """A tar archive that knows whether it came to its end."""
 
-    tarinfo = _Header
+    tarinfo = Header
     members: list[tarfile.TarInfo]
     ending: Exception | None = None
 
@@ -176,6 +149,6 @@ def _refusal(member: tarfile.TarInfo, max_bytes: int) -> str | None:
         return "a member whose name leads out of the archive"
     if member.issym() or member.islnk():
         return "a link"
-    if not member.isfile():
+    if not member.isfile() or member.issparse():  # A sparse file can claim any size and have no content.
         return "not a regular file"
     return too_large(member.size, max_bytes) if member.size > max_bytes else None
