@@ -72,6 +72,7 @@ def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) ->
         max_bytes=section.max_image_bytes,
         columns=Columns(image=section.image_column, key=section.key_column),
         storage=storage,
+        schemes=section.schemes,
     )
 
 

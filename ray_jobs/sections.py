@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
 DiffusionMethodName = Literal["tif", "diffusion_classifier"]
 ScheduleName = Literal["racing", "published", "exhaustive"]
+SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
 OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
@@ -99,6 +100,7 @@ class ArchiveSection:
         key_column: of a Parquet archive; None finds it.
         labels: a table of image,label to measure accuracy with, never to learn from; None measures nothing.
         max_image_bytes: larger objects are not read.
+        schemes: kinds of URL that the rows of a table may lead to, beside the table's own kind.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -109,6 +111,7 @@ class ArchiveSection:
     key_column: str | None = None
     labels: str | None = None
     max_image_bytes: Count = 256 << 20
+    schemes: tuple[SchemeName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,7 @@ class SupportSection:
         seed: which ones; more shots contain the fewer.
         views: augmented views of each example that its cached feature is averaged over; 0 takes the plain image.
         classes: classes to add, to name, or to use fewer examples of.
+        schemes: kinds of URL that a table may lead to, beside its own kind.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -149,6 +153,7 @@ class SupportSection:
     seed: int = 1
     views: Annotated[int, Field(ge=0, le=1000)] = 10
     classes: tuple[ClassSection, ...] = ()
+    schemes: tuple[SchemeName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ class Labels:
         images: M references.
         labels: M indices in [0, K).
         storage: how S3 is reached, if images lie there.
+        schemes: kinds of URL that the references may have, beside the folder's own kind.
         versions: of the images that a listing told already, see `Selected.version`.
     """
 
@@ -42,6 +43,7 @@ class Labels:
     images: tuple[str, ...]
     labels: tuple[int, ...]
     storage: Storage = DEFAULT_STORAGE
+    schemes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -178,7 +180,7 @@ def labelled_units(
         views: augmented views of each.
         dense: keep the dense tokens, too; the parts then lie in a folder of their own.
     """
-    selection = Selection(labels.folder, storage=labels.storage)
+    selection = Selection(labels.folder, storage=labels.storage, schemes=labels.schemes)
     selected = [_looked_up(selection, group, labels.versions) for group in groups]
     folder = dense_folder(features) if dense else features
     units = tuple(_unit(selection, group, folder, views, dense=dense) for group in selected)
@@ -256,7 +258,7 @@ def _folder_per_class(uri: str, storage: Storage) -> list[Entry]:
 
 def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) -> Labels:
     """The job's examples: read and drawn."""
-    labels = read_labels(section.uri, section.classes, storage=storage)
+    labels = replace(read_labels(section.uri, section.classes, storage=storage), schemes=section.schemes)
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
     return drawn.limited([own.get(name, section.shots) for name in labels.space.names])

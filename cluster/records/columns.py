@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 
 from cluster.errors import SourceError
+from cluster.records.names import printable
 
 BYTES_COLUMNS = ("image", "img", "jpg", "png", "jpeg", "bytes", "content", "data")
 URI_COLUMNS = ("uri", "url", "path", "image_path", "file", "image")
 KEY_COLUMNS = ("key", "__key__", "id", "image_id", "path", "filename", "name")
+
+MAX_SHOWN = 20
+"""Columns that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,10 @@ def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
     if columns.key is not None and not _is_key(types[columns.key]):
         raise SourceError(f"column {columns.key!r} of {where} is {types[columns.key]}: expected string or integer")
     holds = "uri" if _is_text(types[image]) else "struct" if pa.types.is_struct(types[image]) else "bytes"
-    return Layout(image, holds, columns.key or _first(types, KEY_COLUMNS, _is_key))
+    layout = Layout(image, holds, columns.key or _first(types, KEY_COLUMNS, _is_key))
+    if twice := [name for name in layout.columns if schema.names.count(name) > 1]:
+        raise SourceError(f"{where} has several columns {twice[0]!r}: expected one")
+    return layout
 
 
 def _first(types: dict[str, pa.DataType], names: tuple[str, ...], fits: object) -> str | None:
@@ -100,7 +108,8 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+        fields = [field for field in kind if field.name == "bytes"]
+        return len(fields) == 1 and _is_binary(fields[0].type)
     return _is_binary(kind)
 
 
@@ -109,4 +118,5 @@ def _is_key(kind: pa.DataType) -> bool:
 
 
 def _listed(types: dict[str, pa.DataType]) -> str:
-    return ", ".join(f"{name} ({str(kind)[:40]})" for name, kind in types.items())
+    shown = ", ".join(f"{printable(name)[:40]} ({str(kind)[:40]})" for name, kind in islice(types.items(), MAX_SHOWN))
+    return shown + f" and {len(types) - MAX_SHOWN} more" * (len(types) > MAX_SHOWN)

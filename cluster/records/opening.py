@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from cluster.errors import SourceError
 from cluster.records.base import EntryError, Skipped, Source
 from cluster.records.columns import Columns
@@ -24,6 +26,7 @@ def open_source(
     shard_records: int = 256,
     max_bytes: int = 256 << 20,
     columns: Columns | None = None,
+    schemes: Collection[str] = (),
     storage: Storage = DEFAULT_STORAGE,
 ) -> Source:
     """Open an archive: a folder of images, parquet tables, or tar archives.
@@ -36,6 +39,7 @@ def open_source(
         shard_records: about how many records a shard has, >= 1; a tar is always one shard.
         max_bytes: larger entries become an error and are never held in memory.
         columns: of parquet tables; None goes by the usual names.
+        schemes: kinds of URL that rows of tables may name beside the archive's own kind, see `References`.
         storage: how S3 is reached.
 
     Raises:
@@ -48,7 +52,8 @@ def open_source(
     try:
         kind = _kind(location)
         if kind == "parquet":
-            return ParquetSource.open(location, columns or Columns(), shard_records=shard_records, max_bytes=max_bytes)
+            options = {"shard_records": shard_records, "max_bytes": max_bytes}
+            return ParquetSource.open(location, columns or Columns(), schemes=frozenset(schemes), **options)
     except EntryError as error:
         raise SourceError(f"{location.shown}: {error}; {_EXPECTED}") from error
     if kind == "tar":

@@ -14,19 +14,27 @@ import pyarrow.parquet as pq
 
 from cluster.errors import SourceError, StorageError
 from cluster.fingerprint import fingerprint
+from cluster.records import cells
 from cluster.records.base import EntryError, Record, Shard, Skipped, Unreadable
 from cluster.records.columns import Columns, Layout, find_layout
 from cluster.records.containers import Container, containers
 from cluster.records.location import Location
 from cluster.records.names import is_parquet, printable
-from cluster.records.reading import ordered_map, too_large
+from cluster.records.reading import ordered_map
 from cluster.records.references import References
 
 MAX_SLICES = 8
 """Shards that one row group is cut into at most: a reader of rows in its middle has to read those before them, too."""
 
-_BATCH_ROWS = 32
-_DAMAGE = (pa.ArrowException, OSError)
+MAX_GROUP_ROWS = 1 << 20
+"""Rows of one row group: what common writers put there unless told otherwise. A footer can claim any number."""
+
+MAX_EXPANSION = 1000
+"""How many times larger than its file the images of a shard may be. A dictionary can repeat one value without end."""
+
+_SMALL_FILE = 1 << 20
+_BATCH_ROWS = {"bytes": 1, "struct": 1, "uri": 8}  # A row can be as large as memory allows; copying costs the same.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class ParquetSource:
         layout: which columns are read.
         shard_records: about how many rows a shard has.
         max_bytes: larger images become an error.
+        schemes: kinds of URL that are followed beside the archive's own, see `References`.
         skipped: whatever else lies beside the tables, after listing.
     """
 
@@ -45,10 +54,13 @@ class ParquetSource:
     layout: Layout
     shard_records: int
     max_bytes: int
+    schemes: frozenset[str] = frozenset()
     skipped: Skipped = field(default_factory=Skipped, compare=False)
 
     @classmethod
-    def open(cls, location: Location, columns: Columns, *, shard_records: int, max_bytes: int) -> ParquetSource:
+    def open(
+        cls, location: Location, columns: Columns, *, shard_records: int, max_bytes: int, schemes: frozenset[str]
+    ) -> ParquetSource:
         """Find the columns, in the first table that can be read.
 
         Raises:
@@ -61,7 +73,8 @@ class ParquetSource:
                 continue
             try:
                 with _opened(found) as table:
-                    return cls(location, find_layout(table.schema_arrow, columns, found.name), shard_records, max_bytes)
+                    layout = find_layout(table.schema_arrow, columns, found.name)
+                    return cls(location, layout, shard_records, max_bytes, schemes)
             except EntryError as error:
                 reason = f"{found.name}: {error}"
         raise SourceError(f"no table of {location.shown} can be read: {reason}")
@@ -94,23 +107,21 @@ class ParquetSource:
         try:
             with _opened(container) as table:
                 find_layout(table.schema_arrow, Columns(image=self.layout.image, key=self.layout.key), container.name)
-                groups = [table.metadata.row_group(index).num_rows for index in range(table.metadata.num_row_groups)]
+                groups = _group_rows(table.metadata, container.size)
         except (EntryError, SourceError) as error:
             yield _unreadable(container.name, str(error))
             return
         before = 0
         for index, rows in enumerate(groups):
             for part in _parts(rows, self.shard_records):
-                yield self._shard(
-                    RowRange(container, self.layout, index, before, part.start, part.stop, self.max_bytes)
-                )
+                rows_of = (index, before, part.start, part.stop)
+                yield self._shard(RowRange(container, self.layout, *rows_of, self.max_bytes, self.schemes))
             before += rows
 
     def _shard(self, rows: RowRange) -> Shard:
         place = [rows.group, rows.start, rows.stop]
-        return Shard(
-            fingerprint([rows.container.identity, self.layout, place, self.max_bytes]), rows.stop - rows.start, rows
-        )
+        options = [self.max_bytes, *sorted(self.schemes)]
+        return Shard(fingerprint([rows.container.identity, self.layout, place, *options]), rows.stop - rows.start, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,7 @@ class RowRange:
         start: first row, counted in the group.
         stop: the row after the last.
         max_bytes: larger images become an error.
+        schemes: of the source.
     """
 
     container: Container
@@ -143,12 +155,13 @@ class RowRange:
     start: int
     stop: int
     max_bytes: int
+    schemes: frozenset[str] = frozenset()
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
         """See `read_shard`."""
         del skipped
         folder = self.container.path.rpartition("/")[0]
-        references = References(self.container.location, folder, self.max_bytes)
+        references = References(self.container.location, folder, self.max_bytes, self.schemes)
         yield from ordered_map(lambda row: self._record(row, references), self._rows(), threads)
 
     def _record(self, row: Row | Record, references: References) -> Record:
@@ -165,19 +178,21 @@ class RowRange:
             if row.reference is None:
                 raise EntryError("no image: null")
             return references.read(row.reference)
-        if len(row.data) > self.max_bytes:
-            raise EntryError(too_large(len(row.data), self.max_bytes))
         return row.data
 
     def _rows(self) -> Iterator[Row | Record]:
         """The rows; after damage, an error for each of the rest."""
-        row = self.start
+        row, left = self.start, MAX_EXPANSION * max(self.container.size, _SMALL_FILE)
         try:
             with _opened(self.container) as table:
-                for values, key in self._cells(table):
-                    yield self._row(values, key, row)
+                for image, key in self._cells(table):
+                    found = self._row(image, key, row)
+                    left -= len(found.data or b"")
+                    if left < 0:
+                        raise EntryError(f"the file expands to more than {MAX_EXPANSION} times its size")
+                    yield found
                     row += 1
-            return
+            reason = "damaged parquet file: it has fewer rows than it claims"
         except EntryError as error:
             reason = str(error)
         except StorageError:
@@ -191,28 +206,29 @@ class RowRange:
         """Image and key of each row, with no more than a batch of them in memory."""
         position = 0
         batches = table.iter_batches(
-            _BATCH_ROWS, row_groups=[self.group], columns=self.layout.columns, use_threads=False
+            _BATCH_ROWS[self.layout.holds], row_groups=[self.group], columns=self.layout.columns, use_threads=False
         )
         for batch in batches:
-            first, last = max(self.start - position, 0), min(self.stop - position, len(batch))
-            if first < last:
-                wanted = batch.slice(first, last - first)
-                images = wanted.column(self.layout.image).to_pylist()
-                keys = wanted.column(self.layout.key).to_pylist() if self.layout.key else [None] * len(images)
-                yield from zip(images, keys, strict=True)
+            images = batch.column(self.layout.image)
+            keys = batch.column(self.layout.key) if self.layout.key else [None] * len(batch)
+            for row in range(max(self.start - position, 0), min(self.stop - position, len(batch))):
+                yield images[row], keys[row]
             position += len(batch)
             if position >= self.stop:
                 return
 
-    def _row(self, image: Any, key: Any, row: int) -> Row:
-        data, path = image, None
-        if self.layout.holds == "struct":
-            data, path = (image or {}).get("bytes"), (image or {}).get("path")
-        elif self.layout.holds == "uri":
-            data, path = None, image
-        if key is None and self.layout.holds == "struct":
-            key = path
-        return Row(self._numbered(row) if key is None else printable(str(key)), data, path)
+    def _row(self, image: pa.Scalar, key: pa.Scalar | None, row: int) -> Row | Record:
+        name = self._numbered(row)
+        try:
+            path = cells.text(cells.part(image, "path"), "path") if self.layout.holds == "struct" else None
+            said = cells.text(key, "key")
+            name = name if said is None and path is None else printable(str(path if said is None else said))
+            if self.layout.holds == "uri":
+                return Row(name, None, cells.text(image, "path"))
+            data = cells.part(image, "bytes") if self.layout.holds == "struct" else image
+            return Row(name, cells.binary(data, self.max_bytes), path)
+        except EntryError as error:
+            return Record(name, None, str(error), self.container.name)
 
     def _numbered(self, row: int) -> str:
         return f"{PurePosixPath(self.container.name).with_suffix('')}/{self.before + row}"
@@ -231,6 +247,20 @@ def _opened(container: Container) -> pq.ParquetFile:
         raise
     except _DAMAGE as error:
         raise EntryError(f"damaged parquet file: {_first_line(error)}") from error
+
+
+def _group_rows(metadata: pq.FileMetaData, size: int) -> list[int]:
+    """Rows of each row group, as far as a file of this size can have them.
+
+    Raises:
+        EntryError: it cannot.
+    """
+    groups = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    if not all(0 <= rows <= MAX_GROUP_ROWS for rows in groups):
+        raise EntryError(f"a row group of {max(groups)} rows, at most {MAX_GROUP_ROWS} are read; write smaller ones")
+    if sum(groups) > size:
+        raise EntryError(f"damaged parquet file: it claims {sum(groups)} images in {size} bytes")
+    return groups
 
 
 def _parts(rows: int, target: int) -> list[range]:

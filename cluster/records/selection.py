@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cluster.fingerprint import fingerprint
@@ -35,11 +35,20 @@ class Selection:
         folder: where relative paths start, any fsspec URL.
         max_bytes: larger objects become an error record.
         storage: how S3 is reached.
+        schemes: kinds of URL that are followed beside the folder's own, see `References`.
     """
 
-    def __init__(self, folder: str, *, max_bytes: int = 256 << 20, storage: Storage = DEFAULT_STORAGE) -> None:
+    def __init__(
+        self,
+        folder: str,
+        *,
+        max_bytes: int = 256 << 20,
+        storage: Storage = DEFAULT_STORAGE,
+        schemes: Collection[str] = (),
+    ) -> None:
         self._location = Location.of(folder, storage)
         self._max_bytes = max_bytes
+        self._schemes = frozenset(schemes)
 
     def look_up(self, references: Sequence[str], *, threads: int = 16) -> list[Selected]:
         """Versions of what the references lead to, in order.
@@ -59,7 +68,7 @@ class Selection:
 
     def _references(self) -> References:
         _, folder = self._location.open()
-        return References(self._location, folder, self._max_bytes)
+        return References(self._location, folder, self._max_bytes, self._schemes)
 
     def _looked_up(self, reference: str) -> Selected:
         try:
@@ -68,11 +77,10 @@ class Selection:
             return Selected(reference, "")
 
     def _version(self, reference: str) -> str:
-        if "://" not in reference and self._location.is_local:
-            status = patiently(lambda: os.stat(os.path.join(self._location.uri, reference)), reference)  # noqa: PTH116, PTH118
+        place = self._references().place(reference)
+        if place.is_local:
+            status = patiently(lambda: os.stat(place.uri), reference)  # noqa: PTH116
             return f"{status.st_size} {status.st_mtime_ns}"
-        uri = reference if "://" in reference else f"{self._location.uri}/{reference}"
-        place = Location.of(uri, self._location.storage)
         filesystem, path = place.open()
         info = patiently(lambda: filesystem.info(path), place.shown)
         return f"{info.get('size')} {version_of(info)}"
