@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from cluster.records.reading import without_credentials
 from ray_jobs.deploy import DeploySection
 from ray_jobs.errors import JobError
+from ray_jobs.nesting import MAX_DEPTH, is_deep, shown
 from ray_jobs.sections import (
     ArchiveSection,
     ClassifierSection,
@@ -31,6 +32,12 @@ from ray_jobs.sections import (
     StorageSection,
     SupportSection,
 )
+
+MAX_JOB_BYTES = 1 << 20
+MAX_LINES = 10_000
+"""Lines that are looked through for where a mistake stands."""
+MAX_TOLD = 50
+"""Mistakes told of one section, and sections that are looked at."""
 
 SECTIONS: dict[str, type[Any]] = {
     "job": JobSection,
@@ -66,21 +73,18 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
         JobError: there is no such file, it is no TOML, without [job], or with a password in a URL.
     """
     text = _text(Path(path))
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise JobError([f"{path} is not valid TOML: {error}"]) from error
+    document = _document(text, str(path))
     problems: list[str] = []
     for override in overrides:
         _apply(document, override, problems)
     _refuse_passwords(document, str(path), text)
     sections: dict[str, Any] = {}
-    for name, content in document.items():
+    for name, content in islice(document.items(), MAX_TOLD):
         where = _Where(str(path), text, name)
         if name not in SECTIONS:
             problems.append(where.say(_unknown("section", f"[{name}]", [f"[{s}]" for s in SECTIONS])))
         elif not isinstance(content, dict):
-            problems.append(where.say(f"expected a section [{name}], got {name} = {content!r}"))
+            problems.append(where.say(f"expected a section [{name}], got {name} = {shown(content)}"))
         else:
             sections[name] = _section(SECTIONS[name], content, where, problems)
     missing = [name for name in ("job", *needs) if name not in document]
@@ -136,7 +140,7 @@ class _Where:
     """Where in the file something stands, for messages."""
 
     def __init__(self, path: str, text: str, section: str) -> None:
-        self._path, self._lines, self._section = path, text.splitlines(), section
+        self._path, self._lines, self._section = path, text.splitlines()[:MAX_LINES], section
 
     def say(self, message: str, *key: str) -> str:
         line = self._line(key)
@@ -161,11 +165,25 @@ class _Where:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MAX_JOB_BYTES + 1)
+        if len(data) > MAX_JOB_BYTES:
+            raise JobError([f"{path} is larger than {MAX_JOB_BYTES} bytes: expected a job file"])
+        return data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise JobError([f"there is no job file {path}"]) from error
     except (OSError, UnicodeDecodeError) as error:
         raise JobError([f"cannot read the job file {path}: {error}"]) from error
+
+
+def _document(text: str, path: str) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply; ValueError: or a huge number
+        raise JobError([f"{path} is not valid TOML: {error}"]) from error
+    if is_deep(document):
+        raise JobError([f"{path} is nested deeper than {MAX_DEPTH} levels: expected sections with keys"])
+    return document
 
 
 def _section(kind: type[Any], content: dict[str, Any], where: _Where, problems: list[str]) -> Any:
@@ -174,8 +192,11 @@ def _section(kind: type[Any], content: dict[str, Any], where: _Where, problems: 
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
-        problems += [_told(item, kind, where) for item in error.errors()]
-        rest = _without(content, error.errors())
+        mistakes = error.errors()
+        problems += [_told(item, kind, where) for item in mistakes[:MAX_TOLD]]
+        if len(mistakes) > MAX_TOLD:
+            problems.append(where.say(f"{len(mistakes) - MAX_TOLD} more mistakes in [{where._section}]"))
+        rest = _without(content, mistakes)
     with suppress(ValidationError):
         return adapter.validate_python(rest)
     return None
@@ -211,7 +232,7 @@ def _told(item: Any, kind: type[Any], where: _Where) -> str:
     if item["type"] == "value_error":
         return where.say(f"[{section}] {message}", message.split()[0])
     got = item["input"]
-    return where.say(f"[{section}] {path}: {message[0].lower()}{message[1:]}, got {got!r}", *key)
+    return where.say(f"[{section}] {path}: {message[0].lower()}{message[1:]}, got {shown(got)}", *key)
 
 
 def _keys(kind: type[Any], path: Iterable[str | int]) -> list[str]:
@@ -245,17 +266,26 @@ def _apply(document: dict[str, Any], override: str, problems: list[str]) -> None
     path, separator, value = override.partition("=")
     section, *keys = path.strip().split(".")
     if not separator or not keys:
-        problems.append(f"--set {override!r}: expected section.key=value, e.g. --set support.shots=4")
+        problems.append(f"--set {shown(override)}: expected section.key=value, e.g. --set support.shots=4")
         return
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+    if len(keys) > MAX_DEPTH:
+        problems.append(f"--set {shown(override)}: more than {MAX_DEPTH} levels of keys")
+        return
+    parsed = _override_value(value)
     target = document.setdefault(section, {})
     for depth, key in enumerate(keys):
         if not isinstance(target, dict):
-            problems.append(f"--set {override!r}: {'.'.join([section, *keys[:depth]])} is not a section")
+            problems.append(f"--set {shown(override)}: {'.'.join([section, *keys[:depth]])} is not a section")
             return
         if depth < len(keys) - 1:
             target = target.setdefault(key, {})
     target[keys[-1]] = parsed
+
+
+def _override_value(value: str) -> Any:
+    """The value in TOML; whatever is not one such value is a text."""
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):
+        return value.strip()
+    return parsed["value"] if parsed.keys() == {"value"} and not is_deep(parsed) else value.strip()

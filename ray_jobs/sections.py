@@ -19,6 +19,8 @@ ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
 DiffusionMethodName = Literal["tif", "diffusion_classifier"]
 ScheduleName = Literal["racing", "published", "exhaustive"]
 SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
+MAX_NAME = 60
+"""Of a job, in characters: it is part of a folder's name, which may have 255 bytes."""
 OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
@@ -38,7 +40,9 @@ class JobSection:
     def __post_init__(self) -> None:
         """Check that the name can be part of a path."""
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name[0] == ".":
-            raise ValueError(f"name must consist of letters, digits, '-', '_' and '.', got {self.name!r}")
+            raise ValueError(f"name must consist of letters, digits, '-', '_' and '.', got {self.name[:200]!r}")
+        if len(self.name) > MAX_NAME:
+            raise ValueError(f"name must have at most {MAX_NAME} characters, got {len(self.name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,10 @@ from functools import cached_property
 from cluster import Storage, Store, Unit, fingerprint
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
+from cluster.records.base import EntryError
 from cluster.records.folder import FolderSlice
 from cluster.records.listing import Entry
+from cluster.records.reading import read_local, too_large
 from cluster.storage import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
 from fewshot.data import Example, Splits, label_space, parse_examples, parse_splits, sample_shots
@@ -21,6 +23,8 @@ from ray_jobs.embed import EmbedUnit
 from ray_jobs.layout import dense_folder, feature_part
 from ray_jobs.sections import ClassSection, SupportSection
 
+MAX_TABLE_BYTES = 256 << 20
+"""Tables of examples and splits are read whole; a million rows have some 50 MB."""
 TABLES = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 
 
@@ -157,11 +161,18 @@ def read_text(uri: str, storage: Storage = DEFAULT_STORAGE) -> bytes:
     """A whole small object; `storage` is how S3 is reached.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, it is larger than `MAX_TABLE_BYTES`, or no regular file (a pipe is not waited for).
     """
     folder, name = posixpath.split(uri)
+    store = Store(folder or ".", storage=storage)
     try:
-        return Store(folder or ".", storage=storage).get(name)
+        if store.is_local:
+            return read_local(f"{store.root}/{name}", MAX_TABLE_BYTES)
+        if (size := store.size(name)) > MAX_TABLE_BYTES:
+            raise EntryError(too_large(size, MAX_TABLE_BYTES))
+        return store.get(name)
+    except EntryError as error:
+        raise DataError(f"{uri}: {error}") from error
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"there is no {uri}") from error
     except PermissionError as error:

@@ -14,6 +14,9 @@ from fewshot.data.problems import refuse_if_any
 # of Persian and Indic words (also format characters) are letters of a name and stay.
 HIDDEN = re.compile("[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
+MAX_LABEL = 200
+"""Characters of a label. It stands in every row of the predictions."""
+
 
 def label_space(examples: Iterable[Example]) -> LabelSpace:
     """The classes of the examples, in natural order of their labels ("class 2" before "class 10").
@@ -58,9 +61,10 @@ def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descripti
     Raises:
         DataError: fewer than two classes; a label that is empty, not printable on one line, a way out of a folder
             ("..", "a/../b", "/a"), without any letter or digit to say while no name is given; or two labels that
-            differ only in case, width, or separators. All such labels are listed.
+            differ only in case, width, separators or what is invisible; or a label longer than `MAX_LABEL`. All such
+            labels are listed.
     """
-    problems = [f"class {label!r}: {reason}" for label in labels if (reason := _reason_against(label))]
+    problems = [f"class {label[:MAX_LABEL]!r}: {reason}" for label in labels if (reason := _reason_against(label))]
     prompt_names = [_one_line(name) or _as_words(label) for label, name in zip(labels, spoken, strict=True)]
     problems += [
         f"class {label!r}: nothing to say in a prompt; give it a name"
@@ -75,6 +79,11 @@ def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descripti
     )
 
 
+def _visible(label: str) -> str:
+    """The label without characters that nobody sees: soft hyphens, zero-width spaces, joiners."""
+    return "".join(char for char in label if unicodedata.category(char) != "Cf")
+
+
 def natural_order(label: str) -> tuple[list[tuple[str, int, str]], str]:
     """Sort key: digits compare as numbers, the rest without case; the label itself decides between equals."""
     pieces = re.findall(r"([^0-9]*)0*([0-9]*)", label)
@@ -84,6 +93,8 @@ def natural_order(label: str) -> tuple[list[tuple[str, int, str]], str]:
 def _reason_against(label: str) -> str | None:
     if not label:
         return "the name is empty"
+    if len(label) > MAX_LABEL:
+        return f"{len(label)} characters, at most {MAX_LABEL} are taken; put sentences into the description"
     if HIDDEN.search(label) or any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
         return "line breaks, control characters and invisible direction marks are not allowed"
     if any(part.strip() in ("", ".", "..") for part in re.split(r"[/\\]", label)):
@@ -96,7 +107,7 @@ def _lookalikes(labels: Sequence[str]) -> list[str]:
     first: dict[str, int] = {}
     problems = []
     for index, label in enumerate(labels):
-        other = first.setdefault(_as_words(unicodedata.normalize("NFKC", label)).casefold() or label, index)
+        other = first.setdefault(_as_words(unicodedata.normalize("NFKC", _visible(label))).casefold() or label, index)
         if other != index:
             problems.append(f"{labels[other]!r} and {label!r} are too alike; write them the same, or tell them apart")
     return problems

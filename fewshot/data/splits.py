@@ -20,6 +20,7 @@ from typing import Any
 
 from fewshot.classes import LabelSpace
 from fewshot.data.label_space import build_label_space
+from fewshot.data.paths import is_path
 from fewshot.data.problems import refuse_if_any
 from fewshot.errors import DataError
 
@@ -102,7 +103,7 @@ def _entries(document: Mapping[str, Any], problems: list[str]) -> Iterator[_Entr
             match item:
                 case [str(path), int(label), *rest] if not isinstance(label, bool) and _is_class_name(rest):
                     if reason := _reason_against(path):
-                        problems.append(f"{place}: {path!r} {reason}")
+                        problems.append(f"{place}: {path[:200]!r} {reason}")
                     else:
                         yield _Entry(place, split, path, label, *(rest or (None,)))
                 case _:
@@ -114,7 +115,7 @@ def _is_class_name(rest: list[Any]) -> bool:
 
 
 def _reason_against(path: str) -> str | None:
-    if not path.strip() or "\x00" in path:
+    if not path.strip() or not is_path(path):
         return "is no path"
     if "\\" in path or re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", path) or PurePosixPath(path).is_absolute():
         return "must be relative, with forward slashes"

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from fewshot.data.example import Example
+from fewshot.data.paths import is_path
 from fewshot.data.problems import refuse_if_any
 from fewshot.data.rows import Row, Table, read_csv, read_jsonl, read_parquet
 from fewshot.errors import DataError, UnknownNameError
@@ -85,9 +86,14 @@ def _choose_columns(columns: tuple[str, ...], name: str) -> dict[str, str]:
             if lowered.count(alias) > 1:
                 problems.append(f"there are {lowered.count(alias)} columns {alias!r}; keep one")
         elif field in REQUIRED:
-            problems.append(f"no column for the {field}: expected one of {', '.join(aliases)}; found {list(columns)}")
+            problems.append(f"no column for the {field}: expected one of {', '.join(aliases)}; found {_some(columns)}")
     refuse_if_any(name, problems)
     return chosen
+
+
+def _some(columns: tuple[str, ...]) -> str:
+    shown = ", ".join(repr(column[:40]) for column in columns[:20])
+    return f"[{shown}]" + f" and {len(columns) - 20} more" * (len(columns) > 20)
 
 
 def _example(row: Row, chosen: Mapping[str, str]) -> Example:
@@ -97,6 +103,8 @@ def _example(row: Row, chosen: Mapping[str, str]) -> Example:
         raise DataError("the label is empty")
     if image is not None and not isinstance(image, str):
         raise DataError(f"the image must be a path or a URL, got {type(image).__name__}")
+    if image is not None and not is_path(image):
+        raise DataError(f"the image is no path or URL: {reprlib.repr(image)}")
     return Example(
         image=image if image and image.strip() else "",
         label=label,

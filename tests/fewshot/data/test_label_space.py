@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.data import Example, label_space
+from fewshot.data.label_space import natural_order
 from fewshot.errors import DataError
 
 labels = st.lists(st.text("abc012_", min_size=1, max_size=5).filter(lambda text: text.strip("_")), min_size=2)
@@ -35,7 +36,7 @@ def test_numbers_in_labels_count_as_numbers():
 
 
 def test_a_label_of_very_many_digits_has_a_place():
-    assert of("8" * 5000, "9" * 4999).names == ("9" * 4999, "8" * 5000)
+    assert sorted(["8" * 5000, "9" * 4999], key=natural_order) == ["9" * 4999, "8" * 5000]
 
 
 def test_prompts_say_words():

@@ -1,0 +1,148 @@
+"""Job files made to loop, to grow or to escape end with exit code 2, in one message that a terminal can show."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.config import MAX_JOB_BYTES, MAX_TOLD, read_job
+from ray_jobs.errors import JobError
+from ray_jobs.nesting import MAX_DEPTH, is_deep
+from tests.ray_jobs.place import fewshot
+from tests.sources import PACKAGES, imports, is_within, modules
+
+JOB = '[job]\nname = "x"\noutput = "runs"\n'
+
+
+def told(tmp_path, text, *overrides):
+    """Every problem of a job file."""
+    path = tmp_path / "job.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    try:
+        return list(read_job(path, overrides)[1])
+    except JobError as error:
+        return list(error.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (JOB + "[clip]\nmodel = " + "[" * 5000 + "]" * 5000, "not valid TOML: maximum recursion"),
+        (JOB + "[clip]\nmodel = " + "[" * 99 + "]" * 99, f"nested deeper than {MAX_DEPTH} levels"),
+        (JOB + "[classifier]\n" + ".".join("a" * 5000) + " = 1", f"nested deeper than {MAX_DEPTH} levels"),
+        (JOB + "[" + ".".join("a" * 5000) + "]", f"nested deeper than {MAX_DEPTH} levels"),
+        (JOB + "[clip]\nthreads = " + "9" * 10_000, "not valid TOML: Exceeds the limit"),
+        (JOB + JOB, "Cannot declare"),
+        (JOB + "[clip]\nthreads = 1\nthreads = 2", "Cannot overwrite a value"),
+        (JOB + " " * MAX_JOB_BYTES, f"is larger than {MAX_JOB_BYTES} bytes"),
+        (b"\xff\xfe" + JOB.encode("utf-16-le"), "cannot read the job file"),
+        (JOB.replace('"x"', '"' + "x" * 100 + '"'), "name must have at most 60 characters, got 100"),
+    ],
+)
+def test_what_no_job_file_looks_like_is_refused(tmp_path, text, reason):
+    (problem,) = told(tmp_path, text)
+    assert reason in problem
+    assert len(problem) < 600
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "..", ".", ".hidden", "a\\nb", "a b", "", "a\\u0000", "a\\u202eb"])
+def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path, name):
+    (problem,) = told(tmp_path, JOB.replace('"x"', f'"{name}"'))
+    assert "name must consist of letters, digits" in problem
+    assert problem.isprintable()
+
+
+def test_of_very_many_mistakes_some_are_told_and_the_rest_is_counted(tmp_path):
+    problems = told(tmp_path, JOB + "[clip]\n" + "".join(f"k{number} = 1\n" for number in range(20_000)))
+    assert len(problems) == MAX_TOLD + 1
+    assert problems[-1].endswith(f"{20_000 - MAX_TOLD} more mistakes in [clip]")
+    assert len(told(tmp_path, JOB + "".join(f"[k{number}]\n" for number in range(20_000)))) <= MAX_TOLD
+
+
+def test_a_long_value_is_cut_short_and_escapes_are_shown_as_such(tmp_path):
+    (problem,) = told(tmp_path, JOB + 'clip = "' + "x" * 100_000 + '"')
+    assert len(problem) < 500
+    (problem,) = told(tmp_path, JOB + '["\\u001b[31m\\n"]')
+    assert "\x1b" not in problem
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "clip.model=" + "[" * 3000,
+        'clip.model="a"\n[archive]\nuri = "/etc"',
+        "a." * 3000 + "b=1",
+        "clip.__class__=1",
+        "job.__init__.__globals__=1",
+        "__proto__.x=1",
+        "=1",
+        ".=1",
+        "clip.threads=" + "9" * 10_000,
+    ],
+)
+def test_an_override_reaches_keys_of_sections_and_nothing_else(tmp_path, override):
+    (tmp_path / "job.toml").write_text(JOB)
+    try:
+        job, problems = read_job(tmp_path / "job.toml", [override])
+    except JobError as error:
+        problems = error.problems
+    else:
+        assert job.archive is None
+        assert type(job.job).__name__ == "JobSection"
+        assert problems or job.clip.model == override.partition("=")[2].strip()
+    assert all(len(problem) < 600 for problem in problems)
+
+
+def test_a_pipe_is_read_and_a_device_without_end_is_not(tmp_path):
+    with pytest.raises(JobError, match="is larger than"):
+        read_job("/dev/zero")
+    reader, writer = os.pipe()
+    os.write(writer, JOB.encode())
+    os.close(writer)
+    assert read_job(f"/dev/fd/{reader}")[0].job.name == "x"
+    os.close(reader)
+
+
+values = st.recursive(
+    st.none(), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=1), inner, max_size=2)
+)
+
+
+def depth(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
+@given(value=values, more=st.integers(0, 2 * MAX_DEPTH))
+def test_depth_is_found_without_recursion(value, more):
+    for _ in range(more):
+        value = [value]
+    assert is_deep(value) == (depth(value) > MAX_DEPTH)
+
+
+def test_the_command_ends_with_code_2_and_writes_nothing(tmp_path):
+    (tmp_path / "job.toml").write_text(JOB + "[clip]\nmodel = " + "[" * 5000)
+    outcome = fewshot("classify", tmp_path / "job.toml")
+    assert outcome.code == 2
+    assert "not valid TOML" in outcome.told
+    assert [path.name for path in tmp_path.iterdir()] == ["job.toml"]
+
+
+def test_yaml_is_written_and_never_read():
+    readers = [
+        f"{module} imports {name}"
+        for module, tree in modules(*PACKAGES)
+        for name in imports(module, tree)
+        if is_within(name, "yaml")
+    ]
+    assert set(readers) <= {"ray_jobs.manifest.writing imports yaml"}
+
+
+def test_zips_are_opened_for_the_pictures_of_the_demo_only():
+    assert {module for module, tree in modules(*PACKAGES) if "zipfile" in imports(module, tree)} <= {
+        "fewshot.demo.write",
+        "fewshot.demo.scenes",
+    }
