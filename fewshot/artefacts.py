@@ -72,10 +72,12 @@ def read_card(files: Mapping[str, bytes]) -> dict[str, Any]:
         raise DataError(f"no {CARD} among {sorted(files)}")
     try:
         card = json.loads(files[CARD])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{CARD} is not JSON: {error}") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise DataError(f"{CARD} is not a classifier card of format {FORMAT}")
+    if not isinstance(card.get("method"), str):
+        raise DataError(f"{CARD} names no method")
     return card
 
 
@@ -96,6 +98,7 @@ def load_classifier(
     card = read_card(files)
     if TENSORS not in files:
         raise DataError(f"no {TENSORS} among {sorted(files)}")
+    _check_kinds(card)
     try:
         tensors = safetensors.torch.load(files[TENSORS])
         parts = {"text_tower": text_tower, "pooling": pooling}
@@ -111,8 +114,18 @@ def load_classifier(
         )
     except safetensors.SafetensorError as error:
         raise DataError(f"{TENSORS} is damaged: {error}") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{CARD} is incomplete: {error}") from error
+
+
+def _check_kinds(card: Mapping[str, Any]) -> None:
+    """Raise DataError unless the numbers of a card are numbers, and its names texts."""
+    classes = card.get("classes")
+    numbers = [card.get("logit_scale"), card.get("temperature"), card.get("threshold") or 0.0]
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise DataError(f"{CARD}: classes must be a list of texts")
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
+        raise DataError(f"{CARD}: logit_scale, temperature and threshold must be numbers")
 
 
 def backbone_parts(method: str) -> frozenset[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
-from fewshot.errors import DataError
+from fewshot.errors import FewShotError
 from ray_jobs.errors import DamagedError
 from ray_jobs.features import removed_if_damaged
 
@@ -49,8 +50,8 @@ def get_threshold(store: Store, folder: str) -> float | None:
     path = f"{folder}/{CARD}"
     data = store.get(path)
     with removed_if_damaged(store, path):
-        threshold: float | None = json.loads(data)["threshold"]
-        return threshold
+        threshold = json.loads(data)["threshold"]
+        return None if threshold is None else float(threshold)
 
 
 def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:
@@ -69,11 +70,23 @@ def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:
     from fewshot.backbones import load_clip
 
     files = {name: store.get(f"{folder}/{name}") for name in (CARD, TENSORS)}
-    try:
+    with _untrained_if_damaged(store, folder):
         needed = backbone_parts(read_card(files)["method"])
-        clip = load_clip(spec) if needed else None
+    clip = load_clip(spec) if needed else None
+    with _untrained_if_damaged(store, folder):
         return load_classifier(files, **{name: getattr(clip, name) for name in needed})
-    except DataError as error:
+
+
+@contextmanager
+def _untrained_if_damaged(store: Store, folder: str) -> Iterator[None]:
+    """While files of a classifier are read: if they are not what was written, remove the card.
+
+    Raises:
+        DamagedError: they are not.
+    """
+    try:
+        yield
+    except (FewShotError, KeyError) as error:
         store.delete(f"{folder}/{CARD}")
         message = f"the classifier {store.url(folder)} was damaged; run again to train it anew ({error})"
         raise DamagedError(message) from error

@@ -129,7 +129,7 @@ def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         store.delete(path)
         message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
         raise DamagedError(message) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +56,13 @@ def get_adapter(store: Store, folder: str, device: torch.device) -> StackedLora:
         DamagedError: they are damaged; their card was removed, so that the next run trains them anew.
         FileNotFoundError: there are none.
     """
-    from fewshot.diffusion.lora import load_adapters
+    from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters
     from fewshot.errors import DataError
 
-    card = json.loads(store.get(f"{folder}/{CARD}"))
+    if not is_trained(store, folder):
+        raise FileNotFoundError(store.url(f"{folder}/{CARD}"))
     try:
-        files = {name: store.get(f"{folder}/{name}") for name in card[FILES]}
+        files = {name: store.get(f"{folder}/{name}") for name in ADAPTER_FILES}  # not what a card may name
         return load_adapters([files]).mapped(lambda tensor: tensor.to(device))
     except (DataError, FileNotFoundError) as error:
         store.delete(f"{folder}/{CARD}")

@@ -26,6 +26,8 @@ from fewshot.errors import DataError
 
 UNET, TEXT = "unet", "text_encoder"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_FILES = tuple(f"{part}/{name}" for part in (UNET, TEXT) for name in (CONFIG, WEIGHTS))
+"""What one class consists of, as paths below its folder."""
 _PREFIX = "base_model.model."
 _HALVES = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
 _PLAIN: Mapping[str, Any] = {
@@ -119,7 +121,7 @@ def _rank(config: bytes, part: str) -> int:
     try:
         said = json.loads(config)
         rank, alpha = int(said["r"]), said["lora_alpha"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{part}/{CONFIG} is no configuration of a LoRA: {error!r}") from error
     if odd := sorted(name for name, plain in _PLAIN.items() if said.get(name, plain) != plain):
         raise DataError(f"{part}/{CONFIG} is no plain LoRA: {odd[0]} is {said[odd[0]]!r}, not {_PLAIN[odd[0]]!r}")

@@ -1,0 +1,127 @@
+"""What lies in the output may have been changed by somebody: it is told as damaged, and nothing else is opened."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from cluster import Store
+from fewshot.artefacts import load_classifier, read_card, save_classifier
+from fewshot.backbones import ClipSpec
+from fewshot.calibration import fit_calibrated
+from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters, save_adapter
+from fewshot.errors import DataError
+from fewshot.methods import method_named
+from ray_jobs.artefacts import get_classifier, get_threshold
+from ray_jobs.errors import DamagedError
+from ray_jobs.escalation.adapters import get_adapter, is_trained, put_adapter
+from ray_jobs.memo import StoredMemo
+from tests.fewshot.diffusion.lora.stacks import random_stack
+from tests.hostile.weights import Trap, lying_headers
+from tests.problems import make_problem
+
+CARD, TENSORS = "card.json", "classifier.safetensors"
+FOLDER = "adapters/tif/0"
+
+
+@pytest.fixture(scope="module")
+def files():
+    return save_classifier(fit_calibrated(method_named("tip_adapter"), make_problem([3, 3])[0], seed=0), {})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path / "output"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "evil"},
+        {"method": ["tip_adapter"]},
+        {"method": "../../evil"},
+        {"hyperparameters": {"__class__": 1}},
+        {"hyperparameters": [1]},
+        {"classes": "ab"},
+        {"classes": [1, 2]},
+        {"temperature": "hot"},
+        {"threshold": {"a": 1}},
+        {"logit_scale": None},
+        {"held_out": "none"},
+        {"held_out": {"tried": 3}},
+        {"classifier": 5},
+        {"classifier": {"evil": 1}},
+    ],
+)
+def test_a_card_with_values_of_another_kind_is_damaged_and_removed(files, store, change):
+    card = json.loads(files[CARD]) | change
+    for name, data in {**files, CARD: json.dumps(card).encode()}.items():
+        store.put(f"c/{name}", data)
+    with pytest.raises(DamagedError, match="run again to train it anew"):
+        get_classifier(store, "c", ClipSpec())
+    assert not store.exists(f"c/{CARD}")
+
+
+@pytest.mark.parametrize("card", [b"[" * 100_000, b"\xff", b"[1]", b"null", b'{"format": 1}'])
+def test_a_card_of_another_shape_is_damaged(files, card, store):
+    with pytest.raises(DataError):
+        read_card({**files, CARD: card})
+    store.put(f"c/{CARD}", card)
+    with pytest.raises(DamagedError):
+        get_threshold(store, "c")
+
+
+@pytest.mark.parametrize("lie", lying_headers())
+def test_tensors_with_a_header_that_lies_are_damaged(files, store, lie):
+    with pytest.raises(DataError, match=r"damaged|consists of"):
+        load_classifier({**files, TENSORS: lying_headers()[lie]})
+    with pytest.raises(DataError, match="no safetensors file"):
+        load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[1]: lying_headers()[lie]}])
+    memo = StoredMemo(store, "trainings/x")
+    store.put("trainings/x/key.safetensors", lying_headers()[lie])
+    assert memo("key", lambda: {"a": torch.ones(1)})["a"].tolist() == [1.0]
+
+
+def test_pickles_in_the_output_are_not_loaded(files, store, tmp_path):
+    trap = Trap(tmp_path / "sprung")
+    torch.save({"x": trap}, tmp_path / "evil")
+    pickled = (tmp_path / "evil").read_bytes()
+    with pytest.raises(DataError):
+        load_classifier({**files, TENSORS: pickled})
+    with pytest.raises(DataError):
+        load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[1]: pickled}])
+    store.put("trainings/x/key.safetensors", pickled)
+    StoredMemo(store, "trainings/x")("key", dict)
+    assert not trap.sprung
+
+
+@pytest.mark.parametrize(
+    "listed", [["../../secret"], ["/etc/passwd"], [3], "x", None, {"a": 1}, ["unet/../../x"] * 10_000]
+)
+def test_what_a_card_lists_is_never_opened(store, tmp_path, listed):
+    put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), {})
+    store.put(f"{FOLDER}/{CARD}", json.dumps({"files": listed}).encode())
+    assert len(get_adapter(store, FOLDER, torch.device("cpu"))) == 1
+
+
+def test_an_adapter_without_a_file_is_damaged_and_trained_anew(store):
+    put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), {})
+    store.delete(f"{FOLDER}/{ADAPTER_FILES[0]}")
+    with pytest.raises(DamagedError, match="trained anew"):
+        get_adapter(store, FOLDER, torch.device("cpu"))
+    assert not is_trained(store, FOLDER)
+
+
+@pytest.mark.parametrize("config", [b"[" * 100_000, b'{"r": 1e400, "lora_alpha": 1}', b'{"r": [1]}', b'"r"', b"\xff"])
+def test_a_configuration_of_an_adapter_of_another_shape_is_refused(config):
+    with pytest.raises(DataError, match="is no configuration of a LoRA"):
+        load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[0]: config}])
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a/./b"])
+def test_the_store_opens_nothing_outside_its_root(store, path):
+    for action in (store.get, store.delete, store.exists, lambda path: store.put(path, b"")):
+        with pytest.raises(ValueError, match="plain relative path"):
+            action(path)
