@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -66,10 +67,15 @@ def _images(job: Job, needs: Sequence[str]) -> list[str]:
 def _outside(store: Store, places: Sequence[str]) -> None:
     """Raise unless the output answers and lies outside these places."""
     store.reach()
-    root = posixpath.normpath(store.root)
-    for place in (posixpath.normpath(Location.of(place).shown) for place in places):
+    root = _real(store.root)
+    for place in (_real(Location.of(place).shown) for place in places):
         if f"{root}/".startswith(f"{place}/"):
             raise ValueError(f"{root} lies inside {place}: results would be taken for images; choose one beside it")
+
+
+def _real(place: str) -> str:
+    """One name for a place, however it is written; a local one without the symbolic links on the way to it."""
+    return posixpath.normpath(place) if "://" in place else os.path.realpath(place)
 
 
 def known_method(name: str, **hyperparameters: Any) -> None:

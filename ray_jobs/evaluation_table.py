@@ -11,11 +11,14 @@ from itertools import product
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from ray_jobs.sections import ProtocolName
 
 Row = Mapping[str, Any]
+FORMULA = r"^[=+@\t\r-]"
+"""How a text begins that spreadsheets calculate; the Parquet file beside the csv has it as it is."""
 NUMBERS: dict[ProtocolName, tuple[str, ...]] = {
     "few-shot": ("accuracy", "macro_f1", "ece"),
     "base-to-new": ("base_accuracy", "new_accuracy", "harmonic_mean"),
@@ -86,8 +89,12 @@ def columns_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def to_csv(table: pa.Table) -> bytes:
-    """A table as a csv file."""
+    """A table as a csv file. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
     sink = pa.BufferOutputStream()
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            plain = pc.replace_substring_regex(table.column(index), FORMULA, r"'\0")
+            table = table.set_column(index, field.name, plain)
     pa_csv.write_csv(table, sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
