@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from cluster.events import UnitDone, UnitFailed
 from cluster.ledger import Ledger
+from cluster.secrets import redacted
 from cluster.step import Part, SplitStep, Step, Unit, Workers
 from cluster.worker import run_unit
 
@@ -42,7 +43,7 @@ class Worker:
             try:
                 self._state = self._step.setup()
             except Exception:  # noqa: BLE001 -- the process boundary: every worker would raise it
-                return traceback.format_exc()
+                return redacted(traceback.format_exc())
             self._is_ready = True
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from cluster.filesystems import s3_code
+from cluster.secrets import redacted
 from cluster.storage import TRUST
 
 CLIENT_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"})
@@ -57,10 +58,10 @@ def http_status(error: BaseException) -> int | None:
 
 
 def summary(error: BaseException) -> str:
-    """The error on one line, with what the server calls it."""
+    """The error on one line, with what the server calls it, and without secrets."""
     code = s3_code(error)
     told = f"{error}" if str(error) not in ("", "None", "[Errno 22] None") else ""
-    return ": ".join(part for part in (code or type(error).__name__, told) if part).rstrip(". ")
+    return redacted(": ".join(part for part in (code or type(error).__name__, told) if part)).rstrip(". ")
 
 
 def advice(error: BaseException) -> str:

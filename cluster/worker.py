@@ -12,6 +12,7 @@ from cluster.errors import StorageError
 from cluster.events import UnitDone, UnitFailed
 from cluster.ledger import Ledger
 from cluster.retry import Retry
+from cluster.secrets import redacted
 from cluster.step import Step, Unit
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ def run_unit(
             failure = UnitFailed(unit.path, unit.weight, describe(error), attempt)
             if attempt < max_attempts:
                 retry.sleep(retry.delay_s(attempt))
-        except Exception as error:
-            logger.warning("unit failed path=%s", unit.path, exc_info=True)
+        except Exception as error:  # noqa: BLE001 -- the process boundary, see above
+            logger.warning("unit failed path=%s\n%s", unit.path, redacted(traceback.format_exc()))
             return UnitFailed(unit.path, unit.weight, describe(error), attempt)
         else:
             return UnitDone(unit.path, unit.weight, dict(part.summary), time.monotonic() - started)
@@ -48,7 +49,7 @@ def run_unit(
 
 
 def describe(error: Exception) -> str:
-    """An exception on one line: its type, its message, and the place in the code that raised it."""
+    """An exception on one line, without secrets: its type, its message, and the place in the code that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return redacted(f"{type(error).__name__}: {error}{place}")

@@ -7,10 +7,10 @@ done, 1 some work failed, 2 the job file or the set-up is wrong.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -38,6 +38,7 @@ from ray_jobs.tables import (
     show_reports,
     show_status,
 )
+from ray_jobs.telling import configure_logging, tellable
 
 DONE, SOME_FAILED, WRONG = 0, 1, 2
 
@@ -239,7 +240,7 @@ def _guarded(work: Callable[[], T]) -> T:
 
 def _stop(problems: Sequence[str], code: int) -> None:
     for problem in problems:
-        sys.stderr.write(f"error: {problem}\n")
+        sys.stderr.write(f"error: {tellable(problem)}\n")
     raise typer.Exit(code)
 
 
@@ -256,5 +257,9 @@ def _plain(value: Any) -> Any:
 
 def main() -> None:
     """Entry point of the console command."""
-    logging.basicConfig(level=os.environ.get("FEWSHOT_LOG", "WARNING"), format="%(levelname)s %(name)s %(message)s")
-    app()
+    configure_logging(os.environ.get("FEWSHOT_LOG", "WARNING"))
+    try:
+        app()
+    except Exception:  # noqa: BLE001 -- a mistake of ours: its traceback helps, but may quote a secret
+        sys.stderr.write(tellable(traceback.format_exc()))
+        sys.exit(SOME_FAILED)

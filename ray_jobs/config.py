@@ -15,7 +15,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.records.reading import without_credentials
+from cluster.secrets import without_credentials
 from ray_jobs.deploy import DeploySection
 from ray_jobs.errors import JobError
 from ray_jobs.nesting import MAX_DEPTH, is_deep, shown

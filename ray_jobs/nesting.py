@@ -14,8 +14,11 @@ def is_deep(value: Any) -> bool:
     """Whether tables and lists are nested deeper than `MAX_DEPTH`; looked at level by level, without recursion."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        level = [item for part in level if isinstance(part, dict | list) for item in _items(part)]
-    return bool(level)
+        containers = [part for part in level if isinstance(part, dict | list)]
+        if not containers:
+            return False
+        level = [item for part in containers for item in _items(part)]
+    return True
 
 
 def shown(value: Any) -> str:

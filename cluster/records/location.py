@@ -10,7 +10,8 @@ from fsspec import AbstractFileSystem
 
 from cluster.filesystems import is_s3, open_filesystem
 from cluster.records.base import EntryError
-from cluster.records.reading import patiently, without_credentials
+from cluster.records.reading import patiently
+from cluster.secrets import without_credentials
 from cluster.storage import DEFAULT_STORAGE, Storage
 
 

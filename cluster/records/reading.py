@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -33,13 +32,6 @@ _FOR_GOOD = {
     NotADirectoryError: "not found",
 }
 _ERRNO_FOR_GOOD = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV})
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
-_QUERY = re.compile(r"(://[^\s?]*)\?\S*")
-
-
-def without_credentials(text: str) -> str:
-    """The text with user, password and query string taken out of every URL in it."""
-    return _QUERY.sub(r"\1", _CREDENTIALS.sub("", text))
 
 
 def too_large(size: int, max_bytes: int) -> str:
@@ -65,9 +57,8 @@ def patiently(operation: Callable[[], T], what: str) -> T:
             raise EntryError(reason) from None
         if not is_storage_trouble(error) or isinstance(error, StorageError):
             raise
-        told = without_credentials(summary(error))
         # The original error is not shown beside it: it may name a URL with credentials.
-        raise StorageError(f"cannot read {what}: {told}. {advice(error)}") from None
+        raise StorageError(f"cannot read {what}: {summary(error)}. {advice(error)}") from None
 
 
 def read_local(path: str | bytes, max_bytes: int) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cluster.records.reading import without_credentials
+from cluster.secrets import without_credentials
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.names import wants_diffusion
 from ray_jobs.deploy import DeploySection

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from cluster.records.reading import without_credentials
+from cluster.secrets import without_credentials
 from ray_jobs.layout import FAILURES, JOB, METRICS, PREDICTIONS
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contents import Contents

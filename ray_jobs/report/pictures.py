@@ -14,7 +14,7 @@ from typing import TypeVar
 from cluster import Storage
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, Shard, Source, pick, read_shard
-from cluster.records.reading import without_credentials
+from cluster.secrets import without_credentials
 from cluster.storage import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.archive import open_archive

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from cluster import Storage, Store
-from cluster.records.reading import without_credentials
+from cluster.secrets import without_credentials
 from cluster.storage import DEFAULT_STORAGE
 from ray_jobs.layout import JOB, METRICS, PLAN, REPORT
 from ray_jobs.report.contents import gather

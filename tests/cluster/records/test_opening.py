@@ -6,7 +6,7 @@ import pytest
 
 from cluster import SourceError
 from cluster.records import open_source
-from cluster.records.reading import without_credentials
+from cluster.secrets import without_credentials
 from tests.cluster.records.archives import contents_of, tar_bytes, write_folder
 
 
