@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from contextlib import contextmanager
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from cluster.records import Selection, read_shard
 from cluster.records.base import EntryError
 from cluster.records.location import Location
 from cluster.records.references import SCHEMES, References
+from ray_jobs.sections import SchemeName
 from tests.cluster.records.archives import contents_of
 
 ELSEWHERE = sorted(SCHEMES - {"file"})
@@ -119,3 +121,7 @@ def test_other_kinds_of_url_cannot_be_allowed(url):
 def test_a_path_that_is_no_file_is_a_reason(tmp_path, path):
     (record,) = read_shard(Selection(str(tmp_path)).shard(Selection(str(tmp_path)).look_up([path])))
     assert record.data is None
+
+
+def test_a_job_file_can_allow_what_leads_to_other_machines_and_nothing_else():
+    assert set(get_args(SchemeName)) == SCHEMES - {"file", "memory"}
