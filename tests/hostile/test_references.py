@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster import Storage
 from cluster.records import Selection, read_shard
 from cluster.records.base import EntryError
 from cluster.records.location import Location
@@ -97,11 +98,12 @@ def test_a_table_of_a_web_server_leads_to_that_server_only():
             table.place(url)
 
 
-def test_a_table_in_s3_leads_to_s3_with_its_own_options_and_nothing_of_this_machine():
-    table = References(Location("s3://bucket/sets", {"key": "x"}), "bucket/sets", 10, frozenset({"https"}))
-    assert table.place("s3://other/a.jpg").options == {"key": "x"}
-    assert table.place("a.jpg") == Location("s3://bucket/sets/a.jpg", {"key": "x"})
-    assert table.place("https://host/a.jpg").options == {}
+def test_a_table_in_s3_leads_to_s3_in_the_same_way_and_nothing_of_this_machine():
+    there = Storage(endpoint="http://127.0.0.1:1")
+    table = References(Location("s3://bucket/sets", there), "bucket/sets", 10, frozenset({"https"}))
+    assert table.place("s3://other/a.jpg") == Location("s3://other/a.jpg", there)
+    assert table.place("a.jpg") == Location("s3://bucket/sets/a.jpg", there)
+    assert table.place("https://host/a.jpg").uri == "https://host/a.jpg"
     for path in ("/etc/passwd", "file:///etc/passwd"):
         with pytest.raises(EntryError, match="a path of this machine in a table from elsewhere"):
             table.place(path)

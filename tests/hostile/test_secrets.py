@@ -116,7 +116,7 @@ def test_a_password_in_the_job_file_is_not_told_or_stored(place):
     place.write_job(job={"output": f"s3://me:{PASSWORD}@bucket/prefix"})
     outcome = place.classify()
     assert outcome.code == 2
-    assert "carries a password" in outcome.told
+    assert "a URL with a password in it" in outcome.told
     assert traces(outcome.told) == []
 
 

@@ -121,7 +121,7 @@ def test_an_escalated_job_on_s3_writes_the_bytes_of_a_local_one(tmp_path, tiny_c
     assert (here.code, outcome.code) == (0, 0), outcome.told
     assert parts_of(bucket, outcome) == [here.bytes[name] for name in sorted(here.bytes)]
     assert max(reads.values()) <= 4  # Latents of examples: by the driver, in both trainings, and for the exam.
-    assert look_ups <= 3 + 2 * len(CLASSES)  # Whether a class's adapters are there, and those for the exam.
+    assert look_ups <= 3 + 4 * len(CLASSES)  # Adapters, and those of the exam: before training, before asking.
 
 
 @pytest.mark.parametrize("kept", ["tar", "table"])
@@ -137,10 +137,11 @@ def test_tars_and_tables_on_s3_give_the_bytes_of_local_ones(place, bucket, tmp_p
     bucket.upload(place.examples, "examples")
     (tmp_path / "examples.csv").write_text(csv_of(bucket, place))
     local = {"archive.uri": tmp_path / "images", "job.output": tmp_path / "output"}
-    here = place.classify(*settings(bucket, **{"support.uri": tmp_path / "examples.csv"}, **local))
+    table = {"support.uri": tmp_path / "examples.csv", "support.schemes": '["s3"]'}
+    here = place.classify(*settings(bucket, **table, **local))
     with bucket.through() as (near, proxy):
-        there = {"archive.uri": bucket.upload(tmp_path / "images", "images"), "support.uri": tmp_path / "examples.csv"}
-        outcome = place.classify(*settings(near, **there))
+        there = {"archive.uri": bucket.upload(tmp_path / "images", "images")}
+        outcome = place.classify(*settings(near, **table, **there))
         read = [request for request in proxy.requests if request.kind == "GET" and "/images/" in request.key]
     assert (here.code, outcome.code) == (0, 0)
     assert parts_of(bucket, outcome) == [here.bytes[name] for name in sorted(here.bytes)]
