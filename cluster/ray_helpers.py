@@ -10,6 +10,7 @@ from cluster.schedule import Ticket
 from cluster.step import Helpers, SplitStep, Step
 
 _PATIENCE_S = 10.0
+_REST_S = 60.0
 
 
 def _prepare(step: SplitStep, tools: Any, payload: Any) -> Any:
@@ -32,6 +33,7 @@ class Preparing:
         self._helpers = helpers if isinstance(step, SplitStep) else None
         self._tools: Any = None
         self._lent: dict[Any, tuple[Ticket, float]] = {}
+        self._rests_until = float("-inf")
 
     @property
     def room(self) -> int:
@@ -45,7 +47,7 @@ class Preparing:
             beside: units that are prepared and wait for a worker. With twice as many as there are helpers, workers are
                 what is waited for, and more would only fill the cluster's memory.
         """
-        if self._helpers is None or self._tools is None:
+        if self._helpers is None or self._tools is None or time.monotonic() < self._rests_until:
             return False
         return len(self._lent) < self._helpers.count and beside < 2 * self._helpers.count
 
@@ -76,13 +78,14 @@ class Preparing:
         return ticket
 
     def recall(self) -> Iterator[Ticket]:
-        """Take back the units that have waited for long: there may be no CPU for helpers."""
+        """Take back the units that have waited for long, and lend none for a while: there may be no CPU for helpers."""
         import ray
 
         for reference, (ticket, since) in list(self._lent.items()):
             if time.monotonic() - since > _PATIENCE_S:
                 del self._lent[reference]
                 ray.cancel(reference)
+                self._rests_until = time.monotonic() + _REST_S
                 yield ticket
 
     def close(self) -> None:
