@@ -6,10 +6,13 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -90,7 +93,8 @@ class RaySession:
         folder = tempfile.mkdtemp(prefix="ray-")  # Short: Ray puts sockets there, whose paths must fit in 107 bytes.
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            ray.init("local", include_dashboard=False, log_to_driver=False, _temp_dir=folder, **_quiet(), **self._own)
+            with _sigterm_kept():
+                ray.init("local", include_dashboard=False, _temp_dir=folder, **_quiet(), **self._own)
         except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(f"could not start Ray on this machine: {error}") from error
         self.is_own = True
@@ -101,7 +105,8 @@ class RaySession:
 
         try:
             _knock(address)
-            ray.init(address, log_to_driver=False, **_quiet())
+            with _sigterm_kept():
+                ray.init(address, **_quiet())
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise ClusterError(
                 f"could not connect to Ray at {address!r}: {error}. Expected the address of a running Ray of this "
@@ -129,4 +134,15 @@ def _knock(address: str) -> None:
 
 
 def _quiet() -> dict[str, Any]:
-    return {"logging_level": logging.WARNING}
+    return {"logging_level": logging.WARNING, "log_to_driver": False}
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Ray puts in a handler of its own, which ends the process; one that the program has set is put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 OWN_RAY = """
+import signal
 import sys
 from pathlib import Path
 from cluster import Ledger, RayExecutor, Store, WorkerStartError, Workers, run_stage
 from tests.cluster.steps import Square, units
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 with RayExecutor(num_cpus=1) as executor:
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
     ledger = Ledger(Store("store"))
     print(run_stage(executor, Square(Path("scratch").absolute()), units(3), ledger, Workers()).done)
     try:
