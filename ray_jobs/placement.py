@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from cluster import Executor, Helpers, LocalExecutor, RayExecutor, Workers
+from cluster.ray_capacity import Node, cluster_nodes
 from ray_jobs.sections import ClusterSection
 
 WORTH_A_RAY = 1500
@@ -20,41 +22,64 @@ def local_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def choose(section: ClusterSection, *, threads: int, images: int | None) -> tuple[Executor, Workers]:
+def choose(
+    section: ClusterSection,
+    *,
+    threads: int,
+    images: int | None,
+    nodes: Callable[[str], Sequence[Node]] = cluster_nodes,
+) -> tuple[Executor, Workers]:
     """Decide.
 
     Args:
         section: what the job file says.
         threads: CPU threads of a worker's forward.
         images: still to be embedded; None if nobody knows, which counts as many.
+        nodes: looks at the cluster of an address; called if the section leaves something to what is there.
 
     Returns:
         an executor that was not entered yet, and the workers of its embedding stages.
+
+    Raises:
+        ClusterError: nobody answers at the address.
     """
     if section.address is not None:
-        return RayExecutor(section.address), _workers(section, threads, count=section.clip_workers or 1, gpus=None)
+        return RayExecutor(section.address), _on_cluster(section, threads, nodes)
     gpus = local_gpus()
     fitting = gpus or max(1, (os.cpu_count() or 1) // threads)
     count = section.clip_workers or fitting
+    share = (1.0 if section.gpus_per_worker is None else section.gpus_per_worker) if gpus else 0.0
     alone = count == 1 or (images is not None and images < WORTH_A_RAY and section.clip_workers is None)
     if section.mode == "process" or (section.mode == "auto" and alone):
-        return LocalExecutor(), _workers(section, threads, count=1, gpus=gpus)
-    workers = _workers(section, threads, count=count, gpus=gpus)
+        return LocalExecutor(), _workers(section, threads, count=1, gpus=share)
+    workers = _workers(section, threads, count=count, gpus=share)
     return RayExecutor(num_cpus=max(os.cpu_count() or 1, math.ceil(count * workers.cpus))), workers
 
 
-def _workers(section: ClusterSection, threads: int, *, count: int, gpus: int | None) -> Workers:
-    """The shape of one worker; `gpus` is how many this machine has, None where another one runs the job."""
-    wanted, memory = section.gpus_per_worker, section.memory_per_worker_gib
+def _on_cluster(section: ClusterSection, threads: int, look: Callable[[str], Sequence[Node]]) -> Workers:
+    """As many workers as fit on the nodes that are there, with a GPU each if there are any; at least one."""
+    assert section.address is not None
+    count, share = section.clip_workers, section.gpus_per_worker
+    nodes = look(section.address) if count is None or share is None else ()
+    if share is None:
+        share = float(any(node.gpus for node in nodes))
+    shape = _workers(section, threads, count=1, gpus=share)
+    fitting = sum(node.holds(cpus=shape.cpus, gpus=shape.gpus) for node in nodes)
+    return replace(shape, count=count or max(1, fitting))
+
+
+def _workers(section: ClusterSection, threads: int, *, count: int, gpus: float) -> Workers:
+    """The shape of workers that have so many GPUs each."""
+    memory = section.memory_per_worker_gib
     cpus = section.cpus_per_worker if section.cpus_per_worker is not None else float(threads)
-    has_gpu = bool(wanted) if gpus is None else bool(gpus)
+    elsewhere = section.address is not None
     return Workers(
         count=count,
         cpus=cpus,
-        gpus=(1.0 if wanted is None else wanted) if has_gpu else 0.0,
+        gpus=gpus,
         memory_bytes=None if memory is None else round(memory * 2**30),
-        labels=_pairs(section.labels) if section.address is not None else (),
-        helpers=_helpers(section, max(1.0, cpus)) if section.address is not None else None,
+        labels=_pairs(section.labels) if elsewhere else (),
+        helpers=_helpers(section, max(1.0, cpus)) if elsewhere else None,
     )
 
 

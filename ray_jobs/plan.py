@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cluster import LocalExecutor
+from cluster import ClusterError, Executor, LocalExecutor, Workers
 from cluster.executor import weight_left
 from fewshot.backbones import ClipSpec
 from ray_jobs.artefacts import CARD, get_threshold
@@ -40,7 +40,7 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
     trained = work.store.exists(f"{work.training.folder}/{CARD}")
     known, finished = work.listing.images, work.finished() is not None
     left = images + examples_left if known is not None else None
-    executor, workers = choose(job.cluster, threads=job.clip.threads, images=left)
+    executor, workers = _placed(job, left)
     foresight = _foresight(work) if job.escalate is not None else None
     if foresight is not None and probe and not foresight.finished:
         foresight = foresight.measured()
@@ -80,6 +80,14 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
         "finished": finished,
         "probe": _probe(job.clip.spec, left, workers.count) if probe and left else None,
     }
+
+
+def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
+    """What the job will choose; where the cluster cannot be looked at from here, with one worker unless told."""
+    try:
+        return choose(job.cluster, threads=job.clip.threads, images=images)
+    except ClusterError:
+        return choose(job.cluster, threads=job.clip.threads, images=images, nodes=lambda _: ())
 
 
 def _foresight(work: Classification) -> Foresight:

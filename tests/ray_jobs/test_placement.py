@@ -1,28 +1,69 @@
-"""What the job file says about workers is what they are asked for with."""
+"""What the job file says about workers is asked for; on a cluster, what it leaves open follows from the nodes."""
+
+from __future__ import annotations
 
 import pytest
 
 from cluster import Helpers, LocalExecutor, RayExecutor, Workers
+from cluster.ray_capacity import Node
 from ray_jobs.errors import JobError
 from ray_jobs.placement import choose
 from ray_jobs.sections import ClusterSection
 from ray_jobs.sharing import CONTEXT_BYTES, assigned_gpus, memory_fraction
+
+HEAD, GPUS, CPUS = Node(cpus=2, gpus=0), Node(cpus=16, gpus=4), Node(cpus=8, gpus=0)
+
+
+def workers(nodes, *, threads=1, **section):
+    executor, chosen = choose(
+        ClusterSection(address="auto", **section), threads=threads, images=None, nodes=lambda _: nodes
+    )
+    assert isinstance(executor, RayExecutor)
+    return chosen.count, chosen.cpus, chosen.gpus
+
+
+@pytest.mark.parametrize(
+    ("nodes", "section", "expected"),
+    [
+        ((HEAD, GPUS, GPUS), {}, (8, 1.0, 1.0)),
+        ((HEAD, GPUS), {"gpus_per_worker": 0.5}, (8, 1.0, 0.5)),
+        ((HEAD, GPUS), {"cpus_per_worker": 6.0}, (2, 6.0, 1.0)),
+        ((HEAD, GPUS), {"clip_workers": 3}, (3, 1.0, 1.0)),
+        ((HEAD, GPUS), {"gpus_per_worker": 0}, (18, 1.0, 0.0)),
+        ((HEAD, CPUS), {"threads": 3}, (2, 3.0, 0.0)),
+        ((HEAD,), {"gpus_per_worker": 1}, (1, 1.0, 1.0)),
+        ((), {}, (1, 1.0, 0.0)),
+    ],
+)
+def test_workers_fit_on_the_nodes_and_take_gpus_where_there_are_any(nodes, section, expected):
+    assert workers(nodes, **section) == expected
+
+
+def test_nobody_is_asked_where_the_job_file_says_everything():
+    assert workers(None, clip_workers=5, gpus_per_worker=0.25) == (5, 1.0, 0.25)
+
+
+def asked(section):
+    """The workers of a cluster that has no nodes yet."""
+    executor, chosen = choose(section, threads=1, images=None, nodes=lambda _: ())
+    assert isinstance(executor, RayExecutor)
+    return chosen
 
 
 def test_memory_and_labels_reach_the_workers_of_a_cluster():
     section = ClusterSection(
         address="auto", memory_per_worker_gib=1.5, labels={"pool": "gpu", "ray.io/accelerator-type": "H100"}
     )
-    executor, workers = choose(section, threads=1, images=None)
-    assert isinstance(executor, RayExecutor)
-    assert workers.memory_bytes == 3 << 29
-    assert workers.labels == (("pool", "gpu"), ("ray.io/accelerator-type", "H100"))
+    assert asked(section).memory_bytes == 3 << 29
+    assert asked(section).labels == (("pool", "gpu"), ("ray.io/accelerator-type", "H100"))
 
 
 def test_labels_in_any_order_ask_for_the_same_workers():
     pairs = {"a": "1", "b": "2"}
     orders = [pairs, dict(reversed(pairs.items()))]
-    asked = [choose(ClusterSection(address="auto", labels=order), threads=1, images=None)[1] for order in orders]
+    asked = [
+        choose(ClusterSection(address="auto", labels=order), threads=1, images=None, nodes=none)[1] for order in orders
+    ]
     assert asked[0] == asked[1]
 
 
@@ -34,7 +75,7 @@ def test_this_machine_is_not_asked_for_labels():
 
 def test_those_who_decode_are_as_large_as_workers_and_have_labels_of_their_own():
     section = ClusterSection(address="auto", cpus_per_worker=3, decode_workers=5, decode_labels={"pool": "cpu"})
-    assert choose(section, threads=1, images=None)[1].helpers == Helpers(count=5, cpus=3, labels=(("pool", "cpu"),))
+    assert asked(section).helpers == Helpers(count=5, cpus=3, labels=(("pool", "cpu"),))
     assert choose(ClusterSection(decode_workers=5), threads=1, images=10)[1].helpers is None
 
 
