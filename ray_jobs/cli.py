@@ -6,9 +6,9 @@ done, 1 some work failed, 2 the job file or the set-up is wrong.
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,22 +25,25 @@ from fewshot.errors import FewShotError
 from ray_jobs.checks import check
 from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.deploy import JobCommand, ManifestKind
-from ray_jobs.errors import JobError
+from ray_jobs.errors import DetachedError, JobError
 from ray_jobs.progress import Reporter
+from ray_jobs.result import written
 from ray_jobs.sections import Job, ProtocolName
 from ray_jobs.tables import (
     show_classification,
     show_demo,
     show_evaluation,
+    show_jobs,
     show_methods,
     show_models,
     show_plan,
     show_reports,
     show_status,
+    show_submission,
 )
 from ray_jobs.telling import configure_logging, tellable
 
-DONE, SOME_FAILED, WRONG = 0, 1, 2
+DONE, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 T = TypeVar("T")
 
@@ -64,6 +67,15 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a key of the job file; repeatable."),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="The dashboard of a running Ray; RAY_API_SERVER_ADDRESS or RAY_ADDRESS otherwise.",
+        metavar="http://HEAD:8265",
+        show_default=False,
+    ),
+]
+JobId = Annotated[str, typer.Argument(help="What `fewshot submit` called it.", metavar="ID", show_default=False)]
 
 
 @app.command(epilog="Example: fewshot demo --folder runs/demo")
@@ -158,13 +170,94 @@ def manifest(
         output.write_text(text, encoding="utf-8")
 
 
-@app.command(epilog="Example: fewshot status runs/groceries")
-def status(output: Output) -> None:
-    """Tell which runs an output holds and how far they are; reads storage only, so it works from anywhere."""
-    from ray_jobs.status import read_status
+@app.command("submit", epilog="Example: fewshot submit classify job.toml --address http://head:8265 --gpus 4")
+def submit_(
+    command: Annotated[JobCommand, typer.Argument(help="What to run.", show_default=False)],
+    job: JobFile,
+    address: Address = None,
+    set_: Overrides = None,
+    wait: Annotated[bool, typer.Option(help="Follow the job, and end with its result and exit code.")] = True,
+    gpus: Annotated[float | None, typer.Option(min=0, help="GPUs that its workers take at most.")] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=VALUE]", help="A setting for its environment, no secret; repeatable."),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Tells it from a submission that is the same otherwise.")] = None,
+    look: Annotated[
+        bool, typer.Option("--check/--no-check", help="Look, from here, at what the job file names.")
+    ] = True,
+    shared_paths: Annotated[bool, typer.Option("--shared-paths", help="Every node sees the local paths.")] = False,
+    image_has_project: Annotated[
+        bool, typer.Option("--image-has-project", help="Send only the job file: the nodes have this package.")
+    ] = False,
+) -> None:
+    """Run a job on a Ray cluster. Submitting it again while it runs follows it; afterwards, it resumes."""
+    from ray_jobs.submission import Request, submit
 
     reporter = Reporter()
-    _run(lambda: read_status(*_output_of(output)), then=lambda result: show_status(reporter, result))
+    request = Request(
+        command=command,
+        job_file=job,
+        overrides=set_ or (),
+        address=address,
+        gpus=gpus,
+        settings=env or (),
+        key=key,
+        waits=wait,
+        looks=look,
+        shares_paths=shared_paths,
+        sends_code=not image_has_project,
+    )
+    _run(lambda: submit(request, reporter), then=lambda result: show_submission(reporter, result))
+
+
+@app.command(epilog="Example: fewshot logs fewshot-classify-groceries-0123456789ab-a1 --address http://head:8265")
+def logs(
+    submission: JobId,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it ends; exit with its exit code.")] = False,
+) -> None:
+    """Print what a submitted job has written."""
+    from ray_jobs.submission import connect, print_log
+
+    code = _guarded(lambda: print_log(submission, connect(address), sys.stdout.write, to_the_end=follow))
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: fewshot stop fewshot-classify-groceries-0123456789ab-a1 --address http://head:8265")
+def stop(submission: JobId, address: Address = None) -> None:
+    """Stop a submitted job. What is done is kept: submit it again to resume."""
+    from ray_jobs.submission import connect, stop_job
+
+    reporter = Reporter()
+    _run(
+        lambda: stop_job(submission, connect(address), reporter),
+        then=lambda result: show_submission(reporter, result),
+    )
+
+
+@app.command(epilog="Example: fewshot status runs/groceries")
+def status(
+    output: Annotated[
+        str | None,
+        typer.Argument(
+            help="A job file, or the output it names (any fsspec URL); with --address, the ID of a submitted job.",
+            metavar="JOB.toml|OUTPUT|ID",
+            show_default=False,
+        ),
+    ] = None,
+    address: Address = None,
+) -> None:
+    """Tell how far the runs of an output are, from storage alone, so from anywhere; or, without one, how jobs stand."""
+    reporter = Reporter()
+    if output is None or address is not None:
+        from ray_jobs.submission import connect, list_jobs
+
+        _run(lambda: list_jobs(connect(address), output), then=lambda result: show_jobs(reporter, result))
+    else:
+        from ray_jobs.status import read_status
+
+        _run(lambda: read_status(*_output_of(output)), then=lambda result: show_status(reporter, result))
 
 
 @app.command(epilog="Example: fewshot report runs/groceries")
@@ -218,8 +311,7 @@ def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]],
         result = _guarded(work)
         then(result)
     if not sys.stdout.isatty():
-        json.dump(_plain(result), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        sys.stdout.write(written(_plain(result), os.environ))
     failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
@@ -233,8 +325,10 @@ def _guarded(work: Callable[[], T]) -> T:
         _stop([str(error)], WRONG)
     except ClusterError as error:
         _stop([str(error)], SOME_FAILED)
+    except DetachedError as error:
+        _stop([str(error)], INTERRUPTED)
     except KeyboardInterrupt:
-        _stop(["interrupted; what is done is kept, run again to resume"], 130)
+        _stop(["interrupted; what is done is kept, run again to resume"], INTERRUPTED)
     raise AssertionError("unreachable")
 
 
@@ -256,7 +350,8 @@ def _plain(value: Any) -> Any:
 
 
 def main() -> None:
-    """Entry point of the console command."""
+    """Entry point of the console command. Being told to terminate, as Ray and Kubernetes do, is an interrupt."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     configure_logging(os.environ.get("FEWSHOT_LOG", "WARNING"))
     try:
         app()

@@ -21,3 +21,7 @@ class JobError(Exception):
 
 class DamagedError(ClusterError, RuntimeError):
     """Something in the output was not what was written there. It was removed: run again to make it anew."""
+
+
+class DetachedError(Exception):
+    """The user stopped watching a job that goes on elsewhere. Its text says how to watch again."""

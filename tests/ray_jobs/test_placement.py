@@ -61,10 +61,8 @@ def test_memory_and_labels_reach_the_workers_of_a_cluster():
 def test_labels_in_any_order_ask_for_the_same_workers():
     pairs = {"a": "1", "b": "2"}
     orders = [pairs, dict(reversed(pairs.items()))]
-    asked = [
-        choose(ClusterSection(address="auto", labels=order), threads=1, images=None, nodes=none)[1] for order in orders
-    ]
-    assert asked[0] == asked[1]
+    first, second = (asked(ClusterSection(address="auto", labels=order)) for order in orders)
+    assert first == second
 
 
 def test_this_machine_is_not_asked_for_labels():

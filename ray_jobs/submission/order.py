@@ -1,0 +1,93 @@
+"""What is asked of a cluster: the job as it will read it there, and what goes with it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+
+from cluster.secrets import without_credentials
+from ray_jobs.config import resolved
+from ray_jobs.result import RESULT_LINE
+from ray_jobs.sections import Job
+
+CommandName = Literal["classify", "evaluate"]
+PACKAGES = ("cluster", "fewshot", "ray_jobs")
+JOB_FILE = "job.toml"
+STOP_WAIT_S = 60
+"""Seconds that a job has to come to an orderly end when it is stopped, before Ray kills it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A command for the cluster.
+
+    Attributes:
+        command: what to run.
+        job: the job, its local paths absolute.
+        settings: environment variables of the driver and the workers; anyone who may list jobs can read them.
+        key: see `submission_base`.
+        sends_code: send this project's three packages along; if not, the nodes have them.
+    """
+
+    command: CommandName
+    job: Job
+    settings: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    sends_code: bool = True
+
+    @property
+    def entrypoint(self) -> str:
+        """What the driver runs, in a shell, in the folder with the job file."""
+        words = ["python", "-m", "ray_jobs", self.command, JOB_FILE, "--set", "cluster.address=auto"]
+        return shlex.join(words)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is listed of the job."""
+        section = self.job.job
+        told = {"command": self.command, "name": section.name, "output": without_credentials(section.output)}
+        return told | ({"key": self.key} if self.key is not None else {})
+
+    @contextmanager
+    def environment(self) -> Iterator[dict[str, Any]]:
+        """Ray's runtime environment, as long as the context lasts: a folder with the job file, code, variables."""
+        with tempfile.TemporaryDirectory(prefix="fewshot-") as folder:
+            (Path(folder) / JOB_FILE).write_text(tomlkit.dumps(resolved(self.job)), encoding="utf-8")
+            variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), RESULT_LINE: "1"}
+            environment: dict[str, Any] = {"working_dir": folder, "env_vars": {**self.settings, **variables}}
+            if self.sends_code:
+                environment |= {"py_modules": [str(_folder(name)) for name in PACKAGES]}
+            yield environment
+
+
+def with_gpus(job: Job, gpus: float | None) -> Job:
+    """The job with no more workers at a time than that many GPUs hold.
+
+    Args:
+        job: `cluster.gpus_per_worker` says how much of a GPU a worker takes, 1 if it is None.
+        gpus: GPUs in all, >= 0. 0 leaves them alone; None changes nothing.
+    """
+    if gpus is None:
+        return job
+    if gpus == 0:
+        return replace(job, cluster=replace(job.cluster, gpus_per_worker=0.0))
+    share = job.cluster.gpus_per_worker or 1.0
+    most = max(1, math.floor(gpus / share + 1e-6))
+    workers = min(most, job.cluster.clip_workers or most)
+    return replace(job, cluster=replace(job.cluster, gpus_per_worker=min(share, gpus), clip_workers=workers))
+
+
+def _folder(package: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

@@ -1,0 +1,76 @@
+"""Places that a job names on this machine: a cluster elsewhere does not see them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from ray_jobs.sections import Job
+
+PLACES = {
+    "job": ("output",),
+    "archive": ("uri", "labels"),
+    "support": ("uri",),
+    "evaluate": ("splits", "images"),
+    "clip": ("model", "pretrained"),
+    "diffusion": ("model",),
+    "escalate": ("model",),
+}
+"""Keys of a job file that are, or may be, paths."""
+_MODELS = ("clip", "diffusion", "escalate")
+"""Sections whose values are paths only where something lies at them."""
+
+
+def local_places(job: Job) -> dict[tuple[str, str], Path]:
+    """The paths of this machine in a job file, absolute, by section and key."""
+    found = {}
+    for section, keys in PLACES.items():
+        for key in keys:
+            value = getattr(getattr(job, section), key, None)
+            if value is not None and (path := _local(value)) is not None and (section not in _MODELS or path.exists()):
+                found[section, key] = path
+    return found
+
+
+def with_absolute_places(job: Job) -> Job:
+    """The job with its local paths made absolute: it is read in another folder."""
+    for (section, key), path in local_places(job).items():
+        job = replace(job, **{section: replace(getattr(job, section), **{key: str(path)})})
+    return job
+
+
+def out_of_sight(job: Job) -> list[str]:
+    """Problems: every local path of a job, for a cluster that is not on this machine."""
+    return [
+        f"[{section}] {key} is {path}, a path of this machine, which the cluster does not see. Put it into object "
+        "storage (s3://…), or say --shared-paths if every node has the same files there"
+        for (section, key), path in local_places(job).items()
+    ]
+
+
+def are_here(addresses: Iterable[str]) -> bool:
+    """Whether all these IP addresses, at least one, are this machine's own. A forwarded port is told apart from it."""
+    found = [_is_here(address) for address in addresses]
+    return bool(found) and all(found)
+
+
+def _is_here(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                return False
+            raise
+    return True
+
+
+def _local(value: str) -> Path | None:
+    scheme, separator, rest = value.rpartition("://")
+    if separator and scheme not in ("file", "local"):
+        return None
+    return Path(rest).expanduser().absolute()

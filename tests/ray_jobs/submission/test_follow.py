@@ -1,0 +1,63 @@
+"""Whatever happens to the connections, a log is shown once and whole."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import Retry
+from cluster.errors import ClusterError
+from ray_jobs.errors import DetachedError, JobError
+from ray_jobs.submission.follow import Patience, follow
+from tests.ray_jobs.submission.clusters import Connection, running
+
+HASTY = Patience(silence_s=0.02, retry=Retry(first_delay_s=0.001, max_delay_s=0.001, deadline_s=0.2))
+
+connections = st.builds(
+    Connection,
+    characters=st.integers(0, 60),
+    ending=st.sampled_from(["break", "silence", "end"]),
+    piece=st.integers(1, 20),
+)
+
+
+@given(text=st.text(max_size=60), script=st.lists(connections, max_size=6))
+def test_every_character_is_shown_once_and_in_order(text, script):
+    shown: list[str] = []
+    state = follow(running(text=text, connections=script), "job", shown.append, patience=HASTY)
+    assert ("".join(shown), state.status) == (text, "SUCCEEDED")
+    assert all(shown)
+
+
+def test_a_cluster_that_does_not_answer_for_a_moment_is_asked_again():
+    cluster = running(text="a line\n", connections=[Connection(3, "break")], refusals=4)
+    shown: list[str] = []
+    assert follow(cluster, "job", shown.append, patience=HASTY).status == "SUCCEEDED"
+    assert "".join(shown) == "a line\n"
+
+
+def test_a_cluster_that_is_gone_is_given_up_and_the_way_back_is_told():
+    with pytest.raises(ClusterError, match=r"may go on: fewshot logs job --follow --address http://127"):
+        follow(running(refusals=10**9), "job", lambda _: None, patience=HASTY)
+
+
+def test_a_long_quiet_job_is_not_given_up():
+    cluster = running(text="x", connections=[Connection(1, "silence")] * 20)
+    assert follow(cluster, "job", lambda _: None, patience=HASTY).is_over
+
+
+def test_an_interrupt_leaves_the_job_alone_and_tells_how_to_come_back():
+    cluster = running(text="a line\n", connections=[Connection(7, "silence")])
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(DetachedError, match=r"job goes on.*fewshot logs job --follow.*fewshot stop job --address http"):
+        follow(cluster, "job", interrupted, patience=HASTY)
+    assert cluster.jobs["job"].status == "RUNNING"
+
+
+def test_a_job_that_does_not_exist_is_no_reason_to_wait():
+    with pytest.raises(JobError, match="no job other"):
+        follow(running(), "other", lambda _: None, patience=HASTY)
