@@ -6,18 +6,16 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
+from cluster.signals import sigterm_kept
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ class RaySession:
         folder = tempfile.mkdtemp(prefix="ray-")  # Short: Ray puts sockets there, whose paths must fit in 107 bytes.
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            with _sigterm_kept():
+            with sigterm_kept():
                 ray.init("local", include_dashboard=False, _temp_dir=folder, **_quiet(), **self._own)
         except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(f"could not start Ray on this machine: {error}") from error
@@ -105,7 +103,7 @@ class RaySession:
 
         try:
             _knock(address)
-            with _sigterm_kept():
+            with sigterm_kept():
                 ray.init(address, **_quiet())
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise ClusterError(
@@ -135,14 +133,3 @@ def _knock(address: str) -> None:
 
 def _quiet() -> dict[str, Any]:
     return {"logging_level": logging.WARNING, "log_to_driver": False}
-
-
-@contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Ray puts in a handler of its own, which ends the process; one that the program has set is put back."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if callable(before) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
