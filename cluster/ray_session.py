@@ -74,7 +74,7 @@ class RaySession:
                 self._start(cleanup)
             else:
                 self._connect(self._address)
-            cleanup.callback(ray.shutdown)
+            cleanup.callback(_shut_down)
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -129,6 +129,13 @@ def _knock(address: str) -> None:
     target = urlsplit(address if "://" in address else f"//{address}")
     if target.hostname and target.port:
         socket.create_connection((target.hostname, target.port), timeout=_KNOCK_S).close()
+
+
+def _shut_down() -> None:
+    import ray
+
+    with sigterm_kept():
+        ray.shutdown()
 
 
 def _quiet() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """Ray's start puts in a handler of SIGTERM that exits. One that the program had set before is called, and put back.
+    """Ray's start puts in a handler of SIGTERM that exits, and its shutdown the default one. The program's is put back.
 
     Without one, or in another thread than the main one, nothing is done.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from ray_jobs.checks import check
 from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.deploy import JobCommand, ManifestKind
 from ray_jobs.errors import DetachedError, JobError
+from ray_jobs.interrupts import heard, listen
 from ray_jobs.progress import Reporter
 from ray_jobs.result import written
 from ray_jobs.sections import Job, ProtocolName
@@ -326,8 +326,10 @@ def _guarded(work: Callable[[], T]) -> T:
     except ClusterError as error:
         _stop([str(error)], SOME_FAILED)
     except DetachedError as error:
+        heard()
         _stop([str(error)], INTERRUPTED)
     except KeyboardInterrupt:
+        heard()
         _stop(["interrupted; what is done is kept, run again to resume"], INTERRUPTED)
     raise AssertionError("unreachable")
 
@@ -350,8 +352,8 @@ def _plain(value: Any) -> Any:
 
 
 def main() -> None:
-    """Entry point of the console command. Being told to terminate, as Ray and Kubernetes do, is an interrupt."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Entry point of the console command."""
+    listen(os.environ)
     configure_logging(os.environ.get("FEWSHOT_LOG", "WARNING"))
     try:
         app()

@@ -28,7 +28,12 @@ def test_the_job_file_that_is_sent_reads_as_the_job_itself():
 def test_the_code_is_sent_unless_the_nodes_have_it():
     with Order(command="classify", job=JOB, settings={"A": "b"}).environment() as environment:
         assert [Path(folder).name for folder in environment["py_modules"]] == ["cluster", "fewshot", "ray_jobs"]
-        assert environment["env_vars"] == {"A": "b", "RAY_JOB_STOP_WAIT_TIME_S": "60", "FEWSHOT_RESULT_LINE": "1"}
+        assert environment["env_vars"] == {
+            "A": "b",
+            "FEWSHOT_RESULT_LINE": "1",
+            "RAY_JOB_STOP_SIGNAL": "SIGINT",
+            "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        }
     with Order(command="classify", job=JOB, sends_code=False).environment() as environment:
         assert "py_modules" not in environment
 
