@@ -1,8 +1,8 @@
 """Being told to stop, by Ray, by Kubernetes or by whoever waits: an interrupt, and one that does not get lost.
 
-An exception out of a signal handler can end in a place that ignores exceptions, or a handler of Ray's own may be in place
-(a job was seen to run on when it was stopped while it connected). So the exception is raised again after a while, until the
-command has come to its end.
+An exception out of a signal handler can end in a place that ignores exceptions, or a handler of Ray's own may be in
+place (a job was seen to run on when it was stopped while it connected). So the exception is raised again after a while,
+until the command has come to its end.
 """
 
 from __future__ import annotations

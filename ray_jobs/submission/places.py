@@ -18,6 +18,7 @@ PLACES = {
     "clip": ("model", "pretrained"),
     "diffusion": ("model",),
     "escalate": ("model",),
+    "storage": ("ca_file",),
 }
 """Keys of a job file that are, or may be, paths."""
 _MODELS = ("clip", "diffusion", "escalate")

@@ -35,7 +35,7 @@ def problems(folder: Path, text: str, *overrides: str, kind: str = "rayjob") -> 
         ("clip.model=/models/clip", "[clip] model: '/models/clip' is on this machine only"),
         ("clip.model=models/clip", "[clip] model: 'models/clip' is on this machine only"),
         ("escalate.model=./sd", "[escalate] model: './sd' is on this machine only"),
-        ("archive.uri=https://me:hunter2@host/photos", "[archive] uri: the URL carries credentials"),
+        ("archive.uri=https://me:hunter2@host/photos", "[archive] uri: a URL with a password in it"),
         ("support.uri=https://host/examples.csv?X-Amz-Signature=hunter2", "[support] uri: the URL carries credentials"),
         ("clip.model=ViT-B32", "Did you mean 'ViT-B-32'?"),
         ("classifier.method=appe", "Did you mean 'ape'?"),
@@ -104,7 +104,7 @@ def test_a_cluster_alone_needs_no_archive(tmp_path):
 
 def test_a_job_file_that_no_config_map_holds_is_refused(tmp_path):
     classes = "".join(
-        f'[[support.classes]]\nlabel = "class {i}"\ndescription = "{"long " * 50}"\n' for i in range(4000)
+        f'[[support.classes]]\nlabel = "class {i}"\ndescription = "{"long " * 80}"\n' for i in range(2270)
     )
     (found,) = problems(tmp_path, PLAIN + classes)
     assert "a ConfigMap holds 1000000" in found
