@@ -2,6 +2,7 @@
 # Each target sets up what it needs first; a second run finds it done.
 
 PYTHON ?= python3
+MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -9,7 +10,7 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-s3 check fix bench lock clean
+.PHONY: help setup demo test test-all test-s3 chaos check fix bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,6 +39,10 @@ test-all: test
 test-s3: $(READY) ## the tests on a real S3 server on this machine, which is installed first (apt-get)
 	@tests/s3/install.sh
 	@$(BIN)/python -m pytest -m s3
+
+chaos: $(READY) ## break workers, nodes, drivers and storage at random for MINUTES=10; the bytes must be right
+	@tests/s3/install.sh
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) ## format, lint, types and the fast tests: no Ray, no network
 	@$(BIN)/ruff format --check --quiet .

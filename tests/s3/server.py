@@ -29,7 +29,7 @@ CREDENTIALS = {
 START_S = 120.0
 """Seconds that the server may take to start."""
 STOP_S = 10.0
-STORE_ATTEMPTS = 5
+ATTEMPTS = 5
 """A store that asks its monitor too early ("wrong fsid") ends at once, and is started again."""
 
 
@@ -37,7 +37,7 @@ class ServerError(RuntimeError):
     """The server did not start; the message has the end of its log."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
     """A running server.
 
@@ -50,6 +50,26 @@ class S3Server:
     endpoint: str
     secure_endpoint: str
     ca_file: Path
+    _config: Path
+    _running: ExitStack
+    _gateway: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the gateway, which is what answers; what was stored before is there again.
+
+        Raises:
+            ServerError: it does not start.
+        """
+        words = ("radosgw", "-f", "-c", self._config, "-n", "client.rgw")
+        self._gateway = self._running.enter_context(_process(self._config.parent, *words))
+        if not _wait_until(lambda: _answers(self.endpoint), self._gateway):
+            raise ServerError(f"the S3 server does not answer:\n{_end_of(self._config.parent)}")
+
+    def kill(self) -> None:
+        """SIGKILL the gateway."""
+        assert self._gateway is not None
+        self._gateway.kill()
+        self._gateway.wait()
 
 
 def missing_programs() -> list[str]:
@@ -69,11 +89,13 @@ def start_server(folder: Path) -> Iterator[S3Server]:
     """
     mon, http, https = _free_ports(3)
     config = _write_config(folder, mon=mon, http=http, https=https)
-    server = S3Server(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", _write_certificate(folder))
+    certificate = _write_certificate(folder)
     with ExitStack() as running:
         _start_monitor(running, config, mon)
         _start_store(running, config)
-        _start_gateway(running, config, server)
+        server = S3Server(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", certificate, config, running)
+        server.start()
+        _create_user(config)
         yield server
 
 
@@ -88,9 +110,9 @@ def _start_monitor(running: ExitStack, config: Path, port: int) -> None:
 
 def _start_store(running: ExitStack, config: Path) -> None:
     folder, identity = config.parent, str(uuid4())
-    _run("ceph", "-c", config, "--connect-timeout", "60", "osd", "new", identity, log=folder)
+    _announce(config, identity)
     _run("ceph-osd", "-c", config, "-i", "0", "--mkfs", "--osd-uuid", identity, log=folder)
-    for _ in range(STORE_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         with ExitStack() as started:
             store = started.enter_context(_process(folder, "ceph-osd", "-f", "-c", config, "-i", "0"))
             if _wait_until(lambda: _is_up(config), store):
@@ -99,15 +121,25 @@ def _start_store(running: ExitStack, config: Path) -> None:
     raise ServerError(f"the store of the S3 server does not start:\n{_end_of(folder)}")
 
 
+def _announce(config: Path, identity: str) -> None:
+    """Tell the monitor of a store. For a moment after its start it takes the question for another cluster's."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _run("ceph", "-c", config, "--connect-timeout", "60", "osd", "new", identity, log=config.parent)
+        except ServerError:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(attempt)
+        else:
+            return
+
+
 def _is_up(config: Path) -> bool:
     told = subprocess.run(["ceph", "-c", config, "osd", "stat", "-f", "json"], capture_output=True, check=False)
     return told.returncode == 0 and json.loads(told.stdout)["num_up_osds"] == 1
 
 
-def _start_gateway(running: ExitStack, config: Path, server: S3Server) -> None:
-    gateway = running.enter_context(_process(config.parent, "radosgw", "-f", "-c", config, "-n", "client.rgw"))
-    if not _wait_until(lambda: _answers(server.endpoint), gateway):
-        raise ServerError(f"the S3 server does not answer:\n{_end_of(config.parent)}")
+def _create_user(config: Path) -> None:
     access, secret = CREDENTIALS["AWS_ACCESS_KEY_ID"], CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
     keys = ("--access-key", access, "--secret-key", secret)
     user = ("user", "create", "--uid=test", "--display-name=test", *keys)

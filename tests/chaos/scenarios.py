@@ -1,0 +1,100 @@
+"""The jobs that run under chaos, and what of them must come out the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomlkit
+
+from cluster import Store
+from tests.ray_jobs.place import Place
+from tests.ray_jobs.test_evaluate import write_splits
+from tests.tiny_clip import write_tiny_clip
+from tests.tiny_diffusion import write_tiny_diffusion
+
+IMAGES = 120
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One job.
+
+    Attributes:
+        name: of it.
+        command: of `fewshot`.
+        job: its job file; where results go is said when it runs.
+        results: names of the results in an output, with which an undisturbed run and any other must agree.
+    """
+
+    name: str
+    command: str
+    job: Path
+    results: Callable[[str], bool]
+
+    def bytes_of(self, store: Store) -> dict[str, str]:
+        """A hash of each result, by its path."""
+        found = (path for path in store.list() if self.results(path))
+        return {path: hashlib.sha256(store.get(path)).hexdigest() for path in found}
+
+    def is_complete(self, store: Store) -> bool:
+        """Whether a run says of itself that it is."""
+        metrics = [path for path in store.list("runs") if path.endswith("metrics.json")]
+        return bool(metrics) and all(json.loads(store.get(path))["complete"] for path in metrics)
+
+
+def scenarios(folder: Path) -> list[Scenario]:
+    """Write the data and the job files of all.
+
+    Args:
+        folder: an empty one, which every node of the cluster can read.
+    """
+    place = Place(folder / "place", folder / "clip")
+    for part in (place.folder, place.clip):
+        part.mkdir(parents=True)
+    write_tiny_clip(place.clip)
+    diffusion = write_tiny_diffusion(folder / "diffusion")
+    place.fill(images=IMAGES, shots=3)
+    asked = {"model": str(diffusion), "max_fraction": 0.2, "steps": 20, "batch_size": 8}
+    write_splits(place.folder)
+    cells = {
+        "splits": str(place.folder / "splits.json"),
+        "images": str(place.folder / "images"),
+        "methods": ["clip_adapter", "tip_adapter_f", "coop"],
+        "shots": [1, 2],
+        "seeds": [1, 2],
+    }
+    return [
+        Scenario("classify", "classify", _written(place, "classify"), _predictions),
+        Scenario(
+            "classify and ask",
+            "classify",
+            _written(place, "ask", escalate=asked | {"hyperparameters": {"steps": 2, "samples": 1}}),
+            _answers,
+        ),
+        Scenario("train and evaluate", "evaluate", _written(place, "train", evaluate=cells), _trainings),
+    ]
+
+
+def _written(place: Place, name: str, **sections: Mapping[str, object]) -> Path:
+    place.write_job(**{section: dict(keys) for section, keys in sections.items()})
+    document = tomlkit.parse(place.job.read_text(encoding="utf-8"))
+    del document["cluster"]
+    job = place.folder / f"{name}.toml"
+    job.write_text(tomlkit.dumps(document), encoding="utf-8")
+    return job
+
+
+def _predictions(path: str) -> bool:
+    return "/predictions/" in path or path.endswith("failures.parquet")
+
+
+def _answers(path: str) -> bool:
+    return _predictions(path) or path.startswith("adapters/") or path.endswith("gaps.parquet")
+
+
+def _trainings(path: str) -> bool:
+    return path.startswith(("trainings/", "evaluations/"))
