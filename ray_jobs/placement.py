@@ -60,12 +60,12 @@ def _on_cluster(section: ClusterSection, threads: int, look: Callable[[str], Seq
     """As many workers as fit on the nodes that are there, with a GPU each if there are any; at least one."""
     assert section.address is not None
     count, share = section.clip_workers, section.gpus_per_worker
-    nodes = look(section.address) if count is None or share is None else ()
+    nodes = look(section.address) if count is None or share is None or section.decode_workers == "auto" else ()
     if share is None:
         share = float(any(node.gpus for node in nodes))
     shape = _workers(section, threads, count=1, gpus=share)
     fitting = sum(node.holds(cpus=shape.cpus, gpus=shape.gpus) for node in nodes)
-    return replace(shape, count=count or max(1, fitting))
+    return replace(shape, count=count or max(1, fitting), helpers=_helpers(section, max(1.0, shape.cpus), nodes))
 
 
 def _workers(section: ClusterSection, threads: int, *, count: int, gpus: float) -> Workers:
@@ -79,14 +79,16 @@ def _workers(section: ClusterSection, threads: int, *, count: int, gpus: float) 
         gpus=gpus,
         memory_bytes=None if memory is None else round(memory * 2**30),
         labels=_pairs(section.labels) if elsewhere else (),
-        helpers=_helpers(section, max(1.0, cpus)) if elsewhere else None,
     )
 
 
-def _helpers(section: ClusterSection, cpus: float) -> Helpers | None:
-    if section.decode_workers is None:
-        return None
-    return Helpers(count=section.decode_workers, cpus=cpus, labels=_pairs(section.decode_labels))
+def _helpers(section: ClusterSection, cpus: float, nodes: Sequence[Node]) -> Helpers | None:
+    """Who decodes elsewhere; with "auto", as many as fit on the nodes without GPUs, if there are others with some."""
+    count = section.decode_workers
+    if count == "auto":
+        idle = [node for node in nodes if not node.gpus]
+        count = sum(node.holds(cpus=cpus, gpus=0) for node in idle) if len(idle) < len(nodes) else 0
+    return Helpers(count=count, cpus=cpus, labels=_pairs(section.decode_labels)) if count else None
 
 
 def _pairs(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

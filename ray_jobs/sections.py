@@ -306,7 +306,9 @@ class ClusterSection:
             nothing is asked of this machine.
         decode_workers: shards that are read and decoded at a time by CPUs that are not the workers', each by as many as
             a worker has; for clusters whose GPUs wait for decoding, as pixels then travel. None decodes where the
-            backbone is. Without `address` there are none.
+            backbone is; "auto" takes as many as fit on the nodes without GPUs, if there are nodes with some. They take
+            work only as fast as workers ask for it, so they do no harm where the GPUs are the slower half. Without
+            `address` there are none.
         decode_labels: of the nodes to do that on; without any, nodes without GPUs are preferred.
     """
 
@@ -318,7 +320,7 @@ class ClusterSection:
     cpus_per_worker: Annotated[float, Field(ge=0)] | None = None
     memory_per_worker_gib: Annotated[float, Field(gt=0)] | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    decode_workers: Count | None = None
+    decode_workers: Count | Literal["auto"] | None = None
     decode_labels: dict[str, str] = field(default_factory=dict)
 
 

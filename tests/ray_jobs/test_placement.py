@@ -71,6 +71,15 @@ def test_this_machine_is_not_asked_for_labels():
     assert workers.labels == Workers().labels
 
 
+@pytest.mark.parametrize(
+    ("nodes", "count"), [((HEAD, GPUS, CPUS), 2 + 8), ((GPUS, GPUS), None), ((HEAD, CPUS), None), ((), None)]
+)
+def test_nodes_without_gpus_decode_for_those_that_have_some(nodes, count):
+    section = ClusterSection(address="auto", clip_workers=2, gpus_per_worker=1, decode_workers="auto")
+    _, workers = choose(section, threads=1, images=None, nodes=lambda _: nodes)
+    assert workers.helpers == (None if count is None else Helpers(count=count, cpus=1.0))
+
+
 def test_those_who_decode_are_as_large_as_workers_and_have_labels_of_their_own():
     section = ClusterSection(address="auto", cpus_per_worker=3, decode_workers=5, decode_labels={"pool": "cpu"})
     assert asked(section).helpers == Helpers(count=5, cpus=3, labels=(("pool", "cpu"),))
