@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -17,6 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test reaches any storage but that of this machine: these are the credentials of the tests' own S3 server.
 os.environ.update(CREDENTIALS)
+
+# Who starts tests in the background may have them ignore interrupts; some tests are about interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A loaded machine is not a failing test, and CI looks at the same examples each time.
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
