@@ -143,7 +143,7 @@ def chaos(rig: Rig, *, minutes: float, seed: int, faults_a_job: int = FAULTS_A_J
 
 def undisturbed(scenario: Scenario, rig: Rig) -> dict[str, str]:
     """The results of a run in one process, in a local folder."""
-    store = Store(str(rig.folder / "undisturbed" / scenario.name.replace(" ", "-")))
+    store = Store(str(scenario.job.with_suffix(".undisturbed")))
     driver = Driver((scenario.command, str(scenario.job)), rig.environment(), rig.folder / "undisturbed.log")
     driver.start(*PLAIN, f"job.output={store.root}")
     assert driver.process is not None
