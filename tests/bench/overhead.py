@@ -46,8 +46,9 @@ def run(*, images: int, repeat: int) -> Result:
                 here = Workers(overlap=1)
                 rates[PLAIN].append(_plain(units(images), _ledger(folder, PLAIN, turn)))
                 rates[LOCAL].append(_executor(local, Nothing(), units(images), _ledger(folder, LOCAL, turn), here))
-        # The executor keeps its workers between rounds: without CPUs of their own, the tasks would wait for ever.
-        with RayExecutor(num_cpus=3 * WORKERS) as ray:
+        # The executor keeps its workers, those of each round's device, too: without CPUs of their own, the tasks would
+        # wait for ever.
+        with RayExecutor(num_cpus=(2 + repeat) * WORKERS) as ray:
             for turn in range(repeat):
                 there = Workers(count=WORKERS, overlap=2)
                 rates[TASKS].append(_tasks(units(images), _ledger(folder, TASKS, turn)))
