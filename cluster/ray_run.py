@@ -199,7 +199,7 @@ class Run:
         if self._is_last:
             self._copy_slow_units()
         if self._trials:
-            yield from self._judge(dead())
+            yield from self._judge(dead(self._trials.nodes))
 
     def _copy_slow_units(self) -> None:
         """No more units will come: let idle workers run what takes suspiciously long a second time."""

@@ -35,9 +35,10 @@ class Trial:
 class Trials:
     """Losses without a verdict.
 
-    A cluster notices the death of a process at once and that of a node after a while. So a worker that was reported
-    dead was alone in that, unless its node follows within two seconds; for one that just stopped to answer, its node
-    has thirty. What is still unknown then counts as the worker's own death.
+    A cluster notices the death of a process at once and that of a node after a while; that nobody listens there any
+    more shows sooner. So a worker that was reported dead was alone in that, unless its node follows within two seconds;
+    for one that just stopped to answer, its node has thirty. What is still unknown then counts as the worker's own
+    death.
 
     Args:
         clock: seconds, of any origin.
@@ -50,6 +51,11 @@ class Trials:
     def __len__(self) -> int:
         """How many."""
         return len(self._open)
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Where the workers ran."""
+        return frozenset(trial.node for trial in self._open if trial.node is not None)
 
     def begin(self, units: list[Ticket], *, node: str | None, reason: str, is_certain: bool) -> None:
         """A worker was lost.

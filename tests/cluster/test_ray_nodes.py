@@ -1,0 +1,45 @@
+"""Whether a node is still there shows at its port before the cluster knows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+from cluster.ray_nodes import deserted, is_deserted
+
+LISTENER = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+time.sleep(99)
+"""
+
+
+def test_a_process_that_is_stopped_still_listens_and_one_that_was_killed_does_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        assert not is_deserted("127.0.0.1", port)
+        os.kill(process.pid, signal.SIGSTOP)
+        assert not is_deserted("127.0.0.1", port)
+        process.kill()
+    assert is_deserted("127.0.0.1", port)
+
+
+def test_nobody_listens_at_a_port_that_nobody_has() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        assert is_deserted("127.0.0.1", held.getsockname()[1])
+
+
+def test_a_node_is_deserted_only_if_another_one_answers() -> None:
+    with socket.socket() as held, socket.create_server(("127.0.0.1", 0)) as server:
+        held.bind(("127.0.0.1", 0))
+        silent, alive = held.getsockname(), server.getsockname()
+        assert deserted({"a": silent, "b": alive}, {"a", "b", "gone"}) == {"a"}
+        assert deserted({"a": silent, "b": alive}, {"b"}) == frozenset()
+        assert deserted({"a": silent, "b": silent}, {"a"}) == frozenset()
+        assert deserted({"a": silent}, {"a"}) == frozenset()
