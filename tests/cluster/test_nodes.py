@@ -127,7 +127,8 @@ def while_a_node_is_killed(nodes: Nodes, folder: Path) -> StageReport:
 
 def test_a_node_that_is_killed_gives_up_no_unit_and_changes_no_byte(cluster: SeveralNodes, tmp_path: Path) -> None:
     report = cluster.call(while_a_node_is_killed, tmp_path)
-    assert (report.done, report.failed, report.workers_lost) == (12, 0, 1)
+    assert (report.done, report.failed) == (12, 0)
+    assert report.workers_lost >= 1  # A second one, if Ray places it there before it knows that the node is gone.
     plain = Ledger(Store("memory://killed-node"))
     run_stage(LocalExecutor(), Located(tmp_path / "local"), located_units(12), plain, Workers())
     spread = ledger_in(tmp_path)
