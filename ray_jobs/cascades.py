@@ -180,8 +180,9 @@ def measure_all(
     Returns:
         what they came to, without those that are incomplete; and what became of the units.
     """
-    found = [each for cascade in cascades if (each := cascade.measured()) is not None]
-    left = [cascade for cascade in cascades if cascade.measured() is None]
+    known = [(cascade, cascade.measured()) for cascade in cascades]
+    found = [each for _, each in known if each is not None]
+    left = [cascade for cascade, each in known if each is None]
     if not left:
         return found, []
     section = left[0].section

@@ -53,14 +53,15 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
     work = Evaluation.of(job)
     if job.escalate is not None and not work.draws_cascades:
         reporter.say(f"[escalate] plays no part in {work.section.protocol}: cascades need examples of every class")
+    cascades = cascades_of(work)
     with held(work.store, work.run, job.storage, reporter) as lease:
-        embedding = _embed(work, reporter)
+        embedding = _embed(work, [unit for cascade in cascades for unit in cascade.support.units], reporter)
         if embedding.failed:
             raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
         measuring, seconds = _measure(work, reporter)
-        cascades, asking = measure_all(work, cascades_of(work), reporter)
+        curves, asking = measure_all(work, cascades, reporter)
         lease.check()
-        return _report(work, [measuring, *asking], mean_cascades(cascades), seconds)
+        return _report(work, [measuring, *asking], mean_cascades(curves), seconds)
 
 
 def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
@@ -106,8 +107,8 @@ def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Call
     return tell
 
 
-def _embed(work: Evaluation, reporter: Reporter) -> StageReport:
-    examples = (unit for cascade in cascades_of(work) for unit in cascade.support.units)
+def _embed(work: Evaluation, examples: Sequence[Unit], reporter: Reporter) -> StageReport:
+    """Embed the train and test images, and the examples of cascades."""
     units = list({unit.path: unit for unit in [*work.pool.units, *examples, *work.test.units]}.values())
     left = weight_left(units, work.ledger)
     executor, workers = choose(work.job.cluster, threads=work.job.clip.threads, images=left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,6 +92,11 @@ class Latents:
     def read(self) -> np.ndarray:
         """[n] bool, which were read."""
         return np.array([error is None for error in self.errors], dtype=bool)
+
+    def without(self, withheld: Container[int]) -> list[int]:
+        """Rows that were read and are not withheld; all that were read, if that leaves none."""
+        readable: list[int] = self.read.nonzero()[0].tolist()
+        return [row for row in readable if row not in withheld] or readable
 
 
 def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[str, str | None, Tensor | None]]:

@@ -64,8 +64,7 @@ class Lessons:
 
     def rows(self, label: str) -> list[int]:
         """Which examples of a class are learned from: those that could be read and are not withheld."""
-        readable = self.examples.latents[label].read.nonzero()[0].tolist()
-        return [row for row in readable if row not in self.withheld.get(label, ())] or readable
+        return self.examples.latents[label].without(self.withheld.get(label, ()))
 
     def _drawn(self, images: Sequence[str]) -> tuple[int, ...]:
         order = sorted(range(len(images)), key=lambda row: fingerprint([self.section.seed, images[row]]))

@@ -96,9 +96,7 @@ def _images(worker: DiffusionWorker, pupil: Pupil) -> LatentImages:
     from fewshot.diffusion.draws import LatentImages
 
     latents = get_latents(worker.store, pupil.latents)
-    readable = latents.read.nonzero()[0].tolist()
-    shown = [row for row in readable if row not in pupil.withheld] or readable
-    rows = sorted(shown, key=lambda row: latents.images[row])
+    rows = sorted(latents.without(pupil.withheld), key=lambda row: latents.images[row])
     mean, std = torch.from_numpy(latents.posterior[rows]).unbind(dim=1)
     (ids,) = worker.backbone.token_ids([pupil.prompt])
     return LatentImages(pupil.label, mean, std, ids)
