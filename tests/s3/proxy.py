@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 Fault = Literal["slow_down", "reset_before", "reset_after", "slow", "truncated"]
@@ -94,7 +94,7 @@ class Proxy:
         plan: of the faults; None injects none.
         deaf_to: headers that are not passed on, in lower case, as if the server did not know them. Only what is not
             signed gets through then.
-        requests: all that were made, in the order of their ends.
+        requests: all that were made, in the order in which the server answered.
     """
 
     endpoint: str
@@ -166,6 +166,14 @@ def kind_of(method: str, path: str) -> tuple[str, str]:
     return multipart.get((method, "uploadId" in query), method), f"{bucket}/{key}"
 
 
+class _Answer(NamedTuple):
+    """What the server said."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
@@ -188,16 +196,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.proxy.draw(self.command, self.path)
-        status = None
+        answer = None
         try:
-            if fault == "slow_down":
-                self._answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
-            elif fault == "reset_before":
-                self._reset()
-            else:
-                status = self._forward(body, fault)
+            if fault not in ("slow_down", "reset_before"):
+                answer = self._ask(body)
         finally:
+            # Before the client has its answer: it may count at once.
+            status = None if answer is None else answer.status
             self.server.proxy.add(Request(*kind_of(self.command, self.path), status, fault))
+        if answer is None and fault == "slow_down":
+            self._answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
+        elif answer is None or fault == "reset_after":
+            self._reset()
+        else:
+            self._pass_on(answer, fault)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_any  # noqa: N815
 
@@ -209,23 +221,23 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """What happens is in `Proxy.requests`."""
 
-    def _forward(self, body: bytes, fault: Fault | None) -> int:
+    def _ask(self, body: bytes) -> _Answer:
+        """What the server answers."""
         if self.upstream is None:
             self.upstream = http.client.HTTPConnection(self.server.upstream, timeout=_UPSTREAM_S)
         dropped = _FOR_ONE_HOP | self.server.proxy.deaf_to
         headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
         self.upstream.request(self.command, self.path, body=body, headers=headers)
         answer = self.upstream.getresponse()
-        data = answer.read()
-        if fault == "reset_after":
-            self._reset()
-            return answer.status
+        told = {name: value for name, value in answer.getheaders() if name.lower() not in _FOR_ONE_HOP}
+        return _Answer(answer.status, told, answer.read())
+
+    def _pass_on(self, answer: _Answer, fault: Fault | None) -> None:
         if fault == "slow":
             assert self.server.proxy.plan is not None
             time.sleep(self.server.proxy.plan.delay_s)
-        told = {name: value for name, value in answer.getheaders() if name.lower() not in _FOR_ONE_HOP}
-        self._answer(answer.status, told, data, cut=fault == "truncated" and len(data) > 1)
-        return answer.status
+        cut = fault == "truncated" and len(answer.body) > 1
+        self._answer(answer.status, answer.headers, answer.body, cut=cut)
 
     def _answer(self, status: int, headers: Mapping[str, str], data: bytes, *, cut: bool = False) -> None:
         self.send_response_only(status)
