@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY = re.compile(r"(://[^\s?]*)\?\S*")
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:\w*KEY|KEY_ID|SECRET|TOKEN|PASSWORD|PASSPHRASE|PASSWD|CREDENTIALS?|CONNECTION_STRING|SAS)(?:_|$)", re.I
+    r"(?<![A-Z])((ACCESS|API)?KEYS?|AUTH(ORIZATION)?|BEARER|CONNECTION_STRING|COOKIE|CREDENTIALS?|PASS(PHRASE|WD|WORD)|PAT"
+    r"|PRIVATE|SAS|SECRETS?|SIGNATURE|TOKENS?)(?![A-Z])(?!.*_(FILE|PATH|DIR|MODE|SOCK)$)"
 )
 MIN_LENGTH = 8
 """Shorter values are no secrets, and would be found in the middle of words."""
 HIDDEN = "***"
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether an environment variable of this name is likely to hold a secret; files, modes and sockets are none."""
+    return _SECRET_NAME.search(name.upper()) is not None
+
+
+def secrets_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """The values that are secrets, by the names of their variables."""
+    return {name: value for name, value in environment.items() if len(value) >= MIN_LENGTH and names_a_secret(name)}
 
 
 def without_credentials(text: str) -> str:
@@ -26,7 +38,6 @@ def redacted(text: str) -> str:
     Longest values first, so that no part of one is left behind. Values are looked for as they are and as `repr` writes
     them.
     """
-    secrets = {value for name, value in os.environ.items() if len(value) >= MIN_LENGTH and _SECRET_NAME.search(name)}
-    for value in sorted(secrets, key=len, reverse=True):
+    for value in sorted(set(secrets_in(os.environ).values()), key=len, reverse=True):
         text = text.replace(value, HIDDEN).replace(repr(value)[1:-1], HIDDEN)
     return without_credentials(text)

@@ -6,29 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.secrets import without_credentials
+from cluster.secrets import names_a_secret, secrets_in, without_credentials
 
-_CREDENTIAL = re.compile(
-    r"(?<![A-Z])(APIKEY|AUTH(ORIZATION)?|BEARER|COOKIE|CREDENTIALS?|KEYS?|PASS(PHRASE|WD|WORD)|PAT|PRIVATE|SAS|SECRETS?"
-    r"|SIGNATURE|TOKENS?)(?![A-Z])(?!.*_(FILE|PATH|DIR|MODE|SOCK)$)"
-)
-_SHORTEST = 8
-"""Characters of a value from which finding it elsewhere is no coincidence."""
 ADVICE = (
     "Ray stores what comes with a job in the clear. Give credentials to the cluster's own processes: a secret in the "
     "pods' environment, or the machines' identity"
 )
 
 
-def names_a_credential(name: str) -> bool:
-    """Whether a variable of this name is likely to hold a secret; files, modes and sockets are none."""
-    return _CREDENTIAL.search(name.upper()) is not None
-
-
 def credential_in(text: str, environment: Mapping[str, str]) -> str | None:
     """The name of the variable whose secret value occurs in the text, if there is one."""
-    held = ((name, value) for name, value in environment.items() if names_a_credential(name))
-    return next((name for name, value in held if len(value) >= _SHORTEST and value in text), None)
+    return next((name for name, value in secrets_in(environment).items() if value in text), None)
 
 
 def settings_to_send(given: Sequence[str], environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -47,7 +35,7 @@ def settings_to_send(given: Sequence[str], environment: Mapping[str, str]) -> tu
         name, separator, value = item.partition("=")
         if not separator:
             value = environment.get(name, "")
-        if names_a_credential(name):
+        if names_a_secret(name):
             problems.append(f"--env {name}: this looks like a credential. {ADVICE}")
         elif without_credentials(value) != value or credential_in(value, environment):
             problems.append(f"--env {name}: its value holds a credential. {ADVICE}")

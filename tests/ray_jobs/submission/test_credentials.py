@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ray_jobs.submission.credentials import credentials_in_job, names_a_credential, settings_to_send
+from ray_jobs.submission.credentials import credentials_in_job, settings_to_send
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 ENVIRONMENT = {
@@ -15,30 +15,6 @@ ENVIRONMENT = {
     "SIGNED": "https://s3.example/a?X-Amz-Signature=1",
     "EMPTY": "",
 }
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "RAY_AUTH_TOKEN", "db_password", "AZURE_SAS", "apikey"],
-)
-def test_a_name_of_a_credential_is_recognised(name):
-    assert names_a_credential(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "AWS_REGION",
-        "TOKENIZERS_PARALLELISM",
-        "RAY_AUTH_TOKEN_PATH",
-        "RAY_AUTH_MODE",
-        "KEYBOARD",
-        "PWD",
-        "SSH_AUTH_SOCK",
-    ],
-)
-def test_a_name_of_a_setting_is_no_credential(name):
-    assert not names_a_credential(name)
 
 
 def test_settings_are_taken_from_here_or_from_the_command():

@@ -1,0 +1,41 @@
+"""Which names of variables say that their values are secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.secrets import names_a_secret
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "HF_TOKEN",
+        "RAY_AUTH_TOKEN",
+        "db_password",
+        "AZURE_SAS",
+        "apikey",
+        "ACCESSKEY",
+        "DB_CONNECTION_STRING",
+    ],
+)
+def test_a_name_of_a_secret_is_recognised(name):
+    assert names_a_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_REGION",
+        "TOKENIZERS_PARALLELISM",
+        "RAY_AUTH_TOKEN_PATH",
+        "RAY_AUTH_MODE",
+        "KEYBOARD",
+        "PWD",
+        "SSH_AUTH_SOCK",
+    ],
+)
+def test_a_name_of_a_setting_is_no_secret(name):
+    assert not names_a_secret(name)
