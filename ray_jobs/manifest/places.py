@@ -11,6 +11,7 @@ from cluster.secrets import without_credentials
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.names import wants_diffusion
 from ray_jobs.deploy import DeploySection
+from ray_jobs.places import DATA, MODELS, named_in
 from ray_jobs.sections import Job
 
 _LOCAL = ("file", "local")
@@ -67,30 +68,16 @@ def credential_problems(job: Job) -> list[str]:
 
 
 def _places(job: Job) -> Iterator[tuple[str, str]]:
-    """What the job reads, beside models from a hub."""
-    if job.archive is not None:
-        yield "[archive] uri", job.archive.uri
-        if job.archive.labels is not None:
-            yield "[archive] labels", job.archive.labels
-    if job.support is not None:
-        yield "[support] uri", job.support.uri
-    if job.evaluate is not None:
-        yield "[evaluate] splits", job.evaluate.splits
-        if job.evaluate.images is not None:
-            yield "[evaluate] images", job.evaluate.images
-    yield from ((where, name) for where, name in _models(job) if _is_folder(name))
+    """What the job reads, beside models from a hub. Its output has a rule of its own."""
+    found = [(section, key, value) for section, key, value in named_in(job, DATA) if section != "job"]
+    found += [each for each in named_in(job, MODELS) if _is_needed(job, each[0]) and _is_folder(each[2])]
     if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "/", ".", "~")):
-        yield "[clip] model", job.clip.model
+        found.append(("clip", "model", job.clip.model))
+    yield from ((f"[{section}] {key}", value) for section, key, value in found)
 
 
-def _models(job: Job) -> Iterator[tuple[str, str]]:
-    yield "[clip] model", job.clip.model
-    if job.clip.pretrained is not None:
-        yield "[clip] pretrained", job.clip.pretrained
-    if wants_diffusion(job.classifier.method, job.classifier.hyperparameters):
-        yield "[diffusion] model", job.diffusion.model
-    if job.escalate is not None:
-        yield "[escalate] model", job.escalate.model
+def _is_needed(job: Job, section: str) -> bool:
+    return section != "diffusion" or wants_diffusion(job.classifier.method, job.classifier.hyperparameters)
 
 
 def _is_folder(model: str) -> bool:

@@ -8,31 +8,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ray_jobs.places import DATA, MODELS, named_in
 from ray_jobs.sections import Job
 
-PLACES = {
-    "job": ("output",),
-    "archive": ("uri", "labels"),
-    "support": ("uri",),
-    "evaluate": ("splits", "images"),
-    "clip": ("model", "pretrained"),
-    "diffusion": ("model",),
-    "escalate": ("model",),
-    "storage": ("ca_file",),
-}
-"""Keys of a job file that are, or may be, paths."""
-_MODELS = ("clip", "diffusion", "escalate")
-"""Sections whose values are paths only where something lies at them."""
+ON_THIS_MACHINE = {"storage": ("ca_file",)}
+"""Keys that are paths of the machine where the command runs, whatever the cluster sees."""
 
 
 def local_places(job: Job) -> dict[tuple[str, str], Path]:
-    """The paths of this machine in a job file, absolute, by section and key."""
+    """The paths of this machine in a job file, absolute, by section and key; of models only those that exist."""
     found = {}
-    for section, keys in PLACES.items():
-        for key in keys:
-            value = getattr(getattr(job, section), key, None)
-            if value is not None and (path := _local(value)) is not None and (section not in _MODELS or path.exists()):
-                found[section, key] = path
+    for section, key, value in named_in(job, {**DATA, **MODELS, **ON_THIS_MACHINE}):
+        if (path := _local(value)) is not None and (section not in MODELS or path.exists()):
+            found[section, key] = path
     return found
 
 

@@ -1,0 +1,29 @@
+"""What in a job file names a place: a path or a URL. Whether a place is one that a cluster sees, others know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ray_jobs.sections import Job
+
+DATA: Mapping[str, tuple[str, ...]] = {
+    "job": ("output",),
+    "archive": ("uri", "labels"),
+    "support": ("uri",),
+    "evaluate": ("splits", "images"),
+}
+"""Keys that are always places, by section."""
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "clip": ("model", "pretrained"),
+    "diffusion": ("model",),
+    "escalate": ("model",),
+}
+"""Keys that are a folder, or a model's name."""
+
+
+def named_in(job: Job, keys: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:
+    """Section, key and value of each of the keys that the job has."""
+    for section, names in keys.items():
+        for key in names:
+            if (value := getattr(getattr(job, section), key, None)) is not None:
+                yield section, key, value
