@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
@@ -32,9 +32,6 @@ from ray_jobs.layout import PREDICTIONS
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import ClusterSection, EscalateSection
 from ray_jobs.support import LabelledUnits
-
-if TYPE_CHECKING:
-    pass
 
 FIRST_OPINIONS = "first-opinions"
 CHOICE, PROBE = "escalated.parquet", "probe.json"
@@ -131,9 +128,7 @@ class Escalation:
         archived = self.archived(chosen)
         stages.run("encoding images", self.step, list(archived.values()))
         labels = sorted({label for image in chosen for label in image.candidates})
-        if lessons := self.lessons.units(labels):
-            stages.run("drawing prior images", self.step, self.lessons.prior_units)
-            stages.run("training adapters", self.step, lessons)
+        self.lessons.learn(labels, self.step, stages, called="training adapters")
         encoded = {part: Encoded(unit.path, unit.payload.rows) for part, unit in archived.items()}
         asking, images_there = Asking(self.step, self.lessons), self._still_there(chosen, encoded)
         outcome = asking.decided(images_there, encoded, f"{self.run}/answers", stages)

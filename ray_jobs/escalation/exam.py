@@ -80,9 +80,7 @@ class Exam:
         if not (questions := self.questions(chosen)):
             return Result(0, 0, None)
         labels = sorted({label for question in questions for label in question.candidates})
-        if lessons := self.lessons.units(labels):
-            stages.run("drawing prior images", self.step, self.lessons.prior_units)
-            stages.run("training for the exam", self.step, lessons)
+        self.lessons.learn(labels, self.step, stages, called="training for the exam")
         units = list(self.lessons.examples.units.values())
         encoded = {q.part: Encoded(units[q.part].path, units[q.part].payload.rows) for q in questions}
         asking = Asking(self.step, self.lessons, name="exam")

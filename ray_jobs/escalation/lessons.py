@@ -14,8 +14,9 @@ from cluster import Store, Unit, fingerprint
 from ray_jobs.escalation.adapters import adapter_folder, trained
 from ray_jobs.escalation.examples import Examples
 from ray_jobs.escalation.prior import prior_units
+from ray_jobs.escalation.stages import Stages
 from ray_jobs.escalation.training import ADAPTERS_VERSION, AdapterUnit, Pupil
-from ray_jobs.escalation.worker import Told
+from ray_jobs.escalation.worker import DiffusionStep, Told
 from ray_jobs.sections import EscalateSection
 
 if TYPE_CHECKING:
@@ -139,6 +140,22 @@ class Lessons:
             for settings, pupils in alike.items()
             for start in range(0, len(pupils), BLOCK)
         ]
+
+    def learn(self, labels: Sequence[str], step: DiffusionStep, stages: Stages, *, called: str) -> None:
+        """Learn some classes, as far as they were not learned before.
+
+        Args:
+            labels: the classes.
+            step: what all work on the model is units of.
+            stages: what carries it out.
+            called: what the stage tells while it runs.
+
+        Raises:
+            IncompleteError: a unit failed.
+        """
+        if units := self.units(labels):
+            stages.run("drawing prior images", step, self.prior_units)
+            stages.run(called, step, units)
 
     def told(self, label: str) -> Told:
         """What stands for a class when the model is asked."""
