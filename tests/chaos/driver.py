@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,9 +30,9 @@ class Driver:
     codes: list[int] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *settings: str) -> None:
-        """Start the command, in a session of its own."""
-        more = [word for setting in settings for word in ("--set", setting)]
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """Start the command with some keys of its job file set, in a session of its own."""
+        more = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ray_jobs", *self.words, *more],

@@ -97,9 +97,14 @@ class Rig:
         store = self.bucket.store(name)
         return store, {"job.output": store.root, "storage.endpoint": self.proxy.endpoint}
 
-    def environment(self) -> dict[str, str]:
-        """Of the driver."""
-        return {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "FEWSHOT_LOG": "WARNING"}
+    def driver_of(self, scenario: Scenario, name: str) -> Driver:
+        """What runs a scenario's command, and logs under this name."""
+        environment = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "FEWSHOT_LOG": "WARNING"}
+        return Driver((scenario.command, str(scenario.job)), environment, self.folder / f"{name}.log")
+
+    def start(self, driver: Driver, settings: dict[str, Any]) -> None:
+        """Start a driver on the cluster as it is."""
+        driver.start({"cluster.address": self.address, "cluster.clip_workers": len(NODES)} | settings)
 
 
 @contextmanager

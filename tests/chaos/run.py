@@ -13,14 +13,14 @@ from typing import Any
 from cluster import Store
 from tests.chaos.driver import Driver
 from tests.chaos.faults import CLUSTER, DISK, S3, STORMS, Fault, name_of
-from tests.chaos.rig import NODES, Rig
+from tests.chaos.rig import Rig
 from tests.chaos.scenarios import Scenario, scenarios
+from tests.ray_jobs.place import wait_until
 
 FAULTS_A_JOB = 10
 GAP_S = (0.5, 5.0)
 JOB_S = 900.0
 """Seconds within which a job must be through once it is left alone."""
-PLAIN = ("cluster.mode=process",)
 
 
 class ChaosError(AssertionError):
@@ -49,11 +49,7 @@ class Chaos:
         """One job, from its first start to the comparison."""
         on_disk = self.rig.disk is not None and self.chance.random() < 0.3
         store, settings = self.rig.output(scenario, len(self.rounds), on_disk=on_disk)
-        driver = Driver(
-            (scenario.command, str(scenario.job)),
-            self.rig.environment(),
-            self.rig.folder / f"{len(self.rounds)}-{scenario.name.replace(' ', '-')}.log",
-        )
+        driver = self.rig.driver_of(scenario, f"{len(self.rounds)}-{scenario.name.replace(' ', '-')}")
         self.rig.driver, started = driver, time.monotonic()
         faults = self._break_until_through(driver, settings, DISK if on_disk else S3)
         identical = scenario.bytes_of(store) == expected
@@ -77,16 +73,15 @@ class Chaos:
         calm_since = None
         while not (driver.is_over() and driver.codes and driver.codes[-1] == 0):
             if driver.process is None:
-                here = {"cluster.address": self.rig.address, "cluster.clip_workers": len(NODES)} | settings
-                driver.start(*(f"{key}={value}" for key, value in here.items()))
+                self.rig.start(driver, settings)
             if sum(faults.values()) < self.faults_a_job:
-                self._wait(driver, self.chance.uniform(*GAP_S))
+                wait_until(driver.is_over, self.chance.uniform(*GAP_S))
                 if not driver.is_over():
                     faults[self._break_one(CLUSTER | others)] += 1
                 faults.pop("", None)
                 continue
             calm_since = calm_since or time.monotonic()
-            self._wait(driver, 1.0)
+            wait_until(driver.is_over, 1.0)
             if time.monotonic() - calm_since > JOB_S:
                 raise ChaosError(f"not through {JOB_S:.0f} s after the last fault:\n{driver.told()}")
         requests = self.rig.proxy.faults() - before
@@ -98,12 +93,6 @@ class Chaos:
         """The name of what was broken; "" if there was nothing to break."""
         (fault,) = self.chance.choices(list(choice), list(choice.values()))
         return name_of(fault) if fault(self.rig, self.chance) else ""
-
-    @staticmethod
-    def _wait(driver: Driver, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not driver.is_over():
-            time.sleep(0.05)
 
 
 def chaos(rig: Rig, *, minutes: float, seed: int, faults_a_job: int = FAULTS_A_JOB) -> dict[str, Any]:
@@ -144,8 +133,8 @@ def chaos(rig: Rig, *, minutes: float, seed: int, faults_a_job: int = FAULTS_A_J
 def undisturbed(scenario: Scenario, rig: Rig) -> dict[str, str]:
     """The results of a run in one process, in a local folder."""
     store = Store(str(scenario.job.with_suffix(".undisturbed")))
-    driver = Driver((scenario.command, str(scenario.job)), rig.environment(), rig.folder / "undisturbed.log")
-    driver.start(*PLAIN, f"job.output={store.root}")
+    driver = rig.driver_of(scenario, "undisturbed")
+    driver.start({"cluster.mode": "process", "job.output": store.root})
     assert driver.process is not None
     if driver.process.wait() != 0 or not scenario.is_complete(store):
         raise ChaosError(f"{scenario.name} fails without any fault:\n{driver.told()}")

@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.chaos.driver import Driver
-from tests.chaos.rig import NODES, rig_in
+from tests.chaos.rig import rig_in
 from tests.chaos.run import chaos, undisturbed
 from tests.chaos.scenarios import scenarios
 from tests.ray_jobs.place import wait_until
@@ -32,12 +31,8 @@ def test_when_the_head_is_lost_nothing_that_was_committed_is_done_again(rig):
     scenario = scenarios(rig.folder / "head")[0]
     expected = undisturbed(scenario, rig)
     store, settings = rig.output(scenario, 100, on_disk=False)
-    driver = Driver((scenario.command, str(scenario.job)), rig.environment(), rig.folder / "head.log")
+    driver = rig.driver_of(scenario, "head")
     rig.proxy.clear()
-
-    def start():
-        here = {"cluster.address": rig.address, "cluster.clip_workers": len(NODES)} | settings
-        driver.start(*(f"{key}={value}" for key, value in here.items()))
 
     def embedded():
         return Counter(
@@ -46,13 +41,13 @@ def test_when_the_head_is_lost_nothing_that_was_committed_is_done_again(rig):
             if request.kind == "PUT" and "/features/" in request.key and request.status == 200
         )
 
-    start()
+    rig.start(driver, settings)
     assert wait_until(lambda: len(embedded()) >= 8), driver.told()
     driver.kill()
     rig.lose_cluster()
     committed = embedded()
     assert wait_until(driver.is_over)
-    start()
+    rig.start(driver, settings)
     assert wait_until(driver.is_over, timeout_s=300)
     assert driver.codes[-1] == 0, driver.told()
     assert scenario.bytes_of(store) == expected
