@@ -45,7 +45,7 @@ class Executor(Protocol):
             What happens, as it happens.
 
         Raises:
-            WorkerStartError: `step.setup` failed, or no worker could be placed. No unit has run.
+            WorkerStartError: `step.setup` failed, or no worker could be placed: at the start, or after all were lost.
             UnitLostError: workers keep dying, whichever unit they hold.
             StorageError: what is done could not be listed, or what workers commit does not arrive in this store.
         """

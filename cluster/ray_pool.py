@@ -54,6 +54,7 @@ class Pool:
         self._losses = 0  # In a row, without an answer from any worker.
         self._not_before = 0.0
         self._was_ready = False
+        self._parted = float("-inf")  # When a worker last left a place in the cluster.
         self.members: list[Member] = []
 
     @property
@@ -149,10 +150,13 @@ class Pool:
             )
 
     def waited_s(self) -> float:
-        """Seconds for which workers have been asked for and not one has been placed; 0 if one has been."""
+        """Seconds for which workers have been asked for and not one has been placed; 0 if one has been.
+
+        While others worked, requests may have stood open for hours: they have waited since the last of those was gone.
+        """
         if not self.members or len(self._unplaced()) < len(self.members):
             return 0.0
-        return time.monotonic() - min(member.since for member in self.members)
+        return time.monotonic() - max(self._parted, min(member.since for member in self.members))
 
     def settle(self) -> None:
         """End a run: take back requests that the cluster has not met."""
@@ -164,6 +168,7 @@ class Pool:
         import ray
 
         self.members.remove(member)
+        self._parted = time.monotonic()
         ray.kill(member.actor)
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import OutOfMemoryError
@@ -159,6 +160,22 @@ def test_a_cluster_with_room_for_fewer_workers_works_with_those(
 ) -> None:
     assert run_stage(executor, Square(tmp_path), units(8), ledger, Workers(count=5, cpus=2)).done == 8
     assert marks(tmp_path / "setups") <= 2
+
+
+def test_requests_that_stood_open_while_another_worker_worked_have_not_waited_for_room(
+    executor: RayExecutor, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later_s = 0.0
+
+    def an_hour_passes(event: Event) -> None:
+        nonlocal later_s
+        later_s = 3600.0 if isinstance(event, UnitDone) else later_s
+
+    monkeypatch.setattr("cluster.ray_pool.time", SimpleNamespace(monotonic=lambda: time.monotonic() + later_s))
+    work = [*units(2), Unit("out/killed", {"index": 2, "kind": "is killed once"})]
+    workers = Workers(count=2, cpus=4, overlap=1)
+    report = run_stage(executor, Square(tmp_path), work, ledger, workers, an_hour_passes)
+    assert (report.done, report.failed, report.workers_lost) == (3, 0, 1)
 
 
 def test_units_are_pulled_only_as_workers_have_room_for_them(
