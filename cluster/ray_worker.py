@@ -14,6 +14,8 @@ from cluster.secrets import redacted
 from cluster.step import Part, SplitStep, Step, Unit, Workers
 from cluster.worker import run_unit
 
+_FETCH_S = (2.0, 10.0, 60.0)
+
 
 class Worker:
     """Runs in a process of its own. Its methods return small values: parts go straight to storage."""
@@ -76,14 +78,36 @@ class _Prepared:
         """Nothing to do: the state is there."""
 
     def run(self, state: Any, payload: Any) -> Part:
-        import ray
         from ray.exceptions import RayError
 
         try:
-            prepared = ray.get(self.reference)
+            prepared = _fetched(self.reference)
         except RayError:
             return self.step.run(state, payload)
         return self.step.run_prepared(state, payload, prepared)
+
+
+def _fetched(reference: Any) -> Any:
+    """What a helper has made.
+
+    Where it went with the helper's node, Ray would have it made again and wait for that, for ever if such nodes never
+    come back. So now and then it is asked whether it lies anywhere. The times in between grow: each begins a transfer
+    anew.
+
+    Raises:
+        ray.exceptions.RayError: the helper failed, no node has it any more, or it does not arrive.
+    """
+    import ray
+    from ray.exceptions import GetTimeoutError
+    from ray.experimental import get_object_locations
+
+    for patience_s in _FETCH_S:
+        try:
+            return ray.get(reference, timeout=patience_s)
+        except GetTimeoutError:
+            if not get_object_locations([reference], 5000).get(reference, {}).get("node_ids"):
+                break
+    raise GetTimeoutError("what a helper prepared does not arrive")
 
 
 @dataclass(eq=False, slots=True)

@@ -127,7 +127,8 @@ class Located:
 class Halves:
     """Squares an index in two halves, each of which leaves the name of its node.
 
-    The first one takes `work_s` of a CPU, the second one has its worker's only device for `device_s`.
+    The first one takes `work_s` of a CPU, the second one has its worker's only device for `device_s`. What is between
+    them is too large for Ray to keep it with the driver: it lies on the helper's node, and is lost with it.
     """
 
     scratch: Path
@@ -150,7 +151,7 @@ class Halves:
         end = time.thread_time() + self.work_s
         while time.thread_time() < end:
             pass
-        return np.full(1000, tools * index)
+        return np.full(20_000, tools * index)
 
     def run(self, state: threading.Lock, payload: Any) -> Part:
         return self.run_prepared(state, payload, self.prepare(self.tools(state), payload))

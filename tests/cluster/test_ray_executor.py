@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.exceptions import OutOfMemoryError
 
 from cluster import (
@@ -27,7 +29,8 @@ from cluster import (
 )
 from cluster.events import Event
 from cluster.ray_pool import reason_of
-from tests.cluster.steps import BrokenSetup, Device, Square, marks, units
+from cluster.ray_worker import _Prepared
+from tests.cluster.steps import BrokenSetup, Device, Halves, Square, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -130,6 +133,15 @@ def test_a_unit_that_raises_is_named_and_not_tried_again(executor: RayExecutor, 
     (failure,) = report.failures
     assert (report.done, failure.attempts, marks(tmp_path / "runs/7")) == (3, 1, 1)
     assert failure.error.startswith("ValueError: no square of 7 (in run, steps.py:")
+
+
+def test_what_a_helper_prepared_and_nobody_has_any_more_is_done_by_the_worker(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.ray_worker._FETCH_S", (0.1, 3600.0))
+    never = ray.remote(lambda: None).options(resources={"a node that left": 1}).remote()
+    step, (unit,) = Halves(tmp_path), units(1)
+    assert _Prepared(step, never).run(threading.Lock(), unit.payload).summary == {"from elsewhere": False}
 
 
 def test_a_setup_that_raises_stops_the_stage_with_its_own_traceback(executor: RayExecutor, ledger: Ledger) -> None:
