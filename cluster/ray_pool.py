@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 _RESPAWN = Retry(first_delay_s=0.5, max_delay_s=30.0)
 _PATIENCE_S = 5.0
 _REASON_CHARACTERS = 400
+_NODE_DIED = "its node has died"
 _HINTS = {
     "all references to the actor were removed": "RAY_AUTH_MODE seems to differ between this process and the cluster.",
     "OutOfMemoryError": "Reserve more memory for each worker, so that fewer share a machine.",
@@ -211,6 +212,14 @@ def reason_of(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
     hints = [hint for mark, hint in _HINTS.items() if mark in f"{name}: {error}"]
     return " ".join([shorten(f"{name}: {' '.join(lines)}", _REASON_CHARACTERS, placeholder=" …"), *hints])
+
+
+def went_with_its_node(error: Exception) -> bool:
+    """Whether Ray says so. Otherwise that has to be found out, see `Trials`: a worker may also die before its node.
+
+    Of a worker that had not answered yet, nothing else tells which node it was on.
+    """
+    return _NODE_DIED in str(error)
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

@@ -14,7 +14,7 @@ from cluster.ledger import Ledger
 from cluster.pace import Pace
 from cluster.ray_helpers import Preparing
 from cluster.ray_nodes import dead, draining
-from cluster.ray_pool import Pool, reason_of
+from cluster.ray_pool import Pool, reason_of, went_with_its_node
 from cluster.ray_worker import Member
 from cluster.schedule import Schedule, Ticket
 from cluster.step import Step, Unit, Workers
@@ -181,7 +181,7 @@ class Run:
         reason, lost = reason_of(error), self._schedule.lose(member)
         self._pool.drop(member)
         yield WorkerLost(reason, tuple(ticket.unit.path for ticket in lost))
-        if member.is_leaving:
+        if member.is_leaving or went_with_its_node(error):
             self._schedule.acquit(lost)
             return
         is_certain = not isinstance(error, ActorUnavailableError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -135,6 +136,27 @@ def test_a_node_that_is_killed_gives_up_no_unit_and_changes_no_byte(cluster: Sev
     assert {path: spread.store.get(path) for path in spread.done("out")} == {
         path: plain.store.get(path) for path in plain.done("out")
     }
+
+
+def while_workers_start_on_the_only_node_which_is_killed(nodes: Nodes, folder: Path) -> str:
+    nodes.ensure("a")
+
+    def work() -> Iterator[Unit]:
+        yield from located_units(6)
+        time.sleep(0.5)  # Their processes start; none of them has come to say where it is.
+        nodes.kill("a")
+
+    workers = Workers(count=6, cpus=0.1, max_attempts=1)
+    with RayExecutor("auto", capacity_timeout_s=5) as executor, pytest.raises(WorkerStartError) as caught:
+        run_stage(executor, Located(folder), work(), ledger_in(folder), workers)
+    return str(caught.value)
+
+
+def test_workers_that_go_with_their_node_before_they_said_which_it_is_are_no_failed_starts(
+    cluster: SeveralNodes, tmp_path: Path
+) -> None:
+    message = cluster.call(while_workers_start_on_the_only_node_which_is_killed, tmp_path)
+    assert "no room for a worker in 5 s" in message
 
 
 def with_helpers(nodes: Nodes, folder: Path) -> StageReport:
