@@ -297,7 +297,8 @@ class ClusterSection:
         mode: "auto" starts Ray on this machine when there is work for more than one worker; "process" never does;
             "ray" always does.
         clip_workers: the most workers that embed; work begins with those that the cluster has room for. None takes one
-            for each GPU, or one for `clip.threads` CPUs, of the nodes that are there when the stage begins.
+            for each GPU, or one for `clip.threads` CPUs, of the nodes with these `labels` that are there when the
+            stage begins.
         gpus_per_worker: GPUs of a worker; fractions share one. None takes 1 where there are GPUs.
         cpus_per_worker: CPUs of a worker, for decoding; None takes `clip.threads`.
         memory_per_worker_gib: memory that a worker reserves, so that no more of them share a machine than fit; None

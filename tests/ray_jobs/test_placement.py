@@ -39,6 +39,37 @@ def test_workers_fit_on_the_nodes_and_take_gpus_where_there_are_any(nodes, secti
     assert workers(nodes, **section) == expected
 
 
+LABELLED = (
+    Node(cpus=16, gpus=8, memory_bytes=64 << 30, labels={"pool": "fast"}),
+    Node(cpus=16, gpus=4, memory_bytes=64 << 30, labels={"pool": "slow"}),
+    Node(cpus=8, gpus=0, memory_bytes=32 << 30, labels={"pool": "cpu"}),
+    Node(cpus=4, gpus=0, memory_bytes=32 << 30, labels={}),
+)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"labels": {"pool": "fast"}}, (8, 1.0, 1.0)),
+        ({"labels": {"pool": "cpu"}}, (8, 1.0, 0.0)),
+        ({"labels": {"pool": "in(slow, cpu)"}}, (4, 1.0, 1.0)),
+        ({"labels": {"pool": "!fast"}, "gpus_per_worker": 0}, (28, 1.0, 0.0)),
+        ({"labels": {"pool": "!in(fast,slow)"}}, (12, 1.0, 0.0)),
+        ({"labels": {"pool": "comes later"}}, (12, 1.0, 1.0)),
+        ({"labels": {"pool": "fast"}, "memory_per_worker_gib": 20}, (3, 1.0, 1.0)),
+    ],
+)
+def test_only_nodes_that_workers_may_run_on_are_counted_and_only_as_far_as_their_memory_goes(section, expected):
+    assert workers(LABELLED, **section) == expected
+
+
+@pytest.mark.parametrize(("labels", "count"), [({}, 12), ({"pool": "cpu"}, 8), ({"pool": "slow"}, None)])
+def test_only_nodes_that_may_decode_are_counted(labels, count):
+    section = ClusterSection(address="auto", decode_workers="auto", decode_labels=labels)
+    _, chosen = choose(section, threads=1, images=None, nodes=lambda _: LABELLED)
+    assert chosen.helpers == (None if count is None else Helpers(count=count, labels=tuple(labels.items())))
+
+
 def test_nobody_is_asked_where_the_job_file_says_everything():
     assert workers(None, clip_workers=5, gpus_per_worker=0.25) == (5, 1.0, 0.25)
 
