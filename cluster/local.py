@@ -14,7 +14,7 @@ from cluster.executor import unfinished
 from cluster.ledger import Ledger
 from cluster.retry import Retry
 from cluster.step import Step, Unit, Workers
-from cluster.worker import UNIT_RETRY, run_unit
+from cluster.worker import UNIT_RETRY, describe, run_unit
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class LocalExecutor:
 
     def run(self, step: Step, units: Iterable[Unit], ledger: Ledger, workers: Workers) -> Generator[Event, None, None]:
         """See `Executor.run`. An interrupt waits for the units that are running, at most `workers.overlap`."""
-        running: set[Future[UnitDone | UnitFailed]] = set()
+        running: dict[Future[UnitDone | UnitFailed], Unit] = {}
         ready = False
         with ThreadPoolExecutor(workers.overlap, thread_name_prefix="unit") as threads:
             for item in unfinished(units, ledger):
@@ -52,11 +52,10 @@ class LocalExecutor:
                 if not ready:
                     state, ready = self._state(step), True
                     yield WorkersReady(1, "this process")
-                running.add(
-                    threads.submit(
-                        run_unit, step, state, item, ledger, max_attempts=workers.max_attempts, retry=self._retry
-                    )
+                future = threads.submit(
+                    run_unit, step, state, item, ledger, max_attempts=workers.max_attempts, retry=self._retry
                 )
+                running[future] = item
                 while len(running) >= workers.overlap:
                     yield from _finished(running)
             while running:
@@ -76,8 +75,12 @@ class LocalExecutor:
         return self._live[1]
 
 
-def _finished(running: set[Future[UnitDone | UnitFailed]]) -> Iterator[UnitDone | UnitFailed]:
-    """Wait until something has finished, and take it out of `running`."""
+def _finished(running: dict[Future[UnitDone | UnitFailed], Unit]) -> Iterator[UnitDone | UnitFailed]:
+    """Wait until something has finished, and take it out of `running`.
+
+    What is no `Exception` (a `SystemExit`, a panic in native code) fails the unit, as on Ray, instead of ending this
+    process. It is never the user's interrupt: units do not run in the main thread.
+    """
     for future in wait(running, return_when=FIRST_COMPLETED).done:
-        running.remove(future)
-        yield future.result()
+        unit, error = running.pop(future), future.exception()
+        yield future.result() if error is None else UnitFailed(unit.path, unit.weight, describe(error), 1)

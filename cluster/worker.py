@@ -18,6 +18,7 @@ from cluster.step import Step, Unit
 logger = logging.getLogger(__name__)
 
 UNIT_RETRY = Retry(first_delay_s=1.0, max_delay_s=30.0)
+_HALF = 1000
 
 
 def run_unit(
@@ -26,7 +27,7 @@ def run_unit(
     """Compute one unit and commit its part.
 
     A StorageError is tried again, `max_attempts` times in all, with the delays of `retry`. Any other exception would
-    be raised again, so it is recorded at once. This is the process boundary: nothing a step raises gets past it.
+    be raised again, so it is recorded at once. This is the process boundary: no exception of a step gets past it.
 
     Returns:
         What became of the unit: never the part itself.
@@ -48,8 +49,19 @@ def run_unit(
     return failure
 
 
-def describe(error: Exception) -> str:
-    """An exception on one line, without secrets: its type, its message, and the place in the code that raised it."""
+def describe(error: BaseException) -> str:
+    """An exception on one line, without secrets: its type, its message, and the place in the code that raised it.
+
+    A message may be anything. Of one that is too long, the beginning and the end are told; what is no Unicode is
+    escaped, as the line is to be stored.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (in {frames[-1].name}, {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return redacted(f"{type(error).__name__}: {error}{place}")
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 -- whatever a library's exception does when it is asked
+        message = "it has no message"
+    line = " ".join(redacted(f"{type(error).__name__}: {message}").split())
+    if len(line) > 2 * _HALF:
+        line = f"{line[:_HALF]} … {line[-_HALF:]}"
+    return f"{line.encode(errors='backslashreplace').decode()}{place}"

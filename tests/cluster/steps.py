@@ -59,6 +59,38 @@ class Square:
         return Part(str(index * index).encode() * 100, {"images": 10, "pid": state})
 
 
+class Panic(BaseException):
+    """What a library written in Rust raises: no `Exception`."""
+
+
+class MuteError(Exception):
+    """Cannot say what happened."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("asked for its message")
+
+
+@dataclass(frozen=True)
+class Strange:
+    """Raises what is named in the payload."""
+
+    def setup(self) -> None:
+        return None
+
+    def run(self, state: None, payload: Any) -> Part:
+        errors: dict[str, BaseException] = {
+            "exits": SystemExit(0),
+            "panics": Panic("in native code"),
+            "is interrupted": KeyboardInterrupt(),
+            "is mute": MuteError(),
+            "talks": ValueError("several\nlines\x1b of " + "noise" * 10**6 + "\nwith the reason last"),
+            "is no Unicode": ValueError("a name that ends in \udcff"),
+        }
+        if payload in errors:
+            raise errors[payload]
+        return Part(b"")
+
+
 @dataclass(frozen=True)
 class BrokenSetup:
     """Cannot start."""

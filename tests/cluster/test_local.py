@@ -27,7 +27,7 @@ from cluster import (
     run_stage,
 )
 from tests.cluster.faulty import faults
-from tests.cluster.steps import BrokenSetup, Square, marks, units
+from tests.cluster.steps import BrokenSetup, Square, Strange, marks, units
 
 HASTY = LocalExecutor(retry=Retry(first_delay_s=1e-3))
 
@@ -81,6 +81,31 @@ def test_a_unit_that_raises_is_named_and_not_tried_again(ledger: Ledger, tmp_pat
     assert failure.attempts == 1
     assert failure.error.startswith("ValueError: no square of 7 (in run, steps.py:")
     assert marks(tmp_path / "runs/7") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "end"),
+    [
+        ("exits", "SystemExit: 0", ""),
+        ("panics", "Panic: in native code", ""),
+        ("is interrupted", "KeyboardInterrupt", ""),
+        ("is mute", "MuteError: it has no message", ""),
+        ("talks", "ValueError: several lines", "noise with the reason last"),
+        ("is no Unicode", "ValueError: a name that ends in \\udcff", ""),
+    ],
+)
+def test_whatever_a_unit_raises_is_told_on_one_line_and_the_others_go_on(
+    ledger: Ledger, kind: str, start: str, end: str
+) -> None:
+    report = run(Strange(), [Unit(f"out/{kind}", kind) for kind in ("a", kind, "b", "c")], ledger)
+    (failure,) = report.failures
+    assert (report.done, failure.attempts) == (3, 1)
+    message, _, place = failure.error.rpartition(" (in run, steps.py:")
+    assert message.startswith(start)
+    assert message.endswith(end)
+    assert place
+    assert len(failure.error.encode()) < 3000
+    assert "\n" not in failure.error
 
 
 @pytest.mark.parametrize(("kind", "done", "runs"), [("storage recovers", 1, 3), ("storage stays down", 0, 4)])

@@ -30,7 +30,7 @@ from cluster import (
 from cluster.events import Event
 from cluster.ray_pool import reason_of
 from cluster.ray_worker import _Prepared
-from tests.cluster.steps import BrokenSetup, Device, Halves, Square, marks, units
+from tests.cluster.steps import BrokenSetup, Device, Halves, Square, Strange, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -133,6 +133,16 @@ def test_a_unit_that_raises_is_named_and_not_tried_again(executor: RayExecutor, 
     (failure,) = report.failures
     assert (report.done, failure.attempts, marks(tmp_path / "runs/7")) == (3, 1, 1)
     assert failure.error.startswith("ValueError: no square of 7 (in run, steps.py:")
+
+
+def test_whatever_units_raise_each_is_named_and_the_others_go_on(executor: RayExecutor, ledger: Ledger) -> None:
+    kinds = ["a", "exits", "panics", "is mute", "talks", "b"]
+    report = run_stage(executor, Strange(), [Unit(kind, kind) for kind in kinds], ledger, Workers(max_attempts=2))
+    assert report.done == 2
+    said = {failure.path: failure.error for failure in report.failures}
+    reasons = {"exits": "took its worker down", "panics": "in native code", "is mute": "Mute", "talks": "reason last"}
+    assert said.keys() == reasons.keys()
+    assert all(reason in said[kind] and len(said[kind]) < 3000 for kind, reason in reasons.items())
 
 
 def test_what_a_helper_prepared_and_nobody_has_any_more_is_done_by_the_worker(
