@@ -32,6 +32,7 @@ class Preparing:
         self._step = step
         self._helpers = helpers if isinstance(step, SplitStep) else None
         self._tools: Any = None
+        self._task: Any = None
         self._lent: dict[Any, tuple[Ticket, float]] = {}
         self._rests_until = float("-inf")
 
@@ -66,10 +67,11 @@ class Preparing:
         import ray
 
         assert self._helpers is not None, "begun without helpers"
-        task = ray.remote(_prepare).options(
-            num_cpus=self._helpers.cpus, label_selector=dict(self._helpers.labels) or None, max_retries=3
-        )
-        self._lent[task.remote(self._step, self._tools, ticket.unit.payload)] = (ticket, time.monotonic())
+        if self._task is None:  # Made once: Ray would keep each anew, here, on the head and on every helper.
+            self._task = ray.remote(_prepare).options(
+                num_cpus=self._helpers.cpus, label_selector=dict(self._helpers.labels) or None, max_retries=3
+            )
+        self._lent[self._task.remote(self._step, self._tools, ticket.unit.payload)] = (ticket, time.monotonic())
 
     def end(self, reference: Any) -> Ticket:
         """A helper has come to an end with a unit, for good or bad."""

@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 import ray
 from ray.exceptions import OutOfMemoryError
+from ray.experimental.internal_kv import _internal_kv_list
 
 from cluster import (
+    Helpers,
     Ledger,
     LocalExecutor,
     RayExecutor,
@@ -143,6 +145,16 @@ def test_whatever_units_raise_each_is_named_and_the_others_go_on(executor: RayEx
     reasons = {"exits": "took its worker down", "panics": "in native code", "is mute": "Mute", "talks": "reason last"}
     assert said.keys() == reasons.keys()
     assert all(reason in said[kind] and len(said[kind]) < 3000 for kind, reason in reasons.items())
+
+
+def test_helpers_leave_nothing_on_the_head_for_each_unit(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
+    def functions() -> int:
+        return len(_internal_kv_list(b"RemoteFunction:", namespace="fun"))
+
+    before = functions()
+    report = run_stage(executor, Halves(tmp_path), units(20), ledger, Workers(helpers=Helpers(count=2)))
+    assert report.summary["from elsewhere"] > 0
+    assert functions() == before + 1
 
 
 def test_what_a_helper_prepared_and_nobody_has_any_more_is_done_by_the_worker(
