@@ -58,8 +58,8 @@ class Preparing:
         return list(self._lent)
 
     def learn(self, worker: Any) -> None:
-        """A worker is ready: ask it for the tools, once."""
-        if self._tools is None and self._helpers is not None:
+        """A worker is ready: ask it for the tools, if no other has been asked, or none that lived to answer."""
+        if self._helpers is not None and (self._tools is None or _is_lost(self._tools)):
             self._tools = worker.tools.remote()
 
     def begin(self, ticket: Ticket) -> None:
@@ -97,3 +97,17 @@ class Preparing:
         for reference in self._lent:
             ray.cancel(reference)
         self._lent.clear()
+
+
+def _is_lost(answer: Any) -> bool:
+    """Whether an answer has come that is none."""
+    import ray
+    from ray.exceptions import RayError
+
+    if not ray.wait([answer], timeout=0)[0]:
+        return False
+    try:
+        ray.get(answer)
+    except RayError:
+        return True
+    return False

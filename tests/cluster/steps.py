@@ -195,6 +195,17 @@ class Halves:
         return Part((prepared // 3 * payload["index"]).tobytes(), {"from elsewhere": not prepared.flags.writeable})
 
 
+@dataclass(frozen=True)
+class DiesOfTools(Halves):
+    """Its first worker dies when it is asked for its tools."""
+
+    def tools(self, state: threading.Lock) -> int:
+        touch(self.scratch / "tools")
+        if marks(self.scratch / "tools") == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().tools(state)
+
+
 def _node_name() -> str:
     import ray
 

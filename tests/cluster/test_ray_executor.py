@@ -32,7 +32,7 @@ from cluster import (
 from cluster.events import Event
 from cluster.ray_pool import reason_of
 from cluster.ray_worker import _Prepared
-from tests.cluster.steps import BrokenSetup, Device, Halves, Square, Strange, marks, units
+from tests.cluster.steps import BrokenSetup, Device, DiesOfTools, Halves, Square, Strange, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -145,6 +145,15 @@ def test_whatever_units_raise_each_is_named_and_the_others_go_on(executor: RayEx
     reasons = {"exits": "took its worker down", "panics": "in native code", "is mute": "Mute", "talks": "reason last"}
     assert said.keys() == reasons.keys()
     assert all(reason in said[kind] and len(said[kind]) < 3000 for kind, reason in reasons.items())
+
+
+def test_helpers_get_their_tools_from_another_worker_if_the_first_one_died(
+    executor: RayExecutor, ledger: Ledger, tmp_path: Path
+) -> None:
+    workers = Workers(helpers=Helpers(count=2))
+    report = run_stage(executor, DiesOfTools(tmp_path, work_s=0.05, device_s=0.05), units(16), ledger, workers)
+    assert (report.done, report.workers_lost) == (16, 1)
+    assert report.summary["from elsewhere"] > 0
 
 
 def test_helpers_leave_nothing_on_the_head_for_each_unit(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
