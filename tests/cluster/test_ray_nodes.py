@@ -7,6 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+
+import pytest
 
 from cluster.ray_nodes import deserted, is_deserted
 
@@ -43,3 +46,21 @@ def test_a_node_is_deserted_only_if_another_one_answers() -> None:
         assert deserted({"a": silent, "b": alive}, {"b"}) == frozenset()
         assert deserted({"a": silent, "b": silent}, {"a"}) == frozenset()
         assert deserted({"a": silent}, {"a"}) == frozenset()
+
+
+def test_nodes_that_all_take_long_to_refuse_are_asked_at_once_and_not_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    knocks: list[str] = []
+
+    def nobody(address: str, _: int) -> bool:
+        knocks.append(address)
+        time.sleep(0.05)
+        return True
+
+    monkeypatch.setattr("cluster.ray_nodes.is_deserted", nobody)
+    ports = {str(name): (str(name), 1) for name in range(1000)}
+    started = time.monotonic()
+    assert deserted(ports, {"7", "8", "9"}) == frozenset()
+    assert len(knocks) < 50
+    assert time.monotonic() - started < 0.05 * len(knocks) / 2
