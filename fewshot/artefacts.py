@@ -17,6 +17,7 @@ from torch import Tensor
 from fewshot.calibration import Calibrated, HeldOutReport
 from fewshot.errors import DataError
 from fewshot.methods import METHODS, Classifier, method_named
+from fewshot.temperature import Scaling
 from fewshot.trials import Trial
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 TENSORS = "classifier.safetensors"
 CARD = "card.json"
-FORMAT = 1
+FORMAT = 2
+SCALING = tuple(field.name for field in dataclasses.fields(Scaling))
+"""What a card calls the numbers of a `Scaling`."""
 PARTS = ("pooling", "text_tower")
 """Fields of a classifier that are parts of its backbone: not stored, put back when it is loaded."""
 
@@ -52,7 +55,7 @@ def save_classifier(calibrated: Calibrated, card: Mapping[str, Any]) -> dict[str
         "classifier": {name: value for name, value in fields.items() if _is_plain(value)},
         "classes": list(calibrated.class_names),
         "logit_scale": calibrated.logit_scale,
-        "temperature": calibrated.temperature,
+        **dataclasses.asdict(calibrated.scaling),
         "threshold": calibrated.threshold,
         "held_out": dataclasses.asdict(calibrated.report),
     }
@@ -108,7 +111,7 @@ def load_classifier(
             classifier=_classifier(card["method"], {**card["classifier"], **_nested(tensors)}, parts),
             class_names=tuple(card["classes"]),
             logit_scale=card["logit_scale"],
-            temperature=card["temperature"],
+            scaling=Scaling(**{name: card[name] for name in SCALING}),
             threshold=card["threshold"],
             report=_report(card["held_out"]),
         )
@@ -121,11 +124,11 @@ def load_classifier(
 def _check_kinds(card: Mapping[str, Any]) -> None:
     """Raise DataError unless the numbers of a card are numbers, and its names texts."""
     classes = card.get("classes")
-    numbers = [card.get("logit_scale"), card.get("temperature"), card.get("threshold") or 0.0]
+    numbers = [card.get(name) for name in ("logit_scale", *SCALING)] + [card.get("threshold") or 0.0]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DataError(f"{CARD}: classes must be a list of texts")
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
-        raise DataError(f"{CARD}: logit_scale, temperature and threshold must be numbers")
+        raise DataError(f"{CARD}: logit_scale, {', '.join(SCALING)} and threshold must be numbers")
 
 
 def backbone_parts(method: str) -> frozenset[str]:

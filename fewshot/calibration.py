@@ -1,10 +1,10 @@
 """From a method to a classifier whose confidence means something, with nothing but the shots.
 
-The selected method is refitted on folds of the shots (`fewshot.selection`); on the held-out logits, temperature
-scaling (Guo et al. 2017, arXiv 1706.04599) makes probabilities of them, and `fewshot.abstention` finds the score
-below which a label is withheld.
+The selected method is refitted on folds of the shots (`fewshot.selection`); on the held-out logits,
+`fewshot.temperature` makes probabilities of them, and `fewshot.abstention` finds the score below which a label is
+withheld.
 
-What to keep in mind: hyperparameters, temperature and threshold are chosen on the same held-out images, which makes
+What to keep in mind: hyperparameters, scaling and threshold are chosen on the same held-out images, which makes
 all three a little optimistic; the guarantee assumes that the archive looks like the shots, whose classes are balanced.
 With one shot a class nothing of a class can be held out and still be learned. Augmented views of the shot itself would
 stand in for other images far too well; so the class of a held-out image keeps only its text, and the accuracy, the
@@ -28,7 +28,7 @@ from fewshot.methods.base import Classifier, Method, features_for
 from fewshot.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.problem import Problem
 from fewshot.selection import Split, held_out, held_out_to_text
-from fewshot.temperature import fit_temperature
+from fewshot.temperature import Scaling, fit_scaling
 from fewshot.trials import Trial
 
 Source = Literal["val", "folds", "text", "none"]
@@ -43,10 +43,10 @@ class HeldOutReport:
             class, so lower bounds (see the module); "none": there was nothing to measure on.
         images: number of held-out images.
         accuracy: share of them labelled right.
-        nll_before: negative log-likelihood without temperature, in nats.
-        nll_after: with it.
-        ece_before: expected calibration error without temperature.
-        ece_after: with it.
+        nll_before: negative log-likelihood of the logits as they are, in nats.
+        nll_after: of the scaled ones.
+        ece_before: expected calibration error of the logits as they are.
+        ece_after: of the scaled ones.
         max_error: the error that was asked for; None when none was.
         confidence: probability with which `error_bound` holds.
         coverage: share of them at or above the threshold.
@@ -87,7 +87,7 @@ class Calibrated:
         classifier: what it fitted to all the shots.
         class_names: K names, in label order.
         logit_scale: of the backbone it was fitted on.
-        temperature: logits are divided by it before the softmax.
+        scaling: of the logits, before the softmax.
         threshold: a lower score is abstained; None never abstains; above 1 always does.
         report: what the numbers rest on.
     """
@@ -96,7 +96,7 @@ class Calibrated:
     classifier: Classifier
     class_names: tuple[str, ...]
     logit_scale: float
-    temperature: float
+    scaling: Scaling
     threshold: float | None
     report: HeldOutReport
 
@@ -150,9 +150,9 @@ def fit_calibrated(
     memo = memo or Memory()
     selected, tried = _selected(method, problem, seed=seed, memo=memo)
     source, logits, labels = held_out_logits(selected, problem, seed=seed, memo=memo)
-    temperature = fit_temperature(logits, labels)
-    scores, predicted = torch.softmax(logits / temperature, dim=1).max(dim=1)
-    report, threshold = replace(_measured(source, logits, labels, temperature), tried=tried), None
+    scaling = fit_scaling(logits, labels)
+    scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
+    report, threshold = replace(_measured(source, logits, labels, scaling), tried=tried), None
     if max_error is not None:
         found = guaranteed_threshold(scores, predicted == labels, max_error=max_error, confidence=confidence)
         threshold = found.threshold
@@ -168,7 +168,7 @@ def fit_calibrated(
         classifier=selected.fit(problem, seed=seed, memo=memo),
         class_names=problem.label_space.names,
         logit_scale=problem.logit_scale,
-        temperature=temperature,
+        scaling=scaling,
         threshold=threshold,
         report=report,
     )
@@ -223,20 +223,20 @@ def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[
     return source, splits[: method.folds]
 
 
-def _measured(source: Source, logits: Tensor, labels: Tensor, temperature: float) -> HeldOutReport:
+def _measured(source: Source, logits: Tensor, labels: Tensor, scaling: Scaling) -> HeldOutReport:
     if not len(labels):
         return HeldOutReport(source, 0)
-    correct = logits.argmax(dim=1) == labels
+    correct, scaled = logits.argmax(dim=1) == labels, scaling(logits)
 
-    def ece(scale: float) -> float:
-        return expected_calibration_error(torch.softmax(logits / scale, dim=1).amax(dim=1), correct)
+    def ece(values: Tensor) -> float:
+        return expected_calibration_error(torch.softmax(values, dim=1).amax(dim=1), correct)
 
     return HeldOutReport(
         source=source,
         images=len(labels),
         accuracy=float(correct.double().mean()),
         nll_before=negative_log_likelihood(logits, labels),
-        nll_after=negative_log_likelihood(logits, labels, temperature=temperature),
-        ece_before=ece(1.0),
-        ece_after=ece(temperature),
+        nll_after=negative_log_likelihood(scaled, labels),
+        ece_before=ece(logits),
+        ece_after=ece(scaled),
     )

@@ -12,10 +12,10 @@ BINS = 15
 """Equal-width bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 
 
-def negative_log_likelihood(logits: Tensor, labels: Tensor, *, temperature: float = 1.0) -> float:
-    """Mean of -log softmax(logits / temperature)[label], in nats; logits [N, K] float32, labels [N] int64."""
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
+    """Mean of -log softmax(logits)[label], in nats; logits [N, K] float32, labels [N] int64."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
-    return float((torch.logsumexp(logits / temperature, dim=1) - own / temperature).double().mean())
+    return float((torch.logsumexp(logits, dim=1) - own).double().mean())
 
 
 def expected_calibration_error(confidence: Tensor, correct: Tensor) -> float:

@@ -24,7 +24,7 @@ def measure(protocol: Protocol, logits: Tensor, truth: Tensor, is_new: Tensor) -
 
     Args:
         protocol: what is asked.
-        logits: [N, K] float32, calibrated (divided by the temperature).
+        logits: [N, K] float32, calibrated (`fewshot.temperature.Scaling`).
         truth: [N] int64.
         is_new: [K] bool, the classes without examples; of no meaning for "few-shot".
 

@@ -69,7 +69,7 @@ def predict(calibrated: Calibrated, features: Tensor, *, top: int = 5, tile_rows
 
 
 def calibrated_logits(calibrated: Calibrated, features: Tensor, *, tile_rows: int = TILE_ROWS) -> Tensor:
-    """All logits over the temperature, [N, K] float32 on the classifier's device: for measuring, not for archives."""
+    """All scaled logits, [N, K] float32 on the classifier's device: for measuring, not for archives."""
     parts = [_tile_logits(calibrated, tile, tile_rows=tile_rows) for tile in torch.split(features, tile_rows)]
     return torch.cat(parts)
 
@@ -78,7 +78,7 @@ def _tile_logits(calibrated: Calibrated, features: Tensor, *, tile_rows: int) ->
     rows = len(features)
     tile = torch.zeros(tile_rows, features.shape[1], dtype=torch.float32, device=calibrated.device)
     tile[:rows] = features
-    return calibrated.classifier.logits(tile)[:rows] / calibrated.temperature
+    return calibrated.scaling(calibrated.classifier.logits(tile))[:rows]
 
 
 def _scored_tile(calibrated: Calibrated, features: Tensor, *, top: int, tile_rows: int) -> Scored:

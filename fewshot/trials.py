@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewshot.metrics import negative_log_likelihood
-from fewshot.temperature import fit_temperature
+from fewshot.temperature import fit_scaling
 
 EQUAL_ERRORS = 2.0
 """Standard errors of the difference within which a candidate counts as equal to the best."""
@@ -29,7 +29,7 @@ class Trial:
     Attributes:
         method: its name.
         accuracy: share of the held-out images labelled right.
-        nll: negative log-likelihood after temperature, in nats.
+        nll: negative log-likelihood after its own calibration, in nats.
         behind: how far its accuracy is behind the most accurate candidate's, >= 0.
         standard_error: of `behind`.
     """
@@ -64,11 +64,10 @@ def _may_be_best(trial: Trial) -> bool:
 
 def _trial(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> Trial:
     """`missed` [n] float64: 1 where only the best is right, -1 where only this one is."""
-    temperature = fit_temperature(logits, labels)
     return Trial(
         method=name,
         accuracy=float((logits.argmax(dim=1) == labels).double().mean()),
-        nll=negative_log_likelihood(logits, labels, temperature=temperature),
+        nll=negative_log_likelihood(fit_scaling(logits, labels)(logits), labels),
         behind=float(missed.mean()),
         standard_error=float(missed.std(correction=0)) / len(labels) ** 0.5,
     )

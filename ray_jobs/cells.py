@@ -148,7 +148,7 @@ class EvaluateStep:
             "shots": cell.shots,
             "seed": cell.seed,
             **{name: None if math.isnan(number) else number for name, number in numbers.items()},
-            "temperature": calibrated.temperature,
+            **asdict(calibrated.scaling),
             "decided_by": calibrated.method.name,
             "hyperparameters": json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
             "held_out": json.dumps(asdict(calibrated.report)),

@@ -78,7 +78,7 @@ def summarise(
         "skipped_examples": list(listing.skipped_examples),
         "method": type(calibrated.method).name,
         "hyperparameters": asdict(calibrated.method),  # type: ignore[call-overload]
-        "temperature": calibrated.temperature,
+        **asdict(calibrated.scaling),
         "threshold": calibrated.threshold,
         "held_out": asdict(calibrated.report),
         "escalated": None if escalated is None else {**escalated, "measured": counting.cascades(store, run)},

@@ -151,12 +151,19 @@ def _settings(contents: Contents) -> Iterator[Element]:
     yield element("p", "Beside this page: ", *list(links)[1:], class_="note")
 
 
+def _growth(metrics: Mapping[str, Any]) -> str:
+    """How the temperature grows (`fewshot.temperature`); of a run of before it could, nothing."""
+    if not metrics.get("spread_power"):
+        return ""
+    return f" · max(1, spread of the logits / {metrics['least_spread']:.3g})^{metrics['spread_power']:g}"
+
+
 def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
     job, metrics = contents.job, contents.metrics
     yield "run", contents.run
     yield "method", metrics["method"]
     yield from metrics["hyperparameters"].items()
-    yield "temperature", f"{metrics['temperature']:.3g}"
+    yield "temperature", f"{metrics['temperature']:.3g}{_growth(metrics)}"
     yield "backbone", " ".join(filter(None, (job.clip.model, job.clip.pretrained, job.clip.precision)))
     if job.archive is not None:
         yield "archive", without_credentials(job.archive.uri)

@@ -14,6 +14,7 @@ from fewshot.calibration import Calibrated, HeldOutReport
 from fewshot.methods import method_named
 from fewshot.problem import Labelled, Problem
 from fewshot.scoring import TILE_ROWS, predict
+from fewshot.temperature import Scaling
 from tests.bench.result import Result, medians
 from tests.problems import space
 
@@ -81,7 +82,7 @@ def classifier_of(method: str, K: int) -> Calibrated:
     chosen = method_named(method, **METHODS[method])
     fitted = chosen.fit(problem, seed=0)
     names = problem.label_space.names
-    return Calibrated(chosen, fitted, names, problem.logit_scale, 1.0, None, HeldOutReport("none", 0))
+    return Calibrated(chosen, fitted, names, problem.logit_scale, Scaling(), None, HeldOutReport("none", 0))
 
 
 def matrix_columns(classifier: Calibrated) -> int:

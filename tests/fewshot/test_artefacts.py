@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from fewshot.artefacts import load_classifier, read_card, save_classifier
+from fewshot.artefacts import FORMAT, load_classifier, read_card, save_classifier
 from fewshot.calibration import fit_calibrated
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods import method_named
@@ -58,7 +58,7 @@ def test_tensors_of_another_method_are_refused(files):
         load_classifier(changed(files, method="tip_adapter", hyperparameters={"alpha": 1.0}))
 
 
-@pytest.mark.parametrize("facts", [{"format": 2}, {"held_out": {"shots": 1}}, {"classifier": 3}])
+@pytest.mark.parametrize("facts", [{"format": FORMAT + 1}, {"held_out": {"shots": 1}}, {"classifier": 3}])
 def test_a_card_of_another_shape_is_refused(files, facts):
     with pytest.raises(DataError, match=CARD):
         load_classifier(changed(files, **facts))

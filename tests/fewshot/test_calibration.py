@@ -8,30 +8,9 @@ from fewshot.calibration import fit_calibrated, held_out_logits
 from fewshot.errors import DataError
 from fewshot.methods import method_named
 from fewshot.scoring import predict
-from fewshot.temperature import fit_temperature
 from tests.problems import World, make_problem
 
 TIP = method_named("tip_adapter", alpha=20.0, beta=3.0)
-
-
-@pytest.mark.parametrize("true", [0.5, 1.0, 8.0])
-def test_the_temperature_that_labels_were_drawn_with_is_found(true):
-    generator = torch.Generator().manual_seed(0)
-    logits = 4.0 * torch.randn(4000, 10, generator=generator)
-    labels = torch.multinomial(torch.softmax(logits / true, dim=1), 1, generator=generator)[:, 0]
-    assert fit_temperature(logits, labels) == pytest.approx(true, rel=0.08)
-
-
-def test_the_temperature_undoes_the_scale_of_the_logits():
-    logits = torch.randn(500, 5, generator=torch.Generator().manual_seed(0))
-    labels = logits.add(torch.randn(500, 5, generator=torch.Generator().manual_seed(1))).argmax(1)
-    assert fit_temperature(10.0 * logits, labels) == pytest.approx(10.0 * fit_temperature(logits, labels), rel=1e-3)
-
-
-def test_a_few_images_that_are_all_right_do_not_make_it_certain():
-    logits = torch.eye(3).repeat(4, 1)
-    temperature = fit_temperature(logits, torch.arange(3).repeat(4))
-    assert 0.5 < float(torch.softmax(logits / temperature, dim=1).max()) < 0.99
 
 
 def test_confidence_agrees_with_accuracy_on_images_never_seen():

@@ -21,7 +21,7 @@ def calibrated():
 def test_scores_are_the_softmax_sorted_whatever_the_tiles(calibrated, rows, tile_rows, top):
     features, _ = World(7).test_images(rows)
     scored = predict(calibrated, features, top=top, tile_rows=tile_rows)
-    probabilities = torch.softmax(calibrated.classifier.logits(features) / calibrated.temperature, dim=1)
+    probabilities = torch.softmax(calibrated.scaling(calibrated.classifier.logits(features)), dim=1)
     expected = probabilities.sort(dim=1, descending=True)
     assert scored.top_scores.shape == (rows, min(top, 7))
     torch.testing.assert_close(scored.top_scores, expected.values[:, :top], rtol=1e-4, atol=1e-6)

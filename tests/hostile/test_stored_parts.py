@@ -47,6 +47,8 @@ def store(tmp_path):
         {"classes": "ab"},
         {"classes": [1, 2]},
         {"temperature": "hot"},
+        {"spread_power": None},
+        {"least_spread": [1.0]},
         {"threshold": {"a": 1}},
         {"logit_scale": None},
         {"held_out": "none"},

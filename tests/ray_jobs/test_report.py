@@ -82,7 +82,15 @@ def test_the_page_has_every_group_and_every_number(tmp_path):
     assert page.classes("figure") == {"card": 7, "card abstained": 1, "card unreadable": 2, None: 2}
     for title in ("Most certain", "Least certain", "Unreadable", "Labels", "What could not be read", "How it was made"):
         assert f">{title}</h" in html
-    for told in ("75.0 %", "12.5 %", "truncated PNG", "withheld below 0.30", "tip_adapter", "at most 20 %"):
+    for told in (
+        "75.0 %",
+        "12.5 %",
+        "truncated PNG",
+        "withheld below 0.30",
+        "tip_adapter",
+        "at most 20 %",
+        "2 · max(1, spread of the logits",
+    ):
         assert told in html
     assert page.classes("circle") == {"dot": 2}
     assert pictures_in_cards(html) == len(PICTURES)

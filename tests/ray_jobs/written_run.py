@@ -75,6 +75,8 @@ METRICS_BY_HAND: dict[str, Any] = {
     "method": "tip_adapter",
     "hyperparameters": {"alpha": 1.0},
     "temperature": 2.0,
+    "spread_power": 0.5,
+    "least_spread": 3.0,
     "threshold": 0.3,
     "escalated": None,
     "held_out": {
