@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.ape import Ape
@@ -16,6 +16,7 @@ from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.cocoop import Cocoop
 from fewshot.methods.coop import Coop
 from fewshot.methods.diffusion_classifier import DiffusionClassifier
+from fewshot.methods.hyperparameters import check_kind
 from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.mcti import Mcti
 from fewshot.methods.nearest_mean import NearestMean
@@ -65,7 +66,7 @@ def method_named(name: str, **hyperparameters: Any) -> Method:
 
     Raises:
         UnknownNameError: no such method.
-        DataError: no such hyperparameter, or a value out of its range.
+        DataError: no such hyperparameter, or a value of another kind or out of its range.
     """
     method: Method = _made(METHODS, name, hyperparameters)
     return method
@@ -81,11 +82,13 @@ def _made(known_methods: Mapping[str, Any], name: str, hyperparameters: Mapping[
     if name not in known_methods:
         raise UnknownNameError("method", name, known_methods)
     known = [field.name for field in dataclasses.fields(known_methods[name])]
-    for given in hyperparameters:
+    hints = get_type_hints(known_methods[name])
+    for given, value in hyperparameters.items():
         if not known:
             raise DataError(f"{name} has no hyperparameters, got {given!r}")
         if given not in known:
             raise DataError(str(UnknownNameError(f"hyperparameter of {name}", given, known)))
+        check_kind(f"{name}.{given}", value, hints[given])
     return known_methods[name](**hyperparameters)
 
 

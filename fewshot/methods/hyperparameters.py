@@ -5,11 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from fewshot.errors import DataError, UnknownNameError
 
 T = TypeVar("T")
+
+
+def check_kind(name: str, value: object, hint: Any) -> None:
+    """Accept what the annotation of a hyperparameter says: a text, true or false, a whole number, a list of texts.
+
+    Numbers that need not be whole are left to `check_number`, and which text it is to `check_choice`.
+
+    Raises:
+        DataError: for everything else; the message names the hyperparameter, what it takes and what it got.
+    """
+    kinds = get_args(hint) if NoneType in get_args(hint) else (hint,)
+    if value is None and NoneType in kinds:
+        return
+    kind = get_origin(kinds[0]) or kinds[0]
+    fits, expected = {
+        bool: (isinstance(value, bool), "true or false"),
+        int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        str: (isinstance(value, str), "a text"),
+        Literal: (isinstance(value, str), "a text"),
+        tuple: (isinstance(value, list | tuple) and all(isinstance(part, str) for part in value), "a list of texts"),
+    }.get(kind, (True, ""))
+    if not fits:
+        raise DataError(f"{name} must be {expected}, got {value!r}")
 
 
 def check_number(name: str, value: object, *, low: float = 0.0, high: float = math.inf) -> None:

@@ -1,7 +1,10 @@
+from contextlib import suppress
+from dataclasses import fields
+
 import pytest
 
 from fewshot.errors import DataError, UnknownNameError
-from fewshot.methods import method_named
+from fewshot.methods import ASKING_METHODS, METHODS, asking_method_named, method_named
 from fewshot.methods.tip_adapter import TipAdapter
 
 
@@ -28,3 +31,38 @@ def test_a_method_without_hyperparameters_says_so():
 def test_a_value_out_of_range_is_refused(value):
     with pytest.raises(DataError, match=r"tip_adapter.alpha must be a number in \[0, inf\)"):
         method_named("tip_adapter", alpha=value)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "kind"),
+    [
+        ("clip_adapter", "steps", 1e3, "a whole number"),
+        ("tip_adapter_f", "max_steps", True, "a whole number"),
+        ("clip_adapter", "second_relu", "no", "true or false"),
+        ("coop", "class_specific", 0, "true or false"),
+        ("coop", "words", 5, "a text"),
+        ("ape", "criterion_source", 3, "a text"),
+        ("ship_coop", "synthetic_shots", 2.5, "a whole number"),
+        ("auto", "candidates", "safe", "a list of texts"),
+        ("auto", "candidates", [1], "a list of texts"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_before_anything_runs(method, name, value, kind):
+    with pytest.raises(DataError, match=rf"{method}\.{name} must be {kind}, got"):
+        method_named(method, **{name: value})
+
+
+@pytest.mark.parametrize("value", ["no", [], 0.5, True, -1, float("nan")])
+@pytest.mark.parametrize("name", sorted(METHODS | ASKING_METHODS))
+def test_whatever_a_job_file_says_is_kept_as_it_is_or_refused_as_a_mistake_in_data(name, value):
+    make = method_named if name in METHODS else asking_method_named
+    for field in fields((METHODS | ASKING_METHODS)[name]):
+        with suppress(DataError):
+            assert getattr(make(name, **{field.name: value}), field.name) is value
+
+
+def test_every_default_is_of_its_own_kind():
+    for table, made in ((METHODS, method_named), (ASKING_METHODS, asking_method_named)):
+        for method, kind in table.items():
+            values = {field.name: getattr(kind(), field.name) for field in fields(kind)}
+            assert made(method, **values) == kind()
