@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster import Store, Unit, fingerprint
+from cluster import Ledger, Store, Unit, fingerprint
 from ray_jobs.escalation.adapters import adapter_folder, trained
 from ray_jobs.escalation.examples import Examples
 from ray_jobs.escalation.prior import prior_units
@@ -154,8 +154,14 @@ class Lessons:
             IncompleteError: a unit failed.
         """
         if units := self.units(labels):
+            self._forget(units)
             stages.run("drawing prior images", step, self.prior_units)
             stages.run(called, step, units)
+
+    def _forget(self, units: Sequence[Unit]) -> None:
+        """Remove parts that say that units are done: if they were, their adapters would be there."""
+        for path in Ledger(self.store).done(f"adapters/{self.section.method}/blocks") & {unit.path for unit in units}:
+            self.store.delete(path)
 
     def told(self, label: str) -> Told:
         """What stands for a class when the model is asked."""

@@ -191,6 +191,24 @@ def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, kind):
     assert again.bytes == expected
 
 
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_adapters_are_learned_anew_however_often_they_are_damaged(place, damage):
+    here = place(max_fraction=0.2, calibrate=False)
+    done = here.classify()
+    assert done.code == 0, done.told
+    expected, adapter = done.bytes, next((here.output / "adapters/tif").glob("*/card.json")).parent
+    for _ in range(2):  # The second time a block of this class alone has been learned before.
+        shutil.rmtree(done.run)
+        if damage == "gone":
+            shutil.rmtree(adapter)
+        else:
+            (adapter / "unet/adapter_model.safetensors").write_bytes(b"no adapter")
+            assert here.classify().code == 1
+        again = here.classify()
+        assert again.code == 0, again.told
+        assert again.bytes == expected
+
+
 @pytest.mark.parametrize(
     ("below", "threshold", "limit"),
     [(None, None, math.inf), (None, 0.0, 0.0), (None, 0.7, 0.7), (0.4, 0.7, 0.4)],
