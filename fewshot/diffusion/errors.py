@@ -122,7 +122,7 @@ def noise_errors(
         [R] float32 on the CPU.
 
     Raises:
-        DataError: the shapes do not fit together.
+        DataError: the shapes do not fit together; or an error is no number, from which nothing could be decided.
     """
     _check(backbone, latents, keys, contexts)
     latents, contexts = latents.to(backbone.device), contexts.to(backbone.device, backbone.dtype)
@@ -139,7 +139,18 @@ def noise_errors(
             order.append(rows)
     if not found:
         return torch.empty(0)
-    return torch.cat(found).cpu()[torch.cat(order).argsort()]
+    return _finite(torch.cat(found).cpu(), backbone)[torch.cat(order).argsort()]
+
+
+def _finite(errors: Tensor, backbone: DiffusionBackbone) -> Tensor:
+    """The errors, if all are numbers: a minimum over NaN is NaN, so that such a class would win."""
+    if wrong := int((~errors.isfinite()).sum()):
+        name = str(backbone.dtype).removeprefix("torch.")
+        raise DataError(
+            f"the diffusion model's answers to {wrong} of {len(errors)} questions are no numbers in {name}"
+            + ("" if backbone.dtype == torch.float32 else '; try precision = "bf16" or "fp32"')
+        )
+    return errors
 
 
 def errors_by_class(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
@@ -167,6 +169,16 @@ def test_every_row_is_in_one_batch_with_few_images_and_steps_and_in_the_order_of
 
 def test_nothing_asked_is_nothing_answered(backbone, latents, texts):
     assert noise_errors(backbone, latents, KEYS, texts, everything(0), seed=5).shape == (0,)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_model_that_overflows_decides_nothing(latents, merged):
+    loud = deepcopy(tiny_diffusion(precision="fp16"))
+    loud.unet.conv_out.bias.data[0] = torch.inf
+    told, adapters = contexts(loud, PROMPTS), some_adapters(loud)
+    ask = partial(errors_by_class, adapters=adapters) if merged else noise_errors
+    with pytest.raises(DataError, match=r'no numbers in float16; try precision = "bf16"'):
+        ask(loud, latents, KEYS, told, everything(steps=(1,)), seed=0)
 
 
 def test_shapes_that_do_not_fit_are_refused(backbone, latents, texts):
