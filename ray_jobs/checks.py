@@ -51,10 +51,16 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
     yield "[classifier] method", lambda: known_method(job.classifier.method, **job.classifier.hyperparameters)
     if wants_diffusion(job.classifier.method, job.classifier.hyperparameters):
         yield "[diffusion] model", job.diffusion.spec.check
-    if (escalate := job.escalate) is not None and "archive" in needs:
+    if (escalate := job.escalate) is not None and _asks(job, needs):
         yield "[escalate] model", escalate.spec.check
         if escalate.hyperparameters:
             yield "[escalate] hyperparameters", lambda: known_asking(escalate)
+
+
+def _asks(job: Job, needs: Sequence[str]) -> bool:
+    """Whether [escalate] plays a part."""
+    measured = "evaluate" in needs and job.evaluate is not None and job.evaluate.protocol == "few-shot"
+    return "archive" in needs or measured
 
 
 def _images(job: Job, needs: Sequence[str]) -> list[str]:

@@ -166,6 +166,18 @@ def trainings(place):
     return written(place.output / "trainings")
 
 
+def test_what_escalate_names_is_looked_at_before_anything_runs_where_it_plays_a_part(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, shots=[1], seeds=[1], methods=["zero_shot"])
+    wrong = ["--set", "escalate.model=/no/such/folder", "--set", "escalate.hyperparameters={step=3}"]
+    outcome = fewshot("evaluate", place.job, *wrong)
+    assert outcome.code == 2
+    assert "no folder '/no/such/folder'" in outcome.told
+    assert "Did you mean 'steps'" in outcome.told
+    assert not (place.output / "features").exists()
+    assert fewshot("evaluate", place.job, *wrong, "--protocol", "base-to-new").code == 0
+
+
 def test_another_seed_and_another_method_leave_everything_that_is_there(tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter", TRAINED], seeds=[1])
