@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -53,7 +53,7 @@ class Budget:
     Attributes:
         images: at most this many images.
         forwards: all together, training included; None is no limit.
-        per_class: what training one class costs, if it is not trained yet.
+        learning: what training so many classes costs at most.
         per_exam: what asking about the examples of one class costs at most.
         per_query: what asking one class about one image costs at most.
         per_image: what else an image costs (its latents).
@@ -61,7 +61,7 @@ class Budget:
 
     images: int
     forwards: float | None
-    per_class: float
+    learning: Callable[[int], float]
     per_exam: float
     per_query: float
     per_image: float
@@ -96,14 +96,13 @@ def affordable(images: Iterable[Doubtful], budget: Budget, trained: frozenset[st
         trained: classes whose adapters exist already.
     """
     chosen: list[Doubtful] = []
-    known, spent = set[str](), 0.0
+    known, asking = set[str](), 0.0
     for image in heapq.nsmallest(budget.images, images):
-        new = set(image.candidates) - known
-        spent += len(new - trained) * budget.per_class + len(new) * budget.per_exam
-        spent += len(image.candidates) * budget.per_query + budget.per_image
+        known |= set(image.candidates)
+        asking += len(image.candidates) * budget.per_query + budget.per_image
+        spent = asking + len(known) * budget.per_exam + budget.learning(len(known - trained))
         if budget.forwards is not None and spent > budget.forwards:
             break
-        known |= new
         chosen.append(image)
     return chosen
 

@@ -25,7 +25,7 @@ from ray_jobs.escalation.latents import get_latents, latent_unit
 from ray_jobs.escalation.lessons import Lessons
 from ray_jobs.escalation.merging import MergeStep, MergeUnit, Verdict
 from ray_jobs.escalation.outcome import GAPS
-from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second, training_cost
+from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second
 from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
 from ray_jobs.escalation.worker import DiffusionStep
 from ray_jobs.layout import PREDICTIONS
@@ -174,10 +174,10 @@ class Escalation:
         if self.section.budget_gpu_hours is not None:
             stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
             rate = forwards_a_second(self.store.get(path))
-        settings = [s for label in self.lessons.examples.latents if (s := self.lessons.settings(label))]
-        dearest = max(settings, key=training_cost, default=None)
+        lessons = [self.lessons, *([] if self.exam is None else [self.exam.lessons])]
+        ways = {s for each in lessons for label in each.examples.latents if (s := each.settings(label))}
         asked = max(map(self.exam.size, self.lessons.examples.units), default=0) if self.exam is not None else 0
-        return budget_of(self.section, images, dearest, rate, before=self.lessons.prior_cost(), exam_images=asked)
+        return budget_of(self.section, images, ways, rate, before=self.lessons.prior_cost(), exam_images=asked)
 
     @property
     def _learned(self) -> frozenset[str]:

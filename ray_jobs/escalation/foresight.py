@@ -18,8 +18,9 @@ from cluster.executor import weight_left
 from ray_jobs.escalation.adapters import trained
 from ray_jobs.escalation.choice import Doubtful, doubtful, from_parquet
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
+from ray_jobs.escalation.lessons import Lessons
 from ray_jobs.escalation.outcome import GAPS
-from ray_jobs.escalation.spending import FORWARDS_AN_IMAGE, ProbeUnit, forwards_a_second, training_cost
+from ray_jobs.escalation.spending import FORWARDS_AN_IMAGE, ProbeUnit, forwards_a_second, learning_cost
 
 if TYPE_CHECKING:
     from fewshot.diffusion.training import AdapterSettings
@@ -173,22 +174,28 @@ class Foresight:
         return self._row("encode", what, done, left, forwards, at_most=self.chosen is None)
 
     def _train(self) -> dict[str, Any]:
-        there, labels = trained(self._store, self.escalation.section.method), self._in_question
-        costs = sorted((cost for label in labels if (cost := self._training_cost(label, there))), reverse=True)
-        left, done = len(costs), len(labels) - len(costs)
-        if self.chosen is None and self.images is not None:
-            left = min(left, self.images * self.candidates)
-        before = self.escalation.lessons.prior_cost() if left else 0.0
+        there, labels, exam = (
+            trained(self._store, self.escalation.section.method),
+            self._in_question,
+            self.escalation.exam,
+        )
+        lessons = [self.escalation.lessons, *([] if exam is None else [exam.lessons])]
+        missing = [{label for label in labels if self._missing(each, label, there)} for each in lessons]
+        left = len(set().union(*missing))
+        done = len(labels) - left
+        most = left if self.chosen is not None or self.images is None else min(left, self.images * self.candidates)
+        ways = {how for label in labels for how in self._settings[label]}
+        cost = sum(learning_cost(min(most, len(each)), ways) for each in missing)
+        before = self.escalation.lessons.prior_cost() if most else 0.0
         name = self.escalation.section.method
         what = f"{name}: {self._count(len(labels))} classes" if self._settings else f"{name} learns nothing"
-        return self._row("train adapters", what, done, left, before + sum(costs[:left]), at_most=self.chosen is None)
+        return self._row("train adapters", what, done, most, before + cost, at_most=self.chosen is None)
 
-    def _training_cost(self, label: str, there: frozenset[str]) -> float:
-        """Of what is not learned of a class, for the exam and after it; more examples cost more."""
-        settings, exam = self._settings[label], self.escalation.exam
-        lessons = [self.escalation.lessons, *([] if exam is None else [exam.lessons])]
-        folders = {frozenset(each.pupil(label, how).folder for how in settings) for each in lessons}
-        return training_cost(settings[-1]) * sum(not there & ways for ways in folders)
+    def _missing(self, lessons: Lessons, label: str, there: frozenset[str]) -> bool:
+        """Whether a class is not learned, however many of its examples can be read; for an exam, once more."""
+        if lessons.for_exam and not lessons.withheld.get(label):
+            return False
+        return not there & {lessons.pupil(label, how).folder for how in self._settings[label]}
 
     def _examine(self) -> dict[str, Any]:
         exam, section = self.escalation.exam, self.escalation.section

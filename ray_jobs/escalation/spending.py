@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster import Part
 from ray_jobs.escalation.choice import Budget
+from ray_jobs.escalation.lessons import BLOCK
 from ray_jobs.escalation.worker import DiffusionWorker
 from ray_jobs.layout import to_json
 from ray_jobs.sections import EscalateSection
@@ -51,15 +53,27 @@ def forwards_a_second(probe: bytes) -> float:
 
 
 def training_cost(settings: AdapterSettings) -> float:
-    """Of one class, in forwards."""
+    """Of one class of a block, in forwards. A block costs this for each of its places, taken or filled up."""
     terms = 2 if settings.prior_weight else 1
     return FORWARDS_A_SAMPLE * settings.steps * settings.samples * terms
+
+
+def learning_cost(classes: int, ways: Collection[AdapterSettings]) -> float:
+    """Of some classes in blocks, in forwards, at most.
+
+    Args:
+        classes: how many.
+        ways: how a class may be learned. Those of a block are learned the same way, so that each way may leave a block
+            that is not full.
+    """
+    blocks = min(classes, (classes + (BLOCK - 1) * min(classes, len(ways))) // BLOCK)
+    return blocks * BLOCK * max(map(training_cost, ways), default=0.0)
 
 
 def budget_of(
     section: EscalateSection,
     images: int,
-    training: AdapterSettings | None,
+    ways: Collection[AdapterSettings],
     rate: float | None,
     *,
     before: float = 0.0,
@@ -70,7 +84,7 @@ def budget_of(
     Args:
         section: of the job file.
         images: of the archive.
-        training: how a class is learned; None if nothing is.
+        ways: how classes are learned; none if nothing is.
         rate: forwards a second of a worker; needed where `budget_gpu_hours` is set.
         before: forwards that come before the first class is learned.
         exam_images: examples of a class that the model is examined on, at most.
@@ -81,7 +95,7 @@ def budget_of(
     return Budget(
         images=math.floor(section.max_fraction * images),
         forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before,
-        per_class=0.0 if training is None else times * training_cost(training),
+        learning=lambda classes: times * learning_cost(classes, ways),
         per_exam=float(exam_images * section.candidates * section.steps),
         per_query=float(section.steps),
         per_image=FORWARDS_AN_IMAGE,

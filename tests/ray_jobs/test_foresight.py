@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 
 import pytest
+import torch
 
 from cluster import Part
-from ray_jobs.escalation.spending import ProbeUnit
+from fewshot.backbones.diffusion import DiffusionBackbone
+from fewshot.diffusion.training import AdapterSettings
+from ray_jobs.escalation.lessons import BLOCK
+from ray_jobs.escalation.spending import FORWARDS_A_SAMPLE, ProbeUnit, learning_cost
 from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import Place, fewshot, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
@@ -15,7 +20,8 @@ from tests.tiny_diffusion import write_tiny_diffusion
 pytestmark = pytest.mark.slow
 
 EXAMPLES, ASKED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
-ENCODE, TRAIN, ASK = 3.0 * (EXAMPLES + ASKED), 4.0 * 2 * 1 * CLASSES, float(ASKED * CLASSES * STEPS)
+ENCODE, ASK = 3.0 * (EXAMPLES + ASKED), float(ASKED * CLASSES * STEPS)
+TRAIN = 4.0 * 2 * 1 * BLOCK  # A block that is not full costs as much.
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_half_way_the_plan_knows_who_is_asked_and_what_is_learned(place):
     next((place.output / "latents").glob("*/support/*")).unlink()
     assert stages(plan(place)) == {
         "encode": (EXAMPLES + ASKED - 2, 2, False, 3.0 * 2),
-        "train adapters": (CLASSES - 1, 1, False, TRAIN / CLASSES),
+        "train adapters": (CLASSES - 1, 1, False, TRAIN),
         "ask": (0, ASKED, False, ASK),
     }
 
@@ -177,3 +183,43 @@ def test_of_an_archive_that_must_be_read_to_be_counted_the_cost_is_not_known(pla
     assert "not known before the archive was read" in outcome.told
     known = outcome.result["archive"]["images"]
     assert known is None
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Rows of the UNet's forwards, in training and outside."""
+    counted, predict = Counter(), DiffusionBackbone.predict
+
+    def counting(self, noisy, steps, context):
+        counted["training" if torch.is_grad_enabled() else "asking"] += len(noisy)
+        return predict(self, noisy, steps, context)
+
+    monkeypatch.setattr(DiffusionBackbone, "predict", counting)
+    return counted
+
+
+@pytest.mark.parametrize("calibrate", ["true", "false"])
+@pytest.mark.parametrize("budget", [500, 3000, 6000])
+def test_no_more_forwards_are_made_than_were_planned_and_than_the_budget_pays_for(
+    place, monkeypatch, rows, budget, calibrate
+):
+    probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
+    monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
+    settings = [
+        f"escalate.budget_gpu_hours={budget / 10 / 3600}",
+        f"escalate.calibrate={calibrate}",
+        "escalate.hyperparameters={steps = 50, samples = 1}",
+    ]
+    told = stages(plan(place, *settings, probe=True))
+    assert place.classify(*settings).code == 0
+    assert FORWARDS_A_SAMPLE * rows["training"] <= told["train adapters"][3]
+    assert FORWARDS_A_SAMPLE * rows["training"] + rows["asking"] <= budget
+    assert (rows["training"] > 0) == (budget > FORWARDS_A_SAMPLE * 50 * BLOCK * (1 + (calibrate == "true")))
+
+
+@pytest.mark.parametrize(
+    ("classes", "ways", "blocks"), [(0, 1, 0), (1, 1, 1), (8, 1, 1), (9, 1, 2), (2, 3, 2), (9, 2, 2)]
+)
+def test_classes_that_are_learned_in_other_ways_share_no_block(classes, ways, blocks):
+    known = {AdapterSettings(steps=step + 1) for step in range(ways)}
+    assert learning_cost(classes, known) == blocks * BLOCK * FORWARDS_A_SAMPLE * ways * 2  # Of the dearest, with prior.
