@@ -135,6 +135,18 @@ def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
         raise DamagedError(message) from error
 
 
+def get_table(store: Store, path: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table from storage, or some of its columns.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+        FileNotFoundError: there is none.
+    """
+    data = store.get(path)
+    with removed_if_damaged(store, path):
+        return pq.read_table(io.BytesIO(data), columns=columns)
+
+
 def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:
     """A table as one Parquet object; columns named in `plain` are not worth compressing."""
     buffer = io.BytesIO()

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import Store
+from ray_jobs.features import get_table
 
 SCHEMA = pa.schema(
     [
@@ -77,7 +78,7 @@ def doubtful(store: Store, parts: Sequence[str], *, below: float, candidates: in
         candidates: classes of an image, at most.
     """
     for index, part in enumerate(parts):
-        rows = pq.read_table(io.BytesIO(store.get(part)), columns=COLUMNS).to_pydict()
+        rows = get_table(store, part, columns=COLUMNS).to_pydict()
         columns = (rows[name] for name in COLUMNS)
         for row, (image, score, labels, status) in enumerate(zip(*columns, strict=True)):
             if status != "unreadable" and score < below and len(labels) > 1:
@@ -116,7 +117,12 @@ def to_parquet(chosen: Sequence[Doubtful]) -> bytes:
     return buffer.getvalue()
 
 
-def from_parquet(data: bytes) -> list[Doubtful]:
-    """The inverse of `to_parquet`."""
-    rows = pq.read_table(io.BytesIO(data)).to_pylist()
+def get_choice(store: Store, path: str) -> list[Doubtful]:
+    """What `to_parquet` made, from storage.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+        FileNotFoundError: there is none.
+    """
+    rows = get_table(store, path, columns=SCHEMA.names).to_pylist()
     return [Doubtful(**row | {"candidates": tuple(row["candidates"])}) for row in rows]

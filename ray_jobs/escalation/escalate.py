@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import posixpath
 from collections import defaultdict
@@ -12,22 +11,21 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
-import pyarrow.parquet as pq
-
 from cluster import Ledger, Store, Unit
 from cluster.records import Shard
 from ray_jobs.archive import Listing
 from ray_jobs.escalation.asking import Asking, Encoded
-from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, from_parquet, to_parquet
+from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, get_choice, to_parquet
 from ray_jobs.escalation.exam import ANSWERS, Exam
 from ray_jobs.escalation.examples import Examples
 from ray_jobs.escalation.latents import get_latents, latent_unit
 from ray_jobs.escalation.lessons import Lessons
 from ray_jobs.escalation.merging import MergeStep, MergeUnit, Verdict
 from ray_jobs.escalation.outcome import GAPS
-from ray_jobs.escalation.spending import ProbeUnit, budget_of, forwards_a_second
+from ray_jobs.escalation.spending import ProbeUnit, budget_of, get_rate
 from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
 from ray_jobs.escalation.worker import DiffusionStep
+from ray_jobs.features import get_table
 from ray_jobs.layout import PREDICTIONS
 from ray_jobs.progress import Reporter
 from ray_jobs.sections import ClusterSection, EscalateSection
@@ -146,15 +144,17 @@ class Escalation:
         """Images of the archive; where only reading tells, every part is read."""
         if self.listing.images is not None:
             return self.listing.images
-        return sum(pq.read_metadata(io.BytesIO(self.store.get(part))).num_rows for part in opinions)
+        return sum(len(get_table(self.store, part, columns=["image"])) for part in opinions)
 
     def _chosen(self, opinions: Sequence[str], images: int, stages: Stages) -> list[Doubtful]:
-        """Who is asked about; decided once for a run."""
+        """Who is asked about; decided once for a run. Without a choice, predictions are those of one that is lost."""
         path = f"{self.run}/{CHOICE}"
         if not self.store.exists(path):
+            for part in self.store.list(f"{self.run}/{PREDICTIONS}"):
+                self.store.delete(part)
             chosen = affordable(self._doubtful(opinions), self._budget(images, stages), self._learned)
             self.store.put(path, to_parquet(chosen))
-        return from_parquet(self.store.get(path))
+        return get_choice(self.store, path)
 
     @property
     def below(self) -> float:
@@ -173,7 +173,7 @@ class Escalation:
         rate, path = None, f"{self.run}/{PROBE}"
         if self.section.budget_gpu_hours is not None:
             stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
-            rate = forwards_a_second(self.store.get(path))
+            rate = get_rate(self.store, path)
         lessons = [self.lessons, *([] if self.exam is None else [self.exam.lessons])]
         ways = {s for each in lessons for label in each.examples.latents if (s := each.settings(label))}
         asked = max(map(self.exam.size, self.lessons.examples.units), default=0) if self.exam is not None else 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cluster import Ledger, Store, Unit
 from cluster.executor import weight_left
 from ray_jobs.escalation.adapters import trained
-from ray_jobs.escalation.choice import Doubtful, doubtful, from_parquet
+from ray_jobs.escalation.choice import Doubtful, doubtful, get_choice
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
 from ray_jobs.escalation.lessons import Lessons
 from ray_jobs.escalation.outcome import GAPS
@@ -105,7 +105,7 @@ class Foresight:
     def chosen(self) -> list[Doubtful] | None:
         """Who is asked about; None as long as that is not decided."""
         path = f"{self._run}/{CHOICE}"
-        return from_parquet(self._store.get(path)) if self._store.exists(path) else None
+        return get_choice(self._store, path) if self._store.exists(path) else None
 
     @cached_property
     def images(self) -> int | None:

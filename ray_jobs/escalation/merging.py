@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster import Part, Store
-from ray_jobs.features import write_parquet
+from ray_jobs.features import get_table, write_parquet
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class MergeStep:
     def run(self, state: None, unit: MergeUnit) -> Part:
         """One shard. A score is the probability that the class is a candidate at all, times the model's."""
         del state
-        table = pq.read_table(io.BytesIO(self.store.get(unit.opinions)))
+        table = get_table(self.store, unit.opinions)
         columns = {name: table[name].to_pylist() for name in table.column_names}
         for verdict in unit.verdicts:
             believed = dict(zip(columns["top_labels"][verdict.row], columns["top_scores"][verdict.row], strict=True))

@@ -9,10 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster import Part
+from cluster import Part, Store
 from ray_jobs.escalation.choice import Budget
 from ray_jobs.escalation.lessons import BLOCK
 from ray_jobs.escalation.worker import DiffusionWorker
+from ray_jobs.features import removed_if_damaged
 from ray_jobs.layout import to_json
 from ray_jobs.sections import EscalateSection
 
@@ -50,6 +51,18 @@ class ProbeUnit:
 def forwards_a_second(probe: bytes) -> float:
     """What a `ProbeUnit` found."""
     return float(json.loads(probe)["forwards_a_second"])
+
+
+def get_rate(store: Store, path: str) -> float:
+    """What a `ProbeUnit` found, from storage.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+        FileNotFoundError: there is none.
+    """
+    data = store.get(path)
+    with removed_if_damaged(store, path):
+        return forwards_a_second(data)
 
 
 def training_cost(settings: AdapterSettings) -> float:

@@ -173,15 +173,25 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
     assert outcome.bytes == expected
 
 
-@pytest.mark.parametrize("kind", ["latents/*/support/*", "runs/*/answers/*/*"])
-def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, kind):
-    here = place(max_fraction=0.2)
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("latents/*/support/*", "predictions/*"),
+        ("runs/*/answers/*/*", "predictions/*"),
+        ("runs/*/first-opinions/*", "predictions/*"),
+        ("runs/*/first-opinions/*", "escalated.parquet"),
+        ("runs/*/escalated.parquet", "predictions/*"),
+        ("runs/*/probe.json", "escalated.parquet"),
+    ],
+)
+def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, kind, lost):
+    here = place(max_fraction=0.2, budget_gpu_hours=100.0)
     done = here.classify()
     assert done.code == 0, done.told
     expected, damaged = done.bytes, min(here.output.glob(kind))
-    for part in [*(done.run / "predictions").iterdir(), done.run / "metrics.json"]:
+    for part in [*done.run.glob(lost), done.run / "metrics.json"]:
         part.unlink()
-    damaged.write_bytes(damaged.read_bytes()[:40])
+    damaged.write_bytes(damaged.read_bytes()[:20])
     broken = here.classify()
     assert broken.code != 0
     assert "was damaged and is gone; run again" in broken.told
@@ -189,6 +199,17 @@ def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, kind):
     again = here.classify()
     assert again.code == 0, again.told
     assert again.bytes == expected
+
+
+def test_predictions_of_a_choice_that_is_lost_are_not_mixed_with_those_of_another(place):
+    here = place(max_fraction=0.2)
+    done = here.classify()
+    expected = done.bytes
+    for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
+        (done.run / name).unlink()
+    part = min((done.run / "predictions").iterdir())
+    part.write_bytes((done.run / "first-opinions" / part.name).read_bytes())  # As if nobody was asked about.
+    assert here.classify().bytes == expected
 
 
 @pytest.mark.parametrize("damage", ["cut short", "gone"])
