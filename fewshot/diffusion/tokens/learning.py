@@ -120,6 +120,6 @@ def diffusion_of(problem: Problem) -> DiffusionBackbone:
         raise DataError(
             f"the diffusion model's texts have {len(backbone.projection)} dimensions and the image features {D}: they "
             "are of different CLIPs. The embedded diffusion model goes with the embedded CLIP, SD 1.x with ViT-L-14 "
-            "(openai), SD 2.x with ViT-H-14 (laion2b_s32b_b79k)."
+            "(openai); SD 2.x with none, as it reads its text encoder one layer before the last."
         )
     return backbone

@@ -151,5 +151,7 @@ def test_a_problem_without_the_right_model_is_refused():
     with pytest.raises(DataError, match="comes without one"):
         Mcti().fit(replace(problem, diffusion=None), seed=0)
     other = replace(problem.diffusion, projection=torch.zeros(24, 32))
-    with pytest.raises(DataError, match=r"24 dimensions and the image features 16.*SD 1\.x with ViT-L-14"):
+    with pytest.raises(
+        DataError, match=r"24 dimensions and the image features 16.*SD 1\.x with ViT-L-14 .*; SD 2\.x with none"
+    ):
         Mcti().fit(replace(problem, diffusion=other), seed=0)
