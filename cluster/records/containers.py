@@ -13,6 +13,8 @@ from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
 from cluster.records.reading import patiently, stream
 
+WILDCARDS = "*?["
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -59,8 +61,8 @@ def containers(
     filesystem, path = location.open()
     if location.is_file():
         yield _described(location, path, PurePosixPath(path).name)
-    elif is_glob(path):
-        root = path[: path.index(next(char for char in path if char in "*?["))].rpartition("/")[0]
+    elif is_pattern(location):
+        root = path[: path.index(next(char for char in path if char in WILDCARDS))].rpartition("/")[0]
         for match in sorted(filesystem.glob(path)):
             name = match.removeprefix(root).lstrip("/")
             if wanted(name) and not is_hidden(name):
@@ -78,9 +80,14 @@ def containers(
                 yield Container(location, full, entry.key, entry.size or 0, entry.version)
 
 
-def is_glob(path: str) -> bool:
-    """Whether a path has a wildcard."""
-    return any(char in path for char in "*?[")
+def is_pattern(location: Location) -> bool:
+    """Whether a place is a glob: it has a wildcard, and nothing that is there is called so.
+
+    Raises:
+        StorageError: storage does not answer.
+    """
+    filesystem, path = location.open()
+    return any(char in path for char in WILDCARDS) and not patiently(lambda: filesystem.exists(path), location.shown)
 
 
 def _described(location: Location, path: str, name: str) -> Container | tuple[str, str]:

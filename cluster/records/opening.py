@@ -7,7 +7,7 @@ from collections.abc import Collection
 from cluster.errors import SourceError
 from cluster.records.base import EntryError, Skipped, Source
 from cluster.records.columns import Columns
-from cluster.records.containers import is_glob
+from cluster.records.containers import is_pattern
 from cluster.records.folder import FolderSource
 from cluster.records.listing import walk
 from cluster.records.location import Location
@@ -65,7 +65,7 @@ def _kind(location: Location) -> str:
     filesystem, path = location.open()
     if (is_tar(path) or is_parquet(path)) and location.is_file():
         return _kind_by_name([path])
-    if is_glob(path) and not patiently(lambda: filesystem.exists(path), location.shown):
+    if is_pattern(location):
         return _kind_by_name(patiently(lambda: filesystem.glob(path), location.shown))
     try:
         return _kind_of_folder(location)

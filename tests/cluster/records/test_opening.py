@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster import SourceError
@@ -29,6 +31,15 @@ def test_a_folder_may_be_called_like_a_file_or_a_glob(tmp_path):
     for name in ("a.tar", "b.parquet", "c[1]*"):
         folder = write_folder(tmp_path / name, {"x.jpg": b"1"})
         assert contents_of(folder) == {"x.jpg": b"1"}
+
+
+@pytest.mark.parametrize("name", ["tars [1]", "tars*", "tars?"])
+def test_a_folder_of_tars_or_tables_may_be_called_like_a_glob(tmp_path, name):
+    write_folder(tmp_path / name, {"0.tar": tar_bytes([("a.jpg", b"1")])})
+    assert contents_of(tmp_path / name) == {"a.jpg": b"1"}
+    (tmp_path / name / "0.tar").unlink()
+    pq.write_table(pa.table({"image": [b"1"], "key": ["a.jpg"]}), tmp_path / name / "0.parquet")
+    assert contents_of(tmp_path / name) == {"a.jpg": b"1"}
 
 
 def test_a_folder_of_nothing_but_broken_links_is_not_empty(tmp_path):
