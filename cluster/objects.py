@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from cluster.filesystems import is_s3, open_filesystem
+from cluster.retry import Retry
 from cluster.s3 import S3Objects
 from cluster.storage import Storage
 
@@ -154,17 +155,18 @@ class RemoteObjects:
         return f"{self._root}/{path}"
 
 
-def open_objects(root: str, storage: Storage) -> Objects:
+def open_objects(root: str, storage: Storage, retry: Retry) -> Objects:
     """Open a place.
 
     Args:
         root: a URL with a scheme, or an absolute local path.
         storage: how S3 is reached.
+        retry: of the requests that one operation consists of, where there are many.
     """
     if "://" not in root:
         return LocalObjects(root)
     filesystem, path = open_filesystem(root, storage)
-    return S3Objects(filesystem, path) if is_s3(filesystem) else RemoteObjects(filesystem, path)
+    return S3Objects(filesystem, path, retry) if is_s3(filesystem) else RemoteObjects(filesystem, path)
 
 
 @contextmanager

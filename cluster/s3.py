@@ -6,30 +6,39 @@ s3fs is used for what it is good at: a client that threads share, signatures, er
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from cluster.filesystems import fetch
-from cluster.trouble import http_status
+from cluster.retry import Retry
+from cluster.trouble import http_status, is_transient
 
 PART_BYTES = 64 << 20
 """Objects of twice this and more are sent in parts of this size: S3 refuses a single PUT above 5 GiB, and a part that
 fails costs only itself to send again. At 10,000 parts S3 has its own end, at 640 GB."""
+PARTS_AT_ONCE = 4
 
 
 class S3Objects:
-    """See `cluster.objects.Objects`."""
+    """See `cluster.objects.Objects`. Only requests of an upload in parts are tried again here, as `retry` says."""
 
-    def __init__(self, filesystem: Any, root: str, *, part_bytes: int = PART_BYTES) -> None:
-        self._filesystem = filesystem
+    def __init__(self, filesystem: Any, root: str, retry: Retry, *, part_bytes: int = PART_BYTES) -> None:
+        self._filesystem, self._retry = filesystem, retry
         self._bucket, _, prefix = root.rstrip("/").partition("/")
         self._prefix = prefix and f"{prefix}/"
         self._part_bytes = part_bytes
 
     def write(self, path: str, data: bytes) -> None:
         """One PUT; for a large object a multipart upload, which is completed as a whole or aborted."""
-        self._filesystem.pipe_file(f"{self._bucket}/{self._key(path)}", data, chunksize=self._part_bytes)
+        if len(data) < 2 * self._part_bytes:
+            self._call("put_object", Key=self._key(path), Body=data)
+        else:
+            self._write_in_parts(self._key(path), data)
 
     def write_new(self, path: str, data: bytes) -> None:
         """One conditional PUT (If-None-Match: *), never in parts: not every server looks at the condition then."""
@@ -63,12 +72,57 @@ class S3Objects:
         """One listing of one object."""
         self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
 
+    def _write_in_parts(self, key: str, data: bytes) -> None:
+        """Not s3fs's way: one part that is refused would have all of them sent again, and abort beside the others."""
+        upload = {"Key": key, "UploadId": self._call("create_multipart_upload", Key=key)["UploadId"]}
+
+        def send(start: int) -> dict[str, Any]:
+            number, part = 1 + start // self._part_bytes, data[start : start + self._part_bytes]
+            return {
+                "PartNumber": number,
+                "ETag": self._again("upload_part", upload, PartNumber=number, Body=part)["ETag"],
+            }
+
+        try:
+            with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="parts") as threads:
+                parts = list(threads.map(send, range(0, len(data), self._part_bytes)))
+            self._complete(upload, parts)
+        except BaseException:
+            with suppress(Exception):  # What led here says more than why there is no way back either.
+                self._again("abort_multipart_upload", upload)
+            raise
+
+    def _complete(self, upload: Mapping[str, str], parts: Sequence[dict[str, Any]]) -> None:
+        """The answer may be lost: who asks again is told that there is no such upload, and looks for the object."""
+        try:
+            self._again("complete_multipart_upload", upload, MultipartUpload={"Parts": parts})
+        except FileNotFoundError:
+            with suppress(FileNotFoundError):
+                if self._retry.call(lambda: self._tag(upload["Key"]), is_transient=is_transient) == _whole_tag(parts):
+                    return
+            raise OSError(errno.EIO, "the upload in parts is gone") from None
+
+    def _tag(self, key: str) -> str:
+        return str(self._call("head_object", Key=key)["ETag"]).strip('"')
+
+    def _again(self, method: str, upload: Mapping[str, str], **arguments: Any) -> dict[str, Any]:
+        return self._retry.call(lambda: self._call(method, **upload, **arguments), is_transient=is_transient)
+
     def _key(self, path: str) -> str:
         return f"{self._prefix}{path}"
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self._filesystem.call_s3(method, Bucket=self._bucket, **arguments)
         return answer
+
+
+def _whole_tag(parts: Sequence[dict[str, Any]]) -> str | None:
+    """The ETag of an object that was put together of parts; None where those of its parts are no hashes."""
+    try:
+        hashes = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
+    except ValueError:
+        return None
+    return f"{hashlib.md5(hashes, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def pages(ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:

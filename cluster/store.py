@@ -149,7 +149,9 @@ class Store:
     def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
         where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
         try:
-            return self.retry.call(lambda: action(open_objects(self.root, self.storage)), is_transient=is_transient)
+            return self.retry.call(
+                lambda: action(open_objects(self.root, self.storage, self.retry)), is_transient=is_transient
+            )
         except Exception as error:
             if not is_storage_trouble(error):
                 raise

@@ -12,6 +12,7 @@ import pytest
 from cluster import Retry, Storage, StorageError, Store
 from cluster.filesystems import open_filesystem
 from cluster.s3 import S3Objects
+from cluster.trouble import is_transient
 from tests.s3.proxy import Plan
 
 pytestmark = pytest.mark.s3
@@ -122,19 +123,64 @@ def test_a_request_that_is_refused_is_sent_again_by_one_layer_only(bucket):
         assert len(proxy.requests) == len(naps) + 1
 
 
+def in_parts(near, **retry):
+    filesystem, root = open_filesystem(near.url(), near.storage)
+    return S3Objects(filesystem, root, Retry(first_delay_s=0.01, **retry), part_bytes=PART)
+
+
+def uploads_left(bucket):
+    filesystem, _ = open_filesystem(bucket.url(), bucket.storage)
+    return filesystem.call_s3("list_multipart_uploads", Bucket=bucket.name).get("Uploads", [])
+
+
 def test_a_large_object_is_sent_in_parts_and_appears_whole(bucket):
     data = os.urandom(2 * PART + 12345)
-    with bucket.through(Plan(slow_down=1.0, only="partNumber=2")) as (near, proxy):
-        filesystem, root = open_filesystem(near.url(), near.storage)
-        objects = S3Objects(filesystem, root, part_bytes=PART)
+    with bucket.through(Plan(slow_down=1.0, only="partNumber=2", at_most=1)) as (near, proxy):
         with pytest.raises(OSError, match="rate"):  # A store would try again by itself.
-            objects.write("large", data)
+            in_parts(near, deadline_s=0.0).write("large", data)
         assert list(bucket.store().list()) == []
         proxy.plan = None
-        objects.write("large", data)
+        in_parts(near).write("large", data)
         assert bucket.store().get("large") == data
         assert proxy.count() == {"UPLOAD": 2, "PART": 6, "ABORT": 1, "COMPLETE": 1}
-    assert not filesystem.call_s3("list_multipart_uploads", Bucket=bucket.name).get("Uploads")
+    assert not uploads_left(bucket)
+
+
+def test_a_part_that_fails_costs_only_itself_to_send_again(bucket):
+    data = os.urandom(3 * PART)
+    with bucket.through(Plan(slow_down=1.0, only="uploadId", at_most=2)) as (near, proxy):
+        in_parts(near).write("large", data)
+        assert bucket.store().get("large") == data
+        assert proxy.count() == {"UPLOAD": 1, "PART": 9, "COMPLETE": 3}
+    assert not uploads_left(bucket)
+
+
+@pytest.mark.parametrize("fault", ["reset_before", "reset_after"])
+def test_an_upload_whose_answers_are_lost_arrives_and_leaves_nothing_behind(bucket, fault):
+    data = os.urandom(2 * PART)
+    for lost in (1, 2, 3):
+        with bucket.through(Plan(**{fault: 1.0}, only="uploadId", at_most=lost)) as (near, _):
+            in_parts(near).write(f"{lost}", data)
+            assert bucket.store().get(f"{lost}") == data
+    assert not uploads_left(bucket)
+
+
+def test_an_upload_that_the_server_forgot_is_begun_anew(bucket, monkeypatch):
+    """As a rule for incomplete uploads makes it. Ceph says something else of an upload that was aborted."""
+    objects = in_parts(bucket)
+    call = objects._call
+
+    def forgetful(method, **arguments):
+        if method == "complete_multipart_upload":
+            raise FileNotFoundError
+        return call(method, **arguments)
+
+    monkeypatch.setattr(objects, "_call", forgetful)
+    bucket.store().put("large", bytes(2 * PART))
+    with pytest.raises(OSError, match="upload in parts is gone") as caught:
+        objects.write("large", os.urandom(2 * PART))
+    assert is_transient(caught.value)
+    assert not uploads_left(bucket)
 
 
 def at_once(store):
