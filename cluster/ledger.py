@@ -31,3 +31,7 @@ class Ledger:
             StorageError: it could not be written; there is no such part then, or it is this one.
         """
         self.store.put(path, data)
+
+    def sweep(self, folder: str) -> None:
+        """Remove what killed writers left in a folder; see `Store.sweep`."""
+        self.store.sweep(folder)

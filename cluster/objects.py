@@ -8,6 +8,8 @@ far. S3 has a module of its own, `cluster.s3`. Nothing here retries: `cluster.st
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from cluster.s3 import S3Objects
 from cluster.storage import Storage
 
 TEMPORARY = ".tmp-"  # Prefix of what a killed writer may leave behind in a local folder.
+_STAGED = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{32}")
 
 
 class Objects(Protocol):
@@ -51,6 +54,10 @@ class Objects(Protocol):
 
     def reach(self) -> None:
         """Ask for something cheap; an error says that nothing can be had here."""
+        ...
+
+    def sweep(self, folder: str, older_than_s: float) -> int:
+        """Remove what killed writers left in a folder, not below it, so long ago; returns how many."""
         ...
 
 
@@ -101,6 +108,17 @@ class LocalObjects:
         with suppress(FileNotFoundError):
             self._root.stat()
 
+    def sweep(self, folder: str, older_than_s: float) -> int:
+        """Remove temporary files that nobody has written to for so long. What cannot be looked at or removed stays."""
+        before, swept = time.time() - older_than_s, 0
+        with suppress(OSError), os.scandir(self._root / folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if _STAGED.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+                        Path(entry).unlink()
+                        swept += 1
+        return swept
+
 
 class RemoteObjects:
     """Objects of an fsspec file system below a root."""
@@ -150,6 +168,11 @@ class RemoteObjects:
         """Look the root up, which need not exist."""
         with suppress(FileNotFoundError):
             self._filesystem.info(self._root or "/")
+
+    def sweep(self, folder: str, older_than_s: float) -> int:
+        """Nothing: an object is written at once."""
+        del folder, older_than_s
+        return 0
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"

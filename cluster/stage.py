@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from cluster.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost
 from cluster.executor import Executor
@@ -49,7 +50,7 @@ def run_stage(
     workers: Workers,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> StageReport:
-    """Run a step over its units to the end.
+    """Run a step over its units to the end, in folders that are swept first.
 
     Args:
         executor: where to run it.
@@ -66,7 +67,7 @@ def run_stage(
     weights: Counter[type] = Counter()
     summary: Counter[str] = Counter()
     failures: list[UnitFailed] = []
-    with closing(executor.run(step, units, ledger, workers)) as events:
+    with closing(executor.run(step, _swept(units, ledger), ledger, workers)) as events:
         for event in events:
             on_event(event)
             counts[type(event)] += 1
@@ -87,3 +88,14 @@ def run_stage(
         failures=tuple(sorted(failures, key=lambda failure: failure.path)),
         workers_lost=counts[WorkerLost],
     )
+
+
+def _swept(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit]:
+    """The units; what killed writers left in a folder is removed when its first unit comes."""
+    seen = set()
+    for unit in units:
+        folder = PurePosixPath(unit.path).parent.as_posix()
+        if folder not in seen:
+            seen.add(folder)
+            ledger.sweep("" if folder == "." else folder)
+        yield unit

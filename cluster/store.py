@@ -17,6 +17,9 @@ from cluster.trouble import advice, is_about_the_store, is_storage_trouble, is_t
 
 T = TypeVar("T")
 
+STALE_S = 86_400.0
+"""Age in seconds of a temporary file whose writer is dead: longer than clocks are apart and servers are away."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -136,6 +139,20 @@ class Store:
             self._retried("delete", _checked(path), lambda objects: objects.delete(path))
         except FileNotFoundError:
             return
+
+    def sweep(self, folder: str) -> int:
+        """Remove the temporary files that writers who were killed left in a local folder, not below it.
+
+        Who else writes there does no harm, and takes none: a file is written in seconds, and only what nobody has
+        written to for `STALE_S` is taken for left.
+
+        Args:
+            folder: relative to the root; "" is the root. A missing one has none.
+
+        Returns:
+            How many were removed.
+        """
+        return self._retried("sweep", folder and _checked(folder), lambda objects: objects.sweep(folder, STALE_S))
 
     def reach(self) -> None:
         """Ask for something cheap, so that a wrong place is found before any work is done for it.

@@ -15,6 +15,8 @@ from ray_jobs.sections import StorageSection
 def held(store: Store, run: str, section: StorageSection, reporter: Reporter) -> Iterator[Lease]:
     """Hold the lease on a run, and look at it whenever something happens in a stage.
 
+    What runs that were killed left half-written in its folder is removed; stages do the same where they write.
+
     Args:
         store: the output.
         run: the run's folder.
@@ -29,4 +31,6 @@ def held(store: Store, run: str, section: StorageSection, reporter: Reporter) ->
         reporter.say(f"{store.url(run)} belongs to {who}; looking whether it is alive")
 
     with hold(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait) as lease, reporter.checking(lease.check):
+        for folder in (run, f"{run}/{LEASE}"):
+            store.sweep(folder)
         yield lease

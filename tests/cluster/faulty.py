@@ -1,11 +1,14 @@
-"""A file system of fsspec that fails on demand, registered as `faulty://`."""
+"""A file system of fsspec that fails on demand, registered as `faulty://`, and what failures leave on a local one."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
@@ -79,3 +82,12 @@ def faults(**plan: list[Fault | None]) -> Iterator[FaultyFileSystem]:
     FaultyFileSystem.plan = {operation.replace("_", " "): list(planned) for operation, planned in plan.items()}
     yield FaultyFileSystem()
     FaultyFileSystem.plan = {}
+
+
+def left_behind(folder: Path, age_s: float) -> Path:
+    """A temporary file as a killed writer leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".tmp-{uuid4().hex}"
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path

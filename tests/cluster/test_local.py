@@ -26,7 +26,7 @@ from cluster import (
     WorkerStartError,
     run_stage,
 )
-from tests.cluster.faulty import faults
+from tests.cluster.faulty import faults, left_behind
 from tests.cluster.steps import BrokenSetup, Square, Strange, marks, units
 
 HASTY = LocalExecutor(retry=Retry(first_delay_s=1e-3))
@@ -214,3 +214,10 @@ def test_failures_are_reported_in_the_order_of_their_paths(ledger: Ledger, tmp_p
     report = run(Square(tmp_path), reversed(units(6, kind="raises")), ledger, overlap=3)
     assert [failure.path for failure in report.failures] == [unit.path for unit in units(6)]
     assert all(isinstance(failure, UnitFailed) for failure in report.failures)
+
+
+def test_folders_are_swept_before_their_first_unit(tmp_path: Path) -> None:
+    ledger = Ledger(Store(str(tmp_path / "store")))
+    first, second = (left_behind(tmp_path / "store" / folder, 1e5) for folder in ("a", "b"))
+    run(Square(tmp_path), units(3, folder="a"), ledger)
+    assert (first.exists(), second.exists()) == (False, True)

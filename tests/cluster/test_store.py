@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cluster import Retry, Storage, StorageError, Store
 from cluster.filesystems import open_filesystem
-from tests.cluster.faulty import cut_half_way, fails, faults, slow
+from tests.cluster.faulty import cut_half_way, fails, faults, left_behind, slow
 
 paths = st.lists(st.sampled_from(["a", "ab", "b.bin", "c d", "é", "x=1"]), min_size=1, max_size=3).map("/".join)
 
@@ -239,6 +239,25 @@ def test_a_writer_killed_before_the_rename_leaves_no_object(tmp_path: Path) -> N
     assert [path.name[:5] for path in (tmp_path / "f").iterdir()] == [".tmp-"]
     assert list(Store(str(tmp_path)).list()) == []
     assert not Store(str(tmp_path)).exists("f/part")
+
+
+def test_what_killed_writers_left_long_ago_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.put("f/part", b"1")
+    os.utime(tmp_path / "f/part", (0, 0))
+    stale, fresh, below = (left_behind(tmp_path / f, age) for f, age in (("f", 1e5), ("f", 1e3), ("f/g", 1e5)))
+    stranger = left_behind(tmp_path / "f", 1e5).rename(tmp_path / "f/.tmp-of-somebody-else")
+    os.utime(stranger, (0, 0))
+    assert (store.sweep("f"), store.sweep("f"), store.sweep("missing"), store.sweep("")) == (1, 0, 0, 0)
+    assert not stale.exists()
+    assert all(path.exists() for path in (fresh, below, stranger, tmp_path / "f/part"))
+
+
+def test_a_sweep_of_other_storage_does_nothing() -> None:
+    store = Store(f"memory://{uuid4().hex}")
+    store.put("f/part", b"1")
+    assert store.sweep("f") == 0
+    assert list(store.list()) == ["f/part"]
 
 
 def test_a_failed_local_write_leaves_the_old_object_and_nothing_else(
