@@ -9,6 +9,10 @@ class StorageError(ClusterError, OSError):
     """Storage did not answer as it should, also after retries. Running again later may succeed."""
 
 
+class ChangedError(ClusterError, RuntimeError):
+    """An object is no longer what was listed. Nothing is broken: running again lists it anew."""
+
+
 class SourceError(ClusterError, ValueError):
     """An archive cannot be opened as what it claims to be. Running again will not help."""
 

@@ -12,9 +12,10 @@ import os
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fsspec import AbstractFileSystem
+from fsspec.asyn import sync
 
 from cluster.storage import S3_SCHEMES, Storage
 
@@ -58,23 +59,49 @@ def is_s3(filesystem: AbstractFileSystem) -> bool:
     return hasattr(filesystem, "call_s3")
 
 
-def fetch(filesystem: AbstractFileSystem, path: str, *, limit: int | None = None) -> bytes:
-    """An object as a whole, or its first bytes, in one request, where s3fs would ask for the size first.
+def fetch(filesystem: AbstractFileSystem, path: str, *, start: int = 0, end: int | None = None, tag: str = "") -> bytes:
+    """Bytes of an object in one request, where s3fs would ask for the size first, and cut names at "?versionId=".
 
     Args:
         filesystem: from `open_filesystem`.
         path: of the object, in it.
-        limit: read at most so many bytes; None reads all.
+        start: the first byte.
+        end: the byte after the last; may lie behind the object's end. None is that end.
+        tag: the ETag that a listing told; what has another one by now is refused (see `is_changed`). Only S3 looks at
+            it; "" takes whatever is there.
     """
     if not is_s3(filesystem):
-        return bytes(filesystem.cat_file(path) if limit is None else filesystem.cat_file(path, start=0, end=limit))
+        whole = start == 0 and end is None
+        return bytes(filesystem.cat_file(path) if whole else filesystem.cat_file(path, start=start, end=end))
+    bucket, _, key = path.partition("/")
+    span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
     try:
-        span = {} if limit is None else {"start": 0, "end": limit}
-        return bytes(filesystem.cat_file(path, max_concurrency=1, **span))
+        return _get(filesystem, Bucket=bucket, Key=key, **span, **({"IfMatch": tag} if tag else {}))
     except OSError as error:
-        if limit is not None and s3_code(error) == "InvalidRange":  # There is no first byte in an empty object.
+        if start == 0 and span and s3_code(error) == "InvalidRange":  # There is no first byte in an empty object.
             return b""
+        if is_changed(error) and _is_listed(filesystem, bucket, key, tag):  # Servers need not agree with themselves.
+            return _get(filesystem, Bucket=bucket, Key=key, **span)
         raise
+
+
+def is_changed(error: BaseException) -> bool:
+    """Whether S3 says that an object is no longer the one that was asked for."""
+    return s3_code(error) in ("PreconditionFailed", "412")
+
+
+def _get(filesystem: Any, **arguments: str) -> bytes:
+    async def get() -> bytes:
+        answer = await filesystem._call_s3("get_object", **arguments)
+        async with answer["Body"] as body:
+            return bytes(await body.read())
+
+    return cast("bytes", sync(filesystem.loop, get))
+
+
+def _is_listed(filesystem: Any, bucket: str, key: str, tag: str) -> bool:
+    page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+    return any((item["Key"], item["ETag"]) == (key, tag) for item in page.get("Contents", []))
 
 
 def s3_options(storage: Storage) -> dict[str, Any]:

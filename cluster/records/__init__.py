@@ -41,5 +41,6 @@ def read_shard(shard: Shard, *, threads: int = 4, skipped: Skipped | None = None
 
     Raises:
         StorageError: storage does not answer, also after retries. Nothing is known to be broken; read again later.
+        ChangedError: a tar or a table is no longer what was listed. List again.
     """
     yield from shard.payload.read(threads=threads, skipped=Skipped() if skipped is None else skipped)

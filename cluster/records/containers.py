@@ -37,7 +37,7 @@ class Container:
     def open(self) -> io.BufferedReader:
         """The file as a seekable stream."""
         filesystem, _ = self.location.open()
-        return stream(filesystem, self.path, self.size, self.name)
+        return stream(filesystem, self.path, self.size, self.name, self.version)
 
     @property
     def identity(self) -> list[str | int]:
@@ -96,4 +96,6 @@ def _described(location: Location, path: str, name: str) -> Container | tuple[st
         info = patiently(lambda: filesystem.info(path), printable(name))
     except EntryError as error:
         return printable(name), str(error)
+    if info["size"] is None:
+        return printable(name), "its server does not tell its size"
     return Container(location, path, printable(name), int(info["size"]), version_of(info))

@@ -8,6 +8,7 @@ from functools import partial
 
 from fsspec import AbstractFileSystem
 
+from cluster.errors import ChangedError
 from cluster.filesystems import fetch
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Record, Shard, Skipped
@@ -15,7 +16,7 @@ from cluster.records.chunking import cut
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
-from cluster.records.reading import ordered_map, patiently, read_local, too_large
+from cluster.records.reading import CHANGED, etag_of, ordered_map, patiently, read_local, too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,18 @@ class FolderSlice:
         if entry.problem is not None:
             return Record(entry.key, None, entry.problem, "")
         try:
-            data = patiently(lambda: self._data(filesystem, f"{root}/{entry.path}"), entry.key)
+            data = patiently(lambda: self._data(filesystem, f"{root}/{entry.path}", entry), entry.key)
         except EntryError as error:
             return Record(entry.key, None, str(error), "")
+        except ChangedError:  # Somebody at work in the folder is no reason to give up all that lies beside.
+            return Record(entry.key, None, CHANGED, "")
         return Record(entry.key, data, None, "")
 
-    def _data(self, filesystem: AbstractFileSystem, path: str) -> bytes:
-        return read_local(path, self.max_bytes) if self.location.is_local else fetch(filesystem, path)
+    def _data(self, filesystem: AbstractFileSystem, path: str, entry: Entry) -> bytes:
+        """What was listed and nothing else: the shard's name stands for it. Of local files, the size has to do."""
+        if not self.location.is_local:
+            return fetch(filesystem, path, tag=etag_of(entry.version))
+        data = read_local(path, self.max_bytes)
+        if len(data) != entry.size:
+            raise ChangedError
+        return data

@@ -12,8 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
-from cluster.errors import StorageError
+from cluster.errors import ChangedError, StorageError
+from cluster.filesystems import fetch, is_changed
 from cluster.records.base import EntryError
 from cluster.retry import Retry
 from cluster.trouble import advice, http_status, is_about_the_store, is_storage_trouble, is_transient, summary
@@ -31,6 +33,7 @@ _FOR_GOOD = {
     IsADirectoryError: "a folder, not a file",
     NotADirectoryError: "not found",
 }
+CHANGED = "changed since it was listed; run again"
 _ERRNO_FOR_GOOD = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV})
 
 
@@ -48,11 +51,14 @@ def patiently(operation: Callable[[], T], what: str) -> T:
 
     Raises:
         EntryError: trouble with this one object that will not pass.
-        StorageError: trouble that may.
+        ChangedError: it is no longer what was listed.
+        StorageError: trouble that may pass.
     """
     try:
         return RETRY.call(operation, is_transient=_is_transient)
     except Exception as error:
+        if is_changed(error):
+            raise ChangedError(f"{what} {CHANGED}") from None
         if reason := _reason_for_good(error):
             raise EntryError(reason) from None
         if not is_storage_trouble(error) or isinstance(error, StorageError):
@@ -78,16 +84,26 @@ def read_local(path: str | bytes, max_bytes: int) -> bytes:
     return data
 
 
-def stream(filesystem: AbstractFileSystem, path: str, size: int, what: str) -> io.BufferedReader:
-    """An object as a seekable file; every request is made with `patiently`."""
-    return io.BufferedReader(_Ranges(filesystem, path, size, what), BUFFER_BYTES)
+def stream(filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> io.BufferedReader:
+    """An object as a seekable file; every request is made with `patiently`.
+
+    A file of this machine, or an object of S3, that changes while it is read is a ChangedError: it would be pieces of
+    two. One on a server that knows no ranges is an EntryError.
+    """
+    return io.BufferedReader(_Ranges(filesystem, path, size, what, version), BUFFER_BYTES)
+
+
+def etag_of(version: str) -> str:
+    """The version of an object, if it is an ETag, which S3 can be asked for; else ""."""
+    return version if version.startswith('"') else ""
 
 
 class _Ranges(io.RawIOBase):
     """Reads an object range by range, so that a request that failed can simply be made again."""
 
-    def __init__(self, filesystem: AbstractFileSystem, path: str, size: int, what: str) -> None:
+    def __init__(self, filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> None:
         self._filesystem, self._path, self._size, self._what = filesystem, path, size, what
+        self._tag, self._file = etag_of(version), ""
         self._position = 0
 
     def readable(self) -> bool:
@@ -108,10 +124,22 @@ class _Ranges(io.RawIOBase):
         start, end = self._position, min(self._size, self._position + len(buffer))
         if start >= end:
             return 0
-        data = patiently(lambda: self._filesystem.cat_file(self._path, start=start, end=end), self._what)
+        data = patiently(lambda: self._range(start, end), self._what)
+        if len(data) > end - start:
+            raise EntryError("its server sends more than it was asked for: it knows no ranges")
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+    def _range(self, start: int, end: int) -> bytes:
+        data = fetch(self._filesystem, self._path, start=start, end=end, tag=self._tag)
+        if isinstance(self._filesystem, LocalFileSystem):
+            status = os.stat(self._path)  # noqa: PTH116
+            file = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+            if status.st_size != self._size or file != (self._file or file):
+                raise ChangedError(f"{self._what} {CHANGED}")
+            self._file = file
+        return data
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

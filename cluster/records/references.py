@@ -102,7 +102,7 @@ class References:
 def _start_of(location: Location, count: int) -> bytes:
     filesystem, path = location.open()
     if is_s3(filesystem):
-        return fetch(filesystem, path, limit=count)
+        return fetch(filesystem, path, end=count)
     # Block size 0 streams over HTTP; servers need not know ranges then.
     options = {"block_size": 0} if isinstance(filesystem, fsspec.get_filesystem_class("http")) else {}
     with filesystem.open(path, "rb", **options) as file:

@@ -26,6 +26,7 @@ class S3Server(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.forbidden: set[str] = set()
         self.requests: list[tuple[str, str]] = []
+        self.listed_tag: str | None = None
 
     @property
     def storage(self) -> Storage:
@@ -59,6 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(403, _error("AccessDenied"), with_body=with_body)
         elif key not in self.server.objects:
             self._send(404, _error("NoSuchKey"), with_body=with_body)
+        elif self.headers.get("If-Match", etag := f'"{_etag(self.server.objects[key])}"') != etag:
+            self._send(412, _error("PreconditionFailed"), with_body=with_body)
         else:
             self._object(self.server.objects[key], with_body=with_body)
 
@@ -75,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = f"<NextContinuationToken>{escape(keys[count - 1])}</NextContinuationToken>" if keys[count:] else ""
         items = "".join(
             f"<Contents><Key>{quote(key)}</Key><LastModified>2025-01-01T00:00:00.000Z</LastModified>"
-            f"<ETag>&quot;{_etag(self.server.objects[key])}&quot;</ETag>"
+            f"<ETag>&quot;{self.server.listed_tag or _etag(self.server.objects[key])}&quot;</ETag>"
             f"<Size>{len(self.server.objects[key])}</Size></Contents>"
             for key in keys[:count]
         )

@@ -102,6 +102,14 @@ def test_a_file_that_grew_since_it_was_listed_is_not_read(tmp_path):
     assert [record.error for record in read_shard(shard)] == ["too large: 5 bytes, at most 4 are read"]
 
 
+def test_a_file_that_changed_since_it_was_listed_is_not_read(tmp_path):
+    write_folder(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
+    (shard,) = open_source(str(tmp_path)).shards()
+    (tmp_path / "a.jpg").write_bytes(b"another")
+    told = [(record.data, record.error) for record in read_shard(shard)]
+    assert told == [(None, "changed since it was listed; run again"), (b"2", None)]
+
+
 def test_a_change_renames_the_shards_around_it_and_no_other(tmp_path):
     write_folder(tmp_path, {f"{number:04d}.jpg": b"x" for number in range(300)})
     source = open_source(str(tmp_path), shard_records=8)

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import SourceError
+from cluster.errors import ChangedError
 from cluster.records import open_source, read_shard
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes
 from tests.cluster.records.s3_server import PAGE, S3Server, s3_server
@@ -20,6 +21,7 @@ def running_server():
 def server(running_server):
     running_server.objects.clear()
     running_server.forbidden.clear()
+    running_server.listed_tag = None
     return running_server
 
 
@@ -91,3 +93,34 @@ def test_tars_and_tables_are_read_from_a_bucket(server, tmp_path):
 def test_a_place_with_nothing_in_it_is_refused(server, uri):
     with pytest.raises(SourceError, match="expected a folder of images"):
         open_source(uri, storage=server.storage)
+
+
+def test_a_key_is_read_as_it_is_whatever_it_looks_like(server):
+    keys = ["a.jpg", "a.jpg?versionId=3", "b?c#d.jpg", "%41.jpg", "/lead.jpg", "e//f.jpg", "end .jpg ", "*[x]?.jpg"]
+    server.objects |= {f"photos/{key}": key.encode() for key in keys}
+    assert contents_of("s3://bucket/photos", storage=server.storage) == {key: key.encode() for key in keys}
+
+
+def test_an_object_that_changed_since_it_was_listed_is_not_read(server):
+    server.objects |= {"photos/a.jpg": b"1", "photos/b.jpg": b"2"}
+    (shard,) = open_source("s3://bucket/photos", storage=server.storage).shards()
+    server.objects["photos/a.jpg"] = b"another"
+    told = [(record.data, record.error) for record in read_shard(shard)]
+    assert told == [(None, "changed since it was listed; run again"), (b"2", None)]
+
+
+def test_a_tar_that_is_replaced_while_it_is_read_is_not_mixed(server):
+    old, new = (tar_bytes((f"{i}.jpg", char * (3 << 20)) for i in range(4)) for char in (b"o", b"n"))
+    server.objects["0.tar"] = old
+    (shard,) = open_source("s3://bucket/0.tar", storage=server.storage).shards()
+    records = read_shard(shard)
+    assert set(next(records).data) == set(b"o")
+    server.objects["0.tar"] = new
+    with pytest.raises(ChangedError, match=r"0.tar changed since it was listed; run again"):
+        list(records)
+
+
+def test_a_server_whose_listing_tells_other_tags_is_read(server):
+    server.objects["a.jpg"] = b"1"
+    server.listed_tag = "another"
+    assert contents_of("s3://bucket", storage=server.storage) == {"a.jpg": b"1"}

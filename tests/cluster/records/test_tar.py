@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import Retry, StorageError
+from cluster.errors import ChangedError
 from cluster.records import Skipped, open_source, read_shard, reading
 from tests.cluster.faulty import fails, faults
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes, write_folder
@@ -178,3 +179,20 @@ def test_members_that_were_read_are_not_kept_in_memory(tmp_path):
     gc.collect()
     # Asking for the type, not the class: some libraries keep proxies that warn when they are looked at.
     assert sum(type(thing) is tarfile.TarInfo for thing in gc.get_objects()) < 5
+
+
+@pytest.mark.parametrize("how", ["replaced", "rewritten", "cut"])
+def test_a_tar_that_changes_while_it_is_read_is_not_mixed(tmp_path, how):
+    old, new = (tar_bytes((f"{i}.jpg", char * (3 << 20)) for i in range(4)) for char in (b"o", b"n"))
+    path = tmp_path / "0.tar"
+    path.write_bytes(old)
+    (shard,) = open_source(str(path)).shards()
+    records = read_shard(shard)
+    assert set(next(records).data) == set(b"o")
+    if how == "replaced":
+        (tmp_path / "1.tar").write_bytes(new)
+        (tmp_path / "1.tar").rename(path)
+    else:
+        path.write_bytes(new if how == "rewritten" else old[:-1])
+    with pytest.raises(ChangedError, match=r"0.tar changed since it was listed; run again"):
+        list(records)
