@@ -14,9 +14,10 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
-from fsspec import AbstractFileSystem
+from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.asyn import sync
 
+from cluster.errors import SourceError
 from cluster.storage import S3_SCHEMES, Storage
 
 CONNECT_S, READ_S = 10, 30
@@ -34,8 +35,11 @@ def open_filesystem(url: str, storage: Storage) -> tuple[AbstractFileSystem, str
     Args:
         url: with a scheme.
         storage: how S3 is reached; other schemes make nothing of it.
+
+    Raises:
+        SourceError: there is no such scheme, or its package is not installed.
     """
-    from fsspec.core import get_filesystem_class, url_to_fs
+    from fsspec.core import url_to_fs
 
     if "::" in url:  # One file system in another: these have no host of their own.
         filesystem, path = url_to_fs(url, use_listings_cache=False)
@@ -44,7 +48,7 @@ def open_filesystem(url: str, storage: Storage) -> tuple[AbstractFileSystem, str
     key = (os.getpid(), f"{scheme}://{rest.partition('/')[0]}", storage)
     with _opening:
         if key not in _open:
-            is_async = get_filesystem_class(scheme).async_impl
+            is_async = _class_of(scheme).async_impl
             fresh = {"use_listings_cache": False, "skip_instance_cache": True} if is_async else {}
             options = s3_options(storage) if scheme in S3_SCHEMES else {}
             _open[key], _ = url_to_fs(url, **fresh, **options)
@@ -52,6 +56,13 @@ def open_filesystem(url: str, storage: Storage) -> tuple[AbstractFileSystem, str
                 _open[key].retries = 1
         filesystem = _open[key]
     return filesystem, str(filesystem._strip_protocol(url))
+
+
+def _class_of(scheme: str) -> Any:
+    try:
+        return get_filesystem_class(scheme)
+    except (ImportError, ValueError) as error:
+        raise SourceError(f"{scheme}:// cannot be opened here: {error}") from error
 
 
 def is_s3(filesystem: AbstractFileSystem) -> bool:
@@ -132,9 +143,13 @@ def s3_code(error: BaseException) -> str:
 
 
 def _file_with(certificates: str) -> str:
-    """A file of this process: the TLS library reads nothing else."""
-    descriptor, name = tempfile.mkstemp(suffix=".pem")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(certificates)
-    atexit.register(Path(name).unlink, missing_ok=True)
+    """A file of this process: the TLS library reads nothing else. In memory where that can be: workers are killed."""
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").exists():
+        descriptor = os.memfd_create("certificates")
+        name = f"/proc/self/fd/{descriptor}"  # Stays open: clients may read it at any time.
+    else:
+        descriptor, name = tempfile.mkstemp(suffix=".pem")
+        os.close(descriptor)
+        atexit.register(Path(name).unlink, missing_ok=True)
+    Path(name).write_text(certificates)
     return name
