@@ -16,7 +16,7 @@ from cluster.records.chunking import cut
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
-from cluster.records.reading import CHANGED, etag_of, ordered_map, patiently, read_local, too_large
+from cluster.records.reading import CHANGED, etag_of, ordered_map, patiently, read_local, read_remote, too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ class FolderSlice:
 
     def _data(self, filesystem: AbstractFileSystem, path: str, entry: Entry) -> bytes:
         """What was listed and nothing else: the shard's name stands for it. Of local files, the size has to do."""
+        if entry.size is None:
+            return read_remote(filesystem, path, self.max_bytes)
         if not self.location.is_local:
             return fetch(filesystem, path, tag=etag_of(entry.version))
         data = read_local(path, self.max_bytes)

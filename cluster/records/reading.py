@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from fsspec import AbstractFileSystem
+from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.implementations.local import LocalFileSystem
 
 from cluster.errors import ChangedError, StorageError
-from cluster.filesystems import fetch, is_changed
+from cluster.filesystems import fetch, is_changed, is_s3
 from cluster.records.base import EntryError
 from cluster.retry import Retry
 from cluster.trouble import advice, http_status, is_about_the_store, is_storage_trouble, is_transient, summary
@@ -81,6 +81,24 @@ def read_local(path: str | bytes, max_bytes: int) -> bytes:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise EntryError(too_large(max(status.st_size, len(data)), max_bytes))
+    return data
+
+
+def read_remote(filesystem: AbstractFileSystem, path: str, max_bytes: int) -> bytes:
+    """The content of an object whose size nobody told.
+
+    Raises:
+        EntryError: larger than `max_bytes`.
+        OSError: it cannot be read.
+    """
+    if is_s3(filesystem):
+        data = fetch(filesystem, path, end=max_bytes + 1)
+    else:  # Block size 0 streams over HTTP; servers need not know ranges then.
+        options = {"block_size": 0} if isinstance(filesystem, get_filesystem_class("http")) else {}
+        with filesystem.open(path, "rb", **options) as file:
+            data = bytes(file.read(max_bytes + 1))
+    if len(data) > max_bytes:
+        raise EntryError(f"too large: more than {max_bytes} bytes")
     return data
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-import fsspec
-
-from cluster.filesystems import fetch, is_s3
 from cluster.records.base import EntryError
 from cluster.records.location import Location
 from cluster.records.names import printable
-from cluster.records.reading import patiently, read_local
+from cluster.records.reading import patiently, read_local, read_remote
 
 SCHEMES = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory"})
 """What a table may refer to at all, beside the archive's own scheme. Others can run programs or unpack things."""
@@ -93,17 +90,5 @@ class References:
         return Location(path)
 
     def _remote(self, location: Location) -> bytes:
-        data = patiently(lambda: _start_of(location, self.max_bytes + 1), location.shown)
-        if len(data) > self.max_bytes:
-            raise EntryError(f"too large: more than {self.max_bytes} bytes")
-        return data
-
-
-def _start_of(location: Location, count: int) -> bytes:
-    filesystem, path = location.open()
-    if is_s3(filesystem):
-        return fetch(filesystem, path, end=count)
-    # Block size 0 streams over HTTP; servers need not know ranges then.
-    options = {"block_size": 0} if isinstance(filesystem, fsspec.get_filesystem_class("http")) else {}
-    with filesystem.open(path, "rb", **options) as file:
-        return bytes(file.read(count))
+        filesystem, path = location.open()
+        return patiently(lambda: read_remote(filesystem, path, self.max_bytes), location.shown)
