@@ -9,8 +9,9 @@ from collections.abc import Mapping
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY = re.compile(r"(://[^\s?]*)\?\S*")
 _SECRET_NAME = re.compile(
-    r"(?<![A-Z])((ACCESS|API)?KEYS?|AUTH(ORIZATION)?|BEARER|CONNECTION_STRING|COOKIE|CREDENTIALS?|PASS(PHRASE|WD|WORD)|PAT"
-    r"|PRIVATE|SAS|SECRETS?|SIGNATURE|TOKENS?)(?![A-Z])(?!.*_(FILE|PATH|DIR|MODE|SOCK)$)"
+    r"((CREDENTIAL|PASS(PHRASE|WD|WORD)|SECRET(ACCESS)?(KEY)?|TOKEN)S?"  # Nothing else ends like these.
+    r"|(?<![A-Z])((ACCESS|API)?KEYS?|AUTH(ORIZATION)?|BEARER|CONNECTION_STRING|COOKIE|PAT|PRIVATE|SAS|SIGNATURE))"
+    r"(?![A-Z])(?!.*_(FILE|PATH|DIR|MODE|SOCK)$)"
 )
 MIN_LENGTH = 8
 """Shorter values are no secrets, and would be found in the middle of words."""

@@ -19,6 +19,12 @@ from cluster.secrets import names_a_secret
         "apikey",
         "ACCESSKEY",
         "DB_CONNECTION_STRING",
+        "PGPASSWORD",
+        "ACCESSTOKEN",
+        "SECRETACCESSKEY",
+        "AWS_SECRETKEY",
+        "PRIVATE",
+        "TOKEN1",
     ],
 )
 def test_a_name_of_a_secret_is_recognised(name):
@@ -35,6 +41,10 @@ def test_a_name_of_a_secret_is_recognised(name):
         "KEYBOARD",
         "PWD",
         "SSH_AUTH_SOCK",
+        "PGPASSFILE",
+        "MYSQL_PASSWORD_FILE",
+        "MONKEY",
+        "COMPATIBLE",
     ],
 )
 def test_a_name_of_a_setting_is_no_secret(name):
