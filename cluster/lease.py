@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -61,8 +62,7 @@ class Lease:
     def __init__(self, store: Store, folder: str, epoch: int, holder: Holder) -> None:
         self._store = replace(store, retry=replace(store.retry, deadline_s=holder.term_s / 3))
         self._folder, self._epoch, self._holder = folder, epoch, holder
-        self._clock = store.retry.clock
-        self._renewed_at = self._clock()
+        self._renewed_at = _seconds()
         self._lost: str | None = None
         self._renewing = threading.Lock()
         self._released = threading.Event()
@@ -94,7 +94,7 @@ class Lease:
     @property
     def _is_late(self) -> bool:
         """Whether a renewal was missed, so that others may have come."""
-        return self._clock() - self._renewed_at > self._holder.term_s / 2
+        return _seconds() - self._renewed_at > self._holder.term_s / 2
 
     def _renew_on(self) -> None:
         while not self._released.wait(self._holder.term_s / 3) and self._lost is None:
@@ -106,7 +106,7 @@ class Lease:
     def _renew(self) -> None:
         """Raise the counter, unless the lease is somebody else's."""
         with self._renewing:
-            now = self._clock()
+            now = _seconds()
             if self._lost is None and (taker := self._taker()) is not None:
                 self._lost = f"{self._store.url(self._folder)} was taken over by {taker}; nothing more is written here"
             if self._lost is None:
@@ -123,6 +123,11 @@ class Lease:
         if found is None:
             return "another process"
         return None if found.owner.token == self._holder.owner.token else str(found.owner)
+
+
+def _seconds() -> float:
+    """A clock that goes on while the whole machine sleeps, where the system has one: others see us silent then."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @contextmanager

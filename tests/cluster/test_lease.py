@@ -168,6 +168,18 @@ def test_a_process_that_slept_finds_its_place_taken_when_it_wakes(tmp_path, star
         lease.check()
 
 
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="the system has no clock that goes on asleep")
+def test_a_machine_that_slept_counts_as_silence(store, monkeypatch):
+    """`time.monotonic` stands still while Linux is suspended; CLOCK_BOOTTIME jumps ahead, as here."""
+    with hold(store, "lease") as lease:
+        store.put("lease/2", stranger())
+        lease.check()
+        real = time.clock_gettime
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + 3600 * (clock == time.CLOCK_BOOTTIME))
+        with pytest.raises(LeaseLostError, match="taken over by process 7 on elsewhere"):
+            lease.check()
+
+
 def test_a_process_that_slept_and_was_not_missed_goes_on(tmp_path, start):
     child = start()
     child.send_signal(signal.SIGSTOP)
