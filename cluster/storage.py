@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from http.client import HTTPException
+from urllib.parse import SplitResult, urlsplit
 
 from cluster.errors import StorageError
 
@@ -49,7 +51,7 @@ class Storage:
         url = urlsplit(self.endpoint)
         if "@" in url.netloc:
             raise ValueError("endpoint: a URL with credentials in it; give them through the environment")
-        if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/") or url.query:
+        if url.scheme not in ("http", "https") or not _is_host(url) or url.path.strip("/") or url.query:
             raise ValueError(
                 f"endpoint: expected something like https://host:9000, nothing behind the host, got {self.endpoint!r}"
             )
@@ -64,7 +66,7 @@ class Storage:
         """Ask the endpoint anything at all, so that a wrong one is told from what is wrong behind it.
 
         Raises:
-            StorageError: nobody answers there within 10 s, or TLS fails; the message names the endpoint.
+            StorageError: nobody answers there within 10 s, or not in HTTP, or TLS fails; the message says where.
         """
         if self.endpoint is None:
             return
@@ -73,11 +75,22 @@ class Storage:
             urllib.request.urlopen(self.endpoint, timeout=ANSWER_S, context=trusted).close()  # noqa: S310
         except urllib.error.HTTPError:
             return  # It answered: most servers refuse strangers.
+        except (HTTPException, UnicodeError) as error:
+            told = str(error).strip() or type(error).__name__
+            raise StorageError(f"no S3 server is at {self.endpoint}: {told}. Check the endpoint's name.") from error
         except OSError as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLError):
                 raise StorageError(f"TLS with {self.endpoint} failed: {reason}. {TRUST}") from error
             raise StorageError(f"nobody answers at {self.endpoint}: {reason}. Check the endpoint's name.") from error
+
+
+def _is_host(url: SplitResult) -> bool:
+    """Whether there is a host that can be one, with a port that can be one, if any."""
+    try:
+        return bool(url.hostname) and url.port != 0 and re.search(r"[\s\x00-\x1f]", url.netloc) is None
+    except ValueError:
+        return False
 
 
 DEFAULT_STORAGE = Storage()
