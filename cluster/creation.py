@@ -76,18 +76,19 @@ def create_by_claims(store: Store, path: str, data: bytes) -> bool:
     """
     folder, _, name = path.rpartition("/")
     claims = f"{folder}/claims-{name}".lstrip("/")
-    own = f"{claims}/{uuid4().hex}"
     seen: dict[str, float] = {}
     while not store.exists(path):
+        own = f"{claims}/{uuid4().hex}"  # Another one each time: one that came again would seem to stand all the while.
         store.put(own, b"")
         try:
-            others = frozenset(store.list(claims)) - {own}
-            if not others:
+            listed = frozenset(store.list(claims))
+            others = listed - {own}
+            if listed == {own}:
                 return _created(store, path, data)
         finally:
             store.delete(own)
         _remove_the_dead(store, others, seen)
-        store.retry.sleep(WAIT_S * (0.2 + _JITTER.random()) * len(others))
+        store.retry.sleep(WAIT_S * (0.2 + _JITTER.random()) * max(1, len(others)))
     return False
 
 

@@ -79,6 +79,34 @@ def test_the_claim_of_a_dead_writer_is_removed_when_it_has_stood_for_long(tmp_pa
     assert list(store.list()) == ["a/x"]
 
 
+def test_while_writers_wait_for_a_dead_one_they_leave_the_claims_of_the_living_alone(monkeypatch):
+    """A claim that is removed while its writer lists the others is one that nobody comes to see."""
+    monkeypatch.setattr("cluster.creation.PATIENCE_S", 2.0)
+    put, delete, owners, removed, again = Store.put, Store.delete, {}, [], []
+
+    def slowly_put(self, path, data):
+        if path in owners:  # It would seem to have stood since the first time.
+            again.append(path)
+        owners[path] = threading.get_ident()
+        put(self, path, data)
+        time.sleep(0.05)
+
+    def watched_delete(self, path):
+        if owners.get(path) != threading.get_ident():
+            removed.append(path)
+        delete(self, path)
+
+    store = Store(f"overwriting://{uuid4().hex}")
+    store.put("a/claims-x/dead", b"")
+    monkeypatch.setattr(Store, "put", slowly_put)
+    monkeypatch.setattr(Store, "delete", watched_delete)
+    with ThreadPoolExecutor(4) as threads:
+        won = list(threads.map(lambda index: create_by_claims(store, "a/x", b"%d" % index), range(4)))
+    assert sum(won) == 1
+    assert again == []
+    assert set(removed) == {"a/claims-x/dead"}
+
+
 def test_a_store_that_creates_exclusively_is_asked_once_and_keeps_nothing_of_it(tmp_path):
     store = Store(str(tmp_path))
     assert store.put_if_absent("a", b"1")
