@@ -10,6 +10,7 @@ from typing import Any
 from cluster import Retry, Store
 from cluster.errors import ClusterError
 from cluster.records.location import Location
+from cluster.storage import S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.names import METHOD_NAMES, wants_diffusion
 from ray_jobs.archive import open_archive
@@ -81,7 +82,10 @@ def _outside(store: Store, places: Sequence[str]) -> None:
 
 def _real(place: str) -> str:
     """One name for a place, however it is written; a local one without the symbolic links on the way to it."""
-    return posixpath.normpath(place) if "://" in place else os.path.realpath(place)
+    if "://" not in place:
+        return os.path.realpath(place)
+    scheme, _, path = place.partition("://")
+    return posixpath.normpath(f"{'s3' if scheme in S3_SCHEMES else scheme}://{path}")
 
 
 def known_method(name: str, **hyperparameters: Any) -> None:

@@ -9,6 +9,8 @@ import tomlkit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster import Store
+from ray_jobs.checks import _outside
 from ray_jobs.config import read_job, resolved
 from ray_jobs.errors import JobError
 from tests.ray_jobs.place import Place, fewshot
@@ -145,6 +147,14 @@ def test_results_are_not_written_among_the_images_they_are_about(filled, where):
     assert (outcome.code, inside.exists()) == (2, False)
     assert "[job] output: " in outcome.told
     assert "lies inside" in outcome.told
+
+
+def test_an_output_inside_an_archive_is_found_under_another_name(monkeypatch):
+    monkeypatch.setattr(Store, "reach", lambda self: None)
+    for place, output in (("s3://b/photos", "s3a://b/photos/out"), ("s3a://b//photos/", "s3://b/photos/out")):
+        with pytest.raises(ValueError, match="lies inside"):
+            _outside(Store(output), [place])
+    _outside(Store("s3a://b/out"), ["s3://b/photos"])
 
 
 @pytest.mark.parametrize(
