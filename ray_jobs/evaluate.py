@@ -13,10 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import tomlkit
+
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.executor import unfinished, weight_left
 from ray_jobs.cascades import cascades_of, mean_cascades, measure_all
 from ray_jobs.cells import Cell
+from ray_jobs.config import resolved
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.escalation.examples import encode_examples
@@ -24,7 +27,7 @@ from ray_jobs.evaluation import Evaluation
 from ray_jobs.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
 from ray_jobs.holding import held
-from ray_jobs.layout import METRICS, REPORT, to_json
+from ray_jobs.layout import JOB, METRICS, REPORT, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
 from ray_jobs.progress import Reporter
 from ray_jobs.report import render_evaluation
@@ -143,6 +146,7 @@ def _report(
         "failed_cells": sorted(failed),
         "run": work.store.url(work.run),
     }
+    work.store.put(f"{work.run}/{JOB}", tomlkit.dumps(resolved(work.job)).encode())
     work.store.put(f"{work.run}/{METRICS}", to_json(result))
     page = f"{work.run}/{REPORT}"
     if table:

@@ -10,6 +10,8 @@ from fewshot.backbones import ClipSpec
 from ray_jobs.features import FEATURES_VERSION
 
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
+PER_CLASS = "per_class.parquet"
+"""Of an evaluation: the accuracy of each class."""
 PREDICTIONS, REPORT, LEASE = "predictions", "report/index.html", "lease"
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from cluster import Storage, Store
 from cluster.secrets import without_credentials
 from cluster.storage import DEFAULT_STORAGE
-from ray_jobs.layout import JOB, METRICS, PLAN, REPORT
+from ray_jobs.layout import JOB, METRICS, PER_CLASS, PLAN, REPORT
 from ray_jobs.report.contents import gather
+from ray_jobs.report.evaluation import render_evaluation
 from ray_jobs.report.page import render
 from ray_jobs.sections import Job
 
@@ -33,10 +39,14 @@ def ensure_report(store: Store, run: str, job: Job | None, *, keep: bool) -> str
     Returns:
         where it lies; None if it could not be written.
     """
+    return _ensure(store, run, lambda: _of_run(store, run, job), keep=keep)
+
+
+def _ensure(store: Store, run: str, made: Callable[[], bytes], *, keep: bool = True) -> str | None:
     path = f"{run}/{REPORT}"
     try:
         if not (keep and store.exists(path)):
-            store.put(path, render(gather(store, run, job or _stored_job(store, run))))
+            store.put(path, made())
     except Exception as error:  # the boundary between the job and a page to look at
         reason = without_credentials(f"{type(error).__name__}: {error}")
         logger.warning("no report run=%s error=%s", run, reason, exc_info=logger.isEnabledFor(logging.DEBUG))
@@ -60,17 +70,26 @@ def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, A
     """
     store = Store(output, storage=storage)
     reports = [
-        {"run": run.removeprefix("runs/"), "path": ensure_report(store, run, None, keep=True)}
-        for run in _finished(store)
+        {"run": run.removeprefix("runs/"), "path": _ensure(store, run, partial(made, store, run))}
+        for run, made in _finished(store)
     ]
     return {"output": store.root, "complete": all(report["path"] for report in reports), "reports": reports}
 
 
-def _finished(store: Store) -> list[str]:
-    """The folders of the classify runs with metrics."""
-    paths = list(store.list("runs"))
-    planned = {path.removesuffix(f"/{PLAN}") for path in paths if path.endswith(f"/{PLAN}")}
-    return [run for path in paths if (run := path.removesuffix(f"/{METRICS}")) in planned and run != path]
+def _finished(store: Store) -> list[tuple[str, Callable[[Store, str], bytes]]]:
+    """The folders of the runs with metrics, each with what makes its page; an evaluation has no plan."""
+    paths = set(store.list("runs"))
+    runs = sorted(path.removesuffix(f"/{METRICS}") for path in paths if path.endswith(f"/{METRICS}"))
+    return [(run, _of_run if f"{run}/{PLAN}" in paths else _of_evaluation) for run in runs]
+
+
+def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
+    return render(gather(store, run, job or _stored_job(store, run)))
+
+
+def _of_evaluation(store: Store, run: str) -> bytes:
+    per_class = pq.read_table(io.BytesIO(store.get(f"{run}/{PER_CLASS}")))
+    return render_evaluation(json.loads(store.get(f"{run}/{METRICS}")), per_class.to_pylist())
 
 
 def _stored_job(store: Store, run: str) -> Job:

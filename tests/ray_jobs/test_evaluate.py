@@ -17,6 +17,7 @@ import torch
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.classes import LabelSpace
 from fewshot.images import decode
+from ray_jobs.config import read_job
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, process, put, wait_until, written
 
 pytestmark = pytest.mark.slow
@@ -285,6 +286,24 @@ def test_the_page_to_look_at_tells_every_method_and_class(done):
     page = Path(outcome.result["report"]).read_text()
     assert all(f"<td>{name}</td>" in page for name in ("zero_shot", "tip_adapter"))
     assert all(label in page for label in CLASSES)
+
+
+def test_the_page_of_an_evaluation_is_found_and_written_anew_where_it_is_missing(done):
+    place, outcome = done
+    path = Path(outcome.result["report"])
+    told = {"run": outcome.run.name, "path": str(path)}
+    assert told in fewshot("report", place.output).result["reports"]
+    page = path.read_bytes()
+    path.unlink()
+    assert told in fewshot("report", place.output).result["reports"]
+    assert path.read_bytes() == page
+
+
+def test_the_job_file_lies_beside_the_table(done):
+    _, outcome = done
+    job, problems = read_job(outcome.run / "job.toml", needs=["evaluate"])
+    assert problems == []
+    assert job.evaluate.shots == tuple(SHOTS)
 
 
 @pytest.mark.ray
