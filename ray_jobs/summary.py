@@ -109,6 +109,7 @@ class _Counting:
         self.names, self.truth = names, truth
         self.index = {name: i for i, name in enumerate(names)}
         self.parts, self.scored, self.score = 0, 0, 0.0
+        self.found, self.of_other_classes = 0, 0
         self.status: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.scores = {status: np.zeros(SCORE_BINS, np.int64) for status in ("ok", "abstained")}
@@ -145,6 +146,10 @@ class _Counting:
 
         from fewshot.metrics import Tally
 
+        assert self.truth is not None
+        known = [self.truth[image] for image in part["image"].to_pylist() if image in self.truth]
+        self.found += len(known)
+        self.of_other_classes += sum(label < 0 for label in known)
         rows = list(self._labelled(part))
         if not rows:
             return
@@ -196,8 +201,12 @@ class _Counting:
                 "correct": self.tally.bin_correct.tolist(),
                 "confidence": self.tally.bin_confidence.tolist(),
             }
+        given = None
+        if self.truth is not None:
+            given = {"given": len(self.truth), "found": self.found, "of_other_classes": self.of_other_classes}
         return {
             **counts,
+            "given_labels": given,
             "mean_score": self.score / self.scored if self.scored else None,
             "measured": measured or None,
             "reliability": reliability or None,

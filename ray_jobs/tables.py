@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ray_jobs.evaluation_table import Grid
 from ray_jobs.progress import Reporter
+from ray_jobs.truth import unused_labels
 
 
 def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
@@ -26,6 +27,8 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
             f" accuracy {_percent(measured['accuracy'])}, calibration error {_percent(measured['ece'])};"
             f" {_percent(measured['coverage'])} not abstained, at accuracy {_percent(measured['accuracy_of_accepted'])}"
         )
+    for reason in unused_labels(metrics):
+        reporter.say(reason, style="yellow")
     if escalated := metrics.get("escalated"):
         _show_escalation(reporter, escalated)
     if metrics["skipped_entries"]:

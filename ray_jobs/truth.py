@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from cluster import Storage
 from cluster.storage import DEFAULT_STORAGE
 from ray_jobs.support import read_labels
@@ -13,3 +16,21 @@ def read_truth(uri: str, names: tuple[str, ...], storage: Storage = DEFAULT_STOR
     index = {name: i for i, name in enumerate(names)}
     classes = [index.get(name, -1) for name in truth.space.names]
     return {image: classes[label] for image, label in zip(truth.images, truth.labels, strict=True)}
+
+
+def unused_labels(metrics: Mapping[str, Any]) -> list[str]:
+    """Why given labels play no part in what was measured, a sentence each; none where all do, or none were given."""
+    if not (given := metrics.get("given_labels")):
+        return []
+    reasons = []
+    if (lost := given["given"] - given["found"]) > 0:
+        reasons.append(
+            f"{lost} of the {given['given']} labels given are of no image of the archive: images must be called there "
+            "as they are in the predictions."
+        )
+    if given["of_other_classes"]:
+        reasons.append(
+            f"{given['of_other_classes']} of the labels given are of classes that the job does not know; their images "
+            "are not in what was measured."
+        )
+    return reasons

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from ray_jobs.report.contents import Contents
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural
 from ray_jobs.report.tiles import tile
+from ray_jobs.truth import unused_labels
 
 HELD_OUT = {
     "val": "on {images} set aside",
@@ -69,10 +70,12 @@ def _quality(contents: Contents) -> Iterator[Element]:
         yield element("h2", "How good it is")
         yield element("p", told, class_="note")
         yield listing(_measured(measured), class_="tiles")
+        yield from (element("p", reason, class_="note") for reason in unused_labels(contents.metrics))
         yield element("p", f"For comparison: {_on_the_shots(held_out)}.", class_="note")
     else:
         yield element("h2", "How good it is likely to be")
-        told = f"No labels of the archive were given to measure with. All that is known is {_on_the_shots(held_out)}."
+        why = " ".join(unused_labels(contents.metrics)) or "No labels of the archive were given to measure with."
+        told = f"{why} All that is known is {_on_the_shots(held_out)}."
         yield element("p", told, class_="note")
         if held_out["accuracy"] is not None:
             yield listing(_expected(held_out), class_="tiles")

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,25 @@ def test_what_is_measured_is_what_the_rows_say(finished):
     stored = json.loads((outcome.run / "metrics.json").read_text())
     assert stored["measured"] == measured
     assert stored["labels"] == Counter(row["label"] for row in outcome.rows.values() if row["label"])
+
+
+def test_labels_that_cannot_be_measured_with_are_told(place):
+    write_table(place.truth, [("archive/photo_000.jpg", "amber"), ("photo_001.jpg", "Blue"), ("photo_002.jpg", "cyan")])
+    outcome = place.classify(f"archive.labels={place.truth}")
+    assert outcome.result["given_labels"] == {"given": 3, "found": 2, "of_other_classes": 1}
+    assert outcome.result["measured"]["labelled_images"] == 1
+    page = Path(outcome.result["report"]).read_text()
+    for told in (outcome.told, page):
+        assert "1 of the 3 labels given are of no image of the archive" in told
+        assert "1 of the labels given are of classes that the job does not know" in told
+
+
+def test_no_report_says_that_no_labels_were_given_where_some_were(place):
+    write_table(place.truth, [(f"archive/photo_00{i}.jpg", label) for i, label in enumerate(CLASSES)])
+    outcome = place.classify(f"archive.labels={place.truth}")
+    assert outcome.result["measured"] is None
+    assert "No labels of the archive were given" not in Path(outcome.result["report"]).read_text()
+    assert "3 of the 3 labels given are of no image" in outcome.told
 
 
 def test_labels_that_change_are_measured_anew_without_embedding(place):
