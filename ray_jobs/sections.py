@@ -1,4 +1,4 @@
-"""The sections of a job file, as values. What a field means is said here, once; `fewshot help job` prints it."""
+"""The sections of a job file, as values. What a field means is said here, once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cluster import Storage
 from fewshot.backbones.diffusion.spec import DiffusionSpec
 from fewshot.backbones.spec import ClipSpec
 from ray_jobs.deploy import DeploySection
-from ray_jobs.strict import STRICT, Count
+from ray_jobs.strict import STRICT, Count, Seed
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
@@ -154,7 +154,7 @@ class SupportSection:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     uri: str
     shots: Count | None = None
-    seed: int = 1
+    seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000)] = 10
     classes: tuple[ClassSection, ...] = ()
     schemes: tuple[SchemeName, ...] = ()
@@ -258,7 +258,7 @@ class EscalateSection(DiffusionSection):
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
     error_rate: OpenFraction = 0.05
     calibrate: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +283,7 @@ class EvaluateSection:
     images: str | None = None
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ("zero_shot", "nearest_mean", "tip_adapter", "ape")
     shots: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     protocol: ProtocolName = "few-shot"
     new_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 

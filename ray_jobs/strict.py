@@ -9,3 +9,5 @@ from pydantic import ConfigDict, Field
 STRICT = ConfigDict(extra="forbid", strict=False)
 
 Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
+"""What fits into eight bytes, as random streams are named by them."""

@@ -109,6 +109,16 @@ def test_mistakes_in_the_file_and_in_what_it_names_are_told_together_and_nothing
     assert [path.name for path in bare.folder.iterdir()] == ["job.toml"]
 
 
+@pytest.mark.parametrize("key", ["support.seed", "escalate.seed", "evaluate.seeds"])
+def test_a_seed_that_no_stream_can_be_named_by_is_refused(tmp_path, key):
+    values = [-(2**63) - 1, 2**63]
+    for value in values:
+        given = f"{key}={[value] if key.endswith('s') else value}"
+        found = problems(tmp_path, SECTIONS, given, "evaluate.splits=splits.json")
+        assert any("seed" in line and str(value) in line for line in found), (given, found)
+    assert problems(tmp_path, SECTIONS, "support.seed=-1") == []
+
+
 def test_only_what_a_command_needs_is_looked_for(bare):
     bare.write_job(evaluate={"splits": "no_splits.json"}, archive={"uri": "nowhere/"})
     outcome = fewshot("evaluate", bare.job)
