@@ -12,7 +12,9 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import ENOTDIR
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -106,7 +108,8 @@ class LocalObjects:
     def reach(self) -> None:
         """Look the folder up, which need not exist."""
         with suppress(FileNotFoundError):
-            self._root.stat()
+            if not S_ISDIR(self._root.stat().st_mode):
+                raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(self._root))
 
     def sweep(self, folder: str, older_than_s: float) -> int:
         """Remove temporary files that nobody has written to for so long. What cannot be looked at or removed stays."""

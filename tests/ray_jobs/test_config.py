@@ -133,12 +133,19 @@ def test_a_prompt_without_a_place_for_the_name_stops_the_job_before_anything_is_
     assert "[clip] templates need exactly one {} each" in outcome.told
 
 
-@pytest.mark.parametrize("output", ["gopher://here/it", "job.toml/below"])
+@pytest.mark.parametrize("output", ["gopher://here/it", "dvc://here/it", "job.toml/below", "job.toml"])
 def test_an_output_that_cannot_be_written_is_a_problem_of_the_job_file(filled, output):
     output = output if "://" in output else filled.folder / output
     outcome = filled.classify(f"job.output={output}")
     assert (outcome.code, outcome.result) == (2, None)
     assert "[job] output: " in outcome.told
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_an_output_that_nothing_here_can_open_is_no_mistake_of_ours(command):
+    outcome = fewshot(command, "dvc://here/it")
+    assert outcome.code == 2
+    assert "dvc:// cannot be opened here: Install dvc" in outcome.told
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that refuses to be written to, also by root")
