@@ -19,6 +19,8 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "escalate": ("model",),
 }
 """Keys that are a folder, or a model's name."""
+ON_THE_DRIVER: Mapping[str, tuple[str, ...]] = {"storage": ("ca_file",)}
+"""Keys that are paths of the machine where the command runs, whatever the cluster sees."""
 
 
 def named_in(job: Job, keys: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ from cluster.secrets import without_credentials
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.names import wants_diffusion
 from ray_jobs.deploy import DeploySection
-from ray_jobs.places import DATA, MODELS, named_in
+from ray_jobs.places import DATA, MODELS, ON_THE_DRIVER, named_in
 from ray_jobs.sections import Job
 
 _LOCAL = ("file", "local")
@@ -73,6 +73,7 @@ def _places(job: Job) -> Iterator[tuple[str, str]]:
     found += [each for each in named_in(job, MODELS) if _is_needed(job, each[0]) and _is_folder(each[2])]
     if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "/", ".", "~")):
         found.append(("clip", "model", job.clip.model))
+    found += named_in(job, ON_THE_DRIVER)
     yield from ((f"[{section}] {key}", value) for section, key, value in found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ray_jobs.deploy import DeploySection
+from ray_jobs.deploy import CpuWorkersSection, DeploySection, GpuWorkersSection
 from ray_jobs.sections import Job
 
 _ROUNDING = 1e-9
@@ -18,21 +18,27 @@ class WorkerShape:
     Attributes:
         cpus: CPUs, >= 0.
         gpus: GPUs, >= 0; a fraction shares one.
+        memory_gib: GiB that it reserves; 0 reserves none.
     """
 
     cpus: float
     gpus: float
+    memory_gib: float
 
     @classmethod
     def of(cls, job: Job, deploy: DeploySection) -> WorkerShape:
         """As the job file says, else one GPU where there are any, and the CPUs of one forward."""
         cluster = job.cluster
         gpus = cluster.gpus_per_worker if cluster.gpus_per_worker is not None else float(deploy.gpu.max > 0)
-        return cls(cpus=cluster.cpus_per_worker if cluster.cpus_per_worker is not None else job.clip.threads, gpus=gpus)
+        cpus = cluster.cpus_per_worker if cluster.cpus_per_worker is not None else job.clip.threads
+        return cls(cpus=cpus, gpus=gpus, memory_gib=cluster.memory_per_worker_gib or 0.0)
 
-    def fit_on(self, *, cpus: int, gpus: int) -> int:
+    def fit_on(self, machine: CpuWorkersSection) -> int:
         """How many of these fit on one machine. A fraction of a GPU lies on one GPU."""
-        rooms = [math.floor(cpus / self.cpus + _ROUNDING)] if self.cpus else []
+        gpus = machine.gpus if isinstance(machine, GpuWorkersSection) else 0
+        rooms = [math.floor(machine.cpus / self.cpus + _ROUNDING)] if self.cpus else []
+        if self.memory_gib:
+            rooms.append(math.floor(machine.memory_gib / self.memory_gib + _ROUNDING))
         if 0 < self.gpus < 1:
             rooms.append(gpus * math.floor(1 / self.gpus + _ROUNDING))
         elif self.gpus:
@@ -42,8 +48,7 @@ class WorkerShape:
 
 def capacity(shape: WorkerShape, deploy: DeploySection) -> int:
     """How many workers fit on all machines at most."""
-    gpu, cpu = deploy.gpu, deploy.cpu
-    return gpu.max * shape.fit_on(cpus=gpu.cpus, gpus=gpu.gpus) + cpu.max * shape.fit_on(cpus=cpu.cpus, gpus=0)
+    return sum(group.max * shape.fit_on(group) for group in (deploy.gpu, deploy.cpu))
 
 
 def settings(job: Job, deploy: DeploySection) -> list[str]:
@@ -90,8 +95,12 @@ def _worker_problems(job: Job, deploy: DeploySection) -> list[str]:
     room, wanted = capacity(shape, deploy), job.cluster.clip_workers
     if not room:
         gpu, cpu = deploy.gpu, deploy.cpu
-        machines = [f"{gpu.cpus} CPUs and {gpu.gpus} GPUs" if gpu.max else "", f"{cpu.cpus} CPUs" if cpu.max else ""]
-        asked, has = f"{shape.cpus:g} CPUs and {shape.gpus:g} GPUs", " and of ".join(filter(None, machines))
+        machines = [
+            f"{gpu.cpus} CPUs and {gpu.gpus} GPUs with {gpu.memory_gib} GiB" if gpu.max else "",
+            f"{cpu.cpus} CPUs with {cpu.memory_gib} GiB" if cpu.max else "",
+        ]
+        memory = f" with {shape.memory_gib:g} GiB" if shape.memory_gib else ""
+        asked, has = f"{shape.cpus:g} CPUs and {shape.gpus:g} GPUs{memory}", " and of ".join(filter(None, machines))
         return [f"[cluster] a worker of {asked} fits on no machine; [deploy] has machines of {has}"]
     if wanted is not None and wanted > room:
         return [

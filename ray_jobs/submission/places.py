@@ -8,17 +8,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ray_jobs.places import DATA, MODELS, named_in
+from ray_jobs.places import DATA, MODELS, ON_THE_DRIVER, named_in
 from ray_jobs.sections import Job
-
-ON_THIS_MACHINE = {"storage": ("ca_file",)}
-"""Keys that are paths of the machine where the command runs, whatever the cluster sees."""
 
 
 def local_places(job: Job) -> dict[tuple[str, str], Path]:
     """The paths of this machine in a job file, absolute, by section and key; of models only those that exist."""
     found = {}
-    for section, key, value in named_in(job, {**DATA, **MODELS, **ON_THIS_MACHINE}):
+    for section, key, value in named_in(job, {**DATA, **MODELS, **ON_THE_DRIVER}):
         if (path := _local(value)) is not None and (section not in MODELS or path.exists()):
             found[section, key] = path
     return found

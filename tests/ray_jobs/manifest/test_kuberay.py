@@ -141,6 +141,12 @@ def test_workers_that_the_job_file_leaves_open_are_as_many_as_fit_on_gpus(tmp_pa
     assert (job.cluster.address, job.cluster.clip_workers, job.cluster.gpus_per_worker) == ("auto", 6, 1.0)
 
 
+def test_memory_that_workers_reserve_says_how_many_fit(tmp_path):
+    shape = ("cluster.gpus_per_worker=0.5", "cluster.memory_per_worker_gib=13", "deploy.gpu.max=3")
+    made = documents(tmp_path, PLAIN, *shape, "deploy.gpu.memory_gib=24")
+    assert made[1]["spec"]["entrypoint"].endswith("--set cluster.clip_workers=3")
+
+
 def test_on_machines_without_gpus_workers_ask_for_none(tmp_path):
     made = documents(tmp_path, PLAIN, "deploy.gpu.max=0", "deploy.cpu.max=2", "clip.threads=2")
     assert made[1]["spec"]["entrypoint"].endswith("--set cluster.clip_workers=6 --set cluster.gpus_per_worker=0")

@@ -45,6 +45,8 @@ def problems(folder: Path, text: str, *overrides: str, kind: str = "rayjob") -> 
         ("cluster.gpus_per_worker=2", "a worker of 1 CPUs and 2 GPUs fits on no machine; [deploy] has machines of 6"),
         ("cluster.gpus_per_worker=1.5", "Ray gives whole GPUs or a part of one, got 1.5"),
         ("cluster.cpus_per_worker=7", "a worker of 7 CPUs and 1 GPUs fits on no machine"),
+        ("cluster.memory_per_worker_gib=25", "a worker of 1 CPUs and 1 GPUs with 25 GiB fits on no machine"),
+        ("storage.ca_file=our-ca.pem", "[storage] ca_file: 'our-ca.pem' is on this machine only"),
         ("cluster.clip_workers=2", "[cluster] clip_workers: 2 are more than the 1"),
         ("deploy.gpu.min=2", "[deploy.gpu] min: 2 machines are more than max = 1"),
         ("deploy.cpu.min=1", "[deploy.cpu] min: 1 machines are more than max = 0"),
