@@ -167,7 +167,7 @@ def manifest(
     if output is None:
         sys.stdout.write(text)
     else:
-        output.write_text(text, encoding="utf-8")
+        _guarded(lambda: _write(output, text))
 
 
 @app.command("submit", epilog="Example: fewshot submit classify job.toml --address http://head:8265 --gpus 4")
@@ -303,6 +303,13 @@ def _output_of(name: str) -> tuple[str, Storage]:
         return job.job.output, job.storage.resolve()
     except (OSError, ValueError) as error:
         raise JobError([f"[storage]: {error}"]) from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise JobError([f"cannot write {path}: {error.strerror or error}"]) from error
 
 
 def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]], None]) -> None:

@@ -12,6 +12,7 @@ import pyarrow.dataset as pads
 from fewshot.demo import write_demo
 from ray_jobs.classify import classify
 from ray_jobs.config import read_job, stop_if_any
+from ray_jobs.errors import JobError
 from ray_jobs.progress import Reporter
 
 EACH = 3
@@ -29,11 +30,17 @@ def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
 
     Returns:
         the metrics of the run.
+
+    Raises:
+        JobError: the folder cannot be written.
     """
-    paths = write_demo(folder)
     job_file = folder / "job.toml"
-    _fill(CONFIGS / "demo.toml", job_file, folder)
-    _fill(CONFIGS / "evaluate.toml", folder / "evaluate.toml", folder)
+    try:
+        paths = write_demo(folder)
+        _fill(CONFIGS / "demo.toml", job_file, folder)
+        _fill(CONFIGS / "evaluate.toml", folder / "evaluate.toml", folder)
+    except OSError as error:
+        raise JobError([f"the demo cannot be written to {folder}: {error.strerror or error}"]) from error
     reporter.say(f"the demo's archive, examples and job file are in {folder}")
     job, problems = read_job(job_file)
     stop_if_any(problems)

@@ -13,6 +13,7 @@ import typer
 from fewshot.methods import ASKING_METHODS, METHODS, method_named
 from fewshot.names import DENSE_METHODS, DIFFUSION_METHODS, METHOD_NAMES
 from ray_jobs.cli import app
+from tests.ray_jobs.manifest.jobs import PLAIN
 from tests.ray_jobs.place import fewshot
 
 COMMANDS = typer.main.get_command(app).commands
@@ -58,3 +59,14 @@ def test_the_module_is_the_command():
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: there is no job file absent.toml\n"
+
+
+def test_what_cannot_be_written_is_told_and_no_mistake_of_ours(tmp_path):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    told = fewshot("demo", "--folder", in_the_way)
+    assert (told.code, told.told) == (2, f"error: the demo cannot be written to {in_the_way}: Not a directory\n")
+    job = tmp_path / "job.toml"
+    job.write_text(PLAIN, encoding="utf-8")
+    told = fewshot("manifest", job, "--output", in_the_way / "cluster.yaml")
+    assert (told.code, told.told) == (2, f"error: cannot write {in_the_way / 'cluster.yaml'}: Not a directory\n")
