@@ -21,6 +21,13 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
     for status in ("ok", "abstained", "unreadable"):
         table.add_row(status, str(metrics[status]), _percent(metrics[status] / max(1, metrics["images"])))
     reporter.console.print(table)
+    if (threshold := metrics["threshold"]) is not None and threshold > 1:
+        held_out = metrics["held_out"]
+        reporter.say(
+            f"every label is withheld: {held_out['images']} held-out examples cannot show of any score that at most"
+            f" {_percent(held_out['max_error'])} of the labels above it are wrong; give more, or raise max_error",
+            style="yellow",
+        )
     if measured := metrics["measured"]:
         reporter.say(
             f"against the given labels ({measured['labelled_images']} images):"

@@ -89,6 +89,13 @@ def test_what_is_measured_is_what_the_rows_say(finished):
     assert stored["labels"] == Counter(row["label"] for row in outcome.rows.values() if row["label"])
 
 
+def test_why_every_label_is_withheld_is_told(place):
+    outcome = place.classify("classifier.max_error=0.001")
+    assert outcome.result["ok"] == 0
+    assert "held-out examples cannot show of any score that at most 0.1 % of the labels" in outcome.told
+    assert "withheld" not in place.classify().told
+
+
 def test_labels_that_cannot_be_measured_with_are_told(place):
     write_table(place.truth, [("archive/photo_000.jpg", "amber"), ("photo_001.jpg", "Blue"), ("photo_002.jpg", "cyan")])
     outcome = place.classify(f"archive.labels={place.truth}")
