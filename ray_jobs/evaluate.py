@@ -56,6 +56,8 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
     work = Evaluation.of(job)
     if job.escalate is not None and not work.draws_cascades:
         reporter.say(f"[escalate] plays no part in {work.section.protocol}: cascades need examples of every class")
+    for reason in work.shortages():
+        reporter.say(reason, style="yellow")
     cascades = cascades_of(work)
     with held(work.store, work.run, job.storage, reporter) as lease:
         embedding = _embed(work, [unit for cascade in cascades for unit in cascade.support.units], reporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -120,6 +121,18 @@ class Evaluation:
         limits = [0 if label in new else None for label in range(len(self.splits.label_space))]
         wanted = product(self.section.shots, self.section.seeds)
         return {(shots, seed): train.drawn(shots, seed).limited(limits) for shots, seed in wanted}
+
+    def shortages(self) -> list[str]:
+        """Numbers of shots that the train split does not have for every class, a sentence each."""
+        counts = Counter(label for _, label in self.splits.train)
+        have = {label: counts[label] for label in range(len(self.splits.label_space)) if label not in self.new}
+        lacking = {shots: sum(count < shots for count in have.values()) for shots in sorted(set(self.section.shots))}
+        return [
+            f"{shots} shots: {classes} of {len(have)} classes have fewer examples in train, one only"
+            f" {min(have.values())}; they are learned from what there is"
+            for shots, classes in lacking.items()
+            if classes
+        ]
 
     def examples(self, shots: int, seed: int) -> LabelledUnits:
         """Those of a draw, a unit a class."""

@@ -299,6 +299,14 @@ def test_the_page_of_an_evaluation_is_found_and_written_anew_where_it_is_missing
     assert path.read_bytes() == page
 
 
+def test_more_shots_than_there_are_examples_are_told(done):
+    place, outcome = done
+    assert "fewer examples" not in outcome.told
+    told = fewshot("evaluate", place.job, "--set", "evaluate.shots=[2, 7]", "--set", "evaluate.seeds=[1]").told
+    assert "7 shots: 3 of 3 classes have fewer examples in train, one only 6" in told
+    assert "2 shots: " not in told
+
+
 def test_the_job_file_lies_beside_the_table(done):
     _, outcome = done
     job, problems = read_job(outcome.run / "job.toml", needs=["evaluate"])
