@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from itertools import islice, takewhile
@@ -77,10 +77,11 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
     problems: list[str] = []
     for override in overrides:
         _apply(document, override, problems)
+    given = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
     _refuse_passwords(document, str(path), text)
     sections: dict[str, Any] = {}
     for name, content in islice(document.items(), MAX_TOLD):
-        where = _Where(str(path), text, name)
+        where = _Where(str(path), text, name, given)
         if name not in SECTIONS:
             problems.append(where.say(_unknown("section", f"[{name}]", [f"[{s}]" for s in SECTIONS])))
         elif not isinstance(content, dict):
@@ -137,12 +138,15 @@ def _plain(value: Any) -> Any:
 
 
 class _Where:
-    """Where in the file something stands, for messages."""
+    """Where in the file something stands, or that it is not from there, for messages."""
 
-    def __init__(self, path: str, text: str, section: str) -> None:
+    def __init__(self, path: str, text: str, section: str, given: Collection[tuple[str, ...]] = ()) -> None:
         self._path, self._lines, self._section = path, text.splitlines()[:MAX_LINES], section
+        self._given = given
 
     def say(self, message: str, *key: str) -> str:
+        if key and any((self._section, *key)[: len(path)] == path for path in self._given):
+            return f"--set {'.'.join((self._section, *key))}: {message}"
         line = self._line(key)
         return f"{self._path}{f', line {line}' if line else ''}: {message}"
 

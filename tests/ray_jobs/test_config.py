@@ -109,6 +109,15 @@ def test_mistakes_in_the_file_and_in_what_it_names_are_told_together_and_nothing
     assert [path.name for path in bare.folder.iterdir()] == ["job.toml"]
 
 
+def test_a_mistake_in_an_override_is_no_mistake_of_a_line_of_the_file(tmp_path):
+    text = SECTIONS + "shots = 4\n"
+    assert problems(tmp_path, text, "support.shots=0") == [
+        "--set support.shots: [support] shots: input should be greater than or equal to 1, got 0"
+    ]
+    (found,) = problems(tmp_path, text + "views = -1\n", "support.shots=2")
+    assert found.startswith("job.toml, line 11: [support] views")
+
+
 @pytest.mark.parametrize("key", ["support.seed", "escalate.seed", "evaluate.seeds"])
 def test_a_seed_that_no_stream_can_be_named_by_is_refused(tmp_path, key):
     values = [-(2**63) - 1, 2**63]
