@@ -137,10 +137,12 @@ def _report(
             work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns_of(told)))
     work.store.put(f"{work.run}/table.md", to_markdown(Grid(table, work.section.protocol)))
     work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
-    K, N = len(work.splits.label_space), len(work.splits.test)
+    K, N = len(work.splits.label_space), max((row["test_images"] for row in rows), default=len(work.splits.test))
+    lost = len(work.splits.test) - N
+    left_out = f" ({lost} could not be read)" if lost else ""
     new = f", {len(work.new)} of them new" if work.new else ""
     result = {
-        "title": f"{work.job.job.name}, {work.section.protocol}: {K} classes{new}, {N} test images, in %",
+        "title": f"{work.job.job.name}, {work.section.protocol}: {K} classes{new}, {N} test images{left_out}, in %",
         "protocol": work.section.protocol,
         "complete": not failed,
         "table": table,

@@ -299,6 +299,15 @@ def test_the_page_of_an_evaluation_is_found_and_written_anew_where_it_is_missing
     assert path.read_bytes() == page
 
 
+def test_test_images_that_could_not_be_read_are_not_counted_as_tested(tmp_path, tiny_clip):
+    splits = write_splits(tmp_path)
+    (tmp_path / "images" / splits["test"][0][0]).write_bytes(b"this is no image")
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])
+    assert (
+        f"{len(splits['test']) - 1} test images (1 could not be read)" in fewshot("evaluate", place.job).result["title"]
+    )
+
+
 def test_more_shots_than_there_are_examples_are_told(done):
     place, outcome = done
     assert "fewer examples" not in outcome.told
