@@ -42,7 +42,7 @@ def run_unit(
             if attempt < max_attempts:
                 retry.sleep(retry.delay_s(attempt))
         except Exception as error:  # noqa: BLE001 -- the process boundary, see above
-            logger.warning("unit failed path=%s\n%s", unit.path, redacted(traceback.format_exc()))
+            logger.warning("unit failed path=%s\n%s", unit.path, _told(traceback.format_exc()))
             return UnitFailed(unit.path, unit.weight, describe(error), attempt)
         else:
             return UnitDone(unit.path, unit.weight, dict(part.summary), time.monotonic() - started)
@@ -61,7 +61,12 @@ def describe(error: BaseException) -> str:
         message = str(error)
     except Exception:  # noqa: BLE001 -- whatever a library's exception does when it is asked
         message = "it has no message"
-    line = " ".join(redacted(f"{type(error).__name__}: {message}").split())
+    line = " ".join(_told(f"{type(error).__name__}: {message}").split())
     if len(line) > 2 * _HALF:
         line = f"{line[:_HALF]} … {line[-_HALF:]}"
-    return f"{line.encode(errors='backslashreplace').decode()}{place}"
+    return f"{line}{place}"
+
+
+def _told(text: str) -> str:
+    """Without secrets, and with escapes for what is no Unicode: logs and tables take nothing else."""
+    return redacted(text).encode(errors="backslashreplace").decode()
