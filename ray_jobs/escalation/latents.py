@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fewshot.backbones.diffusion import DiffusionBackbone
 
-LATENTS_VERSION = 1
+LATENTS_VERSION = 2
 """Part of every fingerprint of latents: raised when decoding or encoding changes."""
 
 

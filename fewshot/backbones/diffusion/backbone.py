@@ -23,6 +23,10 @@ PredictionType = Literal["epsilon", "v_prediction"]
 TEXT_BATCH = 8
 """Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
 
+VAE_ROWS = 4
+"""Rows of a forward of the VAE, always. Images that are asked about come a few from each shard, so that more would be
+filled up for nothing; and a few pictures keep a device busy."""
+
 
 @dataclass(frozen=True)
 class DiffusionBackbone:
@@ -72,7 +76,7 @@ class DiffusionBackbone:
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the VAE says of images. Every forward has `batch_size` rows, the missing ones zero.
+        """What the VAE says of images. Every forward has `VAE_ROWS` rows, the missing ones zero.
 
         Args:
             images: [N, 3, H, W] uint8, from `crop`.
@@ -81,7 +85,7 @@ class DiffusionBackbone:
             mean and standard deviation [N, C, h, w], float32 on the CPU, both times the scaling factor: latents as the
             UNet knows them.
         """
-        parts = [self._posterior(part) for part in torch.split(images, self.batch_size)]
+        parts = [self._posterior(part) for part in torch.split(images, VAE_ROWS)]
         mean, std = torch.cat(parts or [torch.empty(0, 2, *self.latent_shape)]).unbind(dim=1)
         return mean, std
 
@@ -90,8 +94,8 @@ class DiffusionBackbone:
         return self.posterior(images)[0]
 
     def _posterior(self, images: Tensor) -> Tensor:
-        """[b, 2, C, h, w] of at most `batch_size` images."""
-        full = filled(images, self.batch_size).to(self.device, torch.float32).div(127.5).sub(1.0)
+        """[b, 2, C, h, w] of at most `VAE_ROWS` images."""
+        full = filled(images, VAE_ROWS).to(self.device, torch.float32).div(127.5).sub(1.0)
         found = self.vae.encode(full).latent_dist
         mean_and_std = torch.stack([found.mean, found.std], dim=1)
         scaled: Tensor = mean_and_std * self.vae.config.scaling_factor
