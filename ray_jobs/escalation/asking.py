@@ -101,4 +101,5 @@ class Asking:
             steps=self.steps.numpy(),
             seed=self.lessons.section.seed,
             scale=self.lessons.scale(labels),
+            batch_size=self.lessons.section.spec.most_rows,
         )

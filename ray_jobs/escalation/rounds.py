@@ -6,15 +6,16 @@ from the parts and goes on where it stopped; and how questions are cut into unit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cluster import Unit, fingerprint
-from ray_jobs.escalation.scores import ScoreUnit
+from ray_jobs.escalation.scores import Excerpt, ScoreUnit
 from ray_jobs.escalation.worker import Told
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 ScheduleName = Literal["racing", "published", "exhaustive"]
 ROWS_A_UNIT = 2048
-"""Questions of one unit, at most."""
+"""Questions of one unit, as a rule: fewer in a small round, so that there is work for many workers."""
+UNITS_A_ROUND = 64
+FORWARDS_A_UNIT = 8
+"""Of the UNet, at least, where there are so many questions: the last one is filled up, for an eighth more at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Contest:
         steps: [n] time-steps that may be asked about, rising.
         seed: of the noise.
         scale: of the UNet's adapters.
+        batch_size: rows of a forward.
     """
 
     parts: tuple[str, ...]
@@ -48,6 +53,7 @@ class Contest:
     steps: np.ndarray
     seed: int
     scale: float
+    batch_size: int
 
     def units(
         self, folder: str, image: np.ndarray, column: np.ndarray, entry: np.ndarray
@@ -67,11 +73,17 @@ class Contest:
         merged = self._worth_merging(self.part[image], label)
         by = (entry, image, label) if merged else (label, image, entry)
         order = np.lexsort((*by, self.part[image]))
-        edges = np.flatnonzero(np.diff(self.part[image[order]])) + 1
-        for of_part in np.split(order, edges):
-            for rows in np.split(of_part, range(ROWS_A_UNIT, len(of_part), ROWS_A_UNIT)):
+        # Adapters are merged for the questions about a part. Others share forwards, from whichever parts they are.
+        edges = (np.flatnonzero(np.diff(self.part[image[order]])) + 1).tolist() if merged else []
+        size = self._rows_a_unit(len(order))
+        for together in np.split(order, edges):
+            for rows in np.split(together, range(size, len(together), size)):
                 if len(rows):
                     yield self._unit(folder, image[rows], label[rows], self.steps[entry[rows]], merged=merged), rows
+
+    def _rows_a_unit(self, questions: int) -> int:
+        """It depends on the round alone: a resumed job cuts as the first one did, with however many workers."""
+        return max(min(math.ceil(questions / UNITS_A_ROUND), ROWS_A_UNIT), FORWARDS_A_UNIT * self.batch_size)
 
     def _worth_merging(self, part: np.ndarray, label: np.ndarray) -> bool:
         """Whether a class has enough questions about a part, on average over the round: how it is cut plays no part."""
@@ -82,10 +94,12 @@ class Contest:
 
     def _unit(self, folder: str, image: np.ndarray, label: np.ndarray, step: np.ndarray, *, merged: bool) -> Unit:
         classes, local = np.unique(label, return_inverse=True)
+        images, place = np.unique(image, return_inverse=True)
+        by_part = np.lexsort((self.row[images], self.part[images]))
         unit = ScoreUnit(
-            latents=self.parts[int(self.part[image[0]])],
+            latents=tuple(self._excerpts(images[by_part])),
             classes=tuple(self.told[c] for c in classes),
-            image=self.row[image].astype(np.int32),
+            image=by_part.argsort()[place].astype(np.int32),
             label=local.astype(np.int32),
             step=step.astype(np.int32),
             seed=self.seed,
@@ -94,8 +108,14 @@ class Contest:
         )
         asked = [array.tolist() for array in (unit.image, unit.label, unit.step)]
         told = [[t.prompt, t.adapter, t.text_scale] for t in unit.classes]
-        name = fingerprint([unit.latents, told, asked, unit.seed, unit.scale, unit.merged])
+        latents = [[excerpt.path, excerpt.rows] for excerpt in unit.latents]
+        name = fingerprint([latents, told, asked, unit.seed, unit.scale, unit.merged])
         return Unit(f"{folder}/part-{name}.npy", unit, weight=len(image))
+
+    def _excerpts(self, images: np.ndarray) -> Iterator[Excerpt]:
+        """Where images are that come part after part."""
+        for part, there in groupby(images, key=lambda image: int(self.part[image])):
+            yield Excerpt(self.parts[part], tuple(int(self.row[image]) for image in there))
 
 
 Ask = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]

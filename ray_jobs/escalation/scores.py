@@ -13,14 +13,27 @@ from ray_jobs.escalation.worker import DiffusionWorker, Told
 from ray_jobs.features import removed_if_damaged
 
 
-@dataclass(frozen=True)
-class ScoreUnit:
-    """R questions about the images of one part of latents.
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Some images of a part of latents.
 
     Attributes:
-        latents: the part.
+        path: of the part.
+        rows: of it.
+    """
+
+    path: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ScoreUnit:
+    """R questions about some images.
+
+    Attributes:
+        latents: where these are.
         classes: K classes that the questions are about.
-        image: [R] int32, rows of the part.
+        image: [R] int32, of the rows of all excerpts, one after the other.
         label: [R] int32 in [0, K).
         step: [R] int32, time-steps.
         seed: of the noise.
@@ -28,7 +41,7 @@ class ScoreUnit:
         merged: ask a class at a time, with its adapters merged into the weights.
     """
 
-    latents: str
+    latents: tuple[Excerpt, ...]
     classes: tuple[Told, ...]
     image: np.ndarray = field(repr=False)
     label: np.ndarray = field(repr=False)
@@ -44,14 +57,14 @@ class ScoreUnit:
         from fewshot.diffusion.errors import Queries, errors_by_class, noise_errors
         from fewshot.diffusion.lora import concatenated
 
-        latents = get_latents(worker.store, self.latents)
+        parts = [(get_latents(worker.store, each.path), list(each.rows)) for each in self.latents]
         ready = [worker.ready(told) for told in self.classes]
         adapters = [adapter for adapter, _ in ready if adapter is not None]
         asked = (torch.from_numpy(array.astype(np.int64)) for array in (self.image, self.label, self.step))
         errors = (errors_by_class if self.merged and adapters else noise_errors)(
             worker.backbone,
-            torch.from_numpy(latents.posterior[:, 0].copy()),
-            latents.images,
+            torch.from_numpy(np.concatenate([part.posterior[rows, 0] for part, rows in parts])),
+            [part.images[row] for part, rows in parts for row in rows],
             torch.cat([context for _, context in ready]),
             Queries(*asked),
             seed=self.seed,

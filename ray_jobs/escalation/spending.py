@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 FORWARDS_A_SAMPLE = 4.0
 """What a sample of the training costs at most: a forward and the backward of a frozen network, through adapters."""
-FORWARDS_AN_IMAGE = 3.0
-"""What encoding costs at most; Stable Diffusion's VAE takes 1.4 forwards of its UNet."""
+FORWARDS_AN_IMAGE = 6.0
+"""What encoding costs at most; Stable Diffusion's VAE takes 1.4 forwards of its UNet, and its forwards have 4 rows."""
+ROWS_A_QUESTION = 1.5
+"""Rows of forwards at most, in the long run: the last forward of a unit, or of a class of it, is filled up."""
+LAST_FORWARDS = 16
+"""Forwards at the ends of rounds, at most, which may be for few questions."""
 PROBE_S = 3.0
 
 
@@ -105,11 +109,12 @@ def budget_of(
     hours = section.budget_gpu_hours
     assert hours is None or rate is not None
     times = 2 if section.calibrate else 1  # For the exam a class is learned once more.
+    last = LAST_FORWARDS * section.spec.most_rows
     return Budget(
         images=math.floor(section.max_fraction * images),
-        forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before,
+        forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before - times * last,
         learning=lambda classes: times * learning_cost(classes, ways),
-        per_exam=float(exam_images * section.candidates * section.steps),
-        per_query=float(section.steps),
+        per_exam=exam_images * section.candidates * section.steps * ROWS_A_QUESTION,
+        per_query=section.steps * ROWS_A_QUESTION,
         per_image=FORWARDS_AN_IMAGE,
     )

@@ -12,7 +12,7 @@ from cluster import Part
 from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.diffusion.training import AdapterSettings
 from ray_jobs.escalation.lessons import BLOCK
-from ray_jobs.escalation.spending import FORWARDS_A_SAMPLE, ProbeUnit, learning_cost
+from ray_jobs.escalation.spending import FORWARDS_A_SAMPLE, FORWARDS_AN_IMAGE, ProbeUnit, learning_cost
 from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import Place, fewshot, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
@@ -20,7 +20,7 @@ from tests.tiny_diffusion import write_tiny_diffusion
 pytestmark = pytest.mark.slow
 
 EXAMPLES, ASKED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
-ENCODE, ASK = 3.0 * (EXAMPLES + ASKED), float(ASKED * CLASSES * STEPS)
+ENCODE, ASK = FORWARDS_AN_IMAGE * (EXAMPLES + ASKED), float(ASKED * CLASSES * STEPS)
 TRAIN = 4.0 * 2 * 1 * BLOCK  # A block that is not full costs as much.
 
 
@@ -112,7 +112,7 @@ def test_half_way_the_plan_knows_who_is_asked_and_what_is_learned(place):
     next((place.output / "adapters/tif").glob("*/card.json")).unlink()
     next((place.output / "latents").glob("*/support/*")).unlink()
     assert stages(plan(place)) == {
-        "encode": (EXAMPLES + ASKED - 2, 2, False, 3.0 * 2),
+        "encode": (EXAMPLES + ASKED - 2, 2, False, FORWARDS_AN_IMAGE * 2),
         "train adapters": (CLASSES - 1, 1, False, TRAIN),
         "ask": (0, ASKED, False, ASK),
     }
@@ -155,15 +155,16 @@ def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):
     probe = Part(b'{"forwards_a_second": 10.0, "device": "cuda:0"}')
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     monkeypatch.setattr("ray_jobs.plan.PROBE_S", 0.01)
-    outcome = plan(place, f"escalate.budget_gpu_hours={100 / 10 / 3600}", probe=True)
-    images = 100 // (2 * STEPS + 3)  # of the cheapest kind: two candidates
+    outcome = plan(place, f"escalate.budget_gpu_hours={110 / 10 / 3600}", probe=True)
+    images = int(110 // (2 * STEPS + FORWARDS_AN_IMAGE))  # of the cheapest kind: two candidates
     assert stages(outcome) == {
-        "encode": (0, EXAMPLES + images, True, 3.0 * (EXAMPLES + images)),
+        "encode": (0, EXAMPLES + images, True, FORWARDS_AN_IMAGE * (EXAMPLES + images)),
         "train adapters": (0, CLASSES, True, TRAIN),
-        "ask": (0, images, True, pytest.approx(100.0)),
+        "ask": (0, images, True, pytest.approx(110.0)),
     }
     told = outcome.result["escalation"]
-    assert told["forwards"] == pytest.approx(3.0 * EXAMPLES + 100.0)  # encoding examples is before any choice
+    encoding = FORWARDS_AN_IMAGE * EXAMPLES  # comes before any choice
+    assert told["forwards"] == pytest.approx(encoding + 110.0)
     assert told["hours"] == told["gpu_hours"] == pytest.approx(told["forwards"] / 10 / 3600)
     assert "hours of a GPU, at 10.0 a second on cuda:0" in " ".join(outcome.told.split())
 

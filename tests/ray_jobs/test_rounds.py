@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from ray_jobs.escalation.rounds import ROWS_A_UNIT, Contest, decide
+from ray_jobs.escalation.rounds import FORWARDS_A_UNIT, ROWS_A_UNIT, Contest, decide
 from ray_jobs.escalation.worker import Told
 
 STEPS = np.arange(5, 1000, 10)
+BATCH = 16
 
 
 def contest(*, images=6, classes=3, adapter="adapters/tif/x"):
@@ -22,6 +25,7 @@ def contest(*, images=6, classes=3, adapter="adapters/tif/x"):
         steps=STEPS,
         seed=0,
         scale=1.0,
+        batch_size=BATCH,
     )
 
 
@@ -39,8 +43,10 @@ def test_every_question_is_in_one_unit_and_says_what_was_asked(entries):
         seen[rows] += 1
         asked = unit.payload
         assert 0 < len(rows) <= ROWS_A_UNIT
-        assert [here.parts.index(asked.latents)] * len(rows) == here.part[image[rows]].tolist()
-        assert asked.image.tolist() == here.row[image[rows]].tolist()
+        places = [(excerpt.path, row) for excerpt in asked.latents for row in excerpt.rows]
+        assert len(set(places)) == len(places)
+        of_image = [(here.parts[here.part[i]], here.row[i]) for i in image[rows]]
+        assert [places[place] for place in asked.image] == of_image
         assert asked.step.tolist() == STEPS[entry[rows]].tolist()
         assert [asked.classes[k].prompt for k in asked.label] == [f"class {k}" for k in column[rows]]
     assert (seen == 1).all()
@@ -53,6 +59,20 @@ def test_every_question_is_in_one_unit_and_says_what_was_asked(entries):
 def test_adapters_are_merged_where_a_class_has_many_questions(entries, adapter, merged):
     units = list(contest(adapter=adapter).units("answers", *everything(6, 3, entries)))
     assert {unit.payload.merged for unit, _ in units} == {merged}
+
+
+def test_images_of_many_parts_share_forwards():
+    images, classes, entries = 200, 2, 8
+    here = replace(
+        contest(images=images, classes=classes),
+        parts=tuple(f"latents/{number}" for number in range(images)),
+        part=np.arange(images),
+        row=np.zeros(images, dtype=int),
+    )
+    sizes = [len(rows) for _, rows in here.units("answers", *everything(images, classes, entries))]
+    filled_up = sum(-(-size // BATCH) * BATCH for size in sizes)
+    assert filled_up <= (1 + 1 / FORWARDS_A_UNIT) * images * classes * entries
+    assert len(sizes) > 8
 
 
 def test_units_are_named_after_their_questions():

@@ -18,14 +18,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from fewshot.backbones.diffusion.backbone import DiffusionBackbone
 from fewshot.backbones.diffusion.schedule import alphas_cumprod
 from fewshot.backbones.diffusion.shape import check_configs, check_index, whole
-from fewshot.backbones.diffusion.spec import PROJECTION, DiffusionSpec
+from fewshot.backbones.diffusion.spec import CPU_BATCH, GPU_BATCH, PROJECTION, DiffusionSpec
 from fewshot.backbones.foreign import checked_config, code_declined, refuse_pickles
 from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.errors import BackboneError
 from fewshot.prompts import OBJECT_TEMPLATES, PICTURE_TEMPLATES
 
-CPU_BATCH, GPU_BATCH = 16, 32
 PARTS = ("text_encoder", "unet", "vae")
 
 

@@ -13,6 +13,8 @@ EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 INDEX = "model_index.json"
 PROJECTION = "text_projection.safetensors"
 """Beside the pipeline's files, optional: "text_projection.weight" [D, width], see `DiffusionBackbone.projection`."""
+CPU_BATCH, GPU_BATCH = 16, 32
+"""Rows in one forward of the UNet, where nothing is said."""
 IDENTIFYING_SUFFIXES = (".safetensors", ".json", ".txt")
 
 
@@ -51,6 +53,11 @@ class DiffusionSpec:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if self.revision and self.folder is not None:
             raise ValueError(f"model {self.model!r} has no revisions; remove revision = {self.revision!r}")
+
+    @property
+    def most_rows(self) -> int:
+        """Rows in one forward of the UNet, at most: who only plans does not know what device a worker has."""
+        return self.batch_size or GPU_BATCH
 
     @property
     def folder(self) -> Path | None:
