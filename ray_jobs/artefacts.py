@@ -47,11 +47,20 @@ def get_threshold(store: Store, folder: str) -> float | None:
         DamagedError: its card is damaged, and was removed.
         FileNotFoundError: there is no such classifier.
     """
+    threshold = _of_card(store, folder, "threshold")
+    return None if threshold is None else float(threshold)
+
+
+def get_left_out(store: Store, folder: str) -> dict[str, Any]:
+    """What a stored classifier was learned without, see `ray_jobs.left_out`. Raises what `get_threshold` does."""
+    return dict(_of_card(store, folder, "left_out"))
+
+
+def _of_card(store: Store, folder: str, name: str) -> Any:
     path = f"{folder}/{CARD}"
     data = store.get(path)
     with removed_if_damaged(store, path):
-        threshold = json.loads(data)["threshold"]
-        return None if threshold is None else float(threshold)
+        return json.loads(data)[name]
 
 
 def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:

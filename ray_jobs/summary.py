@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from cluster import StageReport, Store
 from ray_jobs.archive import Listing
-from ray_jobs.artefacts import get_classifier
+from ray_jobs.artefacts import get_classifier, get_left_out
 from ray_jobs.escalation.curve import measure_cascades
 from ray_jobs.features import removed_if_damaged
 from ray_jobs.layout import FAILURES, METRICS, PREDICTIONS, to_json
@@ -76,6 +76,7 @@ def summarise(
         **counting.to_json(),
         "skipped_entries": listing.skipped,
         "skipped_examples": list(listing.skipped_examples),
+        "left_out": get_left_out(store, classifier),
         "method": type(calibrated.method).name,
         "hyperparameters": asdict(calibrated.method),  # type: ignore[call-overload]
         **asdict(calibrated.scaling),

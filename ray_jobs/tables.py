@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ray_jobs import left_out
 from ray_jobs.evaluation_table import Grid
 from ray_jobs.progress import Reporter
 from ray_jobs.truth import unused_labels
@@ -38,6 +39,8 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
         reporter.say(reason, style="yellow")
     if escalated := metrics.get("escalated"):
         _show_escalation(reporter, escalated)
+    if missing := left_out.told(metrics):
+        reporter.say(missing, style="yellow")
     if metrics["skipped_entries"]:
         names = ", ".join(metrics["skipped_examples"])
         reporter.say(f"{metrics['skipped_entries']} entries are no images by their names and were passed over: {names}")

@@ -15,6 +15,7 @@ from ray_jobs.artefacts import CARD, put_classifier
 from ray_jobs.escalation.examples import encode_examples, latents_of
 from ray_jobs.features import FeatureRows, load
 from ray_jobs.layout import classifier_folder
+from ray_jobs.left_out import left_out
 from ray_jobs.memo import StoredMemo, trainings_folder
 from ray_jobs.sections import ClassifierSection
 from ray_jobs.support import LabelledUnits
@@ -106,7 +107,8 @@ class Training:
             confidence=self.section.confidence,
             memo=StoredMemo(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
-        put_classifier(store, self.folder, calibrated, {"trained_from": self.identity})
+        card = {"trained_from": self.identity, "left_out": left_out(self.support, images)}
+        put_classifier(store, self.folder, calibrated, card)
 
 
 def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -26,11 +26,17 @@ def headline(contents: Contents) -> list[Element]:
 def _title(contents: Contents) -> Element:
     job, metrics, plan = contents.job, contents.metrics, contents.plan
     doubtful = f", the doubtful ones by {escalated['method']}," if (escalated := metrics.get("escalated")) else ""
+    examples = plural(_examples(plan, metrics), "example")
     line = (
         f"{plural(metrics['images'], 'image')}, labelled by the method {metrics['method']} (backbone: {job.clip.model})"
-        f"{doubtful} from {plural(plan['examples'], 'example')} of {plural(plan['classes'], 'class', 'classes')}"
+        f"{doubtful} from {examples} of {plural(plan['classes'], 'class', 'classes')}"
     )
     return element("header", element("h1", job.job.name), element("p", line, class_="lead"))
+
+
+def _examples(plan: Mapping[str, Any], metrics: Mapping[str, Any]) -> int:
+    """How many could be read."""
+    return int(plan["examples"] - metrics.get("left_out", {"examples": 0})["examples"])
 
 
 def _warnings(metrics: Mapping[str, Any]) -> Iterator[Element]:
@@ -40,10 +46,24 @@ def _warnings(metrics: Mapping[str, Any]) -> Iterator[Element]:
         yield _notice("This run is not complete. Run the job again to resume.")
     if metrics["too_many_unreadable"]:
         yield _notice("More images are unreadable than the job allows.")
+    if (missing := metrics.get("left_out")) and missing["examples"]:
+        yield element("p", *_left_out(missing), role="alert", class_="notice")
     if skipped := metrics["skipped_entries"]:
-        names = (node for name in metrics["skipped_examples"] for node in (", ", outside(name)))
-        told = f"{plural(skipped, 'entry', 'entries')} passed over as no images by their names, such as"
-        yield element("p", told, " ", *list(names)[1:], class_="note")
+        told = f"{plural(skipped, 'entry', 'entries')} passed over as no images by their names, such as "
+        yield element("p", told, *_names(metrics["skipped_examples"]), class_="note")
+
+
+def _left_out(missing: Mapping[str, Any]) -> Iterator[Element | str]:
+    """See `ray_jobs.left_out`."""
+    yield f"{plural(missing['examples'], 'example')} could not be read and left out, such as "
+    yield from _names(missing["such_as"])
+    if missing["classes"]:
+        yield ". No example is left, and only the name is known, of "
+        yield from _names(missing["classes"])
+
+
+def _names(names: Sequence[str]) -> list[Element | str]:
+    return [node for name in names for node in (", ", outside(name))][1:]
 
 
 def _notice(text: str) -> Element:

@@ -96,6 +96,19 @@ def test_why_every_label_is_withheld_is_told(place):
     assert "withheld" not in place.classify().told
 
 
+def test_examples_that_cannot_be_read_are_told_and_not_counted(place):
+    for example in (place.examples / "amber").iterdir():
+        example.write_bytes(b"no picture")
+    for _ in ("trained", "found trained"):
+        outcome = place.classify()
+        shutil.rmtree(outcome.run)
+        assert outcome.code == 0
+        assert outcome.result["left_out"]["examples"] == 2
+        assert outcome.result["left_out"]["classes"] == ["amber"]
+        assert "2 of the examples could not be read and were left out, such as" in outcome.told
+        assert "No example is left of amber, of which only the name is known." in outcome.told
+
+
 def test_labels_that_cannot_be_measured_with_are_told(place):
     write_table(place.truth, [("archive/photo_000.jpg", "amber"), ("photo_001.jpg", "Blue"), ("photo_002.jpg", "cyan")])
     outcome = place.classify(f"archive.labels={place.truth}")

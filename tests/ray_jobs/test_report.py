@@ -157,9 +157,24 @@ def test_trouble_is_logged_and_never_raised(tmp_path, caplog):
     assert (found["complete"], found["reports"]) == (False, [{"run": "by-hand", "path": None}])
 
 
+def test_examples_that_were_left_out_are_told_and_not_counted(tmp_path):
+    missing = {"examples": 1, "such_as": ["a.png"], "classes": ["amber"]}
+    found, whole = (
+        page_of(WrittenRun(tmp_path / name, metrics=metrics).write(PICTURES))
+        for name, metrics in (("found", {"left_out": missing}), ("whole", {}))
+    )
+    assert "1 example could not be read" in found
+    assert "No example is left" in found
+    assert "could not be read and left out" not in whole
+    examples = [int(re.search(r"from (\d+) example", html)[1]) for html in (found, whole)]
+    assert examples[0] == examples[1] - 1
+
+
 def test_hostile_names_and_reasons_stay_text(tmp_path):
     key = '"><img src=x onerror=alert(1)>.png'
-    run = WrittenRun(tmp_path, classes=(HOSTILE, "b", "c"), metrics={"skipped_entries": 1, "skipped_examples": [key]})
+    missing = {"examples": 1, "such_as": [key], "classes": [HOSTILE]}
+    skipped = {"skipped_entries": 1, "skipped_examples": [key], "left_out": missing}
+    run = WrittenRun(tmp_path, classes=(HOSTILE, "b", "c"), metrics=skipped)
     html = page_of(run.write(PICTURES | {key: b""}, broken={key: HOSTILE}))
     page = Page(html)
     assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in page.tags}
