@@ -12,7 +12,7 @@ from cluster import Storage
 from fewshot.backbones.diffusion.spec import DiffusionSpec
 from fewshot.backbones.spec import ClipSpec
 from ray_jobs.deploy import DeploySection
-from ray_jobs.strict import STRICT, Count, Seed
+from ray_jobs.strict import STRICT, Count, Place, Seed
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
@@ -35,7 +35,7 @@ class JobSection:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
-    output: str
+    output: Place
 
     def __post_init__(self) -> None:
         """Check that the name can be part of a path."""
@@ -108,7 +108,7 @@ class ArchiveSection:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    uri: str
+    uri: Place
     shard_images: Count = 256
     max_unreadable_fraction: Fraction = 1.0
     image_column: str | None = None
@@ -152,7 +152,7 @@ class SupportSection:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    uri: str
+    uri: Place
     shots: Count | None = None
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000)] = 10

@@ -296,6 +296,8 @@ def test_overrides_are_toml_values_and_bare_words_are_texts(tmp_path):
         ("suport.shots=3", "Did you mean '[support]'?"),
         ("support.uri.folder=3", "support.uri is not a section"),
         ("job.name=a/b", "name must consist of letters"),
+        ("job.output=", "[job] output: "),
+        ("support.uri=", "[support] uri: "),
     ],
 )
 def test_an_override_is_checked_like_the_file(tmp_path, override, told):
