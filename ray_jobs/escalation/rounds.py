@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 ScheduleName = Literal["racing", "published", "exhaustive"]
 ROWS_A_UNIT = 2048
-"""Questions of one unit, as a rule: fewer in a small round, so that there is work for many workers."""
+"""Questions of one unit, up to twice as many: fewer in a small round, so that there is work for many workers."""
 UNITS_A_ROUND = 64
 FORWARDS_A_UNIT = 8
-"""Of the UNet, at least, where there are so many questions: the last one is filled up, for an eighth more at most."""
+"""Of the UNet, on average at least, where there are so many questions: the last of each is filled up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,13 @@ class Contest:
         merged = self._worth_merging(self.part[image], label)
         by = (entry, image, label) if merged else (label, image, entry)
         order = np.lexsort((*by, self.part[image]))
-        # Adapters are merged for the questions about a part. Others share forwards, from whichever parts they are.
-        edges = (np.flatnonzero(np.diff(self.part[image[order]])) + 1).tolist() if merged else []
         size = self._rows_a_unit(len(order))
-        for together in np.split(order, edges):
-            for rows in np.split(together, range(size, len(together), size)):
+        _, begin, of_part = np.unique(self.part[image[order]], return_index=True, return_inverse=True)
+        # Adapters are merged for the questions about a part. Others share forwards, from whichever parts they are; a
+        # part is read once, unless it is a large one.
+        together = of_part if merged else (begin // size)[of_part]
+        for rows_together in np.split(order, np.flatnonzero(np.diff(together)) + 1):
+            for rows in np.split(rows_together, range(2 * size, len(rows_together), 2 * size)):
                 if len(rows):
                     yield self._unit(folder, image[rows], label[rows], self.steps[entry[rows]], merged=merged), rows
 

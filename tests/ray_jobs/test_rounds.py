@@ -42,7 +42,7 @@ def test_every_question_is_in_one_unit_and_says_what_was_asked(entries):
     for unit, rows in here.units("answers", image, column, entry):
         seen[rows] += 1
         asked = unit.payload
-        assert 0 < len(rows) <= ROWS_A_UNIT
+        assert 0 < len(rows) <= 2 * ROWS_A_UNIT
         places = [(excerpt.path, row) for excerpt in asked.latents for row in excerpt.rows]
         assert len(set(places)) == len(places)
         of_image = [(here.parts[here.part[i]], here.row[i]) for i in image[rows]]
@@ -69,7 +69,10 @@ def test_images_of_many_parts_share_forwards():
         part=np.arange(images),
         row=np.zeros(images, dtype=int),
     )
-    sizes = [len(rows) for _, rows in here.units("answers", *everything(images, classes, entries))]
+    units = list(here.units("answers", *everything(images, classes, entries)))
+    read = [excerpt.path for unit, _ in units for excerpt in unit.payload.latents]
+    assert len(read) == len(set(read)) == images
+    sizes = [len(rows) for _, rows in units]
     filled_up = sum(-(-size // BATCH) * BATCH for size in sizes)
     assert filled_up <= (1 + 1 / FORWARDS_A_UNIT) * images * classes * entries
     assert len(sizes) > 8
