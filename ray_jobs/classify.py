@@ -14,15 +14,13 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-import tomlkit
-
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.executor import weight_left
 from cluster.records import Source
 from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.artefacts import get_threshold
-from ray_jobs.config import resolved
+from ray_jobs.config import job_file_text
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import FIRST_OPINIONS, Escalation, escalation_identity
@@ -232,8 +230,7 @@ def _folder(paths: tuple[str, ...]) -> str:
 
 
 def _write_plan(work: Classification) -> None:
-    document = tomlkit.dumps(resolved(work.job))
-    work.store.put(f"{work.run}/{JOB}", document.encode())
+    work.store.put(f"{work.run}/{JOB}", job_file_text(work.job).encode())
     plan = {
         "archive": work.listing.to_json(),
         "features": work.listing.parts(work.features),

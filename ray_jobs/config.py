@@ -13,6 +13,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
+import tomlkit
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.secrets import without_credentials
@@ -111,6 +112,11 @@ def resolved(job: Job) -> dict[str, Any]:
     What was None is left out, and so are credentials in URLs.
     """
     return {name: _storable(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+
+
+def job_file_text(job: Job) -> str:
+    """The job file of a job: overrides applied, every default filled in."""
+    return tomlkit.dumps(resolved(job))
 
 
 def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None:

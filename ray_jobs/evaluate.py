@@ -13,13 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import tomlkit
-
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.executor import unfinished, weight_left
 from ray_jobs.cascades import cascades_of, mean_cascades, measure_all
 from ray_jobs.cells import Cell
-from ray_jobs.config import resolved
+from ray_jobs.config import job_file_text
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.escalation.examples import encode_examples
@@ -150,7 +148,7 @@ def _report(
         "failed_cells": sorted(failed),
         "run": work.store.url(work.run),
     }
-    work.store.put(f"{work.run}/{JOB}", tomlkit.dumps(resolved(work.job)).encode())
+    work.store.put(f"{work.run}/{JOB}", job_file_text(work.job).encode())
     work.store.put(f"{work.run}/{METRICS}", to_json(result))
     page = f"{work.run}/{REPORT}"
     if table:

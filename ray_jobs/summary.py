@@ -19,7 +19,7 @@ from cluster import StageReport, Store
 from ray_jobs.archive import Listing
 from ray_jobs.artefacts import get_classifier, get_left_out
 from ray_jobs.escalation.curve import measure_cascades
-from ray_jobs.features import removed_if_damaged
+from ray_jobs.features import get_table
 from ray_jobs.layout import FAILURES, METRICS, PREDICTIONS, to_json
 from ray_jobs.sections import Job
 from ray_jobs.truth import read_truth
@@ -67,7 +67,7 @@ def summarise(
         for failure in failed:
             failures.write_table(_failures([("unit", failure.path, "", failure.error)]))
         for part in store.list(f"{run}/{PREDICTIONS}"):
-            failures.write_table(counting.add(_read(store, part)))
+            failures.write_table(counting.add(get_table(store, part, columns=COLUMNS)))
     store.put(f"{run}/{FAILURES}", buffer.getvalue())
     metrics = {
         "complete": not failed and counting.parts == len(listing.shards),
@@ -95,12 +95,6 @@ def too_many_unreadable(job: Job, counts: Mapping[str, int]) -> bool:
     """Whether more images are unreadable than the job file allows; `counts` by status."""
     images = sum(counts[status] for status in STATUSES)
     return job.archive is not None and counts["unreadable"] > job.archive.max_unreadable_fraction * images
-
-
-def _read(store: Store, part: str) -> pa.Table:
-    data = store.get(part)
-    with removed_if_damaged(store, part):
-        return pq.read_table(io.BytesIO(data), columns=COLUMNS)
 
 
 class _Counting:

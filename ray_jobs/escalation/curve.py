@@ -6,16 +6,14 @@ a cascade with a smaller `max_fraction` ends with the first of these verdicts an
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from cluster import Store
 from ray_jobs.escalation.outcome import GAPS
-from ray_jobs.features import removed_if_damaged
+from ray_jobs.features import get_table
 
 POINTS = 50
 COLUMNS = ["image", "first_label", "label", "forwards"]
@@ -44,9 +42,7 @@ def measure_cascades(
     Raises:
         DamagedError: what the model saw is damaged, and was removed.
     """
-    data = store.get(f"{run}/{GAPS}")
-    with removed_if_damaged(store, f"{run}/{GAPS}"):
-        asked = pq.read_table(io.BytesIO(data), columns=COLUMNS).to_pydict()
+    asked = get_table(store, f"{run}/{GAPS}", columns=COLUMNS).to_pydict()
     known = np.array([image in truth for image in asked["image"]], dtype=bool)
     before, after = (
         np.array(

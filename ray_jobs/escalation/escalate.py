@@ -79,6 +79,11 @@ class Escalation:
         """What the model's answers are worth; None if nobody wants to know."""
         return Exam.after(self.lessons, self.step) if self.section.calibrate else None
 
+    @property
+    def courses(self) -> list[Lessons]:
+        """All that is learned: the lessons, and those of the exam, if there is one."""
+        return [self.lessons] if self.exam is None else [self.lessons, self.exam.lessons]
+
     @cached_property
     def step(self) -> DiffusionStep:
         """What all work on the diffusion model is units of."""
@@ -174,15 +179,14 @@ class Escalation:
         if self.section.budget_gpu_hours is not None:
             stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
             rate = get_rate(self.store, path)
-        lessons = [self.lessons, *([] if self.exam is None else [self.exam.lessons])]
-        ways = {s for each in lessons for label in each.examples.latents if (s := each.settings(label))}
+        ways = {s for each in self.courses for label in each.examples.latents if (s := each.settings(label))}
         asked = max(map(self.exam.size, self.lessons.examples.units), default=0) if self.exam is not None else 0
         return budget_of(self.section, images, ways, rate, before=self.lessons.prior_cost(), exam_images=asked)
 
     @property
     def _learned(self) -> frozenset[str]:
         """Classes that nothing is left to learn of."""
-        return self.lessons.learned if self.exam is None else self.lessons.learned & self.exam.lessons.learned
+        return frozenset.intersection(*(lessons.learned for lessons in self.courses))
 
     def archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
         """By shard, in the archive's order: the unit that encodes its chosen images.

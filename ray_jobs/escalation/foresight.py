@@ -174,13 +174,9 @@ class Foresight:
         return self._row("encode", what, done, left, forwards, at_most=self.chosen is None)
 
     def _train(self) -> dict[str, Any]:
-        there, labels, exam = (
-            trained(self._store, self.escalation.section.method),
-            self._in_question,
-            self.escalation.exam,
-        )
-        lessons = [self.escalation.lessons, *([] if exam is None else [exam.lessons])]
-        missing = [{label for label in labels if self._missing(each, label, there)} for each in lessons]
+        there, labels = trained(self._store, self.escalation.section.method), self._in_question
+        courses = self.escalation.courses
+        missing = [{label for label in labels if self._missing(lessons, label, there)} for lessons in courses]
         left = len(set().union(*missing))
         done = len(labels) - left
         most = left if self.chosen is not None or self.images is None else min(left, self.images * self.candidates)

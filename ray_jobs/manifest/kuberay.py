@@ -6,9 +6,7 @@ import shlex
 from importlib.metadata import version
 from typing import Any
 
-import tomlkit
-
-from ray_jobs.config import resolved
+from ray_jobs.config import job_file_text
 from ray_jobs.deploy import DeploySection
 from ray_jobs.manifest.groups import Group, worker_groups
 from ray_jobs.manifest.names import kubernetes_name
@@ -74,11 +72,6 @@ def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[dict[str, 
         },
         {"apiVersion": API, "kind": "RayJob", "metadata": _metadata(job, deploy, queued=True), "spec": spec},
     ]
-
-
-def job_file_text(job: Job) -> str:
-    """The job file that the cluster reads: overrides applied, every default filled in."""
-    return tomlkit.dumps(resolved(job))
 
 
 def _metadata(job: Job, deploy: DeploySection, *, queued: bool) -> dict[str, Any]:

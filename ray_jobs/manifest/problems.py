@@ -10,8 +10,8 @@ from importlib.metadata import version
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.errors import FewShotError
 from ray_jobs.checks import known_asking, known_method
+from ray_jobs.config import job_file_text
 from ray_jobs.deploy import DeploySection
-from ray_jobs.manifest.kuberay import job_file_text
 from ray_jobs.manifest.names import name_problems
 from ray_jobs.manifest.places import credential_problems, place_problems, volume_problems
 from ray_jobs.manifest.sizing import sizing_problems

@@ -12,10 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import tomlkit
-
 from cluster.secrets import without_credentials
-from ray_jobs.config import resolved
+from ray_jobs.config import job_file_text
 from ray_jobs.interrupts import STOP_SIGNAL
 from ray_jobs.result import RESULT_LINE
 from ray_jobs.sections import Job
@@ -62,7 +60,7 @@ class Order:
     def environment(self) -> Iterator[dict[str, Any]]:
         """Ray's runtime environment, as long as the context lasts: a folder with the job file, code, variables."""
         with tempfile.TemporaryDirectory(prefix="fewshot-") as folder:
-            (Path(folder) / JOB_FILE).write_text(tomlkit.dumps(resolved(self.job)), encoding="utf-8")
+            (Path(folder) / JOB_FILE).write_text(job_file_text(self.job), encoding="utf-8")
             variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), STOP_SIGNAL: "SIGINT", RESULT_LINE: "1"}
             environment: dict[str, Any] = {"working_dir": folder, "env_vars": {**self.settings, **variables}}
             if self.sends_code:
