@@ -26,6 +26,16 @@ def marks(folder: Path) -> int:
     return len(list(folder.iterdir())) if folder.exists() else 0
 
 
+def is_first(mark: Path) -> bool:
+    """Whether nobody has asked this before: true once, however many threads and processes ask at the same time."""
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def units(count: int, *, folder: str = "out", kind: str = "plain") -> list[Unit]:
     return [Unit(f"{folder}/{index:04}.bin", {"index": index, "kind": kind}, weight=10) for index in range(count)]
 
@@ -178,7 +188,7 @@ class Halves:
         touch(self.scratch / "prepared" / _node_name())
         if kind == "raises":
             raise ValueError(f"no square of {index}")
-        if kind == "kills the first helper" and _node_name() == "b" and marks(self.scratch / "prepared/b") == 1:
+        if kind == "kills the first helper" and _node_name() == "b" and is_first(self.scratch / "killed a helper"):
             os.kill(os.getpid(), signal.SIGKILL)
         end = time.thread_time() + self.work_s
         while time.thread_time() < end:
@@ -200,8 +210,7 @@ class DiesOfTools(Halves):
     """Its first worker dies when it is asked for its tools."""
 
     def tools(self, state: threading.Lock) -> int:
-        touch(self.scratch / "tools")
-        if marks(self.scratch / "tools") == 1:
+        if is_first(self.scratch / "asked for tools"):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().tools(state)
 
