@@ -6,9 +6,9 @@ What racing will save is not foretold either: it depends on how alike the classe
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ray_jobs.escalation.choice import Doubtful, doubtful, get_choice
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
 from ray_jobs.escalation.lessons import Lessons
 from ray_jobs.escalation.outcome import GAPS
-from ray_jobs.escalation.spending import FORWARDS_AN_IMAGE, ProbeUnit, forwards_a_second, learning_cost
+from ray_jobs.escalation.spending import FORWARDS_AN_IMAGE, Probe, ProbeUnit, learning_cost
 
 if TYPE_CHECKING:
     from fewshot.diffusion.training import AdapterSettings
@@ -34,21 +34,20 @@ class Foresight:
         escalation: that will be carried out.
         opinions: the parts of the first opinions, there or not.
         top: labels that a first opinion lists at most.
-        probe: part of a `ProbeUnit`; None if nobody measured.
+        probe: how fast forwards are; None if nobody measured.
     """
 
     escalation: Escalation
     opinions: Sequence[str]
     top: int
-    probe: bytes | None = None
+    probe: Probe | None = None
 
     def measured(self) -> Foresight:
         """The same with a rate: what a worker of this run measured, or else what this machine does in a few seconds."""
-        path = f"{self._run}/{PROBE}"
-        if self._store.exists(path):
-            return replace(self, probe=self._store.get(path))
+        with suppress(FileNotFoundError, KeyError, TypeError, ValueError):  # What is damaged, the job measures anew.
+            return replace(self, probe=Probe.of(self._store.get(f"{self._run}/{PROBE}")))
         worker = self.escalation.step.setup()
-        return replace(self, probe=ProbeUnit().run(worker).data)
+        return replace(self, probe=Probe.of(ProbeUnit().run(worker).data))
 
     def stages(self) -> list[dict[str, Any]]:
         """Rows of a plan.
@@ -75,7 +74,7 @@ class Foresight:
         examples = FORWARDS_AN_IMAGE * sum(unit.weight for unit in self.escalation.lessons.examples.units.values())
         forwards = None if None in known else min(sum(known), examples + self.budget)
         hours = self._hours(forwards)
-        device = None if self.probe is None else json.loads(self.probe)["device"]
+        device = None if self.probe is None else self.probe.device
         on_gpu = device is not None and device.startswith("cuda")
         return {
             "forwards": forwards,
@@ -99,7 +98,7 @@ class Foresight:
     @property
     def rate(self) -> float | None:
         """Forwards a second of a worker."""
-        return None if self.probe is None else forwards_a_second(self.probe)
+        return None if self.probe is None else self.probe.forwards_a_second
 
     @cached_property
     def chosen(self) -> list[Doubtful] | None:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cluster import Part, Store
@@ -49,12 +49,33 @@ class ProbeUnit:
             while time.monotonic() - start < PROBE_S:
                 backbone.predict(noisy, steps, context).sum().item()
                 done += len(noisy)
-        return Part(to_json({"forwards_a_second": done / (time.monotonic() - start), "device": str(backbone.device)}))
+        return Part(to_json(asdict(Probe(done / (time.monotonic() - start), str(backbone.device)))))
 
 
-def forwards_a_second(probe: bytes) -> float:
-    """What a `ProbeUnit` found."""
-    return float(json.loads(probe)["forwards_a_second"])
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a `ProbeUnit` found.
+
+    Attributes:
+        forwards_a_second: of the UNet, on one worker.
+        device: of that worker, in torch's words.
+    """
+
+    forwards_a_second: float
+    device: str
+
+    @classmethod
+    def of(cls, data: bytes) -> Probe:
+        """From its part.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is damaged.
+        """
+        values = json.loads(data)
+        rate = float(values["forwards_a_second"])
+        if not 0 < rate < math.inf:
+            raise ValueError(f"{rate} forwards a second")
+        return cls(rate, str(values["device"]))
 
 
 def get_rate(store: Store, path: str) -> float:
@@ -66,7 +87,7 @@ def get_rate(store: Store, path: str) -> float:
     """
     data = store.get(path)
     with removed_if_damaged(store, path):
-        return forwards_a_second(data)
+        return Probe.of(data).forwards_a_second
 
 
 def training_cost(settings: AdapterSettings) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,6 +139,17 @@ def test_first_opinions_bound_the_number_of_doubtful_images(place):
     assert told["ask"] == (0, 0, False, 0.0)
     assert told["encode"][:2] == (EXAMPLES, 0)
     assert told["train adapters"][1] == 0
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b'{"forwards_a_second": 0, "device": "cpu"}', b"\xff"])
+def test_a_damaged_probe_is_measured_anew_by_a_plan_which_leaves_it_alone(place, monkeypatch, damaged):
+    probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
+    monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
+    monkeypatch.setattr("ray_jobs.plan.PROBE_S", 0.01)
+    path = Path(plan(place).result["run"]) / "probe.json"
+    put(path, damaged)
+    assert plan(place, probe=True).result["escalation"]["forwards_a_second"] == 10.0
+    assert path.read_bytes() == damaged
 
 
 def test_hours_follow_from_a_probe_of_the_model_on_this_machine(place, monkeypatch):
