@@ -15,7 +15,7 @@ from cluster.errors import (
 from cluster.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
 from cluster.executor import Executor
 from cluster.fingerprint import fingerprint
-from cluster.lease import Lease, hold
+from cluster.lease import Lease, hold, who_holds
 from cluster.ledger import Ledger
 from cluster.local import LocalExecutor
 from cluster.ray_executor import RayExecutor
@@ -57,4 +57,5 @@ __all__ = [
     "fingerprint",
     "hold",
     "run_stage",
+    "who_holds",
 ]

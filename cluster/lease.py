@@ -153,6 +153,21 @@ def hold(
         lease.release()
 
 
+def who_holds(store: Store, folder: str) -> Owner | None:
+    """Who has the lease on a folder, as far as a look can tell; nothing is waited for.
+
+    Returns:
+        its owner, who may have been killed without another process having noticed yet; None if there is none, or it
+        was a process of this machine that is dead.
+
+    Raises:
+        StorageError: storage does not answer, or what lies there is no lease.
+    """
+    last = _last_epoch(store, folder)
+    found = _read(store, folder, last) if last else None
+    return None if found is None or found.owner.is_dead else found.owner
+
+
 def _acquire(store: Store, folder: str, term_s: float, on_wait: Callable[[str], None]) -> Lease:
     holder = Holder(Owner.here(), term_s)
     while True:

@@ -50,6 +50,10 @@ class Objects(Protocol):
         """Paths of all objects below a folder ("" is the root), in no particular order."""
         ...
 
+    def folders(self, folder: str) -> Iterator[str]:
+        """Paths of the folders in a folder ("" is the root), not below it, in no particular order."""
+        ...
+
     def delete(self, path: str) -> None:
         """Remove an object; FileNotFoundError if there is none."""
         ...
@@ -100,6 +104,13 @@ class LocalObjects:
             for name in names:
                 if not name.startswith(TEMPORARY):
                     yield (Path(parent) / name).relative_to(self._root).as_posix()
+
+    def folders(self, folder: str) -> Iterator[str]:
+        """The folders in a folder, also empty ones; nothing if it does not exist."""
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    yield Path(entry).relative_to(self._root).as_posix()
 
     def delete(self, path: str) -> None:
         """Remove the file."""
@@ -154,14 +165,18 @@ class RemoteObjects:
         self._filesystem.invalidate_cache()
         folders = [self._at(folder).rstrip("/")]
         while folders:
-            parent = folders.pop()
-            with suppress(FileNotFoundError):
-                for entry in self._filesystem.ls(parent, detail=True):
-                    name = entry["name"].rstrip("/")
-                    if entry["type"] == "directory" and name != parent:
-                        folders.append(name)
-                    elif entry["type"] == "file" and entry["name"] == name != parent:
-                        yield name.removeprefix(self._root).lstrip("/")
+            for kind, path in self._entries(folders.pop()):
+                if kind == "directory":
+                    folders.append(path)
+                elif kind == "file":
+                    yield path.removeprefix(self._root).lstrip("/")
+
+    def folders(self, folder: str) -> Iterator[str]:
+        """One listing."""
+        self._filesystem.invalidate_cache()
+        for kind, path in self._entries(self._at(folder).rstrip("/")):
+            if kind == "directory":
+                yield path.removeprefix(self._root).lstrip("/")
 
     def delete(self, path: str) -> None:
         """Remove the object. Object stores do not say whether there was one."""
@@ -176,6 +191,14 @@ class RemoteObjects:
         """Nothing: an object is written at once."""
         del folder, older_than_s
         return 0
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, str]]:
+        """What lies in a folder, which need not exist: whether it is a "file" or a "directory", and its path."""
+        with suppress(FileNotFoundError):
+            for entry in self._filesystem.ls(folder, detail=True):
+                path = entry["name"].rstrip("/")
+                if path != folder and (entry["type"] == "directory" or entry["name"] == path):
+                    yield entry["type"], path
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"

@@ -64,6 +64,12 @@ class S3Objects:
             if not item["Key"].endswith("/"):
                 yield item["Key"].removeprefix(self._prefix)
 
+    def folders(self, folder: str) -> Iterator[str]:
+        """One request for a thousand folders, however much lies in them."""
+        prefix = self._key(f"{folder}/" if folder else "")
+        for item in pages(partial(self._call, "list_objects_v2", Prefix=prefix, Delimiter="/"), of="CommonPrefixes"):
+            yield item["Prefix"].removeprefix(self._prefix).rstrip("/")
+
     def delete(self, path: str) -> None:
         """One DELETE. S3 does not say whether there was such an object."""
         self._call("delete_object", Key=self._key(path))
@@ -130,16 +136,17 @@ def _whole_tag(parts: Sequence[dict[str, Any]]) -> str | None:
     return f"{hashlib.md5(hashes, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
-def pages(ask: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What a flat listing says of each object, sorted by key, a page at a time.
+def pages(ask: Callable[..., dict[str, Any]], *, of: str = "Contents") -> Iterator[dict[str, Any]]:
+    """What a listing says of each object, sorted by key, a page at a time.
 
     Args:
         ask: makes one request for a page, with further arguments that say where it begins.
+        of: what is listed, in S3's words: the objects, or the CommonPrefixes of a listing with a delimiter.
     """
     more: dict[str, str] = {}
     while True:
         page = ask(**more)
-        yield from page.get("Contents", [])
+        yield from page.get(of, [])
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}

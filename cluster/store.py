@@ -133,6 +133,19 @@ class Store:
         paths = self._retried("list", _checked(folder) if folder else "", lambda objects: sorted(objects.list(folder)))
         return iter(paths)
 
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The folders in a folder, not those below them: a few requests, however much lies there.
+
+        Args:
+            prefix: a folder, relative to the root; "" is the root. A missing one has no folders.
+
+        Returns:
+            Sorted paths relative to the root. Always asked anew, never from a listing cache.
+        """
+        folder = prefix.strip("/")
+        where = _checked(folder) if folder else ""
+        return iter(self._retried("list", where, lambda objects: sorted(objects.folders(folder))))
+
     def delete(self, path: str) -> None:
         """Remove an object; nothing happens if there is none."""
         try:

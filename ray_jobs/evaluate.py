@@ -25,7 +25,7 @@ from ray_jobs.evaluation import Evaluation
 from ray_jobs.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
 from ray_jobs.holding import held
-from ray_jobs.layout import JOB, METRICS, REPORT, to_json
+from ray_jobs.layout import JOB, METRICS, PLAN, REPORT, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
 from ray_jobs.progress import Reporter
 from ray_jobs.report import render_evaluation
@@ -58,6 +58,7 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
         reporter.say(reason, style="yellow")
     cascades = cascades_of(work)
     with held(work.store, work.run, job.storage, reporter) as lease:
+        _write_plan(work)
         embedding = _embed(work, [unit for cascade in cascades for unit in cascade.support.units], reporter)
         if embedding.failed:
             raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
@@ -65,6 +66,17 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
         curves, asking = measure_all(work, cascades, reporter)
         lease.check()
         return _report(work, [measuring, *asking], mean_cascades(curves), seconds)
+
+
+def _write_plan(work: Evaluation) -> None:
+    work.store.put(f"{work.run}/{JOB}", job_file_text(work.job).encode())
+    plan = {
+        "protocol": work.section.protocol,
+        "features": [unit.path for unit in [*work.pool.units, *work.test.units]],
+        "cells": [unit.path for unit in work.cells],
+        "classes": len(work.splits.label_space),
+    }
+    work.store.put(f"{work.run}/{PLAN}", to_json(plan))
 
 
 def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
@@ -148,7 +160,6 @@ def _report(
         "failed_cells": sorted(failed),
         "run": work.store.url(work.run),
     }
-    work.store.put(f"{work.run}/{JOB}", job_file_text(work.job).encode())
     work.store.put(f"{work.run}/{METRICS}", to_json(result))
     page = f"{work.run}/{REPORT}"
     if table:

@@ -2,65 +2,79 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
-from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Collection
 from typing import Any
 
-from cluster import Storage, Store
+from cluster import Storage, Store, who_holds
 from cluster.storage import DEFAULT_STORAGE
 from ray_jobs.escalation import FIRST_OPINIONS
-from ray_jobs.layout import METRICS, PLAN, PREDICTIONS
+from ray_jobs.layout import LEASE, PREDICTIONS
+from ray_jobs.runs import Run, open_output, outputs_below, runs_of
 
 
 def read_status(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, Any]:
-    """Look at an output.
+    """Look at an output. Parts are counted only for runs that have not come to their end.
 
     Args:
         output: any fsspec URL.
         storage: how S3 is reached.
 
     Returns:
-        its runs with their state: "complete", "incomplete" (finished with failures; run again), "embedding",
-        "labelling" or "asking" a diffusion model (running, or stopped on the way; run again to resume).
+        `runs`, each with its `state`: "complete", "incomplete" (finished with failures; run again), "embedding",
+        "labelling", "asking" a diffusion model or "measuring" methods (running, or stopped on the way; run again to
+        resume), `parts` of that state that are there, and `process`: who is at work on it, or was killed at it on
+        another machine, None if nobody. Where there are none, `below`: outputs in folders below.
 
     Raises:
-        StorageError: storage does not answer.
+        JobError: nothing can be looked up there.
+        StorageError: storage does not answer any more.
     """
-    store = Store(output, storage=storage)
-    parts: dict[tuple[str, str], int] = defaultdict(int)
-    names = set()
-    for path in store.list("runs"):
-        _, name, *rest = path.split("/")
-        if not rest:  # a stray file
-            continue
-        names.add(name)
-        parts[name, rest[0]] += 1
-    runs = [_run(store, name, parts[name, PREDICTIONS], parts[name, FIRST_OPINIONS]) for name in sorted(names)]
-    return {"output": store.root, "runs": runs}
+    store = open_output(output, storage)
+    runs = [_told(store, run) for run in runs_of(store)]
+    return {"output": store.root, "runs": runs, "below": [] if runs else outputs_below(store)}
 
 
-def _run(store: Store, name: str, labelled: int, opinions: int) -> dict[str, Any]:
-    metrics, plan = _read(store, f"runs/{name}/{METRICS}"), _read(store, f"runs/{name}/{PLAN}")
-    run: dict[str, Any] = {"run": name, "images": None, "accuracy": None, "parts": "–"}
-    if plan is None:  # an evaluation
-        return run | {"state": "complete" if metrics and metrics["complete"] else "incomplete"}
-    shards = plan["archive"]["shards"]
-    run |= {"images": plan["archive"]["images"], "examples": plan["examples"], "classes": plan["classes"]}
-    if metrics is not None:
-        run |= {"accuracy": (metrics["measured"] or {}).get("accuracy"), "images": metrics["images"]}
-        return run | {"state": "complete" if metrics["complete"] else "incomplete", "parts": f"{labelled}/{shards}"}
-    if opinions == shards:
-        return run | {"state": "asking", "parts": f"{labelled}/{shards}"}
-    if labelled or opinions:
-        return run | {"state": "labelling", "parts": f"{labelled or opinions}/{shards}"}
-    folders = {posixpath.dirname(part) for part in plan["features"]}
-    embedded = len({path for folder in folders for path in store.list(folder)} & set(plan["features"]))
-    return run | {"state": "embedding", "parts": f"{embedded}/{shards}"}
+def _told(store: Store, run: Run) -> dict[str, Any]:
+    owner = who_holds(store, f"{run.folder}/{LEASE}")
+    state, there, of = _progress(store, run)
+    metrics, archive = run.metrics or {}, run.plan.get("archive", {})
+    return {
+        "run": run.name,
+        "state": state,
+        "parts": f"{there}/{of}",
+        "images": metrics.get("images", archive.get("images")),
+        "examples": run.plan.get("examples"),
+        "classes": run.plan["classes"],
+        "accuracy": (metrics.get("measured") or {}).get("accuracy"),
+        "process": None if owner is None else str(owner),
+    }
 
 
-def _read(store: Store, path: str) -> Any:
-    with suppress(FileNotFoundError):
-        return json.loads(store.get(path))
-    return None
+def _progress(store: Store, run: Run) -> tuple[str, int, int]:
+    """What a run is at, how many parts of that are there, and how many there will be."""
+    results = run.plan["cells"] if run.is_evaluation else range(run.plan["archive"]["shards"])
+    if run.metrics is not None and run.metrics["complete"]:
+        return "complete", len(results), len(results)
+    if run.is_evaluation:
+        done, state = _there(store, run.plan["cells"]), "measuring"
+    else:
+        opinions = _count(store, f"{run.folder}/{FIRST_OPINIONS}")
+        done = _count(store, f"{run.folder}/{PREDICTIONS}")
+        state = "asking" if opinions == len(results) else "labelling"
+        done = done if state == "asking" else done or opinions
+    if run.metrics is not None:
+        return "incomplete", done, len(results)
+    if done or state == "asking":
+        return state, done, len(results)
+    return "embedding", _there(store, run.plan["features"]), len(run.plan["features"])
+
+
+def _count(store: Store, folder: str) -> int:
+    return sum(1 for _ in store.list(folder))
+
+
+def _there(store: Store, parts: Collection[str]) -> int:
+    """How many of these parts there are."""
+    folders = {posixpath.dirname(part) for part in parts}
+    return len({path for folder in folders for path in store.list(folder)}.intersection(parts))

@@ -160,10 +160,21 @@ def _cascades(told: dict[str, Any]) -> Table:
 
 def show_status(reporter: Reporter, status: dict[str, Any]) -> None:
     """The runs of an output."""
-    table = Table("run", "state", "parts", "images", title=status["output"], title_justify="left")
+    if not status["runs"]:
+        _say_nothing(reporter, "nothing has run yet", status)
+        return
+    table = Table("run", "state", "parts", "images", "by", title=status["output"], title_justify="left")
     for run in status["runs"]:
-        table.add_row(run["run"], run["state"], run["parts"], str(run["images"] if run["images"] is not None else "?"))
+        images = "?" if run["images"] is None else str(run["images"])
+        table.add_row(run["run"], run["state"], run["parts"], images, run["process"] or "nobody")
     reporter.console.print(table)
+
+
+def _say_nothing(reporter: Reporter, what: str, result: dict[str, Any]) -> None:
+    """That an output has none of what was asked for, and where there may be some."""
+    reporter.say(f"{what} in {result['output']}")
+    for output in result["below"]:
+        reporter.say(f"there is an output at {output}")
 
 
 def show_jobs(reporter: Reporter, result: dict[str, Any]) -> None:
@@ -192,7 +203,7 @@ def show_reports(reporter: Reporter, result: dict[str, Any]) -> None:
     for report in result["reports"]:
         reporter.say(f"{report['run']}: {report['path'] or 'no report could be written'}")
     if not result["reports"]:
-        reporter.say(f"no run has come to its end in {result['output']}")
+        _say_nothing(reporter, "no run has come to its end", result)
 
 
 def show_methods(reporter: Reporter, result: dict[str, Any]) -> None:

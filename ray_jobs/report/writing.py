@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import tomllib
 from collections.abc import Callable
@@ -16,10 +15,11 @@ from pydantic import TypeAdapter
 from cluster import Storage, Store
 from cluster.secrets import without_credentials
 from cluster.storage import DEFAULT_STORAGE
-from ray_jobs.layout import JOB, METRICS, PER_CLASS, PLAN, REPORT
+from ray_jobs.layout import JOB, PER_CLASS, REPORT
 from ray_jobs.report.contents import gather
 from ray_jobs.report.evaluation import render_evaluation
 from ray_jobs.report.page import render
+from ray_jobs.runs import Run, open_output, outputs_below, runs_of
 from ray_jobs.sections import Job
 
 logger = logging.getLogger(__name__)
@@ -63,33 +63,31 @@ def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, A
 
     Returns:
         `reports`: `run` and `path` of every run that has come to an end, the path None if the report could not be
-        written; `complete`: whether there are all of them.
+        written; `complete`: whether there are all of them. Where there are none, `below`:
+        outputs in folders below.
 
     Raises:
-        StorageError: storage does not answer.
+        JobError: nothing can be looked up there.
+        StorageError: storage does not answer any more.
     """
-    store = Store(output, storage=storage)
-    reports = [
-        {"run": run.removeprefix("runs/"), "path": _ensure(store, run, partial(made, store, run))}
-        for run, made in _finished(store)
-    ]
-    return {"output": store.root, "complete": all(report["path"] for report in reports), "reports": reports}
+    store = open_output(output, storage)
+    ended = [run for run in runs_of(store) if run.metrics is not None]
+    reports = [{"run": run.name, "path": _ensure(store, run.folder, partial(_made, store, run))} for run in ended]
+    complete, below = all(report["path"] for report in reports), [] if reports else outputs_below(store)
+    return {"output": store.root, "complete": complete, "reports": reports, "below": below}
 
 
-def _finished(store: Store) -> list[tuple[str, Callable[[Store, str], bytes]]]:
-    """The folders of the runs with metrics, each with what makes its page; an evaluation has no plan."""
-    paths = set(store.list("runs"))
-    runs = sorted(path.removesuffix(f"/{METRICS}") for path in paths if path.endswith(f"/{METRICS}"))
-    return [(run, _of_run if f"{run}/{PLAN}" in paths else _of_evaluation) for run in runs]
+def _made(store: Store, run: Run) -> bytes:
+    return _of_evaluation(store, run) if run.is_evaluation else _of_run(store, run.folder)
 
 
 def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
     return render(gather(store, run, job or _stored_job(store, run)))
 
 
-def _of_evaluation(store: Store, run: str) -> bytes:
-    per_class = pq.read_table(io.BytesIO(store.get(f"{run}/{PER_CLASS}")))
-    return render_evaluation(json.loads(store.get(f"{run}/{METRICS}")), per_class.to_pylist())
+def _of_evaluation(store: Store, run: Run) -> bytes:
+    per_class = pq.read_table(io.BytesIO(store.get(f"{run.folder}/{PER_CLASS}")))
+    return render_evaluation(run.metrics or {}, per_class.to_pylist())
 
 
 def _stored_job(store: Store, run: str) -> Job:

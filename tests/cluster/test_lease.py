@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from cluster import LeaseHeldError, LeaseLostError, Store, hold
+from cluster import LeaseHeldError, LeaseLostError, Store, hold, who_holds
 from cluster.lease import Holder
 from cluster.owner import Owner
 
@@ -78,6 +78,16 @@ def test_a_living_holder_is_named_and_nothing_is_written(store):
         lease.check()
         assert list(store.list()) == ["lease/1"]
     assert [str(os.getpid()) in who for who in told] == [True]
+
+
+def test_who_holds_it_can_be_looked_up_without_waiting(store):
+    assert who_holds(store, "lease") is None
+    store.put("lease/3", stranger())
+    assert (who_holds(store, "lease").host, who_holds(store, "lease").pid) == ("elsewhere", 7)
+    with hold(store, "mine") as lease:
+        assert who_holds(store, "mine").pid == os.getpid()
+        lease.check()
+    assert who_holds(store, "mine") is None
 
 
 def test_of_many_at_once_one_gets_it(store):
@@ -156,6 +166,14 @@ def test_a_killed_process_of_this_machine_is_not_waited_for(tmp_path, start):
     with hold(Store(str(tmp_path)), "lease") as lease:
         lease.check()
         assert list(Store(str(tmp_path)).list()) == ["lease/2"]
+
+
+def test_a_killed_process_of_this_machine_holds_nothing(tmp_path, start):
+    child = start()
+    assert who_holds(Store(str(tmp_path)), "lease").pid == child.pid
+    child.kill()
+    child.wait()
+    assert who_holds(Store(str(tmp_path)), "lease") is None
 
 
 def test_a_process_that_slept_finds_its_place_taken_when_it_wakes(tmp_path, start):

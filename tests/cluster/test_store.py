@@ -75,6 +75,14 @@ def test_a_listing_holds_the_folder_and_nothing_beside_it(store: Store) -> None:
     assert list(store.list("missing")) == []
 
 
+def test_the_folders_of_a_folder_are_told_without_what_lies_deeper(store: Store) -> None:
+    for path in ("a/1", "a/b/c/2", "a/d/3", "ab/4", "5"):
+        store.put(path, b"")
+    assert list(store.folders("a")) == list(store.folders("a/")) == ["a/b", "a/d"]
+    assert list(store.folders()) == ["a", "ab"]
+    assert list(store.folders("missing")) == []
+
+
 def test_only_the_first_of_two_creates(store: Store) -> None:
     assert store.put_if_absent("lease", b"mine")
     assert not store.put_if_absent("lease", b"yours")

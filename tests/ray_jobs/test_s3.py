@@ -217,3 +217,30 @@ def test_status_and_report_find_the_server_by_the_job_file(finished, bucket, tmp
     assert run["state"] == "complete"
     (report,) = fewshot("report", job).result["reports"]
     assert report["path"].startswith(bucket.url("output/runs/"))
+
+
+def test_a_status_of_a_run_that_has_ended_takes_a_few_requests_however_many_parts_it_has(finished, bucket, tmp_path):
+    bucket.upload(finished.output, "output")
+    parts = len(list((finished.classify().run / "predictions").iterdir()))
+    with bucket.through() as (near, proxy):
+        job = tmp_path / "job.toml"
+        job.write_text(finished.job.read_text() + f'[storage]\nendpoint = "{near.storage.endpoint}"\n')
+        job.write_text(job.read_text().replace(str(finished.output), near.url("output")))
+        (run,) = fewshot("status", job).result["runs"]
+        assert (run["state"], run["parts"]) == ("complete", f"{parts}/{parts}")
+        assert proxy.count() == {"LIST": 3, "GET": 2}
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_a_look_without_credentials_is_a_mistake_of_the_set_up(bucket, tmp_path, monkeypatch, command):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    job = tmp_path / "job.toml"
+    storage = f'[storage]\nendpoint = "{bucket.storage.endpoint}"\nregion = "elsewhere"\n'  # Not opened here yet.
+    job.write_text(f'[job]\nname = "look"\noutput = "{bucket.url("output")}"\n{storage}')
+    outcome = fewshot(command, job)
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "credentials" in outcome.told

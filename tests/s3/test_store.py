@@ -60,6 +60,19 @@ def test_a_listing_is_one_request_for_a_thousand_objects_at_any_depth(bucket):
         assert proxy.count()["LIST"] == 2 + 1 + 1
 
 
+def test_the_folders_of_a_folder_are_told_in_one_request_for_a_thousand(bucket):
+    paths = ["b/c/deep/er", "b/c/deeper", "b/d/1", "b/é x+&/1", "b/file", "c/1"]
+    for path in paths:
+        bucket.store("run").put(path, b"")
+    bucket.store().put("run2/beside/it", b"")
+    with bucket.through() as (near, proxy):
+        store = near.store("run")
+        assert list(store.folders("b")) == ["b/c", "b/d", "b/é x+&"]
+        assert list(store.folders()) == ["b", "c"]
+        assert list(store.folders("missing")) == []
+        assert proxy.count() == {"LIST": 3}
+
+
 def test_of_many_writers_at_once_one_creates(bucket):
     store = bucket.store()
     for round_ in range(5):

@@ -1,0 +1,75 @@
+"""The runs of an output, found in storage by a few requests each, however many parts they have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from cluster import ClusterError, Storage, Store
+from ray_jobs.checks import AT_ONCE
+from ray_jobs.errors import JobError
+from ray_jobs.layout import METRICS, PLAN
+
+_MOST_LOOKED_INTO = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that has begun: `classify` and `evaluate` write their plan first.
+
+    Attributes:
+        name: of its folder.
+        plan: what it set out to do.
+        metrics: what came out; None as long as it has not come to an end.
+    """
+
+    name: str
+    plan: dict[str, Any]
+    metrics: dict[str, Any] | None
+
+    @property
+    def folder(self) -> str:
+        """Where it lies in the output."""
+        return f"runs/{self.name}"
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether methods are measured; otherwise an archive is labelled."""
+        return "cells" in self.plan
+
+
+def open_output(output: str, storage: Storage) -> Store:
+    """The store of an output that somebody wants to look into.
+
+    Raises:
+        JobError: nothing can be looked up there.
+    """
+    try:
+        store = Store(output, storage=storage, retry=AT_ONCE)
+        store.reach()
+    except (ClusterError, OSError) as error:
+        raise JobError([str(error)]) from error
+    return store
+
+
+def runs_of(store: Store) -> Iterator[Run]:
+    """The runs of an output, by name."""
+    for folder in store.folders("runs"):
+        if (plan := _read(store, f"{folder}/{PLAN}")) is not None:
+            yield Run(folder.removeprefix("runs/"), plan, _read(store, f"{folder}/{METRICS}"))
+
+
+def outputs_below(store: Store) -> list[str]:
+    """Outputs in its folders, which somebody who names this one as an output may have meant."""
+    folders = islice((folder for parent in ("", "runs") for folder in store.folders(parent)), _MOST_LOOKED_INTO)
+    return [store.url(folder) for folder in folders if any(True for _ in store.folders(f"{folder}/runs"))]
+
+
+def _read(store: Store, path: str) -> Any:
+    with suppress(FileNotFoundError):
+        return json.loads(store.get(path))
+    return None
