@@ -53,6 +53,7 @@ class Pool:
         self._can_grow = can_grow
         self._make_room = make_room
         self._losses = 0  # In a row, without an answer from any worker.
+        self._answers = 0
         self._not_before = 0.0
         self._was_ready = False
         self._parted = float("-inf")  # When a worker last left a place in the cluster.
@@ -116,6 +117,7 @@ class Pool:
     def answered(self) -> None:
         """A worker finished a unit, so whatever kills workers does not kill them all."""
         self._losses = 0
+        self._answers += 1
 
     def drop(self, member: Member) -> None:
         """A worker is gone; `staff` replaces it after a delay that grows with every loss that was counted."""
@@ -125,6 +127,9 @@ class Pool:
     def count_loss(self, reason: str) -> None:
         """A worker that was dropped did not go with its node.
 
+        The more units have ended well, the more losses in a row are borne: a thousand bad files side by side in a large
+        archive are given up one by one.
+
         Raises:
             WorkerStartError: workers die while they start, and none has ever been ready.
             UnitLostError: workers keep dying and none answers in between.
@@ -133,7 +138,7 @@ class Pool:
         attempts = self._shape.max_attempts
         if not self._was_ready and self._losses >= attempts:
             raise WorkerStartError(f"{self._losses} workers in a row died while starting. The last one: {reason}")
-        if self._losses > len(self.members) + 4 * attempts:
+        if self._losses > len(self.members) + 4 * attempts + self._answers:
             raise UnitLostError(f"{self._losses} workers in a row died without an answer. The last one: {reason}")
 
     def check_room(self) -> None:
