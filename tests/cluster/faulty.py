@@ -1,8 +1,12 @@
-"""A file system of fsspec that fails on demand, registered as `faulty://`, and what failures leave on a local one."""
+"""File systems of fsspec that fail on demand, `faulty://`, or never for the sake of other threads, `orderly://`.
+
+And what failures leave behind on a local one.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +16,39 @@ from uuid import uuid4
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
+
+
+class OrderlyFileSystem(MemoryFileSystem):
+    """Keeps objects in memory, and does one thing at a time, whatever threads ask for.
+
+    In fsspec's own, an object that is removed while it is listed is a KeyError, and of two that create it both may.
+    """
+
+    protocol = "orderly"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    turn: ClassVar[threading.RLock] = threading.RLock()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return MemoryFileSystem._strip_protocol(path.replace(f"{cls.protocol}://", "memory://"))
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        with self.turn:
+            super().pipe_file(path, value, mode=mode)
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        with self.turn:
+            return super().ls(path, detail=detail)
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        with self.turn:
+            return super().info(path)
+
+    def rm_file(self, path: str) -> None:
+        with self.turn:
+            super().rm_file(path)
+
 
 Fault = Callable[["FaultyFileSystem", str, bytes], None]
 
@@ -53,6 +90,7 @@ class FaultyFileSystem(MemoryFileSystem):
             fault(self, path, data)
 
 
+fsspec.register_implementation("orderly", OrderlyFileSystem, clobber=True)
 fsspec.register_implementation("faulty", FaultyFileSystem, clobber=True)
 
 

@@ -13,20 +13,16 @@ from uuid import uuid4
 
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster import Retry, Store
-from cluster.creation import create_by_claims
+from cluster.creation import PATIENCE_S, create_by_claims
+from tests.cluster.faulty import OrderlyFileSystem
 
 
-class Overwriting(MemoryFileSystem):
+class Overwriting(OrderlyFileSystem):
     """Takes a conditional write for a plain one, as some servers do, and is slow enough for races."""
 
     protocol = "overwriting"
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return MemoryFileSystem._strip_protocol(path.replace("overwriting://", "memory://"))
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         time.sleep(0.002)
@@ -80,25 +76,40 @@ def test_the_claim_of_a_dead_writer_is_removed_when_it_has_stood_for_long(tmp_pa
 
 
 def test_while_writers_wait_for_a_dead_one_they_leave_the_claims_of_the_living_alone(monkeypatch):
-    """A claim that is removed while its writer lists the others is one that nobody comes to see."""
-    monkeypatch.setattr("cluster.creation.PATIENCE_S", 2.0)
-    put, delete, owners, removed, again = Store.put, Store.delete, {}, [], []
+    """A claim that is removed while its writer lists the others is one that nobody comes to see.
 
-    def slowly_put(self, path, data):
+    Until the dead one's has stood for long, the four go in step, and time passes only between two of their rounds.
+    """
+    put, delete, owners, removed, again = Store.put, Store.delete, {}, [], []
+    now = [0.0]
+
+    def time_passes():
+        now[0] += PATIENCE_S / 3
+
+    written, through = threading.Barrier(4, timeout=60), threading.Barrier(4, time_passes, timeout=60)
+
+    def put_together(self, path, data):
         if path in owners:  # It would seem to have stood since the first time.
             again.append(path)
         owners[path] = threading.get_ident()
         put(self, path, data)
-        time.sleep(0.05)
+        if now[0] <= PATIENCE_S:
+            written.wait()
 
     def watched_delete(self, path):
         if owners.get(path) != threading.get_ident():
             removed.append(path)
         delete(self, path)
 
-    store = Store(f"overwriting://{uuid4().hex}")
+    def sleep(seconds):
+        if now[0] > PATIENCE_S:
+            time.sleep(seconds / 10)
+        else:
+            through.wait()
+
+    store = replace(Store(f"overwriting://{uuid4().hex}"), retry=Retry(clock=lambda: now[0], sleep=sleep))
     store.put("a/claims-x/dead", b"")
-    monkeypatch.setattr(Store, "put", slowly_put)
+    monkeypatch.setattr(Store, "put", put_together)
     monkeypatch.setattr(Store, "delete", watched_delete)
     with ThreadPoolExecutor(4) as threads:
         won = list(threads.map(lambda index: create_by_claims(store, "a/x", b"%d" % index), range(4)))
