@@ -160,7 +160,7 @@ def test_the_first_event_says_that_work_begins(ledger: Ledger, tmp_path: Path) -
 class Meeting:
     """Every unit waits for another one to run beside it."""
 
-    table: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=5), compare=False)
+    table: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=60), compare=False)
 
     def setup(self) -> None:
         return None
