@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+
+from cluster import ClusterError, RayExecutor
 
 OWN_RAY = """
 import signal
@@ -34,20 +38,23 @@ def test_importing_the_package_does_not_import_ray() -> None:
 @pytest.mark.slow
 def test_a_ray_of_our_own_leaves_nothing_behind(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"HOME": str(tmp_path), "TMPDIR": "/tmp", "PYTHONPATH": os.pathsep.join(sys.path)}
-    before = set(Path("/tmp").glob("ray-*"))
-    run = subprocess.run(
-        [sys.executable, "-c", OWN_RAY], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
+    with TemporaryDirectory(dir="/tmp", prefix="") as folder:  # Short: paths of sockets must fit in 107 bytes.
+        environment |= {"HOME": str(tmp_path), "TMPDIR": folder, "PYTHONPATH": os.pathsep.join(sys.path)}
+        run = subprocess.run(
+            [sys.executable, "-c", OWN_RAY], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        left = list(Path(folder).iterdir())
     assert run.stdout.startswith("3\nno worker fits on this machine. A worker was asked for with 2 CPU")
     assert len(list((tmp_path / "store/out").iterdir())) == 3
-    assert set(Path("/tmp").glob("ray-*")) <= before
+    assert left == []
     assert not (tmp_path / ".ray").exists()
 
 
 @pytest.mark.ray
-def test_nobody_at_the_address_is_said_at_once() -> None:
-    program = "from cluster import RayExecutor; RayExecutor('127.0.0.1:1').__enter__()"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "ClusterError: could not connect to Ray at '127.0.0.1:1'" in run.stderr
-    assert "RAY_AUTH_MODE" in run.stderr
+def test_nobody_at_the_address_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Other tests' Ray may be there.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"could not connect to Ray at '{address}'.*RAY_AUTH_MODE"):
+            RayExecutor(address).__enter__()
