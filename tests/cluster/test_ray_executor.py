@@ -37,6 +37,14 @@ from tests.cluster.steps import BrokenSetup, Device, DiesOfTools, Halves, Square
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 
+@pytest.fixture(autouse=True)
+def one_node_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a dead worker died by itself, which need not be waited for. Helpers may start late, on a busy machine."""
+    monkeypatch.setattr("cluster.trials._CERTAIN_S", 0.1)
+    monkeypatch.setattr("cluster.ray_run._LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("cluster.ray_helpers._PATIENCE_S", 120.0)
+
+
 @pytest.fixture
 def executor() -> Iterator[RayExecutor]:
     with RayExecutor() as executor:
