@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.s3.bucket import Bucket
 from tests.s3.server import CREDENTIALS, S3Server, missing_programs, start_server
@@ -23,7 +23,12 @@ os.environ.update(CREDENTIALS)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A loaded machine is not a failing test, and CI looks at the same examples each time.
-settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile(
+    "here",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("here")
 
 
