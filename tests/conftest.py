@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.s3.bucket import Bucket
 from tests.s3.server import CREDENTIALS, S3Server, missing_programs, start_server
+from tests.slow_start import wait_for_slow_nodes
 
 # Before torch is loaded: on small tensors, threads that wait for each other cost more than they do.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,6 +40,7 @@ def ray_session() -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
+    wait_for_slow_nodes()
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20)
     yield
     ray.shutdown()

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from tests.slow_start import wait_for_slow_nodes
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -82,6 +84,7 @@ def _start(folder: str) -> None:
     from ray._private import utils
     from ray.cluster_utils import Cluster
 
+    wait_for_slow_nodes()
     utils.write_ray_address = lambda *_, **__: None  # Or every `ray.init()` on this machine would find this cluster.
     head = {
         "num_cpus": 0,
@@ -124,7 +127,9 @@ def several_nodes() -> Iterator[SeveralNodes]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         try:
             process.submit(_start, folder).result(TIMEOUT_S)
-            yield SeveralNodes(process)
+            try:
+                yield SeveralNodes(process)
+            finally:
+                process.submit(_stop).result(TIMEOUT_S)
         finally:
-            process.submit(_stop).result(TIMEOUT_S)
             shutil.rmtree(folder, ignore_errors=True)
