@@ -93,8 +93,12 @@ class RaySession:
         try:
             with sigterm_kept():
                 ray.init("local", include_dashboard=False, _temp_dir=folder, **_quiet(), **self._own)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"could not start Ray on this machine: {error}") from error
+        except Exception as error:  # A node that is not there after half a minute is a plain Exception of Ray's.
+            _shut_down()
+            raise ClusterError(
+                f"could not start Ray on this machine: {error} A machine that is busy with something else may be too "
+                'slow for it: run again, or without Ray ([cluster] mode = "process").'
+            ) from error
         self.is_own = True
 
     def _connect(self, address: str) -> None:

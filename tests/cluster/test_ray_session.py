@@ -51,6 +51,21 @@ def test_a_ray_of_our_own_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+def test_a_ray_that_does_not_start_is_no_mistake_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Other tests' Ray may be there, and stays.
+    monkeypatch.setattr("ray.init", too_late)
+    monkeypatch.setattr("cluster.ray_session._shut_down", lambda: None)
+    with pytest.raises(ClusterError, match=r"could not start Ray on this machine: .* timed out .*mode = \"process\""):
+        RayExecutor().__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
 def test_nobody_at_the_address_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)  # Other tests' Ray may be there.
     with socket.socket() as held:
