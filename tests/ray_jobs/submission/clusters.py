@@ -45,7 +45,7 @@ class Cluster:
     """
 
     text: str = ""
-    connections: list[Connection] = field(default_factory=lambda: [Connection(0, "end")])
+    connections: list[Connection] = field(default_factory=lambda: [Connection(1, "end")])
     status: str = "SUCCEEDED"
     exit_code: int | None = 0
     refusals: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,8 @@ from ray_jobs.errors import DetachedError, JobError
 from ray_jobs.submission.follow import Patience, follow
 from tests.ray_jobs.submission.clusters import Connection, running
 
-HASTY = Patience(silence_s=0.02, retry=Retry(first_delay_s=0.001, max_delay_s=0.001, deadline_s=0.2))
+RETRY = Retry(first_delay_s=0.001, max_delay_s=0.001)
+HASTY = Patience(silence_s=0.002, retry=RETRY)
 
 connections = st.builds(
     Connection,
@@ -38,13 +41,17 @@ def test_a_cluster_that_does_not_answer_for_a_moment_is_asked_again():
 
 
 def test_a_cluster_that_is_gone_is_given_up_and_the_way_back_is_told():
+    patience = Patience(retry=replace(RETRY, deadline_s=0.2))
     with pytest.raises(ClusterError, match=r"may go on: fewshot logs job --follow --address http://127"):
-        follow(running(refusals=10**9), "job", lambda _: None, patience=HASTY)
+        follow(running(refusals=10**9), "job", lambda _: None, patience=patience)
 
 
 def test_a_long_quiet_job_is_not_given_up():
-    cluster = running(text="x", connections=[Connection(1, "silence")] * 20)
-    assert follow(cluster, "job", lambda _: None, patience=HASTY).is_over
+    """Each connection is silent for half of what a cluster may be, and all of them for ten times as long."""
+    connections = 20
+    cluster = running(text="x", connections=[Connection(1, "silence")] * connections)
+    retry = replace(RETRY, deadline_s=2.0, clock=lambda: float(connections - len(cluster.connections)))
+    assert follow(cluster, "job", lambda _: None, patience=replace(HASTY, retry=retry)).is_over
 
 
 def test_an_interrupt_leaves_the_job_alone_and_tells_how_to_come_back():

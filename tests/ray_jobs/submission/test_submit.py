@@ -29,11 +29,13 @@ ORDER = Order(
 )
 RESULT = {"complete": True, "images": 3}
 LOG = "embedding\n" + written(RESULT, {RESULT_LINE: "1"})
-QUICK = Retry(first_delay_s=0.001, max_delay_s=0.001, deadline_s=0.2)
+QUICK = Retry(first_delay_s=0.001, max_delay_s=0.001)
+BRIEF = replace(QUICK, deadline_s=0.2)
+"""For what never comes."""
 
 
-def submit(cluster, order=ORDER, **options):
-    return submit_job(order, cluster, Reporter(), ready=QUICK, **options)
+def submit(cluster, order=ORDER, ready=QUICK, **options):
+    return submit_job(order, cluster, Reporter(), ready=ready, **options)
 
 
 def test_a_job_that_runs_is_not_submitted_again():
@@ -62,7 +64,7 @@ def test_a_submission_whose_answer_was_lost_is_one_submission():
 
 def test_a_cluster_that_never_gets_ready_is_given_up():
     with pytest.raises(ClusterError, match="No available agent"):
-        submit(Cluster(refusals=10**9), wait=False)
+        submit(Cluster(refusals=10**9), ready=BRIEF, wait=False)
 
 
 def test_the_result_of_the_job_is_the_result_of_waiting(capfd):
@@ -130,7 +132,7 @@ def test_a_job_that_does_not_stop_is_said_to_go_on(status, told):
     cluster = running(connections=[Connection(0, "end")], stops=False)
     cluster.jobs["job"] = replace(cluster.jobs["job"], status=status)
     with pytest.raises(ClusterError, match=told):
-        stop_job("job", cluster, Reporter(), poll=QUICK)
+        stop_job("job", cluster, Reporter(), poll=BRIEF)
 
 
 def test_jobs_are_listed_with_what_they_were_sent_for():
