@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,8 @@ from ray_jobs.errors import JobError
 from ray_jobs.submission.address import probe
 
 START_S = 180.0
+PORTS = range(20_000, 32_768)
+"""Below those that systems give to connections."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ def head(**variables: str) -> Iterator[Head]:
     # Short, because Ray puts sockets there; the nodes know nothing of this checkout.
     with TemporaryDirectory(prefix="r-", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        port = free_port()
-        words = [f"--{key}={value}" for key, value in _options(folder, port).items()]
+        ports = free_ports(4)
+        words = [f"--{key}={value}" for key, value in _options(folder, ports).items()]
         process = subprocess.Popen(
             [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--disable-usage-stats", *words],
             env=_environment(folder) | token | variables,
@@ -60,27 +62,33 @@ def head(**variables: str) -> Iterator[Head]:
             start_new_session=True,
         )
         try:
-            address = f"http://127.0.0.1:{port}"
+            address = f"http://127.0.0.1:{ports[0]}"
             _wait_for(address, token, process, folder / "start.log")
             yield Head(address, folder, token)
         finally:
             _end(process)
 
 
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on, and none of those that the system gives to whoever connects somewhere.
+
+    Of these, one that is free now may be the near end of somebody's connection when Ray comes to listen on it.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = secrets.choice(PORTS)
+        with socket.socket() as taken, suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            found += [port] * (port not in found)
+    return found
 
 
-def _options(folder: Path, port: int) -> dict[str, object]:
-    return {
-        "port": free_port(),
+def _options(folder: Path, ports: Sequence[int]) -> dict[str, object]:
+    dashboard, *others = ports
+    own = dict(zip(("port", "dashboard-agent-listen-port", "ray-client-server-port"), others, strict=True))
+    return own | {
         "dashboard-host": "127.0.0.1",
-        "dashboard-port": port,
-        "dashboard-agent-listen-port": free_port(),
-        "ray-client-server-port": free_port(),
+        "dashboard-port": dashboard,
         "temp-dir": folder,
         "num-cpus": 2,
         "object-store-memory": 128 * 2**20,

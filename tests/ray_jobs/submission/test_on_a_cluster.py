@@ -66,10 +66,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Iterat
 
 @pytest.fixture(scope="module")
 def stopped(cluster: Cluster) -> list[Answer]:
-    """The job submitted twice, stopped while it starts workers, and its log."""
-    first, second = (cluster.fewshot("submit", "classify", cluster.place.job, "--no-wait") for _ in range(2))
+    """The job submitted twice, stopped while it waits for a worker that no node has room for, and its log."""
+    words = ("submit", "classify", cluster.place.job, "--set", "cluster.cpus_per_worker=3", "--no-wait")
+    first, second = (cluster.fewshot(*words) for _ in range(2))
     assert first.code == 0, first.stderr
-    assert wait_until(lambda: any(cluster.place.output.glob("runs/*/plan.json")))
+    assert wait_until(lambda: any(cluster.place.output.glob("runs/*/plan.json")), timeout_s=300)
     job = first.result["submission"]
     return [first, second, cluster.fewshot("stop", job), cluster.fewshot("logs", job)]
 
