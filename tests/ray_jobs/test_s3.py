@@ -22,6 +22,9 @@ pytestmark = pytest.mark.s3
 IMAGES = 60
 TROUBLE = Plan(seed=1, slow_down=0.04, reset_before=0.04, reset_after=0.04, slow=0.04, truncated=0.06, delay_s=0.3)
 
+UNHURRIED = {"storage.lease_s": 3600}
+"""A lease is renewed three times in that time, which takes requests: on a slow machine, more of them than on a fast."""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tiny_clip):
@@ -45,7 +48,7 @@ def uploaded(place, bucket):
 
 
 def settings(bucket, **changes):
-    there = {"job.output": bucket.url("output"), "storage.endpoint": bucket.storage.endpoint}
+    there = {"job.output": bucket.url("output"), "storage.endpoint": bucket.storage.endpoint, **UNHURRIED}
     return [f"{key}={value}" for key, value in (there | changes).items()]
 
 
