@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import multiprocessing
 import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ import tomlkit
 from PIL import Image
 from typer.testing import CliRunner
 
+from cluster import Store
 from ray_jobs.cli import app
 from tests.strange_files import encode, photo
 
@@ -158,45 +161,87 @@ def written(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
-def process(command: str, job: Path, *settings: str) -> BaseProcess:
+@dataclass(frozen=True)
+class Cut:
+    """How a process is cut off: by its own hand, so that it happens there however busy the machine is.
+
+    Attributes:
+        commits: how many objects it writes; whoever wants to write another one in it waits.
+        number: the signal that it sends to itself then. After SIGSTOP it may go on.
+        later_s: seconds from the beginning of the last write to the signal.
+        gate: instead of being sent a signal, it goes on when there is such a file.
+    """
+
+    commits: int
+    number: signal.Signals = signal.SIGKILL
+    later_s: float = 0.0
+    gate: Path | None = None
+
+    def prepare(self) -> None:
+        """Do this to the process that calls it. Renewals of the lease are no commits, and go on."""
+        put, turns, is_over = Store.put, itertools.count(1), threading.Event()
+
+        def strike() -> None:
+            if self.gate is None:
+                os.kill(os.getpid(), self.number)
+            else:
+                wait_until(self.gate.exists)
+            is_over.set()
+
+        def counted(store: Store, path: str, data: bytes) -> None:
+            turn = 0 if "/lease/" in path else next(turns)
+            if turn == self.commits:
+                threading.Timer(self.later_s, strike).start()
+            if turn > self.commits:
+                is_over.wait()
+            put(store, path, data)
+
+        Store.put = counted  # type: ignore[method-assign]
+
+
+def process(command: str, job: Path, *settings: str, cut: Cut | None = None) -> BaseProcess:
     """The command in a process of its own, not yet started, which exits with its code; forked from one that is warm."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["open_clip", "ray_jobs.classify", "ray_jobs.evaluate", "tests.ray_jobs.place"])
     words = [word for setting in settings for word in ("--set", setting)]
-    return context.Process(target=_run, args=(command, str(job), *words))
+    return context.Process(target=_run, args=((command, str(job), *words), cut))
 
 
-def _run(*words: str) -> None:
+def _run(words: tuple[str, ...], cut: Cut | None) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if cut is not None:
+        cut.prepare()
     sys.exit(fewshot(*words).code)
 
 
-def count(output: Path) -> int:
-    """Files that were committed."""
-    return sum(not name.startswith(".tmp-") for _, _, names in os.walk(output) for name in names)
-
-
-def kill_again_and_again(job: Path, output: Path, *, chance: random.Random, parts: tuple[int, int], runs: int) -> int:
-    """Run `classify` and kill it, each time after some more parts, until it gets to its end; how often it was killed.
+def kill_again_and_again(
+    command: str,
+    job: Path,
+    *settings: str,
+    chance: random.Random,
+    parts: tuple[int, int],
+    runs: int,
+    after: Callable[[], object] = lambda: None,
+) -> int:
+    """Run a command and kill it, each time after some more parts, until it gets to its end; how often it was killed.
 
     The driver gets no chance to clean up. Each run starts where the last one was cut off.
 
     Args:
+        command: the command.
         job: the job file.
-        output: where to.
+        settings: of the job.
         chance: when to kill.
-        parts: bounds of how many parts a run may commit.
+        parts: bounds of how many objects a run may commit.
         runs: how many are started at most.
+        after: called when a run has ended, however it did.
     """
     kills = 0
     for _ in range(runs):
-        run = process("classify", job, f"job.output={output}")
+        run = process(command, job, *settings, cut=Cut(chance.randint(*parts), later_s=chance.uniform(0, 0.02)))
         run.start()
-        goal = count(output) + chance.randint(*parts)
-        wait_until(lambda goal=goal, run=run: count(output) >= goal or not run.is_alive())
-        time.sleep(chance.uniform(0, 0.02))
-        run.kill()
         run.join()
+        after()
         kills += run.exitcode == -signal.SIGKILL
         if run.exitcode == 0:
             break

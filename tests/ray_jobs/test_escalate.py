@@ -161,8 +161,9 @@ def undisturbed(tmp_path_factory, tiny_clip, diffusion):
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(undisturbed):
     place, expected = undisturbed
     output = place.folder / "killed"
-    assert kill_again_and_again(place.job, output, chance=random.Random(1), parts=(3, 25), runs=30) >= 4
-    assert place.classify(f"job.output={output}").bytes == expected
+    here = f"job.output={output}"
+    assert kill_again_and_again("classify", place.job, here, chance=random.Random(1), parts=(8, 28), runs=30) >= 4
+    assert place.classify(here).bytes == expected
 
 
 @pytest.mark.ray

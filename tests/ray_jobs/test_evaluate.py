@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import statistics
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from fewshot.backbones import ClipSpec, load_clip
 from fewshot.classes import LabelSpace
 from fewshot.images import decode
 from ray_jobs.config import read_job
-from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, process, put, wait_until, written
+from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, picture, put, written
 
 pytestmark = pytest.mark.slow
 TRAINED = "clip_adapter"
@@ -212,23 +211,16 @@ def test_a_grid_that_is_killed_trains_only_what_is_missing_and_ends_with_the_sam
     place = evaluation(tmp_path, tiny_clip, **methods)
     expected = fewshot("evaluate", place.job).result["table"]
     output = tmp_path / "killed"
-    survived, kills, chance = {}, 0, random.Random(1)
-    for _ in range(12):
-        run = process("evaluate", place.job, f"job.output={output}")
-        run.start()
-        goal = len(written(output)) + chance.randint(1, 12)
-        wait_until(lambda goal=goal, run=run: len(written(output)) >= goal or not run.is_alive())
-        run.kill()
-        run.join()
-        kills += run.exitcode == -signal.SIGKILL
+    survived: dict[str, int] = {}
+
+    def nothing_is_made_twice():
         now = written(output)
         assert {name: now[name] for name in survived} == survived
-        survived = {name: at for name, at in now.items() if not name.startswith("runs/")}
-        if run.exitcode == 0:
-            break
-    assert kills >= 2
-    assert run.exitcode == 0
-    assert fewshot("evaluate", place.job, "--set", f"job.output={output}").result["table"] == expected
+        survived.update({name: at for name, at in now.items() if not name.startswith("runs/")})
+
+    here, when = f"job.output={output}", {"chance": random.Random(1), "parts": (6, 20), "runs": 20}
+    assert kill_again_and_again("evaluate", place.job, here, **when, after=nothing_is_made_twice) >= 2
+    assert fewshot("evaluate", place.job, "--set", here).result["table"] == expected
 
 
 def test_new_classes_are_learned_from_nothing_and_measured_by_each_protocol(tmp_path, tiny_clip):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 from collections import Counter
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pytest
 from ray_jobs.report.sample import SHARDS as SHARDS_SHOWN
 from ray_jobs.report.sample import SHOWN
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import CLASSES, Place, fewshot, process, put, wait_until
+from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, put
 from tests.s3.proxy import Plan
 from tests.tiny_diffusion import write_tiny_diffusion
 
@@ -160,19 +159,10 @@ def csv_of(bucket, place):
 
 @pytest.mark.slow
 def test_a_job_that_is_killed_on_a_bad_connection_ends_with_the_same_bytes(place, expected, bucket, uploaded):
-    chance, kills = random.Random(0), 0
     with bucket.through(TROUBLE) as (near, proxy):
-        for _ in range(6):
-            run = process("classify", place.job, *settings(near, **uploaded))
-            run.start()
-            goal = proxy.count()["PUT"] + chance.randint(8, 20)
-            wait_until(lambda goal=goal, run=run: proxy.count()["PUT"] >= goal or not run.is_alive())
-            run.kill()
-            run.join()
-            kills += run.exitcode == -signal.SIGKILL
-            if run.exitcode == 0:
-                break
-        outcome = place.classify(*settings(near, **uploaded))
+        there = settings(near, **uploaded)
+        kills = kill_again_and_again("classify", place.job, *there, chance=random.Random(0), parts=(8, 20), runs=8)
+        outcome = place.classify(*there)
         faults = proxy.faults()
     assert kills >= 2
     assert outcome.code == 0, outcome.told

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import threading
-from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ray_jobs.archive import archive_units
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, count, kill_again_and_again, picture, put, wait_until
+from tests.ray_jobs.place import Place, kill_again_and_again, picture, put
 
 RAY = "cluster.mode=ray"
 
@@ -91,47 +89,40 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, large, expected, worke
 
 
 @pytest.mark.ray
-def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, expected):
-    output = large.folder / "killed_worker"
-    killed: list[int] = []
-    hunter = threading.Thread(target=kill_a_worker, args=(output, killed))
-    hunter.start()
-    outcome = large.classify(RAY, "cluster.clip_workers=1", f"job.output={output}")
-    hunter.join()
+def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, expected, monkeypatch):
+    earlier, killed = embedding(), []
+
+    def hand_out(*source, **options):
+        for number, unit in enumerate(archive_units(*source, **options)):
+            if number == 8:  # Others are done, and one that was handed out before is not.
+                killed.extend(embedding() - earlier)
+                for worker in killed:
+                    worker.kill()
+            yield unit
+
+    monkeypatch.setattr("ray_jobs.classify.archive_units", hand_out)
+    outcome = large.classify(RAY, "cluster.clip_workers=1", f"job.output={large.folder / 'killed_worker'}")
     assert len(killed) == 1
     assert "worker lost" in outcome.told
     assert outcome.code == 0
     assert outcome.bytes == expected
 
 
-def kill_a_worker(output: Path, killed: list[int]) -> None:
-    """Kill the process that embeds, as soon as a few of its parts are there."""
-    if wait_until(lambda: count(output) >= 8):
-        pid = next(pid for pid in descendants(os.getpid()) if "ray::Worker" in command_of(pid))
-        os.kill(pid, signal.SIGKILL)
-        killed.append(pid)
-
-
-def descendants(pid: int) -> Iterator[int]:
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, listed.read_text().split()):
-            yield child
-            yield from descendants(child)
-
-
-def command_of(pid: int) -> str:
-    """What a process calls itself; "" if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
+def embedding() -> set[psutil.Process]:
+    """The processes that embed, by what they call themselves."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "ray::Worker" in " ".join(process.cmdline()):
+                found.add(process)
+    return found
 
 
 @pytest.mark.slow
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(large, expected):
-    output = large.folder / "killed_driver"
-    assert kill_again_and_again(large.job, output, chance=random.Random(0), parts=(5, 40), runs=20) >= 4
-    again = large.classify(f"job.output={output}")
+    output = f"job.output={large.folder / 'killed_driver'}"
+    assert kill_again_and_again("classify", large.job, output, chance=random.Random(0), parts=(10, 45), runs=30) >= 4
+    again = large.classify(output)
     assert (again.result["did"], again.rows.keys()) == ("nothing", large.classify().rows.keys())
     assert again.bytes == expected
 

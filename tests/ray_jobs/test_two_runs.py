@@ -6,10 +6,11 @@ import json
 import os
 import signal
 
+import psutil
 import pytest
 
 from cluster import Store, hold
-from tests.ray_jobs.place import CLASSES, Place, count, fewshot, process, wait_until, written
+from tests.ray_jobs.place import CLASSES, Cut, Place, fewshot, process, wait_until, written
 
 pytestmark = pytest.mark.slow
 
@@ -33,18 +34,18 @@ def folder_of(place, output):
     return plan.parent
 
 
-def started(large, output, *settings):
-    """A run that is in the middle of embedding."""
-    run = process("classify", large.job, f"job.output={output}", *settings)
+def asleep(large, output, *settings):
+    """A run that has fallen asleep in the middle of embedding."""
+    run = process("classify", large.job, f"job.output={output}", *settings, cut=Cut(12, signal.SIGSTOP))
     run.start()
-    assert wait_until(lambda: count(output) >= 12)
+    assert wait_until(lambda: psutil.Process(run.pid).status() == psutil.STATUS_STOPPED)
     return run
 
 
 def test_a_run_that_is_held_is_refused_and_left_alone(finished, tmp_path):
     name = finished.classify().run.name
     output = tmp_path / "output"
-    with hold(Store(str(output)), f"runs/{name}/lease", term_s=2.0):
+    with hold(Store(str(output)), f"runs/{name}/lease", term_s=6.0):
         before = set(written(output))
         outcome = finished.classify(f"job.output={output}")
         assert (outcome.code, outcome.result) == (2, None)
@@ -55,20 +56,25 @@ def test_a_run_that_is_held_is_refused_and_left_alone(finished, tmp_path):
 
 
 def test_of_two_at_once_one_works_and_the_bytes_are_right(large, expected):
-    output = large.folder / "both"
-    both = [process("classify", large.job, f"job.output={output}", "storage.lease_s=3") for _ in range(2)]
+    """The one that works is held up in the middle until the other has come to its end."""
+    output, gate = large.folder / "both", large.folder / "gate"
+    settings, cut = (f"job.output={output}", "storage.lease_s=9"), Cut(12, gate=gate)
+    both = [process("classify", large.job, *settings, cut=cut) for _ in range(2)]
     for run in both:
         run.start()
+    one_has_ended = wait_until(lambda: not all(run.is_alive() for run in both))
+    gate.touch()
     for run in both:
         run.join()
-    assert sorted(run.exitcode for run in both) in ([0, 2], [0, 0])  # The second may come when the first is through.
+    assert one_has_ended
+    assert sorted(run.exitcode for run in both) == [0, 2]
     outcome = large.classify(f"job.output={output}")
     assert (outcome.result["did"], outcome.bytes) == ("nothing", expected)
 
 
 def test_a_killed_run_is_continued_at_once(large, expected):
     output = large.folder / "killed"
-    run = started(large, output, "storage.lease_s=3600")
+    run = asleep(large, output, "storage.lease_s=3600")
     run.kill()
     run.join()
     assert list((folder_of(large, output) / "lease").iterdir())
@@ -80,11 +86,10 @@ def test_a_killed_run_is_continued_at_once(large, expected):
 def test_a_run_that_slept_too_long_stops_when_it_wakes(large, expected):
     """The one that took over is still at work then: a second lease, held by this process."""
     output = large.folder / "slept"
-    run = started(large, output, "storage.lease_s=2")
-    os.kill(run.pid, signal.SIGSTOP)
+    run = asleep(large, output, "storage.lease_s=2")
     folder = folder_of(large, output)
     store, name = Store(str(output)), folder.name
-    with hold(store, f"runs/{name}/lease", term_s=2.0) as lease:
+    with hold(store, f"runs/{name}/lease") as lease:
         before = set(written(folder))
         os.kill(run.pid, signal.SIGCONT)
         run.join()
@@ -112,7 +117,7 @@ def test_an_evaluation_is_held_as_well(evaluated, tmp_path):
     options = [option for word in words for option in ("--set", word)]
     first = fewshot("evaluate", place.job, *options)
     assert first.code == 0, first.told
-    with hold(Store(str(tmp_path / "out")), f"runs/{first.run.name}/lease", term_s=2.0):
+    with hold(Store(str(tmp_path / "out")), f"runs/{first.run.name}/lease", term_s=6.0):
         second = fewshot("evaluate", place.job, *options)
     assert second.code == 2
     assert "is being written by process" in second.told
