@@ -111,7 +111,8 @@ def test_prior_images_are_drawn_once_and_change_what_is_learned(place):
     assert written(next(here.output.glob("latents/*/prior"))) == parts
 
 
-def test_a_budget_in_hours_is_never_overrun(place):
+def test_a_budget_in_hours_is_never_overrun(place, monkeypatch):
+    monkeypatch.setattr("ray_jobs.escalation.spending.PROBE_S", 0.01)
     outcome = place(budget_gpu_hours=1e-9).classify()
     assert outcome.code == 0, outcome.told
     assert outcome.result["escalated"]["images"] == 0
@@ -185,7 +186,8 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
         ("runs/*/probe.json", "escalated.parquet"),
     ],
 )
-def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, kind, lost):
+def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, monkeypatch, kind, lost):
+    monkeypatch.setattr("ray_jobs.escalation.spending.PROBE_S", 0.01)
     here = place(max_fraction=0.2, budget_gpu_hours=100.0)
     done = here.classify()
     assert done.code == 0, done.told
