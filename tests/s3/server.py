@@ -1,7 +1,7 @@
 """Ceph's object gateway on loopback: a real S3 server of one monitor, one store in memory and one gateway.
 
-Everything lies in a folder that is given; ports are chosen free. The three processes are children that end with this
-one, also when it is killed (`setpriv --pdeathsig`).
+Everything lies in a folder that is given; ports are chosen free, and kept. The three processes are children that end
+with this one, also when it is killed (`setpriv --pdeathsig`).
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def start_server(folder: Path) -> Iterator[S3Server]:
     Raises:
         ServerError: it does not start.
     """
-    mon, http, https = _free_ports(3)
-    config = _write_config(folder, mon=mon, http=http, https=https)
-    certificate = _write_certificate(folder)
     with ExitStack() as running:
+        mon, http, https = (running.enter_context(_held_port()) for _ in range(3))
+        config = _write_config(folder, mon=mon, http=http, https=https)
+        certificate = _write_certificate(folder)
         _start_monitor(running, config, mon)
         _start_store(running, config)
         server = S3Server(f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}", certificate, config, running)
@@ -196,13 +196,16 @@ def _end_of(folder: Path) -> str:
     return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs if path.exists())
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all are held until the last is found, so that they differ."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+@contextmanager
+def _held_port() -> Iterator[int]:
+    """A port that the system gives to nobody else, also while the server that listens on it is yet to start or is dead.
+
+    Two may be bound to it because both allow that (SO_REUSEADDR, which all servers set), and only one of them listens.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _write_certificate(folder: Path) -> Path:
