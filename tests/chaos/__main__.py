@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.rig import rig_in
-from tests.chaos.run import chaos
+from tests.chaos.run import chaos, undisturbed
+from tests.chaos.scenarios import scenarios
 from tests.s3.server import CREDENTIALS, start_server
 
 
@@ -40,8 +41,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = (arguments.folder or Path(temporary)).absolute()
         (folder / "s3").mkdir(parents=True)
+        expected = undisturbed(scenarios(folder / "jobs"), folder)
         with start_server(folder / "s3") as server, rig_in(folder, server) as rig:
-            result = chaos(rig, minutes=arguments.minutes, seed=seed)
+            result = chaos(rig, expected, minutes=arguments.minutes, seed=seed)
     os.write(stdout, (json.dumps(result, indent=2) + "\n").encode())
     return 0 if result["identical"] == result["jobs"] and result["jobs"] else 1
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from ray_jobs.cli import main
+from tests.chaos.scenarios import Scenario
+
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "FEWSHOT_LOG": "WARNING"}
 
 
 @dataclass
@@ -19,35 +23,33 @@ class Driver:
 
     Attributes:
         words: of the command.
-        environment: more than this process has.
         log: where it tells how it is going.
         codes: exit codes so far; negative where a signal ended it.
     """
 
     words: Sequence[str]
-    environment: Mapping[str, str]
     log: Path
     codes: list[int] = field(default_factory=list)
-    process: subprocess.Popen[bytes] | None = None
+    process: BaseProcess | None = None
+
+    @classmethod
+    def of(cls, scenario: Scenario, log: Path) -> Driver:
+        """What runs a scenario's command."""
+        return cls((scenario.command, str(scenario.job)), log)
 
     def start(self, settings: Mapping[str, Any]) -> None:
         """Start the command with some keys of its job file set, in a session of its own."""
         more = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ray_jobs", *self.words, *more],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                cwd=ROOT,
-                env={**os.environ, **self.environment},
-                start_new_session=True,
-            )
+        context = multiprocessing.get_context("forkserver")  # Its processes are forked from one that is warm.
+        context.set_forkserver_preload(["open_clip", "ray_jobs.classify", "ray_jobs.evaluate", __name__])
+        self.process = context.Process(target=_run, args=([*self.words, *more], os.environ | ENVIRONMENT, self.log))
+        self.process.start()
 
     def is_over(self) -> bool:
         """Whether the process has ended; its exit code is noted then."""
         if self.process is None:
             return True
-        code = self.process.poll()
+        code = self.process.exitcode
         if code is None:
             return False
         self.codes.append(code)
@@ -56,7 +58,7 @@ class Driver:
 
     def kill(self) -> bool:
         """SIGKILL, if it runs."""
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None or self.process.exitcode is not None:
             return False
         self.process.kill()
         return True
@@ -64,3 +66,14 @@ class Driver:
     def told(self) -> str:
         """The end of what it told."""
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+
+
+def _run(words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    with log.open("ab") as told, Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(told.fileno(), 2)
+    sys.argv = ["fewshot", *words]
+    main()

@@ -11,13 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.chaos.rig import NODES, Rig, one_of, paused
+from tests.chaos.rig import Rig, one_of, paused
 from tests.cluster.several_nodes import Nodes
 from tests.s3.proxy import Plan
 
 Fault = Callable[[Rig, random.Random], bool]
-
-FOR_A_WHILE_S = (2.0, 6.0)
 
 
 def kill_worker(rig: Rig, chance: random.Random) -> bool:
@@ -33,13 +31,13 @@ def pause_worker(rig: Rig, chance: random.Random) -> bool:
     """Stop an actor's process for a while: a straggler."""
     if (pid := one_of(chance, rig.workers())) is None:
         return False
-    paused(pid, chance.uniform(*FOR_A_WHILE_S))
+    paused(pid, chance.uniform(*rig.fault_s))
     return True
 
 
 def kill_node(rig: Rig, chance: random.Random) -> bool:
     """SIGKILL a raylet with all its workers; another node joins."""
-    rig.nodes.call(Nodes.kill, chance.choice(NODES))
+    rig.nodes.call(Nodes.kill, chance.choice(rig.names))
     time.sleep(chance.uniform(0.0, 3.0))
     rig.heal_cluster()
     return True
@@ -47,9 +45,9 @@ def kill_node(rig: Rig, chance: random.Random) -> bool:
 
 def take_spot_machine(rig: Rig, chance: random.Random) -> bool:
     """Tell a node to leave, and kill it a little later."""
-    name = chance.choice(NODES)
+    name = chance.choice(rig.names)
     rig.nodes.call(Nodes.give_notice, name)
-    time.sleep(chance.uniform(*FOR_A_WHILE_S))
+    time.sleep(chance.uniform(*rig.fault_s))
     rig.nodes.call(Nodes.kill, name)
     rig.heal_cluster()
     return True
@@ -71,7 +69,7 @@ def lose_head(rig: Rig, chance: random.Random) -> bool:
 def kill_s3(rig: Rig, chance: random.Random) -> bool:
     """SIGKILL the S3 server; it comes back after a while."""
     rig.server.kill()
-    time.sleep(chance.uniform(*FOR_A_WHILE_S))
+    time.sleep(chance.uniform(*rig.fault_s))
     rig.server.start()
     return True
 
@@ -80,7 +78,7 @@ def _storm(**shares: float) -> Fault:
     def fault(rig: Rig, chance: random.Random) -> bool:
         before = sum(rig.proxy.faults().values())
         rig.proxy.plan = Plan(seed=chance.getrandbits(32), at_most=4, delay_s=2.0, **shares)  # type: ignore[arg-type]
-        time.sleep(chance.uniform(*FOR_A_WHILE_S))
+        time.sleep(chance.uniform(*rig.fault_s))
         rig.proxy.plan = None
         return sum(rig.proxy.faults().values()) > before
 
@@ -98,7 +96,7 @@ def fill_disk(rig: Rig, chance: random.Random) -> bool:
     assert rig.disk is not None
     filler = rig.disk / ".filler"
     _fill(filler)
-    time.sleep(chance.uniform(*FOR_A_WHILE_S))
+    time.sleep(chance.uniform(*rig.fault_s))
     filler.unlink()
     return True
 

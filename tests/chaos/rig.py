@@ -7,7 +7,8 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.s3.proxy import Proxy
 from tests.s3.server import S3Server
 
 NODES = ("one", "two", "three")
+FAULT_S = (2.0, 6.0)
 DISK_BYTES = 48 << 20
 
 
@@ -38,6 +40,8 @@ class Rig:
         bucket: reached through `proxy`.
         proxy: in front of the server.
         disk: a folder on a file system of its own that can be full; None where none can be mounted.
+        names: of the nodes beside the head.
+        fault_s: bounds of how long a fault lasts, where that is drawn.
     """
 
     folder: Path
@@ -45,6 +49,8 @@ class Rig:
     bucket: Bucket
     proxy: Proxy
     disk: Path | None
+    names: Sequence[str]
+    fault_s: tuple[float, float]
     driver: Driver | None = None
     _nodes: SeveralNodes | None = None
     _closing: ExitStack = field(default_factory=ExitStack)
@@ -56,7 +62,7 @@ class Rig:
 
     def heal_cluster(self) -> None:
         """Let all nodes be there."""
-        self.nodes.call(Nodes.ensure, *NODES)
+        self.nodes.call(Nodes.ensure, *self.names)
 
     @property
     def nodes(self) -> SeveralNodes:
@@ -70,17 +76,19 @@ class Rig:
 
     def lose_cluster(self) -> None:
         """SIGKILL everything that is the cluster, its head first, and start another."""
+        self.kill_cluster()
+        self.start_cluster()
+
+    def kill_cluster(self) -> None:
+        """SIGKILL everything that is the cluster, its head first; nothing if there is none."""
+        if self._nodes is None:
+            return
         owner = psutil.Process(self.nodes.call(_pid))
         for process in [*owner.children(recursive=True), owner]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.stop_cluster()
-        self.start_cluster()
-
-    def stop_cluster(self) -> None:
-        """End it, if it has not ended."""
         closing, self._closing = self._closing, ExitStack()
-        with suppress(Exception):  # A cluster that was killed cannot say goodbye.
+        with suppress(BrokenProcessPool):  # A cluster that was killed cannot say goodbye.
             closing.close()
         self._nodes = None
 
@@ -88,9 +96,8 @@ class Rig:
         """Process ids of the live actors."""
         return self.nodes.call(_workers)
 
-    def output(self, scenario: Scenario, number: int, *, on_disk: bool) -> tuple[Store, dict[str, Any]]:
+    def output(self, name: str, *, on_disk: bool) -> tuple[Store, dict[str, Any]]:
         """A new place for results, and the settings that lead there."""
-        name = f"{number}-{scenario.name.replace(' ', '-')}"
         if on_disk and self.disk is not None:
             store = Store(str(self.disk / name))
             return store, {"job.output": store.root}
@@ -98,31 +105,42 @@ class Rig:
         return store, {"job.output": store.root, "storage.endpoint": self.proxy.endpoint}
 
     def driver_of(self, scenario: Scenario, name: str) -> Driver:
-        """What runs a scenario's command, and logs under this name."""
-        environment = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "FEWSHOT_LOG": "WARNING"}
-        return Driver((scenario.command, str(scenario.job)), environment, self.folder / f"{name}.log")
+        """What runs a scenario's command, and logs under this name; it is the one that is broken from now on."""
+        self.driver = Driver.of(scenario, self.folder / f"{name}.log")
+        return self.driver
 
     def start(self, driver: Driver, settings: dict[str, Any]) -> None:
         """Start a driver on the cluster as it is."""
-        driver.start({"cluster.address": self.address, "cluster.clip_workers": len(NODES)} | settings)
+        driver.start({"cluster.address": self.address, "cluster.clip_workers": len(self.names)} | settings)
+
+    def signs(self) -> int:
+        """What there is to see of drivers and workers; more of it means that they do something."""
+        files = 0 if self.disk is None else sum(len(names) for _, _, names in os.walk(self.disk))
+        return len(self.proxy.requests) + files
 
 
 @contextmanager
-def rig_in(folder: Path, server: S3Server) -> Iterator[Rig]:
+def rig_in(
+    folder: Path, server: S3Server, *, names: Sequence[str] = NODES, fault_s: tuple[float, float] = FAULT_S
+) -> Iterator[Rig]:
     """Everything, running.
 
     Args:
-        folder: an empty one that every process can read.
+        folder: every process can read it; has no `disk` yet.
         server: an S3 server, which will be killed and come back.
+        names: of the nodes beside the head.
+        fault_s: bounds of how long a fault lasts, where that is drawn.
     """
     bucket = Bucket.create(server, f"chaos-{uuid4().hex}")
     with small_disk(folder / "disk") as disk, bucket.through() as (near, proxy):
-        rig = Rig(folder, server, near, proxy, disk)
-        rig.start_cluster()
+        rig = Rig(folder, server, near, proxy, disk, names, fault_s)
         try:
+            rig.start_cluster()
             yield rig
         finally:
-            rig.stop_cluster()
+            if rig.driver is not None:
+                rig.driver.kill()
+            rig.kill_cluster()
 
 
 def _address(nodes: Nodes) -> str:

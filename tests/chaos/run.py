@@ -7,20 +7,25 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cluster import Store
 from tests.chaos.driver import Driver
 from tests.chaos.faults import CLUSTER, DISK, S3, STORMS, Fault, name_of
 from tests.chaos.rig import Rig
-from tests.chaos.scenarios import Scenario, scenarios
+from tests.chaos.scenarios import Scenario
 from tests.ray_jobs.place import wait_until
 
 FAULTS_A_JOB = 10
 GAP_S = (0.5, 5.0)
 JOB_S = 900.0
 """Seconds within which a job must be through once it is left alone."""
+
+Results = dict[str, str]
+"""A hash of each result, by its path."""
 
 
 class ChaosError(AssertionError):
@@ -35,6 +40,7 @@ class Chaos:
         rig: what is broken.
         chance: what decides.
         faults_a_job: after so many a job is left alone.
+        gap_s: bounds of the time between faults.
         survived: faults by name.
         rounds: what became of each job.
     """
@@ -42,16 +48,22 @@ class Chaos:
     rig: Rig
     chance: random.Random
     faults_a_job: int
+    gap_s: tuple[float, float]
     survived: Counter[str] = field(default_factory=Counter)
     rounds: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, scenario: Scenario, expected: dict[str, str]) -> None:
+    def run(self, scenario: Scenario, expected: Results) -> None:
         """One job, from its first start to the comparison."""
+        started = time.monotonic()
         on_disk = self.rig.disk is not None and self.chance.random() < 0.3
-        store, settings = self.rig.output(scenario, len(self.rounds), on_disk=on_disk)
-        driver = self.rig.driver_of(scenario, f"{len(self.rounds)}-{scenario.name.replace(' ', '-')}")
-        self.rig.driver, started = driver, time.monotonic()
-        faults = self._break_until_through(driver, settings, DISK if on_disk else S3)
+        faults: Counter[str] = Counter()
+        for attempt in itertools.count():  # One that was through before anything broke says nothing.
+            name = f"{len(self.rounds)}-{attempt}-{scenario.name.replace(' ', '-')}"
+            store, settings = self.rig.output(name, on_disk=on_disk)
+            driver = self.rig.driver_of(scenario, name)
+            faults = self._break_until_through(driver, settings, DISK if on_disk else S3)
+            if faults:
+                break
         identical = scenario.bytes_of(store) == expected
         self.rounds.append(
             {
@@ -69,16 +81,17 @@ class Chaos:
         self, driver: Driver, settings: dict[str, Any], others: dict[Fault, float]
     ) -> Counter[str]:
         faults: Counter[str] = Counter()
-        before = self.rig.proxy.faults()
+        before, signs = self.rig.proxy.faults(), self.rig.signs()
         calm_since = None
         while not (driver.is_over() and driver.codes and driver.codes[-1] == 0):
             if driver.process is None:
                 self.rig.start(driver, settings)
+            if not faults:  # A job that is still being started would hardly notice.
+                wait_until(lambda: driver.is_over() or self.rig.signs() > signs)
             if sum(faults.values()) < self.faults_a_job:
-                wait_until(driver.is_over, self.chance.uniform(*GAP_S))
-                if not driver.is_over():
-                    faults[self._break_one(CLUSTER | others)] += 1
-                faults.pop("", None)
+                wait_until(driver.is_over, self.chance.uniform(*self.gap_s))
+                if not driver.is_over() and (broken := self._break_one(CLUSTER | others)):
+                    faults[broken] += 1
                 continue
             calm_since = calm_since or time.monotonic()
             wait_until(driver.is_over, 1.0)
@@ -95,31 +108,40 @@ class Chaos:
         return name_of(fault) if fault(self.rig, self.chance) else ""
 
 
-def chaos(rig: Rig, *, minutes: float, seed: int, faults_a_job: int = FAULTS_A_JOB) -> dict[str, Any]:
+def chaos(
+    rig: Rig,
+    expected: Mapping[Scenario, Results],
+    *,
+    minutes: float,
+    seed: int,
+    faults_a_job: int = FAULTS_A_JOB,
+    gap_s: tuple[float, float] = GAP_S,
+) -> dict[str, Any]:
     """Run jobs under faults for a while, each of them at least once.
 
     Args:
         rig: what is broken.
+        expected: the jobs, and their results when nothing breaks.
         minutes: no further job begins later than this.
         seed: of everything that is drawn.
         faults_a_job: after so many a job is left alone, so that there is an end.
+        gap_s: bounds of the time between faults.
 
     Returns:
         `seed`, `jobs`, `identical` (jobs with the bytes of an undisturbed run), `faults` survived, `by_kind`, and
-        `rounds`, what became of each job.
+        `rounds`, what became of each job: at least one thing broke while it ran.
 
     Raises:
         ChaosError: a job did not come to its end.
     """
-    work = Chaos(rig, random.Random(seed), faults_a_job)
-    todo = scenarios(rig.folder / f"jobs-{seed}")
-    expected = {scenario.name: undisturbed(scenario, rig) for scenario in todo}
+    work = Chaos(rig, random.Random(seed), faults_a_job, gap_s)
+    todo = list(expected)
     end = time.monotonic() + 60 * minutes
     for number in itertools.count():
         if time.monotonic() >= end and number >= len(todo):
             break
         scenario = todo[number % len(todo)]
-        work.run(scenario, expected[scenario.name])
+        work.run(scenario, expected[scenario])
     return {
         "seed": seed,
         "jobs": len(work.rounds),
@@ -130,12 +152,19 @@ def chaos(rig: Rig, *, minutes: float, seed: int, faults_a_job: int = FAULTS_A_J
     }
 
 
-def undisturbed(scenario: Scenario, rig: Rig) -> dict[str, str]:
-    """The results of a run in one process, in a local folder."""
-    store = Store(str(scenario.job.with_suffix(".undisturbed")))
-    driver = rig.driver_of(scenario, "undisturbed")
-    driver.start({"cluster.mode": "process", "job.output": store.root})
-    assert driver.process is not None
-    if driver.process.wait() != 0 or not scenario.is_complete(store):
-        raise ChaosError(f"{scenario.name} fails without any fault:\n{driver.told()}")
-    return scenario.bytes_of(store)
+def undisturbed(todo: Sequence[Scenario], folder: Path) -> dict[Scenario, Results]:
+    """The results of runs in one process each, in local folders.
+
+    Args:
+        todo: the jobs; all are run at once.
+        folder: where they log.
+    """
+    stores = {scenario: Store(str(scenario.job.with_suffix(".undisturbed"))) for scenario in todo}
+    drivers = {scenario: Driver.of(scenario, folder / f"{scenario.job.stem}-undisturbed.log") for scenario in todo}
+    for scenario, driver in drivers.items():
+        driver.start({"cluster.mode": "process", "job.output": stores[scenario].root})
+    for scenario, driver in drivers.items():
+        if not wait_until(driver.is_over, JOB_S) or driver.codes != [0] or not scenario.is_complete(stores[scenario]):
+            driver.kill()
+            raise ChaosError(f"{scenario.name} fails without any fault:\n{driver.told()}")
+    return {scenario: scenario.bytes_of(stores[scenario]) for scenario in todo}
