@@ -88,7 +88,7 @@ def start_server(folder: Path) -> Iterator[S3Server]:
         ServerError: it does not start.
     """
     with ExitStack() as running:
-        mon, http, https = (running.enter_context(_held_port()) for _ in range(3))
+        mon, http, https = (running.enter_context(kept_port()) for _ in range(3))
         config = _write_config(folder, mon=mon, http=http, https=https)
         certificate = _write_certificate(folder)
         _start_monitor(running, config, mon)
@@ -97,6 +97,18 @@ def start_server(folder: Path) -> Iterator[S3Server]:
         server.start()
         _create_user(config)
         yield server
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port that the system gives to nobody else, also while the server that listens on it is yet to start or is dead.
+
+    Two may be bound to it because both allow that (SO_REUSEADDR, which all servers set), and only one of them listens.
+    """
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
 def _start_monitor(running: ExitStack, config: Path, port: int) -> None:
@@ -194,18 +206,6 @@ def _answers(endpoint: str) -> bool:
 def _end_of(folder: Path) -> str:
     logs = [folder / "log", *sorted((folder / "logs").glob("*"))]
     return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs if path.exists())
-
-
-@contextmanager
-def _held_port() -> Iterator[int]:
-    """A port that the system gives to nobody else, also while the server that listens on it is yet to start or is dead.
-
-    Two may be bound to it because both allow that (SO_REUSEADDR, which all servers set), and only one of them listens.
-    """
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
 
 
 def _write_certificate(folder: Path) -> Path:

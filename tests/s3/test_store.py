@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -245,15 +243,3 @@ def test_an_endpoint_where_nobody_listens_is_named(bucket):
         storage.check()
     with pytest.raises(StorageError, match=r"Could not connect to the endpoint URL.*127.0.0.1:9"):
         at_once(Store(bucket.url(), storage=storage)).reach()
-
-
-def test_a_server_that_was_killed_finds_its_port_and_its_objects_again(bucket, s3_server):
-    """The last one: for half a minute, buckets are created slowly then."""
-    bucket.store().put("a", b"1")
-    s3_server.kill()
-    try:
-        with socket.socket() as stranger, pytest.raises(OSError, match="already in use"):
-            stranger.bind(("127.0.0.1", urlsplit(s3_server.endpoint).port))
-    finally:
-        s3_server.start()
-    assert bucket.store().get("a") == b"1"
