@@ -22,7 +22,7 @@ class WorkerStartError(ClusterError, RuntimeError):
 
 
 class UnitLostError(ClusterError, RuntimeError):
-    """A unit took its worker down at every attempt (out of memory, a crash in native code)."""
+    """Units took their workers down at every attempt (out of memory, native code), or no node is left for one."""
 
 
 class LeaseHeldError(ClusterError, RuntimeError):

@@ -146,14 +146,14 @@ class Pool:
 
         Raises:
             WorkerStartError: the cluster has had no room for a single worker for `capacity_timeout_s`.
+            UnitLostError: so it is, but it had: its nodes have left. Run again when there are others.
         """
         waited_s = self.waited_s()
         if waited_s > _PATIENCE_S:
             self._make_room()
         if waited_s > self._capacity_timeout_s:
-            raise WorkerStartError(
-                f"the cluster had no room for a worker in {self._capacity_timeout_s:.0f} s. {self._asked()}"
-            )
+            error = UnitLostError if self._answers else WorkerStartError
+            raise error(f"the cluster had no room for a worker in {self._capacity_timeout_s:.0f} s. {self._asked()}")
 
     def waited_s(self) -> float:
         """Seconds for which workers have been asked for and not one has been placed; 0 if one has been.

@@ -40,6 +40,19 @@ def test_losses_in_a_row_are_borne_for_as_long_as_more_has_ended_well(pool: Pool
     assert losses_borne(pool) == 4 * 2 + answers + 1
 
 
+def test_a_cluster_without_room_is_a_wrong_set_up_unless_it_had_some(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "waited_s", lambda: 2.0)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    told = r"no room for a worker in 1 s\. A worker was asked for with 1 CPU.* the cluster has 4 CPU"
+    with pytest.raises(WorkerStartError, match=told):
+        pool.check_room()
+    pool.answered()
+    with pytest.raises(UnitLostError, match=told):
+        pool.check_room()
+
+
 def test_workers_that_die_before_one_was_ready_are_a_wrong_set_up(pool: Pool) -> None:
     pool.count_loss("bus error")
     with pytest.raises(WorkerStartError, match=r"2 workers in a row died while starting\. The last one: bus error"):
