@@ -22,8 +22,9 @@ from cluster.errors import ClusterError, LeaseHeldError, SourceError, WorkerStar
 from cluster.storage import DEFAULT_STORAGE
 from fewshot.errors import FewShotError
 from ray_jobs.checks import check
+from ray_jobs.commands import NEEDS, JobCommand
 from ray_jobs.config import read_job, stop_if_any
-from ray_jobs.deploy import JobCommand, ManifestKind
+from ray_jobs.deploy import ManifestKind
 from ray_jobs.errors import DetachedError, JobError
 from ray_jobs.interrupts import heard, listen
 from ray_jobs.progress import Reporter
@@ -104,7 +105,7 @@ def plan(
 
     reporter = Reporter()
     _run(
-        lambda: make_plan(_checked(job, set_, needs=("archive", "support")), probe=probe),
+        lambda: make_plan(_checked(job, set_, needs=NEEDS["classify"]), probe=probe),
         then=lambda result: show_plan(reporter, result),
     )
 
@@ -116,7 +117,7 @@ def classify(job: JobFile, set_: Overrides = None) -> None:
 
     reporter = Reporter()
     _run(
-        lambda: run(_checked(job, set_, needs=("archive", "support")), reporter),
+        lambda: run(_checked(job, set_, needs=NEEDS["classify"]), reporter),
         then=lambda result: show_classification(reporter, result),
     )
 
@@ -136,7 +137,7 @@ def evaluate(
     reporter = Reporter()
     settings = [*(set_ or []), *([f"evaluate.protocol={protocol}"] if protocol else [])]
     _run(
-        lambda: run(_checked(job, settings, needs=("evaluate",)), reporter),
+        lambda: run(_checked(job, settings, needs=NEEDS["evaluate"]), reporter),
         then=lambda result: show_evaluation(reporter, result),
     )
 

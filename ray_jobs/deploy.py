@@ -10,7 +10,6 @@ from pydantic import ConfigDict, Field
 from ray_jobs.strict import STRICT, Count
 
 ManifestKind = Literal["rayjob", "raycluster", "launcher"]
-JobCommand = Literal["classify", "evaluate"]
 Amount = Annotated[int, Field(ge=0, strict=True)]
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]

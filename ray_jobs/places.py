@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ray_jobs.commands import OTHERS, JobCommand
 from ray_jobs.sections import Job
 
 DATA: Mapping[str, tuple[str, ...]] = {
@@ -23,9 +24,17 @@ ON_THE_DRIVER: Mapping[str, tuple[str, ...]] = {"storage": ("ca_file",)}
 """Keys that are paths of the machine where the command runs, whatever the cluster sees."""
 
 
-def named_in(job: Job, keys: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:
-    """Section, key and value of each of the keys that the job has."""
+def named_in(
+    job: Job, keys: Mapping[str, tuple[str, ...]], command: JobCommand | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Section, key and value of each of the keys that the job has.
+
+    Args:
+        job: the job.
+        keys: by section.
+        command: only what this one looks at; None for all.
+    """
     for section, names in keys.items():
-        for key in names:
+        for key in names if command is None or section not in OTHERS[command] else ():
             if (value := getattr(getattr(job, section), key, None)) is not None:
                 yield section, key, value

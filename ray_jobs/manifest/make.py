@@ -7,15 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ray_jobs.commands import NEEDS, JobCommand
 from ray_jobs.config import read_job, stop_if_any
-from ray_jobs.deploy import DeploySection, JobCommand, ManifestKind
+from ray_jobs.deploy import DeploySection, ManifestKind
 from ray_jobs.manifest.kuberay import ray_cluster, ray_job
 from ray_jobs.manifest.launcher import launcher
 from ray_jobs.manifest.problems import find_problems
 from ray_jobs.manifest.writing import to_yaml
 from ray_jobs.sections import Job
 
-_NEEDS = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}
 _APPLY = {"rayjob": "kubectl apply -f", "raycluster": "kubectl apply -f", "launcher": "ray up"}
 
 
@@ -37,9 +37,9 @@ def make_manifest(
     Raises:
         JobError: the job file is wrong, or something in it cannot work there; every problem is told.
     """
-    job, problems = read_job(path, overrides, needs=("deploy", *(_NEEDS[command] if kind == "rayjob" else ())))
+    job, problems = read_job(path, overrides, needs=("deploy", *(NEEDS[command] if kind == "rayjob" else ())))
     if job.deploy is not None:
-        problems += find_problems(job, job.deploy, kind=kind)
+        problems += find_problems(job, job.deploy, kind=kind, command=command if kind == "rayjob" else None)
     stop_if_any(problems)
     assert job.deploy is not None
     return to_yaml(

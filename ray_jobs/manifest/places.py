@@ -10,6 +10,7 @@ from typing import Any
 from cluster.secrets import without_credentials
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.names import wants_diffusion
+from ray_jobs.commands import JobCommand
 from ray_jobs.deploy import DeploySection
 from ray_jobs.places import DATA, MODELS, ON_THE_DRIVER, named_in
 from ray_jobs.sections import Job
@@ -19,14 +20,14 @@ NEEDED_FOLDERS = ("/dev/shm", "/etc/fewshot", "/home/fewshot", "/opt/fewshot", "
 """What pods need for themselves: nothing may be mounted over these."""
 
 
-def place_problems(job: Job, deploy: DeploySection) -> list[str]:
-    """Places that pods cannot see, or cannot write to."""
+def place_problems(job: Job, deploy: DeploySection, command: JobCommand | None) -> list[str]:
+    """Places that pods cannot see, or cannot write to, of those that a command looks at; None is any command."""
     volumes = [volume.path for volume in deploy.volumes]
     known = [*volumes, *deploy.image_folders]
     problems = [
         f"{where}: {place!r} is on this machine only; name any fsspec URL, such as s3://bucket/prefix, or a folder of "
         "[[deploy.volumes]] or deploy.image_folders"
-        for where, place in _places(job)
+        for where, place in _places(job, command)
         if not _is_shared(place, known)
     ]
     if _is_local(job.job.output) and not _is_shared(job.job.output, _writable(deploy)):
@@ -67,9 +68,9 @@ def credential_problems(job: Job) -> list[str]:
     ]
 
 
-def _places(job: Job) -> Iterator[tuple[str, str]]:
+def _places(job: Job, command: JobCommand | None) -> Iterator[tuple[str, str]]:
     """What the job reads, beside models from a hub. Its output has a rule of its own."""
-    found = [(section, key, value) for section, key, value in named_in(job, DATA) if section != "job"]
+    found = [(section, key, value) for section, key, value in named_in(job, DATA, command) if section != "job"]
     found += [each for each in named_in(job, MODELS) if _is_needed(job, each[0]) and _is_folder(each[2])]
     if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "/", ".", "~")):
         found.append(("clip", "model", job.clip.model))

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.errors import FewShotError
 from ray_jobs.checks import known_asking, known_method
+from ray_jobs.commands import JobCommand
 from ray_jobs.config import job_file_text
 from ray_jobs.deploy import DeploySection
 from ray_jobs.manifest.names import name_problems
@@ -23,7 +24,7 @@ OLDEST_RAY = (2, 52)
 """The first with tokens."""
 
 
-def find_problems(job: Job, deploy: DeploySection, *, kind: str) -> list[str]:
+def find_problems(job: Job, deploy: DeploySection, *, kind: str, command: JobCommand | None) -> list[str]:
     """Everything that stops this job from running there, one line each.
 
     Nothing is opened: the one who writes the manifest need not see the archive.
@@ -32,13 +33,14 @@ def find_problems(job: Job, deploy: DeploySection, *, kind: str) -> list[str]:
         job: as far as its sections are right.
         deploy: its section [deploy].
         kind: of manifest.
+        command: what will run; None if that is open.
     """
     return [
         *name_problems(job.job.name),
         *_image_problems(deploy),
         *sizing_problems(job, deploy),
         *(_launcher_problems(deploy) if kind == "launcher" else _kubernetes_problems(deploy)),
-        *place_problems(job, deploy),
+        *place_problems(job, deploy, command),
         *volume_problems(deploy),
         *credential_problems(job),
         *_name_in_job_problems(job),

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cluster.secrets import without_credentials
+from ray_jobs.commands import JobCommand
 from ray_jobs.config import job_file_text
 from ray_jobs.interrupts import STOP_SIGNAL
 from ray_jobs.result import RESULT_LINE
 from ray_jobs.sections import Job
 
-CommandName = Literal["classify", "evaluate"]
 PACKAGES = ("cluster", "fewshot", "ray_jobs")
 JOB_FILE = "job.toml"
 STOP_WAIT_S = 60
@@ -37,7 +37,7 @@ class Order:
         sends_code: send this project's three packages along; if not, the nodes have them.
     """
 
-    command: CommandName
+    command: JobCommand
     job: Job
     settings: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None

@@ -8,14 +8,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ray_jobs.commands import JobCommand
 from ray_jobs.places import DATA, MODELS, ON_THE_DRIVER, named_in
 from ray_jobs.sections import Job
 
 
-def local_places(job: Job) -> dict[tuple[str, str], Path]:
-    """The paths of this machine in a job file, absolute, by section and key; of models only those that exist."""
+def local_places(job: Job, command: JobCommand | None = None) -> dict[tuple[str, str], Path]:
+    """The paths of this machine in a job file, absolute, by section and key; of models only those that exist.
+
+    Args:
+        job: as it was read.
+        command: only what this one looks at; None for all.
+    """
     found = {}
-    for section, key, value in named_in(job, {**DATA, **MODELS, **ON_THE_DRIVER}):
+    for section, key, value in named_in(job, {**DATA, **MODELS, **ON_THE_DRIVER}, command):
         if (path := _local(value)) is not None and (section not in MODELS or path.exists()):
             found[section, key] = path
     return found
@@ -28,12 +34,12 @@ def with_absolute_places(job: Job) -> Job:
     return job
 
 
-def out_of_sight(job: Job) -> list[str]:
-    """Problems: every local path of a job, for a cluster that is not on this machine."""
+def out_of_sight(job: Job, command: JobCommand) -> list[str]:
+    """Problems: every local path of a job that a command looks at, for a cluster that is not on this machine."""
     return [
         f"[{section}] {key} is {path}, a path of this machine, which the cluster does not see. Put it into object "
         "storage (s3://…), or say --shared-paths if every node has the same files there"
-        for (section, key), path in local_places(job).items()
+        for (section, key), path in local_places(job, command).items()
     ]
 
 

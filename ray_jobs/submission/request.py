@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.checks import check
+from ray_jobs.commands import NEEDS, JobCommand
 from ray_jobs.config import read_job, stop_if_any
 from ray_jobs.errors import JobError
 from ray_jobs.progress import Reporter
 from ray_jobs.submission.address import dashboard, probe
 from ray_jobs.submission.client import RayJobs
 from ray_jobs.submission.credentials import ADVICE, credential_in, credentials_in_job, settings_to_send
-from ray_jobs.submission.order import CommandName, Order, with_gpus
+from ray_jobs.submission.order import Order, with_gpus
 from ray_jobs.submission.places import with_absolute_places
 from ray_jobs.submission.submit import submit_job
 
 logger = logging.getLogger(__name__)
-
-NEEDS = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ class Request:
         sends_code: send this project along.
     """
 
-    command: CommandName
+    command: JobCommand
     job_file: Path
     overrides: Sequence[str] = ()
     address: str | None = None

@@ -50,7 +50,7 @@ def submit_job(
         ClusterError: it failed, or was stopped, or the cluster does not answer.
         DetachedError: on an interrupt; the job goes on.
     """
-    hidden = [] if shared_paths else out_of_sight(order.job)
+    hidden = [] if shared_paths else out_of_sight(order.job, order.command)
     if hidden and not are_here(_call(ready, jobs.node_addresses)):
         raise JobError(hidden)
     job_id = _start(order, jobs, reporter, ready)

@@ -12,9 +12,11 @@ from tests.ray_jobs.manifest.jobs import EVERYTHING, PLAIN, write
 from tests.ray_jobs.place import fewshot
 
 
-def problems(folder: Path, text: str, *overrides: str, kind: str = "rayjob") -> tuple[str, ...]:
+def problems(
+    folder: Path, text: str, *overrides: str, kind: str = "rayjob", command: str = "classify"
+) -> tuple[str, ...]:
     try:
-        make_manifest(write(folder, text), overrides, kind=kind)  # type: ignore[arg-type]
+        make_manifest(write(folder, text), overrides, kind=kind, command=command)  # type: ignore[arg-type]
     except JobError as error:
         return error.problems
     return ()
@@ -31,7 +33,6 @@ def problems(folder: Path, text: str, *overrides: str, kind: str = "rayjob") -> 
         ("archive.uri=photos/", "[archive] uri: 'photos/' is on this machine only"),
         ("archive.labels=truth.csv", "[archive] labels: 'truth.csv' is on this machine only"),
         ("support.uri=../examples.csv", "[support] uri: '../examples.csv' is on this machine only"),
-        ("evaluate.splits=splits.json", "[evaluate] splits: 'splits.json' is on this machine only"),
         ("clip.model=/models/clip", "[clip] model: '/models/clip' is on this machine only"),
         ("clip.model=models/clip", "[clip] model: 'models/clip' is on this machine only"),
         ("escalate.model=./sd", "[escalate] model: './sd' is on this machine only"),
@@ -88,6 +89,21 @@ def test_one_mistake_is_told_once(tmp_path, monkeypatch, override, told):
 def test_a_shared_folder_counts_only_as_what_it_is(tmp_path, override, told):
     (found,) = problems(tmp_path, EVERYTHING, override)
     assert told in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "command", "told"),
+    [
+        ("rayjob", "classify", ["[archive] uri", "[support] uri"]),
+        ("rayjob", "evaluate", ["[evaluate] splits"]),
+        ("raycluster", "classify", ["[archive] uri", "[evaluate] splits", "[support] uri"]),
+    ],
+)
+def test_only_places_that_the_command_looks_at_have_to_be_seen(tmp_path, kind, command, told):
+    local = ("archive.uri=photos/", "support.uri=examples.csv", "evaluate.splits=splits.json")
+    found = problems(tmp_path, PLAIN, *local, kind=kind, command=command)
+    assert sorted(line.partition(": ")[0] for line in found) == told
+    assert all("is on this machine only" in line for line in found)
 
 
 def test_machines_in_the_cloud_have_no_claims_and_no_secrets(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ray_jobs.sections import ArchiveSection, ClipSection, Job, JobSection, SupportSection
+from ray_jobs.sections import ArchiveSection, ClipSection, EvaluateSection, Job, JobSection, SupportSection
 from ray_jobs.submission.places import are_here, local_places, out_of_sight, with_absolute_places
 from tests.ray_jobs.submission.clusters import ELSEWHERE, HERE
 
@@ -37,7 +39,8 @@ def test_names_of_models_are_no_paths(job):
 
 
 def test_everything_that_a_cluster_elsewhere_does_not_see_is_told(job):
-    problems = out_of_sight(job)
+    job = replace(job, evaluate=EvaluateSection(splits="splits.json", methods=("zero_shot",)))
+    problems = out_of_sight(job, "classify")
     assert [problem.partition(" is ")[0] for problem in problems] == [
         "[job] output",
         "[archive] labels",
@@ -45,6 +48,8 @@ def test_everything_that_a_cluster_elsewhere_does_not_see_is_told(job):
         "[clip] model",
     ]
     assert all("s3://…" in problem and "--shared-paths" in problem for problem in problems)
+    told = [problem.partition(" is ")[0] for problem in out_of_sight(job, "evaluate")]
+    assert told == ["[job] output", "[evaluate] splits", "[clip] model"]
 
 
 def test_a_cluster_is_here_if_all_its_nodes_are():
