@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from cluster import ClusterError, Storage, Store
@@ -14,7 +14,8 @@ from ray_jobs.checks import AT_ONCE
 from ray_jobs.errors import JobError
 from ray_jobs.layout import METRICS, PLAN
 
-_MOST_LOOKED_INTO = 100
+_MOST_LOOKED_INTO = 50
+_FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,15 @@ def runs_of(store: Store) -> Iterator[Run]:
 
 
 def outputs_below(store: Store) -> list[str]:
-    """Outputs in its folders, which somebody who names this one as an output may have meant."""
-    folders = islice((folder for parent in ("", "runs") for folder in store.folders(parent)), _MOST_LOOKED_INTO)
-    return [store.url(folder) for folder in folders if any(True for _ in store.folders(f"{folder}/runs"))]
+    """Outputs one or two levels down, which somebody who names this folder as an output may have meant."""
+    near = list(islice(store.folders(), _MOST_LOOKED_INTO))
+    far = (folder for parent in near for folder in store.folders(parent))
+    return [store.url(folder) for folder in islice(chain(near, far), _MOST_LOOKED_INTO) if _is_output(store, folder)]
+
+
+def _is_output(store: Store, folder: str) -> bool:
+    runs = islice(store.folders(f"{folder}/runs"), _FEW)
+    return any(store.exists(f"{run}/{PLAN}") for run in runs)
 
 
 def _read(store: Store, path: str) -> Any:

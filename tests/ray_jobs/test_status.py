@@ -54,7 +54,7 @@ def test_who_is_at_work_is_named(finished):
 def test_outputs_below_are_named_where_nothing_has_run(tmp_path):
     for output in ("near", "runs/usual"):
         put(tmp_path / output / "runs/one-0123/plan.json", b"{}")
-    put(tmp_path / "photographs/1.jpg", b"")
+    put(tmp_path / "photographs/runs/2026/1.jpg", b"")
     for command in ("status", "report"):
         outcome = fewshot(command, tmp_path)
         assert (outcome.code, outcome.result["below"]) == (0, [str(tmp_path / "near"), str(tmp_path / "runs/usual")])
