@@ -129,9 +129,7 @@ class Store:
         Returns:
             Sorted paths relative to the root, at any depth. Always asked anew, never from a listing cache.
         """
-        folder = prefix.strip("/")
-        paths = self._retried("list", _checked(folder) if folder else "", lambda objects: sorted(objects.list(folder)))
-        return iter(paths)
+        return self._listed(prefix, lambda objects, folder: objects.list(folder))
 
     def folders(self, prefix: str = "") -> Iterator[str]:
         """The folders in a folder, not those below them: a few requests, however much lies there.
@@ -142,9 +140,7 @@ class Store:
         Returns:
             Sorted paths relative to the root. Always asked anew, never from a listing cache.
         """
-        folder = prefix.strip("/")
-        where = _checked(folder) if folder else ""
-        return iter(self._retried("list", where, lambda objects: sorted(objects.folders(folder))))
+        return self._listed(prefix, lambda objects, folder: objects.folders(folder))
 
     def delete(self, path: str) -> None:
         """Remove an object; nothing happens if there is none."""
@@ -175,6 +171,11 @@ class Store:
             PermissionError: these credentials may not list it.
         """
         self._retried("reach", "", lambda objects: objects.reach())
+
+    def _listed(self, prefix: str, paths: Callable[[Objects, str], Iterator[str]]) -> Iterator[str]:
+        folder = prefix.strip("/")
+        where = _checked(folder) if folder else ""
+        return iter(self._retried("list", where, lambda objects: sorted(paths(objects, folder))))
 
     def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
         where = f"{self.root.rstrip('/')}/{path}".rstrip("/")

@@ -20,26 +20,23 @@ from cluster.records import Source
 from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.artefacts import get_threshold
-from ray_jobs.config import job_file_text
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import FIRST_OPINIONS, Escalation, escalation_identity
 from ray_jobs.holding import held
 from ray_jobs.layout import (
-    JOB,
     METRICS,
-    PLAN,
     PREDICTIONS,
     dense_folder,
     features_folder,
     prediction_part,
     run_folder,
-    to_json,
 )
 from ray_jobs.placement import choose
 from ray_jobs.predict import PredictStep
 from ray_jobs.progress import Reporter
 from ray_jobs.report import ensure_report
+from ray_jobs.runs import begin
 from ray_jobs.sections import ArchiveSection, Job, SupportSection
 from ray_jobs.summary import summarise, too_many_unreadable
 from ray_jobs.support import LabelledUnits, read_labels, support_units
@@ -230,7 +227,6 @@ def _folder(paths: tuple[str, ...]) -> str:
 
 
 def _write_plan(work: Classification) -> None:
-    work.store.put(f"{work.run}/{JOB}", job_file_text(work.job).encode())
     plan = {
         "archive": work.listing.to_json(),
         "features": work.listing.parts(work.features),
@@ -238,7 +234,7 @@ def _write_plan(work: Classification) -> None:
         "classes": len(work.support.labels.space),
         "examples": len(work.support.images),
     }
-    work.store.put(f"{work.run}/{PLAN}", to_json(plan))
+    begin(work.store, work.run, work.job, plan)
 
 
 def _embed(work: Classification, reporter: Reporter) -> StageReport:

@@ -17,7 +17,6 @@ from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.executor import unfinished, weight_left
 from ray_jobs.cascades import cascades_of, mean_cascades, measure_all
 from ray_jobs.cells import Cell
-from ray_jobs.config import job_file_text
 from ray_jobs.embed import EmbedStep
 from ray_jobs.errors import JobError
 from ray_jobs.escalation.examples import encode_examples
@@ -25,10 +24,11 @@ from ray_jobs.evaluation import Evaluation
 from ray_jobs.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.features import write_parquet
 from ray_jobs.holding import held
-from ray_jobs.layout import JOB, METRICS, PLAN, REPORT, to_json
+from ray_jobs.layout import METRICS, REPORT, to_json
 from ray_jobs.placement import WORTH_A_RAY, choose
 from ray_jobs.progress import Reporter
 from ray_jobs.report import render_evaluation
+from ray_jobs.runs import begin
 from ray_jobs.sections import Job
 
 MANY_CELLS = 12
@@ -69,14 +69,13 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
 
 
 def _write_plan(work: Evaluation) -> None:
-    work.store.put(f"{work.run}/{JOB}", job_file_text(work.job).encode())
     plan = {
         "protocol": work.section.protocol,
         "features": [unit.path for unit in [*work.pool.units, *work.test.units]],
         "cells": [unit.path for unit in work.cells],
         "classes": len(work.splits.label_space),
     }
-    work.store.put(f"{work.run}/{PLAN}", to_json(plan))
+    begin(work.store, work.run, work.job, plan)
 
 
 def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -11,8 +11,10 @@ from typing import Any
 
 from cluster import ClusterError, Storage, Store
 from ray_jobs.checks import AT_ONCE
+from ray_jobs.config import job_file_text
 from ray_jobs.errors import JobError
-from ray_jobs.layout import METRICS, PLAN
+from ray_jobs.layout import JOB, METRICS, PLAN, to_json
+from ray_jobs.sections import Job
 
 _MOST_LOOKED_INTO = 50
 _FEW = 3
@@ -41,6 +43,19 @@ class Run:
     def is_evaluation(self) -> bool:
         """Whether methods are measured; otherwise an archive is labelled."""
         return "cells" in self.plan
+
+
+def begin(store: Store, folder: str, job: Job, plan: Mapping[str, Any]) -> None:
+    """Write what a run sets out to do, so that it is found from now on.
+
+    Args:
+        store: the output.
+        folder: of the run.
+        job: its job file.
+        plan: see `Run`.
+    """
+    store.put(f"{folder}/{JOB}", job_file_text(job).encode())
+    store.put(f"{folder}/{PLAN}", to_json(plan))
 
 
 def open_output(output: str, storage: Storage) -> Store:

@@ -63,8 +63,7 @@ def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, A
 
     Returns:
         `reports`: `run` and `path` of every run that has come to an end, the path None if the report could not be
-        written; `complete`: whether there are all of them. Where there are none, `below`:
-        outputs in folders below.
+        written; `complete`: whether there are all of them. Where there are none, `below`: outputs in folders below.
 
     Raises:
         JobError: nothing can be looked up there.
