@@ -3,6 +3,7 @@
 import io
 import runpy
 import sys
+import time
 from contextlib import redirect_stdout
 
 import pytest
@@ -20,9 +21,10 @@ def here(monkeypatch):
 
     def run(module, *arguments):
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        wall_s, cpu_s = time.monotonic(), time.process_time()
         with redirect_stdout(io.StringIO()) as said:
             runpy.run_module(module, run_name="__main__")
-        return Usage(1.0, 1.0, said.getvalue())
+        return Usage(time.process_time() - cpu_s, time.monotonic() - wall_s, said.getvalue())
 
     return run
 
@@ -33,11 +35,11 @@ def test_scoring_runs():
     assert all(row["images/s"] > 0 for row in rows)
 
 
-def test_the_large_one_runs(here, monkeypatch):
-    monkeypatch.setattr(large, "python", here)
+@pytest.mark.slow
+def test_the_large_one_runs():
     result = large.run(images=100, repeat=1, classes=3)
     assert [row["images labelled"] for row in result.rows] == ["100"] * len(scoring.METHODS)
-    assert all(0.01 < row["peak GiB"] < 100 for row in result.rows)
+    assert result.gates[0].holds
 
 
 @pytest.mark.slow
@@ -64,14 +66,14 @@ def brought(contender, folder):
 @pytest.mark.parametrize("contender", [pipeline.OURS, pipeline.PLAIN])
 def test_a_contender_of_the_pipeline_runs(contender, here, monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "python", here)
-    assert brought(contender, tmp_path)
+    assert brought(contender, tmp_path) > 0.0
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_the_contender_on_ray_runs(ray_session, here, monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "python", here)
-    assert brought(pipeline.OURS_ON_RAY, tmp_path)
+    assert brought(pipeline.OURS_ON_RAY, tmp_path) > 0.0
 
 
 @pytest.mark.slow
