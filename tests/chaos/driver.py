@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from ray_jobs.cli import main
 from tests.chaos.scenarios import Scenario
+from tests.ray_jobs.place import warm
 
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "FEWSHOT_LOG": "WARNING"}
 
@@ -40,9 +40,7 @@ class Driver:
     def start(self, settings: Mapping[str, Any]) -> None:
         """Start the command with some keys of its job file set, in a session of its own."""
         more = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        context = multiprocessing.get_context("forkserver")  # Its processes are forked from one that is warm.
-        context.set_forkserver_preload(["open_clip", "ray_jobs.classify", "ray_jobs.evaluate", __name__])
-        self.process = context.Process(target=_run, args=([*self.words, *more], os.environ | ENVIRONMENT, self.log))
+        self.process = warm().Process(target=_run, args=([*self.words, *more], os.environ | ENVIRONMENT, self.log))
         self.process.start()
 
     def is_over(self) -> bool:

@@ -21,6 +21,7 @@ from cluster import Store
 from tests.chaos.driver import Driver
 from tests.chaos.scenarios import Scenario
 from tests.cluster.several_nodes import Nodes, SeveralNodes, several_nodes
+from tests.ray_jobs.place import ray_workers
 from tests.s3.bucket import Bucket
 from tests.s3.proxy import Proxy
 from tests.s3.server import S3Server
@@ -152,12 +153,7 @@ def _pid(nodes: Nodes) -> int:
 
 
 def _workers(nodes: Nodes) -> list[int]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess, IndexError):
-            if process.cmdline()[0].startswith("ray::Worker"):
-                found.append(process.pid)
-    return found
+    return [process.pid for process in ray_workers()]
 
 
 @contextmanager

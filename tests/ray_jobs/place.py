@@ -13,12 +13,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.dataset as ds
 import tomlkit
 from PIL import Image
@@ -199,12 +202,27 @@ class Cut:
         Store.put = counted  # type: ignore[method-assign]
 
 
-def process(command: str, job: Path, *settings: str, cut: Cut | None = None) -> BaseProcess:
-    """The command in a process of its own, not yet started, which exits with its code; forked from one that is warm."""
+def warm() -> ForkServerContext:
+    """Starts processes that are forked from one in which everything that takes long to import has been imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["open_clip", "ray_jobs.classify", "ray_jobs.evaluate", "tests.ray_jobs.place"])
+    return context
+
+
+def ray_workers() -> set[psutil.Process]:
+    """The actors below this process that work, by what they call themselves."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith("ray::Worker"):
+                found.add(process)
+    return found
+
+
+def process(command: str, job: Path, *settings: str, cut: Cut | None = None) -> BaseProcess:
+    """The command in a process of its own, not yet started, which exits with its code; forked from one that is warm."""
     words = [word for setting in settings for word in ("--set", setting)]
-    return context.Process(target=_run, args=((command, str(job), *words), cut))
+    return warm().Process(target=_run, args=((command, str(job), *words), cut))
 
 
 def _run(words: tuple[str, ...], cut: Cut | None) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ray_jobs.archive import archive_units
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, kill_again_and_again, picture, put
+from tests.ray_jobs.place import Place, kill_again_and_again, picture, put, ray_workers
 
 RAY = "cluster.mode=ray"
 
@@ -90,12 +88,12 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, large, expected, worke
 
 @pytest.mark.ray
 def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, expected, monkeypatch):
-    earlier, killed = embedding(), []
+    earlier, killed = ray_workers(), []
 
     def hand_out(*source, **options):
         for number, unit in enumerate(archive_units(*source, **options)):
             if number == 8:  # Others are done, and one that was handed out before is not.
-                killed.extend(embedding() - earlier)
+                killed.extend(ray_workers() - earlier)
                 for worker in killed:
                     worker.kill()
             yield unit
@@ -106,16 +104,6 @@ def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, ex
     assert "worker lost" in outcome.told
     assert outcome.code == 0
     assert outcome.bytes == expected
-
-
-def embedding() -> set[psutil.Process]:
-    """The processes that embed, by what they call themselves."""
-    found = set()
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if "ray::Worker" in " ".join(process.cmdline()):
-                found.add(process)
-    return found
 
 
 @pytest.mark.slow
