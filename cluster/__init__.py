@@ -12,18 +12,18 @@ from cluster.errors import (
     UnitLostError,
     WorkerStartError,
 )
-from cluster.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
-from cluster.executor import Executor
+from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
+from cluster.execution.executor import Executor
+from cluster.execution.local_executor import LocalExecutor
+from cluster.execution.stage import StageReport, run_stage
+from cluster.execution.step import Helpers, Part, SplitStep, Step, Unit, Workers
 from cluster.fingerprint import fingerprint
-from cluster.lease import Lease, hold, who_holds
-from cluster.ledger import Ledger
-from cluster.local import LocalExecutor
-from cluster.ray_executor import RayExecutor
-from cluster.retry import Retry
-from cluster.stage import StageReport, run_stage
-from cluster.step import Helpers, Part, SplitStep, Step, Unit, Workers
-from cluster.storage import Storage
-from cluster.store import Store
+from cluster.on_ray.ray_executor import RayExecutor
+from cluster.storage.lease import Lease, hold, who_holds
+from cluster.storage.ledger import Ledger
+from cluster.storage.retry import Retry
+from cluster.storage.settings import Storage
+from cluster.storage.store import Store
 
 __all__ = [
     "ClusterError",

@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster import Storage, Unit, fingerprint
 from cluster.records import Columns, Source, open_source
-from cluster.storage import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.embed import EmbedUnit
 from ray_jobs.layout import feature_part
 from ray_jobs.sections import ArchiveSection

@@ -10,7 +10,7 @@ from typing import Any
 from cluster import Retry, Store
 from cluster.errors import ClusterError
 from cluster.records.location import Location
-from cluster.storage import S3_SCHEMES
+from cluster.storage.settings import S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.names import METHOD_NAMES, wants_diffusion
 from ray_jobs.archive import open_archive

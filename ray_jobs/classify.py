@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
-from cluster.executor import weight_left
+from cluster.execution.executor import weight_left
 from cluster.records import Source
 from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.archive import Listing, archive_units, list_archive, open_archive

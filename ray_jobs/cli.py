@@ -19,7 +19,7 @@ import typer
 
 from cluster import Storage
 from cluster.errors import ClusterError, LeaseHeldError, SourceError, WorkerStartError
-from cluster.storage import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError
 from ray_jobs.checks import check
 from ray_jobs.commands import NEEDS, JobCommand

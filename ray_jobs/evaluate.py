@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
-from cluster.executor import unfinished, weight_left
+from cluster.execution.executor import unfinished, weight_left
 from ray_jobs.cascades import cascades_of, mean_cascades, measure_all
 from ray_jobs.cells import Cell
 from ray_jobs.embed import EmbedStep

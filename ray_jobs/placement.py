@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from cluster import Executor, Helpers, LocalExecutor, RayExecutor, Workers
-from cluster.ray_capacity import Node, cluster_nodes
+from cluster.on_ray.capacity import Node, cluster_nodes
 from ray_jobs.sections import ClusterSection
 
 WORTH_A_RAY = 1500

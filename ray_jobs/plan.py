@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from cluster import ClusterError, Executor, LocalExecutor, Workers
-from cluster.executor import weight_left
+from cluster.execution.executor import weight_left
 from fewshot.backbones import ClipSpec
 from ray_jobs.artefacts import CARD, get_threshold
 from ray_jobs.classify import Classification

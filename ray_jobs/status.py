@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from cluster import Storage, Store, who_holds
-from cluster.storage import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.escalation import FIRST_OPINIONS
 from ray_jobs.layout import LEASE, PREDICTIONS
 from ray_jobs.runs import Run, open_output, outputs_below, runs_of

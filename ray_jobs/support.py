@@ -15,7 +15,7 @@ from cluster.records.base import EntryError
 from cluster.records.folder import FolderSlice
 from cluster.records.listing import Entry
 from cluster.records.reading import read_local, too_large
-from cluster.storage import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
 from fewshot.data import Example, Splits, label_space, parse_examples, parse_splits, sample_shots
 from fewshot.errors import DataError

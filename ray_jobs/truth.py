@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster import Storage
-from cluster.storage import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.support import read_labels
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from fsspec import AbstractFileSystem
 
 from cluster.errors import ChangedError
-from cluster.filesystems import fetch
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Record, Shard, Skipped
 from cluster.records.chunking import cut
@@ -17,6 +16,7 @@ from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
 from cluster.records.reading import CHANGED, etag_of, ordered_map, patiently, read_local, read_remote, too_large
+from cluster.storage.filesystems import fetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from cluster.filesystems import is_s3
 from cluster.records.base import EntryError, Skipped
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
 from cluster.records.reading import patiently
-from cluster.s3 import pages
+from cluster.storage.filesystems import is_s3
+from cluster.storage.s3 import pages
 
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import fsspec
 from fsspec import AbstractFileSystem
 
-from cluster.filesystems import is_s3, open_filesystem
 from cluster.records.base import EntryError
 from cluster.records.reading import patiently
 from cluster.secrets import without_credentials
-from cluster.storage import DEFAULT_STORAGE, Storage
+from cluster.storage.filesystems import is_s3, open_filesystem
+from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 
 @dataclass(frozen=True, slots=True)

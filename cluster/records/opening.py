@@ -15,7 +15,7 @@ from cluster.records.names import is_parquet, is_sidecar, is_tar
 from cluster.records.parquet import ParquetSource
 from cluster.records.reading import patiently
 from cluster.records.tar import TarSource
-from cluster.storage import DEFAULT_STORAGE, Storage
+from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 _EXPECTED = "expected a folder of images, or a file, a folder or a glob of .tar, .tar.gz, .tgz or .parquet"
 

@@ -15,10 +15,17 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.implementations.local import LocalFileSystem
 
 from cluster.errors import ChangedError, StorageError
-from cluster.filesystems import fetch, is_changed, is_s3
 from cluster.records.base import EntryError
-from cluster.retry import Retry
-from cluster.trouble import advice, http_status, is_about_the_store, is_storage_trouble, is_transient, summary
+from cluster.storage.error_classes import (
+    advice,
+    http_status,
+    is_about_the_store,
+    is_storage_trouble,
+    is_transient,
+    summary,
+)
+from cluster.storage.filesystems import fetch, is_changed, is_s3
+from cluster.storage.retry import Retry
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from cluster.records.listing import version_of
 from cluster.records.location import Location
 from cluster.records.reading import ordered_map, patiently
 from cluster.records.references import References
-from cluster.storage import DEFAULT_STORAGE, Storage
+from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cluster import Ledger, Store, Unit
-from cluster.executor import weight_left
+from cluster.execution.executor import weight_left
 from ray_jobs.escalation.adapters import trained
 from ray_jobs.escalation.choice import Doubtful, doubtful, get_choice
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation

@@ -15,7 +15,7 @@ from cluster import Storage
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, Shard, Source, pick, read_shard
 from cluster.secrets import without_credentials
-from cluster.storage import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.archive import open_archive
 from ray_jobs.report.sample import Spot

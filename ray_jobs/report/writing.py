@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from cluster import Storage, Store
 from cluster.secrets import without_credentials
-from cluster.storage import DEFAULT_STORAGE
+from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.layout import JOB, PER_CLASS, REPORT
 from ray_jobs.report.contents import gather
 from ray_jobs.report.evaluation import render_evaluation

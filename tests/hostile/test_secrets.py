@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cluster import Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkerStartError, run_stage
 from cluster.secrets import HIDDEN, redacted, without_credentials
-from cluster.store import StorageError
+from cluster.storage.store import StorageError
 from ray_jobs.telling import configure_logging, tellable
 from tests.hostile.steps import PASSWORD, SECRET, Indiscreet
 

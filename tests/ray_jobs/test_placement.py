@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster import Helpers, LocalExecutor, RayExecutor, Workers
-from cluster.ray_capacity import Node
+from cluster.on_ray.capacity import Node
 from ray_jobs.errors import JobError
 from ray_jobs.placement import choose
 from ray_jobs.sections import ClusterSection

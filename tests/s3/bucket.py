@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster import Storage, Store
-from cluster.filesystems import open_filesystem
+from cluster.storage.filesystems import open_filesystem
 from tests.s3.proxy import Plan, Proxy, fault_proxy
 from tests.s3.server import S3Server
 

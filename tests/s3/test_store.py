@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from cluster import Retry, Storage, StorageError, Store
-from cluster.filesystems import open_filesystem
-from cluster.s3 import S3Objects
-from cluster.trouble import is_transient
+from cluster.storage.error_classes import is_transient
+from cluster.storage.filesystems import open_filesystem
+from cluster.storage.s3 import S3Objects
 from tests.s3.proxy import Plan
 
 pytestmark = pytest.mark.s3

@@ -1,0 +1,203 @@
+"""Named objects under one URL: a local folder, `s3://bucket/prefix`, `memory://`, or whatever else fsspec opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from cluster.errors import StorageError
+from cluster.storage.error_classes import advice, is_about_the_store, is_storage_trouble, is_transient, summary
+from cluster.storage.exclusive_create import create_by_claims, creates_exclusively
+from cluster.storage.objects import TEMPORARY, Objects, open_objects
+from cluster.storage.retry import Retry
+from cluster.storage.settings import DEFAULT_STORAGE, Storage
+
+T = TypeVar("T")
+
+STALE_S = 86_400.0
+"""Age in seconds of a temporary file whose writer is dead: longer than clocks are apart and servers are away."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A picklable, hashable name of a place that keeps objects; each process opens it when it first needs it.
+
+    Every operation is retried on transient errors until `retry.deadline_s`. A missing object is FileNotFoundError, a
+    refused one PermissionError; every other trouble ends as StorageError, naming the URL, the operation and what to
+    do about it.
+
+    Attributes:
+        root: an fsspec URL or a local path, which is made absolute so that it means the same to every worker.
+        storage: how S3 is reached. Credentials are the environment's.
+        retry: when to try again.
+
+    Raises:
+        StorageError: the URL itself carries a password.
+    """
+
+    root: str
+    _: KW_ONLY
+    storage: Storage = field(default=DEFAULT_STORAGE, repr=False)
+    retry: Retry = field(default=Retry(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Bring the URL into one form."""
+        scheme, separator, rest = self.root.rpartition("://")
+        if separator and ":" in rest.partition("/")[0].rpartition("@")[0]:
+            raise StorageError(f"the {scheme} URL carries a password: give credentials through the environment")
+        if not separator or scheme in ("file", "local"):
+            object.__setattr__(self, "root", str(Path(rest).expanduser().absolute()))
+        elif rest.strip("/"):
+            object.__setattr__(self, "root", self.root.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether objects are files of this machine (or of a file system mounted on it)."""
+        return "://" not in self.root
+
+    def url(self, path: str) -> str:
+        """The URL (for a local store, the absolute path) of an object.
+
+        Raises:
+            ValueError: the path is not a plain relative one.
+        """
+        return f"{self.root.rstrip('/')}/{_checked(path)}"
+
+    def put(self, path: str, data: bytes) -> None:
+        """Create or replace an object as a whole: a reader sees the old bytes or the new ones, never a part."""
+        self._retried("write", _checked(path), lambda objects: objects.write(path, data))
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Create an object unless it exists; of several writers at once, one wins.
+
+        Answers are lost on the way, so this cannot tell its own object from an identical one of somebody else: let
+        racing writers write something of their own (a name, a random token). On storage without conditional
+        writes, see `cluster.storage.exclusive_create`.
+
+        Returns:
+            Whether the object is now this one.
+        """
+        _checked(path)
+        place = (self.root, self.storage)
+        if not self._retried("create", path, lambda objects: creates_exclusively(objects, place)):
+            return create_by_claims(self, path, data)
+
+        def attempt(objects: Objects) -> bool:
+            try:
+                objects.write_new(path, data)
+            except FileExistsError:  # Perhaps by this very request, which the HTTP client sent twice without a word.
+                with suppress(FileNotFoundError):
+                    return objects.read(path) == data
+                return False
+            return True
+
+        return self._retried("create", path, attempt)
+
+    def get(self, path: str) -> bytes:
+        """The content of an object.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        return self._retried("read", _checked(path), lambda objects: objects.read(path))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object (not a folder) of this name."""
+        try:
+            self.size(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def size(self, path: str) -> int:
+        """The length of an object in bytes.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        return self._retried("look up", _checked(path), lambda objects: objects.size(path))
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """All objects below a folder.
+
+        Args:
+            prefix: a folder, relative to the root; "" is the root. A missing one has no objects.
+
+        Returns:
+            Sorted paths relative to the root, at any depth. Always asked anew, never from a listing cache.
+        """
+        return self._listed(prefix, lambda objects, folder: objects.list(folder))
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The folders in a folder, not those below them: a few requests, however much lies there.
+
+        Args:
+            prefix: a folder, relative to the root; "" is the root. A missing one has no folders.
+
+        Returns:
+            Sorted paths relative to the root. Always asked anew, never from a listing cache.
+        """
+        return self._listed(prefix, lambda objects, folder: objects.folders(folder))
+
+    def delete(self, path: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+        try:
+            self._retried("delete", _checked(path), lambda objects: objects.delete(path))
+        except FileNotFoundError:
+            return
+
+    def sweep(self, folder: str) -> int:
+        """Remove the temporary files that writers who were killed left in a local folder, not below it.
+
+        Who else writes there does no harm, and takes none: a file is written in seconds, and only what nobody has
+        written to for `STALE_S` is taken for left.
+
+        Args:
+            folder: relative to the root; "" is the root. A missing one has none.
+
+        Returns:
+            How many were removed.
+        """
+        return self._retried("sweep", folder and _checked(folder), lambda objects: objects.sweep(folder, STALE_S))
+
+    def reach(self) -> None:
+        """Ask for something cheap, so that a wrong place is found before any work is done for it.
+
+        Raises:
+            StorageError: nothing can be kept here: no such bucket, no credentials, nobody there.
+            PermissionError: these credentials may not list it.
+        """
+        self._retried("reach", "", lambda objects: objects.reach())
+
+    def _listed(self, prefix: str, paths: Callable[[Objects, str], Iterator[str]]) -> Iterator[str]:
+        folder = prefix.strip("/")
+        where = _checked(folder) if folder else ""
+        return iter(self._retried("list", where, lambda objects: sorted(paths(objects, folder))))
+
+    def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
+        where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
+        try:
+            return self.retry.call(
+                lambda: action(open_objects(self.root, self.storage, self.retry)), is_transient=is_transient
+            )
+        except Exception as error:
+            if not is_storage_trouble(error):
+                raise
+            if isinstance(error, FileNotFoundError) and not is_about_the_store(error):
+                raise
+            told = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
+            refused = isinstance(error, PermissionError) and not is_about_the_store(error)
+            raise (PermissionError if refused else StorageError)(told) from error
+
+
+def _checked(path: str) -> str:
+    """The path, if it is in one form, stays below the root and is no name that this package uses itself."""
+    plain = PurePosixPath(path)
+    if not plain.name or plain.as_posix() != path or plain.is_absolute() or ".." in plain.parts:
+        raise ValueError(f"expected a plain relative path below the store's root, got {path!r}")
+    if plain.name.startswith(TEMPORARY):
+        raise ValueError(f"names that begin with {TEMPORARY!r} are the store's own, got {path!r}")
+    return path

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from cluster import ClusterError, RayExecutor
+
+OWN_RAY = """
+import signal
+import sys
+from pathlib import Path
+from cluster import Ledger, RayExecutor, Store, WorkerStartError, Workers, run_stage
+from tests.cluster.steps import Square, units
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+with RayExecutor(num_cpus=1) as executor:
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    ledger = Ledger(Store("store"))
+    print(run_stage(executor, Square(Path("scratch").absolute()), units(3), ledger, Workers()).done)
+    try:
+        run_stage(executor, Square(Path("other")), units(1, folder="b"), ledger, Workers(cpus=2))
+    except WorkerStartError as error:
+        print(error)
+"""
+
+
+def test_importing_the_package_does_not_import_ray() -> None:
+    program = "import sys, cluster; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_of_our_own_leaves_nothing_behind(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with TemporaryDirectory(dir="/tmp", prefix="") as folder:  # Short: paths of sockets must fit in 107 bytes.
+        environment |= {"HOME": str(tmp_path), "TMPDIR": folder, "PYTHONPATH": os.pathsep.join(sys.path)}
+        run = subprocess.run(
+            [sys.executable, "-c", OWN_RAY], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        left = list(Path(folder).iterdir())
+    assert run.stdout.startswith("3\nno worker fits on this machine. A worker was asked for with 2 CPU")
+    assert len(list((tmp_path / "store/out").iterdir())) == 3
+    assert left == []
+    assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.ray
+def test_a_ray_that_does_not_start_is_no_mistake_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def too_late(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Other tests' Ray may be there, and stays.
+    monkeypatch.setattr("ray.init", too_late)
+    monkeypatch.setattr("cluster.on_ray.session._shut_down", lambda: None)
+    with pytest.raises(ClusterError, match=r"could not start Ray on this machine: .* timed out .*mode = \"process\""):
+        RayExecutor().__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+def test_nobody_at_the_address_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Other tests' Ray may be there.
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"could not connect to Ray at '{address}'.*RAY_AUTH_MODE"):
+            RayExecutor(address).__enter__()
