@@ -13,8 +13,8 @@ import pytest
 import tomlkit
 from typer.testing import CliRunner
 
-from ray_jobs.cli import app
-from ray_jobs.config import SECTIONS, read_job
+from ray_jobs.commands.app import app
+from ray_jobs.job_file.reading import SECTIONS, read_job
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

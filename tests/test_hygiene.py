@@ -107,7 +107,7 @@ def test_only_the_command_line_prints():
     assert [
         f"{module}, line {node.lineno}"
         for module, tree in modules(*PACKAGES)
-        if not is_within(module, "ray_jobs.cli")
+        if not is_within(module, "ray_jobs.commands.app")
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ] == []

@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 
-from ray_jobs.manifest.places import NEEDED_FOLDERS
+from ray_jobs.manifest.path_problems import NEEDED_FOLDERS
 from ray_jobs.manifest.pods import USER
 from tests.sources import PACKAGES, ROOT
 

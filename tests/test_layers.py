@@ -96,4 +96,4 @@ def test_imports_are_found_however_they_are_written(line, name):
 
 def test_a_name_that_only_begins_alike_is_another_package():
     assert is_within("ray.util", "ray")
-    assert not is_within("ray_jobs.cli", "ray")
+    assert not is_within("ray_jobs.commands.app", "ray")

@@ -25,7 +25,7 @@ PARTS_AT_ONCE = 4
 
 
 class S3Objects:
-    """See `cluster.storage.objects.Objects`. Only requests of an upload in parts are tried again here, as `retry` says."""
+    """See `Objects` in `cluster.storage.objects`. Only requests of an upload in parts are retried here, by `retry`."""
 
     def __init__(self, filesystem: Any, root: str, retry: Retry, *, part_bytes: int = PART_BYTES) -> None:
         self._filesystem, self._retry = filesystem, retry

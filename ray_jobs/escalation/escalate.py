@@ -13,23 +13,23 @@ from typing import Any, Protocol
 
 from cluster import Ledger, Store, Unit
 from cluster.records import Shard
-from ray_jobs.archive import Listing
-from ray_jobs.escalation.asking import Asking, Encoded
-from ray_jobs.escalation.choice import Budget, Doubtful, affordable, doubtful, get_choice, to_parquet
-from ray_jobs.escalation.exam import ANSWERS, Exam
-from ray_jobs.escalation.examples import Examples
-from ray_jobs.escalation.latents import get_latents, latent_unit
-from ray_jobs.escalation.lessons import Lessons
-from ray_jobs.escalation.merging import MergeStep, MergeUnit, Verdict
-from ray_jobs.escalation.outcome import GAPS
-from ray_jobs.escalation.spending import ProbeUnit, budget_of, get_rate
+from ray_jobs.console.progress import Reporter
+from ray_jobs.escalation.adapter_training import Lessons
+from ray_jobs.escalation.calibration import ANSWERS, Exam
+from ray_jobs.escalation.cost_model import ProbeUnit, budget_of, get_rate
+from ray_jobs.escalation.merge_step import MergeStep, MergeUnit, Verdict
+from ray_jobs.escalation.results import GAPS
+from ray_jobs.escalation.scoring import Asking, Encoded
+from ray_jobs.escalation.selection import Budget, Doubtful, affordable, doubtful, get_choice, to_parquet
 from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
-from ray_jobs.escalation.worker import DiffusionStep
-from ray_jobs.features import get_table
-from ray_jobs.layout import PREDICTIONS
-from ray_jobs.progress import Reporter
-from ray_jobs.sections import ClusterSection, EscalateSection
-from ray_jobs.support import LabelledUnits
+from ray_jobs.inputs.archive import Listing
+from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.job_file.sections import ClusterSection, EscalateSection
+from ray_jobs.output.feature_parts import get_table
+from ray_jobs.output.layout import PREDICTIONS
+from ray_jobs.steps.diffusion_worker import DiffusionStep
+from ray_jobs.steps.example_latents import Examples
+from ray_jobs.steps.latents import get_latents, latent_unit
 
 FIRST_OPINIONS = "first-opinions"
 CHOICE, PROBE = "escalated.parquet", "probe.json"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cluster import Unit, fingerprint
-from ray_jobs.escalation.scores import Excerpt, ScoreUnit
-from ray_jobs.escalation.worker import Told
+from ray_jobs.escalation.score_unit import Excerpt, ScoreUnit
+from ray_jobs.steps.diffusion_worker import Told
 
 if TYPE_CHECKING:
     from torch import Tensor

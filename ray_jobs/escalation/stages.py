@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from cluster import Executor, Ledger, StageReport, Step, Unit, Workers, run_stage
-from ray_jobs.placement import choose
-from ray_jobs.progress import Reporter
-from ray_jobs.sections import ClusterSection
+from ray_jobs.console.progress import Reporter
+from ray_jobs.job_file.sections import ClusterSection
+from ray_jobs.steps.placement import choose
 
 
 class IncompleteError(Exception):

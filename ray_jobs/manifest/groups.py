@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ray_jobs.deploy import CpuWorkersSection, DeploySection, GpuWorkersSection
+from ray_jobs.job_file.deploy_section import CpuWorkersSection, DeploySection, GpuWorkersSection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

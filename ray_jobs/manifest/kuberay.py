@@ -6,10 +6,11 @@ import shlex
 from importlib.metadata import version
 from typing import Any
 
-from ray_jobs.config import job_file_text
-from ray_jobs.deploy import DeploySection
+from ray_jobs.job_file.deploy_section import DeploySection
+from ray_jobs.job_file.reading import job_file_text
+from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.names import kubernetes_name
+from ray_jobs.manifest.kubernetes_names import kubernetes_name
 from ray_jobs.manifest.pods import (
     JOB_FOLDER,
     head_pod,
@@ -20,7 +21,6 @@ from ray_jobs.manifest.pods import (
     worker_pod,
 )
 from ray_jobs.manifest.sizing import settings
-from ray_jobs.sections import Job
 
 API = "ray.io/v1"
 JOB_FILE = "job.toml"

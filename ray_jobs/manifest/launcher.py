@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ray_jobs.deploy import AwsSection, DeploySection
+from ray_jobs.job_file.deploy_section import AwsSection, DeploySection
+from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.names import kubernetes_name
+from ray_jobs.manifest.kubernetes_names import kubernetes_name
 from ray_jobs.manifest.pods import object_store_bytes
-from ray_jobs.sections import Job
 
 AUTH_FILE = "~/.ray/auth_token"
 """Where `ray get-auth-token --generate` puts the token that all machines share; only its place is in the file."""

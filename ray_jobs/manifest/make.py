@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.commands import NEEDS, JobCommand
-from ray_jobs.config import read_job, stop_if_any
-from ray_jobs.deploy import DeploySection, ManifestKind
+from ray_jobs.job_file.command_needs import NEEDS, JobCommand
+from ray_jobs.job_file.deploy_section import DeploySection, ManifestKind
+from ray_jobs.job_file.reading import read_job, stop_if_any
+from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.kuberay import ray_cluster, ray_job
 from ray_jobs.manifest.launcher import launcher
 from ray_jobs.manifest.problems import find_problems
-from ray_jobs.manifest.writing import to_yaml
-from ray_jobs.sections import Job
+from ray_jobs.manifest.yaml_text import to_yaml
 
 _APPLY = {"rayjob": "kubectl apply -f", "raycluster": "kubectl apply -f", "launcher": "ray up"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray_jobs.deploy import DeploySection
+from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.manifest.groups import Group
 
 JOB_FOLDER = "/etc/fewshot"

@@ -9,14 +9,14 @@ from importlib.metadata import version
 
 from fewshot.backbones.spec import EMBEDDED
 from fewshot.errors import FewShotError
-from ray_jobs.checks import known_asking, known_method
-from ray_jobs.commands import JobCommand
-from ray_jobs.config import job_file_text
-from ray_jobs.deploy import DeploySection
-from ray_jobs.manifest.names import name_problems
-from ray_jobs.manifest.places import credential_problems, place_problems, volume_problems
+from ray_jobs.job_file.command_needs import JobCommand
+from ray_jobs.job_file.deploy_section import DeploySection
+from ray_jobs.job_file.reading import job_file_text
+from ray_jobs.job_file.sections import Job
+from ray_jobs.manifest.kubernetes_names import name_problems
+from ray_jobs.manifest.path_problems import credential_problems, place_problems, volume_problems
 from ray_jobs.manifest.sizing import sizing_problems
-from ray_jobs.sections import Job
+from ray_jobs.preflight import known_asking, known_method
 
 MAX_JOB_FILE_BYTES = 1_000_000
 """A ConfigMap holds 1 MiB."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ray_jobs.deploy import CpuWorkersSection, DeploySection, GpuWorkersSection
-from ray_jobs.sections import Job
+from ray_jobs.job_file.deploy_section import CpuWorkersSection, DeploySection, GpuWorkersSection
+from ray_jobs.job_file.sections import Job
 
 _ROUNDING = 1e-9
 

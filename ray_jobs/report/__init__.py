@@ -1,6 +1,6 @@
 """A run as one page that a person looks at: `report/index.html`, whole in itself."""
 
-from ray_jobs.report.evaluation import render_evaluation
-from ray_jobs.report.writing import ensure_report, find_reports
+from ray_jobs.report.evaluation_page import render_evaluation
+from ray_jobs.report.report_files import ensure_report, find_reports
 
 __all__ = ["ensure_report", "find_reports", "render_evaluation"]

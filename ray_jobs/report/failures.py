@@ -11,7 +11,7 @@ from itertools import islice, zip_longest
 import pyarrow.parquet as pq
 
 from cluster import Store
-from ray_jobs.layout import FAILURES
+from ray_jobs.output.layout import FAILURES
 
 EXAMPLES = 12
 """Images shown, and kept of each reason."""

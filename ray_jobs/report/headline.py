@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from ray_jobs.report.contents import Contents
+from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural
+from ray_jobs.report.report_data import Contents
 from ray_jobs.report.tiles import tile
-from ray_jobs.truth import unused_labels
 
 HELD_OUT = {
     "val": "on {images} set aside",
@@ -54,7 +54,7 @@ def _warnings(metrics: Mapping[str, Any]) -> Iterator[Element]:
 
 
 def _left_out(missing: Mapping[str, Any]) -> Iterator[Element | str]:
-    """See `ray_jobs.left_out`."""
+    """See `ray_jobs.inputs.unreadable_examples`."""
     yield f"{plural(missing['examples'], 'example')} could not be read and left out, such as "
     yield from _names(missing["such_as"])
     if missing["classes"]:

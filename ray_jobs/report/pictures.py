@@ -17,10 +17,10 @@ from cluster.records import Selected, Selection, Shard, Source, pick, read_shard
 from cluster.secrets import without_credentials
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
-from ray_jobs.archive import open_archive
-from ray_jobs.report.sample import Spot
-from ray_jobs.sections import ArchiveSection, SupportSection
-from ray_jobs.support import Labels, support_labels
+from ray_jobs.inputs.archive import open_archive
+from ray_jobs.inputs.examples import Labels, support_labels
+from ray_jobs.job_file.sections import ArchiveSection, SupportSection
+from ray_jobs.report.image_sample import Spot
 
 K = TypeVar("K")
 

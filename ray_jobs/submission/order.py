@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.secrets import without_credentials
-from ray_jobs.commands import JobCommand
-from ray_jobs.config import job_file_text
-from ray_jobs.interrupts import STOP_SIGNAL
-from ray_jobs.result import RESULT_LINE
-from ray_jobs.sections import Job
+from ray_jobs.console.interrupts import STOP_SIGNAL
+from ray_jobs.console.json_result import RESULT_LINE
+from ray_jobs.job_file.command_needs import JobCommand
+from ray_jobs.job_file.reading import job_file_text
+from ray_jobs.job_file.sections import Job
 
 PACKAGES = ("cluster", "fewshot", "ray_jobs")
 JOB_FILE = "job.toml"

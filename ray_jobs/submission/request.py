@@ -10,16 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.checks import check
-from ray_jobs.commands import NEEDS, JobCommand
-from ray_jobs.config import read_job, stop_if_any
+from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
-from ray_jobs.progress import Reporter
+from ray_jobs.job_file.command_needs import NEEDS, JobCommand
+from ray_jobs.job_file.reading import read_job, stop_if_any
+from ray_jobs.preflight import check
 from ray_jobs.submission.address import dashboard, probe
 from ray_jobs.submission.client import RayJobs
 from ray_jobs.submission.credentials import ADVICE, credential_in, credentials_in_job, settings_to_send
+from ray_jobs.submission.local_paths import with_absolute_places
 from ray_jobs.submission.order import Order, with_gpus
-from ray_jobs.submission.places import with_absolute_places
 from ray_jobs.submission.submit import submit_job
 
 logger = logging.getLogger(__name__)

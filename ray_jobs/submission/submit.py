@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from cluster import Retry
-from ray_jobs.config import resolved
+from ray_jobs.console.json_result import LogReader
+from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
-from ray_jobs.progress import Reporter
-from ray_jobs.result import LogReader
+from ray_jobs.job_file.reading import resolved
 from ray_jobs.submission.client import Jobs, UnreachableError
 from ray_jobs.submission.follow import follow
 from ray_jobs.submission.identity import attempt, latest_attempt, submission_base
+from ray_jobs.submission.job_outcome import failure
+from ray_jobs.submission.local_paths import are_here, out_of_sight
 from ray_jobs.submission.order import Order
-from ray_jobs.submission.outcome import failure
-from ray_jobs.submission.places import are_here, out_of_sight
 
 T = TypeVar("T")
 

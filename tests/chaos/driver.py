@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.cli import main
+from ray_jobs.commands.app import main
 from tests.chaos.scenarios import Scenario
 from tests.ray_jobs.place import warm
 

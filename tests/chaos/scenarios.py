@@ -11,8 +11,8 @@ from pathlib import Path
 import tomlkit
 
 from cluster import Store
+from tests.ray_jobs.evaluation.test_evaluate import write_splits
 from tests.ray_jobs.place import Place
-from tests.ray_jobs.test_evaluate import write_splits
 from tests.tiny_clip import write_tiny_clip
 from tests.tiny_diffusion import write_tiny_diffusion
 

@@ -7,7 +7,7 @@ import socket
 
 from cluster.records import open_source, read_shard
 from cluster.records.base import Shard, Skipped
-from ray_jobs.archive import list_archive
+from ray_jobs.inputs.archive import list_archive
 from tests.cluster.records.archives import contents_of, write_folder
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.config import MAX_JOB_BYTES, MAX_TOLD, read_job
 from ray_jobs.errors import JobError
-from ray_jobs.nesting import MAX_DEPTH, is_deep
+from ray_jobs.job_file.limits import MAX_DEPTH, is_deep
+from ray_jobs.job_file.reading import MAX_JOB_BYTES, MAX_TOLD, read_job
 from tests.ray_jobs.place import fewshot
 from tests.sources import PACKAGES, imports, is_within, modules
 
@@ -138,7 +138,7 @@ def test_yaml_is_written_and_never_read():
         for name in imports(module, tree)
         if is_within(name, "yaml")
     ]
-    assert set(readers) <= {"ray_jobs.manifest.writing imports yaml"}
+    assert set(readers) <= {"ray_jobs.manifest.yaml_text imports yaml"}
 
 
 def test_zips_are_opened_for_the_pictures_of_the_demo_only():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.evaluation_table import to_csv
+from ray_jobs.report.evaluation_table import to_csv
 from tests.ray_jobs.place import CLASSES, picture, put
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", '=HYPERLINK("http://evil")']

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster import Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkerStartError, run_stage
 from cluster.secrets import HIDDEN, redacted, without_credentials
 from cluster.storage.store import StorageError
-from ray_jobs.telling import configure_logging, tellable
+from ray_jobs.console.sanitize import configure_logging, tellable
 from tests.hostile.steps import PASSWORD, SECRET, Indiscreet
 
 PLANTED = {
@@ -60,7 +60,7 @@ def test_a_job_that_succeeds_leaves_none(place, planted):
 
 
 def test_a_unit_that_quotes_its_environment_leaves_none(place, planted, monkeypatch, caplog):
-    monkeypatch.setattr("ray_jobs.embed._decode", quote_everything)
+    monkeypatch.setattr("ray_jobs.steps.embed._decode", quote_everything)
     outcome = place.classify()
     assert outcome.code in (1, 2)
     assert "RuntimeError" in outcome.told
@@ -69,7 +69,7 @@ def test_a_unit_that_quotes_its_environment_leaves_none(place, planted, monkeypa
 
 
 def test_a_unit_of_the_archive_that_quotes_its_environment_is_told_without_it(place, planted, monkeypatch, caplog):
-    from ray_jobs import embed
+    from ray_jobs.steps import embed
 
     decode = embed._decode
     broken = ("photo_004.jpg", "photo_005.jpg")
@@ -102,7 +102,7 @@ def test_storage_that_quotes_its_environment_leaves_none(place, planted, monkeyp
     def refuse(*_):
         raise StorageError(f"no bucket at https://me:{PASSWORD}@host with {dict(os.environ)}")
 
-    monkeypatch.setattr("ray_jobs.classify.list_archive", refuse)
+    monkeypatch.setattr("ray_jobs.classification.classify.list_archive", refuse)
     outcome = place.classify()
     assert outcome.code == 1
     assert traces(place.folder, outcome.told) == []
@@ -122,7 +122,7 @@ def test_a_password_in_the_job_file_is_not_told_or_stored(place):
 
 def test_a_mistake_of_ours_is_shown_without_secrets(tmp_path):
     code = (
-        "import os, ray_jobs.cli as cli\n"
+        "import os, ray_jobs.commands.app as cli\n"
         "def broken(): raise RuntimeError(dict(os.environ))\n"
         "cli.app = broken\n"
         "cli.main()\n"

@@ -14,10 +14,10 @@ from fewshot.calibration import fit_calibrated
 from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters, save_adapter
 from fewshot.errors import DataError
 from fewshot.methods import method_named
-from ray_jobs.artefacts import get_classifier, get_threshold
 from ray_jobs.errors import DamagedError
-from ray_jobs.escalation.adapters import get_adapter, is_trained, put_adapter
-from ray_jobs.memo import StoredMemo
+from ray_jobs.output.classifiers import get_classifier, get_threshold
+from ray_jobs.output.training_cache import StoredMemo
+from ray_jobs.steps.adapter_files import get_adapter, is_trained, put_adapter
 from tests.fewshot.diffusion.lora.stacks import random_stack
 from tests.hostile.weights import Trap, lying_headers
 from tests.problems import make_problem

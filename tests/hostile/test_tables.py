@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from fewshot.data import label_space, parse_examples, parse_splits, rows
 from fewshot.data.label_space import MAX_LABEL
 from fewshot.errors import DataError
-from ray_jobs import support
-from ray_jobs.support import read_labels
+from ray_jobs.inputs import examples as support
+from ray_jobs.inputs.examples import read_labels
 from tests.ray_jobs.place import write_table
 
 

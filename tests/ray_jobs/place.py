@@ -28,7 +28,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cluster import Store
-from ray_jobs.cli import app
+from ray_jobs.commands.app import app
 from tests.strange_files import encode, photo
 
 CLASSES = ("amber", "blue", "cyan")
@@ -205,7 +205,9 @@ class Cut:
 def warm() -> ForkServerContext:
     """Starts processes that are forked from one in which everything that takes long to import has been imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["open_clip", "ray_jobs.classify", "ray_jobs.evaluate", "tests.ray_jobs.place"])
+    context.set_forkserver_preload(
+        ["open_clip", "ray_jobs.classification.classify", "ray_jobs.evaluation.evaluate", "tests.ray_jobs.place"]
+    )
     return context
 
 

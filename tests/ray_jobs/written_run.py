@@ -16,14 +16,14 @@ import tomlkit
 
 from cluster import Store
 from cluster.records import read_shard
-from ray_jobs.archive import open_archive
-from ray_jobs.config import resolved
-from ray_jobs.escalation.outcome import GAPS, GAPS_SCHEMA
-from ray_jobs.features import write_parquet
-from ray_jobs.layout import FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
-from ray_jobs.predict import SCHEMA
-from ray_jobs.sections import ArchiveSection, Job, JobSection, SupportSection
-from ray_jobs.summary import FAILURE_SCHEMA
+from ray_jobs.classification.metrics import FAILURE_SCHEMA
+from ray_jobs.escalation.results import GAPS, GAPS_SCHEMA
+from ray_jobs.inputs.archive import open_archive
+from ray_jobs.job_file.reading import resolved
+from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection
+from ray_jobs.output.feature_parts import write_parquet
+from ray_jobs.output.layout import FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
+from ray_jobs.steps.predict import SCHEMA
 from tests.cluster.records.archives import tar_bytes, write_folder
 
 RUN = "runs/by-hand"

@@ -7,8 +7,8 @@ import time
 import tracemalloc
 
 from cluster import Ledger, LocalExecutor, Store, Workers, run_stage
-from ray_jobs.archive import archive_units, list_archive, open_archive
-from ray_jobs.sections import ArchiveSection
+from ray_jobs.inputs.archive import archive_units, list_archive, open_archive
+from ray_jobs.job_file.sections import ArchiveSection
 from tests.cluster.steps import Nothing
 
 

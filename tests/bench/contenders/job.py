@@ -20,9 +20,16 @@ from torch import Tensor
 from cluster import Event, UnitDone, WorkersReady
 from fewshot.backbones import ClipBackbone, ClipSpec, load_clip
 from fewshot.images import decode
-from ray_jobs.classify import classify
-from ray_jobs.progress import Reporter
-from ray_jobs.sections import ArchiveSection, ClassifierSection, ClusterSection, Job, JobSection, SupportSection
+from ray_jobs.classification.classify import classify
+from ray_jobs.console.progress import Reporter
+from ray_jobs.job_file.sections import (
+    ArchiveSection,
+    ClassifierSection,
+    ClusterSection,
+    Job,
+    JobSection,
+    SupportSection,
+)
 
 
 class Forward:

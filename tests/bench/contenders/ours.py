@@ -8,7 +8,7 @@ import sys
 from cluster import Ledger, LocalExecutor, RayExecutor, Store, Workers, run_stage
 from cluster.records import open_source
 from fewshot.backbones import ClipSpec
-from ray_jobs.archive import archive_units
+from ray_jobs.inputs.archive import archive_units
 from tests.bench.contenders.stub import StubbedEmbedStep
 
 

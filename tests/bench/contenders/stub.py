@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from ray_jobs.embed import Embedder, EmbedStep
+from ray_jobs.steps.embed import Embedder, EmbedStep
 
 BATCH, SIZE, DIM = 32, 224, 16
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)

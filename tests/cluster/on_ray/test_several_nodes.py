@@ -22,7 +22,7 @@ from cluster import (
     WorkerStartError,
     run_stage,
 )
-from ray_jobs.sharing import assigned_gpus
+from ray_jobs.steps.gpu_share import assigned_gpus
 from tests.cluster.several_nodes import Nodes, SeveralNodes, several_nodes
 from tests.cluster.steps import Halves, Located, located_units, marks, units
 

@@ -17,7 +17,7 @@ from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingReque
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.scripts.scripts import start
 
-from ray_jobs.config import read_job
+from ray_jobs.job_file.reading import read_job
 from ray_jobs.manifest.sizing import WorkerShape, capacity
 from tests.ray_jobs.manifest.jobs import EVERYTHING, PLAIN, documents, write
 

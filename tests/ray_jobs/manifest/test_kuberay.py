@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ray_jobs.config import read_job
+from ray_jobs.job_file.reading import read_job
 from tests.ray_jobs.manifest.jobs import EVERYTHING, PLAIN, documents, write
 from tests.ray_jobs.manifest.rules import broken_rules
 from tests.ray_jobs.manifest.schemas import schema_errors

@@ -14,12 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from ray_jobs.cli import app
-from ray_jobs.config import read_job
-from ray_jobs.deploy import AwsSection, CpuWorkersSection, DeploySection, GpuWorkersSection, HeadSection, VolumeSection
+from ray_jobs.commands.app import app
 from ray_jobs.errors import JobError
+from ray_jobs.job_file.deploy_section import (
+    AwsSection,
+    CpuWorkersSection,
+    DeploySection,
+    GpuWorkersSection,
+    HeadSection,
+    VolumeSection,
+)
+from ray_jobs.job_file.reading import read_job
 from ray_jobs.manifest import make_manifest
-from ray_jobs.manifest.names import kubernetes_name
+from ray_jobs.manifest.kubernetes_names import kubernetes_name
 from tests.ray_jobs.manifest.jobs import EVERYTHING, PLAIN, documents, write
 from tests.ray_jobs.manifest.rules import DNS_1035, broken_rules
 from tests.ray_jobs.manifest.schemas import schema_errors

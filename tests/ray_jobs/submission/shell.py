@@ -59,7 +59,7 @@ def main() -> None:
     """Answer commands, a line of JSON each, until there are no more."""
     from typer.testing import CliRunner
 
-    from ray_jobs.cli import app
+    from ray_jobs.commands.app import app
 
     for line in sys.stdin:
         done = CliRunner().invoke(app, json.loads(line))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.config import read_job
-from ray_jobs.sections import ArchiveSection, ClusterSection, Job, JobSection, SupportSection
+from ray_jobs.job_file.reading import read_job
+from ray_jobs.job_file.sections import ArchiveSection, ClusterSection, Job, JobSection, SupportSection
 from ray_jobs.submission.order import Order, with_gpus
 
 JOB = Job(

@@ -9,10 +9,10 @@ import pytest
 
 from cluster import Retry
 from cluster.errors import ClusterError
+from ray_jobs.console.json_result import RESULT_LINE, written
+from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
-from ray_jobs.progress import Reporter
-from ray_jobs.result import RESULT_LINE, written
-from ray_jobs.sections import ArchiveSection, Job, JobSection, SupportSection
+from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection
 from ray_jobs.submission.client import JobState
 from ray_jobs.submission.control import list_jobs, print_log, stop_job
 from ray_jobs.submission.order import Order

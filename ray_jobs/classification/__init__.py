@@ -1,0 +1,1 @@
+"""The job `classify`: label an archive, and say beforehand what that takes."""

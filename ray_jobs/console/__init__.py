@@ -1,0 +1,1 @@
+"""Terminal and log: progress, sanitized messages, JSON results, interrupts."""

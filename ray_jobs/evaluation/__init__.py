@@ -1,0 +1,1 @@
+"""The job `evaluate`: methods × shots × seeds on a labelled set."""

@@ -1,0 +1,166 @@
+"""The step that measures a cell of an evaluation (a method, a number of shots, a draw) and trains its folds before."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cluster import Part, Store
+from fewshot.backbones import ClipSpec
+from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.names import wants_diffusion
+from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.job_file.sections import ProtocolName
+from ray_jobs.output.layout import to_json
+from ray_jobs.output.training_cache import StoredMemo, trainings_folder
+from ray_jobs.steps.example_latents import latents_of
+from ray_jobs.steps.gpu_share import keep_to_share
+from ray_jobs.steps.train import parts_for, read_labelled
+
+if TYPE_CHECKING:
+    from fewshot.problem import Labelled, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a cell trains on, and what it is asked.
+
+    Attributes:
+        method: a method's name.
+        hyperparameters: given ones; the others are chosen inside the shots.
+        shots: examples a class.
+        seed: of the draw and of the method.
+        images: the examples.
+        protocol: what is asked.
+        new: labels of the classes without examples.
+    """
+
+    method: str
+    hyperparameters: Mapping[str, Any]
+    shots: int
+    seed: int
+    images: tuple[str, ...]
+    protocol: ProtocolName
+    new: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """The trainings that a cell will ask for on one of its folds."""
+
+    cell: Cell
+    fold: int
+
+
+@dataclass(slots=True)
+class _Data:
+    pool: Problem
+    position: dict[str, int]
+    test: Labelled
+
+
+@dataclass(frozen=True)
+class EvaluateStep:
+    """Trains and measures cells on cached features.
+
+    Attributes:
+        store: where the features are, and where trainings are kept.
+        spec: the backbone, for the text side.
+        templates: prompts; None takes the backbone's own.
+        pool: the train images, embedded.
+        test: the test images, embedded.
+        needs: what the methods want beside features.
+        diffusion: the diffusion model of methods that learn with one; None if there are none.
+    """
+
+    store: Store
+    spec: ClipSpec
+    templates: tuple[str, ...] | None
+    pool: LabelledUnits
+    test: LabelledUnits
+    needs: frozenset[str] = frozenset()
+    diffusion: DiffusionSpec | None = None
+
+    def __hash__(self) -> int:
+        """By what determines it."""
+        return hash(
+            (self.store, self.spec, self.templates, self.pool.identity, self.test.identity, self.needs, self.diffusion)
+        )
+
+    def setup(self) -> _Data:
+        """Read all features and embed the prompts."""
+        from fewshot.backbones import load_clip
+        from fewshot.problem import Problem
+
+        keep_to_share()
+        clip = load_clip(self.spec)
+        space = self.pool.labels.space
+        images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
+        if self.diffusion is not None:
+            pool = replace(pool, latents=latents_of(self.store, self.diffusion, self.pool, images))
+        _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
+        text = clip.prototypes(space, self.templates)
+        problem = Problem(space, text, pool, None, clip.logit_scale, **parts_for(clip, self.needs, self.diffusion))
+        position = {image: i for i, image in enumerate(images)}
+        return _Data(problem, position, test)
+
+    def run(self, state: _Data, work: Cell | Rehearsal) -> Part:
+        """Train a fold, or measure a cell."""
+        return self._rehearse(state, work) if isinstance(work, Rehearsal) else self._measure(state, work)
+
+    def _rehearse(self, state: _Data, work: Rehearsal) -> Part:
+        from fewshot.calibration import calibration_splits
+        from fewshot.methods import TrainedMethod, method_named
+
+        method = method_named(work.cell.method, **work.cell.hyperparameters)
+        memo = self._memo(work.cell)
+        _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
+        if isinstance(method, TrainedMethod) and work.fold < len(splits):
+            method.rehearse(splits[work.fold], seed=work.cell.seed, memo=memo)
+        return Part(to_json({"trainings": sorted(memo.asked)}), {"trained": len(memo.made)})
+
+    def _memo(self, cell: Cell) -> StoredMemo:
+        diffusion = self.diffusion if wants_diffusion(cell.method, cell.hyperparameters) else None
+        return StoredMemo(self.store, trainings_folder(self.spec, self.templates, diffusion))
+
+    def _measure(self, state: _Data, cell: Cell) -> Part:
+        """Train on the cell's examples, then look at the test images, once."""
+        import torch
+
+        from fewshot.calibration import fit_calibrated
+        from fewshot.methods import features_for, method_named
+        from fewshot.protocols import measure
+        from fewshot.scoring import calibrated_logits
+
+        problem, memo = _problem(state, cell), self._memo(cell)
+        calibrated = fit_calibrated(
+            method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed, memo=memo
+        )
+        logits = calibrated_logits(calibrated, features_for(calibrated.classifier, state.test))
+        is_new = torch.zeros(problem.num_classes, dtype=torch.bool)
+        is_new[list(cell.new)] = True
+        numbers, per_class = measure(cell.protocol, logits, state.test.labels, is_new)
+        result = {
+            "method": cell.method,
+            "shots": cell.shots,
+            "seed": cell.seed,
+            **{name: None if math.isnan(number) else number for name, number in numbers.items()},
+            **asdict(calibrated.scaling),
+            "decided_by": calibrated.method.name,
+            "hyperparameters": json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
+            "held_out": json.dumps(asdict(calibrated.report)),
+            "labels_consumed": len(problem.support),
+            "test_images": len(state.test),
+            "per_class_accuracy": [None if math.isnan(share) else round(share, 6) for share in per_class],
+        }
+        return Part(to_json(result), {"cells": 1, "trained": len(memo.made)})
+
+
+def _problem(state: _Data, cell: Cell) -> Problem:
+    import torch
+
+    chosen = [state.position[image] for image in cell.images if image in state.position]
+    return state.pool.with_support(state.pool.support[torch.tensor(chosen, dtype=torch.int64)])

@@ -1,0 +1,215 @@
+"""An evaluation as its job file describes it: what is drawn, what is measured, what everything is called."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from cluster import Ledger, Store, Unit, fingerprint
+from fewshot.data import Splits, parse_splits
+from fewshot.names import wants_dense, wants_diffusion
+from ray_jobs.errors import JobError
+from ray_jobs.escalation import escalation_identity
+from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, Rehearsal
+from ray_jobs.inputs.examples import LabelledUnits, Labels, by_class, by_draw, in_blocks, labelled_units, read_text
+from ray_jobs.job_file.sections import EvaluateSection, Job
+from ray_jobs.output.layout import features_folder, run_folder
+from ray_jobs.steps.train import METHODS_VERSION
+
+VIEWS = 10
+"""Augmented views of an example where the job file has no [support]."""
+TEST_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that was looked at, but not run.
+
+    Attributes:
+        job: the job file.
+        section: its [evaluate].
+        store: the output.
+        splits: which image is for what.
+    """
+
+    job: Job
+    section: EvaluateSection
+    store: Store
+    splits: Splits
+
+    @classmethod
+    def of(cls, job: Job) -> Evaluation:
+        """Read the splits.
+
+        Raises:
+            JobError: [evaluate] is missing, or the splits hold nothing to learn from or to test on.
+            DataError: the splits are not what they should be.
+        """
+        if job.evaluate is None:
+            raise JobError(["evaluate needs the section [evaluate]"])
+        storage = job.storage.resolve()
+        splits = parse_splits(read_text(job.evaluate.splits, storage), name=posixpath.basename(job.evaluate.splits))
+        if not splits.train or not splits.test:
+            raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
+        return cls(job, job.evaluate, Store(job.job.output, storage=storage), splits)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is committed."""
+        return Ledger(self.store)
+
+    @property
+    def views(self) -> int:
+        """Augmented views of each example."""
+        return self.job.support.views if self.job.support else VIEWS
+
+    @cached_property
+    def dense(self) -> bool:
+        """Whether a method wants dense tokens."""
+        cheap = [self.job.classifier.method] if self.draws_cascades else []
+        return any(wants_dense(name, self._hyperparameters(name)) for name in [*self.section.methods, *cheap])
+
+    @property
+    def draws_cascades(self) -> bool:
+        """Whether cascades are measured: with [escalate], where every class has examples."""
+        return self.job.escalate is not None and self.section.protocol == "few-shot"
+
+    @cached_property
+    def new(self) -> tuple[int, ...]:
+        """Classes without examples.
+
+        Raises:
+            JobError: `new_classes` names a class that there is not, or all of them.
+        """
+        names = self.splits.label_space.names
+        if self.section.protocol == "few-shot":
+            return ()
+        if self.section.new_classes is None:
+            return tuple(range((len(names) + 1) // 2, len(names)))
+        if unknown := sorted(set(self.section.new_classes) - set(names)):
+            raise JobError([f"[evaluate] new_classes: {self.section.splits} has no class {', '.join(unknown)}"])
+        new = tuple(label for label, name in enumerate(names) if name in set(self.section.new_classes))
+        if len(new) == len(names):
+            raise JobError(["[evaluate] new_classes names every class; nothing is left to learn from"])
+        return new
+
+    @cached_property
+    def pool(self) -> LabelledUnits:
+        """The train images that any cell draws."""
+        groups = by_draw(self.draws[max(self.section.shots), seed] for seed in dict.fromkeys(self.section.seeds))
+        drawn = {image for group in groups for image in group}
+        labels = self._labels([pair for pair in self.splits.train if pair[0] in drawn])
+        folder = self._features(f"support-{self.views}")
+        return labelled_units(labels, groups, features=folder, views=self.views, dense=self.dense)
+
+    @cached_property
+    def test(self) -> LabelledUnits:
+        """The test images."""
+        labels = self._labels(self.splits.test)
+        folder = self._features(fingerprint(["test", self._folder]))
+        return labelled_units(labels, in_blocks(labels, TEST_BLOCK), features=folder, views=0, dense=self.dense)
+
+    @cached_property
+    def draws(self) -> dict[tuple[int, int], Labels]:
+        """The examples of a number of shots and a seed: drawn from all classes, those of new classes then left out."""
+        train, new = self._labels(self.splits.train), set(self.new)
+        limits = [0 if label in new else None for label in range(len(self.splits.label_space))]
+        wanted = product(self.section.shots, self.section.seeds)
+        return {(shots, seed): train.drawn(shots, seed).limited(limits) for shots, seed in wanted}
+
+    def shortages(self) -> list[str]:
+        """Numbers of shots that the train split does not have for every class, a sentence each."""
+        counts = Counter(label for _, label in self.splits.train)
+        have = {label: counts[label] for label in range(len(self.splits.label_space)) if label not in self.new}
+        lacking = {shots: sum(count < shots for count in have.values()) for shots in sorted(set(self.section.shots))}
+        return [
+            f"{shots} shots: {classes} of {len(have)} classes have fewer examples in train, one only"
+            f" {min(have.values())}; they are learned from what there is"
+            for shots, classes in lacking.items()
+            if classes
+        ]
+
+    def examples(self, shots: int, seed: int) -> LabelledUnits:
+        """Those of a draw, a unit a class."""
+        drawn, folder = self.draws[shots, seed], self._features(f"support-{self.views}")
+        return labelled_units(drawn, by_class(drawn), features=folder, views=self.views, dense=self.dense)
+
+    @cached_property
+    def truth(self) -> dict[str, str]:
+        """The label of each test image."""
+        names = self.splits.label_space.names
+        return {image: names[label] for image, label in self.splits.test}
+
+    def step(self, needs: frozenset[str]) -> EvaluateStep:
+        """What trains and measures cells of methods that need this."""
+        diffusion = self.job.diffusion.spec if "diffusion" in needs else None
+        clip = self.job.clip
+        return EvaluateStep(self.store, clip.spec, clip.templates, self.pool, self.test, needs, diffusion)
+
+    @cached_property
+    def cells(self) -> list[Unit]:
+        """One unit for each method, number of shots and seed; what the job file names twice is measured once."""
+        cells = product(self.section.methods, self.section.shots, self.section.seeds)
+        return [self._cell(*cell) for cell in dict.fromkeys(cells)]
+
+    def rehearsals(self, cell: Cell) -> Iterator[Unit]:
+        """The trainings that a cell will ask for: a unit for each fold of each method that it consists of."""
+        from fewshot.methods import TrainedMethod, method_named
+
+        method = method_named(cell.method, **cell.hyperparameters)
+        for part in getattr(method, "members", [method]):
+            if isinstance(part, TrainedMethod):
+                own = cell if part is method else replace(cell, method=part.name, hyperparameters={})
+                for fold in range(part.folds):
+                    path = f"rehearsals/{self._name(own)}-fold-{fold}-{fingerprint(self._trained_from(own))}.json"
+                    yield Unit(path, Rehearsal(own, fold))
+
+    @cached_property
+    def run(self) -> str:
+        """Folder of the table."""
+        identity: list[Any] = [unit.path for unit in self.cells]
+        if self.job.escalate is not None and self.draws_cascades:
+            cheap = self.job.classifier
+            identity.append([escalation_identity(self.job.escalate), cheap.method, cheap.hyperparameters])
+        return run_folder(self.job.job.name, identity)
+
+    def _cell(self, method: str, shots: int, seed: int) -> Unit:
+        images, hyperparameters = self.draws[shots, seed].images, self._hyperparameters(method)
+        cell = Cell(method, hyperparameters, shots, seed, images, self.section.protocol, self.new)
+        identity = [self._trained_from(cell), self.test.identity, cell.protocol, cell.new]
+        return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
+
+    def _hyperparameters(self, method: str) -> dict[str, Any]:
+        return self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
+
+    @staticmethod
+    def _name(cell: Cell) -> str:
+        return f"{cell.method}/{cell.shots}-shots-seed-{cell.seed}"
+
+    def _trained_from(self, cell: Cell) -> list[object]:
+        """All that determines what a cell trains."""
+        method = [METHODS_VERSION, cell.method, cell.hyperparameters, cell.seed]
+        if wants_diffusion(cell.method, cell.hyperparameters):
+            method.append(self.job.diffusion.spec.identity())
+        return [*method, self.job.clip.templates, *self._data[cell.shots, cell.seed]]
+
+    @cached_property
+    def _data(self) -> dict[tuple[int, int], list[object]]:
+        clip = self.job.clip.spec.identity()
+        return {which: [clip, self.pool.identity_of(drawn)] for which, drawn in self.draws.items()}
+
+    @property
+    def _folder(self) -> str:
+        return self.section.images or posixpath.dirname(self.section.splits) or "."
+
+    def _features(self, of: str) -> str:
+        return features_folder(self.job.clip.spec, of)
+
+    def _labels(self, pairs: Sequence[tuple[str, int]]) -> Labels:
+        images, labels = zip(*pairs, strict=True)
+        return Labels(self.splits.label_space, self._folder, images, labels, self.store.storage)

@@ -1,0 +1,1 @@
+"""What a job reads: the archive, the examples, ground-truth labels."""

@@ -1,0 +1,88 @@
+"""The archive of a job, listed once: what there is, without holding it."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster import Storage, Unit, fingerprint
+from cluster.records import Columns, Source, open_source
+from cluster.storage.settings import DEFAULT_STORAGE
+from ray_jobs.job_file.sections import ArchiveSection
+from ray_jobs.output.layout import feature_part
+from ray_jobs.steps.embed import EmbedUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the archive held when it was listed: a line for each shard, never for each image.
+
+    Attributes:
+        place: fingerprint of where it is.
+        shards: pairs of fingerprint and number of images (None where only reading tells), in the archive's order.
+        skipped: entries passed over because they are no images by their names.
+        skipped_examples: a few of them.
+    """
+
+    place: str
+    shards: tuple[tuple[str, int | None], ...]
+    skipped: int
+    skipped_examples: tuple[str, ...]
+
+    @property
+    def contents(self) -> str:
+        """Fingerprint of everything in it."""
+        return fingerprint([name for name, _ in self.shards])
+
+    @property
+    def images(self) -> int | None:
+        """Number of images; None where a shard must be read to tell."""
+        sizes = [size for _, size in self.shards if size is not None]
+        return sum(sizes) if len(sizes) == len(self.shards) else None
+
+    def parts(self, folder: str) -> list[str]:
+        """The parts of features, in the archive's order."""
+        return [feature_part(folder, name) for name, _ in self.shards]
+
+    def left(self, parts: Sequence[str], done: Container[str]) -> tuple[int, int]:
+        """How many shards, and images as far as known, are not done yet; `parts` has the part of each shard."""
+        left = [size or 0 for part, (_, size) in zip(parts, self.shards, strict=True) if part not in done]
+        return len(left), sum(left)
+
+    def to_json(self) -> dict[str, Any]:
+        """For plans and reports."""
+        return {
+            "images": self.images,
+            "shards": len(self.shards),
+            "skipped": self.skipped,
+            "skipped_examples": list(self.skipped_examples),
+        }
+
+
+def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> Source:
+    """Open the archive that a job names; `storage` is how S3 is reached.
+
+    Raises:
+        SourceError: there is nothing there.
+    """
+    return open_source(
+        section.uri,
+        shard_records=section.shard_images,
+        max_bytes=section.max_image_bytes,
+        columns=Columns(image=section.image_column, key=section.key_column),
+        storage=storage,
+        schemes=section.schemes,
+    )
+
+
+def list_archive(source: Source) -> Listing:
+    """List an archive."""
+    shards = tuple((shard.fingerprint, shard.size) for shard in source.shards())
+    return Listing(source.fingerprint, shards, source.skipped.count, tuple(source.skipped.examples))
+
+
+def archive_units(source: Source, folder: str, *, dense: bool = False) -> Iterator[Unit]:
+    """What embeds the archive, listed anew as it is pulled: the names of a million images are never held."""
+    for shard in source.shards():
+        yield Unit(feature_part(folder, shard.fingerprint), EmbedUnit(shard, dense=dense), weight=shard.size or 1)

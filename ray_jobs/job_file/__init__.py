@@ -1,0 +1,1 @@
+"""The job file: its sections, and how strictly it is read."""

@@ -1,0 +1,1 @@
+"""What a job writes: every stored format, its place and its version."""

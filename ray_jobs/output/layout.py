@@ -1,0 +1,60 @@
+"""Where everything lies in the output. Whatever determines an artefact is in its path."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cluster import fingerprint
+from fewshot.backbones import ClipSpec
+from ray_jobs.output.feature_parts import FEATURES_VERSION
+
+JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
+PER_CLASS = "per_class.parquet"
+"""Of an evaluation: the accuracy of each class."""
+PREDICTIONS, REPORT, LEASE = "predictions", "report/index.html", "lease"
+
+
+def features_folder(spec: ClipSpec, of: str) -> str:
+    """Where features are kept.
+
+    Args:
+        spec: the backbone.
+        of: what is embedded: an archive's fingerprint, or "support-" and the number of views.
+    """
+    return f"features/{fingerprint([FEATURES_VERSION, spec.identity()])}/{of}"
+
+
+def dense_folder(features: str) -> str:
+    """Where the same features are kept with the dense tokens beside them."""
+    return f"{features}-dense"
+
+
+def feature_part(folder: str, shard: str) -> str:
+    """The part of one shard."""
+    return f"{folder}/part-{shard}.parquet"
+
+
+def classifier_folder(method: str, identity: Any) -> str:
+    """Where a trained classifier lies."""
+    return f"classifiers/{method}/{fingerprint(identity)}"
+
+
+def run_folder(name: str, identity: Any) -> str:
+    """Where a run's results lie."""
+    return f"runs/{name}-{fingerprint(identity)[:12]}"
+
+
+def prediction_part(folder: str, index: int, shard: str) -> str:
+    """The predictions of one shard in a folder of them; parts sort in the archive's order."""
+    return f"{folder}/part-{index:06d}-{shard}.parquet"
+
+
+def shard_of_prediction(part: str) -> str:
+    """The fingerprint of the shard whose predictions these are."""
+    return part.rpartition("-")[2].removesuffix(".parquet")
+
+
+def to_json(value: Any) -> bytes:
+    """A JSON object as it is stored: for people, too."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,175 @@
+"""The page of a report: its sections in the order in which one wants to know them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from cluster.secrets import without_credentials
+from ray_jobs.output.layout import FAILURES, JOB, METRICS, PREDICTIONS
+from ray_jobs.report.charts import histogram, reliability
+from ray_jobs.report.contact_sheet import contact_sheet, image
+from ray_jobs.report.escalation_section import expensive_opinion
+from ray_jobs.report.headline import headline
+from ray_jobs.report.markup import document, element, listing, number, outside, plural
+from ray_jobs.report.pictures import EXAMPLE_SIDE
+from ray_jobs.report.report_data import Contents
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Nothing is fetched and nothing is run, whatever a label says."""
+REASONS = 40
+"""Reasons shown."""
+
+
+def render(contents: Contents) -> bytes:
+    """The page, one self-contained file.
+
+    Returns:
+        HTML in UTF-8, below 1 MB: everything in it is bounded in number and in length.
+    """
+    sections = (
+        headline(contents),
+        _scores(contents.metrics),
+        expensive_opinion(contents),
+        contact_sheet(contents),
+        _labels(contents),
+        _reasons(contents),
+        _settings(contents),
+    )
+    body = element("main", *(element("section", *section) for section in sections))
+    return document(element("html", page_head(contents.job.job.name), element("body", body), lang="en"))
+
+
+def page_head(title: str) -> Element:
+    """What every page begins with: nothing in it is fetched, nothing is run."""
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("title", f"{title} – fewshot report"),
+        element("style", files(__package__).joinpath("style.css").read_text(encoding="utf-8")),
+    )
+
+
+def _scores(metrics: Mapping[str, Any]) -> Iterator[Element]:
+    yield element("h2", "How sure the labels are")
+    yield element("p", _promise(metrics), class_="note")
+    if (escalated := metrics.get("escalated")) and escalated["images"]:
+        yield element("p", _without(escalated), class_="note")
+    counts = metrics["score_histogram"]
+    key = [element("span", "labelled", class_="key-ok"), element("span", "abstained", class_="key-abstained")]
+    charts = [
+        element("figure", element("figcaption", "Images by score ", *key), histogram(counts, metrics["threshold"]))
+    ]
+    if (measured := metrics["reliability"]) is not None:
+        told = element("figcaption", "Accuracy by score: on the line, a score means what it says")
+        charts.append(element("figure", told, reliability(**measured)))
+    yield element("div", *charts, class_="charts")
+
+
+def _promise(metrics: Mapping[str, Any]) -> str:
+    threshold, held_out = metrics["threshold"], metrics["held_out"]
+    score = "A score is the calibrated probability that the label is right."
+    if threshold is None:
+        return f"{score} No label is withheld: the job names no max_error."
+    wrong, confidence = (f"{100 * held_out[name]:g}\u00a0%" for name in ("max_error", "confidence"))
+    target = f"at most {wrong} of the labels given are wrong, with {confidence} confidence"
+    if threshold > 1:
+        return f"{score} No threshold could promise that {target}, so every label is withheld."
+    return (
+        f"{score} Labels below {threshold:.2f} are withheld so that {target}, as far as the archive is like the shots."
+    )
+
+
+def _without(escalated: Mapping[str, Any]) -> str:
+    decided, method, exam = plural(escalated["images"], "image"), escalated["method"], escalated["exam"]
+    if exam and exam["temperature"]:
+        examples = plural(exam["images"], "example")
+        return f"The scores of what {method} decided ({decided}) rest on {examples} that it learned without."
+    return f"What {method} decided ({decided}) has no score, is in no chart here, and is under no promise."
+
+
+def _labels(contents: Contents) -> Iterator[Element]:
+    counts = contents.metrics["labels"]
+    occur = f"{number(len(counts))} of {plural(contents.plan['classes'], 'class', 'classes')} occur."
+    beside = "Beside each label is one of its examples." if contents.examples else ""
+    yield element("h2", "Labels")
+    yield element("p", f"{occur} Withheld labels are counted too. {beside}".rstrip(), class_="note")
+    most = max((count for _, count in contents.labels), default=1)
+    yield listing((_label(name, count, most, contents) for name, count in contents.labels), class_="labels")
+    if len(counts) > len(contents.labels):
+        rest = sum(counts.values()) - sum(count for _, count in contents.labels)
+        others = plural(len(counts) - len(contents.labels), "other label")
+        yield element("p", f"and {others} of {plural(rest, 'image')} together", class_="note")
+
+
+def _label(name: str, count: int, most: int, contents: Contents) -> Element:
+    example = contents.examples.get(name)
+    return element(
+        "div",
+        element("span", image(example, side=EXAMPLE_SIDE) if example else None, class_="example"),
+        element("span", outside(name), class_="label"),
+        element("span", element("span", style=f"width:{100 * count / most:.1f}%"), class_="bar"),
+        element("span", number(count), class_="count"),
+        class_="row",
+    )
+
+
+def _reasons(contents: Contents) -> Iterator[Element]:
+    if not contents.reasons:
+        return
+    yield element("h2", "What could not be read")
+    rows = [
+        element(
+            "tr",
+            element("td", number(reason.images), class_="count"),
+            element("td", outside(reason.text, limit=160)),
+            element("td", outside(reason.examples[0].image), class_="key"),
+        )
+        for reason in contents.reasons[:REASONS]
+    ]
+    head = element("tr", *(element("th", name) for name in ("images", "reason", "for example")))
+    yield element("table", element("thead", head), element("tbody", *rows))
+    if len(contents.reasons) > REASONS:
+        yield element("p", f"and {plural(len(contents.reasons) - REASONS, 'other reason')}", class_="note")
+
+
+def _settings(contents: Contents) -> Iterator[Element]:
+    yield element("h2", "How it was made")
+    terms = (
+        node
+        for name, value in _facts(contents)
+        for node in (element("dt", name), element("dd", outside(str(value), limit=160)))
+    )
+    yield element("dl", *terms)
+    names = (JOB, METRICS, FAILURES, PREDICTIONS)
+    links = (node for name in names for node in (" · ", element("a", name, href=f"../{name}")))
+    yield element("p", "Beside this page: ", *list(links)[1:], class_="note")
+
+
+def _growth(metrics: Mapping[str, Any]) -> str:
+    """How the temperature grows (`fewshot.temperature`); of a run of before it could, nothing."""
+    if not metrics.get("spread_power"):
+        return ""
+    return f" · max(1, spread of the logits / {metrics['least_spread']:.3g})^{metrics['spread_power']:g}"
+
+
+def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
+    job, metrics = contents.job, contents.metrics
+    yield "run", contents.run
+    yield "method", metrics["method"]
+    yield from metrics["hyperparameters"].items()
+    yield "temperature", f"{metrics['temperature']:.3g}{_growth(metrics)}"
+    yield "backbone", " ".join(filter(None, (job.clip.model, job.clip.pretrained, job.clip.precision)))
+    if job.archive is not None:
+        yield "archive", without_credentials(job.archive.uri)
+    if job.support is not None:
+        yield "examples", without_credentials(job.support.uri)
+        yield "shots", "all" if job.support.shots is None else f"at most {job.support.shots} a class"
+        yield "seed", job.support.seed
+        yield "views", job.support.views
+    yield from ((f"{name} version", version) for name, version in metrics["versions"].items())

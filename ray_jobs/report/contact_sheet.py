@@ -1,0 +1,80 @@
+"""The contact sheet: images of the archive with what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from xml.etree.ElementTree import Element
+
+from ray_jobs.report.failures import Broken, some_of_each
+from ray_jobs.report.image_sample import Labelled
+from ray_jobs.report.markup import element, listing, outside, plural
+from ray_jobs.report.pictures import ARCHIVE_SIDE
+from ray_jobs.report.report_data import Contents
+
+KEY = 48
+"""Characters of a name in small print."""
+
+
+def contact_sheet(contents: Contents) -> Iterator[Element]:
+    """Three groups of cards."""
+    looked_at = plural(contents.sample.images, "image")
+    yield element("h2", "A look at the archive")
+    yield element("p", f"The surest and the least sure of {looked_at} taken from all over the archive.", class_="note")
+    none = "None that was read has a score." if contents.seen else "Nothing could be read."
+    yield from _group("Most certain", [_labelled(row, contents) for row in contents.sample.sure], none=none)
+    yield from _group(
+        "Least certain", [_labelled(row, contents) for row in contents.sample.unsure], none="There are no more."
+    )
+    broken = [_unreadable(image) for image in some_of_each(contents.reasons)]
+    yield from _group("Unreadable", broken, none="Every image could be read.")
+
+
+def _group(title: str, cards: Sequence[Element], *, none: str) -> Iterator[Element]:
+    yield element("h3", title)
+    yield listing(cards, class_="cards") if cards else element("p", none, class_="note")
+
+
+def _labelled(row: Labelled, contents: Contents) -> Element:
+    badge = element("span", "abstained", class_="badge") if row.abstained else None
+    second = None
+    if row.second is not None:
+        second = element("p", "or ", outside(row.second[0], limit=KEY), f" {row.second[1]:.2f}", class_="second")
+    return element(
+        "figure",
+        picture(contents.pictures.get(row.spot)),
+        badge,
+        element(
+            "figcaption",
+            element("p", outside(row.label), class_="label"),
+            _score(row.score),
+            second,
+            element("p", outside(row.image, limit=KEY), class_="key"),
+        ),
+        class_="card abstained" if row.abstained else "card",
+    )
+
+
+def _unreadable(broken: Broken) -> Element:
+    reason = element("p", outside(broken.error, limit=160), class_="reason")
+    return element(
+        "figure",
+        element("div", reason, class_="picture"),
+        element("figcaption", element("p", outside(broken.image, limit=KEY), class_="key")),
+        class_="card unreadable",
+    )
+
+
+def picture(data: str | None) -> Element:
+    """The upper part of a card."""
+    shown = element("span", "no picture") if data is None else image(data, side=ARCHIVE_SIDE)
+    return element("div", shown, class_="picture")
+
+
+def image(data: str, *, side: int) -> Element:
+    """A picture inside a square; what it shows is told beside it."""
+    return element("img", src=data, alt="", width=side, height=side, loading="lazy")
+
+
+def _score(score: float) -> Element:
+    filled = element("span", style=f"width:{100 * score:.1f}%")
+    return element("p", element("span", filled, class_="bar"), f"{score:.2f}", class_="score")

@@ -1,0 +1,75 @@
+"""Everything that a report shows, gathered from a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster import Store
+from ray_jobs.job_file.sections import Job
+from ray_jobs.output.layout import METRICS, PLAN
+from ray_jobs.report.escalated_images import Seen, read_asked
+from ray_jobs.report.failures import Reason, read_reasons
+from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
+from ray_jobs.report.pictures import archive_pictures, example_pictures
+
+LABELS = 40
+"""Labels shown: the most frequent ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a report shows.
+
+    Attributes:
+        run: the run's name.
+        job: the job.
+        metrics: of the run, as stored.
+        plan: of the run, as stored.
+        sample: images of the archive to look at.
+        seen: what the diffusion model saw; None if it was asked about nothing.
+        pictures: data URIs of those that could be read again.
+        labels: the most frequent labels with their counts.
+        examples: data URIs of one example of each of these labels, where one could be read.
+        reasons: why images could not be read.
+    """
+
+    run: str
+    job: Job
+    metrics: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    sample: Sample
+    seen: Seen | None
+    pictures: Mapping[Spot, str]
+    labels: tuple[tuple[str, int], ...]
+    examples: Mapping[str, str]
+    reasons: tuple[Reason, ...]
+
+
+def gather(store: Store, run: str, job: Job) -> Contents:
+    """Read what a report shows: counts from the metrics, a few parts of predictions, and pictures.
+
+    Raises:
+        FileNotFoundError: the run has no metrics yet.
+        StorageError: the output does not answer. That the archive does not only costs the pictures.
+    """
+    metrics = json.loads(store.get(f"{run}/{METRICS}"))
+    labels = tuple(metrics["labels"].items())[:LABELS]
+    sample = draw_sample(store, run)
+    escalated = metrics.get("escalated")
+    seen = read_asked(store, run) if escalated and escalated["images"] else None
+    wanted = by_shard([*sample.places, *(seen.places if seen else ())])
+    return Contents(
+        run=run.rpartition("/")[2],
+        job=job,
+        metrics=metrics,
+        plan=json.loads(store.get(f"{run}/{PLAN}")),
+        sample=sample,
+        seen=seen,
+        pictures=archive_pictures(job.archive, wanted, store.storage) if job.archive else {},
+        labels=labels,
+        examples=example_pictures(job.support, [name for name, _ in labels], store.storage) if job.support else {},
+        reasons=tuple(read_reasons(store, run)),
+    )

@@ -1,0 +1,1 @@
+"""The steps that workers run, and where they run them."""

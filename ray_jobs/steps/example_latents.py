@@ -1,0 +1,101 @@
+"""Latents of the examples, for methods that learn with a diffusion model before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from cluster import Ledger, LocalExecutor, Store, Unit, Workers, run_stage
+from fewshot.backbones.diffusion.spec import DiffusionSpec
+from ray_jobs.errors import JobError
+from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.steps.diffusion_worker import DiffusionStep
+from ray_jobs.steps.latents import Latents, get_latents, latent_unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUPPORT = "support"
+"""Folder of the examples' latents."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples as the diffusion model sees them, class by class.
+
+    Attributes:
+        store: the output.
+        spec: the model.
+        support: the examples; a unit holds those of one class.
+    """
+
+    store: Store
+    spec: DiffusionSpec
+    support: LabelledUnits
+
+    @cached_property
+    def units(self) -> dict[str, Unit]:
+        """By label: what encodes a class's examples."""
+        label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
+        space, units = self.support.labels.space, example_units(self.spec, self.support)
+        return {space.names[label_of[names[0]]]: unit for names, unit in zip(self._names, units, strict=True)}
+
+    @cached_property
+    def images(self) -> dict[str, tuple[str, ...]]:
+        """By label: the names of a class's examples, in the order of its part."""
+        return dict(zip(self.units, self._names, strict=True))
+
+    @cached_property
+    def latents(self) -> dict[str, Latents]:
+        """By label: those of the classes that have an example that could be read; they must be encoded."""
+        latents = {label: get_latents(self.store, unit.path) for label, unit in self.units.items()}
+        return {label: found for label, found in latents.items() if found.read.any()}
+
+    @property
+    def _names(self) -> list[tuple[str, ...]]:
+        images = iter(self.support.images)
+        return [tuple(islice(images, unit.payload.shard.size)) for unit in self.support.units]
+
+
+def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -> None:
+    """Encode what is not encoded yet, in this process: examples are few.
+
+    Raises:
+        JobError: some could not be encoded.
+    """
+    step, workers = DiffusionStep(store, spec), Workers(count=1, overlap=1)
+    with LocalExecutor() as executor:
+        report = run_stage(executor, step, example_units(spec, support), Ledger(store), workers)
+    if report.failures:
+        raise JobError([f"the examples could not be encoded: {f.path}: {f.error}" for f in report.failures])
+
+
+def latents_of(store: Store, spec: DiffusionSpec, support: LabelledUnits, images: Sequence[str]) -> Tensor:
+    """Latents of examples that were encoded.
+
+    Args:
+        store: where they are.
+        spec: the model.
+        support: the examples.
+        images: M references of some of them that can be read.
+
+    Returns:
+        [M, 2, C, h, w] float32, mean and standard deviation of the VAE's posterior.
+    """
+    import numpy as np
+    import torch
+
+    found: dict[str, np.ndarray] = {}
+    for unit in example_units(spec, support):
+        latents = get_latents(store, unit.path)
+        found.update(zip(latents.images, latents.posterior, strict=True))
+    return torch.from_numpy(np.stack([found[image] for image in images]))
+
+
+def example_units(spec: DiffusionSpec, support: LabelledUnits) -> list[Unit]:
+    """What encodes the examples: a unit for each of theirs."""
+    shards = (unit.payload.shard for unit in support.units)
+    return [latent_unit(spec, SUPPORT, shard, range(shard.size)) for shard in shards]

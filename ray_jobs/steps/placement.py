@@ -1,0 +1,97 @@
+"""Which executor a job runs on, and with how many workers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from cluster import Executor, Helpers, LocalExecutor, RayExecutor, Workers
+from cluster.on_ray.capacity import Node, cluster_nodes
+from ray_jobs.job_file.sections import ClusterSection
+
+WORTH_A_RAY = 1500
+"""Images to embed from which starting Ray (some ten seconds of CPU) pays on a machine that holds several workers."""
+
+
+def local_gpus() -> int:
+    """GPUs of this machine. Costs an import of torch."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def choose(
+    section: ClusterSection,
+    *,
+    threads: int,
+    images: int | None,
+    nodes: Callable[[str], Sequence[Node]] = cluster_nodes,
+) -> tuple[Executor, Workers]:
+    """Decide.
+
+    Args:
+        section: what the job file says.
+        threads: CPU threads of a worker's forward.
+        images: still to be embedded; None if nobody knows, which counts as many.
+        nodes: looks at the cluster of an address; called if the section leaves something to what is there.
+
+    Returns:
+        an executor that was not entered yet, and the workers of its embedding stages.
+
+    Raises:
+        ClusterError: nobody answers at the address.
+    """
+    if section.address is not None:
+        return RayExecutor(section.address), _on_cluster(section, threads, nodes)
+    gpus = local_gpus()
+    fitting = gpus or max(1, (os.cpu_count() or 1) // threads)
+    count = section.clip_workers or fitting
+    share = (1.0 if section.gpus_per_worker is None else section.gpus_per_worker) if gpus else 0.0
+    alone = count == 1 or (images is not None and images < WORTH_A_RAY and section.clip_workers is None)
+    if section.mode == "process" or (section.mode == "auto" and alone):
+        return LocalExecutor(), _workers(section, threads, count=1, gpus=share)
+    workers = _workers(section, threads, count=count, gpus=share)
+    return RayExecutor(num_cpus=max(os.cpu_count() or 1, math.ceil(count * workers.cpus))), workers
+
+
+def _on_cluster(section: ClusterSection, threads: int, look: Callable[[str], Sequence[Node]]) -> Workers:
+    """As many workers as fit on the nodes that they may run on, with a GPU each if these have any; at least one."""
+    assert section.address is not None
+    count, share = section.clip_workers, section.gpus_per_worker
+    nodes = look(section.address) if count is None or share is None or section.decode_workers == "auto" else ()
+    # Nodes with the labels that come later are judged by those that are there.
+    theirs = [node for node in nodes if node.meets(section.labels)] or nodes
+    if share is None:
+        share = float(any(node.gpus for node in theirs))
+    shape = _workers(section, threads, count=1, gpus=share)
+    fitting = sum(node.holds(cpus=shape.cpus, gpus=shape.gpus, memory_bytes=shape.memory_bytes) for node in theirs)
+    return replace(shape, count=count or max(1, fitting), helpers=_helpers(section, max(1.0, shape.cpus), nodes))
+
+
+def _workers(section: ClusterSection, threads: int, *, count: int, gpus: float) -> Workers:
+    """The shape of workers that have so many GPUs each."""
+    memory = section.memory_per_worker_gib
+    cpus = section.cpus_per_worker if section.cpus_per_worker is not None else float(threads)
+    elsewhere = section.address is not None
+    return Workers(
+        count=count,
+        cpus=cpus,
+        gpus=gpus,
+        memory_bytes=None if memory is None else round(memory * 2**30),
+        labels=_pairs(section.labels) if elsewhere else (),
+    )
+
+
+def _helpers(section: ClusterSection, cpus: float, nodes: Sequence[Node]) -> Helpers | None:
+    """Who decodes elsewhere; with "auto", as many as fit on the nodes without GPUs, if there are others with some."""
+    count = section.decode_workers
+    if count == "auto":
+        idle = [node for node in nodes if not node.gpus and node.meets(section.decode_labels)]
+        count = sum(node.holds(cpus=cpus, gpus=0) for node in idle) if any(node.gpus for node in nodes) else 0
+    return Helpers(count=count, cpus=cpus, labels=_pairs(section.decode_labels)) if count else None
+
+
+def _pairs(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))

@@ -1,0 +1,176 @@
+"""From the features of the examples to a stored classifier."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cluster import Store
+from fewshot.backbones import ClipSpec
+from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.errors import DataError
+from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.inputs.unreadable_examples import left_out
+from ray_jobs.job_file.sections import ClassifierSection
+from ray_jobs.output.classifiers import CARD, put_classifier
+from ray_jobs.output.feature_parts import FeatureRows, load
+from ray_jobs.output.layout import classifier_folder
+from ray_jobs.output.training_cache import StoredMemo, trainings_folder
+from ray_jobs.steps.example_latents import encode_examples, latents_of
+
+if TYPE_CHECKING:
+    from fewshot.backbones import ClipBackbone
+    from fewshot.problem import Labelled
+
+logger = logging.getLogger(__name__)
+METHODS_VERSION = 3
+"""Part of every classifier's fingerprint: raised when a method or the calibration changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a classifier is trained from.
+
+    Attributes:
+        spec: the backbone.
+        templates: prompts; None takes the backbone's own.
+        section: method, hyperparameters and error target.
+        seed: of everything random.
+        support: the examples.
+        diffusion: the diffusion model of methods that learn with one; None for all others.
+    """
+
+    spec: ClipSpec
+    templates: tuple[str, ...] | None
+    section: ClassifierSection
+    seed: int
+    support: LabelledUnits
+    diffusion: DiffusionSpec | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that determines the classifier."""
+        identity = {
+            "version": METHODS_VERSION,
+            "clip": self.spec.identity(),
+            "templates": self.templates,
+            "method": self.section.method,
+            "hyperparameters": self.section.hyperparameters,
+            "max_error": self.section.max_error,
+            "confidence": self.section.confidence,
+            "seed": self.seed,
+            "support": self.support.identity,
+        }
+        return identity if self.diffusion is None else identity | {"diffusion": self.diffusion.identity()}
+
+    @property
+    def folder(self) -> str:
+        """Where it is stored."""
+        return classifier_folder(self.section.method, self.identity)
+
+    def run(self, store: Store) -> str:
+        """Train and store the classifier, unless it is there.
+
+        Returns:
+            its folder.
+
+        Raises:
+            DataError: no example could be read.
+        """
+        if not store.exists(f"{self.folder}/{CARD}"):
+            self._fit(store)
+        return self.folder
+
+    def _fit(self, store: Store) -> None:
+        from fewshot.backbones import load_clip
+        from fewshot.calibration import fit_calibrated
+        from fewshot.methods import method_named
+        from fewshot.problem import Labelled, Problem
+
+        clip = load_clip(self.spec)
+        method = method_named(self.section.method, **self.section.hyperparameters)
+        text = clip.prototypes(self.support.labels.space, self.templates)
+        images, shots = read_labelled(store, self.support, dense="dense" in method.needs)
+        if self.diffusion is not None:
+            encode_examples(store, self.diffusion, self.support)
+            shots = replace(shots, latents=latents_of(store, self.diffusion, self.support, images))
+        if not len(shots):
+            shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
+        parts = parts_for(clip, method.needs, self.diffusion)
+        calibrated = fit_calibrated(
+            method,
+            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),
+            seed=self.seed,
+            max_error=self.section.max_error,
+            confidence=self.section.confidence,
+            memo=StoredMemo(store, trainings_folder(self.spec, self.templates, self.diffusion)),
+        )
+        card = {"trained_from": self.identity, "left_out": left_out(self.support, images)}
+        put_classifier(store, self.folder, calibrated, card)
+
+
+def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> dict[str, Any]:
+    """The parts of backbones that a `Problem` must have for these needs.
+
+    Raises:
+        BackboneError: the backbone has no such part.
+    """
+    parts: dict[str, Any] = {}
+    if "text_tower" in needs:
+        parts["text_tower"] = clip.text_tower
+    if "dense" in needs:
+        parts["pooling"] = clip.pooling
+    if "diffusion" in needs and diffusion is not None:
+        from fewshot.backbones.diffusion import load_diffusion
+
+        parts["diffusion"] = load_diffusion(diffusion)
+    return parts
+
+
+def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) -> tuple[list[str], Labelled]:
+    """Embedded images with their labels; one that could not be read is left out, and logged.
+
+    Args:
+        store: where the features are.
+        support: which images.
+        dense: read the dense tokens, too.
+
+    Returns:
+        the references of the images that were read, and their features.
+
+    Raises:
+        DataError: there are images, and none could be read.
+    """
+    import torch
+
+    from fewshot.problem import Labelled
+
+    rows = read_rows(store, support.paths, dense=dense)
+    label_of = dict(zip(support.labels.images, support.labels.labels, strict=True))
+    broken = [f"{image}: {error}" for image, error in zip(rows.images, rows.errors, strict=True) if error is not None]
+    for line in broken:
+        logger.warning("example left out image=%s", line)
+    if rows.images and len(broken) == len(rows):
+        raise DataError(f"none of the {len(rows)} examples could be read, e.g. {broken[0]}")
+    kept = [i for i, error in enumerate(rows.errors) if error is None]
+    images = [rows.images[i] for i in kept]
+    labels = torch.tensor([label_of[image] for image in images], dtype=torch.int64)
+    tokens = None if rows.dense is None else torch.from_numpy(rows.dense)
+    return images, Labelled(torch.from_numpy(rows.views[kept]), labels, tokens)
+
+
+def read_rows(store: Store, paths: Sequence[str], *, dense: bool = False) -> FeatureRows:
+    """Several parts of features as one."""
+    import numpy as np
+
+    parts = [load(store, path, dense=dense) for path in paths]
+    tokens = [part.dense for part in parts if part.dense is not None and len(part.dense)]
+    return FeatureRows(
+        images=[image for part in parts for image in part.images],
+        sources=[source for part in parts for source in part.sources],
+        errors=[error for part in parts for error in part.errors],
+        views=np.concatenate([part.views for part in parts]) if parts else np.zeros((0, 1, 1), np.float32),
+        dense=np.concatenate(tokens) if tokens else np.zeros((0, 0, 0), np.float16) if dense else None,
+    )

@@ -1,0 +1,320 @@
+"""Every image of an archive ends as exactly one row, whatever is broken; and the numbers told are those of the rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from ray_jobs.steps.predict import SCHEMA
+from tests.ray_jobs.place import BROKEN, CLASSES, Place, picture, put, write_table
+from tests.strange_files import write_strange_files
+
+pytestmark = pytest.mark.slow
+
+
+def failures(outcome):
+    return pq.read_table(outcome.run / "failures.parquet").to_pylist()
+
+
+def test_every_strange_file_is_one_row_and_every_broken_one_has_its_reason(place):
+    shutil.rmtree(place.archive)
+    place.archive.mkdir()
+    expected = write_strange_files(place.archive)
+    outcome = place.classify("archive.shard_images=8")
+    assert outcome.code == 0
+    assert outcome.rows.keys() == expected.keys()
+    for image, reason in expected.items():
+        row = outcome.rows[image]
+        if reason is None:
+            assert (row["status"], row["error"]) == ("ok", None), image
+            assert row["label"] in CLASSES
+        else:
+            assert re.search(reason, row["error"]), f"{image}: {row['error']}"
+            assert (row["status"], row["label"], row["score"], row["top_labels"]) == ("unreadable", None, None, None)
+    told = {(f["kind"], f["image"], f["error"]) for f in failures(outcome)}
+    assert told == {("image", image, row["error"]) for image, row in outcome.rows.items() if row["error"]}
+
+
+def test_an_archive_of_nothing_but_broken_files_ends_well(place):
+    shutil.rmtree(place.archive)
+    for name, data in BROKEN.items():
+        put(place.archive / name, data)
+    outcome = place.classify()
+    assert outcome.code == 0
+    assert [row["status"] for row in outcome.rows.values()] == ["unreadable"] * len(BROKEN)
+    assert (outcome.result["ok"], outcome.result["mean_score"]) == (0, None)
+
+
+def test_too_many_unreadable_images_are_a_failure_even_when_the_limit_is_set_later(place):
+    assert place.classify().code == 0
+    assert place.classify("archive.max_unreadable_fraction=0.05").code == 1
+    assert place.classify("archive.max_unreadable_fraction=0.1").code == 0
+
+
+def test_a_row_has_the_columns_and_types_it_promises(finished):
+    outcome = finished.classify()
+    assert ds.dataset(outcome.result["predictions"]).schema.equals(SCHEMA)
+    for image, row in outcome.rows.items():
+        if row["status"] == "unreadable":
+            continue
+        assert row["status"] == "ok", image
+        assert row["label"] == row["top_labels"][0]
+        assert row["score"] == row["top_scores"][0]
+        assert row["top_scores"] == sorted(row["top_scores"], reverse=True)
+        assert sorted(row["top_labels"]) == sorted(CLASSES)
+        assert np.isclose(row["margin"], row["top_scores"][0] - row["top_scores"][1])
+        assert np.isclose(sum(row["top_scores"]), 1.0, atol=1e-5)
+        assert row["decided_by"] == "tip_adapter"
+
+
+def test_what_is_measured_is_what_the_rows_say(finished):
+    outcome = finished.classify()
+    truth = dict(line.split(",") for line in finished.truth.read_text().splitlines()[1:])
+    hits = [row["label"] == truth[image] for image, row in outcome.rows.items() if row["label"]]
+    measured = outcome.result["measured"]
+    assert measured["labelled_images"] == len(hits) == len(truth)
+    assert measured["accuracy"] == pytest.approx(sum(hits) / len(hits))
+    assert outcome.result["images"] == len(truth) + len(BROKEN)
+    stored = json.loads((outcome.run / "metrics.json").read_text())
+    assert stored["measured"] == measured
+    assert stored["labels"] == Counter(row["label"] for row in outcome.rows.values() if row["label"])
+
+
+def test_why_every_label_is_withheld_is_told(place):
+    outcome = place.classify("classifier.max_error=0.001")
+    assert outcome.result["ok"] == 0
+    assert "held-out examples cannot show of any score that at most 0.1 % of the labels" in outcome.told
+    assert "withheld" not in place.classify().told
+
+
+def test_examples_that_cannot_be_read_are_told_and_not_counted(place):
+    for example in (place.examples / "amber").iterdir():
+        example.write_bytes(b"no picture")
+    for _ in ("trained", "found trained"):
+        outcome = place.classify()
+        shutil.rmtree(outcome.run)
+        assert outcome.code == 0
+        assert outcome.result["left_out"]["examples"] == 2
+        assert outcome.result["left_out"]["classes"] == ["amber"]
+        assert "2 of the examples could not be read and were left out, such as" in outcome.told
+        assert "No example is left of amber, of which only the name is known." in outcome.told
+
+
+def test_labels_that_cannot_be_measured_with_are_told(place):
+    write_table(place.truth, [("archive/photo_000.jpg", "amber"), ("photo_001.jpg", "Blue"), ("photo_002.jpg", "cyan")])
+    outcome = place.classify(f"archive.labels={place.truth}")
+    assert outcome.result["given_labels"] == {"given": 3, "found": 2, "of_other_classes": 1}
+    assert outcome.result["measured"]["labelled_images"] == 1
+    page = Path(outcome.result["report"]).read_text()
+    for told in (outcome.told, page):
+        assert "1 of the 3 labels given are of no image of the archive" in told
+        assert "1 of the labels given are of classes that the job does not know" in told
+
+
+def test_no_report_says_that_no_labels_were_given_where_some_were(place):
+    write_table(place.truth, [(f"archive/photo_00{i}.jpg", label) for i, label in enumerate(CLASSES)])
+    outcome = place.classify(f"archive.labels={place.truth}")
+    assert outcome.result["measured"] is None
+    assert "No labels of the archive were given" not in Path(outcome.result["report"]).read_text()
+    assert "3 of the 3 labels given are of no image" in outcome.told
+
+
+def test_labels_that_change_are_measured_anew_without_embedding(place):
+    place.write_job(archive={"labels": str(place.truth)})
+    before, features = place.classify().result, place.features()
+    write_table(place.truth, ((f"photo_{index:03}.jpg", "amber" if index else "blue") for index in range(18)))
+    after = place.classify().result
+    assert after["did"] != "nothing"
+    assert after["measured"]["accuracy"] != before["measured"]["accuracy"]
+    assert place.features() == features
+
+
+def test_abstained_rows_are_those_below_the_threshold_and_keep_their_best_guess(tmp_path, tiny_clip):
+    place = Place(tmp_path, tiny_clip).fill(images=30, shots=12)
+    place.write_job(archive={"labels": str(place.truth)}, support={"uri": str(place.examples), "views": 0})
+    outcome = place.classify("classifier.max_error=0.3", "classifier.method=zero_shot")
+    threshold = outcome.result["threshold"]
+    rows = [row for row in outcome.rows.values() if row["status"] != "unreadable"]
+    for row in rows:
+        assert row["status"] == ("abstained" if row["score"] < threshold else "ok")
+        assert row["label"] in CLASSES
+    abstained = sum(row["status"] == "abstained" for row in rows)
+    assert outcome.result["abstained"] == abstained > 0
+    assert outcome.result["measured"]["coverage"] == pytest.approx(1 - abstained / len(rows))
+
+
+def test_a_class_without_examples_and_a_broken_example_are_no_obstacle(place):
+    put(place.examples / "broken.jpg", b"")
+    rows = [(f"{label}/0.jpg", label) for label in CLASSES] + [("broken.jpg", "blue"), ("", "empty"), ("no.jpg", "no")]
+    table = write_table(place.examples / "examples.csv", rows)
+    outcome = place.classify(f"support.uri={table}")
+    assert outcome.code == 0
+    assert set(outcome.rows["photo_000.jpg"]["top_labels"]) == {*CLASSES, "empty", "no"}
+
+
+def test_classes_are_enough_where_nobody_has_an_example(place):
+    table = write_table(place.folder / "names.csv", [("", label) for label in CLASSES])
+    outcome = place.classify(f"support.uri={table}", "classifier.method=zero_shot")
+    assert (outcome.code, len(outcome.rows)) == (0, 20)
+
+
+def test_examples_none_of_which_can_be_read_stop_the_job(place):
+    for label in CLASSES:
+        for example in (place.examples / label).iterdir():
+            example.write_bytes(b"no picture")
+    outcome = place.classify()
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "none of the 6 examples could be read" in outcome.told
+
+
+def test_class_names_may_hold_slashes_accents_and_brackets(place):
+    names = ["F/A-18", "crème brûlée", "[/red] 日本語"]
+    rows = [(f"{label}/0.jpg", name) for label, name in zip(CLASSES, names, strict=True)]
+    outcome = place.classify(f"support.uri={write_table(place.examples / 'examples.csv', rows)}")
+    assert outcome.code == 0
+    assert set(outcome.rows["photo_000.jpg"]["top_labels"]) == set(names)
+
+
+def test_file_names_may_hold_whatever_files_are_called(place):
+    names = ["a [/bold] b.jpg", "línea\nnueva.jpg", "日本語.jpg", 'quote".jpg', "%20.jpg", "#1?.jpg"]
+    for seed, name in enumerate(names):
+        put(place.archive / name, picture("blue", seed))
+    put(place.archive / "[/red].csv", b"a sidecar that is told about")
+    outcome = place.classify()
+    assert outcome.code == 0
+    assert {name.replace("\n", "\\n") for name in names} <= {i for i, r in outcome.rows.items() if r["status"] == "ok"}
+
+
+def test_no_image_at_all_is_told_before_anything_runs(place):
+    shutil.rmtree(place.archive)
+    place.archive.mkdir()
+    put(place.archive / "notes.txt", b"soon")
+    outcome = place.classify()
+    assert (outcome.code, place.output.exists()) == (2, False)
+    assert "[archive] uri: " in outcome.told
+
+
+def test_a_table_without_rows_is_an_archive_without_images(place):
+    pq.write_table(pa.table({"image": pa.array([], pa.binary())}), place.folder / "empty.parquet")
+    outcome = place.classify(f"archive.uri={place.folder / 'empty.parquet'}")
+    assert (outcome.code, outcome.result["images"]) == (0, 0)
+
+
+def test_damaged_parts_of_features_fail_their_units_only_and_a_rerun_repairs_them(place):
+    whole = place.classify()
+    parts = sorted(path for path in place.output.glob("features/*/*/*") if "support" not in str(path))
+    damages = (b"", b"PAR1 this is no parquet", parts[2].read_bytes()[:-9])
+    for part, damage in zip(parts, damages, strict=False):
+        part.write_bytes(damage)
+    broken = place.classify("classifier.method=zero_shot")
+    assert (broken.code, broken.result["complete"], broken.result["failed_units"]) == (1, False, 3)
+    units = [failure["image"] for failure in failures(broken) if failure["kind"] == "unit"]
+    shards = [part.stem.removeprefix("part-") for part in parts[:3]]
+    assert sorted(shards) == sorted(unit[-len(shards[0]) - len(".parquet") : -len(".parquet")] for unit in units)
+    assert set() < broken.rows.keys() < whole.rows.keys()
+    repaired = place.classify("classifier.method=zero_shot")
+    assert (repaired.code, repaired.rows.keys()) == (0, whole.rows.keys())
+
+
+def test_a_damaged_part_of_an_example_is_told_and_a_rerun_repairs_it(place):
+    place.classify()
+    part = min(place.output.glob("features/*/support-1/*"))
+    part.write_bytes(b"PAR1 this is no parquet")
+    broken = place.classify("classifier.method=zero_shot")
+    assert (broken.code, broken.result) == (1, None)
+    assert "was damaged and is gone; run again" in broken.told
+    assert place.classify("classifier.method=zero_shot").code == 0
+
+
+def test_a_damaged_classifier_or_prediction_is_told_and_a_rerun_repairs_it(place):
+    run = place.classify().run
+    for damaged in (next(place.output.glob("classifiers/*/*/*.safetensors")), min((run / "predictions").iterdir())):
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:40])
+        (run / "metrics.json").unlink()
+        broken = place.classify()
+        assert (broken.code > 0, broken.result) == (True, None)
+        assert "was damaged" in broken.told
+        assert place.classify().code == 0
+        assert damaged.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_folder_where_a_part_should_be_written_fails_that_unit_only(place):
+    part = min(path for path in written_parts(place) if "support" not in str(path))
+    shutil.rmtree(place.output)
+    part.mkdir(parents=True)
+    outcome = place.classify()
+    assert (outcome.code, outcome.result["failed_units"]) == (1, 1)
+    assert 0 < len(outcome.rows) < 20
+    part.rmdir()
+    assert (place.classify().code, len(place.classify().rows)) == (0, 20)
+
+
+def written_parts(place):
+    place.classify()
+    return list(place.output.glob("features/*/*/*.parquet"))
+
+
+def test_an_archive_that_changes_while_it_is_read_is_told_and_a_rerun_completes(place, monkeypatch):
+    from ray_jobs.classification import classify as job
+
+    listed = job.list_archive
+
+    def list_then_change(source):
+        listing = listed(source)
+        put(place.archive / "late.jpg", picture("blue", 7))
+        (place.archive / "photo_000.jpg").unlink()
+        return listing
+
+    monkeypatch.setattr(job, "list_archive", list_then_change)
+    outcome = place.classify()
+    assert (outcome.code, outcome.result["complete"]) == (1, False)
+    monkeypatch.undo()
+    again = place.classify()
+    assert again.code == 0
+    assert again.rows.keys() == outcome_of_a_fresh_run(place).rows.keys()
+    assert "late.jpg" in again.rows
+
+
+def outcome_of_a_fresh_run(place):
+    return place.classify(f"job.output={place.folder / 'fresh'}")
+
+
+def test_a_class_known_by_its_name_alone_can_be_given(place):
+    place.write_job(support={"classes": [{"label": "violet", "name": "a violet thing"}]})
+    outcome = place.classify("classifier.top=4", "classifier.method=nearest_mean")
+    assert outcome.code == 0
+    row = outcome.rows["photo_000.jpg"]
+    assert sorted(row["top_labels"]) == ["amber", "blue", "cyan", "violet"]
+
+
+def test_the_examples_of_a_class_can_be_limited_down_to_none(place):
+    def trained_on(**classes):
+        place.write_job(support={"classes": [{"label": label, "examples": n} for label, n in classes.items()]})
+        outcome = place.classify("classifier.method=nearest_mean")
+        assert outcome.code == 0
+        return json.loads((outcome.run / "plan.json").read_text())["examples"], outcome.rows
+
+    everything, known = trained_on()
+    fewer, _ = trained_on(blue=1)
+    none, by_name = trained_on(blue=0)
+    assert (everything, fewer, none) == (6, 5, 4)
+    assert known != by_name
+
+
+def test_what_is_wrong_with_a_class_of_the_job_file_is_told(place):
+    place.write_job(support={"classes": [{"label": "violet", "examples": -1}, {"name": "nothing"}]})
+    outcome = place.classify()
+    assert outcome.code == 2
+    assert "classes.0" in outcome.told
+    assert "classes.1" in outcome.told

@@ -1,0 +1,99 @@
+"""A plan runs nothing and tells what the job then does; a status is read from storage alone, at any point of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ray_jobs.place import fewshot, put, written
+
+pytestmark = pytest.mark.slow
+
+IMAGES = 20
+
+
+def plan(place, *words):
+    return fewshot("plan", place.job, "--no-probe", *words)
+
+
+def stages(outcome):
+    return {stage["stage"]: (stage["done"], stage["left"]) for stage in outcome.result["stages"]}
+
+
+def state(place):
+    return [(run["state"], run["parts"]) for run in fewshot("status", place.job).result["runs"]]
+
+
+def test_a_plan_writes_nothing_and_counts_what_there_is(place):
+    before = written(place.folder)
+    outcome = plan(place)
+    shards = outcome.result["archive"]["shards"]
+    assert (outcome.code, outcome.result["finished"]) == (0, False)
+    assert stages(outcome) == {
+        "embed examples": (0, 6 * 2),
+        "embed archive": (0, IMAGES),
+        "train": (0, 1),
+        "label": (0, IMAGES),
+    }
+    assert (outcome.result["classes"], outcome.result["examples"]) == (3, 6)
+    assert written(place.folder) == before
+    place.classify()
+    assert len(written(place.output / "features")) == shards + 3
+
+
+def test_a_plan_after_the_job_has_nothing_left(finished):
+    outcome = plan(finished)
+    assert outcome.result["finished"] is True
+    assert [left for _, left in stages(outcome).values()] == [0, 0, 0, 0]
+    assert outcome.result["run"] == str(finished.classify().run)
+
+
+def test_a_plan_and_a_status_half_way_tell_what_is_there(place):
+    run = place.classify().run
+    archive = sorted(path for path in place.output.glob("features/*/*/*") if "/support-" not in str(path))
+    labelled = sorted((run / "predictions").iterdir())
+    (run / "metrics.json").unlink()
+    labelled[0].unlink()
+    assert stages(plan(place))["embed archive"] == (IMAGES, 0)
+    done, left = stages(plan(place))["label"]
+    assert 0 < left < IMAGES
+    assert done + left == IMAGES
+    assert state(place) == [("labelling", f"{len(labelled) - 1}/{len(labelled)}")]
+    for part in labelled[1:]:
+        part.unlink()
+    archive[0].unlink()
+    done, left = stages(plan(place))["embed archive"]
+    assert 0 < left < IMAGES
+    assert done + left == IMAGES
+    assert state(place) == [("embedding", f"{len(archive) - 1}/{len(archive)}")]
+    assert place.classify().code == 0
+    assert state(place) == [("complete", f"{len(archive)}/{len(archive)}")]
+
+
+def test_a_status_counts_only_parts_of_the_archive_as_it_is(place):
+    shards = len(list((place.classify().run / "predictions").iterdir()))
+    put(place.archive / "photo_005.jpg", b"another file")
+    run = place.classify().run
+    for path in [run / "metrics.json", *(run / "predictions").iterdir()]:
+        path.unlink()
+    told = {run["run"]: (run["state"], run["parts"]) for run in fewshot("status", place.output).result["runs"]}
+    assert told[run.name] == ("embedding", f"{shards}/{shards}")
+
+
+def test_a_probe_times_the_backbone_only_when_work_is_left(place, monkeypatch):
+    monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.1)
+    probe = fewshot("plan", place.job).result["probe"]
+    assert probe["images_per_second"] > 0
+    assert probe["hours"] == pytest.approx((IMAGES + 12) / probe["images_per_second"] / 3600)
+    place.classify()
+    assert fewshot("plan", place.job).result["probe"] is None
+
+
+def test_the_status_of_an_output_that_is_not_there_has_no_runs(tmp_path):
+    outcome = fewshot("status", tmp_path / "nothing")
+    assert (outcome.code, outcome.result["runs"]) == (0, [])
+
+
+def test_a_stray_file_among_the_runs_is_no_run(tmp_path):
+    put(tmp_path / "runs/.DS_Store", b"")
+    put(tmp_path / "runs/notes.txt", b"")
+    assert fewshot("status", tmp_path).result["runs"] == []

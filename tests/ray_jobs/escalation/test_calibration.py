@@ -1,0 +1,150 @@
+"""The exam: a diffusion model's answers get a score from examples that it learned without."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from cluster import Store, Unit
+from ray_jobs.escalation.adapter_training import Lessons
+from ray_jobs.escalation.calibration import Exam
+from ray_jobs.escalation.merge_step import MergeStep, MergeUnit, Verdict
+from ray_jobs.escalation.selection import Doubtful
+from ray_jobs.job_file.sections import EscalateSection
+from ray_jobs.steps.latents import Latents
+from ray_jobs.steps.predict import SCHEMA
+from tests.ray_jobs.place import CLASSES, Place
+from tests.tiny_diffusion import write_tiny_diffusion
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory, tiny_clip):
+    """A job that asks about every image, with five examples a class, and what it told."""
+    folder = tmp_path_factory.mktemp("exam")
+    place = Place(folder, tiny_clip).fill(shots=5)
+    section = {"model": str(write_tiny_diffusion(folder / "diffusion")), "max_fraction": 1.0, "steps": 8}
+    place.write_job(
+        archive={"labels": str(place.truth)},
+        escalate=section | {"batch_size": 8, "hyperparameters": {"steps": 2, "samples": 1}},
+    )
+    outcome = place.classify()
+    assert outcome.code == 0, outcome.told
+    return place, outcome
+
+
+def cards(place):
+    return [json.loads(card.read_text()) for card in (place.output / "adapters/tif").glob("*/card.json")]
+
+
+def first(outcome):
+    rows = ds.dataset(outcome.run / "first-opinions").to_table().to_pylist()
+    return {row["image"]: row for row in rows}
+
+
+@pytest.mark.slow
+def test_every_answer_has_a_probability_that_leaves_room_for_other_classes(examined):
+    _, outcome = examined
+    believed = first(outcome)
+    for image, row in outcome.rows.items():
+        if row["status"] == "unreadable":
+            continue
+        scores = dict(zip(row["top_labels"], row["top_scores"], strict=True))
+        possible = dict(zip(believed[image]["top_labels"], believed[image]["top_scores"], strict=True))
+        assert sum(scores.values()) == pytest.approx(sum(possible[label] for label in scores), abs=1e-5)
+        assert row["score"] == max(scores.values()) == scores[row["label"]]
+        assert row["decided_by"] == "tif"
+    told = outcome.result["measured"]
+    assert told["labelled_images"] == 18
+    assert 0.0 <= told["ece"] <= 1.0
+
+
+@pytest.mark.slow
+def test_every_class_is_learned_twice_and_examined_on_what_was_withheld(examined):
+    place, outcome = examined
+    assert sorted(card["class"] for card in cards(place)) == sorted([*CLASSES, *CLASSES])
+    exam = outcome.result["escalated"]["exam"]
+    assert exam["images"] == len(CLASSES)
+    assert round(3 * exam["accuracy"], 6) in {0, 1, 2, 3}
+    assert exam["temperature"] > 0
+    assert f"of {len(CLASSES)} examples that it learned without" in " ".join(outcome.told.split())
+
+
+@pytest.mark.slow
+def test_whether_an_exam_is_held_changes_no_label(examined):
+    place, outcome = examined
+    without = place.classify("escalate.calibrate=false")
+    assert {i: row["label"] for i, row in without.rows.items()} == {i: r["label"] for i, r in outcome.rows.items()}
+    assert {row["score"] for row in without.rows.values()} == {None}
+    assert without.result["escalated"]["exam"] is None
+
+
+@pytest.mark.slow
+def test_a_method_that_learns_nothing_is_examined_on_every_example(examined):
+    place, _ = examined
+    hyperparameters = "escalate.hyperparameters={}"
+    outcome = place.classify("escalate.method=diffusion_classifier", hyperparameters, "escalate.max_fraction=0.2")
+    assert outcome.code == 0, outcome.told
+    assert outcome.result["escalated"]["exam"]["images"] == 5 * len(CLASSES)
+
+
+@pytest.mark.slow
+def test_with_one_example_a_class_nothing_can_be_withheld_and_there_is_no_score(examined):
+    place, _ = examined
+    outcome = place.classify("support.shots=1", "escalate.max_fraction=0.2")
+    assert outcome.code == 0, outcome.told
+    assert outcome.result["escalated"]["exam"] == {"images": 0, "accuracy": None, "temperature": None}
+    scores = {row["score"] for row in outcome.rows.values() if row["decided_by"] == "tif"}
+    assert scores == {None}
+
+
+def test_answers_below_the_score_that_the_error_target_needs_are_withheld(tmp_path):
+    cheap = {"top_labels": ["a", "b", "c"], "top_scores": [0.5, 0.3, 0.1], "status": "abstained", "decided_by": "ape"}
+    rows = [{"image": str(i), "label": "a", "score": 0.5, "margin": 0.2} | cheap for i in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "part.parquet")
+    verdicts = (
+        Verdict(0, ("b", "a"), 0.1, (0.9, 0.1)),
+        Verdict(1, ("b", "a"), 0.1, (0.6, 0.4)),
+        Verdict(2, ("c", "a", "b"), 0.1, None),
+    )
+    step = MergeStep(Store(str(tmp_path)), "tif", threshold=0.7)
+    (tmp_path / "merged.parquet").write_bytes(step.run(None, MergeUnit("part.parquet", verdicts)).data)
+    merged = pq.read_table(tmp_path / "merged.parquet").to_pylist()
+    assert [row["label"] for row in merged] == ["b", "b", "c", "a"]
+    assert [row["score"] for row in merged] == [pytest.approx(0.72), pytest.approx(0.48), None, 0.5]
+    assert [row["status"] for row in merged] == ["ok", "abstained", "ok", "abstained"]
+
+
+class Told:
+    """Enough of `Examples` for questions: three classes; the second one's last example could not be read."""
+
+    def __init__(self):
+        self.images = {"a": ("a0", "a1", "a2", "a3"), "b": ("b0", "b1"), "c": ("c0",)}
+        self.units = {label: Unit(f"{label}.safetensors", None) for label in self.images}
+        self.latents = {}
+        for label, names in self.images.items():
+            errors = tuple("broken" if name == "b1" else None for name in names)
+            self.latents[label] = Latents(names, errors, np.zeros((len(names), 2, 4, 8, 8), np.float32), 1000)
+
+
+def test_what_is_withheld_is_not_learned_from_and_is_asked_about_among_candidates_of_the_archive(tmp_path):
+    lessons = Lessons(EscalateSection(), Store(str(tmp_path)), Told(), for_exam=True)
+    withheld = lessons.withheld
+    assert {label: len(rows) for label, rows in withheld.items()} == {"a": 1, "b": 1, "c": 0}
+    learned = {label: lessons.rows(label) for label in "abc"}
+    assert learned["a"] == [row for row in range(4) if row not in withheld["a"]]
+    assert learned["b"] == [0]  # The only one that could be read, withheld or not.
+    assert learned["c"] == [0]
+    chosen = [
+        Doubtful(0.1, "x", 0, 0, ("c", "b"), "c"),
+        Doubtful(0.2, "y", 0, 1, ("b", "a"), "b"),
+        Doubtful(0.3, "z", 0, 2, ("a", "c"), "a"),
+    ]
+    questions = Exam(None, lessons).questions(chosen)
+    found = [(question.image, question.label, question.candidates) for question in questions]
+    assert found == [(f"a{withheld['a'][0]}", "a", ("b", "a"))]
+    assert Exam(None, lessons).questions(chosen[:1]) == []

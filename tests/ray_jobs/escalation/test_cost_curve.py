@@ -1,0 +1,164 @@
+"""Accuracy against cost, from one run; and numbers about images that have no score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from cluster import Store
+from ray_jobs.escalation.cost_curve import POINTS, measure_cascades
+from ray_jobs.escalation.results import GAPS, GAPS_SCHEMA
+from tests.ray_jobs.place import Place
+from tests.tiny_diffusion import write_tiny_diffusion
+
+pytestmark = pytest.mark.slow
+
+QUICK = {"steps": 1, "samples": 1}
+
+
+@pytest.fixture(scope="module")
+def escalated(tmp_path_factory, tiny_clip):
+    """A place whose labels are given, with a job that asks about every image."""
+    folder = tmp_path_factory.mktemp("cascades")
+    place = Place(folder, tiny_clip).fill()
+    section = {
+        "model": str(write_tiny_diffusion(folder / "diffusion")),
+        "max_fraction": 1.0,
+        "steps": 20,
+        "calibrate": False,
+    }
+    place.write_job(
+        archive={"labels": str(place.truth)}, escalate=section | {"batch_size": 8, "hyperparameters": QUICK}
+    )
+    assert place.classify().code == 0
+    return place
+
+
+def metrics(outcome):
+    return json.loads((outcome.run / "metrics.json").read_text())
+
+
+def truth(place):
+    return dict(line.split(",") for line in place.truth.read_text().splitlines()[1:])
+
+
+def first_labels(outcome):
+    rows = ds.dataset(outcome.run / "first-opinions").to_table().to_pylist()
+    return {row["image"]: row["label"] for row in rows if row["label"] is not None}
+
+
+def share_right(labels, known):
+    return np.mean([labels[image] == label for image, label in known.items()])
+
+
+def written(folder, rows):
+    """A store with what was seen, of (image, first label, label, forwards)."""
+    import pyarrow as pa
+
+    names = ("image", "first_label", "label", "forwards")
+    store = Store(str(folder))
+    Path(folder, "run").mkdir()
+    pq.write_table(
+        pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], GAPS_SCHEMA), folder / "run" / GAPS
+    )
+    return store
+
+
+def test_the_ends_of_the_curve_are_the_first_opinions_and_the_predictions(escalated):
+    outcome = escalated.classify()
+    known = truth(escalated)
+    final = {image: row["label"] for image, row in outcome.rows.items()}
+    measured = metrics(outcome)["escalated"]["measured"]
+    first, last = measured["curve"][0], measured["curve"][-1]
+    assert first == {
+        "images": 0,
+        "fraction": 0.0,
+        "forwards_an_image": 0.0,
+        "accuracy": share_right(first_labels(outcome), known),
+    }
+    assert (last["images"], last["accuracy"]) == (18, share_right(final, known))
+    assert last["forwards_an_image"] == outcome.result["escalated"]["forwards"] / 20
+    assert (measured["accuracy_before"], measured["accuracy"]) == (first["accuracy"], last["accuracy"])
+    assert measured["accuracy"] == outcome.result["measured"]["accuracy"]
+    assert first["accuracy"] != last["accuracy"]
+    assert "curve" not in outcome.result["escalated"]["measured"]
+
+
+@pytest.mark.parametrize("images", [3, 11])
+def test_a_smaller_cascade_ends_where_the_curve_says(escalated, images):
+    (point,) = (p for p in metrics(escalated.classify())["escalated"]["measured"]["curve"] if p["images"] == images)
+    smaller = escalated.classify(f"escalate.max_fraction={point['fraction']}")
+    assert smaller.result["escalated"]["images"] == images
+    assert smaller.result["escalated"]["forwards"] / 20 == pytest.approx(point["forwards_an_image"])
+    assert smaller.result["measured"]["accuracy"] == pytest.approx(point["accuracy"])
+
+
+def test_images_without_a_score_count_for_accuracy_and_for_no_number_about_scores(escalated):
+    everything, some = escalated.classify(), escalated.classify("escalate.max_fraction=0.55")
+    assert everything.result["measured"]["labelled_images"] == some.result["measured"]["labelled_images"] == 18
+    assert (everything.result["mean_score"], everything.result["measured"]["ece"]) == (None, None)
+    scores = [row["score"] for row in some.rows.values() if row["score"] is not None]
+    assert len(scores) == 18 - 11
+    assert some.result["mean_score"] == pytest.approx(np.mean(scores))
+    told = metrics(some)
+    assert sum(map(sum, told["score_histogram"].values())) == len(scores) == sum(told["reliability"]["rows"])
+
+
+def test_what_an_image_cost_is_kept_with_it_in_the_order_of_certainty(escalated):
+    outcome = escalated.classify()
+    rows = pq.read_table(outcome.run / "gaps.parquet").to_pylist()
+    assert sum(row["forwards"] for row in rows) == outcome.result["escalated"]["forwards"]
+    assert [row["first_score"] for row in rows] == sorted(row["first_score"] for row in rows)
+    assert {row["image"]: row["first_label"] for row in rows} == first_labels(outcome)
+    parts = sorted((outcome.run / "predictions").iterdir())
+    for row in rows:
+        prediction = pq.read_table(parts[row["part"]]).to_pylist()[row["row"]]
+        assert [prediction[name] for name in ("image", "label", "margin")] == [
+            row[name] for name in ("image", "label", "margin")
+        ]
+
+
+def test_the_report_shows_pictures_of_what_was_asked_about_and_the_curve(escalated):
+    html = Path(escalated.classify().result["report"]).read_text(encoding="utf-8")
+    assert html.count('class="card asked"><div class="picture"><img') == 8
+    assert html.count('class="curve"') == 1
+    assert html.count('class="point"') == 19
+    assert "from the cheap method alone to the diffusion model alone" in html
+
+
+def test_the_table_for_people_tells_accuracy_before_and_after(escalated):
+    outcome = escalated.classify()
+    measured = outcome.result["escalated"]["measured"]
+    told = " ".join(outcome.told.split())
+    assert f"tif was asked about 18 images: {outcome.result['escalated']['decided_otherwise']} labels changed" in told
+    assert (
+        f"accuracy {100 * measured['accuracy_before']:.1f} % before, {100 * measured['accuracy']:.1f} % after" in told
+    )
+
+
+def test_cascades_by_hand(tmp_path):
+    rows = [("a", "x", "y", 10), ("b", "x", "x", 4), ("c", "x", "y", 6), ("d", "y", "x", 2), ("e", "x", "y", 8)]
+    given = {"a": "y", "b": "x", "d": "y", "e": "x", "f": "x"}  # right: b and f, then a; c is not known
+    found = measure_cascades(written(tmp_path, rows), "run", given, right=3, labelled=5, images=10)
+    curve = [(p["images"], p["fraction"], p["forwards_an_image"], p["accuracy"]) for p in found.pop("curve")]
+    assert found == {
+        "labelled_images": 4,
+        "corrected": 1,
+        "spoiled": 2,
+        "accuracy_before": pytest.approx(0.8),
+        "accuracy": pytest.approx(0.6),
+    }
+    expected = [(0, 0.0, 0.0, 0.8), (1, 0.1, 1.0, 1.0), (2, 0.2, 1.4, 1.0), (3, 0.3, 2.0, 1.0), (4, 0.4, 2.2, 0.8)]
+    assert curve == [pytest.approx(point) for point in [*expected, (5, 0.5, 3.0, 0.6)]]
+
+
+def test_a_long_curve_is_told_in_few_points_from_the_first_to_the_last(tmp_path):
+    store = written(tmp_path, [(str(i), "x", "y", 1) for i in range(1000)])
+    curve = measure_cascades(store, "run", {"0": "y"}, right=1, labelled=1, images=1000)["curve"]
+    assert (len(curve), curve[0]["images"], curve[-1]["images"]) == (POINTS, 0, 1000)
+    assert [point["accuracy"] for point in curve] == [0.0] + [1.0] * (POINTS - 1)

@@ -1,0 +1,238 @@
+"""What asking a diffusion model will cost is told before anything is spent, and is never less than what is spent."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from cluster import Part
+from fewshot.backbones.diffusion import DiffusionBackbone
+from fewshot.diffusion.training import AdapterSettings
+from ray_jobs.escalation.adapter_training import BLOCK
+from ray_jobs.escalation.cost_model import FORWARDS_A_SAMPLE, FORWARDS_AN_IMAGE, ProbeUnit, learning_cost
+from tests.cluster.records.archives import tar_bytes
+from tests.ray_jobs.place import Place, fewshot, put, written
+from tests.tiny_diffusion import write_tiny_diffusion
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES, ASKED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
+ENCODE, ASK = FORWARDS_AN_IMAGE * (EXAMPLES + ASKED), float(ASKED * CLASSES * STEPS)
+TRAIN = 4.0 * 2 * 1 * BLOCK  # A block that is not full costs as much.
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    return write_tiny_diffusion(tmp_path_factory.mktemp("diffusion"))
+
+
+@pytest.fixture
+def place(tmp_path, tiny_clip, diffusion):
+    place = Place(tmp_path, tiny_clip).fill()
+    place.write_job(
+        escalate={
+            "model": str(diffusion),
+            "max_fraction": 0.3,
+            "steps": STEPS,
+            "batch_size": 8,
+            "schedule": "exhaustive",
+            "calibrate": False,
+            "hyperparameters": {"steps": 2, "samples": 1},
+        }
+    )
+    return place
+
+
+def plan(place, *settings, probe=False):
+    words = [word for setting in settings for word in ("--set", setting)]
+    return fewshot("plan", place.job, *([] if probe else ["--no-probe"]), *words)
+
+
+def stages(outcome):
+    return {
+        stage["stage"]: (stage["done"], stage["left"], stage["at_most"], stage["forwards"])
+        for stage in outcome.result["stages"]
+        if "forwards" in stage
+    }
+
+
+def test_before_anything_runs_every_number_is_a_bound_and_nothing_is_written(place):
+    before = written(place.folder)
+    outcome = plan(place)
+    assert stages(outcome) == {
+        "encode": (0, EXAMPLES + ASKED, True, ENCODE),
+        "train adapters": (0, CLASSES, True, TRAIN),
+        "ask": (0, ASKED, True, ASK),
+    }
+    escalation = outcome.result["escalation"]
+    assert (escalation["forwards"], escalation["hours"]) == (ENCODE + TRAIN + ASK, None)
+    assert written(place.folder) == before
+    assert "at most 12" in outcome.told
+    assert f"at most {ENCODE + TRAIN + ASK:.0f} forwards" in outcome.told
+
+
+def test_prior_images_cost_their_drawing_and_a_second_term_of_each_training_step(place):
+    told = stages(plan(place, "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"))
+    drawing = 12 * 50 * 2.0  # Fifty steps with guidance each.
+    assert told["train adapters"] == (0, CLASSES, True, 2 * TRAIN + drawing)
+
+
+def test_an_exam_is_planned_as_it_is_held(place):
+    """Of two examples a class one is withheld, and every class is learned twice."""
+    told = stages(plan(place, "escalate.calibrate=true"))
+    assert told["train adapters"] == (0, CLASSES, True, 2 * TRAIN)
+    assert told["examine"] == (0, CLASSES, True, float(CLASSES * CLASSES * STEPS))
+    outcome = place.classify("escalate.calibrate=true")
+    assert outcome.result["escalated"]["exam"]["images"] == CLASSES
+    after = stages(plan(place, "escalate.calibrate=true"))
+    assert after["train adapters"] == (CLASSES, 0, False, 0.0)
+    assert after["examine"] == (CLASSES, 0, False, 0.0)
+    assert {stage[1] for stage in after.values()} == {0}
+
+
+def test_what_was_asked_is_what_was_planned_and_afterwards_nothing_is_left(place):
+    assert place.classify().result["escalated"]["forwards"] == ASK
+    outcome = plan(place)
+    assert stages(outcome) == {
+        "encode": (EXAMPLES + ASKED, 0, False, 0.0),
+        "train adapters": (CLASSES, 0, False, 0.0),
+        "ask": (ASKED, 0, False, 0.0),
+    }
+    assert outcome.result["escalation"]["forwards"] == 0.0
+
+
+def test_half_way_the_plan_knows_who_is_asked_and_what_is_learned(place):
+    run = place.classify().run
+    for path in (run / "metrics.json", run / "gaps.parquet", *(run / "predictions").iterdir()):
+        path.unlink()
+    shutil.rmtree(run / "answers" / "round-00")
+    next((place.output / "adapters/tif").glob("*/card.json")).unlink()
+    next((place.output / "latents").glob("*/support/*")).unlink()
+    assert stages(plan(place)) == {
+        "encode": (EXAMPLES + ASKED - 2, 2, False, FORWARDS_AN_IMAGE * 2),
+        "train adapters": (CLASSES - 1, 1, False, TRAIN),
+        "ask": (0, ASKED, False, ASK),
+    }
+
+
+def test_a_run_that_is_asking_says_so(place):
+    run = place.classify().run
+    parts = [*(run / "predictions").iterdir()]
+    for path in (run / "metrics.json", *parts):
+        path.unlink()
+    state = fewshot("status", place.output).result["runs"][0]
+    assert (state["state"], state["parts"]) == ("asking", f"0/{len(parts)}")
+    next((run / "first-opinions").iterdir()).unlink()
+    state = fewshot("status", place.output).result["runs"][0]
+    assert (state["state"], state["parts"]) == ("labelling", f"{len(parts) - 1}/{len(parts)}")
+
+
+def test_first_opinions_bound_the_number_of_doubtful_images(place):
+    run = place.classify("escalate.below=0.000001").run
+    for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
+        (run / name).unlink()
+    told = stages(plan(place, "escalate.below=0.000001"))
+    assert told["ask"] == (0, 0, False, 0.0)
+    assert told["encode"][:2] == (EXAMPLES, 0)
+    assert told["train adapters"][1] == 0
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b'{"forwards_a_second": 0, "device": "cpu"}', b"\xff"])
+def test_a_damaged_probe_is_measured_anew_by_a_plan_which_leaves_it_alone(place, monkeypatch, damaged):
+    probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
+    monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
+    monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
+    path = Path(plan(place).result["run"]) / "probe.json"
+    put(path, damaged)
+    assert plan(place, probe=True).result["escalation"]["forwards_a_second"] == 10.0
+    assert path.read_bytes() == damaged
+
+
+def test_hours_follow_from_a_probe_of_the_model_on_this_machine(place, monkeypatch):
+    monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
+    monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
+    before = written(place.folder)
+    told = plan(place, probe=True).result["escalation"]
+    assert told["forwards_a_second"] > 0
+    assert told["hours"] == pytest.approx(told["forwards"] / told["forwards_a_second"] / 3600)
+    assert told["gpu_hours"] == (told["hours"] if told["device"].startswith("cuda") else 0.0)
+    assert written(place.folder) == before
+
+
+def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):
+    probe = Part(b'{"forwards_a_second": 10.0, "device": "cuda:0"}')
+    monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
+    monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
+    outcome = plan(place, f"escalate.budget_gpu_hours={110 / 10 / 3600}", probe=True)
+    images = int(110 // (2 * STEPS + FORWARDS_AN_IMAGE))  # of the cheapest kind: two candidates
+    assert stages(outcome) == {
+        "encode": (0, EXAMPLES + images, True, FORWARDS_AN_IMAGE * (EXAMPLES + images)),
+        "train adapters": (0, CLASSES, True, TRAIN),
+        "ask": (0, images, True, pytest.approx(110.0)),
+    }
+    told = outcome.result["escalation"]
+    encoding = FORWARDS_AN_IMAGE * EXAMPLES  # comes before any choice
+    assert told["forwards"] == pytest.approx(encoding + 110.0)
+    assert told["hours"] == told["gpu_hours"] == pytest.approx(told["forwards"] / 10 / 3600)
+    assert "hours of a GPU, at 10.0 a second on cuda:0" in " ".join(outcome.told.split())
+
+
+def test_a_method_that_learns_nothing_trains_nothing(place):
+    told = stages(plan(place, "escalate.method=diffusion_classifier", "escalate.hyperparameters={}"))
+    assert told["train adapters"] == (0, 0, False, 0)
+    assert told["ask"][3] == ASK
+
+
+def test_of_an_archive_that_must_be_read_to_be_counted_the_cost_is_not_known(place):
+    images = [(path.name, path.read_bytes()) for path in sorted(place.archive.glob("*.jpg"))]
+    put(place.folder / "tars/all.tar", tar_bytes(images))
+    outcome = plan(place, f"archive.uri={place.folder / 'tars'}")
+    assert stages(outcome)["ask"] == (0, None, False, None)
+    assert outcome.result["escalation"]["forwards"] is None
+    assert "not known before the archive was read" in outcome.told
+    known = outcome.result["archive"]["images"]
+    assert known is None
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Rows of the UNet's forwards, in training and outside."""
+    counted, predict = Counter(), DiffusionBackbone.predict
+
+    def counting(self, noisy, steps, context):
+        counted["training" if torch.is_grad_enabled() else "asking"] += len(noisy)
+        return predict(self, noisy, steps, context)
+
+    monkeypatch.setattr(DiffusionBackbone, "predict", counting)
+    return counted
+
+
+@pytest.mark.parametrize("calibrate", ["true", "false"])
+@pytest.mark.parametrize("budget", [500, 3000, 6000])
+def test_no_more_forwards_are_made_than_were_planned_and_than_the_budget_pays_for(
+    place, monkeypatch, rows, budget, calibrate
+):
+    probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
+    monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
+    settings = [
+        f"escalate.budget_gpu_hours={budget / 10 / 3600}",
+        f"escalate.calibrate={calibrate}",
+        "escalate.hyperparameters={steps = 50, samples = 1}",
+    ]
+    told = stages(plan(place, *settings, probe=True))
+    assert place.classify(*settings).code == 0
+    assert FORWARDS_A_SAMPLE * rows["training"] <= told["train adapters"][3]
+    assert FORWARDS_A_SAMPLE * rows["training"] + rows["asking"] <= budget
+    assert (rows["training"] > 0) == (budget > FORWARDS_A_SAMPLE * 50 * BLOCK * (1 + (calibrate == "true")))
+
+
+@pytest.mark.parametrize(
+    ("classes", "ways", "blocks"), [(0, 1, 0), (1, 1, 1), (8, 1, 1), (9, 1, 2), (2, 3, 2), (9, 2, 2)]
+)
+def test_classes_that_are_learned_in_other_ways_share_no_block(classes, ways, blocks):
+    known = {AdapterSettings(steps=step + 1) for step in range(ways)}
+    assert learning_cost(classes, known) == blocks * BLOCK * FORWARDS_A_SAMPLE * ways * 2  # Of the dearest, with prior.

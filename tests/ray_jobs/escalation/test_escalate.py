@@ -1,0 +1,249 @@
+"""Escalation: the doubtful images go to a diffusion model, within the budget, and can be resumed at any point."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster import Store
+from cluster.records import read_shard
+from ray_jobs.escalation import Escalation
+from ray_jobs.escalation.selection import doubtful
+from ray_jobs.job_file.sections import EscalateSection
+from ray_jobs.steps.embed import EmbedStep
+from tests.ray_jobs.place import Place, kill_again_and_again, written
+from tests.tiny_diffusion import write_tiny_diffusion
+
+QUICK = {"steps": 2, "samples": 1}
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory):
+    return write_tiny_diffusion(tmp_path_factory.mktemp("diffusion"))
+
+
+@pytest.fixture
+def place(tmp_path, tiny_clip, diffusion):
+    def made(**escalate):
+        place = Place(tmp_path, tiny_clip).fill()
+        section = {"model": str(diffusion), "max_fraction": 0.3, "steps": 8, "batch_size": 8} | escalate
+        if section.get("method", "tif") == "tif":
+            section.setdefault("hyperparameters", QUICK)
+        place.write_job(escalate=section)
+        return place
+
+    return made
+
+
+def decided_by(outcome):
+    return {image: row["decided_by"] for image, row in outcome.rows.items()}
+
+
+@pytest.mark.parametrize("method", ["tif", "diffusion_classifier"])
+@pytest.mark.parametrize("schedule", ["racing", "published", "exhaustive"])
+def test_the_least_certain_images_are_decided_by_the_diffusion_model(place, method, schedule):
+    outcome = place(method=method, schedule=schedule).classify()
+    assert outcome.code == 0, outcome.told
+    first = {
+        row["image"]: row["score"]
+        for part in (outcome.run / "first-opinions").iterdir()
+        for row in pq.read_table(part).to_pylist()
+        if row["status"] != "unreadable"
+    }
+    asked = {image for image, who in decided_by(outcome).items() if who == method}
+    assert asked == set(sorted(first, key=lambda image: (first[image], image))[:6])  # 0.3 of 20 images
+    told = outcome.result["escalated"]
+    assert told["images"] == 6
+    assert 0 < told["forwards"] <= told["forwards_if_exhaustive"] == 6 * 3 * 8
+    assert (schedule != "exhaustive") or told["forwards"] == told["forwards_if_exhaustive"]
+    assert outcome.result["images"] == 20
+    assert all(outcome.rows[image]["label"] == outcome.rows[image]["top_labels"][0] for image in asked)
+
+
+def test_what_the_model_saw_is_kept_by_time_step(place):
+    outcome = place(schedule="exhaustive").classify()
+    rows = pq.read_table(outcome.run / "gaps.parquet").to_pylist()
+    assert len(rows) == 6
+    for row in rows:
+        assert row["label"] == outcome.rows[row["image"]]["label"] != row["runner_up"]
+        assert sum(row["counts"]) == 8
+        assert len(row["gaps"]) == 10
+
+
+def test_adapters_are_kept_one_class_a_folder_and_trained_once(place):
+    here = place()
+    assert here.classify().code == 0
+    cards = sorted((here.output / "adapters/tif").glob("*/card.json"))
+    assert {json.loads(card.read_text())["class"] for card in cards} == {"amber", "blue", "cyan"}
+    before = {card: card.stat().st_mtime_ns for card in cards}
+    assert here.classify("escalate.max_fraction=0.5").code == 0
+    assert {card: card.stat().st_mtime_ns for card in cards} == before
+
+
+def test_prior_images_are_drawn_once_and_change_what_is_learned(place):
+    def learned(here):
+        cards = {
+            json.loads(card.read_text())["class"]: card.parent
+            for card in (here.output / "adapters/tif").glob("*/card.json")
+        }
+        return {
+            label: [p.read_bytes() for p in sorted(folder.rglob("*.safetensors"))] for label, folder in cards.items()
+        }
+
+    here = place()
+    assert here.classify().code == 0
+    without = learned(here)
+    shutil.rmtree(here.output)
+    with_prior = "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"
+    outcome = here.classify(with_prior)
+    assert outcome.code == 0, outcome.told
+    parts = written(next(here.output.glob("latents/*/prior")))
+    assert len(parts) == 2  # Ten images a unit.
+    assert without.keys() == learned(here).keys()
+    assert all(without[label] != files for label, files in learned(here).items())
+    assert here.classify(with_prior, "escalate.max_fraction=0.5").code == 0
+    assert written(next(here.output.glob("latents/*/prior"))) == parts
+
+
+def test_a_budget_in_hours_is_never_overrun(place, monkeypatch):
+    monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
+    outcome = place(budget_gpu_hours=1e-9).classify()
+    assert outcome.code == 0, outcome.told
+    assert outcome.result["escalated"]["images"] == 0
+    assert set(decided_by(outcome).values()) == {"tip_adapter", None}
+
+
+def test_another_model_or_method_that_is_not_there_is_told_before_anything_runs(place):
+    here = place()
+    outcome = here.classify("escalate.model=/no/such/folder", "escalate.hyperparameters={step=3}")
+    assert outcome.code == 2
+    assert "no folder '/no/such/folder'" in outcome.told
+    assert "Did you mean 'steps'" in outcome.told
+    assert not (here.output / "features").exists()
+
+
+def test_nothing_is_asked_before_all_is_labelled(place, monkeypatch):
+    here, run = place(), EmbedStep.run
+
+    def broken(self, state, unit):
+        if any(record.key == "photo_009.jpg" for record in read_shard(unit.shard)):
+            raise RuntimeError("a bug")
+        return run(self, state, unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbedStep, "run", broken)
+        cut = here.classify()
+    assert cut.code == 1
+    assert "1 shards have no labels yet" in cut.told
+    assert not (cut.run / "predictions").exists()
+    again = here.classify()
+    assert again.code == 0, again.told
+    assert again.bytes == here.classify(f"job.output={here.folder / 'clean'}").bytes
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_clip, diffusion):
+    """A place, and what one run in one process writes there."""
+    place = Place(tmp_path_factory.mktemp("escalated"), tiny_clip).fill(images=40)
+    section = {"model": str(diffusion), "max_fraction": 0.5, "steps": 40, "batch_size": 8, "hyperparameters": QUICK}
+    place.write_job(escalate=section)
+    outcome = place.classify(f"job.output={place.folder / 'plain'}")
+    assert outcome.code == 0, outcome.told
+    return place, outcome.bytes
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(undisturbed):
+    place, expected = undisturbed
+    output = place.folder / "killed"
+    here = f"job.output={output}"
+    assert kill_again_and_again("classify", place.job, here, chance=random.Random(1), parts=(8, 28), runs=30) >= 4
+    assert place.classify(here).bytes == expected
+
+
+@pytest.mark.ray
+def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
+    place, expected = undisturbed
+    outcome = place.classify("cluster.mode=ray", "cluster.clip_workers=2", f"job.output={place.folder / 'ray'}")
+    assert outcome.code == 0, outcome.told
+    assert outcome.bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("latents/*/support/*", "predictions/*"),
+        ("runs/*/answers/*/*", "predictions/*"),
+        ("runs/*/first-opinions/*", "predictions/*"),
+        ("runs/*/first-opinions/*", "escalated.parquet"),
+        ("runs/*/escalated.parquet", "predictions/*"),
+        ("runs/*/probe.json", "escalated.parquet"),
+    ],
+)
+def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, monkeypatch, kind, lost):
+    monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
+    here = place(max_fraction=0.2, budget_gpu_hours=100.0)
+    done = here.classify()
+    assert done.code == 0, done.told
+    expected, damaged = done.bytes, min(here.output.glob(kind))
+    for part in [*done.run.glob(lost), done.run / "metrics.json"]:
+        part.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    broken = here.classify()
+    assert broken.code != 0
+    assert "was damaged and is gone; run again" in broken.told
+    assert not damaged.exists()
+    again = here.classify()
+    assert again.code == 0, again.told
+    assert again.bytes == expected
+
+
+def test_predictions_of_a_choice_that_is_lost_are_not_mixed_with_those_of_another(place):
+    here = place(max_fraction=0.2)
+    done = here.classify()
+    expected = done.bytes
+    for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
+        (done.run / name).unlink()
+    part = min((done.run / "predictions").iterdir())
+    part.write_bytes((done.run / "first-opinions" / part.name).read_bytes())  # As if nobody was asked about.
+    assert here.classify().bytes == expected
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_adapters_are_learned_anew_however_often_they_are_damaged(place, damage):
+    here = place(max_fraction=0.2, calibrate=False)
+    done = here.classify()
+    assert done.code == 0, done.told
+    expected, adapter = done.bytes, next((here.output / "adapters/tif").glob("*/card.json")).parent
+    for _ in range(2):  # The second time a block of this class alone has been learned before.
+        shutil.rmtree(done.run)
+        if damage == "gone":
+            shutil.rmtree(adapter)
+        else:
+            (adapter / "unet/adapter_model.safetensors").write_bytes(b"no adapter")
+            assert here.classify().code == 1
+        again = here.classify()
+        assert again.code == 0, again.told
+        assert again.bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("below", "threshold", "limit"),
+    [(None, None, math.inf), (None, 0.0, 0.0), (None, 0.7, 0.7), (0.4, 0.7, 0.4)],
+)
+def test_who_may_be_asked_about_is_what_the_section_or_the_error_target_says(below, threshold, limit):
+    section = EscalateSection(below=below)
+    assert Escalation(section, None, "run", None, None, None, threshold).below == limit
+
+
+def test_an_image_whose_score_is_1_may_be_asked_about_where_every_image_may(tmp_path):
+    row = {"image": "a", "score": 1.0, "label": "x", "top_labels": ["x", "y"], "status": "ok"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "part.parquet")
+    (found,) = doubtful(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
+    assert found.image == "a"

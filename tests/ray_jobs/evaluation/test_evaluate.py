@@ -1,0 +1,324 @@
+"""The table of an evaluation is what independent arithmetic gives, and a rerun trains only what is missing."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fewshot.backbones import ClipSpec, load_clip
+from fewshot.classes import LabelSpace
+from fewshot.images import decode
+from ray_jobs.job_file.reading import read_job
+from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, picture, put, written
+
+pytestmark = pytest.mark.slow
+TRAINED = "clip_adapter"
+"""A method that descends gradients."""
+
+SHOTS, SEEDS = [1, 2], [1, 2]
+
+
+def write_splits(folder, *, coop=False):
+    """A labelled set: per class six images to train on and five to test on."""
+    splits = {"train": [], "val": [], "test": []}
+    for index, label in enumerate(CLASSES):
+        for number in range(11):
+            path = f"{label}/{number}.jpg"
+            put(folder / "images" / path, picture(label, 100 * index + number))
+            splits["train" if number < 6 else "test"].append([path, index, label][: 3 if coop else 2])
+    if not coop:
+        splits["classes"] = list(CLASSES)
+    (folder / "splits.json").write_text(json.dumps(splits))
+    return splits
+
+
+def evaluation(folder, clip, **keys):
+    place = Place(folder, clip)
+    section = {"splits": str(folder / "splits.json"), "images": str(folder / "images"), "shots": SHOTS, "seeds": SEEDS}
+    place.write_job(evaluate=section | {"methods": ["zero_shot", "tip_adapter"]} | keys)
+    return place
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, tiny_clip):
+    """A finished evaluation, and what it told. Shared: leave it as it is."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_splits(folder)
+    place = evaluation(folder, tiny_clip)
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 0
+    return place, outcome
+
+
+def cells(place):
+    return written(place.output / "evaluations")
+
+
+def test_the_table_has_every_method_and_shots_with_mean_and_deviation_over_seeds(done):
+    _, outcome = done
+    assert outcome.result["complete"] is True
+    rows = pq.read_table(outcome.run / "cells.parquet").to_pylist()
+    assert len(rows) == 2 * len(SHOTS) * len(SEEDS)
+    for entry in outcome.result["table"]:
+        mine = [row for row in rows if (row["method"], row["shots"]) == (entry["method"], entry["shots"])]
+        assert entry["seeds"] == len(mine) == len(SEEDS)
+        for number in ("accuracy", "macro_f1", "ece"):
+            values = [row[number] for row in mine]
+            assert entry[f"{number}_mean"] == pytest.approx(statistics.fmean(values))
+            assert entry[f"{number}_std"] == pytest.approx(statistics.stdev(values))
+        assert {row["labels_consumed"] for row in mine} == {entry["shots"] * len(CLASSES)}
+        assert {row["test_images"] for row in mine} == {15}
+
+
+def test_zero_shot_is_what_the_backbone_alone_says(done):
+    place, outcome = done
+    clip = load_clip(ClipSpec(model=str(place.clip), batch_size=4))
+    space = LabelSpace(CLASSES, CLASSES, ("",) * len(CLASSES))
+    hits = []
+    for path, label in json.loads((place.folder / "splits.json").read_text())["test"]:
+        image = decode((place.folder / "images" / path).read_bytes(), min_side=64)
+        feature = torch.nn.functional.normalize(clip.embed_images(clip.crop(image)[None]), dim=-1)
+        hits.append(int((feature @ clip.prototypes(space).T).argmax()) == label)
+    told = [row["accuracy_mean"] for row in outcome.result["table"] if row["method"] == "zero_shot"]
+    assert told == pytest.approx([np.mean(hits)] * len(SHOTS))
+
+
+def test_the_files_hold_the_table_that_was_told(done):
+    _, outcome = done
+    parquet = pq.read_table(outcome.run / "table.parquet").to_pylist()
+    csv = pa_csv.read_csv(outcome.run / "table.csv").to_pylist()
+    told = [{name: row[name] for name in parquet[0]} for row in outcome.result["table"]]
+    assert parquet == told
+    assert csv == told
+
+
+def test_a_rerun_trains_only_the_cells_that_are_missing(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip)
+    first = fewshot("evaluate", place.job)
+    before = cells(place)
+    lost = sorted(before)[:2]
+    for name in lost:
+        (place.output / "evaluations" / name).unlink()
+    second = fewshot("evaluate", place.job)
+    after = cells(place)
+    assert second.result["table"] == first.result["table"]
+    assert sorted(name for name in before if after[name] != before[name]) == lost
+    fewshot("evaluate", place.job, "--set", 'evaluate.methods=["zero_shot", "tip_adapter", "ape"]')
+    assert {name: cells(place)[name] for name in after} == after
+
+
+def test_a_split_file_of_coop_is_read_as_it_is(tmp_path, tiny_clip, done):
+    write_splits(tmp_path, coop=True)
+    place = evaluation(tmp_path, tiny_clip)
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 0
+    assert outcome.result["table"] == done[1].result["table"]
+
+
+def test_a_class_without_a_test_image_leaves_files_that_are_json(tmp_path, tiny_clip):
+    splits = write_splits(tmp_path)
+    splits["test"] = [entry for entry in splits["test"] if entry[1] != 2]
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 0
+    (cell,) = (place.output / "evaluations").rglob("*.json")
+    per_class = json.loads(cell.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert per_class["per_class_accuracy"][2] is None
+
+
+def test_asking_twice_counts_once(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot", "zero_shot"], shots=[1, 1], seeds=[1, 1])
+    (row,) = fewshot("evaluate", place.job).result["table"]
+    assert row["seeds"] == 1
+
+
+def test_broken_images_are_left_out_on_both_sides(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    put(tmp_path / "images/amber/0.jpg", b"")
+    put(tmp_path / "images/amber/9.jpg", b"")
+    place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter"], shots=[16], seeds=[1])
+    outcome = fewshot("evaluate", place.job)
+    (row,) = pq.read_table(outcome.run / "cells.parquet").to_pylist()
+    assert (row["test_images"], row["labels_consumed"]) == (14, 17)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_set_without_one_of_its_sides_is_refused(tmp_path, tiny_clip, split):
+    splits = write_splits(tmp_path) | {split: []}
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    outcome = fewshot("evaluate", evaluation(tmp_path, tiny_clip).job)
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "needs images in train and in test" in outcome.told
+
+
+def trainings(place):
+    return written(place.output / "trainings")
+
+
+def test_what_escalate_names_is_looked_at_before_anything_runs_where_it_plays_a_part(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, shots=[1], seeds=[1], methods=["zero_shot"])
+    wrong = ["--set", "escalate.model=/no/such/folder", "--set", "escalate.hyperparameters={step=3}"]
+    outcome = fewshot("evaluate", place.job, *wrong)
+    assert outcome.code == 2
+    assert "no folder '/no/such/folder'" in outcome.told
+    assert "Did you mean 'steps'" in outcome.told
+    assert not (place.output / "features").exists()
+    assert fewshot("evaluate", place.job, *wrong, "--protocol", "base-to-new").code == 0
+
+
+def test_another_seed_and_another_method_leave_everything_that_is_there(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter", TRAINED], seeds=[1])
+    fewshot("evaluate", place.job)
+    before = written(place.output)
+    outcome = fewshot("evaluate", place.job, "--set", "evaluate.seeds=[1, 2]", "--set", "evaluate.shots=[2, 1]")
+    assert outcome.code == 0
+    after = written(place.output)
+    assert {name: after[name] for name in before} == before
+    assert len(cells(place)) == 2 * len(cells_of(before))
+
+
+def cells_of(names):
+    return [name for name in names if name.startswith("evaluations/")]
+
+
+def test_the_folds_of_a_trained_method_are_units_and_its_cells_find_them(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=[TRAINED], shots=[4], seeds=[1])
+    fewshot("evaluate", place.job)
+    told = [json.loads(path.read_text()) for path in (place.output / "rehearsals").rglob("*.json")]
+    rehearsed = {f"{key}.safetensors" for part in told for key in part["trainings"]}
+    kept = {name.rpartition("/")[2] for name in trainings(place)}
+    assert rehearsed < kept
+    assert len(kept - rehearsed) == 1  # what is trained on all the shots
+
+
+def test_a_grid_that_is_killed_trains_only_what_is_missing_and_ends_with_the_same_table(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    methods = {"methods": ["zero_shot", TRAINED], "shots": [2, 4], "seeds": [1, 2]}
+    place = evaluation(tmp_path, tiny_clip, **methods)
+    expected = fewshot("evaluate", place.job).result["table"]
+    output = tmp_path / "killed"
+    survived: dict[str, int] = {}
+
+    def nothing_is_made_twice():
+        now = written(output)
+        assert {name: now[name] for name in survived} == survived
+        survived.update({name: at for name, at in now.items() if not name.startswith("runs/")})
+
+    here, when = f"job.output={output}", {"chance": random.Random(1), "parts": (6, 20), "runs": 20}
+    assert kill_again_and_again("evaluate", place.job, here, **when, after=nothing_is_made_twice) >= 2
+    assert fewshot("evaluate", place.job, "--set", here).result["table"] == expected
+
+
+def test_new_classes_are_learned_from_nothing_and_measured_by_each_protocol(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["nearest_mean", "zero_shot"], shots=[4])
+    joint = fewshot("evaluate", place.job, "--protocol", "generalized-zero-shot")
+    halves = fewshot("evaluate", place.job, "--protocol", "base-to-new")
+    assert (joint.code, halves.code) == (0, 0)
+    rows = pq.read_table(halves.run / "cells.parquet").to_pylist()
+    assert {row["labels_consumed"] for row in rows} == {2 * 4}
+    for row in rows:
+        assert row["new_accuracy"] == 1.0  # one new class has nothing to be confused with
+    for entry in halves.result["table"]:
+        mean = {name: entry[f"{name}_mean"] for name in ("base_accuracy", "new_accuracy", "harmonic_mean")}
+        expected = 2 / (1 / mean["base_accuracy"] + 1 / mean["new_accuracy"])
+        assert mean["harmonic_mean"] == pytest.approx(expected)
+    for row in pq.read_table(joint.run / "cells.parquet").to_pylist():
+        seen = np.mean(row["per_class_accuracy"][:2])
+        assert (row["seen_accuracy"], row["unseen_accuracy"]) == pytest.approx((seen, row["per_class_accuracy"][2]))
+
+
+def test_new_classes_can_be_named_and_a_wrong_name_is_told(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], protocol="base-to-new")
+    named = fewshot("evaluate", place.job, "--set", 'evaluate.new_classes=["amber"]')
+    assert named.result["table"][0]["new_accuracy_mean"] == 1.0
+    wrong = fewshot("evaluate", place.job, "--set", 'evaluate.new_classes=["ambre"]')
+    assert wrong.code == 2
+    assert "ambre" in wrong.told
+
+
+def test_the_accuracy_of_each_class_is_written_beside_the_table(done):
+    _, outcome = done
+    rows = pq.read_table(outcome.run / "per_class.parquet").to_pylist()
+    assert rows == pa_csv.read_csv(outcome.run / "per_class.csv").to_pylist()
+    measured = pq.read_table(outcome.run / "cells.parquet").to_pylist()
+    for row in rows:
+        mine = [c for c in measured if (c["method"], c["shots"]) == (row["method"], row["shots"])]
+        values = [cell["per_class_accuracy"][CLASSES.index(row["class"])] for cell in mine]
+        assert row["accuracy_mean"] == pytest.approx(np.mean(values))
+
+
+def test_the_table_for_documents_has_a_row_a_method_and_the_best_in_bold(done):
+    _, outcome = done
+    head, rule, *rows = (outcome.run / "table.md").read_text().splitlines()
+    assert head == "| method | 1 shot | 2 shots |"
+    assert rule == "| --- | --- | --- |"
+    assert [row.split("`")[1] for row in rows] == ["zero_shot", "tip_adapter"]
+    best = max(row["accuracy_mean"] for row in outcome.result["table"] if row["shots"] == 2)
+    assert f"| **{100 * best:.1f} ± " in (outcome.run / "table.md").read_text()
+
+
+def test_the_page_to_look_at_tells_every_method_and_class(done):
+    _, outcome = done
+    page = Path(outcome.result["report"]).read_text()
+    assert all(f"<td>{name}</td>" in page for name in ("zero_shot", "tip_adapter"))
+    assert all(label in page for label in CLASSES)
+
+
+def test_the_page_of_an_evaluation_is_found_and_written_anew_where_it_is_missing(done):
+    place, outcome = done
+    path = Path(outcome.result["report"])
+    told = {"run": outcome.run.name, "path": str(path)}
+    assert told in fewshot("report", place.output).result["reports"]
+    page = path.read_bytes()
+    path.unlink()
+    assert told in fewshot("report", place.output).result["reports"]
+    assert path.read_bytes() == page
+
+
+def test_test_images_that_could_not_be_read_are_not_counted_as_tested(tmp_path, tiny_clip):
+    splits = write_splits(tmp_path)
+    (tmp_path / "images" / splits["test"][0][0]).write_bytes(b"this is no image")
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])
+    assert (
+        f"{len(splits['test']) - 1} test images (1 could not be read)" in fewshot("evaluate", place.job).result["title"]
+    )
+
+
+def test_more_shots_than_there_are_examples_are_told(done):
+    place, outcome = done
+    assert "fewer examples" not in outcome.told
+    told = fewshot("evaluate", place.job, "--set", "evaluate.shots=[2, 7]", "--set", "evaluate.seeds=[1]").told
+    assert "7 shots: 3 of 3 classes have fewer examples in train, one only 6" in told
+    assert "2 shots: " not in told
+
+
+def test_the_job_file_lies_beside_the_table(done):
+    _, outcome = done
+    job, problems = read_job(outcome.run / "job.toml", needs=["evaluate"])
+    assert problems == []
+    assert job.evaluate.shots == tuple(SHOTS)
+
+
+@pytest.mark.ray
+def test_workers_on_ray_measure_what_one_process_does(ray_session, tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot", TRAINED], shots=[4])
+    alone = fewshot("evaluate", place.job)
+    spread = ("--set", "cluster.mode=ray", "--set", "cluster.clip_workers=2", "--set", f"job.output={tmp_path / 'ray'}")
+    assert fewshot("evaluate", place.job, *spread).result["table"] == alone.result["table"]

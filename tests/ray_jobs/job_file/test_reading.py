@@ -1,0 +1,379 @@
+"""A job file is read strictly: every mistake is told at once, with its line, and nothing runs before all are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomlkit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster import Store
+from ray_jobs.errors import JobError
+from ray_jobs.job_file.reading import read_job, resolved
+from ray_jobs.preflight import _outside
+from tests.ray_jobs.place import Place, fewshot
+
+SECTIONS = """\
+[job]
+name = "groceries"
+output = "runs/groceries"
+
+[archive]
+uri = "photos/"
+
+[support]
+uri = "examples/"
+"""
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A folder without an archive: nothing here embeds anything."""
+    return Place(tmp_path, tmp_path)
+
+
+@pytest.fixture
+def filled(bare):
+    """One with everything but weights: nothing here may get as far as needing them."""
+    return bare.fill()
+
+
+def read(folder, text, *overrides, needs=()):
+    path = folder / "job.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_job(path, overrides, needs=needs)
+
+
+def problems(folder, text, *overrides, needs=()):
+    """Every problem, without the folder in front of it."""
+    try:
+        _, found = read(folder, text, *overrides, needs=needs)
+    except JobError as error:
+        found = error.problems
+    return [problem.removeprefix(f"{folder}/") for problem in found]
+
+
+def test_every_mistake_is_told_with_its_line_and_what_was_meant(tmp_path):
+    text = """\
+[job]
+name = "two words"
+output = "runs"
+
+[archive]
+uri = "photos/"
+shard_imgs = 10
+shard_images = 0
+
+[suport]
+uri = "examples/"
+
+[clip]
+threads = "many"
+"""
+    found = problems(tmp_path, text, needs=("archive", "support"))
+    expected = [
+        ("job.toml, line 2:", "name must consist of letters", "got 'two words'"),
+        ("job.toml, line 7:", "unknown key in [archive] 'shard_imgs'", "Did you mean 'shard_images'?"),
+        ("job.toml, line 8:", "shard_images", "greater than or equal to 1, got 0"),
+        ("job.toml, line 10:", "unknown section '[suport]'", "Did you mean '[support]'?"),
+        ("job.toml, line 14:", "[clip] threads", "valid integer", "got 'many'"),
+        ("job.toml:", "section [support] is missing", "uri"),
+    ]
+    assert len(found) == len(expected)
+    for pieces in expected:
+        assert sum(all(piece in line for piece in pieces) for line in found) == 1, (pieces, found)
+
+
+def test_mistakes_in_the_file_and_in_what_it_names_are_told_together_and_nothing_is_written(bare):
+    bare.write_job(
+        archive={"uri": "nowhere/", "labels": "no_truth.csv"},
+        support={"uri": "no_examples.csv"},
+        classifier={"method": "tip_adaptor"},
+        cluster={"clip_workers": 0},
+        evaluate={"splits": "no_splits.json"},
+    )
+    outcome = fewshot("classify", bare.job)
+    assert (outcome.code, outcome.result) == (2, None)
+    for piece in (
+        "clip_workers: input should be greater than or equal to 1, got 0",
+        "[archive] uri: ",
+        "nowhere: not found",
+        "[archive] labels: there is no no_truth.csv",
+        "[support] uri: there is no no_examples.csv",
+        "[classifier] method: unknown method 'tip_adaptor'. Did you mean 'tip_adapter'?",
+    ):
+        assert piece in outcome.told
+    assert len(outcome.told.splitlines()) == 5
+    assert [path.name for path in bare.folder.iterdir()] == ["job.toml"]
+
+
+def test_a_mistake_in_an_override_is_no_mistake_of_a_line_of_the_file(tmp_path):
+    text = SECTIONS + "shots = 4\n"
+    assert problems(tmp_path, text, "support.shots=0") == [
+        "--set support.shots: [support] shots: input should be greater than or equal to 1, got 0"
+    ]
+    (found,) = problems(tmp_path, text + "views = -1\n", "support.shots=2")
+    assert found.startswith("job.toml, line 11: [support] views")
+
+
+@pytest.mark.parametrize("key", ["support.seed", "escalate.seed", "evaluate.seeds"])
+def test_a_seed_that_no_stream_can_be_named_by_is_refused(tmp_path, key):
+    values = [-(2**63) - 1, 2**63]
+    for value in values:
+        given = f"{key}={[value] if key.endswith('s') else value}"
+        found = problems(tmp_path, SECTIONS, given, "evaluate.splits=splits.json")
+        assert any("seed" in line and str(value) in line for line in found), (given, found)
+    assert problems(tmp_path, SECTIONS, "support.seed=-1") == []
+
+
+def test_only_what_a_command_needs_is_looked_for(bare):
+    bare.write_job(evaluate={"splits": "no_splits.json"}, archive={"uri": "nowhere/"})
+    outcome = fewshot("evaluate", bare.job)
+    assert outcome.code == 2
+    assert "[evaluate] splits: there is no no_splits.json" in outcome.told
+    assert "nowhere" not in outcome.told
+
+
+def test_a_prompt_without_a_place_for_the_name_stops_the_job_before_anything_is_embedded(filled):
+    outcome = filled.classify('clip.templates=["a photo"]')
+    assert (outcome.code, filled.output.exists()) == (2, False)
+    assert "[clip] templates need exactly one {} each" in outcome.told
+
+
+@pytest.mark.parametrize("output", ["gopher://here/it", "dvc://here/it", "job.toml/below", "job.toml"])
+def test_an_output_that_cannot_be_written_is_a_problem_of_the_job_file(filled, output):
+    output = output if "://" in output else filled.folder / output
+    outcome = filled.classify(f"job.output={output}")
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "[job] output: " in outcome.told
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_an_output_that_nothing_here_can_open_is_no_mistake_of_ours(command):
+    outcome = fewshot(command, "dvc://here/it")
+    assert outcome.code == 2
+    assert "dvc:// cannot be opened here: Install dvc" in outcome.told
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that refuses to be written to, also by root")
+def test_an_output_that_refuses_to_be_written_to_ends_in_one_line(filled):
+    outcome = filled.classify("job.output=/sys/fewshot")
+    assert outcome.code > 0
+    (line,) = outcome.told.splitlines()
+    assert line.startswith("error: ")
+    assert "/sys/fewshot" in line
+
+
+@pytest.mark.parametrize("where", ["archive", "examples"])
+def test_results_are_not_written_among_the_images_they_are_about(filled, where):
+    inside = filled.folder / where / "results"
+    outcome = filled.classify(f"job.output={inside}")
+    assert (outcome.code, inside.exists()) == (2, False)
+    assert "[job] output: " in outcome.told
+    assert "lies inside" in outcome.told
+
+
+def test_an_output_inside_an_archive_is_found_under_another_name(monkeypatch):
+    monkeypatch.setattr(Store, "reach", lambda self: None)
+    for place, output in (("s3://b/photos", "s3a://b/photos/out"), ("s3a://b//photos/", "s3://b/photos/out")):
+        with pytest.raises(ValueError, match="lies inside"):
+            _outside(Store(output), [place])
+    _outside(Store("s3a://b/out"), ["s3://b/photos"])
+
+
+@pytest.mark.parametrize(
+    "section", ["job", "archive", "support", "clip", "classifier", "escalate", "evaluate", "cluster", "deploy"]
+)
+def test_a_section_that_is_no_section_is_told(tmp_path, section):
+    (found,) = problems(tmp_path, f"{section} = 3\n" + SECTIONS.replace(f"[{section}]", f"[{section}_]"))[:1]
+    assert f"expected a section [{section}], got {section} = 3" in found
+
+
+def test_a_mistake_in_a_table_of_a_section_is_told_with_its_own_line_and_the_keys_of_that_table(tmp_path):
+    text = (
+        SECTIONS
+        + """\
+[deploy]
+image = "fewshot:1"
+
+[deploy.cpu]
+max = 2
+
+[deploy.gpu]
+max = "many"
+mx = 3
+
+[[support.classes]]
+lable = "milk"
+"""
+    )
+    found = problems(tmp_path, text)
+    expected = [
+        "job.toml, line 17: [deploy] gpu.max: input should be a valid integer, got 'many'",
+        "job.toml, line 18: unknown key in [deploy.gpu] 'mx'. Did you mean 'max'?",
+        "job.toml, line 8: unknown key in [support.classes] 'lable'. Did you mean 'label'?",
+        "job.toml, line 8: [support] needs classes.0.label",
+    ]
+    assert len(found) == len(expected)
+    for told in expected:
+        assert sum(line.startswith(told) for line in found) == 1, (told, found)
+
+
+def test_of_a_table_with_mistakes_the_rest_is_kept(tmp_path):
+    text = (
+        SECTIONS
+        + """\
+[deploy]
+image = "fewshot:1"
+gpu = { max = 3, mx = 4, gpus = "two" }
+aws = { region = "Ireland", head_type = "large" }
+"""
+    )
+    job, found = read(tmp_path, text)
+    assert len(found) == 5
+    assert (job.deploy.image, job.deploy.gpu.max, job.deploy.gpu.gpus) == ("fewshot:1", 3, 1)
+    assert job.deploy.aws is None
+
+
+def test_what_escalation_may_cost_has_ranges(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS + "[escalate]\nmax_fraction = 0.0\n")
+    assert "[escalate] max_fraction: input should be greater than 0, got 0.0" in found
+
+
+def test_a_file_that_is_no_toml_is_told_with_the_line(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS + "[clip]\nthreads =\n")
+    assert "job.toml is not valid TOML" in found
+    assert "line 11" in found
+
+
+def test_a_file_that_an_editor_marked_as_utf8_is_read(tmp_path):
+    assert problems(tmp_path, "\ufeff" + SECTIONS) == []
+
+
+def test_a_missing_file_and_one_that_is_no_text_are_told(tmp_path):
+    with pytest.raises(JobError, match=r"there is no job file .*absent\.toml"):
+        read_job(tmp_path / "absent.toml")
+    (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(JobError, match=r"cannot read the job file .*picture\.toml"):
+        read_job(tmp_path / "picture.toml")
+
+
+def test_overrides_are_toml_values_and_bare_words_are_texts(tmp_path):
+    job, found = read(
+        tmp_path,
+        SECTIONS,
+        "support.shots=8",
+        "classifier.method=tip_adapter",
+        "classifier.hyperparameters.alpha=2.5",
+        "classifier.hyperparameters.beta = 1",
+        'clip.templates=["a {}", "one {}"]',
+        "cluster.address=host:6379",
+        "archive.uri=s3://bucket/some=thing",
+        "evaluate.splits='two words.json'",
+    )
+    assert found == []
+    assert job.support.shots == 8
+    assert job.classifier.method == "tip_adapter"
+    assert job.classifier.hyperparameters == {"alpha": 2.5, "beta": 1}
+    assert job.clip.templates == ("a {}", "one {}")
+    assert job.cluster.address == "host:6379"
+    assert job.archive.uri == "s3://bucket/some=thing"
+    assert job.evaluate.splits == "two words.json"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("support", "expected section.key=value"),
+        ("support=3", "expected section.key=value"),
+        ("support.shots", "expected section.key=value"),
+        ("support.shots=few", "[support] shots: input should be a valid integer"),
+        ("support.shots=", "[support] shots: input should be a valid integer"),
+        ("support.shots=true", "[support] shots: "),
+        ("support.shorts=3", "Did you mean 'shots'?"),
+        ("suport.shots=3", "Did you mean '[support]'?"),
+        ("support.uri.folder=3", "support.uri is not a section"),
+        ("job.name=a/b", "name must consist of letters"),
+        ("job.output=", "[job] output: "),
+        ("support.uri=", "[support] uri: "),
+    ],
+)
+def test_an_override_is_checked_like_the_file(tmp_path, override, told):
+    (found,) = problems(tmp_path, SECTIONS, override)
+    assert told in found
+
+
+@settings(max_examples=25)
+@given(
+    shots=st.none() | st.integers(1, 99),
+    templates=st.none() | st.lists(st.text(max_size=8).map(lambda text: text + "{}"), min_size=1, max_size=3),
+    hyperparameters=st.dictionaries(st.sampled_from(["alpha", "beta"]), st.floats(0, 9) | st.text(max_size=3)),
+    max_error=st.none() | st.floats(0.01, 0.99),
+)
+def test_the_resolved_job_is_a_job_file_of_the_same_job(tmp_path_factory, shots, templates, hyperparameters, max_error):
+    given_keys = {
+        "job": {"name": "x", "output": "out"},
+        "support": {"uri": "examples"} | ({} if shots is None else {"shots": shots}),
+        "clip": {} if templates is None else {"templates": templates},
+        "classifier": {"hyperparameters": hyperparameters} | ({} if max_error is None else {"max_error": max_error}),
+    }
+    folder = tmp_path_factory.getbasetemp()
+    job, found = read(folder, tomlkit.dumps(given_keys))
+    assert found == []
+    again, found = read(folder, tomlkit.dumps(resolved(job)))
+    assert (again, found) == (job, [])
+
+
+def test_credentials_in_a_url_do_not_reach_the_resolved_job(tmp_path):
+    job, _ = read(tmp_path, SECTIONS, "archive.uri=https://me@host/photos?signature=secret")
+    assert resolved(job)["archive"]["uri"] == "https://host/photos"
+
+
+def test_a_section_with_a_mistake_is_still_looked_at(place):
+    """The rest of a section is checked, too: all mistakes at once, not one round after the other."""
+    job_file = place.folder / "five.toml"
+    job_file.write_text(
+        '[job]\nname = "x"\noutput = "out"\n'
+        '[archive]\nuri = "nowhere/"\nshard_image = 3\n'
+        '[support]\nuri = "nobody/"\nshots = "four"\n'
+        '[clip]\nmodel = "ViT-B32"\n'
+        '[classifier]\nmethod = "appe"\n'
+    )
+    outcome = fewshot("classify", str(job_file))
+    assert outcome.code == 2
+    for told in ("shard_image", "shots", "nowhere", "nobody", "Did you mean 'ViT-B-32'", "Did you mean 'ape'"):
+        assert told in outcome.told
+
+
+def test_a_password_in_a_url_stops_everything_and_is_not_repeated(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS.replace('"photos/"', '"s3://me:hunter2@photos"') + "nonsense = 1\n")
+    assert found.startswith(
+        "job.toml, line 6: [archive] uri: a URL with a password in it: credentials come from the env"
+    )
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("key", ["access_key", "secret_key", "token", "password"])
+def test_storage_takes_no_credentials(tmp_path, key):
+    (found,) = problems(tmp_path, f'{SECTIONS}[storage]\n{key} = "hunter2"\n')
+    assert f"unknown key in [storage] '{key}'" in found
+    assert "Credentials come from the environment or from the machine's identity." in found
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://host", "https://host/bucket", "https://"])
+def test_an_endpoint_is_the_url_of_a_server_and_nothing_more(tmp_path, endpoint):
+    (found,) = problems(tmp_path, f'{SECTIONS}[storage]\nendpoint = "{endpoint}"\n')
+    assert found.startswith("job.toml, line 10: [storage] endpoint: expected something like https://host:9000")
+
+
+def test_certificates_that_are_none_are_told_before_anything_runs(filled):
+    outcome = filled.classify(f"storage.ca_file={filled.truth}")
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "[storage]: expected certificates in PEM" in outcome.told
+
+
+def test_the_way_to_the_storage_names_no_result(finished):
+    assert finished.classify("storage.region=elsewhere", "storage.path_style=true").result["did"] == "nothing"

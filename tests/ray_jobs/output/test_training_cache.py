@@ -1,0 +1,52 @@
+"""Trainings in storage: made once, found by every later process, made anew when damaged."""
+
+import pytest
+import torch
+
+from cluster import Store
+from fewshot.backbones import ClipSpec
+from ray_jobs.output.training_cache import StoredMemo, trainings_folder
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path))
+
+
+def ask(store, value=1.0):
+    """What a process of its own gets, and whether it had to train."""
+    memo = StoredMemo(store, "trainings")
+    state = memo("key", lambda: {"a": torch.full((2, 3), value), "b": torch.arange(4)})
+    return state, memo.made
+
+
+def test_what_one_process_trained_another_finds(store):
+    first, made = ask(store)
+    assert made == ["key"]
+    second, made = ask(store, value=2.0)
+    assert made == []
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_process_reads_a_training_once(store, tmp_path):
+    memo = StoredMemo(store, "trainings")
+    memo("key", lambda: {"a": torch.ones(1)})
+    (tmp_path / "trainings/key.safetensors").unlink()
+    assert memo("key", lambda: pytest.fail("trained again"))["a"] == 1
+    assert memo.asked == {"key"}
+
+
+def test_a_damaged_training_is_made_anew(store, tmp_path):
+    ask(store)
+    (tmp_path / "trainings/key.safetensors").write_bytes(b"not at all")
+    state, made = ask(store, value=3.0)
+    assert made == ["key"]
+    assert state["a"][0, 0] == 3.0
+    assert ask(store)[1] == []
+
+
+def test_backbones_and_prompts_keep_their_trainings_apart(tiny_clip):
+    tiny, other = ClipSpec(model=str(tiny_clip)), ClipSpec(model=str(tiny_clip), batch_size=7)
+    folders = [trainings_folder(tiny, None), trainings_folder(other, None), trainings_folder(tiny, ("a {}",))]
+    assert len(set(folders)) == 3

@@ -1,0 +1,138 @@
+"""What the job file says about workers is asked for; on a cluster, what it leaves open follows from the nodes."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster import Helpers, LocalExecutor, RayExecutor, Workers
+from cluster.on_ray.capacity import Node
+from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import ClusterSection
+from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, memory_fraction
+from ray_jobs.steps.placement import choose
+
+HEAD, GPUS, CPUS = Node(cpus=2, gpus=0), Node(cpus=16, gpus=4), Node(cpus=8, gpus=0)
+
+
+def workers(nodes, *, threads=1, **section):
+    executor, chosen = choose(
+        ClusterSection(address="auto", **section), threads=threads, images=None, nodes=lambda _: nodes
+    )
+    assert isinstance(executor, RayExecutor)
+    return chosen.count, chosen.cpus, chosen.gpus
+
+
+@pytest.mark.parametrize(
+    ("nodes", "section", "expected"),
+    [
+        ((HEAD, GPUS, GPUS), {}, (8, 1.0, 1.0)),
+        ((HEAD, GPUS), {"gpus_per_worker": 0.5}, (8, 1.0, 0.5)),
+        ((HEAD, GPUS), {"cpus_per_worker": 6.0}, (2, 6.0, 1.0)),
+        ((HEAD, GPUS), {"clip_workers": 3}, (3, 1.0, 1.0)),
+        ((HEAD, GPUS), {"gpus_per_worker": 0}, (18, 1.0, 0.0)),
+        ((HEAD, CPUS), {"threads": 3}, (2, 3.0, 0.0)),
+        ((HEAD,), {"gpus_per_worker": 1}, (1, 1.0, 1.0)),
+        ((), {}, (1, 1.0, 0.0)),
+    ],
+)
+def test_workers_fit_on_the_nodes_and_take_gpus_where_there_are_any(nodes, section, expected):
+    assert workers(nodes, **section) == expected
+
+
+LABELLED = (
+    Node(cpus=16, gpus=8, memory_bytes=64 << 30, labels={"pool": "fast"}),
+    Node(cpus=16, gpus=4, memory_bytes=64 << 30, labels={"pool": "slow"}),
+    Node(cpus=8, gpus=0, memory_bytes=32 << 30, labels={"pool": "cpu"}),
+    Node(cpus=4, gpus=0, memory_bytes=32 << 30, labels={}),
+)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"labels": {"pool": "fast"}}, (8, 1.0, 1.0)),
+        ({"labels": {"pool": "cpu"}}, (8, 1.0, 0.0)),
+        ({"labels": {"pool": "in(slow, cpu)"}}, (4, 1.0, 1.0)),
+        ({"labels": {"pool": "!fast"}, "gpus_per_worker": 0}, (28, 1.0, 0.0)),
+        ({"labels": {"pool": "!in(fast,slow)"}}, (12, 1.0, 0.0)),
+        ({"labels": {"pool": "comes later"}}, (12, 1.0, 1.0)),
+        ({"labels": {"pool": "fast"}, "memory_per_worker_gib": 20}, (3, 1.0, 1.0)),
+    ],
+)
+def test_only_nodes_that_workers_may_run_on_are_counted_and_only_as_far_as_their_memory_goes(section, expected):
+    assert workers(LABELLED, **section) == expected
+
+
+@pytest.mark.parametrize(("labels", "count"), [({}, 12), ({"pool": "cpu"}, 8), ({"pool": "slow"}, None)])
+def test_only_nodes_that_may_decode_are_counted(labels, count):
+    section = ClusterSection(address="auto", decode_workers="auto", decode_labels=labels)
+    _, chosen = choose(section, threads=1, images=None, nodes=lambda _: LABELLED)
+    assert chosen.helpers == (None if count is None else Helpers(count=count, labels=tuple(labels.items())))
+
+
+def test_nobody_is_asked_where_the_job_file_says_everything():
+    assert workers(None, clip_workers=5, gpus_per_worker=0.25) == (5, 1.0, 0.25)
+
+
+def asked(section):
+    """The workers of a cluster that has no nodes yet."""
+    executor, chosen = choose(section, threads=1, images=None, nodes=lambda _: ())
+    assert isinstance(executor, RayExecutor)
+    return chosen
+
+
+def test_memory_and_labels_reach_the_workers_of_a_cluster():
+    section = ClusterSection(
+        address="auto", memory_per_worker_gib=1.5, labels={"pool": "gpu", "ray.io/accelerator-type": "H100"}
+    )
+    assert asked(section).memory_bytes == 3 << 29
+    assert asked(section).labels == (("pool", "gpu"), ("ray.io/accelerator-type", "H100"))
+
+
+def test_labels_in_any_order_ask_for_the_same_workers():
+    pairs = {"a": "1", "b": "2"}
+    orders = [pairs, dict(reversed(pairs.items()))]
+    first, second = (asked(ClusterSection(address="auto", labels=order)) for order in orders)
+    assert first == second
+
+
+def test_this_machine_is_not_asked_for_labels():
+    executor, workers = choose(ClusterSection(labels={"pool": "gpu"}), threads=1, images=10)
+    assert isinstance(executor, LocalExecutor)
+    assert workers.labels == Workers().labels
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count"), [((HEAD, GPUS, CPUS), 2 + 8), ((GPUS, GPUS), None), ((HEAD, CPUS), None), ((), None)]
+)
+def test_nodes_without_gpus_decode_for_those_that_have_some(nodes, count):
+    section = ClusterSection(address="auto", clip_workers=2, gpus_per_worker=1, decode_workers="auto")
+    _, workers = choose(section, threads=1, images=None, nodes=lambda _: nodes)
+    assert workers.helpers == (None if count is None else Helpers(count=count, cpus=1.0))
+
+
+def test_those_who_decode_are_as_large_as_workers_and_have_labels_of_their_own():
+    section = ClusterSection(address="auto", cpus_per_worker=3, decode_workers=5, decode_labels={"pool": "cpu"})
+    assert asked(section).helpers == Helpers(count=5, cpus=3, labels=(("pool", "cpu"),))
+    assert choose(ClusterSection(decode_workers=5), threads=1, images=10)[1].helpers is None
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 0.96), (0.5, 0.46), (0.25, 0.21)])
+def test_a_share_of_a_gpu_leaves_room_for_the_context(share, expected):
+    assert memory_fraction(share, 25 * CONTEXT_BYTES) == pytest.approx(expected)
+
+
+def test_the_shares_of_all_workers_fit_into_one_gpu():
+    total = 24 << 30
+    for workers in range(1, 20):
+        taken = workers * (memory_fraction(1 / workers, total) * total + CONTEXT_BYTES)
+        assert taken <= total * (1 + 1e-9)
+
+
+def test_a_share_without_room_for_the_context_is_an_error_that_says_what_to_set():
+    with pytest.raises(JobError, match=r"gpus_per_worker is 0\.01 of a GPU of 8\.0 GiB"):
+        memory_fraction(0.01, 8 << 30)
+
+
+def test_outside_of_ray_there_is_no_share_to_keep_to():
+    assert assigned_gpus() == 0.0

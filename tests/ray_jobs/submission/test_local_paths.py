@@ -1,0 +1,58 @@
+"""Paths of this machine are known as such, and those of a cluster elsewhere are not mistaken for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ray_jobs.job_file.sections import ArchiveSection, ClipSection, EvaluateSection, Job, JobSection, SupportSection
+from ray_jobs.submission.local_paths import are_here, local_places, out_of_sight, with_absolute_places
+from tests.ray_jobs.submission.clusters import ELSEWHERE, HERE
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    return Job(
+        job=JobSection(name="a", output="runs/a"),
+        archive=ArchiveSection(uri="s3://bucket/photos", labels="file:///data/truth.csv"),
+        support=SupportSection(uri="~/examples"),
+        clip=ClipSection(model="weights"),
+    )
+
+
+def test_local_paths_are_made_absolute_and_urls_stay(job, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    found = with_absolute_places(job)
+    assert found.job.output == str(tmp_path / "runs/a")
+    assert (found.archive.uri, found.archive.labels) == ("s3://bucket/photos", "/data/truth.csv")
+    assert found.support.uri == "/home/me/examples"
+    assert found.clip.model == str(tmp_path / "weights")
+    assert with_absolute_places(found) == found
+
+
+def test_names_of_models_are_no_paths(job):
+    assert ("escalate", "model") not in local_places(job)
+    assert ("diffusion", "model") not in local_places(job)  # "embedded"
+
+
+def test_everything_that_a_cluster_elsewhere_does_not_see_is_told(job):
+    job = replace(job, evaluate=EvaluateSection(splits="splits.json", methods=("zero_shot",)))
+    problems = out_of_sight(job, "classify")
+    assert [problem.partition(" is ")[0] for problem in problems] == [
+        "[job] output",
+        "[archive] labels",
+        "[support] uri",
+        "[clip] model",
+    ]
+    assert all("s3://…" in problem and "--shared-paths" in problem for problem in problems)
+    told = [problem.partition(" is ")[0] for problem in out_of_sight(job, "evaluate")]
+    assert told == ["[job] output", "[evaluate] splits", "[clip] model"]
+
+
+def test_a_cluster_is_here_if_all_its_nodes_are():
+    assert are_here([HERE])
+    assert not are_here([HERE, ELSEWHERE])
+    assert not are_here([])
