@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fewshot.backbones.spec import ClipSpec
+from fewshot.backbones.clip_spec import ClipSpec
 
 if TYPE_CHECKING:
     from fewshot.backbones.clip import ClipBackbone
@@ -14,7 +14,7 @@ __all__ = ["ClipBackbone", "ClipSpec", "load_clip"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_clip":
-        from fewshot.backbones.loading import load_clip
+        from fewshot.backbones.clip_loading import load_clip
 
         return load_clip
     if name == "ClipBackbone":

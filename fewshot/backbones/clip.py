@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fewshot.problem import LabelSpace
-from fewshot.prompts import prompts
+from fewshot.prompt_templates import prompts
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling

@@ -2,7 +2,7 @@
 
 from fewshot.data.example import Example
 from fewshot.data.label_space import label_space
-from fewshot.data.sampling import sample_shots
+from fewshot.data.shot_sampling import sample_shots
 from fewshot.data.splits import Splits, parse_splits
 from fewshot.data.tables import COLUMNS, parse_examples
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from fewshot.classes import LabelSpace
 from fewshot.data.example import Example
-from fewshot.data.problems import refuse_if_any
+from fewshot.data.refusal import refuse_if_any
 
 # Line separators and bidirectional controls: invisible, and able to make a report read as something else. The joiners
 # of Persian and Indic words (also format characters) are letters of a name and stay.

@@ -21,7 +21,7 @@ from typing import Any
 from fewshot.classes import LabelSpace
 from fewshot.data.label_space import build_label_space
 from fewshot.data.paths import is_path
-from fewshot.data.problems import refuse_if_any
+from fewshot.data.refusal import refuse_if_any
 from fewshot.errors import DataError
 
 SPLITS = ("train", "val", "test")

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from fewshot.data.example import Example
 from fewshot.data.paths import is_path
-from fewshot.data.problems import refuse_if_any
-from fewshot.data.rows import Row, Table, read_csv, read_jsonl, read_parquet
+from fewshot.data.refusal import refuse_if_any
+from fewshot.data.table_rows import Row, Table, read_csv, read_jsonl, read_parquet
 from fewshot.errors import DataError, UnknownNameError
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewshot.temperature import fit_temperature
+from fewshot.calibration.temperature import fit_temperature
 
 
 def relative_gaps(errors: Tensor, asked: Tensor, winner: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def fit_gap_temperature(gaps: Tensor, present: Tensor, labels: Tensor) -> float:
         labels: [N] int64 in [0, K), present ones.
 
     Returns:
-        T > 0, see `fewshot.temperature.fit_temperature`, in units of the gaps.
+        T > 0, see `fewshot.calibration.temperature.fit_temperature`, in units of the gaps.
     """
     unit = float(gaps[present].abs().sum()) / max(1, int(present.sum())) or 1.0  # Gaps are small; the fit looks near 1.
     return unit * fit_temperature((-gaps / unit).float(), labels, present)

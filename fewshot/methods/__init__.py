@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 from fewshot.errors import DataError, UnknownNameError
+from fewshot.method import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.ape import Ape
 from fewshot.methods.ape_t import ApeT
 from fewshot.methods.asking import AskingMethod
 from fewshot.methods.auto import Auto
-from fewshot.methods.base import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.cocoop import Cocoop
 from fewshot.methods.coop import Coop

@@ -7,16 +7,16 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from fewshot.classes import LabelSpace
-from fewshot.diffusion.sampling import PriorImages
-from fewshot.diffusion.training import AdapterSettings
+from fewshot.diffusion.adapter_training import AdapterSettings
+from fewshot.diffusion.image_sampling import PriorImages
 
 
 class AskingMethod(Protocol):
     """A frozen, keyword-only dataclass of hyperparameters, each with a default.
 
-    An image's score for a class is the mean of w_t · e(class, t) over time-steps t (`fewshot.diffusion.errors`), and
-    the smallest wins. The method says what the model is told of a class, whether adapters are learned for it, and how
-    time-steps are weighted.
+    An image's score for a class is the mean of w_t · e(class, t) over time-steps t (`fewshot.diffusion.noise_errors`),
+    and the smallest wins. The method says what the model is told of a class, whether adapters are learned for it, and
+    how time-steps are weighted.
 
     Class attributes:
         name: the name in `ASKING_METHODS` and in job files.

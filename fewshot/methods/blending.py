@@ -9,17 +9,17 @@ from typing import ClassVar, get_args
 
 from torch import Tensor
 
-from fewshot.blended import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
-from fewshot.cache import Cache
-from fewshot.memo import Memo, State, training_key
-from fewshot.methods.base import Need
+from fewshot.attention_pooling.blend import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
+from fewshot.attention_pooling.pool_training import Recipe, pooling_of, tune_pooling
+from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS, with_means
+from fewshot.key_value_cache.grids import default_image_weight
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
-from fewshot.pool_tuning import Recipe, pooling_of, tune_pooling
+from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.optimization.shots import Shots
+from fewshot.optimization.training_cache import Memo, State, training_key
 from fewshot.problem import Problem
-from fewshot.prototypes import IMAGE_WEIGHTS, with_means
-from fewshot.selection import Split, choose
-from fewshot.shots import Shots
-from fewshot.strength import default_image_weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Blending:
         blend: whether features are brought to unit length before they are mixed ("normalized") or not ("raw").
         scope: which tensors of the layer are tuned, see `Pooling.scopes`.
         target_weight: weight of the class means in the rows that training draws features to, >= 0; 0 is the paper's.
-        learning_rate: at the peak, see `fewshot.pool_tuning.Recipe` for this and the rest.
+        learning_rate: at the peak, see `fewshot.attention_pooling.pool_training.Recipe` for this and the rest.
         epochs: passes over the shots.
         max_steps: however many shots there are.
         loss_temperature: divides the logits in the loss, > 0.

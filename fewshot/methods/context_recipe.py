@@ -7,7 +7,7 @@ from typing import get_args
 from fewshot.backbones.text_tower import Position
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.prompt_learning import ContextRecipe
-from fewshot.prompt_learning.schedule import OptimizerName
+from fewshot.prompt_learning.learning_rate import OptimizerName
 
 
 def check_recipe(method: str, recipe: ContextRecipe) -> None:

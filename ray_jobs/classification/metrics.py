@@ -25,7 +25,7 @@ from ray_jobs.output.feature_parts import get_table
 from ray_jobs.output.layout import FAILURES, METRICS, PREDICTIONS, to_json
 
 if TYPE_CHECKING:
-    from fewshot.metrics import Tally
+    from fewshot.evaluation.metrics import Tally
 
 FAILURE_SCHEMA = pa.schema([(name, pa.string()) for name in ("kind", "image", "source", "error")])
 STATUSES = ("ok", "abstained", "unreadable")
@@ -139,7 +139,7 @@ class _Counting:
     def _measure(self, part: pa.Table) -> None:
         import torch
 
-        from fewshot.metrics import Tally
+        from fewshot.evaluation.metrics import Tally
 
         assert self.truth is not None
         known = [self.truth[image] for image in part["image"].to_pylist() if image in self.truth]

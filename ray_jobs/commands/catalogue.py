@@ -35,7 +35,7 @@ def list_models(containing: str = "") -> dict[str, Any]:
     """
     import open_clip
 
-    from fewshot.backbones.spec import EMBEDDED
+    from fewshot.backbones.clip_spec import EMBEDDED
 
     names = [EMBEDDED, *open_clip.list_models()]
     tags = {name: open_clip.list_pretrained_tags_by_model(name) if name != EMBEDDED else [] for name in names}

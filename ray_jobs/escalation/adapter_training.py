@@ -22,8 +22,8 @@ from ray_jobs.steps.example_latents import Examples
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewshot.diffusion.sampling import PriorImages
-    from fewshot.diffusion.training import AdapterSettings
+    from fewshot.diffusion.adapter_training import AdapterSettings
+    from fewshot.diffusion.image_sampling import PriorImages
     from fewshot.methods import AskingMethod
 
 BLOCK = 8

@@ -13,8 +13,8 @@ from ray_jobs.steps.diffusion_worker import DiffusionWorker
 from ray_jobs.steps.latents import get_latents
 
 if TYPE_CHECKING:
+    from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.draws import LatentImages
-    from fewshot.diffusion.training import AdapterSettings
 
 ADAPTERS_VERSION = 1
 """Part of every class's fingerprint: raised when training changes."""
@@ -61,8 +61,8 @@ class AdapterUnit:
 
     def run(self, worker: DiffusionWorker) -> Part:
         """Train the classes and store each; the part only says that it is done."""
+        from fewshot.diffusion.adapter_training import train_adapters
         from fewshot.diffusion.lora import save_adapter
-        from fewshot.diffusion.training import train_adapters
 
         left = [pupil for pupil in self.pupils if not is_trained(worker.store, pupil.folder)]
         if left:

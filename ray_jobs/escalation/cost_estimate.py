@@ -23,7 +23,7 @@ from ray_jobs.escalation.selection import Doubtful, doubtful, get_choice
 from ray_jobs.steps.adapter_files import trained
 
 if TYPE_CHECKING:
-    from fewshot.diffusion.training import AdapterSettings
+    from fewshot.diffusion.adapter_training import AdapterSettings
 
 
 @dataclass(frozen=True)

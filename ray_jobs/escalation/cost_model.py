@@ -18,7 +18,7 @@ from ray_jobs.output.layout import to_json
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
 
 if TYPE_CHECKING:
-    from fewshot.diffusion.training import AdapterSettings
+    from fewshot.diffusion.adapter_training import AdapterSettings
 
 FORWARDS_A_SAMPLE = 4.0
 """What a sample of the training costs at most: a forward and the backward of a frozen network, through adapters."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster import Part, Unit, fingerprint
-from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
 from ray_jobs.steps.latents import Latents, encoded, get_latents, latents_folder
 
 if TYPE_CHECKING:
     from fewshot.diffusion.draws import LatentImages
-    from fewshot.diffusion.sampling import PriorImages
+    from fewshot.diffusion.image_sampling import PriorImages
 
 PRIOR_VERSION = 1
 """Part of every name of prior images: raised when drawing changes."""
@@ -38,7 +38,7 @@ class PriorUnit:
 
     def run(self, worker: DiffusionWorker) -> Part:
         """Draw them."""
-        from fewshot.diffusion.sampling import drawn
+        from fewshot.diffusion.image_sampling import drawn
 
         mean = drawn(worker.backbone, self.images, self.numbers, seed=self.seed).numpy()
         keys = tuple(str(number) for number in self.numbers)

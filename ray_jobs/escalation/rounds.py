@@ -89,7 +89,7 @@ class Contest:
 
     def _worth_merging(self, part: np.ndarray, label: np.ndarray) -> bool:
         """Whether a class has enough questions about a part, on average over the round: how it is cut plays no part."""
-        from fewshot.diffusion.errors import WORTH_MERGING
+        from fewshot.diffusion.noise_errors import WORTH_MERGING
 
         groups = len(np.unique(np.stack([part, label]), axis=1).T)
         return groups > 0 and len(label) >= WORTH_MERGING * groups and self.told[label[0]].adapter is not None

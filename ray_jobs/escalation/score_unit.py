@@ -54,8 +54,8 @@ class ScoreUnit:
         """Answer the questions, in their order."""
         import torch
 
-        from fewshot.diffusion.errors import Queries, errors_by_class, noise_errors
         from fewshot.diffusion.lora import concatenated
+        from fewshot.diffusion.noise_errors import Queries, errors_by_class, noise_errors
 
         parts = [(get_latents(worker.store, each.path), list(each.rows)) for each in self.latents]
         ready = [worker.ready(told) for told in self.classes]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
-from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.names import wants_diffusion
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.job_file.sections import ProtocolName
@@ -112,7 +112,7 @@ class EvaluateStep:
         return self._rehearse(state, work) if isinstance(work, Rehearsal) else self._measure(state, work)
 
     def _rehearse(self, state: _Data, work: Rehearsal) -> Part:
-        from fewshot.calibration import calibration_splits
+        from fewshot.calibration.calibrate import calibration_splits
         from fewshot.methods import TrainedMethod, method_named
 
         method = method_named(work.cell.method, **work.cell.hyperparameters)
@@ -130,10 +130,10 @@ class EvaluateStep:
         """Train on the cell's examples, then look at the test images, once."""
         import torch
 
-        from fewshot.calibration import fit_calibrated
+        from fewshot.calibration.calibrate import fit_calibrated
+        from fewshot.evaluation.protocols import measure
+        from fewshot.inference.predict import calibrated_logits
         from fewshot.methods import features_for, method_named
-        from fewshot.protocols import measure
-        from fewshot.scoring import calibrated_logits
 
         problem, memo = _problem(state, cell), self._memo(cell)
         calibrated = fit_calibrated(

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from cluster import Storage
-from fewshot.backbones.diffusion.spec import DiffusionSpec
-from fewshot.backbones.spec import ClipSpec
+from fewshot.backbones.clip_spec import ClipSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import STRICT, Count, Place, Seed
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cluster.secrets import without_credentials
-from fewshot.backbones.spec import EMBEDDED
+from fewshot.backbones.clip_spec import EMBEDDED
 from fewshot.names import wants_diffusion
 from ray_jobs.job_file.command_needs import JobCommand
 from ray_jobs.job_file.deploy_section import DeploySection

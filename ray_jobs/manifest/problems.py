@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 
-from fewshot.backbones.spec import EMBEDDED
+from fewshot.backbones.clip_spec import EMBEDDED
 from fewshot.errors import FewShotError
 from ray_jobs.job_file.command_needs import JobCommand
 from ray_jobs.job_file.deploy_section import DeploySection

@@ -14,7 +14,7 @@ from ray_jobs.errors import DamagedError
 from ray_jobs.output.feature_parts import removed_if_damaged
 
 if TYPE_CHECKING:
-    from fewshot.calibration import Calibrated
+    from fewshot.calibration.calibrate import Calibrated
 
 CARD = "card.json"
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
@@ -22,7 +22,7 @@ TENSORS, TOKENS = "classifier.safetensors", "tokens"
 
 def put_classifier(store: Store, folder: str, calibrated: Calibrated, card: Mapping[str, Any]) -> None:
     """Store a classifier. A folder with a card is complete."""
-    from fewshot.artefacts import save_classifier
+    from fewshot.inference.classifier_files import save_classifier
 
     _put_tokens(store, folder, calibrated)
     files = save_classifier(calibrated, card)
@@ -75,8 +75,8 @@ def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:
         FileNotFoundError: there is none, or it is not complete.
         DamagedError: it is damaged, and no longer complete.
     """
-    from fewshot.artefacts import backbone_parts, load_classifier, read_card
     from fewshot.backbones import load_clip
+    from fewshot.inference.classifier_files import backbone_parts, load_classifier, read_card
 
     files = {name: store.get(f"{folder}/{name}") for name in (CARD, TENSORS)}
     with _untrained_if_damaged(store, folder):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from cluster import Store, fingerprint
 from fewshot.backbones import ClipSpec
-from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 
 if TYPE_CHECKING:
-    from fewshot.memo import State
+    from fewshot.optimization.training_cache import State
 
 TRAININGS_VERSION = 1
 """Part of every training's path: raised when training changes."""
@@ -25,7 +25,7 @@ def trainings_folder(spec: ClipSpec, templates: Sequence[str] | None, diffusion:
 
 @dataclass
 class StoredMemo:
-    """A memo (`fewshot.memo`) that keeps each training as a safetensors object, and in this process what it has seen.
+    """A training cache that keeps each training as a safetensors object, and in this process what it has read.
 
     Attributes:
         store: the output.
@@ -44,7 +44,7 @@ class StoredMemo:
         return frozenset(self._seen)
 
     def __call__(self, key: str, make: Callable[[], State]) -> State:
-        """See `fewshot.memo.Memo`. A damaged object is made anew."""
+        """See `fewshot.optimization.training_cache.Memo`. A damaged object is made anew."""
         if key not in self._seen:
             self._seen[key] = self._found(key) or self._made(key, make)
         return self._seen[key]

@@ -152,7 +152,7 @@ def _settings(contents: Contents) -> Iterator[Element]:
 
 
 def _growth(metrics: Mapping[str, Any]) -> str:
-    """How the temperature grows (`fewshot.temperature`); of a run of before it could, nothing."""
+    """How the temperature grows (`fewshot.calibration.temperature`); of a run of before it could, nothing."""
     if not metrics.get("spread_power"):
         return ""
     return f" · max(1, spread of the logits / {metrics['least_spread']:.3g})^{metrics['spread_power']:g}"

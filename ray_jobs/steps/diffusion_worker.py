@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cluster import Part, Store
-from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.steps.adapter_files import get_adapter
 from ray_jobs.steps.gpu_share import keep_to_share
 
@@ -54,7 +54,7 @@ class DiffusionWorker:
 
     def ready(self, told: Told) -> tuple[StackedLora | None, Tensor]:
         """A class's adapters and context, kept until `CLASSES_KEPT` others have been asked about."""
-        from fewshot.diffusion.errors import contexts
+        from fewshot.diffusion.noise_errors import contexts
 
         found = self.known.pop(told, None)
         if found is None:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from cluster import Ledger, LocalExecutor, Store, Unit, Workers, run_stage
-from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.steps.diffusion_worker import DiffusionStep

@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 from cluster import Part, Store, Unit, fingerprint
 from cluster.records import Record, Shard, pick
-from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
 

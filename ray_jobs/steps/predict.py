@@ -14,8 +14,8 @@ from ray_jobs.output.classifiers import get_classifier
 from ray_jobs.output.feature_parts import FeatureRows, counts, load, write_parquet
 
 if TYPE_CHECKING:
-    from fewshot.calibration import Calibrated
-    from fewshot.scoring import Scored
+    from fewshot.calibration.calibrate import Calibrated
+    from fewshot.inference.predict import Scored
 
 SCHEMA = pa.schema(
     [
@@ -67,10 +67,10 @@ class PredictStep:
         """
         import torch
 
+        from fewshot.inference.predict import predict
+        from fewshot.method import PoolingClassifier
         from fewshot.methods import features_for
-        from fewshot.methods.base import PoolingClassifier
         from fewshot.problem import Labelled
-        from fewshot.scoring import predict
 
         rows = load(self.store, features, dense=isinstance(state.classifier, PoolingClassifier))
         read = np.array([error is None for error in rows.errors], dtype=bool)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
-from fewshot.backbones.diffusion.spec import DiffusionSpec
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.errors import DataError
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.inputs.unreadable_examples import left_out
@@ -85,7 +85,7 @@ class Training:
 
     def _fit(self, store: Store) -> None:
         from fewshot.backbones import load_clip
-        from fewshot.calibration import fit_calibrated
+        from fewshot.calibration.calibrate import fit_calibrated
         from fewshot.methods import method_named
         from fewshot.problem import Labelled, Problem
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.calibration import Calibrated, HeldOutReport
+from fewshot.calibration.calibrate import Calibrated, HeldOutReport
+from fewshot.calibration.temperature import Scaling
+from fewshot.inference.predict import TILE_ROWS, predict
 from fewshot.methods import method_named
 from fewshot.problem import Labelled, Problem
-from fewshot.scoring import TILE_ROWS, predict
-from fewshot.temperature import Scaling
 from tests.bench.result import Result, medians
 from tests.problems import space
 

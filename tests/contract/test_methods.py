@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewshot.artefacts import PARTS, load_classifier, save_classifier
-from fewshot.calibration import fit_calibrated
+from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.inference.classifier_files import PARTS, load_classifier, save_classifier
+from fewshot.inference.predict import predict
 from fewshot.methods import METHODS, Classifier, method_named
 from fewshot.problem import Problem
-from fewshot.scoring import predict
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 from tests.tiny_diffusion import with_diffusion
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cluster import Store
-from fewshot.artefacts import load_classifier, read_card, save_classifier
 from fewshot.backbones import ClipSpec
-from fewshot.calibration import fit_calibrated
+from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters, save_adapter
 from fewshot.errors import DataError
+from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
 from fewshot.methods import method_named
 from ray_jobs.errors import DamagedError
 from ray_jobs.output.classifiers import get_classifier, get_threshold

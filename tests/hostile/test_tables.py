@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.data import label_space, parse_examples, parse_splits, rows
+from fewshot.data import label_space, parse_examples, parse_splits
+from fewshot.data import table_rows as rows
 from fewshot.data.label_space import MAX_LABEL
 from fewshot.errors import DataError
 from ray_jobs.inputs import examples as support

@@ -14,10 +14,10 @@ from fewshot.backbones import ClipBackbone
 from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.classes import LabelSpace
 from fewshot.demo.scenes import Glyphs, render
+from fewshot.diffusion.adapter_training import train_adapters
 from fewshot.diffusion.draws import LatentImages
-from fewshot.diffusion.errors import Queries, contexts, noise_errors
+from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
 from fewshot.diffusion.time_grid import published_grid
-from fewshot.diffusion.training import train_adapters
 from fewshot.methods import method_named
 from fewshot.methods.tif import Tif
 from fewshot.problem import Labelled, Problem

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as pixels
 
-from fewshot.prompts import OBJECT_TEMPLATES
+from fewshot.prompt_templates import OBJECT_TEMPLATES
 
 PredictionType = Literal["epsilon", "v_prediction"]
 TEXT_BATCH = 8

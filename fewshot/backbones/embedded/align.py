@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
+from fewshot.backbones.clip_spec import PROJECTIONS
 from fewshot.backbones.embedded.assemble import DIM, tokenize
 from fewshot.backbones.embedded.towers import image_weights, text_folder
-from fewshot.backbones.spec import PROJECTIONS
 
 RIDGE = 10.0
 """λ for each phrasing of the 1000 classes."""

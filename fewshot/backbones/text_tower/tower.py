@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from fewshot.backbones.text_tower.layout import layout_of
-from fewshot.backbones.text_tower.prompts import (
+from fewshot.backbones.text_tower.prompt_embeddings import (
     Position,
     Prompts,
     make_prompts,

@@ -1,6 +1,6 @@
 """Low-rank adapters of many classes on one frozen diffusion model."""
 
-from fewshot.diffusion.lora.files import ADAPTER_FILES, load_adapters, save_adapter
+from fewshot.diffusion.lora.adapter_files import ADAPTER_FILES, load_adapters, save_adapter
 from fewshot.diffusion.lora.injection import SetClasses, fitting_layers, injected
 from fewshot.diffusion.lora.merging import merged
 from fewshot.diffusion.lora.sites import BlockFilter, filter_for, sites, unet_sites

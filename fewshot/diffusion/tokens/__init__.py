@@ -1,13 +1,13 @@
 """Learned tokens: textual inversion and MC-TI."""
 
 from fewshot.diffusion.tokens.choosing import TokenPoint, choose_point
-from fewshot.diffusion.tokens.files import merged_tokens, placeholder, token_file
 from fewshot.diffusion.tokens.learning import Learned, block_key, blocks, classifier_of, learn, learned_block
-from fewshot.diffusion.tokens.prompts import Pool, TokenPrompts
-from fewshot.diffusion.tokens.recipe import GammaSchedule, TokenRecipe
-from fewshot.diffusion.tokens.rows import Calibration, TokenClassifier, token_rows
-from fewshot.diffusion.tokens.shots import TokenShots
-from fewshot.diffusion.tokens.training import learn_tokens
+from fewshot.diffusion.tokens.token_files import merged_tokens, placeholder, token_file
+from fewshot.diffusion.tokens.token_prompts import Pool, TokenPrompts
+from fewshot.diffusion.tokens.token_recipe import GammaSchedule, TokenRecipe
+from fewshot.diffusion.tokens.token_rows import Calibration, TokenClassifier, token_rows
+from fewshot.diffusion.tokens.token_shots import TokenShots
+from fewshot.diffusion.tokens.token_training import learn_tokens
 
 __all__ = [
     "Calibration",

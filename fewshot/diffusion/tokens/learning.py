@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.diffusion.tokens.prompts import start_vector
-from fewshot.diffusion.tokens.recipe import TokenRecipe
-from fewshot.diffusion.tokens.rows import Calibration, TokenClassifier, offsets_for, token_rows
-from fewshot.diffusion.tokens.shots import TokenShots
-from fewshot.diffusion.tokens.training import learn_tokens
+from fewshot.diffusion.tokens.token_prompts import start_vector
+from fewshot.diffusion.tokens.token_recipe import TokenRecipe
+from fewshot.diffusion.tokens.token_rows import Calibration, TokenClassifier, offsets_for, token_rows
+from fewshot.diffusion.tokens.token_shots import TokenShots
+from fewshot.diffusion.tokens.token_training import learn_tokens
 from fewshot.errors import DataError
-from fewshot.memo import Memo
+from fewshot.optimization.training_cache import Memo
 from fewshot.problem import Problem
 from fewshot.prompt_learning import means_of
 

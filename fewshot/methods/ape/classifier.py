@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot.cache import class_votes
-from fewshot.channels import on_channels
+from fewshot.key_value_cache.channels import on_channels
+from fewshot.key_value_cache.kernel import class_votes
 from fewshot.text_logits import text_logits
 
 

@@ -2,10 +2,10 @@
 
     logits = s x W^T + alpha exp(-beta (1 - x' F'^T)) diag(exp(gamma d)) L
 
-A prime is the restriction to the kept channels, renormalised; the text term keeps all of them. Where we differ from
-the authors' code: the channel criterion (`fewshot.channels`) and that labels are integers. As in the code, d is
-KL(label || prediction) in bits, so with gamma > 0 the shots that the text finds harder count more; the paper prints the
-other direction.
+A prime is the restriction to the kept channels, renormalised; the text term keeps all of them. Where we differ from the
+authors' code: the channel criterion (`fewshot.key_value_cache.channels`) and that labels are integers. As in the code,
+d is KL(label || prediction) in bits, so with gamma > 0 the shots that the text finds harder count more; the paper
+prints the other direction.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewshot.cache import MEMORY_BYTES
+from fewshot.key_value_cache.kernel import MEMORY_BYTES
 
 EPSILON = 1e-6
 """Added to both probabilities inside the logarithm, as in the authors' code."""

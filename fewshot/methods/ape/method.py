@@ -13,17 +13,17 @@ from functools import partial
 from itertools import product
 from typing import ClassVar, Self, get_args
 
-from fewshot.cache import Cache
-from fewshot.channels import CriterionSource
 from fewshot.errors import DataError
-from fewshot.memo import Memo, forget
+from fewshot.key_value_cache.channels import CriterionSource
+from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.method import Need
 from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.refine import Point, refine, sweep
-from fewshot.methods.base import Need
 from fewshot.methods.hyperparameters import check_choice, check_number
+from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS, choose
-from fewshot.strength import alpha_grid, beta_grid, default_alpha, default_beta
 
 GAMMAS = (0.0, 1.0)
 FRACTIONS = (1.0, 0.75, 0.5)

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fewshot.cache import Cache, kernel, segment_sum
-from fewshot.channels import CriterionSource, criterion_channels, on_channels
+from fewshot.key_value_cache.channels import CriterionSource, criterion_channels, on_channels
+from fewshot.key_value_cache.kernel import Cache, kernel, segment_sum
 from fewshot.methods.ape.functional import label_divergence
+from fewshot.model_selection.cross_validation import Split
 from fewshot.problem import Problem
-from fewshot.selection import Split
 from fewshot.text_logits import text_logits
 
 

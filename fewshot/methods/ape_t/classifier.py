@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot.cache import class_votes
+from fewshot.key_value_cache.kernel import class_votes
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fewshot.cache import kernel, segment_sum
-from fewshot.channels import on_channels
+from fewshot.key_value_cache.channels import on_channels
+from fewshot.key_value_cache.kernel import kernel, segment_sum
 from fewshot.text_logits import text_logits
 
 

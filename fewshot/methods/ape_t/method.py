@@ -14,18 +14,18 @@ from typing import ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
-from fewshot.cache import Cache
-from fewshot.cache_classifier import Point, cache_grid, default_point
-from fewshot.cache_tuning import Recipe
-from fewshot.channels import CriterionSource, criterion_channels
-from fewshot.memo import Memo, State, forget, training_key
+from fewshot.key_value_cache.cache_classifier import Point, cache_grid, default_point
+from fewshot.key_value_cache.cache_training import Recipe
+from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.method import Need
 from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
-from fewshot.methods.ape_t.training import train
-from fewshot.methods.base import Need
+from fewshot.methods.ape_t.residual_training import train
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
+from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.optimization.training_cache import Memo, State, forget, training_key
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS, Split, choose
 
 AffinityChannels = Literal["all", "selected"]
 
@@ -41,7 +41,7 @@ class ApeT:
         similarity_weight: lambda of the channel criterion, in [0, 1].
         criterion_source: what the criterion's inter-class similarity is measured on.
         affinity_channels: what images are compared on: all channels (the authors' code) or those kept (their figure).
-        learning_rate: see `fewshot.cache_tuning.Recipe`.
+        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
         epochs: likewise.
         min_steps: likewise.
         max_steps: likewise; 0 is Tip-Adapter.

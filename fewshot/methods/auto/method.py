@@ -1,7 +1,8 @@
 """Choosing a method as one chooses a hyperparameter: by cross-validation inside the shots.
 
 Each candidate selects its own hyperparameters first, on the same held-out images on which it is then compared. That
-flatters a candidate with many of them, and is one reason more for an order of preference (`fewshot.trials`).
+flatters a candidate with many of them, and is one reason more for an order of preference
+(`fewshot.model_selection.candidates`).
 
 What is selected *is* the winner: from there on, the stored classifier included, nothing knows that there was a
 comparison; what was tried is told in `HeldOutReport.tried`.
@@ -17,12 +18,12 @@ from typing import ClassVar
 import torch
 
 from fewshot.errors import DataError, UnknownNameError
-from fewshot.memo import Memo, forget
-from fewshot.methods.base import Classifier, Method, Need, TrainedMethod
+from fewshot.method import Classifier, Method, Need, TrainedMethod
+from fewshot.model_selection.candidates import Trial, trials
+from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
 from fewshot.names import METHOD_NAMES
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
-from fewshot.selection import Split, splits_to_choose_on
-from fewshot.trials import Trial, trials
 
 logger = logging.getLogger(__name__)
 CANDIDATES = ("tip_adapter_f", "clip_adapter", "linear_probe", "nearest_mean", "tip_adapter", "zero_shot")
@@ -80,8 +81,8 @@ class Auto:
         return self.select(problem, seed=seed, memo=memo).fit(problem, seed=seed, memo=memo)
 
     def compare(self, problem: Problem, *, seed: int, memo: Memo) -> tuple[Method, tuple[Trial, ...]]:
-        """See `fewshot.calibration.ComparingMethod`."""
-        from fewshot.calibration import held_out_logits  # Both know the table that this method is in.
+        """See `fewshot.calibration.calibrate.ComparingMethod`."""
+        from fewshot.calibration.calibrate import held_out_logits  # Both know the table that this method is in.
 
         methods = self.members
         folds = min(method.folds for method in methods)
@@ -97,7 +98,7 @@ class Auto:
 
     def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
         """See `TrainedMethod.rehearse`; a candidate that uses fewer folds is rehearsed on these only."""
-        from fewshot.calibration import calibration_splits
+        from fewshot.calibration.calibrate import calibration_splits
 
         for method in self.members:
             _, own = calibration_splits(method, split.whole, seed=seed)

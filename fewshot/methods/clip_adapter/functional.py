@@ -1,8 +1,8 @@
-"""CLIP-Adapter (arXiv 2110.04544) as functions of tensors; the network itself is `fewshot.bottleneck`.
+"""CLIP-Adapter (arXiv 2110.04544) as functions of tensors; the network itself is `fewshot.feature_adapter`.
 
 Where we differ from the paper: the residual ratio is chosen after training, in closed form, as is the weight of the
-class means (`fewshot.prototypes.with_means`; 0 is the paper's classifier); theirs was the best of its range on each
-data set, it seems on the test images.
+class means (`fewshot.key_value_cache.class_means.with_means`; 0 is the paper's classifier); theirs was the best of its
+range on each data set, it seems on the test images.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fewshot.bottleneck import adapted
-from fewshot.cache import Cache
-from fewshot.prototypes import with_means
-from fewshot.selection import Split
+from fewshot.feature_adapter import adapted
+from fewshot.key_value_cache.class_means import with_means
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.model_selection.cross_validation import Split
 from fewshot.text_logits import text_logits
 
 
@@ -42,7 +42,7 @@ def sweep(
         split: where to measure.
         points: where in the grid.
         network: trained on the split.
-        second_relu: see `fewshot.bottleneck.Recipe`.
+        second_relu: see `fewshot.feature_adapter.Recipe`.
     """
     problem, queries = split.problem, split.queries.features
     cache = Cache.of(problem)

@@ -9,16 +9,16 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.bottleneck import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
-from fewshot.cache import Cache
-from fewshot.memo import Memo, State, forget, training_key
-from fewshot.methods.base import Need
+from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
+from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
+from fewshot.key_value_cache.grids import default_image_weight
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.method import Need
 from fewshot.methods.clip_adapter.functional import Point, class_rows, sweep
 from fewshot.methods.hyperparameters import check_number
+from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.optimization.training_cache import Memo, State, forget, training_key
 from fewshot.problem import Problem
-from fewshot.prototypes import IMAGE_WEIGHTS
-from fewshot.selection import FOLDS, Split, choose
-from fewshot.strength import default_image_weight
 from fewshot.text_logits import text_logits
 
 DEFAULT_RATIO = 0.1
@@ -34,7 +34,7 @@ class ClipAdapterClassifier:
         down: [D, D // 4] float32.
         up: [D // 4, D] float32.
         residual_ratio: share of the network.
-        second_relu: see `fewshot.bottleneck.Recipe`.
+        second_relu: see `fewshot.feature_adapter.Recipe`.
         logit_scale: the backbone's.
     """
 
@@ -59,7 +59,7 @@ class ClipAdapter:
     Attributes:
         residual_ratio: share of the network's output, in [0, 1]; 0 and an image weight of 0 is zero-shot.
         image_weight: weight of a class's mean (of adapted shots) beside its text, >= 0; 0 is the paper's classifier.
-        learning_rate: > 0, see `fewshot.bottleneck.Recipe`.
+        learning_rate: > 0, see `fewshot.feature_adapter.Recipe`.
         steps: of the training.
         second_relu: another ReLU at the end of the network, as in the authors' code.
     """

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Prompts
-from fewshot.prompt_learning.cocoop import shifted_rows, shifts
-from fewshot.prompt_learning.rows import RowsPoint, blended_rows
+from fewshot.prompt_learning.conditional_context import shifted_rows, shifts
+from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows
 from fewshot.text_logits import text_logits
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class CocoopClassifier:
     Attributes:
         ids: [K, L] int64, see `Prompts`.
         slots: [K, m] int64.
-        weights: see `fewshot.prompt_learning.cocoop.Weights`, and shift [w], the mean over the shots.
+        weights: see `fewshot.prompt_learning.conditional_context.Weights`, and shift [w], the mean over the shots.
         learned: [K, D] float32, unit rows, with the mean shift.
         text: [K, D] float32, unit rows, the prompt prototypes.
         means: [K, D] float32, see `means_of`.

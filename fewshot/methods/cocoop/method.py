@@ -12,19 +12,19 @@ from typing import ClassVar, Self
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.memo import Memo, State, forget, training_key
-from fewshot.methods.base import Need, text_tower_of
+from fewshot.method import Need, text_tower_of
 from fewshot.methods.cocoop.classifier import CocoopClassifier
 from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number, values_for
+from fewshot.model_selection.cross_validation import Split
+from fewshot.optimization.shots import Shots
+from fewshot.optimization.training_cache import Memo, State, forget, training_key
 from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, means_of
-from fewshot.prompt_learning.cocoop import Weights, learn_shifted_context, shifts
-from fewshot.prompt_learning.coop import context_rows
-from fewshot.prompt_learning.rows import choose_rows
-from fewshot.prompt_learning.schedule import OptimizerName
-from fewshot.selection import Split
-from fewshot.shots import Shots
+from fewshot.prompt_learning.conditional_context import Weights, learn_shifted_context, shifts
+from fewshot.prompt_learning.context_rows import choose_rows
+from fewshot.prompt_learning.learning_rate import OptimizerName
+from fewshot.prompt_learning.shared_context import context_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,16 +13,16 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.memo import Memo, State, forget, training_key
-from fewshot.methods.base import Need, text_tower_of
+from fewshot.method import Need, text_tower_of
 from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number, values_for
+from fewshot.model_selection.cross_validation import Split
+from fewshot.optimization.shots import Shots
+from fewshot.optimization.training_cache import Memo, State, forget, training_key
 from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, context_rows, learn_context, means_of
-from fewshot.prompt_learning.rows import choose_rows
-from fewshot.prompt_learning.schedule import OptimizerName
-from fewshot.selection import Split
-from fewshot.shots import Shots
+from fewshot.prompt_learning.context_rows import choose_rows
+from fewshot.prompt_learning.learning_rate import OptimizerName
 from fewshot.text_logits import text_logits
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fewshot.classes import LabelSpace
-from fewshot.diffusion.sampling import PriorImages
-from fewshot.diffusion.training import AdapterSettings
+from fewshot.diffusion.adapter_training import AdapterSettings
+from fewshot.diffusion.image_sampling import PriorImages
 from fewshot.methods.hyperparameters import check_template
 
 

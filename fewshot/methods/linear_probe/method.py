@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.memo import Memo, State, forget, training_key
-from fewshot.methods.base import Need
+from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_classes
 from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
+from fewshot.model_selection.cross_validation import FOLDS, Split, splits_to_choose_on
+from fewshot.optimization.shots import Shots
+from fewshot.optimization.training_cache import Memo, State, forget, training_key
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS, Split, splits_to_choose_on
-from fewshot.shots import Shots
 
 DEFAULT_STRENGTH = 10.0
 """For one shot a class: the best of 1, 10, 100, 1000 on two of three sets, and within a point on the third."""

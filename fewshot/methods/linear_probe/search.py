@@ -13,7 +13,7 @@ from functools import cache
 
 from torch import Tensor
 
-from fewshot.selection import Split, best_point
+from fewshot.model_selection.cross_validation import Split, best_point
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 9, 2))
 HALVINGS = 3

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fewshot.diffusion.tokens import GammaSchedule, TokenRecipe
-from fewshot.methods.tokens import LearningTokens
+from fewshot.methods.learned_tokens import LearningTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

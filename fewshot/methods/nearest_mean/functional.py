@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator
 
 from torch import Tensor
 
-from fewshot.cache import Cache
-from fewshot.prototypes import prototypes
-from fewshot.selection import Split
+from fewshot.key_value_cache.class_means import prototypes
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.model_selection.cross_validation import Split
 from fewshot.text_logits import text_logits
 
 

@@ -7,15 +7,15 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.cache import Cache
-from fewshot.memo import Memo, forget
-from fewshot.methods.base import Need
+from fewshot.key_value_cache.class_means import prototypes
+from fewshot.key_value_cache.grids import default_text_weight
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.nearest_mean.functional import sweep
+from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
-from fewshot.prototypes import prototypes
-from fewshot.selection import FOLDS, choose
-from fewshot.strength import default_text_weight
 from fewshot.text_logits import text_logits
 
 TEXT_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)

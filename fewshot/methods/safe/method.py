@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.blended import BlendKind, adapted_problem, blended_features
-from fewshot.memo import Memo, forget
+from fewshot.attention_pooling.blend import BlendKind, adapted_problem, blended_features
+from fewshot.attention_pooling.pool_training import pooling_of
 from fewshot.methods.blending import Blending
-from fewshot.pool_tuning import pooling_of
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 
@@ -28,7 +28,7 @@ class SafeClassifier:
         weights: the tuned tensors of the layer.
         pooling: the frozen layer.
         blend_alpha: share of the tuned layer.
-        blend: "normalized" or "raw", see `fewshot.blended`.
+        blend: "normalized" or "raw", see `fewshot.attention_pooling.blend`.
         logit_scale: the backbone's.
     """
 

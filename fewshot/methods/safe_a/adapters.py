@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot import bottleneck, cache_tuning
-from fewshot.cache import Cache
-from fewshot.cache_classifier import Point, cache_grid, cache_logits, sweep_cache
-from fewshot.memo import State
+from fewshot import feature_adapter as bottleneck
+from fewshot.key_value_cache import cache_training as cache_tuning
+from fewshot.key_value_cache.cache_classifier import Point, cache_grid, cache_logits, sweep_cache
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.optimization.training_cache import State
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from fewshot import bottleneck
-from fewshot.blended import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
-from fewshot.cache_classifier import Point
-from fewshot.joint_tuning import JOINT_ADAPTERS, PREFIX, tune_jointly
-from fewshot.memo import Memo, State, forget, training_key
+from fewshot import feature_adapter as bottleneck
+from fewshot.attention_pooling.blend import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
+from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, PREFIX, tune_jointly
+from fewshot.attention_pooling.pool_training import pooling_of
+from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.grids import default_beta
 from fewshot.methods.blending import Blending
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
-from fewshot.pool_tuning import pooling_of
+from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.optimization.training_cache import Memo, State, forget, training_key
 from fewshot.problem import Problem
-from fewshot.selection import Split, choose
-from fewshot.strength import default_beta
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
@@ -42,7 +42,7 @@ class SafeAClassifier:
         weights: the tuned tensors of the layer.
         pooling: the frozen layer.
         blend_alpha: share of the tuned layer.
-        blend: "normalized" or "raw", see `fewshot.blended`.
+        blend: "normalized" or "raw", see `fewshot.attention_pooling.blend`.
         adapter: which, see `fewshot.methods.safe_a.adapters`.
         tensors: what it learned.
         alpha: how much it counts; 0 is SAFE.
@@ -80,7 +80,7 @@ class SafeA(Blending):
         alpha: how much it counts, >= 0; 0 is SAFE.
         beta: its sharpness, >= 0.
         steps: of its training, at most; jointly, those of the layer.
-        joint: train it together with the layer instead of after it, see `fewshot.joint_tuning`.
+        joint: train it together with the layer instead of after it, see `fewshot.attention_pooling.joint_training`.
     """
 
     name: ClassVar[str] = "safe_a"

@@ -1,7 +1,7 @@
 """A method that learns from shots, on synthetic shots as well: SHIP (arXiv 2307.07397) on top of another method.
 
-Classes without examples get synthetic ones (`fewshot.ship`), and the plain method learns from all of them without
-knowing which are which. Where no class lacks examples, or none has any, it is the plain method, bit for bit.
+Classes without examples get synthetic ones (`fewshot.feature_synthesis`), and the plain method learns from all of them
+without knowing which are which. Where no class lacks examples, or none has any, it is the plain method, bit for bit.
 
 Hyperparameters are chosen on held-out images of the classes that have some, as there are no others. The generator is
 learned anew from what a split leaves, so that it has not seen the split's queries.
@@ -21,13 +21,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from fewshot.memo import Memo, forget
-from fewshot.methods.base import Need, text_tower_of
+from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
+from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
+from fewshot.method import Need, text_tower_of
 from fewshot.methods.hyperparameters import check_number, values_for
+from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
-from fewshot.selection import Split, splits_to_choose_on
-from fewshot.ship.extension import can_be_extended, extended, typical_shots
-from fewshot.ship.training import STEPS, GeneratorSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fewshot.methods.tokens import LearningTokens
+from fewshot.methods.learned_tokens import LearningTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,9 @@ the paper's FGVC runs used. For models of small pictures, like the embedded one,
 with on classes kept from its training: rank 8 in all blocks, rates 2e-3 and 1e-3, 250 steps of four stratified samples,
 s = 1.
 
-Where we differ from the authors' code: see `fewshot.diffusion.training` and `sampling`. Models of small pictures learn
-without prior images: on the embedded one they cost more than the adapters. Names are told to the model where there are
-any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
+Where we differ from the authors' code: see `fewshot.diffusion.adapter_training` and `sampling`. Models of small
+pictures learn without prior images: on the embedded one they cost more than the adapters. Names are told to the model
+where there are any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from fewshot.classes import LabelSpace
+from fewshot.diffusion.adapter_training import AdapterSettings
 from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod, nuanced_size
+from fewshot.diffusion.image_sampling import PriorImages
 from fewshot.diffusion.lora import BlockFilter, filter_for
-from fewshot.diffusion.sampling import PriorImages
-from fewshot.diffusion.training import AdapterSettings
 from fewshot.methods.hyperparameters import check_choice, check_number, check_template
 
 Weighting = Literal["attributes", "uniform"]

@@ -1,4 +1,4 @@
-"""Tip-Adapter's sweep; the method as functions of tensors is `fewshot.cache_classifier`."""
+"""Tip-Adapter's sweep; the method as functions of tensors is `fewshot.key_value_cache.cache_classifier`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 
 from torch import Tensor
 
-from fewshot.cache import Cache
-from fewshot.cache_classifier import Point, sweep_cache
-from fewshot.selection import Split
+from fewshot.key_value_cache.cache_classifier import Point, sweep_cache
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.model_selection.cross_validation import Split
 
 
 def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:

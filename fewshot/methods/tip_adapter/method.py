@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Self
 
-from fewshot.cache import Cache
-from fewshot.cache_classifier import CacheClassifier, Point, cache_grid, default_point
-from fewshot.memo import Memo, forget
-from fewshot.methods.base import Need
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_adapter.functional import sweep
+from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS, choose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

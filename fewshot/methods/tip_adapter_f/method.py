@@ -1,8 +1,8 @@
 """Tip-Adapter-F (Zhang et al. 2022, arXiv 2207.09519) as a method.
 
-The keys of the cache are trained (`fewshot.cache_tuning`, with where it differs from the paper); how loud and how
-sharp they are is chosen after the training, on held-out shots, with keys trained without them. The authors choose both
-and the epoch on larger sets, the epoch on the test images; ours is the last.
+The keys of the cache are trained (`fewshot.key_value_cache.cache_training`, with where it differs from the paper); how
+loud and how sharp they are is chosen after the training, on held-out shots, with keys trained without them. The authors
+choose both and the epoch on larger sets, the epoch on the test images; ours is the last.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
-from fewshot.cache_tuning import Recipe, tuned_cache
-from fewshot.memo import Memo, forget, training_key
-from fewshot.methods.base import Need
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_training import Recipe, tuned_cache
+from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number, values_for
+from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.optimization.training_cache import Memo, forget, training_key
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS, Split, choose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class TipAdapterF:
     Attributes:
         alpha: weight of the votes, >= 0.
         beta: sharpness, >= 0.
-        learning_rate: see `fewshot.cache_tuning.Recipe`.
+        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
         epochs: likewise.
         min_steps: likewise.
         max_steps: likewise; 0 is Tip-Adapter.

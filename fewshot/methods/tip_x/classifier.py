@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot.cache_classifier import cache_logits
+from fewshot.key_value_cache.cache_classifier import cache_logits
 from fewshot.methods.tip_x.functional import Contrast, Signatures
 
 

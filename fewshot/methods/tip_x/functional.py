@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
-from fewshot.cache import MEMORY_BYTES, segment_sum
-from fewshot.content import by_content, image_ids
+from fewshot.key_value_cache.kernel import MEMORY_BYTES, segment_sum
+from fewshot.optimization.content_order import by_content, image_ids
 from fewshot.problem import Problem
 
 MAX_QUERIES = 1024

@@ -14,16 +14,16 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from fewshot.cache import Cache
-from fewshot.cache_classifier import Point as CachePoint
-from fewshot.cache_classifier import cache_grid, default_point, sweep_cache
-from fewshot.memo import Memo, forget
-from fewshot.methods.base import Need
+from fewshot.key_value_cache.cache_classifier import Point as CachePoint
+from fewshot.key_value_cache.cache_classifier import cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_x.classifier import TipXClassifier
 from fewshot.methods.tip_x.functional import Contrast, Signatures, collapse, frozen_psi
+from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS, Split, choose
 
 GAMMA_UNITS = (0.0, 0.01, 0.04, 0.16, 0.64)
 

@@ -7,10 +7,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.memo import Memo, forget
-from fewshot.methods.base import Need
+from fewshot.method import Need
+from fewshot.model_selection.cross_validation import FOLDS
+from fewshot.optimization.training_cache import Memo, forget
 from fewshot.problem import Problem
-from fewshot.selection import FOLDS
 from fewshot.text_logits import text_logits
 
 

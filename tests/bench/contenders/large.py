@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.scoring import TILE_ROWS, predict
+from fewshot.inference.predict import TILE_ROWS, predict
 from tests.bench.scoring import DIM, classifier_of, matrix_columns
 
 SAMPLE_ROWS = 2 * TILE_ROWS

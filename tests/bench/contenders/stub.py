@@ -33,7 +33,7 @@ class StubbedEmbedStep(EmbedStep):
         from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
         from torchvision.transforms.functional import pil_to_tensor
 
-        from fewshot.backbones.loading import ClipBackbone
+        from fewshot.backbones.clip_loading import ClipBackbone
 
         torch.set_num_threads(1)
         clip = ClipBackbone(

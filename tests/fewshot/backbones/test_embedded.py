@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.clip import ClipBackbone
-from fewshot.backbones.spec import PROJECTIONS
+from fewshot.backbones.clip_spec import PROJECTIONS
 from fewshot.problem import LabelSpace
 
 pytestmark = [pytest.mark.embedded, pytest.mark.slow]
@@ -43,7 +43,7 @@ def test_the_attention_pool_is_the_average_pool_followed_by_the_projection(clip,
 def test_the_folded_pool_equals_the_plain_one_with_any_weights():
     from timm.layers.attention_pool2d import AttentionPool2d
 
-    from fewshot.backbones.embedded.pooling import FoldedAttentionPool2d
+    from fewshot.backbones.embedded.attention_pool import FoldedAttentionPool2d
 
     torch.manual_seed(0)
     options = {

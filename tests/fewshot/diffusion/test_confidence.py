@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fewshot.calibration.temperature import fit_temperature
 from fewshot.diffusion.confidence import fit_gap_temperature, probabilities, relative_gaps
-from fewshot.temperature import fit_temperature
 
 
 def drawn(N=400, K=4, n=12, seed=0):

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot.cache import Cache
 from fewshot.errors import DataError
+from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.ape import Ape
 from fewshot.methods.ape.functional import label_divergence
 from fewshot.methods.ape.refine import Point, sweep
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
+from fewshot.model_selection.cross_validation import held_out
 from fewshot.problem import Labelled
-from fewshot.selection import held_out
 from tests.problems import World, make_problem, problems, repeated
 
 quick = settings(max_examples=15, deadline=None)

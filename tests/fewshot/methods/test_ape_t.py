@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from fewshot.cache import Cache, kernel
-from fewshot.cache_classifier import Point
-from fewshot.channels import criterion_channels
 from fewshot.errors import DataError
-from fewshot.memo import forget
+from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.channels import criterion_channels
+from fewshot.key_value_cache.kernel import Cache, kernel
 from fewshot.methods.ape_t import ApeT
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.tip_adapter import TipAdapter
-from fewshot.selection import held_out
+from fewshot.model_selection.cross_validation import held_out
+from fewshot.optimization.training_cache import forget
 from tests.problems import Cluttered, make_problem, problems
 
 quick = settings(max_examples=10, deadline=None)

@@ -14,7 +14,7 @@ from fewshot.methods.cocoop import Cocoop
 from fewshot.methods.coop import Coop
 from fewshot.problem import LabelSpace
 from fewshot.prompt_learning import RowsPoint, blended_rows
-from fewshot.prompt_learning.cocoop import shifts
+from fewshot.prompt_learning.conditional_context import shifts
 from tests import towers
 from tests.problems import World, make_problem
 

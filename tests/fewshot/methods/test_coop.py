@@ -9,12 +9,12 @@ import torch
 from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
-from fewshot.memo import Memory
 from fewshot.methods import method_named
 from fewshot.methods.coop import Coop
+from fewshot.model_selection.cross_validation import held_out
+from fewshot.optimization.training_cache import Memory
 from fewshot.problem import LabelSpace
 from fewshot.prompt_learning import context_rows
-from fewshot.selection import held_out
 from tests import towers
 from tests.problems import World, make_problem
 

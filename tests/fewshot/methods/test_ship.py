@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from torch.nn.functional import normalize
 
-from fewshot.calibration import fit_calibrated
+from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError
-from fewshot.memo import Memory
 from fewshot.methods import METHODS
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
-from fewshot.selection import held_out
+from fewshot.model_selection.cross_validation import held_out
+from fewshot.optimization.training_cache import Memory
 from tests.problems import World, make_problem, problems
 
 few = settings(max_examples=5, deadline=None)

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from fewshot.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import Point
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter.functional import sweep
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.selection import held_out
+from fewshot.model_selection.cross_validation import held_out
 from tests.problems import World, make_problem, problems, repeated
 
 quick = settings(max_examples=15, deadline=None)

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot.calibration import fit_calibrated
+from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError
-from fewshot.memo import Memory
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.selection import held_out
+from fewshot.model_selection.cross_validation import held_out
+from fewshot.optimization.training_cache import Memory
 from tests.problems import Cluttered, World, problems
 
 quick = settings(max_examples=10, deadline=None)

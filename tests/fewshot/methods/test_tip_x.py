@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import log_softmax, one_hot, softmax
 
-from fewshot.cache import Cache
 from fewshot.errors import DataError
+from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_x import TipX
 from fewshot.methods.tip_x.functional import Signatures, collapse, frozen_psi
 from fewshot.methods.tip_x.method import Point
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.selection import held_out
+from fewshot.model_selection.cross_validation import held_out
 from tests.problems import World, make_problem, problems, repeated
 
 quick = settings(max_examples=15, deadline=None)

@@ -10,11 +10,11 @@ from torch.nn.functional import normalize
 
 from fewshot.diffusion.tokens import Learned, choose_point
 from fewshot.errors import DataError
-from fewshot.memo import Memory
 from fewshot.methods import method_named
 from fewshot.methods.mcti import Mcti
 from fewshot.methods.textual_inversion import TextualInversion
-from fewshot.selection import held_out
+from fewshot.model_selection.cross_validation import held_out
+from fewshot.optimization.training_cache import Memory
 from tests.problems import World, make_problem
 from tests.tiny_diffusion import with_diffusion
 

@@ -11,7 +11,7 @@ import torch
 
 from cluster import Part
 from fewshot.backbones.diffusion import DiffusionBackbone
-from fewshot.diffusion.training import AdapterSettings
+from fewshot.diffusion.adapter_training import AdapterSettings
 from ray_jobs.escalation.adapter_training import BLOCK
 from ray_jobs.escalation.cost_model import FORWARDS_A_SAMPLE, FORWARDS_AN_IMAGE, ProbeUnit, learning_cost
 from tests.cluster.records.archives import tar_bytes

@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
-from fewshot.backbones.diffusion.spec import EMBEDDED_FOLDER
+from fewshot.backbones.diffusion.diffusion_spec import EMBEDDED_FOLDER
 from fewshot.demo.scenes import draw_scenes, load_glyphs, render
-from fewshot.diffusion.errors import Queries, contexts, noise_errors
+from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
 
 MOST_BYTES = 12 * 2**20
 

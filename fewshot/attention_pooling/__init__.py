@@ -1,0 +1,1 @@
+"""SAFE: the image tower's attention pooling, tuned to the classes."""

@@ -1,0 +1,137 @@
+"""Load the CLIP that a spec names, or say what is missing and how to get it.
+
+Local weights are read from safetensors only: a pickled checkpoint can run code. What open_clip itself fetches under one
+of its tags may be pickled; then it is read with `weights_only`, which makes nothing but tensors.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torchvision import transforms
+from torchvision.transforms import functional as pixels
+
+from fewshot.backbones.clip import ClipBackbone, Tokenize
+from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
+from fewshot.backbones.foreign import check_clip_config, checked_config, code_declined, read_config
+from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.errors import BackboneError, UnknownNameError
+from fewshot.prompt_templates import IMAGENET_TEMPLATES, PLAIN_TEMPLATES
+
+CPU_BATCH, GPU_BATCH = 4, 128
+CLIP_CONFIG, CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+OLD_CLIP_WEIGHTS = "open_clip_pytorch_model.safetensors"
+
+
+def load_clip(spec: ClipSpec) -> ClipBackbone:
+    """Load a CLIP for inference.
+
+    Also fixes this process's number of torch threads to `spec.threads` and asks cuDNN for deterministic kernels: with
+    the batch size they decide the last bits of every feature.
+
+    Raises:
+        BackboneError: packages, weights or a device are missing; the message says how to get them.
+        UnknownNameError: open_clip knows no such model.
+    """
+    device = device_named(spec.device)
+    fix_arithmetic(threads=spec.threads)
+    model, tokenize, templates = _embedded() if spec.model == EMBEDDED else _from_open_clip(spec)
+    size, crop, mean, std = _preprocessing(model)
+    return ClipBackbone(
+        model=model.to(device, DTYPES[spec.precision]),
+        tokenize=tokenize,
+        crop=crop,
+        mean=mean,
+        std=std,
+        image_size=size,
+        batch_size=spec.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH),
+        templates=templates,
+        device=device,
+        dtype=DTYPES[spec.precision],
+    )
+
+
+def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:
+    ClipSpec().identity()  # raises with the remedy when a package is missing
+    from fewshot.backbones.embedded import assemble, tokenize
+
+    return assemble(), tokenize, PLAIN_TEMPLATES
+
+
+def _from_open_clip(spec: ClipSpec) -> tuple[Any, Tokenize, tuple[str, ...]]:
+    name = _known_name(spec)
+    _refuse_pickles(spec)
+    try:
+        with warnings.catch_warnings(), code_declined():
+            warnings.simplefilter("ignore")
+            _check_config(spec, name)
+            model = open_clip.create_model(name, pretrained=spec.pretrained, require_pretrained=True, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(name)
+    except BackboneError:
+        raise
+    except Exception as error:  # libraries that read somebody's files raise anything
+        raise BackboneError(_remedy(spec, error)) from error
+    return model.eval().requires_grad_(False), tokenizer, IMAGENET_TEMPLATES
+
+
+def _refuse_pickles(spec: ClipSpec) -> None:
+    """open_clip takes whatever weights it finds in a folder, safetensors or not."""
+    if spec.is_folder and not any((Path(spec.model) / name).is_file() for name in (CLIP_WEIGHTS, OLD_CLIP_WEIGHTS)):
+        where = f"folder {spec.model!r} has no {CLIP_WEIGHTS}"
+    elif spec.pretrained and Path(spec.pretrained).is_file() and not spec.pretrained.endswith(".safetensors"):
+        where = f"cannot load a CLIP from {spec.pretrained}"
+    else:
+        return
+    raise BackboneError(
+        f"{where}: weights are read from safetensors only, as a pickled file can run code. Where you trust one, "
+        "convert it once: `safetensors.torch.save_file(torch.load(file, weights_only=True), name)`."
+    )
+
+
+def _check_config(spec: ClipSpec, name: str) -> None:
+    """Look at a configuration that somebody else wrote, before open_clip does what it says."""
+    if spec.is_folder:
+        path = Path(spec.model) / CLIP_CONFIG
+        check_clip_config(read_config(path), str(path))
+    elif spec.model.startswith("hf-hub:"):
+        model = open_clip.get_model_config(name)
+        check_clip_config({"model_cfg": checked_config(model, spec.model)}, f"{CLIP_CONFIG} of {spec.model}")
+
+
+def _known_name(spec: ClipSpec) -> str:
+    """The name open_clip takes, with the mistakes found that it would find late or not at all."""
+    spec.check()
+    if spec.is_folder:
+        return f"local-dir:{Path(spec.model).resolve()}"
+    tags = open_clip.list_pretrained_tags_by_model(spec.model)
+    if spec.pretrained and spec.pretrained not in tags and not Path(spec.pretrained).is_file():
+        raise UnknownNameError(f"weights of {spec.model}", spec.pretrained, tags)
+    return spec.model
+
+
+def _remedy(spec: ClipSpec, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    if spec.is_folder or (spec.pretrained and Path(spec.pretrained).is_file()):
+        return (
+            f"cannot load a CLIP from {spec.pretrained or spec.model}: {reason}. A folder needs {CLIP_CONFIG} and "
+            f"{CLIP_WEIGHTS}; a checkpoint must fit the named model."
+        )
+    return (
+        f"the weights of {spec.model} {spec.pretrained or ''} are not on this machine and could not be fetched:"
+        f" {reason}. Fetch them once where the hub can be reached and copy its cache here, or name a local folder or"
+        " checkpoint, or use model = 'embedded', which needs no download."
+    )
+
+
+def _preprocessing(model: Any) -> tuple[int, Callable[..., torch.Tensor], tuple[float, ...], tuple[float, ...]]:
+    """open_clip's own evaluation transform, up to where pixels become floats; the rest happens on the device."""
+    config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
+    steps = open_clip.transform.image_transform_v2(config, is_train=False).transforms
+    geometric = [s for s in steps if isinstance(s, torch.nn.Module) and not isinstance(s, transforms.Normalize)]
+    size = config.size if isinstance(config.size, int) else config.size[0]
+    return size, transforms.Compose([*geometric, pixels.pil_to_tensor]), tuple(config.mean), tuple(config.std)

@@ -1,0 +1,161 @@
+"""Load the diffusion model that a spec names, or say what is missing and how to get it.
+
+Only safetensors are read: a pickled checkpoint can run code.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import safetensors
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from fewshot.backbones.clip_spec import EMBEDDED
+from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+from fewshot.backbones.diffusion.diffusion_spec import CPU_BATCH, GPU_BATCH, PROJECTION, DiffusionSpec
+from fewshot.backbones.diffusion.noise_schedule import alphas_cumprod
+from fewshot.backbones.diffusion.shape import check_configs, check_index, whole
+from fewshot.backbones.foreign import checked_config, code_declined, refuse_pickles
+from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.errors import BackboneError
+from fewshot.prompt_templates import OBJECT_TEMPLATES, PICTURE_TEMPLATES
+
+PARTS = ("text_encoder", "unet", "vae")
+
+
+def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
+    """Load a diffusion model for inference and for training what is put into it.
+
+    Also fixes this process's number of torch threads to `spec.threads` and asks cuDNN for deterministic kernels: with
+    the batch size they decide the last bits of every error.
+
+    Raises:
+        BackboneError: files or a device are missing, or the model has another shape; the message says what to do.
+    """
+    spec.check()
+    device, dtype = device_named(spec.device), DTYPES[spec.precision]
+    fix_arithmetic(threads=spec.threads)
+    source = _Source(spec)
+    schedule, unet_config, vae_config = source.configs()
+    vae = source.weights(AutoencoderKL, "vae", torch.float32).to(device)
+    text_encoder = source.weights(CLIPTextModel, "text_encoder", dtype).to(device)
+    unet = source.weights(UNet2DConditionModel, "unet", dtype).to(device)
+    size, latents = _sizes(spec, unet_config, vae_config)
+    return DiffusionBackbone(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=source.tokenizer(),
+        unet=unet,
+        alphas_cumprod=alphas_cumprod(schedule),
+        prediction_type=schedule.get("prediction_type", "epsilon"),
+        image_size=size,
+        latent_shape=latents,
+        batch_size=spec.batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH),
+        device=device,
+        dtype=dtype,
+        projection=source.projection(width=text_encoder.config.hidden_size),
+        templates=PICTURE_TEMPLATES if spec.model == EMBEDDED else OBJECT_TEMPLATES,
+    )
+
+
+def latent_shape(spec: DiffusionSpec) -> tuple[int, int, int]:
+    """(C, h, w) of a model's latents, from its configuration: no weights are read.
+
+    Raises:
+        BackboneError: files are missing, or the model has another shape.
+    """
+    spec.check()
+    _, unet_config, vae_config = _Source(spec).configs()
+    return _sizes(spec, unet_config, vae_config)[1]
+
+
+def _sizes(spec: DiffusionSpec, unet: dict[str, Any], vae: dict[str, Any]) -> tuple[int, tuple[int, int, int]]:
+    """Side of the pictures in pixels, and (C, h, w) of their latents."""
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    size = spec.image_size or factor * whole(unet, "sample_size")
+    multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
+    if size % multiple:
+        raise BackboneError(f"image_size must be a multiple of {multiple} for this model, got {size}")
+    return size, (whole(vae, "latent_channels"), size // factor, size // factor)
+
+
+class _Source:
+    """A folder or a hub's repository to read parts from."""
+
+    def __init__(self, spec: DiffusionSpec) -> None:
+        self._spec = spec
+        self._folder = spec.folder
+        self._where = str(spec.folder or spec.model)
+        if self._folder is not None:
+            refuse_pickles(self._folder, list(PARTS))
+        self._options = {"revision": spec.revision} if spec.folder is None else {"local_files_only": True}
+
+    def configs(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Of schedule, UNet and VAE, checked."""
+        check_index(self._spec.model, self._config(DiffusionPipeline.load_config))
+        schedule = self._config(DDPMScheduler.load_config, subfolder="scheduler")
+        unet = self._config(UNet2DConditionModel.load_config, subfolder="unet")
+        vae = self._config(AutoencoderKL.load_config, subfolder="vae")
+        self._config(
+            lambda *place, **options: CLIPTextConfig.get_config_dict(*place, **options)[0], subfolder="text_encoder"
+        )
+        check_configs(self._spec.model, vae=vae, unet=unet, schedule=schedule)
+        return schedule, unet, vae
+
+    def _config(self, read: Any, **options: Any) -> dict[str, Any]:
+        where = "/".join([self._where, *options.values()])
+        return checked_config(self._read(read, **options), where)
+
+    def weights(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
+        """A frozen network, every weight of it from the file: what a library would draw at random is missing."""
+        options = {"use_safetensors": True, "dtype": dtype, "output_loading_info": True}
+        network, found = self._read(kind.from_pretrained, subfolder=part, **options)
+        if missing := sorted(found["missing_keys"]):
+            raise BackboneError(f"{self._where}: {part} lacks {len(missing)} weights, {missing[0]} among them")
+        return network.eval().requires_grad_(False)
+
+    def tokenizer(self) -> Any:
+        """The text encoder's."""
+        return self._read(CLIPTokenizer.from_pretrained, subfolder="tokenizer")
+
+    def projection(self, *, width: int) -> Tensor | None:
+        """[D, width] float32, or None where the folder has none."""
+        if self._folder is None or not (path := self._folder / PROJECTION).is_file():
+            return None
+        weight = self._read_projection(path)
+        if weight.ndim != 2 or weight.shape[1] != width:
+            raise BackboneError(f"{path}: expected a projection [D, {width}], got {list(weight.shape)}")
+        return weight.float()
+
+    def _read_projection(self, path: Any) -> Tensor:
+        try:
+            return load_file(path)["text_projection.weight"]
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise BackboneError(f"{path}: expected safetensors with text_projection.weight, got: {error}") from error
+
+    def _read(self, read: Any, **options: Any) -> Any:
+        try:
+            with warnings.catch_warnings(), code_declined():
+                warnings.simplefilter("ignore")  # The libraries warn of each other's arguments.
+                return read(self._where, **options, **self._options)
+        except Exception as error:  # libraries that read somebody's files raise anything
+            raise BackboneError(self._remedy(error)) from error
+
+    def _remedy(self, error: Exception) -> str:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if self._folder is not None:
+            return (
+                f"cannot load a diffusion model from {self._where}: {reason}. Expected a folder in diffusers' layout "
+                "with weights as safetensors (a pickled .bin is not read, as it could run code; `save_pretrained` of a "
+                "pipeline writes safetensors)."
+            )
+        return (
+            f"{self._spec.model} is no folder on this machine, and could not be fetched from the hub: {reason}. "
+            "Fetch it once where the hub can be reached and copy its cache here, or name a local folder, or use "
+            "model = 'embedded', which needs no download."
+        )

@@ -1,0 +1,112 @@
+"""Which diffusion model is meant and how it is run, as a value. Importing this loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fewshot.backbones.clip_spec import EMBEDDED, Precision
+from fewshot.backbones.weights import file_digest
+from fewshot.errors import BackboneError
+
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
+INDEX = "model_index.json"
+PROJECTION = "text_projection.safetensors"
+"""Beside the pipeline's files, optional: "text_projection.weight" [D, width], see `DiffusionBackbone.projection`."""
+CPU_BATCH, GPU_BATCH = 16, 32
+"""Rows in one forward of the UNet, where nothing is said."""
+IDENTIFYING_SUFFIXES = (".safetensors", ".json", ".txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionSpec:
+    """A diffusion model of Stable Diffusion's shape and the settings that fix its numbers.
+
+    Attributes:
+        model: "embedded"; a local folder in diffusers' layout (with a `model_index.json`); or a hub's "org/name".
+        revision: branch, tag or commit of a hub's model; None takes its main branch, and for the other two.
+        precision: arithmetic of text encoder and UNet. Latents, noise levels and errors are float32 whatever it is.
+        batch_size: rows in one forward of the UNet; None takes 16 on a CPU, 32 on a GPU.
+        threads: CPU threads of one worker's forward, >= 1. More threads add in another order: other bits.
+        device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        image_size: side in pixels of the square that images are resized and cropped to; None is what the model was
+            trained for (the UNet's sample size times what the VAE shrinks).
+    """
+
+    model: str = EMBEDDED
+    revision: str | None = None
+    precision: Precision = "fp32"
+    batch_size: int | None = None
+    threads: int = 1
+    device: str = "auto"
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: a number out of range, or a revision for a model that has none.
+        """
+        numbers = {"batch_size": self.batch_size, "threads": self.threads, "image_size": self.image_size}
+        for name, value in numbers.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.revision and self.folder is not None:
+            raise ValueError(f"model {self.model!r} has no revisions; remove revision = {self.revision!r}")
+
+    @property
+    def most_rows(self) -> int:
+        """Rows in one forward of the UNet, at most: who only plans does not know what device a worker has."""
+        return self.batch_size or GPU_BATCH
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files are; None for a model on the hub."""
+        if self.model == EMBEDDED:
+            return EMBEDDED_FOLDER
+        return Path(self.model) if Path(self.model).is_dir() else None
+
+    def check(self) -> None:
+        """Find what can be found wrong without loading torch; a hub's name is checked when weights are loaded.
+
+        Raises:
+            BackboneError: there is no such folder, or it is not in diffusers' layout.
+        """
+        folder = self.folder
+        if folder is None:
+            if len(self.model.split("/")) != 2:
+                raise BackboneError(
+                    f"no folder {self.model!r} on this machine; expected 'embedded', a folder with a {INDEX}, "
+                    "or a hub's 'org/name'"
+                )
+        elif not (folder / INDEX).is_file():
+            raise BackboneError(
+                f"{self._said} has no {INDEX}; expected a folder as diffusers' `save_pretrained` writes it: {INDEX}, "
+                "scheduler, text_encoder, tokenizer, unet, vae"
+            )
+
+    def identity(self) -> dict[str, object]:
+        """All that determines latents, contexts and errors, as JSON values: equal identities give equal numbers.
+
+        Files in a folder are identified by their content, a hub's model by its name and revision.
+
+        Raises:
+            BackboneError: there is no such folder, or it is not in diffusers' layout.
+        """
+        self.check()
+        settings = asdict(self) | {"device": self.device.split(":")[0]}
+        return settings | {"weights": self._weights()}
+
+    @property
+    def _said(self) -> str:
+        """The folder as a person would name it."""
+        if self.model == EMBEDDED:
+            return "this installation brings no embedded diffusion model: its folder"
+        return f"folder {self.model!r}"
+
+    def _weights(self) -> object:
+        folder = self.folder
+        if folder is None:
+            return [self.model, self.revision]
+        files = sorted(path for path in folder.rglob("*") if path.suffix in IDENTIFYING_SUFFIXES and path.is_file())
+        return [[path.relative_to(folder).as_posix(), file_digest(path)] for path in files]

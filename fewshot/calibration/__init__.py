@@ -1,0 +1,1 @@
+"""From logits to probabilities: temperatures, held-out estimates, abstention."""

@@ -1,0 +1,78 @@
+"""How much of its latent a generator uses, and how varied the features are that it gives.
+
+At the published weight of the KL term the posterior collapses: KL near 0, no active unit, and features of a class that
+are nearly equal. Nothing is wrong then; the generator is a prompt whose text feature regresses images best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fewshot.feature_synthesis.loss import divergence, reconstruction
+from fewshot.feature_synthesis.synthesis import decode, synthesise
+from fewshot.feature_synthesis.vae import Weights, posterior, sample
+from fewshot.optimization.shots import Shots
+
+if TYPE_CHECKING:
+    from fewshot.backbones.text_tower import TextTower
+
+ACTIVE = 1e-2
+"""A latent dimension is active where its posterior mean varies more than this (Burda et al. 2016)."""
+DRAWS = 4
+"""Features of a class that the spread is measured on."""
+MAX_CLASSES = 64
+MAX_IMAGES = 256
+"""What is measured is measured on the first of them."""
+
+
+@torch.no_grad()
+def diagnose(weights: Weights, tower: TextTower, names: Sequence[str], shots: Shots, *, seed: int) -> dict[str, Tensor]:
+    """Measure a trained autoencoder on what it was trained on.
+
+    Args:
+        weights: all of them, the encoder's included.
+        tower: of the backbone.
+        names: k names as people say them.
+        shots: at least one image of each.
+        seed: of everything drawn.
+
+    Returns:
+        scalars, float32: "kl" in nats, "active_units", "reconstruction", "spread" and
+        "real_spread": the mean cosine inside a class of synthetic and of real features (NaN where no class has two).
+    """
+    features = normalize(shots.views[:, 0], dim=1)
+    mean, log_variance = posterior(weights, features)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
+    latents, few = sample(mean, log_variance, noise), slice(MAX_IMAGES)
+    prompts = tower.prompts(names, context=len(weights["prompts"]))[shots.labels[few]]
+    drawn = synthesise(weights, tower, names[:MAX_CLASSES], count=DRAWS, seed=seed)
+    owners = torch.arange(len(drawn)) // DRAWS
+    return {
+        "kl": divergence(mean, log_variance).sum(),
+        "active_units": (mean.var(dim=0, correction=0) > ACTIVE).sum().float(),
+        "reconstruction": reconstruction(decode(weights, tower, prompts, latents[few]), features[few]),
+        "spread": cosine_inside(drawn, owners),
+        "real_spread": cosine_inside(features, shots.labels),
+    }
+
+
+def cosine_inside(features: Tensor, labels: Tensor) -> Tensor:
+    """Mean cosine of two distinct features of a class, averaged over the classes that have two.
+
+    Args:
+        features: [M, e] float32, unit rows.
+        labels: [M] int64.
+
+    Returns:
+        scalar in [-1, 1]; NaN where no class has two.
+    """
+    counts = torch.bincount(labels)
+    sums = features.new_zeros(len(counts), features.shape[1]).index_add_(0, labels, features)
+    several = counts > 1
+    n = counts[several]
+    return ((sums[several].square().sum(dim=1) - n) / (n * (n - 1))).mean()

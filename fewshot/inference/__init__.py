@@ -1,0 +1,1 @@
+"""A trained classifier: its files, and its predictions."""

@@ -1,0 +1,1 @@
+"""The examples as a key-value cache: Tip-Adapter, APE, and what they share."""

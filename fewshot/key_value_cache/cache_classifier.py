@@ -1,0 +1,122 @@
+"""Text logits plus the votes of a cache: Tip-Adapter (Zhang et al. 2022, arXiv 2207.09519, eq. 5-6).
+
+    logits = s X W^T + alpha exp(-beta (1 - X F^T)) L
+
+What the methods have in common that end in this form, wherever their keys F come from: the classifier, the grid of
+its two hyperparameters, and their sweep. Where we differ from the authors' code: the backbone's scale s replaces the
+literal 100, labels are integers and L is never made, and alpha = 0 is in the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import groupby, product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
+from fewshot.key_value_cache.kernel import MEMORY_BYTES, class_votes, kernel, segment_sum
+from fewshot.problem import Problem
+from fewshot.text_logits import text_logits
+
+
+class Point(NamedTuple):
+    """A point of the grid: weight of the votes and sharpness, both >= 0."""
+
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheClassifier:
+    """Text prototypes and a cache.
+
+    Attributes:
+        text: [K, D] float32, unit rows.
+        keys: [M, D] float32, grouped by class; unit rows unless they were trained.
+        counts: [K] int64, keys of each class.
+        alpha: weight of the votes.
+        beta: sharpness.
+        logit_scale: the backbone's.
+    """
+
+    text: Tensor
+    keys: Tensor
+    counts: Tensor
+    alpha: float
+    beta: float
+    logit_scale: float
+
+    def logits(self, features: Tensor) -> Tensor:
+        """See `Classifier.logits`."""
+        return cache_logits(
+            features,
+            self.text,
+            self.keys,
+            self.counts,
+            alpha=self.alpha,
+            beta=self.beta,
+            logit_scale=self.logit_scale,
+        )
+
+
+def cache_logits(
+    features: Tensor,
+    text: Tensor,
+    keys: Tensor,
+    counts: Tensor,
+    *,
+    alpha: float,
+    beta: float,
+    logit_scale: float,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Tensor:
+    """Text logits plus alpha times the votes of the cache.
+
+    Args:
+        features: [B, D] float32, unit rows.
+        text: [K, D] float32, unit rows.
+        keys: [M, D] float32, grouped by class.
+        counts: [K] int64 with sum M.
+        alpha: weight of the votes, >= 0; 0 is exactly zero-shot.
+        beta: sharpness, >= 0.
+        logit_scale: s.
+        memory_bytes: budget of the affinities.
+
+    Returns:
+        [B, K] float32.
+    """
+    zero_shot = text_logits(features, text, logit_scale=logit_scale)
+    if alpha == 0.0:
+        return zero_shot
+    return zero_shot.add_(class_votes(features, keys, counts, beta=beta, memory_bytes=memory_bytes), alpha=alpha)
+
+
+def sweep_cache(
+    features: Tensor, text: Tensor, keys: Tensor, counts: Tensor, points: Collection[Point], *, logit_scale: float
+) -> Iterator[tuple[Point, Tensor]]:
+    """`cache_logits` at each point: one matrix product, one exp pass for each beta, alpha an axpy."""
+    zero_shot = text_logits(features, text, logit_scale=logit_scale)
+    cosines = keys @ features.T
+    for beta, group in groupby(sorted(points, key=lambda point: point.beta), key=lambda point: point.beta):
+        votes = segment_sum(kernel(cosines, beta=beta), counts).T
+        for point in group:
+            yield point, torch.add(zero_shot, votes, alpha=point.alpha)
+
+
+def cache_grid(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> list[Point]:
+    """Points to choose from, the most zero-shot-like first; a value that is given is kept."""
+    alphas = alpha_grid(problem) if alpha is None else [alpha]
+    betas = beta_grid(problem.support.keys) if beta is None else [beta]
+    return [Point(*values) for values in product(alphas, betas)]
+
+
+def default_point(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> Point:
+    """Where nothing can be held out (`fewshot.key_value_cache.grids`); a value that is given is kept."""
+    return Point(
+        alpha=default_alpha(problem) if alpha is None else alpha,
+        beta=default_beta(problem.support.keys) if beta is None else beta,
+    )

@@ -1,0 +1,100 @@
+"""What `textual_inversion` and `mcti` share: a token for each class, and how their texts become a classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, get_args
+
+from fewshot.diffusion.tokens import (
+    Calibration,
+    GammaSchedule,
+    Learned,
+    Pool,
+    TokenClassifier,
+    TokenPoint,
+    TokenRecipe,
+    choose_point,
+    classifier_of,
+    learn,
+)
+from fewshot.method import Need
+from fewshot.methods.hyperparameters import check_choice, check_number, values_for
+from fewshot.model_selection.cross_validation import Split
+from fewshot.optimization.training_cache import Memo, forget
+from fewshot.problem import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningTokens:
+    """Hyperparameters; None is chosen inside the shots. Class names are not used.
+
+    Attributes:
+        calibration: of texts against each other, see `fewshot.diffusion.tokens.token_rows`; "none" is the papers'.
+        image_weight: weight of a class's mean beside its text row, >= 0; 0 is the papers'.
+        word, steps, images, learning_rate, pool, classes: see `fewshot.diffusion.tokens.TokenRecipe`.
+    """
+
+    name: ClassVar[str]
+    classifier_type: ClassVar[type[TokenClassifier]] = TokenClassifier
+    needs: ClassVar[frozenset[Need]] = frozenset({"diffusion"})
+    folds: ClassVar[int] = 1
+
+    calibration: Calibration | None = None
+    image_weight: float | None = None
+    word: str = TokenRecipe.word
+    steps: int = TokenRecipe.steps
+    images: int = TokenRecipe.images
+    learning_rate: float = TokenRecipe.learning_rate
+    pool: Pool = TokenRecipe.pool
+    classes: int = TokenRecipe.classes
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: a value is out of its range.
+        """
+        name, recipe = self.name, self.recipe
+        if self.calibration is not None:
+            check_choice(f"{name}.calibration", self.calibration, get_args(Calibration))
+        check_number(f"{name}.image_weight", self.image_weight)
+        check_choice(f"{name}.pool", recipe.pool, get_args(Pool))
+        check_choice(f"{name}.gamma_schedule", recipe.gamma_schedule, get_args(GammaSchedule))
+        for number in ("steps", "alpha", "gamma", "coupled"):
+            check_number(f"{name}.{number}", getattr(recipe, number))
+        for number in ("images", "classes"):
+            check_number(f"{name}.{number}", getattr(recipe, number), low=1)
+        for number in ("learning_rate", "gamma_end", "scale"):
+            check_number(f"{name}.{number}", getattr(recipe, number), low=1e-9)
+
+    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+        """See `Method.select`."""
+        return replace(self, **self._point(problem, seed=seed, memo=memo)._asdict())
+
+    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> TokenClassifier:
+        """See `Method.fit`."""
+        point = self._point(problem, seed=seed, memo=memo)
+        return classifier_of(problem, self._learned(problem, seed=seed, memo=memo), **point._asdict())
+
+    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+        """See `TrainedMethod.rehearse`."""
+        self._learned(split.problem, seed=seed, memo=memo)
+
+    @property
+    def recipe(self) -> TokenRecipe:
+        """How a token is learned."""
+        return TokenRecipe(**values_for(TokenRecipe, self))
+
+    def _learned(self, problem: Problem, *, seed: int, memo: Memo) -> Learned:
+        return learn(problem, self.recipe, seed=seed, memo=memo)
+
+    def _point(self, problem: Problem, *, seed: int, memo: Memo) -> TokenPoint:
+        """Calibration and image weight: those given, or chosen inside the shots."""
+        return choose_point(
+            problem,
+            lambda part: self._learned(part, seed=seed, memo=memo),
+            calibration=self.calibration,
+            image_weight=self.image_weight,
+            folds=self.folds,
+            seed=seed,
+        )

@@ -1,0 +1,21 @@
+"""SHIP on top of CoOp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fewshot.method import Need
+from fewshot.methods.coop import Coop
+from fewshot.methods.ship.shipped import Shipped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipCoop(Shipped, Coop):
+    """Hyperparameters of SHIP and of CoOp, see there."""
+
+    name: ClassVar[str] = "ship_coop"
+    summary: ClassVar[str] = "coop, with features made up for classes that have no example"
+    needs: ClassVar[frozenset[Need]] = Shipped.needs | Coop.needs
+    folds: ClassVar[int] = Shipped.folds
+    plain: ClassVar[type[Coop]] = Coop

@@ -1,0 +1,21 @@
+"""SHIP on top of Tip-Adapter-F."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fewshot.method import Need
+from fewshot.methods.ship.shipped import Shipped
+from fewshot.methods.tip_adapter_f import TipAdapterF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipTipAdapterF(Shipped, TipAdapterF):
+    """Hyperparameters of SHIP and of Tip-Adapter-F, see there."""
+
+    name: ClassVar[str] = "ship_tip_adapter_f"
+    summary: ClassVar[str] = "tip_adapter_f, with features made up for classes that have no example"
+    needs: ClassVar[frozenset[Need]] = Shipped.needs | TipAdapterF.needs
+    folds: ClassVar[int] = Shipped.folds
+    plain: ClassVar[type[TipAdapterF]] = TipAdapterF

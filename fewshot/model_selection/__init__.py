@@ -1,0 +1,1 @@
+"""Choose hyperparameters and methods inside the examples, by cross-validation."""

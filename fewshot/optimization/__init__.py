@@ -1,0 +1,1 @@
+"""Gradient descent on a few tensors: the training loop, its cache, the order of the examples."""

@@ -1,0 +1,101 @@
+"""Any open_clip model loads through the same door, and what cannot be loaded says why and what to do."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from fewshot.backbones import ClipSpec, load_clip
+from fewshot.backbones.clip_spec import open_clip_models
+from fewshot.errors import BackboneError, UnknownNameError
+from tests.tiny_clip import write_tiny_clip
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    return write_tiny_clip(tmp_path_factory.mktemp("tiny_clip"))
+
+
+def test_a_local_folder_loads_and_equals_open_clip_itself(tiny_folder):
+    clip = load_clip(ClipSpec(model=str(tiny_folder), batch_size=4))
+    model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tiny_folder}")
+    image = Image.effect_mandelbrot((80, 50), (-3, -2.5, 2, 2.5), 100).convert("RGB")
+    with torch.inference_mode():
+        expected = model.eval().encode_image(transform(image)[None])
+        text = model.encode_text(open_clip.get_tokenizer(f"local-dir:{tiny_folder}")(["a cat"]))
+    torch.testing.assert_close(clip.embed_images(clip.crop(image)[None]), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(clip.embed_texts(["a cat"]), text, atol=1e-5, rtol=1e-5)
+
+
+def test_the_identity_follows_the_weights_and_the_settings(tiny_folder, tmp_path):
+    spec = ClipSpec(model=str(tiny_folder))
+    assert spec.identity() == ClipSpec(model=str(tiny_folder)).identity()
+    assert spec.identity() != ClipSpec(model=str(tiny_folder), precision="bf16").identity()
+    before = spec.identity()
+    weights = tiny_folder / "open_clip_model.safetensors"
+    saved = weights.read_bytes()
+    weights.write_bytes(saved[:-1] + bytes([saved[-1] ^ 1]))
+    assert spec.identity() != before
+    weights.write_bytes(saved)
+
+
+def test_a_misspelled_model_is_answered_with_the_nearest_name():
+    with pytest.raises(UnknownNameError, match="Did you mean 'ViT-B-32'"):
+        load_clip(ClipSpec(model="ViT-B32", pretrained="openai"))
+
+
+def test_an_open_clip_name_without_weights_says_where_the_tags_are_listed():
+    with pytest.raises(BackboneError, match=r"needs pretrained = one of its tags \(`fewshot models ViT-B-32`"):
+        load_clip(ClipSpec(model="ViT-B-32"))
+
+
+def test_the_names_read_from_files_are_those_that_open_clip_lists():
+    assert open_clip_models() == sorted(open_clip.list_models())
+
+
+def test_an_unknown_tag_is_answered_with_the_known_ones():
+    with pytest.raises(UnknownNameError, match="Did you mean 'laion2b_e16'"):
+        load_clip(ClipSpec(model="ViT-B-32", pretrained="laion2b_e61"))
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(BackboneError, match="no folder 'models/mine'"):
+        load_clip(ClipSpec(model="models/mine"))
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_with_its_path(tmp_path):
+    checkpoint = tmp_path / "weights.safetensors"
+    save_file({"something.weight": torch.zeros(2)}, checkpoint)
+    with pytest.raises(BackboneError, match=r"cannot load a CLIP from .*weights\.safetensors"):
+        load_clip(ClipSpec(model="RN50", pretrained=str(checkpoint)))
+
+
+def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    checkpoint = tmp_path / "weights.pt"
+    torch.save({"state_dict": Evil()}, checkpoint, pickle_module=pickle)
+    with pytest.raises(BackboneError, match="cannot load a CLIP"):
+        load_clip(ClipSpec(model="RN50", pretrained=str(checkpoint)))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_gpu_that_is_not_there_is_said_so():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(BackboneError, match="torch sees no GPU"):
+        load_clip(ClipSpec(device="cuda"))
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="batch_size"):
+        ClipSpec(batch_size=0)
+    with pytest.raises(ValueError, match="brings its own weights"):
+        ClipSpec(pretrained="openai")

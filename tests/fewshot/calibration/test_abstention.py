@@ -1,0 +1,52 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewshot.calibration.abstention import ABSTAIN_ALWAYS, error_upper_bound, guaranteed_threshold
+
+
+def test_without_mistakes_everything_is_accepted_once_there_are_enough_images():
+    scores = torch.linspace(0.5, 1.0, 100)
+    found = guaranteed_threshold(scores, torch.ones(100, dtype=torch.bool), max_error=0.05, confidence=0.9)
+    assert found.threshold == 0.5
+    assert found.error_bound <= 0.05
+
+
+@pytest.mark.parametrize("images", [0, 1, 40])
+def test_too_few_images_show_nothing(images):
+    found = guaranteed_threshold(
+        torch.ones(images), torch.ones(images, dtype=torch.bool), max_error=0.05, confidence=0.9
+    )
+    assert found.threshold == ABSTAIN_ALWAYS
+    assert found.error_bound is None
+
+
+def test_mistakes_at_low_scores_are_cut_off():
+    scores = torch.linspace(0.0, 1.0, 1000)
+    found = guaranteed_threshold(scores, scores > 0.25, max_error=0.02, confidence=0.9)
+    assert 0.2 < found.threshold < 0.35
+
+
+@given(errors=st.integers(0, 30), more=st.integers(0, 100), delta=st.floats(0.001, 0.5))
+def test_the_bound_makes_so_few_errors_exactly_that_improbable(errors, more, delta):
+    from scipy.stats import binom
+
+    images = errors + more
+    bound = error_upper_bound(errors, images, delta=delta)
+    if more:
+        assert binom.cdf(errors, images, bound) == pytest.approx(delta, rel=1e-6)
+    else:
+        assert bound == 1.0
+
+
+def test_the_promise_is_kept_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    broken = 0
+    for _ in range(200):
+        scores = torch.rand(300, generator=generator)
+        correct = torch.rand(300, generator=generator) < 0.5 + 0.5 * scores
+        threshold = guaranteed_threshold(scores, correct, max_error=0.2, confidence=0.9).threshold
+        # Above a threshold t the true error is the mean of 0.5 (1 - s) over s in [t, 1].
+        broken += threshold <= 1.0 and 0.25 * (1.0 - threshold) > 0.2
+    assert broken <= 0.1 * 200

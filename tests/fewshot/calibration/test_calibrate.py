@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fewshot.calibration.abstention import ABSTAIN_ALWAYS
+from fewshot.calibration.calibrate import fit_calibrated, held_out_logits
+from fewshot.errors import DataError
+from fewshot.inference.predict import predict
+from fewshot.methods import method_named
+from tests.problems import World, make_problem
+
+TIP = method_named("tip_adapter", alpha=20.0, beta=3.0)
+
+
+def test_confidence_agrees_with_accuracy_on_images_never_seen():
+    there = World(10, name_noise=2.0, image_noise=1.5)
+    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([16] * 10), seed=0)
+    features, labels = there.test_images(2000)
+    scored = predict(calibrated, features)
+    assert float(scored.score.mean()) == pytest.approx(float((scored.label == labels).double().mean()), abs=0.06)
+    assert calibrated.report.ece_after < calibrated.report.ece_before
+    assert calibrated.report.nll_after <= calibrated.report.nll_before
+
+
+def test_accepted_labels_keep_to_the_error_that_was_asked_for():
+    there = World(10, name_noise=2.0, image_noise=1.5)
+    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([16] * 10), seed=0, max_error=0.25)
+    features, labels = there.test_images(2000)
+    scored = predict(calibrated, features)
+    accepted = ~scored.abstained
+    assert calibrated.report.error_bound <= 0.25
+    assert 0.2 < float(accepted.double().mean()) < 1.0
+    assert float((scored.label != labels)[accepted].double().mean()) <= 0.25
+
+
+def test_where_nothing_can_be_promised_everything_is_abstained_and_said_so():
+    problem, features = make_problem([2, 2])
+    calibrated = fit_calibrated(TIP, problem, seed=0, max_error=0.01)
+    assert calibrated.threshold == ABSTAIN_ALWAYS
+    assert calibrated.report.coverage == 0.0
+    assert calibrated.report.error_bound is None
+    assert predict(calibrated, features).abstained.all()
+
+
+def test_without_a_tolerated_error_nothing_is_abstained():
+    problem, features = make_problem([2, 2])
+    calibrated = fit_calibrated(TIP, problem, seed=0)
+    assert calibrated.threshold is None
+    assert not predict(calibrated, features).abstained.any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "source", "images"),
+    [([3, 3], "folds", 6), ([3, 1], "folds", 3), ([1, 1, 1], "text", 3), ([0, 0], "none", 0)],
+)
+def test_the_report_says_what_was_held_out(counts, source, images):
+    report = fit_calibrated(TIP, make_problem(counts)[0], seed=0).report
+    assert (report.source, report.images) == (source, images)
+
+
+def test_val_is_what_is_measured_on_when_there_is_one():
+    val = make_problem([5, 5], seed=4)[0].support
+    problem = replace(make_problem([1, 1])[0], val=val)
+    source, logits, labels = held_out_logits(TIP, problem, seed=0)
+    assert source == "val"
+    by_hand = TIP.fit(problem, seed=0).logits(val.features)
+    for label in (0, 1):
+        found, expected = logits[labels == label], by_hand[val.labels == label]
+        torch.testing.assert_close(found.sort(dim=0).values, expected.sort(dim=0).values, rtol=1e-4, atol=1e-4)
+
+
+def test_with_one_shot_and_meaningless_names_the_scores_claim_nothing():
+    there = World(8, name_noise=float("inf"), image_noise=0.6)
+    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([1] * 8), seed=0)
+    features, labels = there.test_images(300)
+    scored = predict(calibrated, features)
+    assert float((scored.label == labels).double().mean()) > 0.7
+    assert float(scored.score.mean()) < 0.4
+
+
+@pytest.mark.parametrize("wrong", [{"max_error": 0.0}, {"max_error": 1.5}, {"confidence": 1.0}])
+def test_tolerances_out_of_range_are_refused(wrong):
+    with pytest.raises(DataError, match=next(iter(wrong))):
+        fit_calibrated(TIP, make_problem([1, 1])[0], seed=0, **wrong)
+
+
+def test_moving_to_a_device_keeps_every_value():
+    calibrated = fit_calibrated(TIP, make_problem([2, 2])[0], seed=0)
+    moved = calibrated.to("meta")
+    assert calibrated.device.type == "cpu"
+    assert moved.device.type == "meta"
+    assert moved.classifier.keys.shape == calibrated.classifier.keys.shape
+    assert moved.classifier.alpha == calibrated.classifier.alpha

@@ -1,0 +1,223 @@
+"""Many adapters trained in one batch, against each trained alone and against PEFT's own adapters."""
+
+import copy
+from dataclasses import replace
+
+import peft
+import pytest
+import torch
+from peft import LoraConfig
+
+from fewshot.diffusion.adapter_training import AdapterSettings, clip_by_class, train_adapters
+from fewshot.diffusion.draws import LatentImages, draw
+from fewshot.diffusion.lora import injected
+from fewshot.diffusion.noise import noised
+from fewshot.diffusion.streams import stream
+from fewshot.errors import DataError
+from tests.fewshot.diffusion.lora.stacks import batch
+from tests.tiny_diffusion import LATENTS, tiny_diffusion
+
+SHORT = AdapterSettings(steps=3, rank=2, samples=2, unet_rate=2e-3, text_rate=1e-3, clip=0.05)
+NAMES = ("cat", "dog", "red fox/2.")
+
+
+def images(key, prompt=None, *, shots=3, pull=1.0):
+    generator = stream(0, "latents", key)
+    mean = pull * torch.randn(1, *LATENTS, generator=generator) + 0.3 * torch.randn(
+        shots, *LATENTS, generator=generator
+    )
+    (ids,) = tiny_diffusion().token_ids([prompt or f"a photo of a hta {key}"])
+    return LatentImages(key, mean, torch.full_like(mean, 0.1), ids)
+
+
+CLASSES = [images(name) for name in NAMES]
+PRIOR = images("prior", "a photo of a thing", shots=5)
+
+
+def trained(classes, settings=SHORT, *, block_size=3, seed=0, prior=PRIOR, **options):
+    return train_adapters(tiny_diffusion(), classes, settings, block_size=block_size, seed=seed, prior=prior, **options)
+
+
+def tensors(lora):
+    return {
+        f"{part}/{site}/{half}": tensor
+        for part, pairs in (("unet", lora.unet), ("text", lora.text))
+        for site, pair in pairs.items()
+        for half, tensor in pair._asdict().items()
+    }
+
+
+def equal(one, other):
+    return all(torch.equal(tensor, tensors(other)[name]) for name, tensor in tensors(one).items())
+
+
+def assert_close(one, other):
+    for name, tensor in tensors(one).items():
+        torch.testing.assert_close(
+            tensor, tensors(other)[name], rtol=0, atol=1e-5, msg=lambda said, at=name: f"{at}: {said}"
+        )
+
+
+def test_a_block_learns_what_trainings_one_after_the_other_do():
+    together = trained(CLASSES)
+    for k, shown in enumerate(CLASSES):
+        assert_close(together.select([k]), trained([shown], block_size=1))
+
+
+def test_training_moves_every_adapter():
+    start, after = trained(CLASSES, replace(SHORT, steps=0)), trained(CLASSES)
+    for name, tensor in tensors(after).items():
+        assert (tensor - tensors(start)[name]).abs().amax(dim=(1, 2)).min() > 1e-4, name
+    assert not any(tensor.requires_grad for tensor in tensors(after).values())
+
+
+@pytest.mark.parametrize("prior", [None, PRIOR])
+def test_an_adapters_bits_do_not_depend_on_its_block_mates(prior):
+    together = trained(CLASSES, prior=prior)
+    assert equal(trained(CLASSES[:1], prior=prior), together.select([0]))
+    assert equal(trained([CLASSES[0], images("owl", pull=3.0)], prior=prior).select([0]), together.select([0]))
+
+
+def test_an_adapters_bits_do_not_depend_on_its_place_in_the_block():
+    assert equal(trained(CLASSES[::-1]).select([2, 1, 0]), trained(CLASSES))
+
+
+def with_peft(model, pairs):
+    config = LoraConfig(r=SHORT.rank, lora_alpha=SHORT.rank, target_modules=sorted(pairs), lora_dropout=0.0)
+    adapted = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    for site, pair in pairs.items():
+        layer = adapted.base_model.model.get_submodule(site)
+        layer.lora_A["default"].weight.data.copy_(pair.A[0])
+        layer.lora_B["default"].weight.data.copy_(pair.B[0])
+    return adapted
+
+
+def trained_with_peft(shown, settings):
+    """One class, the plain way: two forwards, PEFT's layers, torch's clipping."""
+    backbone, start = tiny_diffusion(), trained([shown], replace(settings, steps=0), block_size=1)
+    unet, text = with_peft(backbone.unet, start.unet), with_peft(backbone.text_encoder, start.text)
+    groups = [[p for p in model.parameters() if p.requires_grad] for model in (unet, text)]
+    rates = (settings.unet_rate, settings.text_rate)
+    descent = torch.optim.AdamW(
+        [{"params": group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
+        weight_decay=settings.weight_decay,
+    )
+    for step in range(settings.steps):
+        descent.zero_grad()
+        for term, weight in ((shown, 1.0), (PRIOR, settings.prior_weight)):
+            latents, noise, steps = draw(
+                term, shown.key, step, count=settings.samples, num_steps=1000, stratified=False, seed=0
+            )
+            contexts = text(term.token_ids[None]).last_hidden_state.expand(settings.samples, -1, -1)
+            noisy = noised(latents, noise, steps, backbone.alphas_cumprod)
+            error = torch.nn.functional.mse_loss(unet(noisy, steps, contexts).sample, noise)
+            (weight * error).backward()
+        torch.nn.utils.clip_grad_norm_([*groups[0], *groups[1]], settings.clip)
+        descent.step()
+    return unet.base_model.model, text.base_model.model
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks Transformers.
+@pytest.mark.parametrize(("prior_weight", "clip"), [(1.0, 0.05), (0.3, 1e3)])
+def test_a_training_is_what_it_is_with_pefts_layers(prior_weight, clip):
+    settings = replace(SHORT, prior_weight=prior_weight, clip=clip)
+    ours, theirs = trained(CLASSES[1:2], settings), trained_with_peft(CLASSES[1], settings)
+    for pairs, model in zip((ours.unet, ours.text), theirs, strict=True):
+        for site, pair in pairs.items():
+            layer = model.get_submodule(site)
+            torch.testing.assert_close(pair.A[0], layer.lora_A["default"].weight.data, rtol=0, atol=1e-5)
+            torch.testing.assert_close(pair.B[0], layer.lora_B["default"].weight.data, rtol=0, atol=1e-5)
+
+
+def test_the_base_stays_as_it_is():
+    backbone = tiny_diffusion()
+    parts = {"unet": backbone.unet, "text": backbone.text_encoder}
+    before = {part: {name: t.clone() for name, t in model.state_dict().items()} for part, model in parts.items()}
+    trained(CLASSES)
+    for part, model in parts.items():
+        assert all(torch.equal(tensor, before[part][name]) for name, tensor in model.state_dict().items())
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_with_a_rate_of_zero_one_network_learns_nothing():
+    lora = trained(CLASSES, replace(SHORT, text_rate=0.0, weight_decay=0.0))
+    assert not any(pair.B.any() for pair in lora.text.values())
+    assert all(pair.B.any() for pair in lora.unet.values())
+
+
+def test_without_weight_prior_images_play_no_part():
+    settings = replace(SHORT, prior_weight=0.0)
+    assert equal(trained(CLASSES, settings), trained(CLASSES, prior=None))
+    assert not equal(trained(CLASSES), trained(CLASSES, prior=None))
+
+
+def test_each_class_is_clipped_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    pairs = [torch.randn(3, *shape, generator=generator) for shape in ((2, 5), (4, 2))]
+    gradients = [pair * torch.tensor([0.01, 1.0, 100.0]).view(-1, 1, 1) for pair in pairs]
+    stacked = [torch.zeros_like(pair) for pair in pairs]
+    for tensor, gradient in zip(stacked, gradients, strict=True):
+        tensor.grad = gradient.clone()
+    clip_by_class(stacked, 1.0)
+    for k in range(3):
+        alone = [torch.zeros_like(pair[k]) for pair in pairs]
+        for tensor, gradient in zip(alone, gradients, strict=True):
+            tensor.grad = gradient[k].clone()
+        torch.nn.utils.clip_grad_norm_(alone, 1.0)
+        for tensor, other in zip(stacked, alone, strict=True):
+            torch.testing.assert_close(tensor.grad[k], other.grad)
+    assert torch.equal(stacked[0].grad[0], gradients[0][0])
+
+
+def test_the_scale_falls_where_the_published_code_lets_it():
+    published = replace(SHORT, full_scale_steps=2)
+    assert [published.scales(step) for step in range(4)] == [(1.0, 1.0), (1.0, 1.0), (0.6, 0.7), (0.6, 0.7)]
+    assert SHORT.scales(1000) == (1.0, 1.0)
+    seen = {}
+    for settings in (SHORT, published):
+        seen[settings] = []
+        lora = trained(CLASSES, settings, on_step=lambda _, losses, told=seen[settings]: told.append(losses))
+        seen[settings].append(lora.unet)
+    ours, theirs = seen.values()
+    assert torch.equal(torch.stack(ours[:2]), torch.stack(theirs[:2]))
+    assert not torch.equal(ours[2], theirs[2])
+
+
+def test_progress_is_told_for_the_classes_that_are_there():
+    told = []
+    trained(CLASSES[:2], on_step=lambda step, losses: told.append((step, losses.shape, losses.requires_grad)))
+    assert told == [(step, (2,), False) for step in range(SHORT.steps)]
+
+
+def test_another_seed_learns_another_adapter():
+    assert equal(trained(CLASSES), trained(CLASSES))
+    assert not equal(trained(CLASSES), trained(CLASSES, seed=1))
+
+
+def test_an_adapter_explains_its_class_better_than_the_base_does():
+    backbone, settings = tiny_diffusion(), replace(SHORT, steps=24, samples=4, unet_rate=2e-2, stratified=True)
+    losses = []
+    lora = trained(CLASSES, settings, prior=None, on_step=lambda _, now: losses.append(now))
+    first, last = torch.stack(losses[:6]).mean(dim=0), torch.stack(losses[-6:]).mean(dim=0)
+    assert (last < 0.8 * first).all()
+    inputs = batch(3)
+    with torch.inference_mode(), injected(backbone.unet, lora.unet) as set_classes:
+        set_classes(torch.arange(3))
+        assert not torch.allclose(backbone.predict(*inputs)[0], backbone.predict(*inputs)[1])
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_a_block_holds_at_least_one_class_and_at_most_its_size(count):
+    with pytest.raises(DataError, match=f"1 to 3 classes in a block, got {count}"):
+        trained([images(str(k)) for k in range(count)])
+
+
+def test_half_precision_is_refused():
+    with pytest.raises(DataError, match="float16"):
+        train_adapters(replace(tiny_diffusion(), dtype=torch.float16), CLASSES, SHORT, block_size=3, seed=0, prior=None)
+
+
+@pytest.mark.parametrize(("name", "value"), [("rank", 0), ("samples", 0), ("unet_rate", -1.0), ("clip", float("nan"))])
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(DataError, match=f"{name} must be"):
+        replace(SHORT, **{name: value})

@@ -1,0 +1,65 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.inference.predict import first_maxima, predict
+from fewshot.methods import method_named
+from tests.problems import World, make_problem
+
+
+@pytest.fixture(scope="module")
+def calibrated():
+    return fit_calibrated(method_named("zero_shot"), World(7).problem([2] * 7), seed=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(0, 40), tile_rows=st.integers(1, 50), top=st.integers(1, 9))
+def test_scores_are_the_softmax_sorted_whatever_the_tiles(calibrated, rows, tile_rows, top):
+    features, _ = World(7).test_images(rows)
+    scored = predict(calibrated, features, top=top, tile_rows=tile_rows)
+    probabilities = torch.softmax(calibrated.scaling(calibrated.classifier.logits(features)), dim=1)
+    expected = probabilities.sort(dim=1, descending=True)
+    assert scored.top_scores.shape == (rows, min(top, 7))
+    torch.testing.assert_close(scored.top_scores, expected.values[:, :top], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(scored.margin, expected.values[:, 0] - expected.values[:, 1], rtol=1e-4, atol=1e-6)
+    assert torch.equal(scored.label, expected.indices[:, 0])
+    assert torch.equal(scored.top_labels[:, 0], scored.label)
+    assert torch.equal(scored.top_scores[:, 0], scored.score)
+
+
+def test_dtypes_are_those_of_a_prediction_row(calibrated):
+    scored = predict(calibrated, World(7).test_images(3)[0])
+    assert [getattr(scored, name).dtype for name in ("label", "score", "margin", "abstained")] == [
+        torch.int64,
+        torch.float32,
+        torch.float32,
+        torch.bool,
+    ]
+
+
+def test_a_score_below_the_threshold_is_abstained_and_one_at_it_is_not(calibrated):
+    features, _ = World(7).test_images(50)
+    scores = predict(calibrated, features).score
+    threshold = float(scores.sort().values[20])
+    assert torch.equal(predict(replace(calibrated, threshold=threshold), features).abstained, scores < threshold)
+
+
+@given(values=st.lists(st.integers(0, 3), min_size=1, max_size=9), data=st.data())
+def test_of_equals_the_lowest_class_comes_first(values, data):
+    count = data.draw(st.integers(1, len(values)))
+    indices, found = first_maxima(torch.tensor([values], dtype=torch.float32), count=count)
+    expected = sorted(range(len(values)), key=lambda label: (-values[label], label))[:count]
+    assert indices[0].tolist() == expected
+    assert found[0].tolist() == [values[label] for label in expected]
+
+
+def test_two_classes_have_a_margin_and_two_scores():
+    problem, features = make_problem([1, 1])
+    scored = predict(fit_calibrated(method_named("zero_shot"), problem, seed=0), features, top=5)
+    assert scored.top_labels.shape == (40, 2)
+    torch.testing.assert_close(scored.margin, scored.top_scores[:, 0] - scored.top_scores[:, 1])
+    torch.testing.assert_close(scored.top_scores.sum(dim=1), torch.ones(40))

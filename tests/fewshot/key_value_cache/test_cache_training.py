@@ -1,0 +1,106 @@
+"""Training of the keys of a cache."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, one_hot
+
+from fewshot.key_value_cache.cache_training import GroupedShots, Recipe, tuned_cache, votes_of_others
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.optimization.content_order import image_ids
+from fewshot.problem import Labelled
+from tests.problems import World, make_problem, problems, renumbered, repeated, shuffled
+
+quick = settings(max_examples=10, deadline=None)
+SHORT = Recipe(min_steps=10, epochs=1, batch_size=4)
+
+
+def tuned(problem, *, recipe=SHORT):
+    return tuned_cache(problem, recipe=recipe, seed=0)
+
+
+@quick
+@given(made=problems(min_shots=1), beta=st.floats(0, 20))
+def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and_gradient(made, beta):
+    problem, features = made
+    cache = Cache.of(problem)
+    own = torch.rand(len(cache.keys), len(features), generator=torch.Generator().manual_seed(0)) < 0.3
+    keys, twin = (cache.keys.clone().requires_grad_() for _ in range(2))
+    votes = votes_of_others(keys, cache.counts, features, own, beta=beta)
+    affinity = torch.exp(-beta * (1.0 - features @ twin.T)) * ~own.T
+    plain = affinity @ one_hot(cache.labels, problem.num_classes).float()
+    torch.testing.assert_close(votes, plain, rtol=1e-4, atol=1e-5)
+    weights = torch.arange(1.0, plain.numel() + 1).reshape(plain.shape) / plain.numel()
+    for result in (votes, plain):
+        (result * weights).sum().backward()
+    torch.testing.assert_close(keys.grad, twin.grad, rtol=1e-4, atol=1e-4)
+
+
+@quick
+@given(made=problems())
+def test_no_step_leaves_the_cache_as_it_is(made):
+    problem, _ = made
+    assert torch.equal(tuned(problem, recipe=Recipe(max_steps=0)), Cache.of(problem).keys)
+
+
+@quick
+@given(made=problems())
+def test_the_order_of_the_shots_changes_no_bit(made):
+    problem, _ = made
+    assert torch.equal(tuned(problem), tuned(shuffled(problem)))
+
+
+@quick
+@given(made=problems(), seed=st.integers(0, 5))
+def test_renumbering_the_classes_moves_the_keys_and_changes_no_bit(made, seed):
+    problem, _ = made
+    permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
+    other = renumbered(problem, permutation)
+    moved = permutation[Cache.of(other).labels].argsort(stable=True)
+    assert torch.equal(tuned(problem), tuned(other)[moved])
+
+
+def test_training_lowers_the_loss_of_images_that_do_not_see_themselves():
+    problem = World(8, name_noise=float("inf"), image_noise=1.2).problem([6] * 8)
+    cache = Cache.of(problem)
+    ordered = problem.support[torch.argsort(problem.support.labels, stable=True)]
+    before, after = (
+        leave_one_out_loss(problem, ordered, keys) for keys in (cache.keys, tuned(problem, recipe=Recipe()))
+    )
+    assert after < 0.5 * before
+
+
+def leave_one_out_loss(problem, images, keys):
+    counts, cached = problem.counts, Cache.of(problem).keys
+    own = cached @ images.keys.T > 1.0 - 1e-5
+    assert own.sum(dim=0).eq(1).all()
+    votes = votes_of_others(keys, counts, images.features, own, beta=3.0)
+    return float(cross_entropy(50.0 * votes, images.labels))
+
+
+@quick
+@given(classes=st.integers(2, 4), times=st.integers(1, 3))
+def test_where_no_image_has_another_of_its_class_nothing_is_trained(classes, times):
+    """A shot that is listed twice, as in a fold that is topped up, is not another image."""
+    problem = repeated(make_problem([1] * classes)[0], times)
+    assert torch.equal(tuned(problem), Cache.of(problem).keys)
+
+
+def test_one_class_of_two_images_is_enough_to_train_on():
+    problem, _ = make_problem([2, 1], image_noise=2.0)
+    assert not torch.equal(tuned(problem), Cache.of(problem).keys)
+
+
+def test_equal_images_have_equal_ids_and_others_have_not():
+    views = torch.eye(4)[[2, 0, 2, 3], None]
+    assert image_ids(Labelled(views, torch.zeros(4, dtype=torch.int64))).tolist() == [0, 1, 0, 3]
+
+
+def test_small_sets_get_more_epochs_and_huge_ones_fewer():
+    def steps(counts, **recipe):
+        return Recipe(batch_size=10, **recipe).steps(GroupedShots.of(make_problem(counts)[0]))
+
+    assert steps([0, 0]) == 0
+    assert steps([4, 4], epochs=20, min_steps=200) == 200
+    assert steps([50, 51], epochs=20, min_steps=200) == 220
+    assert steps([50, 51], epochs=20, max_steps=100) == 100

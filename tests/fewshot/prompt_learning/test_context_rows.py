@@ -1,0 +1,51 @@
+"""Learned rows, prototypes and class means in one row."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import normalize
+
+from fewshot.key_value_cache.class_means import with_means
+from fewshot.key_value_cache.kernel import Cache
+from fewshot.prompt_learning import RowsPoint, blended_rows, means_of
+from fewshot.prompt_learning.context_rows import choose_rows
+from tests.problems import World, make_problem
+
+
+def test_a_share_of_one_without_means_is_what_was_learned():
+    problem, learned = make_problem([2, 0, 3])[0], normalize(torch.eye(3, 16), dim=1)
+    rows = blended_rows(learned, problem.text, means_of(problem), RowsPoint(1.0, 0.0))
+    assert torch.equal(rows, learned)
+
+
+def test_without_a_share_it_is_the_prototypes_beside_the_means():
+    problem, _ = make_problem([2, 0, 3])
+    cache = Cache.of(problem)
+    for weight in (0.0, 0.5, 64.0):
+        expected = with_means(problem.text, cache.keys, cache.counts, image_weight=weight)
+        rows = blended_rows(torch.zeros(3, 16), problem.text, means_of(problem), RowsPoint(0.0, weight))
+        torch.testing.assert_close(rows, expected, atol=1e-6, rtol=0.0)
+
+
+def test_a_class_without_shots_stays_between_what_was_learned_and_its_prototype():
+    problem, _ = make_problem([2, 0, 3])
+    learned = normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    rows = blended_rows(learned, problem.text, means_of(problem), RowsPoint(0.5, 8.0))
+    torch.testing.assert_close(rows[1], normalize(learned[1] + problem.text[1], dim=0))
+
+
+def test_two_numbers_are_not_chosen_on_a_handful_of_images():
+    def learned(part):
+        raise AssertionError("nothing needs to be trained for the default")
+
+    problem = World(6, name_noise=float("inf")).problem([4] * 6)
+    given = {"prompt_share": None, "image_weight": None}
+    assert choose_rows(problem, learned, **given, folds=1, seed=0).image_weight >= 4.0
+
+
+def test_rows_that_know_the_classes_are_chosen():
+    there = World(40, name_noise=float("inf"), image_noise=2.0)
+    problem = there.problem([4] * 40)
+    point = choose_rows(problem, lambda _: there.classes, prompt_share=None, image_weight=None, folds=1, seed=0)
+    assert point.prompt_share == 1.0
+    assert point.image_weight <= 2.0
