@@ -19,7 +19,7 @@ from cluster.execution.stage import StageReport, run_stage
 from cluster.execution.step import Helpers, Part, SplitStep, Step, Unit, Workers
 from cluster.fingerprint import fingerprint
 from cluster.on_ray.ray_executor import RayExecutor
-from cluster.storage.lease import Lease, hold, who_holds
+from cluster.storage.lease import Lease, acquire_lease, lease_owner
 from cluster.storage.ledger import Ledger
 from cluster.storage.retry import Retry
 from cluster.storage.settings import Storage
@@ -54,8 +54,8 @@ __all__ = [
     "WorkerStartError",
     "Workers",
     "WorkersReady",
+    "acquire_lease",
     "fingerprint",
-    "hold",
+    "lease_owner",
     "run_stage",
-    "who_holds",
 ]

@@ -85,8 +85,8 @@ def initial_network(dim: int, *, seed: int) -> dict[str, Tensor]:
 
 def tuned_bottleneck(problem: Problem, *, recipe: Recipe, seed: int) -> dict[str, Tensor]:
     """`train_bottleneck` on a problem's shots; the loss is over the classes that have some."""
-    shots = Shots.of(problem)
-    rows = problem.text[shots.classes]
+    shots = Shots.from_problem(problem)
+    rows = problem.class_embeddings[shots.classes]
     return train_bottleneck(shots.views, shots.labels, rows, logit_scale=problem.logit_scale, recipe=recipe, seed=seed)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fewshot.errors import DataError
 from fewshot.model_selection.cross_validation import Split
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Labelled, Problem
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ class Method(Protocol):
     needs: ClassVar[frozenset[Need]]
     folds: ClassVar[int]
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Method:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Method:
         """Fill in every hyperparameter that is None, using the shots (or `problem.val`) and nothing else.
 
         Deterministic in (problem as a set of images, seed); the order of the shots does not matter.
         """
         ...
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Classifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Classifier:
         """Learn from the shots. Calls `select` first when a hyperparameter is still None."""
         ...
 
@@ -88,7 +88,7 @@ class Method(Protocol):
 class TrainedMethod(Method, Protocol):
     """A method that descends gradients, so that its folds are worth spreading over workers."""
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
         """Train, through the memo, everything that `select` and calibration ask for on this split."""
         ...
 

@@ -54,7 +54,7 @@ class Labelled:
         return normalize(self.views[:, 0], dim=-1)
 
     @property
-    def keys(self) -> Tensor:
+    def cache_keys(self) -> Tensor:
         """[M, D] float32, unit rows: the mean of the raw augmented views, then normalised (Tip-Adapter's cache).
 
         With no augmented view (V = 1), the deterministic one.
@@ -69,7 +69,7 @@ class Problem:
 
     Attributes:
         label_space: the K classes.
-        text: [K, D] float32, unit rows: the prompt ensemble's prototypes.
+        class_embeddings: [K, D] float32, unit rows: the prompt ensemble's text embedding of each class.
         support: the shots.
         val: extra labelled images to choose hyperparameters on; None chooses them by cross-validation inside
             the shots.
@@ -81,7 +81,7 @@ class Problem:
     """
 
     label_space: LabelSpace
-    text: Tensor
+    class_embeddings: Tensor
     support: Labelled
     val: Labelled | None
     logit_scale: float
@@ -95,9 +95,9 @@ class Problem:
         Raises:
             DataError: when they do not fit together.
         """
-        K, D = len(self.label_space), self.text.shape[-1]
-        if self.text.shape != (K, D):
-            raise DataError(f"text must be [K, D] = [{K}, D], got {list(self.text.shape)}")
+        K, D = len(self.label_space), self.class_embeddings.shape[-1]
+        if self.class_embeddings.shape != (K, D):
+            raise DataError(f"class_embeddings must be [K, D] = [{K}, D], got {list(self.class_embeddings.shape)}")
         for name, part in (("support", self.support), ("val", self.val)):
             if part is None:
                 continue

@@ -17,7 +17,7 @@ from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_labels, read_text, support_labels
 from ray_jobs.job_file.sections import EscalateSection, Job
 
-AT_ONCE = Retry(deadline_s=10.0)
+INTERACTIVE = Retry(deadline_s=10.0)
 """Somebody waits for the answer: a place that is down is told soon."""
 
 
@@ -37,7 +37,10 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
 
 def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
     storage = job.storage.resolve()
-    yield "[job] output", lambda: _outside(Store(job.job.output, storage=storage, retry=AT_ONCE), _images(job, needs))
+    yield (
+        "[job] output",
+        lambda: _outside(Store(job.job.output, storage=storage, retry=INTERACTIVE), _images(job, needs)),
+    )
     yield "[clip] model", job.clip.spec.check
     if (archive := job.archive) is not None and "archive" in needs:
         yield "[archive] uri", lambda: open_archive(archive, storage)
@@ -48,14 +51,14 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
         yield "[evaluate] splits", lambda: read_text(evaluation.splits, storage)
         for name in evaluation.methods:
-            yield "[evaluate] methods", lambda name=name: known_method(name)  # type: ignore[misc]
-    yield "[classifier] method", lambda: known_method(job.classifier.method, **job.classifier.hyperparameters)
+            yield "[evaluate] methods", lambda name=name: check_method(name)  # type: ignore[misc]
+    yield "[classifier] method", lambda: check_method(job.classifier.method, **job.classifier.hyperparameters)
     if wants_diffusion(job.classifier.method, job.classifier.hyperparameters):
         yield "[diffusion] model", job.diffusion.spec.check
     if (escalate := job.escalate) is not None and _asks(job, needs):
         yield "[escalate] model", escalate.spec.check
         if escalate.hyperparameters:
-            yield "[escalate] hyperparameters", lambda: known_asking(escalate)
+            yield "[escalate] hyperparameters", lambda: check_escalation_method(escalate)
 
 
 def _asks(job: Job, needs: Sequence[str]) -> bool:
@@ -88,7 +91,7 @@ def _real(place: str) -> str:
     return posixpath.normpath(f"{'s3' if scheme in S3_SCHEMES else scheme}://{path}")
 
 
-def known_method(name: str, **hyperparameters: Any) -> None:
+def check_method(name: str, **hyperparameters: Any) -> None:
     """Raise unless the method takes these hyperparameters.
 
     Raises:
@@ -102,7 +105,7 @@ def known_method(name: str, **hyperparameters: Any) -> None:
         method_named(name, **hyperparameters)
 
 
-def known_asking(section: EscalateSection) -> None:
+def check_escalation_method(section: EscalateSection) -> None:
     """Raise unless the method that asks takes the hyperparameters of the section.
 
     Raises:

@@ -136,7 +136,7 @@ def with_diffusion(problem: Problem) -> Problem:
 
     backbone = tiny_diffusion(batch_size=16)
     generator = torch.Generator().manual_seed(3)
-    D = problem.text.shape[1]
+    D = problem.class_embeddings.shape[1]
     projection = torch.randn(D, WIDTH, generator=generator) / WIDTH**0.5
     backbone = replace(backbone, projection=projection, templates=("a photo of a {}", "the {}"))
     to_latents = torch.randn(D, math.prod(LATENTS), generator=generator) / D**0.5

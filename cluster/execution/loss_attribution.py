@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cluster.execution.schedule import Ticket
+from cluster.execution.schedule import InFlightUnit
 
 _CERTAIN_S = 2.0
 _UNCERTAIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class PendingLoss:
     """A loss that waits for a verdict.
 
     Attributes:
@@ -26,13 +26,13 @@ class Trial:
         until: when it counts as the worker's own death, in the clock's seconds.
     """
 
-    units: list[Ticket]
+    units: list[InFlightUnit]
     node: str | None
     reason: str
     until: float
 
 
-class Trials:
+class LossAttribution:
     """Losses without a verdict.
 
     A cluster notices the death of a process at once and that of a node after a while; that nobody listens there any
@@ -46,7 +46,7 @@ class Trials:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._open: list[Trial] = []
+        self._open: list[PendingLoss] = []
 
     def __len__(self) -> int:
         """How many."""
@@ -57,7 +57,7 @@ class Trials:
         """Where the workers ran."""
         return frozenset(trial.node for trial in self._open if trial.node is not None)
 
-    def begin(self, units: list[Ticket], *, node: str | None, reason: str, is_certain: bool) -> None:
+    def begin(self, units: list[InFlightUnit], *, node: str | None, reason: str, is_certain: bool) -> None:
         """A worker was lost.
 
         Args:
@@ -67,9 +67,9 @@ class Trials:
             is_certain: whether its death was, and not only that it cannot be reached.
         """
         grace_s = _CERTAIN_S if is_certain else _UNCERTAIN_S
-        self._open.append(Trial(units, node, reason, self._clock() + grace_s))
+        self._open.append(PendingLoss(units, node, reason, self._clock() + grace_s))
 
-    def verdicts(self, dead: frozenset[str]) -> Iterator[tuple[Trial, bool]]:
+    def attributed(self, dead: frozenset[str]) -> Iterator[tuple[PendingLoss, bool]]:
         """Close the trials that can be.
 
         Args:
@@ -78,8 +78,8 @@ class Trials:
         Yields:
             A trial, and whether the worker died by itself.
         """
-        trials, self._open, now = self._open, [], self._clock()
-        for trial in trials:
+        loss_attribution, self._open, now = self._open, [], self._clock()
+        for trial in loss_attribution:
             if trial.node not in dead and now < trial.until:
                 self._open.append(trial)
             else:

@@ -13,7 +13,7 @@ W = TypeVar("W", bound=Hashable)
 
 
 @dataclass(eq=False, slots=True)
-class Ticket:
+class InFlightUnit:
     """A unit on its way.
 
     Attributes:
@@ -53,19 +53,19 @@ class Schedule(Generic[W]):
         self._overlap = overlap
         self._max_attempts = max_attempts
         self._unprepared = overlap if unprepared is None else unprepared
-        self._waiting: deque[Ticket] = deque()
-        self._prepared: deque[Ticket] = deque()
-        self._suspects: deque[Ticket] = deque()
-        self._held: dict[W, list[Ticket]] = {}
+        self._waiting: deque[InFlightUnit] = deque()
+        self._prepared: deque[InFlightUnit] = deque()
+        self._suspects: deque[InFlightUnit] = deque()
+        self._held: dict[W, list[InFlightUnit]] = {}
         self._leaving: set[W] = set()
         self.alive = 0
 
     def add(self, unit: Unit) -> None:
         """Accept a unit."""
         self.alive += 1
-        self._waiting.append(Ticket(unit))
+        self._waiting.append(InFlightUnit(unit))
 
-    def lend(self) -> Ticket | None:
+    def lend(self) -> InFlightUnit | None:
         """Give a unit to a helper that prepares it; None if none waits for that."""
         return self._waiting.popleft() if self._waiting else None
 
@@ -74,7 +74,7 @@ class Schedule(Generic[W]):
         """Units that helpers have prepared and that no worker has taken yet."""
         return len(self._prepared)
 
-    def take_back(self, ticket: Ticket) -> None:
+    def take_back(self, ticket: InFlightUnit) -> None:
         """A unit that was lent waits again: before all that nobody has prepared, if it was."""
         (self._waiting if ticket.prepared is None else self._prepared).append(ticket)
 
@@ -88,14 +88,14 @@ class Schedule(Generic[W]):
         """A worker can take units."""
         self._held.setdefault(worker, [])
 
-    def assign(self) -> Iterator[tuple[W, Ticket]]:
+    def assign(self) -> Iterator[tuple[W, InFlightUnit]]:
         """Hand out units for as long as some worker may take one. The caller starts each pair that it is given."""
         while (pair := self._next_pair()) is not None:
             worker, ticket = pair
             self._held[worker].append(ticket)
             yield pair
 
-    def finish(self, worker: W, ticket: Ticket) -> bool:
+    def finish(self, worker: W, ticket: InFlightUnit) -> bool:
         """The worker gave an answer: the unit came to an end.
 
         Returns:
@@ -106,7 +106,7 @@ class Schedule(Generic[W]):
         self.alive -= is_news
         return is_news
 
-    def copy(self, is_slow: Callable[[Ticket], bool]) -> tuple[W, Ticket] | None:
+    def copy(self, is_slow: Callable[[InFlightUnit], bool]) -> tuple[W, InFlightUnit] | None:
         """When there is nothing else to do: let a second worker run a slow unit, too. The first answer counts.
 
         Both commit the same bytes. Suspects are not copied: one worker is enough to lose.
@@ -136,18 +136,18 @@ class Schedule(Generic[W]):
         self._forget(worker)
         return True
 
-    def lose(self, worker: W) -> list[Ticket]:
-        """The worker died. The units that only it held are returned and wait for `acquit` or `convict`."""
+    def lose(self, worker: W) -> list[InFlightUnit]:
+        """The worker died. The units that only it held are returned and wait for `clear` or `blame`."""
         lost = self._forget(worker)
         return [ticket for ticket in lost if not ticket.is_over and not self._is_held(ticket)]
 
-    def acquit(self, lost: Iterable[Ticket]) -> None:
+    def clear(self, lost: Iterable[InFlightUnit]) -> None:
         """The worker died of something else: its units are the next to be handed out, suspects of before alone."""
         for ticket in lost:
             calm = self._waiting if ticket.prepared is None else self._prepared
             (self._suspects if ticket.losses else calm).appendleft(ticket)
 
-    def convict(self, lost: list[Ticket]) -> list[Ticket]:
+    def blame(self, lost: list[InFlightUnit]) -> list[InFlightUnit]:
         """One of the units may have killed the worker.
 
         Returns:
@@ -160,14 +160,14 @@ class Schedule(Generic[W]):
         self.alive -= len(guilty)
         return guilty
 
-    def _is_held(self, ticket: Ticket) -> bool:
+    def _is_held(self, ticket: InFlightUnit) -> bool:
         return any(ticket in tickets for tickets in self._held.values())
 
-    def _forget(self, worker: W) -> list[Ticket]:
+    def _forget(self, worker: W) -> list[InFlightUnit]:
         self._leaving.discard(worker)
         return self._held.pop(worker, [])
 
-    def _next_pair(self) -> tuple[W, Ticket] | None:
+    def _next_pair(self) -> tuple[W, InFlightUnit] | None:
         staying = (worker for worker in self._held if worker not in self._leaving)
         by_load = sorted(staying, key=lambda worker: len(self._held[worker]))
         if self._suspects:
@@ -180,7 +180,7 @@ class Schedule(Generic[W]):
                     return worker, queue.popleft()
         return None
 
-    def _has_place(self, worker: W, ticket: Ticket) -> bool:
+    def _has_place(self, worker: W, ticket: InFlightUnit) -> bool:
         held = self._held[worker]
         if len(held) >= self._overlap or any(other.losses for other in held):
             return False

@@ -11,7 +11,7 @@ _TIMES = 3.0
 _LEAST_S = 10.0
 
 
-class Pace:
+class StragglerDetector:
     """Seconds for each unit of weight, over the units that ended lately."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.execution.schedule import Ticket
+from cluster.execution.schedule import InFlightUnit
 from cluster.execution.step import Helpers, SplitStep, Step
 
 _PATIENCE_S = 10.0
@@ -17,7 +17,7 @@ def _prepare(step: SplitStep, tools: Any, payload: Any) -> Any:
     return step.prepare(tools, payload)
 
 
-class Preparing:
+class HelperTasks:
     """Units that helpers are at.
 
     Helpers are tasks and not actors: what they return can be made again by Ray wherever a node is lost, and one that
@@ -33,7 +33,7 @@ class Preparing:
         self._helpers = helpers if isinstance(step, SplitStep) else None
         self._tools: Any = None
         self._task: Any = None
-        self._lent: dict[Any, tuple[Ticket, float]] = {}
+        self._lent: dict[Any, tuple[InFlightUnit, float]] = {}
         self._rests_until = float("-inf")
 
     @property
@@ -62,7 +62,7 @@ class Preparing:
         if self._helpers is not None and (self._tools is None or _is_lost(self._tools)):
             self._tools = worker.tools.remote()
 
-    def begin(self, ticket: Ticket) -> None:
+    def begin(self, ticket: InFlightUnit) -> None:
         """Prepare a unit."""
         import ray
 
@@ -73,13 +73,13 @@ class Preparing:
             )
         self._lent[self._task.remote(self._step, self._tools, ticket.unit.payload)] = (ticket, time.monotonic())
 
-    def end(self, reference: Any) -> Ticket:
+    def end(self, reference: Any) -> InFlightUnit:
         """A helper has come to an end with a unit, for good or bad."""
         ticket, _ = self._lent.pop(reference)
         ticket.prepared = reference
         return ticket
 
-    def recall(self) -> Iterator[Ticket]:
+    def recall(self) -> Iterator[InFlightUnit]:
         """Take back the units that have waited for long, and lend none for a while: there may be no CPU for helpers."""
         import ray
 

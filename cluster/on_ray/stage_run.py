@@ -10,13 +10,13 @@ from typing import Any
 
 from cluster.errors import StorageError
 from cluster.execution.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
-from cluster.execution.loss_attribution import Trial, Trials
-from cluster.execution.schedule import Schedule, Ticket
+from cluster.execution.loss_attribution import LossAttribution, PendingLoss
+from cluster.execution.schedule import InFlightUnit, Schedule
 from cluster.execution.step import Step, Unit, Workers
-from cluster.execution.stragglers import Pace
+from cluster.execution.stragglers import StragglerDetector
 from cluster.execution.worker import describe
 from cluster.on_ray.actor import Member
-from cluster.on_ray.helpers import Preparing
+from cluster.on_ray.helpers import HelperTasks
 from cluster.on_ray.nodes import dead, draining
 from cluster.on_ray.worker_pool import Pool, reason_of, went_with_its_node
 from cluster.storage.ledger import Ledger
@@ -46,17 +46,17 @@ class Run:
         self._ledger = ledger
         self._workers = workers
         self._where = where
-        self._preparing = Preparing(step, workers.helpers)
+        self._preparing = HelperTasks(step, workers.helpers)
         self._schedule: Schedule[Member] = Schedule(
             overlap=workers.overlap,
             max_attempts=workers.max_attempts,
             unprepared=1 if self._preparing.room else workers.overlap,
         )
         self._room = workers.count * workers.overlap + self._preparing.room
-        self._calls: dict[Any, tuple[Member, Ticket]] = {}
-        self._pace = Pace()
+        self._calls: dict[Any, tuple[Member, InFlightUnit]] = {}
+        self._pace = StragglerDetector()
         self._is_last = False
-        self._trials = Trials()
+        self._trials = LossAttribution()
         self._looked = self._listened = float("-inf")
         self._announced = False
         self._quiet_since = time.monotonic()
@@ -93,7 +93,7 @@ class Run:
                 break
             self._preparing.begin(lent)
 
-    def _start(self, member: Member, ticket: Ticket) -> None:
+    def _start(self, member: Member, ticket: InFlightUnit) -> None:
         prepared = [] if ticket.prepared is None else [ticket.prepared]
         answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts, prepared)
         self._calls[answer] = (member, ticket)
@@ -182,7 +182,7 @@ class Run:
         self._pool.drop(member)
         yield WorkerLost(reason, tuple(ticket.unit.path for ticket in lost))
         if member.is_leaving or went_with_its_node(error):
-            self._schedule.acquit(lost)
+            self._schedule.clear(lost)
             return
         is_certain = not isinstance(error, ActorUnavailableError)
         self._trials.begin(lost, node=member.node, reason=reason, is_certain=is_certain)
@@ -220,14 +220,14 @@ class Run:
 
     def _judge(self, gone: frozenset[str]) -> Iterator[Event]:
         """Acquit the units of workers that went with their nodes, and suspect those of the others."""
-        for trial, died_by_itself in self._trials.verdicts(gone):
+        for trial, died_by_itself in self._trials.attributed(gone):
             if died_by_itself:
-                yield from self._convict(trial)
+                yield from self._blame(trial)
             else:
-                self._schedule.acquit(trial.units)
+                self._schedule.clear(trial.units)
 
-    def _convict(self, trial: Trial) -> Iterator[Event]:
-        for ticket in self._schedule.convict(trial.units):
+    def _blame(self, trial: PendingLoss) -> Iterator[Event]:
+        for ticket in self._schedule.blame(trial.units):
             message = (
                 f"UnitLostError: it took its worker down {ticket.losses} times, at last alone on it. {trial.reason}"
             )

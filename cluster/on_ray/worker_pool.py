@@ -220,7 +220,7 @@ def reason_of(error: Exception) -> str:
 
 
 def went_with_its_node(error: Exception) -> bool:
-    """Whether Ray says so. Otherwise that has to be found out, see `Trials`: a worker may also die before its node.
+    """Whether Ray reports that the node died. Otherwise `LossAttribution` finds out: a worker may die before its node.
 
     Of a worker that had not answered yet, nothing else tells which node it was on.
     """

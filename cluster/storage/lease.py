@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LeaseRecord:
     """What the object of an epoch says.
 
     Attributes:
@@ -50,16 +50,16 @@ class Holder:
         return json.dumps(self.owner.to_json() | {"term_s": self.term_s, "renewals": self.renewals}).encode()
 
     @classmethod
-    def of(cls, data: bytes) -> Holder:
+    def from_bytes(cls, data: bytes) -> LeaseRecord:
         """The inverse of `to_bytes`."""
         values: dict[str, Any] = json.loads(data)
-        return cls(Owner.of(values), float(values["term_s"]), int(values["renewals"]))
+        return cls(Owner.from_json(values), float(values["term_s"]), int(values["renewals"]))
 
 
 class Lease:
     """A lease that this process holds, renewed by a thread of its own until `release`. See `hold`."""
 
-    def __init__(self, store: Store, folder: str, epoch: int, holder: Holder) -> None:
+    def __init__(self, store: Store, folder: str, epoch: int, holder: LeaseRecord) -> None:
         self._store = replace(store, retry=replace(store.retry, deadline_s=holder.term_s / 3))
         self._folder, self._epoch, self._holder = folder, epoch, holder
         self._renewed_at = _seconds()
@@ -131,7 +131,7 @@ def _seconds() -> float:
 
 
 @contextmanager
-def hold(
+def acquire_lease(
     store: Store, folder: str, *, term_s: float = TERM_S, on_wait: Callable[[str], None] = lambda _: None
 ) -> Iterator[Lease]:
     """Hold the lease on a folder.
@@ -153,7 +153,7 @@ def hold(
         lease.release()
 
 
-def who_holds(store: Store, folder: str) -> Owner | None:
+def lease_owner(store: Store, folder: str) -> Owner | None:
     """Who has the lease on a folder, as far as a look can tell; nothing is waited for.
 
     Returns:
@@ -169,7 +169,7 @@ def who_holds(store: Store, folder: str) -> Owner | None:
 
 
 def _acquire(store: Store, folder: str, term_s: float, on_wait: Callable[[str], None]) -> Lease:
-    holder = Holder(Owner.here(), term_s)
+    holder = LeaseRecord(Owner.here(), term_s)
     while True:
         last = _last_epoch(store, folder)
         if last and not _stands_still(store, folder, last, on_wait):
@@ -226,9 +226,9 @@ def _last_epoch(store: Store, folder: str) -> int:
     return max(_epochs(store, folder), default=0)
 
 
-def _read(store: Store, folder: str, epoch: int) -> Holder | None:
+def _read(store: Store, folder: str, epoch: int) -> LeaseRecord | None:
     try:
-        return Holder.of(store.get(_path(folder, epoch)))
+        return LeaseRecord.from_bytes(store.get(_path(folder, epoch)))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

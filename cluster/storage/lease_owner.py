@@ -46,7 +46,7 @@ class Owner:
         )
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """From `to_json`.
 
         Raises:

@@ -89,7 +89,7 @@ class Branches:
     tuned: Tensor
 
     @classmethod
-    def of(cls, problem: Problem, images: Labelled, weights: State) -> Self:
+    def from_problem(cls, problem: Problem, images: Labelled, weights: State) -> Self:
         """Pool images with both layers.
 
         Raises:
@@ -102,8 +102,8 @@ class Branches:
     def of_shots(cls, problem: Problem, weights: State) -> Self:
         """Those of the shots, grouped by class, inside a class in the order of content (see the module)."""
         shots = problem.support[by_label_and_content(problem.support)]
-        seen = cls.of(problem, shots, weights)
-        return cls(shots.keys * seen.frozen.norm(dim=1, keepdim=True), seen.tuned)
+        seen = cls.from_problem(problem, shots, weights)
+        return cls(shots.cache_keys * seen.frozen.norm(dim=1, keepdim=True), seen.tuned)
 
     def blended(self, *, blend_alpha: float, kind: BlendKind) -> Tensor:
         """[M, D] float32, unit rows: see `blended`."""
@@ -112,7 +112,7 @@ class Branches:
 
 def class_rows(problem: Problem, shots: Tensor, *, image_weight: float) -> Tensor:
     """[K, D] float32, unit rows: what features are compared with, given the shots' own [M, D], grouped by class."""
-    return with_means(problem.text, shots, problem.counts, image_weight=image_weight)
+    return with_means(problem.class_embeddings, shots, problem.counts, image_weight=image_weight)
 
 
 def sweep(
@@ -127,7 +127,7 @@ def sweep(
         kind: of the mixture.
     """
     problem = split.problem
-    shots, queries = Branches.of_shots(problem, weights), Branches.of(problem, split.queries, weights)
+    shots, queries = Branches.of_shots(problem, weights), Branches.from_problem(problem, split.queries, weights)
     for blend_alpha, group in groupby(sorted(points), key=lambda point: point.blend_alpha):
         keys, features = (images.blended(blend_alpha=blend_alpha, kind=kind) for images in (shots, queries))
         for point in group:
@@ -141,7 +141,7 @@ def adapted_problem(problem: Problem, weights: State, point: BlendPoint, *, kind
     labels = torch.repeat_interleave(torch.arange(problem.num_classes), problem.counts)
     return replace(
         problem,
-        text=class_rows(problem, shots, image_weight=point.image_weight),
+        class_embeddings=class_rows(problem, shots, image_weight=point.image_weight),
         support=Labelled(shots[:, None], labels),
         val=None,
         pooling=None,

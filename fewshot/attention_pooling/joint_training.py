@@ -50,13 +50,13 @@ def tune_jointly(problem: Problem, adapter: JointAdapter, targets: Tensor, *, re
 
     Returns:
         The layer's tensors by name, and the adapter's with `PREFIX`: "down" and "up", or "keys" [M, D] in the order of
-        `Cache.of(problem)`.
+        `Cache.from_problem(problem)`.
 
     Raises:
         DataError: the problem comes without tokens or without the layer.
     """
     pooling, dense = pooling_of(problem)
-    shots = GroupedShots.of(problem)
+    shots = GroupedShots.from_problem(problem)
     tokens, labels = dense[_rows(problem)], shots.images.labels
     head = HEADS[adapter](shots, targets[shots.classes], problem.logit_scale, seed)
     layer = pooling.trainable(recipe.scope)
@@ -75,7 +75,7 @@ def tune_jointly(problem: Problem, adapter: JointAdapter, targets: Tensor, *, re
 
 def _rows(problem: Problem) -> Tensor:
     """[M] int64: where the grouped shots lie in the problem."""
-    shots = Shots.of(problem)
+    shots = Shots.from_problem(problem)
     return shots.rows[shots.labels.argsort(stable=True)]
 
 

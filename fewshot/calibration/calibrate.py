@@ -26,9 +26,9 @@ from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.method import Classifier, Method, features_for
-from fewshot.model_selection.candidates import Trial
+from fewshot.model_selection.candidates import CandidateResult
 from fewshot.model_selection.cross_validation import Split, held_out, held_out_to_text
-from fewshot.optimization.training_cache import Memo, Memory, forget
+from fewshot.optimization.training_cache import InMemoryCache, TrainingCache, no_cache
 from fewshot.problem import Problem
 
 Source = Literal["val", "folds", "text", "none"]
@@ -66,14 +66,16 @@ class HeldOutReport:
     confidence: float | None = None
     coverage: float | None = None
     error_bound: float | None = None
-    tried: tuple[Trial, ...] | None = None
+    tried: tuple[CandidateResult, ...] | None = None
 
 
 @runtime_checkable
 class ComparingMethod(Method, Protocol):
     """A method that chooses among others; what it selects is one of them."""
 
-    def compare(self, problem: Problem, *, seed: int, memo: Memo) -> tuple[Method, tuple[Trial, ...]]:
+    def compare(
+        self, problem: Problem, *, seed: int, training_cache: TrainingCache
+    ) -> tuple[Method, tuple[CandidateResult, ...]]:
         """The method it selects, and how each did that was tried, the best first; nothing where none could be."""
         ...
 
@@ -128,7 +130,7 @@ def fit_calibrated(
     seed: int,
     max_error: float | None = None,
     confidence: float = 0.9,
-    memo: Memo | None = None,
+    training_cache: TrainingCache | None = None,
 ) -> Calibrated:
     """Select hyperparameters, fit, and calibrate on held-out images.
 
@@ -138,7 +140,7 @@ def fit_calibrated(
         seed: of everything random.
         max_error: the share of wrong labels that is tolerated among labels given; None never abstains.
         confidence: probability with which the tolerance must hold, in (0, 1).
-        memo: where trainings are kept; None keeps them until this returns.
+        training_cache: where trainings are kept; None keeps them until this returns.
 
     Raises:
         DataError: `max_error` or `confidence` is out of its range.
@@ -147,9 +149,9 @@ def fit_calibrated(
         raise DataError(f"max_error must lie in (0, 1), got {max_error!r}")
     if not 0.0 < confidence < 1.0:
         raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
-    memo = memo or Memory()
-    selected, tried = _selected(method, problem, seed=seed, memo=memo)
-    source, logits, labels = held_out_logits(selected, problem, seed=seed, memo=memo)
+    training_cache = training_cache or InMemoryCache()
+    selected, tried = _selected(method, problem, seed=seed, training_cache=training_cache)
+    source, logits, labels = held_out_logits(selected, problem, seed=seed, training_cache=training_cache)
     scaling = fit_scaling(logits, labels)
     scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
     report, threshold = replace(_measured(source, logits, labels, scaling), tried=tried), None
@@ -165,7 +167,7 @@ def fit_calibrated(
         )
     return Calibrated(
         method=selected,
-        classifier=selected.fit(problem, seed=seed, memo=memo),
+        classifier=selected.fit(problem, seed=seed, training_cache=training_cache),
         class_names=problem.label_space.names,
         logit_scale=problem.logit_scale,
         scaling=scaling,
@@ -174,14 +176,16 @@ def fit_calibrated(
     )
 
 
-def _selected(method: Method, problem: Problem, *, seed: int, memo: Memo) -> tuple[Method, tuple[Trial, ...] | None]:
+def _selected(
+    method: Method, problem: Problem, *, seed: int, training_cache: TrainingCache
+) -> tuple[Method, tuple[CandidateResult, ...] | None]:
     if isinstance(method, ComparingMethod):
-        return method.compare(problem, seed=seed, memo=memo)
-    return method.select(problem, seed=seed, memo=memo), None
+        return method.compare(problem, seed=seed, training_cache=training_cache)
+    return method.select(problem, seed=seed, training_cache=training_cache), None
 
 
 def held_out_logits(
-    method: Method, problem: Problem, *, seed: int, memo: Memo = forget, folds: int | None = None
+    method: Method, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache, folds: int | None = None
 ) -> tuple[Source, Tensor, Tensor]:
     """Logits of images that the classifier giving them has not learned from.
 
@@ -189,17 +193,17 @@ def held_out_logits(
         method: every hyperparameter filled in.
         problem: what to split.
         seed: of the folds and the fits.
-        memo: where trainings are kept.
+        training_cache: where trainings are kept.
         folds: use at most so many; None uses all of the method's.
 
     Returns:
         where the images are from, their logits [n, K] float32 and labels [n] int64. n = 0 when there are no shots.
     """
     source, splits = calibration_splits(method, problem, seed=seed)
-    logits = [problem.text.new_zeros(0, problem.num_classes)]
+    logits = [problem.class_embeddings.new_zeros(0, problem.num_classes)]
     labels = [problem.support.labels[:0]]
     for split in splits[:folds]:
-        classifier = method.fit(split.problem, seed=seed, memo=memo)
+        classifier = method.fit(split.problem, seed=seed, training_cache=training_cache)
         logits.append(classifier.logits(features_for(classifier, split.queries)))
         labels.append(split.queries.labels)
     return source, torch.cat(logits), torch.cat(labels)

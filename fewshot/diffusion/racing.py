@@ -64,8 +64,8 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """What is asked in which order, and when it is looked at. Made by `course`.
+class RacePlan:
+    """What is asked in which order, and when it is looked at. Made by `race_plan`.
 
     Attributes:
         order: [m] int64, the entries of the grid that weigh anything, in the order they are asked.
@@ -126,7 +126,7 @@ class Pending(NamedTuple):
     entry: Tensor
 
 
-def course(
+def race_plan(
     n: int,
     *,
     weights: Tensor | None = None,
@@ -135,7 +135,7 @@ def course(
     growth: float = GROWTH,
     error_rate: float = ERROR_RATE,
     tolerance: float = 0.0,
-) -> Course:
+) -> RacePlan:
     """A course over a grid of n entries.
 
     Args:
@@ -160,7 +160,7 @@ def course(
     expected = weight if scale is None else weight * scale.double().clamp(min=LEAST_SCALE * float(scale.max()))
     kept = (weight > 0).nonzero().squeeze(1)
     order = kept[spread_order(expected[kept])]
-    return Course(order, weight, expected, _looks(len(order), first, growth), error_rate, tolerance)
+    return RacePlan(order, weight, expected, _looks(len(order), first, growth), error_rate, tolerance)
 
 
 def difference_scale(errors: Tensor) -> Tensor:
@@ -179,56 +179,56 @@ def difference_scale(errors: Tensor) -> Tensor:
     return padded.unfold(0, 2 * reach + 1, 1).mean(dim=1)
 
 
-def start(course: Course, candidates: Tensor) -> Race:
+def start(race_plan: RacePlan, candidates: Tensor) -> Race:
     """Before the first look.
 
     Args:
-        course: what will be asked.
+        race_plan: what will be asked.
         candidates: [N, K] bool, classes that take part, one or more of each image.
     """
     N, K = candidates.shape
     return Race(
-        errors=torch.zeros(N, K, len(course.weights)),
+        errors=torch.zeros(N, K, len(race_plan.weights)),
         asked=torch.zeros(N, K, dtype=torch.int64),
         alive=candidates,
-        budget=torch.full((N,), course.error_rate, dtype=torch.float64),
+        budget=torch.full((N,), race_plan.error_rate, dtype=torch.float64),
         look=0,
     )
 
 
-def pending(course: Course, race: Race) -> Pending:
+def pending(race_plan: RacePlan, race: Race) -> Pending:
     """The questions of the next look; none once every image is decided."""
-    new = _new_entries(course, race)
+    new = _new_entries(race_plan, race)
     image, label = (race.alive & race.running[:, None]).nonzero().unbind(dim=1)
     R = len(image)
     return Pending(image.repeat_interleave(len(new)), label.repeat_interleave(len(new)), new.repeat(R))
 
 
-def advance(course: Course, race: Race, answers: Tensor) -> Race:
+def advance(race_plan: RacePlan, race: Race, answers: Tensor) -> Race:
     """Take the answers to `pending`, and drop the classes that are beaten.
 
     Args:
-        course: the course of the race.
+        race_plan: the course of the race.
         race: is not changed.
         answers: [R] float32, errors in the order of `pending`.
     """
     asked_now = race.alive & race.running[:, None]
     if not asked_now.any():
         return race
-    new = _new_entries(course, race)
+    new = _new_entries(race_plan, race)
     errors = race.errors.clone()
     image, label = asked_now.nonzero().unbind(dim=1)
     errors[image[:, None], label[:, None], new] = answers.view(-1, len(new)).to(errors)
-    m = course.looks[race.look]
+    m = race_plan.looks[race.look]
     told = replace(race, errors=errors, asked=race.asked.masked_fill(asked_now, m), look=race.look + 1)
-    return _finish(course, told) if m == len(course.order) else _drop(course, told)
+    return _finish(race_plan, told) if m == len(race_plan.order) else _drop(race_plan, told)
 
 
-def _drop(course: Course, race: Race) -> Race:
+def _drop(race_plan: RacePlan, race: Race) -> Race:
     """Without the classes that are surely enough beaten."""
     rows = race.running.nonzero().squeeze(1)
     alive = race.alive[rows]
-    chances = _chances(course, race.errors[rows], alive, m=course.looks[race.look - 1])
+    chances = _chances(race_plan, race.errors[rows], alive, m=race_plan.looks[race.look - 1])
     ascending, by_chance = chances.sort(dim=1, stable=True)
     # The best one has chance 1 and is never dropped, as a budget is below 1; nor is anything for a budget of 0.
     cheap = ascending.cumsum(dim=1) < SPENT_A_LOOK * race.budget[rows, None]
@@ -241,18 +241,18 @@ def _drop(course: Course, race: Race) -> Race:
     )
 
 
-def _finish(course: Course, race: Race) -> Race:
+def _finish(race_plan: RacePlan, race: Race) -> Race:
     """Everything is known of the classes that are left: the smallest sum wins; of equal ones, the lowest class."""
-    sums = (race.errors.double() * course.weights).sum(dim=2).masked_fill(~race.alive, math.inf)
+    sums = (race.errors.double() * race_plan.weights).sum(dim=2).masked_fill(~race.alive, math.inf)
     winner = torch.nn.functional.one_hot(sums.argmin(dim=1), race.alive.shape[1]).bool()
     return replace(race, alive=torch.where(race.running[:, None], winner, race.alive))
 
 
-def _chances(course: Course, errors: Tensor, alive: Tensor, *, m: int) -> Tensor:
+def _chances(race_plan: RacePlan, errors: Tensor, alive: Tensor, *, m: int) -> Tensor:
     """[B, K] float64: probability that a class ends before the best so far; 0 for classes not alive, 1 for the best."""
-    entries = course.order[:m].sort().values
-    scale, left = course.scale[entries], course.scale[course.order[m:]]
-    known = errors[:, :, entries].double() * course.weights[entries]
+    entries = race_plan.order[:m].sort().values
+    scale, left = race_plan.scale[entries], race_plan.scale[race_plan.order[m:]]
+    known = errors[:, :, entries].double() * race_plan.weights[entries]
     in_units = known / scale
     predicted = (known.sum(dim=2) + in_units.mean(dim=2) * left.sum()).masked_fill(~alive, math.inf)
     ahead, best = predicted.min(dim=1, keepdim=True)
@@ -260,7 +260,7 @@ def _chances(course: Course, errors: Tensor, alive: Tensor, *, m: int) -> Tensor
     rivals = alive.scatter(1, best, False)
     floor = (ROUNDING * in_units.gather(1, best[..., None].expand(-1, -1, m)).mean(dim=2)).square()
     variance, degrees = _variance(differences, rivals, floor)
-    behind = (predicted - ahead).masked_fill(~rivals, 0.0) + course.tolerance * ahead
+    behind = (predicted - ahead).masked_fill(~rivals, 0.0) + race_plan.tolerance * ahead
     units = behind / (variance * (left.square().sum() + left.sum().square() / m)).sqrt()
     chances = torch.from_numpy(stdtr(degrees.numpy(), -units.numpy()))
     return chances.masked_fill(~alive, 0.0).scatter(1, best, 1.0)
@@ -284,11 +284,11 @@ def _variance(differences: Tensor, rivals: Tensor, floor: Tensor) -> tuple[Tenso
     return variance.clamp(min=floor), degrees + borrowed
 
 
-def _new_entries(course: Course, race: Race) -> Tensor:
+def _new_entries(race_plan: RacePlan, race: Race) -> Tensor:
     """[r] int64: the entries of the next look, rising; none after the last."""
-    edges = dict(enumerate(pairwise((0, *course.looks))))
+    edges = dict(enumerate(pairwise((0, *race_plan.looks))))
     before, after = edges.get(race.look, (0, 0))
-    return course.order[before:after].sort().values
+    return race_plan.order[before:after].sort().values
 
 
 def _looks(m: int, first: int, growth: float) -> tuple[int, ...]:

@@ -25,7 +25,9 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor) -> float:
         confidence: [N] float32 in [0, 1], the probability of the predicted class.
         correct: [N] bool.
     """
-    return Tally.of(correct.long(), torch.ones_like(correct, dtype=torch.int64), confidence, num_classes=2).ece
+    return Tally.from_predictions(
+        correct.long(), torch.ones_like(correct, dtype=torch.int64), confidence, num_classes=2
+    ).ece
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Tally:
     bin_confidence: Tensor
 
     @classmethod
-    def of(
+    def from_predictions(
         cls,
         labels: Tensor,
         predicted: Tensor,

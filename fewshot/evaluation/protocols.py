@@ -55,4 +55,4 @@ def _among(logits: Tensor, truth: Tensor, classes: Tensor) -> Tally:
     rows = classes[truth]
     probabilities = torch.softmax(logits[rows].masked_fill(~classes, float("-inf")), dim=1)
     confidence, predicted = probabilities.max(dim=1)
-    return Tally.of(truth[rows], predicted, confidence, num_classes=len(classes))
+    return Tally.from_predictions(truth[rows], predicted, confidence, num_classes=len(classes))

@@ -14,7 +14,7 @@ from torch import Tensor
 from fewshot.feature_synthesis.synthesis import synthesise
 from fewshot.feature_synthesis.vae_training import GeneratorSettings, learn_generator
 from fewshot.optimization.shots import Shots
-from fewshot.optimization.training_cache import Memo, training_key
+from fewshot.optimization.training_cache import TrainingCache, training_key
 from fewshot.problem import Labelled, Problem
 
 if TYPE_CHECKING:
@@ -33,7 +33,13 @@ def typical_shots(problem: Problem) -> int:
 
 
 def extended(
-    problem: Problem, tower: TextTower, settings: GeneratorSettings, *, shots: int, seed: int, memo: Memo
+    problem: Problem,
+    tower: TextTower,
+    settings: GeneratorSettings,
+    *,
+    shots: int,
+    seed: int,
+    training_cache: TrainingCache,
 ) -> Problem:
     """Give the classes without shots synthetic ones, learned from the classes that have some.
 
@@ -43,7 +49,7 @@ def extended(
         settings: of the generator.
         shots: how many each class without shots gets.
         seed: of the generator and of what it draws.
-        memo: where trainings, and the features, are kept.
+        training_cache: where trainings, and the features, are kept.
 
     Returns:
         the same problem with more support: the real shots as they were, without dense tokens, then the synthetic ones,
@@ -53,13 +59,13 @@ def extended(
     names = problem.label_space.spoken(labels.tolist())
 
     def draw() -> dict[str, Tensor]:
-        generator = learn_generator(problem, tower, settings, seed=seed, memo=memo)
-        length = Shots.of(problem).views.norm(dim=2).mean()
+        generator = learn_generator(problem, tower, settings, seed=seed, training_cache=training_cache)
+        length = Shots.from_problem(problem).views.norm(dim=2).mean()
         return {"features": length * synthesise(generator, tower, names, count=shots, seed=seed)}
 
     key = training_key("ship_features", problem, seed=seed, shots=shots, **asdict(settings))
     views = problem.support.views
-    made = memo(key, draw)["features"]
+    made = training_cache(key, draw)["features"]
     return problem.with_support(
         Labelled(
             torch.cat([views, made[:, None].expand(-1, views.shape[1], -1)]),

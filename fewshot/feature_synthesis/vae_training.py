@@ -31,7 +31,7 @@ from fewshot.feature_synthesis.synthesis import decode
 from fewshot.feature_synthesis.vae import decoder, initial_weights, posterior, sample
 from fewshot.optimization.descent import Loss, descend
 from fewshot.optimization.shots import Shots, one_view
-from fewshot.optimization.training_cache import Memo, State, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, training_key
 from fewshot.problem import Problem
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class GeneratorSettings:
     learning_rate: float = 1e-3
 
 
-def learn_generator(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int, memo: Memo) -> State:
+def learn_generator(
+    problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int, training_cache: TrainingCache
+) -> State:
     """The generator of a problem, trained once for a memo.
 
     Args:
@@ -71,17 +73,17 @@ def learn_generator(problem: Problem, tower: TextTower, settings: GeneratorSetti
         tower: of the backbone.
         settings: how to learn.
         seed: of the initial weights, the order, the views and the noise.
-        memo: where trainings are kept.
+        training_cache: where trainings are kept.
 
     Returns:
         the decoder's weights, and "diagnostics.*" (see `diagnose`).
     """
     key = training_key("ship_generator", problem, seed=seed, **asdict(settings))
-    return memo(key, partial(_learn, problem, tower, settings, seed=seed))
+    return training_cache(key, partial(_learn, problem, tower, settings, seed=seed))
 
 
 def _learn(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int) -> State:
-    shots = Shots.of(problem)
+    shots = Shots.from_problem(problem)
     names = problem.label_space.spoken(shots.classes.tolist())
     weights = train(names, shots, tower, settings, seed=seed)
     facts = diagnose(weights, tower, names, shots, seed=seed)

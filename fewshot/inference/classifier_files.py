@@ -18,7 +18,7 @@ from fewshot.calibration.calibrate import Calibrated, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
 from fewshot.methods import METHODS, Classifier, method_named
-from fewshot.model_selection.candidates import Trial
+from fewshot.model_selection.candidates import CandidateResult
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
@@ -150,7 +150,9 @@ def _classifier(method: str, values: dict[str, Any], parts: Mapping[str, Any]) -
 
 def _report(values: Mapping[str, Any]) -> HeldOutReport:
     tried = values.get("tried")
-    return HeldOutReport(**{**values, "tried": None if tried is None else tuple(Trial(**trial) for trial in tried)})
+    return HeldOutReport(
+        **{**values, "tried": None if tried is None else tuple(CandidateResult(**trial) for trial in tried)}
+    )
 
 
 def _field_values(value: Any) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def sweep_cache(
 def cache_grid(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> list[Point]:
     """Points to choose from, the most zero-shot-like first; a value that is given is kept."""
     alphas = alpha_grid(problem) if alpha is None else [alpha]
-    betas = beta_grid(problem.support.keys) if beta is None else [beta]
+    betas = beta_grid(problem.support.cache_keys) if beta is None else [beta]
     return [Point(*values) for values in product(alphas, betas)]
 
 
@@ -118,5 +118,5 @@ def default_point(problem: Problem, *, alpha: float | None = None, beta: float |
     """Where nothing can be held out (`fewshot.key_value_cache.grids`); a value that is given is kept."""
     return Point(
         alpha=default_alpha(problem) if alpha is None else alpha,
-        beta=default_beta(problem.support.keys) if beta is None else beta,
+        beta=default_beta(problem.support.cache_keys) if beta is None else beta,
     )

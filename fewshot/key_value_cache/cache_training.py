@@ -51,7 +51,7 @@ class GroupedShots:
         counts: [k] int64, shots of each of these classes.
         classes: [k] int64 in [0, K), what the problem calls them.
         ids: [M] int64, equal where shots are the same image.
-        cached: [M] int64, which shot is in which place of `Cache.of(problem)`.
+        cached: [M] int64, which shot is in which place of `Cache.from_problem(problem)`.
     """
 
     images: Labelled
@@ -61,9 +61,9 @@ class GroupedShots:
     cached: Tensor
 
     @classmethod
-    def of(cls, problem: Problem) -> GroupedShots:
+    def from_problem(cls, problem: Problem) -> GroupedShots:
         """The same, bit for bit, however the shots were listed and their classes numbered."""
-        shots = Shots.of(problem)
+        shots = Shots.from_problem(problem)
         grouped = shots.labels.argsort(stable=True)
         images = Labelled(shots.views[grouped], shots.labels[grouped])
         counts = torch.bincount(images.labels, minlength=len(shots.classes))
@@ -117,10 +117,14 @@ def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
         seed: of the order of the shots and of their views.
 
     Returns:
-        [M, D] float32 in the order of `Cache.of(problem)`; not unit rows.
+        [M, D] float32 in the order of `Cache.from_problem(problem)`; not unit rows.
     """
-    shots, scale = GroupedShots.of(problem), problem.logit_scale
-    keys, text, views = shots.images.keys, problem.text[shots.classes], normalize(shots.images.views, dim=-1)
+    shots, scale = GroupedShots.from_problem(problem), problem.logit_scale
+    keys, text, views = (
+        shots.images.cache_keys,
+        problem.class_embeddings[shots.classes],
+        normalize(shots.images.views, dim=-1),
+    )
     alpha, beta = shots.strength(keys, logit_scale=scale)
 
     def loss(parameters: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:

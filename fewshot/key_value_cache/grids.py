@@ -91,7 +91,7 @@ def text_trust(problem: Problem) -> tuple[float, float]:
     hits = spread = 0.0
     features, labels = problem.support.features, problem.support.labels
     for rows in (slice(start, start + ROWS) for start in range(0, M, ROWS)):
-        logits = text_logits(features[rows], problem.text, logit_scale=problem.logit_scale)
+        logits = text_logits(features[rows], problem.class_embeddings, logit_scale=problem.logit_scale)
         hits += float((logits.argmax(dim=1) == labels[rows]).sum())
         spread += float(logits.double().std(dim=1, correction=0).sum()) / M
     chance = 1.0 / problem.num_classes

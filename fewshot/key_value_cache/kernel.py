@@ -34,10 +34,10 @@ class Cache:
     counts: Tensor
 
     @classmethod
-    def of(cls, problem: Problem) -> Cache:
+    def from_problem(cls, problem: Problem) -> Cache:
         """The same cache, bit for bit, however the shots were listed."""
         shots = problem.support[by_label_and_content(problem.support)]
-        return cls(shots.keys, problem.counts)
+        return cls(shots.cache_keys, problem.counts)
 
     @property
     def labels(self) -> Tensor:

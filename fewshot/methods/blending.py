@@ -18,7 +18,7 @@ from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.model_selection.cross_validation import Split, choose
 from fewshot.optimization.shots import Shots
-from fewshot.optimization.training_cache import Memo, State, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, training_key
 from fewshot.problem import Problem
 
 
@@ -68,17 +68,17 @@ class Blending:
         check_number(f"{self.name}.loss_temperature", self.loss_temperature, low=1e-3, high=1e3)
         check_choice(f"{self.name}.blend", self.blend, get_args(BlendKind))
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
-        self.tuned(split.problem, seed=seed, memo=memo)
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
+        self.tuned(split.problem, seed=seed, training_cache=training_cache)
 
-    def tuned(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+    def tuned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """The tuned tensors of the layer, through the memo."""
         recipe = self.recipe
 
         def train() -> State:
             pooling, dense = pooling_of(problem)
-            shots, targets = Shots.of(problem), self.targets(problem)
+            shots, targets = Shots.from_problem(problem), self.targets(problem)
             return tune_pooling(
                 pooling,
                 dense[shots.rows],
@@ -89,20 +89,22 @@ class Blending:
                 seed=seed,
             )
 
-        return memo(training_key("safe", problem, seed=seed, **asdict(recipe)), train)
+        return training_cache(training_key("safe", problem, seed=seed, **asdict(recipe)), train)
 
-    def choose_blend(self, problem: Problem, *, seed: int, memo: Memo) -> BlendPoint:
+    def choose_blend(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> BlendPoint:
         """How much of the tuned layer, and of the class means. Ties go to less of both."""
 
         def measure(split: Split, points: Collection[BlendPoint]) -> Iterator[tuple[BlendPoint, Tensor]]:
-            return sweep(split, points, self.tuned(split.problem, seed=seed, memo=memo), kind=self.blend)
+            return sweep(
+                split, points, self.tuned(split.problem, seed=seed, training_cache=training_cache), kind=self.blend
+            )
 
         return choose(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
 
     def targets(self, problem: Problem) -> Tensor:
         """[K, D] float32, unit rows: what the training draws features to."""
-        cache = Cache.of(problem)
-        return with_means(problem.text, cache.keys, cache.counts, image_weight=self.target_weight)
+        cache = Cache.from_problem(problem)
+        return with_means(problem.class_embeddings, cache.keys, cache.counts, image_weight=self.target_weight)
 
     @property
     def recipe(self) -> Recipe:

@@ -20,7 +20,7 @@ from fewshot.diffusion.tokens import (
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.model_selection.cross_validation import Split
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 
@@ -67,32 +67,34 @@ class LearningTokens:
         for number in ("learning_rate", "gamma_end", "scale"):
             check_number(f"{name}.{number}", getattr(recipe, number), low=1e-9)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self._point(problem, seed=seed, memo=memo)._asdict())
+        return replace(self, **self._point(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> TokenClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> TokenClassifier:
         """See `Method.fit`."""
-        point = self._point(problem, seed=seed, memo=memo)
-        return classifier_of(problem, self._learned(problem, seed=seed, memo=memo), **point._asdict())
+        point = self._point(problem, seed=seed, training_cache=training_cache)
+        return classifier_of(
+            problem, self._learned(problem, seed=seed, training_cache=training_cache), **point._asdict()
+        )
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
-        self._learned(split.problem, seed=seed, memo=memo)
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
+        self._learned(split.problem, seed=seed, training_cache=training_cache)
 
     @property
     def recipe(self) -> TokenRecipe:
         """How a token is learned."""
         return TokenRecipe(**values_for(TokenRecipe, self))
 
-    def _learned(self, problem: Problem, *, seed: int, memo: Memo) -> Learned:
-        return learn(problem, self.recipe, seed=seed, memo=memo)
+    def _learned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Learned:
+        return learn(problem, self.recipe, seed=seed, training_cache=training_cache)
 
-    def _point(self, problem: Problem, *, seed: int, memo: Memo) -> TokenPoint:
+    def _point(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> TokenPoint:
         """Calibration and image weight: those given, or chosen inside the shots."""
         return choose_point(
             problem,
-            lambda part: self._learned(part, seed=seed, memo=memo),
+            lambda part: self._learned(part, seed=seed, training_cache=training_cache),
             calibration=self.calibration,
             image_weight=self.image_weight,
             folds=self.folds,

@@ -23,7 +23,7 @@ EQUAL_ERRORS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class CandidateResult:
     """How a candidate did.
 
     Attributes:
@@ -41,7 +41,7 @@ class Trial:
     standard_error: float
 
 
-def trials(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[Trial, ...]:
+def measure_candidates(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[CandidateResult, ...]:
     """Measure candidates and put them in order.
 
     Args:
@@ -58,13 +58,13 @@ def trials(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[Trial, ...]:
     return tuple(sorted(found, key=lambda trial: -1.0 if _may_be_best(trial) else trial.behind))
 
 
-def _may_be_best(trial: Trial) -> bool:
+def _may_be_best(trial: CandidateResult) -> bool:
     return trial.behind <= EQUAL_ERRORS * trial.standard_error
 
 
-def _trial(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> Trial:
+def _trial(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> CandidateResult:
     """`missed` [n] float64: 1 where only the best is right, -1 where only this one is."""
-    return Trial(
+    return CandidateResult(
         method=name,
         accuracy=float((logits.argmax(dim=1) == labels).double().mean()),
         nll=negative_log_likelihood(fit_scaling(logits, labels)(logits), labels),

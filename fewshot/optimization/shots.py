@@ -37,7 +37,7 @@ class Shots:
     rows: Tensor
 
     @classmethod
-    def of(cls, problem: Problem) -> Shots:
+    def from_problem(cls, problem: Problem) -> Shots:
         """The same shots, bit for bit, however they were listed and their classes numbered."""
         support = problem.support
         digests, labels = content_digests(support), support.labels.tolist()

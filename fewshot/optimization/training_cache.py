@@ -3,7 +3,7 @@
 Training is the expensive part of a method, and the same training is asked for again and again: to choose a
 hyperparameter on a fold, to calibrate on that fold, by a method that builds on another's features, by `auto`, after a
 crash. So a method never trains by itself: it asks a memo, with a key that covers all that the result depends on. A
-memo may keep things for the life of a process (`Memory`), in shared storage, or not at all (`forget`).
+memo may keep things for the life of a process (`InMemoryCache`), in shared storage, or not at all (`no_cache`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ State = Mapping[str, Tensor]
 """What a training gives: tensors by name."""
 
 
-class Memo(Protocol):
+class TrainingCache(Protocol):
     """Finds what was trained before."""
 
     def __call__(self, key: str, make: Callable[[], State]) -> State:
@@ -35,20 +35,20 @@ class Memo(Protocol):
         ...
 
 
-def forget(key: str, make: Callable[[], State]) -> State:
+def no_cache(key: str, make: Callable[[], State]) -> State:
     """The memo that keeps nothing."""
     del key
     return make()
 
 
-class Memory:
+class InMemoryCache:
     """The memo that lasts as long as the object."""
 
     def __init__(self) -> None:
         self._states: dict[str, State] = {}
 
     def __call__(self, key: str, make: Callable[[], State]) -> State:
-        """See `Memo`."""
+        """See `TrainingCache`."""
         if key not in self._states:
             self._states[key] = make()
         return self._states[key]
@@ -71,7 +71,7 @@ def training_key(name: str, problem: Problem, *, seed: int, **settings: Any) -> 
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([name, seed, settings, problem.logit_scale], sort_keys=True).encode())
     digest.update(json.dumps([problem.label_space.names, problem.label_space.prompt_names]).encode())
-    digest.update(problem.text.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(problem.class_embeddings.detach().cpu().contiguous().numpy().tobytes())
     for content, label in shots:
         digest.update(content + label.to_bytes(8, "little"))
     return f"{name}-{digest.hexdigest()}"

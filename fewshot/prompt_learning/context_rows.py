@@ -45,7 +45,7 @@ class RowsPoint(NamedTuple):
 
 def means_of(problem: Problem) -> Tensor:
     """[K, D] float32: the unit mean of each class's keys; 0 for a class without shots."""
-    cache = Cache.of(problem)
+    cache = Cache.from_problem(problem)
     return class_means(cache.keys, cache.counts)
 
 
@@ -114,5 +114,5 @@ def sweep_rows(split: Split, points: Collection[RowsPoint], learned: Tensor) -> 
     problem, queries = split.problem, split.queries.features
     means = means_of(problem)
     for point in points:
-        rows = blended_rows(learned, problem.text, means, point)
+        rows = blended_rows(learned, problem.class_embeddings, means, point)
         yield point, text_logits(queries, rows, logit_scale=problem.logit_scale)

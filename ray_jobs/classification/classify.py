@@ -21,7 +21,7 @@ from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
-from ray_jobs.escalation import FIRST_OPINIONS, Escalation, escalation_identity
+from ray_jobs.escalation import CHEAP_PREDICTIONS, Escalation, escalation_identity
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.inputs.examples import LabelledUnits, read_labels, support_units
 from ray_jobs.job_file.sections import ArchiveSection, Job, SupportSection
@@ -34,7 +34,7 @@ from ray_jobs.output.layout import (
     prediction_part,
     run_folder,
 )
-from ray_jobs.output.run_lease import held
+from ray_jobs.output.run_lease import acquire_run
 from ray_jobs.output.runs import begin
 from ray_jobs.report import ensure_report
 from ray_jobs.steps.embed import EmbedStep
@@ -67,7 +67,7 @@ class Classification:
     support: LabelledUnits
 
     @classmethod
-    def of(cls, job: Job) -> Classification:
+    def from_job(cls, job: Job) -> Classification:
         """Look at everything a job names; nothing is embedded.
 
         Raises:
@@ -125,7 +125,7 @@ class Classification:
     @property
     def labelled(self) -> str:
         """Folder of what the classifier says: the predictions, unless some of them go further."""
-        return f"{self.run}/{PREDICTIONS if self.job.escalate is None else FIRST_OPINIONS}"
+        return f"{self.run}/{PREDICTIONS if self.job.escalate is None else CHEAP_PREDICTIONS}"
 
     @property
     def prediction_parts(self) -> list[str]:
@@ -179,11 +179,11 @@ def classify(job: Job, reporter: Reporter) -> dict[str, Any]:
         LeaseHeldError: another process is at work on this very run; nothing was done.
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
-    work = Classification.of(job)
+    work = Classification.from_job(job)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
         return _told(work, metrics, did="nothing")
-    with held(work.store, work.run, job.storage, reporter) as lease:
+    with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         if (metrics := work.finished()) is not None:  # by whoever held it before
             return _told(work, metrics, did="nothing")
         return _carry_out(work, reporter, lease)

@@ -20,7 +20,7 @@ from ray_jobs.escalation.cost_curve import measure_cascades
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.ground_truth import read_truth
 from ray_jobs.job_file.sections import Job
-from ray_jobs.output.classifiers import get_classifier, get_left_out
+from ray_jobs.output.classifiers import get_classifier, get_unreadable_examples
 from ray_jobs.output.feature_parts import get_table
 from ray_jobs.output.layout import FAILURES, METRICS, PREDICTIONS, to_json
 
@@ -76,7 +76,7 @@ def summarise(
         **counting.to_json(),
         "skipped_entries": listing.skipped,
         "skipped_examples": list(listing.skipped_examples),
-        "left_out": get_left_out(store, classifier),
+        "unreadable_examples": get_unreadable_examples(store, classifier),
         "method": type(calibrated.method).name,
         "hyperparameters": asdict(calibrated.method),  # type: ignore[call-overload]
         **asdict(calibrated.scaling),
@@ -149,7 +149,7 @@ class _Counting:
         if not rows:
             return
         labels, predicted, scores, abstained = zip(*rows, strict=True)
-        tally = Tally.of(
+        tally = Tally.from_predictions(
             torch.tensor(labels),
             torch.tensor(predicted),
             torch.tensor(scores),

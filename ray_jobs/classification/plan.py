@@ -10,7 +10,7 @@ from cluster.execution.executor import weight_left
 from fewshot.backbones import ClipSpec
 from ray_jobs.classification.classify import Classification
 from ray_jobs.escalation import Escalation
-from ray_jobs.escalation.cost_estimate import Foresight
+from ray_jobs.escalation.cost_estimate import CostEstimate
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import CARD, get_threshold
 from ray_jobs.steps.placement import choose
@@ -27,12 +27,12 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
             is not in it: it overlaps.
 
     Returns:
-        stages with what is done and left, and the estimate; see `Foresight` for what [escalate] adds.
+        stages with what is done and left, and the estimate; see `CostEstimate` for what [escalate] adds.
 
     Raises:
         ClusterError, DataError, JobError: as the job itself would.
     """
-    work = Classification.of(job)
+    work = Classification.from_job(job)
     shards, images = work.to_embed()
     shards_to_label, to_label = work.to_label()
     examples = sum(unit.weight for unit in work.support.units)
@@ -41,9 +41,9 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
     known, finished = work.listing.images, work.finished() is not None
     left = images + examples_left if known is not None else None
     executor, workers = _placed(job, left)
-    foresight = _foresight(work) if job.escalate is not None else None
-    if foresight is not None and probe and not foresight.finished:
-        foresight = foresight.measured()
+    cost_estimate = _cost_estimate(work) if job.escalate is not None else None
+    if cost_estimate is not None and probe and not cost_estimate.finished:
+        cost_estimate = cost_estimate.measured()
     views = job.support.views if job.support else 0
     seen = f"{'?' if known is None else known} images in {len(work.listing.shards)} shards"
     support = f"{len(work.support.images)} examples of {len(work.support.labels.space)} classes, {1 + views} views each"
@@ -68,9 +68,9 @@ def make_plan(job: Job, *, probe: bool = True) -> dict[str, Any]:
                 "done": None if known is None else known - to_label,
                 "left": to_label if known is not None else f"{shards_to_label} shards",
             },
-            *(foresight.stages() if foresight is not None else ()),
+            *(cost_estimate.stages() if cost_estimate is not None else ()),
         ],
-        "escalation": None if foresight is None else foresight.cost(),
+        "escalation": None if cost_estimate is None else cost_estimate.cost(),
         "archive": work.listing.to_json(),
         "examples": len(work.support.images),
         "classes": len(work.support.labels.space),
@@ -90,14 +90,14 @@ def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
         return choose(job.cluster, threads=job.clip.threads, images=images, nodes=lambda _: ())
 
 
-def _foresight(work: Classification) -> Foresight:
+def _cost_estimate(work: Classification) -> CostEstimate:
     section, trained = work.job.escalate, work.training.folder
     assert section is not None
     sure = None
     if work.store.exists(f"{trained}/{CARD}"):
         sure = get_threshold(work.store, trained)
     escalation = Escalation(section, work.store, work.run, work.source, work.listing, work.support, sure)
-    return Foresight(escalation, work.prediction_parts, work.job.classifier.top)
+    return CostEstimate(escalation, work.prediction_parts, work.job.classifier.top)
 
 
 def _probe(spec: ClipSpec, images: int, workers: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from ray_jobs.commands.tables import (
 from ray_jobs.console.interrupts import heard, listen
 from ray_jobs.console.json_result import written
 from ray_jobs.console.progress import Reporter
-from ray_jobs.console.sanitize import configure_logging, tellable
+from ray_jobs.console.sanitize import configure_logging, sanitized
 from ray_jobs.errors import DetachedError, JobError
 from ray_jobs.job_file.command_needs import NEEDS, JobCommand
 from ray_jobs.job_file.deploy_section import ManifestKind
@@ -344,7 +344,7 @@ def _guarded(work: Callable[[], T]) -> T:
 
 def _stop(problems: Sequence[str], code: int) -> None:
     for problem in problems:
-        sys.stderr.write(f"error: {tellable(problem)}\n")
+        sys.stderr.write(f"error: {sanitized(problem)}\n")
     raise typer.Exit(code)
 
 
@@ -366,5 +366,5 @@ def main() -> None:
     try:
         app()
     except Exception:  # noqa: BLE001 -- a mistake of ours: its traceback helps, but may quote a secret
-        sys.stderr.write(tellable(traceback.format_exc()))
+        sys.stderr.write(sanitized(traceback.format_exc()))
         sys.exit(SOME_FAILED)

@@ -6,9 +6,9 @@ import posixpath
 from collections.abc import Collection
 from typing import Any
 
-from cluster import Storage, Store, who_holds
+from cluster import Storage, Store, lease_owner
 from cluster.storage.settings import DEFAULT_STORAGE
-from ray_jobs.escalation import FIRST_OPINIONS
+from ray_jobs.escalation import CHEAP_PREDICTIONS
 from ray_jobs.output.layout import LEASE, PREDICTIONS
 from ray_jobs.output.runs import Run, open_output, outputs_below, runs_of
 
@@ -36,7 +36,7 @@ def read_status(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, An
 
 
 def _told(store: Store, run: Run) -> dict[str, Any]:
-    owner = who_holds(store, f"{run.folder}/{LEASE}")
+    owner = lease_owner(store, f"{run.folder}/{LEASE}")
     state, there, of = _progress(store, run)
     metrics, archive = run.metrics or {}, run.plan.get("archive", {})
     return {
@@ -59,10 +59,10 @@ def _progress(store: Store, run: Run) -> tuple[str, int, int]:
     if run.is_evaluation:
         done, state = _there(store, run.plan["cells"]), "measuring"
     else:
-        opinions = _count(store, f"{run.folder}/{FIRST_OPINIONS}")
+        cheap_predictions = _count(store, f"{run.folder}/{CHEAP_PREDICTIONS}")
         done = _count(store, f"{run.folder}/{PREDICTIONS}")
-        state = "asking" if opinions == len(results) else "labelling"
-        done = done if state == "asking" else done or opinions
+        state = "asking" if cheap_predictions == len(results) else "labelling"
+        done = done if state == "asking" else done or cheap_predictions
     if run.metrics is not None:
         return "incomplete", done, len(results)
     if done or state == "asking":

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
-from ray_jobs.inputs import unreadable_examples as left_out
+from ray_jobs.inputs import unreadable_examples as find_unreadable
 from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.report.evaluation_table import Grid
 
@@ -39,7 +39,7 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
         reporter.say(reason, style="yellow")
     if escalated := metrics.get("escalated"):
         _show_escalation(reporter, escalated)
-    if missing := left_out.told(metrics):
+    if missing := find_unreadable.told(metrics):
         reporter.say(missing, style="yellow")
     if metrics["skipped_entries"]:
         names = ", ".join(metrics["skipped_examples"])
@@ -64,8 +64,11 @@ def _show_escalation(reporter: Reporter, escalated: dict[str, Any]) -> None:
         f" {escalated['decided_otherwise']} labels changed, {escalated['forwards']} forwards of the diffusion model"
         f" ({_percent(saved)} fewer than asking everything)"
     )
-    if (exam := escalated["exam"]) and exam["images"]:
-        reporter.say(f"of {exam['images']} examples that it learned without, {_percent(exam['accuracy'])} were right")
+    if (calibration := escalated["exam"]) and calibration["images"]:
+        reporter.say(
+            f"accuracy of the diffusion model on {calibration['images']} held-out examples:"
+            f" {_percent(calibration['accuracy'])}"
+        )
     if measured := escalated["measured"]:
         reporter.say(
             f"accuracy {_percent(measured['accuracy_before'])} before, {_percent(measured['accuracy'])} after:"

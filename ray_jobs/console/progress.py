@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from cluster import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
-from ray_jobs.console.sanitize import tellable
+from ray_jobs.console.sanitize import sanitized
 
 LOG_EVERY_S = 10.0
 WINDOW_S = 120.0
@@ -96,7 +96,7 @@ class Reporter:
 
     def say(self, message: str, style: str | None = None) -> None:
         """One line. Names from outside may stand in it: nothing in it is taken for markup."""
-        self.console.print(tellable(message), style=style)
+        self.console.print(sanitized(message), style=style)
 
     @contextmanager
     def stage(self, title: str, total: float | None, *, unit: str = "img") -> Iterator[Callable[[Event], None]]:
@@ -148,10 +148,10 @@ class _Shown:
                 self.rate.add(weight)
             case UnitFailed(path=path, error=error):
                 self.failed += 1
-                self.console.print(tellable(f"failed: {path}: {error.strip().splitlines()[-1]}"), style="red")
+                self.console.print(sanitized(f"failed: {path}: {error.strip().splitlines()[-1]}"), style="red")
             case WorkerLost(reason=reason):
                 self.lost += 1
-                self.console.print(tellable(f"worker lost, its work goes to a fresh one: {reason}"), style="yellow")
+                self.console.print(sanitized(f"worker lost, its work goes to a fresh one: {reason}"), style="yellow")
         self.refresh()
 
     def refresh(self) -> None:

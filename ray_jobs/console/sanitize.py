@@ -10,7 +10,7 @@ from cluster.secrets import redacted
 _OBEYED = frozenset({"Cc", "Cs"})
 
 
-def tellable(text: str) -> str:
+def sanitized(text: str) -> str:
     """The text without secrets; control characters other than line ends and tabs are written as escapes."""
     return "".join(
         char if char in "\n\t" or unicodedata.category(char) not in _OBEYED else char.encode("unicode_escape").decode()
@@ -22,7 +22,7 @@ class _Formatter(logging.Formatter):
     """Every record in words that may be told, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return tellable(super().format(record))
+        return sanitized(super().format(record))
 
 
 def configure_logging(level: str) -> None:

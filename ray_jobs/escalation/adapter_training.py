@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster import Ledger, Store, Unit, fingerprint
-from ray_jobs.escalation.adapter_unit import ADAPTERS_VERSION, AdapterUnit, Pupil
+from ray_jobs.escalation.adapter_unit import ADAPTERS_VERSION, AdapterUnit, ClassAdapter
 from ray_jobs.escalation.prior_images import prior_units
 from ray_jobs.escalation.stages import Stages
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.steps.adapter_files import adapter_folder, trained
-from ray_jobs.steps.diffusion_worker import DiffusionStep, Told
+from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionStep
 from ray_jobs.steps.example_latents import Examples
 
 if TYPE_CHECKING:
@@ -31,20 +31,20 @@ BLOCK = 8
 
 
 @dataclass(frozen=True)
-class Lessons:
+class AdapterTraining:
     """The classes and their adapters.
 
     Attributes:
         section: of the job file.
         store: the output.
         examples: of the classes.
-        for_exam: whether some examples are kept to ask about, see `withheld`.
+        for_calibration: whether some examples are kept to ask about, see `withheld`.
     """
 
     section: EscalateSection
     store: Store
     examples: Examples
-    for_exam: bool = False
+    for_calibration: bool = False
 
     @cached_property
     def method(self) -> AskingMethod:
@@ -59,7 +59,7 @@ class Lessons:
 
         They are drawn by their names. A class with a single example is learned from it.
         """
-        if not self.for_exam or not self.learns:
+        if not self.for_calibration or not self.learns:
             return {}
         return {label: self._drawn(images) for label, images in self.examples.images.items()}
 
@@ -115,30 +115,32 @@ class Lessons:
             return 0.0
         return float(self.prior.forwards * sum(u.weight for u in self.prior_units if not self.store.exists(u.path)))
 
-    def pupil(self, label: str, settings: AdapterSettings) -> Pupil:
+    def class_adapter(self, label: str, settings: AdapterSettings) -> ClassAdapter:
         """A class that is learned, and where its adapters go."""
         prompt, latents, withheld = self._prompts[label], self.examples.units[label].path, self.withheld.get(label, ())
         identity = [ADAPTERS_VERSION, asdict(settings), BLOCK, self.section.seed, label, prompt, latents, *self._prior]
         name = fingerprint([*identity, withheld] if withheld else identity)
-        return Pupil(label, prompt, latents, adapter_folder(self.section.method, name), withheld)
+        return ClassAdapter(label, prompt, latents, adapter_folder(self.section.method, name), withheld)
 
     @cached_property
     def learned(self) -> frozenset[str]:
         """Labels of the classes that were learned before."""
         there = trained(self.store, self.section.method)
         settings = {label: self.settings(label) for label in self.examples.latents}
-        return frozenset(label for label, s in settings.items() if s is None or self.pupil(label, s).folder in there)
+        return frozenset(
+            label for label, s in settings.items() if s is None or self.class_adapter(label, s).folder in there
+        )
 
     def units(self, labels: Sequence[str]) -> list[Unit]:
         """What learns some classes, as far as they were not learned before: blocks of classes learned the same way."""
-        alike: dict[AdapterSettings, list[Pupil]] = defaultdict(list)
+        alike: dict[AdapterSettings, list[ClassAdapter]] = defaultdict(list)
         for label in labels:
             if (settings := self.learns and self.settings(label)) and label not in self.learned:
-                alike[settings].append(self.pupil(label, settings))
+                alike[settings].append(self.class_adapter(label, settings))
         return [
-            self._unit(settings, pupils[start : start + BLOCK])
-            for settings, pupils in alike.items()
-            for start in range(0, len(pupils), BLOCK)
+            self._unit(settings, class_adapters[start : start + BLOCK])
+            for settings, class_adapters in alike.items()
+            for start in range(0, len(class_adapters), BLOCK)
         ]
 
     def learn(self, labels: Sequence[str], step: DiffusionStep, stages: Stages, *, called: str) -> None:
@@ -163,23 +165,23 @@ class Lessons:
         for path in Ledger(self.store).done(f"adapters/{self.section.method}/blocks") & {unit.path for unit in units}:
             self.store.delete(path)
 
-    def told(self, label: str) -> Told:
+    def class_prompt(self, label: str) -> ClassPrompt:
         """What stands for a class when the model is asked."""
         settings = self.settings(label) if self.learns else None
         if settings is None:
-            return Told(self._prompts[label])
-        return Told(self._prompts[label], self.pupil(label, settings).folder, settings.text_scale)
+            return ClassPrompt(self._prompts[label])
+        return ClassPrompt(self._prompts[label], self.class_adapter(label, settings).folder, settings.text_scale)
 
     def scale(self, labels: Sequence[str]) -> float:
         """Of the UNet's adapters."""
         scales = {s.unet_scale for label in labels if (s := self.learns and self.settings(label))}
         return scales.pop() if scales else 1.0
 
-    def _unit(self, settings: AdapterSettings, pupils: Sequence[Pupil]) -> Unit:
-        name = fingerprint([pupil.folder for pupil in pupils])
-        told = "" if self.prior is None else self.prior.prompt
-        unit = AdapterUnit(tuple(pupils), settings, BLOCK, self.section.seed, self._prior, told)
-        return Unit(f"adapters/{self.section.method}/blocks/{name}.json", unit, weight=len(pupils))
+    def _unit(self, settings: AdapterSettings, class_adapters: Sequence[ClassAdapter]) -> Unit:
+        name = fingerprint([class_adapter.folder for class_adapter in class_adapters])
+        class_prompt = "" if self.prior is None else self.prior.prompt
+        unit = AdapterUnit(tuple(class_adapters), settings, BLOCK, self.section.seed, self._prior, class_prompt)
+        return Unit(f"adapters/{self.section.method}/blocks/{name}.json", unit, weight=len(class_adapters))
 
     @property
     def _prior(self) -> tuple[str, ...]:

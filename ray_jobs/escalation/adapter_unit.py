@@ -21,7 +21,7 @@ ADAPTERS_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Pupil:
+class ClassAdapter:
     """A class that is to be learned.
 
     Attributes:
@@ -44,7 +44,7 @@ class AdapterUnit:
     """Classes that are trained in one batch. Their adapters do not depend on which these are.
 
     Attributes:
-        pupils: at most `block_size` classes.
+        class_adapters: at most `block_size` classes.
         settings: how.
         block_size: classes of a batch; missing ones are filled up.
         seed: of the training.
@@ -52,7 +52,7 @@ class AdapterUnit:
         prior_prompt: of these images.
     """
 
-    pupils: tuple[Pupil, ...]
+    class_adapters: tuple[ClassAdapter, ...]
     settings: AdapterSettings
     block_size: int
     seed: int
@@ -64,39 +64,47 @@ class AdapterUnit:
         from fewshot.diffusion.adapter_training import train_adapters
         from fewshot.diffusion.lora import save_adapter
 
-        left = [pupil for pupil in self.pupils if not is_trained(worker.store, pupil.folder)]
+        left = [
+            class_adapter for class_adapter in self.class_adapters if not is_trained(worker.store, class_adapter.folder)
+        ]
         if left:
             last: dict[str, list[float]] = {}
             stack = train_adapters(
                 worker.backbone,
-                [_images(worker, pupil) for pupil in left],
+                [_images(worker, class_adapter) for class_adapter in left],
                 self.settings,
                 block_size=self.block_size,
                 seed=self.seed,
                 prior=get_prior(worker, self.prior, self.prior_prompt),
                 on_step=lambda _, losses: last.update(losses=losses.tolist()),
             )
-            for index, pupil in enumerate(left):
+            for index, class_adapter in enumerate(left):
                 card = {
-                    "class": pupil.label,
-                    "prompt": pupil.prompt,
+                    "class": class_adapter.label,
+                    "prompt": class_adapter.prompt,
                     "settings": asdict(self.settings),
                     "seed": self.seed,
                 }
                 put_adapter(
-                    worker.store, pupil.folder, save_adapter(stack, index), card | {"last_loss": last["losses"][index]}
+                    worker.store,
+                    class_adapter.folder,
+                    save_adapter(stack, index),
+                    card | {"last_loss": last["losses"][index]},
                 )
-        return Part(to_json([pupil.folder for pupil in self.pupils]), {"classes": len(self.pupils)})
+        return Part(
+            to_json([class_adapter.folder for class_adapter in self.class_adapters]),
+            {"classes": len(self.class_adapters)},
+        )
 
 
-def _images(worker: DiffusionWorker, pupil: Pupil) -> LatentImages:
+def _images(worker: DiffusionWorker, class_adapter: ClassAdapter) -> LatentImages:
     """A class's examples, in the order of their names."""
     import torch
 
     from fewshot.diffusion.draws import LatentImages
 
-    latents = get_latents(worker.store, pupil.latents)
-    rows = sorted(latents.without(pupil.withheld), key=lambda row: latents.images[row])
+    latents = get_latents(worker.store, class_adapter.latents)
+    rows = sorted(latents.without(class_adapter.withheld), key=lambda row: latents.images[row])
     mean, std = torch.from_numpy(latents.posterior[rows]).unbind(dim=1)
-    (ids,) = worker.backbone.token_ids([pupil.prompt])
-    return LatentImages(pupil.label, mean, std, ids)
+    (ids,) = worker.backbone.token_ids([class_adapter.prompt])
+    return LatentImages(class_adapter.label, mean, std, ids)

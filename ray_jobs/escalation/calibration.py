@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ray_jobs.escalation.adapter_training import Lessons
+from ray_jobs.escalation.adapter_training import AdapterTraining
 from ray_jobs.escalation.results import Outcome
-from ray_jobs.escalation.scoring import Asking, Encoded
-from ray_jobs.escalation.selection import Doubtful
+from ray_jobs.escalation.scoring import Encoded, ImageScoring
+from ray_jobs.escalation.selection import EscalationCandidates
 from ray_jobs.escalation.stages import Stages
 from ray_jobs.steps.diffusion_worker import DiffusionStep
 
@@ -44,29 +44,29 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Exam:
+class EscalationCalibration:
     """What is asked, and of whom.
 
     Attributes:
         step: what all work on the model is units of.
-        lessons: of the model that is examined.
+        adapter_training: of the model that is examined.
     """
 
     step: DiffusionStep
-    lessons: Lessons
+    adapter_training: AdapterTraining
 
     @classmethod
-    def after(cls, lessons: Lessons, step: DiffusionStep) -> Exam:
+    def after(cls, adapter_training: AdapterTraining, step: DiffusionStep) -> EscalationCalibration:
         """The exam of a model that had these lessons."""
-        return cls(step, replace(lessons, for_exam=True))
+        return cls(step, replace(adapter_training, for_calibration=True))
 
     def size(self, label: str) -> int:
         """How many examples of a class are asked about, at most."""
-        if self.lessons.learns:
-            return len(self.lessons.withheld[label])
-        return len(self.lessons.examples.images[label])
+        if self.adapter_training.learns:
+            return len(self.adapter_training.withheld[label])
+        return len(self.adapter_training.examples.images[label])
 
-    def held(self, chosen: Sequence[Doubtful], folder: str, stages: Stages) -> Result:
+    def acquire_run(self, chosen: Sequence[EscalationCandidates], folder: str, stages: Stages) -> Result:
         """Teach, ask and mark.
 
         Args:
@@ -80,13 +80,13 @@ class Exam:
         if not (questions := self.questions(chosen)):
             return Result(0, 0, None)
         labels = sorted({label for question in questions for label in question.candidates})
-        self.lessons.learn(labels, self.step, stages, called="training for the exam")
-        units = list(self.lessons.examples.units.values())
+        self.adapter_training.learn(labels, self.step, stages, called="training for the exam")
+        units = list(self.adapter_training.examples.units.values())
         encoded = {q.part: Encoded(units[q.part].path, units[q.part].payload.rows) for q in questions}
-        asking = Asking(self.step, self.lessons, name="exam")
+        asking = ImageScoring(self.step, self.adapter_training, name="exam")
         return _marked(asking.decided(questions, encoded, folder, stages))
 
-    def questions(self, chosen: Sequence[Doubtful]) -> list[Doubtful]:
+    def questions(self, chosen: Sequence[EscalationCandidates]) -> list[EscalationCandidates]:
         """Examples that were not learned from, each among the candidates of an image that may be of its class.
 
         Args:
@@ -100,19 +100,19 @@ class Exam:
             for label in image.candidates:
                 sets.setdefault(label, []).append(image.candidates)
         found = []
-        for part, label in enumerate(self.lessons.examples.units):
+        for part, label in enumerate(self.adapter_training.examples.units):
             for number, row in enumerate(self._rows(label) if label in sets else []):
-                name = self.lessons.examples.images[label][row]
+                name = self.adapter_training.examples.images[label][row]
                 candidates = sets[label][number % len(sets[label])]
-                found.append(Doubtful(0.0, name, part, row, candidates, label))
+                found.append(EscalationCandidates(0.0, name, part, row, candidates, label))
         return found
 
     def _rows(self, label: str) -> list[int]:
         """Examples of a class that can be asked about."""
-        latents = self.lessons.examples.latents.get(label)
+        latents = self.adapter_training.examples.latents.get(label)
         if latents is None:
             return []
-        shown = self.lessons.rows(label) if self.lessons.learns else []
+        shown = self.adapter_training.rows(label) if self.adapter_training.learns else []
         return [row for row in latents.read.nonzero()[0].tolist() if row not in shown]
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import Ledger, Store, Unit
 from cluster.execution.executor import weight_left
-from ray_jobs.escalation.adapter_training import Lessons
+from ray_jobs.escalation.adapter_training import AdapterTraining
 from ray_jobs.escalation.cost_model import FORWARDS_AN_IMAGE, Probe, ProbeUnit, learning_cost
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
 from ray_jobs.escalation.results import GAPS
-from ray_jobs.escalation.selection import Doubtful, doubtful, get_choice
+from ray_jobs.escalation.selection import EscalationCandidates, find_candidates, get_choice
 from ray_jobs.steps.adapter_files import trained
 
 if TYPE_CHECKING:
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Foresight:
+class CostEstimate:
     """What [escalate] will come to.
 
     Attributes:
         escalation: that will be carried out.
-        opinions: the parts of the first opinions, there or not.
+        cheap_predictions: the parts of the first opinions, there or not.
         top: labels that a first opinion lists at most.
         probe: how fast forwards are; None if nobody measured.
     """
 
     escalation: Escalation
-    opinions: Sequence[str]
+    cheap_predictions: Sequence[str]
     top: int
     probe: Probe | None = None
 
-    def measured(self) -> Foresight:
+    def measured(self) -> CostEstimate:
         """The same with a rate: what a worker of this run measured, or else what this machine does in a few seconds."""
         with suppress(FileNotFoundError, KeyError, TypeError, ValueError):  # What is damaged, the job measures anew.
-            return replace(self, probe=Probe.of(self._store.get(f"{self._run}/{PROBE}")))
+            return replace(self, probe=Probe.from_json(self._store.get(f"{self._run}/{PROBE}")))
         worker = self.escalation.step.setup()
-        return replace(self, probe=Probe.of(ProbeUnit().run(worker).data))
+        return replace(self, probe=Probe.from_json(ProbeUnit().run(worker).data))
 
     def stages(self) -> list[dict[str, Any]]:
         """Rows of a plan.
@@ -59,7 +59,7 @@ class Foresight:
         return [
             self._encode(),
             self._train(),
-            *([] if self.escalation.exam is None else [self._examine()]),
+            *([] if self.escalation.calibration is None else [self._calibrate()]),
             self._ask(),
         ]
 
@@ -71,7 +71,9 @@ class Foresight:
             that hours are told from. None what nobody can tell.
         """
         known = [stage["forwards"] for stage in self.stages()]
-        examples = FORWARDS_AN_IMAGE * sum(unit.weight for unit in self.escalation.lessons.examples.units.values())
+        examples = FORWARDS_AN_IMAGE * sum(
+            unit.weight for unit in self.escalation.adapter_training.examples.units.values()
+        )
         forwards = None if None in known else min(sum(known), examples + self.budget)
         hours = self._hours(forwards)
         device = None if self.probe is None else self.probe.device
@@ -101,7 +103,7 @@ class Foresight:
         return None if self.probe is None else self.probe.forwards_a_second
 
     @cached_property
-    def chosen(self) -> list[Doubtful] | None:
+    def chosen(self) -> list[EscalationCandidates] | None:
         """Who is asked about; None as long as that is not decided."""
         path = f"{self._run}/{CHOICE}"
         return get_choice(self._store, path) if self._store.exists(path) else None
@@ -118,7 +120,7 @@ class Foresight:
         most = math.floor(section.max_fraction * known)
         if self.budget < math.inf:
             most = min(most, int(self.budget / (2 * section.steps + FORWARDS_AN_IMAGE)))
-        return min(most, self._doubtful) if all(map(self._store.exists, self.opinions)) else most
+        return min(most, self._candidates) if all(map(self._store.exists, self.cheap_predictions)) else most
 
     @property
     def candidates(self) -> int:
@@ -134,18 +136,18 @@ class Foresight:
         return self.escalation.run
 
     @property
-    def _doubtful(self) -> int:
+    def _candidates(self) -> int:
         below, candidates = self.escalation.below, self.escalation.section.candidates
-        return sum(1 for _ in doubtful(self._store, self.opinions, below=below, candidates=candidates))
+        return sum(1 for _ in find_candidates(self._store, self.cheap_predictions, below=below, candidates=candidates))
 
     @cached_property
     def _settings(self) -> dict[str, list[AdapterSettings]]:
         """By label: how a class with examples is learned, for each number of them that may be readable, rising."""
         from fewshot.backbones.diffusion import latent_shape
 
-        method, side = self.escalation.lessons.method, latent_shape(self.escalation.section.spec)[1]
+        method, side = self.escalation.adapter_training.method, latent_shape(self.escalation.section.spec)[1]
         found = {}
-        for label, unit in self.escalation.lessons.examples.units.items():
+        for label, unit in self.escalation.adapter_training.examples.units.items():
             settings = (method.adapter_settings(latent_side=side, shots=shots + 1) for shots in range(unit.weight))
             found[label] = list(dict.fromkeys(each for each in settings if each is not None))
         return {label: settings for label, settings in found.items() if settings}
@@ -163,7 +165,7 @@ class Foresight:
         return {label for image in self.chosen for label in image.candidates} & self._settings.keys()
 
     def _encode(self) -> dict[str, Any]:
-        examples = list(self.escalation.lessons.examples.units.values())
+        examples = list(self.escalation.adapter_training.examples.units.values())
         chosen = [] if self.chosen is None else list(self.escalation.archived(self.chosen).values())
         done, left = self._done(examples + chosen), None
         if self.images is not None:
@@ -174,29 +176,34 @@ class Foresight:
 
     def _train(self) -> dict[str, Any]:
         there, labels = trained(self._store, self.escalation.section.method), self._in_question
-        courses = self.escalation.courses
-        missing = [{label for label in labels if self._missing(lessons, label, there)} for lessons in courses]
+        race_plans = self.escalation.race_plans
+        missing = [
+            {label for label in labels if self._missing(adapter_training, label, there)}
+            for adapter_training in race_plans
+        ]
         left = len(set().union(*missing))
         done = len(labels) - left
         most = left if self.chosen is not None or self.images is None else min(left, self.images * self.candidates)
         ways = {how for label in labels for how in self._settings[label]}
         cost = sum(learning_cost(min(most, len(each)), ways) for each in missing)
-        before = self.escalation.lessons.prior_cost() if most else 0.0
+        before = self.escalation.adapter_training.prior_cost() if most else 0.0
         name = self.escalation.section.method
         what = f"{name}: {self._count(len(labels))} classes" if self._settings else f"{name} learns nothing"
         return self._row("train adapters", what, done, most, before + cost, at_most=self.chosen is None)
 
-    def _missing(self, lessons: Lessons, label: str, there: frozenset[str]) -> bool:
+    def _missing(self, adapter_training: AdapterTraining, label: str, there: frozenset[str]) -> bool:
         """Whether a class is not learned, however many of its examples can be read; for an exam, once more."""
-        if lessons.for_exam and not lessons.withheld.get(label):
+        if adapter_training.for_calibration and not adapter_training.withheld.get(label):
             return False
-        return not there & {lessons.pupil(label, how).folder for how in self._settings[label]}
+        return not there & {adapter_training.class_adapter(label, how).folder for how in self._settings[label]}
 
-    def _examine(self) -> dict[str, Any]:
-        exam, section = self.escalation.exam, self.escalation.section
-        assert exam is not None
+    def _calibrate(self) -> dict[str, Any]:
+        calibration, section = self.escalation.calibration, self.escalation.section
+        assert calibration is not None
         labels = self._in_question if self._settings else self._labels
-        images = sum(exam.size(label) for label in labels if label in self.escalation.lessons.examples.units)
+        images = sum(
+            calibration.size(label) for label in labels if label in self.escalation.adapter_training.examples.units
+        )
         left = 0 if self.finished else images
         what = f"{self._count(images)} examples × {self.candidates} classes × {section.steps} time-steps"
         forwards = float(left * self.candidates * section.steps)
@@ -224,8 +231,8 @@ class Foresight:
         return sum(unit.weight for unit in units) - weight_left(units, Ledger(self._store))
 
     def _count(self, number: int | None) -> str:
-        told = "?" if number is None else str(number)
-        return told if self.chosen is not None else f"at most {told}"
+        class_prompt = "?" if number is None else str(number)
+        return class_prompt if self.chosen is not None else f"at most {class_prompt}"
 
     def _row(
         self, stage: str, what: str, done: int | None, left: int | None, forwards: float | None, *, at_most: bool

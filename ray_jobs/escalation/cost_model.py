@@ -65,7 +65,7 @@ class Probe:
     device: str
 
     @classmethod
-    def of(cls, data: bytes) -> Probe:
+    def from_json(cls, data: bytes) -> Probe:
         """From its part.
 
         Raises:
@@ -87,7 +87,7 @@ def get_rate(store: Store, path: str) -> float:
     """
     data = store.get(path)
     with removed_if_damaged(store, path):
-        return Probe.of(data).forwards_a_second
+        return Probe.from_json(data).forwards_a_second
 
 
 def training_cost(settings: AdapterSettings) -> float:
@@ -115,7 +115,7 @@ def budget_of(
     rate: float | None,
     *,
     before: float = 0.0,
-    exam_images: int = 0,
+    calibration_images: int = 0,
 ) -> Budget:
     """What may be spent.
 
@@ -125,7 +125,7 @@ def budget_of(
         ways: how classes are learned; none if nothing is.
         rate: forwards a second of a worker; needed where `budget_gpu_hours` is set.
         before: forwards that come before the first class is learned.
-        exam_images: examples of a class that the model is examined on, at most.
+        calibration_images: examples of a class that the model is examined on, at most.
     """
     hours = section.budget_gpu_hours
     assert hours is None or rate is not None
@@ -135,7 +135,7 @@ def budget_of(
         images=math.floor(section.max_fraction * images),
         forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before - times * last,
         learning=lambda classes: times * learning_cost(classes, ways),
-        per_exam=exam_images * section.candidates * section.steps * ROWS_A_QUESTION,
+        per_calibration=calibration_images * section.candidates * section.steps * ROWS_A_QUESTION,
         per_query=section.steps * ROWS_A_QUESTION,
         per_image=FORWARDS_AN_IMAGE,
     )

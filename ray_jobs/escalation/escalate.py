@@ -14,13 +14,20 @@ from typing import Any, Protocol
 from cluster import Ledger, Store, Unit
 from cluster.records import Shard
 from ray_jobs.console.progress import Reporter
-from ray_jobs.escalation.adapter_training import Lessons
-from ray_jobs.escalation.calibration import ANSWERS, Exam
+from ray_jobs.escalation.adapter_training import AdapterTraining
+from ray_jobs.escalation.calibration import ANSWERS, EscalationCalibration
 from ray_jobs.escalation.cost_model import ProbeUnit, budget_of, get_rate
-from ray_jobs.escalation.merge_step import MergeStep, MergeUnit, Verdict
+from ray_jobs.escalation.merge_step import EscalatedPrediction, MergeStep, MergeUnit
 from ray_jobs.escalation.results import GAPS
-from ray_jobs.escalation.scoring import Asking, Encoded
-from ray_jobs.escalation.selection import Budget, Doubtful, affordable, doubtful, get_choice, to_parquet
+from ray_jobs.escalation.scoring import Encoded, ImageScoring
+from ray_jobs.escalation.selection import (
+    Budget,
+    EscalationCandidates,
+    affordable,
+    find_candidates,
+    get_choice,
+    to_parquet,
+)
 from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.examples import LabelledUnits
@@ -31,7 +38,7 @@ from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.example_latents import Examples
 from ray_jobs.steps.latents import get_latents, latent_unit
 
-FIRST_OPINIONS = "first-opinions"
+CHEAP_PREDICTIONS = "cheap-predictions"
 CHOICE, PROBE = "escalated.parquet", "probe.json"
 
 
@@ -70,19 +77,23 @@ class Escalation:
     threshold: float | None
 
     @cached_property
-    def lessons(self) -> Lessons:
+    def adapter_training(self) -> AdapterTraining:
         """What is learned of the classes."""
-        return Lessons(self.section, self.store, Examples(self.store, self.section.spec, self.support))
+        return AdapterTraining(self.section, self.store, Examples(self.store, self.section.spec, self.support))
 
     @cached_property
-    def exam(self) -> Exam | None:
+    def calibration(self) -> EscalationCalibration | None:
         """What the model's answers are worth; None if nobody wants to know."""
-        return Exam.after(self.lessons, self.step) if self.section.calibrate else None
+        return EscalationCalibration.after(self.adapter_training, self.step) if self.section.calibrate else None
 
     @property
-    def courses(self) -> list[Lessons]:
+    def race_plans(self) -> list[AdapterTraining]:
         """All that is learned: the lessons, and those of the exam, if there is one."""
-        return [self.lessons] if self.exam is None else [self.lessons, self.exam.lessons]
+        return (
+            [self.adapter_training]
+            if self.calibration is None
+            else [self.adapter_training, self.calibration.adapter_training]
+        )
 
     @cached_property
     def step(self) -> DiffusionStep:
@@ -90,19 +101,19 @@ class Escalation:
         return DiffusionStep(self.store, self.section.spec)
 
     @contextmanager
-    def stages(self, opinions: Sequence[str], cluster: ClusterSection, reporter: Reporter) -> Iterator[Stages]:
+    def stages(self, cheap_predictions: Sequence[str], cluster: ClusterSection, reporter: Reporter) -> Iterator[Stages]:
         """What carries it out: as many workers as the job is worth."""
         done = self.store.exists(f"{self.run}/{GAPS}")  # Then only the predictions may be incomplete.
-        images = 0 if done or self._missing(opinions) else self._images(opinions)
+        images = 0 if done or self._missing(cheap_predictions) else self._images(cheap_predictions)
         asked = self.section.max_fraction * images * self.section.candidates * self.section.steps
         with stages_for(asked, cluster, Ledger(self.store), reporter, threads=self.section.threads) as stages:
             yield stages
 
-    def carry_out(self, opinions: Sequence[str], stages: Stages) -> dict[str, Any] | None:
+    def carry_out(self, cheap_predictions: Sequence[str], stages: Stages) -> dict[str, Any] | None:
         """Turn first opinions into predictions.
 
         Args:
-            opinions: the parts of the first opinions, in the archive's order.
+            cheap_predictions: the parts of the first opinions, in the archive's order.
             stages: what carries it out, and keeps what became of the units.
 
         Returns:
@@ -110,67 +121,73 @@ class Escalation:
             failed unit) there is nothing to tell, and nothing is predicted: another choice would be made once it is
             there, and two choices in one run would contradict each other.
         """
-        if missing := self._missing(opinions):
-            told = f"nothing is asked before all is labelled: {missing} shards have no labels yet"
-            stages.reporter.say(told, style="red")
+        if missing := self._missing(cheap_predictions):
+            class_prompt = f"nothing is asked before all is labelled: {missing} shards have no labels yet"
+            stages.reporter.say(class_prompt, style="red")
             return None
         try:
-            return self._carry_out(opinions, self._images(opinions), stages)
+            return self._carry_out(cheap_predictions, self._images(cheap_predictions), stages)
         except IncompleteError:
             return None
 
-    def _missing(self, opinions: Sequence[str]) -> int:
+    def _missing(self, cheap_predictions: Sequence[str]) -> int:
         """First opinions that are not there."""
-        folders = {posixpath.dirname(part) for part in opinions}
-        return len(set(opinions).difference(*(Ledger(self.store).done(folder) for folder in folders)))
+        folders = {posixpath.dirname(part) for part in cheap_predictions}
+        return len(set(cheap_predictions).difference(*(Ledger(self.store).done(folder) for folder in folders)))
 
-    def _carry_out(self, opinions: Sequence[str], images: int, stages: Stages) -> dict[str, Any]:
-        stages.run("encoding examples", self.step, list(self.lessons.examples.units.values()))
-        chosen = self._chosen(opinions, images, stages)
+    def _carry_out(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> dict[str, Any]:
+        stages.run("encoding examples", self.step, list(self.adapter_training.examples.units.values()))
+        chosen = self._chosen(cheap_predictions, images, stages)
         stages.reporter.say(f"{len(chosen)} of {images} images go to {self.section.method}")
         archived = self.archived(chosen)
         stages.run("encoding images", self.step, list(archived.values()))
         labels = sorted({label for image in chosen for label in image.candidates})
-        self.lessons.learn(labels, self.step, stages, called="training adapters")
+        self.adapter_training.learn(labels, self.step, stages, called="training adapters")
         encoded = {part: Encoded(unit.path, unit.payload.rows) for part, unit in archived.items()}
-        asking, images_there = Asking(self.step, self.lessons), self._still_there(chosen, encoded)
+        asking, images_there = ImageScoring(self.step, self.adapter_training), self._still_there(chosen, encoded)
         outcome = asking.decided(images_there, encoded, f"{self.run}/answers", stages)
-        result = None if self.exam is None else self.exam.held(chosen, f"{self.run}/{ANSWERS}", stages)
-        self._merge(opinions, outcome.verdicts(None if result is None else result.temperature), stages)
+        result = (
+            None if self.calibration is None else self.calibration.acquire_run(chosen, f"{self.run}/{ANSWERS}", stages)
+        )
+        self._merge(
+            cheap_predictions, outcome.escalated_predictions(None if result is None else result.temperature), stages
+        )
         self.store.put(f"{self.run}/{GAPS}", outcome.to_parquet())
-        told = {
+        class_prompt = {
             "method": self.section.method,
             "classes": len(labels),
             "exam": None if result is None else result.to_json(),
         }
-        return outcome.to_json() | told | {"learned": len(labels) if self.lessons.learns else 0}
+        return outcome.to_json() | class_prompt | {"learned": len(labels) if self.adapter_training.learns else 0}
 
-    def _images(self, opinions: Sequence[str]) -> int:
+    def _images(self, cheap_predictions: Sequence[str]) -> int:
         """Images of the archive; where only reading tells, every part is read."""
         if self.listing.images is not None:
             return self.listing.images
-        return sum(len(get_table(self.store, part, columns=["image"])) for part in opinions)
+        return sum(len(get_table(self.store, part, columns=["image"])) for part in cheap_predictions)
 
-    def _chosen(self, opinions: Sequence[str], images: int, stages: Stages) -> list[Doubtful]:
+    def _chosen(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> list[EscalationCandidates]:
         """Who is asked about; decided once for a run. Without a choice, predictions are those of one that is lost."""
         path = f"{self.run}/{CHOICE}"
         if not self.store.exists(path):
             for part in self.store.list(f"{self.run}/{PREDICTIONS}"):
                 self.store.delete(part)
-            chosen = affordable(self._doubtful(opinions), self._budget(images, stages), self._learned)
+            chosen = affordable(self._candidates(cheap_predictions), self._budget(images, stages), self._learned)
             self.store.put(path, to_parquet(chosen))
         return get_choice(self.store, path)
 
     @property
     def below(self) -> float:
         """Images with a smaller score may be asked about; all, where neither the section nor an error target says."""
-        told = (limit for limit in (self.section.below, self.threshold) if limit is not None)
-        return next(told, math.inf)
+        class_prompt = (limit for limit in (self.section.below, self.threshold) if limit is not None)
+        return next(class_prompt, math.inf)
 
-    def _doubtful(self, opinions: Sequence[str]) -> Iterator[Doubtful]:
+    def _candidates(self, cheap_predictions: Sequence[str]) -> Iterator[EscalationCandidates]:
         """Images that may be asked about, with those of their candidates that the method can answer for."""
-        for image in doubtful(self.store, opinions, below=self.below, candidates=self.section.candidates):
-            able = tuple(filter(self.lessons.answers_for, image.candidates))
+        for image in find_candidates(
+            self.store, cheap_predictions, below=self.below, candidates=self.section.candidates
+        ):
+            able = tuple(filter(self.adapter_training.answers_for, image.candidates))
             if len(able) > 1:
                 yield replace(image, candidates=able)
 
@@ -179,16 +196,22 @@ class Escalation:
         if self.section.budget_gpu_hours is not None:
             stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
             rate = get_rate(self.store, path)
-        ways = {s for each in self.courses for label in each.examples.latents if (s := each.settings(label))}
-        asked = max(map(self.exam.size, self.lessons.examples.units), default=0) if self.exam is not None else 0
-        return budget_of(self.section, images, ways, rate, before=self.lessons.prior_cost(), exam_images=asked)
+        ways = {s for each in self.race_plans for label in each.examples.latents if (s := each.settings(label))}
+        asked = (
+            max(map(self.calibration.size, self.adapter_training.examples.units), default=0)
+            if self.calibration is not None
+            else 0
+        )
+        return budget_of(
+            self.section, images, ways, rate, before=self.adapter_training.prior_cost(), calibration_images=asked
+        )
 
     @property
     def _learned(self) -> frozenset[str]:
         """Classes that nothing is left to learn of."""
-        return frozenset.intersection(*(lessons.learned for lessons in self.courses))
+        return frozenset.intersection(*(adapter_training.learned for adapter_training in self.race_plans))
 
-    def archived(self, chosen: Sequence[Doubtful]) -> dict[int, Unit]:
+    def archived(self, chosen: Sequence[EscalationCandidates]) -> dict[int, Unit]:
         """By shard, in the archive's order: the unit that encodes its chosen images.
 
         Raises:
@@ -206,7 +229,9 @@ class Escalation:
             index: latent_unit(self.section.spec, place, shards[names[index]], rows[index]) for index in sorted(rows)
         }
 
-    def _still_there(self, chosen: Sequence[Doubtful], encoded: Mapping[int, Encoded]) -> list[Doubtful]:
+    def _still_there(
+        self, chosen: Sequence[EscalationCandidates], encoded: Mapping[int, Encoded]
+    ) -> list[EscalationCandidates]:
         """Without images that could be read when they were embedded, and cannot be read any more."""
         read = {}
         for part, of in encoded.items():
@@ -214,13 +239,18 @@ class Escalation:
             read.update({(part, row): ok for row, ok in zip(of.rows, found, strict=True)})
         return [image for image in chosen if read[image.part, image.row]]
 
-    def _merge(self, opinions: Sequence[str], verdicts: Mapping[int, tuple[Verdict, ...]], stages: Stages) -> None:
+    def _merge(
+        self,
+        cheap_predictions: Sequence[str],
+        escalated_predictions: Mapping[int, tuple[EscalatedPrediction, ...]],
+        stages: Stages,
+    ) -> None:
         units = [
             Unit(
                 f"{self.run}/{PREDICTIONS}/{part.rpartition('/')[2]}",
-                MergeUnit(part, verdicts.get(index, ())),
+                MergeUnit(part, escalated_predictions.get(index, ())),
                 weight=self.listing.shards[index][1] or 1,
             )
-            for index, part in enumerate(opinions)
+            for index, part in enumerate(cheap_predictions)
         ]
         stages.run("deciding", MergeStep(self.store, self.section.method, self.threshold), units)

@@ -11,7 +11,7 @@ from ray_jobs.output.feature_parts import get_table, write_parquet
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EscalatedPrediction:
     """What the diffusion model says of one image.
 
     Attributes:
@@ -32,12 +32,12 @@ class MergeUnit:
     """One shard.
 
     Attributes:
-        opinions: part of the first opinions.
-        verdicts: by row, rising.
+        cheap_predictions: part of the first opinions.
+        escalated_predictions: by row, rising.
     """
 
-    opinions: str
-    verdicts: tuple[Verdict, ...]
+    cheap_predictions: str
+    escalated_predictions: tuple[EscalatedPrediction, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class MergeStep:
     def run(self, state: None, unit: MergeUnit) -> Part:
         """One shard. A score is the probability that the class is a candidate at all, times the model's."""
         del state
-        table = get_table(self.store, unit.opinions)
+        table = get_table(self.store, unit.cheap_predictions)
         columns = {name: table[name].to_pylist() for name in table.column_names}
-        for verdict in unit.verdicts:
+        for verdict in unit.escalated_predictions:
             believed = dict(zip(columns["top_labels"][verdict.row], columns["top_scores"][verdict.row], strict=True))
             possible = min(1.0, sum(believed[label] for label in verdict.labels))
             scores = None if verdict.shares is None else [possible * share for share in verdict.shares]
             withheld = scores is not None and self.threshold is not None and scores[0] < self.threshold
-            told = {
+            class_prompt = {
                 "label": verdict.labels[0],
                 "score": None if scores is None else scores[0],
                 "margin": verdict.margin,
@@ -76,7 +76,7 @@ class MergeStep:
                 "decided_by": self.method,
                 "status": "abstained" if withheld else "ok",
             }
-            for name, value in told.items():
+            for name, value in class_prompt.items():
                 columns[name][verdict.row] = value
         merged = pa.table({name: columns[name] for name in table.column_names}, schema=table.schema)
-        return Part(write_parquet(merged), {"images": len(merged), "escalated": len(unit.verdicts)})
+        return Part(write_parquet(merged), {"images": len(merged), "escalated": len(unit.escalated_predictions)})

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ray_jobs.escalation.merge_step import Verdict
+from ray_jobs.escalation.merge_step import EscalatedPrediction
 from ray_jobs.escalation.rounds import Decision
-from ray_jobs.escalation.selection import Doubtful
+from ray_jobs.escalation.selection import EscalationCandidates
 from ray_jobs.output.feature_parts import write_parquet
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Outcome:
         steps: [n] int64, the time-steps of the grid.
     """
 
-    images: Sequence[Doubtful]
+    images: Sequence[EscalationCandidates]
     decision: Decision
     steps: Tensor
 
@@ -63,7 +63,7 @@ class Outcome:
         counts = torch.tensor([len(image.candidates) for image in self.images], dtype=torch.int64)
         return torch.arange(self.decision.errors.shape[1]) < counts[:, None]
 
-    def verdicts(self, temperature: float | None = None) -> dict[int, tuple[Verdict, ...]]:
+    def escalated_predictions(self, temperature: float | None = None) -> dict[int, tuple[EscalatedPrediction, ...]]:
         """By part, the verdicts on its images by row.
 
         Args:
@@ -71,14 +71,19 @@ class Outcome:
         """
         from fewshot.diffusion.confidence import probabilities
 
-        found: dict[int, list[Verdict]] = defaultdict(list)
+        found: dict[int, list[EscalatedPrediction]] = defaultdict(list)
         ranks, margins = self.decision.ranking.tolist(), self.decision.margins.tolist()
         shares = probabilities(self.decision.gaps, self.present, temperature or 1.0).tolist()
         for image, rank, margin, share in zip(self.images, ranks, margins, shares, strict=True):
             columns = [column for column in rank if column < len(image.candidates)]
-            told = tuple(share[column] for column in columns) if temperature is not None else None
-            found[image.part].append(Verdict(image.row, tuple(image.candidates[c] for c in columns), margin, told))
-        return {part: tuple(sorted(verdicts, key=lambda verdict: verdict.row)) for part, verdicts in found.items()}
+            class_prompt = tuple(share[column] for column in columns) if temperature is not None else None
+            found[image.part].append(
+                EscalatedPrediction(image.row, tuple(image.candidates[c] for c in columns), margin, class_prompt)
+            )
+        return {
+            part: tuple(sorted(escalated_predictions, key=lambda verdict: verdict.row))
+            for part, escalated_predictions in found.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """What the metrics tell."""

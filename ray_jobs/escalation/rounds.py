@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster import Unit, fingerprint
 from ray_jobs.escalation.score_unit import Excerpt, ScoreUnit
-from ray_jobs.steps.diffusion_worker import Told
+from ray_jobs.steps.diffusion_worker import ClassPrompt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ FORWARDS_A_UNIT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
+class RoundState:
     """N images, each with at most C candidates.
 
     Attributes:
@@ -38,7 +38,7 @@ class Contest:
         part: [N] which of them an image is in.
         row: [N] where in it.
         candidates: [N, C] index of a class in `told`; -1 where an image has fewer.
-        told: who stands for a class.
+        class_prompt: who stands for a class.
         steps: [n] time-steps that may be asked about, rising.
         seed: of the noise.
         scale: of the UNet's adapters.
@@ -49,7 +49,7 @@ class Contest:
     part: np.ndarray
     row: np.ndarray
     candidates: np.ndarray
-    told: tuple[Told, ...]
+    class_prompt: tuple[ClassPrompt, ...]
     steps: np.ndarray
     seed: int
     scale: float
@@ -92,7 +92,7 @@ class Contest:
         from fewshot.diffusion.noise_errors import WORTH_MERGING
 
         groups = len(np.unique(np.stack([part, label]), axis=1).T)
-        return groups > 0 and len(label) >= WORTH_MERGING * groups and self.told[label[0]].adapter is not None
+        return groups > 0 and len(label) >= WORTH_MERGING * groups and self.class_prompt[label[0]].adapter is not None
 
     def _unit(self, folder: str, image: np.ndarray, label: np.ndarray, step: np.ndarray, *, merged: bool) -> Unit:
         classes, local = np.unique(label, return_inverse=True)
@@ -100,7 +100,7 @@ class Contest:
         by_part = np.lexsort((self.row[images], self.part[images]))
         unit = ScoreUnit(
             latents=tuple(self._excerpts(images[by_part])),
-            classes=tuple(self.told[c] for c in classes),
+            classes=tuple(self.class_prompt[c] for c in classes),
             image=by_part.argsort()[place].astype(np.int32),
             label=local.astype(np.int32),
             step=step.astype(np.int32),
@@ -109,9 +109,9 @@ class Contest:
             merged=merged,
         )
         asked = [array.tolist() for array in (unit.image, unit.label, unit.step)]
-        told = [[t.prompt, t.adapter, t.text_scale] for t in unit.classes]
+        class_prompt = [[t.prompt, t.adapter, t.text_scale] for t in unit.classes]
         latents = [[excerpt.path, excerpt.rows] for excerpt in unit.latents]
-        name = fingerprint([latents, told, asked, unit.seed, unit.scale, unit.merged])
+        name = fingerprint([latents, class_prompt, asked, unit.seed, unit.scale, unit.merged])
         return Unit(f"{folder}/part-{name}.npy", unit, weight=len(image))
 
     def _excerpts(self, images: np.ndarray) -> Iterator[Excerpt]:
@@ -193,12 +193,12 @@ def _raced(present: Tensor, n: int, ask: Ask, *, error_rate: float) -> Decision:
 
     from fewshot.diffusion import racing
 
-    course = racing.course(n, error_rate=error_rate, first=racing.FIRST if error_rate else n)
-    race = racing.start(course, present)
-    while len((asked := racing.pending(course, race)).image):
+    race_plan = racing.race_plan(n, error_rate=error_rate, first=racing.FIRST if error_rate else n)
+    race = racing.start(race_plan, present)
+    while len((asked := racing.pending(race_plan, race)).image):
         answers = ask(race.look, *(part.numpy() for part in asked))
-        race = racing.advance(course, race, torch.from_numpy(answers))
-    entries = torch.zeros(n, dtype=torch.int64).index_put((course.order,), torch.arange(len(course.order)))
+        race = racing.advance(race_plan, race, torch.from_numpy(answers))
+    entries = torch.zeros(n, dtype=torch.int64).index_put((race_plan.order,), torch.arange(len(race_plan.order)))
     return Decision(race.labels, race.errors, entries < race.asked[..., None])
 
 
@@ -225,8 +225,8 @@ def _staged(present: Tensor, n: int, ask: Ask) -> Decision:
             answers = ask(round_, *(part.numpy() for part in rows))
             errors[image[:, None], column[:, None], entries] = torch.from_numpy(answers).view(-1, m)
             asked[image[:, None], column[:, None], entries] = True
-        told = errors.gather(1, classes[..., None].expand(-1, -1, n))[..., entries]
-        return told.masked_fill(~there[..., None], torch.inf)
+        class_prompt = errors.gather(1, classes[..., None].expand(-1, -1, n))[..., entries]
+        return class_prompt.masked_fill(~there[..., None], torch.inf)
 
     plan = rounds(scaled(nearest, num_classes=C, steps=n), C)
     return Decision(eliminate(answer, plan, images=N), errors, asked)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cluster import Part, Store
 from ray_jobs.output.feature_parts import removed_if_damaged
-from ray_jobs.steps.diffusion_worker import DiffusionWorker, Told
+from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionWorker
 from ray_jobs.steps.latents import get_latents
 
 
@@ -42,7 +42,7 @@ class ScoreUnit:
     """
 
     latents: tuple[Excerpt, ...]
-    classes: tuple[Told, ...]
+    classes: tuple[ClassPrompt, ...]
     image: np.ndarray = field(repr=False)
     label: np.ndarray = field(repr=False)
     step: np.ndarray = field(repr=False)
@@ -58,7 +58,7 @@ class ScoreUnit:
         from fewshot.diffusion.noise_errors import Queries, errors_by_class, noise_errors
 
         parts = [(get_latents(worker.store, each.path), list(each.rows)) for each in self.latents]
-        ready = [worker.ready(told) for told in self.classes]
+        ready = [worker.ready(class_prompt) for class_prompt in self.classes]
         adapters = [adapter for adapter, _ in ready if adapter is not None]
         asked = (torch.from_numpy(array.astype(np.int64)) for array in (self.image, self.label, self.step))
         errors = (errors_by_class if self.merged and adapters else noise_errors)(

@@ -27,7 +27,7 @@ COLUMNS = ["image", "score", "top_labels", "status"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Doubtful:
+class EscalationCandidates:
     """An image that the cheap method is not sure of. They sort by score, then by name.
 
     Attributes:
@@ -55,7 +55,7 @@ class Budget:
         images: at most this many images.
         forwards: all together, training included; None is no limit.
         learning: what training so many classes costs at most.
-        per_exam: what asking about the examples of one class costs at most.
+        per_calibration: what asking about the examples of one class costs at most.
         per_query: what asking one class about one image costs at most.
         per_image: what else an image costs (its latents).
     """
@@ -63,12 +63,14 @@ class Budget:
     images: int
     forwards: float | None
     learning: Callable[[int], float]
-    per_exam: float
+    per_calibration: float
     per_query: float
     per_image: float
 
 
-def doubtful(store: Store, parts: Sequence[str], *, below: float, candidates: int) -> Iterator[Doubtful]:
+def find_candidates(
+    store: Store, parts: Sequence[str], *, below: float, candidates: int
+) -> Iterator[EscalationCandidates]:
     """Images of prediction parts whose score is below a limit, and that have at least two possible classes.
 
     Args:
@@ -82,10 +84,12 @@ def doubtful(store: Store, parts: Sequence[str], *, below: float, candidates: in
         columns = (rows[name] for name in COLUMNS)
         for row, (image, score, labels, status) in enumerate(zip(*columns, strict=True)):
             if status != "unreadable" and score < below and len(labels) > 1:
-                yield Doubtful(score, image, index, row, tuple(labels[:candidates]), labels[0])
+                yield EscalationCandidates(score, image, index, row, tuple(labels[:candidates]), labels[0])
 
 
-def affordable(images: Iterable[Doubtful], budget: Budget, trained: frozenset[str]) -> list[Doubtful]:
+def affordable(
+    images: Iterable[EscalationCandidates], budget: Budget, trained: frozenset[str]
+) -> list[EscalationCandidates]:
     """The least certain images that the budget pays for, each with all its classes, in the order of certainty.
 
     What they cost is bounded from above: every class asked about every time-step. So the budget is never overrun, and
@@ -96,19 +100,19 @@ def affordable(images: Iterable[Doubtful], budget: Budget, trained: frozenset[st
         budget: what may be spent.
         trained: classes whose adapters exist already.
     """
-    chosen: list[Doubtful] = []
+    chosen: list[EscalationCandidates] = []
     known, asking = set[str](), 0.0
     for image in heapq.nsmallest(budget.images, images):
         known |= set(image.candidates)
         asking += len(image.candidates) * budget.per_query + budget.per_image
-        spent = asking + len(known) * budget.per_exam + budget.learning(len(known - trained))
+        spent = asking + len(known) * budget.per_calibration + budget.learning(len(known - trained))
         if budget.forwards is not None and spent > budget.forwards:
             break
         chosen.append(image)
     return chosen
 
 
-def to_parquet(chosen: Sequence[Doubtful]) -> bytes:
+def to_parquet(chosen: Sequence[EscalationCandidates]) -> bytes:
     """The choice as it is kept with the run."""
     columns = {name: [getattr(image, name) for image in chosen] for name in SCHEMA.names}
     columns["candidates"] = [list(labels) for labels in columns["candidates"]]
@@ -117,7 +121,7 @@ def to_parquet(chosen: Sequence[Doubtful]) -> bytes:
     return buffer.getvalue()
 
 
-def get_choice(store: Store, path: str) -> list[Doubtful]:
+def get_choice(store: Store, path: str) -> list[EscalationCandidates]:
     """What `to_parquet` made, from storage.
 
     Raises:
@@ -125,4 +129,4 @@ def get_choice(store: Store, path: str) -> list[Doubtful]:
         FileNotFoundError: there is none.
     """
     rows = get_table(store, path, columns=SCHEMA.names).to_pylist()
-    return [Doubtful(**row | {"candidates": tuple(row["candidates"])}) for row in rows]
+    return [EscalationCandidates(**row | {"candidates": tuple(row["candidates"])}) for row in rows]

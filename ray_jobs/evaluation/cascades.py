@@ -23,7 +23,7 @@ from cluster import StageReport, Unit, fingerprint
 from cluster.records import Shard
 from fewshot.names import wants_diffusion
 from ray_jobs.console.progress import Reporter
-from ray_jobs.escalation import FIRST_OPINIONS, Escalation, escalation_identity
+from ray_jobs.escalation import CHEAP_PREDICTIONS, Escalation, escalation_identity
 from ray_jobs.escalation.cost_curve import measure_cascades
 from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
 from ray_jobs.evaluation.design import Evaluation
@@ -119,8 +119,8 @@ class Cascades:
         Raises:
             IncompleteError: a unit failed.
         """
-        opinions = self._label(stages)
-        some, every = (self._ask(count, opinions, stages) for count in self.candidates)
+        cheap_predictions = self._label(stages)
+        some, every = (self._ask(count, cheap_predictions, stages) for count in self.candidates)
         last = every["curve"][-1]
         alone = {name: last[name] for name in ("accuracy", "forwards_an_image")} if last["fraction"] == 1.0 else None
         found = {"shots": self.shots, "seed": self.seed, "curve": some["curve"], "alone": alone}
@@ -132,17 +132,17 @@ class Cascades:
         classifier, test = self.training.run(self.work.store), self.work.test
         step = PredictStep(self.work.store, classifier, self.work.job.clip.spec, top=len(self.support.labels.space))
         units = [
-            Unit(prediction_part(f"{self.folder}/{FIRST_OPINIONS}", i, unit.payload.shard.fingerprint), unit.path)
+            Unit(prediction_part(f"{self.folder}/{CHEAP_PREDICTIONS}", i, unit.payload.shard.fingerprint), unit.path)
             for i, unit in enumerate(test.units)
         ]
         stages.run("labelling", step, units)
         return [unit.path for unit in units]
 
-    def _ask(self, candidates: int, opinions: Sequence[str], stages: Stages) -> dict[str, Any]:
+    def _ask(self, candidates: int, cheap_predictions: Sequence[str], stages: Stages) -> dict[str, Any]:
         run, archive = f"{self.folder}/of-{candidates}", LabelledArchive(self.work.test.units)
         section = replace(self.section, candidates=max(2, candidates))
         asking = Escalation(section, self.work.store, run, archive, archive.listing(), self.support, None)
-        if asking.carry_out(opinions, stages) is None:
+        if asking.carry_out(cheap_predictions, stages) is None:
             raise IncompleteError
         right, readable = self._right(run)
         return measure_cascades(self.work.store, run, self.work.truth, right=right, labelled=readable, images=readable)

@@ -15,7 +15,7 @@ from fewshot.names import wants_diffusion
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.job_file.sections import ProtocolName
 from ray_jobs.output.layout import to_json
-from ray_jobs.output.training_cache import StoredMemo, trainings_folder
+from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.steps.example_latents import latents_of
 from ray_jobs.steps.gpu_share import keep_to_share
 from ray_jobs.steps.train import parts_for, read_labelled
@@ -48,7 +48,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class FoldPretraining:
     """The trainings that a cell will ask for on one of its folds."""
 
     cell: Cell
@@ -107,24 +107,24 @@ class EvaluateStep:
         position = {image: i for i, image in enumerate(images)}
         return _Data(problem, position, test)
 
-    def run(self, state: _Data, work: Cell | Rehearsal) -> Part:
+    def run(self, state: _Data, work: Cell | FoldPretraining) -> Part:
         """Train a fold, or measure a cell."""
-        return self._rehearse(state, work) if isinstance(work, Rehearsal) else self._measure(state, work)
+        return self._pretrain_fold(state, work) if isinstance(work, FoldPretraining) else self._measure(state, work)
 
-    def _rehearse(self, state: _Data, work: Rehearsal) -> Part:
+    def _pretrain_fold(self, state: _Data, work: FoldPretraining) -> Part:
         from fewshot.calibration.calibrate import calibration_splits
         from fewshot.methods import TrainedMethod, method_named
 
         method = method_named(work.cell.method, **work.cell.hyperparameters)
-        memo = self._memo(work.cell)
+        training_cache = self._training_cache(work.cell)
         _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
         if isinstance(method, TrainedMethod) and work.fold < len(splits):
-            method.rehearse(splits[work.fold], seed=work.cell.seed, memo=memo)
-        return Part(to_json({"trainings": sorted(memo.asked)}), {"trained": len(memo.made)})
+            method.pretrain_fold(splits[work.fold], seed=work.cell.seed, training_cache=training_cache)
+        return Part(to_json({"trainings": sorted(training_cache.asked)}), {"trained": len(training_cache.made)})
 
-    def _memo(self, cell: Cell) -> StoredMemo:
+    def _training_cache(self, cell: Cell) -> StoredTrainingCache:
         diffusion = self.diffusion if wants_diffusion(cell.method, cell.hyperparameters) else None
-        return StoredMemo(self.store, trainings_folder(self.spec, self.templates, diffusion))
+        return StoredTrainingCache(self.store, trainings_folder(self.spec, self.templates, diffusion))
 
     def _measure(self, state: _Data, cell: Cell) -> Part:
         """Train on the cell's examples, then look at the test images, once."""
@@ -135,9 +135,9 @@ class EvaluateStep:
         from fewshot.inference.predict import calibrated_logits
         from fewshot.methods import features_for, method_named
 
-        problem, memo = _problem(state, cell), self._memo(cell)
+        problem, training_cache = _problem(state, cell), self._training_cache(cell)
         calibrated = fit_calibrated(
-            method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed, memo=memo
+            method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed, training_cache=training_cache
         )
         logits = calibrated_logits(calibrated, features_for(calibrated.classifier, state.test))
         is_new = torch.zeros(problem.num_classes, dtype=torch.bool)
@@ -156,7 +156,7 @@ class EvaluateStep:
             "test_images": len(state.test),
             "per_class_accuracy": [None if math.isnan(share) else round(share, 6) for share in per_class],
         }
-        return Part(to_json(result), {"cells": 1, "trained": len(memo.made)})
+        return Part(to_json(result), {"cells": 1, "trained": len(training_cache.made)})
 
 
 def _problem(state: _Data, cell: Cell) -> Problem:

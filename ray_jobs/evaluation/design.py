@@ -15,7 +15,7 @@ from fewshot.data import Splits, parse_splits
 from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
-from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, Rehearsal
+from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
 from ray_jobs.inputs.examples import LabelledUnits, Labels, by_class, by_draw, in_blocks, labelled_units, read_text
 from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.layout import features_folder, run_folder
@@ -43,7 +43,7 @@ class Evaluation:
     splits: Splits
 
     @classmethod
-    def of(cls, job: Job) -> Evaluation:
+    def from_job(cls, job: Job) -> Evaluation:
         """Read the splits.
 
         Raises:
@@ -157,7 +157,7 @@ class Evaluation:
         cells = product(self.section.methods, self.section.shots, self.section.seeds)
         return [self._cell(*cell) for cell in dict.fromkeys(cells)]
 
-    def rehearsals(self, cell: Cell) -> Iterator[Unit]:
+    def fold_pretrainings(self, cell: Cell) -> Iterator[Unit]:
         """The trainings that a cell will ask for: a unit for each fold of each method that it consists of."""
         from fewshot.methods import TrainedMethod, method_named
 
@@ -166,8 +166,10 @@ class Evaluation:
             if isinstance(part, TrainedMethod):
                 own = cell if part is method else replace(cell, method=part.name, hyperparameters={})
                 for fold in range(part.folds):
-                    path = f"rehearsals/{self._name(own)}-fold-{fold}-{fingerprint(self._trained_from(own))}.json"
-                    yield Unit(path, Rehearsal(own, fold))
+                    path = (
+                        f"fold-pretrainings/{self._name(own)}-fold-{fold}-{fingerprint(self._trained_from(own))}.json"
+                    )
+                    yield Unit(path, FoldPretraining(own, fold))
 
     @cached_property
     def run(self) -> str:

@@ -23,7 +23,7 @@ from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.layout import METRICS, REPORT, to_json
-from ray_jobs.output.run_lease import held
+from ray_jobs.output.run_lease import acquire_run
 from ray_jobs.output.runs import begin
 from ray_jobs.report import render_evaluation
 from ray_jobs.report.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
@@ -51,13 +51,13 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
         LeaseHeldError: another process is at work on this very evaluation; nothing was done.
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
-    work = Evaluation.of(job)
+    work = Evaluation.from_job(job)
     if job.escalate is not None and not work.draws_cascades:
         reporter.say(f"[escalate] plays no part in {work.section.protocol}: cascades need examples of every class")
     for reason in work.shortages():
         reporter.say(reason, style="yellow")
     cascades = cascades_of(work)
-    with held(work.store, work.run, job.storage, reporter) as lease:
+    with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         _write_plan(work)
         embedding = _embed(work, [unit for cascade in cascades for unit in cascade.support.units], reporter)
         if embedding.failed:
@@ -81,7 +81,7 @@ def _write_plan(work: Evaluation) -> None:
 def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
     """Train the folds of the cells that are missing, then measure these cells, on the same workers."""
     missing = [unit.payload for unit in unfinished(work.cells, work.ledger) if isinstance(unit, Unit)]
-    folds = {unit.path: unit for cell in missing for unit in work.rehearsals(cell)}
+    folds = {unit.path: unit for cell in missing for unit in work.fold_pretrainings(cell)}
     threads = work.job.clip.threads
     executor, workers = choose(
         work.job.cluster, threads=threads, images=WORTH_A_RAY if len(missing) >= MANY_CELLS else 0
@@ -148,10 +148,10 @@ def _report(
     work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
     K, N = len(work.splits.label_space), max((row["test_images"] for row in rows), default=len(work.splits.test))
     lost = len(work.splits.test) - N
-    left_out = f" ({lost} could not be read)" if lost else ""
+    unreadable = f" ({lost} could not be read)" if lost else ""
     new = f", {len(work.new)} of them new" if work.new else ""
     result = {
-        "title": f"{work.job.job.name}, {work.section.protocol}: {K} classes{new}, {N} test images{left_out}, in %",
+        "title": f"{work.job.job.name}, {work.section.protocol}: {K} classes{new}, {N} test images{unreadable}, in %",
         "protocol": work.section.protocol,
         "complete": not failed,
         "table": table,

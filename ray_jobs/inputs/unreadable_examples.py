@@ -10,7 +10,7 @@ from ray_jobs.inputs.examples import LabelledUnits
 FEW = 5
 
 
-def left_out(support: LabelledUnits, read: Collection[str]) -> dict[str, Any]:
+def find_unreadable(support: LabelledUnits, read: Collection[str]) -> dict[str, Any]:
     """What a classifier was learned without.
 
     Args:
@@ -29,8 +29,8 @@ def left_out(support: LabelledUnits, read: Collection[str]) -> dict[str, Any]:
 
 
 def told(metrics: Mapping[str, Any]) -> str | None:
-    """A sentence on what `left_out` found; None if all could be read."""
-    found = metrics.get("left_out")
+    """A sentence on what `find_unreadable` found; None if all could be read."""
+    found = metrics.get("unreadable_examples")
     if not found or not found["examples"]:
         return None
     few = ", ".join(found["such_as"])

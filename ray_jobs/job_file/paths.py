@@ -24,7 +24,7 @@ ON_THE_DRIVER: Mapping[str, tuple[str, ...]] = {"storage": ("ca_file",)}
 """Keys that are paths of the machine where the command runs, whatever the cluster sees."""
 
 
-def named_in(
+def paths_in(
     job: Job, keys: Mapping[str, tuple[str, ...]], command: JobCommand | None = None
 ) -> Iterator[tuple[str, str, str]]:
     """Section, key and value of each of the keys that the job has.

@@ -16,7 +16,7 @@ from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.kubernetes_names import name_problems
 from ray_jobs.manifest.path_problems import credential_problems, place_problems, volume_problems
 from ray_jobs.manifest.sizing import sizing_problems
-from ray_jobs.preflight import known_asking, known_method
+from ray_jobs.preflight import check_escalation_method, check_method
 
 MAX_JOB_FILE_BYTES = 1_000_000
 """A ConfigMap holds 1 MiB."""
@@ -93,11 +93,11 @@ def _name_in_job_problems(job: Job) -> Iterator[str]:
 
 def _names(job: Job) -> Iterator[tuple[str, Callable[[], None]]]:
     classifier, escalate = job.classifier, job.escalate
-    yield "[classifier] method", lambda: known_method(classifier.method, **classifier.hyperparameters)
+    yield "[classifier] method", lambda: check_method(classifier.method, **classifier.hyperparameters)
     if escalate is not None and escalate.hyperparameters:
-        yield "[escalate] hyperparameters", lambda: known_asking(escalate)
+        yield "[escalate] hyperparameters", lambda: check_escalation_method(escalate)
     for name in job.evaluate.methods if job.evaluate is not None else ():
-        yield "[evaluate] methods", partial(known_method, name)
+        yield "[evaluate] methods", partial(check_method, name)
     if job.clip.model != EMBEDDED and not re.search(r"[/~:]", job.clip.model) and not job.clip.spec.is_folder:
         yield "[clip] model", job.clip.spec.check
 

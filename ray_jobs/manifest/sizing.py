@@ -26,7 +26,7 @@ class WorkerShape:
     memory_gib: float
 
     @classmethod
-    def of(cls, job: Job, deploy: DeploySection) -> WorkerShape:
+    def from_job(cls, job: Job, deploy: DeploySection) -> WorkerShape:
         """As the job file says, else one GPU where there are any, and the CPUs of one forward."""
         cluster = job.cluster
         gpus = cluster.gpus_per_worker if cluster.gpus_per_worker is not None else float(deploy.gpu.max > 0)
@@ -57,7 +57,7 @@ def settings(job: Job, deploy: DeploySection) -> list[str]:
     The driver runs on the cluster; workers are as many as fit, on GPUs where there are any, unless the job file says
     otherwise.
     """
-    shape = WorkerShape.of(job, deploy)
+    shape = WorkerShape.from_job(job, deploy)
     return [
         "cluster.address=auto",
         *([] if job.cluster.clip_workers is not None else [f"cluster.clip_workers={capacity(shape, deploy)}"]),
@@ -89,7 +89,7 @@ def _memories(deploy: DeploySection) -> dict[str, int]:
 
 
 def _worker_problems(job: Job, deploy: DeploySection) -> list[str]:
-    shape = WorkerShape.of(job, deploy)
+    shape = WorkerShape.from_job(job, deploy)
     if shape.gpus > 1 and shape.gpus % 1:
         return [f"[cluster] gpus_per_worker: Ray gives whole GPUs or a part of one, got {shape.gpus:g}"]
     room, wanted = capacity(shape, deploy), job.cluster.clip_workers

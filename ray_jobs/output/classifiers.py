@@ -51,9 +51,9 @@ def get_threshold(store: Store, folder: str) -> float | None:
     return None if threshold is None else float(threshold)
 
 
-def get_left_out(store: Store, folder: str) -> dict[str, Any]:
-    """Examples that a stored classifier was learned without, see `left_out`. Raises what `get_threshold` does."""
-    return dict(_of_card(store, folder, "left_out"))
+def get_unreadable_examples(store: Store, folder: str) -> dict[str, Any]:
+    """Return the unreadable examples of a stored classifier, see `find_unreadable`. Raises as `get_threshold`."""
+    return dict(_of_card(store, folder, "unreadable_examples"))
 
 
 def _of_card(store: Store, folder: str, name: str) -> Any:

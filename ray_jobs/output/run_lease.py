@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster import Lease, Store, hold
+from cluster import Lease, Store, acquire_lease
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import StorageSection
 from ray_jobs.output.layout import LEASE
 
 
 @contextmanager
-def held(store: Store, run: str, section: StorageSection, reporter: Reporter) -> Iterator[Lease]:
+def acquire_run(store: Store, run: str, section: StorageSection, reporter: Reporter) -> Iterator[Lease]:
     """Hold the lease on a run, and look at it whenever something happens in a stage.
 
     What runs that were killed left half-written in its folder is removed; stages do the same where they write.
@@ -30,7 +30,10 @@ def held(store: Store, run: str, section: StorageSection, reporter: Reporter) ->
     def wait(who: str) -> None:
         reporter.say(f"{store.url(run)} belongs to {who}; looking whether it is alive")
 
-    with hold(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait) as lease, reporter.checking(lease.check):
+    with (
+        acquire_lease(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait) as lease,
+        reporter.checking(lease.check),
+    ):
         for folder in (run, f"{run}/{LEASE}"):
             store.sweep(folder)
         yield lease

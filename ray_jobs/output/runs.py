@@ -14,7 +14,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.layout import JOB, METRICS, PLAN, to_json
-from ray_jobs.preflight import AT_ONCE
+from ray_jobs.preflight import INTERACTIVE
 
 _MOST_LOOKED_INTO = 50
 _FEW = 3
@@ -65,7 +65,7 @@ def open_output(output: str, storage: Storage) -> Store:
         JobError: nothing can be looked up there.
     """
     try:
-        store = Store(output, storage=storage, retry=AT_ONCE)
+        store = Store(output, storage=storage, retry=INTERACTIVE)
         store.reach()
     except (ClusterError, OSError) as error:
         raise JobError([str(error)]) from error

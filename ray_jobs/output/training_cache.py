@@ -24,7 +24,7 @@ def trainings_folder(spec: ClipSpec, templates: Sequence[str] | None, diffusion:
 
 
 @dataclass
-class StoredMemo:
+class StoredTrainingCache:
     """A training cache that keeps each training as a safetensors object, and in this process what it has read.
 
     Attributes:
@@ -44,7 +44,7 @@ class StoredMemo:
         return frozenset(self._seen)
 
     def __call__(self, key: str, make: Callable[[], State]) -> State:
-        """See `fewshot.optimization.training_cache.Memo`. A damaged object is made anew."""
+        """See `fewshot.optimization.training_cache.TrainingCache`. A damaged object is made anew."""
         if key not in self._seen:
             self._seen[key] = self._found(key) or self._made(key, make)
         return self._seen[key]

@@ -11,7 +11,7 @@ from cluster.secrets import without_credentials
 from ray_jobs.output.layout import FAILURES, JOB, METRICS, PREDICTIONS
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
-from ray_jobs.report.escalation_section import expensive_opinion
+from ray_jobs.report.escalation_section import escalation_section
 from ray_jobs.report.headline import headline
 from ray_jobs.report.markup import document, element, listing, number, outside, plural
 from ray_jobs.report.pictures import EXAMPLE_SIDE
@@ -32,7 +32,7 @@ def render(contents: Contents) -> bytes:
     sections = (
         headline(contents),
         _scores(contents.metrics),
-        expensive_opinion(contents),
+        escalation_section(contents),
         contact_sheet(contents),
         _labels(contents),
         _reasons(contents),
@@ -86,9 +86,9 @@ def _promise(metrics: Mapping[str, Any]) -> str:
 
 
 def _without(escalated: Mapping[str, Any]) -> str:
-    decided, method, exam = plural(escalated["images"], "image"), escalated["method"], escalated["exam"]
-    if exam and exam["temperature"]:
-        examples = plural(exam["images"], "example")
+    decided, method, calibration = plural(escalated["images"], "image"), escalated["method"], escalated["exam"]
+    if calibration and calibration["temperature"]:
+        examples = plural(calibration["images"], "example")
         return f"The scores of what {method} decided ({decided}) rest on {examples} that it learned without."
     return f"What {method} decided ({decided}) has no score, is in no chart here, and is under no promise."
 

@@ -37,7 +37,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EscalatedImage:
     """An image that was asked about.
 
     Attributes:
@@ -71,7 +71,7 @@ class Seen:
     """
 
     profile: Profile
-    shown: tuple[Asked, ...]
+    shown: tuple[EscalatedImage, ...]
 
     @property
     def places(self) -> list[tuple[Spot, str]]:
@@ -79,7 +79,7 @@ class Seen:
         return [(row.spot, row.image) for row in self.shown]
 
 
-def read_asked(store: Store, run: str) -> Seen:
+def read_escalated_images(store: Store, run: str) -> Seen:
     """Read what a run kept that asked about an image or more.
 
     Raises:
@@ -110,8 +110,8 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     return np.array(column.to_pylist()).reshape(len(column), -1)
 
 
-def _asked(row: Mapping[str, Any], shard: str) -> Asked:
-    return Asked(
+def _asked(row: Mapping[str, Any], shard: str) -> EscalatedImage:
+    return EscalatedImage(
         spot=Spot(shard, row["row"]),
         image=row["image"],
         first=(row["first_label"], row["first_score"]),

@@ -8,13 +8,13 @@ from xml.etree.ElementTree import Element
 
 from ray_jobs.report.charts import accuracy_by_cost, gaps_by_time, small_gaps_by_time
 from ray_jobs.report.contact_sheet import KEY, picture
-from ray_jobs.report.escalated_images import Asked
+from ray_jobs.report.escalated_images import EscalatedImage
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural
 from ray_jobs.report.report_data import Contents
 from ray_jobs.report.tiles import tile
 
 
-def expensive_opinion(contents: Contents) -> Iterator[Element]:
+def escalation_section(contents: Contents) -> Iterator[Element]:
     """Tiles, charts and a few images; nothing for a run that asked no diffusion model."""
     escalated = contents.metrics.get("escalated")
     if not escalated:
@@ -45,9 +45,11 @@ def _tiles(escalated: Mapping[str, Any], images: int) -> Iterator[Element]:
     yield tile("Label changed", number(changed), f"{percent(changed / asked if asked else None)} of them")
     share = percent(forwards / most if most else None)
     yield tile("Forwards spent", number(forwards), f"{share} of asking everything")
-    if (exam := escalated["exam"]) and exam["images"]:
+    if (calibration := escalated["exam"]) and calibration["images"]:
         yield tile(
-            "In the exam", percent(exam["accuracy"]), f"right of {plural(exam['images'], 'example')} not learned from"
+            "In the exam",
+            percent(calibration["accuracy"]),
+            f"right of {plural(calibration['images'], 'example')} not learned from",
         )
     learned = escalated["learned"]
     yield tile("Classes", number(escalated["classes"]), f"in question, {number(learned)} of them learned")
@@ -90,7 +92,7 @@ def _shown(contents: Contents) -> Iterator[Element]:
     yield listing([_card(asked, contents) for asked in contents.seen.shown], class_="cards")
 
 
-def _card(asked: Asked, contents: Contents) -> Element:
+def _card(asked: EscalatedImage, contents: Contents) -> Element:
     first, score = asked.first
     badge = element("span", "changed", class_="badge") if first != asked.label else None
     return element(

@@ -25,18 +25,20 @@ def headline(contents: Contents) -> list[Element]:
 
 def _title(contents: Contents) -> Element:
     job, metrics, plan = contents.job, contents.metrics, contents.plan
-    doubtful = f", the doubtful ones by {escalated['method']}," if (escalated := metrics.get("escalated")) else ""
+    find_candidates = (
+        f", the doubtful ones by {escalated['method']}," if (escalated := metrics.get("escalated")) else ""
+    )
     examples = plural(_examples(plan, metrics), "example")
     line = (
         f"{plural(metrics['images'], 'image')}, labelled by the method {metrics['method']} (backbone: {job.clip.model})"
-        f"{doubtful} from {examples} of {plural(plan['classes'], 'class', 'classes')}"
+        f"{find_candidates} from {examples} of {plural(plan['classes'], 'class', 'classes')}"
     )
     return element("header", element("h1", job.job.name), element("p", line, class_="lead"))
 
 
 def _examples(plan: Mapping[str, Any], metrics: Mapping[str, Any]) -> int:
     """How many could be read."""
-    return int(plan["examples"] - metrics.get("left_out", {"examples": 0})["examples"])
+    return int(plan["examples"] - metrics.get("unreadable_examples", {"examples": 0})["examples"])
 
 
 def _warnings(metrics: Mapping[str, Any]) -> Iterator[Element]:
@@ -46,7 +48,7 @@ def _warnings(metrics: Mapping[str, Any]) -> Iterator[Element]:
         yield _notice("This run is not complete. Run the job again to resume.")
     if metrics["too_many_unreadable"]:
         yield _notice("More images are unreadable than the job allows.")
-    if (missing := metrics.get("left_out")) and missing["examples"]:
+    if (missing := metrics.get("unreadable_examples")) and missing["examples"]:
         yield element("p", *_left_out(missing), role="alert", class_="notice")
     if skipped := metrics["skipped_entries"]:
         told = f"{plural(skipped, 'entry', 'entries')} passed over as no images by their names, such as "

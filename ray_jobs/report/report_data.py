@@ -10,7 +10,7 @@ from typing import Any
 from cluster import Store
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.layout import METRICS, PLAN
-from ray_jobs.report.escalated_images import Seen, read_asked
+from ray_jobs.report.escalated_images import Seen, read_escalated_images
 from ray_jobs.report.failures import Reason, read_reasons
 from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
 from ray_jobs.report.pictures import archive_pictures, example_pictures
@@ -59,7 +59,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     labels = tuple(metrics["labels"].items())[:LABELS]
     sample = draw_sample(store, run)
     escalated = metrics.get("escalated")
-    seen = read_asked(store, run) if escalated and escalated["images"] else None
+    seen = read_escalated_images(store, run) if escalated and escalated["images"] else None
     wanted = by_shard([*sample.places, *(seen.places if seen else ())])
     return Contents(
         run=run.rpartition("/")[2],

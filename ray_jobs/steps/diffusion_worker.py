@@ -24,7 +24,7 @@ CLASSES_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ClassPrompt:
     """What stands for a class when the UNet is asked: a prompt, and adapters to look through.
 
     Attributes:
@@ -50,9 +50,9 @@ class DiffusionWorker:
 
     store: Store
     backbone: DiffusionBackbone
-    known: dict[Told, tuple[StackedLora | None, Tensor]] = field(default_factory=dict)
+    known: dict[ClassPrompt, tuple[StackedLora | None, Tensor]] = field(default_factory=dict)
 
-    def ready(self, told: Told) -> tuple[StackedLora | None, Tensor]:
+    def ready(self, told: ClassPrompt) -> tuple[StackedLora | None, Tensor]:
         """A class's adapters and context, kept until `CLASSES_KEPT` others have been asked about."""
         from fewshot.diffusion.noise_errors import contexts
 

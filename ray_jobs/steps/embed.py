@@ -92,7 +92,7 @@ class EmbedStep:
     def prepare(self, tools: Tools, unit: EmbedUnit) -> Pixels:
         """Read and decode a shard."""
         with ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode") as decoders:
-            return Pixels.of(list(_decoded(tools, unit, decoders, ahead=4 * self.decode_threads)))
+            return Pixels.from_images(list(_decoded(tools, unit, decoders, ahead=4 * self.decode_threads)))
 
     def run_prepared(self, state: Embedder, unit: EmbedUnit, prepared: Pixels) -> Part:
         """Embed a shard that was decoded elsewhere."""
@@ -144,7 +144,7 @@ class Pixels:
     pixels: np.ndarray
 
     @classmethod
-    def of(cls, images: Iterable[_Decoded]) -> Pixels:
+    def from_images(cls, images: Iterable[_Decoded]) -> Pixels:
         """Pack."""
         images = list(images)
         read = [image.pixels.numpy() for image in images if image.pixels is not None]

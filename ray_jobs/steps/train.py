@@ -12,12 +12,12 @@ from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.errors import DataError
 from ray_jobs.inputs.examples import LabelledUnits
-from ray_jobs.inputs.unreadable_examples import left_out
+from ray_jobs.inputs.unreadable_examples import find_unreadable
 from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.output.classifiers import CARD, put_classifier
 from ray_jobs.output.feature_parts import FeatureRows, load
 from ray_jobs.output.layout import classifier_folder
-from ray_jobs.output.training_cache import StoredMemo, trainings_folder
+from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.steps.example_latents import encode_examples, latents_of
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ class Training:
             seed=self.seed,
             max_error=self.section.max_error,
             confidence=self.section.confidence,
-            memo=StoredMemo(store, trainings_folder(self.spec, self.templates, self.diffusion)),
+            training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
-        card = {"trained_from": self.identity, "left_out": left_out(self.support, images)}
+        card = {"trained_from": self.identity, "unreadable_examples": find_unreadable(self.support, images)}
         put_classifier(store, self.folder, calibrated, card)
 
 

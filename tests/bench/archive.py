@@ -29,15 +29,15 @@ def run(*, images: int, repeat: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         for size in (images // 100, images // 10, images):
             table = _write(Path(folder) / f"{size}.parquet", size)
-            told = json.loads(python("tests.bench.contenders.driver", table, SHARD_IMAGES).output)
-            shards = told["shards"]
+            messages = json.loads(python("tests.bench.contenders.driver", table, SHARD_IMAGES).output)
+            shards = messages["shards"]
             rows.append(
                 {
-                    "images": told["images"],
+                    "images": messages["images"],
                     "shards": shards,
-                    "driver's peak MiB": told["peak_bytes"] / MIB,
-                    "listing, CPU ms a shard": 1e3 * told["listed_s"] / shards,
-                    "resuming, CPU ms a shard": 1e3 * told["resumed_s"] / shards,
+                    "driver's peak MiB": messages["peak_bytes"] / MIB,
+                    "listing, CPU ms a shard": 1e3 * messages["listed_s"] / shards,
+                    "resuming, CPU ms a shard": 1e3 * messages["resumed_s"] / shards,
                 }
             )
     grown = max(float(row["driver's peak MiB"]) for row in rows)

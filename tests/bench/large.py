@@ -21,7 +21,7 @@ def run(*, images: int, repeat: int, classes: int = 10_000) -> Result:
         repeat: rounds, each on other rows.
         classes: number of classes.
     """
-    told = {name: json.loads(_output(name, images, classes, repeat)) for name in METHODS}
+    messages = {name: json.loads(_output(name, images, classes, repeat)) for name in METHODS}
     rows = [
         {
             "method": name,
@@ -31,10 +31,10 @@ def run(*, images: int, repeat: int, classes: int = 10_000) -> Result:
             "peak GiB": one["peak_bytes"] / GIB,
             "hours for all (extrapolated)": images / one["rate"] / HOUR_S,
         }
-        for name, one in told.items()
+        for name, one in messages.items()
     ]
-    peak = max(one["peak_bytes"] for one in told.values()) / GIB
-    share = min(one["share"] for one in told.values())
+    peak = max(one["peak_bytes"] for one in messages.values()) / GIB
+    share = min(one["share"] for one in messages.values())
     gates = [
         Gate.at_most("peak of memory in GiB", peak, MAX_PEAK_BYTES / GIB),
         Gate.at_least("share of sgemm", share, 0.7),

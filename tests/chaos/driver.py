@@ -61,7 +61,7 @@ class Driver:
         self.process.kill()
         return True
 
-    def told(self) -> str:
+    def messages(self) -> str:
         """The end of what it told."""
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
 
@@ -70,8 +70,8 @@ def _run(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Non
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
-    with log.open("ab") as told, Path(os.devnull).open("wb") as nothing:
+    with log.open("ab") as messages, Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), 1)
-        os.dup2(told.fileno(), 2)
+        os.dup2(messages.fileno(), 2)
     sys.argv = ["fewshot", *words]
     main()

@@ -96,7 +96,7 @@ class Chaos:
             calm_since = calm_since or time.monotonic()
             wait_until(driver.is_over, 1.0)
             if time.monotonic() - calm_since > JOB_S:
-                raise ChaosError(f"not through {JOB_S:.0f} s after the last fault:\n{driver.told()}")
+                raise ChaosError(f"not through {JOB_S:.0f} s after the last fault:\n{driver.messages()}")
         requests = self.rig.proxy.faults() - before
         self.survived += Counter({name: count for name, count in faults.items() if name not in STORMS.values()})
         self.survived += Counter({f"requests: {kind}": count for kind, count in requests.items()})
@@ -166,5 +166,5 @@ def undisturbed(todo: Sequence[Scenario], folder: Path) -> dict[Scenario, Result
     for scenario, driver in drivers.items():
         if not wait_until(driver.is_over, JOB_S) or driver.codes != [0] or not scenario.is_complete(stores[scenario]):
             driver.kill()
-            raise ChaosError(f"{scenario.name} fails without any fault:\n{driver.told()}")
+            raise ChaosError(f"{scenario.name} fails without any fault:\n{driver.messages()}")
     return {scenario: scenario.bytes_of(stores[scenario]) for scenario in todo}

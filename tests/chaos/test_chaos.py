@@ -70,14 +70,14 @@ def test_when_the_head_is_lost_nothing_that_was_committed_is_done_again(rig, exp
     rig.start(driver, settings)
     assert wait_until(lambda: embedded().total() == 8 or driver.is_over(), TIMEOUT_S)
     committed = embedded()
-    assert committed.total() == 8, driver.told()
+    assert committed.total() == 8, driver.messages()
     driver.kill()
     rig.lose_cluster()
     gate.opened.set()
     assert wait_until(driver.is_over)
     rig.start(driver, settings)
     assert wait_until(driver.is_over, TIMEOUT_S)
-    assert driver.codes[-1] == 0, driver.told()
+    assert driver.codes[-1] == 0, driver.messages()
     assert scenario.bytes_of(store) == expected[scenario]
     writes = embedded()
     assert len(writes) > len(committed)  # Something was left to do.

@@ -153,11 +153,13 @@ def test_a_stored_classifier_comes_back_bit_for_bit(name, made):
 @given(made=problems())
 def test_learning_and_asking_change_nothing_that_they_were_given(name, made):
     problem, features = made
-    before = [part.clone() for part in (problem.text, problem.support.views, problem.support.labels, features)]
+    before = [
+        part.clone() for part in (problem.class_embeddings, problem.support.views, problem.support.labels, features)
+    ]
     classifier = fit(name, problem)
     first = classifier.logits(features)
     assert torch.equal(first, classifier.logits(features))
-    after = (problem.text, problem.support.views, problem.support.labels, features)
+    after = (problem.class_embeddings, problem.support.views, problem.support.labels, features)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

@@ -34,7 +34,7 @@ def trap(tmp_path):
     return Trap(tmp_path / "sprung")
 
 
-def told(folder, **spec):
+def messages(folder, **spec):
     """Why it is not loaded."""
     with pytest.raises(BackboneError) as caught:
         load_clip(ClipSpec(**({"model": str(folder)} | spec)))
@@ -53,7 +53,7 @@ def test_a_tokenizer_that_brings_a_module_does_not_run_it(folder, trap):
     classes = {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Evil", "auto_map": classes}))
     (folder / "evil.py").write_text(trap.module)
-    assert "gives its tokenizer trust_remote_code" in told(folder)
+    assert "gives its tokenizer trust_remote_code" in messages(folder)
     assert not trap.sprung
 
 
@@ -64,7 +64,7 @@ def test_a_text_tower_that_brings_a_module_does_not_run_it_and_nobody_is_asked(f
     classes = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}
     (folder / "text" / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": classes}))
     (folder / "text" / "evil.py").write_text(trap.module)
-    assert "cannot load a CLIP" in told(folder)
+    assert "cannot load a CLIP" in messages(folder)
     assert not trap.sprung
 
 
@@ -72,27 +72,27 @@ def test_a_text_tower_that_brings_a_module_does_not_run_it_and_nobody_is_asked(f
 def test_pickled_weights_of_a_folder_are_not_even_opened(folder, trap, name):
     (folder / WEIGHTS).unlink()
     torch.save({"state_dict": trap}, folder / name)
-    assert "weights are read from safetensors only" in told(folder)
+    assert "weights are read from safetensors only" in messages(folder)
     assert not trap.sprung
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.npz", "weights.bin", "weights"])
 def test_a_checkpoint_that_is_no_safetensors_is_not_even_opened(tmp_path, trap, name):
     (tmp_path / name).write_bytes(pickle.dumps(trap))
-    assert "weights are read from safetensors only" in told(None, model="RN50", pretrained=str(tmp_path / name))
+    assert "weights are read from safetensors only" in messages(None, model="RN50", pretrained=str(tmp_path / name))
     assert not trap.sprung
 
 
 def test_a_pickle_that_is_called_safetensors_is_damaged(folder, trap):
     torch.save({"state_dict": trap}, folder / WEIGHTS)
-    assert "cannot load a CLIP" in told(folder)
+    assert "cannot load a CLIP" in messages(folder)
     assert not trap.sprung
 
 
 @pytest.mark.parametrize("lie", lying_headers())
 def test_a_header_that_lies_is_damaged(folder, lie):
     (folder / WEIGHTS).write_bytes(lying_headers()[lie])
-    assert "cannot load a CLIP" in told(folder)
+    assert "cannot load a CLIP" in messages(folder)
 
 
 def test_the_older_name_of_the_weights_is_read(folder):
@@ -116,12 +116,12 @@ def test_the_older_name_of_the_weights_is_read(folder):
 )
 def test_a_configuration_of_another_kind_is_refused(folder, text, reason):
     (folder / CONFIG).write_text(text)
-    assert reason in told(folder)
+    assert reason in messages(folder)
 
 
 def test_a_tower_larger_than_memory_is_refused(folder):
     with_tower(folder, "vision_cfg", width=10**9)
-    assert "cannot load a CLIP" in told(folder)
+    assert "cannot load a CLIP" in messages(folder)
 
 
 def test_a_pipe_among_the_weights_is_not_waited_for(folder):

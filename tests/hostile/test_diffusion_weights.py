@@ -32,7 +32,7 @@ def trap(tmp_path):
     return Trap(tmp_path / "sprung")
 
 
-def told(folder):
+def messages(folder):
     """Why it is not loaded."""
     with pytest.raises(BackboneError) as caught:
         load_diffusion(DiffusionSpec(model=str(folder)))
@@ -64,7 +64,7 @@ def test_modules_beside_the_weights_are_never_imported(folder, trap):
 )
 def test_what_asks_for_code_of_a_hub_or_a_quantiser_is_refused(folder, part, change):
     edited(folder / part / "config.json", **change)
-    assert f"{part} asks for code beside the weights ({next(iter(change))})" in told(folder)
+    assert f"{part} asks for code beside the weights ({next(iter(change))})" in messages(folder)
 
 
 @pytest.mark.parametrize(("part", "name"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
@@ -74,7 +74,7 @@ def test_an_index_leads_to_safetensors_of_its_own_folder_only(folder, trap, part
     torch.save({"x": trap}, folder / part / "evil.bin")
     index = {"metadata": {}, "weight_map": {"conv_in.weight": shard}}
     (folder / part / f"{name}.safetensors.index.json").write_text(json.dumps(index))
-    assert "expected .safetensors files beside it" in told(folder)
+    assert "expected .safetensors files beside it" in messages(folder)
     assert not trap.sprung
 
 
@@ -82,21 +82,21 @@ def test_an_adapter_over_the_weights_cannot_send_the_library_elsewhere(folder, t
     config = {"peft_type": "LORA", "base_model_name_or_path": "evil/model", "r": 1, "target_modules": ["q_proj"]}
     (folder / "text_encoder/adapter_config.json").write_text(json.dumps(config))
     torch.save({"x": trap}, folder / "text_encoder/adapter_model.bin")
-    assert "adapters over a model's weights are not read" in told(folder)
+    assert "adapters over a model's weights are not read" in messages(folder)
     assert not trap.sprung
 
 
 @pytest.mark.parametrize("part", [UNET_WEIGHTS, "text_projection.safetensors"])
 def test_a_pickle_that_is_called_safetensors_is_damaged(folder, trap, part):
     torch.save({"x": trap}, folder / part)
-    assert "safetensors" in told(folder)
+    assert "safetensors" in messages(folder)
     assert not trap.sprung
 
 
 @pytest.mark.parametrize("lie", lying_headers())
 def test_a_header_that_lies_is_damaged(folder, lie):
     (folder / UNET_WEIGHTS).write_bytes(lying_headers()[lie])
-    assert "cannot load a diffusion model" in told(folder)
+    assert "cannot load a diffusion model" in messages(folder)
 
 
 @pytest.mark.parametrize("part", [UNET_WEIGHTS, "text_encoder/model.safetensors"])
@@ -104,7 +104,7 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(folder, part):
     weights = load_file(folder / part)
     missing = sorted(weights)[-1]
     save_file({name: tensor for name, tensor in weights.items() if name != missing}, folder / part)
-    assert "lacks 1 weight" in told(folder)
+    assert "lacks 1 weight" in messages(folder)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,11 @@ def test_a_weight_that_is_missing_is_not_drawn_at_random(folder, part):
 )
 def test_numbers_and_names_of_another_kind_are_refused(folder, part, change, reason):
     edited(folder / part, **change)
-    assert reason in told(folder)
+    assert reason in messages(folder)
 
 
 @pytest.mark.parametrize("part", ["model_index.json", "unet/config.json", "tokenizer/tokenizer.json"])
 @pytest.mark.parametrize("text", ["[1]", "{}", "[" * 100_000, "\x00"])
 def test_a_file_of_another_shape_is_refused(folder, part, text):
     (folder / part).write_text(text)
-    assert told(folder)
+    assert messages(folder)

@@ -72,8 +72,8 @@ def test_a_listing_holds_a_line_for_each_shard_and_nothing_of_its_images():
 
     tracemalloc.start()
     listing = list_archive(Endless())
-    held, peak = tracemalloc.get_traced_memory()
+    acquire_run, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert listing.images == 25_600_000
-    assert held < 200 * 100_000
+    assert acquire_run < 200 * 100_000
     assert peak < 300 * 100_000

@@ -17,7 +17,7 @@ from tests.sources import PACKAGES, imports, is_within, modules
 JOB = '[job]\nname = "x"\noutput = "runs"\n'
 
 
-def told(tmp_path, text, *overrides):
+def messages(tmp_path, text, *overrides):
     """Every problem of a job file."""
     path = tmp_path / "job.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -43,29 +43,29 @@ def told(tmp_path, text, *overrides):
     ],
 )
 def test_what_no_job_file_looks_like_is_refused(tmp_path, text, reason):
-    (problem,) = told(tmp_path, text)
+    (problem,) = messages(tmp_path, text)
     assert reason in problem
     assert len(problem) < 600
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "..", ".", ".hidden", "a\\nb", "a b", "", "a\\u0000", "a\\u202eb"])
 def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path, name):
-    (problem,) = told(tmp_path, JOB.replace('"x"', f'"{name}"'))
+    (problem,) = messages(tmp_path, JOB.replace('"x"', f'"{name}"'))
     assert "name must consist of letters, digits" in problem
     assert problem.isprintable()
 
 
 def test_of_very_many_mistakes_some_are_told_and_the_rest_is_counted(tmp_path):
-    problems = told(tmp_path, JOB + "[clip]\n" + "".join(f"k{number} = 1\n" for number in range(20_000)))
+    problems = messages(tmp_path, JOB + "[clip]\n" + "".join(f"k{number} = 1\n" for number in range(20_000)))
     assert len(problems) == MAX_TOLD + 1
     assert problems[-1].endswith(f"{20_000 - MAX_TOLD} more mistakes in [clip]")
-    assert len(told(tmp_path, JOB + "".join(f"[k{number}]\n" for number in range(20_000)))) <= MAX_TOLD
+    assert len(messages(tmp_path, JOB + "".join(f"[k{number}]\n" for number in range(20_000)))) <= MAX_TOLD
 
 
 def test_a_long_value_is_cut_short_and_escapes_are_shown_as_such(tmp_path):
-    (problem,) = told(tmp_path, JOB + 'clip = "' + "x" * 100_000 + '"')
+    (problem,) = messages(tmp_path, JOB + 'clip = "' + "x" * 100_000 + '"')
     assert len(problem) < 500
-    (problem,) = told(tmp_path, JOB + '["\\u001b[31m\\n"]')
+    (problem,) = messages(tmp_path, JOB + '["\\u001b[31m\\n"]')
     assert "\x1b" not in problem
 
 
@@ -127,7 +127,7 @@ def test_the_command_ends_with_code_2_and_writes_nothing(tmp_path):
     (tmp_path / "job.toml").write_text(JOB + "[clip]\nmodel = " + "[" * 5000)
     outcome = fewshot("classify", tmp_path / "job.toml")
     assert outcome.code == 2
-    assert "not valid TOML" in outcome.told
+    assert "not valid TOML" in outcome.messages
     assert [path.name for path in tmp_path.iterdir()] == ["job.toml"]
 
 

@@ -57,7 +57,7 @@ def test_an_output_that_a_link_leads_into_the_archive_is_refused(place):
     place.write_job(job={"output": str(place.folder / "link" / "results")})
     outcome = place.classify()
     assert outcome.code == 2
-    assert "results would be taken for images" in outcome.told
+    assert "results would be taken for images" in outcome.messages
     assert not (place.archive / "results").exists()
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cluster import Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkerStartError, run_stage
 from cluster.secrets import HIDDEN, redacted, without_credentials
 from cluster.storage.store import StorageError
-from ray_jobs.console.sanitize import configure_logging, tellable
+from ray_jobs.console.sanitize import configure_logging, sanitized
 from tests.hostile.steps import PASSWORD, SECRET, Indiscreet
 
 PLANTED = {
@@ -56,16 +56,16 @@ def test_the_search_for_traces_finds_them(tmp_path):
 def test_a_job_that_succeeds_leaves_none(place, planted):
     outcome = place.classify()
     assert outcome.code == 0
-    assert traces(place.output, outcome.told, outcome.result) == []
+    assert traces(place.output, outcome.messages, outcome.result) == []
 
 
 def test_a_unit_that_quotes_its_environment_leaves_none(place, planted, monkeypatch, caplog):
     monkeypatch.setattr("ray_jobs.steps.embed._decode", quote_everything)
     outcome = place.classify()
     assert outcome.code in (1, 2)
-    assert "RuntimeError" in outcome.told
-    assert HIDDEN in outcome.told
-    assert traces(place.output, outcome.told, outcome.result, caplog.text) == []
+    assert "RuntimeError" in outcome.messages
+    assert HIDDEN in outcome.messages
+    assert traces(place.output, outcome.messages, outcome.result, caplog.text) == []
 
 
 def test_a_unit_of_the_archive_that_quotes_its_environment_is_told_without_it(place, planted, monkeypatch, caplog):
@@ -77,7 +77,7 @@ def test_a_unit_of_the_archive_that_quotes_its_environment_is_told_without_it(pl
     outcome = place.classify()
     assert outcome.code == 1
     assert outcome.result["failed_units"] >= 1
-    assert traces(place.output, outcome.told, outcome.result, caplog.text) == []
+    assert traces(place.output, outcome.messages, outcome.result, caplog.text) == []
 
 
 def test_a_set_up_that_quotes_its_environment_leaves_none(place, planted, monkeypatch):
@@ -92,8 +92,8 @@ def test_a_set_up_that_quotes_its_environment_leaves_none(place, planted, monkey
     monkeypatch.setattr("fewshot.backbones.load_clip", load_clip)
     outcome = place.classify()
     assert outcome.code == 2
-    assert HIDDEN in outcome.told
-    assert traces(place.folder, outcome.told) == []
+    assert HIDDEN in outcome.messages
+    assert traces(place.folder, outcome.messages) == []
 
 
 def test_storage_that_quotes_its_environment_leaves_none(place, planted, monkeypatch):
@@ -105,19 +105,19 @@ def test_storage_that_quotes_its_environment_leaves_none(place, planted, monkeyp
     monkeypatch.setattr("ray_jobs.classification.classify.list_archive", refuse)
     outcome = place.classify()
     assert outcome.code == 1
-    assert traces(place.folder, outcome.told) == []
+    assert traces(place.folder, outcome.messages) == []
 
 
 def test_a_password_in_the_job_file_is_not_told_or_stored(place):
     place.write_job(archive={"uri": f"https://me:{PASSWORD}@127.0.0.1:1/photos?signature={PASSWORD}"})
     outcome = place.classify()
     assert outcome.code in (1, 2)
-    assert traces(place.output, outcome.told) == []
+    assert traces(place.output, outcome.messages) == []
     place.write_job(job={"output": f"s3://me:{PASSWORD}@bucket/prefix"})
     outcome = place.classify()
     assert outcome.code == 2
-    assert "a URL with a password in it" in outcome.told
-    assert traces(outcome.told) == []
+    assert "a URL with a password in it" in outcome.messages
+    assert traces(outcome.messages) == []
 
 
 def test_a_mistake_of_ours_is_shown_without_secrets(tmp_path):
@@ -145,15 +145,15 @@ def test_on_ray_nothing_is_left_in_the_files_of_the_session(ray_session, tmp_pat
         with pytest.raises(WorkerStartError) as caught:
             run_stage(executor, Indiscreet(in_setup=True), units, ledger, Workers(count=1))
     session = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
-    told = [failure.error for failure in report.failures]
-    assert all("RuntimeError" in error and HIDDEN in error for error in told)
-    assert traces(session, tmp_path, told, str(caught.value), *capfd.readouterr()) == []
+    messages = [failure.error for failure in report.failures]
+    assert all("RuntimeError" in error and HIDDEN in error for error in messages)
+    assert traces(session, tmp_path, messages, str(caught.value), *capfd.readouterr()) == []
 
 
 def test_in_one_process_a_set_up_that_fails_is_told_without_secrets(tmp_path, planted):
     with pytest.raises(WorkerStartError) as caught:
         run_stage(LocalExecutor(), Indiscreet(in_setup=True), [Unit("a", 1)], Ledger(Store(str(tmp_path))), Workers())
-    assert traces(tellable(str(caught.value))) == []
+    assert traces(sanitized(str(caught.value))) == []
 
 
 def test_a_log_with_a_traceback_is_written_without_secrets(planted, capsys):
@@ -166,12 +166,12 @@ def test_a_log_with_a_traceback_is_written_without_secrets(planted, capsys):
             quote_everything()
         except RuntimeError:
             logging.getLogger("some.library").warning("failed\x1b[31m", exc_info=True)
-        told = capsys.readouterr().err
+        messages = capsys.readouterr().err
     finally:
         root.handlers[:] = before
-    assert "Traceback" in told
-    assert "\x1b" not in told
-    assert traces(told) == []
+    assert "Traceback" in messages
+    assert "\x1b" not in messages
+    assert traces(messages) == []
 
 
 words = st.text(st.characters(exclude_characters="/?# \t\n\r\x0b\x0c", exclude_categories=["C", "Z"]), max_size=12)
@@ -186,8 +186,8 @@ def test_whatever_stands_before_the_host_is_cut_out(user, password, scheme):
 def test_a_secret_of_any_letters_is_hidden_as_it_is_and_as_it_is_quoted(secret):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOME_API_KEY", secret)
-        told = redacted(f"<{secret}> { ({'SOME_API_KEY': secret})!r}")
-    assert told == f"<{HIDDEN}> {{'SOME_API_KEY': '{HIDDEN}'}}" or secret not in told
+        messages = redacted(f"<{secret}> { ({'SOME_API_KEY': secret})!r}")
+    assert messages == f"<{HIDDEN}> {{'SOME_API_KEY': '{HIDDEN}'}}" or secret not in messages
 
 
 @pytest.mark.parametrize("name", ["PATH", "PWD", "HOME", "KEYBOARD", "MONKEYS", "TOKENIZERS_PARALLELISM"])

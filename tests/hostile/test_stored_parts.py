@@ -16,7 +16,7 @@ from fewshot.inference.classifier_files import load_classifier, read_card, save_
 from fewshot.methods import method_named
 from ray_jobs.errors import DamagedError
 from ray_jobs.output.classifiers import get_classifier, get_threshold
-from ray_jobs.output.training_cache import StoredMemo
+from ray_jobs.output.training_cache import StoredTrainingCache
 from ray_jobs.steps.adapter_files import get_adapter, is_trained, put_adapter
 from tests.fewshot.diffusion.lora.stacks import random_stack
 from tests.hostile.weights import Trap, lying_headers
@@ -81,9 +81,9 @@ def test_tensors_with_a_header_that_lies_are_damaged(files, store, lie):
         load_classifier({**files, TENSORS: lying_headers()[lie]})
     with pytest.raises(DataError, match="no safetensors file"):
         load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[1]: lying_headers()[lie]}])
-    memo = StoredMemo(store, "trainings/x")
+    training_cache = StoredTrainingCache(store, "trainings/x")
     store.put("trainings/x/key.safetensors", lying_headers()[lie])
-    assert memo("key", lambda: {"a": torch.ones(1)})["a"].tolist() == [1.0]
+    assert training_cache("key", lambda: {"a": torch.ones(1)})["a"].tolist() == [1.0]
 
 
 def test_pickles_in_the_output_are_not_loaded(files, store, tmp_path):
@@ -95,7 +95,7 @@ def test_pickles_in_the_output_are_not_loaded(files, store, tmp_path):
     with pytest.raises(DataError):
         load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[1]: pickled}])
     store.put("trainings/x/key.safetensors", pickled)
-    StoredMemo(store, "trainings/x")("key", dict)
+    StoredTrainingCache(store, "trainings/x")("key", dict)
     assert not trap.sprung
 
 

@@ -22,7 +22,7 @@ from ray_jobs.inputs.examples import read_labels
 from tests.ray_jobs.place import write_table
 
 
-def told(data, kind="csv"):
+def messages(data, kind="csv"):
     with pytest.raises(DataError) as caught:
         parse_examples(data, format=kind, name="t")
     assert len(str(caught.value)) < 3000
@@ -52,16 +52,16 @@ def repeated(text, times):
     ],
 )
 def test_a_csv_made_to_grow_is_refused(data, reason):
-    assert reason in told(data if b"\n" in data else data + b"\n1")
+    assert reason in messages(data if b"\n" in data else data + b"\n1")
 
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b'{"image":"a","label":' + b"9" * 10_000 + b"}"])
 def test_a_line_of_json_made_to_loop_is_refused(line):
-    assert "line 1: not JSON" in told(line, "jsonl")
+    assert "line 1: not JSON" in messages(line, "jsonl")
 
 
 def test_half_a_character_is_no_path():
-    assert "the image is no path" in told(b'{"image":"a\\ud800","label":"b"}', "jsonl")
+    assert "the image is no path" in messages(b'{"image":"a\\ud800","label":"b"}', "jsonl")
     with pytest.raises(DataError, match="is no path"):
         parse_splits(json.dumps({"train": [["\ud800", 0, "a"]]}).encode())
 
@@ -77,16 +77,16 @@ def test_half_a_character_is_no_path():
     ],
 )
 def test_a_parquet_table_of_another_kind_is_refused(columns, reason):
-    assert reason in told(parquet(columns, compression="zstd"), "parquet")
+    assert reason in messages(parquet(columns, compression="zstd"), "parquet")
 
 
 def test_a_parquet_table_cannot_repeat_itself_without_end(monkeypatch):
     table = parquet({"image": repeated("x" * 1000, 5000), "label": repeated("y", 5000)}, compression="zstd")
     assert len(table) < 5000
     monkeypatch.setattr(rows, "MAX_TEXT", 1 << 20)
-    assert "5005000 bytes of text, at most 1048576 are read" in told(table, "parquet")
+    assert "5005000 bytes of text, at most 1048576 are read" in messages(table, "parquet")
     monkeypatch.setattr(rows, "MAX_ROWS", 4999)
-    assert "5000 rows, at most 4999 are read" in told(table, "parquet")
+    assert "5000 rows, at most 4999 are read" in messages(table, "parquet")
 
 
 def test_a_table_is_read_up_to_a_size_and_a_pipe_is_not_waited_for(tmp_path, monkeypatch):

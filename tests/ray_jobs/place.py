@@ -117,7 +117,7 @@ class Outcome:
 
     code: int
     result: Any
-    told: str
+    messages: str
 
     @property
     def run(self) -> Path:

@@ -229,8 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
         self.upstream.request(self.command, self.path, body=body, headers=headers)
         answer = self.upstream.getresponse()
-        told = {name: value for name, value in answer.getheaders() if name.lower() not in _FOR_ONE_HOP}
-        return _Answer(answer.status, told, answer.read())
+        messages = {name: value for name, value in answer.getheaders() if name.lower() not in _FOR_ONE_HOP}
+        return _Answer(answer.status, messages, answer.read())
 
     def _pass_on(self, answer: _Answer, fault: Fault | None) -> None:
         if fault == "slow":

@@ -147,8 +147,8 @@ def _announce(config: Path, identity: str) -> None:
 
 
 def _is_up(config: Path) -> bool:
-    told = subprocess.run(["ceph", "-c", config, "osd", "stat", "-f", "json"], capture_output=True, check=False)
-    return told.returncode == 0 and json.loads(told.stdout)["num_up_osds"] == 1
+    messages = subprocess.run(["ceph", "-c", config, "osd", "stat", "-f", "json"], capture_output=True, check=False)
+    return messages.returncode == 0 and json.loads(messages.stdout)["num_up_osds"] == 1
 
 
 def _create_user(config: Path) -> None:

@@ -44,15 +44,15 @@ def raced(errors: Tensor, candidates: Tensor, *, error_rate: float) -> tuple[Ten
     Args:
         errors: [N, K, n] float32.
         candidates: [N, K] bool.
-        error_rate: see `racing.course`.
+        error_rate: see `racing.race_plan`.
 
     Returns:
         labels [N] and forwards [N], int64.
     """
-    course = racing.course(errors.shape[2], error_rate=error_rate)
-    race = racing.start(course, candidates)
-    while len((asked := racing.pending(course, race)).image):
-        race = racing.advance(course, race, errors[asked.image, asked.label, asked.entry])
+    race_plan = racing.race_plan(errors.shape[2], error_rate=error_rate)
+    race = racing.start(race_plan, candidates)
+    while len((asked := racing.pending(race_plan, race)).image):
+        race = racing.advance(race_plan, race, errors[asked.image, asked.label, asked.entry])
     return race.labels, race.forwards
 
 

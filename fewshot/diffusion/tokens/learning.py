@@ -17,7 +17,7 @@ from fewshot.diffusion.tokens.token_rows import Calibration, TokenClassifier, of
 from fewshot.diffusion.tokens.token_shots import TokenShots
 from fewshot.diffusion.tokens.token_training import learn_tokens
 from fewshot.errors import DataError
-from fewshot.optimization.training_cache import Memo
+from fewshot.optimization.training_cache import TrainingCache
 from fewshot.problem import Problem
 from fewshot.prompt_learning import means_of
 
@@ -38,23 +38,26 @@ class Learned:
     rows: Tensor
 
 
-def learn(problem: Problem, recipe: TokenRecipe, *, seed: int, memo: Memo) -> Learned:
+def learn(problem: Problem, recipe: TokenRecipe, *, seed: int, training_cache: TrainingCache) -> Learned:
     """Tokens and text rows of all classes that have shots. No class name is read.
 
     Args:
         problem: with a diffusion model and latents.
         recipe: how.
         seed: of the training.
-        memo: is asked block by block. A block's key covers the images of its classes, the features of all and the
-            start; a memo that outlives a process keeps diffusion models apart.
+        training_cache: is asked block by block. A block's key covers the images of its classes, the features of all and
+            the start; a memo that outlives a process keeps diffusion models apart.
 
     Raises:
         DataError: the problem comes without latents or model, or the model and the features do not go together.
     """
     backbone = diffusion_of(problem)
-    shots = TokenShots.of(problem)
-    parts = [learned_block(backbone, shots, block, recipe, seed=seed, memo=memo) for block in blocks(shots, recipe)]
-    width, D, K = backbone.text_encoder.config.hidden_size, problem.text.shape[1], problem.num_classes
+    shots = TokenShots.from_problem(problem)
+    parts = [
+        learned_block(backbone, shots, block, recipe, seed=seed, training_cache=training_cache)
+        for block in blocks(shots, recipe)
+    ]
+    width, D, K = backbone.text_encoder.config.hidden_size, problem.class_embeddings.shape[1], problem.num_classes
     tokens, rows = torch.zeros(K, width), torch.zeros(K, D)
     if parts:
         tokens[shots.classes] = torch.cat(parts)
@@ -69,11 +72,17 @@ def blocks(shots: TokenShots, recipe: TokenRecipe) -> list[list[int]]:
 
 
 def learned_block(
-    backbone: DiffusionBackbone, shots: TokenShots, block: list[int], recipe: TokenRecipe, *, seed: int, memo: Memo
+    backbone: DiffusionBackbone,
+    shots: TokenShots,
+    block: list[int],
+    recipe: TokenRecipe,
+    *,
+    seed: int,
+    training_cache: TrainingCache,
 ) -> Tensor:
     """[G, width] float32: `learn_tokens`, through the memo."""
     key = block_key(backbone, shots, block, recipe, seed=seed)
-    return memo(key, lambda: {"tokens": learn_tokens(backbone, shots, block, recipe, seed=seed)})["tokens"]
+    return training_cache(key, lambda: {"tokens": learn_tokens(backbone, shots, block, recipe, seed=seed)})["tokens"]
 
 
 def block_key(
@@ -113,7 +122,7 @@ def diffusion_of(problem: Problem) -> DiffusionBackbone:
     Raises:
         DataError: it has none, or one that does not go with the features.
     """
-    backbone, D = problem.diffusion, problem.text.shape[1]
+    backbone, D = problem.diffusion, problem.class_embeddings.shape[1]
     if backbone is None:
         raise DataError("this method learns tokens of a diffusion model, but the problem comes without one")
     if backbone.projection is not None and len(backbone.projection) != D:

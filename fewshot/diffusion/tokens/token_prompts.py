@@ -40,7 +40,7 @@ class TokenPrompts:
         return len(self.ids)
 
     @classmethod
-    def of(cls, backbone: DiffusionBackbone, templates: Sequence[str], word: str) -> TokenPrompts:
+    def from_templates(cls, backbone: DiffusionBackbone, templates: Sequence[str], word: str) -> TokenPrompts:
         """Fill in templates.
 
         Args:

@@ -71,7 +71,7 @@ def token_rows(
     Raises:
         DataError: the model has no projection.
     """
-    prompts = TokenPrompts.of(backbone, templates or backbone.templates, word)
+    prompts = TokenPrompts.from_templates(backbone, templates or backbone.templates, word)
     G, P = len(tokens), len(prompts)
     which = torch.arange(G * P)
     texts = []

@@ -36,7 +36,7 @@ class TokenShots:
     bank_key: str
 
     @classmethod
-    def of(cls, problem: Problem) -> TokenShots:
+    def from_problem(cls, problem: Problem) -> TokenShots:
         """The same shots, bit for bit, however they were listed and their classes numbered.
 
         Raises:
@@ -44,7 +44,7 @@ class TokenShots:
         """
         if problem.support.latents is None:
             raise DataError("this method learns from latents of a diffusion model, but these images come without")
-        shots = Shots.of(problem)
+        shots = Shots.from_problem(problem)
         grouped = shots.labels.argsort(stable=True)
         counts = torch.bincount(shots.labels, minlength=len(shots.classes))
         views, latents = shots.views[grouped], problem.support.latents[shots.rows[grouped]]

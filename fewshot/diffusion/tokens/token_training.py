@@ -48,7 +48,7 @@ def learn_tokens(
     Raises:
         DataError: the word is not one token, or the model has no projection and gamma or the coupled loss needs it.
     """
-    prompts = TokenPrompts.of(backbone, backbone.templates, recipe.word)
+    prompts = TokenPrompts.from_templates(backbone, backbone.templates, recipe.word)
     filled = [*block, *[block[-1]] * (recipe.classes - len(block))]
     vectors = start_vector(backbone, recipe.word).repeat(len(filled), 1).to(backbone.device).requires_grad_()
     optimizer = torch.optim.AdamW([vectors], lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2)

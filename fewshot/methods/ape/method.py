@@ -22,7 +22,7 @@ from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.refine import Point, refine, sweep
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.model_selection.cross_validation import FOLDS, choose
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 GAMMAS = (0.0, 1.0)
@@ -78,22 +78,22 @@ class Ape:
         if not isinstance(self.class_mean, bool):
             raise DataError(f"ape.class_mean must be true or false, got {self.class_mean!r}")
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
         return replace(self, **self._choose(problem, seed=seed)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ApeClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> ApeClassifier:
         """See `Method.fit`."""
         point = self._choose(problem, seed=seed)
         refined = refine(
             problem,
-            Cache.of(problem),
+            Cache.from_problem(problem),
             fraction=point.channel_fraction,
             similarity_weight=point.similarity_weight,
             source=self.criterion_source,
         )
         return ApeClassifier(
-            text=problem.text,
+            text=problem.class_embeddings,
             keys=refined.keys,
             counts=refined.counts,
             weights=refined.weights(gamma=point.gamma, class_mean=self.class_mean),
@@ -111,7 +111,7 @@ class Ape:
         gamma = _or(self.gamma, 0.0)
         return Point(
             alpha=_scaled(default_alpha(problem), gamma, problem) if self.alpha is None else self.alpha,
-            beta=default_beta(problem.support.keys) if self.beta is None else self.beta,
+            beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
             gamma=gamma,
             channel_fraction=_or(self.channel_fraction, DEFAULT_FRACTION),
             similarity_weight=_or(self.similarity_weight, DEFAULT_SIMILARITY_WEIGHT),
@@ -120,7 +120,7 @@ class Ape:
     def _grid(self, problem: Problem) -> list[Point]:
         """The most zero-shot-like first: by strength of the votes, beta, gamma, then the most channels."""
         alphas = alpha_grid(problem) if self.alpha is None else [self.alpha]
-        betas = beta_grid(problem.support.keys) if self.beta is None else [self.beta]
+        betas = beta_grid(problem.support.cache_keys) if self.beta is None else [self.beta]
         gammas = GAMMAS if self.gamma is None else [self.gamma]
         return [
             Point(

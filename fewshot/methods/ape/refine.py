@@ -61,10 +61,10 @@ def refine(
 ) -> Refined:
     """Keep the channels that tell the classes apart, and measure how hard the text finds each shot on them."""
     channels = criterion_channels(
-        problem.text, cache, fraction=fraction, similarity_weight=similarity_weight, source=source
+        problem.class_embeddings, cache, fraction=fraction, similarity_weight=similarity_weight, source=source
     )
     keys = on_channels(cache.keys, channels)
-    divergence = label_divergence(keys, on_channels(problem.text, channels), cache.labels)
+    divergence = label_divergence(keys, on_channels(problem.class_embeddings, channels), cache.labels)
     return Refined(keys, cache.counts, channels, divergence)
 
 
@@ -77,8 +77,8 @@ def sweep(
     is an axpy.
     """
     problem, queries = split.problem, split.queries.features
-    cache = Cache.of(problem)
-    zero_shot = text_logits(queries, problem.text, logit_scale=problem.logit_scale)
+    cache = Cache.from_problem(problem)
+    zero_shot = text_logits(queries, problem.class_embeddings, logit_scale=problem.logit_scale)
     for (fraction, similarity_weight), on_subspace in groupby(sorted(points), key=lambda point: point[:2]):
         refined = refine(problem, cache, fraction=fraction, similarity_weight=similarity_weight, source=source)
         cosines = refined.keys @ on_channels(queries, refined.channels).T

@@ -24,7 +24,7 @@ from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts
 from fewshot.methods.ape_t.residual_training import train
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
-from fewshot.optimization.training_cache import Memo, State, forget, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
 AffinityChannels = Literal["all", "selected"]
@@ -83,17 +83,17 @@ class ApeT:
         check_choice("ape_t.criterion_source", self.criterion_source, get_args(CriterionSource))
         check_choice("ape_t.affinity_channels", self.affinity_channels, get_args(AffinityChannels))
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+        return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ApeTClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> ApeTClassifier:
         """See `Method.fit`."""
-        point, cache = self._choose(problem, seed=seed, memo=memo), Cache.of(problem)
+        point, cache = self._choose(problem, seed=seed, training_cache=training_cache), Cache.from_problem(problem)
         channels, selected = self._channels(problem, cache), self.affinity_channels == "selected"
-        learned = self._learned(problem, channels, seed=seed, memo=memo)
+        learned = self._learned(problem, channels, seed=seed, training_cache=training_cache)
         return ApeTClassifier(
-            text=problem.text,
+            text=problem.class_embeddings,
             keys=affinity_side(cache.keys, channels, selected=selected),
             counts=cache.counts,
             weights=learned["weights"],
@@ -105,24 +105,28 @@ class ApeT:
             logit_scale=problem.logit_scale,
         )
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
         problem = split.problem
-        self._learned(problem, self._channels(problem, Cache.of(problem)), seed=seed, memo=memo)
+        self._learned(
+            problem, self._channels(problem, Cache.from_problem(problem)), seed=seed, training_cache=training_cache
+        )
 
-    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> Point:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(grid, problem, partial(self._sweep, seed=seed, memo=memo), default=default, seed=seed)
+        return choose(
+            grid, problem, partial(self._sweep, seed=seed, training_cache=training_cache), default=default, seed=seed
+        )
 
     def _sweep(
-        self, split: Split, points: Collection[Point], *, seed: int, memo: Memo
+        self, split: Split, points: Collection[Point], *, seed: int, training_cache: TrainingCache
     ) -> Iterator[tuple[Point, Tensor]]:
         """Logits of a split's queries at each point: one matrix product, one exp pass for each beta."""
         problem, features = split.problem, split.queries.features
-        cache, selected = Cache.of(problem), self.affinity_channels == "selected"
+        cache, selected = Cache.from_problem(problem), self.affinity_channels == "selected"
         channels = self._channels(problem, cache)
-        learned = self._learned(problem, channels, seed=seed, memo=memo)
+        learned = self._learned(problem, channels, seed=seed, training_cache=training_cache)
         keys, asked = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
         moved, cosines = shifts(features, learned["residual"], channels, selected=selected), keys @ asked.T
         for beta, group in groupby(sorted(points, key=lambda point: point.beta), key=lambda point: point.beta):
@@ -131,24 +135,29 @@ class ApeT:
                 yield (
                     point,
                     moved_logits(
-                        features, problem.text, votes, moved, **point._asdict(), logit_scale=problem.logit_scale
+                        features,
+                        problem.class_embeddings,
+                        votes,
+                        moved,
+                        **point._asdict(),
+                        logit_scale=problem.logit_scale,
                     ),
                 )
 
     def _channels(self, problem: Problem, cache: Cache) -> Tensor:
         return criterion_channels(
-            problem.text,
+            problem.class_embeddings,
             cache,
             fraction=self.channel_fraction,
             similarity_weight=self.similarity_weight,
             source=self.criterion_source,
         )
 
-    def _learned(self, problem: Problem, channels: Tensor, *, seed: int, memo: Memo) -> State:
+    def _learned(self, problem: Problem, channels: Tensor, *, seed: int, training_cache: TrainingCache) -> State:
         recipe = Recipe(**values_for(Recipe, self))
         settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(recipe)}
         selected = self.affinity_channels == "selected"
-        return memo(
+        return training_cache(
             training_key("ape_t", problem, seed=seed, **settings),
             lambda: train(problem, channels, selected=selected, recipe=recipe, seed=seed),
         )

@@ -36,9 +36,9 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe,
     Returns:
         "residual" [K, Q] float32, zero for classes without shots; "weights" [M] float32 in the order of `Cache.of`.
     """
-    shots = GroupedShots.of(problem)
-    text, views = problem.text[shots.classes], normalize(shots.images.views, dim=-1)
-    keys = affinity_side(shots.images.keys, channels, selected=selected)
+    shots = GroupedShots.from_problem(problem)
+    text, views = problem.class_embeddings[shots.classes], normalize(shots.images.views, dim=-1)
+    keys = affinity_side(shots.images.cache_keys, channels, selected=selected)
     alpha, beta = shots.strength(keys, logit_scale=problem.logit_scale)
 
     def loss(learned: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -63,6 +63,6 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe,
         steps=recipe.steps(shots),
         seed=seed,
     )
-    residual = problem.text.new_zeros(problem.num_classes, len(channels))
+    residual = problem.class_embeddings.new_zeros(problem.num_classes, len(channels))
     residual[shots.classes] = learned["residual"]
     return {"residual": residual, "weights": learned["weights"][shots.cached]}

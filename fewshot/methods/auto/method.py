@@ -19,10 +19,10 @@ import torch
 
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.method import Classifier, Method, Need, TrainedMethod
-from fewshot.model_selection.candidates import Trial, trials
+from fewshot.model_selection.candidates import CandidateResult, measure_candidates
 from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
 from fewshot.names import METHOD_NAMES
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 logger = logging.getLogger(__name__)
@@ -72,38 +72,44 @@ class Auto:
         """As many as any candidate uses."""
         return max(method.folds for method in self.members)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Method:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Method:
         """See `Method.select`; what it gives is the winner, not an `Auto`."""
-        return self.compare(problem, seed=seed, memo=memo)[0]
+        return self.compare(problem, seed=seed, training_cache=training_cache)[0]
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Classifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Classifier:
         """See `Method.fit`."""
-        return self.select(problem, seed=seed, memo=memo).fit(problem, seed=seed, memo=memo)
+        return self.select(problem, seed=seed, training_cache=training_cache).fit(
+            problem, seed=seed, training_cache=training_cache
+        )
 
-    def compare(self, problem: Problem, *, seed: int, memo: Memo) -> tuple[Method, tuple[Trial, ...]]:
+    def compare(
+        self, problem: Problem, *, seed: int, training_cache: TrainingCache
+    ) -> tuple[Method, tuple[CandidateResult, ...]]:
         """See `fewshot.calibration.calibrate.ComparingMethod`."""
         from fewshot.calibration.calibrate import held_out_logits  # Both know the table that this method is in.
 
         methods = self.members
         folds = min(method.folds for method in methods)
         if not splits_to_choose_on(problem, seed=seed, folds=folds):
-            return methods[0].select(problem, seed=seed, memo=memo), ()
-        selected = {method.name: method.select(problem, seed=seed, memo=memo) for method in methods}
+            return methods[0].select(problem, seed=seed, training_cache=training_cache), ()
+        selected = {method.name: method.select(problem, seed=seed, training_cache=training_cache) for method in methods}
         logits = {}
         for name, method in selected.items():
-            _, logits[name], labels = held_out_logits(method, problem, seed=seed, memo=memo, folds=folds)
-        tried = trials(logits, labels)
+            _, logits[name], labels = held_out_logits(
+                method, problem, seed=seed, training_cache=training_cache, folds=folds
+            )
+        tried = measure_candidates(logits, labels)
         _log(tried, len(labels))
         return selected[tried[0].method], tried
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`; a candidate that uses fewer folds is rehearsed on these only."""
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is rehearsed on these only."""
         from fewshot.calibration.calibrate import calibration_splits
 
         for method in self.members:
             _, own = calibration_splits(method, split.whole, seed=seed)
             if isinstance(method, TrainedMethod) and any(torch.equal(split.learn, one.learn) for one in own):
-                method.rehearse(split, seed=seed, memo=memo)
+                method.pretrain_fold(split, seed=seed, training_cache=training_cache)
 
     @property
     def members(self) -> Sequence[Method]:
@@ -113,7 +119,7 @@ class Auto:
         return [method_named(name) for name in self.candidates]
 
 
-def _log(tried: Sequence[Trial], images: int) -> None:
+def _log(tried: Sequence[CandidateResult], images: int) -> None:
     for trial in tried:
         logger.info(
             "tried method=%s images=%d accuracy=%.4f behind=%.4f standard_error=%.4f nll=%.4f",

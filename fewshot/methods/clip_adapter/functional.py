@@ -45,11 +45,11 @@ def sweep(
         second_relu: see `fewshot.feature_adapter.Recipe`.
     """
     problem, queries = split.problem, split.queries.features
-    cache = Cache.of(problem)
+    cache = Cache.from_problem(problem)
     for ratio, group in groupby(sorted(points), key=lambda point: point.residual_ratio):
         keys, features = (
             adapted(x, network, residual_ratio=ratio, second_relu=second_relu) for x in (cache.keys, queries)
         )
         for point in group:
-            rows = with_means(problem.text, keys, cache.counts, image_weight=point.image_weight)
+            rows = with_means(problem.class_embeddings, keys, cache.counts, image_weight=point.image_weight)
             yield point, text_logits(features, rows, logit_scale=problem.logit_scale)

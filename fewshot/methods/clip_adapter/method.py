@@ -17,7 +17,7 @@ from fewshot.method import Need
 from fewshot.methods.clip_adapter.functional import Point, class_rows, sweep
 from fewshot.methods.hyperparameters import check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
-from fewshot.optimization.training_cache import Memo, State, forget, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 
@@ -87,15 +87,20 @@ class ClipAdapter:
         check_number("clip_adapter.learning_rate", self.learning_rate, low=1e-9, high=1.0)
         check_number("clip_adapter.steps", self.steps)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+        return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ClipAdapterClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> ClipAdapterClassifier:
         """See `Method.fit`."""
-        point, network = self._choose(problem, seed=seed, memo=memo), self._network(problem, seed=seed, memo=memo)
+        point, network = (
+            self._choose(problem, seed=seed, training_cache=training_cache),
+            self._network(problem, seed=seed, training_cache=training_cache),
+        )
         return ClipAdapterClassifier(
-            rows=class_rows(problem.text, Cache.of(problem), network, point, second_relu=self.second_relu),
+            rows=class_rows(
+                problem.class_embeddings, Cache.from_problem(problem), network, point, second_relu=self.second_relu
+            ),
             down=network["down"],
             up=network["up"],
             residual_ratio=point.residual_ratio,
@@ -103,21 +108,21 @@ class ClipAdapter:
             logit_scale=problem.logit_scale,
         )
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
-        self._network(split.problem, seed=seed, memo=memo)
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
+        self._network(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> Point:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
         def swept(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
-            network = self._network(split.problem, seed=seed, memo=memo)
+            network = self._network(split.problem, seed=seed, training_cache=training_cache)
             return sweep(split, points, network, second_relu=self.second_relu)
 
         return choose(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
 
-    def _network(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+    def _network(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         recipe = Recipe(learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu)
         key = training_key("clip_adapter", problem, seed=seed, **asdict(recipe))
-        return memo(key, lambda: tuned_bottleneck(problem, recipe=recipe, seed=seed))
+        return training_cache(key, lambda: tuned_bottleneck(problem, recipe=recipe, seed=seed))
 
     def _default(self, problem: Problem) -> Point:
         return Point(

@@ -18,7 +18,7 @@ from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
-from fewshot.optimization.training_cache import Memo, State, forget, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, means_of
 from fewshot.prompt_learning.conditional_context import Weights, learn_shifted_context, shifts
@@ -67,13 +67,16 @@ class Cocoop:
         check_number("cocoop.shortlist", self.shortlist, low=1)
         check_recipe("cocoop", self._recipe)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+        return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CocoopClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> CocoopClassifier:
         """See `Method.fit`."""
-        point, weights = self._choose(problem, seed=seed, memo=memo), self._weights(problem, seed=seed, memo=memo)
+        point, weights = (
+            self._choose(problem, seed=seed, training_cache=training_cache),
+            self._weights(problem, seed=seed, training_cache=training_cache),
+        )
         tower = text_tower_of(problem)
         prompts = tower.prompts(problem.label_space.prompt_names, context=len(weights["context"]))
         return CocoopClassifier(
@@ -81,7 +84,7 @@ class Cocoop:
             slots=prompts.slots,
             weights=weights,
             learned=self._rows(problem, weights),
-            text=problem.text,
+            text=problem.class_embeddings,
             means=means_of(problem),
             prompt_share=point.prompt_share,
             image_weight=point.image_weight,
@@ -90,13 +93,13 @@ class Cocoop:
             text_tower=tower,
         )
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
-        self._weights(split.problem, seed=seed, memo=memo)
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
+        self._weights(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> RowsPoint:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> RowsPoint:
         def learned(part: Problem) -> Tensor:
-            return self._rows(part, self._weights(part, seed=seed, memo=memo))
+            return self._rows(part, self._weights(part, seed=seed, training_cache=training_cache))
 
         return choose_rows(
             problem,
@@ -112,19 +115,19 @@ class Cocoop:
         names = problem.label_space.prompt_names
         return context_rows(text_tower_of(problem), names, weights["context"] + weights["shift"])
 
-    def _weights(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+    def _weights(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """See `CocoopClassifier.weights`."""
         tower, recipe = text_tower_of(problem), self._recipe
 
         def train() -> State:
-            shots = Shots.of(problem)
+            shots = Shots.from_problem(problem)
             names = problem.label_space.spoken(shots.classes.tolist())
             weights = learn_shifted_context(
                 tower, names, shots.views, shots.labels, recipe, logit_scale=problem.logit_scale, seed=seed
             )
             return weights | {"shift": mean_shift(weights, shots)}
 
-        return memo(training_key("cocoop", problem, seed=seed, **asdict(recipe)), train)
+        return training_cache(training_key("cocoop", problem, seed=seed, **asdict(recipe)), train)
 
     @property
     def _recipe(self) -> ContextRecipe:

@@ -18,7 +18,7 @@ from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
-from fewshot.optimization.training_cache import Memo, State, forget, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, context_rows, learn_context, means_of
 from fewshot.prompt_learning.context_rows import choose_rows
@@ -86,24 +86,27 @@ class Coop:
         check_number("coop.image_weight", self.image_weight)
         check_recipe("coop", self._recipe)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+        return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CoopClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> CoopClassifier:
         """See `Method.fit`."""
-        point, context = self._choose(problem, seed=seed, memo=memo), self._context(problem, seed=seed, memo=memo)
+        point, context = (
+            self._choose(problem, seed=seed, training_cache=training_cache),
+            self._context(problem, seed=seed, training_cache=training_cache),
+        )
         learned = self._rows(problem, context)
-        rows = blended_rows(learned, problem.text, means_of(problem), point)
+        rows = blended_rows(learned, problem.class_embeddings, means_of(problem), point)
         return CoopClassifier(rows, context, problem.logit_scale)
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
-        self._context(split.problem, seed=seed, memo=memo)
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
+        self._context(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> RowsPoint:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> RowsPoint:
         def learned(part: Problem) -> Tensor:
-            return self._rows(part, self._context(part, seed=seed, memo=memo))
+            return self._rows(part, self._context(part, seed=seed, training_cache=training_cache))
 
         return choose_rows(
             problem,
@@ -118,12 +121,12 @@ class Coop:
         names = problem.label_space.prompt_names
         return context_rows(text_tower_of(problem), names, context, position=self.position)
 
-    def _context(self, problem: Problem, *, seed: int, memo: Memo) -> Tensor:
+    def _context(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
         """[m, w], or [K, m, w] if it is class-specific."""
         recipe = self._recipe
 
         def train() -> State:
-            shots = Shots.of(problem)
+            shots = Shots.from_problem(problem)
             names = problem.label_space.spoken(shots.classes.tolist())
             context = learn_context(
                 text_tower_of(problem),
@@ -136,7 +139,7 @@ class Coop:
             )
             return {"context": for_all(context, shots.classes, num_classes=problem.num_classes)}
 
-        return memo(training_key("coop", problem, seed=seed, **asdict(recipe)), train)["context"]
+        return training_cache(training_key("coop", problem, seed=seed, **asdict(recipe)), train)["context"]
 
     @property
     def _recipe(self) -> ContextRecipe:

@@ -24,7 +24,7 @@ from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_cla
 from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
 from fewshot.model_selection.cross_validation import FOLDS, Split, splits_to_choose_on
 from fewshot.optimization.shots import Shots
-from fewshot.optimization.training_cache import Memo, State, forget, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
 DEFAULT_STRENGTH = 10.0
@@ -77,44 +77,47 @@ class LinearProbe:
         """
         check_number("linear_probe.strength", self.strength, low=1e-9, high=1e12)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, strength=self._choose(problem, seed=seed, memo=memo))
+        return replace(self, strength=self._choose(problem, seed=seed, training_cache=training_cache))
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> LinearProbeClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> LinearProbeClassifier:
         """See `Method.fit`."""
         if not len(problem.support):
-            return LinearProbeClassifier(problem.logit_scale * problem.text, problem.text.new_zeros(len(problem.text)))
-        strength = self._choose(problem, seed=seed, memo=memo)
+            return LinearProbeClassifier(
+                problem.logit_scale * problem.class_embeddings,
+                problem.class_embeddings.new_zeros(len(problem.class_embeddings)),
+            )
+        strength = self._choose(problem, seed=seed, training_cache=training_cache)
         key = training_key("linear_probe", problem, seed=0, strength=strength)
-        state = memo(key, lambda: _fitted(problem, strength))
+        state = training_cache(key, lambda: _fitted(problem, strength))
         return LinearProbeClassifier(state["weight"], state["bias"])
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
         if self.strength is None:
-            _path(split.problem, Shots.of(split.problem), memo)
+            _path(split.problem, Shots.from_problem(split.problem), training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> float:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> float:
         if self.strength is not None:
             return self.strength
         splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
-        return best_strength(splits, partial(_learner, memo=memo)) if splits else DEFAULT_STRENGTH
+        return best_strength(splits, partial(_learner, training_cache=training_cache)) if splits else DEFAULT_STRENGTH
 
 
 def _fitted(problem: Problem, strength: float) -> State:
     """The final map, from a start at zero: it does not depend on how C was found."""
-    shots = Shots.of(problem)
+    shots = Shots.from_problem(problem)
     plane = _plane(shots, strength, tolerance=TOLERANCE)
     whole = on_all_classes(plane, shots.classes, problem.num_classes)
     return {"weight": whole.weight.float(), "bias": whole.bias.float()}
 
 
-def _learner(split: Split, *, memo: Memo) -> Callable[[float], Tensor]:
+def _learner(split: Split, *, training_cache: TrainingCache) -> Callable[[float], Tensor]:
     """Fits a split at any C, from the last map of its path that is not beyond it."""
     problem, queries = split.problem, split.queries.features
-    shots = Shots.of(problem)
-    path = _path(problem, shots, memo)
+    shots = Shots.from_problem(problem)
+    path = _path(problem, shots, training_cache)
 
     def logits(strength: float) -> Tensor:
         index = max((i for i, tried in enumerate(STRENGTHS) if tried <= strength), default=0)
@@ -126,7 +129,7 @@ def _learner(split: Split, *, memo: Memo) -> Callable[[float], Tensor]:
     return logits
 
 
-def _path(problem: Problem, shots: Shots, memo: Memo) -> State:
+def _path(problem: Problem, shots: Shots, training_cache: TrainingCache) -> State:
     """Maps of the classes with shots along the grid of C, each begun at the one before: "weight" [7, k, D], "bias"."""
 
     def train() -> State:
@@ -135,7 +138,7 @@ def _path(problem: Problem, shots: Shots, memo: Memo) -> State:
             planes.append(_plane(shots, strength, start=planes[-1] if planes else None, tolerance=PATH_TOLERANCE))
         return {name: torch.stack([getattr(plane, name) for plane in planes]) for name in Plane._fields}
 
-    return memo(training_key("linear_probe_path", problem, seed=0, strengths=STRENGTHS), train)
+    return training_cache(training_key("linear_probe_path", problem, seed=0, strengths=STRENGTHS), train)
 
 
 def _plane(shots: Shots, strength: float, *, tolerance: float, start: Plane | None = None) -> Plane:

@@ -21,7 +21,7 @@ from fewshot.text_logits import text_logits
 def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
     """Logits of a split's queries at each text weight."""
     problem, queries = split.problem, split.queries.features
-    cache = Cache.of(problem)
+    cache = Cache.from_problem(problem)
     for weight in points:
-        means = prototypes(cache.keys, cache.counts, problem.text, text_weight=weight)
+        means = prototypes(cache.keys, cache.counts, problem.class_embeddings, text_weight=weight)
         yield weight, text_logits(queries, means, logit_scale=problem.logit_scale)

@@ -14,7 +14,7 @@ from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.nearest_mean.functional import sweep
 from fewshot.model_selection.cross_validation import FOLDS, choose
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 
@@ -63,14 +63,14 @@ class NearestMean:
         """
         check_number("nearest_mean.text_weight", self.text_weight)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
         return replace(self, text_weight=self._choose(problem, seed=seed))
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> NearestMeanClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> NearestMeanClassifier:
         """See `Method.fit`."""
-        cache, weight = Cache.of(problem), self._choose(problem, seed=seed)
-        points = prototypes(cache.keys, cache.counts, problem.text, text_weight=weight)
+        cache, weight = Cache.from_problem(problem), self._choose(problem, seed=seed)
+        points = prototypes(cache.keys, cache.counts, problem.class_embeddings, text_weight=weight)
         return NearestMeanClassifier(points, problem.logit_scale)
 
     def _choose(self, problem: Problem, *, seed: int) -> float:

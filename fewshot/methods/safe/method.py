@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot.attention_pooling.blend import BlendKind, adapted_problem, blended_features
 from fewshot.attention_pooling.pool_training import pooling_of
 from fewshot.methods.blending import Blending
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 
@@ -56,16 +56,16 @@ class Safe(Blending):
     summary: ClassVar[str] = "the image tower's pooling layer tuned to the classes, mixed with the frozen one"
     classifier_type: ClassVar[type[SafeClassifier]] = SafeClassifier
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self.choose_blend(problem, seed=seed, memo=memo)._asdict())
+        return replace(self, **self.choose_blend(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> SafeClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> SafeClassifier:
         """See `Method.fit`."""
-        point = self.choose_blend(problem, seed=seed, memo=memo)
-        weights = self.tuned(problem, seed=seed, memo=memo)
+        point = self.choose_blend(problem, seed=seed, training_cache=training_cache)
+        weights = self.tuned(problem, seed=seed, training_cache=training_cache)
         return SafeClassifier(
-            rows=adapted_problem(problem, weights, point, kind=self.blend).text,
+            rows=adapted_problem(problem, weights, point, kind=self.blend).class_embeddings,
             weights=weights,
             pooling=pooling_of(problem)[0],
             blend_alpha=point.blend_alpha,

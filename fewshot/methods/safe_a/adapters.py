@@ -45,7 +45,7 @@ class Adapter:
 
 def _cached(problem: Problem, seed: int, steps: int) -> State:
     del seed, steps
-    return {"keys": Cache.of(problem).keys, "counts": problem.counts}
+    return {"keys": Cache.from_problem(problem).keys, "counts": problem.counts}
 
 
 def _tuned(problem: Problem, seed: int, steps: int) -> State:

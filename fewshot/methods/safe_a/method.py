@@ -24,7 +24,7 @@ from fewshot.methods.blending import Blending
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
 from fewshot.model_selection.cross_validation import Split, choose
-from fewshot.optimization.training_cache import Memo, State, forget, training_key
+from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
 if TYPE_CHECKING:
@@ -107,28 +107,28 @@ class SafeA(Blending):
         if self.joint:
             check_choice("safe_a.adapter with joint = true", self.adapter, JOINT_ADAPTERS)
 
-    def tuned(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+    def tuned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """See `Blending.tuned`."""
         if not self.joint:
-            return Blending.tuned(self, problem, seed=seed, memo=memo)
-        both = self._trained_jointly(problem, seed=seed, memo=memo)
+            return Blending.tuned(self, problem, seed=seed, training_cache=training_cache)
+        both = self._trained_jointly(problem, seed=seed, training_cache=training_cache)
         return {name: value for name, value in both.items() if not name.startswith(PREFIX)}
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        blend = self.choose_blend(problem, seed=seed, memo=memo)
-        point = self._choose(problem, blend, seed=seed, memo=memo)
+        blend = self.choose_blend(problem, seed=seed, training_cache=training_cache)
+        point = self._choose(problem, blend, seed=seed, training_cache=training_cache)
         return replace(self, **blend._asdict(), **point._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> SafeAClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> SafeAClassifier:
         """See `Method.fit`."""
-        blend = self.choose_blend(problem, seed=seed, memo=memo)
-        point = self._choose(problem, blend, seed=seed, memo=memo)
-        seen = self._seen(problem, blend, seed=seed, memo=memo)
-        tensors = self._learned(problem, seen, seed=seed, memo=memo)
+        blend = self.choose_blend(problem, seed=seed, training_cache=training_cache)
+        point = self._choose(problem, blend, seed=seed, training_cache=training_cache)
+        seen = self._seen(problem, blend, seed=seed, training_cache=training_cache)
+        tensors = self._learned(problem, seen, seed=seed, training_cache=training_cache)
         return SafeAClassifier(
-            rows=seen.text,
-            weights=self.tuned(problem, seed=seed, memo=memo),
+            rows=seen.class_embeddings,
+            weights=self.tuned(problem, seed=seed, training_cache=training_cache),
             pooling=pooling_of(problem)[0],
             blend_alpha=blend.blend_alpha,
             blend=self.blend,
@@ -143,35 +143,41 @@ class SafeA(Blending):
     def _adapter(self) -> Adapter:
         return ADAPTERS[self.adapter]
 
-    def _trained_jointly(self, problem: Problem, *, seed: int, memo: Memo) -> State:
+    def _trained_jointly(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         adapter, recipe = self.adapter, self.recipe
         assert adapter != "cache"
         key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(recipe))
-        return memo(key, lambda: tune_jointly(problem, adapter, self.targets(problem), recipe=recipe, seed=seed))
+        return training_cache(
+            key, lambda: tune_jointly(problem, adapter, self.targets(problem), recipe=recipe, seed=seed)
+        )
 
-    def _learned(self, problem: Problem, seen: Problem, *, seed: int, memo: Memo) -> State:
+    def _learned(self, problem: Problem, seen: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """The adapter's tensors. `seen` is the problem with blended features."""
         if self.joint:
-            both = self._trained_jointly(problem, seed=seed, memo=memo)
+            both = self._trained_jointly(problem, seed=seed, training_cache=training_cache)
             learned = {name.removeprefix(PREFIX): value for name, value in both.items() if name.startswith(PREFIX)}
             return learned if self.adapter == "bottleneck" else {**learned, "counts": problem.counts}
         adapter = self._adapter
         if not adapter.trained:
             return adapter.learn(seen, seed, self.steps)
         key = training_key("safe_a", seen, seed=seed, adapter=self.adapter, steps=self.steps)
-        return memo(key, lambda: adapter.learn(seen, seed, self.steps))
+        return training_cache(key, lambda: adapter.learn(seen, seed, self.steps))
 
-    def _seen(self, problem: Problem, blend: BlendPoint, *, seed: int, memo: Memo) -> Problem:
-        return adapted_problem(problem, self.tuned(problem, seed=seed, memo=memo), blend, kind=self.blend)
+    def _seen(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Problem:
+        return adapted_problem(
+            problem, self.tuned(problem, seed=seed, training_cache=training_cache), blend, kind=self.blend
+        )
 
-    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, memo: Memo) -> Point:
+    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Point:
         def measure(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
             learned = split.problem
-            seen = self._seen(learned, blend, seed=seed, memo=memo)
-            queries = Branches.of(learned, split.queries, self.tuned(learned, seed=seed, memo=memo))
+            seen = self._seen(learned, blend, seed=seed, training_cache=training_cache)
+            queries = Branches.from_problem(
+                learned, split.queries, self.tuned(learned, seed=seed, training_cache=training_cache)
+            )
             features = queries.blended(blend_alpha=blend.blend_alpha, kind=self.blend)
-            tensors = self._learned(learned, seen, seed=seed, memo=memo)
-            return self._adapter.sweep(features, seen.text, tensors, points, problem.logit_scale)
+            tensors = self._learned(learned, seen, seed=seed, training_cache=training_cache)
+            return self._adapter.sweep(features, seen.class_embeddings, tensors, points, problem.logit_scale)
 
         return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
 
@@ -179,7 +185,7 @@ class SafeA(Blending):
         """Where nothing can be held out: SAFE, as its class rows have the means of the shots in them already."""
         return Point(
             alpha=0.0 if self.alpha is None else self.alpha,
-            beta=default_beta(problem.support.keys) if self.beta is None else self.beta,
+            beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
         )
 
     def _grid(self, problem: Problem) -> list[Point]:

@@ -26,7 +26,7 @@ from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
 from fewshot.method import Need, text_tower_of
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 
@@ -61,41 +61,51 @@ class Shipped:
         check_number("ship.synthetic_shots", self.synthetic_shots, low=1)
         self.plain.__post_init__(self)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
         plain = self._plain
         if None in values_for(self.plain, plain).values():
-            plain = plain.select(self._to_choose_on(problem, seed=seed, memo=memo), seed=seed, memo=memo)
+            plain = plain.select(
+                self._to_choose_on(problem, seed=seed, training_cache=training_cache),
+                seed=seed,
+                training_cache=training_cache,
+            )
         return replace(self, synthetic_shots=self._shots(problem), **values_for(self.plain, plain))
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Any:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Any:
         """See `Method.fit`."""
-        selected = self.select(problem, seed=seed, memo=memo)
-        return selected._plain.fit(self._extended(problem, seed=seed, memo=memo), seed=seed, memo=memo)
+        selected = self.select(problem, seed=seed, training_cache=training_cache)
+        return selected._plain.fit(
+            self._extended(problem, seed=seed, training_cache=training_cache), seed=seed, training_cache=training_cache
+        )
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
-        whole = self._extended(split.problem, seed=seed, memo=memo)
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
+        whole = self._extended(split.problem, seed=seed, training_cache=training_cache)
         everything = torch.arange(len(whole.support))
-        self._plain.rehearse(Split(whole, everything, split.queries), seed=seed, memo=memo)
+        self._plain.pretrain_fold(Split(whole, everything, split.queries), seed=seed, training_cache=training_cache)
 
     @property
     def _plain(self) -> Any:
         return self.plain(**values_for(self.plain, self))
 
-    def _to_choose_on(self, problem: Problem, *, seed: int, memo: Memo) -> Problem:
+    def _to_choose_on(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
         """What a split leaves, extended, with its queries as `val`; the plain problem where they are too few."""
         splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
         if not splits or not can_be_extended(problem):
             return problem
-        return replace(self._extended(splits[0].problem, seed=seed, memo=memo), val=splits[0].queries)
+        return replace(
+            self._extended(splits[0].problem, seed=seed, training_cache=training_cache), val=splits[0].queries
+        )
 
-    def _extended(self, problem: Problem, *, seed: int, memo: Memo) -> Problem:
+    def _extended(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
         if not can_be_extended(problem):
             return problem
         settings = GeneratorSettings(kl_weight=self.kl_weight, steps=self.generator_steps)
         shots = self._shots(problem)
-        return extended(problem, text_tower_of(problem), settings, shots=shots, seed=seed, memo=memo)
+        return extended(
+            problem, text_tower_of(problem), settings, shots=shots, seed=seed, training_cache=training_cache
+        )
 
     def _shots(self, problem: Problem) -> int:
         return typical_shots(problem) if self.synthetic_shots is None else self.synthetic_shots

@@ -13,7 +13,12 @@ from fewshot.model_selection.cross_validation import Split
 
 def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
     """Logits of a split's queries at each point."""
-    problem, cache = split.problem, Cache.of(split.problem)
+    problem, cache = split.problem, Cache.from_problem(split.problem)
     return sweep_cache(
-        split.queries.features, problem.text, cache.keys, cache.counts, points, logit_scale=problem.logit_scale
+        split.queries.features,
+        problem.class_embeddings,
+        cache.keys,
+        cache.counts,
+        points,
+        logit_scale=problem.logit_scale,
     )

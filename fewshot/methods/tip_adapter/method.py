@@ -12,7 +12,7 @@ from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_adapter.functional import sweep
 from fewshot.model_selection.cross_validation import FOLDS, choose
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 
@@ -43,15 +43,15 @@ class TipAdapter:
         check_number("tip_adapter.alpha", self.alpha)
         check_number("tip_adapter.beta", self.beta)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
         return replace(self, **self._choose(problem, seed=seed)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CacheClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> CacheClassifier:
         """See `Method.fit`."""
-        point, cache = self._choose(problem, seed=seed), Cache.of(problem)
+        point, cache = self._choose(problem, seed=seed), Cache.from_problem(problem)
         return CacheClassifier(
-            text=problem.text,
+            text=problem.class_embeddings,
             keys=cache.keys,
             counts=cache.counts,
             alpha=point.alpha,

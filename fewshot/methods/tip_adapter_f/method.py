@@ -19,7 +19,7 @@ from fewshot.key_value_cache.cache_training import Recipe, tuned_cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
-from fewshot.optimization.training_cache import Memo, forget, training_key
+from fewshot.optimization.training_cache import TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
 
@@ -62,38 +62,40 @@ class TipAdapterF:
         check_number("tip_adapter_f.min_steps", self.min_steps)
         check_number("tip_adapter_f.max_steps", self.max_steps)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self._choose(problem, seed=seed, memo=memo)._asdict())
+        return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> CacheClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> CacheClassifier:
         """See `Method.fit`."""
-        point = self._choose(problem, seed=seed, memo=memo)
+        point = self._choose(problem, seed=seed, training_cache=training_cache)
         return CacheClassifier(
-            text=problem.text,
-            keys=self._keys(problem, seed=seed, memo=memo),
+            text=problem.class_embeddings,
+            keys=self._keys(problem, seed=seed, training_cache=training_cache),
             counts=problem.counts,
             alpha=point.alpha,
             beta=point.beta,
             logit_scale=problem.logit_scale,
         )
 
-    def rehearse(self, split: Split, *, seed: int, memo: Memo) -> None:
-        """See `TrainedMethod.rehearse`."""
-        self._keys(split.problem, seed=seed, memo=memo)
+    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
+        """See `TrainedMethod.pretrain_fold`."""
+        self._keys(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, memo: Memo) -> Point:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
         def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
             learned = split.problem
-            keys = self._keys(learned, seed=seed, memo=memo)
+            keys = self._keys(learned, seed=seed, training_cache=training_cache)
             features = split.queries.features
-            return sweep_cache(features, learned.text, keys, learned.counts, points, logit_scale=learned.logit_scale)
+            return sweep_cache(
+                features, learned.class_embeddings, keys, learned.counts, points, logit_scale=learned.logit_scale
+            )
 
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
         return choose(grid, problem, sweep, default=default, seed=seed)
 
-    def _keys(self, problem: Problem, *, seed: int, memo: Memo) -> Tensor:
+    def _keys(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
         recipe = Recipe(**values_for(Recipe, self))
         key = training_key("tip_adapter_f", problem, seed=seed, **asdict(recipe))
-        return memo(key, lambda: {"keys": tuned_cache(problem, recipe=recipe, seed=seed)})["keys"]
+        return training_cache(key, lambda: {"keys": tuned_cache(problem, recipe=recipe, seed=seed)})["keys"]

@@ -48,4 +48,4 @@ class TipXClassifier:
         if self.gamma == 0.0:
             return logits
         contrast = Contrast(self.rows, self.offsets, self.certainty)
-        return logits.add_(contrast.votes(features, Signatures.of(self.text, tau=self.tau)), alpha=self.gamma)
+        return logits.add_(contrast.votes(features, Signatures.from_text(self.text, tau=self.tau)), alpha=self.gamma)

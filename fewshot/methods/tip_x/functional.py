@@ -45,7 +45,7 @@ class Signatures:
     text: Tensor
 
     @classmethod
-    def of(cls, text: Tensor, *, tau: float) -> Signatures:
+    def from_text(cls, text: Tensor, *, tau: float) -> Signatures:
         """From text prototypes [K, D], unit rows, and the temperature of raw cosines, > 0."""
         return cls((text - text.mean(dim=0)) / tau)
 
@@ -125,7 +125,7 @@ def frozen_psi(problem: Problem, signatures: Signatures, *, memory_bytes: int = 
         slope 0 when there are no two different images.
     """
     shots = problem.support[by_content(problem.support)]
-    keys, features, ids = shots.keys, shots.features, image_ids(shots)
+    keys, features, ids = shots.cache_keys, shots.features, image_ids(shots)
     block = max(1, memory_bytes // (4 * max(len(keys), problem.num_classes)))
     low, high = [math.inf, math.inf], [-math.inf, -math.inf]
     for rows in torch.split(torch.arange(len(shots))[:MAX_QUERIES], block):

@@ -22,7 +22,7 @@ from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_x.classifier import TipXClassifier
 from fewshot.methods.tip_x.functional import Contrast, Signatures, collapse, frozen_psi
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 GAMMA_UNITS = (0.0, 0.01, 0.04, 0.16, 0.64)
@@ -69,16 +69,16 @@ class TipX:
         check_number("tip_x.gamma", self.gamma)
         check_number("tip_x.tau", self.tau, low=1e-3)
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
         return replace(self, **self._choose(problem, seed=seed)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> TipXClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> TipXClassifier:
         """See `Method.fit`."""
-        point, cache = self._choose(problem, seed=seed), Cache.of(problem)
+        point, cache = self._choose(problem, seed=seed), Cache.from_problem(problem)
         contrast = self._contrast(problem, cache)
         return TipXClassifier(
-            text=problem.text,
+            text=problem.class_embeddings,
             keys=cache.keys,
             counts=cache.counts,
             rows=contrast.rows,
@@ -92,7 +92,7 @@ class TipX:
         )
 
     def _contrast(self, problem: Problem, cache: Cache) -> Contrast:
-        signatures = Signatures.of(problem.text, tau=self.tau)
+        signatures = Signatures.from_text(problem.class_embeddings, tau=self.tau)
         return collapse(cache.keys, cache.counts, signatures, frozen_psi(problem, signatures))
 
     def _choose(self, problem: Problem, *, seed: int) -> Point:
@@ -101,12 +101,16 @@ class TipX:
     def _sweep(self, split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
         """Logits of a split's queries at each point: those of Tip-Adapter, and gamma an axpy."""
         problem, features = split.problem, split.queries.features
-        cache = Cache.of(problem)
-        votes = self._contrast(problem, cache).votes(features, Signatures.of(problem.text, tau=self.tau))
+        cache = Cache.from_problem(problem)
+        votes = self._contrast(problem, cache).votes(
+            features, Signatures.from_text(problem.class_embeddings, tau=self.tau)
+        )
         gammas: dict[CachePoint, list[float]] = {}
         for point in points:
             gammas.setdefault(CachePoint(point.alpha, point.beta), []).append(point.gamma)
-        tip = sweep_cache(features, problem.text, cache.keys, cache.counts, gammas, logit_scale=problem.logit_scale)
+        tip = sweep_cache(
+            features, problem.class_embeddings, cache.keys, cache.counts, gammas, logit_scale=problem.logit_scale
+        )
         for at, logits in tip:
             for gamma in gammas[at]:
                 yield Point(gamma, *at), torch.add(logits, votes, alpha=gamma)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fewshot.method import Need
 from fewshot.model_selection.cross_validation import FOLDS
-from fewshot.optimization.training_cache import Memo, forget
+from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 
@@ -41,10 +41,10 @@ class ZeroShot:
     needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
-    def select(self, problem: Problem, *, seed: int, memo: Memo = forget) -> Self:
+    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
         return self
 
-    def fit(self, problem: Problem, *, seed: int, memo: Memo = forget) -> ZeroShotClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> ZeroShotClassifier:
         """See `Method.fit`."""
-        return ZeroShotClassifier(problem.text, problem.logit_scale)
+        return ZeroShotClassifier(problem.class_embeddings, problem.logit_scale)

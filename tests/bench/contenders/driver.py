@@ -29,14 +29,14 @@ def main(table: str, shard_images: int) -> None:
         peak_bytes = tracemalloc.get_traced_memory()[1]
     assert whole == listing
     assert first.weight_done == again.weight_skipped == listing.images
-    told = {
+    messages = {
         "images": listing.images,
         "shards": len(listing.shards),
         "listed_s": listed_s,
         "resumed_s": resumed_s,
         "peak_bytes": peak_bytes,
     }
-    sys.stdout.write(json.dumps(told))
+    sys.stdout.write(json.dumps(messages))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def main(method: str, images: int, classes: int, repeat: int) -> None:
             ours_s, sgemm_s = ours_s + ours, sgemm_s + sgemm
     labelled = repeat * min(images, SAMPLE_ROWS)
     peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told = {"rate": labelled / ours_s, "share": sgemm_s / ours_s, "labelled": labelled, "peak_bytes": peak_bytes}
-    print(json.dumps(told))  # noqa: T201
+    messages = {"rate": labelled / ours_s, "share": sgemm_s / ours_s, "labelled": labelled, "peak_bytes": peak_bytes}
+    print(json.dumps(messages))  # noqa: T201
 
 
 def unit_rows(images: int) -> Tensor:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.execution.schedule import Schedule, Ticket
+from cluster.execution.schedule import InFlightUnit, Schedule
 from cluster.execution.step import Unit
-from cluster.execution.stragglers import Pace
+from cluster.execution.stragglers import StragglerDetector
 
 
 def schedule_of(count: int, *, overlap: int = 2, max_attempts: int = 3) -> Schedule[str]:
@@ -18,7 +18,7 @@ def schedule_of(count: int, *, overlap: int = 2, max_attempts: int = 3) -> Sched
     return schedule
 
 
-def paths(tickets: list[Ticket]) -> list[str]:
+def paths(tickets: list[InFlightUnit]) -> list[str]:
     return [ticket.unit.path for ticket in tickets]
 
 
@@ -39,7 +39,7 @@ def test_after_a_loss_each_suspect_runs_alone() -> None:
     schedule.join("a")
     list(schedule.assign())
     lost = schedule.lose("a")
-    assert (paths(lost), schedule.convict(lost)) == (["0", "1"], [])
+    assert (paths(lost), schedule.blame(lost)) == (["0", "1"], [])
     for expected in ("0", "1", "2"):
         schedule.join("b")
         ((worker, ticket),) = list(schedule.assign())
@@ -53,7 +53,7 @@ def test_other_workers_go_on_while_suspects_wait() -> None:
     for worker in "abc":
         schedule.join(worker)
     held = list(schedule.assign())
-    schedule.convict(schedule.lose("a"))
+    schedule.blame(schedule.lose("a"))
     for worker, ticket in held:
         if worker != "a":
             schedule.finish(worker, ticket)
@@ -67,10 +67,10 @@ def test_a_loss_that_two_share_gives_up_neither_even_at_one_attempt() -> None:
     schedule = schedule_of(2, max_attempts=1)
     schedule.join("a")
     list(schedule.assign())
-    assert schedule.convict(schedule.lose("a")) == []
+    assert schedule.blame(schedule.lose("a")) == []
     schedule.join("b")
     ((_, suspect),) = list(schedule.assign())
-    assert schedule.convict(schedule.lose("b")) == [suspect]
+    assert schedule.blame(schedule.lose("b")) == [suspect]
 
 
 def test_units_whose_worker_went_with_its_node_are_next_and_no_suspects() -> None:
@@ -81,7 +81,7 @@ def test_units_whose_worker_went_with_its_node_are_next_and_no_suspects() -> Non
     schedule.join("b")
     assert [ticket.unit.path for _, ticket in schedule.assign()] == ["2"]
     assert schedule.alive == 3
-    schedule.acquit(reversed(lost))
+    schedule.clear(reversed(lost))
     assert [(ticket.unit.path, ticket.losses) for _, ticket in schedule.assign()] == [("0", 0)]
     assert schedule.alive == 3
 
@@ -90,10 +90,10 @@ def test_a_suspect_that_is_acquitted_of_another_loss_still_runs_alone() -> None:
     schedule = schedule_of(4)
     schedule.join("a")
     list(schedule.assign())
-    schedule.convict(schedule.lose("a"))
+    schedule.blame(schedule.lose("a"))
     schedule.join("b")
     list(schedule.assign())
-    schedule.acquit(schedule.lose("b"))
+    schedule.clear(schedule.lose("b"))
     schedule.join("c")
     assert [(ticket.unit.path, ticket.losses) for _, ticket in schedule.assign()] == [("0", 1)]
 
@@ -177,7 +177,7 @@ def test_a_copied_unit_is_lost_with_the_last_worker_that_holds_it(first: str) ->
 
 
 def test_a_unit_is_slow_at_three_times_its_share_but_not_below_ten_seconds() -> None:
-    pace = Pace()
+    pace = StragglerDetector()
     for seconds in (1.0, 2.0, 2.0, 100.0):
         pace.add(seconds, weight=1)
     assert not pace.is_slow(1000.0, weight=1)
@@ -200,7 +200,7 @@ def test_exactly_the_units_that_kill_are_given_up(
     schedule = schedule_of(12, overlap=overlap, max_attempts=max_attempts)
     for index in range(workers):
         schedule.join(str(index))
-    running: list[tuple[str, Ticket]] = []
+    running: list[tuple[str, InFlightUnit]] = []
     finished: Counter[str] = Counter()
     given_up: Counter[str] = Counter()
     while schedule.alive:
@@ -215,9 +215,9 @@ def test_exactly_the_units_that_kill_are_given_up(
         running = [(other, held) for other, held in running if other != worker]
         lost = schedule.lose(worker)
         if node_is_lost:
-            schedule.acquit(lost)
+            schedule.clear(lost)
         else:
-            given_up.update(paths(schedule.convict(lost)))
+            given_up.update(paths(schedule.blame(lost)))
         schedule.join(worker)
     assert given_up == Counter(map(str, poison))
     assert finished == Counter(str(index) for index in range(12) if index not in poison)

@@ -146,13 +146,13 @@ def test_work_begins_on_what_there_is_and_spreads_to_a_node_that_joins(cluster: 
 
 def while_a_node_is_told_to_leave(nodes: Nodes, folder: Path) -> StageReport:
     nodes.ensure("a", "b", "c")
-    told: list[str] = []
+    messages: list[str] = []
 
     def tell() -> None:
-        told.extend(sorted(used(folder))[:1])
-        nodes.give_notice(told[0])
+        messages.extend(sorted(used(folder))[:1])
+        nodes.give_notice(messages[0])
 
-    work = until(lambda: bool(told) and not nodes.is_alive(told[0]) and len(used(folder)) == 3)
+    work = until(lambda: bool(messages) and not nodes.is_alive(messages[0]) and len(used(folder)) == 3)
     with RayExecutor("auto") as executor:
         workers = Workers(count=2, max_attempts=1)
         return run_stage(executor, Located(folder), work, ledger_in(folder), workers, after(2, tell))

@@ -45,11 +45,11 @@ def test_a_cluster_without_room_is_a_wrong_set_up_unless_it_had_some(
 ) -> None:
     monkeypatch.setattr(pool, "waited_s", lambda: 2.0)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
-    told = r"no room for a worker in 1 s\. A worker was asked for with 1 CPU.* the cluster has 4 CPU"
-    with pytest.raises(WorkerStartError, match=told):
+    messages = r"no room for a worker in 1 s\. A worker was asked for with 1 CPU.* the cluster has 4 CPU"
+    with pytest.raises(WorkerStartError, match=messages):
         pool.check_room()
     pool.answered()
-    with pytest.raises(UnitLostError, match=told):
+    with pytest.raises(UnitLostError, match=messages):
         pool.check_room()
 
 

@@ -106,8 +106,8 @@ def test_a_file_that_changed_since_it_was_listed_is_not_read(tmp_path):
     write_folder(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
     (shard,) = open_source(str(tmp_path)).shards()
     (tmp_path / "a.jpg").write_bytes(b"another")
-    told = [(record.data, record.error) for record in read_shard(shard)]
-    assert told == [(None, "changed since it was listed; run again"), (b"2", None)]
+    messages = [(record.data, record.error) for record in read_shard(shard)]
+    assert messages == [(None, "changed since it was listed; run again"), (b"2", None)]
 
 
 def test_a_change_renames_the_shards_around_it_and_no_other(tmp_path):

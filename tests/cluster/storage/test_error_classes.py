@@ -55,10 +55,10 @@ def test_what_may_pass_is_tried_again(error):
     ],
     ids=lambda value: value if isinstance(value, str) else summary(value),
 )
-def test_what_is_wrong_with_the_whole_store_stops_at_once_and_says_what_to_do(error, told):
+def test_what_is_wrong_with_the_whole_store_stops_at_once_and_says_what_to_do(error, messages):
     assert is_about_the_store(error)
     assert not is_transient(error)
-    assert told in advice(error)
+    assert messages in advice(error)
 
 
 @pytest.mark.parametrize(

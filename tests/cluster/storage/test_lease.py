@@ -15,8 +15,8 @@ from uuid import uuid4
 
 import pytest
 
-from cluster import LeaseHeldError, LeaseLostError, Retry, Store, hold, who_holds
-from cluster.storage.lease import Holder
+from cluster import LeaseHeldError, LeaseLostError, Retry, Store, acquire_lease, lease_owner
+from cluster.storage.lease import LeaseRecord
 from cluster.storage.lease import _seconds as lease_seconds
 from cluster.storage.lease_owner import Owner
 from tests.cluster import faulty  # noqa: F401 -- registers `orderly://`
@@ -73,36 +73,39 @@ def stop(child):
 def stranger(term_s=TERM_S, **changes):
     """A holder of another machine, which nobody here can look at."""
     values = Owner.here().to_json() | {"machine": "another", "host": "elsewhere", "pid": 7} | changes
-    return Holder(Owner.of(values), term_s).to_bytes()
+    return LeaseRecord(Owner.from_json(values), term_s).to_bytes()
 
 
 def test_a_lease_is_gone_when_it_was_released(store):
     for _ in range(3):
-        with hold(store, "lease") as lease:
+        with acquire_lease(store, "lease") as lease:
             lease.check()
             assert list(store.list()) == ["lease/1"]
         assert list(store.list()) == []
 
 
 def test_a_living_holder_is_named_and_nothing_is_written(store):
-    told = []
-    with hold(store, "lease", term_s=TERM_S) as lease:
+    messages = []
+    with acquire_lease(store, "lease", term_s=TERM_S) as lease:
         message = rf"is being written by process {os.getpid()} on .* since 20.*; nothing was done"
-        with pytest.raises(LeaseHeldError, match=message), hold(patient(store), "lease", on_wait=told.append):
+        with (
+            pytest.raises(LeaseHeldError, match=message),
+            acquire_lease(patient(store), "lease", on_wait=messages.append),
+        ):
             pass
         lease.check()
         assert list(store.list()) == ["lease/1"]
-    assert [str(os.getpid()) in who for who in told] == [True]
+    assert [str(os.getpid()) in who for who in messages] == [True]
 
 
 def test_who_holds_it_can_be_looked_up_without_waiting(store):
-    assert who_holds(store, "lease") is None
+    assert lease_owner(store, "lease") is None
     store.put("lease/3", stranger())
-    assert (who_holds(store, "lease").host, who_holds(store, "lease").pid) == ("elsewhere", 7)
-    with hold(store, "mine") as lease:
-        assert who_holds(store, "mine").pid == os.getpid()
+    assert (lease_owner(store, "lease").host, lease_owner(store, "lease").pid) == ("elsewhere", 7)
+    with acquire_lease(store, "mine") as lease:
+        assert lease_owner(store, "mine").pid == os.getpid()
         lease.check()
-    assert who_holds(store, "mine") is None
+    assert lease_owner(store, "mine") is None
 
 
 def test_of_many_at_once_one_gets_it(store):
@@ -110,7 +113,7 @@ def test_of_many_at_once_one_gets_it(store):
 
     def attempt(index):
         try:
-            with hold(patient(store), "lease", term_s=TERM_S):
+            with acquire_lease(patient(store), "lease", term_s=TERM_S):
                 done.wait(60)
                 return "held"
         except LeaseHeldError:
@@ -126,14 +129,14 @@ def test_of_many_at_once_one_gets_it(store):
 def test_a_silent_stranger_is_waited_for_as_long_as_it_asked_to_be(store):
     store.put("lease/4", stranger(term_s=0.3))
     before = time.monotonic()
-    with hold(store, "lease", term_s=60.0) as lease:
+    with acquire_lease(store, "lease", term_s=60.0) as lease:
         assert time.monotonic() - before >= 0.3
         lease.check()
         assert list(store.list()) == ["lease/5"]
 
 
 def test_a_holder_that_is_taken_over_learns_it_and_takes_nothing_back(store):
-    with hold(store, "lease", term_s=TERM_S) as lease:
+    with acquire_lease(store, "lease", term_s=TERM_S) as lease:
         store.put("lease/2", stranger())
         time.sleep(TERM_S)
         with pytest.raises(LeaseLostError, match=r"taken over by process 7 on elsewhere .*nothing more is written"):
@@ -144,7 +147,7 @@ def test_a_holder_that_is_taken_over_learns_it_and_takes_nothing_back(store):
 @pytest.mark.parametrize("left", [[], ["lease/1"]])
 def test_a_holder_whose_object_is_gone_or_another_ones_has_lost(store, monkeypatch, left):
     """An hour passes at once: a renewal that came between the change and the look would undo the change."""
-    with hold(store, "lease", term_s=600) as lease:
+    with acquire_lease(store, "lease", term_s=600) as lease:
         store.delete("lease/1")
         for path in left:
             store.put(path, stranger())
@@ -167,10 +170,10 @@ def test_one_that_comes_to_an_epoch_that_is_long_over_does_not_win_it(store, mon
     monkeypatch.setattr(Store, "list", listed)
     stop = RuntimeError("waits for the one that is still there")
 
-    def told(who):
+    def messages(who):
         raise stop
 
-    with pytest.raises(RuntimeError, match="waits"), hold(store, "lease", on_wait=told):
+    with pytest.raises(RuntimeError, match="waits"), acquire_lease(store, "lease", on_wait=messages):
         pass
     monkeypatch.undo()
     assert list(store.list()) == ["lease/2"]
@@ -180,33 +183,33 @@ def test_a_killed_process_of_this_machine_is_not_waited_for(tmp_path, start):
     child = start(term_s=3600)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    with hold(Store(str(tmp_path)), "lease") as lease:
+    with acquire_lease(Store(str(tmp_path)), "lease") as lease:
         lease.check()
         assert list(Store(str(tmp_path)).list()) == ["lease/2"]
 
 
 def test_a_killed_process_of_this_machine_holds_nothing(tmp_path, start):
     child = start()
-    assert who_holds(Store(str(tmp_path)), "lease").pid == child.pid
+    assert lease_owner(Store(str(tmp_path)), "lease").pid == child.pid
     child.kill()
     child.wait()
-    assert who_holds(Store(str(tmp_path)), "lease") is None
+    assert lease_owner(Store(str(tmp_path)), "lease") is None
 
 
 def test_a_process_that_slept_finds_its_place_taken_when_it_wakes(tmp_path, start):
     child = start()
     stop(child)
-    with hold(Store(str(tmp_path)), "lease") as lease:
+    with acquire_lease(Store(str(tmp_path)), "lease") as lease:
         child.send_signal(signal.SIGCONT)
-        _, told = child.communicate("\n", timeout=120)
-        assert "LeaseLostError" in told
+        _, messages = child.communicate("\n", timeout=120)
+        assert "LeaseLostError" in messages
         lease.check()
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="the system has no clock that goes on asleep")
 def test_a_machine_that_slept_counts_as_silence(store, monkeypatch):
     """`time.monotonic` stands still while Linux is suspended; CLOCK_BOOTTIME jumps ahead, as here."""
-    with hold(store, "lease") as lease:
+    with acquire_lease(store, "lease") as lease:
         store.put("lease/2", stranger())
         lease.check()
         real = time.clock_gettime
@@ -220,13 +223,13 @@ def test_a_process_that_slept_and_was_not_missed_goes_on(tmp_path, start):
     stop(child)
     time.sleep(1.5 * TERM_S)
     child.send_signal(signal.SIGCONT)
-    _, told = child.communicate("\n", timeout=120)
-    assert (child.returncode, told) == (0, "")
+    _, messages = child.communicate("\n", timeout=120)
+    assert (child.returncode, messages) == (0, "")
     assert list(Store(str(tmp_path)).list()) == []
 
 
 def test_a_process_number_that_is_another_process_now_is_dead():
     owner = Owner.here()
     assert not owner.is_dead
-    assert Owner.of(owner.to_json() | {"started": "1"}).is_dead
-    assert not Owner.of(owner.to_json() | {"started": "1", "machine": "another"}).is_dead
+    assert Owner.from_json(owner.to_json() | {"started": "1"}).is_dead
+    assert not Owner.from_json(owner.to_json() | {"started": "1", "machine": "another"}).is_dead

@@ -176,7 +176,7 @@ def test_the_scale_falls_where_the_published_code_lets_it():
     seen = {}
     for settings in (SHORT, published):
         seen[settings] = []
-        lora = trained(CLASSES, settings, on_step=lambda _, losses, told=seen[settings]: told.append(losses))
+        lora = trained(CLASSES, settings, on_step=lambda _, losses, messages=seen[settings]: messages.append(losses))
         seen[settings].append(lora.unet)
     ours, theirs = seen.values()
     assert torch.equal(torch.stack(ours[:2]), torch.stack(theirs[:2]))
@@ -184,9 +184,9 @@ def test_the_scale_falls_where_the_published_code_lets_it():
 
 
 def test_progress_is_told_for_the_classes_that_are_there():
-    told = []
-    trained(CLASSES[:2], on_step=lambda step, losses: told.append((step, losses.shape, losses.requires_grad)))
-    assert told == [(step, (2,), False) for step in range(SHORT.steps)]
+    messages = []
+    trained(CLASSES[:2], on_step=lambda step, losses: messages.append((step, losses.shape, losses.requires_grad)))
+    assert messages == [(step, (2,), False) for step in range(SHORT.steps)]
 
 
 def test_another_seed_learns_another_adapter():

@@ -175,10 +175,10 @@ def test_nothing_asked_is_nothing_answered(backbone, latents, texts):
 def test_a_model_that_overflows_decides_nothing(latents, merged):
     loud = deepcopy(tiny_diffusion(precision="fp16"))
     loud.unet.conv_out.bias.data[0] = torch.inf
-    told, adapters = contexts(loud, PROMPTS), some_adapters(loud)
+    messages, adapters = contexts(loud, PROMPTS), some_adapters(loud)
     ask = partial(errors_by_class, adapters=adapters) if merged else noise_errors
     with pytest.raises(DataError, match=r'no numbers in float16; try precision = "bf16"'):
-        ask(loud, latents, KEYS, told, everything(steps=(1,)), seed=0)
+        ask(loud, latents, KEYS, messages, everything(steps=(1,)), seed=0)
 
 
 def test_shapes_that_do_not_fit_are_refused(backbone, latents, texts):

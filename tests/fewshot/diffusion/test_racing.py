@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fewshot.diffusion.elimination import eliminate, forwards, rounds, scaled
-from fewshot.diffusion.racing import _chances, advance, course, difference_scale, pending, start
+from fewshot.diffusion.racing import _chances, advance, difference_scale, pending, race_plan, start
 from fewshot.errors import DataError
 from tests.fewshot.diffusion.error_tables import error_tables
 
@@ -49,8 +49,8 @@ def all_equal(images, classes, steps, *, heavy=False):
 def test_no_more_images_are_wrong_than_stated(classes, steps, rate):
     images = 600 if steps * classes <= 1000 else 150
     table, _ = error_tables(images, classes, steps, seed=classes + steps)
-    assert share_wrong(table, course(steps, error_rate=rate)) <= allowed(rate, images)
-    assert share_wrong(table, course(steps, error_rate=rate, scale=difference_scale(table[:50]))) <= allowed(
+    assert share_wrong(table, race_plan(steps, error_rate=rate)) <= allowed(rate, images)
+    assert share_wrong(table, race_plan(steps, error_rate=rate, scale=difference_scale(table[:50]))) <= allowed(
         rate, images
     )
 
@@ -60,16 +60,18 @@ def test_no_more_images_are_wrong_than_stated(classes, steps, rate):
 @pytest.mark.parametrize("classes", [2, 3, 10, 32])
 def test_the_rate_holds_on_a_short_grid_where_no_class_is_better(classes, heavy, rate):
     """The worst case: all differences are noise, and the whole grid's choice is luck."""
-    assert share_wrong(all_equal(1000, classes, 60, heavy=heavy), course(60, error_rate=rate)) <= allowed(rate, 1000)
+    assert share_wrong(all_equal(1000, classes, 60, heavy=heavy), race_plan(60, error_rate=rate)) <= allowed(rate, 1000)
 
 
 def test_on_a_long_grid_where_no_class_is_better_it_is_exceeded_as_documented():
-    assert share_wrong(all_equal(600, 10, 500), course(500, error_rate=0.05)) <= allowed(0.1, 600)
+    assert share_wrong(all_equal(600, 10, 500), race_plan(500, error_rate=0.05)) <= allowed(0.1, 600)
 
 
 def test_a_rate_that_is_not_kept_to_would_be_seen():
     """What these tables and this bound say of a race that drops too early: a tolerance that swallows everything."""
-    assert share_wrong(error_tables(300, 8, 100, strength=0.5)[0], course(100, tolerance=10.0)) > 3 * allowed(0.05, 300)
+    assert share_wrong(error_tables(300, 8, 100, strength=0.5)[0], race_plan(100, tolerance=10.0)) > 3 * allowed(
+        0.05, 300
+    )
 
 
 @few
@@ -77,7 +79,7 @@ def test_a_rate_that_is_not_kept_to_would_be_seen():
 def test_an_error_rate_of_0_is_exhaustive(classes, steps, seed, whole):
     table, _ = error_tables(5, classes, steps, seed=seed)
     weights = torch.ones(steps) if whole else torch.arange(steps, 0, -1.0).clamp(max=steps / 2)
-    race = run(table, course(steps, weights=weights, error_rate=0.0))
+    race = run(table, race_plan(steps, weights=weights, error_rate=0.0))
     assert torch.equal(race.labels, best_of(table, weights))
     if classes > 1:
         assert (race.forwards == classes * steps).all()
@@ -85,7 +87,7 @@ def test_an_error_rate_of_0_is_exhaustive(classes, steps, seed, whole):
 
 def test_ever_smaller_rates_ask_more_and_end_at_exhaustive():
     table, _ = error_tables(100, 6, 60, seed=5)
-    races = [run(table, course(60, error_rate=rate)) for rate in (0.3, 0.03, 1e-4, 1e-12, 1e-40)]
+    races = [run(table, race_plan(60, error_rate=rate)) for rate in (0.3, 0.03, 1e-4, 1e-12, 1e-40)]
     asked = [int(race.forwards.sum()) for race in races]
     assert asked == sorted(asked)
     assert torch.equal(races[3].labels, best_of(table))
@@ -95,7 +97,7 @@ def test_ever_smaller_rates_ask_more_and_end_at_exhaustive():
 @pytest.mark.parametrize(("classes", "steps", "exhaustive", "published"), [(8, 100, 3.5, 2.0), (8, 500, 10.0, 5.0)])
 def test_a_race_asks_far_less_than_the_published_schedule_and_agrees(classes, steps, exhaustive, published):
     table, _ = error_tables(400, classes, steps, seed=11)
-    race, plan = run(table, course(steps)), rounds(scaled("isic", num_classes=classes, steps=steps), classes)
+    race, plan = run(table, race_plan(steps)), rounds(scaled("isic", num_classes=classes, steps=steps), classes)
     asked = float(race.forwards.double().mean())
     assert (race.labels == best_of(table)).double().mean() >= 0.99
     assert classes * steps >= exhaustive * asked
@@ -110,7 +112,7 @@ def test_a_race_is_right_more_often_than_a_staged_rule_that_asks_as_much():
         plan,
         images=400,
     )
-    race = run(table, course(100))
+    race = run(table, race_plan(100))
     assert float(race.forwards.double().mean()) < forwards(plan)
     assert (race.labels == best_of(table)).sum() > (staged == best_of(table)).sum() + 10
 
@@ -118,12 +120,12 @@ def test_a_race_is_right_more_often_than_a_staged_rule_that_asks_as_much():
 def test_a_measured_scale_saves_forwards():
     table, _ = error_tables(400, 8, 100, seed=13)
     scale = difference_scale(table[:40])
-    assert run(table, course(100, scale=scale)).forwards.sum() < 0.95 * run(table, course(100)).forwards.sum()
+    assert run(table, race_plan(100, scale=scale)).forwards.sum() < 0.95 * run(table, race_plan(100)).forwards.sum()
 
 
 def test_a_tolerance_saves_forwards_and_is_kept_to():
     table, _ = error_tables(600, 8, 100, seed=14)
-    race, strict = run(table, course(100, tolerance=1e-3)), run(table, course(100))
+    race, strict = run(table, race_plan(100, tolerance=1e-3)), run(table, race_plan(100))
     sums = table.double().sum(dim=2)
     lost = sums.gather(1, race.labels[:, None]).squeeze(1) / sums.min(dim=1).values - 1.0
     assert (lost > 1e-3).double().mean() <= allowed(0.05, 600)
@@ -135,7 +137,7 @@ def test_a_tolerance_saves_forwards_and_is_kept_to():
 def test_permuting_classes_permutes_labels_and_asks_the_same(seed, classes):
     table, _ = error_tables(8, classes, 60, seed=seed)
     order = torch.randperm(classes, generator=torch.Generator().manual_seed(seed))
-    race, permuted = run(table, course(60)), run(table[:, order], course(60))
+    race, permuted = run(table, race_plan(60)), run(table[:, order], race_plan(60))
     assert torch.equal(order[permuted.labels], race.labels)
     assert torch.equal(permuted.asked, race.asked[:, order])
 
@@ -144,9 +146,9 @@ def test_permuting_classes_permutes_labels_and_asks_the_same(seed, classes):
 @given(seed=st.integers(0, 99))
 def test_an_image_does_not_depend_on_the_others(seed):
     table, _ = error_tables(7, 5, 60, seed=seed)
-    together = run(table, course(60))
+    together = run(table, race_plan(60))
     for i in range(7):
-        alone = run(table[i : i + 1], course(60))
+        alone = run(table[i : i + 1], race_plan(60))
         assert torch.equal(alone.labels[0], together.labels[i])
         assert torch.equal(alone.asked[0], together.asked[i])
         assert torch.equal(alone.errors[0], together.errors[i])
@@ -159,7 +161,7 @@ def test_every_question_is_asked_once_of_a_candidate_at_a_step_that_weighs(seed,
     candidates = torch.rand(6, 5, generator=torch.Generator().manual_seed(seed)) < 0.6
     candidates[:, seed % 5] = True
     weights, asked = (torch.arange(40) >= zeros).double(), []
-    its_course = course(40, weights=weights)
+    its_course = race_plan(40, weights=weights)
     race = run(table, its_course, candidates, asked)
     assert len(asked) == len(set(asked)) == int(race.forwards.sum())
     for image, label, entry in asked:
@@ -172,7 +174,7 @@ def test_every_question_is_asked_once_of_a_candidate_at_a_step_that_weighs(seed,
 
 def test_classes_left_to_the_end_were_asked_everything_and_the_best_of_them_wins():
     table, _ = error_tables(200, 4, 50, seed=3, strength=0.3)
-    race = run(table, course(50))
+    race = run(table, race_plan(50))
     left = (race.asked == 50) & (race.asked == 50).any(dim=1, keepdim=True)
     to_the_end = left.sum(dim=1) > 1
     assert to_the_end.sum() > 20
@@ -182,15 +184,15 @@ def test_classes_left_to_the_end_were_asked_everything_and_the_best_of_them_wins
 
 def test_equal_classes_race_to_the_end_and_the_lowest_wins():
     table = torch.rand(1, 1, 40, generator=torch.Generator().manual_seed(0)).repeat(3, 4, 1)
-    race = run(table, course(40))
+    race = run(table, race_plan(40))
     assert race.labels.tolist() == [0, 0, 0]
     assert (race.forwards == 160).all()
 
 
 def test_images_are_decided_in_few_looks():
-    assert course(100).looks == (8, 12, 18, 27, 41, 62, 93, 100)
-    assert course(500, growth=2.0).looks == (8, 16, 32, 64, 128, 256, 500)
-    assert course(5).looks == (5,)
+    assert race_plan(100).looks == (8, 12, 18, 27, 41, 62, 93, 100)
+    assert race_plan(500, growth=2.0).looks == (8, 16, 32, 64, 128, 256, 500)
+    assert race_plan(5).looks == (5,)
 
 
 def plain_chance(known, scale, left, tolerance, best_sum):
@@ -207,7 +209,7 @@ def plain_chance(known, scale, left, tolerance, best_sum):
 def test_the_chance_of_a_class_is_the_formula(tolerance):
     """Two classes: nothing is borrowed."""
     table, _ = error_tables(5, 2, 50, seed=8)
-    its_course = course(50, scale=torch.linspace(2.0, 0.5, 50), tolerance=tolerance)
+    its_course = race_plan(50, scale=torch.linspace(2.0, 0.5, 50), tolerance=tolerance)
     found = _chances(its_course, table, torch.ones(5, 2, dtype=torch.bool), m=12)
     seen, rest = its_course.order[:12].sort().values, its_course.order[12:]
     scale, left = its_course.scale[seen].numpy(), its_course.scale[rest].numpy()
@@ -232,4 +234,4 @@ def test_a_scale_is_the_spread_of_classes_by_time():
 @pytest.mark.parametrize("wrong", [{"first": 3}, {"growth": 1.0}, {"error_rate": 1.0}, {"tolerance": -0.1}])
 def test_a_course_that_cannot_be_run_is_refused(wrong):
     with pytest.raises(DataError, match="expected at least 4"):
-        course(50, **wrong)
+        race_plan(50, **wrong)

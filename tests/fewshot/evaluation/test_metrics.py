@@ -11,7 +11,7 @@ from fewshot.evaluation.metrics import Tally, expected_calibration_error, negati
 
 def tally(rows, **options):
     labels, predicted, confidence = (torch.tensor(column) for column in zip(*rows, strict=True))
-    return Tally.of(labels, predicted, confidence.float(), num_classes=3, **options)
+    return Tally.from_predictions(labels, predicted, confidence.float(), num_classes=3, **options)
 
 
 ROWS = [(0, 0, 0.95), (0, 1, 0.45), (1, 1, 0.85), (1, 1, 0.75), (0, 0, 0.65)]
@@ -45,7 +45,7 @@ def test_a_tally_survives_json(some):
 
 def test_an_empty_tally_has_no_accuracy():
     empty = torch.zeros(0, dtype=torch.int64)
-    assert math.isnan(Tally.of(empty, empty, torch.zeros(0), num_classes=2).accuracy)
+    assert math.isnan(Tally.from_predictions(empty, empty, torch.zeros(0), num_classes=2).accuracy)
 
 
 def test_a_confidence_that_is_right_that_often_has_no_calibration_error():

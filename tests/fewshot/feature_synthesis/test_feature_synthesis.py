@@ -22,7 +22,7 @@ from fewshot.feature_synthesis.synthesis import name_latents, synthesise
 from fewshot.feature_synthesis.vae import contexts, initial_weights, posterior, sample
 from fewshot.feature_synthesis.vae_training import train
 from fewshot.optimization.shots import Shots
-from fewshot.optimization.training_cache import Memory, forget
+from fewshot.optimization.training_cache import InMemoryCache, no_cache
 from tests.problems import make_problem, shuffled
 from tests.towers import WIDTH, clip, tiny_tower
 
@@ -44,11 +44,11 @@ def rows(count, *, seed=0):
 
 
 def learned(problem, settings=SHORT, *, seed=0):
-    return learn_generator(problem, problem.text_tower, settings, seed=seed, memo=forget)
+    return learn_generator(problem, problem.text_tower, settings, seed=seed, training_cache=no_cache)
 
 
 def names_and_shots(problem):
-    shots = Shots.of(problem)
+    shots = Shots.from_problem(problem)
     return [problem.label_space.prompt_names[label] for label in shots.classes.tolist()], shots
 
 
@@ -131,11 +131,11 @@ def test_the_same_seed_trains_the_same_generator_however_the_shots_are_listed():
 
 def test_of_classes_without_shots_nothing_reaches_the_generator():
     problem, _ = make_problem([3, 0, 4, 0])
-    text, spoken = problem.text.clone(), list(problem.label_space.prompt_names)
+    text, spoken = problem.class_embeddings.clone(), list(problem.label_space.prompt_names)
     text[[1, 3]] = text[[3, 1]]
     spoken[1], spoken[3] = "something else", "a much longer name of something"
     other_names = replace(problem.label_space, prompt_names=tuple(spoken))
-    one, other = learned(problem), learned(replace(problem, text=text, label_space=other_names))
+    one, other = learned(problem), learned(replace(problem, class_embeddings=text, label_space=other_names))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -160,7 +160,7 @@ def test_a_name_draws_the_same_whoever_asks_and_however_much():
 
 def test_synthetic_shots_are_the_classes_without_any():
     problem, _ = make_problem([3, 0, 4, 0])
-    whole = extended(problem, problem.text_tower, SHORT, shots=2, seed=0, memo=Memory())
+    whole = extended(problem, problem.text_tower, SHORT, shots=2, seed=0, training_cache=InMemoryCache())
     assert torch.equal(whole.support.labels[:7], problem.support.labels)
     assert torch.equal(whole.support.views[:7], problem.support.views)
     assert whole.support.labels[7:].tolist() == [1, 1, 3, 3]

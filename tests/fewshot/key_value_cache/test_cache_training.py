@@ -23,7 +23,7 @@ def tuned(problem, *, recipe=SHORT):
 @given(made=problems(min_shots=1), beta=st.floats(0, 20))
 def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and_gradient(made, beta):
     problem, features = made
-    cache = Cache.of(problem)
+    cache = Cache.from_problem(problem)
     own = torch.rand(len(cache.keys), len(features), generator=torch.Generator().manual_seed(0)) < 0.3
     keys, twin = (cache.keys.clone().requires_grad_() for _ in range(2))
     votes = votes_of_others(keys, cache.counts, features, own, beta=beta)
@@ -40,7 +40,7 @@ def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and
 @given(made=problems())
 def test_no_step_leaves_the_cache_as_it_is(made):
     problem, _ = made
-    assert torch.equal(tuned(problem, recipe=Recipe(max_steps=0)), Cache.of(problem).keys)
+    assert torch.equal(tuned(problem, recipe=Recipe(max_steps=0)), Cache.from_problem(problem).keys)
 
 
 @quick
@@ -56,13 +56,13 @@ def test_renumbering_the_classes_moves_the_keys_and_changes_no_bit(made, seed):
     problem, _ = made
     permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
     other = renumbered(problem, permutation)
-    moved = permutation[Cache.of(other).labels].argsort(stable=True)
+    moved = permutation[Cache.from_problem(other).labels].argsort(stable=True)
     assert torch.equal(tuned(problem), tuned(other)[moved])
 
 
 def test_training_lowers_the_loss_of_images_that_do_not_see_themselves():
     problem = World(8, name_noise=float("inf"), image_noise=1.2).problem([6] * 8)
-    cache = Cache.of(problem)
+    cache = Cache.from_problem(problem)
     ordered = problem.support[torch.argsort(problem.support.labels, stable=True)]
     before, after = (
         leave_one_out_loss(problem, ordered, keys) for keys in (cache.keys, tuned(problem, recipe=Recipe()))
@@ -71,8 +71,8 @@ def test_training_lowers_the_loss_of_images_that_do_not_see_themselves():
 
 
 def leave_one_out_loss(problem, images, keys):
-    counts, cached = problem.counts, Cache.of(problem).keys
-    own = cached @ images.keys.T > 1.0 - 1e-5
+    counts, cached = problem.counts, Cache.from_problem(problem).keys
+    own = cached @ images.cache_keys.T > 1.0 - 1e-5
     assert own.sum(dim=0).eq(1).all()
     votes = votes_of_others(keys, counts, images.features, own, beta=3.0)
     return float(cross_entropy(50.0 * votes, images.labels))
@@ -83,12 +83,12 @@ def leave_one_out_loss(problem, images, keys):
 def test_where_no_image_has_another_of_its_class_nothing_is_trained(classes, times):
     """A shot that is listed twice, as in a fold that is topped up, is not another image."""
     problem = repeated(make_problem([1] * classes)[0], times)
-    assert torch.equal(tuned(problem), Cache.of(problem).keys)
+    assert torch.equal(tuned(problem), Cache.from_problem(problem).keys)
 
 
 def test_one_class_of_two_images_is_enough_to_train_on():
     problem, _ = make_problem([2, 1], image_noise=2.0)
-    assert not torch.equal(tuned(problem), Cache.of(problem).keys)
+    assert not torch.equal(tuned(problem), Cache.from_problem(problem).keys)
 
 
 def test_equal_images_have_equal_ids_and_others_have_not():
@@ -98,7 +98,7 @@ def test_equal_images_have_equal_ids_and_others_have_not():
 
 def test_small_sets_get_more_epochs_and_huge_ones_fewer():
     def steps(counts, **recipe):
-        return Recipe(batch_size=10, **recipe).steps(GroupedShots.of(make_problem(counts)[0]))
+        return Recipe(batch_size=10, **recipe).steps(GroupedShots.from_problem(make_problem(counts)[0]))
 
     assert steps([0, 0]) == 0
     assert steps([4, 4], epochs=20, min_steps=200) == 200

@@ -51,4 +51,4 @@ def test_the_defaults_do_not_depend_on_the_order_of_the_shots():
     problem, _ = make_problem([3, 1, 2])
     other = problem.with_support(problem.support[torch.arange(5, -1, -1)])
     assert default_alpha(other) == default_alpha(problem)
-    assert default_beta(other.support.keys) == default_beta(problem.support.keys)
+    assert default_beta(other.support.cache_keys) == default_beta(problem.support.cache_keys)

@@ -24,7 +24,7 @@ def test_blocks_cover_every_class_and_key_once_and_cut_no_class(counts, limit):
 @given(counts=st.lists(st.integers(0, 5), min_size=2, max_size=9), memory_bytes=st.integers(1, 4000))
 def test_votes_in_blocks_equal_votes_at_once(counts, memory_bytes):
     problem, features = make_problem(counts)
-    cache = Cache.of(problem)
+    cache = Cache.from_problem(problem)
     weights = torch.linspace(0.5, 2.0, len(cache.keys))
     at_once = class_votes(features, cache.keys, cache.counts, beta=3.0, weights=weights)
     blocks = class_votes(features, cache.keys, cache.counts, beta=3.0, weights=weights, memory_bytes=memory_bytes)
@@ -33,7 +33,7 @@ def test_votes_in_blocks_equal_votes_at_once(counts, memory_bytes):
 
 def test_votes_equal_the_plain_sum_over_keys():
     problem, features = make_problem([2, 0, 3])
-    cache = Cache.of(problem)
+    cache = Cache.from_problem(problem)
     votes = torch.zeros(len(features), 3)
     for key, label in zip(cache.keys, cache.labels.tolist(), strict=True):
         votes[:, label] += torch.exp(-2.0 * (1.0 - features @ key))
@@ -49,7 +49,7 @@ def test_sums_over_segments_are_sums_over_rows_whether_or_not_classes_are_equal(
 
 def test_the_cache_is_the_same_bit_for_bit_however_the_shots_were_listed():
     problem, _ = make_problem([4, 0, 3])
-    one, other = Cache.of(problem), Cache.of(shuffled(problem))
+    one, other = Cache.from_problem(problem), Cache.from_problem(shuffled(problem))
     assert torch.equal(one.keys, other.keys)
     assert one.labels.tolist() == [0] * 4 + [2] * 3
 
@@ -57,6 +57,6 @@ def test_the_cache_is_the_same_bit_for_bit_however_the_shots_were_listed():
 @pytest.mark.parametrize("views", [1, 4])
 def test_keys_are_unit_rows_of_the_right_class(views):
     there = World(3, image_noise=0.01)
-    cache = Cache.of(there.problem([2, 2, 2], views=views))
+    cache = Cache.from_problem(there.problem([2, 2, 2], views=views))
     torch.testing.assert_close(cache.keys.norm(dim=1), torch.ones(6))
     assert (cache.keys @ there.classes.T).argmax(1).tolist() == cache.labels.tolist()

@@ -31,12 +31,12 @@ def logits(problem, features, **hyperparameters):
 @given(made=problems(min_shots=1))
 def test_the_divergence_is_the_definition_of_kl_in_bits(made):
     problem, _ = made
-    cache = Cache.of(problem)
-    p = torch.softmax(cache.keys @ problem.text.T, dim=1)
+    cache = Cache.from_problem(problem)
+    p = torch.softmax(cache.keys @ problem.class_embeddings.T, dim=1)
     label = torch.nn.functional.one_hot(cache.labels, problem.num_classes).float()
     expected = (label * torch.log2((label + 1e-6) / (p + 1e-6))).sum(dim=1)
     for memory_bytes in (1, 2**20):
-        found = label_divergence(cache.keys, problem.text, cache.labels, memory_bytes=memory_bytes)
+        found = label_divergence(cache.keys, problem.class_embeddings, cache.labels, memory_bytes=memory_bytes)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -87,9 +87,9 @@ def test_with_infinite_sharpness_only_an_equal_image_is_heard(made):
 @given(made=problems(), source=st.sampled_from(["text", "text+image"]), seed=st.integers(0, 5))
 def test_the_order_of_the_channels_does_not_matter(made, source, seed):
     problem, features = made
-    order = torch.randperm(problem.text.shape[1], generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(problem.class_embeddings.shape[1], generator=torch.Generator().manual_seed(seed))
     support = Labelled(problem.support.views[..., order], problem.support.labels)
-    other = replace(problem, text=problem.text[:, order], support=support)
+    other = replace(problem, class_embeddings=problem.class_embeddings[:, order], support=support)
     torch.testing.assert_close(
         logits(other, features[:, order], criterion_source=source),
         logits(problem, features, criterion_source=source),

@@ -16,7 +16,7 @@ from fewshot.methods.ape_t import ApeT
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.model_selection.cross_validation import held_out
-from fewshot.optimization.training_cache import forget
+from fewshot.optimization.training_cache import no_cache
 from tests.problems import Cluttered, make_problem, problems
 
 quick = settings(max_examples=10, deadline=None)
@@ -27,8 +27,8 @@ affinities = st.sampled_from(["all", "selected"])
 
 def plain_logits(problem, features, channels, residual, weights, *, selected, alpha, beta):
     """The definition: every key is cloned and moved, and votes are added up class by class."""
-    cache = Cache.of(problem)
-    text = problem.text.index_add(1, channels, residual)
+    cache = Cache.from_problem(problem)
+    text = problem.class_embeddings.index_add(1, channels, residual)
     if selected:
         asked, keys = (normalize(rows[:, channels], dim=1) for rows in (features, cache.keys))
         keys = keys + residual[cache.labels]
@@ -43,7 +43,7 @@ def plain_logits(problem, features, channels, residual, weights, *, selected, al
 @given(made=problems(min_shots=1), selected=st.booleans(), alpha=st.floats(0.1, 20), beta=st.floats(0, 10))
 def test_factorised_equals_direct_values_and_gradients(made, selected, alpha, beta):
     problem, features = made
-    cache, generator = Cache.of(problem), torch.Generator().manual_seed(0)
+    cache, generator = Cache.from_problem(problem), torch.Generator().manual_seed(0)
     channels = torch.tensor([1, 4, 7, 8, 15])
     start = {
         "residual": 0.3 * torch.randn(problem.num_classes, 5, generator=generator),
@@ -60,7 +60,9 @@ def test_factorised_equals_direct_values_and_gradients(made, selected, alpha, be
             keys, asked = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
             votes = weighted_votes(keys @ asked.T, learned["weights"], cache.counts, beta=beta)
             moved = shifts(features, learned["residual"], channels, selected=selected)
-            logits = moved_logits(features, problem.text, votes, moved, alpha=alpha, beta=beta, logit_scale=100.0)
+            logits = moved_logits(
+                features, problem.class_embeddings, votes, moved, alpha=alpha, beta=beta, logit_scale=100.0
+            )
         logits.logsumexp(dim=1).sum().backward()
         results.append(logits.detach())
         gradients.append([value.grad for value in learned.values()])
@@ -116,7 +118,9 @@ def test_only_the_kept_channels_are_moved():
     problem, _ = make_problem([3, 3, 3])
     method = ApeT(**FIXED, channel_fraction=0.25, **SHORT)
     fitted = method.fit(problem, seed=0)
-    kept = criterion_channels(problem.text, Cache.of(problem), fraction=0.25, similarity_weight=0.5, source="text")
+    kept = criterion_channels(
+        problem.class_embeddings, Cache.from_problem(problem), fraction=0.25, similarity_weight=0.5, source="text"
+    )
     assert torch.equal(fitted.channels, kept)
     others = torch.ones(16, dtype=torch.bool).index_fill(0, kept, False)
     images = torch.eye(16)[others]
@@ -132,7 +136,7 @@ def test_the_sweep_gives_the_logits_that_a_fit_would_give():
     for affinity in ("all", "selected"):
         method = partial(ApeT, affinity_channels=affinity, **SHORT)
         for split in held_out(problem, seed=0):
-            swept = dict(method()._sweep(split, points, seed=0, memo=forget))
+            swept = dict(method()._sweep(split, points, seed=0, training_cache=no_cache))
             assert swept.keys() == set(points)
             for point, found in swept.items():
                 fitted = method(**point._asdict()).fit(split.problem, seed=0)

@@ -13,9 +13,9 @@ from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
 from fewshot.methods import TrainedMethod, method_named
 from fewshot.methods.auto import Auto
-from fewshot.model_selection.candidates import trials
+from fewshot.model_selection.candidates import measure_candidates
 from fewshot.model_selection.cross_validation import held_out
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem
 
 CHEAP = ("nearest_mean", "tip_adapter", "zero_shot")
@@ -88,29 +88,33 @@ def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_
     monkeypatch.setattr(type(method_named("tip_adapter")), "folds", 2)
     method = Auto(candidates=("nearest_mean", "tip_adapter"))
     assert method.folds == 4
-    _, tried = method.compare(problem, seed=0, memo=Memory())
+    _, tried = method.compare(problem, seed=0, training_cache=InMemoryCache())
     asked = sum(len(split.queries) for split in held_out(problem, seed=0)[:2])
     assert all((trial.accuracy * asked) % 1 == pytest.approx(0.0, abs=1e-9) for trial in tried)
     nearest = method_named("nearest_mean").select(problem, seed=0)
     _, logits, labels = held_out_logits(nearest, problem, seed=0, folds=2)
-    told = next(trial.accuracy for trial in tried if trial.method == "nearest_mean")
-    assert told == float((logits.argmax(1) == labels).double().mean())
+    messages = next(trial.accuracy for trial in tried if trial.method == "nearest_mean")
+    assert messages == float((logits.argmax(1) == labels).double().mean())
 
 
 def test_rehearsed_splits_are_not_trained_again_and_no_candidate_trains_more_folds_than_it_uses(monkeypatch):
     problem, _ = make_problem([4, 4, 4])
     monkeypatch.setattr(type(method_named("clip_adapter")), "folds", 2)
-    method, memo, trained = Auto(candidates=("nearest_mean", "clip_adapter", "linear_probe")), Memory(), []
+    method, training_cache, trained = (
+        Auto(candidates=("nearest_mean", "clip_adapter", "linear_probe")),
+        InMemoryCache(),
+        [],
+    )
 
     def counting(key, make):
-        return memo(key, lambda: trained.append(key) or make())
+        return training_cache(key, lambda: trained.append(key) or make())
 
     for split in calibration_splits(method, problem, seed=0)[1]:
-        method.rehearse(split, seed=0, memo=counting)
+        method.pretrain_fold(split, seed=0, training_cache=counting)
     assert sum(key.startswith("clip_adapter") for key in trained) == 2
     assert sum(key.startswith("linear_probe_path") for key in trained) == 4
     rehearsed = set(trained)
-    method.select(problem, seed=0, memo=counting)
+    method.select(problem, seed=0, training_cache=counting)
     assert not any(key.startswith(("clip_adapter", "linear_probe_path")) for key in set(trained) - rehearsed)
 
 
@@ -154,7 +158,7 @@ def test_a_lead_that_may_be_luck_leaves_the_preferred_in_front():
     labels = torch.zeros(40, dtype=torch.int64)
     preferred = logits_with([1] * 30 + [0] * 10)
     lucky = logits_with([0] * 3 + [1] * 31 + [0] * 6)
-    first, second = trials({"preferred": preferred, "lucky": lucky}, labels)
+    first, second = measure_candidates({"preferred": preferred, "lucky": lucky}, labels)
     assert (first.method, second.method) == ("preferred", "lucky")
     assert first.behind == pytest.approx(1 / 40)
     assert first.standard_error == pytest.approx((7 / 40 - (1 / 40) ** 2) ** 0.5 / 40**0.5)
@@ -164,13 +168,13 @@ def test_a_lead_that_may_be_luck_leaves_the_preferred_in_front():
 def test_a_lead_beyond_doubt_counts_whoever_is_preferred():
     labels = torch.zeros(40, dtype=torch.int64)
     ahead, behind, last = (logits_with([1] * hits + [0] * (40 - hits)) for hits in (36, 20, 10))
-    order = [trial.method for trial in trials({"last": last, "behind": behind, "ahead": ahead}, labels)]
+    order = [trial.method for trial in measure_candidates({"last": last, "behind": behind, "ahead": ahead}, labels)]
     assert order == ["ahead", "behind", "last"]
 
 
 def test_likelihood_is_told_at_each_candidates_own_temperature():
     labels = torch.zeros(40, dtype=torch.int64)
     logits = logits_with([1] * 30 + [0] * 10)
-    one, other = trials({"a": logits, "b": 7.0 * logits}, labels)
+    one, other = measure_candidates({"a": logits, "b": 7.0 * logits}, labels)
     assert one.nll == pytest.approx(other.nll, rel=1e-4)
     assert one.nll == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)), abs=0.01)

@@ -14,7 +14,7 @@ from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
 from fewshot.optimization.shots import Shots
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 
 quick = settings(max_examples=10, deadline=None)
@@ -78,7 +78,7 @@ def test_with_ratio_one_only_the_network_is_heard_even_if_it_is_silent():
 
 def test_training_lowers_the_loss_and_leaves_the_class_rows_as_they_were():
     problem, _ = make_problem([6] * 5, name_noise=2.0)
-    shots, rows = Shots.of(problem), problem.text.clone()
+    shots, rows = Shots.from_problem(problem), problem.class_embeddings.clone()
 
     def loss(steps):
         recipe = Recipe(steps=steps)
@@ -86,7 +86,7 @@ def test_training_lowers_the_loss_and_leaves_the_class_rows_as_they_were():
         features = adapted(normalize(shots.views[:, 0], dim=1), network, residual_ratio=0.2, second_relu=False)
         return float(cross_entropy(100.0 * features @ rows.T, shots.labels))
 
-    untrained_rows = problem.text[shots.classes]
+    untrained_rows = problem.class_embeddings[shots.classes]
     rows = untrained_rows.clone()
     assert loss(200) < 0.5 * loss(0)
     assert torch.equal(rows, untrained_rows)
@@ -97,7 +97,7 @@ def test_training_lowers_the_loss_and_leaves_the_class_rows_as_they_were():
 def test_neither_the_order_of_the_shots_nor_the_numbers_of_the_classes_change_a_bit_of_the_training(made, seed):
     problem, _ = made
     permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
-    one, other, third = (Shots.of(p) for p in (problem, shuffled(problem), renumbered(problem, permutation)))
+    one, other, third = (Shots.from_problem(p) for p in (problem, shuffled(problem), renumbered(problem, permutation)))
     assert torch.equal(one.views, other.views)
     assert torch.equal(one.views, third.views)
     assert torch.equal(one.labels, third.labels)
@@ -120,17 +120,17 @@ def test_the_sweep_gives_the_logits_that_a_fit_would_give():
 
 def test_each_split_is_trained_once_for_choosing_and_calibrating():
     problem, _ = make_problem([4, 4, 4])
-    memo, method, trained = Memory(), ClipAdapter(**SHORT), []
+    training_cache, method, trained = InMemoryCache(), ClipAdapter(**SHORT), []
 
     def counting(key, make):
-        return memo(key, lambda: trained.append(key) or make())
+        return training_cache(key, lambda: trained.append(key) or make())
 
     for split in held_out(problem, seed=0):
-        method.rehearse(split, seed=0, memo=counting)
+        method.pretrain_fold(split, seed=0, training_cache=counting)
     assert len(trained) == 4
-    selected = method.select(problem, seed=0, memo=counting)
+    selected = method.select(problem, seed=0, training_cache=counting)
     for split in held_out(problem, seed=0):
-        selected.fit(split.problem, seed=0, memo=counting)
+        selected.fit(split.problem, seed=0, training_cache=counting)
     assert len(trained) == 4
 
 

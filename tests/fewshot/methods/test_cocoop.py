@@ -118,7 +118,9 @@ def test_a_class_without_shots_takes_no_part_in_the_training():
     known = LabelSpace(names.names[:4], names.prompt_names[:4], names.descriptions[:4])
     method = Cocoop(steps=4, **PLAIN)
     one = method.fit(problem, seed=0).weights
-    other = method.fit(replace(problem, label_space=known, text=problem.text[:4]), seed=0).weights
+    other = method.fit(
+        replace(problem, label_space=known, class_embeddings=problem.class_embeddings[:4]), seed=0
+    ).weights
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

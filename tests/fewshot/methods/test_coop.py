@@ -12,7 +12,7 @@ from fewshot.errors import DataError
 from fewshot.methods import method_named
 from fewshot.methods.coop import Coop
 from fewshot.model_selection.cross_validation import held_out
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.problem import LabelSpace
 from fewshot.prompt_learning import context_rows
 from tests import towers
@@ -56,7 +56,7 @@ def test_a_class_without_shots_takes_no_part_in_the_training():
     problem = there.problem([3, 3, 3, 3, 0])
     names = problem.label_space
     known = LabelSpace(names.names[:4], names.prompt_names[:4], names.descriptions[:4])
-    without = replace(problem, label_space=known, text=problem.text[:4])
+    without = replace(problem, label_space=known, class_embeddings=problem.class_embeddings[:4])
     method = Coop(steps=4, **PLAIN)
     one, other = method.fit(problem, seed=0), method.fit(without, seed=0)
     assert torch.equal(one.context, other.context)
@@ -99,14 +99,14 @@ def test_each_training_is_done_once():
     problem, _ = make_problem([4] * 40)
     trained = []
 
-    class Spy(Memory):
+    class Spy(InMemoryCache):
         def __call__(self, key, make):
             return super().__call__(key, lambda: (trained.append(key), make())[1])
 
-    memo, method = Spy(), Coop(steps=2)
-    method.rehearse(held_out(problem, seed=0)[0], seed=0, memo=memo)
+    training_cache, method = Spy(), Coop(steps=2)
+    method.pretrain_fold(held_out(problem, seed=0)[0], seed=0, training_cache=training_cache)
     assert len(trained) == 1
-    method.select(problem, seed=0, memo=memo).fit(problem, seed=0, memo=memo)
+    method.select(problem, seed=0, training_cache=training_cache).fit(problem, seed=0, training_cache=training_cache)
     assert len(trained) == len(set(trained)) == 2
 
 

@@ -15,7 +15,7 @@ from fewshot.methods.linear_probe.functional import Plane, fit_plane, objective,
 from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems, renumbered
 
 quick = settings(max_examples=10, deadline=None)
@@ -160,15 +160,15 @@ def test_what_is_chosen_is_no_worse_on_held_out_shots_than_any_of_the_grid():
 
 def test_a_rehearsed_split_is_not_trained_again():
     problem, _ = make_problem([4, 4, 4])
-    memo, method, trained = Memory(), LinearProbe(), []
+    training_cache, method, trained = InMemoryCache(), LinearProbe(), []
 
     def counting(key, make):
-        return memo(key, lambda: trained.append(key) or make())
+        return training_cache(key, lambda: trained.append(key) or make())
 
     for split in held_out(problem, seed=0):
-        method.rehearse(split, seed=0, memo=counting)
+        method.pretrain_fold(split, seed=0, training_cache=counting)
     assert len(trained) == 4
-    method.select(problem, seed=0, memo=counting)
+    method.select(problem, seed=0, training_cache=counting)
     assert len(trained) == 4
 
 

@@ -20,9 +20,9 @@ def logits(problem, features, **hyperparameters):
 @given(made=problems(min_shots=1), weight=st.floats(0, 4))
 def test_it_is_the_cosine_to_the_mean_and_the_text(made, weight):
     problem, features = made
-    keys, labels = problem.support.keys, problem.support.labels
+    keys, labels = problem.support.cache_keys, problem.support.labels
     means = torch.stack([normalize(keys[labels == k].sum(0), dim=0) for k in range(problem.num_classes)])
-    expected = problem.logit_scale * features @ normalize(means + weight * problem.text, dim=1).T
+    expected = problem.logit_scale * features @ normalize(means + weight * problem.class_embeddings, dim=1).T
     torch.testing.assert_close(logits(problem, features, text_weight=weight), expected, rtol=1e-4, atol=1e-3)
 
 

@@ -15,7 +15,7 @@ from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out
-from fewshot.optimization.training_cache import Memory, forget
+from fewshot.optimization.training_cache import InMemoryCache, no_cache
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems
 
@@ -23,8 +23,8 @@ quick = settings(max_examples=5, deadline=None)
 SHORT = {"epochs": 10}
 
 
-def fit(problem, *, memo=forget, **hyperparameters):
-    return Safe(**SHORT | hyperparameters).fit(problem, seed=0, memo=memo)
+def fit(problem, *, training_cache=no_cache, **hyperparameters):
+    return Safe(**SHORT | hyperparameters).fit(problem, seed=0, training_cache=training_cache)
 
 
 def accuracy(logits, labels):
@@ -147,10 +147,10 @@ def test_the_sweep_gives_the_logits_of_the_classifier_fitted_at_the_point(seed, 
     problem, _ = make_problem([3, 4, 2], seed=seed)
     split = held_out(problem, seed=0)[0]
     points = [BlendPoint(alpha, weight) for alpha in (0.0, 0.3, 1.0) for weight in (0.0, 2.0)]
-    memo = Memory()
-    weights = fit(split.problem, memo=memo, blend_alpha=1.0, image_weight=0.0).weights
+    training_cache = InMemoryCache()
+    weights = fit(split.problem, training_cache=training_cache, blend_alpha=1.0, image_weight=0.0).weights
     for point, swept in sweep(split, points, weights, kind=kind):
-        classifier = fit(split.problem, memo=memo, blend=kind, **point._asdict())
+        classifier = fit(split.problem, training_cache=training_cache, blend=kind, **point._asdict())
         expected = classifier.logits(classifier.pool(split.queries.dense))
         torch.testing.assert_close(swept, expected, rtol=1e-5, atol=1e-3)
 
@@ -159,13 +159,15 @@ def test_the_sweep_gives_the_logits_of_the_classifier_fitted_at_the_point(seed, 
 @given(seed=st.integers(0, 20))
 def test_the_chosen_mixture_is_no_worse_on_held_out_shots_than_either_layer_but_for_chance(seed):
     problem, _ = make_problem([8, 8, 8, 8], seed=seed)
-    memo, method = Memory(), Safe(**SHORT, image_weight=0.0)
-    chosen = method.select(problem, seed=0, memo=memo).blend_alpha
+    training_cache, method = InMemoryCache(), Safe(**SHORT, image_weight=0.0)
+    chosen = method.select(problem, seed=0, training_cache=training_cache).blend_alpha
     splits = held_out(problem, seed=0)[: method.folds]
     queries = sum(len(split.queries) for split in splits)
 
     def right(alpha):
-        fitted = (fit(split.problem, memo=memo, image_weight=0.0, blend_alpha=alpha) for split in splits)
+        fitted = (
+            fit(split.problem, training_cache=training_cache, image_weight=0.0, blend_alpha=alpha) for split in splits
+        )
         return sum(
             int((classifier.logits(classifier.pool(split.queries.dense)).argmax(1) == split.queries.labels).sum())
             for classifier, split in zip(fitted, splits, strict=True)
@@ -179,17 +181,17 @@ def test_each_training_is_asked_of_the_memo_once():
     problem, _ = make_problem([8, 8, 8])
     trained = []
 
-    class Counting(Memory):
+    class Counting(InMemoryCache):
         def __call__(self, key, make):
             return super().__call__(key, lambda: trained.append(key) or make())
 
-    memo, method = Counting(), Safe(**SHORT)
+    training_cache, method = Counting(), Safe(**SHORT)
     for split in held_out(problem, seed=0)[: method.folds]:
-        method.rehearse(split, seed=0, memo=memo)
+        method.pretrain_fold(split, seed=0, training_cache=training_cache)
     rehearsed = len(trained)
-    method.select(problem, seed=0, memo=memo)
+    method.select(problem, seed=0, training_cache=training_cache)
     assert len(trained) == rehearsed == method.folds
-    method.fit(problem, seed=0, memo=memo)
+    method.fit(problem, seed=0, training_cache=training_cache)
     assert len(set(trained)) == len(trained) == method.folds + 1
 
 

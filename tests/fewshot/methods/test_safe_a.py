@@ -16,7 +16,7 @@ from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.safe_a.adapters import ADAPTERS
 from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.text_logits import text_logits
 from tests.problems import make_problem, problems
 
@@ -25,24 +25,24 @@ SHORT = {"epochs": 5, "steps": 50}
 adapters = pytest.mark.parametrize("adapter", ADAPTERS)
 
 
-def fit(problem, memo, **hyperparameters):
-    return SafeA(**SHORT | hyperparameters).fit(problem, seed=0, memo=memo)
+def fit(problem, training_cache, **hyperparameters):
+    return SafeA(**SHORT | hyperparameters).fit(problem, seed=0, training_cache=training_cache)
 
 
 @adapters
 @quick
 @given(made=problems())
 def test_an_adapter_that_counts_nothing_leaves_safe_bit_for_bit(adapter, made):
-    (problem, features), memo = made, Memory()
-    safe = Safe(epochs=SHORT["epochs"]).fit(problem, seed=0, memo=memo)
-    with_adapter = fit(problem, memo, adapter=adapter, alpha=0.0)
+    (problem, features), training_cache = made, InMemoryCache()
+    safe = Safe(epochs=SHORT["epochs"]).fit(problem, seed=0, training_cache=training_cache)
+    with_adapter = fit(problem, training_cache, adapter=adapter, alpha=0.0)
     assert torch.equal(with_adapter.logits(features), safe.logits(features))
     assert torch.equal(with_adapter.pool(problem.support.dense), safe.pool(problem.support.dense))
 
 
 def test_the_cache_holds_blended_features_of_the_shots_and_votes_for_their_classes():
-    (problem, features), memo = make_problem([3, 0, 2]), Memory()
-    classifier = fit(problem, memo, adapter="cache", blend_alpha=0.4, image_weight=1.0, alpha=20.0, beta=3.0)
+    (problem, features), training_cache = make_problem([3, 0, 2]), InMemoryCache()
+    classifier = fit(problem, training_cache, adapter="cache", blend_alpha=0.4, image_weight=1.0, alpha=20.0, beta=3.0)
     shots = Branches.of_shots(problem, classifier.weights)
     keys = normalize(0.4 * normalize(shots.tuned, dim=1) + 0.6 * normalize(shots.frozen, dim=1), dim=1)
     votes = torch.exp(-3.0 * (1.0 - features @ keys.T)) @ torch.eye(3)[[0, 0, 0, 2, 2]]
@@ -51,15 +51,17 @@ def test_the_cache_holds_blended_features_of_the_shots_and_votes_for_their_class
 
 
 def test_the_network_stands_between_the_blended_features_and_safe_s_rows():
-    (problem, features), memo = make_problem([3, 3]), Memory()
-    classifier = fit(problem, memo, adapter="bottleneck", blend_alpha=0.5, image_weight=0.0, alpha=0.4)
+    (problem, features), training_cache = make_problem([3, 3]), InMemoryCache()
+    classifier = fit(problem, training_cache, adapter="bottleneck", blend_alpha=0.5, image_weight=0.0, alpha=0.4)
     learned = adapted(features, classifier.tensors, residual_ratio=0.4, second_relu=False)
-    assert torch.equal(classifier.logits(features), 100.0 * (learned @ problem.text.T))
+    assert torch.equal(classifier.logits(features), 100.0 * (learned @ problem.class_embeddings.T))
 
 
 def test_tuned_keys_begin_at_the_cache_and_leave_it():
-    (problem, _), memo = make_problem([4, 4, 4]), Memory()
-    plain, tuned = (fit(problem, memo, adapter=name, alpha=1.0, beta=1.0).tensors for name in ("cache", "tuned_cache"))
+    (problem, _), training_cache = make_problem([4, 4, 4]), InMemoryCache()
+    plain, tuned = (
+        fit(problem, training_cache, adapter=name, alpha=1.0, beta=1.0).tensors for name in ("cache", "tuned_cache")
+    )
     assert plain["keys"].shape == tuned["keys"].shape
     cosines = (plain["keys"] * normalize(tuned["keys"], dim=1)).sum(dim=1)
     assert 0.5 < cosines.min() < 0.9999
@@ -70,12 +72,15 @@ def test_tuned_keys_begin_at_the_cache_and_leave_it():
 @given(seed=st.integers(0, 20))
 def test_the_adapter_is_no_worse_than_safe_on_the_shots_it_was_chosen_on_but_for_chance(adapter, seed):
     problem, _ = make_problem([8, 8, 8, 8], seed=seed)
-    memo, method = Memory(), SafeA(**SHORT, adapter=adapter)
-    chosen = method.select(problem, seed=0, memo=memo)
+    training_cache, method = InMemoryCache(), SafeA(**SHORT, adapter=adapter)
+    chosen = method.select(problem, seed=0, training_cache=training_cache)
     safe = SafeA(**SHORT, blend_alpha=chosen.blend_alpha, image_weight=chosen.image_weight, adapter=adapter, alpha=0.0)
 
     def right(candidate):
-        fitted = ((s, candidate.fit(s.problem, seed=0, memo=memo)) for s in held_out(problem, seed=0)[: method.folds])
+        fitted = (
+            (s, candidate.fit(s.problem, seed=0, training_cache=training_cache))
+            for s in held_out(problem, seed=0)[: method.folds]
+        )
         return sum(
             int((one.logits(one.pool(split.queries.dense)).argmax(1) == split.queries.labels).sum())
             for split, one in fitted
@@ -89,43 +94,45 @@ def test_safe_and_its_adapters_share_their_trainings():
     problem, _ = make_problem([8, 8, 8])
     trained = []
 
-    class Counting(Memory):
+    class Counting(InMemoryCache):
         def __call__(self, key, make):
             return super().__call__(key, lambda: trained.append(key) or make())
 
-    memo = Counting()
-    Safe(epochs=SHORT["epochs"]).fit(problem, seed=0, memo=memo)
+    training_cache = Counting()
+    Safe(epochs=SHORT["epochs"]).fit(problem, seed=0, training_cache=training_cache)
     before = len(trained)
-    fit(problem, memo, adapter="cache")
+    fit(problem, training_cache, adapter="cache")
     assert len(trained) == before > 0
 
 
 def test_only_one_of_two_hyperparameters_may_be_given():
     problem, _ = make_problem([8, 8, 8])
-    selected = SafeA(**SHORT, adapter="cache", beta=2.5).select(problem, seed=0, memo=Memory())
+    selected = SafeA(**SHORT, adapter="cache", beta=2.5).select(problem, seed=0, training_cache=InMemoryCache())
     assert selected.beta == 2.5
     assert selected.alpha is not None
 
 
 def test_the_plain_cache_is_tip_adapter_s():
-    (problem, features), memo = make_problem([2, 3]), Memory()
-    classifier = fit(problem, memo, adapter="cache", alpha=3.0, beta=2.0)
+    (problem, features), training_cache = make_problem([2, 3]), InMemoryCache()
+    classifier = fit(problem, training_cache, adapter="cache", alpha=3.0, beta=2.0)
     expected = cache_logits(features, classifier.rows, **classifier.tensors, alpha=3.0, beta=2.0, logit_scale=100.0)
     assert torch.equal(classifier.logits(features), expected)
 
 
 @pytest.mark.parametrize("adapter", JOINT_ADAPTERS)
 def test_a_joint_training_changes_both_and_with_no_adapter_is_the_layer_alone(adapter):
-    (problem, features), memo = make_problem([4, 4, 4]), Memory()
+    (problem, features), training_cache = make_problem([4, 4, 4]), InMemoryCache()
     alone, joint = (
-        fit(problem, memo, adapter=adapter, joint=flag, blend_alpha=0.6, image_weight=1.0, alpha=1.0, beta=1.0)
+        fit(
+            problem, training_cache, adapter=adapter, joint=flag, blend_alpha=0.6, image_weight=1.0, alpha=1.0, beta=1.0
+        )
         for flag in (False, True)
     )
     assert set(joint.weights) == set(alone.weights)
     assert set(joint.tensors) == set(alone.tensors)
     assert any(not torch.equal(joint.weights[name], alone.weights[name]) for name in joint.weights)
     assert any(not torch.equal(joint.tensors[name], alone.tensors[name]) for name in joint.tensors)
-    silent = fit(problem, memo, adapter=adapter, joint=True, blend_alpha=0.6, image_weight=1.0, alpha=0.0)
+    silent = fit(problem, training_cache, adapter=adapter, joint=True, blend_alpha=0.6, image_weight=1.0, alpha=0.0)
     assert torch.equal(silent.logits(features), text_logits(features, silent.rows, logit_scale=100.0))
 
 
@@ -133,7 +140,7 @@ def test_a_joint_step_is_the_gradient_of_the_loss_written_out():
     problem, _ = make_problem([3, 3])
     pooling, dense = pooling_of(problem)
     recipe = Recipe(epochs=1, learning_rate=1e-3, warm_up=0.0)
-    targets = problem.text
+    targets = problem.class_embeddings
     tuned = tune_jointly(problem, "bottleneck", targets, recipe=recipe, seed=0)
     layer = {name: value.clone().requires_grad_() for name, value in pooling.trainable(recipe.scope).items()}
     network = {name: value.requires_grad_() for name, value in initial_network(targets.shape[1], seed=0).items()}

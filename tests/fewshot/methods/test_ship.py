@@ -12,7 +12,7 @@ from fewshot.errors import DataError
 from fewshot.methods import METHODS
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
 from fewshot.model_selection.cross_validation import held_out
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems
 
 few = settings(max_examples=5, deadline=None)
@@ -26,12 +26,12 @@ LONG = {
     ShipCoop: {"generator_steps": 30, "steps": 10},
     ShipTipAdapterF: {"generator_steps": 30, "epochs": 1, "min_steps": 40},
 }
-SHARED = Memory()
+SHARED = InMemoryCache()
 """The generator is the same whatever it is learned for."""
 pytestmark = pytest.mark.parametrize("kind", SHORT)
 
 
-class Counted(Memory):
+class Counted(InMemoryCache):
     """A memo that knows what it was asked to make."""
 
     def __init__(self):
@@ -47,7 +47,7 @@ class Counted(Memory):
 
 
 def fit(kind, problem, **changed):
-    return kind(**SHORT[kind] | changed).fit(problem, seed=2, memo=Memory())
+    return kind(**SHORT[kind] | changed).fit(problem, seed=2, training_cache=InMemoryCache())
 
 
 def plain(kind):
@@ -63,10 +63,10 @@ def same(one, other):
 @given(made=problems(min_shots=1))
 def test_without_new_classes_it_is_the_plain_method_and_shares_its_trainings(kind, made):
     problem, _ = made
-    memo = Counted()
-    expected, trained = plain(kind).fit(problem, seed=2, memo=memo), len(memo.made)
-    assert same(expected, kind(**SHORT[kind]).fit(problem, seed=2, memo=memo))
-    assert len(memo.made) == trained
+    training_cache = Counted()
+    expected, trained = plain(kind).fit(problem, seed=2, training_cache=training_cache), len(training_cache.made)
+    assert same(expected, kind(**SHORT[kind]).fit(problem, seed=2, training_cache=training_cache))
+    assert len(training_cache.made) == trained
 
 
 def test_without_shots_it_is_the_plain_method(kind):
@@ -106,11 +106,11 @@ def test_as_many_synthetic_shots_as_the_others_typically_have(kind):
 
 
 def test_a_generator_is_learned_once_for_a_split_and_once_for_all_shots(kind):
-    memo = Counted()
+    training_cache = Counted()
     problem = World(6).problem([9, 0, 9, 9, 9, 9])
-    fit_calibrated(kind(**SHORT[kind]), problem, seed=2, memo=memo)
-    names = [key.rsplit("-", 1)[0] for key in memo.made]
-    assert len(set(memo.made)) == len(memo.made)
+    fit_calibrated(kind(**SHORT[kind]), problem, seed=2, training_cache=training_cache)
+    names = [key.rsplit("-", 1)[0] for key in training_cache.made]
+    assert len(set(training_cache.made)) == len(training_cache.made)
     assert {name: names.count(name) for name in names} == {
         "ship_features": 2,
         "ship_generator": 2,
@@ -119,13 +119,13 @@ def test_a_generator_is_learned_once_for_a_split_and_once_for_all_shots(kind):
 
 
 def test_a_rehearsal_leaves_nothing_to_train_on_its_split(kind):
-    memo = Counted()
+    training_cache = Counted()
     problem = World(6).problem([9, 0, 9, 9, 9, 9])
     method = kind(**SHORT[kind])
-    method.rehearse(held_out(problem, seed=2)[0], seed=2, memo=memo)
-    rehearsed = len(memo.made)
-    method.select(problem, seed=2, memo=memo)
-    assert len(memo.made) == rehearsed == 3
+    method.pretrain_fold(held_out(problem, seed=2)[0], seed=2, training_cache=training_cache)
+    rehearsed = len(training_cache.made)
+    method.select(problem, seed=2, training_cache=training_cache)
+    assert len(training_cache.made) == rehearsed == 3
 
 
 def test_with_too_few_images_to_hold_out_the_plain_method_chooses(kind):
@@ -145,5 +145,5 @@ def test_a_new_class_is_recognised_when_names_say_what_images_look_like(kind):
     method = kind(**LONG[kind])
     features, labels = there.test_images(200)
     new = labels >= 6
-    predicted = method.fit(problem, seed=2, memo=SHARED).logits(features)[new][:, 6:].argmax(dim=1) + 6
+    predicted = method.fit(problem, seed=2, training_cache=SHARED).logits(features)[new][:, 6:].argmax(dim=1) + 6
     assert float((predicted == labels[new]).double().mean()) > 0.7

@@ -19,8 +19,8 @@ quick = settings(max_examples=15, deadline=None)
 def plain_logits(problem, features, *, alpha, beta):
     """The paper's equations, with one-hot values."""
     values = one_hot(problem.support.labels, problem.num_classes).float()
-    affinity = torch.exp(-beta * (1.0 - features @ problem.support.keys.T))
-    return problem.logit_scale * features @ problem.text.T + alpha * affinity @ values
+    affinity = torch.exp(-beta * (1.0 - features @ problem.support.cache_keys.T))
+    return problem.logit_scale * features @ problem.class_embeddings.T + alpha * affinity @ values
 
 
 def logits(problem, features, **hyperparameters):
@@ -84,7 +84,7 @@ def test_val_shows_that_useless_examples_should_not_be_heard():
     problem, (features, labels) = there.problem([4] * 8), there.test_images(300)
     noise = problem.with_support(type(problem.support)(there.directions(32, 3, 16), problem.support.labels))
     val = there.images(torch.arange(8).repeat(4))
-    with_val = type(problem)(problem.label_space, problem.text, noise.support, val, 100.0)
+    with_val = type(problem)(problem.label_space, problem.class_embeddings, noise.support, val, 100.0)
     assert (logits(with_val, features).argmax(1) == labels).double().mean() > 0.95
 
 

@@ -14,7 +14,7 @@ from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import Cluttered, World, problems
 
 quick = settings(max_examples=10, deadline=None)
@@ -76,11 +76,11 @@ def test_a_memo_is_asked_for_one_training_a_fold_and_one_for_all_shots():
     problem = World(4).problem([4] * 4)
     asked = []
 
-    class Counting(Memory):
+    class Counting(InMemoryCache):
         def __call__(self, key, make):
             return super().__call__(key, lambda: asked.append(key) or make())
 
-    fit_calibrated(TipAdapterF(**SHORT), problem, seed=0, memo=Counting())
+    fit_calibrated(TipAdapterF(**SHORT), problem, seed=0, training_cache=Counting())
     assert len(asked) == len(set(asked)) == 5
 
 

@@ -26,7 +26,7 @@ def logits(problem, features, **hyperparameters):
 
 def plain_divergences(problem, features, keys, *, tau=0.5):
     """[N, M]: the definition, N x M x K numbers."""
-    p, q = (log_softmax(rows.double() @ problem.text.double().T / tau, dim=1) for rows in (features, keys))
+    p, q = (log_softmax(rows.double() @ problem.class_embeddings.double().T / tau, dim=1) for rows in (features, keys))
     return (p.exp()[:, None] * (p[:, None] - q[None])).sum(dim=2)
 
 
@@ -34,8 +34,8 @@ def plain_psi(problem):
     """Slope and offset of the map from the range of D to that of the cosines, over pairs of different shots."""
     shots = problem.support
     others = ~torch.eye(len(shots), dtype=torch.bool)
-    divergences = plain_divergences(problem, shots.features, shots.keys)[others]
-    cosines = (shots.features.double() @ shots.keys.double().T)[others]
+    divergences = plain_divergences(problem, shots.features, shots.cache_keys)[others]
+    cosines = (shots.features.double() @ shots.cache_keys.double().T)[others]
     slope = (cosines.max() - cosines.min()) / (divergences.max() - divergences.min())
     return slope, cosines.min() - slope * divergences.min(), cosines.max()
 
@@ -44,7 +44,7 @@ def plain_psi(problem):
 @given(made=problems(), tau=st.sampled_from([0.1, 0.5, 2.0]))
 def test_reduced_divergences_are_the_definition_of_kl(made, tau):
     problem, features = made
-    signatures, keys = Signatures.of(problem.text, tau=tau), Cache.of(problem).keys
+    signatures, keys = Signatures.from_text(problem.class_embeddings, tau=tau), Cache.from_problem(problem).keys
     expected = plain_divergences(problem, features, keys, tau=tau).float()
     torch.testing.assert_close(signatures.divergences(features, keys), expected, rtol=1e-4, atol=2e-6)
 
@@ -53,7 +53,7 @@ def test_reduced_divergences_are_the_definition_of_kl(made, tau):
 @given(made=problems(min_shots=1), tau=st.sampled_from([0.1, 0.5]))
 def test_divergences_are_not_negative_and_zero_for_equal_images(made, tau):
     problem, features = made
-    divergences = Signatures.of(problem.text, tau=tau).divergences(features, features)
+    divergences = Signatures.from_text(problem.class_embeddings, tau=tau).divergences(features, features)
     assert divergences.min() > -2e-6
     assert divergences.diagonal().abs().max() < 2e-6
 
@@ -61,9 +61,11 @@ def test_divergences_are_not_negative_and_zero_for_equal_images(made, tau):
 def test_a_thousand_classes_leave_the_divergences_their_digits():
     """They are of the order of 0.001, and log K is 7."""
     problem, features = make_problem([1] * 1000, dim=64)
-    expected = plain_divergences(problem, features[:5], problem.support.keys[:5], tau=2.0).float()
+    expected = plain_divergences(problem, features[:5], problem.support.cache_keys[:5], tau=2.0).float()
     assert expected.max() < 0.01
-    found = Signatures.of(problem.text, tau=2.0).divergences(features[:5], problem.support.keys[:5])
+    found = Signatures.from_text(problem.class_embeddings, tau=2.0).divergences(
+        features[:5], problem.support.cache_keys[:5]
+    )
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
 
 
@@ -73,7 +75,7 @@ def test_with_equal_shots_it_is_the_published_formula_up_to_a_constant(made):
     problem, features = made
     slope, offset, highest = plain_psi(problem)
     values = one_hot(problem.support.labels, problem.num_classes).double()
-    divergences = plain_divergences(problem, features, problem.support.keys)
+    divergences = plain_divergences(problem, features, problem.support.cache_keys)
     published = TipAdapter(alpha=2.0, beta=3.0).fit(problem, seed=0).logits(features) + 5.0 * (
         -(slope * divergences + offset) @ values
     )
@@ -86,7 +88,7 @@ def test_with_equal_shots_it_is_the_published_formula_up_to_a_constant(made):
 @given(made=problems())
 def test_with_ragged_shots_a_class_has_the_mean_vote_of_its_keys(made):
     problem, features = made
-    cache, signatures = Cache.of(problem), Signatures.of(problem.text, tau=0.5)
+    cache, signatures = Cache.from_problem(problem), Signatures.from_text(problem.class_embeddings, tau=0.5)
     psi = frozen_psi(problem, signatures)
     expected = torch.zeros(len(features), problem.num_classes, dtype=torch.float64)
     for label in range(problem.num_classes):
@@ -106,13 +108,13 @@ def test_psi_maps_the_range_of_divergences_between_shots_to_that_of_cosines(made
     slope, _, _ = plain_psi(problem)
     for shots in (problem, repeated(problem, 2)):
         for memory_bytes in (1, 2**20):
-            psi = frozen_psi(shots, Signatures.of(problem.text, tau=0.5), memory_bytes=memory_bytes)
+            psi = frozen_psi(shots, Signatures.from_text(problem.class_embeddings, tau=0.5), memory_bytes=memory_bytes)
             torch.testing.assert_close(psi.slope, float(slope), rtol=1e-3, atol=0.0)
 
 
 def test_with_one_shot_in_all_there_is_nothing_to_compare():
     problem, features = make_problem([0, 1, 0])
-    assert frozen_psi(problem, Signatures.of(problem.text, tau=0.5)).slope == 0.0
+    assert frozen_psi(problem, Signatures.from_text(problem.class_embeddings, tau=0.5)).slope == 0.0
     tip = TipAdapter(alpha=2.0, beta=3.0).fit(problem, seed=0).logits(features)
     torch.testing.assert_close(logits(problem, features), tip)
 
@@ -175,8 +177,10 @@ def test_the_sweep_gives_the_logits_that_a_fit_would_give():
 
 def test_signatures_are_those_of_the_uncentred_text():
     problem, features = make_problem([2, 2, 2])
-    signatures = Signatures.of(problem.text, tau=0.5)
-    assert torch.allclose(softmax(features @ signatures.text.T, 1), softmax(features @ problem.text.T / 0.5, 1))
+    signatures = Signatures.from_text(problem.class_embeddings, tau=0.5)
+    assert torch.allclose(
+        softmax(features @ signatures.text.T, 1), softmax(features @ problem.class_embeddings.T / 0.5, 1)
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"gamma": -1.0}, {"tau": 0.0}])

@@ -14,7 +14,7 @@ from fewshot.methods import method_named
 from fewshot.methods.mcti import Mcti
 from fewshot.methods.textual_inversion import TextualInversion
 from fewshot.model_selection.cross_validation import held_out
-from fewshot.optimization.training_cache import Memory
+from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem
 from tests.tiny_diffusion import with_diffusion
 
@@ -22,7 +22,7 @@ PLAIN = {"calibration": "none", "image_weight": 0.0}
 QUICK = {"images": 2, "classes": 5, "learning_rate": 0.02}
 
 
-class Spy(Memory):
+class Spy(InMemoryCache):
     def __init__(self):
         super().__init__()
         self.trained = []
@@ -38,11 +38,11 @@ def accuracy(classifier, features, labels):
 def test_telling_classes_apart_is_worth_more_than_reconstructing_them():
     there = World(5, image_noise=0.3)
     problem, images = with_diffusion(there.problem([4] * 5, views=1)), there.test_images(200)
-    memo = Memory()
+    training_cache = InMemoryCache()
 
     def right(gamma, calibration):
         method = Mcti(gamma=gamma, steps=25, calibration=calibration, image_weight=0.0, **QUICK)
-        return accuracy(method.fit(problem, seed=0, memo=memo), *images)
+        return accuracy(method.fit(problem, seed=0, training_cache=training_cache), *images)
 
     assert right(1.0, "none") >= right(0.0, "none") + 0.3
     assert right(1.0, "support_mean") >= 0.9
@@ -75,19 +75,22 @@ def test_a_class_without_shots_has_no_token_and_is_never_the_label():
 def test_names_play_no_part():
     problem = with_diffusion(make_problem([2, 2, 2])[0])
     names = replace(problem.label_space, names=("x", "y", "z"), prompt_names=("x", "y", "z"))
-    other = replace(problem, label_space=names, text=problem.text.flip(0))
-    method, memo = Mcti(steps=1, alpha=0.0), Spy()
-    assert torch.equal(method.fit(problem, seed=0, memo=memo).rows, method.fit(other, seed=0, memo=memo).rows)
-    assert len(memo.trained) == len(set(memo.trained)) == 1
+    other = replace(problem, label_space=names, class_embeddings=problem.class_embeddings.flip(0))
+    method, training_cache = Mcti(steps=1, alpha=0.0), Spy()
+    assert torch.equal(
+        method.fit(problem, seed=0, training_cache=training_cache).rows,
+        method.fit(other, seed=0, training_cache=training_cache).rows,
+    )
+    assert len(training_cache.trained) == len(set(training_cache.trained)) == 1
 
 
 def test_each_block_is_trained_once_and_found_again():
     problem = with_diffusion(World(8).problem([5] * 8))
-    memo, method = Spy(), Mcti(steps=1, alpha=0.0, classes=3)
-    method.rehearse(held_out(problem, seed=0)[0], seed=0, memo=memo)
-    assert len(memo.trained) == 3
-    method.select(problem, seed=0, memo=memo).fit(problem, seed=0, memo=memo)
-    assert len(memo.trained) == len(set(memo.trained)) == 6
+    training_cache, method = Spy(), Mcti(steps=1, alpha=0.0, classes=3)
+    method.pretrain_fold(held_out(problem, seed=0)[0], seed=0, training_cache=training_cache)
+    assert len(training_cache.trained) == 3
+    method.select(problem, seed=0, training_cache=training_cache).fit(problem, seed=0, training_cache=training_cache)
+    assert len(training_cache.trained) == len(set(training_cache.trained)) == 6
 
 
 def test_new_classes_retrain_mcti_but_not_textual_inversion():
@@ -95,10 +98,10 @@ def test_new_classes_retrain_mcti_but_not_textual_inversion():
     fewer = problem.with_support(problem.support[problem.support.labels != 4])
 
     def trained(name):
-        memo, method = Spy(), method_named(name, steps=0, classes=1, **PLAIN)
+        training_cache, method = Spy(), method_named(name, steps=0, classes=1, **PLAIN)
         for part in (fewer, problem):
-            method.fit(part, seed=0, memo=memo)
-        return len(memo.trained)
+            method.fit(part, seed=0, training_cache=training_cache)
+        return len(training_cache.trained)
 
     assert (trained("textual_inversion"), trained("mcti")) == (5, 9)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from fewshot.optimization.training_cache import Memory, forget, training_key
+from fewshot.optimization.training_cache import InMemoryCache, no_cache, training_key
 from tests.problems import make_problem, renumbered, repeated, shuffled
 
 
@@ -29,7 +29,7 @@ def test_everything_else_does():
         key(problem.with_support(problem.support[labels > 0])),
         key(problem.with_support(replace(problem.support, labels=(labels + 1) % 3))),
         key(problem.with_support(replace(problem.support, views=problem.support.views + 1))),
-        key(replace(problem, text=-problem.text)),
+        key(replace(problem, class_embeddings=-problem.class_embeddings)),
         key(replace(problem, logit_scale=50.0)),
         key(renumbered(problem, torch.tensor([1, 0, 2]))),
     ]
@@ -37,9 +37,9 @@ def test_everything_else_does():
 
 
 def test_a_memory_makes_a_thing_once_and_forgetting_makes_it_again():
-    for memo, times in ((Memory(), 1), (forget, 3)):
+    for training_cache, times in ((InMemoryCache(), 1), (no_cache, 3)):
         made = []
         for _ in range(3):
-            state = memo("a", lambda made=made: made.append(1) or {"x": torch.ones(1)})
+            state = training_cache("a", lambda made=made: made.append(1) or {"x": torch.ones(1)})
             assert state["x"] == 1
         assert len(made) == times

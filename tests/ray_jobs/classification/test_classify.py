@@ -40,8 +40,8 @@ def test_every_strange_file_is_one_row_and_every_broken_one_has_its_reason(place
         else:
             assert re.search(reason, row["error"]), f"{image}: {row['error']}"
             assert (row["status"], row["label"], row["score"], row["top_labels"]) == ("unreadable", None, None, None)
-    told = {(f["kind"], f["image"], f["error"]) for f in failures(outcome)}
-    assert told == {("image", image, row["error"]) for image, row in outcome.rows.items() if row["error"]}
+    messages = {(f["kind"], f["image"], f["error"]) for f in failures(outcome)}
+    assert messages == {("image", image, row["error"]) for image, row in outcome.rows.items() if row["error"]}
 
 
 def test_an_archive_of_nothing_but_broken_files_ends_well(place):
@@ -92,8 +92,8 @@ def test_what_is_measured_is_what_the_rows_say(finished):
 def test_why_every_label_is_withheld_is_told(place):
     outcome = place.classify("classifier.max_error=0.001")
     assert outcome.result["ok"] == 0
-    assert "held-out examples cannot show of any score that at most 0.1 % of the labels" in outcome.told
-    assert "withheld" not in place.classify().told
+    assert "held-out examples cannot show of any score that at most 0.1 % of the labels" in outcome.messages
+    assert "withheld" not in place.classify().messages
 
 
 def test_examples_that_cannot_be_read_are_told_and_not_counted(place):
@@ -103,10 +103,10 @@ def test_examples_that_cannot_be_read_are_told_and_not_counted(place):
         outcome = place.classify()
         shutil.rmtree(outcome.run)
         assert outcome.code == 0
-        assert outcome.result["left_out"]["examples"] == 2
-        assert outcome.result["left_out"]["classes"] == ["amber"]
-        assert "2 of the examples could not be read and were left out, such as" in outcome.told
-        assert "No example is left of amber, of which only the name is known." in outcome.told
+        assert outcome.result["unreadable_examples"]["examples"] == 2
+        assert outcome.result["unreadable_examples"]["classes"] == ["amber"]
+        assert "2 of the examples could not be read and were left out, such as" in outcome.messages
+        assert "No example is left of amber, of which only the name is known." in outcome.messages
 
 
 def test_labels_that_cannot_be_measured_with_are_told(place):
@@ -115,9 +115,9 @@ def test_labels_that_cannot_be_measured_with_are_told(place):
     assert outcome.result["given_labels"] == {"given": 3, "found": 2, "of_other_classes": 1}
     assert outcome.result["measured"]["labelled_images"] == 1
     page = Path(outcome.result["report"]).read_text()
-    for told in (outcome.told, page):
-        assert "1 of the 3 labels given are of no image of the archive" in told
-        assert "1 of the labels given are of classes that the job does not know" in told
+    for messages in (outcome.messages, page):
+        assert "1 of the 3 labels given are of no image of the archive" in messages
+        assert "1 of the labels given are of classes that the job does not know" in messages
 
 
 def test_no_report_says_that_no_labels_were_given_where_some_were(place):
@@ -125,7 +125,7 @@ def test_no_report_says_that_no_labels_were_given_where_some_were(place):
     outcome = place.classify(f"archive.labels={place.truth}")
     assert outcome.result["measured"] is None
     assert "No labels of the archive were given" not in Path(outcome.result["report"]).read_text()
-    assert "3 of the 3 labels given are of no image" in outcome.told
+    assert "3 of the 3 labels given are of no image" in outcome.messages
 
 
 def test_labels_that_change_are_measured_anew_without_embedding(place):
@@ -173,7 +173,7 @@ def test_examples_none_of_which_can_be_read_stop_the_job(place):
             example.write_bytes(b"no picture")
     outcome = place.classify()
     assert (outcome.code, outcome.result) == (2, None)
-    assert "none of the 6 examples could be read" in outcome.told
+    assert "none of the 6 examples could be read" in outcome.messages
 
 
 def test_class_names_may_hold_slashes_accents_and_brackets(place):
@@ -200,7 +200,7 @@ def test_no_image_at_all_is_told_before_anything_runs(place):
     put(place.archive / "notes.txt", b"soon")
     outcome = place.classify()
     assert (outcome.code, place.output.exists()) == (2, False)
-    assert "[archive] uri: " in outcome.told
+    assert "[archive] uri: " in outcome.messages
 
 
 def test_a_table_without_rows_is_an_archive_without_images(place):
@@ -231,7 +231,7 @@ def test_a_damaged_part_of_an_example_is_told_and_a_rerun_repairs_it(place):
     part.write_bytes(b"PAR1 this is no parquet")
     broken = place.classify("classifier.method=zero_shot")
     assert (broken.code, broken.result) == (1, None)
-    assert "was damaged and is gone; run again" in broken.told
+    assert "was damaged and is gone; run again" in broken.messages
     assert place.classify("classifier.method=zero_shot").code == 0
 
 
@@ -243,7 +243,7 @@ def test_a_damaged_classifier_or_prediction_is_told_and_a_rerun_repairs_it(place
         (run / "metrics.json").unlink()
         broken = place.classify()
         assert (broken.code > 0, broken.result) == (True, None)
-        assert "was damaged" in broken.told
+        assert "was damaged" in broken.messages
         assert place.classify().code == 0
         assert damaged.read_bytes() == whole
 
@@ -316,5 +316,5 @@ def test_what_is_wrong_with_a_class_of_the_job_file_is_told(place):
     place.write_job(support={"classes": [{"label": "violet", "examples": -1}, {"name": "nothing"}]})
     outcome = place.classify()
     assert outcome.code == 2
-    assert "classes.0" in outcome.told
-    assert "classes.1" in outcome.told
+    assert "classes.0" in outcome.messages
+    assert "classes.1" in outcome.messages

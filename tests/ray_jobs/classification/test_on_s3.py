@@ -120,7 +120,7 @@ def test_an_escalated_job_on_s3_writes_the_bytes_of_a_local_one(tmp_path, tiny_c
         outcome = place.classify(*settings(near, **there))
         reads = Counter(request.key for request in proxy.requests if request.kind == "GET")
         look_ups = proxy.count()["HEAD"]
-    assert (here.code, outcome.code) == (0, 0), outcome.told
+    assert (here.code, outcome.code) == (0, 0), outcome.messages
     assert parts_of(bucket, outcome) == [here.bytes[name] for name in sorted(here.bytes)]
     assert max(reads.values()) <= 4  # Latents of examples: by the driver, in both trainings, and for the exam.
     assert look_ups <= 3 + 4 * len(CLASSES)  # Adapters, and those of the exam: before training, before asking.
@@ -165,7 +165,7 @@ def test_a_job_that_is_killed_on_a_bad_connection_ends_with_the_same_bytes(place
         outcome = place.classify(*there)
         faults = proxy.faults()
     assert kills >= 2
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     assert set(faults) == {"slow_down", "reset_before", "reset_after", "slow", "truncated"}
     assert parts_of(bucket, outcome) == expected
 
@@ -175,7 +175,7 @@ def test_workers_of_a_cluster_are_told_the_way_to_the_server(ray_session, place,
     """Over TLS, with a certificate that no machine trusts by itself."""
     there = {"storage.endpoint": s3_server.secure_endpoint, "storage.ca_file": s3_server.ca_file}
     outcome = place.classify("cluster.mode=ray", "cluster.clip_workers=2", *settings(bucket, **uploaded, **there))
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     assert parts_of(bucket, outcome) == expected
 
 
@@ -196,8 +196,8 @@ def test_what_is_wrong_with_the_storage_is_told_before_anything_runs(place, buck
     ):
         outcome = place.classify(*words)
         assert (outcome.code, outcome.result) == (2, None)
-        assert message in outcome.told
-        assert "hunter2" not in outcome.told
+        assert message in outcome.messages
+        assert "hunter2" not in outcome.messages
     assert list(bucket.store("output").list()) == []
 
 
@@ -236,4 +236,4 @@ def test_a_look_without_credentials_is_a_mistake_of_the_set_up(bucket, tmp_path,
     job.write_text(f'[job]\nname = "look"\noutput = "{bucket.url("output")}"\n{storage}')
     outcome = fewshot(command, job)
     assert (outcome.code, outcome.result) == (2, None)
-    assert "credentials" in outcome.told
+    assert "credentials" in outcome.messages

@@ -75,8 +75,8 @@ def test_a_status_counts_only_parts_of_the_archive_as_it_is(place):
     run = place.classify().run
     for path in [run / "metrics.json", *(run / "predictions").iterdir()]:
         path.unlink()
-    told = {run["run"]: (run["state"], run["parts"]) for run in fewshot("status", place.output).result["runs"]}
-    assert told[run.name] == ("embedding", f"{shards}/{shards}")
+    messages = {run["run"]: (run["state"], run["parts"]) for run in fewshot("status", place.output).result["runs"]}
+    assert messages[run.name] == ("embedding", f"{shards}/{shards}")
 
 
 def test_a_probe_times_the_backbone_only_when_work_is_left(place, monkeypatch):

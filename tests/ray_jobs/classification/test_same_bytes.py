@@ -82,7 +82,7 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, large, expected, worke
     output = large.folder / f"ray_{workers}"
     outcome = large.classify(RAY, f"cluster.clip_workers={workers}", f"job.output={output}")
     assert outcome.code == 0
-    assert f"{workers} worker" in outcome.told
+    assert f"{workers} worker" in outcome.messages
     assert outcome.bytes == expected
 
 
@@ -101,7 +101,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, ex
     monkeypatch.setattr("ray_jobs.classification.classify.archive_units", hand_out)
     outcome = large.classify(RAY, "cluster.clip_workers=1", f"job.output={large.folder / 'killed_worker'}")
     assert len(killed) == 1
-    assert "worker lost" in outcome.told
+    assert "worker lost" in outcome.messages
     assert outcome.code == 0
     assert outcome.bytes == expected
 

@@ -21,7 +21,7 @@ def test_an_archive_is_labelled_with_learned_tokens(place, diffusion, method):
         diffusion={"model": str(diffusion), "batch_size": 8},
     )
     outcome = place.classify()
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     assert {row["decided_by"] for row in outcome.rows.values()} == {method, None}
     assert {row["label"] for row in outcome.rows.values()} <= {*CLASSES, None}
     files = sorted((place.output / "classifiers" / method).glob("*/tokens/*.safetensors"))
@@ -37,4 +37,4 @@ def test_a_diffusion_model_that_is_not_there_is_told_before_anything_runs(place)
     place.write_job(classifier={"method": "mcti"}, diffusion={"model": "/no/such/folder"})
     outcome = place.classify()
     assert outcome.code == 2
-    assert "[diffusion] model: no folder '/no/such/folder'" in outcome.told
+    assert "[diffusion] model: no folder '/no/such/folder'" in outcome.messages

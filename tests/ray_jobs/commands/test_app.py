@@ -64,9 +64,15 @@ def test_the_module_is_the_command():
 def test_what_cannot_be_written_is_told_and_no_mistake_of_ours(tmp_path):
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
-    told = fewshot("demo", "--folder", in_the_way)
-    assert (told.code, told.told) == (2, f"error: the demo cannot be written to {in_the_way}: Not a directory\n")
+    messages = fewshot("demo", "--folder", in_the_way)
+    assert (messages.code, messages.messages) == (
+        2,
+        f"error: the demo cannot be written to {in_the_way}: Not a directory\n",
+    )
     job = tmp_path / "job.toml"
     job.write_text(PLAIN, encoding="utf-8")
-    told = fewshot("manifest", job, "--output", in_the_way / "cluster.yaml")
-    assert (told.code, told.told) == (2, f"error: cannot write {in_the_way / 'cluster.yaml'}: Not a directory\n")
+    messages = fewshot("manifest", job, "--output", in_the_way / "cluster.yaml")
+    assert (messages.code, messages.messages) == (
+        2,
+        f"error: cannot write {in_the_way / 'cluster.yaml'}: Not a directory\n",
+    )

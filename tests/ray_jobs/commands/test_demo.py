@@ -25,7 +25,7 @@ def test_the_demo_labels_its_archive_on_ray_and_a_rerun_finds_it_done(ray_sessio
     assert result["measured"]["accuracy"] > 0.3
     assert result["measured"]["accuracy_of_accepted"] > result["measured"]["accuracy"]
     assert all(row["error"] for image, row in outcome.rows.items() if image.startswith("broken/"))
-    assert "on Ray on this machine" in outcome.told
+    assert "on Ray on this machine" in outcome.messages
     before = written(tmp_path / "output")
     again = fewshot("classify", tmp_path / "job.toml")
     assert (again.code, again.result["did"], written(tmp_path / "output")) == (0, "nothing", before)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from cluster import Store, hold
+from cluster import Store, acquire_lease
 from tests.ray_jobs.evaluation.test_evaluate import evaluation, write_splits
 from tests.ray_jobs.place import fewshot, put
 
@@ -44,10 +44,10 @@ def test_an_evaluation_is_embedding_then_measuring_then_complete(tmp_path, tiny_
 def test_who_is_at_work_is_named(finished):
     run = finished.classify().run
     assert status(finished.output).result["runs"][0]["process"] is None
-    with hold(Store(str(run)), "lease"):
+    with acquire_lease(Store(str(run)), "lease"):
         found = status(finished.output)
     assert found.result["runs"][0]["process"].startswith(f"process {os.getpid()} on ")
-    assert f"process {os.getpid()}" in " ".join(found.told.split())
+    assert f"process {os.getpid()}" in " ".join(found.messages.split())
     assert status(finished.output).result["runs"][0]["process"] is None
 
 
@@ -58,7 +58,7 @@ def test_outputs_below_are_named_where_nothing_has_run(tmp_path):
     for command in ("status", "report"):
         outcome = fewshot(command, tmp_path)
         assert (outcome.code, outcome.result["below"]) == (0, [str(tmp_path / "near"), str(tmp_path / "runs/usual")])
-        assert f"there is an output at {tmp_path / 'runs/usual'}" in outcome.told
+        assert f"there is an output at {tmp_path / 'runs/usual'}" in outcome.messages
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
@@ -66,4 +66,4 @@ def test_a_file_that_is_named_as_an_output_is_a_mistake(tmp_path, command):
     put(tmp_path / "notes.txt", b"")
     outcome = fewshot(command, tmp_path / "notes.txt")
     assert (outcome.code, outcome.result) == (2, None)
-    assert "notes.txt" in outcome.told
+    assert "notes.txt" in outcome.messages

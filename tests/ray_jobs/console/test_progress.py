@@ -82,23 +82,23 @@ def test_units_that_end_at_the_same_moment_divide_by_nothing(clock):
 
 
 @pytest.fixture
-def told():
+def messages():
     return io.StringIO()
 
 
 @pytest.fixture
-def reporter(told, clock):
-    return Reporter(Console(file=told, width=200, markup=False, highlight=False), clock=clock)
+def reporter(messages, clock):
+    return Reporter(Console(file=messages, width=200, markup=False, highlight=False), clock=clock)
 
 
-def test_work_that_was_found_done_counts_as_done_and_not_as_speed(reporter, told, clock):
+def test_work_that_was_found_done_counts_as_done_and_not_as_speed(reporter, messages, clock):
     with reporter.stage("embedding", 1100) as on_event:
         for index in range(10):
             on_event(UnitSkipped(f"{index}", 100))
         on_event(WorkersReady(2, "Ray on this machine"))
         clock.tick(20)
         on_event(UnitDone("a", 20, {}, 1.0))
-    lines = told.getvalue().splitlines()
+    lines = messages.getvalue().splitlines()
     assert lines == [
         "embedding: 2 workers on Ray on this machine",
         "embedding: 1020/1100, 1.0 img/s, 0:01:20 left",
@@ -106,31 +106,31 @@ def test_work_that_was_found_done_counts_as_done_and_not_as_speed(reporter, told
     ]
 
 
-def test_no_time_left_is_told_where_nobody_knows_how_much_there_is(reporter, told, clock):
+def test_no_time_left_is_told_where_nobody_knows_how_much_there_is(reporter, messages, clock):
     with reporter.stage("embedding", None) as on_event:
         on_event(WorkersReady(1, "this process"))
         clock.tick(20)
         on_event(UnitDone("a", 20, {}, 1.0))
-    assert told.getvalue().splitlines()[1] == "embedding: 20, 1.0 img/s"
+    assert messages.getvalue().splitlines()[1] == "embedding: 20, 1.0 img/s"
 
 
-def test_failures_and_losses_are_told_in_words_that_stand_as_they_are(reporter, told):
+def test_failures_and_losses_are_told_in_words_that_stand_as_they_are(reporter, messages):
     with reporter.stage("embedding", 10) as on_event:
         on_event(UnitFailed("part-[/red].parquet", 5, "Traceback\nValueError: [bold] no", 1))
         on_event(WorkerLost("it was [/dim] killed", ("a",)))
-    assert told.getvalue().splitlines()[:2] == [
+    assert messages.getvalue().splitlines()[:2] == [
         "failed: part-[/red].parquet: ValueError: [bold] no",
         "worker lost, its work goes to a fresh one: it was [/dim] killed",
     ]
 
 
-def test_a_bar_is_shown_where_somebody_looks_also_without_a_total(told):
-    console = Console(file=told, width=120, force_terminal=True, markup=False)
+def test_a_bar_is_shown_where_somebody_looks_also_without_a_total(messages):
+    console = Console(file=messages, width=120, force_terminal=True, markup=False)
     with Reporter(console).stage("embedding", None) as on_event:
         on_event(WorkersReady(1, "this process"))
         on_event(UnitDone("a", 20, {}, 1.0))
-    assert "embedding" in told.getvalue()
-    assert "-1 day" not in told.getvalue()
+    assert "embedding" in messages.getvalue()
+    assert "-1 day" not in messages.getvalue()
 
 
 def test_time_left_is_whole_seconds(clock):

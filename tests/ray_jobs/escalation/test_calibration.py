@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import Store, Unit
-from ray_jobs.escalation.adapter_training import Lessons
-from ray_jobs.escalation.calibration import Exam
-from ray_jobs.escalation.merge_step import MergeStep, MergeUnit, Verdict
-from ray_jobs.escalation.selection import Doubtful
+from ray_jobs.escalation.adapter_training import AdapterTraining
+from ray_jobs.escalation.calibration import EscalationCalibration
+from ray_jobs.escalation.merge_step import EscalatedPrediction, MergeStep, MergeUnit
+from ray_jobs.escalation.selection import EscalationCandidates
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.steps.latents import Latents
 from ray_jobs.steps.predict import SCHEMA
@@ -33,7 +33,7 @@ def examined(tmp_path_factory, tiny_clip):
         escalate=section | {"batch_size": 8, "hyperparameters": {"steps": 2, "samples": 1}},
     )
     outcome = place.classify()
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     return place, outcome
 
 
@@ -42,7 +42,7 @@ def cards(place):
 
 
 def first(outcome):
-    rows = ds.dataset(outcome.run / "first-opinions").to_table().to_pylist()
+    rows = ds.dataset(outcome.run / "cheap-predictions").to_table().to_pylist()
     return {row["image"]: row for row in rows}
 
 
@@ -58,20 +58,20 @@ def test_every_answer_has_a_probability_that_leaves_room_for_other_classes(exami
         assert sum(scores.values()) == pytest.approx(sum(possible[label] for label in scores), abs=1e-5)
         assert row["score"] == max(scores.values()) == scores[row["label"]]
         assert row["decided_by"] == "tif"
-    told = outcome.result["measured"]
-    assert told["labelled_images"] == 18
-    assert 0.0 <= told["ece"] <= 1.0
+    messages = outcome.result["measured"]
+    assert messages["labelled_images"] == 18
+    assert 0.0 <= messages["ece"] <= 1.0
 
 
 @pytest.mark.slow
 def test_every_class_is_learned_twice_and_examined_on_what_was_withheld(examined):
     place, outcome = examined
     assert sorted(card["class"] for card in cards(place)) == sorted([*CLASSES, *CLASSES])
-    exam = outcome.result["escalated"]["exam"]
-    assert exam["images"] == len(CLASSES)
-    assert round(3 * exam["accuracy"], 6) in {0, 1, 2, 3}
-    assert exam["temperature"] > 0
-    assert f"of {len(CLASSES)} examples that it learned without" in " ".join(outcome.told.split())
+    calibration = outcome.result["escalated"]["exam"]
+    assert calibration["images"] == len(CLASSES)
+    assert round(3 * calibration["accuracy"], 6) in {0, 1, 2, 3}
+    assert calibration["temperature"] > 0
+    assert f"of {len(CLASSES)} examples that it learned without" in " ".join(outcome.messages.split())
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_method_that_learns_nothing_is_examined_on_every_example(examined):
     place, _ = examined
     hyperparameters = "escalate.hyperparameters={}"
     outcome = place.classify("escalate.method=diffusion_classifier", hyperparameters, "escalate.max_fraction=0.2")
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     assert outcome.result["escalated"]["exam"]["images"] == 5 * len(CLASSES)
 
 
@@ -96,7 +96,7 @@ def test_a_method_that_learns_nothing_is_examined_on_every_example(examined):
 def test_with_one_example_a_class_nothing_can_be_withheld_and_there_is_no_score(examined):
     place, _ = examined
     outcome = place.classify("support.shots=1", "escalate.max_fraction=0.2")
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     assert outcome.result["escalated"]["exam"] == {"images": 0, "accuracy": None, "temperature": None}
     scores = {row["score"] for row in outcome.rows.values() if row["decided_by"] == "tif"}
     assert scores == {None}
@@ -106,20 +106,20 @@ def test_answers_below_the_score_that_the_error_target_needs_are_withheld(tmp_pa
     cheap = {"top_labels": ["a", "b", "c"], "top_scores": [0.5, 0.3, 0.1], "status": "abstained", "decided_by": "ape"}
     rows = [{"image": str(i), "label": "a", "score": 0.5, "margin": 0.2} | cheap for i in range(4)]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "part.parquet")
-    verdicts = (
-        Verdict(0, ("b", "a"), 0.1, (0.9, 0.1)),
-        Verdict(1, ("b", "a"), 0.1, (0.6, 0.4)),
-        Verdict(2, ("c", "a", "b"), 0.1, None),
+    escalated_predictions = (
+        EscalatedPrediction(0, ("b", "a"), 0.1, (0.9, 0.1)),
+        EscalatedPrediction(1, ("b", "a"), 0.1, (0.6, 0.4)),
+        EscalatedPrediction(2, ("c", "a", "b"), 0.1, None),
     )
     step = MergeStep(Store(str(tmp_path)), "tif", threshold=0.7)
-    (tmp_path / "merged.parquet").write_bytes(step.run(None, MergeUnit("part.parquet", verdicts)).data)
+    (tmp_path / "merged.parquet").write_bytes(step.run(None, MergeUnit("part.parquet", escalated_predictions)).data)
     merged = pq.read_table(tmp_path / "merged.parquet").to_pylist()
     assert [row["label"] for row in merged] == ["b", "b", "c", "a"]
     assert [row["score"] for row in merged] == [pytest.approx(0.72), pytest.approx(0.48), None, 0.5]
     assert [row["status"] for row in merged] == ["ok", "abstained", "ok", "abstained"]
 
 
-class Told:
+class ClassPrompt:
     """Enough of `Examples` for questions: three classes; the second one's last example could not be read."""
 
     def __init__(self):
@@ -132,19 +132,19 @@ class Told:
 
 
 def test_what_is_withheld_is_not_learned_from_and_is_asked_about_among_candidates_of_the_archive(tmp_path):
-    lessons = Lessons(EscalateSection(), Store(str(tmp_path)), Told(), for_exam=True)
-    withheld = lessons.withheld
+    adapter_training = AdapterTraining(EscalateSection(), Store(str(tmp_path)), ClassPrompt(), for_calibration=True)
+    withheld = adapter_training.withheld
     assert {label: len(rows) for label, rows in withheld.items()} == {"a": 1, "b": 1, "c": 0}
-    learned = {label: lessons.rows(label) for label in "abc"}
+    learned = {label: adapter_training.rows(label) for label in "abc"}
     assert learned["a"] == [row for row in range(4) if row not in withheld["a"]]
     assert learned["b"] == [0]  # The only one that could be read, withheld or not.
     assert learned["c"] == [0]
     chosen = [
-        Doubtful(0.1, "x", 0, 0, ("c", "b"), "c"),
-        Doubtful(0.2, "y", 0, 1, ("b", "a"), "b"),
-        Doubtful(0.3, "z", 0, 2, ("a", "c"), "a"),
+        EscalationCandidates(0.1, "x", 0, 0, ("c", "b"), "c"),
+        EscalationCandidates(0.2, "y", 0, 1, ("b", "a"), "b"),
+        EscalationCandidates(0.3, "z", 0, 2, ("a", "c"), "a"),
     ]
-    questions = Exam(None, lessons).questions(chosen)
+    questions = EscalationCalibration(None, adapter_training).questions(chosen)
     found = [(question.image, question.label, question.candidates) for question in questions]
     assert found == [(f"a{withheld['a'][0]}", "a", ("b", "a"))]
-    assert Exam(None, lessons).questions(chosen[:1]) == []
+    assert EscalationCalibration(None, adapter_training).questions(chosen[:1]) == []

@@ -48,7 +48,7 @@ def truth(place):
 
 
 def first_labels(outcome):
-    rows = ds.dataset(outcome.run / "first-opinions").to_table().to_pylist()
+    rows = ds.dataset(outcome.run / "cheap-predictions").to_table().to_pylist()
     return {row["image"]: row["label"] for row in rows if row["label"] is not None}
 
 
@@ -105,8 +105,8 @@ def test_images_without_a_score_count_for_accuracy_and_for_no_number_about_score
     scores = [row["score"] for row in some.rows.values() if row["score"] is not None]
     assert len(scores) == 18 - 11
     assert some.result["mean_score"] == pytest.approx(np.mean(scores))
-    told = metrics(some)
-    assert sum(map(sum, told["score_histogram"].values())) == len(scores) == sum(told["reliability"]["rows"])
+    messages = metrics(some)
+    assert sum(map(sum, messages["score_histogram"].values())) == len(scores) == sum(messages["reliability"]["rows"])
 
 
 def test_what_an_image_cost_is_kept_with_it_in_the_order_of_certainty(escalated):
@@ -134,10 +134,13 @@ def test_the_report_shows_pictures_of_what_was_asked_about_and_the_curve(escalat
 def test_the_table_for_people_tells_accuracy_before_and_after(escalated):
     outcome = escalated.classify()
     measured = outcome.result["escalated"]["measured"]
-    told = " ".join(outcome.told.split())
-    assert f"tif was asked about 18 images: {outcome.result['escalated']['decided_otherwise']} labels changed" in told
+    messages = " ".join(outcome.messages.split())
     assert (
-        f"accuracy {100 * measured['accuracy_before']:.1f} % before, {100 * measured['accuracy']:.1f} % after" in told
+        f"tif was asked about 18 images: {outcome.result['escalated']['decided_otherwise']} labels changed" in messages
+    )
+    assert (
+        f"accuracy {100 * measured['accuracy_before']:.1f} % before, {100 * measured['accuracy']:.1f} % after"
+        in messages
     )
 
 

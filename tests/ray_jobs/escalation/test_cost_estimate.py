@@ -71,21 +71,21 @@ def test_before_anything_runs_every_number_is_a_bound_and_nothing_is_written(pla
     escalation = outcome.result["escalation"]
     assert (escalation["forwards"], escalation["hours"]) == (ENCODE + TRAIN + ASK, None)
     assert written(place.folder) == before
-    assert "at most 12" in outcome.told
-    assert f"at most {ENCODE + TRAIN + ASK:.0f} forwards" in outcome.told
+    assert "at most 12" in outcome.messages
+    assert f"at most {ENCODE + TRAIN + ASK:.0f} forwards" in outcome.messages
 
 
 def test_prior_images_cost_their_drawing_and_a_second_term_of_each_training_step(place):
-    told = stages(plan(place, "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"))
+    messages = stages(plan(place, "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"))
     drawing = 12 * 50 * 2.0  # Fifty steps with guidance each.
-    assert told["train adapters"] == (0, CLASSES, True, 2 * TRAIN + drawing)
+    assert messages["train adapters"] == (0, CLASSES, True, 2 * TRAIN + drawing)
 
 
 def test_an_exam_is_planned_as_it_is_held(place):
     """Of two examples a class one is withheld, and every class is learned twice."""
-    told = stages(plan(place, "escalate.calibrate=true"))
-    assert told["train adapters"] == (0, CLASSES, True, 2 * TRAIN)
-    assert told["examine"] == (0, CLASSES, True, float(CLASSES * CLASSES * STEPS))
+    messages = stages(plan(place, "escalate.calibrate=true"))
+    assert messages["train adapters"] == (0, CLASSES, True, 2 * TRAIN)
+    assert messages["examine"] == (0, CLASSES, True, float(CLASSES * CLASSES * STEPS))
     outcome = place.classify("escalate.calibrate=true")
     assert outcome.result["escalated"]["exam"]["images"] == CLASSES
     after = stages(plan(place, "escalate.calibrate=true"))
@@ -126,7 +126,7 @@ def test_a_run_that_is_asking_says_so(place):
         path.unlink()
     state = fewshot("status", place.output).result["runs"][0]
     assert (state["state"], state["parts"]) == ("asking", f"0/{len(parts)}")
-    next((run / "first-opinions").iterdir()).unlink()
+    next((run / "cheap-predictions").iterdir()).unlink()
     state = fewshot("status", place.output).result["runs"][0]
     assert (state["state"], state["parts"]) == ("labelling", f"{len(parts) - 1}/{len(parts)}")
 
@@ -135,10 +135,10 @@ def test_first_opinions_bound_the_number_of_doubtful_images(place):
     run = place.classify("escalate.below=0.000001").run
     for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
         (run / name).unlink()
-    told = stages(plan(place, "escalate.below=0.000001"))
-    assert told["ask"] == (0, 0, False, 0.0)
-    assert told["encode"][:2] == (EXAMPLES, 0)
-    assert told["train adapters"][1] == 0
+    messages = stages(plan(place, "escalate.below=0.000001"))
+    assert messages["ask"] == (0, 0, False, 0.0)
+    assert messages["encode"][:2] == (EXAMPLES, 0)
+    assert messages["train adapters"][1] == 0
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b'{"forwards_a_second": 0, "device": "cpu"}', b"\xff"])
@@ -156,10 +156,10 @@ def test_hours_follow_from_a_probe_of_the_model_on_this_machine(place, monkeypat
     monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
     monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
     before = written(place.folder)
-    told = plan(place, probe=True).result["escalation"]
-    assert told["forwards_a_second"] > 0
-    assert told["hours"] == pytest.approx(told["forwards"] / told["forwards_a_second"] / 3600)
-    assert told["gpu_hours"] == (told["hours"] if told["device"].startswith("cuda") else 0.0)
+    messages = plan(place, probe=True).result["escalation"]
+    assert messages["forwards_a_second"] > 0
+    assert messages["hours"] == pytest.approx(messages["forwards"] / messages["forwards_a_second"] / 3600)
+    assert messages["gpu_hours"] == (messages["hours"] if messages["device"].startswith("cuda") else 0.0)
     assert written(place.folder) == before
 
 
@@ -174,17 +174,17 @@ def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):
         "train adapters": (0, CLASSES, True, TRAIN),
         "ask": (0, images, True, pytest.approx(110.0)),
     }
-    told = outcome.result["escalation"]
+    messages = outcome.result["escalation"]
     encoding = FORWARDS_AN_IMAGE * EXAMPLES  # comes before any choice
-    assert told["forwards"] == pytest.approx(encoding + 110.0)
-    assert told["hours"] == told["gpu_hours"] == pytest.approx(told["forwards"] / 10 / 3600)
-    assert "hours of a GPU, at 10.0 a second on cuda:0" in " ".join(outcome.told.split())
+    assert messages["forwards"] == pytest.approx(encoding + 110.0)
+    assert messages["hours"] == messages["gpu_hours"] == pytest.approx(messages["forwards"] / 10 / 3600)
+    assert "hours of a GPU, at 10.0 a second on cuda:0" in " ".join(outcome.messages.split())
 
 
 def test_a_method_that_learns_nothing_trains_nothing(place):
-    told = stages(plan(place, "escalate.method=diffusion_classifier", "escalate.hyperparameters={}"))
-    assert told["train adapters"] == (0, 0, False, 0)
-    assert told["ask"][3] == ASK
+    messages = stages(plan(place, "escalate.method=diffusion_classifier", "escalate.hyperparameters={}"))
+    assert messages["train adapters"] == (0, 0, False, 0)
+    assert messages["ask"][3] == ASK
 
 
 def test_of_an_archive_that_must_be_read_to_be_counted_the_cost_is_not_known(place):
@@ -193,7 +193,7 @@ def test_of_an_archive_that_must_be_read_to_be_counted_the_cost_is_not_known(pla
     outcome = plan(place, f"archive.uri={place.folder / 'tars'}")
     assert stages(outcome)["ask"] == (0, None, False, None)
     assert outcome.result["escalation"]["forwards"] is None
-    assert "not known before the archive was read" in outcome.told
+    assert "not known before the archive was read" in outcome.messages
     known = outcome.result["archive"]["images"]
     assert known is None
 
@@ -223,9 +223,9 @@ def test_no_more_forwards_are_made_than_were_planned_and_than_the_budget_pays_fo
         f"escalate.calibrate={calibrate}",
         "escalate.hyperparameters={steps = 50, samples = 1}",
     ]
-    told = stages(plan(place, *settings, probe=True))
+    messages = stages(plan(place, *settings, probe=True))
     assert place.classify(*settings).code == 0
-    assert FORWARDS_A_SAMPLE * rows["training"] <= told["train adapters"][3]
+    assert FORWARDS_A_SAMPLE * rows["training"] <= messages["train adapters"][3]
     assert FORWARDS_A_SAMPLE * rows["training"] + rows["asking"] <= budget
     assert (rows["training"] > 0) == (budget > FORWARDS_A_SAMPLE * 50 * BLOCK * (1 + (calibrate == "true")))
 

@@ -14,7 +14,7 @@ import pytest
 from cluster import Store
 from cluster.records import read_shard
 from ray_jobs.escalation import Escalation
-from ray_jobs.escalation.selection import doubtful
+from ray_jobs.escalation.selection import find_candidates
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.steps.embed import EmbedStep
 from tests.ray_jobs.place import Place, kill_again_and_again, written
@@ -49,19 +49,19 @@ def decided_by(outcome):
 @pytest.mark.parametrize("schedule", ["racing", "published", "exhaustive"])
 def test_the_least_certain_images_are_decided_by_the_diffusion_model(place, method, schedule):
     outcome = place(method=method, schedule=schedule).classify()
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     first = {
         row["image"]: row["score"]
-        for part in (outcome.run / "first-opinions").iterdir()
+        for part in (outcome.run / "cheap-predictions").iterdir()
         for row in pq.read_table(part).to_pylist()
         if row["status"] != "unreadable"
     }
     asked = {image for image, who in decided_by(outcome).items() if who == method}
     assert asked == set(sorted(first, key=lambda image: (first[image], image))[:6])  # 0.3 of 20 images
-    told = outcome.result["escalated"]
-    assert told["images"] == 6
-    assert 0 < told["forwards"] <= told["forwards_if_exhaustive"] == 6 * 3 * 8
-    assert (schedule != "exhaustive") or told["forwards"] == told["forwards_if_exhaustive"]
+    messages = outcome.result["escalated"]
+    assert messages["images"] == 6
+    assert 0 < messages["forwards"] <= messages["forwards_if_exhaustive"] == 6 * 3 * 8
+    assert (schedule != "exhaustive") or messages["forwards"] == messages["forwards_if_exhaustive"]
     assert outcome.result["images"] == 20
     assert all(outcome.rows[image]["label"] == outcome.rows[image]["top_labels"][0] for image in asked)
 
@@ -102,7 +102,7 @@ def test_prior_images_are_drawn_once_and_change_what_is_learned(place):
     shutil.rmtree(here.output)
     with_prior = "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"
     outcome = here.classify(with_prior)
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     parts = written(next(here.output.glob("latents/*/prior")))
     assert len(parts) == 2  # Ten images a unit.
     assert without.keys() == learned(here).keys()
@@ -114,7 +114,7 @@ def test_prior_images_are_drawn_once_and_change_what_is_learned(place):
 def test_a_budget_in_hours_is_never_overrun(place, monkeypatch):
     monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
     outcome = place(budget_gpu_hours=1e-9).classify()
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     assert outcome.result["escalated"]["images"] == 0
     assert set(decided_by(outcome).values()) == {"tip_adapter", None}
 
@@ -123,8 +123,8 @@ def test_another_model_or_method_that_is_not_there_is_told_before_anything_runs(
     here = place()
     outcome = here.classify("escalate.model=/no/such/folder", "escalate.hyperparameters={step=3}")
     assert outcome.code == 2
-    assert "no folder '/no/such/folder'" in outcome.told
-    assert "Did you mean 'steps'" in outcome.told
+    assert "no folder '/no/such/folder'" in outcome.messages
+    assert "Did you mean 'steps'" in outcome.messages
     assert not (here.output / "features").exists()
 
 
@@ -140,10 +140,10 @@ def test_nothing_is_asked_before_all_is_labelled(place, monkeypatch):
         patch.setattr(EmbedStep, "run", broken)
         cut = here.classify()
     assert cut.code == 1
-    assert "1 shards have no labels yet" in cut.told
+    assert "1 shards have no labels yet" in cut.messages
     assert not (cut.run / "predictions").exists()
     again = here.classify()
-    assert again.code == 0, again.told
+    assert again.code == 0, again.messages
     assert again.bytes == here.classify(f"job.output={here.folder / 'clean'}").bytes
 
 
@@ -154,7 +154,7 @@ def undisturbed(tmp_path_factory, tiny_clip, diffusion):
     section = {"model": str(diffusion), "max_fraction": 0.5, "steps": 40, "batch_size": 8, "hyperparameters": QUICK}
     place.write_job(escalate=section)
     outcome = place.classify(f"job.output={place.folder / 'plain'}")
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     return place, outcome.bytes
 
 
@@ -171,7 +171,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(undisturb
 def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
     place, expected = undisturbed
     outcome = place.classify("cluster.mode=ray", "cluster.clip_workers=2", f"job.output={place.folder / 'ray'}")
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     assert outcome.bytes == expected
 
 
@@ -180,8 +180,8 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
     [
         ("latents/*/support/*", "predictions/*"),
         ("runs/*/answers/*/*", "predictions/*"),
-        ("runs/*/first-opinions/*", "predictions/*"),
-        ("runs/*/first-opinions/*", "escalated.parquet"),
+        ("runs/*/cheap-predictions/*", "predictions/*"),
+        ("runs/*/cheap-predictions/*", "escalated.parquet"),
         ("runs/*/escalated.parquet", "predictions/*"),
         ("runs/*/probe.json", "escalated.parquet"),
     ],
@@ -190,17 +190,17 @@ def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, monkeypatch, kind,
     monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
     here = place(max_fraction=0.2, budget_gpu_hours=100.0)
     done = here.classify()
-    assert done.code == 0, done.told
+    assert done.code == 0, done.messages
     expected, damaged = done.bytes, min(here.output.glob(kind))
     for part in [*done.run.glob(lost), done.run / "metrics.json"]:
         part.unlink()
     damaged.write_bytes(damaged.read_bytes()[:20])
     broken = here.classify()
     assert broken.code != 0
-    assert "was damaged and is gone; run again" in broken.told
+    assert "was damaged and is gone; run again" in broken.messages
     assert not damaged.exists()
     again = here.classify()
-    assert again.code == 0, again.told
+    assert again.code == 0, again.messages
     assert again.bytes == expected
 
 
@@ -211,7 +211,7 @@ def test_predictions_of_a_choice_that_is_lost_are_not_mixed_with_those_of_anothe
     for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
         (done.run / name).unlink()
     part = min((done.run / "predictions").iterdir())
-    part.write_bytes((done.run / "first-opinions" / part.name).read_bytes())  # As if nobody was asked about.
+    part.write_bytes((done.run / "cheap-predictions" / part.name).read_bytes())  # As if nobody was asked about.
     assert here.classify().bytes == expected
 
 
@@ -219,7 +219,7 @@ def test_predictions_of_a_choice_that_is_lost_are_not_mixed_with_those_of_anothe
 def test_adapters_are_learned_anew_however_often_they_are_damaged(place, damage):
     here = place(max_fraction=0.2, calibrate=False)
     done = here.classify()
-    assert done.code == 0, done.told
+    assert done.code == 0, done.messages
     expected, adapter = done.bytes, next((here.output / "adapters/tif").glob("*/card.json")).parent
     for _ in range(2):  # The second time a block of this class alone has been learned before.
         shutil.rmtree(done.run)
@@ -229,7 +229,7 @@ def test_adapters_are_learned_anew_however_often_they_are_damaged(place, damage)
             (adapter / "unet/adapter_model.safetensors").write_bytes(b"no adapter")
             assert here.classify().code == 1
         again = here.classify()
-        assert again.code == 0, again.told
+        assert again.code == 0, again.messages
         assert again.bytes == expected
 
 
@@ -245,5 +245,5 @@ def test_who_may_be_asked_about_is_what_the_section_or_the_error_target_says(bel
 def test_an_image_whose_score_is_1_may_be_asked_about_where_every_image_may(tmp_path):
     row = {"image": "a", "score": 1.0, "label": "x", "top_labels": ["x", "y"], "status": "ok"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "part.parquet")
-    (found,) = doubtful(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
+    (found,) = find_candidates(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
     assert found.image == "a"

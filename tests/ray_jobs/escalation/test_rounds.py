@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.escalation.rounds import FORWARDS_A_UNIT, ROWS_A_UNIT, Contest, decide
-from ray_jobs.steps.diffusion_worker import Told
+from ray_jobs.escalation.rounds import FORWARDS_A_UNIT, ROWS_A_UNIT, RoundState, decide
+from ray_jobs.steps.diffusion_worker import ClassPrompt
 
 STEPS = np.arange(5, 1000, 10)
 BATCH = 16
 
 
 def contest(*, images=6, classes=3, adapter="adapters/tif/x"):
-    return Contest(
+    return RoundState(
         parts=("latents/a", "latents/b"),
         part=np.arange(images) % 2,
         row=np.arange(images) // 2,
         candidates=np.tile(np.arange(classes), (images, 1)),
-        told=tuple(Told(f"class {k}", adapter) for k in range(classes)),
+        messages=tuple(ClassPrompt(f"class {k}", adapter) for k in range(classes)),
         steps=STEPS,
         seed=0,
         scale=1.0,

@@ -38,7 +38,7 @@ def done(tmp_path_factory, tiny_clip):
         escalate=ESCALATE | {"model": str(write_tiny_diffusion(folder / "diffusion")), "candidates": 2},
     )
     outcome = fewshot("evaluate", place.job)
-    assert outcome.code == 0, outcome.told
+    assert outcome.code == 0, outcome.messages
     return place, outcome
 
 
@@ -71,10 +71,10 @@ def test_the_diffusion_model_alone_is_a_job_that_asks_about_every_image_among_al
         support={"uri": str(write_table(images / "train.csv", labelled["train"])), "shots": 2, "views": 10},
         escalate=ESCALATE | {"model": str(place.folder / "diffusion"), "candidates": 3, "max_fraction": 1.0},
     )
-    told = [job.classify(f"support.seed={seed}").result for seed in SEEDS]
+    messages = [job.classify(f"support.seed={seed}").result for seed in SEEDS]
     (alone,) = rows(outcome, 2, "diffusion alone")
-    assert alone["accuracy_mean"] == pytest.approx(fmean(each["measured"]["accuracy"] for each in told))
-    assert alone["forwards_an_image"] == fmean(each["escalated"]["forwards"] for each in told) / 15
+    assert alone["accuracy_mean"] == pytest.approx(fmean(each["measured"]["accuracy"] for each in messages))
+    assert alone["forwards_an_image"] == fmean(each["escalated"]["forwards"] for each in messages) / 15
     assert len({row["accuracy_mean"] for row in rows(outcome, 2, "cascade")} | {alone["accuracy_mean"]}) > 2
 
 
@@ -88,12 +88,12 @@ def test_a_rerun_measures_nothing_again_and_tells_the_same(done):
 
 def test_the_files_and_the_page_show_what_was_told(done):
     _, outcome = done
-    told = outcome.result["cascades"]["rows"]
-    assert pa_csv.read_csv(outcome.run / "cascades.csv").to_pylist() == [pytest.approx(row) for row in told]
+    messages = outcome.result["cascades"]["rows"]
+    assert pa_csv.read_csv(outcome.run / "cascades.csv").to_pylist() == [pytest.approx(row) for row in messages]
     html = Path(outcome.result["report"]).read_text(encoding="utf-8")
     assert html.count('class="curve"') == html.count('class="alone"') == len(SHOTS)
     assert "tif alone" in html
-    words = " ".join(outcome.told.split())
+    words = " ".join(outcome.messages.split())
     assert "none: tip_adapter alone" in words
     assert "all, among all classes: tif alone" in words
 
@@ -102,7 +102,7 @@ def test_without_examples_of_every_class_no_cascade_is_measured_and_that_is_said
     place, _ = done
     outcome = fewshot("evaluate", place.job, "--protocol", "base-to-new", "--set", "evaluate.shots=[1]")
     assert outcome.result["cascades"] is None
-    assert "[escalate] plays no part in base-to-new" in outcome.told
+    assert "[escalate] plays no part in base-to-new" in outcome.messages
 
 
 def test_means_over_draws_by_hand():

@@ -87,17 +87,17 @@ def test_zero_shot_is_what_the_backbone_alone_says(done):
         image = decode((place.folder / "images" / path).read_bytes(), min_side=64)
         feature = torch.nn.functional.normalize(clip.embed_images(clip.crop(image)[None]), dim=-1)
         hits.append(int((feature @ clip.prototypes(space).T).argmax()) == label)
-    told = [row["accuracy_mean"] for row in outcome.result["table"] if row["method"] == "zero_shot"]
-    assert told == pytest.approx([np.mean(hits)] * len(SHOTS))
+    messages = [row["accuracy_mean"] for row in outcome.result["table"] if row["method"] == "zero_shot"]
+    assert messages == pytest.approx([np.mean(hits)] * len(SHOTS))
 
 
 def test_the_files_hold_the_table_that_was_told(done):
     _, outcome = done
     parquet = pq.read_table(outcome.run / "table.parquet").to_pylist()
     csv = pa_csv.read_csv(outcome.run / "table.csv").to_pylist()
-    told = [{name: row[name] for name in parquet[0]} for row in outcome.result["table"]]
-    assert parquet == told
-    assert csv == told
+    messages = [{name: row[name] for name in parquet[0]} for row in outcome.result["table"]]
+    assert parquet == messages
+    assert csv == messages
 
 
 def test_a_rerun_trains_only_the_cells_that_are_missing(tmp_path, tiny_clip):
@@ -159,7 +159,7 @@ def test_a_set_without_one_of_its_sides_is_refused(tmp_path, tiny_clip, split):
     (tmp_path / "splits.json").write_text(json.dumps(splits))
     outcome = fewshot("evaluate", evaluation(tmp_path, tiny_clip).job)
     assert (outcome.code, outcome.result) == (2, None)
-    assert "needs images in train and in test" in outcome.told
+    assert "needs images in train and in test" in outcome.messages
 
 
 def trainings(place):
@@ -172,8 +172,8 @@ def test_what_escalate_names_is_looked_at_before_anything_runs_where_it_plays_a_
     wrong = ["--set", "escalate.model=/no/such/folder", "--set", "escalate.hyperparameters={step=3}"]
     outcome = fewshot("evaluate", place.job, *wrong)
     assert outcome.code == 2
-    assert "no folder '/no/such/folder'" in outcome.told
-    assert "Did you mean 'steps'" in outcome.told
+    assert "no folder '/no/such/folder'" in outcome.messages
+    assert "Did you mean 'steps'" in outcome.messages
     assert not (place.output / "features").exists()
     assert fewshot("evaluate", place.job, *wrong, "--protocol", "base-to-new").code == 0
 
@@ -198,8 +198,8 @@ def test_the_folds_of_a_trained_method_are_units_and_its_cells_find_them(tmp_pat
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=[TRAINED], shots=[4], seeds=[1])
     fewshot("evaluate", place.job)
-    told = [json.loads(path.read_text()) for path in (place.output / "rehearsals").rglob("*.json")]
-    rehearsed = {f"{key}.safetensors" for part in told for key in part["trainings"]}
+    messages = [json.loads(path.read_text()) for path in (place.output / "rehearsals").rglob("*.json")]
+    rehearsed = {f"{key}.safetensors" for part in messages for key in part["trainings"]}
     kept = {name.rpartition("/")[2] for name in trainings(place)}
     assert rehearsed < kept
     assert len(kept - rehearsed) == 1  # what is trained on all the shots
@@ -249,7 +249,7 @@ def test_new_classes_can_be_named_and_a_wrong_name_is_told(tmp_path, tiny_clip):
     assert named.result["table"][0]["new_accuracy_mean"] == 1.0
     wrong = fewshot("evaluate", place.job, "--set", 'evaluate.new_classes=["ambre"]')
     assert wrong.code == 2
-    assert "ambre" in wrong.told
+    assert "ambre" in wrong.messages
 
 
 def test_the_accuracy_of_each_class_is_written_beside_the_table(done):
@@ -283,11 +283,11 @@ def test_the_page_to_look_at_tells_every_method_and_class(done):
 def test_the_page_of_an_evaluation_is_found_and_written_anew_where_it_is_missing(done):
     place, outcome = done
     path = Path(outcome.result["report"])
-    told = {"run": outcome.run.name, "path": str(path)}
-    assert told in fewshot("report", place.output).result["reports"]
+    messages = {"run": outcome.run.name, "path": str(path)}
+    assert messages in fewshot("report", place.output).result["reports"]
     page = path.read_bytes()
     path.unlink()
-    assert told in fewshot("report", place.output).result["reports"]
+    assert messages in fewshot("report", place.output).result["reports"]
     assert path.read_bytes() == page
 
 
@@ -302,10 +302,10 @@ def test_test_images_that_could_not_be_read_are_not_counted_as_tested(tmp_path, 
 
 def test_more_shots_than_there_are_examples_are_told(done):
     place, outcome = done
-    assert "fewer examples" not in outcome.told
-    told = fewshot("evaluate", place.job, "--set", "evaluate.shots=[2, 7]", "--set", "evaluate.seeds=[1]").told
-    assert "7 shots: 3 of 3 classes have fewer examples in train, one only 6" in told
-    assert "2 shots: " not in told
+    assert "fewer examples" not in outcome.messages
+    messages = fewshot("evaluate", place.job, "--set", "evaluate.shots=[2, 7]", "--set", "evaluate.seeds=[1]").messages
+    assert "7 shots: 3 of 3 classes have fewer examples in train, one only 6" in messages
+    assert "2 shots: " not in messages
 
 
 def test_the_job_file_lies_beside_the_table(done):

@@ -104,8 +104,8 @@ def test_mistakes_in_the_file_and_in_what_it_names_are_told_together_and_nothing
         "[support] uri: there is no no_examples.csv",
         "[classifier] method: unknown method 'tip_adaptor'. Did you mean 'tip_adapter'?",
     ):
-        assert piece in outcome.told
-    assert len(outcome.told.splitlines()) == 5
+        assert piece in outcome.messages
+    assert len(outcome.messages.splitlines()) == 5
     assert [path.name for path in bare.folder.iterdir()] == ["job.toml"]
 
 
@@ -132,14 +132,14 @@ def test_only_what_a_command_needs_is_looked_for(bare):
     bare.write_job(evaluate={"splits": "no_splits.json"}, archive={"uri": "nowhere/"})
     outcome = fewshot("evaluate", bare.job)
     assert outcome.code == 2
-    assert "[evaluate] splits: there is no no_splits.json" in outcome.told
-    assert "nowhere" not in outcome.told
+    assert "[evaluate] splits: there is no no_splits.json" in outcome.messages
+    assert "nowhere" not in outcome.messages
 
 
 def test_a_prompt_without_a_place_for_the_name_stops_the_job_before_anything_is_embedded(filled):
     outcome = filled.classify('clip.templates=["a photo"]')
     assert (outcome.code, filled.output.exists()) == (2, False)
-    assert "[clip] templates need exactly one {} each" in outcome.told
+    assert "[clip] templates need exactly one {} each" in outcome.messages
 
 
 @pytest.mark.parametrize("output", ["gopher://here/it", "dvc://here/it", "job.toml/below", "job.toml"])
@@ -147,21 +147,21 @@ def test_an_output_that_cannot_be_written_is_a_problem_of_the_job_file(filled, o
     output = output if "://" in output else filled.folder / output
     outcome = filled.classify(f"job.output={output}")
     assert (outcome.code, outcome.result) == (2, None)
-    assert "[job] output: " in outcome.told
+    assert "[job] output: " in outcome.messages
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
 def test_an_output_that_nothing_here_can_open_is_no_mistake_of_ours(command):
     outcome = fewshot(command, "dvc://here/it")
     assert outcome.code == 2
-    assert "dvc:// cannot be opened here: Install dvc" in outcome.told
+    assert "dvc:// cannot be opened here: Install dvc" in outcome.messages
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that refuses to be written to, also by root")
 def test_an_output_that_refuses_to_be_written_to_ends_in_one_line(filled):
     outcome = filled.classify("job.output=/sys/fewshot")
     assert outcome.code > 0
-    (line,) = outcome.told.splitlines()
+    (line,) = outcome.messages.splitlines()
     assert line.startswith("error: ")
     assert "/sys/fewshot" in line
 
@@ -171,8 +171,8 @@ def test_results_are_not_written_among_the_images_they_are_about(filled, where):
     inside = filled.folder / where / "results"
     outcome = filled.classify(f"job.output={inside}")
     assert (outcome.code, inside.exists()) == (2, False)
-    assert "[job] output: " in outcome.told
-    assert "lies inside" in outcome.told
+    assert "[job] output: " in outcome.messages
+    assert "lies inside" in outcome.messages
 
 
 def test_an_output_inside_an_archive_is_found_under_another_name(monkeypatch):
@@ -217,8 +217,8 @@ lable = "milk"
         "job.toml, line 8: [support] needs classes.0.label",
     ]
     assert len(found) == len(expected)
-    for told in expected:
-        assert sum(line.startswith(told) for line in found) == 1, (told, found)
+    for messages in expected:
+        assert sum(line.startswith(messages) for line in found) == 1, (messages, found)
 
 
 def test_of_a_table_with_mistakes_the_rest_is_kept(tmp_path):
@@ -300,9 +300,9 @@ def test_overrides_are_toml_values_and_bare_words_are_texts(tmp_path):
         ("support.uri=", "[support] uri: "),
     ],
 )
-def test_an_override_is_checked_like_the_file(tmp_path, override, told):
+def test_an_override_is_checked_like_the_file(tmp_path, override, messages):
     (found,) = problems(tmp_path, SECTIONS, override)
-    assert told in found
+    assert messages in found
 
 
 @settings(max_examples=25)
@@ -343,8 +343,8 @@ def test_a_section_with_a_mistake_is_still_looked_at(place):
     )
     outcome = fewshot("classify", str(job_file))
     assert outcome.code == 2
-    for told in ("shard_image", "shots", "nowhere", "nobody", "Did you mean 'ViT-B-32'", "Did you mean 'ape'"):
-        assert told in outcome.told
+    for messages in ("shard_image", "shots", "nowhere", "nobody", "Did you mean 'ViT-B-32'", "Did you mean 'ape'"):
+        assert messages in outcome.messages
 
 
 def test_a_password_in_a_url_stops_everything_and_is_not_repeated(tmp_path):
@@ -372,7 +372,7 @@ def test_an_endpoint_is_the_url_of_a_server_and_nothing_more(tmp_path, endpoint)
 def test_certificates_that_are_none_are_told_before_anything_runs(filled):
     outcome = filled.classify(f"storage.ca_file={filled.truth}")
     assert (outcome.code, outcome.result) == (2, None)
-    assert "[storage]: expected certificates in PEM" in outcome.told
+    assert "[storage]: expected certificates in PEM" in outcome.messages
 
 
 def test_the_way_to_the_storage_names_no_result(finished):

@@ -91,7 +91,7 @@ def test_the_workers_that_a_job_asks_for_fill_all_machines_and_need_no_more(
         *SPOT[2:],
     ]
     job, _ = read_job(write(folder, PLAIN), overrides)
-    workers = capacity(WorkerShape.of(job, job.deploy), job.deploy)
+    workers = capacity(WorkerShape.from_job(job, job.deploy), job.deploy)
     if workers:
         machines = started(autoscaler(folder, *overrides, kind=kind), {"CPU": shape[0], "GPU": shape[1]}, workers)
         assert sum(machines.values()) == most

@@ -68,10 +68,10 @@ def problems(
         ("deploy.aws.region=Ireland", "[deploy] aws.region: "),
     ],
 )
-def test_one_mistake_is_told_once(tmp_path, monkeypatch, override, told):
+def test_one_mistake_is_told_once(tmp_path, monkeypatch, override, messages):
     monkeypatch.chdir(tmp_path)
     found = problems(tmp_path, PLAIN, override)
-    assert [line for line in found if told in line], found
+    assert [line for line in found if messages in line], found
     assert len(found) == 1, found
     assert "hunter2" not in "".join(found)
 
@@ -86,9 +86,9 @@ def test_one_mistake_is_told_once(tmp_path, monkeypatch, override, told):
         ("deploy.queue=gpus", "[deploy.gpu] spot: with deploy.queue"),
     ],
 )
-def test_a_shared_folder_counts_only_as_what_it_is(tmp_path, override, told):
+def test_a_shared_folder_counts_only_as_what_it_is(tmp_path, override, messages):
     (found,) = problems(tmp_path, EVERYTHING, override)
-    assert told in found
+    assert messages in found
 
 
 @pytest.mark.parametrize(
@@ -99,17 +99,17 @@ def test_a_shared_folder_counts_only_as_what_it_is(tmp_path, override, told):
         ("raycluster", "classify", ["[archive] uri", "[evaluate] splits", "[support] uri"]),
     ],
 )
-def test_only_places_that_the_command_looks_at_have_to_be_seen(tmp_path, kind, command, told):
+def test_only_places_that_the_command_looks_at_have_to_be_seen(tmp_path, kind, command, messages):
     local = ("archive.uri=photos/", "support.uri=examples.csv", "evaluate.splits=splits.json")
     found = problems(tmp_path, PLAIN, *local, kind=kind, command=command)
-    assert sorted(line.partition(": ")[0] for line in found) == told
+    assert sorted(line.partition(": ")[0] for line in found) == messages
     assert all("is on this machine only" in line for line in found)
 
 
 def test_machines_in_the_cloud_have_no_claims_and_no_secrets(tmp_path):
     found = problems(tmp_path, EVERYTHING, kind="launcher")
-    for told in ("[[deploy.volumes]]: ", "[deploy] secret: "):
-        assert [line for line in found if line.startswith(told)], found
+    for messages in ("[[deploy.volumes]]: ", "[deploy] secret: "):
+        assert [line for line in found if line.startswith(messages)], found
     (missing,) = problems(tmp_path, PLAIN[: PLAIN.index("[deploy.aws]")], kind="launcher")
     assert missing.startswith("[deploy.aws] is missing")
 
@@ -142,7 +142,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path):
         *("--set", "deploy.image=fewshot"),
     )
     assert (outcome.code, outcome.result) == (2, None)
-    assert len(outcome.told.splitlines()) == 5
+    assert len(outcome.messages.splitlines()) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["job.toml"]
 
 

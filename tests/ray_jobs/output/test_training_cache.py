@@ -5,7 +5,7 @@ import torch
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
-from ray_jobs.output.training_cache import StoredMemo, trainings_folder
+from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 
 
 @pytest.fixture
@@ -15,9 +15,9 @@ def store(tmp_path):
 
 def ask(store, value=1.0):
     """What a process of its own gets, and whether it had to train."""
-    memo = StoredMemo(store, "trainings")
-    state = memo("key", lambda: {"a": torch.full((2, 3), value), "b": torch.arange(4)})
-    return state, memo.made
+    training_cache = StoredTrainingCache(store, "trainings")
+    state = training_cache("key", lambda: {"a": torch.full((2, 3), value), "b": torch.arange(4)})
+    return state, training_cache.made
 
 
 def test_what_one_process_trained_another_finds(store):
@@ -30,11 +30,11 @@ def test_what_one_process_trained_another_finds(store):
 
 
 def test_a_process_reads_a_training_once(store, tmp_path):
-    memo = StoredMemo(store, "trainings")
-    memo("key", lambda: {"a": torch.ones(1)})
+    training_cache = StoredTrainingCache(store, "trainings")
+    training_cache("key", lambda: {"a": torch.ones(1)})
     (tmp_path / "trainings/key.safetensors").unlink()
-    assert memo("key", lambda: pytest.fail("trained again"))["a"] == 1
-    assert memo.asked == {"key"}
+    assert training_cache("key", lambda: pytest.fail("trained again"))["a"] == 1
+    assert training_cache.asked == {"key"}
 
 
 def test_a_damaged_training_is_made_anew(store, tmp_path):

@@ -9,7 +9,7 @@ import signal
 import psutil
 import pytest
 
-from cluster import Store, hold
+from cluster import Store, acquire_lease
 from tests.ray_jobs.place import CLASSES, Cut, Place, fewshot, process, wait_until, written
 
 pytestmark = pytest.mark.slow
@@ -45,12 +45,12 @@ def asleep(large, output, *settings):
 def test_a_run_that_is_held_is_refused_and_left_alone(finished, tmp_path):
     name = finished.classify().run.name
     output = tmp_path / "output"
-    with hold(Store(str(output)), f"runs/{name}/lease", term_s=6.0):
+    with acquire_lease(Store(str(output)), f"runs/{name}/lease", term_s=6.0):
         before = set(written(output))
         outcome = finished.classify(f"job.output={output}")
         assert (outcome.code, outcome.result) == (2, None)
-        assert f"runs/{name} is being written by process" in outcome.told
-        assert "nothing was done" in outcome.told
+        assert f"runs/{name} is being written by process" in outcome.messages
+        assert "nothing was done" in outcome.messages
         assert set(written(output)) == before
     assert finished.classify(f"job.output={output}").code == 0
 
@@ -89,7 +89,7 @@ def test_a_run_that_slept_too_long_stops_when_it_wakes(large, expected):
     run = asleep(large, output, "storage.lease_s=2")
     folder = folder_of(large, output)
     store, name = Store(str(output)), folder.name
-    with hold(store, f"runs/{name}/lease") as lease:
+    with acquire_lease(store, f"runs/{name}/lease") as lease:
         before = set(written(folder))
         os.kill(run.pid, signal.SIGCONT)
         run.join()
@@ -116,8 +116,8 @@ def test_an_evaluation_is_held_as_well(evaluated, tmp_path):
     words += ["evaluate.methods=['nearest_mean']", "evaluate.shots=[1]", "evaluate.seeds=[1]"]
     options = [option for word in words for option in ("--set", word)]
     first = fewshot("evaluate", place.job, *options)
-    assert first.code == 0, first.told
-    with hold(Store(str(tmp_path / "out")), f"runs/{first.run.name}/lease", term_s=6.0):
+    assert first.code == 0, first.messages
+    with acquire_lease(Store(str(tmp_path / "out")), f"runs/{first.run.name}/lease", term_s=6.0):
         second = fewshot("evaluate", place.job, *options)
     assert second.code == 2
-    assert "is being written by process" in second.told
+    assert "is being written by process" in second.messages

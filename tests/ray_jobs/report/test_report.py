@@ -82,7 +82,7 @@ def test_the_page_has_every_group_and_every_number(tmp_path):
     assert page.classes("figure") == {"card": 7, "card abstained": 1, "card unreadable": 2, None: 2}
     for title in ("Most certain", "Least certain", "Unreadable", "Labels", "What could not be read", "How it was made"):
         assert f">{title}</h" in html
-    for told in (
+    for messages in (
         "75.0 %",
         "12.5 %",
         "truncated PNG",
@@ -91,7 +91,7 @@ def test_the_page_has_every_group_and_every_number(tmp_path):
         "at most 20 %",
         "2 · max(1, spread of the logits",
     ):
-        assert told in html
+        assert messages in html
     assert page.classes("circle") == {"dot": 2}
     assert pictures_in_cards(html) == len(PICTURES)
     assert html.count('<span class="example"><img') == len(CLASSES)
@@ -161,7 +161,7 @@ def test_examples_that_were_left_out_are_told_and_not_counted(tmp_path):
     missing = {"examples": 1, "such_as": ["a.png"], "classes": ["amber"]}
     found, whole = (
         page_of(WrittenRun(tmp_path / name, metrics=metrics).write(PICTURES))
-        for name, metrics in (("found", {"left_out": missing}), ("whole", {}))
+        for name, metrics in (("found", {"unreadable_examples": missing}), ("whole", {}))
     )
     assert "1 example could not be read" in found
     assert "No example is left" in found
@@ -173,7 +173,7 @@ def test_examples_that_were_left_out_are_told_and_not_counted(tmp_path):
 def test_hostile_names_and_reasons_stay_text(tmp_path):
     key = '"><img src=x onerror=alert(1)>.png'
     missing = {"examples": 1, "such_as": [key], "classes": [HOSTILE]}
-    skipped = {"skipped_entries": 1, "skipped_examples": [key], "left_out": missing}
+    skipped = {"skipped_entries": 1, "skipped_examples": [key], "unreadable_examples": missing}
     run = WrittenRun(tmp_path, classes=(HOSTILE, "b", "c"), metrics=skipped)
     html = page_of(run.write(PICTURES | {key: b""}, broken={key: HOSTILE}))
     page = Page(html)
@@ -231,9 +231,9 @@ def test_without_given_labels_the_numbers_are_said_to_be_those_of_the_shots(tmp_
         ),
     ],
 )
-def test_what_the_threshold_means_is_said(tmp_path, threshold, told):
+def test_what_the_threshold_means_is_said(tmp_path, threshold, messages):
     html = page_of(WrittenRun(tmp_path, metrics={"threshold": threshold}).write(PICTURES))
-    assert told in html
+    assert messages in html
     assert ('class="threshold"' in html) == (threshold == 0.25)
 
 
@@ -252,7 +252,7 @@ def test_what_the_diffusion_model_saw_is_shown(tmp_path):
     assert page.classes("figure")["card asked"] == 3
     assert page.classes("figure")["card"] + page.classes("figure")["card abstained"] == len(PICTURES) - 3
     assert pictures_in_cards(html) == len(PICTURES)
-    for told in (
+    for messages in (
         "62.5 %",
         "cheap method alone to this run",
         "25.0 % of asking everything",
@@ -261,7 +261,7 @@ def test_what_the_diffusion_model_saw_is_shown(tmp_path):
         "The scores of what tif decided (3 images) rest on 4 examples that it learned without.",
         "right of 4 examples not learned from",
     ):
-        assert told in html
+        assert messages in html
     assert page.classes("circle") == {"dot": 2, "point": 3}
     assert (page.classes("rect")["for"], page.classes("rect")["against"]) == (7 + 7 + 2 * 1, 1 + 1 + 2)
     assert html.index("10–20 % of the time-steps: +0.31, mean of 3") < html.index(
@@ -293,14 +293,14 @@ def test_the_bars_of_gaps_stand_on_one_line_and_have_the_lengths_of_the_gaps(bin
     gaps, counts = zip(*bins, strict=True)
     chart = gaps_by_time(gaps, counts)
     span = max(0.0, *gaps) - min(0.0, *gaps)
-    told = [gap for gap, count in bins if count]
+    messages = [gap for gap, count in bins if count]
     bars = list(chart.iter("rect"))
     assert [float(bar.get("height")) for bar in bars] == pytest.approx(
-        [176.0 * abs(gap) / span if span else 0.0 for gap in told], abs=0.1
+        [176.0 * abs(gap) / span if span else 0.0 for gap in messages], abs=0.1
     )
     zero = [float(bar.get("y")) + float(bar.get("height")) * (bar.get("class") == "for") for bar in bars]
     assert zero == pytest.approx([zero[0]] * len(bars) if bars else [], abs=0.2)
-    for bar, gap in zip(bars, told, strict=True):
+    for bar, gap in zip(bars, messages, strict=True):
         assert (bar.get("class") == "for") == (gap >= 0) or float(bar.get("height")) < 0.2
 
 

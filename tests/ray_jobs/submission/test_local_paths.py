@@ -48,8 +48,8 @@ def test_everything_that_a_cluster_elsewhere_does_not_see_is_told(job):
         "[clip] model",
     ]
     assert all("s3://…" in problem and "--shared-paths" in problem for problem in problems)
-    told = [problem.partition(" is ")[0] for problem in out_of_sight(job, "evaluate")]
-    assert told == ["[job] output", "[evaluate] splits", "[clip] model"]
+    messages = [problem.partition(" is ")[0] for problem in out_of_sight(job, "evaluate")]
+    assert messages == ["[job] output", "[evaluate] splits", "[clip] model"]
 
 
 def test_a_cluster_is_here_if_all_its_nodes_are():

@@ -12,10 +12,10 @@ def test_all_problems_are_told_at_once_and_exit_with_2(place):
     place.write_job(archive={"uri": str(place.folder / "absent"), "shard": 4})
     outcome = fewshot("submit", "classify", place.job, "--address", NOBODY, "--env", "HF_TOKEN=x")
     assert (outcome.code, outcome.result) == (2, None)
-    told = outcome.told.splitlines()
-    assert len(told) == 4
+    messages = outcome.messages.splitlines()
+    assert len(messages) == 4
     for line, words in zip(
-        told,
+        messages,
         ("unknown key in [archive] 'shard'", "[archive] uri", "--env HF_TOKEN", "no dashboard answers"),
         strict=True,
     ):
@@ -51,4 +51,4 @@ def test_a_command_without_a_cluster_says_how_to_name_one(monkeypatch):
     for words in (("status",), ("stop", "job"), ("logs", "job")):
         outcome = fewshot(*words)
         assert outcome.code == 2
-        assert "--address http://head:8265" in outcome.told
+        assert "--address http://head:8265" in outcome.messages

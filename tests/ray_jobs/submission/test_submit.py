@@ -90,13 +90,13 @@ def test_a_job_that_did_not_finish_everything_still_has_a_result():
         ("SUCCEEDED", 0, ClusterError, "its log does not hold its result"),
     ],
 )
-def test_a_job_without_a_result_ends_the_command_as_the_job_ended(status, exit_code, error, told):
+def test_a_job_without_a_result_ends_the_command_as_the_job_ended(status, exit_code, error, messages):
     cluster = Cluster(text="words\n", status=status, exit_code=exit_code)
     submitted = submit(cluster, wait=False)["submission"]
     cluster.jobs[submitted] = replace(
         cluster.jobs[submitted], error_type="JOB_SUPERVISOR_ACTOR_DIED", message="it died\n"
     )
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=messages):
         submit(cluster)
 
 
@@ -128,10 +128,10 @@ def test_stopping_what_is_over_changes_nothing():
 
 
 @pytest.mark.parametrize(("status", "told"), [("RUNNING", "job is still running"), ("PENDING", "has not started")])
-def test_a_job_that_does_not_stop_is_said_to_go_on(status, told):
+def test_a_job_that_does_not_stop_is_said_to_go_on(status, messages):
     cluster = running(connections=[Connection(0, "end")], stops=False)
     cluster.jobs["job"] = replace(cluster.jobs["job"], status=status)
-    with pytest.raises(ClusterError, match=told):
+    with pytest.raises(ClusterError, match=messages):
         stop_job("job", cluster, Reporter(), poll=BRIEF)
 
 

@@ -24,7 +24,7 @@ def tokens():
 def test_a_row_is_the_unit_mean_of_the_unit_features_of_all_prompts(tokens):
     backbone = tiny_diffusion()
     rows = token_rows(backbone, tokens, word="picture", pool="eos")
-    prompts = TokenPrompts.of(backbone, backbone.templates, "picture")
+    prompts = TokenPrompts.from_templates(backbone, backbone.templates, "picture")
     for vector, row in zip(tokens, rows, strict=True):
         with torch.no_grad():
             hidden = encode(backbone, prompts.ids, prompts.slots, vector.expand(len(prompts), -1))
@@ -66,7 +66,7 @@ def test_saved_merged_and_loaded_elsewhere_the_tokens_say_the_same(tokens, tmp_p
         path = tmp_path / f"{label}.safetensors"
         path.write_bytes(file)
         pipeline.load_textual_inversion(str(path))
-    prompts = TokenPrompts.of(backbone, ["a photo of a {}", "a {}"], "picture")
+    prompts = TokenPrompts.from_templates(backbone, ["a photo of a {}", "a {}"], "picture")
     for label, vector in enumerate(tokens):
         with torch.no_grad():
             ours = encode(backbone, prompts.ids, prompts.slots, vector.expand(2, -1))

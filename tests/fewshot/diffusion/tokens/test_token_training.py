@@ -34,12 +34,12 @@ def backbone(problem):
 
 @pytest.fixture(scope="module")
 def shots(problem):
-    return TokenShots.of(problem)
+    return TokenShots.from_problem(problem)
 
 
 @pytest.fixture(scope="module")
 def prompts(backbone):
-    return TokenPrompts.of(backbone, backbone.templates, "picture")
+    return TokenPrompts.from_templates(backbone, backbone.templates, "picture")
 
 
 def drawn_for(shots, block, prompts, *, step=0, images=2):
@@ -132,7 +132,7 @@ def test_a_token_is_the_same_to_the_bit_in_any_block(backbone, shots):
 
 def test_how_shots_are_listed_and_classes_numbered_changes_no_bit(problem, shots):
     permutation = torch.tensor([2, 0, 3, 1])
-    other = TokenShots.of(shuffled(renumbered(problem, permutation)))
+    other = TokenShots.from_problem(shuffled(renumbered(problem, permutation)))
     assert other.keys == shots.keys
     assert torch.equal(other.bank, shots.bank)
     assert torch.equal(permutation[other.classes], shots.classes)
@@ -175,7 +175,10 @@ def test_features_may_have_any_length_and_equal_similarities_cost_the_logarithm(
     ties = images_to_text(texts[:1, None].expand(5, 2, DIM), images, scale=10.0)
     torch.testing.assert_close(ties, torch.full((5, 2), math.log(5)))
     longer = problem.with_support(replace(problem.support, views=4.0 * problem.support.views))
-    assert torch.equal(TokenShots.of(longer).bank.sort(dim=0).values, TokenShots.of(problem).bank.sort(dim=0).values)
+    assert torch.equal(
+        TokenShots.from_problem(longer).bank.sort(dim=0).values,
+        TokenShots.from_problem(problem).bank.sort(dim=0).values,
+    )
 
 
 @pytest.mark.parametrize(("pool", "offset"), [("placeholder", 0), ("eos", 1)])
@@ -213,9 +216,9 @@ def test_words_and_templates_that_do_not_fit_are_refused(backbone):
     with pytest.raises(DataError, match=r"as one token; 'elephant' is \[.*\]\. Name another"):
         start_vector(backbone, "elephant")
     with pytest.raises(DataError, match=r"ends in its only \{\}; got \['\{\} here'\]"):
-        TokenPrompts.of(backbone, ["a {}", "{} here"], "fox")
+        TokenPrompts.from_templates(backbone, ["a {}", "{} here"], "fox")
     with pytest.raises(DataError, match="templates of more than 22 tokens"):
-        TokenPrompts.of(backbone, ["a " * 30 + "{}"], "fox")
+        TokenPrompts.from_templates(backbone, ["a " * 30 + "{}"], "fox")
     with pytest.raises(DataError, match=r"no text_projection\.safetensors"):
         joint(replace(backbone, projection=None), torch.zeros(1, 24, 32), torch.tensor([3]), pool="eos")
 
@@ -223,11 +226,11 @@ def test_words_and_templates_that_do_not_fit_are_refused(backbone):
 def test_latents_are_asked_for(problem):
     without = problem.with_support(replace(problem.support, latents=None))
     with pytest.raises(DataError, match="these images come without"):
-        TokenShots.of(without)
+        TokenShots.from_problem(without)
 
 
 def test_any_model_of_the_shape_will_do():
     problem = with_diffusion(World(2).problem([1, 1], views=1))
     other = replace(tiny_diffusion(prediction_type="v_prediction"), projection=problem.diffusion.projection)
-    vectors = learn_tokens(other, TokenShots.of(problem), [0, 1], replace(SHORT, steps=1), seed=0)
+    vectors = learn_tokens(other, TokenShots.from_problem(problem), [0, 1], replace(SHORT, steps=1), seed=0)
     assert vectors.isfinite().all()
