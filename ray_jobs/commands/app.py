@@ -21,18 +21,11 @@ from cluster import Storage
 from cluster.errors import ClusterError, LeaseHeldError, SourceError, WorkerStartError
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError
-from ray_jobs.commands.tables import (
-    show_classification,
-    show_demo,
-    show_evaluation,
-    show_jobs,
-    show_methods,
-    show_models,
-    show_plan,
-    show_reports,
-    show_status,
-    show_submission,
-)
+from ray_jobs.commands.catalogue_tables import show_methods, show_models
+from ray_jobs.commands.classification_tables import show_classification, show_demo, show_plan
+from ray_jobs.commands.evaluation_tables import show_evaluation
+from ray_jobs.commands.output_tables import show_reports, show_status
+from ray_jobs.commands.submission_tables import show_jobs, show_submission
 from ray_jobs.console.interrupts import heard, listen
 from ray_jobs.console.json_result import written
 from ray_jobs.console.progress import Reporter

@@ -1,4 +1,4 @@
-"""Results for people, on stderr; the same numbers go to stdout as JSON."""
+"""Tables of `classify`, `plan` and `demo`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
-from ray_jobs.inputs import unreadable_examples as find_unreadable
 from ray_jobs.inputs.ground_truth import unused_labels
-from ray_jobs.report.evaluation_table import Grid
+from ray_jobs.inputs.unreadable_examples import told as unreadable_summary
 
 
 def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
@@ -39,7 +38,7 @@ def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
         reporter.say(reason, style="yellow")
     if escalated := metrics.get("escalated"):
         _show_escalation(reporter, escalated)
-    if missing := find_unreadable.told(metrics):
+    if missing := unreadable_summary(metrics):
         reporter.say(missing, style="yellow")
     if metrics["skipped_entries"]:
         names = ", ".join(metrics["skipped_examples"])
@@ -127,105 +126,5 @@ def _told_ahead(escalation: dict[str, Any]) -> str:
     )
 
 
-SHOWN_FRACTIONS = (0.0, 0.1, 0.2, 0.5, 1.0)
-"""Shares of the images asked about that a table of cascades has a row for."""
-
-
-def show_evaluation(reporter: Reporter, result: dict[str, Any]) -> None:
-    """Every method at each number of shots, mean ± standard deviation over seeds."""
-    grid = Grid(result["table"], result["protocol"])
-    table = Table("method", *grid.columns.values(), title=result["title"], title_justify="left")
-    for method in grid.methods:
-        table.add_row(method, *(grid.told(method, column) for column in grid.columns))
-    reporter.console.print(table)
-    if result["cascades"] is not None:
-        reporter.console.print(_cascades(result["cascades"]))
-    if result["seconds"]:
-        spent = ", ".join(f"{method} {seconds:.0f} s" for method, seconds in result["seconds"].items())
-        reporter.say(f"time spent now, all cells of a method together: {spent}")
-    reporter.say(f"table, accuracy by class, cells and settings: {result['run']}")
-    reporter.say(f"to look at: {result['report']}")
-
-
-def _cascades(told: dict[str, Any]) -> Table:
-    """Some points of each curve."""
-    title = f"{told['cheap']}, then {told['method']} on the least certain images"
-    table = Table("shots", "asked about", "forwards an image", "accuracy", title=title, title_justify="left")
-    for row in told["rows"]:
-        cheap, alone = row["fraction"] == 0, row["what"] != "cascade"
-        if alone or row["fraction"] in SHOWN_FRACTIONS:
-            who = f"none: {told['cheap']} alone" if cheap else f"{100 * row['fraction']:.0f} %"
-            who = f"all, among all classes: {told['method']} alone" if alone else who
-            accuracy = f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}"
-            table.add_row(str(row["shots"]), who, f"{row['forwards_an_image']:.1f}", accuracy)
-    return table
-
-
-def show_status(reporter: Reporter, status: dict[str, Any]) -> None:
-    """The runs of an output."""
-    if not status["runs"]:
-        _say_nothing(reporter, "nothing has run yet", status)
-        return
-    table = Table("run", "state", "parts", "images", "by", title=status["output"], title_justify="left")
-    for run in status["runs"]:
-        images = "?" if run["images"] is None else str(run["images"])
-        table.add_row(run["run"], run["state"], run["parts"], images, run["process"] or "nobody")
-    reporter.console.print(table)
-
-
-def _say_nothing(reporter: Reporter, what: str, result: dict[str, Any]) -> None:
-    """That an output has none of what was asked for, and where there may be some."""
-    reporter.say(f"{what} in {result['output']}")
-    for output in result["below"]:
-        reporter.say(f"there is an output at {output}")
-
-
-def show_jobs(reporter: Reporter, result: dict[str, Any]) -> None:
-    """The jobs of a cluster."""
-    table = Table(title=result["address"], title_justify="left")
-    table.add_column("job", no_wrap=True)
-    for column in ("status", "seconds", "output"):
-        table.add_column(column)
-    for job in result["jobs"]:
-        seconds = "–" if job["seconds"] is None else f"{job['seconds']:.0f}"
-        table.add_row(job["submission"], job["status"].lower(), seconds, job["output"] or "–")
-    reporter.console.print(table)
-
-
-def show_submission(reporter: Reporter, result: dict[str, Any]) -> None:
-    """How a job on a cluster stands; one that was waited for has told everything already."""
-    job, address = result["submission"], result.get("address")
-    if address is not None:
-        reporter.say(
-            f"{job} is {result['status'].lower()}; to follow it: fewshot logs {job} --follow --address {address}"
-        )
-
-
-def show_reports(reporter: Reporter, result: dict[str, Any]) -> None:
-    """Where the reports of an output lie."""
-    for report in result["reports"]:
-        reporter.say(f"{report['run']}: {report['path'] or 'no report could be written'}")
-    if not result["reports"]:
-        _say_nothing(reporter, "no run has come to its end", result)
-
-
-def show_methods(reporter: Reporter, result: dict[str, Any]) -> None:
-    """The methods."""
-    for where, title in (("methods", "classifier.method"), ("escalate", "escalate.method")):
-        table = Table("method", "what it does", "hyperparameters (default)", title=title, title_justify="left")
-        for name, method in result[where].items():
-            chosen = (f"{k} = {'chosen' if v is None else v}" for k, v in method["hyperparameters"].items())
-            table.add_row(name, method["summary"], "\n".join(chosen))
-        reporter.console.print(table)
-
-
 def _percent(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
-
-
-def show_models(reporter: Reporter, result: dict[str, Any]) -> None:
-    """The backbones."""
-    table = Table("model", "pretrained")
-    for model, tags in result["models"].items():
-        table.add_row(model, ", ".join(tags) or "–")
-    reporter.console.print(table)
