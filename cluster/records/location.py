@@ -28,8 +28,8 @@ class Location:
     storage: Storage = field(repr=False, default=DEFAULT_STORAGE)
 
     @classmethod
-    def of(cls, uri: str, storage: Storage = DEFAULT_STORAGE) -> Location:
-        """Bring a URL or a path, relative or not, into one form: equal places get equal locations."""
+    def parse(cls, uri: str, storage: Storage = DEFAULT_STORAGE) -> Location:
+        """Normalise a URL or a path, absolute or relative, so that equal places are equal locations."""
         scheme, separator, path = uri.rpartition("://")
         if not separator or scheme in ("file", "local"):
             uri = str(Path(path).expanduser().absolute())

@@ -48,7 +48,7 @@ def open_source(
     """
     if shard_records < 1:
         raise SourceError(f"shard_records must be at least 1, got {shard_records}")
-    location = Location.of(uri, storage)
+    location = Location.parse(uri, storage)
     try:
         kind = _kind(location)
         if kind == "parquet":

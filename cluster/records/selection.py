@@ -46,7 +46,7 @@ class Selection:
         storage: Storage = DEFAULT_STORAGE,
         schemes: Collection[str] = (),
     ) -> None:
-        self._location = Location.of(folder, storage)
+        self._location = Location.parse(folder, storage)
         self._max_bytes = max_bytes
         self._schemes = frozenset(schemes)
 
