@@ -1,12 +1,14 @@
-"""The words that archives are described with: a source, its shards, the records in them."""
+"""The terms that archives are described in: a source, its shards, the records in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from cluster.errors import ClusterError
+from cluster.fingerprint import fingerprint
+from cluster.records.columns import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +82,47 @@ class Shard:
     payload: Payload = field(repr=False)
 
 
-class Source(Protocol):
+Lister = Callable[[Skipped], Iterator[Shard]]
+"""Lists an archive: yields its shards, and counts what it passes over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How an archive is cut and read.
+
+    Attributes:
+        shard_records: about how many records a shard has, >= 1.
+        max_bytes: a larger entry becomes an error record.
+        columns: of Parquet tables.
+        schemes: kinds of URL that rows of tables may name beside the archive's own kind, see `References`.
+    """
+
+    shard_records: int = 256
+    max_bytes: int = 256 << 20
+    columns: Columns = field(default_factory=Columns)
+    schemes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
     """An archive that was opened, but not yet listed.
 
     Attributes:
+        kind: name of its form, see `FORMS`.
         uri: where it is, without credentials.
-        kind: "folder", "parquet" or "tar".
-        fingerprint: 16 hexadecimal characters over kind and place, not over contents.
-        skipped: what the listing passed over; starts anew with every call of `shards`.
+        lister: of its form.
+        skipped: what the last listing passed over.
     """
 
+    kind: str
+    uri: str
+    lister: Lister = field(repr=False)
+    skipped: Skipped = field(default_factory=Skipped, compare=False)
+
     @property
-    def uri(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def skipped(self) -> Skipped: ...
+    def fingerprint(self) -> str:
+        """16 hexadecimal characters over kind and place, not over contents."""
+        return fingerprint([self.kind, self.uri])
 
     def shards(self) -> Iterator[Shard]:
         """List the archive, in an order that only its contents determine, holding little of it at a time.
@@ -105,7 +130,8 @@ class Source(Protocol):
         Raises:
             StorageError: storage does not answer, also after retries.
         """
-        ...
+        self.skipped.clear()
+        yield from self.lister(self.skipped)
 
 
 class EntryError(ClusterError):

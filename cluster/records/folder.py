@@ -10,8 +10,9 @@ from fsspec import AbstractFileSystem
 
 from cluster.errors import ChangedError
 from cluster.fingerprint import fingerprint
-from cluster.records.base import EntryError, Record, Shard, Skipped
+from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.chunking import cut
+from cluster.records.containers import Archive
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
@@ -19,52 +20,26 @@ from cluster.records.reading import CHANGED, etag_of, ordered_map, patiently, re
 from cluster.storage.filesystems import fetch
 
 
-@dataclass(frozen=True, slots=True)
-class FolderSource:
-    """See `Source`. Everything is a record that is neither hidden nor a known sidecar, whatever its suffix.
+def open_folder(archive: Archive) -> Lister:
+    """Open a folder as an archive: every file is an entry, unless its name marks it as hidden or as a sidecar."""
+    return partial(_shards, archive.location, archive.options)
 
-    Attributes:
-        location: the folder.
-        shard_records: about how many records a shard has.
-        max_bytes: larger files become an error.
-        skipped: hidden files and sidecars, after listing.
-    """
 
-    location: Location
-    shard_records: int
-    max_bytes: int
-    skipped: Skipped = field(default_factory=Skipped, compare=False)
+def _shards(location: Location, options: ReadOptions, skipped: Skipped) -> Iterator[Shard]:
+    images = _images(location, options.max_bytes, skipped)
+    for group in cut(images, key=lambda entry: entry.path, target=options.shard_records):
+        contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
+        yield Shard(fingerprint(contents), len(group), FolderSlice(location, tuple(group), options.max_bytes))
 
-    @property
-    def uri(self) -> str:
-        """Where it is, without credentials."""
-        return self.location.shown
 
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "folder"
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the place."""
-        return fingerprint([self.kind, self.uri])
-
-    def shards(self) -> Iterator[Shard]:
-        """See `Source.shards`."""
-        self.skipped.clear()
-        for group in cut(self._images(), key=lambda entry: entry.path, target=self.shard_records):
-            contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
-            yield Shard(fingerprint(contents), len(group), FolderSlice(self.location, tuple(group), self.max_bytes))
-
-    def _images(self) -> Iterator[Entry]:
-        for entry in walk(self.location, self.skipped):
-            if is_sidecar(entry.path):
-                self.skipped.add(entry.key)
-            elif entry.size is not None and entry.size > self.max_bytes:
-                yield Entry(entry.path, entry.size, entry.version, too_large(entry.size, self.max_bytes))
-            else:
-                yield entry
+def _images(location: Location, max_bytes: int, skipped: Skipped) -> Iterator[Entry]:
+    for entry in walk(location, skipped):
+        if is_sidecar(entry.path):
+            skipped.add(entry.key)
+        elif entry.size is not None and entry.size > max_bytes:
+            yield Entry(entry.path, entry.size, entry.version, too_large(entry.size, max_bytes))
+        else:
+            yield entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import unicodedata
 from pathlib import PurePosixPath
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-PARQUET_SUFFIXES = (".parquet",)
-
 _TEXTS = {".txt", ".md", ".rst", ".log", ".caption", ".cap", ".cls", ".html", ".htm", ".pdf"}
 _RECORDS = {".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini"}
 _TABLES = {".npy", ".npz", ".parquet", ".arrow", ".feather", ".db", ".sqlite", ".idx", ".index"}
@@ -38,13 +35,3 @@ def is_sidecar(path: str) -> bool:
     """Whether the name says that this is something beside the images: a caption, a table, a licence."""
     name = PurePosixPath(path.lower())
     return name.suffix in _SIDECAR_SUFFIXES or name.name in _SIDECAR_NAMES
-
-
-def is_tar(path: str) -> bool:
-    """Whether the name is that of a tar archive, compressed or not."""
-    return path.lower().endswith(TAR_SUFFIXES)
-
-
-def is_parquet(path: str) -> bool:
-    """Whether the name is that of a parquet file."""
-    return path.lower().endswith(PARQUET_SUFFIXES)

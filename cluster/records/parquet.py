@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,11 +16,10 @@ import pyarrow.parquet as pq
 from cluster.errors import SourceError, StorageError
 from cluster.fingerprint import fingerprint
 from cluster.records import cells
-from cluster.records.base import EntryError, Record, Shard, Skipped, Unreadable
+from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.columns import Columns, Layout, find_layout
-from cluster.records.containers import Container, containers
-from cluster.records.location import Location
-from cluster.records.names import is_parquet, printable
+from cluster.records.containers import Archive, Container, unreadable_shard
+from cluster.records.names import printable
 from cluster.records.reading import ordered_map
 from cluster.records.references import References
 
@@ -37,91 +37,52 @@ _BATCH_ROWS = {"bytes": 1, "struct": 1, "uri": 8}  # A row can be as large as me
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
-@dataclass(frozen=True, slots=True)
-class ParquetSource:
-    """See `Source`.
+def open_tables(archive: Archive) -> Lister:
+    """Open Parquet files as an archive, with the columns of the first one that can be read.
 
-    Attributes:
-        location: a parquet file, a folder of them, or a glob.
-        layout: which columns are read.
-        shard_records: about how many rows a shard has.
-        max_bytes: larger images become an error.
-        schemes: kinds of URL that are followed beside the archive's own, see `References`.
-        skipped: whatever else lies beside the tables, after listing.
+    Raises:
+        SourceError: no table can be read, or no column fits.
     """
+    layout = _first_layout(archive)
+    return partial(archive.shards, partial(_split, layout=layout, options=archive.options))
 
-    location: Location
-    layout: Layout
-    shard_records: int
-    max_bytes: int
-    schemes: frozenset[str] = frozenset()
-    skipped: Skipped = field(default_factory=Skipped, compare=False)
 
-    @classmethod
-    def open(
-        cls, location: Location, columns: Columns, *, shard_records: int, max_bytes: int, schemes: frozenset[str]
-    ) -> ParquetSource:
-        """Find the columns, in the first table that can be read.
-
-        Raises:
-            SourceError: no table can be read, or no column fits.
-        """
-        reason = "no parquet file"
-        for found in containers(location, is_parquet, Skipped()):
-            if not isinstance(found, Container):
-                reason = ": ".join(found)
-                continue
-            try:
-                with _opened(found) as table:
-                    layout = find_layout(table.schema_arrow, columns, found.name)
-                    return cls(location, layout, shard_records, max_bytes, schemes)
-            except EntryError as error:
-                reason = f"{found.name}: {error}"
-        raise SourceError(f"no table of {location.shown} can be read: {reason}")
-
-    @property
-    def uri(self) -> str:
-        """Where it is, without credentials."""
-        return self.location.shown
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "parquet"
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the place."""
-        return fingerprint([self.kind, self.uri])
-
-    def shards(self) -> Iterator[Shard]:
-        """See `Source.shards`. Reads the footer of each table, not its columns."""
-        self.skipped.clear()
-        for found in containers(self.location, is_parquet, self.skipped):
-            if isinstance(found, Container):
-                yield from self._shards_of(found)
-            else:
-                yield _unreadable(*found)
-
-    def _shards_of(self, container: Container) -> Iterator[Shard]:
+def _first_layout(archive: Archive) -> Layout:
+    reason = "no parquet file"
+    for found in archive.containers(Skipped()):
+        if not isinstance(found, Container):
+            reason = f"{found.key}: {found.reason}"
+            continue
         try:
-            with _opened(container) as table:
-                find_layout(table.schema_arrow, Columns(image=self.layout.image, key=self.layout.key), container.name)
-                groups = _group_rows(table.metadata, container.size)
-        except (EntryError, SourceError) as error:
-            yield _unreadable(container.name, str(error))
-            return
-        before = 0
-        for index, rows in enumerate(groups):
-            for part in _parts(rows, self.shard_records):
-                rows_of = (index, before, part.start, part.stop)
-                yield self._shard(RowRange(container, self.layout, *rows_of, self.max_bytes, self.schemes))
-            before += rows
+            with _opened(found) as table:
+                return find_layout(table.schema_arrow, archive.options.columns, found.name)
+        except EntryError as error:
+            reason = f"{found.name}: {error}"
+    raise SourceError(f"no table of {archive.location.shown} can be read: {reason}")
 
-    def _shard(self, rows: RowRange) -> Shard:
-        place = [rows.group, rows.start, rows.stop]
-        options = [self.max_bytes, *sorted(self.schemes)]
-        return Shard(fingerprint([rows.container.identity, self.layout, place, *options]), rows.stop - rows.start, rows)
+
+def _split(container: Container, skipped: Skipped, *, layout: Layout, options: ReadOptions) -> Iterator[Shard]:
+    """Cut a table by its footer; its columns are not read."""
+    del skipped
+    try:
+        with _opened(container) as table:
+            find_layout(table.schema_arrow, Columns(image=layout.image, key=layout.key), container.name)
+            groups = _group_rows(table.metadata, container.size)
+    except (EntryError, SourceError) as error:
+        yield unreadable_shard(container.name, str(error))
+        return
+    before = 0
+    for index, rows in enumerate(groups):
+        for part in _parts(rows, options.shard_records):
+            rows_of = (index, before, part.start, part.stop)
+            yield _shard(RowRange(container, layout, *rows_of, options.max_bytes, options.schemes))
+        before += rows
+
+
+def _shard(rows: RowRange) -> Shard:
+    place = [rows.group, rows.start, rows.stop]
+    options = [rows.max_bytes, *sorted(rows.schemes)]
+    return Shard(fingerprint([rows.container.identity, rows.layout, place, *options]), rows.stop - rows.start, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +229,6 @@ def _parts(rows: int, target: int) -> list[range]:
     count = max(1, min(math.ceil(rows / target), MAX_SLICES)) if rows else 0
     bounds = [rows * index // count for index in range(count + 1)] if count else []
     return [range(start, stop) for start, stop in itertools.pairwise(bounds)]
-
-
-def _unreadable(name: str, reason: str) -> Shard:
-    return Shard(fingerprint([name, reason]), 1, Unreadable(name, reason, name))
 
 
 def _first_line(error: BaseException) -> str:

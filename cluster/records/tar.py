@@ -6,58 +6,28 @@ import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import IO, cast
 
 from cluster.fingerprint import fingerprint
-from cluster.records.base import EntryError, Record, Shard, Skipped, Unreadable
-from cluster.records.containers import Container, containers
+from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
+from cluster.records.containers import Archive, Container
 from cluster.records.headers import Header
-from cluster.records.location import Location
-from cluster.records.names import is_hidden, is_sidecar, is_tar, printable
+from cluster.records.names import is_hidden, is_sidecar, printable
 from cluster.records.reading import BUFFER_BYTES, too_large
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class TarSource:
-    """See `Source`.
+def open_tars(archive: Archive) -> Lister:
+    """Open tar files as an archive; each is one shard."""
+    return partial(archive.shards, partial(_split, max_bytes=archive.options.max_bytes))
 
-    Attributes:
-        location: a tar, a folder of them, or a glob.
-        max_bytes: larger members become an error.
-        skipped: whatever else lies beside the tars, after listing.
-    """
 
-    location: Location
-    max_bytes: int
-    skipped: Skipped = field(default_factory=Skipped, compare=False)
-
-    @property
-    def uri(self) -> str:
-        """Where it is, without credentials."""
-        return self.location.shown
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "tar"
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the place."""
-        return fingerprint([self.kind, self.uri])
-
-    def shards(self) -> Iterator[Shard]:
-        """See `Source.shards`."""
-        self.skipped.clear()
-        for found in containers(self.location, is_tar, self.skipped):
-            if isinstance(found, Container):
-                yield Shard(fingerprint([found.identity, self.max_bytes]), None, WholeTar(found, self.max_bytes))
-            else:
-                name, reason = found
-                yield Shard(fingerprint([name, reason]), 1, Unreadable(name, reason, name))
+def _split(container: Container, skipped: Skipped, *, max_bytes: int) -> Iterator[Shard]:
+    del skipped  # Only reading finds what is in a tar.
+    yield Shard(fingerprint([container.identity, max_bytes]), None, WholeTar(container, max_bytes))
 
 
 @dataclass(frozen=True, slots=True)
