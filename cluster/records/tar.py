@@ -14,8 +14,9 @@ from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
 from cluster.records.containers import Archive, Container
 from cluster.records.headers import Header
-from cluster.records.names import is_hidden, is_sidecar, printable
-from cluster.records.reading import BUFFER_BYTES, too_large
+from cluster.records.members import Member, MemberType, is_record, refusal
+from cluster.records.names import printable
+from cluster.records.reading import BUFFER_BYTES
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 
@@ -43,10 +44,11 @@ class WholeTar:
         before = "its first member"
         try:
             with self.container.open() as raw, _plain(raw) as content, _open(content) as tar:
-                while (member := tar.next()) is not None:
+                while (header := tar.next()) is not None:
                     tar.members.clear()  # or the library would keep a description of every member
-                    yield from self._records(tar, member, skipped)
-                    before = f"what follows {printable(member.name)}"
+                    if (record := self._record(tar, header, skipped)) is not None:
+                        yield record
+                    before = f"what follows {printable(header.name)}"
                 problem = tar.problem() or _problem_after_the_end(tar)
         except _DAMAGE as error:
             problem = str(error) or type(error).__name__
@@ -56,18 +58,14 @@ class WholeTar:
             name = self.container.name
             yield Record(name, None, f"{name} is damaged or cut off, {before} cannot be read: {problem}", name)
 
-    def _records(self, tar: _Tar, member: tarfile.TarInfo, skipped: Skipped) -> Iterator[Record]:
-        name = member.name.removeprefix("./")
-        key = printable(name)
-        if member.isdir():
-            return
-        if not _leads_out(name) and (is_hidden(name) or is_sidecar(name)):
-            skipped.add(key)
-        elif reason := _refusal(member, self.max_bytes):
-            yield Record(key, None, reason, self.container.name)
-        else:
-            file = cast("IO[bytes]", tar.extractfile(member))
-            yield Record(key, file.read(), None, self.container.name)
+    def _record(self, tar: _Tar, header: tarfile.TarInfo, skipped: Skipped) -> Record | None:
+        member = _member(header)
+        if not is_record(member, skipped):
+            return None
+        if reason := refusal(member, self.max_bytes):
+            return Record(member.key, None, reason, self.container.name)
+        file = cast("IO[bytes]", tar.extractfile(header))
+        return Record(member.key, file.read(), None, self.container.name)
 
 
 class _Tar(tarfile.TarFile):
@@ -109,16 +107,14 @@ def _problem_after_the_end(tar: _Tar) -> str | None:
     return "more data follows the mark at its end" if rest.strip(b"\0") else None
 
 
-def _leads_out(name: str) -> bool:
-    return name.startswith("/") or ".." in name.split("/")
+def _member(header: tarfile.TarInfo) -> Member:
+    return Member(header.name, header.size, _type(header))
 
 
-def _refusal(member: tarfile.TarInfo, max_bytes: int) -> str | None:
-    """Why a member is not read; None if it is."""
-    if _leads_out(member.name):
-        return "a member whose name leads out of the archive"
-    if member.issym() or member.islnk():
-        return "a link"
-    if not member.isfile() or member.issparse():  # A sparse file can claim any size and have no content.
-        return "not a regular file"
-    return too_large(member.size, max_bytes) if member.size > max_bytes else None
+def _type(header: tarfile.TarInfo) -> MemberType:
+    if header.isdir():
+        return MemberType.DIRECTORY
+    if header.issym() or header.islnk():
+        return MemberType.LINK
+    # A sparse file can claim any size and have no content.
+    return MemberType.FILE if header.isfile() and not header.issparse() else MemberType.SPECIAL
