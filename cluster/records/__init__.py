@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from cluster.records.base import Record, Shard, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.opening import open_source
-from cluster.records.picking import pick
 from cluster.records.selection import Selected, Selection
+from cluster.records.shards import pick
 
 __all__ = [
     "Columns",

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from cluster.errors import SourceError, StorageError
 from cluster.fingerprint import fingerprint
-from cluster.records import cells
+from cluster.records import parquet_cells
 from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.columns import Columns, Layout, find_layout
 from cluster.records.containers import Archive, Container, unreadable_shard
@@ -181,13 +181,15 @@ class RowRange:
     def _row(self, image: pa.Scalar, key: pa.Scalar | None, row: int) -> Row | Record:
         name = self._numbered(row)
         try:
-            path = cells.text(cells.part(image, "path"), "path") if self.layout.holds == "struct" else None
-            said = cells.text(key, "key")
+            path = (
+                parquet_cells.text(parquet_cells.part(image, "path"), "path") if self.layout.holds == "struct" else None
+            )
+            said = parquet_cells.text(key, "key")
             name = name if said is None and path is None else printable(str(path if said is None else said))
             if self.layout.holds == "uri":
-                return Row(name, None, cells.text(image, "path"))
-            data = cells.part(image, "bytes") if self.layout.holds == "struct" else image
-            return Row(name, cells.binary(data, self.max_bytes), path)
+                return Row(name, None, parquet_cells.text(image, "path"))
+            data = parquet_cells.part(image, "bytes") if self.layout.holds == "struct" else image
+            return Row(name, parquet_cells.binary(data, self.max_bytes), path)
         except EntryError as error:
             return Record(name, None, str(error), self.container.name)
 

@@ -13,10 +13,10 @@ from typing import IO, cast
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
 from cluster.records.containers import Archive, Container
-from cluster.records.headers import Header
 from cluster.records.members import Member, MemberType, is_record, refusal
 from cluster.records.names import printable
 from cluster.records.reading import BUFFER_BYTES
+from cluster.records.tar_headers import Header
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import SourceError
-from cluster.records import Columns, cells, open_source, parquet
+from cluster.records import Columns, open_source, parquet, parquet_cells
 from tests.cluster.records.archives import contents_of, records_of
 
 
@@ -93,7 +93,7 @@ def test_a_row_that_is_no_text_costs_that_row_only(table):
 
 
 def test_a_key_longer_than_any_name_is_a_reason(table):
-    long = "x" * (cells.MAX_TEXT_BYTES + 1)
+    long = "x" * (parquet_cells.MAX_TEXT_BYTES + 1)
     assert list(contents_of(write(table, {"key": [long, "b"], "image": [b"1", b"2"]}))) == ["t/0", "b"]
 
 

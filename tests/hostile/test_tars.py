@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.records import open_source, read_shard
-from cluster.records.headers import MAX_NAME_BYTES, check_records
+from cluster.records.tar_headers import MAX_NAME_BYTES, check_records
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes
 
 
