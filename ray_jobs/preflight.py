@@ -78,7 +78,7 @@ def _outside(store: Store, places: Sequence[str]) -> None:
     """Raise unless the output answers and lies outside these places."""
     store.reach()
     root = _real(store.root)
-    for place in (_real(Location.parse(place).shown) for place in places):
+    for place in (_real(Location.parse(place).redacted) for place in places):
         if f"{root}/".startswith(f"{place}/"):
             raise ValueError(f"{root} lies inside {place}: results would be taken for images; choose one beside it")
 

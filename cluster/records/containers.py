@@ -12,7 +12,7 @@ from cluster.records.base import EntryError, ReadOptions, Shard, Skipped, Unread
 from cluster.records.listing import version_of, walk
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
-from cluster.records.reading import patiently, stream
+from cluster.records.reading import open_stream, with_retries
 
 WILDCARDS = "*?["
 
@@ -36,18 +36,18 @@ class Container:
     version: str
 
     def open(self) -> io.BufferedReader:
-        """The file as a seekable stream."""
+        """Open the file as a seekable stream."""
         filesystem, _ = self.location.open()
-        return stream(filesystem, self.path, self.size, self.name, self.version)
+        return open_stream(filesystem, self.path, self.size, self.name, self.version)
 
     @property
     def identity(self) -> list[str | int]:
-        """What the fingerprint of a shard needs to know of it."""
+        """What the fingerprint of a shard covers of it."""
         return [self.name, self.size, self.version]
 
 
 Splitter = Callable[[Container, Skipped], Iterator[Shard]]
-"""Cuts one container into shards, and counts the members that it passes over."""
+"""Cuts one container into shards and counts the members that it skips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Archive:
     options: ReadOptions
 
     def containers(self, skipped: Skipped) -> Iterator[Container | Unreadable]:
-        """The containers, sorted by name.
+        """Yield the containers, sorted by name.
 
         Args:
             skipped: counts every other file.
@@ -82,7 +82,7 @@ class Archive:
             yield from self._files(skipped)
 
     def shards(self, split: Splitter, skipped: Skipped) -> Iterator[Shard]:
-        """The shards of all containers; one that cannot be opened is a shard with one error record."""
+        """Yield the shards of all containers; one that cannot be opened is a shard with one error record."""
         for found in self.containers(skipped):
             if isinstance(found, Container):
                 yield from split(found, skipped)
@@ -121,11 +121,13 @@ def is_pattern(location: Location) -> bool:
         StorageError: storage does not answer.
     """
     filesystem, path = location.open()
-    return any(char in path for char in WILDCARDS) and not patiently(lambda: filesystem.exists(path), location.shown)
+    return any(char in path for char in WILDCARDS) and not with_retries(
+        lambda: filesystem.exists(path), location.redacted
+    )
 
 
 def unreadable_shard(name: str, reason: str) -> Shard:
-    """A shard with one error record, for a container that cannot be read."""
+    """Return a shard with one error record, for a container that cannot be read."""
     return Shard(fingerprint([name, reason]), 1, Unreadable(name, reason, name))
 
 
@@ -133,9 +135,9 @@ def _described(location: Location, path: str, name: str) -> Container | Unreadab
     filesystem, _ = location.open()
     name = printable(name)
     try:
-        info = patiently(lambda: filesystem.info(path), name)
+        info = with_retries(lambda: filesystem.info(path), name)
     except EntryError as error:
         return Unreadable(name, str(error), name)
     if info["size"] is None:
-        return Unreadable(name, "its server does not tell its size", name)
+        return Unreadable(name, "its server does not report its size", name)
     return Container(location, path, name, int(info["size"]), version_of(info))

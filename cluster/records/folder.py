@@ -1,9 +1,9 @@
-"""A folder of images at any depth: every file is a record, its key the path below the folder."""
+"""Folders of images at any depth: every file is a record whose key is its path below the folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fsspec import AbstractFileSystem
@@ -11,12 +11,12 @@ from fsspec import AbstractFileSystem
 from cluster.errors import ChangedError
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
-from cluster.records.chunking import cut
+from cluster.records.chunking import chunk
 from cluster.records.containers import Archive
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
-from cluster.records.reading import CHANGED, etag_of, ordered_map, patiently, read_local, read_remote, too_large
+from cluster.records.reading import CHANGED, etag_of, ordered_map, read_local, read_remote, too_large, with_retries
 from cluster.storage.filesystems import fetch
 
 
@@ -27,7 +27,7 @@ def open_folder(archive: Archive) -> Lister:
 
 def _shards(location: Location, options: ReadOptions, skipped: Skipped) -> Iterator[Shard]:
     images = _images(location, options.max_bytes, skipped)
-    for group in cut(images, key=lambda entry: entry.path, target=options.shard_records):
+    for group in chunk(images, key=lambda entry: entry.path, target=options.shard_records):
         contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
         yield Shard(fingerprint(contents), len(group), FolderSlice(location, tuple(group), options.max_bytes))
 
@@ -44,7 +44,7 @@ def _images(location: Location, max_bytes: int, skipped: Skipped) -> Iterator[En
 
 @dataclass(frozen=True, slots=True)
 class FolderSlice:
-    """Some files of a folder."""
+    """Some files of a folder, with random access."""
 
     location: Location
     entries: tuple[Entry, ...] = field(repr=False)
@@ -56,19 +56,23 @@ class FolderSlice:
         filesystem, root = self.location.open()
         yield from ordered_map(partial(self._record, filesystem, root.rstrip("/")), self.entries, threads)
 
+    def select(self, rows: Sequence[int]) -> FolderSlice:
+        """See `RandomAccess.select`."""
+        return replace(self, entries=tuple(self.entries[row] for row in rows))
+
     def _record(self, filesystem: AbstractFileSystem, root: str, entry: Entry) -> Record:
         if entry.problem is not None:
             return Record(entry.key, None, entry.problem, "")
         try:
-            data = patiently(lambda: self._data(filesystem, f"{root}/{entry.path}", entry), entry.key)
+            data = with_retries(lambda: self._data(filesystem, f"{root}/{entry.path}", entry), entry.key)
         except EntryError as error:
             return Record(entry.key, None, str(error), "")
-        except ChangedError:  # Somebody at work in the folder is no reason to give up all that lies beside.
+        except ChangedError:  # A change to one file is no reason to give up the files beside it.
             return Record(entry.key, None, CHANGED, "")
         return Record(entry.key, data, None, "")
 
     def _data(self, filesystem: AbstractFileSystem, path: str, entry: Entry) -> bytes:
-        """What was listed and nothing else: the shard's name stands for it. Of local files, the size has to do."""
+        """Read what was listed, as the shard is named after it; of local files, only the size is compared."""
         if entry.size is None:
             return read_remote(filesystem, path, self.max_bytes)
         if not self.location.is_local:

@@ -36,7 +36,7 @@ class Form:
         Raises:
             SourceError: nothing of this form can be read there.
         """
-        return Source(self.name, location.shown, self.opener(Archive(location, self.suffixes, options)))
+        return Source(self.name, location.redacted, self.opener(Archive(location, self.suffixes, options)))
 
 
 FOLDER = Form("folder", (), open_folder)

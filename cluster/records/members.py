@@ -22,7 +22,7 @@ from cluster.records.reading import too_large
 
 
 class MemberType(Enum):
-    """What a member is, as its header says."""
+    """What a member is, according to its header."""
 
     FILE = "file"
     DIRECTORY = "directory"
@@ -32,7 +32,7 @@ class MemberType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a container says of one of its members.
+    """A member of a container, as described there.
 
     Attributes:
         name: its path in the container, with "/".
@@ -56,7 +56,7 @@ class Member:
 
 
 def is_record(member: Member, skipped: Skipped) -> bool:
-    """Whether a member becomes a record. Counts it as skipped if its name says that it is no image."""
+    """Whether a member becomes a record. Counts it as skipped if it is no image by its name."""
     if member.type is MemberType.DIRECTORY:
         return False
     name = member.name.removeprefix("./")

@@ -12,7 +12,7 @@ from cluster.records.forms import FOLDER, FORMS, Form, expected_forms, form_of_f
 from cluster.records.listing import walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
-from cluster.records.reading import patiently
+from cluster.records.reading import with_retries
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 
@@ -39,7 +39,7 @@ def open_source(
         storage: how S3 is reached.
 
     Raises:
-        SourceError: there is nothing, or nothing of one form; the message says what was expected.
+        SourceError: there is nothing, or nothing of one form; the message states what was expected.
         StorageError: storage does not answer.
     """
     if shard_records < 1:
@@ -51,7 +51,7 @@ def open_source(
     try:
         return _find_form(location).open(location, options)
     except EntryError as error:
-        raise SourceError(f"{location.shown}: {error}; {expected_forms()}") from error
+        raise SourceError(f"{location.redacted}: {error}; {expected_forms()}") from error
 
 
 def _find_form(location: Location) -> Form:
@@ -59,7 +59,7 @@ def _find_form(location: Location) -> Form:
     if form_of_file(path) is not None and location.is_file():
         return _form_of_files([path])
     if is_pattern(location):
-        return _form_of_files(patiently(lambda: filesystem.glob(path), location.shown))
+        return _form_of_files(with_retries(lambda: filesystem.glob(path), location.redacted))
     try:
         return _form_of_folder(location)
     except EntryError:
@@ -71,7 +71,7 @@ def _find_form(location: Location) -> Form:
 def _form_of_files(paths: Collection[str]) -> Form:
     found = {form for path in paths if (form := form_of_file(path)) is not None}
     if not found:
-        raise EntryError("a file of another kind" if paths else "nothing matches")
+        raise EntryError("not an archive" if paths else "no file matches")
     return _choose(found)
 
 
@@ -89,7 +89,7 @@ def _form_of_folder(location: Location) -> Form:
         return _choose(found)
     if has_problems:
         return FOLDER
-    raise EntryError("nothing is there but hidden files and sidecars, if anything")
+    raise EntryError("no images (hidden files and sidecars do not count)")
 
 
 def _choose(found: Collection[Form]) -> Form:

@@ -1,4 +1,4 @@
-"""Parquet tables with images in them, or with paths and URLs of images: every row is a record."""
+"""Parquet tables of images, or of paths and URLs of images: every row is a record."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import pyarrow.parquet as pq
 
 from cluster.errors import SourceError, StorageError
 from cluster.fingerprint import fingerprint
-from cluster.records import parquet_cells
 from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.columns import Columns, Layout, find_layout
 from cluster.records.containers import Archive, Container, unreadable_shard
 from cluster.records.names import printable
+from cluster.records.parquet_cells import get_bytes, get_field, get_text
 from cluster.records.reading import ordered_map
 from cluster.records.references import References
 
 MAX_SLICES = 8
-"""Shards that one row group is cut into at most: a reader of rows in its middle has to read those before them, too."""
+"""At most so many shards are cut from one row group: reading rows in its middle means reading those before them."""
 
 MAX_GROUP_ROWS = 1 << 20
-"""Rows of one row group: what common writers put there unless told otherwise. A footer can claim any number."""
+"""Largest number of rows in a row group, the default of common writers. A footer can claim any number."""
 
 MAX_EXPANSION = 1000
-"""How many times larger than its file the images of a shard may be. A dictionary can repeat one value without end."""
+"""How many times larger than the file the images of a shard may be: a dictionary can repeat one value endlessly."""
 
 _SMALL_FILE = 1 << 20
 _BATCH_ROWS = {"bytes": 1, "struct": 1, "uri": 8}  # A row can be as large as memory allows; copying costs the same.
@@ -58,7 +58,7 @@ def _first_layout(archive: Archive) -> Layout:
                 return find_layout(table.schema_arrow, archive.options.columns, found.name)
         except EntryError as error:
             reason = f"{found.name}: {error}"
-    raise SourceError(f"no table of {archive.location.shown} can be read: {reason}")
+    raise SourceError(f"no table of {archive.location.redacted} can be read: {reason}")
 
 
 def _split(container: Container, skipped: Skipped, *, layout: Layout, options: ReadOptions) -> Iterator[Shard]:
@@ -87,7 +87,7 @@ def _shard(rows: RowRange) -> Shard:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a table says of one image: its bytes, or where they are, or neither."""
+    """A row of a table: the bytes of an image, or a reference to them, or neither."""
 
     key: str
     data: bytes | None
@@ -142,7 +142,7 @@ class RowRange:
         return row.data
 
     def _rows(self) -> Iterator[Row | Record]:
-        """The rows; after damage, an error for each of the rest."""
+        """Yield the rows; after damage, an error record for each of the rest."""
         row, left = self.start, MAX_EXPANSION * max(self.container.size, _SMALL_FILE)
         try:
             with _opened(self.container) as table:
@@ -164,7 +164,7 @@ class RowRange:
             yield Record(self._numbered(rest), None, reason, self.container.name)
 
     def _cells(self, table: pq.ParquetFile) -> Iterator[tuple[Any, Any]]:
-        """Image and key of each row, with no more than a batch of them in memory."""
+        """Yield image and key of each row, with no more than one batch in memory."""
         position = 0
         batches = table.iter_batches(
             _BATCH_ROWS[self.layout.holds], row_groups=[self.group], columns=self.layout.columns, use_threads=False
@@ -181,15 +181,13 @@ class RowRange:
     def _row(self, image: pa.Scalar, key: pa.Scalar | None, row: int) -> Row | Record:
         name = self._numbered(row)
         try:
-            path = (
-                parquet_cells.text(parquet_cells.part(image, "path"), "path") if self.layout.holds == "struct" else None
-            )
-            said = parquet_cells.text(key, "key")
-            name = name if said is None and path is None else printable(str(path if said is None else said))
+            path = get_text(get_field(image, "path"), "path") if self.layout.holds == "struct" else None
+            given = get_text(key, "key")
+            name = name if given is None and path is None else printable(str(path if given is None else given))
             if self.layout.holds == "uri":
-                return Row(name, None, parquet_cells.text(image, "path"))
-            data = parquet_cells.part(image, "bytes") if self.layout.holds == "struct" else image
-            return Row(name, parquet_cells.binary(data, self.max_bytes), path)
+                return Row(name, None, get_text(image, "path"))
+            data = get_field(image, "bytes") if self.layout.holds == "struct" else image
+            return Row(name, get_bytes(data, self.max_bytes), path)
         except EntryError as error:
             return Record(name, None, str(error), self.container.name)
 
@@ -198,10 +196,10 @@ class RowRange:
 
 
 def _opened(container: Container) -> pq.ParquetFile:
-    """The table, its footer read.
+    """Open a table and read its footer.
 
     Raises:
-        EntryError: it is no parquet file, or its footer is damaged.
+        EntryError: it is not a Parquet file, or its footer is damaged.
         StorageError: storage does not answer.
     """
     try:
@@ -213,10 +211,10 @@ def _opened(container: Container) -> pq.ParquetFile:
 
 
 def _group_rows(metadata: pq.FileMetaData, size: int) -> list[int]:
-    """Rows of each row group, as far as a file of this size can have them.
+    """Return the number of rows in each row group, checked against the size of the file.
 
     Raises:
-        EntryError: it cannot.
+        EntryError: a file of this size cannot have so many.
     """
     groups = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     if not all(0 <= rows <= MAX_GROUP_ROWS for rows in groups):

@@ -1,4 +1,4 @@
-"""Single cells of a Parquet table, looked at before they are copied: what they hold is not trusted."""
+"""Read single cells of a Parquet table, checking size and type before copying: their content is not trusted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ MAX_TEXT_BYTES = 1 << 16
 """Longer keys, paths and URLs are an error."""
 
 
-def binary(cell: pa.Scalar | None, max_bytes: int) -> bytes | None:
-    """The bytes of a cell, None where it is null.
+def get_bytes(cell: pa.Scalar | None, max_bytes: int) -> bytes | None:
+    """Return the bytes of a cell; None if it is null.
 
     Raises:
         EntryError: more than `max_bytes`.
@@ -23,12 +23,12 @@ def binary(cell: pa.Scalar | None, max_bytes: int) -> bytes | None:
     return None if buffer is None else buffer.to_pybytes()
 
 
-def text(cell: pa.Scalar | None, what: str) -> str | None:
-    """A text or a number as text, None where it is null.
+def get_text(cell: pa.Scalar | None, what: str) -> str | None:
+    """Return a text, or a number as text; None if it is null.
 
     Args:
         cell: of a type for keys, or of any type in the `path` of a struct.
-        what: how to call it in errors.
+        what: name of the cell in error messages.
 
     Raises:
         EntryError: not UTF-8, longer than `MAX_TEXT_BYTES`, or something else.
@@ -40,7 +40,7 @@ def text(cell: pa.Scalar | None, what: str) -> str | None:
         return str(cell.as_py())
     buffer = _buffer(cell)
     if buffer is None:
-        raise EntryError(f"the {what} is {cell.type}, no text")
+        raise EntryError(f"the {what} is {cell.type}, not text")
     if buffer.size > MAX_TEXT_BYTES:
         raise EntryError(f"the {what} is too long: {buffer.size} bytes, at most {MAX_TEXT_BYTES} are read")
     try:
@@ -49,8 +49,8 @@ def text(cell: pa.Scalar | None, what: str) -> str | None:
         raise EntryError(f"the {what} is not UTF-8") from None
 
 
-def part(cell: pa.Scalar, name: str) -> pa.Scalar | None:
-    """A field of a struct, None where there is none."""
+def get_field(cell: pa.Scalar, name: str) -> pa.Scalar | None:
+    """Return a field of a struct; None if the struct or the field is missing."""
     cell = _stored(cell)
     return cell[name] if cell is not None and cell.is_valid and name in cell else None
 
@@ -61,7 +61,7 @@ def _buffer(cell: pa.Scalar | None) -> pa.Buffer | None:
 
 
 def _stored(cell: pa.Scalar | None) -> pa.Scalar | None:
-    """The value itself, without dictionary encoding or extension."""
+    """Return the value itself, without dictionary encoding or extension."""
     while isinstance(cell, pa.DictionaryScalar | pa.ExtensionScalar):
         cell = cell.value
     return cell

@@ -1,4 +1,4 @@
-"""Tar archives (WebDataset, img2dataset): one shard each, streamed once from front to back, nothing extracted."""
+"""Tar files (WebDataset, img2dataset): one shard each, streamed once from front to back, never extracted to disk."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def _split(container: Container, skipped: Skipped, *, max_bytes: int) -> Iterato
 
 @dataclass(frozen=True, slots=True)
 class WholeTar:
-    """All of one tar archive."""
+    """All of one tar file."""
 
     container: Container
     max_bytes: int
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
-        """See `read_shard`. A tar cannot be read by several threads."""
+        """See `read_shard`. A tar is read by one thread."""
         del threads
         before = "its first member"
         try:
             with self.container.open() as raw, _plain(raw) as content, _open(content) as tar:
                 while (header := tar.next()) is not None:
-                    tar.members.clear()  # or the library would keep a description of every member
+                    tar.members.clear()  # otherwise the library keeps a description of every member
                     if (record := self._record(tar, header, skipped)) is not None:
                         yield record
                     before = f"what follows {printable(header.name)}"
@@ -69,42 +69,42 @@ class WholeTar:
 
 
 class _Tar(tarfile.TarFile):
-    """A tar archive that knows whether it came to its end."""
+    """A tar file that records why it ended."""
 
     tarinfo = Header
     members: list[tarfile.TarInfo]
     ending: Exception | None = None
 
     def problem(self) -> str | None:
-        """What is wrong with the last header; None after the mark that ends an archive."""
+        """Return what is wrong with the last header; None if it is the end-of-archive marker."""
         if isinstance(self.ending, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
             return None
-        return str(self.ending) if str(self.ending) != "empty header" else "no mark at its end"
+        return str(self.ending) if str(self.ending) != "empty header" else "no end-of-archive marker"
 
 
 class _Gzip(gzip.GzipFile):
-    """Gives what is unpacked before it complains that there is no more, where the library would lose it."""
+    """Returns everything unpacked before a truncation is reported, where the library would lose it."""
 
     def read(self, size: int | None = -1) -> bytes:
         return self.read1(-1 if size is None else size)
 
 
 def _plain(raw: IO[bytes]) -> IO[bytes]:
-    """The content, unpacked if it is gzip, whatever the file is called."""
+    """Return the content, decompressed if it is gzip, whatever the suffix."""
     magic = raw.read(2)
     raw.seek(0)
     return cast("IO[bytes]", _Gzip(fileobj=raw)) if magic == b"\x1f\x8b" else raw
 
 
 def _open(content: IO[bytes]) -> _Tar:
-    """As a stream: members are passed by once, a large one is skipped block by block."""
+    """Open as a stream: each member is passed once, a large one is skipped block by block."""
     return _Tar.open(fileobj=content, mode="r|", bufsize=BUFFER_BYTES, encoding="utf-8", errors="surrogateescape")
 
 
 def _problem_after_the_end(tar: _Tar) -> str | None:
-    """Some tools join tars by joining files; what comes after the first one's end is not read, so say so."""
+    """Report data after the end: tars that were concatenated are read up to the end of the first one."""
     rest = cast("IO[bytes]", tar.fileobj).read(BUFFER_BYTES)
-    return "more data follows the mark at its end" if rest.strip(b"\0") else None
+    return "more data follows its end-of-archive marker" if rest.strip(b"\0") else None
 
 
 def _member(header: tarfile.TarInfo) -> Member:

@@ -1,4 +1,4 @@
-"""Headers of tar members as hostile archives have them: what takes the library forever, or further than it should.
+"""Tar headers of hostile archives: refuse what takes the library very long or makes it read too far.
 
 Python's `tarfile` looks for records of extended headers with expressions whose time grows with the square of a header
 (CVE-2024-6232 and its like), and reads as many headers into each other as there are.
@@ -18,7 +18,7 @@ _LONG_NUMBER = re.compile(rb"\d{256}")
 
 
 class Header(tarfile.TarInfo):
-    """A member's header. Remembers in the archive why no further one could be read, which the library does not tell."""
+    """A member's header. Stores in the archive why no further header could be read, which the library discards."""
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
@@ -32,11 +32,11 @@ class Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type in _NAME_TYPES and header.size > MAX_NAME_BYTES:
-            raise tarfile.HeaderError(f"a member's name of {header.size} bytes")
+            raise tarfile.HeaderError(f"a member name of {header.size} bytes, at most {MAX_NAME_BYTES} are read")
         return header
 
     def _proc_member(self, archive: tarfile.TarFile) -> Self:
-        """What the library calls for every header, and lets subclasses replace."""
+        """Check extended headers. The library calls this for every header and lets subclasses override it."""
         process = super()._proc_member  # type: ignore[misc]
         if self.type not in _PAX_TYPES:
             return cast("Self", process(archive))
@@ -49,7 +49,7 @@ class Header(tarfile.TarInfo):
 
 
 class _Checked:
-    """A stream whose next read is an extended header, and is looked at; all the rest is the stream's own business."""
+    """A stream that checks its next read, an extended header, and passes everything else through."""
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
         self._stream, self._size, self._is_first = stream, size, True
@@ -66,13 +66,13 @@ class _Checked:
 
 
 def check_records(data: bytes) -> None:
-    """Refuse what the library would take too long to read.
+    """Raise for an extended header that the library would take too long to parse.
 
     Args:
         data: an extended header: records "length key=value" and a line end, zeros after them.
 
     Raises:
-        tarfile.HeaderError: anything else, or a number of hundreds of digits.
+        tarfile.HeaderError: it is not such a list, or has a number of hundreds of digits.
     """
     if _LONG_NUMBER.search(data):
         raise tarfile.HeaderError("an extended header with a number of hundreds of digits")
@@ -81,7 +81,7 @@ def check_records(data: bytes) -> None:
         length = _LENGTH.match(data, position)
         end = position + int(length[1]) if length else 0
         if length is None or end <= length.end() or data[end - 1 : end] != b"\n":
-            raise tarfile.HeaderError("an extended header that is no list of records")
+            raise tarfile.HeaderError("an extended header that is not a list of records")
         if data.find(b"=", length.end(), end) < 0:
             raise tarfile.HeaderError("an extended header with a record that has no value")
         position = end

@@ -72,8 +72,8 @@ def test_a_value_that_a_dictionary_repeats_is_read_row_by_row_and_not_without_en
     ("path", "reason"),
     [
         (pa.array([3]), "not found"),
-        (pa.array([["x"]]), "the path is list<element: string>, no text"),
-        (pa.array([{"a": 1}]), "the path is struct<a: int64>, no text"),
+        (pa.array([["x"]]), "the path is list<element: string>, not text"),
+        (pa.array([{"a": 1}]), "the path is struct<a: int64>, not text"),
         (undecodable(b"\xff\xfe"), "the path is not UTF-8"),
     ],
 )

@@ -8,7 +8,7 @@ from s3fs.errors import translate_boto_error
 
 from cluster import Storage
 from cluster.records.base import EntryError
-from cluster.records.reading import patiently
+from cluster.records.reading import with_retries
 from cluster.storage.error_classes import advice, is_about_the_store, is_transient, summary
 
 URL = "https://host:9000/bucket"
@@ -75,9 +75,9 @@ def test_only_what_is_about_an_object_becomes_a_reason_for_it():
 
     for error, reason in ((answer("NoSuchKey", 404), "not found"), (answer("AccessDenied", 403), "permission denied")):
         with pytest.raises(EntryError, match=reason):
-            patiently(lambda error=error: refuses(error), "a.jpg")
+            with_retries(lambda error=error: refuses(error), "a.jpg")
     with pytest.raises(OSError, match=r"cannot read a.jpg: NoSuchBucket\. There is no such bucket"):
-        patiently(lambda: refuses(answer("NoSuchBucket", 404)), "a.jpg")
+        with_retries(lambda: refuses(answer("NoSuchBucket", 404)), "a.jpg")
 
 
 def test_the_way_to_a_server_holds_no_credentials():
