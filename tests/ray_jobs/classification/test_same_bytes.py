@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.records import FORMS
 from ray_jobs.inputs.archive import archive_units
-from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, kill_again_and_again, picture, put, ray_workers
+from tests.cluster.records.builders import BUILDERS
+from tests.ray_jobs.place import Place, kill_again_and_again, picture, ray_workers
 
 RAY = "cluster.mode=ray"
 
@@ -35,10 +36,15 @@ def files_of(place):
     return {path.relative_to(place.archive).as_posix(): path for path in place.archive.rglob("*") if path.is_file()}
 
 
-def as_tar(place, folder):
-    members = [(name, path.read_bytes()) for name, path in sorted(files_of(place).items())]
-    put(folder / "archive.tar", tar_bytes(members))
-    return folder / "archive.tar"
+def as_form(form):
+    """The files in one container of this form."""
+
+    def write(place, folder):
+        builder = BUILDERS[form.name]
+        contents = {name: path.read_bytes() for name, path in sorted(files_of(place).items())}
+        return builder.write(folder / f"archive{builder.suffix}", contents)
+
+    return pytest.param(write, id=form.name)
 
 
 def as_bytes(place, folder):
@@ -55,7 +61,7 @@ def as_uris(place, folder):
     return folder / "uris.parquet"
 
 
-@pytest.mark.parametrize("kept", [as_tar, as_bytes, as_uris])
+@pytest.mark.parametrize("kept", [*(as_form(form) for form in FORMS if form.has_members), as_bytes, as_uris])
 def test_an_archive_gives_the_same_rows_however_it_is_kept(finished, tmp_path, kept):
     outcome = finished.classify(f"archive.uri={kept(finished, tmp_path)}", f"job.output={tmp_path / 'output'}")
     assert outcome.code == 0
