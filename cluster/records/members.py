@@ -4,7 +4,7 @@
 |---|---|
 | a directory | nothing |
 | hidden, or a sidecar by its name | counted as skipped |
-| a name that points outside the archive, hidden or not | an error record |
+| an empty name, or one that points outside the archive, hidden or not | an error record |
 | a link, a device, a pipe, a sparse file | an error record |
 | larger than the limit | an error record; its content is not held in memory |
 | a name that occurs twice | a record each time |
@@ -68,6 +68,8 @@ def is_record(member: Member, skipped: Skipped) -> bool:
 
 def refusal(member: Member, max_bytes: int) -> str | None:
     """Return the reason why a member that becomes a record is not read; None if it is read."""
+    if not member.key:
+        return "an empty name"
     if member.points_outside:
         return "the name points outside the archive"
     if member.type is MemberType.LINK:

@@ -31,6 +31,12 @@ def test_a_name_that_points_outside_is_a_record_with_a_reason(name):
     assert skipped.count == 0
 
 
+@pytest.mark.parametrize("name", ["", "./"])
+def test_a_file_without_a_name_is_a_record_with_a_reason(name):
+    assert is_record(Member(name, 10), Skipped())
+    assert refusal(Member(name, 10), 10) == "an empty name"
+
+
 def test_a_directory_is_nothing_even_if_hidden():
     skipped = Skipped()
     assert not any(is_record(Member(name, 0, MemberType.DIRECTORY), skipped) for name in ("a", ".git", "../x"))
