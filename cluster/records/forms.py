@@ -11,6 +11,7 @@ from cluster.records.folder import open_folder
 from cluster.records.location import Location
 from cluster.records.parquet import open_tables
 from cluster.records.tar import open_tars
+from cluster.records.zip import open_zips
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ FOLDER = Form("folder", (), open_folder)
 FORMS = (
     FOLDER,
     Form("tar", (".tar", ".tar.gz", ".tgz"), open_tars, has_members=True),
+    Form("zip", (".zip",), open_zips, has_members=True),
     Form("parquet", (".parquet",), open_tables),
 )
 

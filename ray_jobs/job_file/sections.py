@@ -97,7 +97,7 @@ class ArchiveSection:
     """Section [archive].
 
     Attributes:
-        uri: a folder of images at any depth, *.parquet (bytes or URIs) or *.tar (WebDataset), on any fsspec URL.
+        uri: a folder of images at any depth, *.parquet (bytes or URIs), *.tar (WebDataset) or *.zip, on any fsspec URL.
         shard_images: about how many images are one unit of work.
         max_unreadable_fraction: the job counts as failed when a larger share of the images cannot be read.
         image_column: of a Parquet archive; None finds it.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.cluster.records.archives import tar_bytes, write_folder
+from tests.cluster.records.archives import tar_bytes, write_folder, zip_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,19 @@ def _write_broken_tar(path: Path) -> dict[str, str]:
     return {"link.jpg": "a link", "../outside.jpg": "outside the archive", "device.jpg": "not a regular file"}
 
 
+def _write_zip(path: Path, contents: Mapping[str, bytes]) -> Path:
+    path.write_bytes(zip_bytes(contents.items()))
+    return path
+
+
+def _write_broken_zip(path: Path) -> dict[str, str]:
+    link = zipfile.ZipInfo("link.jpg")
+    link.create_system, link.external_attr = 3, stat.S_IFLNK << 16
+    data = zip_bytes([(link, b"a.jpg"), ("../outside.jpg", b"x"), ("damaged.jpg", b"content")])
+    path.write_bytes(data.replace(b"content", b"contents"[1:]))
+    return {"link.jpg": "a link", "../outside.jpg": "outside the archive", "damaged.jpg": "checksum"}
+
+
 def _write_table(path: Path, contents: Mapping[str, bytes]) -> Path:
     columns = {"key": pa.array(list(contents), pa.string()), "image": pa.array(list(contents.values()), pa.binary())}
     pq.write_table(pa.table(columns), path)
@@ -66,6 +81,7 @@ def _write_broken_table(path: Path) -> dict[str, str]:
 BUILDERS = {
     "folder": Builder(write=write_folder, write_broken=_write_broken_folder),
     "tar": Builder(write=_write_tar, write_broken=_write_broken_tar, suffix=".tar"),
+    "zip": Builder(write=_write_zip, write_broken=_write_broken_zip, suffix=".zip"),
     "parquet": Builder(write=_write_table, write_broken=_write_broken_table, suffix=".parquet", has_names=False),
 }
 """Keyed by the names in `cluster.records.FORMS`."""
