@@ -77,10 +77,16 @@ def _images(job: Job, needs: Sequence[str]) -> list[str]:
 def _outside(store: Store, places: Sequence[str]) -> None:
     """Raise unless the output answers and lies outside these places."""
     store.reach()
-    root = _real(store.root)
-    for place in (_real(Location.parse(place).redacted) for place in places):
-        if f"{root}/".startswith(f"{place}/"):
-            raise ValueError(f"{root} lies inside {place}: results would be taken for images; choose one beside it")
+    for place in places:
+        if lies_inside(store.root, place):
+            root, around = _real(store.root), _real(Location.parse(place).redacted)
+            raise ValueError(f"{root} lies inside {around}: results would be taken for images; choose one beside it")
+
+
+def lies_inside(place: str, folder: str) -> bool:
+    """Return whether a path or URL is this folder or lies below it, however the two are written."""
+    inner, outer = (_real(Location.parse(uri).redacted) for uri in (place, folder))
+    return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
 
 
 def _real(place: str) -> str:

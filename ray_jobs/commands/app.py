@@ -23,6 +23,15 @@ from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError
 from ray_jobs.commands.catalogue_tables import show_methods, show_models
 from ray_jobs.commands.classification_tables import show_classification, show_demo, show_plan
+from ray_jobs.commands.draft_options import (
+    Archive,
+    ExamplesArgument,
+    ExamplesOption,
+    JobOrArchive,
+    NameOption,
+    OutputOption,
+    choose_job,
+)
 from ray_jobs.commands.evaluation_tables import show_evaluation
 from ray_jobs.commands.output_tables import show_reports, show_status
 from ray_jobs.commands.submission_tables import show_jobs, show_submission
@@ -85,9 +94,44 @@ def demo(
     _run(lambda: run_demo(folder, reporter), then=lambda result: show_demo(reporter, result))
 
 
+@app.command("init", epilog="Example: fewshot init photos examples --output runs/groceries")
+def init_(
+    archive: Archive,
+    examples: ExamplesArgument,
+    output: OutputOption = None,
+    name: NameOption = None,
+    job: Annotated[Path, typer.Option(help="Job file to write.", metavar="JOB.toml")] = Path("job.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the job file if it exists.")] = False,
+    set_: Overrides = None,
+) -> None:
+    """Look at an archive and labelled examples, and write a commented job file for them.
+
+    Shows the number of images and the examples of each class, and warns about examples that are in the archive as
+    well, have two labels or cannot be read.
+    """
+    from ray_jobs.commands.init import write_draft
+    from ray_jobs.commands.init_tables import show_draft
+    from ray_jobs.drafting.draft_arguments import DraftArguments
+
+    reporter = Reporter()
+    arguments = DraftArguments(
+        archive=archive, examples=examples, output=output, name=name, overrides=tuple(set_ or ())
+    )
+
+    def work() -> dict[str, Any]:
+        result = write_draft(arguments, job, reporter, force=force)
+        show_draft(reporter, result)
+        return result.to_json()
+
+    _run(work, then=lambda _: None)
+
+
 @app.command(epilog="Example: fewshot plan job.toml --set support.shots=8")
 def plan(
-    job: JobFile,
+    job: JobOrArchive,
+    examples: ExamplesOption = None,
+    output: OutputOption = None,
+    name: NameOption = None,
     set_: Overrides = None,
     probe: Annotated[
         bool, typer.Option(help="Time the backbone for a few seconds to predict how long it takes.")
@@ -98,21 +142,42 @@ def plan(
 
     reporter = Reporter()
     _run(
-        lambda: make_plan(_checked(job, set_, needs=NEEDS["classify"]), probe=probe),
+        lambda: make_plan(
+            choose_job(job, examples=examples, output=output, name=name, overrides=set_ or ()), probe=probe
+        ),
         then=lambda result: show_plan(reporter, result),
     )
 
 
 @app.command(epilog="Example: fewshot classify job.toml --set cluster.clip_workers=2")
-def classify(job: JobFile, set_: Overrides = None) -> None:
-    """Label every image of an archive. Run it again to resume, or after examples or images were added."""
+def classify(
+    job: JobOrArchive,
+    examples: ExamplesOption = None,
+    output: OutputOption = None,
+    name: NameOption = None,
+    set_: Overrides = None,
+) -> None:
+    """Label every image of an archive. Run it again to resume, or after examples or images were added.
+
+    Without a job file: fewshot classify photos --examples examples. The job file that this amounts to is written into
+    the output as job.toml.
+    """
     from ray_jobs.classification.classify import classify as run
 
     reporter = Reporter()
-    _run(
-        lambda: run(_checked(job, set_, needs=NEEDS["classify"]), reporter),
-        then=lambda result: show_classification(reporter, result),
-    )
+
+    def work() -> dict[str, Any]:
+        chosen = choose_job(
+            job,
+            examples=examples,
+            output=output,
+            name=name,
+            overrides=set_ or (),
+            on_kept=lambda path: reporter.say(f"job file: {path}"),
+        )
+        return run(chosen, reporter)
+
+    _run(work, then=lambda result: show_classification(reporter, result))
 
 
 @app.command(epilog="Example: fewshot evaluate job.toml --protocol base-to-new --set 'evaluate.shots=[1, 4]'")

@@ -73,16 +73,35 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
     Raises:
         JobError: there is no such file, it is no TOML, without [job], or with a password in a URL.
     """
-    text = _text(Path(path))
-    document = _document(text, str(path))
+    return parse_job(_text(Path(path)), str(path), overrides, needs=needs)
+
+
+def parse_job(
+    text: str, path: str, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()
+) -> tuple[Job, list[str]]:
+    """Read the text of a job file, which need not be stored anywhere.
+
+    Args:
+        text: TOML.
+        path: what messages call the text.
+        overrides: see `read_job`.
+        needs: see `read_job`.
+
+    Returns:
+        The same as `read_job`.
+
+    Raises:
+        JobError: the text is no TOML, without [job], or with a password in a URL.
+    """
+    document = _document(text, path)
     problems: list[str] = []
     for override in overrides:
         _apply(document, override, problems)
     given = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
-    _refuse_passwords(document, str(path), text)
+    _refuse_passwords(document, path, text)
     sections: dict[str, Any] = {}
     for name, content in islice(document.items(), MAX_TOLD):
-        where = _Where(str(path), text, name, given)
+        where = _Where(path, text, name, given)
         if name not in SECTIONS:
             problems.append(where.say(_unknown("section", f"[{name}]", [f"[{s}]" for s in SECTIONS])))
         elif not isinstance(content, dict):
@@ -94,6 +113,19 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
     if not sections.get("job"):
         raise JobError(problems)
     return Job(**{name: value for name, value in sections.items() if value is not None}), problems
+
+
+def parse_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Read "section.key=value" settings without a job file.
+
+    Returns:
+        The values by section and key, as nested tables, and a line for each setting that is no such thing.
+    """
+    document: dict[str, Any] = {}
+    problems: list[str] = []
+    for override in overrides:
+        _apply(document, override, problems)
+    return document, problems
 
 
 def stop_if_any(problems: Sequence[str]) -> None:
