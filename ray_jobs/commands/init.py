@@ -38,8 +38,8 @@ class InitResult:
 
     def to_json(self) -> dict[str, object]:
         """Return the result as JSON values."""
-        values = asdict(self)
-        return values.pop("survey") | values
+        own = {name: value for name, value in asdict(self).items() if name != "survey"}
+        return {**own, **asdict(self.survey)}
 
 
 def write_draft(arguments: DraftArguments, path: Path, reporter: Reporter, *, force: bool = False) -> InitResult:
@@ -107,4 +107,4 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise JobError([f"cannot write {path}: {error.strerror or error}"]) from error
+        raise JobError([f"cannot write {path}: {error.strerror} ({error.filename})"]) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import unicodedata
@@ -114,7 +115,7 @@ def default_output(name: str, inputs: Sequence[str]) -> str:
 
 
 def _local(uri: str) -> Path:
-    return Path(uri.rpartition("://")[2]).expanduser().absolute()
+    return Path(os.path.expanduser(uri.rpartition("://")[2])).absolute()  # noqa: PTH111 -- never raises
 
 
 def _problem_with(place: str) -> str | None:
@@ -122,4 +123,6 @@ def _problem_with(place: str) -> str | None:
         return "it is empty; expected a path or a URL"
     if not is_path(place):
         return "a job file cannot hold this path: it is no Unicode text, or too long; rename it, or link to it"
+    if place.startswith("~") and os.path.expanduser(place).startswith("~"):  # noqa: PTH111
+        return f"there is no home folder {place.partition('/')[0]}; write ./{place} if this is a name"
     return NO_PASSWORDS if PASSWORD.search(place) else None

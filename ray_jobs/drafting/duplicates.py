@@ -11,9 +11,10 @@ import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from cluster.records import Shard, pick
-from cluster.records.folder import FolderSlice
+from cluster.records.base import Unreadable
 from ray_jobs.inputs.examples import Labels
 from ray_jobs.preflight import lies_inside
 
@@ -24,6 +25,23 @@ MAX_CANDIDATES = 10_000
 MAX_CANDIDATE_BYTES = 4 << 30
 """Bytes of archive images that are read at most."""
 _THREADS = 8
+
+
+class ListedEntry(Protocol):
+    """An entry as a listing describes it; `size` in bytes, `problem` says why it cannot be read."""
+
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def problem(self) -> str | None: ...
+
+
+@runtime_checkable
+class ListedEntries(Protocol):
+    """What a shard reads, where the listing describes every entry."""
+
+    @property
+    def entries(self) -> Sequence[ListedEntry]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +172,9 @@ class CopyFinder:
         Raises:
             StorageError: storage does not answer, also after retries.
         """
-        if not isinstance(shard.payload, FolderSlice):
+        if isinstance(shard.payload, Unreadable):
+            return
+        if not isinstance(shard.payload, ListedEntries):
             self.compared = self.all_compared = False
             return
         sizes = [entry.size if entry.problem is None else None for entry in shard.payload.entries]

@@ -12,6 +12,7 @@ from typing import Literal
 from cluster import Storage
 from cluster.records import Record, Selected, Selection, open_source, read_shard
 from cluster.records.names import printable
+from cluster.secrets import without_credentials
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
@@ -50,7 +51,7 @@ class ExamplesSurvey:
     """What the examples are.
 
     Attributes:
-        uri: where they are.
+        uri: where they are, without credentials.
         form: "folder" (one folder per class), a table ("csv", "parquet", "jsonl"), or "splits" (a splits.json).
         counts: number of examples of each class, in the order of the label space; 0 for a class known by name only.
         skipped: entries whose names say that they are no images (hidden files, sidecars); 0 for tables.
@@ -119,7 +120,7 @@ def survey_examples(
         elif record.data is not None:
             contents.append(ExampleContent(record.key, label, len(record.data), digest_of(record.data)))
     survey = ExamplesSurvey(
-        uri=uri,
+        uri=without_credentials(uri),
         form=form,
         counts=count_classes(labels),
         skipped=skipped,
