@@ -15,7 +15,9 @@ _EXAMPLES_HELP = "Labelled examples: a folder for each class, a table (.csv, .pa
 
 Archive = Annotated[
     str,
-    typer.Argument(help="Images to classify: a folder, an archive file or a URL.", show_default=False),
+    typer.Argument(
+        help="Images to classify: a folder, an archive file or a URL.", metavar="ARCHIVE", show_default=False
+    ),
 ]
 JobOrArchive = Annotated[
     str,

@@ -124,7 +124,9 @@ def _suggested(key: str, value: object, comment: str) -> Setting:
 
 def _shots(shots: int | None, largest: int) -> Setting:
     if shots is None:
-        return _suggested("shots", _OTHER_SHOTS, f"examples of a class to use at most; now all (the most: {largest:,})")
+        return _suggested(
+            "shots", _OTHER_SHOTS, f"examples of a class to use at most; all if left out (now up to {largest:,})"
+        )
     return Setting("shots", shots, f"examples of a class to use at most; the largest class has {largest:,}")
 
 

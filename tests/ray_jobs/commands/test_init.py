@@ -281,7 +281,8 @@ def test_every_mistake_is_told_at_once_and_nothing_written(here):
     outcome = init("photos", "examples", "--output", "photos/out", "--set", "cliip.model=x")
     assert "error: --output: " in outcome.messages
     assert "lies inside" in outcome.messages
-    assert "unknown section '[cliip]'" in outcome.messages
+    assert "unknown section" in outcome.messages
+    assert "[cliip]" in outcome.messages
     outcome = init("photos", "examples", "--set", "archive.uri=x", "--set", "nonsense")
     assert "--set archive.uri: give it as ARCHIVE" in outcome.messages
     assert "expected section.key=value" in outcome.messages
