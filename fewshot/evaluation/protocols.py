@@ -9,17 +9,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from fewshot.choices import ProtocolName
 from fewshot.evaluation.metrics import Tally
 
-Protocol = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
 
-
-def measure(protocol: Protocol, logits: Tensor, truth: Tensor, is_new: Tensor) -> tuple[dict[str, float], list[float]]:
+def measure(
+    protocol: ProtocolName, logits: Tensor, truth: Tensor, is_new: Tensor
+) -> tuple[dict[str, float], list[float]]:
     """Measure test images.
 
     Args:

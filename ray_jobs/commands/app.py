@@ -20,6 +20,7 @@ import typer
 from cluster import Storage
 from cluster.errors import ClusterError, LeaseHeldError, SourceError, WorkerStartError
 from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.choices import ProtocolName
 from fewshot.errors import FewShotError
 from ray_jobs.commands.catalogue_tables import show_methods, show_models
 from ray_jobs.commands.classification_tables import show_classification, show_demo, show_plan
@@ -43,7 +44,7 @@ from ray_jobs.errors import DetachedError, JobError
 from ray_jobs.job_file.command_needs import NEEDS, JobCommand
 from ray_jobs.job_file.deploy_section import ManifestKind
 from ray_jobs.job_file.reading import read_job, stop_if_any
-from ray_jobs.job_file.sections import Job, ProtocolName
+from ray_jobs.job_file.sections import Job
 from ray_jobs.preflight import check
 
 DONE, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130

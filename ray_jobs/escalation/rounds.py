@@ -10,18 +10,18 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, groupby
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cluster import Unit, fingerprint
+from fewshot.choices import ScheduleName
 from ray_jobs.escalation.score_unit import Excerpt, ScoreUnit
 from ray_jobs.steps.diffusion_worker import ClassPrompt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ScheduleName = Literal["racing", "published", "exhaustive"]
 ROWS_A_UNIT = 2048
 """Questions of one unit, up to twice as many: fewer in a small round, so that there is work for many workers."""
 UNITS_A_ROUND = 64

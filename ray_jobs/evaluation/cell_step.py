@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from fewshot.choices import ProtocolName
 from fewshot.names import wants_diffusion
 from ray_jobs.inputs.examples import LabelledUnits
-from ray_jobs.job_file.sections import ProtocolName
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.steps.example_latents import latents_of
