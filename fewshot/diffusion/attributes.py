@@ -35,8 +35,10 @@ from scipy.spatial.distance import pdist
 from scipy.special import erfcinv
 from torch import Tensor
 
+from fewshot.backbones.diffusion import noise_schedule as schedule
 from fewshot.errors import DataError
 
+PUBLISHED_SCHEDULE = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 RUNGS = 500
 FLOOR = 1e-18
 QUANTILE = 0.001
@@ -45,8 +47,8 @@ SAME_CLASS = 100.0
 
 
 def linear_alphas_cumprod(T: int = 1000) -> Tensor:
-    """[T] float64: the schedule of the published weights, linear betas from 1e-4 to 0.02."""
-    return torch.cumprod(1.0 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64), dim=0)
+    """Return the noise schedule of the published weights, [T] float64: linear betas from 1e-4 to 0.02."""
+    return schedule.alphas_cumprod({**PUBLISHED_SCHEDULE, "num_train_timesteps": T})
 
 
 def overlap(alphas_cumprod: Tensor, sizes: Tensor, *, exact: bool = False) -> Tensor:
