@@ -27,7 +27,7 @@ METHOD_NAMES = (
     "zero_shot",
 )
 
-ASKING_METHOD_NAMES = ("diffusion_classifier", "tif")
+DIFFUSION_SCORER_NAMES = ("diffusion_classifier", "tif")
 """Those that ask a diffusion model about an image, for [escalate]."""
 
 DENSE_METHODS = ("safe", "safe_a")

@@ -106,9 +106,9 @@ def check_method(name: str, **hyperparameters: Any) -> None:
     if name not in METHOD_NAMES:
         raise UnknownNameError("method", name, METHOD_NAMES)
     if hyperparameters:
-        from fewshot.methods import method_named
+        from fewshot.methods import build_method
 
-        method_named(name, **hyperparameters)
+        build_method(name, **hyperparameters)
 
 
 def check_escalation_method(section: EscalateSection) -> None:
@@ -117,9 +117,9 @@ def check_escalation_method(section: EscalateSection) -> None:
     Raises:
         FewShotError: it does not.
     """
-    from fewshot.methods import asking_method_named
+    from fewshot.methods import build_diffusion_scorer
 
-    asking_method_named(section.method, **section.hyperparameters)
+    build_diffusion_scorer(section.method, **section.hyperparameters)
 
 
 def _problem(where: str, attempt: Callable[[], Any]) -> str | None:

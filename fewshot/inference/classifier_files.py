@@ -17,7 +17,7 @@ from torch import Tensor
 from fewshot.calibration.calibrate import Calibrated, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
-from fewshot.methods import METHODS, Classifier, method_named
+from fewshot.methods import METHODS, Classifier, build_method
 from fewshot.model_selection.candidates import CandidateResult
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def load_classifier(
     try:
         tensors = safetensors.torch.load(files[TENSORS])
         parts = {"text_tower": text_tower, "pooling": pooling}
-        method = method_named(card["method"], **card["hyperparameters"])
+        method = build_method(card["method"], **card["hyperparameters"])
         return Calibrated(
             method=method,
             classifier=_classifier(card["method"], {**card["classifier"], **_nested(tensors)}, parts),

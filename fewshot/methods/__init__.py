@@ -10,12 +10,12 @@ from fewshot.errors import DataError, UnknownNameError
 from fewshot.method import Classifier, Method, TrainedMethod, features_for
 from fewshot.methods.ape import Ape
 from fewshot.methods.ape_t import ApeT
-from fewshot.methods.asking import AskingMethod
 from fewshot.methods.auto import Auto
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.cocoop import Cocoop
 from fewshot.methods.coop import Coop
 from fewshot.methods.diffusion_classifier import DiffusionClassifier
+from fewshot.methods.diffusion_scorer import DiffusionScorer
 from fewshot.methods.hyperparameters import check_kind
 from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.mcti import Mcti
@@ -53,11 +53,11 @@ METHODS: dict[str, type[Any]] = {
 }
 
 
-ASKING_METHODS: dict[str, type[AskingMethod]] = {"diffusion_classifier": DiffusionClassifier, "tif": Tif}
+DIFFUSION_SCORERS: dict[str, type[DiffusionScorer]] = {"diffusion_classifier": DiffusionClassifier, "tif": Tif}
 """Methods that ask a diffusion model about an image."""
 
 
-def method_named(name: str, **hyperparameters: Any) -> Method:
+def build_method(name: str, **hyperparameters: Any) -> Method:
     """Make a method.
 
     Args:
@@ -72,9 +72,9 @@ def method_named(name: str, **hyperparameters: Any) -> Method:
     return method
 
 
-def asking_method_named(name: str, **hyperparameters: Any) -> AskingMethod:
-    """Make a method of `ASKING_METHODS`, see `method_named`."""
-    method: AskingMethod = _made(ASKING_METHODS, name, hyperparameters)
+def build_diffusion_scorer(name: str, **hyperparameters: Any) -> DiffusionScorer:
+    """Make a method of `DIFFUSION_SCORERS`, see `build_method`."""
+    method: DiffusionScorer = _made(DIFFUSION_SCORERS, name, hyperparameters)
     return method
 
 
@@ -93,13 +93,13 @@ def _made(known_methods: Mapping[str, Any], name: str, hyperparameters: Mapping[
 
 
 __all__ = [
-    "ASKING_METHODS",
+    "DIFFUSION_SCORERS",
     "METHODS",
-    "AskingMethod",
     "Classifier",
+    "DiffusionScorer",
     "Method",
     "TrainedMethod",
-    "asking_method_named",
+    "build_diffusion_scorer",
+    "build_method",
     "features_for",
-    "method_named",
 ]

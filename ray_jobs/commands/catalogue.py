@@ -12,9 +12,9 @@ def list_methods() -> dict[str, Any]:
 
     None means chosen inside the shots, or, for [escalate], by the size of the diffusion model.
     """
-    from fewshot.methods import ASKING_METHODS, METHODS
+    from fewshot.methods import DIFFUSION_SCORERS, METHODS
 
-    return {"methods": _told(METHODS), "escalate": _told(ASKING_METHODS)}
+    return {"methods": _told(METHODS), "escalate": _told(DIFFUSION_SCORERS)}
 
 
 def _told(methods: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,9 +113,9 @@ class EvaluateStep:
 
     def _pretrain_fold(self, state: _Data, work: FoldPretraining) -> Part:
         from fewshot.calibration.calibrate import calibration_splits
-        from fewshot.methods import TrainedMethod, method_named
+        from fewshot.methods import TrainedMethod, build_method
 
-        method = method_named(work.cell.method, **work.cell.hyperparameters)
+        method = build_method(work.cell.method, **work.cell.hyperparameters)
         training_cache = self._training_cache(work.cell)
         _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
         if isinstance(method, TrainedMethod) and work.fold < len(splits):
@@ -133,11 +133,11 @@ class EvaluateStep:
         from fewshot.calibration.calibrate import fit_calibrated
         from fewshot.evaluation.protocols import measure
         from fewshot.inference.predict import calibrated_logits
-        from fewshot.methods import features_for, method_named
+        from fewshot.methods import build_method, features_for
 
         problem, training_cache = _problem(state, cell), self._training_cache(cell)
         calibrated = fit_calibrated(
-            method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed, training_cache=training_cache
+            build_method(cell.method, **cell.hyperparameters), problem, seed=cell.seed, training_cache=training_cache
         )
         logits = calibrated_logits(calibrated, features_for(calibrated.classifier, state.test))
         is_new = torch.zeros(problem.num_classes, dtype=torch.bool)

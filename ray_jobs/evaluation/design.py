@@ -159,9 +159,9 @@ class Evaluation:
 
     def fold_pretrainings(self, cell: Cell) -> Iterator[Unit]:
         """The trainings that a cell will ask for: a unit for each fold of each method that it consists of."""
-        from fewshot.methods import TrainedMethod, method_named
+        from fewshot.methods import TrainedMethod, build_method
 
-        method = method_named(cell.method, **cell.hyperparameters)
+        method = build_method(cell.method, **cell.hyperparameters)
         for part in getattr(method, "members", [method]):
             if isinstance(part, TrainedMethod):
                 own = cell if part is method else replace(cell, method=part.name, hyperparameters={})

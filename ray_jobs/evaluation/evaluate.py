@@ -104,10 +104,10 @@ def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[st
 def _needs(cells: Sequence[Cell]) -> frozenset[str]:
     if not cells:
         return frozenset()
-    from fewshot.methods import method_named
+    from fewshot.methods import build_method
 
     settings = {cell.method: cell.hyperparameters for cell in cells}
-    return frozenset().union(*(method_named(name, **given).needs for name, given in settings.items()))
+    return frozenset().union(*(build_method(name, **given).needs for name, given in settings.items()))
 
 
 def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -86,11 +86,11 @@ class Training:
     def _fit(self, store: Store) -> None:
         from fewshot.backbones import load_clip
         from fewshot.calibration.calibrate import fit_calibrated
-        from fewshot.methods import method_named
+        from fewshot.methods import build_method
         from fewshot.problem import Labelled, Problem
 
         clip = load_clip(self.spec)
-        method = method_named(self.section.method, **self.section.hyperparameters)
+        method = build_method(self.section.method, **self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
         images, shots = read_labelled(store, self.support, dense="dense" in method.needs)
         if self.diffusion is not None:

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from fewshot.calibration.calibrate import Calibrated, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.inference.predict import TILE_ROWS, predict
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from fewshot.problem import Labelled, Problem
 from tests.bench.result import Result, medians
 from tests.problems import space
@@ -79,7 +79,7 @@ def problem_of(K: int) -> Problem:
 def classifier_of(method: str, K: int) -> Calibrated:
     """A method with fixed hyperparameters, fitted to `problem_of`."""
     problem = problem_of(K)
-    chosen = method_named(method, **METHODS[method])
+    chosen = build_method(method, **METHODS[method])
     fitted = chosen.fit(problem, seed=0)
     names = problem.label_space.names
     return Calibrated(chosen, fitted, names, problem.logit_scale, Scaling(), None, HeldOutReport("none", 0))

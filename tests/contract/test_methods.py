@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.inference.classifier_files import PARTS, load_classifier, save_classifier
 from fewshot.inference.predict import predict
-from fewshot.methods import METHODS, Classifier, method_named
+from fewshot.methods import METHODS, Classifier, build_method
 from fewshot.problem import Problem
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 from tests.tiny_diffusion import with_diffusion
@@ -28,7 +28,7 @@ SHORTER = {"mcti": {"alpha": 0.0, "images": 1}, "textual_inversion": {"steps": 1
 def short(name):
     known = {field.name for field in dataclasses.fields(METHODS[name])}
     values = {field: value for field, value in SHORT.items() if field in known}
-    return method_named(name, **values | SHORTER.get(name, {}))
+    return build_method(name, **values | SHORTER.get(name, {}))
 
 
 def prepared(name, problem):

@@ -13,7 +13,7 @@ from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters, save_adapter
 from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from ray_jobs.errors import DamagedError
 from ray_jobs.output.classifiers import get_classifier, get_threshold
 from ray_jobs.output.training_cache import StoredTrainingCache
@@ -28,7 +28,7 @@ FOLDER = "adapters/tif/0"
 
 @pytest.fixture(scope="module")
 def files():
-    return save_classifier(fit_calibrated(method_named("tip_adapter"), make_problem([3, 3])[0], seed=0), {})
+    return save_classifier(fit_calibrated(build_method("tip_adapter"), make_problem([3, 3])[0], seed=0), {})
 
 
 @pytest.fixture

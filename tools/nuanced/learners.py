@@ -18,7 +18,7 @@ from fewshot.diffusion.adapter_training import train_adapters
 from fewshot.diffusion.draws import LatentImages
 from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
 from fewshot.diffusion.time_grid import published_grid
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from fewshot.methods.tif import Tif
 from fewshot.problem import Labelled, Problem
 from tools.nuanced.settings import CLASSES, Pictures, Setting
@@ -45,7 +45,7 @@ def by_features(setting: Setting, glyphs: Glyphs, clip: ClipBackbone) -> Iterato
     shots = Labelled(views[:, None], support.labels)
     problem = Problem(space, clip.prototypes(space), shots, None, clip.logit_scale)
     for name in FEATURE_METHODS:
-        classifier = method_named(name).fit(problem, seed=SEED)
+        classifier = build_method(name).fit(problem, seed=SEED)
         yield name, classifier.logits(normalize(queries, dim=1))
 
 

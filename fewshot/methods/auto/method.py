@@ -114,9 +114,9 @@ class Auto:
     @property
     def members(self) -> Sequence[Method]:
         """The candidates, whose folds are worth spreading one by one."""
-        from fewshot.methods import method_named
+        from fewshot.methods import build_method
 
-        return [method_named(name) for name in self.candidates]
+        return [build_method(name) for name in self.candidates]
 
 
 def _log(tried: Sequence[CandidateResult], images: int) -> None:

@@ -20,7 +20,7 @@ from fewshot.methods.hyperparameters import check_template
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionClassifier:
-    """See `AskingMethod`.
+    """See `DiffusionScorer`.
 
     Attributes:
         template: a prompt with one "{}" for the class's name.
@@ -40,17 +40,17 @@ class DiffusionClassifier:
         check_template(f"{self.name}.template", self.template)
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
-        """See `AskingMethod.prompts`."""
+        """See `DiffusionScorer.prompts`."""
         return tuple(self.template.replace("{}", name) for name in label_space.prompt_names)
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings | None:
-        """See `AskingMethod.adapter_settings`."""
+        """See `DiffusionScorer.adapter_settings`."""
         return None
 
     def prior(self, *, latent_side: int) -> PriorImages | None:
-        """See `AskingMethod.prior`."""
+        """See `DiffusionScorer.prior`."""
         return None
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
-        """See `AskingMethod.weights`: all the same."""
+        """See `DiffusionScorer.weights`: all the same."""
         return torch.ones(num_steps, dtype=torch.float64)

@@ -41,7 +41,7 @@ PUBLISHED_PRIOR_IMAGES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tif:
-    """See `AskingMethod`. None follows the size of the model, see the module.
+    """See `DiffusionScorer`. None follows the size of the model, see the module.
 
     Attributes:
         steps: of gradient descent.
@@ -94,12 +94,12 @@ class Tif:
         check_template("tif.template", self.template)
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
-        """See `AskingMethod.prompts`."""
+        """See `DiffusionScorer.prompts`."""
         told = (f"{self.rare_word} {name}" if self.use_names else self.rare_word for name in label_space.prompt_names)
         return tuple(self.template.replace("{}", name) for name in told)
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings:
-        """See `AskingMethod.adapter_settings`."""
+        """See `DiffusionScorer.adapter_settings`."""
         small = latent_side <= SMALL_SIDE
         defaults = _small() if small else _published(shots)
         given = {name: value for name in defaults if (value := getattr(self, name, None)) is not None}
@@ -107,13 +107,13 @@ class Tif:
         return AdapterSettings(**defaults | given, stratified=small, prior_weight=weight)
 
     def prior(self, *, latent_side: int) -> PriorImages | None:
-        """See `AskingMethod.prior`."""
+        """See `DiffusionScorer.prior`."""
         published = 0 if latent_side <= SMALL_SIDE else PUBLISHED_PRIOR_IMAGES
         count = published if self.prior_images is None else self.prior_images
         return PriorImages(prompt=self.prior_prompt, count=count) if count else None
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
-        """See `AskingMethod.weights`; uniform, too, where there is but one class to take the nuanced size from."""
+        """See `DiffusionScorer.weights`; uniform, too, where there is but one class to take the nuanced size from."""
         if self.weighting == "uniform" or len(labels.unique()) < 2:  # type: ignore[no-untyped-call]
             return torch.ones(num_steps, dtype=torch.float64)
         return attribute_weights(linear_alphas_cumprod(num_steps), nuanced_size(latents, labels))

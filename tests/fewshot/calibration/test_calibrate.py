@@ -7,15 +7,15 @@ from fewshot.calibration.abstention import ABSTAIN_ALWAYS
 from fewshot.calibration.calibrate import fit_calibrated, held_out_logits
 from fewshot.errors import DataError
 from fewshot.inference.predict import predict
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from tests.problems import World, make_problem
 
-TIP = method_named("tip_adapter", alpha=20.0, beta=3.0)
+TIP = build_method("tip_adapter", alpha=20.0, beta=3.0)
 
 
 def test_confidence_agrees_with_accuracy_on_images_never_seen():
     there = World(10, name_noise=2.0, image_noise=1.5)
-    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([16] * 10), seed=0)
+    calibrated = fit_calibrated(build_method("tip_adapter"), there.problem([16] * 10), seed=0)
     features, labels = there.test_images(2000)
     scored = predict(calibrated, features)
     assert float(scored.score.mean()) == pytest.approx(float((scored.label == labels).double().mean()), abs=0.06)
@@ -25,7 +25,7 @@ def test_confidence_agrees_with_accuracy_on_images_never_seen():
 
 def test_accepted_labels_keep_to_the_error_that_was_asked_for():
     there = World(10, name_noise=2.0, image_noise=1.5)
-    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([16] * 10), seed=0, max_error=0.25)
+    calibrated = fit_calibrated(build_method("tip_adapter"), there.problem([16] * 10), seed=0, max_error=0.25)
     features, labels = there.test_images(2000)
     scored = predict(calibrated, features)
     accepted = ~scored.abstained
@@ -72,7 +72,7 @@ def test_val_is_what_is_measured_on_when_there_is_one():
 
 def test_with_one_shot_and_meaningless_names_the_scores_claim_nothing():
     there = World(8, name_noise=float("inf"), image_noise=0.6)
-    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([1] * 8), seed=0)
+    calibrated = fit_calibrated(build_method("tip_adapter"), there.problem([1] * 8), seed=0)
     features, labels = there.test_images(300)
     scored = predict(calibrated, features)
     assert float((scored.label == labels).double().mean()) > 0.7

@@ -5,7 +5,7 @@ import pytest
 from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.inference.classifier_files import FORMAT, load_classifier, read_card, save_classifier
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from tests.problems import make_problem
 
 CARD, TENSORS = "card.json", "classifier.safetensors"
@@ -13,7 +13,7 @@ CARD, TENSORS = "card.json", "classifier.safetensors"
 
 @pytest.fixture(scope="module")
 def files():
-    calibrated = fit_calibrated(method_named("ape", gamma=0.5), make_problem([4, 4, 4])[0], seed=0, max_error=0.3)
+    calibrated = fit_calibrated(build_method("ape", gamma=0.5), make_problem([4, 4, 4])[0], seed=0, max_error=0.3)
     return save_classifier(calibrated, {"features": "3f2a", "seed": 0})
 
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.inference.predict import first_maxima, predict
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from tests.problems import World, make_problem
 
 
 @pytest.fixture(scope="module")
 def calibrated():
-    return fit_calibrated(method_named("zero_shot"), World(7).problem([2] * 7), seed=0)
+    return fit_calibrated(build_method("zero_shot"), World(7).problem([2] * 7), seed=0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -59,7 +59,7 @@ def test_of_equals_the_lowest_class_comes_first(values, data):
 
 def test_two_classes_have_a_margin_and_two_scores():
     problem, features = make_problem([1, 1])
-    scored = predict(fit_calibrated(method_named("zero_shot"), problem, seed=0), features, top=5)
+    scored = predict(fit_calibrated(build_method("zero_shot"), problem, seed=0), features, top=5)
     assert scored.top_labels.shape == (40, 2)
     torch.testing.assert_close(scored.margin, scored.top_scores[:, 0] - scored.top_scores[:, 1])
     torch.testing.assert_close(scored.top_scores.sum(dim=1), torch.ones(40))

@@ -11,7 +11,7 @@ import torch
 from fewshot.calibration.calibrate import ComparingMethod, calibration_splits, fit_calibrated, held_out_logits
 from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
-from fewshot.methods import TrainedMethod, method_named
+from fewshot.methods import TrainedMethod, build_method
 from fewshot.methods.auto import Auto
 from fewshot.model_selection.candidates import measure_candidates
 from fewshot.model_selection.cross_validation import held_out
@@ -42,7 +42,7 @@ def test_names_that_say_nothing_make_the_examples_win():
 def test_the_winner_is_the_candidate_as_it_would_select_itself():
     problem, features = make_problem([4] * 5, name_noise=2.0)
     selected = Auto(candidates=CHEAP).select(problem, seed=0)
-    alone = method_named(selected.name).select(problem, seed=0)
+    alone = build_method(selected.name).select(problem, seed=0)
     assert selected == alone
     expected = alone.fit(problem, seed=0).logits(features)
     assert torch.equal(Auto(candidates=CHEAP).fit(problem, seed=0).logits(features), expected)
@@ -57,7 +57,7 @@ def test_the_report_tells_how_every_candidate_did_the_winner_first():
     assert tried[0].accuracy == calibrated.report.accuracy
     assert tried[0].nll == pytest.approx(calibrated.report.nll_after)
     for trial in tried:
-        method = method_named(trial.method).select(problem, seed=0)
+        method = build_method(trial.method).select(problem, seed=0)
         _, logits, labels = held_out_logits(method, problem, seed=0)
         assert trial.accuracy == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
 
@@ -73,7 +73,7 @@ def test_what_was_tried_is_stored_on_the_card_and_comes_back():
 
 
 def test_a_method_that_was_named_was_not_compared():
-    assert fit_calibrated(method_named("zero_shot"), make_problem([6] * 5)[0], seed=0).report.tried is None
+    assert fit_calibrated(build_method("zero_shot"), make_problem([6] * 5)[0], seed=0).report.tried is None
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1], [0, 0], [2, 1, 1]])
@@ -85,13 +85,13 @@ def test_where_nothing_can_be_compared_the_first_candidate_is_taken(counts):
 
 def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_use(monkeypatch):
     problem, _ = make_problem([8] * 4)
-    monkeypatch.setattr(type(method_named("tip_adapter")), "folds", 2)
+    monkeypatch.setattr(type(build_method("tip_adapter")), "folds", 2)
     method = Auto(candidates=("nearest_mean", "tip_adapter"))
     assert method.folds == 4
     _, tried = method.compare(problem, seed=0, training_cache=InMemoryCache())
     asked = sum(len(split.queries) for split in held_out(problem, seed=0)[:2])
     assert all((trial.accuracy * asked) % 1 == pytest.approx(0.0, abs=1e-9) for trial in tried)
-    nearest = method_named("nearest_mean").select(problem, seed=0)
+    nearest = build_method("nearest_mean").select(problem, seed=0)
     _, logits, labels = held_out_logits(nearest, problem, seed=0, folds=2)
     messages = next(trial.accuracy for trial in tried if trial.method == "nearest_mean")
     assert messages == float((logits.argmax(1) == labels).double().mean())
@@ -99,7 +99,7 @@ def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_
 
 def test_rehearsed_splits_are_not_trained_again_and_no_candidate_trains_more_folds_than_it_uses(monkeypatch):
     problem, _ = make_problem([4, 4, 4])
-    monkeypatch.setattr(type(method_named("clip_adapter")), "folds", 2)
+    monkeypatch.setattr(type(build_method("clip_adapter")), "folds", 2)
     method, training_cache, trained = (
         Auto(candidates=("nearest_mean", "clip_adapter", "linear_probe")),
         InMemoryCache(),
@@ -121,12 +121,12 @@ def test_rehearsed_splits_are_not_trained_again_and_no_candidate_trains_more_fol
 def test_it_is_a_trained_and_a_comparing_method():
     assert isinstance(Auto(), TrainedMethod)
     assert isinstance(Auto(), ComparingMethod)
-    assert not isinstance(method_named("clip_adapter"), ComparingMethod)
+    assert not isinstance(build_method("clip_adapter"), ComparingMethod)
 
 
 def test_it_wants_what_any_candidate_wants():
     assert Auto().needs == frozenset()
-    assert Auto(candidates=("zero_shot", "safe")).needs == method_named("safe").needs != frozenset()
+    assert Auto(candidates=("zero_shot", "safe")).needs == build_method("safe").needs != frozenset()
 
 
 def test_the_log_tells_what_was_tried(caplog):

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from fewshot.methods.coop import Coop
 from fewshot.model_selection.cross_validation import held_out
 from fewshot.optimization.training_cache import InMemoryCache
@@ -116,7 +116,7 @@ def test_names_that_say_nothing_leave_the_class_means(shots):
     problem, (features, labels) = there.problem([shots] * 6), there.test_images(200)
 
     def right(name, **options):
-        logits = method_named(name, **options).fit(problem, seed=0).logits(features)
+        logits = build_method(name, **options).fit(problem, seed=0).logits(features)
         return float((logits.argmax(dim=1) == labels).float().mean())
 
     assert right("coop", steps=10) >= right("nearest_mean") - 0.03

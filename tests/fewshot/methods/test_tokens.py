@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from fewshot.diffusion.tokens import Learned, choose_point
 from fewshot.errors import DataError
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from fewshot.methods.mcti import Mcti
 from fewshot.methods.textual_inversion import TextualInversion
 from fewshot.model_selection.cross_validation import held_out
@@ -98,7 +98,7 @@ def test_new_classes_retrain_mcti_but_not_textual_inversion():
     fewer = problem.with_support(problem.support[problem.support.labels != 4])
 
     def trained(name):
-        training_cache, method = Spy(), method_named(name, steps=0, classes=1, **PLAIN)
+        training_cache, method = Spy(), build_method(name, steps=0, classes=1, **PLAIN)
         for part in (fewer, problem):
             method.fit(part, seed=0, training_cache=training_cache)
         return len(training_cache.trained)
@@ -137,7 +137,7 @@ def test_the_calibration_is_chosen_where_it_wins_on_held_out_shots(spread, expec
 )
 def test_hyperparameters_out_of_range_are_refused(name, wrong):
     with pytest.raises(DataError, match=f"{name}.{next(iter(wrong))}"):
-        method_named(name, **wrong)
+        build_method(name, **wrong)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sys
 import pytest
 import typer
 
-from fewshot.methods import ASKING_METHODS, METHODS, method_named
+from fewshot.methods import DIFFUSION_SCORERS, METHODS, build_method
 from fewshot.names import DENSE_METHODS, DIFFUSION_METHODS, METHOD_NAMES
 from ray_jobs.commands.app import app
 from tests.ray_jobs.manifest.jobs import PLAIN
@@ -21,14 +21,14 @@ COMMANDS = typer.main.get_command(app).commands
 
 def test_names_that_are_checked_without_torch_are_those_of_the_methods():
     assert sorted(METHODS) == list(METHOD_NAMES)
-    assert {name for name in METHODS if "dense" in method_named(name).needs} == set(DENSE_METHODS)
-    assert {name for name in METHODS if "diffusion" in method_named(name).needs} == set(DIFFUSION_METHODS)
+    assert {name for name in METHODS if "dense" in build_method(name).needs} == set(DENSE_METHODS)
+    assert {name for name in METHODS if "diffusion" in build_method(name).needs} == set(DIFFUSION_METHODS)
 
 
 def test_methods_are_listed_with_their_hyperparameters():
     outcome = fewshot("methods")
     assert outcome.code == 0
-    for where, known in (("methods", METHODS), ("escalate", ASKING_METHODS)):
+    for where, known in (("methods", METHODS), ("escalate", DIFFUSION_SCORERS)):
         assert outcome.result[where].keys() == known.keys()
         for name, method in outcome.result[where].items():
             assert method["summary"] == known[name].summary

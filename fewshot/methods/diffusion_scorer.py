@@ -11,7 +11,7 @@ from fewshot.diffusion.adapter_training import AdapterSettings
 from fewshot.diffusion.image_sampling import PriorImages
 
 
-class AskingMethod(Protocol):
+class DiffusionScorer(Protocol):
     """A frozen, keyword-only dataclass of hyperparameters, each with a default.
 
     An image's score for a class is the mean of w_t · e(class, t) over time-steps t (`fewshot.diffusion.noise_errors`),
@@ -19,7 +19,7 @@ class AskingMethod(Protocol):
     how time-steps are weighted.
 
     Class attributes:
-        name: the name in `ASKING_METHODS` and in job files.
+        name: the name in `DIFFUSION_SCORERS` and in job files.
         summary: one line for `fewshot methods`.
     """
 

@@ -8,27 +8,27 @@ import torch
 from fewshot.classes import LabelSpace
 from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.errors import DataError, UnknownNameError
-from fewshot.methods import ASKING_METHODS, asking_method_named
-from fewshot.names import ASKING_METHOD_NAMES
+from fewshot.methods import DIFFUSION_SCORERS, build_diffusion_scorer
+from fewshot.names import DIFFUSION_SCORER_NAMES
 
 SPACE = LabelSpace(("a", "b"), ("red panda", "b {}"), (None, None))
 
 
 def test_the_names_are_those_of_the_table():
-    assert tuple(ASKING_METHODS) == ASKING_METHOD_NAMES == tuple(sorted(ASKING_METHODS))
+    assert tuple(DIFFUSION_SCORERS) == DIFFUSION_SCORER_NAMES == tuple(sorted(DIFFUSION_SCORERS))
 
 
 def test_prompts_put_each_name_into_the_template_as_it_is():
-    assert asking_method_named("diffusion_classifier").prompts(SPACE) == (
+    assert build_diffusion_scorer("diffusion_classifier").prompts(SPACE) == (
         "a picture of a red panda",
         "a picture of a b {}",
     )
-    tif = asking_method_named("tif", template="a photo of a {}, a type of aircraft.")
+    tif = build_diffusion_scorer("tif", template="a photo of a {}, a type of aircraft.")
     assert tif.prompts(SPACE)[0] == "a photo of a hta red panda, a type of aircraft."
 
 
 def test_without_names_all_classes_have_one_prompt():
-    tif = asking_method_named("tif", template="a photo of car {}", use_names=False)
+    tif = build_diffusion_scorer("tif", template="a photo of car {}", use_names=False)
     assert set(tif.prompts(SPACE)) == {"a photo of car hta"}
 
 
@@ -37,14 +37,14 @@ def test_tif_weighs_time_steps_by_the_nuanced_size_of_its_examples():
         torch.randn(6, 4, 2, 2, generator=torch.Generator().manual_seed(0)),
         torch.tensor([0, 0, 1, 1, 2, 2]),
     )
-    weights = asking_method_named("tif").weights(latents, labels, num_steps=1000)
+    weights = build_diffusion_scorer("tif").weights(latents, labels, num_steps=1000)
     assert torch.equal(weights, attribute_weights(linear_alphas_cumprod(1000), nuanced_size(latents, labels)))
-    for other in (asking_method_named("tif", weighting="uniform"), asking_method_named("diffusion_classifier")):
+    for other in (build_diffusion_scorer("tif", weighting="uniform"), build_diffusion_scorer("diffusion_classifier")):
         assert torch.equal(other.weights(latents, labels, num_steps=10), torch.ones(10, dtype=torch.float64))
 
 
 def test_one_class_alone_weighs_all_time_steps_the_same():
-    weights = asking_method_named("tif").weights(torch.zeros(2, 4, 2, 2), torch.tensor([0, 0]), num_steps=10)
+    weights = build_diffusion_scorer("tif").weights(torch.zeros(2, 4, 2, 2), torch.tensor([0, 0]), num_steps=10)
     assert torch.equal(weights, torch.ones(10, dtype=torch.float64))
 
 
@@ -53,39 +53,39 @@ def test_one_class_alone_weighs_all_time_steps_the_same():
     [(1, 60, "all-2"), (3, 100, "all-2"), (8, 700, "all-1"), (16, 1000, "none"), (99, 1000, "none")],
 )
 def test_for_stable_diffusion_the_defaults_are_the_published_ones(shots, steps, blocks):
-    settings = asking_method_named("tif").adapter_settings(latent_side=64, shots=shots)
+    settings = build_diffusion_scorer("tif").adapter_settings(latent_side=64, shots=shots)
     assert (settings.steps, settings.blocks, settings.rank) == (steps, blocks, 16)
     assert (settings.unet_rate, settings.text_rate) == (1e-4, 5e-5)
     assert (settings.unet_scale, settings.text_scale) == (0.6, 0.7)
     assert settings.prior_weight == 1.0
-    prior = asking_method_named("tif").prior(latent_side=64)
+    prior = build_diffusion_scorer("tif").prior(latent_side=64)
     assert (prior.count, prior.steps, prior.guidance) == (100, 50, 7.5)
 
 
 def test_small_models_have_defaults_of_their_own_and_what_is_given_counts():
-    settings = asking_method_named("tif", steps=7, unet_scale=0.5).adapter_settings(latent_side=8, shots=4)
+    settings = build_diffusion_scorer("tif", steps=7, unet_scale=0.5).adapter_settings(latent_side=8, shots=4)
     assert (settings.steps, settings.unet_scale, settings.rank, settings.text_scale) == (7, 0.5, 8, 1.0)
 
 
 def test_the_diffusion_classifier_learns_nothing():
-    assert asking_method_named("diffusion_classifier").adapter_settings(latent_side=64, shots=4) is None
+    assert build_diffusion_scorer("diffusion_classifier").adapter_settings(latent_side=64, shots=4) is None
 
 
 def test_what_is_unknown_or_out_of_range_is_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'tif'"):
-        asking_method_named("tiff")
+        build_diffusion_scorer("tiff")
     with pytest.raises(DataError, match="Did you mean 'steps'"):
-        asking_method_named("tif", step=3)
+        build_diffusion_scorer("tif", step=3)
     with pytest.raises(DataError, match=r"tif\.steps must be a number in \[1"):
-        asking_method_named("tif", steps=0)
+        build_diffusion_scorer("tif", steps=0)
     with pytest.raises(DataError, match="exactly one"):
-        asking_method_named("tif", template="a photo")
+        build_diffusion_scorer("tif", template="a photo")
     with pytest.raises(DataError, match=r"tif\.blocks"):
-        asking_method_named("tif", blocks="all")
+        build_diffusion_scorer("tif", blocks="all")
 
 
 @pytest.mark.parametrize(("given", "side"), [(0, 64), (None, 8)])
 def test_without_prior_images_nothing_is_preserved(given, side):
-    tif = asking_method_named("tif", prior_images=given)
+    tif = build_diffusion_scorer("tif", prior_images=given)
     assert tif.prior(latent_side=side) is None
     assert tif.adapter_settings(latent_side=side, shots=4).prior_weight == 0.0
