@@ -103,7 +103,7 @@ class Auto:
         return selected[tried[0].method], tried
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
-        """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is rehearsed on these only."""
+        """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is pretrained on these only."""
         from fewshot.calibration.calibrate import calibration_splits
 
         for method in self.members:

@@ -97,7 +97,7 @@ def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_
     assert messages == float((logits.argmax(1) == labels).double().mean())
 
 
-def test_rehearsed_splits_are_not_trained_again_and_no_candidate_trains_more_folds_than_it_uses(monkeypatch):
+def test_pretrained_folds_are_not_trained_again_and_no_candidate_trains_more_folds_than_it_uses(monkeypatch):
     problem, _ = make_problem([4, 4, 4])
     monkeypatch.setattr(type(build_method("clip_adapter")), "folds", 2)
     method, training_cache, trained = (
@@ -113,9 +113,9 @@ def test_rehearsed_splits_are_not_trained_again_and_no_candidate_trains_more_fol
         method.pretrain_fold(split, seed=0, training_cache=counting)
     assert sum(key.startswith("clip_adapter") for key in trained) == 2
     assert sum(key.startswith("linear_probe_path") for key in trained) == 4
-    rehearsed = set(trained)
+    pretrained = set(trained)
     method.select(problem, seed=0, training_cache=counting)
-    assert not any(key.startswith(("clip_adapter", "linear_probe_path")) for key in set(trained) - rehearsed)
+    assert not any(key.startswith(("clip_adapter", "linear_probe_path")) for key in set(trained) - pretrained)
 
 
 def test_it_is_a_trained_and_a_comparing_method():

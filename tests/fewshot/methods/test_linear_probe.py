@@ -158,7 +158,7 @@ def test_what_is_chosen_is_no_worse_on_held_out_shots_than_any_of_the_grid():
     assert accuracy(selected.strength) >= max(accuracy(strength) for strength in STRENGTHS) - 0.04
 
 
-def test_a_rehearsed_split_is_not_trained_again():
+def test_a_pretrained_fold_is_not_trained_again():
     problem, _ = make_problem([4, 4, 4])
     training_cache, method, trained = InMemoryCache(), LinearProbe(), []
 

@@ -188,9 +188,9 @@ def test_each_training_is_asked_of_the_memo_once():
     training_cache, method = Counting(), Safe(**SHORT)
     for split in held_out(problem, seed=0)[: method.folds]:
         method.pretrain_fold(split, seed=0, training_cache=training_cache)
-    rehearsed = len(trained)
+    pretrained = len(trained)
     method.select(problem, seed=0, training_cache=training_cache)
-    assert len(trained) == rehearsed == method.folds
+    assert len(trained) == pretrained == method.folds
     method.fit(problem, seed=0, training_cache=training_cache)
     assert len(set(trained)) == len(trained) == method.folds + 1
 

@@ -118,14 +118,14 @@ def test_a_generator_is_learned_once_for_a_split_and_once_for_all_shots(kind):
     }
 
 
-def test_a_rehearsal_leaves_nothing_to_train_on_its_split(kind):
+def test_pretraining_leaves_nothing_to_train_on_its_fold(kind):
     training_cache = Counted()
     problem = World(6).problem([9, 0, 9, 9, 9, 9])
     method = kind(**SHORT[kind])
     method.pretrain_fold(held_out(problem, seed=2)[0], seed=2, training_cache=training_cache)
-    rehearsed = len(training_cache.made)
+    pretrained = len(training_cache.made)
     method.select(problem, seed=2, training_cache=training_cache)
-    assert len(training_cache.made) == rehearsed == 3
+    assert len(training_cache.made) == pretrained == 3
 
 
 def test_with_too_few_images_to_hold_out_the_plain_method_chooses(kind):

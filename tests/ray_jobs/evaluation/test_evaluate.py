@@ -199,10 +199,10 @@ def test_the_folds_of_a_trained_method_are_units_and_its_cells_find_them(tmp_pat
     place = evaluation(tmp_path, tiny_clip, methods=[TRAINED], shots=[4], seeds=[1])
     fewshot("evaluate", place.job)
     messages = [json.loads(path.read_text()) for path in (place.output / "rehearsals").rglob("*.json")]
-    rehearsed = {f"{key}.safetensors" for part in messages for key in part["trainings"]}
+    pretrained = {f"{key}.safetensors" for part in messages for key in part["trainings"]}
     kept = {name.rpartition("/")[2] for name in trainings(place)}
-    assert rehearsed < kept
-    assert len(kept - rehearsed) == 1  # what is trained on all the shots
+    assert pretrained < kept
+    assert len(kept - pretrained) == 1  # what is trained on all the shots
 
 
 def test_a_grid_that_is_killed_trains_only_what_is_missing_and_ends_with_the_same_table(tmp_path, tiny_clip):
