@@ -25,7 +25,7 @@ from fewshot.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LearningTokens:
+class TokenLearning:
     """Hyperparameters; None is chosen inside the shots. Class names are not used.
 
     Attributes:

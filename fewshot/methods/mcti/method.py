@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fewshot.diffusion.tokens import GammaSchedule, TokenRecipe
-from fewshot.methods.learned_tokens import LearningTokens
+from fewshot.methods.learned_tokens import TokenLearning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mcti(LearningTokens):
-    """Hyperparameters of MC-TI, see `LearningTokens`.
+class Mcti(TokenLearning):
+    """Hyperparameters of MC-TI, see `TokenLearning`.
 
     Attributes:
         alpha, gamma, gamma_end, gamma_schedule, coupled, scale: see `fewshot.diffusion.tokens.TokenRecipe`. With

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot.attention_pooling.blend import BlendKind, adapted_problem, blended_features
 from fewshot.attention_pooling.pool_training import pooling_of
-from fewshot.methods.blending import Blending
+from fewshot.methods.blended_pooling import BlendedPooling
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
@@ -49,8 +49,8 @@ class SafeClassifier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Safe(Blending):
-    """Hyperparameters of SAFE: see `Blending`."""
+class Safe(BlendedPooling):
+    """Hyperparameters of SAFE: see `BlendedPooling`."""
 
     name: ClassVar[str] = "safe"
     summary: ClassVar[str] = "the image tower's pooling layer tuned to the classes, mixed with the frozen one"

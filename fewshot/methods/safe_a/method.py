@@ -20,7 +20,7 @@ from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, PREFIX, tun
 from fewshot.attention_pooling.pool_training import pooling_of
 from fewshot.key_value_cache.cache_classifier import Point
 from fewshot.key_value_cache.grids import default_beta
-from fewshot.methods.blending import Blending
+from fewshot.methods.blended_pooling import BlendedPooling
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
 from fewshot.model_selection.cross_validation import Split, choose
@@ -72,8 +72,8 @@ class SafeAClassifier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SafeA(Blending):
-    """Hyperparameters of SAFE, see `Blending`, and of the adapter; None is chosen inside the shots.
+class SafeA(BlendedPooling):
+    """Hyperparameters of SAFE, see `BlendedPooling`, and of the adapter; None is chosen inside the shots.
 
     Attributes:
         adapter: which, see `fewshot.methods.safe_a.adapters`.
@@ -99,7 +99,7 @@ class SafeA(Blending):
         Raises:
             DataError: a value is out of its range.
         """
-        Blending.__post_init__(self)
+        BlendedPooling.__post_init__(self)
         check_number("safe_a.alpha", self.alpha)
         check_number("safe_a.beta", self.beta)
         check_number("safe_a.steps", self.steps)
@@ -108,9 +108,9 @@ class SafeA(Blending):
             check_choice("safe_a.adapter with joint = true", self.adapter, JOINT_ADAPTERS)
 
     def tuned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        """See `Blending.tuned`."""
+        """See `BlendedPooling.tuned`."""
         if not self.joint:
-            return Blending.tuned(self, problem, seed=seed, training_cache=training_cache)
+            return BlendedPooling.tuned(self, problem, seed=seed, training_cache=training_cache)
         both = self._trained_jointly(problem, seed=seed, training_cache=training_cache)
         return {name: value for name, value in both.items() if not name.startswith(PREFIX)}
 

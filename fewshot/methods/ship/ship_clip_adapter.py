@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from fewshot.method import Need
 from fewshot.methods.clip_adapter import ClipAdapter
-from fewshot.methods.ship.shipped import Shipped
+from fewshot.methods.ship.synthesis import WithSyntheticShots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShipClipAdapter(Shipped, ClipAdapter):
+class ShipClipAdapter(WithSyntheticShots, ClipAdapter):
     """Hyperparameters of SHIP and of CLIP-Adapter, see there."""
 
     name: ClassVar[str] = "ship_clip_adapter"
     summary: ClassVar[str] = "clip_adapter, with features made up for classes that have no example"
-    needs: ClassVar[frozenset[Need]] = Shipped.needs | ClipAdapter.needs
-    folds: ClassVar[int] = Shipped.folds
+    needs: ClassVar[frozenset[Need]] = WithSyntheticShots.needs | ClipAdapter.needs
+    folds: ClassVar[int] = WithSyntheticShots.folds
     plain: ClassVar[type[ClipAdapter]] = ClipAdapter

@@ -7,15 +7,15 @@ from typing import ClassVar
 
 from fewshot.method import Need
 from fewshot.methods.coop import Coop
-from fewshot.methods.ship.shipped import Shipped
+from fewshot.methods.ship.synthesis import WithSyntheticShots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShipCoop(Shipped, Coop):
+class ShipCoop(WithSyntheticShots, Coop):
     """Hyperparameters of SHIP and of CoOp, see there."""
 
     name: ClassVar[str] = "ship_coop"
     summary: ClassVar[str] = "coop, with features made up for classes that have no example"
-    needs: ClassVar[frozenset[Need]] = Shipped.needs | Coop.needs
-    folds: ClassVar[int] = Shipped.folds
+    needs: ClassVar[frozenset[Need]] = WithSyntheticShots.needs | Coop.needs
+    folds: ClassVar[int] = WithSyntheticShots.folds
     plain: ClassVar[type[Coop]] = Coop

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fewshot.method import Need
-from fewshot.methods.ship.shipped import Shipped
+from fewshot.methods.ship.synthesis import WithSyntheticShots
 from fewshot.methods.tip_adapter_f import TipAdapterF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShipTipAdapterF(Shipped, TipAdapterF):
+class ShipTipAdapterF(WithSyntheticShots, TipAdapterF):
     """Hyperparameters of SHIP and of Tip-Adapter-F, see there."""
 
     name: ClassVar[str] = "ship_tip_adapter_f"
     summary: ClassVar[str] = "tip_adapter_f, with features made up for classes that have no example"
-    needs: ClassVar[frozenset[Need]] = Shipped.needs | TipAdapterF.needs
-    folds: ClassVar[int] = Shipped.folds
+    needs: ClassVar[frozenset[Need]] = WithSyntheticShots.needs | TipAdapterF.needs
+    folds: ClassVar[int] = WithSyntheticShots.folds
     plain: ClassVar[type[TipAdapterF]] = TipAdapterF

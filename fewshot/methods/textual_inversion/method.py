@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fewshot.methods.learned_tokens import LearningTokens
+from fewshot.methods.learned_tokens import TokenLearning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextualInversion(LearningTokens):
-    """Hyperparameters of textual inversion, see `LearningTokens`."""
+class TextualInversion(TokenLearning):
+    """Hyperparameters of textual inversion, see `TokenLearning`."""
 
     name: ClassVar[str] = "textual_inversion"
     summary: ClassVar[str] = "a token for each class that reconstructs its examples; no class names; slow"

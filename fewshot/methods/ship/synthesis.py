@@ -31,7 +31,7 @@ from fewshot.problem import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shipped:
+class WithSyntheticShots:
     """Hyperparameters of SHIP, beside those of the method that it is put on.
 
     Attributes:

@@ -23,7 +23,7 @@ from fewshot.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blending:
+class BlendedPooling:
     """Hyperparameters of SAFE; None is chosen inside the shots.
 
     Attributes:
