@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,10 +13,6 @@ from fewshot.problem import Labelled, Problem
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
-
-Need = Literal["dense", "diffusion", "text_tower"]
-"""What a method wants beside features: `Labelled.dense` with `Problem.pooling`, `Labelled.latents` with
-`Problem.diffusion`, or `Problem.text_tower`."""
 
 
 @runtime_checkable
@@ -60,16 +56,12 @@ class Method(Protocol):
 
     Class attributes:
         name: the name in `METHODS` and in job files.
-        summary: one line for `fewshot methods`.
         classifier_type: the dataclass that `fit` returns.
-        needs: what it wants beside features.
         folds: how many of the four folds it is chosen and calibrated on; fewer where training is expensive.
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
     classifier_type: ClassVar[type[Classifier]]
-    needs: ClassVar[frozenset[Need]]
     folds: ClassVar[int]
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Method:

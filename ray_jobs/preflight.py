@@ -12,7 +12,7 @@ from cluster.errors import ClusterError
 from cluster.records.location import Location
 from cluster.storage.settings import S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
-from fewshot.names import METHOD_NAMES, wants_diffusion
+from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_labels, read_text, support_labels
 from ray_jobs.job_file.sections import EscalateSection, Job
@@ -53,7 +53,7 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[]
         for name in evaluation.methods:
             yield "[evaluate] methods", lambda name=name: check_method(name)  # type: ignore[misc]
     yield "[classifier] method", lambda: check_method(job.classifier.method, **job.classifier.hyperparameters)
-    if wants_diffusion(job.classifier.method, job.classifier.hyperparameters):
+    if "diffusion" in needs_of(job.classifier.method, job.classifier.hyperparameters):
         yield "[diffusion] model", job.diffusion.spec.check
     if (escalate := job.escalate) is not None and _asks(job, needs):
         yield "[escalate] model", escalate.spec.check
@@ -103,11 +103,9 @@ def check_method(name: str, **hyperparameters: Any) -> None:
     Raises:
         FewShotError: it does not, or there is no such method.
     """
-    if name not in METHOD_NAMES:
-        raise UnknownNameError("method", name, METHOD_NAMES)
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
     if hyperparameters:
-        from fewshot.methods import build_method
-
         build_method(name, **hyperparameters)
 
 
@@ -117,8 +115,6 @@ def check_escalation_method(section: EscalateSection) -> None:
     Raises:
         FewShotError: it does not.
     """
-    from fewshot.methods import build_diffusion_scorer
-
     build_diffusion_scorer(section.method, **section.hyperparameters)
 
 

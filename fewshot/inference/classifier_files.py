@@ -17,7 +17,8 @@ from torch import Tensor
 from fewshot.calibration.calibrate import Calibrated, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
-from fewshot.methods import METHODS, Classifier, build_method
+from fewshot.method import Classifier
+from fewshot.methods import METHODS, build_method
 from fewshot.model_selection.candidates import CandidateResult
 
 if TYPE_CHECKING:
@@ -133,11 +134,11 @@ def _check_kinds(card: Mapping[str, Any]) -> None:
 
 def backbone_parts(method: str) -> frozenset[str]:
     """Which parts of the backbone the classifier of a method needs: of "text_tower", "pooling"."""
-    return frozenset(PARTS) & {field.name for field in dataclasses.fields(METHODS[method].classifier_type)}
+    return frozenset(PARTS) & {field.name for field in dataclasses.fields(METHODS[method].load().classifier_type)}
 
 
 def _classifier(method: str, values: dict[str, Any], parts: Mapping[str, Any]) -> Classifier:
-    kind = METHODS[method].classifier_type
+    kind = METHODS[method].load().classifier_type
     needed = {name: parts[name] for name in backbone_parts(method)}
     if missing := sorted(name for name, part in needed.items() if part is None):
         raise DataError(f"a {method} classifier needs the backbone's {', '.join(missing)} to be loaded")

@@ -14,7 +14,6 @@ from fewshot.attention_pooling.pool_training import Recipe, pooling_of, tune_poo
 from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS, with_means
 from fewshot.key_value_cache.grids import default_image_weight
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.model_selection.cross_validation import Split, choose
 from fewshot.optimization.shots import Shots
@@ -39,7 +38,6 @@ class BlendedPooling:
     """
 
     name: ClassVar[str]
-    needs: ClassVar[frozenset[Need]] = frozenset({"dense"})
     folds: ClassVar[int] = 2
     """A training of many shots takes a quarter of a minute of one core, and one fold of few shots says little."""
 

@@ -20,11 +20,9 @@ class DiffusionScorer(Protocol):
 
     Class attributes:
         name: the name in `DIFFUSION_SCORERS` and in job files.
-        summary: one line for `fewshot methods`.
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
         """K, one for each class."""

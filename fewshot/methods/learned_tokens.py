@@ -17,7 +17,6 @@ from fewshot.diffusion.tokens import (
     classifier_of,
     learn,
 )
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -36,7 +35,6 @@ class TokenLearning:
 
     name: ClassVar[str]
     classifier_type: ClassVar[type[TokenClassifier]] = TokenClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset({"diffusion"})
     folds: ClassVar[int] = 1
 
     calibration: Calibration | None = None

@@ -17,7 +17,7 @@ from typing import Any
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.execution.executor import weight_left
 from cluster.records import Source
-from fewshot.names import wants_dense, wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
@@ -99,7 +99,7 @@ class Classification:
         """What the classifier is trained from."""
         seed = self.job.support.seed if self.job.support else 0
         section = self.job.classifier
-        learns = wants_diffusion(section.method, section.hyperparameters)
+        learns = "diffusion" in needs_of(section.method, section.hyperparameters)
         diffusion = self.job.diffusion.spec if learns else None
         return Training(self.job.clip.spec, self.job.clip.templates, section, seed, self.support, diffusion)
 
@@ -154,7 +154,7 @@ class Classification:
 
 
 def _wants_dense(job: Job) -> bool:
-    return wants_dense(job.classifier.method, job.classifier.hyperparameters)
+    return "dense" in needs_of(job.classifier.method, job.classifier.hyperparameters)
 
 
 def _sections(job: Job) -> tuple[ArchiveSection, SupportSection]:

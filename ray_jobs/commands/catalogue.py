@@ -6,24 +6,24 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from fewshot.methods import DIFFUSION_SCORERS, METHODS, MethodInfo
+
 
 def list_methods() -> dict[str, Any]:
     """The methods, and those for [escalate], with a line about each and their hyperparameters.
 
     None means chosen inside the shots, or, for [escalate], by the size of the diffusion model.
     """
-    from fewshot.methods import DIFFUSION_SCORERS, METHODS
-
     return {"methods": _told(METHODS), "escalate": _told(DIFFUSION_SCORERS)}
 
 
-def _told(methods: Mapping[str, Any]) -> dict[str, Any]:
+def _told(methods: Mapping[str, MethodInfo]) -> dict[str, Any]:
     return {
         name: {
-            "summary": method.summary,
-            "hyperparameters": {f.name: getattr(method(), f.name) for f in dataclasses.fields(method)},
+            "summary": info.summary,
+            "hyperparameters": {f.name: f.default for f in dataclasses.fields(info.load())},
         }
-        for name, method in methods.items()
+        for name, info in methods.items()
     }
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from cluster import StageReport, Unit, fingerprint
 from cluster.records import Shard
-from fewshot.names import wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
 from ray_jobs.escalation import CHEAP_PREDICTIONS, Escalation, escalation_identity
 from ray_jobs.escalation.cost_curve import measure_cascades
@@ -86,7 +86,7 @@ class Cascades:
     def training(self) -> Training:
         """Of the cheap method."""
         job, cheap = self.work.job, self.work.job.classifier
-        diffusion = job.diffusion.spec if wants_diffusion(cheap.method, cheap.hyperparameters) else None
+        diffusion = job.diffusion.spec if "diffusion" in needs_of(cheap.method, cheap.hyperparameters) else None
         return Training(job.clip.spec, job.clip.templates, cheap, self.seed, self.support, diffusion)
 
     @property

@@ -12,7 +12,7 @@ from cluster import Part, Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.choices import ProtocolName
-from fewshot.names import wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
@@ -113,7 +113,8 @@ class EvaluateStep:
 
     def _pretrain_fold(self, state: _Data, work: FoldPretraining) -> Part:
         from fewshot.calibration.calibrate import calibration_splits
-        from fewshot.methods import TrainedMethod, build_method
+        from fewshot.method import TrainedMethod
+        from fewshot.methods import build_method
 
         method = build_method(work.cell.method, **work.cell.hyperparameters)
         training_cache = self._training_cache(work.cell)
@@ -123,7 +124,7 @@ class EvaluateStep:
         return Part(to_json({"trainings": sorted(training_cache.asked)}), {"trained": len(training_cache.made)})
 
     def _training_cache(self, cell: Cell) -> StoredTrainingCache:
-        diffusion = self.diffusion if wants_diffusion(cell.method, cell.hyperparameters) else None
+        diffusion = self.diffusion if "diffusion" in needs_of(cell.method, cell.hyperparameters) else None
         return StoredTrainingCache(self.store, trainings_folder(self.spec, self.templates, diffusion))
 
     def _measure(self, state: _Data, cell: Cell) -> Part:
@@ -133,7 +134,8 @@ class EvaluateStep:
         from fewshot.calibration.calibrate import fit_calibrated
         from fewshot.evaluation.protocols import measure
         from fewshot.inference.predict import calibrated_logits
-        from fewshot.methods import build_method, features_for
+        from fewshot.method import features_for
+        from fewshot.methods import build_method
 
         problem, training_cache = _problem(state, cell), self._training_cache(cell)
         calibrated = fit_calibrated(

@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster import Ledger, Store, Unit, fingerprint
 from fewshot.data import Splits, parse_splits
-from fewshot.names import wants_dense, wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
@@ -72,7 +72,7 @@ class Evaluation:
     def dense(self) -> bool:
         """Whether a method wants dense tokens."""
         cheap = [self.job.classifier.method] if self.draws_cascades else []
-        return any(wants_dense(name, self._hyperparameters(name)) for name in [*self.section.methods, *cheap])
+        return any("dense" in needs_of(name, self._hyperparameters(name)) for name in [*self.section.methods, *cheap])
 
     @property
     def draws_cascades(self) -> bool:
@@ -159,7 +159,8 @@ class Evaluation:
 
     def fold_pretrainings(self, cell: Cell) -> Iterator[Unit]:
         """The trainings that a cell will ask for: a unit for each fold of each method that it consists of."""
-        from fewshot.methods import TrainedMethod, build_method
+        from fewshot.method import TrainedMethod
+        from fewshot.methods import build_method
 
         method = build_method(cell.method, **cell.hyperparameters)
         for part in getattr(method, "members", [method]):
@@ -196,7 +197,7 @@ class Evaluation:
     def _trained_from(self, cell: Cell) -> list[object]:
         """All that determines what a cell trains."""
         method = [METHODS_VERSION, cell.method, cell.hyperparameters, cell.seed]
-        if wants_diffusion(cell.method, cell.hyperparameters):
+        if "diffusion" in needs_of(cell.method, cell.hyperparameters):
             method.append(self.job.diffusion.spec.identity())
         return [*method, self.job.clip.templates, *self._data[cell.shots, cell.seed]]
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.execution.executor import unfinished, weight_left
+from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.evaluation.cascades import cascades_of, mean_cascades, measure_all
@@ -102,12 +103,7 @@ def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[st
 
 
 def _needs(cells: Sequence[Cell]) -> frozenset[str]:
-    if not cells:
-        return frozenset()
-    from fewshot.methods import build_method
-
-    settings = {cell.method: cell.hyperparameters for cell in cells}
-    return frozenset().union(*(build_method(name, **given).needs for name, given in settings.items()))
+    return frozenset[str]().union(*(needs_of(cell.method, cell.hyperparameters) for cell in cells))
 
 
 def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -6,21 +6,32 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from cluster import Storage
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.choices import ProtocolName, ScheduleName
+from fewshot.methods.table import DIFFUSION_SCORERS
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import STRICT, Count, Place, Seed
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-DiffusionMethodName = Literal["tif", "diffusion_classifier"]
+OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
 MAX_NAME = 60
 """Of a job, in characters: it is part of a folder's name, which may have 255 bytes."""
-OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
+
+
+def _known_scorer(name: str) -> str:
+    if name not in DIFFUSION_SCORERS:
+        raise ValueError(f"method must be one of {', '.join(DIFFUSION_SCORERS)}, got {name[:200]!r}")
+    return name
+
+
+DiffusionScorerName = Annotated[
+    str, AfterValidator(_known_scorer), Field(json_schema_extra={"enum": list(DIFFUSION_SCORERS)})
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +258,7 @@ class EscalateSection(DiffusionSection):
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    method: DiffusionMethodName = "tif"
+    method: DiffusionScorerName = "tif"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     below: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
     max_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1

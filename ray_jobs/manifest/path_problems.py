@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.secrets import without_credentials
 from fewshot.backbones.clip_spec import EMBEDDED
-from fewshot.names import wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.job_file.command_needs import JobCommand
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.paths import DATA, MODELS, ON_THE_DRIVER, paths_in
@@ -79,7 +79,7 @@ def _places(job: Job, command: JobCommand | None) -> Iterator[tuple[str, str]]:
 
 
 def _is_needed(job: Job, section: str) -> bool:
-    return section != "diffusion" or wants_diffusion(job.classifier.method, job.classifier.hyperparameters)
+    return section != "diffusion" or "diffusion" in needs_of(job.classifier.method, job.classifier.hyperparameters)
 
 
 def _is_folder(model: str) -> bool:

@@ -68,8 +68,7 @@ class PredictStep:
         import torch
 
         from fewshot.inference.predict import predict
-        from fewshot.method import PoolingClassifier
-        from fewshot.methods import features_for
+        from fewshot.method import PoolingClassifier, features_for
         from fewshot.problem import Labelled
 
         rows = load(self.store, features, dense=isinstance(state.classifier, PoolingClassifier))

@@ -86,19 +86,20 @@ class Training:
     def _fit(self, store: Store) -> None:
         from fewshot.backbones import load_clip
         from fewshot.calibration.calibrate import fit_calibrated
-        from fewshot.methods import build_method
+        from fewshot.methods import build_method, needs_of
         from fewshot.problem import Labelled, Problem
 
         clip = load_clip(self.spec)
         method = build_method(self.section.method, **self.section.hyperparameters)
+        needs = needs_of(self.section.method, self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
-        images, shots = read_labelled(store, self.support, dense="dense" in method.needs)
+        images, shots = read_labelled(store, self.support, dense="dense" in needs)
         if self.diffusion is not None:
             encode_examples(store, self.diffusion, self.support)
             shots = replace(shots, latents=latents_of(store, self.diffusion, self.support, images))
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
-        parts = parts_for(clip, method.needs, self.diffusion)
+        parts = parts_for(clip, needs, self.diffusion)
         calibrated = fit_calibrated(
             method,
             Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),

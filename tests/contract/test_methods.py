@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.errors import DataError
 from fewshot.inference.classifier_files import PARTS, load_classifier, save_classifier
 from fewshot.inference.predict import predict
-from fewshot.methods import METHODS, Classifier, build_method
+from fewshot.method import Classifier
+from fewshot.methods import METHODS, build_method
 from fewshot.problem import Problem
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 from tests.tiny_diffusion import with_diffusion
@@ -26,14 +29,21 @@ SHORTER = {"mcti": {"alpha": 0.0, "images": 1}, "textual_inversion": {"steps": 1
 
 
 def short(name):
-    known = {field.name for field in dataclasses.fields(METHODS[name])}
+    known = {field.name for field in dataclasses.fields(METHODS[name].load())}
     values = {field: value for field, value in SHORT.items() if field in known}
     return build_method(name, **values | SHORTER.get(name, {}))
 
 
 def prepared(name, problem):
-    """The problem with everything that the method needs."""
-    return with_diffusion(problem) if "diffusion" in short(name).needs else problem
+    """The problem with everything that the method needs, and nothing else."""
+    needs = METHODS[name].needs
+    problem = replace(
+        problem,
+        text_tower=problem.text_tower if "text_tower" in needs else None,
+        pooling=problem.pooling if "dense" in needs else None,
+        support=problem.support if "dense" in needs else replace(problem.support, dense=None),
+    )
+    return with_diffusion(problem) if "diffusion" in needs else problem
 
 
 def fit(name, problem):
@@ -51,13 +61,12 @@ def same(left, right):
 
 
 def test_the_table_uses_the_methods_own_name(name):
-    assert METHODS[name].name == name
-    assert METHODS[name].summary
+    assert METHODS[name].load().name == name
 
 
 def test_a_classifier_is_a_frozen_dataclass_of_tensors_and_scalars(name):
     classifier = fit(name, make_problem([2, 2, 2])[0])
-    assert isinstance(classifier, METHODS[name].classifier_type)
+    assert isinstance(classifier, METHODS[name].load().classifier_type)
     assert isinstance(classifier, Classifier)
     field = dataclasses.fields(classifier)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -88,7 +97,7 @@ def test_any_number_of_shots_can_be_learned_from(name, counts):
 
 
 def test_thousands_of_classes_can_be_learned(name):
-    count = 300 if "diffusion" in short(name).needs else 3000  # A few classes are a forward of the UNet.
+    count = 300 if "diffusion" in METHODS[name].needs else 3000  # A few classes are a forward of the UNet.
     problem, features = make_problem([1] * count, views=1)
     assert fit(name, problem).logits(features).shape == (len(features), count)
 
@@ -172,6 +181,15 @@ def test_selection_fills_in_everything_and_is_final(name, made):
     assert None not in [getattr(selected, field.name) for field in dataclasses.fields(selected)]
     assert selected.select(problem, seed=99) == selected
     assert torch.equal(selected.fit(problem, seed=3).logits(features), fit(name, problem).logits(features))
+
+
+def test_a_missing_need_is_an_error_that_names_it(name):
+    """So the table lists no more than a method needs; that it lists no less is what `prepared` gives it."""
+    problem, _ = make_problem([2, 2, 0])
+    for need in METHODS[name].needs:
+        lacking = {"dense": {"pooling": None}, "text_tower": {"text_tower": None}, "diffusion": {"diffusion": None}}
+        with pytest.raises(DataError, match="the problem comes without"):
+            short(name).fit(replace(prepared(name, problem), **lacking[need]), seed=0)
 
 
 def test_there_is_no_test_split_to_learn_from(name):

@@ -17,7 +17,6 @@ from fewshot.errors import DataError
 from fewshot.key_value_cache.channels import CriterionSource
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.refine import ApePoint, refine, sweep
 from fewshot.methods.hyperparameters import check_choice, check_number
@@ -50,9 +49,7 @@ class Ape:
     """
 
     name: ClassVar[str] = "ape"
-    summary: ClassVar[str] = "tip_adapter on the channels that tell the classes apart, hard examples weighted up"
     classifier_type: ClassVar[type[ApeClassifier]] = ApeClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None

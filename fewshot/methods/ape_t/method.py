@@ -18,7 +18,6 @@ from fewshot.key_value_cache.cache_classifier import Point, cache_grid, default_
 from fewshot.key_value_cache.cache_training import Recipe
 from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.ape_t.residual_training import train
@@ -48,11 +47,7 @@ class ApeT:
     """
 
     name: ClassVar[str] = "ape_t"
-    summary: ClassVar[str] = (
-        "tip_adapter with a trained shift of each class, on the channels that tell the classes apart"
-    )
     classifier_type: ClassVar[type[ApeTClassifier]] = ApeTClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None

@@ -17,11 +17,13 @@ from typing import ClassVar
 
 import torch
 
+from fewshot.calibration.calibrate import calibration_splits, held_out_logits
 from fewshot.errors import DataError, UnknownNameError
-from fewshot.method import Classifier, Method, Need, TrainedMethod
+from fewshot.method import Classifier, Method, TrainedMethod
+from fewshot.methods.building import build_method
+from fewshot.methods.table import METHODS
 from fewshot.model_selection.candidates import CandidateResult, measure_candidates
 from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
-from fewshot.names import METHOD_NAMES
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -43,7 +45,6 @@ class Auto:
     """
 
     name: ClassVar[str] = "auto"
-    summary: ClassVar[str] = "whichever method does best on held-out examples"
     classifier_type: ClassVar[type[Classifier]] = Classifier  # type: ignore[type-abstract]
 
     candidates: tuple[str, ...] = CANDIDATES
@@ -57,15 +58,10 @@ class Auto:
         object.__setattr__(self, "candidates", tuple(self.candidates))
         if not self.candidates or len(set(self.candidates)) < len(self.candidates):
             raise DataError(f"auto.candidates must be different methods, at least one, got {list(self.candidates)}")
-        others = [name for name in METHOD_NAMES if name != self.name]
+        others = [name for name in METHODS if name != self.name]
         for name in self.candidates:
             if name not in others:
                 raise DataError(f"auto.candidates: {UnknownNameError('method', name, others)}")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """What any candidate wants."""
-        return frozenset[Need]().union(*(method.needs for method in self.members))
 
     @property
     def folds(self) -> int:
@@ -86,8 +82,6 @@ class Auto:
         self, problem: Problem, *, seed: int, training_cache: TrainingCache
     ) -> tuple[Method, tuple[CandidateResult, ...]]:
         """See `fewshot.calibration.calibrate.ComparingMethod`."""
-        from fewshot.calibration.calibrate import held_out_logits  # Both know the table that this method is in.
-
         methods = self.members
         folds = min(method.folds for method in methods)
         if not splits_to_choose_on(problem, seed=seed, folds=folds):
@@ -104,8 +98,6 @@ class Auto:
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
         """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is pretrained on these only."""
-        from fewshot.calibration.calibrate import calibration_splits
-
         for method in self.members:
             _, own = calibration_splits(method, split.whole, seed=seed)
             if isinstance(method, TrainedMethod) and any(torch.equal(split.learn, one.learn) for one in own):
@@ -114,8 +106,6 @@ class Auto:
     @property
     def members(self) -> Sequence[Method]:
         """The candidates, whose folds are worth spreading one by one."""
-        from fewshot.methods import build_method
-
         return [build_method(name) for name in self.candidates]
 
 

@@ -13,7 +13,6 @@ from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, Recipe, adapte
 from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
 from fewshot.key_value_cache.grids import default_image_weight
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
 from fewshot.methods.hyperparameters import check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
@@ -65,9 +64,7 @@ class ClipAdapter:
     """
 
     name: ClassVar[str] = "clip_adapter"
-    summary: ClassVar[str] = "a small trained network behind the image tower, mixed with what it was given"
     classifier_type: ClassVar[type[ClipAdapterClassifier]] = ClipAdapterClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     residual_ratio: float | None = None

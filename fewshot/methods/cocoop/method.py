@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.method import Need, text_tower_of
+from fewshot.method import text_tower_of
 from fewshot.methods.cocoop.classifier import CocoopClassifier
 from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number, values_for
@@ -40,9 +40,7 @@ class Cocoop:
     """
 
     name: ClassVar[str] = "cocoop"
-    summary: ClassVar[str] = "coop with words that differ from image to image; asks the text tower for every image"
     classifier_type: ClassVar[type[CocoopClassifier]] = CocoopClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
     folds: ClassVar[int] = 1
 
     prompt_share: float | None = None

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.method import Need, text_tower_of
+from fewshot.method import text_tower_of
 from fewshot.methods.context_recipe import check_recipe
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
@@ -59,9 +59,7 @@ class Coop:
     """
 
     name: ClassVar[str] = "coop"
-    summary: ClassVar[str] = "the words around a class's name, learned through the text tower"
     classifier_type: ClassVar[type[CoopClassifier]] = CoopClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
     folds: ClassVar[int] = 1
 
     prompt_share: float | None = None

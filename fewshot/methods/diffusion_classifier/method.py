@@ -27,7 +27,6 @@ class DiffusionClassifier:
     """
 
     name: ClassVar[str] = "diffusion_classifier"
-    summary: ClassVar[str] = "which name explains the image best to a text-to-image model; learns nothing"
 
     template: str = "a picture of a {}"
 

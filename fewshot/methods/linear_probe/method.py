@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_classes
 from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
@@ -62,9 +61,7 @@ class LinearProbe:
     """
 
     name: ClassVar[str] = "linear_probe"
-    summary: ClassVar[str] = "logistic regression on the examples; ignores the names"
     classifier_type: ClassVar[type[LinearProbeClassifier]] = LinearProbeClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     strength: float | None = None

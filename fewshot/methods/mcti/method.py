@@ -32,7 +32,6 @@ class Mcti(TokenLearning):
     """
 
     name: ClassVar[str] = "mcti"
-    summary: ClassVar[str] = "a token for each class that reconstructs its examples and tells them apart; slow"
 
     alpha: float = TokenRecipe.alpha
     gamma: float = TokenRecipe.gamma

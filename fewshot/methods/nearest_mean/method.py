@@ -10,7 +10,6 @@ from torch import Tensor
 from fewshot.key_value_cache.class_means import prototypes
 from fewshot.key_value_cache.grids import default_text_weight
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.nearest_mean.functional import sweep
 from fewshot.model_selection.cross_validation import FOLDS, choose
@@ -48,9 +47,7 @@ class NearestMean:
     """
 
     name: ClassVar[str] = "nearest_mean"
-    summary: ClassVar[str] = "the class whose mean example (and name) is nearest; training-free"
     classifier_type: ClassVar[type[NearestMeanClassifier]] = NearestMeanClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     text_weight: float | None = None

@@ -53,7 +53,6 @@ class Safe(BlendedPooling):
     """Hyperparameters of SAFE: see `BlendedPooling`."""
 
     name: ClassVar[str] = "safe"
-    summary: ClassVar[str] = "the image tower's pooling layer tuned to the classes, mixed with the frozen one"
     classifier_type: ClassVar[type[SafeClassifier]] = SafeClassifier
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:

@@ -84,7 +84,6 @@ class SafeA(BlendedPooling):
     """
 
     name: ClassVar[str] = "safe_a"
-    summary: ClassVar[str] = "safe, and a cache or a small network on its features"
     classifier_type: ClassVar[type[SafeAClassifier]] = SafeAClassifier
 
     adapter: AdapterName = "tuned_cache"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fewshot.method import Need
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.ship.synthesis import WithSyntheticShots
 
@@ -15,7 +14,5 @@ class ShipClipAdapter(WithSyntheticShots, ClipAdapter):
     """Hyperparameters of SHIP and of CLIP-Adapter, see there."""
 
     name: ClassVar[str] = "ship_clip_adapter"
-    summary: ClassVar[str] = "clip_adapter, with features made up for classes that have no example"
-    needs: ClassVar[frozenset[Need]] = WithSyntheticShots.needs | ClipAdapter.needs
     folds: ClassVar[int] = WithSyntheticShots.folds
     plain: ClassVar[type[ClipAdapter]] = ClipAdapter

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fewshot.method import Need
 from fewshot.methods.coop import Coop
 from fewshot.methods.ship.synthesis import WithSyntheticShots
 
@@ -15,7 +14,5 @@ class ShipCoop(WithSyntheticShots, Coop):
     """Hyperparameters of SHIP and of CoOp, see there."""
 
     name: ClassVar[str] = "ship_coop"
-    summary: ClassVar[str] = "coop, with features made up for classes that have no example"
-    needs: ClassVar[frozenset[Need]] = WithSyntheticShots.needs | Coop.needs
     folds: ClassVar[int] = WithSyntheticShots.folds
     plain: ClassVar[type[Coop]] = Coop

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fewshot.method import Need
 from fewshot.methods.ship.synthesis import WithSyntheticShots
 from fewshot.methods.tip_adapter_f import TipAdapterF
 
@@ -15,7 +14,5 @@ class ShipTipAdapterF(WithSyntheticShots, TipAdapterF):
     """Hyperparameters of SHIP and of Tip-Adapter-F, see there."""
 
     name: ClassVar[str] = "ship_tip_adapter_f"
-    summary: ClassVar[str] = "tip_adapter_f, with features made up for classes that have no example"
-    needs: ClassVar[frozenset[Need]] = WithSyntheticShots.needs | TipAdapterF.needs
     folds: ClassVar[int] = WithSyntheticShots.folds
     plain: ClassVar[type[TipAdapterF]] = TipAdapterF

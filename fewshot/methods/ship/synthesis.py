@@ -23,7 +23,7 @@ import torch
 
 from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
 from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
-from fewshot.method import Need, text_tower_of
+from fewshot.method import text_tower_of
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -42,7 +42,6 @@ class WithSyntheticShots:
 
     __slots__ = ()
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
     folds: ClassVar[int] = 1
     plain: ClassVar[type[Any]]
 

@@ -16,5 +16,4 @@ class TextualInversion(TokenLearning):
     """Hyperparameters of textual inversion, see `TokenLearning`."""
 
     name: ClassVar[str] = "textual_inversion"
-    summary: ClassVar[str] = "a token for each class that reconstructs its examples; no class names; slow"
     gamma: ClassVar[float] = 0.0

@@ -60,7 +60,6 @@ class Tif:
     """
 
     name: ClassVar[str] = "tif"
-    summary: ClassVar[str] = "adapters of a text-to-image model for each class, read at the time-steps of nuances"
 
     steps: int | None = None
     rank: int | None = None

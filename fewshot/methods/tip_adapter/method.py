@@ -8,7 +8,6 @@ from typing import ClassVar, Self
 
 from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_adapter.functional import sweep
 from fewshot.model_selection.cross_validation import FOLDS, choose
@@ -26,9 +25,7 @@ class TipAdapter:
     """
 
     name: ClassVar[str] = "tip_adapter"
-    summary: ClassVar[str] = "names plus a vote of the examples; training-free"
     classifier_type: ClassVar[type[CacheClassifier]] = CacheClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None

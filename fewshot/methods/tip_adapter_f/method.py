@@ -16,7 +16,6 @@ from torch import Tensor
 
 from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.cache_training import Recipe, tuned_cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
 from fewshot.optimization.training_cache import TrainingCache, no_cache, training_key
@@ -37,9 +36,7 @@ class TipAdapterF:
     """
 
     name: ClassVar[str] = "tip_adapter_f"
-    summary: ClassVar[str] = "tip_adapter with examples that are moved until they recognise each other"
     classifier_type: ClassVar[type[CacheClassifier]] = CacheClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None

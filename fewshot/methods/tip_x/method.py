@@ -17,7 +17,6 @@ from torch import Tensor
 from fewshot.key_value_cache.cache_classifier import Point as CachePoint
 from fewshot.key_value_cache.cache_classifier import cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_x.classifier import TipXClassifier
 from fewshot.methods.tip_x.functional import Contrast, Signatures, collapse, frozen_psi
@@ -48,9 +47,7 @@ class TipX:
     """
 
     name: ClassVar[str] = "tip_x"
-    summary: ClassVar[str] = "tip_adapter that also compares images by what the text says about them"
     classifier_type: ClassVar[type[TipXClassifier]] = TipXClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None

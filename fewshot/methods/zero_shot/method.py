@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.method import Need
 from fewshot.model_selection.cross_validation import FOLDS
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -36,9 +35,7 @@ class ZeroShot:
     """Nothing to choose, nothing to learn."""
 
     name: ClassVar[str] = "zero_shot"
-    summary: ClassVar[str] = "the class names alone; ignores the examples"
     classifier_type: ClassVar[type[ZeroShotClassifier]] = ZeroShotClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:

@@ -11,7 +11,8 @@ import torch
 from fewshot.calibration.calibrate import ComparingMethod, calibration_splits, fit_calibrated, held_out_logits
 from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
-from fewshot.methods import TrainedMethod, build_method
+from fewshot.method import TrainedMethod
+from fewshot.methods import build_method, needs_of
 from fewshot.methods.auto import Auto
 from fewshot.model_selection.candidates import measure_candidates
 from fewshot.model_selection.cross_validation import held_out
@@ -124,9 +125,17 @@ def test_it_is_a_trained_and_a_comparing_method():
     assert not isinstance(build_method("clip_adapter"), ComparingMethod)
 
 
-def test_it_wants_what_any_candidate_wants():
-    assert Auto().needs == frozenset()
-    assert Auto(candidates=("zero_shot", "safe")).needs == build_method("safe").needs != frozenset()
+def test_it_needs_what_any_candidate_needs():
+    assert needs_of("auto", {}) == frozenset().union(*(needs_of(name, {}) for name in Auto().candidates)) == frozenset()
+    assert needs_of("auto", {"candidates": ["zero_shot", "safe"]}) == needs_of("safe", {}) == {"dense"}
+    assert needs_of("auto", {"candidates": ("coop", "safe", "mcti")}) == {"dense", "text_tower", "diffusion"}
+
+
+@pytest.mark.parametrize("candidates", [5, "safe", [["safe"]], [None], ["sofa"], {"safe": 1}])
+def test_wrong_candidates_need_nothing_until_they_are_refused(candidates):
+    assert needs_of("auto", {"candidates": candidates}) == frozenset()
+    with pytest.raises(DataError, match=r"auto\.candidates"):
+        build_method("auto", candidates=candidates)
 
 
 def test_the_log_tells_what_was_tried(caplog):

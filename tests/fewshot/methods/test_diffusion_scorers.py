@@ -8,14 +8,9 @@ import torch
 from fewshot.classes import LabelSpace
 from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.errors import DataError, UnknownNameError
-from fewshot.methods import DIFFUSION_SCORERS, build_diffusion_scorer
-from fewshot.names import DIFFUSION_SCORER_NAMES
+from fewshot.methods import build_diffusion_scorer
 
 SPACE = LabelSpace(("a", "b"), ("red panda", "b {}"), (None, None))
-
-
-def test_the_names_are_those_of_the_table():
-    assert tuple(DIFFUSION_SCORERS) == DIFFUSION_SCORER_NAMES == tuple(sorted(DIFFUSION_SCORERS))
 
 
 def test_prompts_put_each_name_into_the_template_as_it_is():

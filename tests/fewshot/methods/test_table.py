@@ -1,11 +1,37 @@
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from fewshot import methods
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods import DIFFUSION_SCORERS, METHODS, build_diffusion_scorer, build_method
+from fewshot.methods.table import TABLE
 from fewshot.methods.tip_adapter import TipAdapter
+
+
+def test_the_table_is_sorted_and_names_every_method_once():
+    names = [info.name for info in TABLE]
+    assert names == sorted(set(names))
+    assert {*METHODS, *DIFFUSION_SCORERS} == set(names)
+
+
+@pytest.mark.parametrize("info", TABLE, ids=lambda info: info.name)
+def test_an_entry_says_of_a_method_what_the_class_does(info):
+    assert info.load().name == info.name
+    assert (info.name in DIFFUSION_SCORERS) == info.scores_images == hasattr(info.load(), "prompts")
+    assert info.summary
+    assert not info.summary.endswith(".")
+    if info.paper is not None:
+        assert info.paper.url.startswith(("https://arxiv.org/abs/", "https://doi.org/"))
+        number = info.paper.identifier.removeprefix("arXiv:")
+        assert info.paper.year == 2000 + int(number[:2])
+
+
+def test_every_folder_is_in_the_table_and_every_entry_leads_to_a_folder():
+    folders = {path.parent.name for path in Path(methods.__file__).parent.glob("*/__init__.py")}
+    assert {info.target.partition(":")[0].rpartition(".")[2] for info in TABLE} == folders
 
 
 def test_a_method_is_made_from_its_name_and_values():
@@ -56,13 +82,14 @@ def test_a_value_of_another_kind_is_refused_before_anything_runs(method, name, v
 @pytest.mark.parametrize("name", sorted(METHODS | DIFFUSION_SCORERS))
 def test_whatever_a_job_file_says_is_kept_as_it_is_or_refused_as_a_mistake_in_data(name, value):
     make = build_method if name in METHODS else build_diffusion_scorer
-    for field in fields((METHODS | DIFFUSION_SCORERS)[name]):
+    for field in fields((METHODS | DIFFUSION_SCORERS)[name].load()):
         with suppress(DataError):
             assert getattr(make(name, **{field.name: value}), field.name) is value
 
 
 def test_every_default_is_of_its_own_kind():
     for table, made in ((METHODS, build_method), (DIFFUSION_SCORERS, build_diffusion_scorer)):
-        for method, kind in table.items():
+        for method, info in table.items():
+            kind = info.load()
             values = {field.name: getattr(kind(), field.name) for field in fields(kind)}
             assert made(method, **values) == kind()

@@ -242,6 +242,12 @@ def test_what_escalation_may_cost_has_ranges(tmp_path):
     assert "[escalate] max_fraction: input should be greater than 0, got 0.0" in found
 
 
+def test_an_unknown_asking_is_refused_with_the_known_ones(tmp_path):
+    job, (found,) = read(tmp_path, SECTIONS + '[escalate]\nmethod = "tiff"\nmax_fraction = 0.3\n')
+    assert found.endswith("[escalate] method must be one of diffusion_classifier, tif, got 'tiff'")
+    assert job.escalate.max_fraction == 0.3
+
+
 def test_a_file_that_is_no_toml_is_told_with_the_line(tmp_path):
     (found,) = problems(tmp_path, SECTIONS + "[clip]\nthreads =\n")
     assert "job.toml is not valid TOML" in found
