@@ -89,7 +89,7 @@ class Recipe:
     """How keys are trained; the defaults take about two seconds of one core for 81 classes of 16 shots.
 
     Attributes:
-        learning_rate: peak of AdamW, along half a cosine.
+        learning_rate: peak learning rate of AdamW, along half a cosine.
         epochs: passes over the images.
         min_steps: steps at least, when the epochs make fewer.
         max_steps: steps at most; 4000 bound the time from about fifty thousand images on.

@@ -27,14 +27,14 @@ class BlendedPooling:
 
     Attributes:
         blend_alpha: share of the tuned layer, in [0, 1]; 0 and an image weight of 0 is zero-shot.
-        image_weight: weight of a class's mean beside its text, >= 0; 0 is the paper's classifier.
-        blend: whether features are brought to unit length before they are mixed ("normalized") or not ("raw").
-        scope: which tensors of the layer are tuned, see `Pooling.scopes`.
-        target_weight: weight of the class means in the rows that training draws features to, >= 0; 0 is the paper's.
-        learning_rate: at the peak, see `fewshot.attention_pooling.pool_training.Recipe` for this and the rest.
-        epochs: passes over the shots.
-        max_steps: however many shots there are.
-        loss_temperature: divides the logits in the loss, > 0.
+        image_weight: weight of the class mean beside its text, >= 0; 0 is the classifier of the paper.
+        blend: whether features have unit length when they are blended ("normalized") or not ("raw").
+        scope: the tensors of the layer that are tuned, see `Pooling.scopes`.
+        target_weight: weight of the class means in the rows that are the targets of training, >= 0; 0 as in the paper.
+        learning_rate: peak learning rate, see `fewshot.attention_pooling.pool_training.Recipe` for its schedule.
+        epochs: passes over the examples, >= 0.
+        max_steps: steps at most, however many examples there are.
+        loss_temperature: divisor of the logits in the loss, > 0.
     """
 
     name: ClassVar[str]

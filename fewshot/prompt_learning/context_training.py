@@ -24,15 +24,15 @@ class ContextRecipe:
     """How a context is learned.
 
     Attributes:
-        context: M, how many vectors, where they start at random; >= 1.
+        context: number of vectors M where they start at random, >= 1.
         words: a phrase whose token embeddings the vectors start with, as many as it has tokens; "" starts at random.
-        position: of the name, see `fewshot.backbones.text_tower.Position`.
+        position: where the name stands, see `fewshot.backbones.text_tower.Position`.
         class_specific: a context for each class, instead of one for all.
-        steps: of gradient descent, >= 0.
-        learning_rate: the peak, > 0.
-        optimizer: see `fewshot.prompt_learning.learning_rate`.
+        steps: steps of gradient descent, >= 0.
+        learning_rate: peak learning rate, > 0.
+        optimizer: "adam", or "sgd" with the published schedule, see `fewshot.prompt_learning.learning_rate`.
         batch_size: images in a step, at most.
-        classes: told apart in a step, at most (a softmax over a sample of the classes where there are more).
+        classes: number of classes in a step, at most (a softmax over a sample of the classes where there are more).
     """
 
     context: int

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from fewshot.methods import DIFFUSION_SCORERS, METHODS, MethodInfo
+from fewshot.methods import DIFFUSION_SCORERS, METHODS, MethodInfo, hyperparameters_of
 
 
 def list_methods() -> dict[str, Any]:
@@ -21,7 +20,7 @@ def _told(methods: Mapping[str, MethodInfo]) -> dict[str, Any]:
     return {
         name: {
             "summary": info.summary,
-            "hyperparameters": {f.name: f.default for f in dataclasses.fields(info.load())},
+            "hyperparameters": {each.name: each.default for each in hyperparameters_of(name)},
         }
         for name, info in methods.items()
     }

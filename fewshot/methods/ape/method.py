@@ -40,11 +40,11 @@ class Ape:
 
     Attributes:
         alpha: weight of the votes, >= 0.
-        beta: sharpness, >= 0.
-        gamma: how much more the shots count that the text finds hard, in [0, 4].
-        channel_fraction: share of the channels kept, in (0, 1].
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
+        gamma: how much more the examples count that the text classifies badly, in [0, 4].
+        channel_fraction: share of the channels that are kept, in (0, 1].
         similarity_weight: lambda of the channel criterion, in [0, 1].
-        criterion_source: what the criterion's inter-class similarity is measured on.
+        criterion_source: what the inter-class similarity of the criterion is measured on.
         class_mean: average the votes of a class rather than add them, for classes with very different shots.
     """
 

@@ -34,16 +34,15 @@ class ApeT:
     """Hyperparameters of APE-T; None is chosen inside the shots.
 
     Attributes:
-        alpha: weight of the votes, >= 0; 0 leaves the text and its residuals.
-        beta: sharpness, >= 0.
+        alpha: weight of the votes, >= 0; with 0 only the text and its residuals count.
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
         channel_fraction: share of the channels that may move, in (0, 1].
         similarity_weight: lambda of the channel criterion, in [0, 1].
-        criterion_source: what the criterion's inter-class similarity is measured on.
-        affinity_channels: what images are compared on: all channels (the authors' code) or those kept (their figure).
-        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
-        epochs: likewise.
-        min_steps: likewise.
-        max_steps: likewise; 0 is Tip-Adapter.
+        criterion_source: what the inter-class similarity of the criterion is measured on.
+        affinity_channels: channels that images are compared on: all (the authors' code) or those kept (their figure).
+        learning_rate, epochs, min_steps, max_steps: see `fewshot.key_value_cache.cache_training.Recipe`. With
+        `max_steps = 0` it is
+            Tip-Adapter.
     """
 
     name: ClassVar[str] = "ape_t"

@@ -40,8 +40,8 @@ class Auto:
     """A choice among methods.
 
     Attributes:
-        candidates: names of methods, the preferred first. The first is also taken where nothing can be compared (fewer
-            than 8 held-out images, so with one shot a class).
+        candidates: names of methods, the preferred first. The first is also used where nothing can be compared (fewer
+            than 8 held-out images, so with one example of each class).
     """
 
     name: ClassVar[str] = "auto"

@@ -56,11 +56,12 @@ class ClipAdapter:
     """Hyperparameters of CLIP-Adapter; None is chosen inside the shots.
 
     Attributes:
-        residual_ratio: share of the network's output, in [0, 1]; 0 and an image weight of 0 is zero-shot.
-        image_weight: weight of a class's mean (of adapted shots) beside its text, >= 0; 0 is the paper's classifier.
-        learning_rate: > 0, see `fewshot.feature_adapter.Recipe`.
-        steps: of the training.
-        second_relu: another ReLU at the end of the network, as in the authors' code.
+        residual_ratio: share of the output of the network, in [0, 1]; 0 and an image weight of 0 is zero-shot.
+        image_weight: weight of the class mean (of adapted examples) beside the text, >= 0; 0 is the classifier of the
+            paper.
+        learning_rate: peak learning rate of AdamW, in [1e-9, 1].
+        steps: training steps, >= 0.
+        second_relu: add a second ReLU at the end of the network, as the authors' code does.
     """
 
     name: ClassVar[str] = "clip_adapter"

@@ -32,9 +32,9 @@ class Cocoop:
     """Hyperparameters of CoCoOp; None is chosen inside the shots.
 
     Attributes:
-        prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
-        image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
-        shortlist: how many classes of an image get prompts of their own, >= 1; as many as there are is the paper's.
+        prompt_share: share of the learned rows beside the prompt prototypes, in [0, 1]; 1 as in the paper.
+        image_weight: weight of the class mean beside its row, >= 0; 0 as in the paper.
+        shortlist: number of classes of an image that get prompts of their own, >= 1; all of them as in the paper.
         context, words, steps, learning_rate, optimizer, batch_size, classes: see
             `fewshot.prompt_learning.ContextRecipe`; a step encodes batch_size · classes sequences.
     """

@@ -51,11 +51,11 @@ class Coop:
     """Hyperparameters of CoOp; None is chosen inside the shots.
 
     Attributes:
-        prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
-        image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
+        prompt_share: share of the learned rows beside the prompt prototypes, in [0, 1]; 1 as in the paper.
+        image_weight: weight of the class mean beside its row, >= 0; 0 as in the paper.
         context, words, position, class_specific, steps, learning_rate, optimizer, batch_size, classes: see
-            `fewshot.prompt_learning.ContextRecipe`. With class-specific contexts, classes without examples get the mean
-            of the others'.
+            `fewshot.prompt_learning.ContextRecipe`. With class-specific contexts, a class without examples gets the
+            mean of the others.
     """
 
     name: ClassVar[str] = "coop"

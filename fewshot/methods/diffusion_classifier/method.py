@@ -23,7 +23,7 @@ class DiffusionClassifier:
     """See `DiffusionScorer`.
 
     Attributes:
-        template: a prompt with one "{}" for the class's name.
+        template: a prompt with one "{}" for the name of the class.
     """
 
     name: ClassVar[str] = "diffusion_classifier"

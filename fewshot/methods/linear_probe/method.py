@@ -57,7 +57,8 @@ class LinearProbe:
     """Hyperparameters of the linear probe; None is chosen inside the shots.
 
     Attributes:
-        strength: C > 0, the weight of the cross-entropies beside the squared weights, for unit rows.
+        strength: inverse regularisation strength C > 0, the weight of the cross-entropies beside the squared weights,
+            for unit rows.
     """
 
     name: ClassVar[str] = "linear_probe"

@@ -28,7 +28,7 @@ class Mcti(TokenLearning):
 
     Attributes:
         alpha, gamma, gamma_end, gamma_schedule, coupled, scale: see `fewshot.diffusion.tokens.TokenRecipe`. With
-            alpha = 0 the UNet, which is nearly all of the cost, is never asked; such tokens classify, and draw nothing.
+            alpha = 0 the UNet, nearly all of the cost, is never evaluated; such tokens classify but draw nothing.
     """
 
     name: ClassVar[str] = "mcti"

@@ -43,7 +43,7 @@ class NearestMean:
     """Hyperparameters of nearest class mean; None is chosen inside the shots.
 
     Attributes:
-        text_weight: weight of a class's text beside the mean of its examples, >= 0.
+        text_weight: weight of the text of a class beside the mean of its examples, >= 0.
     """
 
     name: ClassVar[str] = "nearest_mean"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from fewshot import feature_adapter as bottleneck
 from fewshot.attention_pooling.blend import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, PREFIX, tune_jointly
 from fewshot.attention_pooling.pool_training import pooling_of
+from fewshot.feature_adapter import STEPS
 from fewshot.key_value_cache.cache_classifier import Point
 from fewshot.key_value_cache.grids import default_beta
 from fewshot.methods.blended_pooling import BlendedPooling
@@ -43,10 +43,10 @@ class SafeAClassifier:
         pooling: the frozen layer.
         blend_alpha: share of the tuned layer.
         blend: "normalized" or "raw", see `fewshot.attention_pooling.blend`.
-        adapter: which, see `fewshot.methods.safe_a.adapters`.
-        tensors: what it learned.
-        alpha: how much it counts; 0 is SAFE.
-        beta: its sharpness.
+        adapter: the kind of adapter, see `fewshot.methods.safe_a.adapters`.
+        tensors: its learned tensors.
+        alpha: its weight; 0 is SAFE.
+        beta: how fast its votes fall with the distance.
         logit_scale: the backbone's.
     """
 
@@ -76,10 +76,10 @@ class SafeA(BlendedPooling):
     """Hyperparameters of SAFE, see `BlendedPooling`, and of the adapter; None is chosen inside the shots.
 
     Attributes:
-        adapter: which, see `fewshot.methods.safe_a.adapters`.
-        alpha: how much it counts, >= 0; 0 is SAFE.
-        beta: its sharpness, >= 0.
-        steps: of its training, at most; jointly, those of the layer.
+        adapter: the kind of adapter, see `fewshot.methods.safe_a.adapters`.
+        alpha: weight of the adapter, >= 0; 0 is SAFE.
+        beta: how fast its votes fall with the distance, >= 0.
+        steps: steps of its training, at most; with `joint`, those of the layer count.
         joint: train it together with the layer instead of after it, see `fewshot.attention_pooling.joint_training`.
     """
 
@@ -89,7 +89,7 @@ class SafeA(BlendedPooling):
     adapter: AdapterName = "tuned_cache"
     alpha: float | None = None
     beta: float | None = None
-    steps: int = bottleneck.STEPS
+    steps: int = STEPS
     joint: bool = False
 
     def __post_init__(self) -> None:

@@ -35,9 +35,10 @@ class WithSyntheticShots:
     """Hyperparameters of SHIP, beside those of the method that it is put on.
 
     Attributes:
-        kl_weight: of the KL term, >= 0; 1 as published, smaller values let synthetic features vary more.
-        generator_steps: of the generator's training, at most.
-        synthetic_shots: features of each class without shots, >= 1; None is the median shots of the others.
+        kl_weight: weight of the KL term, >= 0; 1 as published; with smaller values, synthetic features vary more.
+        generator_steps: training steps of the generator, at most.
+        synthetic_shots: synthetic features of each class without examples, >= 1; None is the median number of examples
+            of the others.
     """
 
     __slots__ = ()

@@ -44,19 +44,22 @@ class Tif:
     """See `DiffusionScorer`. None follows the size of the model, see the module.
 
     Attributes:
-        steps: of gradient descent.
-        rank: of the adapters.
-        blocks: of the UNet that have adapters: "none" (all of them), "all-1" or "all-2".
-        samples: of a class in a step.
-        unet_rate, text_rate: learning rates.
-        unet_scale, text_scale: s in inference.
-        prior_images: drawn with the model as it is, which adapters should go on drawing the same (prior preservation);
+        steps: steps of gradient descent, >= 1.
+        rank: rank of the adapters, >= 1.
+        blocks: the UNet blocks without adapters: "none" of them, or those of the shallowest ("all-1") or the two
+            shallowest resolutions ("all-2").
+        samples: samples of a class in a step, >= 1.
+        unet_rate: learning rate of the adapters of the UNet, >= 0.
+        text_rate: learning rate of the adapters of the text encoder, >= 0.
+        unet_scale: scale s of the adapters of the UNet in inference, >= 0.
+        text_scale: scale s of the adapters of the text encoder in inference, >= 0.
+        prior_images: images drawn with the frozen model that the adapters should still draw (prior preservation), >= 0;
             100 as published, 0 for none.
-        prior_prompt: of these images; no class is named.
-        weighting: "attributes" as published, or "uniform".
-        template: a prompt with one "{}".
-        rare_word: stands before the name in it.
-        use_names: whether names are told to the model at all.
+        prior_prompt: the prompt of these images; it names no class.
+        weighting: weights of the time-steps: "attributes" as published, or "uniform".
+        template: a prompt with one "{}" for the name of the class.
+        rare_word: a word before the name in the prompt.
+        use_names: whether prompts contain the names of the classes.
     """
 
     name: ClassVar[str] = "tif"

@@ -21,7 +21,7 @@ class TipAdapter:
 
     Attributes:
         alpha: weight of the votes, >= 0.
-        beta: sharpness, >= 0.
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
     """
 
     name: ClassVar[str] = "tip_adapter"

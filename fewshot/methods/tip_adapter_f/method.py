@@ -28,11 +28,9 @@ class TipAdapterF:
 
     Attributes:
         alpha: weight of the votes, >= 0.
-        beta: sharpness, >= 0.
-        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
-        epochs: likewise.
-        min_steps: likewise.
-        max_steps: likewise; 0 is Tip-Adapter.
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same. learning_rate, epochs,
+        min_steps, max_steps: see `fewshot.key_value_cache.cache_training.Recipe`. With `max_steps = 0` it is
+            Tip-Adapter.
     """
 
     name: ClassVar[str] = "tip_adapter_f"

@@ -41,7 +41,7 @@ class TipX:
 
     Attributes:
         alpha: weight of the votes by cosine, >= 0.
-        beta: their sharpness, >= 0.
+        beta: how fast such a vote falls with the distance, >= 0; 0 counts every example the same.
         gamma: weight of the votes by divergence, >= 0; 0 is Tip-Adapter.
         tau: temperature of the cosines with the text, > 0.
     """
