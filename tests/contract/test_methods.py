@@ -1,4 +1,4 @@
-"""Every method of the table, held to everything that a feature-space method promises."""
+"""The contract: everything that a feature-space method promises, checked for each (`conftest.py` says which)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,12 +20,11 @@ from fewshot.problem import Problem
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 from tests.tiny_diffusion import with_diffusion
 
-pytestmark = pytest.mark.parametrize("name", METHODS)
 few = settings(max_examples=5, deadline=None)
 SHORT = {"candidates": ("nearest_mean", "zero_shot"), "steps": 5, "max_steps": 5, "generator_steps": 5}
-"""A training of a few steps promises what a long one does."""
+"""A training of a few steps keeps the promises of a long one."""
 SHORTER = {"mcti": {"alpha": 0.0, "images": 1}, "textual_inversion": {"steps": 1, "images": 1}}
-"""For methods that ask a diffusion model: as little as they can."""
+"""For methods that learn with a diffusion model: as few of its forwards as possible."""
 
 
 def short(name):
@@ -160,7 +159,7 @@ def test_a_stored_classifier_comes_back_bit_for_bit(name, made):
 
 @few
 @given(made=problems())
-def test_learning_and_asking_change_nothing_that_they_were_given(name, made):
+def test_fitting_and_scoring_change_none_of_their_inputs(name, made):
     problem, features = made
     before = [
         part.clone() for part in (problem.class_embeddings, problem.support.views, problem.support.labels, features)
