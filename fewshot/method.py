@@ -1,4 +1,4 @@
-"""What every feature-space method and its classifier offer. `tests/contract` holds them to it."""
+"""The interface of feature-space methods and their classifiers. `tests/contract` checks that each fulfils it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Classifier(Protocol):
-    """A frozen dataclass: what `fit` returns and what is stored (`fewshot.inference.classifier_files`).
+    """A frozen dataclass that `fit` returns and that is stored (`fewshot.inference.classifier_files`).
 
     Its fields are tensors, numbers and mappings from names to tensors. A field `text_tower` or `pooling` is that part
-    of the backbone: it is not stored, and put back when the classifier is loaded.
+    of the backbone: it is not stored, but put back when the classifier is loaded.
     """
 
     def logits(self, features: Tensor) -> Tensor:
@@ -37,10 +37,10 @@ class Classifier(Protocol):
 
 @runtime_checkable
 class PoolingClassifier(Classifier, Protocol):
-    """A classifier with a pooling of its own: `logits` wants features that come from `pool`."""
+    """A classifier with a pooling of its own: `logits` takes features that come from `pool`."""
 
     def pool(self, dense: Tensor) -> Tensor:
-        """Features of images.
+        """Pool dense tokens into features.
 
         Args:
             dense: [B, T, C] float16 or float32, see `Labelled.dense`.
@@ -78,15 +78,15 @@ class Method(Protocol):
 
 @runtime_checkable
 class TrainedMethod(Method, Protocol):
-    """A method that descends gradients, so that its folds are worth spreading over workers."""
+    """A method that trains by gradient descent, so that its folds are worth spreading over workers."""
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
-        """Train, through the memo, everything that `select` and calibration ask for on this split."""
+        """Train everything that `select` and calibration use on this split, through the training cache."""
         ...
 
 
 def features_for(classifier: Classifier, images: Labelled) -> Tensor:
-    """[M, D] float32, unit rows: what `classifier.logits` wants of these images.
+    """Return the features of images that `classifier.logits` takes, [M, D] float32, unit rows.
 
     Raises:
         DataError: the classifier pools by itself, and the images have no dense tokens.
@@ -99,7 +99,7 @@ def features_for(classifier: Classifier, images: Labelled) -> Tensor:
 
 
 def text_tower_of(problem: Problem) -> TextTower:
-    """The problem's text tower.
+    """Return the text tower of a problem.
 
     Raises:
         DataError: it has none.

@@ -1,4 +1,4 @@
-"""What `safe` and `safe_a` share: hyperparameters of a tuned pooling layer that is mixed with the frozen one."""
+"""The base of `safe` and `safe_a`: hyperparameters of a tuned pooling layer that is blended with the frozen one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BlendedPooling:
 
     name: ClassVar[str]
     folds: ClassVar[int] = 2
-    """A training of many shots takes a quarter of a minute of one core, and one fold of few shots says little."""
+    """Training on many shots takes a quarter of a minute of one core, and one fold of few shots is a coarse measure."""
 
     blend_alpha: float | None = None
     image_weight: float | None = None
@@ -71,7 +71,7 @@ class BlendedPooling:
         self.tuned(split.problem, seed=seed, training_cache=training_cache)
 
     def tuned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        """The tuned tensors of the layer, through the memo."""
+        """Return the tuned tensors of the layer, trained through the training cache."""
         recipe = self.recipe
 
         def train() -> State:
@@ -90,7 +90,7 @@ class BlendedPooling:
         return training_cache(training_key("safe", problem, seed=seed, **asdict(recipe)), train)
 
     def choose_blend(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> BlendPoint:
-        """How much of the tuned layer, and of the class means. Ties go to less of both."""
+        """Choose the shares of the tuned layer and of the class means. Ties go to less of both."""
 
         def measure(split: Split, points: Collection[BlendPoint]) -> Iterator[tuple[BlendPoint, Tensor]]:
             return sweep(
@@ -100,13 +100,13 @@ class BlendedPooling:
         return choose(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
 
     def targets(self, problem: Problem) -> Tensor:
-        """[K, D] float32, unit rows: what the training draws features to."""
+        """Return the rows that training moves features towards, [K, D] float32, unit rows."""
         cache = Cache.from_problem(problem)
         return with_means(problem.class_embeddings, cache.keys, cache.counts, image_weight=self.target_weight)
 
     @property
     def recipe(self) -> Recipe:
-        """How the layer is trained."""
+        """The recipe of the training."""
         return Recipe(**values_for(Recipe, self))
 
     def _blends(self) -> list[BlendPoint]:

@@ -11,7 +11,7 @@ from fewshot.prompt_learning.learning_rate import OptimizerName
 
 
 def check_recipe(method: str, recipe: ContextRecipe) -> None:
-    """Check the ranges, for the method whose hyperparameters these are.
+    """Check the ranges of the hyperparameters of a method.
 
     Raises:
         DataError: a value is out of its range; the message names the hyperparameter.

@@ -1,4 +1,4 @@
-"""What every method offers that asks a diffusion model about an image: errors of its noise, compared over classes."""
+"""The interface of methods that score images with a diffusion model: noise errors, compared over classes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class DiffusionScorer(Protocol):
     """A frozen, keyword-only dataclass of hyperparameters, each with a default.
 
     An image's score for a class is the mean of w_t · e(class, t) over time-steps t (`fewshot.diffusion.noise_errors`),
-    and the smallest wins. The method says what the model is told of a class, whether adapters are learned for it, and
-    how time-steps are weighted.
+    and the smallest wins. The method defines the prompt of a class, whether adapters are trained for it, and the
+    weights of the time-steps.
 
     Class attributes:
         name: the name in `DIFFUSION_SCORERS` and in job files.
@@ -25,20 +25,20 @@ class DiffusionScorer(Protocol):
     name: ClassVar[str]
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
-        """K, one for each class."""
+        """Return K prompts, one for each class."""
         ...
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings | None:
-        """How a class's adapters are learned; None for a method that learns none.
+        """Return how the adapters of a class are trained; None for a method that trains none.
 
         Args:
-            latent_side: h = w of the backbone's latents; 64 for Stable Diffusion at 512 pixels.
+            latent_side: h = w of the latents of the backbone; 64 for Stable Diffusion at 512 pixels.
             shots: images of the class.
         """
         ...
 
     def prior(self, *, latent_side: int) -> PriorImages | None:
-        """Images that the adapters of all classes should leave as they are; None for no such images.
+        """Return which images the adapters of all classes should leave unchanged; None for no such images.
 
         Args:
             latent_side: see `adapter_settings`.
@@ -46,7 +46,7 @@ class DiffusionScorer(Protocol):
         ...
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
-        """The weights of the time-steps.
+        """Return the weights of the time-steps.
 
         Args:
             latents: [M, C, h, w] float32, mean latents of the examples.

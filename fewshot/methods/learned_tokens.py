@@ -1,4 +1,4 @@
-"""What `textual_inversion` and `mcti` share: a token for each class, and how their texts become a classifier."""
+"""The base of `textual_inversion` and `mcti`: a token for each class, and how their texts become a classifier."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ class TokenLearning:
 
     @property
     def recipe(self) -> TokenRecipe:
-        """How a token is learned."""
+        """The recipe by which a token is learned."""
         return TokenRecipe(**values_for(TokenRecipe, self))
 
     def _learned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Learned:
         return learn(problem, self.recipe, seed=seed, training_cache=training_cache)
 
     def _point(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> TokenPoint:
-        """Calibration and image weight: those given, or chosen inside the shots."""
+        """Return calibration and image weight: those given, or chosen inside the shots."""
         return choose_point(
             problem,
             lambda part: self._learned(part, seed=seed, training_cache=training_cache),

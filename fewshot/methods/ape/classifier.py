@@ -1,4 +1,4 @@
-"""What APE's `fit` returns."""
+"""The classifier that APE fits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class ApeClassifier:
         text: [K, D] float32, unit rows.
         keys: [M, Q] float32, unit rows on the kept channels, grouped by class.
         counts: [K] int64, keys of each class.
-        weights: [M] float32, what each key counts.
+        weights: [M] float32, weight of each key.
         channels: [Q] int64, the kept channels, ascending.
         alpha: weight of the votes.
-        beta: sharpness.
+        beta: how fast a vote falls with the distance.
         logit_scale: the backbone's.
     """
 

@@ -4,7 +4,7 @@
 
 A prime is the restriction to the kept channels, renormalised; the text term keeps all of them. Where we differ from the
 authors' code: the channel criterion (`fewshot.key_value_cache.channels`) and that labels are integers. As in the code,
-d is KL(label || prediction) in bits, so with gamma > 0 the shots that the text finds harder count more; the paper
+d is KL(label || prediction) in bits, so with gamma > 0 the shots that the text classifies badly count more; the paper
 prints the other direction.
 """
 
@@ -20,7 +20,7 @@ EPSILON = 1e-6
 
 
 def label_divergence(keys: Tensor, text: Tensor, labels: Tensor, *, memory_bytes: int = MEMORY_BYTES) -> Tensor:
-    """KL(label || text's prediction) of each shot, in bits: -log2((p + 1e-6) / (1 + 1e-6)), p its own class's share.
+    """Return KL(label || prediction of the text) of each shot in bits: -log2((p + 1e-6) / (1 + 1e-6)), p its own share.
 
     The softmax has no temperature (raw cosines), as in the authors' code, so that d is close to log2 K.
 

@@ -2,7 +2,7 @@
 
 d is close to log2 K for every shot (the softmax has no temperature), so gamma mostly multiplies alpha, by
 K^(gamma / ln 2): 146 for a thousand classes at gamma 0.5. The grid of alpha is divided by that factor, so that it
-spans the same strength of the cache at every gamma, and gamma is left with what only it can do: weighting shots.
+spans the same total weight of the cache at every gamma, and gamma only changes the weights of shots.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Ape:
         )
 
     def _grid(self, problem: Problem) -> list[ApePoint]:
-        """The most zero-shot-like first: by strength of the votes, beta, gamma, then the most channels."""
+        """List the most zero-shot-like points first: by weight of the votes, beta, gamma, then the most channels."""
         alphas = alpha_grid(problem) if self.alpha is None else [self.alpha]
         betas = beta_grid(problem.support.cache_keys) if self.beta is None else [self.beta]
         gammas = GAMMAS if self.gamma is None else [self.gamma]
@@ -131,7 +131,7 @@ class Ape:
         ]
 
     def _subspaces(self) -> list[tuple[float, float]]:
-        """Fractions and lambdas to try; with all channels kept, lambda has nothing to decide."""
+        """Return fractions and lambdas to try; with all channels kept, lambda decides nothing."""
         fractions = FRACTIONS if self.channel_fraction is None else (self.channel_fraction,)
         if self.similarity_weight is not None:
             return [(fraction, self.similarity_weight) for fraction in fractions]
@@ -144,5 +144,5 @@ def _or(value: float | None, default: float) -> float:
 
 
 def _scaled(alpha: float, gamma: float, problem: Problem) -> float:
-    """The alpha that at this gamma weighs the votes as `alpha` does at gamma 0 (see the module)."""
+    """Return the alpha that weighs the votes at this gamma as `alpha` does at gamma 0 (see the module)."""
     return float(f"{alpha / problem.num_classes ** (gamma / math.log(2.0)):.3g}")

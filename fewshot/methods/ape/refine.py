@@ -45,9 +45,9 @@ class Refined:
     divergence: Tensor
 
     def weights(self, *, gamma: float, class_mean: bool) -> Tensor:
-        """[M] float32: exp(gamma d). With `class_mean`, a class's weights are divided by its share of shots.
+        """Return exp(gamma d), [M] float32; with `class_mean`, those of a class are divided by its share of shots.
 
-        The class mean takes the advantage from classes with more shots; with equal shots it changes nothing.
+        The class mean removes the advantage of classes with more shots; with equal shots it changes nothing.
         """
         weights = torch.exp(gamma * self.divergence)
         if not class_mean:
@@ -59,7 +59,7 @@ class Refined:
 def refine(
     problem: Problem, cache: Cache, *, fraction: float, similarity_weight: float, source: CriterionSource
 ) -> Refined:
-    """Keep the channels that tell the classes apart, and measure how hard the text finds each shot on them."""
+    """Keep the channels that separate the classes best, and measure the divergence of each shot on them."""
     channels = criterion_channels(
         problem.class_embeddings, cache, fraction=fraction, similarity_weight=similarity_weight, source=source
     )
@@ -71,7 +71,7 @@ def refine(
 def sweep(
     split: Split, points: Collection[ApePoint], *, source: CriterionSource, class_mean: bool
 ) -> Iterator[tuple[ApePoint, Tensor]]:
-    """Logits of a split's queries at each point.
+    """Yield the logits of the queries of a split at each point.
 
     One matrix product for each choice of channels, one exp pass for each beta, one weighted sum for each gamma; alpha
     is an axpy.

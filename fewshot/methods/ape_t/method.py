@@ -1,7 +1,7 @@
 """APE-T as a method: one training, and two hyperparameters chosen after it on held-out shots.
 
-The share of channels and lambda are about the medians of the published settings, which differ from set to set without a
-word on how they were found: 0.8 of 1024 channels, 0.5.
+The share of channels and lambda are about the medians of the published settings (0.8 of 1024 channels, 0.5), which
+differ from set to set; the paper does not report how they were found.
 """
 
 from __future__ import annotations
@@ -116,13 +116,13 @@ class ApeT:
     def _sweep(
         self, split: Split, points: Collection[Point], *, seed: int, training_cache: TrainingCache
     ) -> Iterator[tuple[Point, Tensor]]:
-        """Logits of a split's queries at each point: one matrix product, one exp pass for each beta."""
+        """Yield the logits of the queries of a split at each point: one matrix product, one exp pass for each beta."""
         problem, features = split.problem, split.queries.features
         cache, selected = Cache.from_problem(problem), self.affinity_channels == "selected"
         channels = self._channels(problem, cache)
         learned = self._learned(problem, channels, seed=seed, training_cache=training_cache)
-        keys, asked = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
-        moved, cosines = shifts(features, learned["residual"], channels, selected=selected), keys @ asked.T
+        keys, compared = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
+        moved, cosines = shifts(features, learned["residual"], channels, selected=selected), keys @ compared.T
         for beta, group in groupby(sorted(points, key=lambda point: point.beta), key=lambda point: point.beta):
             votes = weighted_votes(cosines, learned["weights"], cache.counts, beta=beta)
             for point in group:

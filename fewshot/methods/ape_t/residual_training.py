@@ -2,8 +2,8 @@
 
 As in the authors' code: AdamW with weight decay 0.1 and eps 1e-3 on both (where gradients are far below eps it is
 descent by their size), half a cosine, batches of 256, one view of an image a step, alpha and beta fixed, no epoch
-chosen. Where we differ: as in `fewshot.key_value_cache.cache_training`, and for its reasons, an image does not see its
-own key, alpha and beta are in units of the features, and few shots get more epochs.
+chosen. Where we differ: as in `fewshot.key_value_cache.cache_training`, and for its reasons, an image is not compared
+with its own key, alpha and beta are in units of the features, and few shots get more epochs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fewshot.problem import Problem
 
 
 def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe, seed: int) -> State:
-    """Train on a problem's shots; the loss is over the classes that have any.
+    """Train on the shots of a problem; the loss is over the classes that have any.
 
     Args:
-        problem: what to learn from.
+        problem: the shots and the text prototypes.
         channels: [Q] int64, which residuals may move.
         selected: see `functional`.
-        recipe: how.
+        recipe: of the training.
         seed: of the order of the images and of their views.
 
     Returns:

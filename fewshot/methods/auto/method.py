@@ -1,11 +1,11 @@
-"""Choosing a method as one chooses a hyperparameter: by cross-validation inside the shots.
+"""Choose a method as one chooses a hyperparameter: by cross-validation inside the shots.
 
 Each candidate selects its own hyperparameters first, on the same held-out images on which it is then compared. That
 flatters a candidate with many of them, and is one reason more for an order of preference
 (`fewshot.model_selection.candidates`).
 
-What is selected *is* the winner: from there on, the stored classifier included, nothing knows that there was a
-comparison; what was tried is told in `HeldOutReport.tried`.
+`select` returns the winner itself: the stored classifier does not depend on the comparison, which is reported in
+`HeldOutReport.tried`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from fewshot.problem import Problem
 
 logger = logging.getLogger(__name__)
 CANDIDATES = ("tip_adapter_f", "clip_adapter", "linear_probe", "nearest_mean", "tip_adapter", "zero_shot")
-"""The preferred first: by mean test accuracy on three sets of photographs with 2 to 16 shots. They want nothing but
-features and cost seconds. Left out are ape and tip_x, which choose from grids of hundreds of points: these find one
-that suits the held-out images, and what is told about them is too good by several points; and ape_t, within 1.3 points
-of tip_adapter_f on every set, ahead as often as behind, so that comparing the two gains nothing."""
+"""The preferred first: by mean test accuracy on three sets of photographs with 2 to 16 shots. They need nothing but
+features and cost seconds. Left out are ape and tip_x, whose grids of hundreds of points overfit the held-out images, so
+that their held-out accuracy is too good by several points; and ape_t, within 1.3 points of tip_adapter_f on every set,
+ahead as often as behind, so that comparing the two gains nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auto:
-    """A choice among methods.
+    """Hyperparameters of the choice among methods.
 
     Attributes:
         candidates: names of methods, the preferred first. The first is also used where nothing can be compared (fewer
@@ -65,11 +65,11 @@ class Auto:
 
     @property
     def folds(self) -> int:
-        """As many as any candidate uses."""
+        """The largest number of folds of any candidate."""
         return max(method.folds for method in self.members)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Method:
-        """See `Method.select`; what it gives is the winner, not an `Auto`."""
+        """See `Method.select`; the result is the winner, not an `Auto`."""
         return self.compare(problem, seed=seed, training_cache=training_cache)[0]
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Classifier:

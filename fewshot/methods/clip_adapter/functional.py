@@ -30,7 +30,7 @@ class ClipAdapterPoint(NamedTuple):
 def class_rows(
     text: Tensor, cache: Cache, network: Mapping[str, Tensor], point: ClipAdapterPoint, *, second_relu: bool
 ) -> Tensor:
-    """[K, D] float32, unit rows: the text beside the means of the adapted shots."""
+    """Return the text beside the means of the adapted shots, [K, D] float32, unit rows."""
     keys = adapted(cache.keys, network, residual_ratio=point.residual_ratio, second_relu=second_relu)
     return with_means(text, keys, cache.counts, image_weight=point.image_weight)
 
@@ -38,11 +38,11 @@ def class_rows(
 def sweep(
     split: Split, points: Collection[ClipAdapterPoint], network: Mapping[str, Tensor], *, second_relu: bool
 ) -> Iterator[tuple[ClipAdapterPoint, Tensor]]:
-    """Logits of a split's queries at each point: the network runs once for each ratio.
+    """Yield the logits of the queries of a split at each point: the network runs once for each ratio.
 
     Args:
-        split: where to measure.
-        points: where in the grid.
+        split: what to measure on.
+        points: of the grid.
         network: trained on the split.
         second_relu: see `fewshot.feature_adapter.Recipe`.
     """

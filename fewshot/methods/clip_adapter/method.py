@@ -21,12 +21,12 @@ from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 
 DEFAULT_RATIO = 0.1
-"""With one shot a class, the network has seen too little to be trusted with its training share."""
+"""With one shot a class, the network has learned too little for the share that it has in training."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipAdapterClassifier:
-    """A network and what its output is compared with.
+    """A network, and the rows that its output is compared with.
 
     Attributes:
         rows: [K, D] float32, unit rows.
@@ -129,7 +129,7 @@ class ClipAdapter:
         )
 
     def _grid(self) -> list[ClipAdapterPoint]:
-        """The most zero-shot-like first."""
+        """List the most zero-shot-like points first."""
         ratios = RATIOS if self.residual_ratio is None else (self.residual_ratio,)
         weights = IMAGE_WEIGHTS if self.image_weight is None else (self.image_weight,)
         return [ClipAdapterPoint(ratio, weight) for ratio, weight in product(ratios, weights)]

@@ -109,7 +109,7 @@ class Cocoop:
         )
 
     def _rows(self, problem: Problem, weights: State) -> Tensor:
-        """[K, D] float32, unit rows: image-independent."""
+        """Return the image-independent rows, [K, D] float32, unit rows."""
         names = problem.label_space.prompt_names
         return context_rows(text_tower_of(problem), names, weights["context"] + weights["shift"])
 
@@ -133,6 +133,6 @@ class Cocoop:
 
 
 def mean_shift(weights: Weights, shots: Shots) -> Tensor:
-    """[w] float32: what an image shifts the context by, on average over the shots; 0 without any."""
+    """Return the mean shift of the context over the shots, [w] float32; 0 without any."""
     features = normalize(shots.views[:, 0], dim=1)
     return shifts(weights, features).sum(dim=0) / max(1, len(features))

@@ -120,7 +120,7 @@ class Coop:
         return context_rows(text_tower_of(problem), names, context, position=self.position)
 
     def _context(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
-        """[m, w], or [K, m, w] if it is class-specific."""
+        """Return the learned context, [m, w], or [K, m, w] if it is class-specific."""
         recipe = self._recipe
 
         def train() -> State:
@@ -145,11 +145,11 @@ class Coop:
 
 
 def for_all(context: Tensor, classes: Tensor, *, num_classes: int) -> Tensor:
-    """A context for each of K classes, those that were not learned being the mean of the others.
+    """Return a context for each of K classes; those that were not learned get the mean of the others.
 
     Args:
-        context: [k, m, w] float32, learned; or [m, w], which is for all.
-        classes: [k] int64, which classes it was learned for.
+        context: [k, m, w] float32, learned; or [m, w], the same for all.
+        classes: [k] int64, the classes it was learned for.
         num_classes: K.
     """
     if context.ndim == 2:

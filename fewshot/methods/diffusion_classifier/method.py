@@ -1,7 +1,7 @@
 """Diffusion Classifier (Li et al., ICCV 2023, arXiv 2303.16203): zero-shot, by the errors of the predicted noise.
 
-p(class | image) rises as the mean error over time-steps falls, when the model is told the class's name. Time-steps
-weigh the same, and all classes see the same noise. Nothing is learned, so the examples play no part.
+p(class | image) rises as the mean error over time-steps falls, when the prompt contains the name of the class.
+Time-steps have equal weights, and all classes the same noise. Nothing is learned, so the examples play no part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fewshot.methods.hyperparameters import check_template
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionClassifier:
-    """See `DiffusionScorer`.
+    """Hyperparameters of the Diffusion Classifier, see `DiffusionScorer`.
 
     Attributes:
         template: a prompt with one "{}" for the name of the class.

@@ -1,7 +1,7 @@
 """The linear probe as a method.
 
-Where it differs from CoOp's: the features are unit rows, since that is what a classifier is asked about (the length of
-a row is not available to it), with C scaled to match (`search`).
+Where it differs from CoOp's: the features are unit rows, as those are what a classifier scores (the length of a row is
+not available to it), with C scaled to match (`search`).
 
 Names play no part. A class without shots is therefore never the label, and without any shots at all the probe is
 zero-shot.
@@ -104,7 +104,7 @@ class LinearProbe:
 
 
 def _fitted(problem: Problem, strength: float) -> State:
-    """The final map, from a start at zero: it does not depend on how C was found."""
+    """Fit the final map, from zero, so that it does not depend on how C was found."""
     shots = Shots.from_problem(problem)
     plane = _plane(shots, strength, tolerance=TOLERANCE)
     whole = on_all_classes(plane, shots.classes, problem.num_classes)
@@ -112,7 +112,7 @@ def _fitted(problem: Problem, strength: float) -> State:
 
 
 def _learner(split: Split, *, training_cache: TrainingCache) -> Callable[[float], Tensor]:
-    """Fits a split at any C, from the last map of its path that is not beyond it."""
+    """Return a function that fits a split at any C, from the last map of its path that is not beyond it."""
     problem, queries = split.problem, split.queries.features
     shots = Shots.from_problem(problem)
     path = _path(problem, shots, training_cache)
@@ -128,7 +128,7 @@ def _learner(split: Split, *, training_cache: TrainingCache) -> Callable[[float]
 
 
 def _path(problem: Problem, shots: Shots, training_cache: TrainingCache) -> State:
-    """Maps of the classes with shots along the grid of C, each begun at the one before: "weight" [7, k, D], "bias"."""
+    """Fit the classes with shots along the grid of C, each from the one before: "weight" [7, k, D], "bias" [7, k]."""
 
     def train() -> State:
         planes: list[Plane] = []

@@ -1,9 +1,9 @@
-"""Which C: CoOp's search, a coarse grid and then bisection, on held-out shots instead of a validation split.
+"""Choose C by the search of CoOp, a coarse grid and then bisection, on held-out shots instead of a validation split.
 
 CoOp tries seven values a hundred apart and halves, eight times, the two decades around the best one. The values belong
 to raw features with rows about 10 long; ours are for unit rows, so that C does not depend on a backbone's scale: theirs
-times 10^2. Three halvings are left of the eight, as held-out shots cannot tell C from 1.8 C, and the best of all that
-was tried is taken rather than the last one.
+times 10^2. Of the eight halvings three are left, as held-out shots cannot distinguish C from 1.8 C; and the best of all
+values tried is taken rather than the last one.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ HALVINGS = 3
 
 
 def best_strength(splits: Sequence[Split], learner: Callable[[Split], Callable[[float], Tensor]]) -> float:
-    """C by grid and bisection; of equals the smallest, which is the smoothest.
+    """Return C by grid and bisection; of equals the smallest, which is the smoothest.
 
     Args:
-        splits: where to measure.
-        learner: of a split, gives what learns from it at a C and returns the logits [Q, K] of its queries. It is asked
-            once about each C.
+        splits: what to measure on.
+        learner: makes of a split a function of C that learns from it and returns the logits [Q, K] of its queries. It
+            is called once for each C.
     """
-    asked, tried = {id(split): cache(learner(split)) for split in splits}, set(STRENGTHS)
+    logits, tried = {id(split): cache(learner(split)) for split in splits}, set(STRENGTHS)
 
     def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
         for point in points:
-            yield point, asked[id(split)](point)
+            yield point, logits[id(split)](point)
 
     peak = best_point(STRENGTHS, splits, sweep)
     low, high = peak / 10.0, peak * 10.0

@@ -1,4 +1,4 @@
-"""MC-TI."""
+"""MC-TI: a learned token for each class, trained to separate the classes."""
 
 from fewshot.methods.mcti.method import Mcti
 

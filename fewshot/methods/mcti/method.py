@@ -1,8 +1,9 @@
-"""MC-TI as a method (arXiv 2410.22317, also called TI-SAC): textual inversion that tells classes apart.
+"""MC-TI as a method (arXiv 2410.22317, also called TI-SAC): textual inversion that separates classes.
 
-A class's token reconstructs its images, and its text is nearer to them than to other classes' in the space of CLIP.
+The token of a class reconstructs its images, and its text is nearer to them than to those of other classes in the space
+of CLIP.
 
-Accuracy on two draws of eight emoji that the embedded model was never shown (half trained at the time), 4 shots, 120
+Accuracy on two draws of eight emoji that the embedded model was not trained on (half trained at the time), 4 shots, 120
 images each; the nearest class mean has 0.92 and 0.84:
 
 | | published inference | with the class mean, weight 1 |

@@ -3,7 +3,7 @@
     P_k = norm(norm(sum of the keys of k) + w W_k)        logits = s X P^T
 
 The text W_k joins the mean with a weight w. A class without examples has only its text, and w = 0 is the plain nearest
-class mean. It is the simplest thing that learns from examples, and what every other method should be compared with.
+class mean. It is the simplest method that learns from examples, and the baseline of all others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fewshot.text_logits import text_logits
 
 
 def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
-    """Logits of a split's queries at each text weight."""
+    """Yield the logits of the queries of a split at each text weight."""
     problem, queries = split.problem, split.queries.features
     cache = Cache.from_problem(problem)
     for weight in points:

@@ -18,12 +18,12 @@ from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
 
 TEXT_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Tried in this order; of equals the first, so that a text that does not help is left out."""
+"""Tried in this order; of equals the first, so that a text without effect is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearestMeanClassifier:
-    """A point for each class.
+    """A prototype for each class.
 
     Attributes:
         prototypes: [K, D] float32, unit rows.

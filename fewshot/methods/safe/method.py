@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SafeClassifier:
-    """A tuned layer beside the frozen one, and what its features are compared with.
+    """A tuned layer beside the frozen one, and the rows that its features are compared with.
 
     Attributes:
         rows: [K, D] float32, unit rows.

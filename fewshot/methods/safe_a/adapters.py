@@ -1,11 +1,11 @@
-"""What SAFE-A may add to SAFE: the abstract of arXiv 2311.04464 says "the existing adapter approach", and not which.
+"""The adapters that SAFE-A can add to SAFE: the abstract of arXiv 2311.04464 has "the existing adapter approach" only.
 
-An adapter learns from a problem whose features are SAFE's blended ones and whose text are SAFE's class rows; so those
-of Tip-Adapter and CLIP-Adapter serve as they are. Each has a point (alpha, beta): with alpha = 0 it adds nothing.
+An adapter learns from a problem with the blended features of SAFE, and its class rows as the text; so those of
+Tip-Adapter and CLIP-Adapter are used unchanged. Each has a point (alpha, beta): with alpha = 0 it adds nothing.
 
-* `cache`: votes of the shots, Tip-Adapter's; alpha is their weight, beta their sharpness.
+* `cache`: the votes of Tip-Adapter; alpha is their weight, beta how fast they fall with the distance.
 * `tuned_cache`: likewise, with keys that are trained (Tip-Adapter-F).
-* `bottleneck`: CLIP-Adapter's network; alpha is its share in the feature, beta means nothing and is 0.
+* `bottleneck`: the network of CLIP-Adapter; alpha is its share in the feature, beta is not used and 0.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from fewshot.text_logits import text_logits
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """One way to add to SAFE.
+    """An adapter on the features of SAFE.
 
     Attributes:
-        trained: whether `learn` descends gradients, so that what it gives is worth keeping.
+        trained: whether `learn` trains by gradient descent, so that its tensors are worth keeping.
         learn: (problem of blended features, seed, steps at most) -> tensors.
         logits: (features [B, D], class rows [K, D], tensors, point, logit scale) -> [B, K].
         sweep: likewise with many points, each yielded with its logits.
-        grid: points to choose from, the most SAFE-like first; the problem gives scale and distances.
+        grid: points to choose from, the most SAFE-like first, scaled to the problem.
     """
 
     trained: bool

@@ -1,8 +1,8 @@
 """SAFE-A (arXiv 2311.04464) as a method: first SAFE, which then stays as it is; then an adapter on its features.
 
 Keys and training features of the adapter are the blended ones of the deterministic view, the only one whose tokens are
-kept. Both parts share SAFE's training and its choice on held-out shots; what the adapter counts is chosen after it, on
-the same shots. The paper's text beyond its abstract could not be had: which adapter, and that it is trained after the
+kept. Both parts share the training of SAFE and its choice on held-out shots; the weight of the adapter is chosen after
+it, on the same shots. Only the abstract of the paper was available: which adapter, and that it is trained after the
 layer, are decisions made here; `joint` is the other reading.
 """
 
@@ -35,7 +35,7 @@ AdapterName = Literal["bottleneck", "cache", "tuned_cache"]
 
 @dataclass(frozen=True, slots=True)
 class SafeAClassifier:
-    """SAFE's classifier and an adapter.
+    """The classifier of SAFE with an adapter.
 
     Attributes:
         rows: [K, D] float32, unit rows.
@@ -123,10 +123,10 @@ class SafeA(BlendedPooling):
         """See `Method.fit`."""
         blend = self.choose_blend(problem, seed=seed, training_cache=training_cache)
         point = self._choose(problem, blend, seed=seed, training_cache=training_cache)
-        seen = self._seen(problem, blend, seed=seed, training_cache=training_cache)
-        tensors = self._learned(problem, seen, seed=seed, training_cache=training_cache)
+        blended = self._blended_problem(problem, blend, seed=seed, training_cache=training_cache)
+        tensors = self._learned(problem, blended, seed=seed, training_cache=training_cache)
         return SafeAClassifier(
-            rows=seen.class_embeddings,
+            rows=blended.class_embeddings,
             weights=self.tuned(problem, seed=seed, training_cache=training_cache),
             pooling=pooling_of(problem)[0],
             blend_alpha=blend.blend_alpha,
@@ -150,19 +150,21 @@ class SafeA(BlendedPooling):
             key, lambda: tune_jointly(problem, adapter, self.targets(problem), recipe=recipe, seed=seed)
         )
 
-    def _learned(self, problem: Problem, seen: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        """The adapter's tensors. `seen` is the problem with blended features."""
+    def _learned(self, problem: Problem, blended: Problem, *, seed: int, training_cache: TrainingCache) -> State:
+        """Return the tensors of the adapter. `blended` is the problem with blended features."""
         if self.joint:
             both = self._trained_jointly(problem, seed=seed, training_cache=training_cache)
             learned = {name.removeprefix(PREFIX): value for name, value in both.items() if name.startswith(PREFIX)}
             return learned if self.adapter == "bottleneck" else {**learned, "counts": problem.counts}
         adapter = self._adapter
         if not adapter.trained:
-            return adapter.learn(seen, seed, self.steps)
-        key = training_key("safe_a", seen, seed=seed, adapter=self.adapter, steps=self.steps)
-        return training_cache(key, lambda: adapter.learn(seen, seed, self.steps))
+            return adapter.learn(blended, seed, self.steps)
+        key = training_key("safe_a", blended, seed=seed, adapter=self.adapter, steps=self.steps)
+        return training_cache(key, lambda: adapter.learn(blended, seed, self.steps))
 
-    def _seen(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Problem:
+    def _blended_problem(
+        self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache
+    ) -> Problem:
         return adapted_problem(
             problem, self.tuned(problem, seed=seed, training_cache=training_cache), blend, kind=self.blend
         )
@@ -170,25 +172,25 @@ class SafeA(BlendedPooling):
     def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Point:
         def measure(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
             learned = split.problem
-            seen = self._seen(learned, blend, seed=seed, training_cache=training_cache)
+            blended = self._blended_problem(learned, blend, seed=seed, training_cache=training_cache)
             queries = Branches.from_problem(
                 learned, split.queries, self.tuned(learned, seed=seed, training_cache=training_cache)
             )
             features = queries.blended(blend_alpha=blend.blend_alpha, kind=self.blend)
-            tensors = self._learned(learned, seen, seed=seed, training_cache=training_cache)
-            return self._adapter.sweep(features, seen.class_embeddings, tensors, points, problem.logit_scale)
+            tensors = self._learned(learned, blended, seed=seed, training_cache=training_cache)
+            return self._adapter.sweep(features, blended.class_embeddings, tensors, points, problem.logit_scale)
 
         return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
 
     def _default(self, problem: Problem) -> Point:
-        """Where nothing can be held out: SAFE, as its class rows have the means of the shots in them already."""
+        """Return SAFE where nothing can be held out: its class rows contain the means of the shots already."""
         return Point(
             alpha=0.0 if self.alpha is None else self.alpha,
             beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
         )
 
     def _grid(self, problem: Problem) -> list[Point]:
-        """The adapter's, with what is given in place of what is tried."""
+        """Return the grid of the adapter, with given values instead of those to try."""
         points = (
             Point(
                 alpha=point.alpha if self.alpha is None else self.alpha,

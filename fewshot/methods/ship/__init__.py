@@ -1,4 +1,4 @@
-"""SHIP on top of other methods: the one package of methods that imports others."""
+"""SHIP on top of other methods: the only package of methods that imports others."""
 
 from fewshot.methods.ship.ship_clip_adapter import ShipClipAdapter
 from fewshot.methods.ship.ship_coop import ShipCoop

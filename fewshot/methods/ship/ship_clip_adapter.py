@@ -11,7 +11,7 @@ from fewshot.methods.ship.synthesis import WithSyntheticShots
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShipClipAdapter(WithSyntheticShots, ClipAdapter):
-    """Hyperparameters of SHIP and of CLIP-Adapter, see there."""
+    """Hyperparameters of SHIP and of CLIP-Adapter, see `WithSyntheticShots` and `ClipAdapter`."""
 
     name: ClassVar[str] = "ship_clip_adapter"
     folds: ClassVar[int] = WithSyntheticShots.folds

@@ -11,7 +11,7 @@ from fewshot.methods.ship.synthesis import WithSyntheticShots
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShipCoop(WithSyntheticShots, Coop):
-    """Hyperparameters of SHIP and of CoOp, see there."""
+    """Hyperparameters of SHIP and of CoOp, see `WithSyntheticShots` and `Coop`."""
 
     name: ClassVar[str] = "ship_coop"
     folds: ClassVar[int] = WithSyntheticShots.folds

@@ -11,7 +11,7 @@ from fewshot.methods.tip_adapter_f import TipAdapterF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShipTipAdapterF(WithSyntheticShots, TipAdapterF):
-    """Hyperparameters of SHIP and of Tip-Adapter-F, see there."""
+    """Hyperparameters of SHIP and of Tip-Adapter-F, see `WithSyntheticShots` and `TipAdapterF`."""
 
     name: ClassVar[str] = "ship_tip_adapter_f"
     folds: ClassVar[int] = WithSyntheticShots.folds

@@ -1,14 +1,14 @@
-"""A method that learns from shots, on synthetic shots as well: SHIP (arXiv 2307.07397) on top of another method.
+"""SHIP (arXiv 2307.07397) on top of another method: it learns from synthetic shots as well.
 
 Classes without examples get synthetic ones (`fewshot.feature_synthesis`), and the plain method learns from all of them
-without knowing which are which. Where no class lacks examples, or none has any, it is the plain method, bit for bit.
+alike. Where no class lacks examples, or none has any, it is the plain method, bit for bit.
 
 Hyperparameters are chosen on held-out images of the classes that have some, as there are no others. The generator is
-learned anew from what a split leaves, so that it has not seen the split's queries.
+trained anew on the rest of a split, so that the queries of the split play no part in it.
 
-A synthetic mean counts as much beside its class's text as a real one, though it is worth less; what weight is best for
-new classes cannot be told without images of them. The published forms of CoOp and CLIP-Adapter, `image_weight = 0`, are
-the ones that treat both kinds of classes alike.
+A synthetic mean has the same weight beside the text of its class as a real one, though it is worth less; the best
+weight for new classes cannot be measured without images of them. The published forms of CoOp and CLIP-Adapter,
+`image_weight = 0`, treat both kinds of classes alike.
 
 Where we differ from the authors' code: synthetic features are drawn once and not anew in every step; nothing is chosen
 by the accuracy on new classes (they report the best of five epochs on the test images).
@@ -32,7 +32,7 @@ from fewshot.problem import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class WithSyntheticShots:
-    """Hyperparameters of SHIP, beside those of the method that it is put on.
+    """Hyperparameters of SHIP, beside those of the plain method.
 
     Attributes:
         kl_weight: weight of the KL term, >= 0; 1 as published; with smaller values, synthetic features vary more.
@@ -90,7 +90,7 @@ class WithSyntheticShots:
         return self.plain(**values_for(self.plain, self))
 
     def _to_choose_on(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
-        """What a split leaves, extended, with its queries as `val`; the plain problem where they are too few."""
+        """Return the rest of a split, extended, with its queries as `val`; the whole problem where they are too few."""
         splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
         if not splits or not can_be_extended(problem):
             return problem

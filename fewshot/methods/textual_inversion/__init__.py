@@ -1,4 +1,4 @@
-"""Textual inversion."""
+"""Textual inversion: a learned token for each class."""
 
 from fewshot.methods.textual_inversion.method import TextualInversion
 

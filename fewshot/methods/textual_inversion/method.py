@@ -1,6 +1,6 @@
 """Textual inversion as a method (Gal et al. 2022, arXiv 2208.01618): a class is the token that reconstructs its images.
 
-It is the baseline that MC-TI is measured against. Nothing in its loss tells classes apart.
+It is the baseline of MC-TI. Nothing in its loss separates classes.
 """
 
 from __future__ import annotations

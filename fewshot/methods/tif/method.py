@@ -11,8 +11,8 @@ with on classes kept from its training: rank 8 in all blocks, rates 2e-3 and 1e-
 s = 1.
 
 Where we differ from the authors' code: see `fewshot.diffusion.adapter_training` and `sampling`. Models of small
-pictures learn without prior images: on the embedded one they cost more than the adapters. Names are told to the model
-where there are any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
+pictures learn without prior images: on the embedded one they cost more than the adapters. Prompts contain the names of
+classes where there are any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PUBLISHED_PRIOR_IMAGES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tif:
-    """See `DiffusionScorer`. None follows the size of the model, see the module.
+    """Hyperparameters of TiF, see `DiffusionScorer`. None follows the size of the model, see the module.
 
     Attributes:
         steps: steps of gradient descent, >= 1.
@@ -97,8 +97,8 @@ class Tif:
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
         """See `DiffusionScorer.prompts`."""
-        told = (f"{self.rare_word} {name}" if self.use_names else self.rare_word for name in label_space.prompt_names)
-        return tuple(self.template.replace("{}", name) for name in told)
+        named = (f"{self.rare_word} {name}" if self.use_names else self.rare_word for name in label_space.prompt_names)
+        return tuple(self.template.replace("{}", name) for name in named)
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings:
         """See `DiffusionScorer.adapter_settings`."""

@@ -12,7 +12,7 @@ from fewshot.model_selection.cross_validation import Split
 
 
 def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
-    """Logits of a split's queries at each point."""
+    """Yield the logits of the queries of a split at each point."""
     problem, cache = split.problem, Cache.from_problem(split.problem)
     return sweep_cache(
         split.queries.features,

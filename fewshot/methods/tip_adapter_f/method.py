@@ -1,8 +1,8 @@
 """Tip-Adapter-F (Zhang et al. 2022, arXiv 2207.09519) as a method.
 
-The keys of the cache are trained (`fewshot.key_value_cache.cache_training`, with where it differs from the paper); how
-loud and how sharp they are is chosen after the training, on held-out shots, with keys trained without them. The authors
-choose both and the epoch on larger sets, the epoch on the test images; ours is the last.
+The keys of the cache are trained (`fewshot.key_value_cache.cache_training`, with where it differs from the paper);
+alpha and beta are chosen after the training, on held-out shots, with keys trained without them. The authors choose them
+on larger sets, and the epoch on the test images; ours is the last.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class TipX:
         return choose(self._grid(problem), problem, self._sweep, default=self._default, seed=seed)
 
     def _sweep(self, split: Split, points: Collection[TipXPoint]) -> Iterator[tuple[TipXPoint, Tensor]]:
-        """Logits of a split's queries at each point: those of Tip-Adapter, and gamma an axpy."""
+        """Yield the logits of the queries of a split at each point: those of Tip-Adapter, and gamma an axpy."""
         problem, features = split.problem, split.queries.features
         cache = Cache.from_problem(problem)
         votes = self._contrast(problem, cache).votes(
@@ -117,7 +117,7 @@ class TipX:
         return TipXPoint(0.0 if self.gamma is None else self.gamma, *tip)
 
     def _grid(self, problem: Problem) -> list[TipXPoint]:
-        """Tip-Adapter first, and inside it the most zero-shot-like."""
+        """List Tip-Adapter first, and within it the most zero-shot-like points."""
         units = [unit * problem.logit_scale for unit in GAMMA_UNITS]
         gammas = [float(f"{unit:.3g}") for unit in units] if self.gamma is None else [self.gamma]
         cache = cache_grid(problem, alpha=self.alpha, beta=self.beta)

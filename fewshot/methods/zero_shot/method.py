@@ -1,4 +1,4 @@
-"""Zero-shot CLIP as a method: it ignores the shots, and is the baseline that each shot has to beat."""
+"""Zero-shot CLIP as a method: it ignores the shots, and is the baseline of every method that uses them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewshot.text_logits import text_logits
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotClassifier:
-    """Cosine to the prompt prototypes.
+    """Compares images with the prompt prototypes.
 
     Attributes:
         text: [K, D] float32, unit rows.
@@ -32,7 +32,7 @@ class ZeroShotClassifier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroShot:
-    """Nothing to choose, nothing to learn."""
+    """Zero-shot has no hyperparameters and learns nothing."""
 
     name: ClassVar[str] = "zero_shot"
     classifier_type: ClassVar[type[ZeroShotClassifier]] = ZeroShotClassifier
