@@ -34,7 +34,7 @@ def short(name):
 
 
 def prepared(name, problem):
-    """The problem with everything that the method needs, and nothing else."""
+    """Return the problem with everything that the method needs, and nothing else."""
     needs = METHODS[name].needs
     problem = replace(
         problem,
@@ -80,7 +80,7 @@ def test_a_classifier_is_a_frozen_dataclass_of_tensors_and_scalars(name):
 
 @few
 @given(made=problems())
-def test_logits_are_finite_float32_for_ragged_shots_and_classes_without_any(name, made):
+def test_logits_are_finite_float32_for_ragged_shots(name, made):
     problem, features = made
     logits = fit(name, problem).logits(features)
     assert logits.shape == (len(features), problem.num_classes)
@@ -128,14 +128,14 @@ def test_renumbering_the_classes_renumbers_the_logits(name, made, seed):
 
 @few
 @given(made=problems())
-def test_logits_of_an_image_do_not_depend_on_the_others(name, made):
+def test_logits_do_not_depend_on_other_images(name, made):
     problem, features = made
     classifier = fit(name, problem)
     alone = torch.cat([classifier.logits(row[None]) for row in features])
     torch.testing.assert_close(classifier.logits(features), alone, rtol=1e-4, atol=1e-3)
 
 
-def test_predictions_of_an_image_do_not_depend_on_the_others_by_a_bit(name):
+def test_predictions_do_not_depend_on_other_images_by_a_bit(name):
     there = World(40, dim=64)
     calibrated = fit_calibrated(short(name), prepared(name, there.problem([2] * 40)), seed=1)
     features, _ = there.test_images(150)
@@ -182,8 +182,8 @@ def test_selection_fills_in_everything_and_is_final(name, made):
     assert torch.equal(selected.fit(problem, seed=3).logits(features), fit(name, problem).logits(features))
 
 
-def test_a_missing_need_is_an_error_that_names_it(name):
-    """So the table lists no more than a method needs; that it lists no less is what `prepared` gives it."""
+def test_a_missing_need_is_a_data_error(name):
+    """So the table lists no more than a method needs; it lists no less, as `prepared` provides nothing else."""
     problem, _ = make_problem([2, 2, 0])
     for need in METHODS[name].needs:
         lacking = {"dense": {"pooling": None}, "text_tower": {"text_tower": None}, "diffusion": {"diffusion": None}}

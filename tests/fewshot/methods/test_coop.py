@@ -25,7 +25,7 @@ def accuracy(classifier, images):
     return float((classifier.logits(images.features).argmax(dim=1) == images.labels).float().mean())
 
 
-def test_before_the_first_step_words_give_the_zero_shot_classifier_of_their_prompt():
+def test_before_the_first_step_words_are_zero_shot_prompts():
     problem, _ = make_problem([2, 2, 2])
     model, tokenize = towers.clip()
     texts = [f"a photo of a {name}." for name in problem.label_space.prompt_names]
@@ -38,7 +38,7 @@ def test_before_the_first_step_words_give_the_zero_shot_classifier_of_their_prom
     "options",
     [{}, {"class_specific": True}, {"words": "a photo of a", "learning_rate": 0.1}, {"position": "middle"}],
 )
-def test_a_learned_context_tells_the_shots_apart_better(options):
+def test_a_learned_context_separates_the_shots_better(options):
     problem = World(4, image_noise=0.3).problem([6] * 4)
     before, after = (Coop(steps=steps, **PLAIN, **options).fit(problem, seed=0) for steps in (0, 40))
     assert accuracy(after, problem.support) >= accuracy(before, problem.support) + 0.2
@@ -63,14 +63,14 @@ def test_a_class_without_shots_takes_no_part_in_the_training():
     torch.testing.assert_close(one.rows[:4], other.rows, atol=1e-6, rtol=1e-5)
 
 
-def test_the_context_can_be_put_before_names_that_are_yet_to_come():
+def test_the_context_can_be_put_before_new_names():
     problem, _ = make_problem([3, 3, 0])
     classifier = Coop(steps=4, **PLAIN).fit(problem, seed=0)
     late = context_rows(problem.text_tower, problem.label_space.prompt_names[2:], classifier.context)
     torch.testing.assert_close(late, classifier.rows[2:], atol=1e-6, rtol=1e-5)
 
 
-def test_class_specific_contexts_differ_and_a_class_without_shots_gets_their_mean():
+def test_a_class_without_shots_gets_the_mean_context():
     problem, _ = make_problem([3, 0, 3, 3])
     context = Coop(class_specific=True, steps=4).fit(problem, seed=0).context
     assert context.shape == (4, 16, 32)
@@ -78,7 +78,7 @@ def test_class_specific_contexts_differ_and_a_class_without_shots_gets_their_mea
     torch.testing.assert_close(context[1], context[[0, 2, 3]].mean(dim=0))
 
 
-def test_a_step_may_tell_apart_a_sample_of_the_classes():
+def test_a_step_may_use_a_sample_of_the_classes():
     problem = World(8, image_noise=0.3).problem([4] * 8)
     before, after = (
         Coop(classes=4, steps=steps, learning_rate=0.05, **PLAIN).fit(problem, seed=0) for steps in (0, 40)
@@ -111,7 +111,7 @@ def test_each_training_is_done_once():
 
 
 @pytest.mark.parametrize("shots", [1, 4, 24])
-def test_names_that_say_nothing_leave_the_class_means(shots):
+def test_meaningless_names_leave_the_class_means(shots):
     there = World(6, name_noise=float("inf"), image_noise=0.7)
     problem, (features, labels) = there.problem([shots] * 6), there.test_images(200)
 

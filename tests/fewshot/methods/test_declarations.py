@@ -1,4 +1,4 @@
-"""What is read of a method from its source is what the class is, and reading it loads no torch."""
+"""Declarations read from source equal those of the class, and reading them loads no torch."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_unknown_method_is_refused_with_the_nearest_one():
         hyperparameters_of("tip_y")
 
 
-def test_listing_everything_loads_no_torch_and_takes_a_moment():
+def test_listing_everything_loads_no_torch_and_is_fast():
     done = subprocess.run([sys.executable, "-c", LISTING], capture_output=True, text=True, check=True)
     count, heavy, seconds = done.stdout.split("\n")[:3]
     assert int(count) == sum(len(read_class(info.load())) for info in TABLE)
@@ -79,7 +79,7 @@ def test_listing_everything_loads_no_torch_and_takes_a_moment():
 
 @dataclass(frozen=True, kw_only=True)
 class Stranger:
-    """A method from elsewhere, with defaults that no syntax tree tells.
+    """A method from elsewhere, with computed defaults.
 
     Attributes:
         strength: of something,
@@ -124,7 +124,7 @@ def test_a_class_that_cannot_be_read_is_imported(monkeypatch):
         ("fewshot.optimization.training_cache:Memory", ""),
     ],
 )
-def test_what_is_no_declaration_is_not_guessed(target, reason):
+def test_other_source_is_refused_rather_than_guessed(target, reason):
     info = MethodInfo(name="x", target=target, family="adapter", summary="", paper=None)
     if reason:
         with pytest.raises(UnreadableError, match=reason):

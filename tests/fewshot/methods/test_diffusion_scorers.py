@@ -1,4 +1,4 @@
-"""The methods that ask a diffusion model: what they tell it, and how time-steps are weighted."""
+"""Diffusion scorers: their prompts, their adapters, and the weights of time-steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fewshot.methods import build_diffusion_scorer
 SPACE = LabelSpace(("a", "b"), ("red panda", "b {}"), (None, None))
 
 
-def test_prompts_put_each_name_into_the_template_as_it_is():
+def test_prompts_contain_each_name_unchanged():
     assert build_diffusion_scorer("diffusion_classifier").prompts(SPACE) == (
         "a picture of a red panda",
         "a picture of a b {}",
@@ -57,7 +57,7 @@ def test_for_stable_diffusion_the_defaults_are_the_published_ones(shots, steps, 
     assert (prior.count, prior.steps, prior.guidance) == (100, 50, 7.5)
 
 
-def test_small_models_have_defaults_of_their_own_and_what_is_given_counts():
+def test_small_models_have_defaults_of_their_own():
     settings = build_diffusion_scorer("tif", steps=7, unet_scale=0.5).adapter_settings(latent_side=8, shots=4)
     assert (settings.steps, settings.unet_scale, settings.rank, settings.text_scale) == (7, 0.5, 8, 1.0)
 
@@ -66,7 +66,7 @@ def test_the_diffusion_classifier_learns_nothing():
     assert build_diffusion_scorer("diffusion_classifier").adapter_settings(latent_side=64, shots=4) is None
 
 
-def test_what_is_unknown_or_out_of_range_is_refused():
+def test_unknown_names_and_values_out_of_range_are_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'tif'"):
         build_diffusion_scorer("tiff")
     with pytest.raises(DataError, match="Did you mean 'steps'"):

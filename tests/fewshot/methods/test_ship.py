@@ -1,4 +1,4 @@
-"""SHIP on top of other methods: the acceptance properties that are not the generator's."""
+"""SHIP on top of other methods: the acceptance properties beside those of the generator."""
 
 from dataclasses import fields
 
@@ -27,12 +27,12 @@ LONG = {
     ShipTipAdapterF: {"generator_steps": 30, "epochs": 1, "min_steps": 40},
 }
 SHARED = InMemoryCache()
-"""The generator is the same whatever it is learned for."""
+"""All plain methods share the generator."""
 pytestmark = pytest.mark.parametrize("kind", SHORT)
 
 
 class Counted(InMemoryCache):
-    """A memo that knows what it was asked to make."""
+    """A memo that lists the trainings it has made."""
 
     def __init__(self):
         super().__init__()
@@ -128,14 +128,14 @@ def test_pretraining_leaves_nothing_to_train_on_its_fold(kind):
     assert len(training_cache.made) == pretrained == 3
 
 
-def test_with_too_few_images_to_hold_out_the_plain_method_chooses(kind):
+def test_with_too_few_held_out_images_the_plain_method_chooses(kind):
     problem, _ = make_problem([1, 1, 0, 1])
     selected = kind(**SHORT[kind]).select(problem, seed=2)
     chosen = plain(kind).select(problem, seed=2)
     assert all(getattr(selected, field.name) == getattr(chosen, field.name) for field in fields(chosen))
 
 
-def test_a_new_class_is_recognised_when_names_say_what_images_look_like(kind):
+def test_a_new_class_is_recognised_by_a_meaningful_name(kind):
     # The tiny tower knows nothing of the world, so images of a class are made of what it says to the name.
     there = World(8, image_noise=0.5)
     tower = there.problem([1] * 8).text_tower

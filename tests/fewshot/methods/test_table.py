@@ -18,7 +18,7 @@ def test_the_table_is_sorted_and_names_every_method_once():
 
 
 @pytest.mark.parametrize("info", TABLE, ids=lambda info: info.name)
-def test_an_entry_says_of_a_method_what_the_class_does(info):
+def test_an_entry_agrees_with_its_class(info):
     assert info.load().name == info.name
     assert (info.name in DIFFUSION_SCORERS) == info.scores_images == hasattr(info.load(), "prompts")
     assert info.summary
@@ -29,7 +29,7 @@ def test_an_entry_says_of_a_method_what_the_class_does(info):
         assert info.paper.year == 2000 + int(number[:2])
 
 
-def test_every_folder_is_in_the_table_and_every_entry_leads_to_a_folder():
+def test_the_table_lists_every_folder_of_a_method():
     folders = {path.parent.name for path in Path(methods.__file__).parent.glob("*/__init__.py")}
     assert {info.target.partition(":")[0].rpartition(".")[2] for info in TABLE} == folders
 
@@ -73,14 +73,14 @@ def test_a_value_out_of_range_is_refused(value):
         ("auto", "candidates", [1], "a list of texts"),
     ],
 )
-def test_a_value_of_another_kind_is_refused_before_anything_runs(method, name, value, kind):
+def test_a_value_of_another_kind_is_refused(method, name, value, kind):
     with pytest.raises(DataError, match=rf"{method}\.{name} must be {kind}, got"):
         build_method(method, **{name: value})
 
 
 @pytest.mark.parametrize("value", ["no", [], 0.5, True, -1, float("nan")])
 @pytest.mark.parametrize("name", sorted(METHODS | DIFFUSION_SCORERS))
-def test_whatever_a_job_file_says_is_kept_as_it_is_or_refused_as_a_mistake_in_data(name, value):
+def test_a_given_value_is_kept_as_it_is_or_refused(name, value):
     make = build_method if name in METHODS else build_diffusion_scorer
     for field in fields((METHODS | DIFFUSION_SCORERS)[name].load()):
         with suppress(DataError):

@@ -164,7 +164,7 @@ def test_listing_every_shot_twice_is_doubling_alpha_and_gamma(made, gamma):
     torch.testing.assert_close(twice, once, rtol=1e-3, atol=2e-3)
 
 
-def test_the_sweep_gives_the_logits_that_a_fit_would_give():
+def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
     points = [TipXPoint(gamma, alpha, beta) for gamma in (0.0, 3.0) for alpha in (0.0, 8.0) for beta in (0.5, 8.0)]
     for split in held_out(problem, seed=0):

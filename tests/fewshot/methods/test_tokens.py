@@ -35,7 +35,7 @@ def accuracy(classifier, features, labels):
     return float((classifier.logits(features).argmax(dim=1) == labels).float().mean())
 
 
-def test_telling_classes_apart_is_worth_more_than_reconstructing_them():
+def test_separating_classes_is_worth_more_than_reconstructing_them():
     there = World(5, image_noise=0.3)
     problem, images = with_diffusion(there.problem([4] * 5, views=1)), there.test_images(200)
     training_cache = InMemoryCache()
@@ -48,7 +48,7 @@ def test_telling_classes_apart_is_worth_more_than_reconstructing_them():
     assert right(1.0, "support_mean") >= 0.9
 
 
-def test_the_coupled_loss_tells_texts_apart_without_the_unet():
+def test_the_coupled_loss_separates_texts_without_the_unet():
     there = World(5, image_noise=0.3)
     problem, images = with_diffusion(there.problem([4] * 5, views=1)), there.test_images(200)
     method = Mcti(alpha=0.0, gamma=0.0, coupled=1.0, steps=40, **PLAIN, **QUICK)
