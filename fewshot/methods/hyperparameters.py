@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def check_kind(name: str, value: object, hint: Any) -> None:
-    """Accept values of the annotated kind: a text, true or false, a whole number, a list of texts.
+    """Accept values of the annotated kind: a string, true or false, an integer, a list of strings.
 
-    Numbers that need not be whole are left to `check_number`, and which text it is to `check_choice`.
+    Other numbers are left to `check_number`, and the choice of a string to `check_choice`.
 
     Raises:
         DataError: for everything else; the message names the hyperparameter, the expected kind and the value.
@@ -27,10 +27,10 @@ def check_kind(name: str, value: object, hint: Any) -> None:
     kind = get_origin(kinds[0]) or kinds[0]
     fits, expected = {
         bool: (isinstance(value, bool), "true or false"),
-        int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
-        str: (isinstance(value, str), "a text"),
-        Literal: (isinstance(value, str), "a text"),
-        tuple: (isinstance(value, list | tuple) and all(isinstance(part, str) for part in value), "a list of texts"),
+        int: (isinstance(value, int) and not isinstance(value, bool), "an integer"),
+        str: (isinstance(value, str), "a string"),
+        Literal: (isinstance(value, str), "a string"),
+        tuple: (isinstance(value, list | tuple) and all(isinstance(part, str) for part in value), "a list of strings"),
     }.get(kind, (True, ""))
     if not fits:
         raise DataError(f"{name} must be {expected}, got {value!r}")
@@ -47,7 +47,7 @@ def check_number(name: str, value: object, *, low: float = 0.0, high: float = ma
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and low <= value <= high):  # type: ignore[arg-type, operator]
         upper = f"{high:g}]" if math.isfinite(high) else "inf)"
-        raise DataError(f"{name} must be a number in [{low:g}, {upper}, or None to choose it, got {value!r}")
+        raise DataError(f"{name} must be a number in [{low:g}, {upper}, got {value!r}")
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

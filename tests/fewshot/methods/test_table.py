@@ -62,15 +62,15 @@ def test_a_value_out_of_range_is_refused(value):
 @pytest.mark.parametrize(
     ("method", "name", "value", "kind"),
     [
-        ("clip_adapter", "steps", 1e3, "a whole number"),
-        ("tip_adapter_f", "max_steps", True, "a whole number"),
+        ("clip_adapter", "steps", 1e3, "an integer"),
+        ("tip_adapter_f", "max_steps", True, "an integer"),
         ("clip_adapter", "second_relu", "no", "true or false"),
         ("coop", "class_specific", 0, "true or false"),
-        ("coop", "words", 5, "a text"),
-        ("ape", "criterion_source", 3, "a text"),
-        ("ship_coop", "synthetic_shots", 2.5, "a whole number"),
-        ("auto", "candidates", "safe", "a list of texts"),
-        ("auto", "candidates", [1], "a list of texts"),
+        ("coop", "words", 5, "a string"),
+        ("ape", "criterion_source", 3, "a string"),
+        ("ship_coop", "synthetic_shots", 2.5, "an integer"),
+        ("auto", "candidates", "safe", "a list of strings"),
+        ("auto", "candidates", [1], "a list of strings"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(method, name, value, kind):
