@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from cluster.errors import StorageError
 from cluster.storage.error_classes import advice, is_about_the_store, is_storage_trouble, is_transient, summary
-from cluster.storage.exclusive_create import create_by_claims, creates_exclusively
+from cluster.storage.exclusive_create import create_by_claims, supports_exclusive_create
 from cluster.storage.objects import TEMPORARY, Objects, open_objects
 from cluster.storage.retry import Retry
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
@@ -82,8 +82,9 @@ class Store:
         """
         _checked(path)
         place = (self.root, self.storage)
-        if not self._retried("create", path, lambda objects: creates_exclusively(objects, place)):
-            return create_by_claims(self, path, data)
+        if not self._retried("create", path, lambda objects: supports_exclusive_create(objects, place)):
+            with self._named_errors("create", path):
+                return create_by_claims(self._open(), self.retry, path, data)
 
         def attempt(objects: Objects) -> bool:
             try:
@@ -178,19 +179,26 @@ class Store:
         return iter(self._retried("list", where, lambda objects: sorted(paths(objects, folder))))
 
     def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
-        where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
+        with self._named_errors(operation, path):
+            return self.retry.call(lambda: action(self._open()), is_transient=is_transient)
+
+    def _open(self) -> Objects:
+        return open_objects(self.root, self.storage, self.retry)
+
+    @contextmanager
+    def _named_errors(self, operation: str, path: str) -> Iterator[None]:
+        """Raise storage errors as `Store` documents them, with the operation, the URL and what to do in the message."""
         try:
-            return self.retry.call(
-                lambda: action(open_objects(self.root, self.storage, self.retry)), is_transient=is_transient
-            )
+            yield
         except Exception as error:
             if not is_storage_trouble(error):
                 raise
             if isinstance(error, FileNotFoundError) and not is_about_the_store(error):
                 raise
-            told = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
-            refused = isinstance(error, PermissionError) and not is_about_the_store(error)
-            raise (PermissionError if refused else StorageError)(told) from error
+            where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
+            message = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
+            is_refused = isinstance(error, PermissionError) and not is_about_the_store(error)
+            raise (PermissionError if is_refused else StorageError)(message) from error
 
 
 def _checked(path: str) -> str:

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +14,8 @@ import fsspec
 import pytest
 
 from cluster import Retry, Store
-from cluster.storage.exclusive_create import PATIENCE_S, create_by_claims
+from cluster.storage.exclusive_create import STALE_CLAIM_S, create_by_claims
+from cluster.storage.objects import Objects, RemoteObjects, open_objects
 from tests.cluster.faulty import OrderlyFileSystem
 
 
@@ -39,6 +39,10 @@ def no_links(monkeypatch):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr("cluster.storage.objects.os.link", link)
+
+
+def objects_of(store: Store) -> Objects:
+    return open_objects(store.root, store.storage, store.retry)
 
 
 @pytest.fixture(params=["overwriting", "no links"])
@@ -68,9 +72,9 @@ def test_the_claim_of_a_dead_writer_is_removed_when_it_has_stood_for_long(tmp_pa
     def sleep(seconds):
         now[0] += seconds
 
-    store = replace(Store(str(tmp_path)), retry=Retry(clock=lambda: now[0], sleep=sleep))
+    store = Store(str(tmp_path))
     store.put("a/claims-x/dead", b"")
-    assert create_by_claims(store, "a/x", b"mine")
+    assert create_by_claims(objects_of(store), Retry(clock=lambda: now[0], sleep=sleep), "a/x", b"mine")
     assert now[0] > 30.0
     assert list(store.list()) == ["a/x"]
 
@@ -80,20 +84,20 @@ def test_while_writers_wait_for_a_dead_one_they_leave_the_claims_of_the_living_a
 
     Until the dead one's has stood for long, the four go in step, and time passes only between two of their rounds.
     """
-    put, delete, owners, removed, again = Store.put, Store.delete, {}, [], []
+    write, delete, owners, removed, again = RemoteObjects.write, RemoteObjects.delete, {}, [], []
     now = [0.0]
 
     def time_passes():
-        now[0] += PATIENCE_S / 3
+        now[0] += STALE_CLAIM_S / 3
 
     written, through = threading.Barrier(4, timeout=60), threading.Barrier(4, time_passes, timeout=60)
 
-    def put_together(self, path, data):
+    def write_together(self, path, data):
         if path in owners:  # It would seem to have stood since the first time.
             again.append(path)
         owners[path] = threading.get_ident()
-        put(self, path, data)
-        if now[0] <= PATIENCE_S:
+        write(self, path, data)
+        if now[0] <= STALE_CLAIM_S:
             written.wait()
 
     def watched_delete(self, path):
@@ -102,17 +106,18 @@ def test_while_writers_wait_for_a_dead_one_they_leave_the_claims_of_the_living_a
         delete(self, path)
 
     def sleep(seconds):
-        if now[0] > PATIENCE_S:
+        if now[0] > STALE_CLAIM_S:
             time.sleep(seconds / 10)
         else:
             through.wait()
 
-    store = replace(Store(f"overwriting://{uuid4().hex}"), retry=Retry(clock=lambda: now[0], sleep=sleep))
+    store, retry = Store(f"overwriting://{uuid4().hex}"), Retry(clock=lambda: now[0], sleep=sleep)
     store.put("a/claims-x/dead", b"")
-    monkeypatch.setattr(Store, "put", put_together)
-    monkeypatch.setattr(Store, "delete", watched_delete)
+    objects = objects_of(store)
+    monkeypatch.setattr(RemoteObjects, "write", write_together)
+    monkeypatch.setattr(RemoteObjects, "delete", watched_delete)
     with ThreadPoolExecutor(4) as threads:
-        won = list(threads.map(lambda index: create_by_claims(store, "a/x", b"%d" % index), range(4)))
+        won = list(threads.map(lambda index: create_by_claims(objects, retry, "a/x", b"%d" % index), range(4)))
     assert sum(won) == 1
     assert again == []
     assert set(removed) == {"a/claims-x/dead"}
