@@ -76,7 +76,7 @@ def _images(job: Job, needs: Sequence[str]) -> list[str]:
 
 def _outside(store: Store, places: Sequence[str]) -> None:
     """Raise unless the output answers and lies outside these places."""
-    store.reach()
+    store.check_access()
     for place in places:
         if lies_inside(store.root, place):
             root, around = _real(store.root), _real(Location.parse(place).redacted)

@@ -58,7 +58,7 @@ class Objects(Protocol):
         """Remove an object; FileNotFoundError if there is none."""
         ...
 
-    def reach(self) -> None:
+    def check_access(self) -> None:
         """Ask for something cheap; an error says that nothing can be had here."""
         ...
 
@@ -116,7 +116,7 @@ class LocalObjects:
         """Remove the file."""
         (self._root / path).unlink()
 
-    def reach(self) -> None:
+    def check_access(self) -> None:
         """Look the folder up, which need not exist."""
         with suppress(FileNotFoundError):
             if not S_ISDIR(self._root.stat().st_mode):
@@ -182,7 +182,7 @@ class RemoteObjects:
         """Remove the object. Object stores do not say whether there was one."""
         self._filesystem.rm_file(self._at(path))
 
-    def reach(self) -> None:
+    def check_access(self) -> None:
         """Look the root up, which need not exist."""
         with suppress(FileNotFoundError):
             self._filesystem.info(self._root or "/")

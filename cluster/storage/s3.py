@@ -74,7 +74,7 @@ class S3Objects:
         """One DELETE. S3 does not say whether there was such an object."""
         self._call("delete_object", Key=self._key(path))
 
-    def reach(self) -> None:
+    def check_access(self) -> None:
         """One listing of one object."""
         self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
 

@@ -164,14 +164,14 @@ class Store:
         """
         return self._retried("sweep", folder and _checked(folder), lambda objects: objects.sweep(folder, STALE_S))
 
-    def reach(self) -> None:
+    def check_access(self) -> None:
         """Ask for something cheap, so that a wrong place is found before any work is done for it.
 
         Raises:
             StorageError: nothing can be kept here: no such bucket, no credentials, nobody there.
             PermissionError: these credentials may not list it.
         """
-        self._retried("reach", "", lambda objects: objects.reach())
+        self._retried("reach", "", lambda objects: objects.check_access())
 
     def _listed(self, prefix: str, paths: Callable[[Objects, str], Iterator[str]]) -> Iterator[str]:
         folder = prefix.strip("/")

@@ -66,7 +66,7 @@ def open_output(output: str, storage: Storage) -> Store:
     """
     try:
         store = Store(output, storage=storage, retry=INTERACTIVE)
-        store.reach()
+        store.check_access()
     except (ClusterError, OSError) as error:
         raise JobError([str(error)]) from error
     return store

@@ -43,7 +43,7 @@ def test_each_operation_is_one_request(bucket):
         store.exists("f/missing")
         list(store.list("f"))
         store.delete("f/é x+&.bin")
-        store.reach()
+        store.check_access()
         assert proxy.count() == {"PUT": 1, "GET": 1, "HEAD": 2, "LIST": 2, "DELETE": 1}
 
 
@@ -202,7 +202,7 @@ def at_once(store):
 
 def test_a_bucket_that_is_not_there_is_no_empty_one(bucket):
     store = Store("s3://no-such-bucket/run", storage=bucket.storage)
-    for operation in (store.reach, lambda: list(store.list()), lambda: store.put("a", b""), lambda: store.get("a")):
+    for operation in (store.check_access, lambda: list(store.list()), lambda: store.put("a", b""), lambda: store.get("a")):
         with pytest.raises(StorageError, match=r"s3://no-such-bucket.*NoSuchBucket.*no such bucket.*\[storage\]"):
             operation()
 
@@ -211,17 +211,17 @@ def test_missing_and_wrong_credentials_are_told_apart(bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     elsewhere = replace(bucket.storage, region="elsewhere")  # A file system that was not opened yet.
     with pytest.raises(StorageError, match=r"SignatureDoesNotMatch.*AWS_SECRET_ACCESS_KEY") as caught:
-        Store(bucket.url(), storage=elsewhere).reach()
+        Store(bucket.url(), storage=elsewhere).check_access()
     assert "another" not in str(caught.value)
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(StorageError, match=r"No credentials: set AWS_ACCESS_KEY_ID"):
-        Store(bucket.url(), storage=replace(bucket.storage, region="nowhere")).reach()
+        Store(bucket.url(), storage=replace(bucket.storage, region="nowhere")).check_access()
 
 
 def test_a_stranger_may_not_read_and_is_told_so(bucket):
     with pytest.raises(PermissionError, match=rf"could not reach s3://{bucket.name}.*AccessDenied.*may not do that"):
-        Store(bucket.url(), storage=replace(bucket.storage, anonymous=True)).reach()
+        Store(bucket.url(), storage=replace(bucket.storage, anonymous=True)).check_access()
 
 
 def test_tls_needs_the_certificate_of_its_authority(bucket, s3_server):
@@ -234,7 +234,7 @@ def test_tls_needs_the_certificate_of_its_authority(bucket, s3_server):
     with pytest.raises(StorageError, match=rf"TLS with {endpoint} failed.*ca_file"):
         Storage(endpoint=endpoint).check()
     with pytest.raises(StorageError, match=r"SSLError.*ca_file"):
-        Store(url, storage=Storage(endpoint=endpoint)).reach()
+        Store(url, storage=Storage(endpoint=endpoint)).check_access()
 
 
 def test_an_endpoint_where_nobody_listens_is_named(bucket):
@@ -242,4 +242,4 @@ def test_an_endpoint_where_nobody_listens_is_named(bucket):
     with pytest.raises(StorageError, match=r"nobody answers at http://127.0.0.1:9: .*refused"):
         storage.check()
     with pytest.raises(StorageError, match=r"Could not connect to the endpoint URL.*127.0.0.1:9"):
-        at_once(Store(bucket.url(), storage=storage)).reach()
+        at_once(Store(bucket.url(), storage=storage)).check_access()

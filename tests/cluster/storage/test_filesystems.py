@@ -34,4 +34,4 @@ def test_a_killed_process_leaves_no_certificates_behind(tmp_path: Path) -> None:
 def test_a_scheme_that_nothing_opens_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(SourceError, match=f"{scheme}:// cannot be opened here: .*({scheme}|gcsfs)"):
-        Store(f"{scheme}://bucket/run").reach()
+        Store(f"{scheme}://bucket/run").check_access()

@@ -176,7 +176,7 @@ def test_results_are_not_written_among_the_images_they_are_about(filled, where):
 
 
 def test_an_output_inside_an_archive_is_found_under_another_name(monkeypatch):
-    monkeypatch.setattr(Store, "reach", lambda self: None)
+    monkeypatch.setattr(Store, "check_access", lambda self: None)
     for place, output in (("s3://b/photos", "s3a://b/photos/out"), ("s3a://b//photos/", "s3://b/photos/out")):
         with pytest.raises(ValueError, match="lies inside"):
             _outside(Store(output), [place])
