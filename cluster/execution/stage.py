@@ -97,5 +97,5 @@ def _swept(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit]:
         folder = PurePosixPath(unit.path).parent.as_posix()
         if folder not in seen:
             seen.add(folder)
-            ledger.sweep("" if folder == "." else folder)
+            ledger.remove_stale_files("" if folder == "." else folder)
         yield unit

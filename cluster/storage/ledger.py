@@ -32,6 +32,6 @@ class Ledger:
         """
         self.store.put(path, data)
 
-    def sweep(self, folder: str) -> None:
-        """Remove what killed writers left in a folder; see `Store.sweep`."""
-        self.store.sweep(folder)
+    def remove_stale_files(self, folder: str) -> None:
+        """Remove what killed writers left in a folder; see `Store.remove_stale_files`."""
+        self.store.remove_stale_files(folder)

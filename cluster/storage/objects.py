@@ -62,7 +62,7 @@ class Objects(Protocol):
         """Ask for something cheap; an error says that nothing can be had here."""
         ...
 
-    def sweep(self, folder: str, older_than_s: float) -> int:
+    def remove_stale_files(self, folder: str, older_than_s: float) -> int:
         """Remove what killed writers left in a folder, not below it, so long ago; returns how many."""
         ...
 
@@ -122,7 +122,7 @@ class LocalObjects:
             if not S_ISDIR(self._root.stat().st_mode):
                 raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(self._root))
 
-    def sweep(self, folder: str, older_than_s: float) -> int:
+    def remove_stale_files(self, folder: str, older_than_s: float) -> int:
         """Remove temporary files that nobody has written to for so long. What cannot be looked at or removed stays."""
         before, swept = time.time() - older_than_s, 0
         with suppress(OSError), os.scandir(self._root / folder) as entries:
@@ -187,7 +187,7 @@ class RemoteObjects:
         with suppress(FileNotFoundError):
             self._filesystem.info(self._root or "/")
 
-    def sweep(self, folder: str, older_than_s: float) -> int:
+    def remove_stale_files(self, folder: str, older_than_s: float) -> int:
         """Nothing: an object is written at once."""
         del folder, older_than_s
         return 0

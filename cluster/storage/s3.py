@@ -78,7 +78,7 @@ class S3Objects:
         """One listing of one object."""
         self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
 
-    def sweep(self, folder: str, older_than_s: float) -> int:
+    def remove_stale_files(self, folder: str, older_than_s: float) -> int:
         """Nothing: uploads that were begun are in no listing of objects, and a rule of the bucket removes them."""
         del folder, older_than_s
         return 0

@@ -150,7 +150,7 @@ class Store:
         except FileNotFoundError:
             return
 
-    def sweep(self, folder: str) -> int:
+    def remove_stale_files(self, folder: str) -> int:
         """Remove the temporary files that writers who were killed left in a local folder, not below it.
 
         Who else writes there does no harm, and takes none: a file is written in seconds, and only what nobody has
@@ -162,7 +162,7 @@ class Store:
         Returns:
             How many were removed.
         """
-        return self._retried("sweep", folder and _checked(folder), lambda objects: objects.sweep(folder, STALE_S))
+        return self._retried("clean up", folder and _checked(folder), lambda objects: objects.remove_stale_files(folder, STALE_S))
 
     def check_access(self) -> None:
         """Ask for something cheap, so that a wrong place is found before any work is done for it.

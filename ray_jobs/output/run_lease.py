@@ -35,5 +35,5 @@ def acquire_run(store: Store, run: str, section: StorageSection, reporter: Repor
         reporter.checking(lease.check),
     ):
         for folder in (run, f"{run}/{LEASE}"):
-            store.sweep(folder)
+            store.remove_stale_files(folder)
         yield lease
