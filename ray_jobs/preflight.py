@@ -30,7 +30,7 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
         job: as far as its sections are right.
         needs: sections that the command uses.
     """
-    if problem := _problem("[storage]", lambda: job.storage.resolve().check()):
+    if problem := _problem("[storage]", lambda: job.storage.resolve().check_endpoint()):
         return [problem]  # Whatever else lies behind it would be told as one problem more.
     return [problem for finding in _findings(job, needs) if (problem := _problem(*finding)) is not None]
 

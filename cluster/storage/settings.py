@@ -62,7 +62,7 @@ class Storage:
         except ssl.SSLError as error:
             raise ValueError(f"expected certificates in PEM, got something else: {error}") from error
 
-    def check(self) -> None:
+    def check_endpoint(self) -> None:
         """Ask the endpoint anything at all, so that a wrong one is told from what is wrong behind it.
 
         Raises:

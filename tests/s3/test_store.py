@@ -227,12 +227,12 @@ def test_a_stranger_may_not_read_and_is_told_so(bucket):
 def test_tls_needs_the_certificate_of_its_authority(bucket, s3_server):
     url, endpoint = bucket.url(), s3_server.secure_endpoint
     trusting = Storage(endpoint=endpoint, certificates=s3_server.ca_file.read_text())
-    trusting.check()
+    trusting.check_endpoint()
     store = Store(url, storage=trusting)
     store.put("a", b"over TLS")
     assert (store.put_if_absent("a", b""), bucket.store().get("a")) == (False, b"over TLS")
     with pytest.raises(StorageError, match=rf"TLS with {endpoint} failed.*ca_file"):
-        Storage(endpoint=endpoint).check()
+        Storage(endpoint=endpoint).check_endpoint()
     with pytest.raises(StorageError, match=r"SSLError.*ca_file"):
         Store(url, storage=Storage(endpoint=endpoint)).check_access()
 
@@ -240,6 +240,6 @@ def test_tls_needs_the_certificate_of_its_authority(bucket, s3_server):
 def test_an_endpoint_where_nobody_listens_is_named(bucket):
     storage = Storage(endpoint="http://127.0.0.1:9")
     with pytest.raises(StorageError, match=r"nobody answers at http://127.0.0.1:9: .*refused"):
-        storage.check()
+        storage.check_endpoint()
     with pytest.raises(StorageError, match=r"Could not connect to the endpoint URL.*127.0.0.1:9"):
         at_once(Store(bucket.url(), storage=storage)).check_access()

@@ -29,5 +29,5 @@ def test_a_server_of_another_kind_is_no_s3_server() -> None:
         thread.start()
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(StorageError, match=f"no S3 server is at {endpoint}: -ERR unknown command. Check"):
-            Storage(endpoint=endpoint).check()
+            Storage(endpoint=endpoint).check_endpoint()
         thread.join()
