@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from cluster.execution.events import Event, UnitSkipped
 from cluster.execution.step import Step, Unit, Workers
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
 
 class Executor(Protocol):

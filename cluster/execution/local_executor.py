@@ -13,8 +13,8 @@ from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, W
 from cluster.execution.executor import unfinished
 from cluster.execution.step import Step, Unit, Workers
 from cluster.execution.worker import UNIT_RETRY, describe, run_unit
-from cluster.storage.ledger import Ledger
 from cluster.storage.retry import Retry
+from cluster.storage.store import Ledger
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost
 from cluster.execution.executor import Executor
 from cluster.execution.step import Step, Unit, Workers
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from cluster.errors import StorageError
 from cluster.execution.events import UnitDone, UnitFailed
 from cluster.execution.step import Step, Unit
 from cluster.secrets import redacted
-from cluster.storage.ledger import Ledger
 from cluster.storage.retry import Retry
+from cluster.storage.store import Ledger
 
 logger = logging.getLogger(__name__)
 

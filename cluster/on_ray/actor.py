@@ -12,7 +12,7 @@ from cluster.execution.events import UnitDone, UnitFailed
 from cluster.execution.step import Part, SplitStep, Step, Unit, Workers
 from cluster.execution.worker import run_unit
 from cluster.secrets import redacted
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
 _FETCH_S = (2.0, 10.0, 60.0)
 

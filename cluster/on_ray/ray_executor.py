@@ -14,7 +14,7 @@ from cluster.execution.step import Step, Unit, Workers
 from cluster.on_ray.session import RaySession
 from cluster.on_ray.stage_run import Run
 from cluster.on_ray.worker_pool import Pool, fits
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
 
 class RayExecutor:

@@ -19,7 +19,7 @@ from cluster.on_ray.actor import Member
 from cluster.on_ray.helpers import HelperTasks
 from cluster.on_ray.nodes import dead, draining
 from cluster.on_ray.worker_pool import Pool, reason_of, went_with_its_node
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
 logger = logging.getLogger(__name__)
 

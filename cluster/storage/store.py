@@ -201,6 +201,36 @@ class Store:
             raise (PermissionError if is_refused else StorageError)(message) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The record of committed parts, which consists of the parts themselves.
+
+    One atomic object is the commit. A separate "done" mark could disagree with it and is not needed, for two reasons:
+    the path contains a fingerprint of everything that determines the bytes, so an object of that name can be no other
+    result; and the bytes are a function of the unit, so when two workers commit the same unit (a slow one that was
+    given up, a second run beside the first), the second write replaces the object by an equal one. A write is whole or
+    absent, so a unit whose worker is killed is either done or not done, and a listing of the folder tells which.
+    """
+
+    store: Store
+
+    def done(self, prefix: str) -> frozenset[str]:
+        """Return the paths, relative to the store, of all parts committed below a folder. Always a fresh listing."""
+        return frozenset(self.store.list(prefix))
+
+    def commit(self, path: str, data: bytes) -> None:
+        """Make a part durable and visible.
+
+        Raises:
+            StorageError: it could not be written; either there is no such part then, or it is this one.
+        """
+        self.store.put(path, data)
+
+    def remove_stale_files(self, folder: str) -> None:
+        """Remove what killed writers left in a folder; see `Store.remove_stale_files`."""
+        self.store.remove_stale_files(folder)
+
+
 def _checked(path: str) -> str:
     """The path, if it is in one form, stays below the root and is no name that this package uses itself."""
     plain = PurePosixPath(path)
