@@ -162,7 +162,9 @@ class Store:
         Returns:
             How many were removed.
         """
-        return self._retried("clean up", folder and _checked(folder), lambda objects: objects.remove_stale_files(folder, STALE_S))
+        return self._retried(
+            "clean up", folder and _checked(folder), lambda objects: objects.remove_stale_files(folder, STALE_S)
+        )
 
     def check_access(self) -> None:
         """Ask for something cheap, so that a wrong place is found before any work is done for it.

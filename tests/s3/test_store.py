@@ -202,7 +202,12 @@ def at_once(store):
 
 def test_a_bucket_that_is_not_there_is_no_empty_one(bucket):
     store = Store("s3://no-such-bucket/run", storage=bucket.storage)
-    for operation in (store.check_access, lambda: list(store.list()), lambda: store.put("a", b""), lambda: store.get("a")):
+    for operation in (
+        store.check_access,
+        lambda: list(store.list()),
+        lambda: store.put("a", b""),
+        lambda: store.get("a"),
+    ):
         with pytest.raises(StorageError, match=r"s3://no-such-bucket.*NoSuchBucket.*no such bucket.*\[storage\]"):
             operation()
 

@@ -256,7 +256,12 @@ def test_what_killed_writers_left_long_ago_is_swept_and_nothing_else(tmp_path: P
     stale, fresh, below = (left_behind(tmp_path / f, age) for f, age in (("f", 1e5), ("f", 1e3), ("f/g", 1e5)))
     stranger = left_behind(tmp_path / "f", 1e5).rename(tmp_path / "f/.tmp-of-somebody-else")
     os.utime(stranger, (0, 0))
-    assert (store.remove_stale_files("f"), store.remove_stale_files("f"), store.remove_stale_files("missing"), store.remove_stale_files("")) == (1, 0, 0, 0)
+    assert (
+        store.remove_stale_files("f"),
+        store.remove_stale_files("f"),
+        store.remove_stale_files("missing"),
+        store.remove_stale_files(""),
+    ) == (1, 0, 0, 0)
     assert not stale.exists()
     assert all(path.exists() for path in (fresh, below, stranger, tmp_path / "f/part"))
 
