@@ -6,16 +6,18 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
-from cluster.on_ray.signals import sigterm_kept
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class RaySession:
         folder = tempfile.mkdtemp(prefix="ray-")  # Short: Ray puts sockets there, whose paths must fit in 107 bytes.
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            with sigterm_kept():
+            with preserved_sigterm_handler():
                 ray.init("local", include_dashboard=False, _temp_dir=folder, **_quiet(), **self._own)
         except Exception as error:  # A node that is not there after half a minute is a plain Exception of Ray's.
             _shut_down()
@@ -107,13 +109,33 @@ class RaySession:
 
         try:
             _knock(address)
-            with sigterm_kept():
+            with preserved_sigterm_handler():
                 ray.init(address, **_quiet())
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise ClusterError(
                 f"could not connect to Ray at {address!r}: {error}. Expected the address of a running Ray of this "
                 "version, and the same RAY_AUTH_MODE (and token) here as there."
             ) from error
+
+
+@contextmanager
+def preserved_sigterm_handler() -> Iterator[None]:
+    """Put the program's SIGTERM handler back after the block.
+
+    Ray's start installs a handler that exits, and its shutdown the default one. Nothing is done where the program has
+    no handler, or in another thread than the main one.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit:  # The signal came while Ray's handler was installed.
+        before(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _secure_environment() -> None:
@@ -138,7 +160,7 @@ def _knock(address: str) -> None:
 def _shut_down() -> None:
     import ray
 
-    with sigterm_kept():
+    with preserved_sigterm_handler():
         ray.shutdown()
 
 
