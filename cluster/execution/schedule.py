@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Generic, TypeVar
 
 from cluster.execution.step import Unit
 
 W = TypeVar("W", bound=Hashable)
+
+_MAX_DURATIONS = 501
+_MIN_DURATIONS = 5
+_SLOW_FACTOR = 3.0
+_MIN_SLOW_S = 10.0
 
 
 @dataclass(eq=False, slots=True)
@@ -185,3 +191,23 @@ class Schedule(Generic[W]):
         if len(held) >= self._overlap or any(other.losses for other in held):
             return False
         return ticket.prepared is not None or sum(other.prepared is None for other in held) < self._unprepared
+
+
+class StragglerDetector:
+    """Recent durations of units, in seconds for each unit of weight, and which units are slow beside them."""
+
+    def __init__(self) -> None:
+        self._durations: deque[float] = deque(maxlen=_MAX_DURATIONS)
+
+    def add(self, seconds: float, *, weight: int) -> None:
+        """Record how long a finished unit of that weight took."""
+        self._durations.append(seconds / max(1, weight))
+
+    def is_slow(self, seconds: float, *, weight: int) -> bool:
+        """Return whether a unit that has run for so long takes three times the median, and at least ten seconds.
+
+        With fewer than five durations, no unit is slow.
+        """
+        if len(self._durations) < _MIN_DURATIONS or seconds < _MIN_SLOW_S:
+            return False
+        return seconds > _SLOW_FACTOR * median(self._durations) * max(1, weight)

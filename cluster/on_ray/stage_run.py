@@ -11,9 +11,8 @@ from typing import Any
 from cluster.errors import StorageError
 from cluster.execution.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.execution.loss_attribution import LossAttribution, PendingLoss
-from cluster.execution.schedule import InFlightUnit, Schedule
+from cluster.execution.schedule import InFlightUnit, Schedule, StragglerDetector
 from cluster.execution.step import Step, Unit, Workers
-from cluster.execution.stragglers import StragglerDetector
 from cluster.execution.worker import describe
 from cluster.on_ray.actor import Member
 from cluster.on_ray.helpers import HelperTasks

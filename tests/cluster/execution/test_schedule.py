@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.execution.schedule import InFlightUnit, Schedule
+from cluster.execution.schedule import InFlightUnit, Schedule, StragglerDetector
 from cluster.execution.step import Unit
-from cluster.execution.stragglers import StragglerDetector
 
 
 def schedule_of(count: int, *, overlap: int = 2, max_attempts: int = 3) -> Schedule[str]:

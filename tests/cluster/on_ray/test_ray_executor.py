@@ -127,7 +127,7 @@ def test_a_unit_that_kills_its_worker_is_given_up_and_its_neighbours_are_not(
 def test_a_unit_that_hangs_is_run_a_second_time_by_an_idle_worker(
     executor: RayExecutor, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.execution.stragglers._LEAST_S", 0.5)
+    monkeypatch.setattr("cluster.execution.schedule._MIN_SLOW_S", 0.5)
     work = [Unit(f"out/{name}", (name, 0.01, 0.01)) for name in range(8)]
     work[5] = Unit("out/5", (5, 3600.0, 0.01))
     seen: list[Event] = []
