@@ -19,8 +19,8 @@ from cluster.records.base import EntryError
 from cluster.storage.error_classes import (
     advice,
     http_status,
-    is_about_the_store,
-    is_storage_trouble,
+    is_store_wide,
+    is_storage_error,
     is_transient,
     summary,
 )
@@ -68,7 +68,7 @@ def with_retries(operation: Callable[[], T], what: str) -> T:
             raise ChangedError(f"{what} {CHANGED}") from None
         if reason := _permanent_reason(error):
             raise EntryError(reason) from None
-        if not is_storage_trouble(error) or isinstance(error, StorageError):
+        if not is_storage_error(error) or isinstance(error, StorageError):
             raise
         # The original error is not shown beside it: it may name a URL with credentials.
         raise StorageError(f"cannot read {what}: {summary(error)}. {advice(error)}") from None
@@ -189,7 +189,7 @@ def _is_transient(error: Exception) -> bool:
 
 def _permanent_reason(error: Exception) -> str | None:
     """Return why this object cannot be read, now or later; None if the error may pass or is about the store."""
-    if is_about_the_store(error):
+    if is_store_wide(error):
         return None
     for kind, reason in _PERMANENT.items():
         if isinstance(error, kind):

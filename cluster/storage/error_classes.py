@@ -27,19 +27,19 @@ _MAY_PASS = frozenset({"BadDigest", "IncompleteBody", "RequestTimeout", "XAmzCon
 _STATUSES_THAT_MAY_PASS = frozenset({401, 407, 408, 409, 425, 429})
 
 
-def is_storage_trouble(error: BaseException) -> bool:
+def is_storage_error(error: BaseException) -> bool:
     """Whether the error comes from storage. Client libraries raise some that are not OSErrors."""
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in CLIENT_LIBRARIES
 
 
-def is_about_the_store(error: BaseException) -> bool:
+def is_store_wide(error: BaseException) -> bool:
     """Whether no object of the store can be had, for a reason that will not pass by waiting."""
     return s3_code(error) in NOT_ABOUT_THE_OBJECT or type(error).__name__ in NO_CREDENTIALS | NOT_TRUSTED | NO_BUCKET
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may well succeed later."""
-    if not is_storage_trouble(error) or is_about_the_store(error) or isinstance(error, _HOPELESS_TYPES):
+    if not is_storage_error(error) or is_store_wide(error) or isinstance(error, _HOPELESS_TYPES):
         return False
     status = http_status(error)
     if status is not None and 400 <= status < 500:

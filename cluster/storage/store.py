@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from cluster.errors import StorageError
-from cluster.storage.error_classes import advice, is_about_the_store, is_storage_trouble, is_transient, summary
+from cluster.storage.error_classes import advice, is_store_wide, is_storage_error, is_transient, summary
 from cluster.storage.exclusive_create import create_by_claims, supports_exclusive_create
 from cluster.storage.objects import TEMPORARY, Objects, open_objects
 from cluster.storage.retry import Retry
@@ -193,13 +193,13 @@ class Store:
         try:
             yield
         except Exception as error:
-            if not is_storage_trouble(error):
+            if not is_storage_error(error):
                 raise
-            if isinstance(error, FileNotFoundError) and not is_about_the_store(error):
+            if isinstance(error, FileNotFoundError) and not is_store_wide(error):
                 raise
             where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
             message = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
-            is_refused = isinstance(error, PermissionError) and not is_about_the_store(error)
+            is_refused = isinstance(error, PermissionError) and not is_store_wide(error)
             raise (PermissionError if is_refused else StorageError)(message) from error
 
 

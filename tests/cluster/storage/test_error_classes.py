@@ -9,7 +9,7 @@ from s3fs.errors import translate_boto_error
 from cluster import Storage
 from cluster.records.base import EntryError
 from cluster.records.reading import with_retries
-from cluster.storage.error_classes import advice, is_about_the_store, is_transient, summary
+from cluster.storage.error_classes import advice, is_store_wide, is_transient, summary
 
 URL = "https://host:9000/bucket"
 
@@ -37,7 +37,7 @@ def answer(code, status):
 )
 def test_what_may_pass_is_tried_again(error):
     assert is_transient(error)
-    assert not is_about_the_store(error)
+    assert not is_store_wide(error)
     assert "run again to resume" in advice(error)
 
 
@@ -56,7 +56,7 @@ def test_what_may_pass_is_tried_again(error):
     ids=lambda value: value if isinstance(value, str) else summary(value),
 )
 def test_what_is_wrong_with_the_whole_store_stops_at_once_and_says_what_to_do(error, expected_advice):
-    assert is_about_the_store(error)
+    assert is_store_wide(error)
     assert not is_transient(error)
     assert expected_advice in advice(error)
 
@@ -66,7 +66,7 @@ def test_what_is_wrong_with_the_whole_store_stops_at_once_and_says_what_to_do(er
 )
 def test_what_a_server_will_never_take_is_not_sent_again(error):
     assert not is_transient(error)
-    assert not is_about_the_store(error)
+    assert not is_store_wide(error)
 
 
 def test_only_what_is_about_an_object_becomes_a_reason_for_it():
