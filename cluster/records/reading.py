@@ -19,8 +19,8 @@ from cluster.records.base import EntryError
 from cluster.storage.error_classes import (
     advice,
     http_status,
-    is_store_wide,
     is_storage_error,
+    is_store_wide,
     is_transient,
     summary,
 )

@@ -185,7 +185,7 @@ def test_what_is_wrong_with_the_storage_is_told_before_anything_runs(place, buck
         (bucket_missing, "[job] output: could not reach s3://no-such-bucket/output: NoSuchBucket"),
         (
             [*settings(bucket, **uploaded), "storage.endpoint=http://127.0.0.1:9"],
-            "nobody answers at http://127.0.0.1:9",
+            "cannot connect to http://127.0.0.1:9",
         ),
         ([*settings(bucket, **uploaded), "storage.ca_file=nowhere.pem"], "[storage]: [Errno 2] No such file"),
         (

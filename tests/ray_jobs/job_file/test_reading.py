@@ -154,7 +154,7 @@ def test_an_output_that_cannot_be_written_is_a_problem_of_the_job_file(filled, o
 def test_an_output_that_nothing_here_can_open_is_no_mistake_of_ours(command):
     outcome = fewshot(command, "dvc://here/it")
     assert outcome.code == 2
-    assert "dvc:// cannot be opened here: Install dvc" in outcome.messages
+    assert "cannot open dvc:// URLs: Install dvc" in outcome.messages
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs a folder that refuses to be written to, also by root")
@@ -372,7 +372,7 @@ def test_storage_takes_no_credentials(tmp_path, key):
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://host", "https://host/bucket", "https://"])
 def test_an_endpoint_is_the_url_of_a_server_and_nothing_more(tmp_path, endpoint):
     (found,) = problems(tmp_path, f'{SECTIONS}[storage]\nendpoint = "{endpoint}"\n')
-    assert found.startswith("job.toml, line 10: [storage] endpoint: expected something like https://host:9000")
+    assert found.startswith("job.toml, line 10: [storage] endpoint: expected a URL such as https://host:9000")
 
 
 def test_certificates_that_are_none_are_told_before_anything_runs(filled):
