@@ -1,4 +1,4 @@
-"""How work is spread over machines, tried again and stored. Knows nothing of images or models.
+"""Spread work over machines, retry it and store its results, independently of images and models.
 
 Importing this package does not import Ray: that happens when a `RayExecutor` is entered.
 """
