@@ -62,17 +62,17 @@ class Run:
 
     def accept(self, unit: Unit) -> Iterator[Event]:
         """Take a unit, then go on until there is room for another."""
-        self._schedule.add(unit)
+        self._schedule.add_unit(unit)
         self._hand_out()
         if time.monotonic() - self._listened > _LISTEN_EVERY_S:
             yield from self._turn(0.0)
-        while self._schedule.alive >= self._room:
+        while self._schedule.unfinished >= self._room:
             yield from self._turn(_TICK_S)
 
     def drain(self) -> Iterator[Event]:
         """Go on until every unit that was taken has come to an end. Who is still at one that has is dismissed."""
         self._is_last = True
-        while self._schedule.alive:
+        while self._schedule.unfinished:
             yield from self._turn(_TICK_S)
         for member in {member for member, _ in self._calls.values()}:
             self._pool.dismiss(member)
@@ -83,12 +83,12 @@ class Run:
 
     def _hand_out(self) -> None:
         """Give workers what they can take, and helpers what is left."""
-        self._pool.staff(min(self._workers.count, self._schedule.alive))
+        self._pool.staff(min(self._workers.count, self._schedule.unfinished))
         for member, ticket in self._schedule.assign():
             ticket.started = time.monotonic()
             self._start(member, ticket)
-        while self._preparing.has_room(beside=self._schedule.prepared):
-            if (lent := self._schedule.lend()) is None:
+        while self._preparing.has_room(beside=self._schedule.num_prepared):
+            if (lent := self._schedule.take_for_helper()) is None:
                 break
             self._preparing.begin(lent)
 
@@ -112,7 +112,7 @@ class Run:
             elif answer in starting:
                 yield from self._on_start(starting[answer])
             elif answer in lent:
-                self._schedule.take_back(self._preparing.end(answer))
+                self._schedule.requeue(self._preparing.end(answer))
         self._listened = time.monotonic()
         self._pool.check_room()
         self._notice()
@@ -125,7 +125,7 @@ class Run:
         except RayError as error:
             yield from self._on_loss(member, error)
             return
-        self._schedule.join(member)
+        self._schedule.add_worker(member)
         self._preparing.learn(member.actor)
         if not self._announced:
             self._announced = True
@@ -177,14 +177,14 @@ class Run:
                 continue
         for answer in held:
             self._calls.pop(answer, None)
-        reason, lost = reason_of(error), self._schedule.lose(member)
+        reason, lost = reason_of(error), self._schedule.lose_worker(member)
         self._pool.drop(member)
         yield WorkerLost(reason, tuple(ticket.unit.path for ticket in lost))
         if member.is_leaving or went_with_its_node(error):
             self._schedule.clear(lost)
             return
         is_certain = not isinstance(error, ActorUnavailableError)
-        self._trials.begin(lost, node=member.node, reason=reason, is_certain=is_certain)
+        self._trials.add(lost, node=member.node, reason=reason, is_certain=is_certain)
 
     def _look_around(self) -> Iterator[Event]:
         """Once a second: which nodes are leaving, and which are gone?"""
@@ -194,7 +194,7 @@ class Run:
         self._vacate(draining())
         if self._schedule.is_starved:
             for ticket in self._preparing.recall():
-                self._schedule.take_back(ticket)
+                self._schedule.requeue(ticket)
         if self._is_last:
             self._copy_slow_units()
         if self._trials:
@@ -203,7 +203,7 @@ class Run:
     def _copy_slow_units(self) -> None:
         """No more units will come: let idle workers run what takes suspiciously long a second time."""
         now = time.monotonic()
-        while pair := self._schedule.copy(
+        while pair := self._schedule.duplicate(
             lambda ticket: self._pace.is_slow(now - ticket.started, weight=ticket.unit.weight)
         ):
             logger.info("slow unit is run twice path=%s", pair[1].unit.path)
@@ -213,13 +213,13 @@ class Run:
         """Workers on nodes that leave take nothing new, finish what they hold, and go."""
         for member in [member for member in self._pool.members if nodes and member.node in nodes]:
             member.is_leaving = True
-            if self._schedule.retire(member):
+            if self._schedule.drain_worker(member):
                 logger.info("worker leaves node=%s", member.node)
                 self._pool.dismiss(member)
 
     def _judge(self, gone: frozenset[str]) -> Iterator[Event]:
         """Acquit the units of workers that went with their nodes, and suspect those of the others."""
-        for trial, died_by_itself in self._trials.attributed(gone):
+        for trial, died_by_itself in self._trials.resolve(gone):
             if died_by_itself:
                 yield from self._blame(trial)
             else:

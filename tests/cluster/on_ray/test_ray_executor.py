@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 @pytest.fixture(autouse=True)
 def one_node_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a dead worker died by itself, which need not be waited for. Helpers may start late, on a busy machine."""
-    monkeypatch.setattr("cluster.execution.loss_attribution._CERTAIN_S", 0.1)
+    monkeypatch.setattr("cluster.execution.loss_attribution._REPORTED_GRACE_S", 0.1)
     monkeypatch.setattr("cluster.on_ray.stage_run._LOOK_EVERY_S", 0.1)
     monkeypatch.setattr("cluster.on_ray.helpers._PATIENCE_S", 120.0)
 
