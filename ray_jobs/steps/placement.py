@@ -62,11 +62,11 @@ def _on_cluster(section: ClusterSection, threads: int, look: Callable[[str], Seq
     count, share = section.clip_workers, section.gpus_per_worker
     nodes = look(section.address) if count is None or share is None or section.decode_workers == "auto" else ()
     # Nodes with the labels that come later are judged by those that are there.
-    theirs = [node for node in nodes if node.meets(section.labels)] or nodes
+    theirs = [node for node in nodes if node.matches_labels(section.labels)] or nodes
     if share is None:
         share = float(any(node.gpus for node in theirs))
     shape = _workers(section, threads, count=1, gpus=share)
-    fitting = sum(node.holds(cpus=shape.cpus, gpus=shape.gpus, memory_bytes=shape.memory_bytes) for node in theirs)
+    fitting = sum(node.capacity_for(cpus=shape.cpus, gpus=shape.gpus, memory_bytes=shape.memory_bytes) for node in theirs)
     return replace(shape, count=count or max(1, fitting), helpers=_helpers(section, max(1.0, shape.cpus), nodes))
 
 
@@ -88,8 +88,8 @@ def _helpers(section: ClusterSection, cpus: float, nodes: Sequence[Node]) -> Hel
     """Who decodes elsewhere; with "auto", as many as fit on the nodes without GPUs, if there are others with some."""
     count = section.decode_workers
     if count == "auto":
-        idle = [node for node in nodes if not node.gpus and node.meets(section.decode_labels)]
-        count = sum(node.holds(cpus=cpus, gpus=0) for node in idle) if any(node.gpus for node in nodes) else 0
+        idle = [node for node in nodes if not node.gpus and node.matches_labels(section.decode_labels)]
+        count = sum(node.capacity_for(cpus=cpus, gpus=0) for node in idle) if any(node.gpus for node in nodes) else 0
     return Helpers(count=count, cpus=cpus, labels=_pairs(section.decode_labels)) if count else None
 
 
