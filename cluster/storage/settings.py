@@ -81,8 +81,8 @@ class Storage:
         except urllib.error.HTTPError:
             return  # A response: most servers refuse unsigned requests.
         except (HTTPException, UnicodeError) as error:
-            reason = str(error).strip() or type(error).__name__
-            raise StorageError(f"no S3 server responds at {self.endpoint}: {reason}. {_ENDPOINT_ADVICE}") from error
+            detail = str(error).strip() or type(error).__name__
+            raise StorageError(f"no S3 server responds at {self.endpoint}: {detail}. {_ENDPOINT_ADVICE}") from error
         except OSError as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLError):

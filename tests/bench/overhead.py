@@ -23,7 +23,7 @@ from cluster import (
     run_stage,
 )
 from tests.bench.result import Gate, Result, medians
-from tests.cluster.steps import Device, Nothing, units
+from tests.cluster.steps import Device, NoOp, units
 
 WORKERS = 2
 UNIT_S = 0.1
@@ -45,14 +45,14 @@ def run(*, images: int, repeat: int) -> Result:
             for turn in range(repeat):
                 here = Workers(overlap=1)
                 rates[PLAIN].append(_plain(units(images), _ledger(folder, PLAIN, turn)))
-                rates[LOCAL].append(_executor(local, Nothing(), units(images), _ledger(folder, LOCAL, turn), here))
+                rates[LOCAL].append(_executor(local, NoOp(), units(images), _ledger(folder, LOCAL, turn), here))
         # The executor keeps its workers, those of each round's device, too: without CPUs of their own, the tasks would
         # wait for ever.
         with RayExecutor(num_cpus=(2 + repeat) * WORKERS) as ray:
             for turn in range(repeat):
                 there = Workers(count=WORKERS, overlap=2)
                 rates[TASKS].append(_tasks(units(images), _ledger(folder, TASKS, turn)))
-                rates[RAY].append(_executor(ray, Nothing(), units(images), _ledger(folder, RAY, turn), there))
+                rates[RAY].append(_executor(ray, NoOp(), units(images), _ledger(folder, RAY, turn), there))
                 rates[DEVICE].append(_devices(ray, images // 5 or 1, Path(folder) / f"{turn}-device", there))
     rate = medians(rates)
     rows = [
@@ -77,7 +77,7 @@ def _plain(work: Iterable[Unit], ledger: Ledger) -> float:
 
 
 def _commit(unit: Unit, ledger: Ledger) -> None:
-    ledger.commit(unit.path, Nothing().run(None, unit.payload).data)
+    ledger.commit(unit.path, NoOp().run(None, unit.payload).data)
 
 
 def _devices(executor: Executor, count: int, folder: Path, workers: Workers) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster import Event, Helpers, Ledger, RayExecutor, Store, Workers, WorkersReady, run_stage
 from tests.bench.result import Gate, Result
 from tests.cluster.several_nodes import Nodes, several_nodes
-from tests.cluster.steps import Halves, units
+from tests.cluster.steps import SplitSquare, units
 
 CASES = {"decoding is slow": (0.4, 0.1), "forwards are slow": (0.1, 0.4)}
 """CPU seconds of the first half of a unit, and seconds that the second one has the device."""
@@ -42,7 +42,7 @@ def _rate(nodes: Nodes, folder: Path, work_s: float, device_s: float, count: int
     nodes.ensure("a", "b")
     elsewhere = Helpers(count=helpers, labels=(("name", "b"),)) if helpers else None
     workers = Workers(labels=(("name", "a"),), helpers=elsewhere)
-    step, ledger = Halves(folder, work_s=work_s, device_s=device_s), Ledger(Store(str(folder / "store")))
+    step, ledger = SplitSquare(folder, work_s=work_s, device_s=device_s), Ledger(Store(str(folder / "store")))
     ready = 0.0
 
     def on_event(event: Event) -> None:

@@ -26,8 +26,8 @@ from cluster import (
     WorkerStartError,
     run_stage,
 )
-from tests.cluster.faulty import faults, left_behind
-from tests.cluster.steps import BrokenSetup, Square, Strange, marks, units
+from tests.cluster.faulty import faults, write_temporary_file
+from tests.cluster.steps import BrokenSetup, Raising, Square, marks, units
 
 EXECUTOR = LocalExecutor(retry=Retry(first_delay_s=1e-3))
 
@@ -95,7 +95,7 @@ def test_a_unit_that_raises_is_reported_and_not_retried(ledger: Ledger, tmp_path
     ],
 )
 def test_any_exception_of_a_unit_is_reported_on_one_line(ledger: Ledger, kind: str, start: str, end: str) -> None:
-    report = run(Strange(), [Unit(f"out/{kind}", kind) for kind in ("a", kind, "b", "c")], ledger)
+    report = run(Raising(), [Unit(f"out/{kind}", kind) for kind in ("a", kind, "b", "c")], ledger)
     (failure,) = report.failures
     assert (report.done, failure.attempts) == (3, 1)
     message, _, place = failure.error.rpartition(" (in run, steps.py:")
@@ -214,6 +214,6 @@ def test_failures_are_sorted_by_path(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_stale_files_are_removed_before_the_first_unit(tmp_path: Path) -> None:
     ledger = Ledger(Store(str(tmp_path / "store")))
-    first, second = (left_behind(tmp_path / "store" / folder, 1e5) for folder in ("a", "b"))
+    first, second = (write_temporary_file(tmp_path / "store" / folder, 1e5) for folder in ("a", "b"))
     run(Square(tmp_path), units(3, folder="a"), ledger)
     assert (first.exists(), second.exists()) == (False, True)

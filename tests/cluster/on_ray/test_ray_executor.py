@@ -32,7 +32,7 @@ from cluster import (
 from cluster.execution.events import Event
 from cluster.on_ray.actor import _PreparedStep
 from cluster.on_ray.worker_pool import loss_reason
-from tests.cluster.steps import BrokenSetup, Device, DiesOfTools, Halves, Square, Strange, marks, units
+from tests.cluster.steps import BrokenSetup, Device, DiesInTools, Raising, SplitSquare, Square, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -143,7 +143,7 @@ def test_a_unit_that_raises_is_reported_and_not_retried(executor: RayExecutor, l
 
 def test_any_exception_of_a_unit_is_reported(executor: RayExecutor, ledger: Ledger) -> None:
     kinds = ["a", "exits", "panics", "is mute", "talks", "b"]
-    report = run_stage(executor, Strange(), [Unit(kind, kind) for kind in kinds], ledger, Workers(max_attempts=2))
+    report = run_stage(executor, Raising(), [Unit(kind, kind) for kind in kinds], ledger, Workers(max_attempts=2))
     assert report.done == 2
     errors = {failure.path: failure.error for failure in report.failures}
     reasons = {"exits": "its worker died", "panics": "in native code", "is mute": "Mute", "talks": "reason last"}
@@ -153,7 +153,7 @@ def test_any_exception_of_a_unit_is_reported(executor: RayExecutor, ledger: Ledg
 
 def test_helpers_get_their_tools_from_a_live_worker(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     workers = Workers(helpers=Helpers(count=2))
-    report = run_stage(executor, DiesOfTools(tmp_path, work_s=0.05, device_s=0.05), units(16), ledger, workers)
+    report = run_stage(executor, DiesInTools(tmp_path, work_s=0.05, device_s=0.05), units(16), ledger, workers)
     assert (report.done, report.workers_lost) == (16, 1)
     assert report.summary["from elsewhere"] > 0
 
@@ -163,7 +163,7 @@ def test_helpers_register_one_function_for_all_units(executor: RayExecutor, ledg
         return len(_internal_kv_list(b"RemoteFunction:", namespace="fun"))
 
     before = functions()
-    report = run_stage(executor, Halves(tmp_path), units(20), ledger, Workers(helpers=Helpers(count=2)))
+    report = run_stage(executor, SplitSquare(tmp_path), units(20), ledger, Workers(helpers=Helpers(count=2)))
     assert report.summary["from elsewhere"] > 0
     assert functions() == before + 1
 
@@ -173,7 +173,7 @@ def test_a_lost_result_of_a_helper_is_computed_by_the_worker(
 ) -> None:
     monkeypatch.setattr("cluster.on_ray.actor._FETCH_TIMEOUTS_S", (0.1, 3600.0))
     never = ray.remote(lambda: None).options(resources={"a node that left": 1}).remote()
-    step, (unit,) = Halves(tmp_path), units(1)
+    step, (unit,) = SplitSquare(tmp_path), units(1)
     assert _PreparedStep(step, never).run(threading.Lock(), unit.payload).summary == {"from elsewhere": False}
 
 

@@ -24,7 +24,7 @@ from cluster import (
 )
 from ray_jobs.steps.gpu_share import assigned_gpus
 from tests.cluster.several_nodes import Nodes, SeveralNodes, several_nodes
-from tests.cluster.steps import Halves, Located, located_units, marks, units
+from tests.cluster.steps import Located, SplitSquare, located_units, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -108,7 +108,7 @@ def run_with_helpers(nodes: Nodes, folder: Path) -> StageReport:
     workers = Workers(labels=(("name", "a"),), helpers=Helpers(count=2, cpus=0.5, labels=(("name", "b"),)))
     with RayExecutor("auto") as executor, pytest.MonkeyPatch.context() as patch:
         patch.setattr("cluster.on_ray.helpers._TASK_TIMEOUT_S", 120.0)  # A busy machine starts them late.
-        return run_stage(executor, Halves(folder, work_s=0.1), work, ledger_in(folder), workers)
+        return run_stage(executor, SplitSquare(folder, work_s=0.1), work, ledger_in(folder), workers)
 
 
 def test_a_killed_helper_costs_one_attempt(cluster: SeveralNodes, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_killed_helper_costs_one_attempt(cluster: SeveralNodes, tmp_path: Path
     assert used_nodes(tmp_path) == {"a"}
     plain = LocalExecutor()
     expected = Ledger(Store("memory://halves"))
-    run_stage(plain, Halves(tmp_path / "local"), units(12), expected, Workers())
+    run_stage(plain, SplitSquare(tmp_path / "local"), units(12), expected, Workers())
     spread = ledger_in(tmp_path)
     assert len(spread.done("out")) == 11
     assert all(spread.store.get(path) == expected.store.get(path) for path in spread.done("out"))
@@ -193,7 +193,7 @@ def run_while_the_helpers_node_is_killed(nodes: Nodes, folder: Path) -> StageRep
     with RayExecutor("auto") as executor, pytest.MonkeyPatch.context() as patch:
         patch.setattr("cluster.on_ray.helpers._TASK_TIMEOUT_S", 3.0)
         kill = after(4, lambda: nodes.kill("b"))
-        return run_stage(executor, Halves(folder, work_s=0.3), units(14), ledger_in(folder), workers, kill)
+        return run_stage(executor, SplitSquare(folder, work_s=0.3), units(14), ledger_in(folder), workers, kill)
 
 
 def test_a_worker_finishes_its_units_without_helpers(cluster: SeveralNodes, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from cluster import UnitLostError, Workers, WorkerStartError
 from cluster.on_ray.worker_pool import WorkerPool
-from tests.cluster.steps import Strange
+from tests.cluster.steps import Raising
 
 
 @pytest.fixture
 def pool() -> WorkerPool:
     shape = Workers(max_attempts=2)
-    return WorkerPool(Strange(), shape, capacity_timeout_s=1.0, can_grow=False, make_room=lambda: None)
+    return WorkerPool(Raising(), shape, capacity_timeout_s=1.0, can_grow=False, make_room=lambda: None)
 
 
 def tolerated_losses(pool: WorkerPool) -> int:

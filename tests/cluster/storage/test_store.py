@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cluster import Retry, Storage, StorageError, Store
 from cluster.storage.filesystems import open_filesystem
-from tests.cluster.faulty import cut_half_way, fails, faults, left_behind, slow
+from tests.cluster.faulty import cut_half_way, fails, faults, slow, write_temporary_file
 
 paths = st.lists(st.sampled_from(["a", "ab", "b.bin", "c d", "é", "x=1"]), min_size=1, max_size=3).map("/".join)
 
@@ -253,8 +253,10 @@ def test_only_stale_temporary_files_are_removed(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.put("f/part", b"1")
     os.utime(tmp_path / "f/part", (0, 0))
-    stale, fresh, deeper = (left_behind(tmp_path / f, age) for f, age in (("f", 1e5), ("f", 1e3), ("f/g", 1e5)))
-    foreign = left_behind(tmp_path / "f", 1e5).rename(tmp_path / "f/.tmp-of-another-program")
+    stale, fresh, deeper = (
+        write_temporary_file(tmp_path / f, age) for f, age in (("f", 1e5), ("f", 1e3), ("f/g", 1e5))
+    )
+    foreign = write_temporary_file(tmp_path / "f", 1e5).rename(tmp_path / "f/.tmp-of-another-program")
     os.utime(foreign, (0, 0))
     assert (
         store.remove_stale_files("f"),
