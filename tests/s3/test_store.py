@@ -117,7 +117,7 @@ def test_one_writer_creates_on_a_server_without_conditional_writes(bucket):
         "put_bucket_policy", Bucket=bucket.name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [policy]})
     )
     with bucket.through() as (near, proxy):
-        proxy.deaf_to = frozenset({"if-none-match"})
+        proxy.dropped_headers = frozenset({"if-none-match"})
         store = Store(near.url("run"), storage=replace(near.storage, anonymous=True))
         for round_ in range(3):
             with ThreadPoolExecutor(4) as threads:
