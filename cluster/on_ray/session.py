@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
@@ -49,7 +49,7 @@ class RaySession:
         object_store_bytes: int = 256 * 2**20,
     ) -> None:
         self._address = address
-        self._resources: dict[str, Any] = {
+        self._resources: dict[str, int | None] = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
             "object_store_memory": object_store_bytes,
@@ -167,5 +167,5 @@ def _shut_down() -> None:
         ray.shutdown()
 
 
-def _log_options() -> dict[str, Any]:
+def _log_options() -> dict[str, int]:
     return {"logging_level": logging.WARNING, "log_to_driver": False}

@@ -4,7 +4,7 @@ Some servers treat a conditional write as a plain one and overwrite silently. So
 creates the same name twice, and the second attempt must fail.
 
 Where it does not fail, writers take turns by *claims*. A writer puts a claim with a unique name beside the object, then
-lists the claims. If its own is the only one, no later writer can see itself alone while that claim stands, so the
+lists the claims. If its own is the only one, no later writer can be the only one while that claim stands, so the
 writer may check whether the object exists and write it. If there are other claims, it removes its own and tries again
 after a random delay. This needs a store whose listings show all earlier writes, as those of S3 do. The claim of a dead
 writer is removed by any writer that has seen it for `STALE_CLAIM_S`; a writer that stalls for longer, between its

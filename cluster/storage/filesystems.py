@@ -2,7 +2,7 @@
 
 A new S3 client takes a quarter of a second, and fsspec's own cache would make one for every thread. Three layers can
 retry: botocore, s3fs and this package. With default settings the two below send a refused request 25 times in 36 s
-(measured) before this package sees the error, so both are limited to one attempt; `cluster.storage.retry` has the
+(measured) before the error reaches this package, so both are limited to one attempt; `cluster.storage.retry` has the
 jitter and the deadline.
 """
 

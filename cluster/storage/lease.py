@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cluster.errors import LeaseHeldError, LeaseLostError, StorageError
 from cluster.storage.lease_owner import Owner
@@ -56,7 +55,7 @@ class LeaseRecord:
         Raises:
             ValueError, KeyError, TypeError: the bytes are not a lease.
         """
-        values: dict[str, Any] = json.loads(data)
+        values = json.loads(data)
         return cls(Owner.from_json(values), float(values["term_s"]), int(values["renewals"]))
 
 

@@ -53,7 +53,7 @@ class Owner:
         """
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, str | int]:
         """Return the fields as JSON values."""
         return asdict(self)
 

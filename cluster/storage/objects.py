@@ -1,4 +1,4 @@
-"""Whole objects, written atomically, on a local folder or on any file system that fsspec knows.
+"""Whole objects, written atomically, on a local folder or on any file system of fsspec.
 
 A reader sees a complete object or none. Locally that takes a temporary file beside the target and a rename; remotely
 it takes one write of all bytes, because a file object that is closed by an exception commits what it has so far. S3 has

@@ -210,7 +210,7 @@ class Ledger:
     the path contains a fingerprint of everything that determines the bytes, so an object of that name can be no other
     result; and the bytes are a function of the unit, so when two workers commit the same unit (a slow one that was
     given up, a second run beside the first), the second write replaces the object by an equal one. A write is whole or
-    absent, so a unit whose worker is killed is either done or not done, and a listing of the folder tells which.
+    absent, so a unit whose worker is killed is either done or not done, and a listing of the folder shows which.
     """
 
     store: Store
