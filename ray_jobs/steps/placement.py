@@ -66,7 +66,8 @@ def _on_cluster(section: ClusterSection, threads: int, look: Callable[[str], Seq
     if share is None:
         share = float(any(node.gpus for node in theirs))
     shape = _workers(section, threads, count=1, gpus=share)
-    fitting = sum(node.capacity_for(cpus=shape.cpus, gpus=shape.gpus, memory_bytes=shape.memory_bytes) for node in theirs)
+    memory_bytes = shape.memory_bytes
+    fitting = sum(node.capacity_for(cpus=shape.cpus, gpus=shape.gpus, memory_bytes=memory_bytes) for node in theirs)
     return replace(shape, count=count or max(1, fitting), helpers=_helpers(section, max(1.0, shape.cpus), nodes))
 
 
