@@ -156,7 +156,7 @@ def test_a_table_that_is_gone_costs_its_rows(tmp_path):
 
 
 def test_storage_trouble_is_tried_again_and_then_raised(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.01))
+    monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.5))
     table = write_table(tmp_path / "t.parquet", {"image": [b"1", b"2"]})
     with faults() as filesystem:
         filesystem.pipe_file("/r/t.parquet", table.read_bytes())
