@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fewshot.classes import LabelSpace
 from fewshot.errors import DataError
-from fewshot.problem import LabelSpace
 
 IMAGENET_TEMPLATES = (
     "itap of a {}.",

@@ -13,16 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.problem import LabelSpace
+from fewshot.classes import LabelSpace
 from fewshot.prompt_templates import prompts
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
     from fewshot.backbones.pooling.find import Tapped
     from fewshot.backbones.text_tower import TextTower
-
-Tokenize = Callable[[list[str]], Tensor | Sequence[Tensor]]
-"""T strings to T tensors [L] int64; where they are one tensor [T, L], L is the same, else it may differ."""
+    from fewshot.backbones.text_tower.prompt_embeddings import Tokenize
 
 TEXT_BATCH = 8
 """Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""

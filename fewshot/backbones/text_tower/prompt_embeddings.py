@@ -7,9 +7,9 @@ placeholders, and the slots are where the two differ. What does not come out as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ from torch.nn.functional import pad
 
 from fewshot.errors import BackboneError, DataError
 
-if TYPE_CHECKING:
-    from fewshot.backbones.clip import Tokenize
+Tokenize = Callable[[list[str]], Tensor | Sequence[Tensor]]
+"""T strings to T tensors [L] int64; where they are one tensor [T, L], L is the same, else it may differ."""
 
 Position = Literal["end", "middle", "front"]
 """Where the class name stands: after the context, inside it, before it."""

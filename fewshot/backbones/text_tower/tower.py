@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from fewshot.backbones.text_tower.layout import layout_of
 from fewshot.backbones.text_tower.prompt_embeddings import (
     Position,
     Prompts,
+    Tokenize,
     make_prompts,
     padding_id,
     sentence,
@@ -27,9 +28,6 @@ from fewshot.backbones.text_tower.prompt_embeddings import (
     used,
 )
 from fewshot.errors import DataError
-
-if TYPE_CHECKING:
-    from fewshot.backbones.clip import Tokenize
 
 CHUNK = 64
 """Sequences in one forward."""

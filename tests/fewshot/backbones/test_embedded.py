@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.clip_spec import PROJECTIONS
-from fewshot.problem import LabelSpace
+from fewshot.classes import LabelSpace
 
 pytestmark = [pytest.mark.embedded, pytest.mark.slow]
 
