@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fewshot.diffusion.draws import Draw, LatentImages, draw
 from fewshot.diffusion.lora import BlockFilter, Pairs, StackedLora, initial_pairs, injected, sites, unet_sites
 from fewshot.diffusion.noise import noised
+from fewshot.diffusion.random_draws import Draw, LatentImages, draw
 from fewshot.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class AdapterSettings:
         weight_decay: decoupled, >= 0.
         clip: bound on the norm of a class's gradient over both networks, >= 0.
         prior_weight: of the prior images' term, >= 0; it needs prior images.
-        stratified: see `fewshot.diffusion.draws.draw`.
+        stratified: see `fewshot.diffusion.random_draws.draw`.
         unet_scale: s of the UNet's adapters in inference.
         text_scale: of the text encoder's.
         full_scale_steps: steps before s is as in inference, as in the authors' code, there the step of the first

@@ -13,8 +13,8 @@ from ray_jobs.steps.diffusion_worker import DiffusionWorker
 from ray_jobs.steps.latents import Latents, encoded, get_latents, latents_folder
 
 if TYPE_CHECKING:
-    from fewshot.diffusion.draws import LatentImages
     from fewshot.diffusion.image_sampling import PriorImages
+    from fewshot.diffusion.random_draws import LatentImages
 
 PRIOR_VERSION = 1
 """Part of every name of prior images: raised when drawing changes."""
@@ -69,7 +69,7 @@ def get_prior(worker: DiffusionWorker, parts: tuple[str, ...], prompt: str) -> L
     """The images that some parts hold; None for no parts."""
     import torch
 
-    from fewshot.diffusion.draws import LatentImages
+    from fewshot.diffusion.random_draws import LatentImages
 
     if not parts:
         return None

@@ -105,7 +105,7 @@ class Outcome:
 
     def to_parquet(self) -> bytes:
         """What each decision cost, and at which time-steps it fell, see `GAPS_SCHEMA`."""
-        from fewshot.diffusion.gaps import gaps_by_time
+        from fewshot.diffusion.error_gaps import gaps_by_time
 
         decision = self.decision
         runner_up = decision.ranking[:, min(1, decision.ranking.shape[1] - 1)]

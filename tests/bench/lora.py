@@ -16,8 +16,8 @@ from torch import Tensor
 
 from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.diffusion.adapter_training import AdapterSettings, train_adapters
-from fewshot.diffusion.draws import LatentImages
 from fewshot.diffusion.lora import LoraPair, Pairs, initial_pairs, injected, merged, sites
+from fewshot.diffusion.random_draws import LatentImages
 from tests.bench.result import Gate, Result, medians
 from tools.embedded_diffusion import networks
 from tools.embedded_diffusion.captions import MAX_LENGTH, train_tokenizer

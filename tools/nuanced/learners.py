@@ -15,8 +15,8 @@ from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.classes import LabelSpace
 from fewshot.demo.scenes import Glyphs, render
 from fewshot.diffusion.adapter_training import train_adapters
-from fewshot.diffusion.draws import LatentImages
 from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
+from fewshot.diffusion.random_draws import LatentImages
 from fewshot.diffusion.time_grid import published_grid
 from fewshot.methods import build_method
 from fewshot.methods.tif import Tif

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot.demo.scenes import load_glyphs
-from fewshot.diffusion.gaps import BINS
+from fewshot.diffusion.error_gaps import BINS
 from tools.nuanced.learners import FEATURE_METHODS, Answers
 from tools.nuanced.races import CHEAP, cascade_rows, race_rows
 from tools.nuanced.settings import CLASSES, TASKS, TESTS, Pictures, Setting

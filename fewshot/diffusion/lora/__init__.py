@@ -4,7 +4,7 @@ from fewshot.diffusion.lora.adapter_files import ADAPTER_FILES, load_adapters, s
 from fewshot.diffusion.lora.injection import SetClasses, fitting_layers, injected
 from fewshot.diffusion.lora.merging import merged
 from fewshot.diffusion.lora.sites import BlockFilter, filter_for, sites, unet_sites
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs, StackedLora, concatenated, initial_pairs
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs, StackedLora, concatenated, initial_pairs
 
 __all__ = [
     "ADAPTER_FILES",

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fewshot.diffusion.lora.sites import OLD_PREFIX, is_text_site, is_unet_site
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs, StackedLora, concatenated, count_and_rank
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs, StackedLora, concatenated, count_and_rank
 from fewshot.errors import DataError
 
 UNET, TEXT = "unet", "text_encoder"

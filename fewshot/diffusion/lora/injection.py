@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.diffusion.lora.sites import sites
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs, count_and_rank
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs, count_and_rank
 from fewshot.errors import DataError, UnknownNameError
 
 SetClasses = Callable[[Tensor], None]

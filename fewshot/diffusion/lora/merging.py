@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.diffusion.lora.injection import fitting_layers
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """TiF learner (CVPR 2024, arXiv 2403.02649): a LoRA for each class, and time-steps weighted by what they lose.
 
 Each class's adapters learn to restore its images from noise. An image is given to the class whose adapters predict its
-noise best, time-steps weighted by how much of what they lose is nuanced (`fewshot.diffusion.attributes`). Adapters of a
-class depend on that class alone, so adding one costs one.
+noise best, time-steps weighted by how much of what they lose is nuanced (`fewshot.diffusion.time_step_weights`).
+Adapters of a class depend on that class alone, so adding one costs one.
 
 Defaults that are None follow the size of the model. For Stable Diffusion they are the published ones: rank 16, blocks
 by the number of shots, rates 1e-4 and 5e-5, one sample a step, s = 0.6 and 0.7, and the steps of the checkpoint that
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from fewshot.classes import LabelSpace
 from fewshot.diffusion.adapter_training import AdapterSettings
-from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.diffusion.image_sampling import PriorImages
 from fewshot.diffusion.lora import BlockFilter, filter_for
+from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.methods.hyperparameters import check_choice, check_number, check_template
 
 Weighting = Literal["attributes", "uniform"]

@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig
 
 from fewshot.diffusion.adapter_training import AdapterSettings, clip_by_class, train_adapters
-from fewshot.diffusion.draws import LatentImages, draw
 from fewshot.diffusion.lora import injected
 from fewshot.diffusion.noise import noised
+from fewshot.diffusion.random_draws import LatentImages, draw
 from fewshot.diffusion.streams import stream
 from fewshot.errors import DataError
 from tests.fewshot.diffusion.lora.stacks import batch

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod
 from fewshot.diffusion.time_grid import (
     published_grid,
     spread_order,
@@ -13,6 +12,7 @@ from fewshot.diffusion.time_grid import (
     support_grid,
     without_tail,
 )
+from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod
 from fewshot.errors import DataError
 
 few = settings(max_examples=40, deadline=None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fewshot.classes import LabelSpace
-from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod, nuanced_size
+from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods import build_diffusion_scorer
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fewshot.diffusion.tokens.token_classifier import Calibration, TokenClassifier, offsets_for, token_rows
 from fewshot.diffusion.tokens.token_prompts import start_vector
 from fewshot.diffusion.tokens.token_recipe import TokenRecipe
-from fewshot.diffusion.tokens.token_rows import Calibration, TokenClassifier, offsets_for, token_rows
 from fewshot.diffusion.tokens.token_shots import TokenShots
 from fewshot.diffusion.tokens.token_training import learn_tokens
 from fewshot.errors import DataError

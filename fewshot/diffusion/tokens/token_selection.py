@@ -8,8 +8,8 @@ from typing import NamedTuple, get_args
 
 from torch import Tensor
 
-from fewshot.diffusion.tokens.learning import Learned, classifier_of
-from fewshot.diffusion.tokens.token_rows import Calibration
+from fewshot.diffusion.tokens.token_blocks import Learned, classifier_of
+from fewshot.diffusion.tokens.token_classifier import Calibration
 from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
 from fewshot.model_selection.cross_validation import Split, choose
 from fewshot.problem import Problem

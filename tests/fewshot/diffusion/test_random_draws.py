@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.diffusion.draws import LatentImages, draw
+from fewshot.diffusion.random_draws import LatentImages, draw
 from fewshot.errors import DataError
 
 

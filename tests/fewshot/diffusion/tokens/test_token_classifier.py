@@ -10,8 +10,8 @@ from diffusers import StableDiffusionPipeline
 from torch.nn.functional import normalize
 
 from fewshot.diffusion.tokens import TokenPrompts, merged_tokens, placeholder, token_file, token_rows
+from fewshot.diffusion.tokens.token_classifier import TEXTS, offsets_for
 from fewshot.diffusion.tokens.token_prompts import encode, joint
-from fewshot.diffusion.tokens.token_rows import TEXTS, offsets_for
 from fewshot.errors import DataError
 from tests.tiny_diffusion import WIDTH, tiny_diffusion, write_tiny_diffusion
 

@@ -10,8 +10,8 @@ import torch
 from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
 from fewshot.demo.scenes import draw_scenes, load_glyphs, render, with_colour
 from fewshot.diffusion.adapter_training import AdapterSettings, train_adapters
-from fewshot.diffusion.draws import LatentImages
 from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
+from fewshot.diffusion.random_draws import LatentImages
 
 CLASSES = tuple(product((0, 1), (0, 4)))  # An emoji, never shown to the model, on red or on blue.
 SETTINGS = AdapterSettings(steps=60, rank=4, samples=4, unet_rate=4e-3, text_rate=2e-3, stratified=True)

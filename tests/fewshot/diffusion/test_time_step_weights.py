@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot.diffusion.attributes import (
+from fewshot.diffusion.time_step_weights import (
     attribute_weights,
     linear_alphas_cumprod,
     loss_time,

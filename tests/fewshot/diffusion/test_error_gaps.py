@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewshot.diffusion.gaps import BINS, gaps_by_time
+from fewshot.diffusion.error_gaps import BINS, gaps_by_time
 
 
 def test_gaps_are_the_means_of_each_bin():
