@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from fewshot.backbones.pooling import Pooling, maps
+from fewshot.backbones.pooling import Pooling, attention_pools
 from fewshot.problem import Labelled, LabelSpace, Problem
 from tests.towers import tiny_tower
 
@@ -34,7 +34,10 @@ def average_pooling(dim: int) -> Pooling:
             same.weight.copy_(torch.eye(dim))
         for layer in (query, value, output):
             layer.bias.zero_()
-    return Pooling(maps.MapPool(torch.zeros(TOKENS + 1, dim), query, key, value, output, heads=2), maps.SCOPES)
+    return Pooling(
+        attention_pools.MapPool(torch.zeros(TOKENS + 1, dim), query, key, value, output, heads=2),
+        attention_pools.SCOPES,
+    )
 
 
 class World:

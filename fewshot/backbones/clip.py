@@ -18,9 +18,9 @@ from fewshot.prompt_templates import prompts
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
-    from fewshot.backbones.pooling.find import Tapped
+    from fewshot.backbones.pooling.pooling_detection import Tapped
     from fewshot.backbones.text_tower import TextTower
-    from fewshot.backbones.text_tower.prompt_embeddings import Tokenize
+    from fewshot.backbones.text_tower.prompt_tokens import Tokenize
 
 TEXT_BATCH = 8
 """Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
@@ -123,7 +123,7 @@ class ClipBackbone:
 
     @cached_property
     def _tapped(self) -> Tapped:
-        from fewshot.backbones.pooling.find import tapped
+        from fewshot.backbones.pooling.pooling_detection import tapped
 
         return tapped(self.model.visual)
 

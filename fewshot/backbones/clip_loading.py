@@ -18,13 +18,13 @@ from torchvision.transforms import functional as pixels
 
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
-from fewshot.backbones.foreign import check_clip_config, checked_config, code_declined, read_config
-from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.backbones.determinism import DTYPES, device_named, fix_arithmetic
+from fewshot.backbones.untrusted_weights import check_clip_config, checked_config, code_declined, read_config
 from fewshot.errors import BackboneError, UnknownNameError
 from fewshot.prompt_templates import IMAGENET_TEMPLATES, PLAIN_TEMPLATES
 
 if TYPE_CHECKING:
-    from fewshot.backbones.text_tower.prompt_embeddings import Tokenize
+    from fewshot.backbones.text_tower.prompt_tokens import Tokenize
 
 CPU_BATCH, GPU_BATCH = 4, 128
 CLIP_CONFIG, CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"

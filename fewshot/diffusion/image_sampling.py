@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fewshot.backbones.diffusion.backbone import filled
+from fewshot.backbones.diffusion.diffusion_backbone import filled
 from fewshot.diffusion.streams import stream
 from fewshot.errors import DataError
 

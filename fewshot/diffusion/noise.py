@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fewshot.backbones.diffusion.backbone import levels
+from fewshot.backbones.diffusion.diffusion_backbone import levels
 from fewshot.diffusion.streams import stream
 
 

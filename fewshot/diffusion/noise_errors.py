@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fewshot.backbones.diffusion.backbone import TEXT_BATCH, filled, repeated
+from fewshot.backbones.diffusion.diffusion_backbone import TEXT_BATCH, filled, repeated
 from fewshot.diffusion.lora import Pairs, StackedLora, injected, merged
 from fewshot.diffusion.noise import noise_for, noised
 from fewshot.errors import DataError

@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fewshot.backbones.clip_spec import EMBEDDED
-from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+from fewshot.backbones.determinism import DTYPES, device_named, fix_arithmetic
+from fewshot.backbones.diffusion.config_checks import check_configs, check_index, whole
+from fewshot.backbones.diffusion.diffusion_backbone import DiffusionBackbone
 from fewshot.backbones.diffusion.diffusion_spec import CPU_BATCH, GPU_BATCH, PROJECTION, DiffusionSpec
 from fewshot.backbones.diffusion.noise_schedule import alphas_cumprod
-from fewshot.backbones.diffusion.shape import check_configs, check_index, whole
-from fewshot.backbones.foreign import checked_config, code_declined, refuse_pickles
-from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.backbones.untrusted_weights import checked_config, code_declined, refuse_pickles
 from fewshot.errors import BackboneError
 from fewshot.prompt_templates import OBJECT_TEMPLATES, PICTURE_TEMPLATES
 

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from fewshot.backbones.text_tower.layout import layout_of
-from fewshot.backbones.text_tower.prompt_embeddings import (
+from fewshot.backbones.text_tower.prompt_tokens import (
     Position,
     Prompts,
     Tokenize,
@@ -27,6 +26,7 @@ from fewshot.backbones.text_tower.prompt_embeddings import (
     token_ids,
     used,
 )
+from fewshot.backbones.text_tower.tower_layout import layout_of
 from fewshot.errors import DataError
 
 CHUNK = 64

@@ -10,8 +10,8 @@ import torch
 from timm.layers import AttentionPool2d
 
 from fewshot.backbones.clip import ClipBackbone
-from fewshot.backbones.pooling import Pooling, maps
-from fewshot.backbones.pooling.find import tapped
+from fewshot.backbones.pooling import Pooling, attention_pools
+from fewshot.backbones.pooling.pooling_detection import tapped
 from fewshot.errors import BackboneError, DataError, UnknownNameError
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 1, "layers": 1}
@@ -151,7 +151,7 @@ def test_a_folded_map_pool_has_the_plain_one_s_features_and_gradients(joint):
         for parameter in plain.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         map_ = torch.randn(4, 24, 3, 3)
-    pooling = Pooling(maps.from_timm(plain, torch.nn.Identity()), maps.SCOPES)
+    pooling = Pooling(attention_pools.from_timm(plain, torch.nn.Identity()), attention_pools.SCOPES)
     weights = {key: value.clone().requires_grad_() for key, value in pooling.weights.items()}
     folded, expected = pooling(map_.flatten(2).transpose(1, 2), weights), plain(map_)
     torch.testing.assert_close(folded, expected, rtol=1e-5, atol=1e-5)
@@ -171,7 +171,7 @@ def test_a_folded_resnet_pool_has_the_plain_one_s_gradients():
     visual = tower("resnet")
     plain = visual.attnpool.requires_grad_()
     map_ = torch.randn(3, 512, 2, 2, generator=torch.Generator().manual_seed(0)).relu()
-    pooling = Pooling(maps.from_open_clip(plain), maps.SCOPES)
+    pooling = Pooling(attention_pools.from_open_clip(plain), attention_pools.SCOPES)
     weights = {key: value.clone().requires_grad_() for key, value in pooling.weights.items()}
     pooling(map_.flatten(2).transpose(1, 2), weights).sin().sum().backward()
     plain(map_).sin().sum().backward()

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 
-from fewshot.backbones.diffusion.backbone import levels
+from fewshot.backbones.diffusion.diffusion_backbone import levels
 from fewshot.diffusion.lora import LoraPair, StackedLora, injected, sites
 from fewshot.diffusion.noise import noise_for, noised
 from fewshot.diffusion.noise_errors import Queries, batches, contexts, errors_by_class, noise_errors

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, BlendPoint, blended, sweep
 from fewshot.attention_pooling.pool_training import Recipe, pooled, tune_pooling
-from fewshot.backbones.pooling import Pooling, maps
+from fewshot.backbones.pooling import Pooling, attention_pools
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
@@ -50,7 +50,7 @@ def resnet_pool(seed):
         pool = AttentionPool2d(4, 64, 4, 32)
         for layer in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
             torch.nn.init.normal_(layer.weight, std=64**-0.5)
-    return pool, Pooling(maps.from_open_clip(pool), maps.SCOPES)
+    return pool, Pooling(attention_pools.from_open_clip(pool), attention_pools.SCOPES)
 
 
 def targets_for(pool, maps_, labels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from fewshot.backbones.diffusion.backbone import PredictionType
+from fewshot.backbones.diffusion.diffusion_backbone import PredictionType
 from fewshot.errors import BackboneError
 
 CLASSES = {

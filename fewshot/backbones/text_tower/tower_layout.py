@@ -11,7 +11,7 @@ from open_clip.hf_model import ClsLastHiddenStatePooler, ClsPooler, HFTextEncode
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from fewshot.backbones.text_tower.prompt_embeddings import used
+from fewshot.backbones.text_tower.prompt_tokens import used
 from fewshot.errors import BackboneError
 
 Ends = Callable[[Tensor], Tensor]

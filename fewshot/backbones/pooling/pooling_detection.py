@@ -12,8 +12,8 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from fewshot.backbones.pooling import cls_row, latent, maps
-from fewshot.backbones.pooling.function import Pooling
+from fewshot.backbones.pooling import attention_pools, cls_row, latent
+from fewshot.backbones.pooling.pooling_layer import Pooling
 from fewshot.errors import BackboneError
 
 
@@ -53,7 +53,7 @@ def tapped(visual: Any) -> Tapped:
         BackboneError: it has no attention pool, or one of a kind that is not known.
     """
     if isinstance(visual, ModifiedResNet):
-        return Tapped(visual.attnpool, Pooling(maps.from_open_clip(visual.attnpool), maps.SCOPES))
+        return Tapped(visual.attnpool, Pooling(attention_pools.from_open_clip(visual.attnpool), attention_pools.SCOPES))
     if isinstance(visual, VisionTransformer):
         return _transformer(visual)
     if isinstance(visual, TimmModel):
@@ -87,7 +87,7 @@ def _timm(visual: Any) -> Tapped:
     pool, trunk = getattr(visual.head, "pool", None), visual.trunk
     if isinstance(pool, AttentionPool2d) and pool.cls_token is None:
         after = nn.Sequential(*(part for part in visual.head if part is not pool))
-        return Tapped(pool, Pooling(maps.from_timm(pool, after), maps.SCOPES))
+        return Tapped(pool, Pooling(attention_pools.from_timm(pool, after), attention_pools.SCOPES))
     pool = getattr(trunk, "attn_pool", None)
     if isinstance(pool, AttentionPoolLatent) and isinstance(pool.q_norm, nn.Identity):
         after = nn.Sequential(trunk.fc_norm, trunk.head, visual.head)
