@@ -61,7 +61,7 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
 
 def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:
     ClipSpec().identity()  # raises with the remedy when a package is missing
-    from fewshot.backbones.embedded import assemble, tokenize
+    from fewshot.backbones.embedded_clip import assemble, tokenize
 
     return assemble(), tokenize, PLAIN_TEMPLATES
 

