@@ -17,9 +17,9 @@ from PIL import Image
 from fewshot.errors import UnreadableImageError
 from fewshot.images.jpeg import decode_jpeg
 from fewshot.images.limits import crop_extreme
-from fewshot.images.modes import to_rgb
-from fewshot.images.raster import FORMATS, decode_raster, image_format
-from fewshot.images.silence import pillow_silenced
+from fewshot.images.pillow_formats import FORMATS, decode_raster, image_format
+from fewshot.images.rgb_conversion import to_rgb
+from fewshot.images.warning_filter import pillow_silenced
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {

@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
-from fewshot.images.modes import to_bytes
-from fewshot.images.silence import SilencedModule
+from fewshot.images.rgb_conversion import to_bytes
+from fewshot.images.warning_filter import SilencedModule
 from tests.strange_files import HEIGHT, WIDTH, encode, oriented, photo, png_of_size, write_strange_files
 
 FORMATS = {

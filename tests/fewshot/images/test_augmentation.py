@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fewshot.images import augmented_view
-from fewshot.images.views import _crop_box, _generator
+from fewshot.images.augmentation import _crop_box, _generator
 from tests.strange_files import photo
 
 
