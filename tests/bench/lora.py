@@ -20,7 +20,7 @@ from fewshot.diffusion.lora import LoraPair, Pairs, initial_pairs, injected, mer
 from fewshot.diffusion.random_draws import LatentImages
 from tests.bench.result import Gate, Result, medians
 from tools.embedded_diffusion import networks
-from tools.embedded_diffusion.captions import MAX_LENGTH, train_tokenizer
+from tools.embedded_diffusion.caption_tokenizer import MAX_LENGTH, train_tokenizer
 from tools.embedded_diffusion.vae import LATENT_CHANNELS
 
 RANK, SCALE, TRAINING_STEPS = 8, 0.6, 2

@@ -28,8 +28,8 @@ from torch.nn.functional import mse_loss
 
 from fewshot.demo.scenes import NO_BADGE, Glyphs, Scenes, describe, draw_scenes, load_glyphs, render
 from tools.embedded_diffusion import networks, vae
-from tools.embedded_diffusion.captions import train_tokenizer
-from tools.embedded_diffusion.joint import contrastive_loss, image_features
+from tools.embedded_diffusion.caption_tokenizer import train_tokenizer
+from tools.embedded_diffusion.image_text_alignment import contrastive_loss, image_features
 
 logger = logging.getLogger("embedded_diffusion")
 

@@ -7,7 +7,7 @@ from typing import Any
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from tools.embedded_diffusion.captions import MAX_LENGTH
+from tools.embedded_diffusion.caption_tokenizer import MAX_LENGTH
 from tools.embedded_diffusion.vae import LATENT_CHANNELS
 
 WIDTH = 128

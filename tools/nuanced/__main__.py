@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
 from fewshot.demo.scenes import load_glyphs
-from tools.nuanced.learners import by_features, by_tif
+from tools.nuanced.problem_settings import TASKS, Setting
 from tools.nuanced.report import written
-from tools.nuanced.settings import TASKS, Setting
+from tools.nuanced.trained_methods import by_features, by_tif
 
 logger = logging.getLogger("nuanced")
 

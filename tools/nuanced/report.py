@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fewshot.demo.scenes import load_glyphs
 from fewshot.diffusion.error_gaps import BINS
-from tools.nuanced.learners import FEATURE_METHODS, Answers
-from tools.nuanced.races import CHEAP, cascade_rows, race_rows
-from tools.nuanced.settings import CLASSES, TASKS, TESTS, Pictures, Setting
+from tools.nuanced.cost_tables import CHEAP, cascade_rows, race_rows
+from tools.nuanced.problem_settings import CLASSES, TASKS, TESTS, Pictures, Setting
+from tools.nuanced.trained_methods import FEATURE_METHODS, Answers
 
 EARLY = 500
 """Time-steps below this are also scored alone."""

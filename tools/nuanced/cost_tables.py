@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fewshot.diffusion import elimination, racing
-from tools.nuanced.learners import Answers
-from tools.nuanced.settings import Pictures, Setting
+from tools.nuanced.problem_settings import Pictures, Setting
+from tools.nuanced.trained_methods import Answers
 
 CHEAP, CANDIDATES = "nearest_mean", 5
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -21,7 +21,7 @@ from fewshot.diffusion.time_grid import published_grid
 from fewshot.methods import build_method
 from fewshot.methods.tif import Tif
 from fewshot.problem import Labelled, Problem
-from tools.nuanced.settings import CLASSES, Pictures, Setting
+from tools.nuanced.problem_settings import CLASSES, Pictures, Setting
 
 FEATURE_METHODS = ("zero_shot", "nearest_mean", "tip_adapter", "ape", "linear_probe")
 CLIP_SIDE = 128
