@@ -36,7 +36,7 @@ def average_pooling(dim: int) -> Pooling:
             layer.bias.zero_()
     return Pooling(
         attention_pools.MapPool(torch.zeros(TOKENS + 1, dim), query, key, value, output, heads=2),
-        attention_pools.SCOPES,
+        attention_pools.MAP_POOL_SCOPES,
     )
 
 

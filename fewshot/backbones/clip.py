@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fewshot.backbones.determinism import TEXT_BATCH, pad_with_copies, pad_with_zeros
 from fewshot.classes import LabelSpace
 from fewshot.prompt_templates import prompts
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from fewshot.backbones.pooling.pooling_detection import Tapped
     from fewshot.backbones.text_tower import TextTower
     from fewshot.backbones.text_tower.prompt_tokens import Tokenize
-
-TEXT_BATCH = 8
-"""Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,7 @@ class ClipBackbone:
         return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)] or [torch.empty(0)])
 
     def _forward(self, images: Tensor) -> Tensor:
-        missing = self.batch_size - len(images)
-        padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
+        padded = pad_with_zeros(images, self.batch_size)
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         pixels = padded.to(self.device, torch.float32, memory_format=memory_format)
@@ -149,8 +146,7 @@ class ClipBackbone:
         return torch.stack(rows)
 
     def _encode(self, ids: Tensor) -> Tensor:
-        padded = torch.cat([ids, ids[-1:].expand(TEXT_BATCH - len(ids), -1)])
-        features: Tensor = self.model.encode_text(padded.to(self.device))
+        features: Tensor = self.model.encode_text(pad_with_copies(ids, TEXT_BATCH).to(self.device))
         return features.float().cpu()[: len(ids)]
 
     def prototypes(self, label_space: LabelSpace, templates: Sequence[str] | None = None) -> Tensor:

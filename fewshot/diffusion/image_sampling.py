@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fewshot.backbones.diffusion.diffusion_backbone import filled
-from fewshot.diffusion.streams import stream
+from fewshot.backbones.determinism import pad_with_zeros
+from fewshot.diffusion.random_draws import seeded_generator
 from fewshot.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def drawn(backbone: DiffusionBackbone, images: PriorImages, numbers: Sequence[in
         raise DataError(f"expected fewer steps than the model's {len(backbone.alphas_cumprod)}, got {images.steps}")
     contexts = backbone.embed_texts([images.prompt, ""])
     start = [
-        torch.randn(*backbone.latent_shape, generator=stream(seed, "prior", images.prompt, number))
+        torch.randn(*backbone.latent_shape, generator=seeded_generator(seed, "prior", images.prompt, number))
         for number in numbers
     ]
     parts = torch.split(torch.stack(start), backbone.batch_size)
@@ -77,7 +77,7 @@ def drawn(backbone: DiffusionBackbone, images: PriorImages, numbers: Sequence[in
 def _denoised(backbone: DiffusionBackbone, images: PriorImages, noise: Tensor, contexts: Tensor) -> Tensor:
     """[n, C, h, w] of at most `batch_size` images; `contexts` [2, L, width] are of the prompt and of no prompt."""
     scheduler = _scheduler(backbone.alphas_cumprod, images.steps)
-    latents = filled(noise, backbone.batch_size).to(backbone.device)
+    latents = pad_with_zeros(noise, backbone.batch_size).to(backbone.device)
     told, untold = (context.expand(backbone.batch_size, -1, -1) for context in contexts)
     for step in scheduler.timesteps:
         steps = step.expand(backbone.batch_size)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fewshot.backbones.diffusion.diffusion_backbone import TEXT_BATCH, filled, repeated
+from fewshot.backbones.determinism import TEXT_BATCH, pad_with_copies, pad_with_zeros
+from fewshot.backbones.diffusion.noise_schedule import add_noise
 from fewshot.diffusion.lora import Pairs, StackedLora, injected, merged
-from fewshot.diffusion.noise import noise_for, noised
+from fewshot.diffusion.random_draws import noise_for
 from fewshot.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def contexts(
     rows = []
     with adapted(backbone.text_encoder, None if adapters is None else adapters.text, scale=scale) as set_classes:
         for part in torch.split(torch.arange(len(prompts)), TEXT_BATCH):
-            full = repeated(part, TEXT_BATCH)
+            full = pad_with_copies(part, TEXT_BATCH)
             set_classes(full)
             ids = backbone.token_ids([prompts[label] for label in full.tolist()])
             rows.append(backbone.embed_ids(ids)[: len(part)].cpu())
@@ -130,10 +131,10 @@ def noise_errors(
     with adapted(backbone.unet, None if adapters is None else adapters.unet, scale=scale) as set_classes:
         for rows in batches(queries, num_classes=len(contexts), size=backbone.batch_size):
             asked = queries[rows]
-            set_classes(filled(asked.label, backbone.batch_size))
+            set_classes(pad_with_zeros(asked.label, backbone.batch_size))
             noise = _noise(asked, keys, backbone.latent_shape, seed=seed).to(backbone.device)
-            noisy = noised(latents[asked.image], noise, asked.step, backbone.alphas_cumprod)
-            parts = (filled(part, backbone.batch_size) for part in (noisy, asked.step, contexts[asked.label]))
+            noisy = add_noise(latents[asked.image], noise, asked.step, backbone.alphas_cumprod)
+            parts = (pad_with_zeros(part, backbone.batch_size) for part in (noisy, asked.step, contexts[asked.label]))
             predicted = backbone.predict(*parts)[: len(rows)]
             found.append((noise - predicted).square().mean(dim=(1, 2, 3)))
             order.append(rows)

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fewshot.diffusion.streams import stream
 from fewshot.errors import DataError
+
+
+def seeded_generator(seed: int, *name: str | int) -> torch.Generator:
+    """A CPU generator from a hash of its arguments.
+
+    Args:
+        seed: of the experiment.
+        name: what is drawn, for whom, at which step; "1" and 1 are different names.
+    """
+    digest = hashlib.blake2b(json.dumps([seed, *name]).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
+
+
+def noise_for(seed: int, key: str, step: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal noise.
+
+    Args:
+        seed: of the run.
+        key: of the image.
+        step: time-step in [0, T).
+        shape: (C, h, w).
+
+    Returns:
+        float32 of that shape, on the CPU.
+    """
+    return torch.randn(*shape, generator=seeded_generator(seed, "noise", key, step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +92,7 @@ def draw(images: LatentImages, key: str, step: int, *, count: int, num_steps: in
         seed: of the training.
     """
     name = (key, images.key)
-    generator = stream(seed, "draw", *name, step)
+    generator = seeded_generator(seed, "draw", *name, step)
     rows = _visited(len(images.mean), range(step * count, (step + 1) * count), seed, *name)
     mean, std = images.mean[rows], images.std[rows]
     steps = _time_steps(count, num_steps, stratified=stratified, generator=generator)
@@ -75,7 +103,7 @@ def draw(images: LatentImages, key: str, step: int, *, count: int, num_steps: in
 def _visited(size: int, positions: range, seed: int, *name: str) -> Tensor:
     """[n] int64: what comes at these positions of an endless sequence of epochs, each shuffled."""
     epochs = range(positions.start // size, (positions.stop - 1) // size + 1)
-    orders = [torch.randperm(size, generator=stream(seed, "epoch", *name, epoch)) for epoch in epochs]
+    orders = [torch.randperm(size, generator=seeded_generator(seed, "epoch", *name, epoch)) for epoch in epochs]
     begin = positions.start - epochs.start * size
     return torch.cat(orders)[begin : begin + len(positions)]
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images.jpeg import decode_jpeg
-from fewshot.images.limits import crop_extreme
+from fewshot.images.limits import MAX_PIXELS, crop_extreme
 from fewshot.images.pillow_formats import FORMATS, decode_raster, image_format
 from fewshot.images.rgb_conversion import to_rgb
 from fewshot.images.warning_filter import pillow_silenced
@@ -33,7 +33,7 @@ _UPRIGHT = {
 }
 
 
-def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = 178_956_970) -> Image.Image:
+def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the first frame.
 
     Args:

@@ -18,12 +18,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images.limits import check_size
-
-MAX_SCANS = 500
-"""More scans than this only serve to make a decoder slow; progressive files have about ten (libjpeg-turbo's limit)."""
-MAX_SCANNED_PIXELS = 4_000_000_000
-"""Scans times pixels: every scan goes over the whole image, and takes a few bytes to do so. Twenty of the largest."""
+from fewshot.images.limits import check_scans, check_size
 
 _SCAN, _APP0, _APP1, _ADOBE = 0xDA, 0xE0, 0xE1, 0xEE
 _END, _SCAN_MARK = b"\xff\xd9", b"\xff\xda"
@@ -46,8 +41,7 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
         UnreadableImageError: the image is too large or has too many scans.
         ValueError: libjpeg finds it damaged; the message says how.
     """
-    if data.count(_SCAN_MARK) > MAX_SCANS:
-        raise UnreadableImageError(f"refused: a JPEG of more than {MAX_SCANS} scans")
+    check_scans(data.count(_SCAN_MARK))
     try:
         return _decode(data, min_side or 0, max_pixels)
     except UnreadableImageError:
@@ -64,8 +58,7 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
 def _decode(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     check_size(width, height, max_pixels)
-    if data.count(_SCAN_MARK) * width * height > MAX_SCANNED_PIXELS:
-        raise UnreadableImageError(f"refused: a JPEG of {data.count(_SCAN_MARK)} scans over {width} x {height} pixels")
+    check_scans(data.count(_SCAN_MARK), width, height)
     ink = colours in ("CMYK", "YCCK")
     pixels = simplejpeg.decode_jpeg(
         data,

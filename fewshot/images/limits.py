@@ -6,6 +6,12 @@ from PIL import Image
 
 from fewshot.errors import UnreadableImageError
 
+MAX_PIXELS = 178_956_970
+"""Area of an image, unless a caller sets another limit: the one beyond which Pillow refuses to open a file."""
+MAX_SCANS = 500
+"""More scans than this only serve to make a decoder slow; progressive files have about ten (libjpeg-turbo's limit)."""
+MAX_SCANNED_PIXELS = 4_000_000_000
+"""Scans times pixels: every scan goes over the whole image, and takes a few bytes to do so. Twenty of the largest."""
 MAX_ASPECT = 16
 """Of longer images only the middle is kept, or resizing the short side to a model's input would make them enormous."""
 
@@ -20,6 +26,23 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise UnreadableImageError(f"no area: {width} x {height} pixels")
     if width * height > max_pixels:
         raise UnreadableImageError(f"too large: {width} x {height} pixels, at most {max_pixels} are decoded")
+
+
+def check_scans(scans: int, width: int = 0, height: int = 0) -> None:
+    """Refuse a JPEG that takes long to decode.
+
+    Args:
+        scans: how many it has.
+        width: in pixels; 0 while the header is not read yet.
+        height: likewise.
+
+    Raises:
+        UnreadableImageError: more than `MAX_SCANS`, or more than `MAX_SCANNED_PIXELS` over all of them.
+    """
+    if scans > MAX_SCANS:
+        raise UnreadableImageError(f"refused: a JPEG of more than {MAX_SCANS} scans")
+    if scans * width * height > MAX_SCANNED_PIXELS:
+        raise UnreadableImageError(f"refused: a JPEG of {scans} scans over {width} x {height} pixels")
 
 
 def crop_extreme(image: Image.Image) -> Image.Image:

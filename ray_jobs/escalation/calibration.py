@@ -2,7 +2,7 @@
 
 Adapters of the classes in question are learned once more, without a quarter of the examples, and the model is asked
 about these as it is about the archive: with the same schedule, and among candidates that some doubtful image has. What
-it answers fits a temperature (`fewshot.diffusion.confidence`). A model that learned nothing can be asked about every
+it answers fits a temperature (`fewshot.diffusion.error_gaps`). A model that learned nothing can be asked about every
 example.
 """
 
@@ -119,7 +119,7 @@ class EscalationCalibration:
 def _marked(outcome: Outcome) -> Result:
     import torch
 
-    from fewshot.diffusion.confidence import fit_gap_temperature
+    from fewshot.diffusion.error_gaps import fit_gap_temperature
 
     labels = torch.tensor([image.candidates.index(image.label) for image in outcome.images])
     right = int((outcome.decision.winner == labels).sum())

@@ -69,7 +69,7 @@ class Outcome:
         Args:
             temperature: of the gaps of errors; without one, verdicts have no probabilities.
         """
-        from fewshot.diffusion.confidence import probabilities
+        from fewshot.diffusion.error_gaps import probabilities
 
         found: dict[int, list[EscalatedPrediction]] = defaultdict(list)
         ranks, margins = self.decision.ranking.tolist(), self.decision.margins.tolist()

@@ -161,7 +161,7 @@ class Decision:
     @property
     def gaps(self) -> Tensor:
         """[N, C] float64: how much worse each explains the image than the winner, see `relative_gaps`."""
-        from fewshot.diffusion.confidence import relative_gaps
+        from fewshot.diffusion.error_gaps import relative_gaps
 
         return relative_gaps(self.errors, self.asked, self.winner)
 

@@ -17,12 +17,11 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as pixels
 
+from fewshot.backbones.determinism import TEXT_BATCH, pad_with_copies, pad_with_zeros
+from fewshot.backbones.diffusion.noise_schedule import noise_levels
 from fewshot.prompt_templates import OBJECT_TEMPLATES
 
 PredictionType = Literal["epsilon", "v_prediction"]
-TEXT_BATCH = 8
-"""Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
-
 VAE_ROWS = 4
 """Rows of a forward of the VAE, always. Images that are asked about come a few from each shard, so that more would be
 filled up for nothing; and a few pictures keep a device busy."""
@@ -95,7 +94,7 @@ class DiffusionBackbone:
 
     def _posterior(self, images: Tensor) -> Tensor:
         """[b, 2, C, h, w] of at most `VAE_ROWS` images."""
-        full = filled(images, VAE_ROWS).to(self.device, torch.float32).div(127.5).sub(1.0)
+        full = pad_with_zeros(images, VAE_ROWS).to(self.device, torch.float32).div(127.5).sub(1.0)
         found = self.vae.encode(full).latent_dist
         mean_and_std = torch.stack([found.mean, found.std], dim=1)
         scaled: Tensor = mean_and_std * self.vae.config.scaling_factor
@@ -128,13 +127,13 @@ class DiffusionBackbone:
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """[T, L, width] float32 on the CPU, see `embed_ids`. Every forward has `TEXT_BATCH` rows."""
         parts = torch.split(self.token_ids(texts), TEXT_BATCH)
-        return torch.cat([self.embed_ids(repeated(part, TEXT_BATCH)).cpu()[: len(part)] for part in parts])
+        return torch.cat([self.embed_ids(pad_with_copies(part, TEXT_BATCH)).cpu()[: len(part)] for part in parts])
 
     def predict(self, noisy: Tensor, steps: Tensor, context: Tensor) -> Tensor:
         """One forward of the UNet, differentiable. No guidance.
 
         Args:
-            noisy: [B, C, h, w] float32, see `fewshot.diffusion.noise.noised`.
+            noisy: [B, C, h, w] float32, see `fewshot.backbones.diffusion.noise_schedule.add_noise`.
             steps: [B] int64 in [0, T).
             context: [B, L, width] float32, see `embed_ids`.
 
@@ -145,31 +144,6 @@ class DiffusionBackbone:
         out: Tensor = self.unet(noisy.to(self.dtype), steps.to(self.device), encoder_hidden_states=context).sample
         if self.prediction_type == "epsilon":
             return out.float()
-        signal, spread = (part.to(self.device)[:, None, None, None] for part in levels(self.alphas_cumprod, steps))
+        levels = noise_levels(self.alphas_cumprod, steps)
+        signal, spread = (part.to(self.device)[:, None, None, None] for part in levels)
         return signal * out.float() + spread * noisy
-
-
-def levels(alphas_cumprod: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """What signal and noise are multiplied by.
-
-    Args:
-        alphas_cumprod: [T] float64.
-        steps: [B] int64 in [0, T).
-
-    Returns:
-        sqrt(a) and sqrt(1 - a), [B] float32 on the CPU, rounded once: in half precision 1 - a would be wrong by up to
-        15 % at small steps.
-    """
-    share = alphas_cumprod[steps.cpu()]
-    return share.sqrt().float(), (1.0 - share).sqrt().float()
-
-
-def filled(rows: Tensor, count: int) -> Tensor:
-    """[count, ...]: the rows, and zeros."""
-    missing = count - len(rows)
-    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
-
-
-def repeated(rows: Tensor, count: int) -> Tensor:
-    """[count, ...]: the rows, at least one, and copies of the last."""
-    return torch.cat([rows, rows[-1:].expand(count - len(rows), *rows.shape[1:])])

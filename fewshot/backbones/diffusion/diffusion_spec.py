@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fewshot.backbones.clip_spec import EMBEDDED, Precision
-from fewshot.backbones.weights import file_digest
+from fewshot.backbones.clip_spec import EMBEDDED, Precision, file_digest
 from fewshot.errors import BackboneError
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"

@@ -12,7 +12,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from fewshot.backbones.pooling import attention_pools, cls_row, latent
+from fewshot.backbones.pooling import attention_pools
 from fewshot.backbones.pooling.pooling_layer import Pooling
 from fewshot.errors import BackboneError
 
@@ -53,7 +53,10 @@ def tapped(visual: Any) -> Tapped:
         BackboneError: it has no attention pool, or one of a kind that is not known.
     """
     if isinstance(visual, ModifiedResNet):
-        return Tapped(visual.attnpool, Pooling(attention_pools.from_open_clip(visual.attnpool), attention_pools.SCOPES))
+        return Tapped(
+            visual.attnpool,
+            Pooling(attention_pools.map_pool_from_open_clip(visual.attnpool), attention_pools.MAP_POOL_SCOPES),
+        )
     if isinstance(visual, VisionTransformer):
         return _transformer(visual)
     if isinstance(visual, TimmModel):
@@ -70,14 +73,17 @@ def _transformer(visual: Any) -> Tapped:
     if visual.attn_pool is not None:
         if visual.attn_pool_contrastive is not None or visual.pool_type != "tok":
             raise _refusal("it reads more than the first of its pool's queries")
-        layer = latent.CocaPool(visual.attn_pool, visual.ln_post, visual.proj)
-        return Tapped(visual.attn_pool, Pooling(layer, latent.COCA_SCOPES))
+        layer = attention_pools.CocaPool(visual.attn_pool, visual.ln_post, visual.proj)
+        return Tapped(visual.attn_pool, Pooling(layer, attention_pools.COCA_SCOPES))
     block = visual.transformer.resblocks[-1]
     if visual.pool_type != "tok":
         raise _refusal(f"its tower ends in an average (pool_type = {visual.pool_type!r})")
     if type(block) is not ResidualAttentionBlock:
         raise _refusal(f"its last block is a {type(block).__name__}")
-    return Tapped(block, Pooling(cls_row.ClsPool(block, visual.ln_post, visual.proj), cls_row.SCOPES))
+    return Tapped(
+        block,
+        Pooling(attention_pools.ClassTokenPool(block, visual.ln_post, visual.proj), attention_pools.CLASS_TOKEN_SCOPES),
+    )
 
 
 def _timm(visual: Any) -> Tapped:
@@ -87,11 +93,11 @@ def _timm(visual: Any) -> Tapped:
     pool, trunk = getattr(visual.head, "pool", None), visual.trunk
     if isinstance(pool, AttentionPool2d) and pool.cls_token is None:
         after = nn.Sequential(*(part for part in visual.head if part is not pool))
-        return Tapped(pool, Pooling(attention_pools.from_timm(pool, after), attention_pools.SCOPES))
+        return Tapped(pool, Pooling(attention_pools.map_pool_from_timm(pool, after), attention_pools.MAP_POOL_SCOPES))
     pool = getattr(trunk, "attn_pool", None)
     if isinstance(pool, AttentionPoolLatent) and isinstance(pool.q_norm, nn.Identity):
         after = nn.Sequential(trunk.fc_norm, trunk.head, visual.head)
-        return Tapped(pool, Pooling(latent.MapHead(pool, after), latent.MAP_SCOPES))
+        return Tapped(pool, Pooling(attention_pools.MapHeadPool(pool, after), attention_pools.MAP_HEAD_SCOPES))
     raise _refusal(f"its tower is timm's {type(trunk).__name__}, which ends in an average or a pool not known here")
 
 

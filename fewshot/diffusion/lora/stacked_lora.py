@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.random_draws import seeded_generator
 from fewshot.errors import DataError
 
 
@@ -141,4 +141,4 @@ def initial_pairs(layers: Mapping[str, nn.Linear], keys: Sequence[str], *, rank:
 
 def _gaussian(rank: int, width: int, seed: int, key: str, site: str) -> Tensor:
     """[r, in]: PEFT's `init_lora_weights="gaussian"`."""
-    return torch.randn(rank, width, generator=stream(seed, "lora", key, site)) / rank
+    return torch.randn(rank, width, generator=seeded_generator(seed, "lora", key, site)) / rank

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.random_draws import seeded_generator
 from fewshot.errors import DataError
 from fewshot.optimization.shots import Shots
 from fewshot.problem import Problem
@@ -107,7 +107,7 @@ def draw(shots: TokenShots, block: list[int], *, step: int, images: int, prompts
 def _draw(
     shots: TokenShots, c: int, *, step: int, images: int, prompts: int, times: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    generator = stream(seed, "token", shots.keys[c], step)
+    generator = seeded_generator(seed, "token", shots.keys[c], step)
     rows = shots.starts[c] + torch.randint(int(shots.counts[c]), (images,), generator=generator)
     mean, std = shots.latents[rows].unbind(dim=1)
     posterior, noise = torch.randn(2, *mean.shape, generator=generator)

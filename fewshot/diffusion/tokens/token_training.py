@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
 
-from fewshot.diffusion.noise import noised
-from fewshot.diffusion.tokens.losses import images_to_text, text_to_images
+from fewshot.backbones.diffusion.noise_schedule import add_noise
 from fewshot.diffusion.tokens.token_prompts import TokenPrompts, encode, joint, start_vector
 from fewshot.diffusion.tokens.token_recipe import TokenRecipe
 from fewshot.diffusion.tokens.token_shots import Draw, TokenShots, draw
@@ -115,5 +115,39 @@ def token_losses(
 def reconstruction(backbone: DiffusionBackbone, hidden: Tensor, drawn: Draw) -> Tensor:
     """L_rec: [B] float32 of contexts [B, L, width] and B rows drawn."""
     latents, noise = drawn.latents.to(backbone.device), drawn.noise.to(backbone.device)
-    predicted = backbone.predict(noised(latents, noise, drawn.steps, backbone.alphas_cumprod), drawn.steps, hidden)
+    predicted = backbone.predict(add_noise(latents, noise, drawn.steps, backbone.alphas_cumprod), drawn.steps, hidden)
     return (noise - predicted).square().mean(dim=(1, 2, 3))
+
+
+def text_to_images(texts: Tensor, bank: Tensor, chosen: Tensor, targets: Tensor, *, scale: float) -> Tensor:
+    """L_reg.
+
+    Args:
+        texts: [B, D] float32, of any length.
+        bank: [M, D] float32, unit rows: image features.
+        chosen: [B, C] int64, for each text one row of the bank for each class.
+        targets: [B] int64 in [0, C), the class of each text.
+        scale: s > 0.
+
+    Returns:
+        [B] float32; ln C where all similarities are equal.
+    """
+    cosines = (normalize(texts, dim=1) @ bank.T).gather(1, chosen)
+    return cross_entropy(scale * cosines, targets, reduction="none")
+
+
+def images_to_text(texts: Tensor, images: Tensor, *, scale: float) -> Tensor:
+    """The coupled loss.
+
+    Args:
+        texts: [C, b, D] float32, b texts of each class.
+        images: [C, b, D] float32, unit rows: an image of each class for each of them.
+        scale: s > 0.
+
+    Returns:
+        [C, b] float32: of image (c, j) among the texts (·, j).
+    """
+    C, b, _ = texts.shape
+    logits = scale * torch.einsum("cjd,kjd->cjk", images, normalize(texts, dim=2))
+    targets = torch.arange(C, device=texts.device)[:, None].expand(C, b)
+    return cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(C, b)

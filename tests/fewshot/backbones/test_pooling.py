@@ -151,7 +151,7 @@ def test_a_folded_map_pool_has_the_plain_one_s_features_and_gradients(joint):
         for parameter in plain.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         map_ = torch.randn(4, 24, 3, 3)
-    pooling = Pooling(attention_pools.from_timm(plain, torch.nn.Identity()), attention_pools.SCOPES)
+    pooling = Pooling(attention_pools.map_pool_from_timm(plain, torch.nn.Identity()), attention_pools.MAP_POOL_SCOPES)
     weights = {key: value.clone().requires_grad_() for key, value in pooling.weights.items()}
     folded, expected = pooling(map_.flatten(2).transpose(1, 2), weights), plain(map_)
     torch.testing.assert_close(folded, expected, rtol=1e-5, atol=1e-5)
@@ -171,7 +171,7 @@ def test_a_folded_resnet_pool_has_the_plain_one_s_gradients():
     visual = tower("resnet")
     plain = visual.attnpool.requires_grad_()
     map_ = torch.randn(3, 512, 2, 2, generator=torch.Generator().manual_seed(0)).relu()
-    pooling = Pooling(attention_pools.from_open_clip(plain), attention_pools.SCOPES)
+    pooling = Pooling(attention_pools.map_pool_from_open_clip(plain), attention_pools.MAP_POOL_SCOPES)
     weights = {key: value.clone().requires_grad_() for key, value in pooling.weights.items()}
     pooling(map_.flatten(2).transpose(1, 2), weights).sin().sum().backward()
     plain(map_).sin().sum().backward()

@@ -8,11 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig
 
+from fewshot.backbones.diffusion.noise_schedule import add_noise
 from fewshot.diffusion.adapter_training import AdapterSettings, clip_by_class, train_adapters
 from fewshot.diffusion.lora import injected
-from fewshot.diffusion.noise import noised
-from fewshot.diffusion.random_draws import LatentImages, draw
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.random_draws import LatentImages, draw, seeded_generator
 from fewshot.errors import DataError
 from tests.fewshot.diffusion.lora.stacks import batch
 from tests.tiny_diffusion import LATENTS, tiny_diffusion
@@ -22,7 +21,7 @@ NAMES = ("cat", "dog", "red fox/2.")
 
 
 def images(key, prompt=None, *, shots=3, pull=1.0):
-    generator = stream(0, "latents", key)
+    generator = seeded_generator(0, "latents", key)
     mean = pull * torch.randn(1, *LATENTS, generator=generator) + 0.3 * torch.randn(
         shots, *LATENTS, generator=generator
     )
@@ -109,7 +108,7 @@ def trained_with_peft(shown, settings):
                 term, shown.key, step, count=settings.samples, num_steps=1000, stratified=False, seed=0
             )
             contexts = text(term.token_ids[None]).last_hidden_state.expand(settings.samples, -1, -1)
-            noisy = noised(latents, noise, steps, backbone.alphas_cumprod)
+            noisy = add_noise(latents, noise, steps, backbone.alphas_cumprod)
             error = torch.nn.functional.mse_loss(unet(noisy, steps, contexts).sample, noise)
             (weight * error).backward()
         torch.nn.utils.clip_grad_norm_([*groups[0], *groups[1]], settings.clip)

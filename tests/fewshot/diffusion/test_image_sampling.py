@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from fewshot.diffusion.image_sampling import PriorImages, drawn
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.random_draws import seeded_generator
 from fewshot.errors import DataError
 from tests.tiny_diffusion import tiny_diffusion
 
@@ -39,9 +39,8 @@ def test_it_is_what_the_pipeline_of_diffusers_draws_from_the_same_noise():
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    noise = torch.stack(
-        [torch.randn(*backbone.latent_shape, generator=stream(7, "prior", IMAGES.prompt, n)) for n in range(2)]
-    )
+    generators = [seeded_generator(7, "prior", IMAGES.prompt, number) for number in range(2)]
+    noise = torch.stack([torch.randn(*backbone.latent_shape, generator=generator) for generator in generators])
     (expected,) = pipeline(
         [IMAGES.prompt] * 2,
         num_inference_steps=IMAGES.steps,

@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 import torch
 
-from fewshot.backbones.diffusion.diffusion_backbone import levels
+from fewshot.backbones.diffusion.noise_schedule import add_noise, noise_levels
 from fewshot.diffusion.lora import LoraPair, StackedLora, injected, sites
-from fewshot.diffusion.noise import noise_for, noised
 from fewshot.diffusion.noise_errors import Queries, batches, contexts, errors_by_class, noise_errors
+from fewshot.diffusion.random_draws import noise_for
 from fewshot.errors import DataError
 from tests.tiny_diffusion import LATENTS, WIDTH, tiny_diffusion
 
@@ -74,9 +74,9 @@ def test_batched_errors_equal_the_triple_loop(prediction_type, latents):
 
 def test_a_velocity_that_is_exact_has_no_error(backbone):
     noise, latent, steps = torch.randn(2, *LATENTS), torch.randn(2, *LATENTS), torch.tensor([10, 900])
-    signal, spread = (part[:, None, None, None] for part in levels(backbone.alphas_cumprod, steps))
+    signal, spread = (part[:, None, None, None] for part in noise_levels(backbone.alphas_cumprod, steps))
     velocity = signal * noise - spread * latent
-    noisy = noised(latent, noise, steps, backbone.alphas_cumprod)
+    noisy = add_noise(latent, noise, steps, backbone.alphas_cumprod)
     torch.testing.assert_close(signal * velocity + spread * noisy, noise)
 
 
@@ -141,7 +141,7 @@ def test_noise_is_a_function_of_seed_key_and_step():
 
 def test_noise_levels_are_exact_at_the_first_steps(backbone):
     steps = torch.arange(0, 50)
-    _, spread = levels(backbone.alphas_cumprod, steps)
+    _, spread = noise_levels(backbone.alphas_cumprod, steps)
     exact = 1.0 - torch.cumprod(1.0 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, dim=0)
     torch.testing.assert_close(spread.double().square(), exact[:50], rtol=1e-6, atol=0.0)
     in_half = 1.0 - (1.0 - exact[:50]).half().double()

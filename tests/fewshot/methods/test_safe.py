@@ -50,7 +50,7 @@ def resnet_pool(seed):
         pool = AttentionPool2d(4, 64, 4, 32)
         for layer in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
             torch.nn.init.normal_(layer.weight, std=64**-0.5)
-    return pool, Pooling(attention_pools.from_open_clip(pool), attention_pools.SCOPES)
+    return pool, Pooling(attention_pools.map_pool_from_open_clip(pool), attention_pools.MAP_POOL_SCOPES)
 
 
 def targets_for(pool, maps_, labels):

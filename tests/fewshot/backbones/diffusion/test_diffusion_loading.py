@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
+from fewshot.backbones.determinism import TEXT_BATCH
 from fewshot.backbones.diffusion import DiffusionSpec, latent_shape, load_diffusion
-from fewshot.backbones.diffusion.diffusion_backbone import TEXT_BATCH
 from fewshot.errors import BackboneError
 from tests.tiny_diffusion import DIM, IMAGE_SIZE, LATENTS, WIDTH, tiny_diffusion, write_tiny_diffusion
 

@@ -10,10 +10,9 @@ import torch
 from torch.nn.functional import normalize
 
 from fewshot.diffusion.tokens import TokenPrompts, TokenRecipe, TokenShots, learn_tokens
-from fewshot.diffusion.tokens.losses import images_to_text, text_to_images
 from fewshot.diffusion.tokens.token_prompts import encode, joint, pooled, start_vector
 from fewshot.diffusion.tokens.token_shots import draw
-from fewshot.diffusion.tokens.token_training import token_losses
+from fewshot.diffusion.tokens.token_training import images_to_text, text_to_images, token_losses
 from fewshot.errors import DataError
 from fewshot.prompt_templates import OBJECT_TEMPLATES
 from tests.problems import World, renumbered, shuffled
