@@ -193,13 +193,13 @@ def _raced(present: Tensor, n: int, ask: Ask, *, error_rate: float) -> Decision:
 
     from fewshot.diffusion import racing
 
-    race_plan = racing.race_plan(n, error_rate=error_rate, first=racing.FIRST if error_rate else n)
-    race = racing.start(race_plan, present)
-    while len((asked := racing.pending(race_plan, race)).image):
+    race_plan = racing.make_race_plan(n, error_rate=error_rate, first=racing.FIRST_LOOK if error_rate else n)
+    race = racing.start_race(race_plan, present)
+    while len((asked := racing.next_queries(race_plan, race)).image):
         answers = ask(race.look, *(part.numpy() for part in asked))
         race = racing.advance(race_plan, race, torch.from_numpy(answers))
     entries = torch.zeros(n, dtype=torch.int64).index_put((race_plan.order,), torch.arange(len(race_plan.order)))
-    return Decision(race.labels, race.errors, entries < race.asked[..., None])
+    return Decision(race.labels, race.errors, entries < race.scored[..., None])
 
 
 def _staged(present: Tensor, n: int, ask: Ask) -> Decision:
@@ -209,7 +209,7 @@ def _staged(present: Tensor, n: int, ask: Ask) -> Decision:
     """
     import torch
 
-    from fewshot.diffusion.elimination import PUBLISHED, eliminate, rounds, scaled
+    from fewshot.diffusion.elimination import PUBLISHED, eliminate, plan_rounds, scale_schedule
 
     N, C = present.shape
     nearest = min(PUBLISHED, key=lambda name: abs(PUBLISHED[name][0] - C))
@@ -228,5 +228,5 @@ def _staged(present: Tensor, n: int, ask: Ask) -> Decision:
         class_prompt = errors.gather(1, classes[..., None].expand(-1, -1, n))[..., entries]
         return class_prompt.masked_fill(~there[..., None], torch.inf)
 
-    plan = rounds(scaled(nearest, num_classes=C, steps=n), C)
+    plan = plan_rounds(scale_schedule(nearest, num_classes=C, steps=n), C)
     return Decision(eliminate(answer, plan, images=N), errors, asked)

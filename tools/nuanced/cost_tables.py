@@ -27,9 +27,9 @@ def race_rows(answers: Mapping[Setting, Answers], tests: Mapping[Setting, Pictur
     yield "| --- | --- | --- | --- | --- |"
     runs = {"exhaustive": (whole, torch.full((N,), K * n))}
     for name in elimination.PUBLISHED:
-        plan = elimination.rounds(elimination.scaled(name, num_classes=K, steps=n), K)
+        plan = elimination.plan_rounds(elimination.scale_schedule(name, num_classes=K, steps=n), K)
         found = elimination.eliminate(lambda classes, entries: _asked(errors, classes, entries), plan, images=N)
-        runs[f"published stages of {name}, scaled"] = found, torch.full((N,), elimination.forwards(plan))
+        runs[f"published stages of {name}, scaled"] = found, torch.full((N,), elimination.count_forwards(plan))
     for rate in (0.05, 0.01):
         runs[f"racing, error rate {rate:g}"] = raced(errors, torch.ones(N, K, dtype=torch.bool), error_rate=rate)
     for name, (found, forwards) in runs.items():
@@ -44,14 +44,14 @@ def raced(errors: Tensor, candidates: Tensor, *, error_rate: float) -> tuple[Ten
     Args:
         errors: [N, K, n] float32.
         candidates: [N, K] bool.
-        error_rate: see `racing.race_plan`.
+        error_rate: see `racing.make_race_plan`.
 
     Returns:
         labels [N] and forwards [N], int64.
     """
-    race_plan = racing.race_plan(errors.shape[2], error_rate=error_rate)
-    race = racing.start(race_plan, candidates)
-    while len((asked := racing.pending(race_plan, race)).image):
+    race_plan = racing.make_race_plan(errors.shape[2], error_rate=error_rate)
+    race = racing.start_race(race_plan, candidates)
+    while len((asked := racing.next_queries(race_plan, race)).image):
         race = racing.advance(race_plan, race, errors[asked.image, asked.label, asked.entry])
     return race.labels, race.forwards
 
