@@ -1,4 +1,9 @@
-"""What a training step of a diffusion model sees of one class: a function of (seed, class, step) alone."""
+"""Random numbers as a function of (seed, name): the noise of an image, and the samples of a training step.
+
+All classes, stages and workers compare on the same (t, epsilon), which cancels most of the variance of a difference
+between two classes (Diffusion Classifier, arXiv 2303.16203), and a resumed run gives the same labels. The authors' code
+draws noise afresh for each image.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +20,18 @@ from fewshot.errors import DataError
 
 
 def seeded_generator(seed: int, *name: str | int) -> torch.Generator:
-    """A CPU generator from a hash of its arguments.
+    """Return a CPU generator that is seeded with a hash of the arguments, whatever was drawn before.
 
     Args:
         seed: of the experiment.
-        name: what is drawn, for whom, at which step; "1" and 1 are different names.
+        name: identifies the draw, e.g. by purpose, class and step; "1" and 1 are different names.
     """
     digest = hashlib.blake2b(json.dumps([seed, *name]).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little", signed=True))
 
 
-def noise_for(seed: int, key: str, step: int, shape: Sequence[int]) -> Tensor:
-    """Standard normal noise.
+def image_noise(seed: int, key: str, step: int, shape: Sequence[int]) -> Tensor:
+    """Return the standard normal noise of an image at a time-step.
 
     Args:
         seed: of the run.
@@ -45,7 +50,7 @@ class LatentImages:
     """Encoded images that share a prompt: the shots of a class, or prior images.
 
     Attributes:
-        key: a name that no other class of the training has; all randomness derives from it.
+        key: a name that is unique among the classes of the training; all randomness derives from it.
         mean: [S, C, h, w] float32, of the VAE's posterior, S >= 1. Their order matters: sort them by content first.
         std: [S, C, h, w] float32; zeros train on the mean.
         token_ids: [L] int64, the prompt.
@@ -65,12 +70,12 @@ class LatentImages:
             raise DataError(f"{self.key}: expected mean and std [S, C, h, w] of at least one image, got {shapes}")
 
 
-class Draw(NamedTuple):
-    """n samples.
+class TrainingSamples(NamedTuple):
+    """n samples of a training step.
 
     Attributes:
         latents: [n, C, h, w] float32, drawn from the posterior.
-        noise: [n, C, h, w] float32, what is to be predicted.
+        noise: [n, C, h, w] float32, the target of the prediction.
         steps: [n] int64 in [0, T).
     """
 
@@ -79,12 +84,14 @@ class Draw(NamedTuple):
     steps: Tensor
 
 
-def draw(images: LatentImages, key: str, step: int, *, count: int, num_steps: int, stratified: bool, seed: int) -> Draw:
-    """The samples of a training step.
+def draw_samples(
+    images: LatentImages, key: str, step: int, *, count: int, num_steps: int, stratified: bool, seed: int
+) -> TrainingSamples:
+    """Draw the samples of a training step for one class: a function of (seed, class, step) alone.
 
     Args:
-        images: to draw from, in epochs: each is seen once before one is seen again.
-        key: for whom is drawn: two classes that share prior images see other samples of them.
+        images: to draw from, in epochs: each is drawn once before any is drawn again.
+        key: of the class that the samples are for: two classes that share prior images get other samples of them.
         step: number of the training step, >= 0.
         count: n >= 1.
         num_steps: T.
@@ -93,15 +100,15 @@ def draw(images: LatentImages, key: str, step: int, *, count: int, num_steps: in
     """
     name = (key, images.key)
     generator = seeded_generator(seed, "draw", *name, step)
-    rows = _visited(len(images.mean), range(step * count, (step + 1) * count), seed, *name)
+    rows = _epoch_rows(len(images.mean), range(step * count, (step + 1) * count), seed, *name)
     mean, std = images.mean[rows], images.std[rows]
     steps = _time_steps(count, num_steps, stratified=stratified, generator=generator)
     posterior = torch.randn(mean.shape, generator=generator)
-    return Draw(mean + std * posterior, torch.randn(mean.shape, generator=generator), steps)
+    return TrainingSamples(mean + std * posterior, torch.randn(mean.shape, generator=generator), steps)
 
 
-def _visited(size: int, positions: range, seed: int, *name: str) -> Tensor:
-    """[n] int64: what comes at these positions of an endless sequence of epochs, each shuffled."""
+def _epoch_rows(size: int, positions: range, seed: int, *name: str) -> Tensor:
+    """[n] int64: the rows at these positions of an endless sequence of epochs, each shuffled."""
     epochs = range(positions.start // size, (positions.stop - 1) // size + 1)
     orders = [torch.randperm(size, generator=seeded_generator(seed, "epoch", *name, epoch)) for epoch in epochs]
     begin = positions.start - epochs.start * size

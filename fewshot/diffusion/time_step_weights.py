@@ -1,21 +1,21 @@
-"""Which attributes of an image are lost at which time-step, and the weights that follow.
+"""Weights of time-steps, from the attributes of an image that noise hides at each of them.
 
-Of TiF (arXiv 2403.02649) as its code computes it. Two images that differ by an attribute of size d, the distance of
-their latents, become two Gaussians N(sqrt(a_t) x, (1 - a_t) I) at time-step t, where a_t is the cumulative product of
-1 - beta. They overlap by
+This is TiF's weighting (arXiv 2403.02649) as its code computes it. Two images that differ by an attribute of size d,
+the distance of their latents, become two Gaussians N(sqrt(a_t) x, (1 - a_t) I) at time-step t, where a_t is the
+cumulative product of 1 - beta. They overlap by
 
     OVL_t(d) = erfc(d * sqrt(a_t) / (2 sqrt(2) sqrt(1 - a_t))),
 
-half of which is the smallest probability of confusing them. A time-step counts by how much of what it loses is nuanced:
-OVL of the nuanced size over the sum of OVL of that size and of all larger ones.
+half of which is the smallest probability of confusing them. The weight of a time-step is the nuanced share of the
+attributes lost there: OVL of the nuanced size over the sum of OVL of that size and of all larger ones.
 
 Two of the code's choices matter and are the defaults here:
 
-* the weights use linear betas from 1e-4 to 0.02, whatever schedule the model has. It is a monotone change of the time
+* The weights use linear betas from 1e-4 to 0.02, whatever schedule the model has. It is a monotone change of the time
   axis, which moves the weights to smaller t than the model's own schedule would (Stable Diffusion keeps a_500 = 0.28,
   the linear one 0.08), and the published results stand on it. `attribute_weights` takes any schedule.
 * OVL is 1 - erf in float64, which is exactly 0 from about 5.9 on, so the smallest time-steps weigh exactly nothing and
-  need no forward. With `exact` the complement is computed without cancellation; the floor of 1e-18 in the denominator
+  need no forward. With `exact`, the complement is computed without cancellation; the floor of 1e-18 in the denominator
   then ends the weights, some tens of steps earlier (d = 10: 0.5 from t = 162 on instead of 170), and from 15 steps past
   the published cut-off the two differ by less than 0.005.
 
@@ -43,7 +43,7 @@ RUNGS = 500
 FLOOR = 1e-18
 QUANTILE = 0.001
 SAME_CLASS = 100.0
-"""What the squared distance of two latents of one class is replaced by, and of a latent to itself."""
+"""Value that replaces the squared distance of two latents of one class, and of a latent to itself."""
 
 
 def linear_alphas_cumprod(T: int = 1000) -> Tensor:
@@ -52,7 +52,7 @@ def linear_alphas_cumprod(T: int = 1000) -> Tensor:
 
 
 def overlap(alphas_cumprod: Tensor, sizes: Tensor, *, exact: bool = False) -> Tensor:
-    """OVL of attributes at every time-step.
+    """Return OVL, the overlap of two images, at every time-step.
 
     Args:
         alphas_cumprod: [T] float64 in (0, 1), falling.
@@ -67,7 +67,7 @@ def overlap(alphas_cumprod: Tensor, sizes: Tensor, *, exact: bool = False) -> Te
 
 
 def loss_time(alphas_cumprod: Tensor, size: float, *, degree: float) -> int:
-    """The first time-step at which an attribute is lost: OVL / 2 >= degree.
+    """Return the first time-step at which an attribute is lost: OVL / 2 >= degree.
 
     Computed from the equal condition on the signal-to-noise ratio, a_t / (1 - a_t) <= 8 erfcinv(2 degree)^2 / d^2.
 
@@ -84,7 +84,7 @@ def loss_time(alphas_cumprod: Tensor, size: float, *, degree: float) -> int:
 
 
 def attribute_weights(alphas_cumprod: Tensor, size: float, *, spacing: float = 1.0, exact: bool = False) -> Tensor:
-    """How much each time-step counts: w_t = OVL_t(d) / (OVL_t(d) + 1e-18 + sum of OVL_t(d + spacing (1 + j))).
+    """Return the weight of each time-step: w_t = OVL_t(d) / (OVL_t(d) + 1e-18 + sum of OVL_t(d + spacing (1 + j))).
 
     Args:
         alphas_cumprod: [T] float64 in (0, 1); published: `linear_alphas_cumprod()`.
@@ -101,7 +101,7 @@ def attribute_weights(alphas_cumprod: Tensor, size: float, *, spacing: float = 1
 
 
 def nuanced_size(latents: Tensor, labels: Tensor) -> float:
-    """d: how far apart the most similar parts of images of different classes are.
+    """Measure d, the distance between the most similar parts of images of different classes.
 
     At each position, of the squared distances between all ordered pairs of the M channel vectors, where pairs of one
     class (and an image with itself) count as 100, the 0.001 quantile with linear interpolation; d is the root of the
@@ -116,7 +116,7 @@ def nuanced_size(latents: Tensor, labels: Tensor) -> float:
         DataError: there are not two classes.
     """
     if (labels == labels[0]).all():
-        raise DataError("got images of one class, expected two classes or more: there is nothing to tell apart")
+        raise DataError("got images of one class, expected two classes or more to compare")
     M = len(latents)
     vectors = latents.detach().cpu().double().flatten(2).permute(2, 0, 1).numpy()
     first, second = np.triu_indices(M, k=1)  # The order of `pdist`.
@@ -125,14 +125,14 @@ def nuanced_size(latents: Tensor, labels: Tensor) -> float:
 
 
 def _low_quantile(distances: np.ndarray, M: int) -> float:
-    """The quantile of M^2 entries: each of `distances` twice, all others `SAME_CLASS`."""
+    """Return the quantile of M^2 entries: each of `distances` twice, all others `SAME_CLASS`."""
     overwritten = M * M - 2 * len(distances)
     rank = QUANTILE * (M * M - 1)
     low = math.floor(rank)
     ranks = (low, min(low + 1, M * M - 1))
     # Merging a sorted list with copies of a constant: the k-th is max(list[k - copies], min(list[k], constant)).
-    asked = sorted({(k - lag) // 2 for k in ranks for lag in (0, overwritten) if 0 <= k - lag < 2 * len(distances)})
-    part = np.partition(distances, asked)
+    needed = sorted({(k - lag) // 2 for k in ranks for lag in (0, overwritten) if 0 <= k - lag < 2 * len(distances)})
+    part = np.partition(distances, needed)
 
     def entry(k: int) -> float:
         lower = part[(k - overwritten) // 2] if k >= overwritten else -math.inf

@@ -38,9 +38,9 @@ class PriorUnit:
 
     def run(self, worker: DiffusionWorker) -> Part:
         """Draw them."""
-        from fewshot.diffusion.image_sampling import drawn
+        from fewshot.diffusion.image_sampling import sample_images
 
-        mean = drawn(worker.backbone, self.images, self.numbers, seed=self.seed).numpy()
+        mean = sample_images(worker.backbone, self.images, self.numbers, seed=self.seed).numpy()
         keys = tuple(str(number) for number in self.numbers)
         posterior = np.stack([mean, np.zeros_like(mean)], axis=1)
         latents = Latents(keys, (None,) * len(keys), posterior, len(worker.backbone.alphas_cumprod))

@@ -54,12 +54,12 @@ class DiffusionWorker:
 
     def ready(self, told: ClassPrompt) -> tuple[StackedLora | None, Tensor]:
         """A class's adapters and context, kept until `CLASSES_KEPT` others have been asked about."""
-        from fewshot.diffusion.noise_errors import contexts
+        from fewshot.diffusion.noise_errors import class_contexts
 
         found = self.known.pop(told, None)
         if found is None:
             adapter = None if told.adapter is None else get_adapter(self.store, told.adapter, self.backbone.device)
-            found = adapter, contexts(self.backbone, [told.prompt], adapter, scale=told.text_scale)
+            found = adapter, class_contexts(self.backbone, [told.prompt], adapter, scale=told.text_scale)
         self.known[told] = found
         if len(self.known) > CLASSES_KEPT:
             del self.known[next(iter(self.known))]

@@ -15,7 +15,7 @@ from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.classes import LabelSpace
 from fewshot.demo.scenes import Glyphs, render
 from fewshot.diffusion.adapter_training import train_adapters
-from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
+from fewshot.diffusion.noise_errors import Queries, class_contexts, noise_errors
 from fewshot.diffusion.random_draws import LatentImages
 from fewshot.diffusion.time_grid import published_grid
 from fewshot.methods import build_method
@@ -98,7 +98,7 @@ def by_tif(setting: Setting, glyphs: Glyphs, backbone: DiffusionBackbone) -> Ans
         backbone,
         backbone.encode_images(_pixels(test, glyphs, backbone)),
         [f"{setting.name}/{i}" for i in range(N)],
-        contexts(backbone, method.prompts(space), adapters, scale=settings.text_scale),
+        class_contexts(backbone, method.prompts(space), adapters, scale=settings.text_scale),
         Queries(image, label, steps[step]),
         seed=SEED,
         adapters=adapters,

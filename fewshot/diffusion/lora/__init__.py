@@ -3,7 +3,7 @@
 from fewshot.diffusion.lora.adapter_files import ADAPTER_FILES, load_adapters, save_adapter
 from fewshot.diffusion.lora.injection import SetClasses, fitting_layers, injected
 from fewshot.diffusion.lora.merging import merged
-from fewshot.diffusion.lora.sites import BlockFilter, filter_for, sites, unet_sites
+from fewshot.diffusion.lora.sites import BlockFilter, block_filter_for, sites, unet_sites
 from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs, StackedLora, concatenated, initial_pairs
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "Pairs",
     "SetClasses",
     "StackedLora",
+    "block_filter_for",
     "concatenated",
-    "filter_for",
     "fitting_layers",
     "initial_pairs",
     "injected",

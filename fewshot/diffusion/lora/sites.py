@@ -76,7 +76,7 @@ def unet_sites(unet: nn.Module, blocks: BlockFilter = "none") -> dict[str, nn.Li
     return {name: layer for name, layer in found.items() if levels[name] not in dropped}
 
 
-def filter_for(shots: int) -> BlockFilter:
+def block_filter_for(shots: int) -> BlockFilter:
     """TiF's filter for a number of shots: few adapt only the deep blocks, 16 and more adapt all."""
     if shots < 8:
         return "all-2"

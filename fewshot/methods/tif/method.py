@@ -27,7 +27,7 @@ from torch import Tensor
 from fewshot.classes import LabelSpace
 from fewshot.diffusion.adapter_training import AdapterSettings
 from fewshot.diffusion.image_sampling import PriorImages
-from fewshot.diffusion.lora import BlockFilter, filter_for
+from fewshot.diffusion.lora import BlockFilter, block_filter_for
 from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.methods.hyperparameters import check_choice, check_number, check_template
 
@@ -140,7 +140,7 @@ def _published(shots: int) -> dict[str, Any]:
     return {
         "steps": PUBLISHED_STEPS[nearest],
         "rank": 16,
-        "blocks": filter_for(shots),
+        "blocks": block_filter_for(shots),
         "samples": 1,
         "unet_rate": 1e-4,
         "text_rate": 5e-5,

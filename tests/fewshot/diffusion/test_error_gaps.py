@@ -1,4 +1,4 @@
-"""At which time-steps a decision fell."""
+"""Gaps between errors become charts by time-step, and probabilities that are calibrated."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def test_gaps_are_the_means_of_each_bin():
     assert (found.counts == 5).all()
 
 
-def test_what_was_not_asked_of_both_is_not_counted_and_gives_no_nan():
+def test_entries_not_scored_for_both_classes_are_ignored():
     errors, steps = torch.full((1, 2, 4), torch.nan), torch.tensor([50, 60, 150, 950])
     errors[0, :, 0], errors[0, 0, 1] = torch.tensor([1.0, 3.0]), 5.0
-    asked = ~errors.isnan()
-    found = gaps_by_time(errors, asked, torch.tensor([0]), torch.tensor([1]), steps)
+    scored = ~errors.isnan()
+    found = gaps_by_time(errors, scored, torch.tensor([0]), torch.tensor([1]), steps)
     assert found.gaps.tolist() == [[2.0, *[0.0] * (BINS - 1)]]
     assert found.counts.tolist() == [[1, *[0] * (BINS - 1)]]
 
 
-def drawn(N=400, K=4, n=12, seed=0):
+def draw_errors(N=400, K=4, n=12, seed=0):
     """Errors whose level differs far more from time-step to time-step than from class to class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(K, (N,), generator=generator)
@@ -41,34 +41,34 @@ def drawn(N=400, K=4, n=12, seed=0):
     return errors, labels
 
 
-def test_gaps_by_hand():
+def test_relative_gaps_match_a_calculation_by_hand():
     errors = torch.tensor([[[1.0, 2.0, 9.0], [1.5, 3.0, 9.0], [2.0, 7.0, 7.0]]])
-    asked = torch.tensor([[[True, True, False], [True, True, True], [True, False, False]]])
-    assert relative_gaps(errors, asked, torch.tensor([0])).tolist() == [pytest.approx([0.0, 0.5, 1.0])]
+    scored = torch.tensor([[[True, True, False], [True, True, True], [True, False, False]]])
+    assert relative_gaps(errors, scored, torch.tensor([0])).tolist() == [pytest.approx([0.0, 0.5, 1.0])]
 
 
-def test_a_class_that_was_asked_less_is_compared_over_what_both_were_asked():
-    """Its mean error over fewer time-steps is far larger or smaller, and says nothing."""
-    errors, _ = drawn(N=1)
-    all_asked = torch.ones_like(errors, dtype=torch.bool)
+def test_a_dropped_class_is_compared_over_the_common_time_steps():
+    """The mean errors of two classes over different time-steps cannot be compared: they differ far more."""
+    errors, _ = draw_errors(N=1)
+    all_scored = torch.ones_like(errors, dtype=torch.bool)
     winner = torch.tensor([0])
-    early = all_asked.clone()
+    early = all_scored.clone()
     early[0, 1, :9] = False  # Only where errors are large.
-    full, part = (relative_gaps(errors, asked, winner)[0, 1] for asked in (all_asked, early))
+    full, part = (relative_gaps(errors, scored, winner)[0, 1] for scored in (all_scored, early))
     assert abs(float(full - part)) < 0.1
     assert errors[0, 1, 9:].mean() > 1.5 * errors[0, 1].mean()
 
 
-def test_what_was_never_asked_beside_the_winner_has_no_gap():
-    errors, _ = drawn(N=2)
+def test_a_class_never_scored_beside_the_winner_has_no_gap():
+    errors, _ = draw_errors(N=2)
     assert torch.equal(
         relative_gaps(errors, torch.zeros_like(errors, dtype=torch.bool), torch.tensor([0, 1])),
         torch.zeros(2, 4).double(),
     )
 
 
-def test_with_the_fitted_temperature_scores_are_as_often_right_as_they_say():
-    errors, labels = drawn()
+def test_scores_with_the_fitted_temperature_are_calibrated():
+    errors, labels = draw_errors()
     present = torch.ones(len(labels), 4, dtype=torch.bool)
     winner = errors.mean(dim=2).argmin(dim=1)
     gaps = relative_gaps(errors, torch.ones_like(errors, dtype=torch.bool), winner)
@@ -81,8 +81,8 @@ def test_with_the_fitted_temperature_scores_are_as_often_right_as_they_say():
     assert right[sure].double().mean() > right[~sure].double().mean() + 0.1
 
 
-def test_absent_classes_have_probability_0_and_play_no_part_in_the_fit():
-    errors, labels = drawn()
+def test_absent_classes_get_probability_0_and_are_not_fitted():
+    errors, labels = draw_errors()
     winner = errors.mean(dim=2).argmin(dim=1)
     gaps = relative_gaps(errors, torch.ones_like(errors, dtype=torch.bool), winner)
     wider = torch.cat([gaps, torch.full((len(gaps), 2), -3.0, dtype=torch.float64)], dim=1)
@@ -95,14 +95,14 @@ def test_absent_classes_have_probability_0_and_play_no_part_in_the_fit():
     torch.testing.assert_close(found.sum(dim=1), torch.ones(len(gaps)).double())
 
 
-def test_few_images_that_are_all_right_do_not_make_it_certain():
+def test_few_correct_images_do_not_give_certainty():
     gaps = torch.tensor([[0.0, 0.1], [0.0, 0.2]], dtype=torch.float64)
     present = torch.ones(2, 2, dtype=torch.bool)
     found = probabilities(gaps, present, fit_gap_temperature(gaps, present, torch.tensor([0, 0])))
     assert found[:, 0].max() < 0.95
 
 
-def test_nothing_to_fit_on_is_no_error():
+def test_fitting_without_images_gives_temperature_1():
     nothing = torch.zeros(0, 3)
     assert fit_gap_temperature(nothing.double(), nothing.bool(), torch.zeros(0, dtype=torch.int64)) == 1.0
     assert fit_temperature(nothing, torch.zeros(0, dtype=torch.int64)) == 1.0

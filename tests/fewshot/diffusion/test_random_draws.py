@@ -1,4 +1,4 @@
-"""What a training step sees."""
+"""The samples of a training step depend on nothing but seed, class and step."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.diffusion.random_draws import LatentImages, draw
+from fewshot.diffusion.random_draws import LatentImages, draw_samples
 from fewshot.errors import DataError
 
 
@@ -18,7 +18,7 @@ def images(size=3, *, key="cat", std=0.0):
 
 
 def drawn(shown, step, *, key="cat", count=2, stratified=False, seed=0):
-    return draw(shown, key, step, count=count, num_steps=1000, stratified=stratified, seed=seed)
+    return draw_samples(shown, key, step, count=count, num_steps=1000, stratified=stratified, seed=seed)
 
 
 def same(one, other):
@@ -26,13 +26,13 @@ def same(one, other):
 
 
 @given(size=st.integers(1, 5), count=st.integers(1, 4), steps=st.integers(1, 8))
-def test_images_are_seen_equally_often(size, count, steps):
+def test_images_are_drawn_equally_often(size, count, steps):
     shown = [float(row[0, 0, 0]) for step in range(steps) for row in drawn(images(size), step, count=count).latents]
     seen = Counter(shown)
     assert max(seen.values()) - min(seen.get(float(i), 0) for i in range(size)) <= 1
 
 
-def test_a_draw_depends_on_seed_class_images_and_step_alone():
+def test_samples_depend_on_seed_class_images_and_step_alone():
     here = drawn(images(std=1.0), 3)
     drawn(images(std=1.0), 2)
     assert same(drawn(images(std=1.0), 3), here)
@@ -59,18 +59,18 @@ def test_time_steps_are_uniform(stratified):
     assert float((shares - 0.1).abs().max()) < 0.03
 
 
-def test_stratified_time_steps_fall_into_different_parts():
+def test_stratified_time_steps_cover_all_parts():
     for step in range(20):
         steps = drawn(images(), step, count=8, stratified=True).steps
         assert sorted((steps // 125).tolist()) == list(range(8))
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_a_samples_time_step_is_of_any_part(place):
+def test_every_sample_gets_time_steps_of_all_parts(place):
     parts = {int(drawn(images(), step, count=4, stratified=True).steps[place]) // 250 for step in range(60)}
     assert parts == {0, 1, 2, 3}
 
 
-def test_images_must_be_there():
+def test_latents_without_images_are_refused():
     with pytest.raises(DataError, match="at least one image"):
         LatentImages("cat", torch.empty(0, 4, 8, 8), torch.empty(0, 4, 8, 8), torch.zeros(4, dtype=torch.int64))

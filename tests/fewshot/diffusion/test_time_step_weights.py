@@ -56,7 +56,7 @@ RIPPLES = 20
 
 @few
 @given(size=st.floats(3.0, 40.0), ladder=st.sampled_from([(1.0, False), (0.1, True)]))
-def test_weights_are_between_0_and_1_and_fall_behind_their_peak(size, ladder):
+def test_weights_lie_between_0_and_1_and_fall_after_their_peak(size, ladder):
     """A ladder ten times as fine needs the exact overlap: cancellation ripples among ten times as many rungs."""
     spacing, exact = ladder
     weights = attribute_weights(PUBLISHED, size, spacing=spacing, exact=exact)
@@ -72,7 +72,7 @@ def test_weights_of_the_published_sizes_fall_from_15_steps_past_their_peak(size)
 
 
 @pytest.mark.parametrize("size", [5.0, 10.0, 20.0, 30.0])
-def test_the_exact_overlap_moves_only_where_the_weights_begin(size):
+def test_the_exact_overlap_only_moves_the_first_weights(size):
     published, exact = attribute_weights(PUBLISHED, size), attribute_weights(PUBLISHED, size, exact=True)
     start = int(published.nonzero()[0])
     assert 0 < start - int((exact > 0.5).nonzero()[0]) < 15
@@ -102,15 +102,15 @@ def test_overlap_rises_with_time_and_falls_with_size(small, factor, own, exact):
 
 
 @pytest.mark.parametrize("size", [1.0, 5.0])
-def test_half_the_overlap_is_the_best_probability_of_confusion(size):
+def test_half_the_overlap_is_the_smallest_probability_of_confusion(size):
     """Monte Carlo over noise in 16 dimensions; 200,000 draws, tolerance of four standard errors."""
     draws, generator = 200_000, torch.Generator().manual_seed(0)
     direction = torch.nn.functional.normalize(torch.randn(16, generator=generator), dim=0)
     for t in (100, 300, 500):
         kept, noise = PUBLISHED[t].sqrt(), (1 - PUBLISHED[t]).sqrt()
         first, second = torch.zeros(16), kept * size * direction
-        seen = first + noise * torch.randn(draws, 16, generator=generator)
-        wrong = ((seen - second).square().sum(1) < (seen - first).square().sum(1)).double().mean()
+        observed = first + noise * torch.randn(draws, 16, generator=generator)
+        wrong = ((observed - second).square().sum(1) < (observed - first).square().sum(1)).double().mean()
         expected = float(overlap(PUBLISHED, torch.tensor([size]))[0, t]) / 2
         assert float(wrong) == pytest.approx(expected, abs=4 * (expected * (1 - expected) / draws) ** 0.5 + 1e-6)
 
@@ -125,7 +125,7 @@ def test_an_attribute_is_lost_from_its_loss_time_on(size, degree):
     assert loss_time(PUBLISHED, 2 * size, degree=degree) >= time
 
 
-def test_a_large_attribute_is_lost_later_and_may_never_be():
+def test_a_larger_attribute_is_lost_later_or_never():
     times = [loss_time(own_alphas(), size, degree=0.05) for size in (1.0, 10.0, 40.0, 1000.0)]
     assert times == sorted(times)
     assert times[0] < times[1] < times[2]
@@ -136,12 +136,12 @@ def test_a_large_attribute_is_lost_later_and_may_never_be():
 @given(
     count=st.integers(4, 70), classes=st.integers(2, 4), scale=st.sampled_from([0.1, 1.0, 8.0]), seed=st.integers(0, 3)
 )
-def test_the_size_is_that_of_the_whole_overwritten_matrix(count, classes, scale, seed):
+def test_the_size_equals_that_of_the_full_matrix(count, classes, scale, seed):
     latents, labels = support(count, classes, scale=scale, seed=seed)
     assert nuanced_size(latents, labels) == pytest.approx(plain_size(latents, labels), rel=1e-9)
 
 
-def test_the_size_is_that_of_the_matrix_when_every_image_is_a_class():
+def test_the_size_equals_that_of_the_full_matrix_for_2000_classes():
     """2,000 classes: the quantile lies beyond the overwritten diagonal where all distances exceed 100."""
     latents, labels = 50.0 * torch.randn(2000, 1, 1, 1, generator=torch.Generator().manual_seed(0)), torch.arange(2000)
     far = latents + 20.0 * torch.arange(2000)[:, None, None, None]
@@ -149,7 +149,7 @@ def test_the_size_is_that_of_the_matrix_when_every_image_is_a_class():
         assert nuanced_size(images, labels) == pytest.approx(plain_size(images, labels), rel=1e-9)
 
 
-def test_the_size_ignores_order_and_names_and_follows_the_scale():
+def test_the_size_ignores_order_and_labels_and_follows_the_scale():
     latents, labels = support(60, 5)
     size, order = nuanced_size(latents, labels), torch.randperm(60, generator=torch.Generator().manual_seed(1))
     assert nuanced_size(latents[order], labels[order]) == pytest.approx(size, rel=1e-12)
@@ -163,6 +163,6 @@ def test_the_size_of_duplicates_across_classes_is_0():
     assert nuanced_size(latents[labels == 0].repeat(2, 1, 1, 1), torch.arange(2).repeat_interleave(20)) == 0.0
 
 
-def test_one_class_has_no_size():
+def test_one_class_alone_is_refused():
     with pytest.raises(DataError, match="two classes or more"):
         nuanced_size(*support(4, 1))

@@ -1,4 +1,4 @@
-"""What adapters learn on the embedded model: details are told apart at small time-steps, backgrounds at large ones."""
+"""Adapters on the embedded model separate details at small time-steps and backgrounds at large ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
 from fewshot.demo.scenes import draw_scenes, load_glyphs, render, with_colour
 from fewshot.diffusion.adapter_training import AdapterSettings, train_adapters
-from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
+from fewshot.diffusion.noise_errors import Queries, class_contexts, noise_errors
 from fewshot.diffusion.random_draws import LatentImages
 
 CLASSES = tuple(product((0, 1), (0, 4)))  # An emoji, never shown to the model, on red or on blue.
@@ -27,7 +27,7 @@ def latents_of(backbone, emoji, colour, count, seed):
 
 
 @pytest.mark.slow
-def test_details_are_told_apart_at_small_time_steps_and_backgrounds_at_large_ones():
+def test_small_time_steps_separate_details_and_large_ones_backgrounds():
     backbone = load_diffusion(DiffusionSpec(batch_size=32))
     (ids,) = backbone.token_ids([PROMPT])
     classes = []
@@ -44,7 +44,7 @@ def test_details_are_told_apart_at_small_time_steps_and_backgrounds_at_large_one
         backbone,
         images,
         [str(i) for i in range(N)],
-        contexts(backbone, [PROMPT] * K, adapters),
+        class_contexts(backbone, [PROMPT] * K, adapters),
         Queries(image, label, steps[step]),
         seed=0,
         adapters=adapters,
@@ -56,9 +56,9 @@ def test_details_are_told_apart_at_small_time_steps_and_backgrounds_at_large_one
     assert (other_colour > 0).all()
     assert (other_emoji > other_colour)[steps < 600].all()
     assert (other_colour > other_emoji)[steps > 850].all()
-    assert late(other_colour, steps) > 3 * late(other_emoji, steps)
+    assert late_share(other_colour, steps) > 3 * late_share(other_emoji, steps)
 
 
-def late(gap, steps):
-    """The share of a gap that lies beyond time-step 700."""
+def late_share(gap, steps):
+    """The share of a gap beyond time-step 700."""
     return float(gap[steps > 700].sum() / gap.sum())

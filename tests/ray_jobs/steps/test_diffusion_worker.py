@@ -15,7 +15,7 @@ def test_of_many_classes_those_that_were_asked_about_last_are_kept(monkeypatch):
         made.extend(prompts)
         return torch.zeros(1, 1, 1)
 
-    monkeypatch.setattr("fewshot.diffusion.noise_errors.contexts", contexts)
+    monkeypatch.setattr("fewshot.diffusion.noise_errors.class_contexts", contexts)
     monkeypatch.setattr(worker, "CLASSES_KEPT", 2)
     here = DiffusionWorker(store=None, backbone=None)
     for prompt in ["a", "b", "a", "c", "a", "b"]:

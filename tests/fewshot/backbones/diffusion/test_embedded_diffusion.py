@@ -12,7 +12,7 @@ from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
 from fewshot.backbones.diffusion.diffusion_spec import EMBEDDED_FOLDER
 from fewshot.demo.scenes import draw_scenes, load_glyphs, render
-from fewshot.diffusion.noise_errors import Queries, contexts, noise_errors
+from fewshot.diffusion.noise_errors import Queries, class_contexts, noise_errors
 
 MOST_BYTES = 12 * 2**20
 
@@ -40,7 +40,7 @@ def test_its_autoencoder_keeps_pictures_that_it_was_never_shown(backbone):
 
 def test_noise_is_predicted_far_better_than_by_chance_and_the_better_the_more_there_is(backbone):
     latents = backbone.encode_images((pictures(load_glyphs().shown[:8]) * 255).round().to(torch.uint8))
-    text = contexts(backbone, ["a picture"])
+    text = class_contexts(backbone, ["a picture"])
     steps = torch.tensor([50, 500, 950])
     image, step = (i.flatten() for i in torch.meshgrid(torch.arange(8), steps, indexing="ij"))
     queries = Queries(image, torch.zeros_like(image), step)

@@ -5,7 +5,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from fewshot.diffusion.lora import filter_for, sites, unet_sites
+from fewshot.diffusion.lora import block_filter_for, sites, unet_sites
 from fewshot.errors import DataError
 from tests.tiny_diffusion import tiny_diffusion
 
@@ -95,7 +95,7 @@ def test_sites_are_the_same_in_both_layouts_of_the_text_encoder():
     ("shots", "blocks"), [(1, "all-2"), (2, "all-2"), (4, "all-2"), (8, "all-1"), (16, "none"), (100, "none")]
 )
 def test_the_number_of_shots_decides_the_filter(shots, blocks):
-    assert filter_for(shots) == blocks
+    assert block_filter_for(shots) == blocks
 
 
 def test_another_model_has_no_sites():
