@@ -79,7 +79,7 @@ def test_a_card_of_another_shape_is_damaged(files, card, store):
 def test_tensors_with_a_header_that_lies_are_damaged(files, store, lie):
     with pytest.raises(DataError, match=r"damaged|consists of"):
         load_classifier({**files, TENSORS: lying_headers()[lie]})
-    with pytest.raises(DataError, match="no safetensors file"):
+    with pytest.raises(DataError, match="is not a safetensors file"):
         load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[1]: lying_headers()[lie]}])
     training_cache = StoredTrainingCache(store, "trainings/x")
     store.put("trainings/x/key.safetensors", lying_headers()[lie])
@@ -118,7 +118,7 @@ def test_an_adapter_without_a_file_is_damaged_and_trained_anew(store):
 
 @pytest.mark.parametrize("config", [b"[" * 100_000, b'{"r": 1e400, "lora_alpha": 1}', b'{"r": [1]}', b'"r"', b"\xff"])
 def test_a_configuration_of_an_adapter_of_another_shape_is_refused(config):
-    with pytest.raises(DataError, match="is no configuration of a LoRA"):
+    with pytest.raises(DataError, match="is not a configuration of a LoRA"):
         load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[0]: config}])
 
 

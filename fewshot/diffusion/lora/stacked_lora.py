@@ -23,7 +23,7 @@ class LoraPair(NamedTuple):
     """The adapters of K classes at one site.
 
     Attributes:
-        A: [K, r, in], applied first.
+        A: [K, r, in], the first factor applied.
         B: [K, out, r].
     """
 
@@ -32,7 +32,7 @@ class LoraPair(NamedTuple):
 
 
 Pairs = Mapping[str, LoraPair]
-"""By site name, see `fewshot.diffusion.lora.sites`."""
+"""Adapters by site name, see `fewshot.diffusion.lora.sites`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,25 @@ class StackedLora:
     def __post_init__(self) -> None:
         counts = {count_and_rank(self.unet)[0], count_and_rank(self.text)[0]}
         if len(counts) > 1:
-            raise DataError(f"the UNet's and the text encoder's adapters are of {sorted(counts)} classes")
+            raise DataError(f"adapters of UNet and text encoder need the same number of classes, got {sorted(counts)}")
 
     def __len__(self) -> int:
         """K."""
         return count_and_rank(self.unet)[0]
 
     def select(self, classes: Sequence[int]) -> StackedLora:
-        """Those of some classes, in the order given; a class may come twice."""
+        """Return the adapters of some classes, in the order given; a class may come twice."""
         return self.mapped(lambda tensor: tensor[list(classes)])
 
     def scaled(self, *, unet: float, text: float) -> StackedLora:
-        """The same with s of each part inside B."""
+        """Return a copy with s of each part multiplied into B."""
         return StackedLora(
             {site: LoraPair(pair.A, unet * pair.B) for site, pair in self.unet.items()},
             {site: LoraPair(pair.A, text * pair.B) for site, pair in self.text.items()},
         )
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> StackedLora:
-        """The same with every tensor changed, e.g. moved or in half precision."""
+        """Return a copy with every tensor changed, e.g. moved or in half precision."""
         return StackedLora(_mapped(self.unet, change), _mapped(self.text, change))
 
 
@@ -80,22 +80,23 @@ def _mapped(pairs: Pairs, change: Callable[[Tensor], Tensor]) -> Pairs:
 
 
 def count_and_rank(pairs: Pairs) -> tuple[int, int]:
-    """K and r, the same at all sites.
+    """Return K and r, the same at all sites.
 
     Raises:
-        DataError: they are not, or there is no site.
+        DataError: they differ between sites, or there is no site.
     """
     found = {(*pair.A.shape[:2], pair.B.shape[0], pair.B.shape[2]) for pair in pairs.values()}
     if len(found) != 1:
-        raise DataError(f"adapters need one number of classes and one rank over all sites; they have {sorted(found)}")
+        raise DataError(f"adapters need one number of classes and one rank over all sites, got {sorted(found)}")
     classes, rank, classes_of_b, rank_of_b = found.pop()
     if (classes, rank) != (classes_of_b, rank_of_b):
-        raise DataError(f"A is of {classes} classes and rank {rank}, B of {classes_of_b} and {rank_of_b}")
+        sizes = f"A has {classes} classes and rank {rank}, B has {classes_of_b} and {rank_of_b}"
+        raise DataError(f"A and B of an adapter must have the same number of classes and rank; {sizes}")
     return classes, rank
 
 
 def concatenated(stacks: Sequence[StackedLora]) -> StackedLora:
-    """The classes of all stacks, in their order.
+    """Return one stack with the classes of all stacks, in their order.
 
     Args:
         stacks: at least one, all with the same sites, shapes and ranks.
@@ -111,7 +112,9 @@ def _concatenated(parts: Sequence[Pairs]) -> Pairs:
     shapes = [{site: (pair.A.shape[1:], pair.B.shape[1:]) for site, pair in pairs.items()} for pairs in parts]
     for shape in shapes[1:]:
         if odd := sorted(site for site, _ in shape.items() ^ shapes[0].items()):
-            raise DataError(f"adapters that differ in sites or ranks cannot be stacked: {odd[0]} and {len(odd)} in all")
+            raise DataError(
+                f"adapters differ in sites or ranks and cannot be stacked: {len(odd)} differences, e.g. at {odd[0]}"
+            )
     return {
         site: LoraPair(torch.cat([pairs[site].A for pairs in parts]), torch.cat([pairs[site].B for pairs in parts]))
         for site in parts[0]
@@ -119,11 +122,11 @@ def _concatenated(parts: Sequence[Pairs]) -> Pairs:
 
 
 def initial_pairs(layers: Mapping[str, nn.Linear], keys: Sequence[str], *, rank: int, seed: int) -> Pairs:
-    """Adapters that change nothing yet. What a class starts with depends on no other class and no other site.
+    """Initialise adapters, which change nothing yet. Those of a class and site depend on no other class or site.
 
     Args:
-        layers: where to, by site name.
-        keys: K names.
+        layers: by site name.
+        keys: K names of classes.
         rank: r >= 1.
         seed: of A.
 
@@ -140,5 +143,5 @@ def initial_pairs(layers: Mapping[str, nn.Linear], keys: Sequence[str], *, rank:
 
 
 def _gaussian(rank: int, width: int, seed: int, key: str, site: str) -> Tensor:
-    """[r, in]: PEFT's `init_lora_weights="gaussian"`."""
+    """Draw A [r, in] as PEFT's `init_lora_weights="gaussian"` does."""
     return torch.randn(rank, width, generator=seeded_generator(seed, "lora", key, site)) / rank

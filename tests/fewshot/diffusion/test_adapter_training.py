@@ -116,7 +116,7 @@ def trained_with_peft(shots, settings):
     return unet.base_model.model, text.base_model.model
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT reads it of Transformers.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # Raised by PEFT.
 @pytest.mark.parametrize(("prior_weight", "clip"), [(1.0, 0.05), (0.3, 1e3)])
 def test_training_equals_that_of_peft_layers(prior_weight, clip):
     settings = replace(SHORT, prior_weight=prior_weight, clip=clip)
