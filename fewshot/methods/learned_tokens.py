@@ -8,14 +8,14 @@ from typing import ClassVar, Self, get_args
 from fewshot.diffusion.tokens import (
     Calibration,
     GammaSchedule,
-    Learned,
+    LearnedTokens,
     Pool,
     TokenClassifier,
     TokenPoint,
     TokenRecipe,
     choose_point,
-    classifier_of,
-    learn,
+    learn_tokens,
+    make_token_classifier,
 )
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
 from fewshot.model_selection.cross_validation import Split
@@ -73,7 +73,7 @@ class TokenLearning:
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> TokenClassifier:
         """See `Method.fit`."""
         point = self._point(problem, seed=seed, training_cache=training_cache)
-        return classifier_of(
+        return make_token_classifier(
             problem, self._learned(problem, seed=seed, training_cache=training_cache), **point._asdict()
         )
 
@@ -86,8 +86,8 @@ class TokenLearning:
         """The recipe by which a token is learned."""
         return TokenRecipe(**values_for(TokenRecipe, self))
 
-    def _learned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Learned:
-        return learn(problem, self.recipe, seed=seed, training_cache=training_cache)
+    def _learned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> LearnedTokens:
+        return learn_tokens(problem, self.recipe, seed=seed, training_cache=training_cache)
 
     def _point(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> TokenPoint:
         """Return calibration and image weight: those given, or chosen inside the shots."""

@@ -1,4 +1,4 @@
-"""Tokens of a problem, in blocks of classes that are trained at most once."""
+"""Train the tokens of a problem in blocks of classes, each block at most once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.diffusion.tokens.token_classifier import Calibration, TokenClassifier, offsets_for, token_rows
+from fewshot.diffusion.tokens.token_classifier import Calibration, TokenClassifier, class_offsets, token_rows
 from fewshot.diffusion.tokens.token_prompts import start_vector
 from fewshot.diffusion.tokens.token_recipe import TokenRecipe
 from fewshot.diffusion.tokens.token_shots import TokenShots
-from fewshot.diffusion.tokens.token_training import learn_tokens
+from fewshot.diffusion.tokens.token_training import train_tokens
 from fewshot.errors import DataError
 from fewshot.optimization.training_cache import TrainingCache
 from fewshot.problem import Problem
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """What was learned of K classes.
+class LearnedTokens:
+    """The learned tokens of K classes.
 
     Attributes:
         tokens: [K, width] float32; 0 for a class without shots.
@@ -38,40 +38,40 @@ class Learned:
     rows: Tensor
 
 
-def learn(problem: Problem, recipe: TokenRecipe, *, seed: int, training_cache: TrainingCache) -> Learned:
-    """Tokens and text rows of all classes that have shots. No class name is read.
+def learn_tokens(problem: Problem, recipe: TokenRecipe, *, seed: int, training_cache: TrainingCache) -> LearnedTokens:
+    """Train tokens and text rows of all classes that have shots. No class name is read.
 
     Args:
         problem: with a diffusion model and latents.
-        recipe: how.
+        recipe: settings of the training.
         seed: of the training.
-        training_cache: is asked block by block. A block's key covers the images of its classes, the features of all and
-            the start; a memo that outlives a process keeps diffusion models apart.
+        training_cache: used block by block. A block's key covers the images of its classes, the features of all and the
+            start; a cache that outlives a process must separate diffusion models.
 
     Raises:
-        DataError: the problem comes without latents or model, or the model and the features do not go together.
+        DataError: the problem has no latents or no model, or the features are not in the space of the model's CLIP.
     """
-    backbone = diffusion_of(problem)
+    backbone = require_diffusion(problem)
     shots = TokenShots.from_problem(problem)
     parts = [
-        learned_block(backbone, shots, block, recipe, seed=seed, training_cache=training_cache)
-        for block in blocks(shots, recipe)
+        learn_block(backbone, shots, block, recipe, seed=seed, training_cache=training_cache)
+        for block in class_blocks(shots, recipe)
     ]
     width, D, K = backbone.text_encoder.config.hidden_size, problem.class_embeddings.shape[1], problem.num_classes
     tokens, rows = torch.zeros(K, width), torch.zeros(K, D)
     if parts:
         tokens[shots.classes] = torch.cat(parts)
         rows[shots.classes] = token_rows(backbone, torch.cat(parts), word=recipe.word, pool=recipe.pool)
-    return Learned(tokens, rows)
+    return LearnedTokens(tokens, rows)
 
 
-def blocks(shots: TokenShots, recipe: TokenRecipe) -> list[list[int]]:
-    """The classes in [0, C) that are learned together; with the coupled loss, all."""
+def class_blocks(shots: TokenShots, recipe: TokenRecipe) -> list[list[int]]:
+    """Split the classes in [0, C) into blocks that are trained together; with the coupled loss, a single one."""
     size = max(1, len(shots)) if recipe.coupled else recipe.classes
     return [list(range(start, min(start + size, len(shots)))) for start in range(0, len(shots), size)]
 
 
-def learned_block(
+def learn_block(
     backbone: DiffusionBackbone,
     shots: TokenShots,
     block: list[int],
@@ -80,55 +80,55 @@ def learned_block(
     seed: int,
     training_cache: TrainingCache,
 ) -> Tensor:
-    """[G, width] float32: `learn_tokens`, through the memo."""
+    """Return the tokens of a block, [G, width] float32, from the training cache or from `train_tokens`."""
     key = block_key(backbone, shots, block, recipe, seed=seed)
-    return training_cache(key, lambda: {"tokens": learn_tokens(backbone, shots, block, recipe, seed=seed)})["tokens"]
+    return training_cache(key, lambda: {"tokens": train_tokens(backbone, shots, block, recipe, seed=seed)})["tokens"]
 
 
 def block_key(
     backbone: DiffusionBackbone, shots: TokenShots, block: list[int], recipe: TokenRecipe, *, seed: int
 ) -> str:
-    """A name for a block's training that covers all that the vectors depend on, but for the frozen networks.
+    """Return a cache key of a block's training, which covers all that the vectors depend on but the frozen networks.
 
-    Where images are only reconstructed, other classes play no part, and new ones leave the name as it is.
+    Where images are only reconstructed, other classes do not matter, and new ones leave the key as it is.
     """
-    told_apart = [shots.bank_key, shots.counts.tolist(), block] if recipe.gamma or recipe.coupled else None
-    settings = [seed, [shots.keys[c] for c in block], told_apart, asdict(recipe), backbone.templates]
+    contrasted = [shots.bank_key, shots.counts.tolist(), block] if recipe.gamma or recipe.coupled else None
+    settings = [seed, [shots.keys[c] for c in block], contrasted, asdict(recipe), backbone.templates]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
     digest.update(start_vector(backbone, recipe.word).numpy().tobytes())
     return f"tokens-{digest.hexdigest()}"
 
 
-def classifier_of(
-    problem: Problem, learned: Learned, *, calibration: Calibration, image_weight: float
+def make_token_classifier(
+    problem: Problem, learned: LearnedTokens, *, calibration: Calibration, image_weight: float
 ) -> TokenClassifier:
-    """The classifier: rows norm(text row + image_weight · class mean), calibrated (see `tokens.rows`).
+    """Build the classifier: rows norm(text row + image_weight · class mean), calibrated (see `token_classifier`).
 
     Args:
-        problem: whose shots the means are of.
-        learned: from it.
+        problem: the shots, for the class means.
+        learned: tokens of the same problem.
         calibration: of the rows.
         image_weight: >= 0; 0 is the published classifier.
     """
     means, known = means_of(problem), problem.counts > 0
     rows = normalize(learned.rows + image_weight * means, dim=1) if image_weight else learned.rows
-    offsets = offsets_for(rows, means, known, calibration=calibration)
+    offsets = class_offsets(rows, means, known, calibration=calibration)
     return TokenClassifier(rows, offsets, learned.tokens, problem.logit_scale)
 
 
-def diffusion_of(problem: Problem) -> DiffusionBackbone:
-    """The problem's diffusion model.
+def require_diffusion(problem: Problem) -> DiffusionBackbone:
+    """Return the problem's diffusion model.
 
     Raises:
-        DataError: it has none, or one that does not go with the features.
+        DataError: there is none, or its CLIP has another feature space.
     """
     backbone, D = problem.diffusion, problem.class_embeddings.shape[1]
     if backbone is None:
-        raise DataError("this method learns tokens of a diffusion model, but the problem comes without one")
+        raise DataError("this method trains tokens of a diffusion model, but the problem has none")
     if backbone.projection is not None and len(backbone.projection) != D:
         raise DataError(
-            f"the diffusion model's texts have {len(backbone.projection)} dimensions and the image features {D}: they "
-            "are of different CLIPs. The embedded diffusion model goes with the embedded CLIP, SD 1.x with ViT-L-14 "
-            "(openai); SD 2.x with none, as it reads its text encoder one layer before the last."
+            f"the diffusion model's texts have {len(backbone.projection)} dimensions but the image features {D}: they "
+            "are of different CLIPs. Use the embedded diffusion model with the embedded CLIP, SD 1.x with ViT-L-14 "
+            "(openai); SD 2.x fits no CLIP, as it reads its text encoder one layer before the last."
         )
     return backbone

@@ -1,11 +1,11 @@
-"""The classifier that learned tokens make: a text row for each class, compared with image features.
+"""The classifier of learned tokens: a text row for each class, compared with image features.
 
     logits = s · (cos(row_k, x) - offset_k)
 
-Training never compares one text with another (`tokens.losses`), so a text may be a little nearer to every image than
+Training never compares one text with another (`token_training`), so a text may be a little nearer to every image than
 others are. The calibration "support_mean" takes each text's mean similarity to the class prototypes of the shots away;
 "none" is the published inference. With random text encoders, and with the embedded model on emoji, it helps about as
-often as it harms, by a few points: it has to win inside the shots.
+often as it harms, by a few points: whether to use it is chosen inside the shots.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.diffusion.tokens.token_prompts import Pool, TokenPrompts, encode, joint
+from fewshot.diffusion.tokens.token_prompts import Pool, TokenPrompts, encode_with_vectors, project_texts
 
 if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
 
 Calibration = Literal["none", "support_mean"]
-TEXTS = 64
-"""Rows in one forward, always."""
-NO_TOKEN = 4.0
-"""Offset of a class without a token: more than a cosine and an offset add up to, so that it is never the label."""
+TEXTS_IN_A_FORWARD = 64
+"""Texts in one forward, always; missing ones are copies."""
+NO_TOKEN_OFFSET = 4.0
+"""Offset of a class without a token: larger than the sum of any cosine and offset, so that it is never the label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class TokenClassifier:
 
     Attributes:
         rows: [K, D] float32, unit rows; 0 for a class without shots.
-        offsets: [K] float32, taken from the cosines; `NO_TOKEN` for a class without shots.
-        tokens: [K, width] float32, the vectors themselves (`fewshot.diffusion.tokens.token_file` stores them for other
+        offsets: [K] float32, taken from the cosines; `NO_TOKEN_OFFSET` for a class without shots.
+        tokens: [K, width] float32, the learned vectors (`fewshot.diffusion.tokens.token_file` stores them for other
             programs); 0 for a class without shots.
         logit_scale: s, the backbone's.
     """
@@ -56,14 +56,14 @@ class TokenClassifier:
 def token_rows(
     backbone: DiffusionBackbone, tokens: Tensor, *, word: str, pool: Pool, templates: Sequence[str] | None = None
 ) -> Tensor:
-    """Text features of tokens: of each prompt normalised, averaged over prompts, normalised again.
+    """Return the text feature of each token: normalised, averaged over prompts, normalised again.
 
     Args:
         backbone: the model.
         tokens: [G, width] float32.
-        word: that they started from; it only holds their place.
+        word: the start of the tokens; here it only holds their place.
         pool: as in training.
-        templates: P prompts; None takes the backbone's own, as in training.
+        templates: of P prompts; None takes the backbone's own, as in training.
 
     Returns:
         [G, D] float32 on the CPU, unit rows. A row's bits depend on its own token alone.
@@ -75,21 +75,21 @@ def token_rows(
     G, P = len(tokens), len(prompts)
     which = torch.arange(G * P)
     texts = []
-    for part in torch.split(which, TEXTS):
-        full = torch.cat([part, part[-1:].expand(TEXTS - len(part))])
+    for part in torch.split(which, TEXTS_IN_A_FORWARD):
+        full = torch.cat([part, part[-1:].expand(TEXTS_IN_A_FORWARD - len(part))])
         ids, slots = prompts.ids[full % P], prompts.slots[full % P]
-        hidden = encode(backbone, ids, slots, tokens[full // P])
-        texts.append(normalize(joint(backbone, hidden, slots, pool=pool), dim=1)[: len(part)].cpu())
+        hidden = encode_with_vectors(backbone, ids, slots, tokens[full // P])
+        texts.append(normalize(project_texts(backbone, hidden, slots, pool=pool), dim=1)[: len(part)].cpu())
     return normalize(torch.cat(texts).view(G, P, -1).mean(dim=1), dim=1)
 
 
-def offsets_for(rows: Tensor, means: Tensor, known: Tensor, *, calibration: Calibration) -> Tensor:
-    """What is taken from each row's cosines.
+def class_offsets(rows: Tensor, means: Tensor, known: Tensor, *, calibration: Calibration) -> Tensor:
+    """Return the offset that is subtracted from each row's cosines.
 
     Args:
         rows: [K, D] float32, unit rows.
         means: [K, D] float32, unit class means of the shots.
-        known: [K] bool, which classes have any.
+        known: [K] bool, the classes that have shots.
         calibration: see the module.
 
     Returns:
@@ -98,4 +98,4 @@ def offsets_for(rows: Tensor, means: Tensor, known: Tensor, *, calibration: Cali
     offsets = rows.new_zeros(len(rows))
     if calibration == "support_mean" and known.any():
         offsets = rows @ means[known].mean(dim=0)
-    return offsets.masked_fill(~known, NO_TOKEN)
+    return offsets.masked_fill(~known, NO_TOKEN_OFFSET)

@@ -1,4 +1,4 @@
-"""What is chosen after the training, in closed form, on held-out shots: the calibration and what the means count."""
+"""Choose the calibration and the weight of the class means on held-out shots, after the training, in closed form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, get_args
 
 from torch import Tensor
 
-from fewshot.diffusion.tokens.token_blocks import Learned, classifier_of
+from fewshot.diffusion.tokens.token_blocks import LearnedTokens, make_token_classifier
 from fewshot.diffusion.tokens.token_classifier import Calibration
 from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
 from fewshot.model_selection.cross_validation import Split, choose
@@ -17,15 +17,15 @@ from fewshot.prompt_learning.context_rows import MIN_QUERIES
 
 DEFAULT_CALIBRATION: Calibration = "none"
 DEFAULT_IMAGE_WEIGHT = 1.0
-"""Both as good as any on two draws of eight emoji; see `fewshot.methods.mcti`."""
+"""Both defaults are as good as any on two draws of eight emoji; see `fewshot.methods.mcti`."""
 
 
 class TokenPoint(NamedTuple):
     """A point of the grid.
 
     Attributes:
-        calibration: see `tokens.rows`.
-        image_weight: of a class's mean beside its text row, >= 0; 0 is the published classifier.
+        calibration: see `token_classifier`.
+        image_weight: weight of a class's mean beside its text row, >= 0; 0 is the published classifier.
     """
 
     calibration: Calibration
@@ -34,22 +34,22 @@ class TokenPoint(NamedTuple):
 
 def choose_point(
     problem: Problem,
-    learned: Callable[[Problem], Learned],
+    learned: Callable[[Problem], LearnedTokens],
     *,
     calibration: Calibration | None,
     image_weight: float | None,
     folds: int,
     seed: int,
 ) -> TokenPoint:
-    """The point with the best held-out accuracy, of equals the one nearest to the published classifier.
+    """Return the point with the best held-out accuracy; of equal ones, the nearest to the published classifier.
 
     Args:
-        problem: what may be used.
-        learned: from a part of it.
+        problem: the shots to choose on.
+        learned: trains the tokens of a part of the problem.
         calibration: None chooses it, or takes the default where too few images can be held out.
         image_weight: likewise.
-        folds: how many of them to train on.
-        seed: draws the folds.
+        folds: number of folds to train on.
+        seed: of the folds.
     """
     calibrations: tuple[Calibration, ...] = get_args(Calibration) if calibration is None else (calibration,)
     weights = IMAGE_WEIGHTS if image_weight is None else (image_weight,)
@@ -62,7 +62,7 @@ def choose_point(
         part = split.problem
         found = learned(part)
         for point in points:
-            yield point, classifier_of(part, found, **point._asdict()).logits(split.queries.features)
+            yield point, make_token_classifier(part, found, **point._asdict()).logits(split.queries.features)
 
     points = [TokenPoint(*point) for point in product(calibrations, weights)]
     return choose(points, problem, sweep, default=lambda _: default, seed=seed, folds=folds, least=MIN_QUERIES)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fewshot.diffusion.tokens import Learned, choose_point
+from fewshot.diffusion.tokens import LearnedTokens, choose_point
 from fewshot.errors import DataError
 from fewshot.methods import build_method
 from fewshot.methods.mcti import Mcti
@@ -116,7 +116,7 @@ def test_the_calibration_is_chosen_where_it_wins_on_held_out_shots(spread, expec
     rows = normalize(there.classes + nearer_to_everything, dim=1)
 
     def learned(part):
-        return Learned(tokens=torch.zeros(6, 32), rows=rows)
+        return LearnedTokens(tokens=torch.zeros(6, 32), rows=rows)
 
     point = choose_point(problem, learned, calibration=None, image_weight=0.0, folds=1, seed=0)
     assert point.calibration == expected
@@ -151,10 +151,10 @@ def test_hyperparameters_of_mcti_out_of_range_are_refused(wrong):
 
 def test_a_problem_without_the_right_model_is_refused():
     problem = with_diffusion(make_problem([2, 2])[0])
-    with pytest.raises(DataError, match="comes without one"):
+    with pytest.raises(DataError, match="the problem has none"):
         Mcti().fit(replace(problem, diffusion=None), seed=0)
     other = replace(problem.diffusion, projection=torch.zeros(24, 32))
     with pytest.raises(
-        DataError, match=r"24 dimensions and the image features 16.*SD 1\.x with ViT-L-14 .*; SD 2\.x with none"
+        DataError, match=r"24 dimensions but the image features 16.*SD 1\.x with ViT-L-14 .*; SD 2\.x fits no CLIP"
     ):
         Mcti().fit(replace(problem, diffusion=other), seed=0)

@@ -1,4 +1,4 @@
-"""What tokens are good for: rows that label images, and files that other programs read."""
+"""Learned tokens give text rows that label images, and files that other programs read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from diffusers import StableDiffusionPipeline
 from torch.nn.functional import normalize
 
 from fewshot.diffusion.tokens import TokenPrompts, merged_tokens, placeholder, token_file, token_rows
-from fewshot.diffusion.tokens.token_classifier import TEXTS, offsets_for
-from fewshot.diffusion.tokens.token_prompts import encode, joint
+from fewshot.diffusion.tokens.token_classifier import TEXTS_IN_A_FORWARD, class_offsets
+from fewshot.diffusion.tokens.token_prompts import encode_with_vectors, project_texts
 from fewshot.errors import DataError
 from tests.tiny_diffusion import WIDTH, tiny_diffusion, write_tiny_diffusion
 
@@ -21,41 +21,41 @@ def tokens():
     return torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_row_is_the_unit_mean_of_the_unit_features_of_all_prompts(tokens):
+def test_a_row_is_the_unit_mean_over_all_prompts(tokens):
     backbone = tiny_diffusion()
     rows = token_rows(backbone, tokens, word="picture", pool="eos")
     prompts = TokenPrompts.from_templates(backbone, backbone.templates, "picture")
     for vector, row in zip(tokens, rows, strict=True):
         with torch.no_grad():
-            hidden = encode(backbone, prompts.ids, prompts.slots, vector.expand(len(prompts), -1))
-            each = normalize(joint(backbone, hidden, prompts.slots, pool="eos"), dim=1)
+            hidden = encode_with_vectors(backbone, prompts.ids, prompts.slots, vector.expand(len(prompts), -1))
+            each = normalize(project_texts(backbone, hidden, prompts.slots, pool="eos"), dim=1)
         torch.testing.assert_close(row, normalize(each.mean(dim=0), dim=0), rtol=1e-4, atol=1e-5)
     plain = token_rows(backbone, tokens, word="picture", pool="eos", templates=["a photo of a {}"])
     assert (plain - rows).abs().max() > 1e-2
     assert (token_rows(backbone, tokens, word="picture", pool="placeholder") - rows).abs().max() > 1e-2
 
 
-def test_a_row_does_not_depend_on_the_other_tokens_by_a_bit(tokens):
+def test_bits_of_a_row_do_not_depend_on_other_tokens(tokens):
     backbone = tiny_diffusion()
     rows = token_rows(backbone, tokens, word="picture", pool="eos")
-    assert len(tokens) * len(backbone.templates) > TEXTS
+    assert len(tokens) * len(backbone.templates) > TEXTS_IN_A_FORWARD
     assert torch.equal(token_rows(backbone, tokens[3:4], word="picture", pool="eos"), rows[3:4])
     assert torch.equal(token_rows(backbone, tokens.flip(0), word="picture", pool="eos"), rows.flip(0))
 
 
-def test_the_calibration_takes_away_what_a_text_says_of_every_class():
+def test_the_calibration_removes_mean_similarity_to_all_classes():
     generator = torch.Generator().manual_seed(0)
     rows, means = (normalize(torch.randn(4, 8, generator=generator), dim=1) for _ in range(2))
     known = torch.tensor([True, True, False, True])
-    offsets = offsets_for(rows, means, known, calibration="support_mean")
+    offsets = class_offsets(rows, means, known, calibration="support_mean")
     left = (means[known] @ rows.T - offsets)[:, known]
     torch.testing.assert_close(left.mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0.0)
     assert offsets[2] > 2 + offsets[known].max()
-    assert offsets_for(rows, means, known, calibration="none").tolist() == [0.0, 0.0, 4.0, 0.0]
-    assert offsets_for(rows, means, ~known & known, calibration="support_mean").tolist() == [4.0] * 4
+    assert class_offsets(rows, means, known, calibration="none").tolist() == [0.0, 0.0, 4.0, 0.0]
+    assert class_offsets(rows, means, ~known & known, calibration="support_mean").tolist() == [4.0] * 4
 
 
-def test_saved_merged_and_loaded_elsewhere_the_tokens_say_the_same(tokens, tmp_path):
+def test_saved_and_merged_tokens_encode_the_same_in_diffusers(tokens, tmp_path):
     backbone = tiny_diffusion()
     files = [token_file(placeholder(label), vector) for label, vector in enumerate(tokens)]
     merged = merged_tokens(files)
@@ -69,26 +69,26 @@ def test_saved_merged_and_loaded_elsewhere_the_tokens_say_the_same(tokens, tmp_p
     prompts = TokenPrompts.from_templates(backbone, ["a photo of a {}", "a {}"], "picture")
     for label, vector in enumerate(tokens):
         with torch.no_grad():
-            ours = encode(backbone, prompts.ids, prompts.slots, vector.expand(2, -1))
+            ours = encode_with_vectors(backbone, prompts.ids, prompts.slots, vector.expand(2, -1))
             texts = [f"a photo of a {placeholder(label)}", f"a {placeholder(label)}"]
             theirs, _ = pipeline.encode_prompt(texts, "cpu", 1, do_classifier_free_guidance=False)
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_two_tokens_of_one_name_are_refused(tokens):
+def test_two_tokens_with_one_placeholder_are_refused(tokens):
     files = [token_file("<cls-0001>", tokens[0]), token_file("<cls-0001>", tokens[1])]
-    with pytest.raises(DataError, match="placeholder <cls-0001> comes twice; rename one"):
+    with pytest.raises(DataError, match="placeholder <cls-0001> occurs twice; rename one"):
         merged_tokens(files)
 
 
-def test_files_that_are_damaged_or_of_another_model_are_refused(tokens):
+def test_damaged_files_and_files_of_other_models_are_refused(tokens):
     with pytest.raises(DataError, match="damaged"):
         merged_tokens([b"nonsense"])
     with pytest.raises(DataError, match="different models"):
         merged_tokens([token_file("<a>", tokens[0]), token_file("<b>", tokens[0, :5])])
 
 
-def test_the_model_stays_as_it_was(tokens):
+def test_encoding_tokens_leaves_the_model_unchanged(tokens):
     backbone = tiny_diffusion()
     before = copy.deepcopy(backbone.text_encoder.state_dict())
     token_rows(backbone, tokens, word="picture", pool="eos")
