@@ -1,8 +1,8 @@
-"""Prompts: the sentences a class is described with to the text tower.
+"""Templates of prompts, the sentences that describe a class to the text tower.
 
-Source: the ensemble of seven templates is the one CLIP's authors recommend for ImageNet and Tip-Adapter and APE use.
-The 27 about objects are for learned tokens, which must come last: worded like the ones that textual inversion
-(arXiv 2208.01618) and MC-TI (arXiv 2410.22317) draw from, and as many.
+The ensemble of seven templates is the one that CLIP's authors recommend for ImageNet and that Tip-Adapter and APE use.
+The 27 about objects are for learned tokens, which must come last: as many and worded like those of textual inversion
+(arXiv 2208.01618) and MC-TI (arXiv 2410.22317).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IMAGENET_TEMPLATES = (
 )
 PLAIN_TEMPLATES = ("{}", "a photo of a {}")
 PICTURE_TEMPLATES = ("a {}", "a picture of a {}")
-"""For the embedded diffusion model, whose captions are worded like this."""
+"""Templates of the embedded diffusion model, worded like the captions of its training."""
 OBJECT_TEMPLATES = (
     "a photo of a {}",
     "a photo of the {}",
@@ -55,8 +55,8 @@ OBJECT_TEMPLATES = (
 )
 
 
-def prompts(label_space: LabelSpace, templates: Sequence[str]) -> list[list[str]]:
-    """The prompts of each class.
+def fill_templates(label_space: LabelSpace, templates: Sequence[str]) -> list[list[str]]:
+    """Return the prompts of each class.
 
     Args:
         label_space: K classes.
@@ -66,10 +66,13 @@ def prompts(label_space: LabelSpace, templates: Sequence[str]) -> list[list[str]
         K lists: the templates filled in, then the description where there is one.
 
     Raises:
-        DataError: no template, or one without exactly one "{}".
+        DataError: there is no template, or one without exactly one "{}".
     """
     bad = [t for t in templates if t.count("{}") != 1]
     if bad or not templates:
-        raise DataError(f"a template needs exactly one {{}}, e.g. 'a photo of a {{}}.'; got {list(bad or templates)}")
+        raise DataError(
+            "expected at least one template, each with exactly one {}, e.g. 'a photo of a {}.'; "
+            f"got {list(bad or templates)}"
+        )
     classes = zip(label_space.prompt_names, label_space.descriptions, strict=True)
     return [[t.replace("{}", name) for t in templates] + [d] * bool(d) for name, d in classes]

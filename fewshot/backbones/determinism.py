@@ -16,8 +16,8 @@ TEXT_BATCH = 8
 """Texts in one forward, always: missing ones are copies, so that the bits of a text do not depend on the others."""
 
 
-def device_named(name: str) -> torch.device:
-    """The device of "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+def find_device(name: str) -> torch.device:
+    """Return the device named "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
 
     Raises:
         BackboneError: there is no such device.
@@ -25,7 +25,7 @@ def device_named(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BackboneError(f"device {name!r} was asked for, but torch sees no GPU; use device = 'auto' or 'cpu'")
+        raise BackboneError(f"device {name!r} is not available: torch finds no GPU; use device = 'auto' or 'cpu'")
     try:
         return torch.device(name)
     except RuntimeError as error:
@@ -33,7 +33,7 @@ def device_named(name: str) -> torch.device:
 
 
 def fix_arithmetic(*, threads: int) -> None:
-    """Set this process's number of torch threads, and ask cuDNN for deterministic kernels."""
+    """Set this process's number of torch threads, and make cuDNN use deterministic kernels."""
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

@@ -48,7 +48,7 @@ class ContextRecipe:
     def start(self, tower: TextTower, *, seed: int) -> Tensor:
         """[M, w] float32: the context before the first step."""
         if self.words:
-            return tower.words(self.words).cpu()
+            return tower.embed_phrase(self.words).cpu()
         generator = torch.Generator().manual_seed(seed)
         return INITIAL_STD * torch.randn(self.context, tower.width, generator=generator)
 

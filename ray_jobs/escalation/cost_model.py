@@ -130,7 +130,7 @@ def budget_of(
     hours = section.budget_gpu_hours
     assert hours is None or rate is not None
     times = 2 if section.calibrate else 1  # For the exam a class is learned once more.
-    last = LAST_FORWARDS * section.spec.most_rows
+    last = LAST_FORWARDS * section.spec.max_batch_size
     return Budget(
         images=math.floor(section.max_fraction * images),
         forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before - times * last,

@@ -1,4 +1,4 @@
-"""Is a folder in diffusers' layout a model of Stable Diffusion's shape? Its configurations tell, before any weight."""
+"""Check from its configurations, before any weight is read, that a model has the shape of Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ MAX_SIZE = 1 << 16
 
 
 def check_index(name: str, index: Mapping[str, Any]) -> None:
-    """Look at a `model_index.json`.
+    """Check a `model_index.json`.
+
+    Args:
+        name: of the model, for messages.
+        index: the content of the file.
 
     Raises:
         BackboneError: a part is missing or of another kind (SDXL, SD 3, Flux, PixArt and other transformers).
@@ -37,34 +41,40 @@ def check_index(name: str, index: Mapping[str, Any]) -> None:
 
 
 def _kind(entry: Any) -> str:
-    """The class that an index names as [library, class]; "" for none. The library is never imported."""
+    """Return the class that an index names as [library, class]; "" for none. The library is never imported."""
     match entry:
         case [_, str(kind)]:
             return kind
     return ""
 
 
-def whole(config: Mapping[str, Any], name: str) -> int:
-    """A number of pixels or channels of a configuration.
+def positive_integer(config: Mapping[str, Any], name: str) -> int:
+    """Return a number of pixels or channels of a configuration.
 
     Raises:
-        BackboneError: it is none, or out of any reasonable range.
+        BackboneError: the value is not an integer in [1, `MAX_SIZE`].
     """
     value = config.get(name)
     if not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
-        raise BackboneError(f"{name} must be a whole number in [1, {MAX_SIZE}], got {value!r}")
+        raise BackboneError(f"{name} must be an integer in [1, {MAX_SIZE}], got {value!r}")
     return value
 
 
 def check_configs(name: str, *, vae: Mapping[str, Any], unet: Mapping[str, Any], schedule: Mapping[str, Any]) -> None:
-    """Look at the configurations of the parts.
+    """Check the configurations of the parts.
+
+    Args:
+        name: of the model, for messages.
+        vae: configuration of the VAE.
+        unet: of the UNet.
+        schedule: of the scheduler.
 
     Raises:
         BackboneError: they are not those of SD 1.x or 2.x text-to-image models.
     """
     latents, wrong = vae.get("latent_channels"), []
     if bad := [part for part, config in (("vae", vae), ("unet", unet)) if not _are_widths(config)]:
-        wrong.append(f"block_out_channels of {' and '.join(bad)} is no list of a few numbers")
+        wrong.append(f"block_out_channels of {' and '.join(bad)} must be a list of 1 to 16 integers")
     if not unet.get("in_channels") == unet.get("out_channels") == latents:
         channels = f"{unet.get('in_channels')} channels in and {unet.get('out_channels')} out"
         wrong.append(

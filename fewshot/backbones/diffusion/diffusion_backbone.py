@@ -1,8 +1,8 @@
-"""A frozen text-to-image model: latents, contexts and predicted noise, the same bits whatever else is in the batch.
+"""A frozen text-to-image model: latents, contexts and predicted noise, with bits that do not depend on the batch.
 
-Noise is what `predict` gives, for models that were trained to predict something else, too: of a velocity v
-(arXiv 2202.00512) it is recovered as eps = sqrt(a) v + sqrt(1 - a) x_t, a being `alphas_cumprod` at the step, so that
-an error is always one of noise and comparable over models.
+`predict` returns noise for every model: from a predicted velocity v (arXiv 2202.00512) the noise is
+eps = sqrt(a) v + sqrt(1 - a) x_t, with a = `alphas_cumprod` at the step, so that errors are always errors of the noise
+and comparable between models.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from fewshot.prompt_templates import OBJECT_TEMPLATES
 
 PredictionType = Literal["epsilon", "v_prediction"]
 VAE_ROWS = 4
-"""Rows of a forward of the VAE, always. Images that are asked about come a few from each shard, so that more would be
-filled up for nothing; and a few pictures keep a device busy."""
+"""Rows of a forward of the VAE, always. Escalated images come a few from each shard, so that more rows would mostly be
+padding; and a few pictures keep a device busy."""
 
 
 @dataclass(frozen=True)
 class DiffusionBackbone:
-    """A loaded diffusion model. Make one with `fewshot.backbones.diffusion.load_diffusion`.
+    """A loaded diffusion model, see `fewshot.backbones.diffusion.load_diffusion`.
 
     Attributes:
         vae, text_encoder, unet: diffusers' and transformers' modules, frozen, in evaluation mode, on `device`.
         tokenizer: transformers' tokenizer of the text encoder.
         alphas_cumprod: [T] float64 on the CPU, in (0, 1), falling: the share of signal at each time-step.
-        prediction_type: what the UNet predicts.
+        prediction_type: the target that the UNet was trained to predict.
         image_size: H = W in pixels.
         latent_shape: (C, h, w) of an image's latents.
         batch_size: rows of a scoring forward of the UNet, always: a smaller batch is padded to it.
         device: of the networks.
-        dtype: of text encoder and UNet. The VAE is float32: an image is encoded once and asked about hundreds of times.
-        projection: [D, width] float32 on the CPU: a pooled text times its transpose lies in the space of the CLIP that
-            goes with the model. None where the model's folder has none.
-        templates: prompts that the model was trained on the like of, each with one "{}" at its end.
+        dtype: of text encoder and UNet. The VAE is float32: an image is encoded once and scored hundreds of times.
+        projection: [D, width] float32 on the CPU: a pooled text times its transpose lies in the space of the CLIP whose
+            text encoder the model uses. None where the model's folder has none.
+        templates: of prompts like those of the model's training, each with one "{}" at its end.
     """
 
     vae: Any
@@ -61,7 +61,7 @@ class DiffusionBackbone:
     templates: tuple[str, ...] = OBJECT_TEMPLATES
 
     def crop(self, image: Image.Image) -> Tensor:
-        """The image as the model sees it: shorter side resized (bicubic), centre cropped.
+        """Resize the shorter side of an image (bicubic) and crop its centre, as in the model's training.
 
         Args:
             image: PIL RGB of any size.
@@ -75,21 +75,21 @@ class DiffusionBackbone:
 
     @torch.no_grad()
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the VAE says of images. Every forward has `VAE_ROWS` rows, the missing ones zero.
+        """Encode images with the VAE. Every forward has `VAE_ROWS` rows, missing ones zero.
 
         Args:
             images: [N, 3, H, W] uint8, from `crop`.
 
         Returns:
-            mean and standard deviation [N, C, h, w], float32 on the CPU, both times the scaling factor: latents as the
-            UNet knows them.
+            Mean and standard deviation of the posterior [N, C, h, w], float32 on the CPU, both times the scaling
+            factor: latents as the UNet takes them.
         """
         parts = [self._posterior(part) for part in torch.split(images, VAE_ROWS)]
         mean, std = torch.cat(parts or [torch.empty(0, 2, *self.latent_shape)]).unbind(dim=1)
         return mean, std
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """The mean of `posterior`, [N, C, h, w] float32."""
+        """Return the mean of `posterior`, [N, C, h, w] float32."""
         return self.posterior(images)[0]
 
     def _posterior(self, images: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class DiffusionBackbone:
         return scaled.cpu()[: len(images)]
 
     def token_ids(self, texts: Sequence[str]) -> Tensor:
-        """[T, L] int64 of T texts: cut at, and padded to, the text encoder's length L."""
+        """Tokenize T texts to [T, L] int64, cut at and padded to the text encoder's length L."""
         length = self.tokenizer.model_max_length
         tokens = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
@@ -110,27 +110,27 @@ class DiffusionBackbone:
         return ids
 
     def embed_ids(self, ids: Tensor) -> Tensor:
-        """One forward of the text encoder, differentiable in whatever is put into it.
+        """Run one forward of the text encoder, differentiable in vectors and adapters that are put into it.
 
         Args:
             ids: [T, L] int64.
 
         Returns:
             [T, L, width] float32 on `device`: the last hidden states, after the last normalisation (and, in folders
-            of SD 2.x, which drop the text encoder's last layer, the last but one). No attention mask: as Stable
-            Diffusion was trained, the UNet sees the padding.
+            of SD 2.x, which drop the text encoder's last layer, the last but one). There is no attention mask: Stable
+            Diffusion was trained with the padding in the context.
         """
         states: Tensor = self.text_encoder(ids.to(self.device)).last_hidden_state
         return states.float()
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """[T, L, width] float32 on the CPU, see `embed_ids`. Every forward has `TEXT_BATCH` rows."""
+        """Encode T texts to [T, L, width] float32 on the CPU, see `embed_ids`. Every forward has `TEXT_BATCH` rows."""
         parts = torch.split(self.token_ids(texts), TEXT_BATCH)
         return torch.cat([self.embed_ids(pad_with_copies(part, TEXT_BATCH)).cpu()[: len(part)] for part in parts])
 
     def predict(self, noisy: Tensor, steps: Tensor, context: Tensor) -> Tensor:
-        """One forward of the UNet, differentiable. No guidance.
+        """Run one forward of the UNet, differentiable, without guidance.
 
         Args:
             noisy: [B, C, h, w] float32, see `fewshot.backbones.diffusion.noise_schedule.add_noise`.
@@ -138,7 +138,7 @@ class DiffusionBackbone:
             context: [B, L, width] float32, see `embed_ids`.
 
         Returns:
-            [B, C, h, w] float32 on `device`: the predicted noise (see the module).
+            [B, C, h, w] float32 on `device`: the predicted noise (see the module's docstring).
         """
         noisy, context = noisy.to(self.device, torch.float32), context.to(self.device, self.dtype)
         out: Tensor = self.unet(noisy.to(self.dtype), steps.to(self.device), encoder_hidden_states=context).sample

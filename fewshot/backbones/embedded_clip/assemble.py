@@ -1,4 +1,4 @@
-"""Put the two towers and the projections together as an open_clip `CustomTextCLIP`."""
+"""Assemble the two towers and the projections to an open_clip `CustomTextCLIP`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LENGTH_STEP = 16
 
 
 def assemble() -> open_clip.CustomTextCLIP:
-    """The embedded CLIP in evaluation mode: D = 512, images of 260 × 260, mean = std = 0.5."""
+    """Return the embedded CLIP in evaluation mode: D = 512, images of 260 × 260, mean = std = 0.5."""
     text = {
         "hf_model_name": str(text_folder()),
         "hf_model_pretrained": False,
@@ -76,7 +76,7 @@ def _load_text_tower(text: Any, projection: Tensor) -> None:
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
-    """Multiply every batch norm into the convolution before it: the same function, a quarter less time on a CPU."""
+    """Fold every batch norm into the convolution before it: the same function, a quarter less time on a CPU."""
     names = list(module._modules)
     for first, second in itertools.pairwise(names):
         convolution, norm = module._modules[first], module._modules[second]
@@ -88,7 +88,7 @@ def _fold_batch_norms(module: nn.Module) -> None:
 
 
 def _average_as_attention(projection: Tensor) -> FoldedAttentionPool2d:
-    """An attention pool that equals average pooling followed by `projection` [CHANNELS, DIM]."""
+    """Return an attention pool that equals average pooling followed by `projection` [CHANNELS, DIM]."""
     pool = FoldedAttentionPool2d(CHANNELS, GRID, out_features=DIM, embed_dim=DIM, head_dim=HEAD_DIM, qkv_separate=True)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def _tokenizer() -> Any:
 
 
 def tokenize(texts: list[str]) -> list[Tensor]:
-    """Token ids, each padded to the next multiple of 16 so that a text's length never depends on its batch-mates.
+    """Tokenize texts, each padded to the next multiple of 16 so that its length does not depend on the others.
 
     Args:
         texts: T strings; longer ones are cut at 128 tokens.

@@ -1,7 +1,7 @@
 """Attention pooling with one query, folded.
 
 timm's `AttentionPool2d` projects every token to a query, a key and a value, and then keeps the first query's row. With
-a single query the two big products can be moved to the query's side, exactly:
+a single query the two large products can be moved to the query's side, exactly:
 
     q·(Wₖ x) = (Wₖᵀ q)·x          Σ aₙ (Wᵥ xₙ + bᵥ) = Wᵥ (Σ aₙ xₙ) + bᵥ
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class FoldedAttentionPool2d(AttentionPool2d):  # type: ignore[misc]
-    """`AttentionPool2d` with separate projections, token pooling and no class token; the same function, less work."""
+    """`AttentionPool2d` with separate projections, token pooling and no class token: the same function at less cost."""
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool feature maps.

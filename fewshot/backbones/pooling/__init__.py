@@ -1,4 +1,4 @@
-"""The last layer of an image tower, which makes one feature of a map of tokens, as a function of its weights."""
+"""Attention pooling: the last layer of an image tower, from tokens to a feature, as a function of its weights."""
 
 from fewshot.backbones.pooling.pooling_layer import Pooling
 

@@ -42,14 +42,14 @@ MAP_HEAD_SCOPES = {"attn": ("pool.",)}
 
 
 def attend(query: Tensor, tokens: Tensor, key: Tensor, value: Tensor, *, position: Tensor | None = None) -> Tensor:
-    """Multi-head attention of one query over tokens.
+    """Return the multi-head attention of one query over tokens.
 
     Args:
         query: [B, heads, d] or [1, heads, d] float32: projected, not scaled.
         tokens: [B, T, C] float32.
         key: [heads * d, C], the key projection.
-        value: [heads * d, C], the value projection; its bias is left to the caller.
-        position: [T, C], added to the tokens of every image. Kept apart, so that training it costs no gradient of B
+        value: [heads * d, C], the value projection; the caller adds its bias.
+        position: [T, C], added to the tokens of every image. It is separate so that training it needs no gradient of B
             maps.
 
     Returns:
@@ -68,14 +68,14 @@ def attend(query: Tensor, tokens: Tensor, key: Tensor, value: Tensor, *, positio
 
 
 class MapPool(nn.Module):
-    """Pools [B, L, C] to [B, D].
+    """Pools [B, L, C] to [B, D], see the module's docstring.
 
     Args:
         position: [L + 1, C].
         query, value, output: projections with bias: C -> E, C -> E and E -> D.
         key: [E, C], without bias, which has no effect.
-        heads: how many.
-        after: what the tower does to the feature, [B, D] -> [B, D'].
+        heads: number of heads.
+        after: the tower's layers after the pool, [B, D] -> [B, D'].
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class MapPool(nn.Module):
 
 
 def map_pool_from_open_clip(pool: Any) -> MapPool:
-    """Of `open_clip.modified_resnet.AttentionPool2d`."""
+    """Build a pool from `open_clip.modified_resnet.AttentionPool2d`."""
     return MapPool(
         pool.positional_embedding.detach(),
         pool.q_proj,
@@ -121,15 +121,15 @@ def map_pool_from_open_clip(pool: Any) -> MapPool:
 
 
 def map_pool_from_timm(pool: Any, after: nn.Module) -> MapPool:
-    """Of `timm.layers.AttentionPool2d` without a class token, and what follows it."""
-    query, key, value = (pool.q, pool.k, pool.v) if pool.qkv is None else _three(pool.qkv)
+    """Build a pool from `timm.layers.AttentionPool2d` without a class token, and the layers after it."""
+    query, key, value = (pool.q, pool.k, pool.v) if pool.qkv is None else _split_projection(pool.qkv)
     return MapPool(
         pool.pos_embed.detach(), query, key.weight.detach(), value, pool.proj, heads=pool.num_heads, after=after
     )
 
 
-def _three(joint: nn.Linear) -> list[nn.Linear]:
-    """Three projections out of a joint one."""
+def _split_projection(joint: nn.Linear) -> list[nn.Linear]:
+    """Split a joint projection into those of query, key and value."""
     weights, biases = joint.weight.detach().chunk(3), joint.bias.detach().chunk(3)
     parts = [nn.Linear(joint.in_features, len(weight)) for weight in weights]
     for part, weight, bias in zip(parts, weights, biases, strict=True):
@@ -194,7 +194,7 @@ class CocaPool(nn.Module):
         return pooled
 
     def _projections(self) -> tuple[Tensor, ...]:
-        """Torch keeps them joint when the tokens are as wide as the query."""
+        """Return the three projections, which torch keeps in one tensor where tokens are as wide as the query."""
         if self.attn.in_proj_weight is not None:
             joint: tuple[Tensor, ...] = self.attn.in_proj_weight.chunk(3)
             return joint
@@ -202,7 +202,7 @@ class CocaPool(nn.Module):
 
 
 class MapHeadPool(nn.Module):
-    """Pools [B, T, C] to [B, D] as SigLIP does: attention, an MLP, and whatever the tower has after it.
+    """Pools [B, T, C] to [B, D] as SigLIP does: attention, an MLP, and the tower's layers after it.
 
     Args:
         pool: `timm.layers.AttentionPoolLatent` without norms on queries and keys.

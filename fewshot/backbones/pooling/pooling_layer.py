@@ -14,13 +14,13 @@ from fewshot.errors import DataError, UnknownNameError
 
 
 class Pooling:
-    """Frozen; make one with `ClipBackbone.pooling`. `ClipBackbone.embed_dense` gives the tokens it takes.
+    """A frozen pooling layer, see `ClipBackbone.pooling`. `ClipBackbone.embed_dense` gives its tokens.
 
-    It works on the device of its tokens, wherever the backbone is. Not for several threads at a time.
+    It computes on the device of its tokens, on any device of the backbone. It is not thread-safe.
 
     Attributes:
         weights: the pre-trained tensors of the layer by name, float32, on the CPU.
-        scopes: names of parts of the layer that can be trained; "attn" is the attention itself.
+        scopes: names of the parts of the layer that can be trained; "attn" is the attention itself.
     """
 
     def __init__(self, layer: nn.Module, scopes: Mapping[str, Sequence[str]]) -> None:
@@ -28,7 +28,7 @@ class Pooling:
 
         Args:
             layer: [B, T, C] float32 -> [B, D] float32, a function of its parameters only.
-            scopes: for each, the prefixes of the parameters it trains.
+            scopes: by name, the prefixes of the parameters that a scope trains.
         """
         self._layer = deepcopy(layer).to("cpu", torch.float32).eval().requires_grad_(False)
         self._prefixes = {scope: tuple(prefixes) for scope, prefixes in scopes.items()}
@@ -45,35 +45,34 @@ class Pooling:
         return tuple(self._prefixes)
 
     def trainable(self, scope: str = "attn") -> dict[str, Tensor]:
-        """The pre-trained tensors that a scope trains, by name.
+        """Return the pre-trained tensors that a scope trains, by name.
 
         Raises:
-            UnknownNameError: this layer has no such scope.
+            UnknownNameError: the layer has no such scope.
         """
         if scope not in self._prefixes:
             raise UnknownNameError("scope of the pooling layer", scope, self._prefixes)
         return {name: tensor for name, tensor in self.weights.items() if name.startswith(self._prefixes[scope])}
 
     def __call__(self, dense: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Pool.
+        """Pool tokens to features, differentiable in `weights`.
 
         Args:
             dense: [B, T, C] float16 or float32.
-            weights: other tensors for some of the names, on the tokens' device; None takes the pre-trained ones.
-                Differentiable in them.
+            weights: replacements of some tensors by name, on the tokens' device; None uses the pre-trained ones.
 
         Returns:
-            [B, D] float32, raw; with the pre-trained weights exactly what `embed_images` gives, up to rounding.
+            [B, D] float32, raw; with the pre-trained weights the features of `embed_images`, up to rounding.
 
         Raises:
-            DataError: a name that the layer does not have.
+            DataError: the layer has no tensor of one of the names.
         """
         layer = self._on(dense.device)
         if weights is None:
             pooled: Tensor = layer(dense.float())
             return pooled
         if unknown := sorted(weights.keys() - self.weights.keys()):
-            raise DataError(f"the pooling layer has no weights {unknown}; it has {sorted(self.weights)}")
+            raise DataError(f"the pooling layer has no weights {unknown}; expected names of {sorted(self.weights)}")
         return functional_call(layer, dict(weights), (dense.float(),))  # type: ignore[no-any-return]
 
     def _on(self, device: torch.device) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The embedded CLIP has learned something, and gives the same bits whatever else is in the batch."""
+"""The embedded CLIP has learned something, and its bits do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def images() -> torch.Tensor:
     return torch.randint(0, 256, (7, 3, 260, 260), dtype=torch.uint8, generator=generator)
 
 
-def test_the_bits_of_an_image_do_not_depend_on_its_batch_mates(clip, images):
+def test_bits_of_an_image_do_not_depend_on_its_batch(clip, images):
     together = clip.embed_images(images)
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
     assert torch.equal(clip.embed_images(images[order]), together[order])
     assert torch.equal(clip.embed_images(images[4:5]), together[4:5])
 
 
-def test_the_attention_pool_is_the_average_pool_followed_by_the_projection(clip, images):
+def test_the_attention_pool_equals_average_pooling_and_projection(clip, images):
     pixels = images[:2].float() / 127.5 - 1
     with torch.inference_mode():
         expected = clip.model.visual.trunk(pixels).mean(dim=(2, 3)) @ load_file(PROJECTIONS)["image"].float()
@@ -64,7 +64,7 @@ def test_the_folded_pool_equals_the_plain_one_with_any_weights():
         torch.testing.assert_close(folded(maps), plain(maps), atol=1e-5, rtol=1e-5)
 
 
-def test_folding_the_batch_norms_changes_nothing_but_rounding(clip, images):
+def test_folding_batch_norms_changes_rounding_only(clip, images):
     import timm
 
     from fewshot.backbones.embedded_clip.packaged_weights import IMAGE_TOWER, image_weights
@@ -77,14 +77,14 @@ def test_folding_the_batch_norms_changes_nothing_but_rounding(clip, images):
         torch.testing.assert_close(clip.model.visual.trunk(pixels), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_the_bits_of_a_text_do_not_depend_on_its_batch_mates(clip):
+def test_bits_of_a_text_do_not_depend_on_its_batch(clip):
     texts = [f"a photo of a {name}" for name in ("dog", "cat", "very long name of a strange animal indeed, truly")] * 5
     together = clip.embed_texts(texts)
     assert torch.equal(clip.embed_texts(texts[2:3]), together[2:3])
     assert torch.equal(together[:3], together[-3:])
 
 
-def test_a_text_means_its_synonym_more_than_something_else(clip):
+def test_a_text_is_nearer_to_its_synonym_than_to_another_text(clip):
     rows = torch.nn.functional.normalize(clip.embed_texts(["a sports car", "a racing automobile", "a bowl of soup"]))
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.2
 
@@ -98,7 +98,7 @@ def test_prototypes_have_unit_rows_and_use_the_description(clip):
     assert not torch.equal(rows[1], other[1])
 
 
-def test_crop_gives_what_the_model_wants_for_any_shape_of_image(clip):
+def test_crop_gives_the_input_size_for_any_shape_of_image(clip):
     for size in ((500, 300), (300, 500), (10, 10), (260, 260)):
         assert clip.crop(Image.new("RGB", size, "red")).shape == (3, 260, 260)
 

@@ -72,7 +72,7 @@ def test_with_the_embeddings_of_words_the_decoder_says_what_the_tower_does():
     silent = {
         f"generator.out.{name}": torch.zeros_like(weights()[f"generator.out.{name}"]) for name in ("weight", "bias")
     }
-    spoken = weights(prompts=tower.words("a photo of a"), **silent)
+    spoken = weights(prompts=tower.embed_phrase("a photo of a"), **silent)
     decoded = decode(spoken, tower, tower.prompts(["cat", "dog house"], context=CONTEXT), latents(2))
     expected = model.encode_text(tokenize(["a photo of a cat.", "a photo of a dog house."]))
     torch.testing.assert_close(decoded, normalize(expected, dim=1), rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The diffusion model that ships with the package: small, loadable without a download, and it has learned something."""
+"""The diffusion model of the package is small, loads without a download, and has learned something."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fewshot.backbones.diffusion.diffusion_spec import EMBEDDED_FOLDER
 from fewshot.demo.scenes import draw_scenes, load_glyphs, render
 from fewshot.diffusion.noise_errors import Queries, class_contexts, noise_errors
 
-MOST_BYTES = 12 * 2**20
+MAX_BYTES = 12 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +26,19 @@ def pictures(glyph, seed=0):
     return render(draw_scenes(torch.tensor(glyph), generator=torch.Generator().manual_seed(seed)), load_glyphs())
 
 
-def test_it_is_small():
-    assert sum(file.stat().st_size for file in EMBEDDED_FOLDER.rglob("*")) <= MOST_BYTES
+def test_the_embedded_model_is_small():
+    assert sum(file.stat().st_size for file in EMBEDDED_FOLDER.rglob("*")) <= MAX_BYTES
 
 
-def test_its_autoencoder_keeps_pictures_that_it_was_never_shown(backbone):
-    drawn = pictures(load_glyphs().held_out)
-    latents = backbone.encode_images((drawn * 255).round().to(torch.uint8))
+def test_the_autoencoder_restores_pictures_kept_from_training(backbone):
+    originals = pictures(load_glyphs().held_out)
+    latents = backbone.encode_images((originals * 255).round().to(torch.uint8))
     decoded = backbone.vae.decode(latents / backbone.vae.config.scaling_factor).sample / 2 + 0.5
-    error = (decoded.clamp(0, 1) - drawn).square().mean().item()
+    error = (decoded.clamp(0, 1) - originals).square().mean().item()
     assert 10 * math.log10(1 / error) > 27  # decibels
 
 
-def test_noise_is_predicted_far_better_than_by_chance_and_the_better_the_more_there_is(backbone):
+def test_noise_errors_are_low_and_fall_with_the_noise_level(backbone):
     latents = backbone.encode_images((pictures(load_glyphs().shown[:8]) * 255).round().to(torch.uint8))
     text = class_contexts(backbone, ["a picture"])
     steps = torch.tensor([50, 500, 950])
@@ -51,7 +51,7 @@ def test_noise_is_predicted_far_better_than_by_chance_and_the_better_the_more_th
 
 
 @pytest.mark.embedded
-def test_its_texts_lie_in_the_image_space_of_the_embedded_clip(backbone):
+def test_texts_lie_in_the_image_space_of_the_embedded_clip(backbone):
     from torchvision.transforms.functional import to_pil_image
 
     glyphs, clip = load_glyphs(), load_clip(ClipSpec())
