@@ -1,4 +1,4 @@
-"""Images: from bytes to RGB, and augmented views of them."""
+"""Images: decoding from bytes to RGB, and augmented views."""
 
 from fewshot.images.augmentation import augmented_view
 from fewshot.images.decode import decode

@@ -20,15 +20,15 @@ _RATIO = (3 / 4, 4 / 3)
 def augmented_view(
     image: Image.Image, *, size: int, seed: int, key: str, view: int, scale: tuple[float, float] = (0.5, 1.0)
 ) -> Image.Image:
-    """Crop a random part, resize it (bicubic) and mirror it half of the time.
+    """Crop a random part of an image, resize it (bicubic) and mirror it half of the time.
 
     Args:
         image: RGB.
         size: side of the result in pixels, >= 1.
         seed: of the experiment.
-        key: which image; the same image gets the same views in any order and any process.
+        key: of the image; the same image gets the same views in any order and any process.
         view: number of the view, >= 0.
-        scale: range of the part's share of the area, in (0, 1].
+        scale: range of the crop's share of the area, in (0, 1].
 
     Returns:
         RGB, size x size.
@@ -40,7 +40,7 @@ def augmented_view(
 
 
 def _generator(seed: int, key: str, view: int) -> np.random.Generator:
-    """The stream of random numbers that belongs to this view alone."""
+    """Return a generator that belongs to this view alone."""
     digest = hashlib.blake2b(json.dumps([seed, key, view]).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
 
@@ -48,7 +48,7 @@ def _generator(seed: int, key: str, view: int) -> np.random.Generator:
 def _crop_box(
     width: int, height: int, scale: tuple[float, float], generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """A box (left, top, right, bottom) of random area and aspect; after ten misfits, the largest central one."""
+    """Return a box (left, top, right, bottom) of random area and aspect; after ten misfits, the largest central one."""
     low, high = (math.log(ratio) for ratio in _RATIO)
     for _ in range(_ATTEMPTS):
         area = width * height * (scale[0] + (scale[1] - scale[0]) * generator.random())

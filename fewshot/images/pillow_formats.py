@@ -1,4 +1,4 @@
-"""Every format but JPEG, by Pillow: the plug-ins named here and no others, the first frame only."""
+"""Decode the first frame of every format but JPEG with Pillow, using only the plug-ins named here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 }
 
 FORMATS = ("JPEG", *_PLUGINS)
-"""What is decoded."""
+"""The formats that are decoded."""
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -42,7 +42,7 @@ _MAGIC = {
 
 
 def image_format(data: bytes) -> str | None:
-    """Which of `FORMATS` the first bytes say this is, whatever the file is called; None for anything else."""
+    """Detect the format, one of `FORMATS`, from the first bytes of a file; None for any other content."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data[4:8] == b"ftyp":
@@ -51,7 +51,7 @@ def image_format(data: bytes) -> str | None:
 
 
 def decode_raster(data: bytes, name: str, *, max_pixels: int) -> Image.Image:
-    """Decode the first frame, in whatever mode it has, not yet turned upright.
+    """Decode the first frame in its own mode, not yet turned upright.
 
     Args:
         data: the file.
@@ -59,13 +59,13 @@ def decode_raster(data: bytes, name: str, *, max_pixels: int) -> Image.Image:
         max_pixels: the largest area.
 
     Raises:
-        UnreadableImageError: too large.
-        Exception: whatever the plug-in raises on damaged data.
+        UnreadableImageError: the image is too large.
+        Exception: the plug-in's own, on damaged data.
     """
     image = _PLUGINS[name](BytesIO(data))
     check_size(*image.size, max_pixels)
     if name == "PNG":
-        image.verify()  # check sums; decoding alone would not look at them, and `verify` uses the file up
+        image.verify()  # Decoding alone does not verify checksums, and `verify` consumes the file.
         image = PngImageFile(BytesIO(data))
     image.load()
     return image

@@ -1,4 +1,4 @@
-"""Any Pillow mode to 8-bit RGB: high bit depths are scaled, not clipped; transparency lies over white."""
+"""Convert any Pillow mode to 8-bit RGB: high bit depths are scaled, not clipped; transparency goes over white."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def to_bytes(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scale grey values of unknown range to [0, 255].
 
-    The range is the smallest that holds all finite values, of: [0, 1], [0, 255], [0, 65535], and otherwise the
-    values' own minimum and maximum. What is not finite becomes black.
+    The range is the smallest of [0, 1], [0, 255] and [0, 65535] that contains all finite values, or else that from
+    their minimum to their maximum. Values that are not finite become black.
 
     Args:
         values: [H, W] float64.

@@ -1,3 +1,5 @@
+"""Augmented views are functions of (seed, key, view) with the distribution of RandomResizedCrop."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -28,7 +30,7 @@ def test_another_seed_key_or_view_is_another_view(other):
     assert (pixels(photo()) != pixels(photo(), **other)).any()
 
 
-def test_the_views_of_today_are_those_of_yesterday():
+def test_views_are_the_same_in_every_version():
     boxes = [_crop_box(100, 80, (0.5, 1.0), _generator(1, "a.jpg", view)) for view in range(3)]
     assert boxes == [(20, 7, 86, 79), (8, 0, 97, 80), (8, 1, 74, 67)]
 
@@ -40,7 +42,7 @@ def test_a_crop_lies_inside_the_image(width, height, view):
     assert 0 <= top < bottom <= height
 
 
-def test_crops_have_the_areas_and_aspects_asked_for():
+def test_crops_have_areas_and_aspects_in_range():
     boxes = [_crop_box(400, 400, (0.5, 1.0), _generator(0, "k", view)) for view in range(500)]
     sides = np.array([(right - left, bottom - top) for left, top, right, bottom in boxes])
     areas, aspects = sides.prod(axis=1) / 400**2, sides[:, 0] / sides[:, 1]
