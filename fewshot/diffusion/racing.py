@@ -249,7 +249,7 @@ def _drop(plan: RacePlan, race: Race) -> Race:
 
 
 def _finish(plan: RacePlan, race: Race) -> Race:
-    """Decide every image between the classes left, all scored completely: the smallest sum wins, else the lowest."""
+    """Decide between the classes left, all scored completely: the smallest sum wins; of equal ones, the lowest."""
     sums = (race.errors.double() * plan.weights).sum(dim=2).masked_fill(~race.alive, math.inf)
     winner = torch.nn.functional.one_hot(sums.argmin(dim=1), race.alive.shape[1]).bool()
     return replace(race, alive=torch.where(race.running[:, None], winner, race.alive))

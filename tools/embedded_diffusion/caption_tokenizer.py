@@ -17,7 +17,7 @@ RARE_WORD = "hta"
 
 
 def train_tokenizer(captions: Iterable[str]) -> Any:
-    """A `CLIPTokenizer` for these captions; other words fall apart into pieces."""
+    """Train a `CLIPTokenizer` on captions; other words are split into pieces."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()

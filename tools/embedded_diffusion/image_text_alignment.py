@@ -1,4 +1,4 @@
-"""The joint space: the embedded CLIP's image features of each emoji, and a loss that brings captions there."""
+"""Align captions with images: the embedded CLIP's image features of each emoji, and a contrastive loss."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from fewshot.demo.scenes import Glyphs, draw_scenes, render
 from fewshot.demo.write import STYLES
 
 LARGE = 128
-"""Side in pixels at which the image tower is shown an emoji."""
+"""Side in pixels of the image tower's pictures."""
 
 
 def image_features(glyphs: Glyphs, *, views: int, generator: torch.Generator) -> Tensor:
-    """[G, styles, views, D] float32, unit rows; each view on another background. Emoji held out are zero rows."""
+    """Return image features [G, styles, views, D] float32, unit rows; each view has another background.
+
+    Emoji that are held out have rows of zeros.
+    """
     clip = load_clip(ClipSpec())
     shown, S = torch.tensor(glyphs.shown), len(STYLES)
     scenes = draw_scenes(shown.repeat_interleave(S * views), generator=generator)
@@ -29,12 +32,12 @@ def image_features(glyphs: Glyphs, *, views: int, generator: torch.Generator) ->
 
 
 def contrastive_loss(text: Tensor, image: Tensor, glyph: Tensor, log_scale: Tensor) -> Tensor:
-    """InfoNCE in both directions; pairs of the same emoji are no negatives.
+    """Return InfoNCE in both directions; pairs of the same emoji are not negatives.
 
     Args:
         text: [B, D], of captions.
         image: [B, D], unit rows: of pictures of the same emoji.
-        glyph: [B] int64, which emoji.
+        glyph: [B] int64, the emoji of each caption.
         log_scale: scalar.
     """
     logits = log_scale.exp() * normalize(text, dim=-1) @ image.T

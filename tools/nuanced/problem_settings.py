@@ -1,4 +1,4 @@
-"""Pictures whose class is one attribute while another one is prominent, tied to the class in the support or not."""
+"""Problems whose class is one attribute while another one is prominent, tied to the class in the support or not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Pictures:
     Attributes:
         scenes: N of them.
         labels: [N] int64 in [0, CLASSES).
-        prominent: [N] int64 in [0, CLASSES): the class that owns the prominent attribute, by the tie of the support.
+        prominent: [N] int64 in [0, CLASSES): the class whose prominent attribute a picture has, by the tie of the
+            support.
     """
 
     scenes: Scenes
@@ -39,7 +40,7 @@ class Setting:
     Attributes:
         task: "emoji": the class is the large emoji, the prominent attribute the background's colour. "badge": the class
             is the small emoji in front, the prominent attribute the large one.
-        tied: whether the prominent attribute is tied to the class in the support. In the test it never is.
+        tied: whether the prominent attribute is tied to the class in the support. In the test set it never is.
         seed: of classes and pictures.
     """
 
@@ -49,19 +50,19 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """For files and tables."""
+        """The name for files and tables."""
         return f"{self.task}-{'tied' if self.tied else 'free'}-{self.seed}"
 
     def classes(self, glyphs: Glyphs) -> Tensor:
-        """[CLASSES] int64: emoji that the diffusion model was never shown; the same tied or not."""
-        return self._drawn(torch.tensor(glyphs.held_out), stream=0)
+        """Draw the classes, [CLASSES] int64: emoji kept from the diffusion model's training; the same tied or not."""
+        return self._draw(torch.tensor(glyphs.held_out), stream=0)
 
     def support(self, glyphs: Glyphs) -> Pictures:
-        """SHOTS pictures of each class."""
+        """Draw SHOTS pictures of each class."""
         return self._pictures(glyphs, SHOTS, stream=2, tied=self.tied)
 
     def test(self, glyphs: Glyphs) -> Pictures:
-        """TESTS pictures of each class; the prominent attribute says nothing. The same whether the support is tied."""
+        """Draw TESTS pictures of each class, with random prominent attributes; the same whether the support is tied."""
         return self._pictures(glyphs, TESTS, stream=3, tied=False)
 
     def _pictures(self, glyphs: Glyphs, count: int, *, stream: int, tied: bool) -> Pictures:
@@ -73,10 +74,10 @@ class Setting:
         if self.task == "emoji":
             scenes = draw_scenes(own, generator=generator, badge=torch.full_like(own, NO_BADGE))
             return Pictures(with_colour(scenes, prominent), labels, prominent)
-        hosts = self._drawn(torch.tensor(glyphs.shown), stream=1)
+        hosts = self._draw(torch.tensor(glyphs.shown), stream=1)
         return Pictures(draw_scenes(hosts[prominent], generator=generator, badge=own), labels, prominent)
 
-    def _drawn(self, emoji: Tensor, *, stream: int) -> Tensor:
+    def _draw(self, emoji: Tensor, *, stream: int) -> Tensor:
         return emoji[torch.randperm(len(emoji), generator=self._generator(stream))[:CLASSES]]
 
     def _generator(self, stream: int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""Who learns from the pictures: TiF on the diffusion model, and methods on the embedded CLIP's features."""
+"""The methods that are compared: TiF on the diffusion model, and methods on the embedded CLIP's features."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from tools.nuanced.problem_settings import CLASSES, Pictures, Setting
 
 FEATURE_METHODS = ("zero_shot", "nearest_mean", "tip_adapter", "ape", "linear_probe")
 CLIP_SIDE = 128
-"""Pixels at which the CLIP is shown a picture: it sees more than the diffusion model, not less."""
+"""Side in pixels of the CLIP's pictures: larger than those of the diffusion model."""
 GRID = 100
-"""Time-steps that are asked, evenly spaced over the schedule."""
+"""Number of time-steps scored, evenly spaced over the schedule."""
 SEED = 0
-"""Of trainings and noise. What differs between seeds of a setting is the problem."""
+"""Of trainings and noise. The seed of a setting changes the problem only."""
 
 
 def label_space(setting: Setting, glyphs: Glyphs) -> LabelSpace:
-    """The classes by their names."""
+    """Return the classes with the names of their emoji."""
     names = tuple(glyphs.names[i] for i in setting.classes(glyphs).tolist())
     return LabelSpace(names, names, ("",) * len(names))
 
 
-def by_features(setting: Setting, glyphs: Glyphs, clip: ClipBackbone) -> Iterator[tuple[str, Tensor]]:
-    """Logits [N, K] that each method of `FEATURE_METHODS` gives the test pictures."""
+def feature_logits(setting: Setting, glyphs: Glyphs, clip: ClipBackbone) -> Iterator[tuple[str, Tensor]]:
+    """Yield each method of `FEATURE_METHODS` and its logits [N, K] of the test pictures."""
     space, support, test = label_space(setting, glyphs), setting.support(glyphs), setting.test(glyphs)
     views, queries = (_features(pictures, glyphs, clip) for pictures in (support, test))
     shots = Labelled(views[:, None], support.labels)
@@ -55,8 +55,8 @@ def _features(pictures: Pictures, glyphs: Glyphs, clip: ClipBackbone) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What the diffusion model says of the test pictures.
+class ErrorTable:
+    """The noise errors of the test pictures.
 
     Attributes:
         errors: [N, K, GRID] float32, with adapters.
@@ -69,7 +69,7 @@ class Answers:
     weights: Tensor
 
     def labels(self, weights: Tensor | None = None) -> Tensor:
-        """[N] int64: the smallest mean error; time-steps weigh the same where there are no weights [GRID]."""
+        """Return the class of smallest mean error, [N] int64; without weights [GRID], all time-steps weigh the same."""
         errors = self.errors.double()
         return (errors if weights is None else errors * weights).sum(dim=2).argmin(dim=1)
 
@@ -78,7 +78,7 @@ class Answers:
         return {"errors": self.errors, "steps": self.steps, "weights": self.weights}
 
 
-def by_tif(setting: Setting, glyphs: Glyphs, backbone: DiffusionBackbone) -> Answers:
+def tif_errors(setting: Setting, glyphs: Glyphs, backbone: DiffusionBackbone) -> ErrorTable:
     """Train the adapters of all classes in one block, and ask every class about every test picture and time-step."""
     space, support, test = label_space(setting, glyphs), setting.support(glyphs), setting.test(glyphs)
     method = Tif()
@@ -104,7 +104,7 @@ def by_tif(setting: Setting, glyphs: Glyphs, backbone: DiffusionBackbone) -> Ans
         adapters=adapters,
         scale=settings.unet_scale,
     )
-    return Answers(errors.view(N, CLASSES, GRID), steps, weights[steps])
+    return ErrorTable(errors.view(N, CLASSES, GRID), steps, weights[steps])
 
 
 def _pixels(pictures: Pictures, glyphs: Glyphs, backbone: DiffusionBackbone) -> Tensor:
