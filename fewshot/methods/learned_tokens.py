@@ -28,8 +28,8 @@ class TokenLearning:
     """Hyperparameters; None is chosen inside the shots. Class names are not used.
 
     Attributes:
-        calibration: how texts are calibrated against each other, see `fewshot.diffusion.tokens.token_classifier`; "none" as
-            in the papers.
+        calibration: how texts are calibrated against each other, see `fewshot.diffusion.tokens.token_classifier`;
+            "none" as in the papers.
         image_weight: weight of the class mean beside its text row, >= 0; 0 as in the papers.
         word, steps, images, learning_rate, pool, classes: see `fewshot.diffusion.tokens.TokenRecipe`.
     """
