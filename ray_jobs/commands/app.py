@@ -20,8 +20,8 @@ import typer
 from cluster import Storage
 from cluster.errors import ClusterError, LeaseHeldError, SourceError, WorkerStartError
 from cluster.storage.settings import DEFAULT_STORAGE
-from fewshot.choices import ProtocolName
 from fewshot.errors import FewShotError
+from fewshot.evaluation.protocols import ProtocolName
 from ray_jobs.commands.catalogue_tables import show_methods, show_models
 from ray_jobs.commands.classification_tables import show_classification, show_demo, show_plan
 from ray_jobs.commands.draft_options import (

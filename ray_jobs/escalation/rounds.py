@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster import Unit, fingerprint
-from fewshot.choices import ScheduleName
 from ray_jobs.escalation.score_unit import Excerpt, ScoreUnit
+from ray_jobs.job_file.sections import ScheduleName
 from ray_jobs.steps.diffusion_worker import ClassPrompt
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from fewshot.choices import ProtocolName
+from fewshot.evaluation.protocols import ProtocolName
 
 Row = Mapping[str, Any]
 FORMULA = r"^[=+@\t\r-]"
