@@ -1,4 +1,7 @@
-"""The interface of feature-space methods and their classifiers. `tests/contract` checks that each fulfils it."""
+"""The interfaces: of methods that learn from features, of their classifiers, and of diffusion scorers.
+
+`tests/contract` checks that each method fulfils the first two.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from fewshot.problem import Labelled, Problem
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
+    from fewshot.classes import LabelSpace
+    from fewshot.diffusion.adapter_training import AdapterSettings
+    from fewshot.diffusion.image_sampling import PriorImages
 
 
 @runtime_checkable
@@ -82,6 +88,54 @@ class TrainedMethod(Method, Protocol):
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
         """Train everything that `select` and calibration use on this split, through the training cache."""
+        ...
+
+
+class DiffusionScorer(Protocol):
+    """A frozen, keyword-only dataclass of hyperparameters, each with a default.
+
+    An image's score for a class is the mean of w_t · e(class, t) over time-steps t (`fewshot.diffusion.noise_errors`),
+    and the smallest wins. The method defines the prompt of a class, whether adapters are trained for it, and the
+    weights of the time-steps.
+
+    Class attributes:
+        name: the name in `DIFFUSION_SCORERS` and in job files.
+    """
+
+    name: ClassVar[str]
+
+    def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
+        """Return K prompts, one for each class."""
+        ...
+
+    def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings | None:
+        """Return how the adapters of a class are trained; None for a method that trains none.
+
+        Args:
+            latent_side: h = w of the latents of the backbone; 64 for Stable Diffusion at 512 pixels.
+            shots: images of the class.
+        """
+        ...
+
+    def prior(self, *, latent_side: int) -> PriorImages | None:
+        """Return which images the adapters of all classes should leave unchanged; None for no such images.
+
+        Args:
+            latent_side: see `adapter_settings`.
+        """
+        ...
+
+    def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
+        """Return the weights of the time-steps.
+
+        Args:
+            latents: [M, C, h, w] float32, mean latents of the examples.
+            labels: [M] int64.
+            num_steps: T.
+
+        Returns:
+            [T] float64, >= 0, not all 0.
+        """
         ...
 
 

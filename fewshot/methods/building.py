@@ -11,8 +11,7 @@ from fewshot.methods.hyperparameters import check_kind
 from fewshot.methods.table import DIFFUSION_SCORERS, METHODS, MethodInfo
 
 if TYPE_CHECKING:
-    from fewshot.method import Method
-    from fewshot.methods.diffusion_scorer import DiffusionScorer
+    from fewshot.method import DiffusionScorer, Method
 
 
 def build_method(name: str, **hyperparameters: Any) -> Method:

@@ -61,7 +61,7 @@ class MethodInfo:
         paper: where it was published; None for a method of this project.
         needs: what it needs beside features, see `Need`.
         scores_images: whether it is a diffusion scorer, which scores archive images with a diffusion model for
-            [escalate] (`fewshot.methods.diffusion_scorer`), and not a method that learns from features.
+            [escalate] (`fewshot.method`), and not a method that learns from features.
     """
 
     name: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.image_sampling import PriorImages
-    from fewshot.methods.diffusion_scorer import DiffusionScorer
+    from fewshot.method import DiffusionScorer
 
 BLOCK = 8
 """Classes that are trained in one batch."""
