@@ -147,7 +147,7 @@ TABLE = (
     ),
     MethodInfo(
         name="mcti",
-        target="fewshot.methods.mcti:Mcti",
+        target="fewshot.methods.token_learning:Mcti",
         family="token learning",
         summary="a learned token for each class that reconstructs its examples and separates the classes; slow",
         paper=Paper(
@@ -204,7 +204,7 @@ TABLE = (
     ),
     MethodInfo(
         name="textual_inversion",
-        target="fewshot.methods.textual_inversion:TextualInversion",
+        target="fewshot.methods.token_learning:TextualInversion",
         family="token learning",
         summary="a learned token for each class that reconstructs its examples; ignores the class names; slow",
         paper=Paper(

@@ -17,7 +17,7 @@ class TokenRecipe:
     Attributes:
         word: a coarse word of one token for what the images show, from which the vector starts.
         steps: steps of AdamW, >= 0. The published 3,100 with a rate of 2e-3 on SD 1.5 are an hour a class on a V100.
-            With the embedded model, 100 with 1e-2 are as good as 300 with 2e-3 (`fewshot.methods.mcti`).
+            With the embedded model, 100 with 1e-2 are as good as 300 with 2e-3 (`fewshot.methods.token_learning`).
         images: images of each class in a step (b), >= 1. The papers accumulate 4.
         learning_rate: constant learning rate, > 0.
         alpha: weight of the reconstruction, >= 0; with 0 the UNet never runs.

@@ -17,7 +17,7 @@ from fewshot.prompt_learning.context_rows import MIN_QUERIES
 
 DEFAULT_CALIBRATION: Calibration = "none"
 DEFAULT_IMAGE_WEIGHT = 1.0
-"""Both defaults are as good as any on two draws of eight emoji; see `fewshot.methods.mcti`."""
+"""Both defaults are as good as any on two draws of eight emoji; see `fewshot.methods.token_learning`."""
 
 
 class TokenPoint(NamedTuple):

@@ -18,7 +18,7 @@ from fewshot.key_value_cache.channels import CriterionSource
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.ape.classifier import ApeClassifier
-from fewshot.methods.ape.refine import ApePoint, refine, sweep
+from fewshot.methods.ape.functional import ApePoint, refine, sweep
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.model_selection.cross_validation import FOLDS, choose
 from fewshot.optimization.training_cache import TrainingCache, no_cache

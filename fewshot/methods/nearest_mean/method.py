@@ -1,7 +1,15 @@
-"""Nearest class mean as a method: one hyperparameter, from cross-validation inside the shots."""
+"""Nearest class mean (Snell et al. 2017, arXiv 1703.05175, with cosines) as a method.
+
+    P_k = norm(norm(sum of the keys of k) + w W_k)        logits = s X P^T
+
+The text W_k joins the mean with a weight w, which is chosen by cross-validation inside the shots. A class without
+examples has only its text, and w = 0 is the plain nearest class mean. It is the simplest method that learns from
+examples, and the baseline of all others.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -11,8 +19,7 @@ from fewshot.key_value_cache.class_means import prototypes
 from fewshot.key_value_cache.grids import default_text_weight
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.hyperparameters import check_number
-from fewshot.methods.nearest_mean.functional import sweep
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, choose
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 from fewshot.text_logits import text_logits
@@ -73,3 +80,12 @@ class NearestMean:
     def _choose(self, problem: Problem, *, seed: int) -> float:
         weights = TEXT_WEIGHTS if self.text_weight is None else (self.text_weight,)
         return choose(weights, problem, sweep, default=default_text_weight, seed=seed)
+
+
+def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
+    """Yield the logits of the queries of a split at each text weight."""
+    problem, queries = split.problem, split.queries.features
+    cache = Cache.from_problem(problem)
+    for weight in points:
+        means = prototypes(cache.keys, cache.counts, problem.class_embeddings, text_weight=weight)
+        yield weight, text_logits(queries, means, logit_scale=problem.logit_scale)

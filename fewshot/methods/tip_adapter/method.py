@@ -1,16 +1,21 @@
-"""Tip-Adapter as a method: training-free, hyperparameters from cross-validation inside the shots."""
+"""Tip-Adapter as a method: training-free, hyperparameters from cross-validation inside the shots.
+
+As functions of tensors it is `fewshot.key_value_cache.cache_classifier`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Self
 
-from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point
+from torch import Tensor
+
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.hyperparameters import check_number
-from fewshot.methods.tip_adapter.functional import sweep
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, choose
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -60,3 +65,16 @@ class TipAdapter:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
         return choose(grid, problem, sweep, default=default, seed=seed)
+
+
+def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    """Yield the logits of the queries of a split at each point."""
+    problem, cache = split.problem, Cache.from_problem(split.problem)
+    return sweep_cache(
+        split.queries.features,
+        problem.class_embeddings,
+        cache.keys,
+        cache.counts,
+        points,
+        logit_scale=problem.logit_scale,
+    )

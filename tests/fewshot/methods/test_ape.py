@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from fewshot.errors import DataError
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.ape import Ape
-from fewshot.methods.ape.functional import label_divergence
-from fewshot.methods.ape.refine import ApePoint, sweep
+from fewshot.methods.ape.functional import ApePoint, label_divergence, sweep
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out

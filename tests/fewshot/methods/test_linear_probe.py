@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from fewshot.errors import DataError
 from fewshot.methods.linear_probe import LinearProbe, functional
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, objective, on_all_classes
-from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
+from fewshot.methods.linear_probe.method import STRENGTHS, best_strength
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
 from fewshot.optimization.training_cache import InMemoryCache

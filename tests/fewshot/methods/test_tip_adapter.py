@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 
 from fewshot.key_value_cache.cache_classifier import Point
 from fewshot.methods.tip_adapter import TipAdapter
-from fewshot.methods.tip_adapter.functional import sweep
+from fewshot.methods.tip_adapter.method import sweep
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
 from tests.problems import World, make_problem, problems, repeated

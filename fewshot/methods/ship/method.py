@@ -24,7 +24,10 @@ import torch
 from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
 from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
 from fewshot.method import text_tower_of
+from fewshot.methods.clip_adapter import ClipAdapter
+from fewshot.methods.coop import Coop
 from fewshot.methods.hyperparameters import check_number, values_for
+from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -109,3 +112,30 @@ class WithSyntheticShots:
 
     def _shots(self, problem: Problem) -> int:
         return typical_shots(problem) if self.synthetic_shots is None else self.synthetic_shots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipClipAdapter(WithSyntheticShots, ClipAdapter):
+    """Hyperparameters of SHIP and of CLIP-Adapter, see `WithSyntheticShots` and `ClipAdapter`."""
+
+    name: ClassVar[str] = "ship_clip_adapter"
+    folds: ClassVar[int] = WithSyntheticShots.folds
+    plain: ClassVar[type[ClipAdapter]] = ClipAdapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipCoop(WithSyntheticShots, Coop):
+    """Hyperparameters of SHIP and of CoOp, see `WithSyntheticShots` and `Coop`."""
+
+    name: ClassVar[str] = "ship_coop"
+    folds: ClassVar[int] = WithSyntheticShots.folds
+    plain: ClassVar[type[Coop]] = Coop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShipTipAdapterF(WithSyntheticShots, TipAdapterF):
+    """Hyperparameters of SHIP and of Tip-Adapter-F, see `WithSyntheticShots` and `TipAdapterF`."""
+
+    name: ClassVar[str] = "ship_tip_adapter_f"
+    folds: ClassVar[int] = WithSyntheticShots.folds
+    plain: ClassVar[type[TipAdapterF]] = TipAdapterF

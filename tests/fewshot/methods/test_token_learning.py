@@ -11,8 +11,7 @@ from torch.nn.functional import normalize
 from fewshot.diffusion.tokens import LearnedTokens, choose_point
 from fewshot.errors import DataError
 from fewshot.methods import build_method
-from fewshot.methods.mcti import Mcti
-from fewshot.methods.textual_inversion import TextualInversion
+from fewshot.methods.token_learning import Mcti, TextualInversion
 from fewshot.model_selection.cross_validation import held_out
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem
