@@ -7,7 +7,7 @@ proportion; mixed raw, the longer one counts more. alpha is chosen from 0 to 1 i
 pooled features of both layers, without training again.
 
 Where we differ from the paper: beside a class's text lies the mean of its shots' features
-(`fewshot.key_value_cache.class_means`), with a weight chosen together with alpha; 0 is the paper's classifier. Tokens
+(`fewshot.prototypes`), with a weight chosen together with alpha; 0 is the paper's classifier. Tokens
 are kept of the deterministic view only, so the tuned layer sees a shot once; what the frozen layer says of it is the
 mean over its augmented views, which is worth two points to the class means of groceries. With alpha = 0 this is the
 nearest class mean, text included.
@@ -25,12 +25,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fewshot.attention_pooling.pool_training import pooled, pooling_of
-from fewshot.key_value_cache.class_means import with_means
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.content_order import by_label_and_content
 from fewshot.optimization.training_cache import State
 from fewshot.problem import Labelled, Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits, with_means
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling

@@ -20,7 +20,7 @@ from torch import Tensor
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import MEMORY_BYTES, class_votes, kernel, segment_sum
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 class Point(NamedTuple):

@@ -35,7 +35,7 @@ from fewshot.optimization.content_order import image_ids
 from fewshot.optimization.descent import descend
 from fewshot.optimization.shots import Shots, one_view
 from fewshot.problem import Labelled, Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 LOUDNESS = 30.0
 """alpha while training, in the logit scale over the mean number of keys of a class: loud enough that the keys, not the

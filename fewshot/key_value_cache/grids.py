@@ -12,12 +12,11 @@ import math
 from torch import Tensor
 
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_trust, three_digits
 
 BETA_UNITS = tuple(2.0**power for power in range(-1, 6))
 ALPHA_UNITS = (0.0, *(2.0**power / 400.0 for power in range(13)))
 TYPICAL_DISTANCE = 0.4
-ROWS = 1024
 
 
 def mean_distance(keys: Tensor) -> float:
@@ -31,12 +30,12 @@ def mean_distance(keys: Tensor) -> float:
 
 def beta_grid(keys: Tensor) -> list[float]:
     """Sharpnesses to try, ascending: geometric, 0.5 ... 32 over the mean distance between keys."""
-    return [_rounded(unit / mean_distance(keys)) for unit in BETA_UNITS]
+    return [three_digits(unit / mean_distance(keys)) for unit in BETA_UNITS]
 
 
 def alpha_grid(problem: Problem) -> list[float]:
     """Weights to try, ascending: 0 (text only), then geometric; for a logit scale of 100, 0.25 ... 1024."""
-    return [_rounded(unit * problem.logit_scale) for unit in ALPHA_UNITS]
+    return [three_digits(unit * problem.logit_scale) for unit in ALPHA_UNITS]
 
 
 def default_beta(keys: Tensor) -> float:
@@ -44,7 +43,7 @@ def default_beta(keys: Tensor) -> float:
 
     For CLIP's ImageNet features (mean distance 0.4) that is Tip-Adapter's published default, 5.5.
     """
-    return _rounded(2.2 / mean_distance(keys))
+    return three_digits(2.2 / mean_distance(keys))
 
 
 def default_alpha(problem: Problem) -> float:
@@ -65,39 +64,4 @@ def default_alpha(problem: Problem) -> float:
         return 0.0
     trust, spread = text_trust(problem)
     shots_a_class = M / int((problem.counts > 0).sum())
-    return _rounded(300.0 * math.exp(-14.0 * trust**1.5) * spread / shots_a_class)
-
-
-def default_text_weight(problem: Problem) -> float:
-    """Weight of a class's text beside its mean where nothing can be held out: r, at most a half."""
-    trust, _ = text_trust(problem)
-    return _rounded(min(0.5, trust))
-
-
-def default_image_weight(problem: Problem) -> float:
-    """Weight of a class's mean beside its text where nothing can be held out: 1 / r, in [2, 64]."""
-    trust, _ = text_trust(problem)
-    return _rounded(1.0 / min(0.5, max(1.0 / 64.0, trust)))
-
-
-def text_trust(problem: Problem) -> tuple[float, float]:
-    """How much the text knows about the shots.
-
-    Returns:
-        r in [0, 1]: zero-shot accuracy on the shots above chance, smoothed by one image at chance; and the spread of
-        the text logits over the classes (mean standard deviation). Both 0 without shots.
-    """
-    M = len(problem.support)
-    hits = spread = 0.0
-    features, labels = problem.support.features, problem.support.labels
-    for rows in (slice(start, start + ROWS) for start in range(0, M, ROWS)):
-        logits = text_logits(features[rows], problem.class_embeddings, logit_scale=problem.logit_scale)
-        hits += float((logits.argmax(dim=1) == labels[rows]).sum())
-        spread += float(logits.double().std(dim=1, correction=0).sum()) / M
-    chance = 1.0 / problem.num_classes
-    return max(0.0, ((hits + chance) / (M + 1.0) - chance) / (1.0 - chance)), spread
-
-
-def _rounded(value: float) -> float:
-    """Three significant digits: fit for a report, and no rounding error of a sum gets into a hyperparameter."""
-    return float(f"{value:.3g}")
+    return three_digits(300.0 * math.exp(-14.0 * trust**1.5) * spread / shots_a_class)

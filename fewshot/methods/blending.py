@@ -11,8 +11,6 @@ from torch import Tensor
 
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
 from fewshot.attention_pooling.pool_training import Recipe, pooling_of, tune_pooling
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS, with_means
-from fewshot.key_value_cache.grids import default_image_weight
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
@@ -20,6 +18,7 @@ from fewshot.model_selection.cross_validation import Split, choose
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, training_key
 from fewshot.problem import Problem
+from fewshot.prototypes import IMAGE_WEIGHTS, default_image_weight, with_means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,12 +17,10 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS, class_means
-from fewshot.key_value_cache.grids import default_image_weight
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.model_selection.cross_validation import Split, choose
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import IMAGE_WEIGHTS, class_means, default_image_weight, text_logits
 
 PROMPT_SHARES = (0.0, 0.5, 1.0)
 DEFAULT_PROMPT_SHARE = 0.5

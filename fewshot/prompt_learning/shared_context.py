@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, normalize
 from fewshot.optimization.descent import Loss
 from fewshot.optimization.shots import one_view
 from fewshot.prompt_learning.context_training import ContextRecipe, sampled_classes
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import Position, Prompts, TextTower

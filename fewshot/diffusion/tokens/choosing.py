@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fewshot.diffusion.tokens.learning import Learned, classifier_of
 from fewshot.diffusion.tokens.token_rows import Calibration
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
 from fewshot.model_selection.cross_validation import Split, choose
 from fewshot.problem import Problem
 from fewshot.prompt_learning.context_rows import MIN_QUERIES
+from fewshot.prototypes import IMAGE_WEIGHTS
 
 DEFAULT_CALIBRATION: Calibration = "none"
 DEFAULT_IMAGE_WEIGHT = 1.0

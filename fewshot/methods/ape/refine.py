@@ -15,7 +15,7 @@ from fewshot.key_value_cache.kernel import Cache, kernel, segment_sum
 from fewshot.methods.ape.functional import label_divergence
 from fewshot.model_selection.cross_validation import Split
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 class Point(NamedTuple):

@@ -10,8 +10,6 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
-from fewshot.key_value_cache.grids import default_image_weight
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.clip_adapter.functional import Point, class_rows, sweep
@@ -19,7 +17,7 @@ from fewshot.methods.hyperparameters import check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import IMAGE_WEIGHTS, default_image_weight, text_logits
 
 DEFAULT_RATIO = 0.1
 """With one shot a class, the network has seen too little to be trusted with its training share."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot.backbones.text_tower import Prompts
 from fewshot.prompt_learning.conditional_context import shifted_rows, shifts
 from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower

@@ -23,7 +23,7 @@ from fewshot.problem import Problem
 from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, context_rows, learn_context, means_of
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterator
 
 from torch import Tensor
 
-from fewshot.key_value_cache.class_means import prototypes
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.model_selection.cross_validation import Split
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import prototypes, text_logits
 
 
 def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:

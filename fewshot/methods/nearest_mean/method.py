@@ -7,8 +7,6 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.key_value_cache.class_means import prototypes
-from fewshot.key_value_cache.grids import default_text_weight
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
@@ -16,7 +14,7 @@ from fewshot.methods.nearest_mean.functional import sweep
 from fewshot.model_selection.cross_validation import FOLDS, choose
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import default_text_weight, prototypes, text_logits
 
 TEXT_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Tried in this order; of equals the first, so that a text that does not help is left out."""

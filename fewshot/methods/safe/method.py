@@ -13,7 +13,7 @@ from fewshot.attention_pooling.pool_training import pooling_of
 from fewshot.methods.blending import Blending
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling

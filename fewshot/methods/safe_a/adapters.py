@@ -21,7 +21,7 @@ from fewshot.key_value_cache.cache_classifier import Point, cache_grid, cache_lo
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.optimization.training_cache import State
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 @dataclass(frozen=True, slots=True)

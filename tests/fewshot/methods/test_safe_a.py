@@ -17,7 +17,7 @@ from fewshot.methods.safe_a import SafeA
 from fewshot.methods.safe_a.adapters import ADAPTERS
 from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out
 from fewshot.optimization.training_cache import InMemoryCache
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 from tests.problems import make_problem, problems
 
 quick = settings(max_examples=3, deadline=None)

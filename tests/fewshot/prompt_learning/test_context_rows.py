@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
-from fewshot.key_value_cache.class_means import with_means
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.prompt_learning import RowsPoint, blended_rows, means_of
 from fewshot.prompt_learning.context_rows import choose_rows
+from fewshot.prototypes import with_means
 from tests.problems import World, make_problem
 
 
