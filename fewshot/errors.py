@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SHOWN = 20
 """Names that an error lists in full; of more, the nearest."""
@@ -40,3 +40,21 @@ class UnknownNameError(FewShotError, LookupError):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(names) if len(names) <= SHOWN else f"{', '.join(near or names[:5])} and {len(names)} in all"
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {listed}.")
+
+
+def raise_if_any(source: str, problems: Sequence[str]) -> None:
+    """Raise when there are problems; the message lists the first 20 and counts the rest.
+
+    Args:
+        source: what is wrong, e.g. a file name.
+        problems: one line each; empty returns quietly.
+
+    Raises:
+        DataError: `problems` is not empty.
+    """
+    if not problems:
+        return
+    lines = [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"  … and {len(problems) - SHOWN} more")
+    raise DataError("\n".join([f"{source} cannot be used:", *lines]))

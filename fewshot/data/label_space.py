@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from fewshot.classes import LabelSpace
 from fewshot.data.example import Example
-from fewshot.data.refusal import refuse_if_any
+from fewshot.errors import raise_if_any
 
 # Line separators and bidirectional controls: invisible, and able to make a report read as something else. The joiners
 # of Persian and Indic words (also format characters) are letters of a name and stay.
@@ -71,7 +71,7 @@ def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descripti
         for label, prompt_name in zip(labels, prompt_names, strict=True)
         if label and not prompt_name
     ]
-    refuse_if_any("the class names", [*problems, *_lookalikes(labels)])
+    raise_if_any("the class names", [*problems, *_lookalikes(labels)])
     return LabelSpace(
         names=tuple(labels),
         prompt_names=tuple(prompt_names),

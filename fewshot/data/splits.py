@@ -11,7 +11,6 @@ Two JSON layouts are read:
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fewshot.classes import LabelSpace
+from fewshot.data.example import relative_path_problem
 from fewshot.data.label_space import build_label_space
-from fewshot.data.paths import is_path
-from fewshot.data.refusal import refuse_if_any
-from fewshot.errors import DataError
+from fewshot.errors import DataError, raise_if_any
 
 SPLITS = ("train", "val", "test")
 
@@ -70,11 +68,11 @@ def parse_splits(data: bytes, *, name: str = "splits.json") -> Splits:
     document = _document(data, name)
     problems: list[str] = []
     entries = _without_repeats(_entries(document, problems), problems)
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     if not entries:
         raise DataError(f"{name} lists no image")
     space = _declared_classes(document, name) if "classes" in document else _classes_of(entries, name)
-    refuse_if_any(name, _out_of_range(entries, len(space)))
+    raise_if_any(name, _out_of_range(entries, len(space)))
     parts = {split: tuple((e.path, e.label) for e in entries if e.split == split) for split in SPLITS}
     return Splits(**parts, label_space=space)
 
@@ -87,7 +85,7 @@ def _document(data: bytes, name: str) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise DataError(f"{name} must hold a JSON object, got {type(document).__name__}")
     unknown = sorted(set(document) - {*SPLITS, "all", "classes", "meta"})
-    refuse_if_any(name, [f"unknown key {key!r}; expected classes, meta, all, train, val, test" for key in unknown])
+    raise_if_any(name, [f"unknown key {key!r}; expected classes, meta, all, train, val, test" for key in unknown])
     return document
 
 
@@ -102,7 +100,7 @@ def _entries(document: Mapping[str, Any], problems: list[str]) -> Iterator[_Entr
             place, split = f"{key}[{index}]", "train" if key == "all" else key
             match item:
                 case [str(path), int(label), *rest] if not isinstance(label, bool) and _is_class_name(rest):
-                    if reason := _reason_against(path):
+                    if reason := relative_path_problem(path):
                         problems.append(f"{place}: {path[:200]!r} {reason}")
                     else:
                         yield _Entry(place, split, path, label, *(rest or (None,)))
@@ -112,14 +110,6 @@ def _entries(document: Mapping[str, Any], problems: list[str]) -> Iterator[_Entr
 
 def _is_class_name(rest: list[Any]) -> bool:
     return not rest or (len(rest) == 1 and isinstance(rest[0], str))
-
-
-def _reason_against(path: str) -> str | None:
-    if not path.strip() or not is_path(path):
-        return "is no path"
-    if "\\" in path or re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", path) or PurePosixPath(path).is_absolute():
-        return "must be relative, with forward slashes"
-    return "leaves the folder" if ".." in PurePosixPath(path).parts else None
 
 
 def _without_repeats(entries: Iterable[_Entry], problems: list[str]) -> list[_Entry]:
@@ -160,7 +150,7 @@ def _classes_of(entries: Iterable[_Entry], name: str) -> LabelSpace:
             )
     gaps = [label for label in range(len(names)) if label not in names]
     problems += [f"{len(names)} classes must be numbered from 0 on, but there is no class {label}" for label in gaps]
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     return _label_space([names[label] for label in sorted(names)], [""] * len(names))
 
 

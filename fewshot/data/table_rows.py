@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fewshot.data.refusal import refuse_if_any
-from fewshot.errors import DataError
+from fewshot.errors import DataError, raise_if_any
 
 MAX_COLUMNS = 1_000
 MAX_ROWS = 10_000_000
@@ -57,7 +56,7 @@ def read_csv(data: bytes, name: str) -> Table:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     rows, problems = [], []
     try:
-        refuse_if_any(name, _too_many(reader.fieldnames or ()))
+        raise_if_any(name, _too_many(reader.fieldnames or ()))
         for cells in reader:
             place = f"line {reader.line_num}"
             if None in cells:
@@ -66,7 +65,7 @@ def read_csv(data: bytes, name: str) -> Table:
                 rows.append(Row(place, cells))
     except csv.Error as error:
         problems.append(f"the row that begins in line {reader.line_num + 1}: {error}")
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     return Table(tuple(reader.fieldnames or ()), tuple(rows))
 
 
@@ -89,7 +88,7 @@ def read_jsonl(data: bytes, name: str) -> Table:
             rows.append(Row(f"line {number}", cells))
         else:
             problems.append(f"line {number}: expected a JSON object, got {type(cells).__name__}")
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     return Table(tuple(dict.fromkeys(key for row in rows for key in row.cells)), tuple(rows))
 
 
@@ -152,7 +151,7 @@ def _utf8(data: bytes, name: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        refuse_if_any(name, list(_undecodable_lines(data)))
+        raise_if_any(name, list(_undecodable_lines(data)))
         raise
 
 

@@ -8,11 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from fewshot.data.example import Example
-from fewshot.data.paths import is_path
-from fewshot.data.refusal import refuse_if_any
+from fewshot.data.example import Example, is_path
 from fewshot.data.table_rows import Row, Table, read_csv, read_jsonl, read_parquet
-from fewshot.errors import DataError, UnknownNameError
+from fewshot.errors import DataError, UnknownNameError, raise_if_any
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "path", "uri", "url", "file", "filename", "file_name", "image_path"),
@@ -71,7 +69,7 @@ def parse_examples(
             found.append((row.place, _example(row, chosen)))
         except DataError as error:
             problems.append(f"{row.place}: {error}")
-    refuse_if_any(name, [*problems, *_disagreements(found)])
+    raise_if_any(name, [*problems, *_disagreements(found)])
     return _without_repeats(example for _, example in found)
 
 
@@ -87,7 +85,7 @@ def _choose_columns(columns: tuple[str, ...], name: str) -> dict[str, str]:
                 problems.append(f"there are {lowered.count(alias)} columns {alias!r}; keep one")
         elif field in REQUIRED:
             problems.append(f"no column for the {field}: expected one of {', '.join(aliases)}; found {_some(columns)}")
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     return chosen
 
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.feature_synthesis.loss import divergence, reconstruction
 from fewshot.feature_synthesis.synthesis import decode, synthesise
-from fewshot.feature_synthesis.vae import Weights, posterior, sample
+from fewshot.feature_synthesis.vae import Weights, divergence, posterior, reconstruction, sample
 from fewshot.optimization.shots import Shots
 
 if TYPE_CHECKING:

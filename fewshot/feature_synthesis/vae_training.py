@@ -26,9 +26,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fewshot.feature_synthesis.diagnostics import diagnose
-from fewshot.feature_synthesis.loss import divergence, reconstruction
 from fewshot.feature_synthesis.synthesis import decode
-from fewshot.feature_synthesis.vae import decoder, initial_weights, posterior, sample
+from fewshot.feature_synthesis.vae import decoder, divergence, initial_weights, posterior, reconstruction, sample
 from fewshot.optimization.descent import Loss, descend
 from fewshot.optimization.shots import Shots, one_view
 from fewshot.optimization.training_cache import State, TrainingCache, training_key
