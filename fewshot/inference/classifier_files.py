@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from fewshot.calibration.calibrate import Calibrated, HeldOutReport
+from fewshot.calibration.calibrated_classifier import Calibrated, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
 from fewshot.methods import METHODS, Classifier, method_named

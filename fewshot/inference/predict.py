@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from fewshot.calibration.calibrate import Calibrated
+from fewshot.calibration.calibrated_classifier import Calibrated
 
 TILE_ROWS = 1024
 

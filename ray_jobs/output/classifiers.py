@@ -14,7 +14,7 @@ from ray_jobs.errors import DamagedError
 from ray_jobs.output.feature_parts import removed_if_damaged
 
 if TYPE_CHECKING:
-    from fewshot.calibration.calibrate import Calibrated
+    from fewshot.calibration.calibrated_classifier import Calibrated
 
 CARD = "card.json"
 TENSORS, TOKENS = "classifier.safetensors", "tokens"

@@ -14,7 +14,7 @@ from ray_jobs.output.classifiers import get_classifier
 from ray_jobs.output.feature_parts import FeatureRows, counts, load, write_parquet
 
 if TYPE_CHECKING:
-    from fewshot.calibration.calibrate import Calibrated
+    from fewshot.calibration.calibrated_classifier import Calibrated
     from fewshot.inference.predict import Scored
 
 SCHEMA = pa.schema(

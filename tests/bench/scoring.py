@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.calibration.calibrate import Calibrated, HeldOutReport
+from fewshot.calibration.calibrated_classifier import Calibrated, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.inference.predict import TILE_ROWS, predict
 from fewshot.methods import method_named
