@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fewshot.calibration.abstention import guaranteed_threshold
-from fewshot.calibration.calibrated_classifier import Calibrated, HeldOutReport, Source
+from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
 from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
@@ -51,7 +51,7 @@ def fit_calibrated(
     max_error: float | None = None,
     confidence: float = 0.9,
     training_cache: TrainingCache | None = None,
-) -> Calibrated:
+) -> CalibratedClassifier:
     """Select hyperparameters, fit, and calibrate on held-out images.
 
     Args:
@@ -85,7 +85,7 @@ def fit_calibrated(
             coverage=float((scores >= threshold).double().mean()) if len(scores) else 0.0,
             error_bound=found.error_bound,
         )
-    return Calibrated(
+    return CalibratedClassifier(
         method=selected,
         classifier=selected.fit(problem, seed=seed, training_cache=training_cache),
         class_names=problem.label_space.names,

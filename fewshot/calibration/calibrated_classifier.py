@@ -52,7 +52,7 @@ class HeldOutReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibratedClassifier:
     """A classifier and what turns its logits into reported labels.
 
     Attributes:

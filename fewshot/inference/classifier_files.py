@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from fewshot.calibration.calibrated_classifier import Calibrated, HeldOutReport
+from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
 from fewshot.methods import METHODS, Classifier, method_named
@@ -33,7 +33,7 @@ PARTS = ("pooling", "text_tower")
 """Fields of a classifier that are parts of its backbone: not stored, put back when it is loaded."""
 
 
-def save_classifier(calibrated: Calibrated, card: Mapping[str, Any]) -> dict[str, bytes]:
+def save_classifier(calibrated: CalibratedClassifier, card: Mapping[str, Any]) -> dict[str, bytes]:
     """Serialise.
 
     Args:
@@ -86,7 +86,7 @@ def read_card(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 def load_classifier(
     files: Mapping[str, bytes], *, text_tower: TextTower | None = None, pooling: Pooling | None = None
-) -> Calibrated:
+) -> CalibratedClassifier:
     """The inverse of `save_classifier`, bit for bit, on the CPU.
 
     Args:
@@ -106,7 +106,7 @@ def load_classifier(
         tensors = safetensors.torch.load(files[TENSORS])
         parts = {"text_tower": text_tower, "pooling": pooling}
         method = method_named(card["method"], **card["hyperparameters"])
-        return Calibrated(
+        return CalibratedClassifier(
             method=method,
             classifier=_classifier(card["method"], {**card["classifier"], **_nested(tensors)}, parts),
             class_names=tuple(card["classes"]),

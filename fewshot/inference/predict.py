@@ -12,13 +12,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from fewshot.calibration.calibrated_classifier import Calibrated
+from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 TILE_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class Predictions:
     """Predictions of N images, on the CPU.
 
     Attributes:
@@ -47,7 +47,9 @@ class Scored:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
 
-def predict(calibrated: Calibrated, features: Tensor, *, top: int = 5, tile_rows: int = TILE_ROWS) -> Scored:
+def predict(
+    calibrated: CalibratedClassifier, features: Tensor, *, top: int = 5, tile_rows: int = TILE_ROWS
+) -> Predictions:
     """Label images.
 
     Args:
@@ -60,7 +62,7 @@ def predict(calibrated: Calibrated, features: Tensor, *, top: int = 5, tile_rows
         N predictions. A row depends on nothing but that row of `features`.
     """
     starts = range(0, max(1, len(features)), tile_rows)
-    return Scored.joined(
+    return Predictions.joined(
         [
             _scored_tile(calibrated, features[start : start + tile_rows], top=top, tile_rows=tile_rows)
             for start in starts
@@ -68,26 +70,26 @@ def predict(calibrated: Calibrated, features: Tensor, *, top: int = 5, tile_rows
     )
 
 
-def calibrated_logits(calibrated: Calibrated, features: Tensor, *, tile_rows: int = TILE_ROWS) -> Tensor:
+def calibrated_logits(calibrated: CalibratedClassifier, features: Tensor, *, tile_rows: int = TILE_ROWS) -> Tensor:
     """All scaled logits, [N, K] float32 on the classifier's device: for measuring, not for archives."""
     parts = [_tile_logits(calibrated, tile, tile_rows=tile_rows) for tile in torch.split(features, tile_rows)]
     return torch.cat(parts)
 
 
-def _tile_logits(calibrated: Calibrated, features: Tensor, *, tile_rows: int) -> Tensor:
+def _tile_logits(calibrated: CalibratedClassifier, features: Tensor, *, tile_rows: int) -> Tensor:
     rows = len(features)
     tile = torch.zeros(tile_rows, features.shape[1], dtype=torch.float32, device=calibrated.device)
     tile[:rows] = features
     return calibrated.scaling(calibrated.classifier.logits(tile))[:rows]
 
 
-def _scored_tile(calibrated: Calibrated, features: Tensor, *, top: int, tile_rows: int) -> Scored:
+def _scored_tile(calibrated: CalibratedClassifier, features: Tensor, *, top: int, tile_rows: int) -> Predictions:
     logits = _tile_logits(calibrated, features, tile_rows=tile_rows)
     top_labels, top_logits = first_maxima(logits, count=min(max(top, 2), logits.shape[1]))
     top_scores = (top_logits - torch.logsumexp(logits, dim=1, keepdim=True)).exp().cpu()
     score, top_labels = top_scores[:, 0], top_labels.cpu()
     threshold = 0.0 if calibrated.threshold is None else calibrated.threshold
-    return Scored(
+    return Predictions(
         label=top_labels[:, 0],
         score=score,
         margin=score - top_scores[:, 1],
