@@ -23,7 +23,7 @@ from fewshot.problem import Problem
 from fewshot.prototypes import text_logits
 
 
-class Point(NamedTuple):
+class CachePoint(NamedTuple):
     """A point of the grid: weight of the votes and sharpness, both >= 0."""
 
     alpha: float
@@ -96,8 +96,8 @@ def cache_logits(
 
 
 def sweep_cache(
-    features: Tensor, text: Tensor, keys: Tensor, counts: Tensor, points: Collection[Point], *, logit_scale: float
-) -> Iterator[tuple[Point, Tensor]]:
+    features: Tensor, text: Tensor, keys: Tensor, counts: Tensor, points: Collection[CachePoint], *, logit_scale: float
+) -> Iterator[tuple[CachePoint, Tensor]]:
     """`cache_logits` at each point: one matrix product, one exp pass for each beta, alpha an axpy."""
     zero_shot = text_logits(features, text, logit_scale=logit_scale)
     cosines = keys @ features.T
@@ -107,16 +107,16 @@ def sweep_cache(
             yield point, torch.add(zero_shot, votes, alpha=point.alpha)
 
 
-def cache_grid(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> list[Point]:
+def cache_grid(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> list[CachePoint]:
     """Points to choose from, the most zero-shot-like first; a value that is given is kept."""
     alphas = alpha_grid(problem) if alpha is None else [alpha]
     betas = beta_grid(problem.support.cache_keys) if beta is None else [beta]
-    return [Point(*values) for values in product(alphas, betas)]
+    return [CachePoint(*values) for values in product(alphas, betas)]
 
 
-def default_point(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> Point:
+def default_point(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> CachePoint:
     """Where nothing can be held out (`fewshot.key_value_cache.grids`); a value that is given is kept."""
-    return Point(
+    return CachePoint(
         alpha=default_alpha(problem) if alpha is None else alpha,
         beta=default_beta(problem.support.cache_keys) if beta is None else beta,
     )

@@ -19,7 +19,7 @@ from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, 
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.ape.classifier import ApeClassifier
-from fewshot.methods.ape.refine import Point, refine, sweep
+from fewshot.methods.ape.refine import ApePoint, refine, sweep
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.model_selection.cross_validation import FOLDS, choose
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -103,13 +103,13 @@ class Ape:
             logit_scale=problem.logit_scale,
         )
 
-    def _choose(self, problem: Problem, *, seed: int) -> Point:
+    def _choose(self, problem: Problem, *, seed: int) -> ApePoint:
         measure = partial(sweep, source=self.criterion_source, class_mean=self.class_mean)
         return choose(self._grid(problem), problem, measure, default=self._default, seed=seed)
 
-    def _default(self, problem: Problem) -> Point:
+    def _default(self, problem: Problem) -> ApePoint:
         gamma = _or(self.gamma, 0.0)
-        return Point(
+        return ApePoint(
             alpha=_scaled(default_alpha(problem), gamma, problem) if self.alpha is None else self.alpha,
             beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
             gamma=gamma,
@@ -117,13 +117,13 @@ class Ape:
             similarity_weight=_or(self.similarity_weight, DEFAULT_SIMILARITY_WEIGHT),
         )
 
-    def _grid(self, problem: Problem) -> list[Point]:
+    def _grid(self, problem: Problem) -> list[ApePoint]:
         """The most zero-shot-like first: by strength of the votes, beta, gamma, then the most channels."""
         alphas = alpha_grid(problem) if self.alpha is None else [self.alpha]
         betas = beta_grid(problem.support.cache_keys) if self.beta is None else [self.beta]
         gammas = GAMMAS if self.gamma is None else [self.gamma]
         return [
-            Point(
+            ApePoint(
                 alpha=_scaled(alpha, gamma, problem) if self.alpha is None else alpha,
                 beta=beta,
                 gamma=gamma,

@@ -18,7 +18,7 @@ from fewshot.problem import Problem
 from fewshot.prototypes import text_logits
 
 
-class Point(NamedTuple):
+class ApePoint(NamedTuple):
     """A point of the grid, the axes in the order in which the sweep nests them."""
 
     channel_fraction: float
@@ -69,8 +69,8 @@ def refine(
 
 
 def sweep(
-    split: Split, points: Collection[Point], *, source: CriterionSource, class_mean: bool
-) -> Iterator[tuple[Point, Tensor]]:
+    split: Split, points: Collection[ApePoint], *, source: CriterionSource, class_mean: bool
+) -> Iterator[tuple[ApePoint, Tensor]]:
     """Logits of a split's queries at each point.
 
     One matrix product for each choice of channels, one exp pass for each beta, one weighted sum for each gamma; alpha

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import Point, cache_grid, default_point
+from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, default_point
 from fewshot.key_value_cache.cache_training import Recipe
 from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
 from fewshot.key_value_cache.kernel import Cache
@@ -112,7 +112,7 @@ class ApeT:
             problem, self._channels(problem, Cache.from_problem(problem)), seed=seed, training_cache=training_cache
         )
 
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
         return choose(
@@ -120,8 +120,8 @@ class ApeT:
         )
 
     def _sweep(
-        self, split: Split, points: Collection[Point], *, seed: int, training_cache: TrainingCache
-    ) -> Iterator[tuple[Point, Tensor]]:
+        self, split: Split, points: Collection[CachePoint], *, seed: int, training_cache: TrainingCache
+    ) -> Iterator[tuple[CachePoint, Tensor]]:
         """Logits of a split's queries at each point: one matrix product, one exp pass for each beta."""
         problem, features = split.problem, split.queries.features
         cache, selected = Cache.from_problem(problem), self.affinity_channels == "selected"

@@ -19,22 +19,24 @@ from fewshot.model_selection.cross_validation import Split
 from fewshot.prototypes import text_logits, with_means
 
 
-class Point(NamedTuple):
+class ClipAdapterPoint(NamedTuple):
     """A point of the grid."""
 
     residual_ratio: float
     image_weight: float
 
 
-def class_rows(text: Tensor, cache: Cache, network: Mapping[str, Tensor], point: Point, *, second_relu: bool) -> Tensor:
+def class_rows(
+    text: Tensor, cache: Cache, network: Mapping[str, Tensor], point: ClipAdapterPoint, *, second_relu: bool
+) -> Tensor:
     """[K, D] float32, unit rows: the text beside the means of the adapted shots."""
     keys = adapted(cache.keys, network, residual_ratio=point.residual_ratio, second_relu=second_relu)
     return with_means(text, keys, cache.counts, image_weight=point.image_weight)
 
 
 def sweep(
-    split: Split, points: Collection[Point], network: Mapping[str, Tensor], *, second_relu: bool
-) -> Iterator[tuple[Point, Tensor]]:
+    split: Split, points: Collection[ClipAdapterPoint], network: Mapping[str, Tensor], *, second_relu: bool
+) -> Iterator[tuple[ClipAdapterPoint, Tensor]]:
     """Logits of a split's queries at each point: the network runs once for each ratio.
 
     Args:

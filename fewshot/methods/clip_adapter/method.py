@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
-from fewshot.methods.clip_adapter.functional import Point, class_rows, sweep
+from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
 from fewshot.methods.hyperparameters import check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
@@ -110,8 +110,8 @@ class ClipAdapter:
         """See `TrainedMethod.pretrain_fold`."""
         self._network(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
-        def swept(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> ClipAdapterPoint:
+        def swept(split: Split, points: Collection[ClipAdapterPoint]) -> Iterator[tuple[ClipAdapterPoint, Tensor]]:
             network = self._network(split.problem, seed=seed, training_cache=training_cache)
             return sweep(split, points, network, second_relu=self.second_relu)
 
@@ -122,14 +122,14 @@ class ClipAdapter:
         key = training_key("clip_adapter", problem, seed=seed, **asdict(recipe))
         return training_cache(key, lambda: tuned_bottleneck(problem, recipe=recipe, seed=seed))
 
-    def _default(self, problem: Problem) -> Point:
-        return Point(
+    def _default(self, problem: Problem) -> ClipAdapterPoint:
+        return ClipAdapterPoint(
             residual_ratio=DEFAULT_RATIO if self.residual_ratio is None else self.residual_ratio,
             image_weight=default_image_weight(problem) if self.image_weight is None else self.image_weight,
         )
 
-    def _grid(self) -> list[Point]:
+    def _grid(self) -> list[ClipAdapterPoint]:
         """The most zero-shot-like first."""
         ratios = RATIOS if self.residual_ratio is None else (self.residual_ratio,)
         weights = IMAGE_WEIGHTS if self.image_weight is None else (self.image_weight,)
-        return [Point(ratio, weight) for ratio, weight in product(ratios, weights)]
+        return [ClipAdapterPoint(ratio, weight) for ratio, weight in product(ratios, weights)]

@@ -18,7 +18,7 @@ from fewshot import feature_adapter as bottleneck
 from fewshot.attention_pooling.blend import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, PREFIX, tune_jointly
 from fewshot.attention_pooling.pool_training import pooling_of
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.grids import default_beta
 from fewshot.methods.blending import Blending
 from fewshot.methods.hyperparameters import check_choice, check_number
@@ -67,7 +67,7 @@ class SafeAClassifier:
 
     def logits(self, features: Tensor) -> Tensor:
         """See `Classifier.logits`."""
-        point = Point(self.alpha, self.beta)
+        point = CachePoint(self.alpha, self.beta)
         return ADAPTERS[self.adapter].logits(features, self.rows, self.tensors, point, self.logit_scale)
 
 
@@ -168,8 +168,8 @@ class SafeA(Blending):
             problem, self.tuned(problem, seed=seed, training_cache=training_cache), blend, kind=self.blend
         )
 
-    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Point:
-        def measure(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> CachePoint:
+        def measure(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
             learned = split.problem
             seen = self._seen(learned, blend, seed=seed, training_cache=training_cache)
             queries = Branches.from_problem(
@@ -181,17 +181,17 @@ class SafeA(Blending):
 
         return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
 
-    def _default(self, problem: Problem) -> Point:
+    def _default(self, problem: Problem) -> CachePoint:
         """Where nothing can be held out: SAFE, as its class rows have the means of the shots in them already."""
-        return Point(
+        return CachePoint(
             alpha=0.0 if self.alpha is None else self.alpha,
             beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
         )
 
-    def _grid(self, problem: Problem) -> list[Point]:
+    def _grid(self, problem: Problem) -> list[CachePoint]:
         """The adapter's, with what is given in place of what is tried."""
         points = (
-            Point(
+            CachePoint(
                 alpha=point.alpha if self.alpha is None else self.alpha,
                 beta=point.beta if self.beta is None else self.beta,
             )

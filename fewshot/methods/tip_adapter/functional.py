@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import Point, sweep_cache
+from fewshot.key_value_cache.cache_classifier import CachePoint, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.model_selection.cross_validation import Split
 
 
-def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+def sweep(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
     """Logits of a split's queries at each point."""
     problem, cache = split.problem, Cache.from_problem(split.problem)
     return sweep_cache(

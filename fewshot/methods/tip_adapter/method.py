@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Self
 
-from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
@@ -59,7 +59,7 @@ class TipAdapter:
             logit_scale=problem.logit_scale,
         )
 
-    def _choose(self, problem: Problem, *, seed: int) -> Point:
+    def _choose(self, problem: Problem, *, seed: int) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
         return choose(grid, problem, sweep, default=default, seed=seed)

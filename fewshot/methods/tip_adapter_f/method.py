@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.cache_training import Recipe, tuned_cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number, values_for
@@ -82,8 +82,8 @@ class TipAdapterF:
         """See `TrainedMethod.pretrain_fold`."""
         self._keys(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
-        def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> CachePoint:
+        def sweep(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
             learned = split.problem
             keys = self._keys(learned, seed=seed, training_cache=training_cache)
             features = split.queries.features

@@ -14,8 +14,7 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import Point as CachePoint
-from fewshot.key_value_cache.cache_classifier import cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
@@ -28,7 +27,7 @@ from fewshot.problem import Problem
 GAMMA_UNITS = (0.0, 0.01, 0.04, 0.16, 0.64)
 
 
-class Point(NamedTuple):
+class TipXPoint(NamedTuple):
     """A point of the grid."""
 
     gamma: float
@@ -95,10 +94,10 @@ class TipX:
         signatures = Signatures.from_text(problem.class_embeddings, tau=self.tau)
         return collapse(cache.keys, cache.counts, signatures, frozen_psi(problem, signatures))
 
-    def _choose(self, problem: Problem, *, seed: int) -> Point:
+    def _choose(self, problem: Problem, *, seed: int) -> TipXPoint:
         return choose(self._grid(problem), problem, self._sweep, default=self._default, seed=seed)
 
-    def _sweep(self, split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _sweep(self, split: Split, points: Collection[TipXPoint]) -> Iterator[tuple[TipXPoint, Tensor]]:
         """Logits of a split's queries at each point: those of Tip-Adapter, and gamma an axpy."""
         problem, features = split.problem, split.queries.features
         cache = Cache.from_problem(problem)
@@ -113,15 +112,15 @@ class TipX:
         )
         for at, logits in tip:
             for gamma in gammas[at]:
-                yield Point(gamma, *at), torch.add(logits, votes, alpha=gamma)
+                yield TipXPoint(gamma, *at), torch.add(logits, votes, alpha=gamma)
 
-    def _default(self, problem: Problem) -> Point:
+    def _default(self, problem: Problem) -> TipXPoint:
         tip = default_point(problem, alpha=self.alpha, beta=self.beta)
-        return Point(0.0 if self.gamma is None else self.gamma, *tip)
+        return TipXPoint(0.0 if self.gamma is None else self.gamma, *tip)
 
-    def _grid(self, problem: Problem) -> list[Point]:
+    def _grid(self, problem: Problem) -> list[TipXPoint]:
         """Tip-Adapter first, and inside it the most zero-shot-like."""
         units = [unit * problem.logit_scale for unit in GAMMA_UNITS]
         gammas = [float(f"{unit:.3g}") for unit in units] if self.gamma is None else [self.gamma]
         cache = cache_grid(problem, alpha=self.alpha, beta=self.beta)
-        return [Point(gamma, *at) for gamma, at in product(gammas, cache)]
+        return [TipXPoint(gamma, *at) for gamma, at in product(gammas, cache)]

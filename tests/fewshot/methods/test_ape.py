@@ -12,7 +12,7 @@ from fewshot.errors import DataError
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.ape import Ape
 from fewshot.methods.ape.functional import label_divergence
-from fewshot.methods.ape.refine import Point, sweep
+from fewshot.methods.ape.refine import ApePoint, sweep
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
@@ -129,7 +129,7 @@ def test_the_class_mean_makes_repeated_shots_of_one_class_irrelevant():
 def test_the_sweep_gives_the_logits_that_a_fit_would_give():
     problem, _ = make_problem([3, 2, 4])
     points = [
-        Point(fraction, weight, beta, gamma, alpha)
+        ApePoint(fraction, weight, beta, gamma, alpha)
         for fraction in (0.5, 1.0)
         for weight in (0.3, 0.7)
         for beta in (1.0, 6.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.channels import criterion_channels
 from fewshot.key_value_cache.kernel import Cache, kernel
 from fewshot.methods.ape_t import ApeT
@@ -132,7 +132,7 @@ def test_only_the_kept_channels_are_moved():
 
 def test_the_sweep_gives_the_logits_that_a_fit_would_give():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
+    points = [CachePoint(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
     for affinity in ("all", "selected"):
         method = partial(ApeT, affinity_channels=affinity, **SHORT)
         for split in held_out(problem, seed=0):

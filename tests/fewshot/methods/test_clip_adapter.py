@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 from fewshot.errors import DataError
 from fewshot.feature_adapter import Recipe, adapted, initial_network, train_bottleneck
 from fewshot.methods.clip_adapter import ClipAdapter
-from fewshot.methods.clip_adapter.functional import Point, sweep
+from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, sweep
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
@@ -108,7 +108,7 @@ def test_neither_the_order_of_the_shots_nor_the_numbers_of_the_classes_change_a_
 def test_the_sweep_gives_the_logits_that_a_fit_would_give():
     problem, _ = make_problem([3, 2, 4])
     method = ClipAdapter(**SHORT)
-    points = [Point(ratio, weight) for ratio in (0.0, 0.2, 1.0) for weight in (0.0, 2.0)]
+    points = [ClipAdapterPoint(ratio, weight) for ratio in (0.0, 0.2, 1.0) for weight in (0.0, 2.0)]
     for split in held_out(problem, seed=0):
         fitted = method.fit(split.problem, seed=0)
         swept = dict(sweep(split, points, {"down": fitted.down, "up": fitted.up}, second_relu=False))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter.functional import sweep
 from fewshot.methods.zero_shot import ZeroShot
@@ -61,7 +61,7 @@ def test_without_sharpness_equal_shots_decide_nothing(made, alpha):
 
 def test_the_sweep_gives_the_logits_that_a_fit_would_give():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
+    points = [CachePoint(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
     for split in held_out(problem, seed=0):
         swept = dict(sweep(split, points))
         assert swept.keys() == set(points)

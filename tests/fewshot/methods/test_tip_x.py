@@ -11,7 +11,7 @@ from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_x import TipX
 from fewshot.methods.tip_x.functional import Signatures, collapse, frozen_psi
-from fewshot.methods.tip_x.method import Point
+from fewshot.methods.tip_x.method import TipXPoint
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out
 from tests.problems import World, make_problem, problems, repeated
@@ -166,7 +166,7 @@ def test_listing_every_shot_twice_is_doubling_alpha_and_gamma(made, gamma):
 
 def test_the_sweep_gives_the_logits_that_a_fit_would_give():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(gamma, alpha, beta) for gamma in (0.0, 3.0) for alpha in (0.0, 8.0) for beta in (0.5, 8.0)]
+    points = [TipXPoint(gamma, alpha, beta) for gamma in (0.0, 3.0) for alpha in (0.0, 8.0) for beta in (0.5, 8.0)]
     for split in held_out(problem, seed=0):
         swept = dict(TipX()._sweep(split, points))
         assert swept.keys() == set(points)
