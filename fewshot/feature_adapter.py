@@ -7,7 +7,8 @@ without biases A(c f) = c A(f) for c > 0, so f' does not depend on the length of
 no hyperparameter depends on the scale of a backbone's features.
 
 The learning rate is contradictory in paper and code (1e-5; 2e-3 with SGD); their SGD barely moves on a few hundred
-steps, while AdamW at 3e-3 was within a point of the best of ten settings on each of three sets (see `Recipe`).
+steps, while AdamW at 3e-3 was within a point of the best of ten settings on each of three sets (see
+`FeatureAdapterSettings`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ STEPS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class FeatureAdapterSettings:
     """How a bottleneck is trained; the defaults take about half a second of one core for 81 classes of 16 shots.
 
     Attributes:
@@ -59,7 +60,7 @@ def adapted(features: Tensor, network: Mapping[str, Tensor], *, residual_ratio: 
         features: [B, D] float32, unit rows.
         network: "down" [D, H] and "up" [H, D] float32.
         residual_ratio: r in [0, 1]; 0 gives the features as they are, bit for bit.
-        second_relu: see `Recipe`.
+        second_relu: see `FeatureAdapterSettings`.
 
     Returns:
         [B, D] float32, unit rows; a row for which r = 1 leaves nothing is zero.
@@ -83,15 +84,17 @@ def initial_network(dim: int, *, seed: int) -> dict[str, Tensor]:
     }
 
 
-def tuned_bottleneck(problem: Problem, *, recipe: Recipe, seed: int) -> dict[str, Tensor]:
+def tuned_bottleneck(problem: Problem, *, settings: FeatureAdapterSettings, seed: int) -> dict[str, Tensor]:
     """`train_bottleneck` on a problem's shots; the loss is over the classes that have some."""
     shots = Shots.from_problem(problem)
     rows = problem.class_embeddings[shots.classes]
-    return train_bottleneck(shots.views, shots.labels, rows, logit_scale=problem.logit_scale, recipe=recipe, seed=seed)
+    return train_bottleneck(
+        shots.views, shots.labels, rows, logit_scale=problem.logit_scale, settings=settings, seed=seed
+    )
 
 
 def train_bottleneck(
-    views: Tensor, labels: Tensor, rows: Tensor, *, logit_scale: float, recipe: Recipe, seed: int
+    views: Tensor, labels: Tensor, rows: Tensor, *, logit_scale: float, settings: FeatureAdapterSettings, seed: int
 ) -> dict[str, Tensor]:
     """Minimise the cross-entropy of adapted features against frozen class rows.
 
@@ -103,7 +106,7 @@ def train_bottleneck(
         labels: [M] int64 in [0, k).
         rows: [k, D] float32, unit rows.
         logit_scale: the backbone's.
-        recipe: how.
+        settings: how.
         seed: of the start, the order and the views.
 
     Returns:
@@ -116,18 +119,18 @@ def train_bottleneck(
 
     def loss(network: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
         seen = one_view(unit, batch, generator=generator)
-        features = adapted(seen, network, residual_ratio=recipe.residual_ratio, second_relu=recipe.second_relu)
+        features = adapted(seen, network, residual_ratio=settings.residual_ratio, second_relu=settings.second_relu)
         return cross_entropy(logit_scale * features @ rows.T, labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-        return AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.0)
+        return AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
 
     return descend(
         start,
         loss,
         optimizer=optimizer,
         rows=len(labels),
-        batch_size=recipe.batch_size,
-        steps=recipe.steps,
+        batch_size=settings.batch_size,
+        steps=settings.steps,
         seed=seed,
     )

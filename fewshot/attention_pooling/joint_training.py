@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from fewshot.attention_pooling.pool_training import Recipe, descend_by, pooling_of
-from fewshot.feature_adapter import Recipe as BottleneckRecipe
-from fewshot.feature_adapter import adapted, initial_network
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, descend_by, pooling_of
+from fewshot.feature_adapter import FeatureAdapterSettings, adapted, initial_network
 from fewshot.key_value_cache.cache_training import GroupedShots, votes_of_others
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State
@@ -38,14 +37,16 @@ class Head(NamedTuple):
     logits: Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 
 
-def tune_jointly(problem: Problem, adapter: JointAdapter, targets: Tensor, *, recipe: Recipe, seed: int) -> State:
+def tune_jointly(
+    problem: Problem, adapter: JointAdapter, targets: Tensor, *, settings: PoolTrainingSettings, seed: int
+) -> State:
     """Train layer and adapter.
 
     Args:
         problem: with dense tokens and the layer; the loss is over the classes that have shots.
         adapter: which.
         targets: [K, D] float32, unit rows that features are drawn to.
-        recipe: how.
+        settings: how.
         seed: of the order of the shots, and of the network's start.
 
     Returns:
@@ -59,15 +60,15 @@ def tune_jointly(problem: Problem, adapter: JointAdapter, targets: Tensor, *, re
     shots = GroupedShots.from_problem(problem)
     tokens, labels = dense[_rows(problem)], shots.images.labels
     head = HEADS[adapter](shots, targets[shots.classes], problem.logit_scale, seed)
-    layer = pooling.trainable(recipe.scope)
+    layer = pooling.trainable(settings.scope)
 
     def loss(tensors: Mapping[str, Tensor], batch: Tensor, _: torch.Generator) -> Tensor:
         learned = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
         features = normalize(pooling(tokens[batch], {name: tensors[name] for name in layer}), dim=1)
-        return cross_entropy(head.logits(features, batch, learned) / recipe.loss_temperature, labels[batch])
+        return cross_entropy(head.logits(features, batch, learned) / settings.loss_temperature, labels[batch])
 
     start = {**layer, **{PREFIX + name: value for name, value in head.start.items()}}
-    tuned = descend_by(recipe, start, loss, rows=len(labels), seed=seed)
+    tuned = descend_by(settings, start, loss, rows=len(labels), seed=seed)
     if PREFIX + "keys" in tuned:
         tuned[PREFIX + "keys"] = tuned[PREFIX + "keys"][shots.cached]
     return tuned
@@ -80,7 +81,7 @@ def _rows(problem: Problem) -> Tensor:
 
 
 def _network(_shots: GroupedShots, targets: Tensor, logit_scale: float, seed: int) -> Head:
-    ratio = BottleneckRecipe().residual_ratio
+    ratio = FeatureAdapterSettings().residual_ratio
 
     def logits(features: Tensor, _batch: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         return logit_scale * adapted(features, tensors, residual_ratio=ratio, second_relu=False) @ targets.T

@@ -39,7 +39,7 @@ POOL_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class PoolTrainingSettings:
     """How the layer is trained.
 
     Attributes:
@@ -87,7 +87,7 @@ def tune_pooling(
     targets: Tensor,
     *,
     logit_scale: float,
-    recipe: Recipe,
+    settings: PoolTrainingSettings,
     seed: int,
 ) -> dict[str, Tensor]:
     """Train the layer.
@@ -98,36 +98,40 @@ def tune_pooling(
         labels: [M] int64 in [0, k).
         targets: [k, D] float32, unit rows.
         logit_scale: s, 100 for CLIP.
-        recipe: how.
+        settings: how.
         seed: of the order of the shots.
 
     Returns:
         The tuned tensors by name; without shots the pre-trained ones.
     """
-    scale = logit_scale / recipe.loss_temperature
+    scale = logit_scale / settings.loss_temperature
 
     def loss(weights: Mapping[str, Tensor], rows: Tensor, _: torch.Generator) -> Tensor:
         features = normalize(pooling(dense[rows], weights), dim=1)
         return cross_entropy(scale * features @ targets.T, labels[rows])
 
-    return descend_by(recipe, pooling.trainable(recipe.scope), loss, rows=len(labels), seed=seed)
+    return descend_by(settings, pooling.trainable(settings.scope), loss, rows=len(labels), seed=seed)
 
 
-def descend_by(recipe: Recipe, start: Mapping[str, Tensor], loss: Loss, *, rows: int, seed: int) -> dict[str, Tensor]:
+def descend_by(
+    settings: PoolTrainingSettings, start: Mapping[str, Tensor], loss: Loss, *, rows: int, seed: int
+) -> dict[str, Tensor]:
     """`fewshot.optimization.descent.descend` as a recipe says."""
 
     def adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=recipe.learning_rate, eps=recipe.eps, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(
+            parameters, lr=settings.learning_rate, eps=settings.eps, weight_decay=settings.weight_decay
+        )
 
     return descend(
         start,
         loss,
         optimizer=adamw,
         rows=rows,
-        batch_size=recipe.batch_size,
-        steps=recipe.steps(rows),
+        batch_size=settings.batch_size,
+        steps=settings.steps(rows),
         seed=seed,
-        rate=recipe.rate,
+        rate=settings.rate,
     )
 
 

@@ -85,7 +85,7 @@ class GroupedShots:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class CacheTrainingSettings:
     """How keys are trained; the defaults take about two seconds of one core for 81 classes of 16 shots.
 
     Attributes:
@@ -108,12 +108,12 @@ class Recipe:
         return min(wanted, self.max_steps) if shots.have_companions else 0
 
 
-def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
+def tuned_cache(problem: Problem, *, settings: CacheTrainingSettings, seed: int) -> Tensor:
     """Train the keys of a problem's cache. Whether its shots are photographs or made plays no part.
 
     Args:
         problem: the loss is over the classes of it that have shots.
-        recipe: how.
+        settings: how.
         seed: of the order of the shots and of their views.
 
     Returns:
@@ -133,15 +133,15 @@ def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
         return cross_entropy(text_logits(features, text, logit_scale=scale) + alpha * votes, shots.images.labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-        return AdamW(parameters, lr=recipe.learning_rate, eps=1e-4)
+        return AdamW(parameters, lr=settings.learning_rate, eps=1e-4)
 
     tuned = descend(
         {"keys": keys},
         loss,
         optimizer=optimizer,
         rows=len(keys),
-        batch_size=recipe.batch_size,
-        steps=recipe.steps(shots),
+        batch_size=settings.batch_size,
+        steps=settings.steps(shots),
         seed=seed,
     )
     return tuned["keys"][shots.cached]

@@ -10,7 +10,7 @@ from typing import ClassVar, get_args
 from torch import Tensor
 
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
-from fewshot.attention_pooling.pool_training import Recipe, pooling_of, tune_pooling
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, pooling_of, tune_pooling
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
@@ -31,7 +31,8 @@ class Blending:
         blend: whether features are brought to unit length before they are mixed ("normalized") or not ("raw").
         scope: which tensors of the layer are tuned, see `Pooling.scopes`.
         target_weight: weight of the class means in the rows that training draws features to, >= 0; 0 is the paper's.
-        learning_rate: at the peak, see `fewshot.attention_pooling.pool_training.Recipe` for this and the rest.
+        learning_rate: at the peak, see `fewshot.attention_pooling.pool_training.PoolTrainingSettings` for this and the
+            rest.
         epochs: passes over the shots.
         max_steps: however many shots there are.
         loss_temperature: divides the logits in the loss, > 0.
@@ -46,11 +47,11 @@ class Blending:
     image_weight: float | None = None
     blend: BlendKind = "normalized"
     scope: str = "attn"
-    target_weight: float = Recipe.target_weight
-    learning_rate: float = Recipe.learning_rate
-    epochs: int = Recipe.epochs
-    max_steps: int = Recipe.max_steps
-    loss_temperature: float = Recipe.loss_temperature
+    target_weight: float = PoolTrainingSettings.target_weight
+    learning_rate: float = PoolTrainingSettings.learning_rate
+    epochs: int = PoolTrainingSettings.epochs
+    max_steps: int = PoolTrainingSettings.max_steps
+    loss_temperature: float = PoolTrainingSettings.loss_temperature
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -73,7 +74,7 @@ class Blending:
 
     def tuned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """The tuned tensors of the layer, through the memo."""
-        recipe = self.recipe
+        settings = self.settings
 
         def train() -> State:
             pooling, dense = pooling_of(problem)
@@ -84,11 +85,11 @@ class Blending:
                 shots.labels,
                 targets[shots.classes],
                 logit_scale=problem.logit_scale,
-                recipe=recipe,
+                settings=settings,
                 seed=seed,
             )
 
-        return training_cache(training_key("safe", problem, seed=seed, **asdict(recipe)), train)
+        return training_cache(training_key("safe", problem, seed=seed, **asdict(settings)), train)
 
     def choose_blend(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> BlendPoint:
         """How much of the tuned layer, and of the class means. Ties go to less of both."""
@@ -106,9 +107,9 @@ class Blending:
         return with_means(problem.class_embeddings, cache.keys, cache.counts, image_weight=self.target_weight)
 
     @property
-    def recipe(self) -> Recipe:
+    def settings(self) -> PoolTrainingSettings:
         """How the layer is trained."""
-        return Recipe(**values_for(Recipe, self))
+        return PoolTrainingSettings(**values_for(PoolTrainingSettings, self))
 
     def _blends(self) -> list[BlendPoint]:
         alphas = BLEND_ALPHAS if self.blend_alpha is None else (self.blend_alpha,)

@@ -5,7 +5,7 @@ names it has never seen.
 """
 
 from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows, means_of
-from fewshot.prompt_learning.context_training import ContextRecipe
+from fewshot.prompt_learning.context_training import ContextTrainingSettings
 from fewshot.prompt_learning.shared_context import context_rows, learn_context
 
-__all__ = ["ContextRecipe", "RowsPoint", "blended_rows", "context_rows", "learn_context", "means_of"]
+__all__ = ["ContextTrainingSettings", "RowsPoint", "blended_rows", "context_rows", "learn_context", "means_of"]

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, linear, normalize
 
 from fewshot.optimization.descent import Loss
 from fewshot.optimization.shots import one_view
-from fewshot.prompt_learning.context_training import ContextRecipe, sampled_classes
+from fewshot.prompt_learning.context_training import ContextTrainingSettings, sampled_classes
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import Prompts, TextTower
@@ -56,7 +56,7 @@ def shifted_rows(tower: TextTower, prompts: Prompts, weights: Weights, shift: Te
     return normalize(tower.encode(prompts, of_each, batch=batch), dim=1).view(len(shift), -1, tower.dim)
 
 
-def initial_weights(tower: TextTower, recipe: ContextRecipe, *, seed: int) -> dict[str, Tensor]:
+def initial_weights(tower: TextTower, settings: ContextTrainingSettings, *, seed: int) -> dict[str, Tensor]:
     """The context's start, and a network that shifts nothing: the last layer is zero (see the module).
 
     The first layer starts as PyTorch's do, uniform within 1 / sqrt(D).
@@ -64,7 +64,7 @@ def initial_weights(tower: TextTower, recipe: ContextRecipe, *, seed: int) -> di
     generator = torch.Generator().manual_seed(seed)
     hidden, bound = max(1, tower.dim // BOTTLENECK), tower.dim**-0.5
     return {
-        "context": recipe.start(tower, seed=seed),
+        "context": settings.start(tower, seed=seed),
         "down.weight": torch.empty(hidden, tower.dim).uniform_(-bound, bound, generator=generator),
         "down.bias": torch.empty(hidden).uniform_(-bound, bound, generator=generator),
         "up.weight": torch.zeros(tower.width, hidden),
@@ -77,7 +77,7 @@ def learn_shifted_context(
     names: Sequence[str],
     views: Tensor,
     labels: Tensor,
-    recipe: ContextRecipe,
+    settings: ContextTrainingSettings,
     *,
     logit_scale: float,
     seed: int,
@@ -90,26 +90,32 @@ def learn_shifted_context(
         views: [M, V, D] float32, see `Labelled.views`; the order of the images matters (see
             `fewshot.optimization.shots`).
         labels: [M] int64 in [0, k).
-        recipe: how to learn; the context is the same for all classes.
+        settings: how to learn; the context is the same for all classes.
         logit_scale: s, the backbone's.
         seed: of the start, the order, the views and the sampled classes.
 
     Returns:
         see `Weights`. Without an image, the start, which is the same for all images.
     """
-    start = initial_weights(tower, recipe, seed=seed)
+    start = initial_weights(tower, settings, seed=seed)
     if not len(labels):
         return start
-    prompts = tower.prompts(names, context=len(start["context"]), position=recipe.position)
-    loss = _loss(tower, prompts, views, labels, recipe, logit_scale=logit_scale)
-    return recipe.descend(start, loss, images=len(labels), seed=seed)
+    prompts = tower.prompts(names, context=len(start["context"]), position=settings.position)
+    loss = _loss(tower, prompts, views, labels, settings, logit_scale=logit_scale)
+    return settings.descend(start, loss, images=len(labels), seed=seed)
 
 
 def _loss(
-    tower: TextTower, prompts: Prompts, views: Tensor, labels: Tensor, recipe: ContextRecipe, *, logit_scale: float
+    tower: TextTower,
+    prompts: Prompts,
+    views: Tensor,
+    labels: Tensor,
+    settings: ContextTrainingSettings,
+    *,
+    logit_scale: float,
 ) -> Loss:
     def loss(weights: Weights, rows: Tensor, generator: torch.Generator) -> Tensor:
-        classes = sampled_classes(labels[rows], num_classes=len(prompts), count=recipe.classes, generator=generator)
+        classes = sampled_classes(labels[rows], num_classes=len(prompts), count=settings.classes, generator=generator)
         rows = rows[torch.isin(labels[rows], classes)]
         features = normalize(one_view(views, rows, generator=generator), dim=1)
         asked = prompts[classes.repeat(len(rows))]

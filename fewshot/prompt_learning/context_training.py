@@ -20,7 +20,7 @@ INITIAL_STD = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContextRecipe:
+class ContextTrainingSettings:
     """How a context is learned.
 
     Attributes:

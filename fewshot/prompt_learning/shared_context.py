@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.optimization.descent import Loss
 from fewshot.optimization.shots import one_view
-from fewshot.prompt_learning.context_training import ContextRecipe, sampled_classes
+from fewshot.prompt_learning.context_training import ContextTrainingSettings, sampled_classes
 from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def learn_context(
     names: Sequence[str],
     views: Tensor,
     labels: Tensor,
-    recipe: ContextRecipe,
+    settings: ContextTrainingSettings,
     *,
     logit_scale: float,
     seed: int,
@@ -45,7 +45,7 @@ def learn_context(
         views: [M, V, D] float32, see `Labelled.views`; the order of the images matters (see
             `fewshot.optimization.shots`).
         labels: [M] int64 in [0, k).
-        recipe: how to learn.
+        settings: how to learn.
         logit_scale: s, the backbone's.
         seed: of the start, the order, the views and the sampled classes.
 
@@ -53,21 +53,27 @@ def learn_context(
         [m, w] float32, m the length of the context; [k, m, w] if it is class-specific. Without an image, the start,
         which is the same for all.
     """
-    start = recipe.start(tower, seed=seed)
+    start = settings.start(tower, seed=seed)
     if not len(labels):
         return start
-    if recipe.class_specific:
+    if settings.class_specific:
         start = start.expand(len(names), -1, -1)
-    prompts = tower.prompts(names, context=start.shape[-2], position=recipe.position)
-    loss = _loss(tower, prompts, views, labels, recipe, logit_scale=logit_scale)
-    return recipe.descend({"context": start}, loss, images=len(labels), seed=seed)["context"]
+    prompts = tower.prompts(names, context=start.shape[-2], position=settings.position)
+    loss = _loss(tower, prompts, views, labels, settings, logit_scale=logit_scale)
+    return settings.descend({"context": start}, loss, images=len(labels), seed=seed)["context"]
 
 
 def _loss(
-    tower: TextTower, prompts: Prompts, views: Tensor, labels: Tensor, recipe: ContextRecipe, *, logit_scale: float
+    tower: TextTower,
+    prompts: Prompts,
+    views: Tensor,
+    labels: Tensor,
+    settings: ContextTrainingSettings,
+    *,
+    logit_scale: float,
 ) -> Loss:
     def loss(parameters: Mapping[str, Tensor], rows: Tensor, generator: torch.Generator) -> Tensor:
-        classes = sampled_classes(labels[rows], num_classes=len(prompts), count=recipe.classes, generator=generator)
+        classes = sampled_classes(labels[rows], num_classes=len(prompts), count=settings.classes, generator=generator)
         rows = rows[torch.isin(labels[rows], classes)]
         context = parameters["context"]
         text = normalize(tower.encode(prompts[classes], context[classes] if context.ndim == 3 else context), dim=1)

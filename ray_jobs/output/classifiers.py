@@ -41,8 +41,7 @@ def _put_tokens(store: Store, folder: str, calibrated: CalibratedClassifier) -> 
 
 
 def get_threshold(store: Store, folder: str) -> float | None:
-    """The score that a stored classifier needs to be sure enough, see `CalibratedClassifier`; its card is all that is
-    read.
+    """Return the threshold of a stored classifier, see `CalibratedClassifier`; only its card is read.
 
     Raises:
         DamagedError: its card is damaged, and was removed.

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Self, get_args
 from torch import Tensor
 
 from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, default_point
-from fewshot.key_value_cache.cache_training import Recipe
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings
 from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
@@ -41,7 +41,7 @@ class ApeT:
         similarity_weight: lambda of the channel criterion, in [0, 1].
         criterion_source: what the criterion's inter-class similarity is measured on.
         affinity_channels: what images are compared on: all channels (the authors' code) or those kept (their figure).
-        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
+        learning_rate: see `fewshot.key_value_cache.cache_training.CacheTrainingSettings`.
         epochs: likewise.
         min_steps: likewise.
         max_steps: likewise; 0 is Tip-Adapter.
@@ -61,10 +61,10 @@ class ApeT:
     similarity_weight: float = 0.5
     criterion_source: CriterionSource = "text"
     affinity_channels: AffinityChannels = "all"
-    learning_rate: float = Recipe.learning_rate
-    epochs: int = Recipe.epochs
-    min_steps: int = Recipe.min_steps
-    max_steps: int = Recipe.max_steps
+    learning_rate: float = CacheTrainingSettings.learning_rate
+    epochs: int = CacheTrainingSettings.epochs
+    min_steps: int = CacheTrainingSettings.min_steps
+    max_steps: int = CacheTrainingSettings.max_steps
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -154,10 +154,10 @@ class ApeT:
         )
 
     def _learned(self, problem: Problem, channels: Tensor, *, seed: int, training_cache: TrainingCache) -> State:
-        recipe = Recipe(**values_for(Recipe, self))
-        settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(recipe)}
+        settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self))
+        key_settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(settings)}
         selected = self.affinity_channels == "selected"
         return training_cache(
-            training_key("ape_t", problem, seed=seed, **settings),
-            lambda: train(problem, channels, selected=selected, recipe=recipe, seed=seed),
+            training_key("ape_t", problem, seed=seed, **key_settings),
+            lambda: train(problem, channels, selected=selected, settings=settings, seed=seed),
         )

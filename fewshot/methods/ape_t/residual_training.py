@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim import AdamW, Optimizer
 
-from fewshot.key_value_cache.cache_training import GroupedShots, Recipe
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings, GroupedShots
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.optimization.descent import descend
 from fewshot.optimization.shots import one_view
@@ -23,14 +23,14 @@ from fewshot.optimization.training_cache import State
 from fewshot.problem import Problem
 
 
-def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe, seed: int) -> State:
+def train(problem: Problem, channels: Tensor, *, selected: bool, settings: CacheTrainingSettings, seed: int) -> State:
     """Train on a problem's shots; the loss is over the classes that have any.
 
     Args:
         problem: what to learn from.
         channels: [Q] int64, which residuals may move.
         selected: see `functional`.
-        recipe: how.
+        settings: how.
         seed: of the order of the images and of their views.
 
     Returns:
@@ -51,7 +51,7 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe,
         return cross_entropy(logits, shots.images.labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-        return AdamW(parameters, lr=recipe.learning_rate, eps=1e-3, weight_decay=0.1)
+        return AdamW(parameters, lr=settings.learning_rate, eps=1e-3, weight_decay=0.1)
 
     start = {"residual": text.new_zeros(len(text), len(channels)), "weights": text.new_ones(len(keys))}
     learned = descend(
@@ -59,8 +59,8 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, recipe: Recipe,
         loss,
         optimizer=optimizer,
         rows=len(keys),
-        batch_size=recipe.batch_size,
-        steps=recipe.steps(shots),
+        batch_size=settings.batch_size,
+        steps=settings.steps(shots),
         seed=seed,
     )
     residual = problem.class_embeddings.new_zeros(problem.num_classes, len(channels))

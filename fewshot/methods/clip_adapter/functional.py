@@ -43,7 +43,7 @@ def sweep(
         split: where to measure.
         points: where in the grid.
         network: trained on the split.
-        second_relu: see `fewshot.feature_adapter.Recipe`.
+        second_relu: see `fewshot.feature_adapter.FeatureAdapterSettings`.
     """
     problem, queries = split.problem, split.queries.features
     cache = Cache.from_problem(problem)

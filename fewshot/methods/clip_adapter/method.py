@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
+from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, FeatureAdapterSettings, adapted, tuned_bottleneck
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
@@ -32,7 +32,7 @@ class ClipAdapterClassifier:
         down: [D, D // 4] float32.
         up: [D // 4, D] float32.
         residual_ratio: share of the network.
-        second_relu: see `fewshot.feature_adapter.Recipe`.
+        second_relu: see `fewshot.feature_adapter.FeatureAdapterSettings`.
         logit_scale: the backbone's.
     """
 
@@ -57,7 +57,7 @@ class ClipAdapter:
     Attributes:
         residual_ratio: share of the network's output, in [0, 1]; 0 and an image weight of 0 is zero-shot.
         image_weight: weight of a class's mean (of adapted shots) beside its text, >= 0; 0 is the paper's classifier.
-        learning_rate: > 0, see `fewshot.feature_adapter.Recipe`.
+        learning_rate: > 0, see `fewshot.feature_adapter.FeatureAdapterSettings`.
         steps: of the training.
         second_relu: another ReLU at the end of the network, as in the authors' code.
     """
@@ -118,9 +118,11 @@ class ClipAdapter:
         return choose(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
 
     def _network(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        recipe = Recipe(learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu)
-        key = training_key("clip_adapter", problem, seed=seed, **asdict(recipe))
-        return training_cache(key, lambda: tuned_bottleneck(problem, recipe=recipe, seed=seed))
+        settings = FeatureAdapterSettings(
+            learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu
+        )
+        key = training_key("clip_adapter", problem, seed=seed, **asdict(settings))
+        return training_cache(key, lambda: tuned_bottleneck(problem, settings=settings, seed=seed))
 
     def _default(self, problem: Problem) -> ClipAdapterPoint:
         return ClipAdapterPoint(

@@ -14,13 +14,13 @@ from torch.nn.functional import normalize
 
 from fewshot.method import Need, text_tower_of
 from fewshot.methods.cocoop.classifier import CocoopClassifier
-from fewshot.methods.context_recipe import check_recipe
+from fewshot.methods.context_recipe import check_settings
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextRecipe, RowsPoint, means_of
+from fewshot.prompt_learning import ContextTrainingSettings, RowsPoint, means_of
 from fewshot.prompt_learning.conditional_context import Weights, learn_shifted_context, shifts
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
@@ -36,7 +36,7 @@ class Cocoop:
         image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
         shortlist: how many classes of an image get prompts of their own, >= 1; as many as there are is the paper's.
         context, words, steps, learning_rate, optimizer, batch_size, classes: see
-            `fewshot.prompt_learning.ContextRecipe`; a step encodes batch_size · classes sequences.
+            `fewshot.prompt_learning.ContextTrainingSettings`; a step encodes batch_size · classes sequences.
     """
 
     name: ClassVar[str] = "cocoop"
@@ -65,7 +65,7 @@ class Cocoop:
         check_number("cocoop.prompt_share", self.prompt_share, high=1.0)
         check_number("cocoop.image_weight", self.image_weight)
         check_number("cocoop.shortlist", self.shortlist, low=1)
-        check_recipe("cocoop", self._recipe)
+        check_settings("cocoop", self._settings)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
@@ -117,21 +117,23 @@ class Cocoop:
 
     def _weights(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """See `CocoopClassifier.weights`."""
-        tower, recipe = text_tower_of(problem), self._recipe
+        tower, settings = text_tower_of(problem), self._settings
 
         def train() -> State:
             shots = Shots.from_problem(problem)
             names = problem.label_space.spoken(shots.classes.tolist())
             weights = learn_shifted_context(
-                tower, names, shots.views, shots.labels, recipe, logit_scale=problem.logit_scale, seed=seed
+                tower, names, shots.views, shots.labels, settings, logit_scale=problem.logit_scale, seed=seed
             )
             return weights | {"shift": mean_shift(weights, shots)}
 
-        return training_cache(training_key("cocoop", problem, seed=seed, **asdict(recipe)), train)
+        return training_cache(training_key("cocoop", problem, seed=seed, **asdict(settings)), train)
 
     @property
-    def _recipe(self) -> ContextRecipe:
-        return ContextRecipe(position="end", class_specific=False, **values_for(ContextRecipe, self))
+    def _settings(self) -> ContextTrainingSettings:
+        return ContextTrainingSettings(
+            position="end", class_specific=False, **values_for(ContextTrainingSettings, self)
+        )
 
 
 def mean_shift(weights: Weights, shots: Shots) -> Tensor:

@@ -14,13 +14,20 @@ from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
 from fewshot.method import Need, text_tower_of
-from fewshot.methods.context_recipe import check_recipe
+from fewshot.methods.context_recipe import check_settings
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, context_rows, learn_context, means_of
+from fewshot.prompt_learning import (
+    ContextTrainingSettings,
+    RowsPoint,
+    blended_rows,
+    context_rows,
+    learn_context,
+    means_of,
+)
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
 from fewshot.prototypes import text_logits
@@ -54,8 +61,8 @@ class Coop:
         prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
         image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
         context, words, position, class_specific, steps, learning_rate, optimizer, batch_size, classes: see
-            `fewshot.prompt_learning.ContextRecipe`. With class-specific contexts, classes without examples get the mean
-            of the others'.
+            `fewshot.prompt_learning.ContextTrainingSettings`. With class-specific contexts, classes without examples
+            get the mean of the others'.
     """
 
     name: ClassVar[str] = "coop"
@@ -84,7 +91,7 @@ class Coop:
         """
         check_number("coop.prompt_share", self.prompt_share, high=1.0)
         check_number("coop.image_weight", self.image_weight)
-        check_recipe("coop", self._recipe)
+        check_settings("coop", self._settings)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
@@ -123,7 +130,7 @@ class Coop:
 
     def _context(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
         """[m, w], or [K, m, w] if it is class-specific."""
-        recipe = self._recipe
+        settings = self._settings
 
         def train() -> State:
             shots = Shots.from_problem(problem)
@@ -133,17 +140,17 @@ class Coop:
                 names,
                 shots.views,
                 shots.labels,
-                recipe,
+                settings,
                 logit_scale=problem.logit_scale,
                 seed=seed,
             )
             return {"context": for_all(context, shots.classes, num_classes=problem.num_classes)}
 
-        return training_cache(training_key("coop", problem, seed=seed, **asdict(recipe)), train)["context"]
+        return training_cache(training_key("coop", problem, seed=seed, **asdict(settings)), train)["context"]
 
     @property
-    def _recipe(self) -> ContextRecipe:
-        return ContextRecipe(**values_for(ContextRecipe, self))
+    def _settings(self) -> ContextTrainingSettings:
+        return ContextTrainingSettings(**values_for(ContextTrainingSettings, self))
 
 
 def for_all(context: Tensor, classes: Tensor, *, num_classes: int) -> Tensor:

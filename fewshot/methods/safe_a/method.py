@@ -144,11 +144,11 @@ class SafeA(Blending):
         return ADAPTERS[self.adapter]
 
     def _trained_jointly(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        adapter, recipe = self.adapter, self.recipe
+        adapter, settings = self.adapter, self.settings
         assert adapter != "cache"
-        key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(recipe))
+        key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(settings))
         return training_cache(
-            key, lambda: tune_jointly(problem, adapter, self.targets(problem), recipe=recipe, seed=seed)
+            key, lambda: tune_jointly(problem, adapter, self.targets(problem), settings=settings, seed=seed)
         )
 
     def _learned(self, problem: Problem, seen: Problem, *, seed: int, training_cache: TrainingCache) -> State:

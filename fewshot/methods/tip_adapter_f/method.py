@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point, sweep_cache
-from fewshot.key_value_cache.cache_training import Recipe, tuned_cache
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings, tuned_cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, choose
@@ -30,7 +30,7 @@ class TipAdapterF:
     Attributes:
         alpha: weight of the votes, >= 0.
         beta: sharpness, >= 0.
-        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
+        learning_rate: see `fewshot.key_value_cache.cache_training.CacheTrainingSettings`.
         epochs: likewise.
         min_steps: likewise.
         max_steps: likewise; 0 is Tip-Adapter.
@@ -44,10 +44,10 @@ class TipAdapterF:
 
     alpha: float | None = None
     beta: float | None = None
-    learning_rate: float = Recipe.learning_rate
-    epochs: int = Recipe.epochs
-    min_steps: int = Recipe.min_steps
-    max_steps: int = Recipe.max_steps
+    learning_rate: float = CacheTrainingSettings.learning_rate
+    epochs: int = CacheTrainingSettings.epochs
+    min_steps: int = CacheTrainingSettings.min_steps
+    max_steps: int = CacheTrainingSettings.max_steps
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -96,6 +96,6 @@ class TipAdapterF:
         return choose(grid, problem, sweep, default=default, seed=seed)
 
     def _keys(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
-        recipe = Recipe(**values_for(Recipe, self))
-        key = training_key("tip_adapter_f", problem, seed=seed, **asdict(recipe))
-        return training_cache(key, lambda: {"keys": tuned_cache(problem, recipe=recipe, seed=seed)})["keys"]
+        settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self))
+        key = training_key("tip_adapter_f", problem, seed=seed, **asdict(settings))
+        return training_cache(key, lambda: {"keys": tuned_cache(problem, settings=settings, seed=seed)})["keys"]

@@ -5,18 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, one_hot
 
-from fewshot.key_value_cache.cache_training import GroupedShots, Recipe, tuned_cache, votes_of_others
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings, GroupedShots, tuned_cache, votes_of_others
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.optimization.content_order import image_ids
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems, renumbered, repeated, shuffled
 
 quick = settings(max_examples=10, deadline=None)
-SHORT = Recipe(min_steps=10, epochs=1, batch_size=4)
+SHORT = CacheTrainingSettings(min_steps=10, epochs=1, batch_size=4)
 
 
-def tuned(problem, *, recipe=SHORT):
-    return tuned_cache(problem, recipe=recipe, seed=0)
+def tuned(problem, *, training=SHORT):
+    return tuned_cache(problem, settings=training, seed=0)
 
 
 @quick
@@ -40,7 +40,7 @@ def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and
 @given(made=problems())
 def test_no_step_leaves_the_cache_as_it_is(made):
     problem, _ = made
-    assert torch.equal(tuned(problem, recipe=Recipe(max_steps=0)), Cache.from_problem(problem).keys)
+    assert torch.equal(tuned(problem, training=CacheTrainingSettings(max_steps=0)), Cache.from_problem(problem).keys)
 
 
 @quick
@@ -65,7 +65,8 @@ def test_training_lowers_the_loss_of_images_that_do_not_see_themselves():
     cache = Cache.from_problem(problem)
     ordered = problem.support[torch.argsort(problem.support.labels, stable=True)]
     before, after = (
-        leave_one_out_loss(problem, ordered, keys) for keys in (cache.keys, tuned(problem, recipe=Recipe()))
+        leave_one_out_loss(problem, ordered, keys)
+        for keys in (cache.keys, tuned(problem, training=CacheTrainingSettings()))
     )
     assert after < 0.5 * before
 
@@ -97,8 +98,10 @@ def test_equal_images_have_equal_ids_and_others_have_not():
 
 
 def test_small_sets_get_more_epochs_and_huge_ones_fewer():
-    def steps(counts, **recipe):
-        return Recipe(batch_size=10, **recipe).steps(GroupedShots.from_problem(make_problem(counts)[0]))
+    def steps(counts, **training):
+        return CacheTrainingSettings(batch_size=10, **training).steps(
+            GroupedShots.from_problem(make_problem(counts)[0])
+        )
 
     assert steps([0, 0]) == 0
     assert steps([4, 4], epochs=20, min_steps=200) == 200

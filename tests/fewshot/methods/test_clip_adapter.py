@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.errors import DataError
-from fewshot.feature_adapter import Recipe, adapted, initial_network, train_bottleneck
+from fewshot.feature_adapter import FeatureAdapterSettings, adapted, initial_network, train_bottleneck
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, sweep
 from fewshot.methods.nearest_mean import NearestMean
@@ -81,8 +81,8 @@ def test_training_lowers_the_loss_and_leaves_the_class_rows_as_they_were():
     shots, rows = Shots.from_problem(problem), problem.class_embeddings.clone()
 
     def loss(steps):
-        recipe = Recipe(steps=steps)
-        network = train_bottleneck(shots.views, shots.labels, rows, logit_scale=100.0, recipe=recipe, seed=0)
+        training = FeatureAdapterSettings(steps=steps)
+        network = train_bottleneck(shots.views, shots.labels, rows, logit_scale=100.0, settings=training, seed=0)
         features = adapted(normalize(shots.views[:, 0], dim=1), network, residual_ratio=0.2, second_relu=False)
         return float(cross_entropy(100.0 * features @ rows.T, shots.labels))
 

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.attention_pooling.blend import Branches
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, tune_jointly
-from fewshot.attention_pooling.pool_training import Recipe, pooling_of
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, pooling_of
 from fewshot.errors import DataError
 from fewshot.feature_adapter import adapted, initial_network
 from fewshot.key_value_cache.cache_classifier import cache_logits
@@ -139,17 +139,17 @@ def test_a_joint_training_changes_both_and_with_no_adapter_is_the_layer_alone(ad
 def test_a_joint_step_is_the_gradient_of_the_loss_written_out():
     problem, _ = make_problem([3, 3])
     pooling, dense = pooling_of(problem)
-    recipe = Recipe(epochs=1, learning_rate=1e-3, warm_up=0.0)
+    training = PoolTrainingSettings(epochs=1, learning_rate=1e-3, warm_up=0.0)
     targets = problem.class_embeddings
-    tuned = tune_jointly(problem, "bottleneck", targets, recipe=recipe, seed=0)
-    layer = {name: value.clone().requires_grad_() for name, value in pooling.trainable(recipe.scope).items()}
+    tuned = tune_jointly(problem, "bottleneck", targets, settings=training, seed=0)
+    layer = {name: value.clone().requires_grad_() for name, value in pooling.trainable(training.scope).items()}
     network = {name: value.requires_grad_() for name, value in initial_network(targets.shape[1], seed=0).items()}
     pooled = normalize(pooling(dense, layer), dim=1)
     logits = 10.0 * normalize(0.8 * pooled + 0.2 * torch.relu(pooled @ network["down"]) @ network["up"]) @ targets.T
     cross_entropy(logits, problem.support.labels).backward()
     both = layer | {f"adapter.{name}": value for name, value in network.items()}
     for name, value in both.items():
-        expected = value * (1 - 1e-5) - 1e-3 * value.grad / (value.grad.abs() + recipe.eps)
+        expected = value * (1 - 1e-5) - 1e-3 * value.grad / (value.grad.abs() + training.eps)
         torch.testing.assert_close(tuned[name], expected.detach(), rtol=1e-4, atol=2e-6)
 
 
