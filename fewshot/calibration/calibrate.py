@@ -27,7 +27,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.method import Method, features_for
 from fewshot.model_selection.candidates import CandidateResult
-from fewshot.model_selection.cross_validation import Split, held_out, held_out_to_text
+from fewshot.model_selection.cross_validation import Split, held_out_splits, text_only_splits
 from fewshot.optimization.training_cache import InMemoryCache, TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -140,10 +140,10 @@ def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[
     Returns:
         where the queries are from, and at most `method.folds` splits.
     """
-    splits = held_out(problem, seed=seed)
+    splits = held_out_splits(problem, seed=seed)
     source: Source = "folds" if problem.val is None or not len(problem.val) else "val"
     if not splits:
-        splits, source = held_out_to_text(problem, seed=seed), "text" if len(problem.support) else "none"
+        splits, source = text_only_splits(problem, seed=seed), "text" if len(problem.support) else "none"
     return source, splits[: method.folds]
 
 

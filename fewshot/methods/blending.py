@@ -14,7 +14,7 @@ from fewshot.attention_pooling.pool_training import PoolTrainingSettings, poolin
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, training_key
 from fewshot.problem import Problem
@@ -99,7 +99,7 @@ class Blending:
                 split, points, self.tuned(split.problem, seed=seed, training_cache=training_cache), kind=self.blend
             )
 
-        return choose(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
+        return select_point(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
 
     def targets(self, problem: Problem) -> Tensor:
         """[K, D] float32, unit rows: what the training draws features to."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot.calibration.temperature import fit_scaling
 from fewshot.evaluation.metrics import negative_log_likelihood
 
-EQUAL_ERRORS = 2.0
+TIE_STANDARD_ERRORS = 2.0
 """Standard errors of the difference within which a candidate counts as equal to the best."""
 
 
@@ -54,15 +54,15 @@ def measure_candidates(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[Ca
     """
     hits = {name: (values.argmax(dim=1) == labels).double() for name, values in logits.items()}
     best = max(hits.values(), key=lambda hit: float(hit.mean()))
-    found = [_trial(name, values, labels, best - hits[name]) for name, values in logits.items()]
-    return tuple(sorted(found, key=lambda trial: -1.0 if _may_be_best(trial) else trial.behind))
+    found = [_measure(name, values, labels, best - hits[name]) for name, values in logits.items()]
+    return tuple(sorted(found, key=lambda candidate: -1.0 if _may_be_best(candidate) else candidate.behind))
 
 
-def _may_be_best(trial: CandidateResult) -> bool:
-    return trial.behind <= EQUAL_ERRORS * trial.standard_error
+def _may_be_best(candidate: CandidateResult) -> bool:
+    return candidate.behind <= TIE_STANDARD_ERRORS * candidate.standard_error
 
 
-def _trial(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> CandidateResult:
+def _measure(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> CandidateResult:
     """`missed` [n] float64: 1 where only the best is right, -1 where only this one is."""
     return CandidateResult(
         method=name,

@@ -37,7 +37,7 @@ MAX_TIE_LOGITS = 2**17
 """Logits of a split that the tie-break looks at: it compares points that are equally accurate on all of them."""
 MIN_QUERIES = 8
 """Below this, held-out accuracy is too coarse to choose by, and methods take their documented defaults."""
-EQUAL_ERRORS = 0.5
+TIE_STANDARD_ERRORS = 0.5
 """Standard errors of the best accuracy within which points count as equally accurate."""
 TEMPERATURES = tuple(2.0**power for power in range(-4, 11))
 """Where the tie-break looks for the best temperature."""
@@ -51,21 +51,21 @@ class Split:
 
     Attributes:
         whole: the problem that was split.
-        learn: [m] int64, rows of `whole.support` to learn from; a row may be repeated.
+        support_rows: [m] int64, rows of `whole.support` to learn from; a row may be repeated.
         queries: images to ask about; only their deterministic view counts.
     """
 
     whole: Problem
-    learn: Tensor
+    support_rows: Tensor
     queries: Labelled
 
     @property
     def problem(self) -> Problem:
-        """What may be learned from: the rows of `learn`, without `val`. Made at each access, as it can be large."""
-        return replace(self.whole, support=self.whole.support[self.learn], val=None)
+        """The part to learn from: the rows in `support_rows`, without `val`. Made at each access, as it can be large."""
+        return replace(self.whole, support=self.whole.support[self.support_rows], val=None)
 
 
-def held_out(problem: Problem, *, seed: int) -> list[Split]:
+def held_out_splits(problem: Problem, *, seed: int) -> list[Split]:
     """Splits to choose on: `problem.val` if there is one, else stratified folds of the shots.
 
     Depends on the set of shots and the seed, not on the order of the shots.
@@ -88,12 +88,12 @@ def held_out(problem: Problem, *, seed: int) -> list[Split]:
     for fold in range(FOLDS):
         queries = asked[folds[asked] == fold]
         if len(queries):
-            learn = _topped_up(problem.support.labels, folds != fold, digests)
-            splits.append(Split(problem, learn, problem.support[queries]))
+            support_rows = _topped_up(problem.support.labels, folds != fold, digests)
+            splits.append(Split(problem, support_rows, problem.support[queries]))
     return splits
 
 
-def held_out_to_text(problem: Problem, *, seed: int) -> list[Split]:
+def text_only_splits(problem: Problem, *, seed: int) -> list[Split]:
     """Splits for one shot a class: a fold of the images is taken away and their classes keep only their text.
 
     A query then competes with classes that still have their shot, so the accuracy measured is a lower bound of what
@@ -105,10 +105,10 @@ def held_out_to_text(problem: Problem, *, seed: int) -> list[Split]:
     folds, rows = ranks % FOLDS, torch.arange(M)
     asked = _sample(problem.support, MAX_QUERIES, seed=seed)
     by_fold = ((rows[folds != fold], asked[folds[asked] == fold]) for fold in range(FOLDS))
-    return [Split(problem, learn, problem.support[queries]) for learn, queries in by_fold if len(queries)]
+    return [Split(problem, support_rows, problem.support[queries]) for support_rows, queries in by_fold if len(queries)]
 
 
-def choose(
+def select_point(
     points: Sequence[PointT],
     problem: Problem,
     sweep: Callable[[Split, Collection[PointT]], Iterator[tuple[PointT, Tensor]]],
@@ -116,7 +116,7 @@ def choose(
     default: Callable[[Problem], PointT],
     seed: int,
     folds: int = FOLDS,
-    least: int = MIN_QUERIES,
+    min_queries: int = MIN_QUERIES,
 ) -> PointT:
     """A point of a grid, from held-out images: the only one, or the best; or the default where too few can be held out.
 
@@ -124,21 +124,21 @@ def choose(
         points: the grid, the preferred points first.
         problem: what may be used.
         sweep: see `best_point`.
-        default: the method's documented default, for fewer held-out images than `least`.
+        default: the method's documented default, for fewer held-out images than `min_queries`.
         seed: draws the folds.
         folds: how many of them to use.
-        least: how many images it takes.
+        min_queries: how many images it takes.
     """
     if len(points) == 1:
         return points[0]
-    splits = splits_to_choose_on(problem, seed=seed, folds=folds, least=least)
+    splits = selection_splits(problem, seed=seed, folds=folds, min_queries=min_queries)
     return best_point(points, splits, sweep) if splits else default(problem)
 
 
-def splits_to_choose_on(problem: Problem, *, seed: int, folds: int = FOLDS, least: int = MIN_QUERIES) -> list[Split]:
-    """The first splits of `held_out`; none of them where they ask about fewer images than `least`."""
-    splits = held_out(problem, seed=seed)[:folds]
-    return splits if sum(len(split.queries) for split in splits) >= least else []
+def selection_splits(problem: Problem, *, seed: int, folds: int = FOLDS, min_queries: int = MIN_QUERIES) -> list[Split]:
+    """The first splits of `held_out_splits`; none of them where they ask about fewer images than `min_queries`."""
+    splits = held_out_splits(problem, seed=seed)[:folds]
+    return splits if sum(len(split.queries) for split in splits) >= min_queries else []
 
 
 def best_point(
@@ -164,7 +164,7 @@ def best_point(
             correct[point] = correct[point] + (logits.argmax(dim=1) == split.queries.labels).sum()
     queries = sum(len(split.queries) for split in splits)
     counts = [int(correct[point]) for point in points]
-    enough = max(counts) - EQUAL_ERRORS * math.sqrt(max(counts) * (queries - max(counts)) / queries)
+    enough = max(counts) - TIE_STANDARD_ERRORS * math.sqrt(max(counts) * (queries - max(counts)) / queries)
     tied = [point for point, count in zip(points, counts, strict=True) if count >= enough]
     if len(tied) == 1:
         return tied[0]
@@ -198,12 +198,12 @@ def _fold_numbers(labels: list[int], digests: list[bytes]) -> Tensor:
 
 def _topped_up(labels: Tensor, kept: Tensor, digests: list[bytes]) -> Tensor:
     """Rows of the kept images, those of a class repeated in turn until the class is as large as before."""
-    learn: list[int] = []
+    support_rows: list[int] = []
     stays: list[bool] = kept.tolist()
     for rows in _rows_by_class(labels.tolist(), digests).values():
         left = [row for row in rows if stays[row]]
-        learn += [left[turn % len(left)] for turn in range(len(rows))]
-    return torch.tensor(learn, dtype=torch.int64)
+        support_rows += [left[turn % len(left)] for turn in range(len(rows))]
+    return torch.tensor(support_rows, dtype=torch.int64)
 
 
 def _rows_by_class(labels: list[int], digests: list[bytes]) -> dict[int, list[int]]:

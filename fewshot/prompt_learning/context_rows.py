@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.problem import Problem
 from fewshot.prototypes import IMAGE_WEIGHTS, class_means, default_image_weight, text_logits
 
@@ -87,7 +87,7 @@ def choose_rows(
     shares = PROMPT_SHARES if prompt_share is None else (prompt_share,)
     weights = IMAGE_WEIGHTS if image_weight is None else (image_weight,)
     points = [RowsPoint(share, weight) for share, weight in product(shares, weights)]
-    return choose(
+    return select_point(
         points,
         problem,
         lambda split, some: sweep_rows(split, some, learned(split.problem)),
@@ -97,7 +97,7 @@ def choose_rows(
         ),
         seed=seed,
         folds=folds,
-        least=MIN_QUERIES,
+        min_queries=MIN_QUERIES,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot.diffusion.tokens.learning import Learned, classifier_of
 from fewshot.diffusion.tokens.token_rows import Calibration
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.problem import Problem
 from fewshot.prompt_learning.context_rows import MIN_QUERIES
 from fewshot.prototypes import IMAGE_WEIGHTS
@@ -65,4 +65,6 @@ def choose_point(
             yield point, classifier_of(part, found, **point._asdict()).logits(split.queries.features)
 
     points = [TokenPoint(*point) for point in product(calibrations, weights)]
-    return choose(points, problem, sweep, default=lambda _: default, seed=seed, folds=folds, least=MIN_QUERIES)
+    return select_point(
+        points, problem, sweep, default=lambda _: default, seed=seed, folds=folds, min_queries=MIN_QUERIES
+    )

@@ -23,7 +23,7 @@ from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.ape_t.residual_training import train
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -115,7 +115,7 @@ class ApeT:
     def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(
+        return select_point(
             grid, problem, partial(self._sweep, seed=seed, training_cache=training_cache), default=default, seed=seed
         )
 

@@ -20,7 +20,7 @@ import torch
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.method import Classifier, Method, Need, TrainedMethod
 from fewshot.model_selection.candidates import CandidateResult, measure_candidates
-from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
+from fewshot.model_selection.cross_validation import Split, selection_splits
 from fewshot.names import METHOD_NAMES
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -90,7 +90,7 @@ class Auto:
 
         methods = self.members
         folds = min(method.folds for method in methods)
-        if not splits_to_choose_on(problem, seed=seed, folds=folds):
+        if not selection_splits(problem, seed=seed, folds=folds):
             return methods[0].select(problem, seed=seed, training_cache=training_cache), ()
         selected = {method.name: method.select(problem, seed=seed, training_cache=training_cache) for method in methods}
         logits = {}
@@ -108,7 +108,9 @@ class Auto:
 
         for method in self.members:
             _, own = calibration_splits(method, split.whole, seed=seed)
-            if isinstance(method, TrainedMethod) and any(torch.equal(split.learn, one.learn) for one in own):
+            if isinstance(method, TrainedMethod) and any(
+                torch.equal(split.support_rows, one.support_rows) for one in own
+            ):
                 method.pretrain_fold(split, seed=seed, training_cache=training_cache)
 
     @property

@@ -14,7 +14,7 @@ from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 from fewshot.prototypes import IMAGE_WEIGHTS, default_image_weight, text_logits
@@ -115,7 +115,7 @@ class ClipAdapter:
             network = self._network(split.problem, seed=seed, training_cache=training_cache)
             return sweep(split, points, network, second_relu=self.second_relu)
 
-        return choose(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
+        return select_point(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
 
     def _network(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         settings = FeatureAdapterSettings(

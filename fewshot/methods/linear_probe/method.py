@@ -22,7 +22,7 @@ from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_classes
 from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
-from fewshot.model_selection.cross_validation import FOLDS, Split, splits_to_choose_on
+from fewshot.model_selection.cross_validation import FOLDS, Split, selection_splits
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
@@ -101,7 +101,7 @@ class LinearProbe:
     def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> float:
         if self.strength is not None:
             return self.strength
-        splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
+        splits = selection_splits(problem, seed=seed, folds=self.folds)
         return best_strength(splits, partial(_learner, training_cache=training_cache)) if splits else DEFAULT_STRENGTH
 
 

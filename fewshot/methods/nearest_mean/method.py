@@ -11,7 +11,7 @@ from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.nearest_mean.functional import sweep
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 from fewshot.prototypes import default_text_weight, prototypes, text_logits
@@ -73,4 +73,4 @@ class NearestMean:
 
     def _choose(self, problem: Problem, *, seed: int) -> float:
         weights = TEXT_WEIGHTS if self.text_weight is None else (self.text_weight,)
-        return choose(weights, problem, sweep, default=default_text_weight, seed=seed)
+        return select_point(weights, problem, sweep, default=default_text_weight, seed=seed)

@@ -23,7 +23,7 @@ from fewshot.key_value_cache.grids import default_beta
 from fewshot.methods.blending import Blending
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -179,7 +179,7 @@ class SafeA(Blending):
             tensors = self._learned(learned, seen, seed=seed, training_cache=training_cache)
             return self._adapter.sweep(features, seen.class_embeddings, tensors, points, problem.logit_scale)
 
-        return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
+        return select_point(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
 
     def _default(self, problem: Problem) -> CachePoint:
         """Where nothing can be held out: SAFE, as its class rows have the means of the shots in them already."""

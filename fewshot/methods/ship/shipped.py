@@ -25,7 +25,7 @@ from fewshot.feature_synthesis.extension import can_be_extended, extended, typic
 from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
 from fewshot.method import Need, text_tower_of
 from fewshot.methods.hyperparameters import check_number, values_for
-from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
+from fewshot.model_selection.cross_validation import Split, selection_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -91,7 +91,7 @@ class Shipped:
 
     def _to_choose_on(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
         """What a split leaves, extended, with its queries as `val`; the plain problem where they are too few."""
-        splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
+        splits = selection_splits(problem, seed=seed, folds=self.folds)
         if not splits or not can_be_extended(problem):
             return problem
         return replace(

@@ -11,7 +11,7 @@ from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_adapter.functional import sweep
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -62,4 +62,4 @@ class TipAdapter:
     def _choose(self, problem: Problem, *, seed: int) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(grid, problem, sweep, default=default, seed=seed)
+        return select_point(grid, problem, sweep, default=default, seed=seed)

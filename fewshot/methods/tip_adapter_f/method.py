@@ -18,7 +18,7 @@ from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint
 from fewshot.key_value_cache.cache_training import CacheTrainingSettings, tuned_cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number, values_for
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -93,7 +93,7 @@ class TipAdapterF:
 
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(grid, problem, sweep, default=default, seed=seed)
+        return select_point(grid, problem, sweep, default=default, seed=seed)
 
     def _keys(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
         settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self))

@@ -14,7 +14,7 @@ from fewshot.inference.classifier_files import load_classifier, read_card, save_
 from fewshot.methods import TrainedMethod, method_named
 from fewshot.methods.auto import Auto
 from fewshot.model_selection.candidates import measure_candidates
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem
 
@@ -89,7 +89,7 @@ def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_
     method = Auto(candidates=("nearest_mean", "tip_adapter"))
     assert method.folds == 4
     _, tried = method.compare(problem, seed=0, training_cache=InMemoryCache())
-    asked = sum(len(split.queries) for split in held_out(problem, seed=0)[:2])
+    asked = sum(len(split.queries) for split in held_out_splits(problem, seed=0)[:2])
     assert all((trial.accuracy * asked) % 1 == pytest.approx(0.0, abs=1e-9) for trial in tried)
     nearest = method_named("nearest_mean").select(problem, seed=0)
     _, logits, labels = held_out_logits(nearest, problem, seed=0, folds=2)

@@ -14,7 +14,7 @@ from fewshot.methods.linear_probe import LinearProbe, functional
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, objective, on_all_classes
 from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems, renumbered
 
@@ -138,7 +138,7 @@ def test_the_search_halves_towards_the_better_end():
 
         return logits
 
-    splits = held_out(problem, seed=0)
+    splits = held_out_splits(problem, seed=0)
     assert 10 < best_strength(splits, learner) < 90
     assert set(STRENGTHS) < set(asked)
     assert len(asked) == len(set(asked)) * len(splits)
@@ -150,7 +150,7 @@ def test_what_is_chosen_is_no_worse_on_held_out_shots_than_any_of_the_grid():
 
     def accuracy(strength):
         hits = images = 0
-        for split in held_out(problem, seed=0):
+        for split in held_out_splits(problem, seed=0):
             logits = LinearProbe(strength=strength).fit(split.problem, seed=0).logits(split.queries.features)
             hits, images = hits + int((logits.argmax(1) == split.queries.labels).sum()), images + len(split.queries)
         return hits / images
@@ -165,7 +165,7 @@ def test_a_rehearsed_split_is_not_trained_again():
     def counting(key, make):
         return training_cache(key, lambda: trained.append(key) or make())
 
-    for split in held_out(problem, seed=0):
+    for split in held_out_splits(problem, seed=0):
         method.pretrain_fold(split, seed=0, training_cache=counting)
     assert len(trained) == 4
     method.select(problem, seed=0, training_cache=counting)

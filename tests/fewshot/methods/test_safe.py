@@ -14,7 +14,7 @@ from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out
+from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache, no_cache
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems
@@ -145,7 +145,7 @@ def test_mixing_raw_features_favours_the_longer_branch():
 @given(seed=st.integers(0, 20), kind=st.sampled_from(["normalized", "raw"]))
 def test_the_sweep_gives_the_logits_of_the_classifier_fitted_at_the_point(seed, kind):
     problem, _ = make_problem([3, 4, 2], seed=seed)
-    split = held_out(problem, seed=0)[0]
+    split = held_out_splits(problem, seed=0)[0]
     points = [BlendPoint(alpha, weight) for alpha in (0.0, 0.3, 1.0) for weight in (0.0, 2.0)]
     training_cache = InMemoryCache()
     weights = fit(split.problem, training_cache=training_cache, blend_alpha=1.0, image_weight=0.0).weights
@@ -161,7 +161,7 @@ def test_the_chosen_mixture_is_no_worse_on_held_out_shots_than_either_layer_but_
     problem, _ = make_problem([8, 8, 8, 8], seed=seed)
     training_cache, method = InMemoryCache(), Safe(**SHORT, image_weight=0.0)
     chosen = method.select(problem, seed=0, training_cache=training_cache).blend_alpha
-    splits = held_out(problem, seed=0)[: method.folds]
+    splits = held_out_splits(problem, seed=0)[: method.folds]
     queries = sum(len(split.queries) for split in splits)
 
     def right(alpha):
@@ -186,7 +186,7 @@ def test_each_training_is_asked_of_the_memo_once():
             return super().__call__(key, lambda: trained.append(key) or make())
 
     training_cache, method = Counting(), Safe(**SHORT)
-    for split in held_out(problem, seed=0)[: method.folds]:
+    for split in held_out_splits(problem, seed=0)[: method.folds]:
         method.pretrain_fold(split, seed=0, training_cache=training_cache)
     rehearsed = len(trained)
     method.select(problem, seed=0, training_cache=training_cache)

@@ -15,7 +15,7 @@ from fewshot.key_value_cache.cache_classifier import cache_logits
 from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.safe_a.adapters import ADAPTERS
-from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out
+from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.prototypes import text_logits
 from tests.problems import make_problem, problems
@@ -79,14 +79,14 @@ def test_the_adapter_is_no_worse_than_safe_on_the_shots_it_was_chosen_on_but_for
     def right(candidate):
         fitted = (
             (s, candidate.fit(s.problem, seed=0, training_cache=training_cache))
-            for s in held_out(problem, seed=0)[: method.folds]
+            for s in held_out_splits(problem, seed=0)[: method.folds]
         )
         return sum(
             int((one.logits(one.pool(split.queries.dense)).argmax(1) == split.queries.labels).sum())
             for split, one in fitted
         )
 
-    plain, queries = right(safe), sum(len(split.queries) for split in held_out(problem, seed=0)[: method.folds])
+    plain, queries = right(safe), sum(len(split.queries) for split in held_out_splits(problem, seed=0)[: method.folds])
     assert right(chosen) >= plain - EQUAL_ERRORS * (plain * (queries - plain) / queries) ** 0.5
 
 
