@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.optim import AdamW, Optimizer
 
 from fewshot.optimization.descent import descend
-from fewshot.optimization.shots import Shots, one_view
+from fewshot.optimization.shots import Shots, draw_views
 from fewshot.problem import Problem
 
 REDUCTION = 4
@@ -84,7 +84,7 @@ def initial_network(dim: int, *, seed: int) -> dict[str, Tensor]:
     }
 
 
-def tuned_bottleneck(problem: Problem, *, settings: FeatureAdapterSettings, seed: int) -> dict[str, Tensor]:
+def train_bottleneck_on_shots(problem: Problem, *, settings: FeatureAdapterSettings, seed: int) -> dict[str, Tensor]:
     """`train_bottleneck` on a problem's shots; the loss is over the classes that have some."""
     shots = Shots.from_problem(problem)
     rows = problem.class_embeddings[shots.classes]
@@ -118,7 +118,7 @@ def train_bottleneck(
     unit = normalize(views, dim=-1)
 
     def loss(network: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        seen = one_view(unit, batch, generator=generator)
+        seen = draw_views(unit, batch, generator=generator)
         features = adapted(seen, network, residual_ratio=settings.residual_ratio, second_relu=settings.second_relu)
         return cross_entropy(logit_scale * features @ rows.T, labels[batch])
 

@@ -106,7 +106,7 @@ def features_for(classifier: Classifier, images: Labelled) -> Tensor:
     return classifier.pool(images.dense)
 
 
-def text_tower_of(problem: Problem) -> TextTower:
+def require_text_tower(problem: Problem) -> TextTower:
     """The problem's text tower.
 
     Raises:

@@ -72,17 +72,17 @@ def with_means(rows: Tensor, keys: Tensor, counts: Tensor, *, image_weight: floa
 
 def default_text_weight(problem: Problem) -> float:
     """Weight of a class's text beside its mean where nothing can be held out: r, at most a half."""
-    trust, _ = text_trust(problem)
+    trust, _ = text_skill(problem)
     return three_digits(min(0.5, trust))
 
 
 def default_image_weight(problem: Problem) -> float:
     """Weight of a class's mean beside its text where nothing can be held out: 1 / r, in [2, 64]."""
-    trust, _ = text_trust(problem)
+    trust, _ = text_skill(problem)
     return three_digits(1.0 / min(0.5, max(1.0 / 64.0, trust)))
 
 
-def text_trust(problem: Problem) -> tuple[float, float]:
+def text_skill(problem: Problem) -> tuple[float, float]:
     """How much the text knows about the shots.
 
     Returns:

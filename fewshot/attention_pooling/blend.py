@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.attention_pooling.pool_training import pooled, pooling_of
+from fewshot.attention_pooling.pool_training import pooled, require_pooling
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.content_order import by_label_and_content
 from fewshot.optimization.training_cache import State
@@ -94,7 +94,7 @@ class Branches:
         Raises:
             DataError: the problem comes without the layer, or the images without tokens.
         """
-        pooling, dense = pooling_of(problem.with_support(images))
+        pooling, dense = require_pooling(problem.with_support(images))
         return cls(pooled(pooling, dense), pooled(pooling, dense, weights))
 
     @classmethod

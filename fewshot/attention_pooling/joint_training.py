@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from fewshot.attention_pooling.pool_training import PoolTrainingSettings, descend_by, pooling_of
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, descend_with, require_pooling
 from fewshot.feature_adapter import FeatureAdapterSettings, adapted, initial_network
-from fewshot.key_value_cache.cache_training import GroupedShots, votes_of_others
+from fewshot.key_value_cache.cache_training import GroupedShots, leave_one_out_votes
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State
 from fewshot.problem import Problem
@@ -56,7 +56,7 @@ def tune_jointly(
     Raises:
         DataError: the problem comes without tokens or without the layer.
     """
-    pooling, dense = pooling_of(problem)
+    pooling, dense = require_pooling(problem)
     shots = GroupedShots.from_problem(problem)
     tokens, labels = dense[_rows(problem)], shots.images.labels
     head = HEADS[adapter](shots, targets[shots.classes], problem.logit_scale, seed)
@@ -68,7 +68,7 @@ def tune_jointly(
         return cross_entropy(head.logits(features, batch, learned) / settings.loss_temperature, labels[batch])
 
     start = {**layer, **{PREFIX + name: value for name, value in head.start.items()}}
-    tuned = descend_by(settings, start, loss, rows=len(labels), seed=seed)
+    tuned = descend_with(settings, start, loss, rows=len(labels), seed=seed)
     if PREFIX + "keys" in tuned:
         tuned[PREFIX + "keys"] = tuned[PREFIX + "keys"][shots.cached]
     return tuned
@@ -91,10 +91,10 @@ def _network(_shots: GroupedShots, targets: Tensor, logit_scale: float, seed: in
 
 def _keys(shots: GroupedShots, targets: Tensor, logit_scale: float, _seed: int) -> Head:
     keys = shots.images.features
-    alpha, beta = shots.strength(keys, logit_scale=logit_scale)
+    alpha, beta = shots.training_alpha_beta(keys, logit_scale=logit_scale)
 
     def logits(features: Tensor, batch: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        votes = votes_of_others(tensors["keys"], shots.counts, features, shots.own(batch), beta=beta)
+        votes = leave_one_out_votes(tensors["keys"], shots.counts, features, shots.same_image(batch), beta=beta)
         return logit_scale * features @ targets.T + alpha * votes
 
     return Head({"keys": keys}, logits)

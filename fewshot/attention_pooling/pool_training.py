@@ -110,10 +110,10 @@ def tune_pooling(
         features = normalize(pooling(dense[rows], weights), dim=1)
         return cross_entropy(scale * features @ targets.T, labels[rows])
 
-    return descend_by(settings, pooling.trainable(settings.scope), loss, rows=len(labels), seed=seed)
+    return descend_with(settings, pooling.trainable(settings.scope), loss, rows=len(labels), seed=seed)
 
 
-def descend_by(
+def descend_with(
     settings: PoolTrainingSettings, start: Mapping[str, Tensor], loss: Loss, *, rows: int, seed: int
 ) -> dict[str, Tensor]:
     """`fewshot.optimization.descent.descend` as a recipe says."""
@@ -155,7 +155,7 @@ def pooled(pooling: Pooling, dense: Tensor, weights: Mapping[str, Tensor] | None
     return torch.cat(parts)
 
 
-def pooling_of(problem: Problem) -> tuple[Pooling, Tensor]:
+def require_pooling(problem: Problem) -> tuple[Pooling, Tensor]:
     """The last layer of the problem's image tower, and the shots' tokens [M, T, C] for it.
 
     Raises:

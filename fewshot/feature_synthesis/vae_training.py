@@ -29,7 +29,7 @@ from fewshot.feature_synthesis.diagnostics import diagnose
 from fewshot.feature_synthesis.synthesis import decode
 from fewshot.feature_synthesis.vae import decoder, divergence, initial_weights, posterior, reconstruction, sample
 from fewshot.optimization.descent import Loss, descend
-from fewshot.optimization.shots import Shots, one_view
+from fewshot.optimization.shots import Shots, draw_views
 from fewshot.optimization.training_cache import State, TrainingCache, training_key
 from fewshot.problem import Problem
 
@@ -118,7 +118,7 @@ def _loss(names: Sequence[str], shots: Shots, tower: TextTower, settings: Genera
     prompts = tower.prompts(names, context=settings.context)
 
     def loss(weights: Mapping[str, Tensor], rows: Tensor, generator: torch.Generator) -> Tensor:
-        features = normalize(one_view(shots.views, rows, generator=generator), dim=1)
+        features = normalize(draw_views(shots.views, rows, generator=generator), dim=1)
         mean, log_variance = posterior(weights, features)
         latents = sample(mean, log_variance, torch.randn(mean.shape, generator=generator))
         produced = decode(weights, tower, prompts[shots.labels[rows]], latents)

@@ -33,11 +33,11 @@ from fewshot.key_value_cache.grids import default_beta
 from fewshot.key_value_cache.kernel import kernel, segment_sum
 from fewshot.optimization.content_order import image_ids
 from fewshot.optimization.descent import descend
-from fewshot.optimization.shots import Shots, one_view
+from fewshot.optimization.shots import Shots, draw_views
 from fewshot.problem import Labelled, Problem
 from fewshot.prototypes import text_logits
 
-LOUDNESS = 30.0
+TRAINING_ALPHA_UNIT = 30.0
 """alpha while training, in the logit scale over the mean number of keys of a class: loud enough that the keys, not the
 text, explain the labels; 10 to 300 measured alike."""
 
@@ -71,17 +71,17 @@ class GroupedShots:
         return cls(images, counts, shots.classes, image_ids(images), cached)
 
     @property
-    def have_companions(self) -> bool:
+    def can_leave_one_out(self) -> bool:
         """Whether a class has two different images."""
         return len(torch.unique(self.ids)) > len(self.classes)
 
-    def own(self, batch: Tensor) -> Tensor:
+    def same_image(self, batch: Tensor) -> Tensor:
         """[M, B] bool: which keys are made of which image of a batch [B]."""
         return self.ids[:, None] == self.ids[batch]
 
-    def strength(self, keys: Tensor, *, logit_scale: float) -> tuple[float, float]:
+    def training_alpha_beta(self, keys: Tensor, *, logit_scale: float) -> tuple[float, float]:
         """Alpha and beta while training, for keys [M, D or Q], unit rows."""
-        return LOUDNESS * logit_scale * len(self.classes) / max(1, len(keys)), default_beta(keys)
+        return TRAINING_ALPHA_UNIT * logit_scale * len(self.classes) / max(1, len(keys)), default_beta(keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +105,10 @@ class CacheTrainingSettings:
     def steps(self, shots: GroupedShots) -> int:
         """How many steps a cache of these shots gets; none where no image can be recognised from another."""
         wanted = max(self.min_steps, self.epochs * -(-len(shots.ids) // self.batch_size))
-        return min(wanted, self.max_steps) if shots.have_companions else 0
+        return min(wanted, self.max_steps) if shots.can_leave_one_out else 0
 
 
-def tuned_cache(problem: Problem, *, settings: CacheTrainingSettings, seed: int) -> Tensor:
+def train_cache_keys(problem: Problem, *, settings: CacheTrainingSettings, seed: int) -> Tensor:
     """Train the keys of a problem's cache. Whether its shots are photographs or made plays no part.
 
     Args:
@@ -125,11 +125,11 @@ def tuned_cache(problem: Problem, *, settings: CacheTrainingSettings, seed: int)
         problem.class_embeddings[shots.classes],
         normalize(shots.images.views, dim=-1),
     )
-    alpha, beta = shots.strength(keys, logit_scale=scale)
+    alpha, beta = shots.training_alpha_beta(keys, logit_scale=scale)
 
     def loss(parameters: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        features, own = one_view(views, batch, generator=generator), shots.own(batch)
-        votes = votes_of_others(parameters["keys"], shots.counts, features, own, beta=beta)
+        features, same_image = draw_views(views, batch, generator=generator), shots.same_image(batch)
+        votes = leave_one_out_votes(parameters["keys"], shots.counts, features, same_image, beta=beta)
         return cross_entropy(text_logits(features, text, logit_scale=scale) + alpha * votes, shots.images.labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
@@ -147,17 +147,17 @@ def tuned_cache(problem: Problem, *, settings: CacheTrainingSettings, seed: int)
     return tuned["keys"][shots.cached]
 
 
-def votes_of_others(keys: Tensor, counts: Tensor, features: Tensor, own: Tensor, *, beta: float) -> Tensor:
+def leave_one_out_votes(keys: Tensor, counts: Tensor, features: Tensor, same_image: Tensor, *, beta: float) -> Tensor:
     """Votes of the keys that are not made of the image itself; differentiable.
 
     Args:
         keys: [M, D] float32, grouped by class.
         counts: [k] int64 with sum M.
         features: [B, D] float32, unit rows.
-        own: [M, B] bool, which keys are made of which image.
+        same_image: [M, B] bool, which keys are made of which image.
         beta: sharpness, >= 0.
 
     Returns:
         [B, k] float32.
     """
-    return segment_sum(kernel(keys @ features.T, beta=beta).masked_fill(own, 0.0), counts).T
+    return segment_sum(kernel(keys @ features.T, beta=beta).masked_fill(same_image, 0.0), counts).T

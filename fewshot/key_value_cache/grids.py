@@ -12,7 +12,7 @@ import math
 from torch import Tensor
 
 from fewshot.problem import Problem
-from fewshot.prototypes import text_trust, three_digits
+from fewshot.prototypes import text_skill, three_digits
 
 BETA_UNITS = tuple(2.0**power for power in range(-1, 6))
 ALPHA_UNITS = (0.0, *(2.0**power / 400.0 for power in range(13)))
@@ -62,6 +62,6 @@ def default_alpha(problem: Problem) -> float:
     M = len(problem.support)
     if not M:
         return 0.0
-    trust, spread = text_trust(problem)
+    trust, spread = text_skill(problem)
     shots_a_class = M / int((problem.counts > 0).sum())
     return three_digits(300.0 * math.exp(-14.0 * trust**1.5) * spread / shots_a_class)

@@ -10,7 +10,7 @@ from typing import ClassVar, get_args
 from torch import Tensor
 
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
-from fewshot.attention_pooling.pool_training import PoolTrainingSettings, pooling_of, tune_pooling
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, require_pooling, tune_pooling
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
@@ -77,7 +77,7 @@ class Blending:
         settings = self.settings
 
         def train() -> State:
-            pooling, dense = pooling_of(problem)
+            pooling, dense = require_pooling(problem)
             shots, targets = Shots.from_problem(problem), self.targets(problem)
             return tune_pooling(
                 pooling,

@@ -61,7 +61,7 @@ class Split:
 
     @property
     def problem(self) -> Problem:
-        """The part to learn from: the rows in `support_rows`, without `val`. Made at each access, as it can be large."""
+        """The part to learn from: the rows in `support_rows`, without `val`. Made at each access: it can be large."""
         return replace(self.whole, support=self.whole.support[self.support_rows], val=None)
 
 

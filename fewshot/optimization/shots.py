@@ -15,7 +15,7 @@ from fewshot.optimization.content_order import content_digests
 from fewshot.problem import Problem
 
 
-def one_view(views: Tensor, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+def draw_views(views: Tensor, rows: Tensor, *, generator: torch.Generator) -> Tensor:
     """[b, D]: for each of rows [b] one of its views [M, V, D], drawn anew."""
     return views[rows, torch.randint(views.shape[1], (len(rows),), generator=generator)]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
 
 from fewshot.optimization.descent import Loss
-from fewshot.optimization.shots import one_view
+from fewshot.optimization.shots import draw_views
 from fewshot.prompt_learning.context_training import ContextTrainingSettings, sampled_classes
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _loss(
     def loss(weights: Weights, rows: Tensor, generator: torch.Generator) -> Tensor:
         classes = sampled_classes(labels[rows], num_classes=len(prompts), count=settings.classes, generator=generator)
         rows = rows[torch.isin(labels[rows], classes)]
-        features = normalize(one_view(views, rows, generator=generator), dim=1)
+        features = normalize(draw_views(views, rows, generator=generator), dim=1)
         asked = prompts[classes.repeat(len(rows))]
         text = shifted_rows(tower, asked, weights, shifts(weights, features), batch=None)
         logits = logit_scale * (text @ features.to(text.device)[:, :, None]).squeeze(2)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.optimization.descent import Loss
-from fewshot.optimization.shots import one_view
+from fewshot.optimization.shots import draw_views
 from fewshot.prompt_learning.context_training import ContextTrainingSettings, sampled_classes
 from fewshot.prototypes import text_logits
 
@@ -77,7 +77,7 @@ def _loss(
         rows = rows[torch.isin(labels[rows], classes)]
         context = parameters["context"]
         text = normalize(tower.encode(prompts[classes], context[classes] if context.ndim == 3 else context), dim=1)
-        features = normalize(one_view(views, rows, generator=generator), dim=1).to(text.device)
+        features = normalize(draw_views(views, rows, generator=generator), dim=1).to(text.device)
         targets = torch.searchsorted(classes, labels[rows]).to(text.device)
         return cross_entropy(text_logits(features, text, logit_scale=logit_scale), targets)
 

@@ -18,7 +18,7 @@ from torch.optim import AdamW, Optimizer
 from fewshot.key_value_cache.cache_training import CacheTrainingSettings, GroupedShots
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.optimization.descent import descend
-from fewshot.optimization.shots import one_view
+from fewshot.optimization.shots import draw_views
 from fewshot.optimization.training_cache import State
 from fewshot.problem import Problem
 
@@ -39,12 +39,12 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, settings: Cache
     shots = GroupedShots.from_problem(problem)
     text, views = problem.class_embeddings[shots.classes], normalize(shots.images.views, dim=-1)
     keys = affinity_side(shots.images.cache_keys, channels, selected=selected)
-    alpha, beta = shots.strength(keys, logit_scale=problem.logit_scale)
+    alpha, beta = shots.training_alpha_beta(keys, logit_scale=problem.logit_scale)
 
     def loss(learned: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        features = one_view(views, batch, generator=generator)
+        features = draw_views(views, batch, generator=generator)
         cosines = keys @ affinity_side(features, channels, selected=selected).T
-        hidden = cosines.masked_fill(shots.own(batch), float("-inf"))
+        hidden = cosines.masked_fill(shots.same_image(batch), float("-inf"))
         votes = weighted_votes(hidden, learned["weights"], shots.counts, beta=beta)
         moved = shifts(features, learned["residual"], channels, selected=selected)
         logits = moved_logits(features, text, votes, moved, alpha=alpha, beta=beta, logit_scale=problem.logit_scale)

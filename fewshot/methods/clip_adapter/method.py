@@ -9,7 +9,14 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, FeatureAdapterSettings, adapted, tuned_bottleneck
+from fewshot.feature_adapter import (
+    LEARNING_RATE,
+    RATIOS,
+    STEPS,
+    FeatureAdapterSettings,
+    adapted,
+    train_bottleneck_on_shots,
+)
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.method import Need
 from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
@@ -122,7 +129,7 @@ class ClipAdapter:
             learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu
         )
         key = training_key("clip_adapter", problem, seed=seed, **asdict(settings))
-        return training_cache(key, lambda: tuned_bottleneck(problem, settings=settings, seed=seed))
+        return training_cache(key, lambda: train_bottleneck_on_shots(problem, settings=settings, seed=seed))
 
     def _default(self, problem: Problem) -> ClipAdapterPoint:
         return ClipAdapterPoint(

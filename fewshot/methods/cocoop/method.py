@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.method import Need, text_tower_of
+from fewshot.method import Need, require_text_tower
 from fewshot.methods.cocoop.classifier import CocoopClassifier
 from fewshot.methods.context_recipe import check_settings
 from fewshot.methods.hyperparameters import check_number, values_for
@@ -77,7 +77,7 @@ class Cocoop:
             self._choose(problem, seed=seed, training_cache=training_cache),
             self._weights(problem, seed=seed, training_cache=training_cache),
         )
-        tower = text_tower_of(problem)
+        tower = require_text_tower(problem)
         prompts = tower.prompts(problem.label_space.prompt_names, context=len(weights["context"]))
         return CocoopClassifier(
             ids=prompts.ids,
@@ -113,11 +113,11 @@ class Cocoop:
     def _rows(self, problem: Problem, weights: State) -> Tensor:
         """[K, D] float32, unit rows: image-independent."""
         names = problem.label_space.prompt_names
-        return context_rows(text_tower_of(problem), names, weights["context"] + weights["shift"])
+        return context_rows(require_text_tower(problem), names, weights["context"] + weights["shift"])
 
     def _weights(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """See `CocoopClassifier.weights`."""
-        tower, settings = text_tower_of(problem), self._settings
+        tower, settings = require_text_tower(problem), self._settings
 
         def train() -> State:
             shots = Shots.from_problem(problem)

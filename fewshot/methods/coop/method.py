@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.method import Need, text_tower_of
+from fewshot.method import Need, require_text_tower
 from fewshot.methods.context_recipe import check_settings
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
@@ -126,7 +126,7 @@ class Coop:
 
     def _rows(self, problem: Problem, context: Tensor) -> Tensor:
         names = problem.label_space.prompt_names
-        return context_rows(text_tower_of(problem), names, context, position=self.position)
+        return context_rows(require_text_tower(problem), names, context, position=self.position)
 
     def _context(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
         """[m, w], or [K, m, w] if it is class-specific."""
@@ -136,7 +136,7 @@ class Coop:
             shots = Shots.from_problem(problem)
             names = problem.label_space.spoken(shots.classes.tolist())
             context = learn_context(
-                text_tower_of(problem),
+                require_text_tower(problem),
                 names,
                 shots.views,
                 shots.labels,

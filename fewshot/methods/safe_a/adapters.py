@@ -49,7 +49,9 @@ def _cached(problem: Problem, seed: int, steps: int) -> State:
 
 
 def _tuned(problem: Problem, seed: int, steps: int) -> State:
-    keys = cache_tuning.tuned_cache(problem, settings=cache_tuning.CacheTrainingSettings(max_steps=steps), seed=seed)
+    keys = cache_tuning.train_cache_keys(
+        problem, settings=cache_tuning.CacheTrainingSettings(max_steps=steps), seed=seed
+    )
     return {"keys": keys, "counts": problem.counts}
 
 
@@ -65,7 +67,9 @@ def _swept_votes(
 
 
 def _network(problem: Problem, seed: int, steps: int) -> State:
-    return bottleneck.tuned_bottleneck(problem, settings=bottleneck.FeatureAdapterSettings(steps=steps), seed=seed)
+    return bottleneck.train_bottleneck_on_shots(
+        problem, settings=bottleneck.FeatureAdapterSettings(steps=steps), seed=seed
+    )
 
 
 def _behind(features: Tensor, rows: Tensor, tensors: State, point: CachePoint, logit_scale: float) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from fewshot import feature_adapter as bottleneck
 from fewshot.attention_pooling.blend import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, PREFIX, tune_jointly
-from fewshot.attention_pooling.pool_training import pooling_of
+from fewshot.attention_pooling.pool_training import require_pooling
 from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.grids import default_beta
 from fewshot.methods.blending import Blending
@@ -129,7 +129,7 @@ class SafeA(Blending):
         return SafeAClassifier(
             rows=seen.class_embeddings,
             weights=self.tuned(problem, seed=seed, training_cache=training_cache),
-            pooling=pooling_of(problem)[0],
+            pooling=require_pooling(problem)[0],
             blend_alpha=blend.blend_alpha,
             blend=self.blend,
             adapter=self.adapter,

@@ -23,7 +23,7 @@ import torch
 
 from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
 from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
-from fewshot.method import Need, text_tower_of
+from fewshot.method import Need, require_text_tower
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split, selection_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -104,7 +104,7 @@ class Shipped:
         settings = GeneratorSettings(kl_weight=self.kl_weight, steps=self.generator_steps)
         shots = self._shots(problem)
         return extended(
-            problem, text_tower_of(problem), settings, shots=shots, seed=seed, training_cache=training_cache
+            problem, require_text_tower(problem), settings, shots=shots, seed=seed, training_cache=training_cache
         )
 
     def _shots(self, problem: Problem) -> int:

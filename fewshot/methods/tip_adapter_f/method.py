@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point, sweep_cache
-from fewshot.key_value_cache.cache_training import CacheTrainingSettings, tuned_cache
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings, train_cache_keys
 from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
@@ -98,4 +98,4 @@ class TipAdapterF:
     def _keys(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
         settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self))
         key = training_key("tip_adapter_f", problem, seed=seed, **asdict(settings))
-        return training_cache(key, lambda: {"keys": tuned_cache(problem, settings=settings, seed=seed)})["keys"]
+        return training_cache(key, lambda: {"keys": train_cache_keys(problem, settings=settings, seed=seed)})["keys"]

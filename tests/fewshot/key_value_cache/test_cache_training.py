@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, one_hot
 
-from fewshot.key_value_cache.cache_training import CacheTrainingSettings, GroupedShots, tuned_cache, votes_of_others
+from fewshot.key_value_cache.cache_training import (
+    CacheTrainingSettings,
+    GroupedShots,
+    leave_one_out_votes,
+    train_cache_keys,
+)
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.optimization.content_order import image_ids
 from fewshot.problem import Labelled
@@ -16,7 +21,7 @@ SHORT = CacheTrainingSettings(min_steps=10, epochs=1, batch_size=4)
 
 
 def tuned(problem, *, training=SHORT):
-    return tuned_cache(problem, settings=training, seed=0)
+    return train_cache_keys(problem, settings=training, seed=0)
 
 
 @quick
@@ -26,7 +31,7 @@ def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and
     cache = Cache.from_problem(problem)
     own = torch.rand(len(cache.keys), len(features), generator=torch.Generator().manual_seed(0)) < 0.3
     keys, twin = (cache.keys.clone().requires_grad_() for _ in range(2))
-    votes = votes_of_others(keys, cache.counts, features, own, beta=beta)
+    votes = leave_one_out_votes(keys, cache.counts, features, own, beta=beta)
     affinity = torch.exp(-beta * (1.0 - features @ twin.T)) * ~own.T
     plain = affinity @ one_hot(cache.labels, problem.num_classes).float()
     torch.testing.assert_close(votes, plain, rtol=1e-4, atol=1e-5)
@@ -75,7 +80,7 @@ def leave_one_out_loss(problem, images, keys):
     counts, cached = problem.counts, Cache.from_problem(problem).keys
     own = cached @ images.cache_keys.T > 1.0 - 1e-5
     assert own.sum(dim=0).eq(1).all()
-    votes = votes_of_others(keys, counts, images.features, own, beta=3.0)
+    votes = leave_one_out_votes(keys, counts, images.features, own, beta=3.0)
     return float(cross_entropy(50.0 * votes, images.labels))
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.attention_pooling.blend import Branches
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, tune_jointly
-from fewshot.attention_pooling.pool_training import PoolTrainingSettings, pooling_of
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, require_pooling
 from fewshot.errors import DataError
 from fewshot.feature_adapter import adapted, initial_network
 from fewshot.key_value_cache.cache_classifier import cache_logits
@@ -138,7 +138,7 @@ def test_a_joint_training_changes_both_and_with_no_adapter_is_the_layer_alone(ad
 
 def test_a_joint_step_is_the_gradient_of_the_loss_written_out():
     problem, _ = make_problem([3, 3])
-    pooling, dense = pooling_of(problem)
+    pooling, dense = require_pooling(problem)
     training = PoolTrainingSettings(epochs=1, learning_rate=1e-3, warm_up=0.0)
     targets = problem.class_embeddings
     tuned = tune_jointly(problem, "bottleneck", targets, settings=training, seed=0)
