@@ -25,13 +25,13 @@ class DemoPaths:
     Attributes:
         archive: folder of 285 WebP files named after code points, and of six broken files in `broken/`.
         examples: csv of image,label,name; two rows a class, paths relative to the folder of the csv.
-        truth: csv of image,label; one row for each readable file, paths relative to `archive`.
+        ground_truth: csv of image,label; one row for each readable file, paths relative to `archive`.
         splits: the same as a splits.json, to evaluate methods with: examples to learn from, the archive to test on.
     """
 
     archive: Path
     examples: Path
-    truth: Path
+    ground_truth: Path
     splits: Path
 
 
@@ -41,9 +41,9 @@ def write_demo(folder: Path) -> DemoPaths:
     Files that have the right content already are left alone: a second run finds an archive that has not changed.
 
     Args:
-        folder: where `archive/`, `examples/`, `examples.csv`, `truth.csv` and `splits.json` go.
+        folder: where `archive/`, `examples/`, `examples.csv`, `ground_truth.csv` and `splits.json` go.
     """
-    paths = DemoPaths(folder / "archive", folder / "examples.csv", folder / "truth.csv", folder / "splits.json")
+    paths = DemoPaths(folder / "archive", folder / "examples.csv", folder / "ground_truth.csv", folder / "splits.json")
     classes = demo_classes()
     examples = []
     for style in EXAMPLE_STYLES:
@@ -59,7 +59,7 @@ def write_demo(folder: Path) -> DemoPaths:
     for name, data in broken.items():
         _write(paths.archive / "broken" / name, data)
     _write(paths.examples, _csv(("image", "label", "name"), examples))
-    _write(paths.truth, _csv(("image", "label"), ((f"{row['code']}.webp", row["label"]) for row in classes)))
+    _write(paths.ground_truth, _csv(("image", "label"), ((f"{row['code']}.webp", row["label"]) for row in classes)))
     _write(paths.splits, _splits(classes, examples))
     return paths
 

@@ -30,13 +30,13 @@ def test_the_examples_are_a_table_that_the_library_reads(demo):
 
 
 def test_every_example_and_every_file_in_the_truth_is_a_picture_of_64_pixels(demo):
-    for table, root in ((demo.examples, demo.examples.parent), (demo.truth, demo.archive)):
+    for table, root in ((demo.examples, demo.examples.parent), (demo.ground_truth, demo.archive)):
         images = [root / row["image"] for row in csv.DictReader(io.StringIO(table.read_text()))]
         assert {decode(image.read_bytes()).size for image in images} == {(64, 64)}
 
 
 def test_the_truth_covers_each_class_once_and_each_readable_file(demo):
-    truth = list(csv.DictReader(io.StringIO(demo.truth.read_text())))
+    truth = list(csv.DictReader(io.StringIO(demo.ground_truth.read_text())))
     examples = parse_examples(demo.examples.read_bytes(), format="csv", name="examples.csv")
     assert sorted(row["label"] for row in truth) == sorted({example.label for example in examples})
     assert {row["image"] for row in truth} == {path.name for path in demo.archive.glob("*.webp")}
@@ -82,6 +82,6 @@ def test_what_ships_is_small_and_attributed():
 def test_the_splits_say_the_same_as_the_tables(demo):
     splits = parse_splits(demo.splits.read_bytes())
     assert len(splits.train) == 570
-    truth = {row["image"]: row["label"] for row in csv.DictReader(io.StringIO(demo.truth.read_text()))}
+    truth = {row["image"]: row["label"] for row in csv.DictReader(io.StringIO(demo.ground_truth.read_text()))}
     names = {f"archive/{image}": label.replace("_", " ") for image, label in truth.items()}
     assert {path: splits.label_space.prompt_names[label] for path, label in splits.test} == names
