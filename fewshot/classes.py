@@ -39,6 +39,6 @@ class LabelSpace:
         """K."""
         return len(self.names)
 
-    def spoken(self, labels: Iterable[int]) -> list[str]:
+    def prompt_names_of(self, labels: Iterable[int]) -> list[str]:
         """The prompt names of some classes, in the order given."""
         return [self.prompt_names[label] for label in labels]

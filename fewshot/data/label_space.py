@@ -45,17 +45,17 @@ def label_space(examples: Iterable[Example]) -> LabelSpace:
     ordered = sorted(labels, key=natural_order)
     return build_label_space(
         ordered,
-        spoken=[names.get(label, "") for label in ordered],
+        given_names=[names.get(label, "") for label in ordered],
         descriptions=[descriptions.get(label, "") for label in ordered],
     )
 
 
-def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descriptions: Sequence[str]) -> LabelSpace:
+def build_label_space(labels: Sequence[str], *, given_names: Sequence[str], descriptions: Sequence[str]) -> LabelSpace:
     """Check labels and derive what prompts say; the order is kept.
 
     Args:
         labels: K labels, NFC and stripped. They may contain a slash ("F/A-18"), so they are no file names.
-        spoken: K names as people say them; "" derives one from the label.
+        given_names: K names as people say them; "" derives one from the label.
         descriptions: K sentences; "" where there is none. White space of any kind becomes one space.
 
     Raises:
@@ -65,7 +65,7 @@ def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descripti
             labels are listed.
     """
     problems = [f"class {label[:MAX_LABEL]!r}: {reason}" for label in labels if (reason := _reason_against(label))]
-    prompt_names = [_one_line(name) or _as_words(label) for label, name in zip(labels, spoken, strict=True)]
+    prompt_names = [_one_line(name) or _as_words(label) for label, name in zip(labels, given_names, strict=True)]
     problems += [
         f"class {label!r}: nothing to say in a prompt; give it a name"
         for label, prompt_name in zip(labels, prompt_names, strict=True)

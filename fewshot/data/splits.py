@@ -156,7 +156,7 @@ def _classes_of(entries: Iterable[_Entry], name: str) -> LabelSpace:
 
 def _label_space(classes: list[str], descriptions: list[str]) -> LabelSpace:
     labels = [unicodedata.normalize("NFC", text).strip() for text in classes]
-    return build_label_space(labels, spoken=[""] * len(labels), descriptions=descriptions)
+    return build_label_space(labels, given_names=[""] * len(labels), descriptions=descriptions)
 
 
 def _out_of_range(entries: Iterable[_Entry], num_classes: int) -> list[str]:

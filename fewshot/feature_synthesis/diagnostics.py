@@ -30,7 +30,9 @@ MAX_IMAGES = 256
 
 
 @torch.no_grad()
-def diagnose(weights: Weights, tower: TextTower, names: Sequence[str], shots: Shots, *, seed: int) -> dict[str, Tensor]:
+def measure_generator(
+    weights: Weights, tower: TextTower, names: Sequence[str], shots: Shots, *, seed: int
+) -> dict[str, Tensor]:
     """Measure a trained autoencoder on what it was trained on.
 
     Args:
@@ -55,12 +57,12 @@ def diagnose(weights: Weights, tower: TextTower, names: Sequence[str], shots: Sh
         "kl": divergence(mean, log_variance).sum(),
         "active_units": (mean.var(dim=0, correction=0) > ACTIVE).sum().float(),
         "reconstruction": reconstruction(decode(weights, tower, prompts, latents[few]), features[few]),
-        "spread": cosine_inside(drawn, owners),
-        "real_spread": cosine_inside(features, shots.labels),
+        "spread": mean_cosine_within_classes(drawn, owners),
+        "real_spread": mean_cosine_within_classes(features, shots.labels),
     }
 
 
-def cosine_inside(features: Tensor, labels: Tensor) -> Tensor:
+def mean_cosine_within_classes(features: Tensor, labels: Tensor) -> Tensor:
     """Mean cosine of two distinct features of a class, averaged over the classes that have two.
 
     Args:

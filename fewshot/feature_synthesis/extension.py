@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
 
 
-def can_be_extended(problem: Problem) -> bool:
+def can_add_synthetic_shots(problem: Problem) -> bool:
     """Whether there are shots to learn a generator from, and classes without any."""
     return 0 < int((problem.counts > 0).sum()) < problem.num_classes
 
 
-def typical_shots(problem: Problem) -> int:
+def median_shots(problem: Problem) -> int:
     """Median (of two, the lower) number of shots over the classes that have any; 1 where none has."""
     counts = problem.counts
     return int(counts[counts > 0].median()) if len(problem.support) else 1
 
 
-def extended(
+def add_synthetic_shots(
     problem: Problem,
     tower: TextTower,
     settings: GeneratorSettings,
@@ -44,7 +44,7 @@ def extended(
     """Give the classes without shots synthetic ones, learned from the classes that have some.
 
     Args:
-        problem: one that `can_be_extended`.
+        problem: one that `can_add_synthetic_shots`.
         tower: of the backbone.
         settings: of the generator.
         shots: how many each class without shots gets.
@@ -56,7 +56,7 @@ def extended(
         as long as real features are on average and the same in every view.
     """
     labels = (problem.counts == 0).nonzero().squeeze(1)
-    names = problem.label_space.spoken(labels.tolist())
+    names = problem.label_space.prompt_names_of(labels.tolist())
 
     def draw() -> dict[str, Tensor]:
         generator = learn_generator(problem, tower, settings, seed=seed, training_cache=training_cache)

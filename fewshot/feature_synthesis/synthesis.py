@@ -54,13 +54,13 @@ def synthesise(weights: Weights, tower: TextTower, names: Sequence[str], *, coun
         [N * count, e] float32, unit rows, name by name. The first ones of a name are the same for a larger count.
     """
     prompts = tower.prompts(names, context=len(weights["prompts"]))
-    latents = torch.cat([name_latents(name, count=count, size=latent_size(weights), seed=seed) for name in names])
+    latents = torch.cat([draw_latents(name, count=count, size=latent_size(weights), seed=seed) for name in names])
     owners = torch.arange(len(names)).repeat_interleave(count)
     parts = zip(torch.split(owners, SEQUENCES), torch.split(latents, SEQUENCES), strict=True)
     return torch.cat([decode(weights, tower, prompts[rows], part) for rows, part in parts])
 
 
-def name_latents(name: str, *, count: int, size: int, seed: int) -> Tensor:
+def draw_latents(name: str, *, count: int, size: int, seed: int) -> Tensor:
     """[count, size] float32, standard normal: the latents of one name."""
     draws = [torch.randn(size, generator=_generator(name, index, seed)) for index in range(count)]
     return torch.stack(draws) if draws else torch.empty(0, size)

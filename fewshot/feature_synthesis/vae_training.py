@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.feature_synthesis.diagnostics import diagnose
+from fewshot.feature_synthesis.diagnostics import measure_generator
 from fewshot.feature_synthesis.synthesis import decode
 from fewshot.feature_synthesis.vae import decoder, divergence, initial_weights, posterior, reconstruction, sample
 from fewshot.optimization.descent import Loss, descend
@@ -75,7 +75,7 @@ def learn_generator(
         training_cache: where trainings are kept.
 
     Returns:
-        the decoder's weights, and "diagnostics.*" (see `diagnose`).
+        the decoder's weights, and "diagnostics.*" (see `measure_generator`).
     """
     key = training_key("ship_generator", problem, seed=seed, **asdict(settings))
     return training_cache(key, partial(_learn, problem, tower, settings, seed=seed))
@@ -83,9 +83,9 @@ def learn_generator(
 
 def _learn(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int) -> State:
     shots = Shots.from_problem(problem)
-    names = problem.label_space.spoken(shots.classes.tolist())
+    names = problem.label_space.prompt_names_of(shots.classes.tolist())
     weights = train(names, shots, tower, settings, seed=seed)
-    facts = diagnose(weights, tower, names, shots, seed=seed)
+    facts = measure_generator(weights, tower, names, shots, seed=seed)
     log.info("trained=ship_generator %s", " ".join(f"{name}={float(value):.4g}" for name, value in facts.items()))
     return decoder(weights) | {f"diagnostics.{name}": value for name, value in facts.items()}
 

@@ -42,7 +42,7 @@ class Predictions:
         return len(self.label)
 
     @classmethod
-    def joined(cls, parts: list[Self]) -> Self:
+    def concatenate(cls, parts: list[Self]) -> Self:
         """All rows of at least one part, in order."""
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
@@ -62,7 +62,7 @@ def predict(
         N predictions. A row depends on nothing but that row of `features`.
     """
     starts = range(0, max(1, len(features)), tile_rows)
-    return Predictions.joined(
+    return Predictions.concatenate(
         [
             _scored_tile(calibrated, features[start : start + tile_rows], top=top, tile_rows=tile_rows)
             for start in starts
@@ -85,7 +85,7 @@ def _tile_logits(calibrated: CalibratedClassifier, features: Tensor, *, tile_row
 
 def _scored_tile(calibrated: CalibratedClassifier, features: Tensor, *, top: int, tile_rows: int) -> Predictions:
     logits = _tile_logits(calibrated, features, tile_rows=tile_rows)
-    top_labels, top_logits = first_maxima(logits, count=min(max(top, 2), logits.shape[1]))
+    top_labels, top_logits = stable_top_k(logits, count=min(max(top, 2), logits.shape[1]))
     top_scores = (top_logits - torch.logsumexp(logits, dim=1, keepdim=True)).exp().cpu()
     score, top_labels = top_scores[:, 0], top_labels.cpu()
     threshold = 0.0 if calibrated.threshold is None else calibrated.threshold
@@ -99,7 +99,7 @@ def _scored_tile(calibrated: CalibratedClassifier, features: Tensor, *, top: int
     )
 
 
-def first_maxima(logits: Tensor, *, count: int) -> tuple[Tensor, Tensor]:
+def stable_top_k(logits: Tensor, *, count: int) -> tuple[Tensor, Tensor]:
     """The largest entries of each row in order, of equals the one with the lowest index first.
 
     `torch.topk` leaves the order of equals open; `argmax` does not.

@@ -4,8 +4,8 @@ A training takes images, labels and names. It does not know which images are rea
 names it has never seen.
 """
 
-from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows, means_of
+from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows, class_means_of
 from fewshot.prompt_learning.context_training import ContextTrainingSettings
 from fewshot.prompt_learning.shared_context import context_rows, learn_context
 
-__all__ = ["ContextTrainingSettings", "RowsPoint", "blended_rows", "context_rows", "learn_context", "means_of"]
+__all__ = ["ContextTrainingSettings", "RowsPoint", "blended_rows", "class_means_of", "context_rows", "learn_context"]

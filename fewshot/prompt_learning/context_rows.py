@@ -41,7 +41,7 @@ class RowsPoint(NamedTuple):
     image_weight: float
 
 
-def means_of(problem: Problem) -> Tensor:
+def class_means_of(problem: Problem) -> Tensor:
     """[K, D] float32: the unit mean of each class's keys; 0 for a class without shots."""
     cache = Cache.from_problem(problem)
     return class_means(cache.keys, cache.counts)
@@ -53,7 +53,7 @@ def blended_rows(learned: Tensor, text: Tensor, means: Tensor, point: RowsPoint)
     Args:
         learned: [..., D] float32, unit rows.
         text: [..., D] float32, unit rows, the prompt prototypes of the same classes.
-        means: [..., D] float32, see `means_of`; where it is 0 it counts nothing.
+        means: [..., D] float32, see `class_means_of`; where it is 0 it counts nothing.
         point: how much of each.
 
     Returns:
@@ -110,7 +110,7 @@ def sweep_rows(split: Split, points: Collection[RowsPoint], learned: Tensor) -> 
         learned: [K, D] float32, unit rows, learned from the split.
     """
     problem, queries = split.problem, split.queries.features
-    means = means_of(problem)
+    means = class_means_of(problem)
     for point in points:
         rows = blended_rows(learned, problem.class_embeddings, means, point)
         yield point, text_logits(queries, rows, logit_scale=problem.logit_scale)

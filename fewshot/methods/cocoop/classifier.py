@@ -39,7 +39,7 @@ class CocoopClassifier:
         weights: see `fewshot.prompt_learning.conditional_context.Weights`, and shift [w], the mean over the shots.
         learned: [K, D] float32, unit rows, with the mean shift.
         text: [K, D] float32, unit rows, the prompt prototypes.
-        means: [K, D] float32, see `means_of`.
+        means: [K, D] float32, see `class_means_of`.
         prompt_share: of learned rows beside the prototypes.
         image_weight: of the means.
         shortlist: how many classes of an image get prompts of their own; K or more is CoCoOp exactly.

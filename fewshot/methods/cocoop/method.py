@@ -20,7 +20,7 @@ from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextTrainingSettings, RowsPoint, means_of
+from fewshot.prompt_learning import ContextTrainingSettings, RowsPoint, class_means_of
 from fewshot.prompt_learning.conditional_context import Weights, learn_shifted_context, shifts
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
@@ -85,7 +85,7 @@ class Cocoop:
             weights=weights,
             learned=self._rows(problem, weights),
             text=problem.class_embeddings,
-            means=means_of(problem),
+            means=class_means_of(problem),
             prompt_share=point.prompt_share,
             image_weight=point.image_weight,
             shortlist=self.shortlist,
@@ -121,7 +121,7 @@ class Cocoop:
 
         def train() -> State:
             shots = Shots.from_problem(problem)
-            names = problem.label_space.spoken(shots.classes.tolist())
+            names = problem.label_space.prompt_names_of(shots.classes.tolist())
             weights = learn_shifted_context(
                 tower, names, shots.views, shots.labels, settings, logit_scale=problem.logit_scale, seed=seed
             )

@@ -24,9 +24,9 @@ from fewshot.prompt_learning import (
     ContextTrainingSettings,
     RowsPoint,
     blended_rows,
+    class_means_of,
     context_rows,
     learn_context,
-    means_of,
 )
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
@@ -104,7 +104,7 @@ class Coop:
             self._context(problem, seed=seed, training_cache=training_cache),
         )
         learned = self._rows(problem, context)
-        rows = blended_rows(learned, problem.class_embeddings, means_of(problem), point)
+        rows = blended_rows(learned, problem.class_embeddings, class_means_of(problem), point)
         return CoopClassifier(rows, context, problem.logit_scale)
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
@@ -134,7 +134,7 @@ class Coop:
 
         def train() -> State:
             shots = Shots.from_problem(problem)
-            names = problem.label_space.spoken(shots.classes.tolist())
+            names = problem.label_space.prompt_names_of(shots.classes.tolist())
             context = learn_context(
                 require_text_tower(problem),
                 names,

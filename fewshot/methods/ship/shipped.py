@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
+from fewshot.feature_synthesis.extension import add_synthetic_shots, can_add_synthetic_shots, median_shots
 from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
 from fewshot.method import Need, require_text_tower
 from fewshot.methods.hyperparameters import check_number, values_for
@@ -92,20 +92,20 @@ class Shipped:
     def _to_choose_on(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
         """What a split leaves, extended, with its queries as `val`; the plain problem where they are too few."""
         splits = selection_splits(problem, seed=seed, folds=self.folds)
-        if not splits or not can_be_extended(problem):
+        if not splits or not can_add_synthetic_shots(problem):
             return problem
         return replace(
             self._extended(splits[0].problem, seed=seed, training_cache=training_cache), val=splits[0].queries
         )
 
     def _extended(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
-        if not can_be_extended(problem):
+        if not can_add_synthetic_shots(problem):
             return problem
         settings = GeneratorSettings(kl_weight=self.kl_weight, steps=self.generator_steps)
         shots = self._shots(problem)
-        return extended(
+        return add_synthetic_shots(
             problem, require_text_tower(problem), settings, shots=shots, seed=seed, training_cache=training_cache
         )
 
     def _shots(self, problem: Problem) -> int:
-        return typical_shots(problem) if self.synthetic_shots is None else self.synthetic_shots
+        return median_shots(problem) if self.synthetic_shots is None else self.synthetic_shots

@@ -11,14 +11,14 @@ from torch.nn.functional import normalize
 from fewshot.backbones.text_tower import TextTower
 from fewshot.feature_synthesis import (
     GeneratorSettings,
-    cosine_inside,
     decode,
     divergence,
     learn_generator,
+    mean_cosine_within_classes,
     reconstruction,
 )
-from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
-from fewshot.feature_synthesis.synthesis import name_latents, synthesise
+from fewshot.feature_synthesis.extension import add_synthetic_shots, can_add_synthetic_shots, median_shots
+from fewshot.feature_synthesis.synthesis import draw_latents, synthesise
 from fewshot.feature_synthesis.vae import contexts, initial_weights, posterior, sample
 from fewshot.feature_synthesis.vae_training import train
 from fewshot.optimization.shots import Shots
@@ -154,13 +154,13 @@ def test_a_name_draws_the_same_whoever_asks_and_however_much():
     few = synthesise(weights(), tower, ["dog"], count=2, seed=5)
     many = synthesise(weights(), tower, ["cat", "dog", "bird"], count=7, seed=5)
     torch.testing.assert_close(many[7:9], few, rtol=0, atol=1e-6)
-    assert torch.equal(name_latents("dog", count=2, size=3, seed=5), name_latents("dog", count=9, size=3, seed=5)[:2])
-    assert not torch.equal(name_latents("dog", count=2, size=3, seed=5), name_latents("dog", count=2, size=3, seed=6))
+    assert torch.equal(draw_latents("dog", count=2, size=3, seed=5), draw_latents("dog", count=9, size=3, seed=5)[:2])
+    assert not torch.equal(draw_latents("dog", count=2, size=3, seed=5), draw_latents("dog", count=2, size=3, seed=6))
 
 
 def test_synthetic_shots_are_the_classes_without_any():
     problem, _ = make_problem([3, 0, 4, 0])
-    whole = extended(problem, problem.text_tower, SHORT, shots=2, seed=0, training_cache=InMemoryCache())
+    whole = add_synthetic_shots(problem, problem.text_tower, SHORT, shots=2, seed=0, training_cache=InMemoryCache())
     assert torch.equal(whole.support.labels[:7], problem.support.labels)
     assert torch.equal(whole.support.views[:7], problem.support.views)
     assert whole.support.labels[7:].tolist() == [1, 1, 3, 3]
@@ -171,12 +171,12 @@ def test_synthetic_shots_are_the_classes_without_any():
 
 @pytest.mark.parametrize(("counts", "can"), [([1, 0], True), ([1, 1], False), ([0, 0], False)])
 def test_something_to_learn_from_and_something_to_make_up_is_needed(counts, can):
-    assert can_be_extended(make_problem(counts)[0]) is can
+    assert can_add_synthetic_shots(make_problem(counts)[0]) is can
 
 
 @pytest.mark.parametrize(("counts", "typical"), [([0, 0], 1), ([4, 0, 4], 4), ([1, 9, 3, 0], 3)])
 def test_the_typical_number_of_shots_is_that_of_the_classes_that_have_any(counts, typical):
-    assert typical_shots(make_problem(counts)[0]) == typical
+    assert median_shots(make_problem(counts)[0]) == typical
 
 
 @pytest.mark.parametrize(("kl_weight", "low", "high"), [(1.0, 0.0, 1e-2), (1e-3, 1.0, 1e3)])
@@ -214,5 +214,5 @@ def test_the_cosine_inside_a_class_is_the_mean_over_distinct_pairs():
         torch.stack([features[i] @ features[j] for i in own for j in own if i != j]).mean()
         for own in ((0, 2, 5), (1, 3, 4))
     ]
-    torch.testing.assert_close(cosine_inside(features, labels), torch.stack(pairs).mean())
-    assert cosine_inside(features, torch.arange(7)).isnan()
+    torch.testing.assert_close(mean_cosine_within_classes(features, labels), torch.stack(pairs).mean())
+    assert mean_cosine_within_classes(features, torch.arange(7)).isnan()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.calibration.calibrate import fit_calibrated
-from fewshot.inference.predict import first_maxima, predict
+from fewshot.inference.predict import predict, stable_top_k
 from fewshot.methods import method_named
 from tests.problems import World, make_problem
 
@@ -51,7 +51,7 @@ def test_a_score_below_the_threshold_is_abstained_and_one_at_it_is_not(calibrate
 @given(values=st.lists(st.integers(0, 3), min_size=1, max_size=9), data=st.data())
 def test_of_equals_the_lowest_class_comes_first(values, data):
     count = data.draw(st.integers(1, len(values)))
-    indices, found = first_maxima(torch.tensor([values], dtype=torch.float32), count=count)
+    indices, found = stable_top_k(torch.tensor([values], dtype=torch.float32), count=count)
     expected = sorted(range(len(values)), key=lambda label: (-values[label], label))[:count]
     assert indices[0].tolist() == expected
     assert found[0].tolist() == [values[label] for label in expected]

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import normalize
 
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.prompt_learning import RowsPoint, blended_rows, means_of
+from fewshot.prompt_learning import RowsPoint, blended_rows, class_means_of
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prototypes import with_means
 from tests.problems import World, make_problem
@@ -14,7 +14,7 @@ from tests.problems import World, make_problem
 
 def test_a_share_of_one_without_means_is_what_was_learned():
     problem, learned = make_problem([2, 0, 3])[0], normalize(torch.eye(3, 16), dim=1)
-    rows = blended_rows(learned, problem.class_embeddings, means_of(problem), RowsPoint(1.0, 0.0))
+    rows = blended_rows(learned, problem.class_embeddings, class_means_of(problem), RowsPoint(1.0, 0.0))
     assert torch.equal(rows, learned)
 
 
@@ -23,14 +23,16 @@ def test_without_a_share_it_is_the_prototypes_beside_the_means():
     cache = Cache.from_problem(problem)
     for weight in (0.0, 0.5, 64.0):
         expected = with_means(problem.class_embeddings, cache.keys, cache.counts, image_weight=weight)
-        rows = blended_rows(torch.zeros(3, 16), problem.class_embeddings, means_of(problem), RowsPoint(0.0, weight))
+        rows = blended_rows(
+            torch.zeros(3, 16), problem.class_embeddings, class_means_of(problem), RowsPoint(0.0, weight)
+        )
         torch.testing.assert_close(rows, expected, atol=1e-6, rtol=0.0)
 
 
 def test_a_class_without_shots_stays_between_what_was_learned_and_its_prototype():
     problem, _ = make_problem([2, 0, 3])
     learned = normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    rows = blended_rows(learned, problem.class_embeddings, means_of(problem), RowsPoint(0.5, 8.0))
+    rows = blended_rows(learned, problem.class_embeddings, class_means_of(problem), RowsPoint(0.5, 8.0))
     torch.testing.assert_close(rows[1], normalize(learned[1] + problem.class_embeddings[1], dim=0))
 
 
