@@ -70,11 +70,11 @@ def fit_calibrated(
     if not 0.0 < confidence < 1.0:
         raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
     training_cache = training_cache or InMemoryCache()
-    selected, tried = _selected(method, problem, seed=seed, training_cache=training_cache)
+    selected, candidates = _selected(method, problem, seed=seed, training_cache=training_cache)
     source, logits, labels = held_out_logits(selected, problem, seed=seed, training_cache=training_cache)
     scaling = fit_scaling(logits, labels)
     scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
-    report, threshold = replace(_measured(source, logits, labels, scaling), tried=tried), None
+    report, threshold = replace(_measured(source, logits, labels, scaling), candidates=candidates), None
     if max_error is not None:
         found = guaranteed_threshold(scores, predicted == labels, max_error=max_error, confidence=confidence)
         threshold = found.threshold

@@ -34,7 +34,7 @@ class HeldOutReport:
         coverage: share of them at or above the threshold.
         error_bound: upper bound of the error among accepted images; None without a threshold that satisfies
             `max_error`.
-        tried: how every candidate did, the best first, where methods were compared; None where one was named.
+        candidates: how every candidate did, the best first, where methods were compared; None where one was named.
     """
 
     source: Source
@@ -48,7 +48,7 @@ class HeldOutReport:
     confidence: float | None = None
     coverage: float | None = None
     error_bound: float | None = None
-    tried: tuple[CandidateResult, ...] | None = None
+    candidates: tuple[CandidateResult, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

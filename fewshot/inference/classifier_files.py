@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TENSORS = "classifier.safetensors"
 CARD = "card.json"
-FORMAT = 2
+FORMAT = 3
 SCALING = tuple(field.name for field in dataclasses.fields(Scaling))
 """What a card calls the numbers of a `Scaling`."""
 PARTS = ("pooling", "text_tower")
@@ -149,9 +149,12 @@ def _classifier(method: str, values: dict[str, Any], parts: Mapping[str, Any]) -
 
 
 def _report(values: Mapping[str, Any]) -> HeldOutReport:
-    tried = values.get("tried")
+    candidates = values.get("candidates")
     return HeldOutReport(
-        **{**values, "tried": None if tried is None else tuple(CandidateResult(**trial) for trial in tried)}
+        **{
+            **values,
+            "candidates": None if candidates is None else tuple(CandidateResult(**result) for result in candidates),
+        }
     )
 
 

@@ -5,7 +5,7 @@ flatters a candidate with many of them, and is one reason more for an order of p
 (`fewshot.model_selection.candidates`).
 
 What is selected *is* the winner: from there on, the stored classifier included, nothing knows that there was a
-comparison; what was tried is told in `HeldOutReport.tried`.
+comparison; what was tried is told in `HeldOutReport.candidates`.
 """
 
 from __future__ import annotations
