@@ -84,11 +84,12 @@ def test_hardly_any_strength_leaves_hardly_any_weight():
 @quick
 @given(seed=st.integers(0, 20))
 def test_permuting_the_labels_permutes_the_rows(seed):
+    """Solved in float64: in float32, rounding ends the line search at gradients of up to 3e-5, above the tolerance."""
     features, labels = labelled(seed=seed)
-    permutation = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+    features, permutation = features.double(), torch.randperm(5, generator=torch.Generator().manual_seed(seed))
     rows = fit_plane(features, labels, 5, strength=10.0, **TIGHT)
     permuted = fit_plane(features, permutation.argsort()[labels], 5, strength=10.0, **TIGHT)
-    torch.testing.assert_close(permuted.weight, rows.weight[permutation], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(permuted.weight, rows.weight[permutation], rtol=1e-6, atol=1e-6)
 
 
 @quick
