@@ -1,4 +1,8 @@
-"""A point for each class: the mean of its examples, its text, or something between."""
+"""Class prototypes: a class's text embedding, the mean of its shots, or a weighted sum of both.
+
+The weights are chosen on held-out shots or, without any, derived from the accuracy of zero-shot CLIP (Radford et al.
+2021, arXiv 2103.00020) on the shots.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ from fewshot.key_value_cache.kernel import segment_sum
 from fewshot.problem import Problem
 
 IMAGE_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 64.0)
-"""Weights of the class mean to try beside rows that were learned; 64 leaves nothing of the rows."""
+"""Weights of the class mean to try beside trained prototypes; 64 leaves practically nothing of the prototypes."""
 ROWS = 1024
+"""Shots in one matrix product."""
 
 
 def text_logits(features: Tensor, text: Tensor, *, logit_scale: float) -> Tensor:
-    """logit_scale * features @ text.T.
+    """Return the logits of zero-shot CLIP, the term to which every adapter adds: logit_scale * features @ text.T.
 
     Args:
         features: [B, D] float32, unit rows.
@@ -28,18 +33,26 @@ def text_logits(features: Tensor, text: Tensor, *, logit_scale: float) -> Tensor
 
 
 def class_means(keys: Tensor, counts: Tensor) -> Tensor:
-    """[K, D] float32: the unit mean of each class's keys [M, D], counts [K] of them; 0 for a class without keys."""
+    """Return the normalised mean of each class's keys.
+
+    Args:
+        keys: [M, D] float32, unit rows, grouped by class.
+        counts: [K] int64 with sum M.
+
+    Returns:
+        [K, D] float32: unit rows; 0 for a class without keys.
+    """
     return normalize(segment_sum(keys, counts), dim=1)
 
 
 def prototypes(keys: Tensor, counts: Tensor, text: Tensor, *, text_weight: float) -> Tensor:
-    """norm(mean + text_weight * text) for each class.
+    """Return norm(mean + text_weight * text) for each class.
 
     Args:
         keys: [M, D] float32, unit rows, grouped by class.
         counts: [K] int64 with sum M.
         text: [K, D] float32, unit rows.
-        text_weight: w >= 0; a class without keys is its text whatever w is.
+        text_weight: >= 0; the prototype of a class without keys is its text for any weight.
 
     Returns:
         [K, D] float32, unit rows.
@@ -50,17 +63,17 @@ def prototypes(keys: Tensor, counts: Tensor, text: Tensor, *, text_weight: float
 
 
 def with_means(rows: Tensor, keys: Tensor, counts: Tensor, *, image_weight: float) -> Tensor:
-    """norm(rows + image_weight * mean) for each class: what keeps a method from resting on names that say nothing.
+    """Return norm(rows + image_weight * mean) for each class.
 
-    Methods that learn text rows, or features to be compared with text rows, are lost where the names carry no
-    information, however well they fit. With the class mean beside the row, its weight chosen inside the shots, they
-    contain both their published form (0, exactly) and the nearest class mean.
+    Methods that train text embeddings, or features to be compared with them, fail where class names carry no
+    information, however well they fit. With the class mean added, its weight chosen inside the shots, they contain both
+    their published form (weight 0, exactly) and the nearest class mean.
 
     Args:
         rows: [K, D] float32, unit rows.
         keys: [M, D] float32, unit rows, grouped by class.
         counts: [K] int64 with sum M.
-        image_weight: >= 0; 0 gives `rows` as they are, and so does a class without keys.
+        image_weight: >= 0; 0 returns `rows` unchanged. The row of a class without keys is unchanged, too.
 
     Returns:
         [K, D] float32, unit rows.
@@ -71,23 +84,23 @@ def with_means(rows: Tensor, keys: Tensor, counts: Tensor, *, image_weight: floa
 
 
 def default_text_weight(problem: Problem) -> float:
-    """Weight of a class's text beside its mean where nothing can be held out: r, at most a half."""
-    trust, _ = text_skill(problem)
-    return three_digits(min(0.5, trust))
+    """Return the default weight of a class's text beside its mean: r of `text_skill`, at most 0.5."""
+    skill, _ = text_skill(problem)
+    return three_digits(min(0.5, skill))
 
 
 def default_image_weight(problem: Problem) -> float:
-    """Weight of a class's mean beside its text where nothing can be held out: 1 / r, in [2, 64]."""
-    trust, _ = text_skill(problem)
-    return three_digits(1.0 / min(0.5, max(1.0 / 64.0, trust)))
+    """Return the default weight of a class's mean beside its text: 1 / r of `text_skill`, in [2, 64]."""
+    skill, _ = text_skill(problem)
+    return three_digits(1.0 / min(0.5, max(1.0 / 64.0, skill)))
 
 
 def text_skill(problem: Problem) -> tuple[float, float]:
-    """How much the text knows about the shots.
+    """Measure zero-shot classification of the shots.
 
     Returns:
-        r in [0, 1]: zero-shot accuracy on the shots above chance, smoothed by one image at chance; and the spread of
-        the text logits over the classes (mean standard deviation). Both 0 without shots.
+        r in [0, 1], the zero-shot accuracy on the shots above chance, smoothed by one image at chance; and the spread
+        of the text logits over the classes (mean standard deviation). Both are 0 without shots.
     """
     M = len(problem.support)
     hits = spread = 0.0
@@ -101,5 +114,5 @@ def text_skill(problem: Problem) -> tuple[float, float]:
 
 
 def three_digits(value: float) -> float:
-    """Three significant digits: fit for a report, and no rounding error of a sum gets into a hyperparameter."""
+    """Round to three significant digits: for reports, and to keep rounding errors of sums out of hyperparameters."""
     return float(f"{value:.3g}")

@@ -70,7 +70,7 @@ def tune_jointly(
     start = {**layer, **{PREFIX + name: value for name, value in head.start.items()}}
     tuned = descend_with(settings, start, loss, rows=len(labels), seed=seed)
     if PREFIX + "keys" in tuned:
-        tuned[PREFIX + "keys"] = tuned[PREFIX + "keys"][shots.cached]
+        tuned[PREFIX + "keys"] = tuned[PREFIX + "keys"][shots.cache_order]
     return tuned
 
 

@@ -65,4 +65,4 @@ def train(problem: Problem, channels: Tensor, *, selected: bool, settings: Cache
     )
     residual = problem.class_embeddings.new_zeros(problem.num_classes, len(channels))
     residual[shots.classes] = learned["residual"]
-    return {"residual": residual, "weights": learned["weights"][shots.cached]}
+    return {"residual": residual, "weights": learned["weights"][shots.cache_order]}

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot.key_value_cache.channels import class_means, interclass_similarity, interclass_variance, kept_channels
+from fewshot.key_value_cache.channels import (
+    interclass_similarity,
+    interclass_variance,
+    select_channels,
+    text_and_shot_means,
+)
 from tests.problems import World
 
 quick = settings(max_examples=15, deadline=None)
@@ -40,8 +45,8 @@ def test_the_similarities_add_up_to_the_mean_cosine_between_classes():
 
 def test_lambda_one_ranks_by_similarity_and_lambda_zero_by_variance():
     text = World(7).text
-    means = class_means(text, text, torch.ones(7, dtype=torch.int64))
-    kept = partial(kept_channels, means, text, fraction=0.25)
+    means = text_and_shot_means(text, text, torch.ones(7, dtype=torch.int64))
+    kept = partial(select_channels, means, text, fraction=0.25)
     assert kept(similarity_weight=1.0).tolist() == sorted(interclass_similarity(means).argsort()[:4].tolist())
     assert kept(similarity_weight=0.0).tolist() == sorted((-interclass_variance(text)).argsort()[:4].tolist())
 
@@ -50,7 +55,7 @@ def test_lambda_one_ranks_by_similarity_and_lambda_zero_by_variance():
 @given(less=st.floats(0.01, 1), more=st.floats(0.01, 1), seed=st.integers(0, 20))
 def test_fewer_channels_are_a_subset_of_more(less, more, seed):
     text = World(5, seed=seed).text
-    kept = partial(kept_channels, text, text, similarity_weight=0.5)
+    kept = partial(select_channels, text, text, similarity_weight=0.5)
     small, large = (set(kept(fraction=fraction).tolist()) for fraction in sorted((less, more)))
     assert small
     assert small <= large
