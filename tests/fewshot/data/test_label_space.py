@@ -16,7 +16,7 @@ def of(*names: str):
 
 
 @given(labels.map(lambda names: list({name.replace("_", ""): name for name in names}.values())), st.randoms())
-def test_the_order_depends_on_the_set_of_labels_only(names, random):
+def test_the_order_depends_only_on_the_set_of_labels(names, random):
     if len(names) < 2:
         return
     shuffled = random.sample(names + names, 2 * len(names))
@@ -24,7 +24,7 @@ def test_the_order_depends_on_the_set_of_labels_only(names, random):
     assert set(of(*names).names) == set(names)
 
 
-def test_numbers_in_labels_count_as_numbers():
+def test_numbers_in_labels_sort_by_value():
     assert of("class 10", "class 2", "Class 1", "class", "10", "9").names == (
         "9",
         "10",
@@ -35,15 +35,15 @@ def test_numbers_in_labels_count_as_numbers():
     )
 
 
-def test_a_label_of_very_many_digits_has_a_place():
+def test_labels_of_thousands_of_digits_can_be_sorted():
     assert sorted(["8" * 5000, "9" * 4999], key=natural_order) == ["9" * 4999, "8" * 5000]
 
 
-def test_prompts_say_words():
+def test_separators_become_spaces_in_prompt_names():
     assert of("red_apple", "T-rex", "F/A-18").prompt_names == ("F/A 18", "red apple", "T rex")
 
 
-def test_a_given_name_wins_and_loses_only_its_line_breaks():
+def test_a_given_name_is_used_as_one_line():
     space = label_space(
         [Example("", "1", "ice-cream\n van"), Example("", "2"), Example("", "2", "tea\u202ecup", "a\tb")]
     )
@@ -51,7 +51,7 @@ def test_a_given_name_wins_and_loses_only_its_line_breaks():
     assert space.descriptions == ("", "a b")
 
 
-def test_a_description_may_come_with_any_row_of_the_class():
+def test_a_description_may_stand_in_any_row():
     space = label_space([Example("a", "x"), Example("b", "x", None, "first"), Example("c", "y")])
     assert space.descriptions == ("first", "")
 
@@ -71,13 +71,13 @@ def test_a_description_may_come_with_any_row_of_the_class():
         ("___", "nothing to say"),
     ],
 )
-def test_names_that_would_break_a_report_or_a_path_are_refused(name, reason):
+def test_names_unfit_for_reports_or_paths_are_refused(name, reason):
     with pytest.raises(DataError, match=reason):
         of("cat", "dog", name)
 
 
 @pytest.mark.parametrize("twin", ["Red_Apple", "red apple", "red-apple", "ｒed apple", "red  apple"])
-def test_names_that_nobody_could_tell_apart_are_refused(twin):
+def test_names_that_look_alike_are_refused(twin):
     with pytest.raises(DataError, match="too alike"):
         of("red_apple", "pear", twin)
 
@@ -88,6 +88,6 @@ def test_all_refused_names_are_listed():
     assert len(str(caught.value).splitlines()) == 4
 
 
-def test_one_class_is_none():
+def test_a_single_class_is_refused():
     with pytest.raises(DataError, match="at least 2 classes"):
         of("cat", "cat")

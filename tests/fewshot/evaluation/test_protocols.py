@@ -20,7 +20,7 @@ def answers(draw):
 
 
 @given(given=answers())
-def test_base_to_new_is_two_classifiers_each_with_its_own_classes_and_images(given):
+def test_base_to_new_separates_the_two_groups_of_classes(given):
     logits, truth = given
     numbers, _ = measure("base-to-new", logits, truth, NEW)
     is_new = NEW[truth]
@@ -32,7 +32,7 @@ def test_base_to_new_is_two_classifiers_each_with_its_own_classes_and_images(giv
 
 
 @given(given=answers())
-def test_generalized_zero_shot_averages_classes_that_compete_with_all_others(given):
+def test_generalized_zero_shot_averages_over_classes(given):
     logits, truth = given
     numbers, per_class = measure("generalized-zero-shot", logits, truth, NEW)
     hits = logits.argmax(dim=1) == truth
@@ -45,7 +45,7 @@ def test_generalized_zero_shot_averages_classes_that_compete_with_all_others(giv
 
 
 @given(given=answers())
-def test_few_shot_accuracy_is_the_share_of_images_that_are_right(given):
+def test_few_shot_accuracy_is_the_share_of_correct_images(given):
     logits, truth = given
     numbers, _ = measure("few-shot", logits, truth, torch.zeros(5, dtype=torch.bool))
     assert numbers["accuracy"] == pytest.approx((logits.argmax(dim=1) == truth).float().mean().item())
@@ -57,7 +57,7 @@ def test_a_class_without_images_has_no_accuracy():
     assert math.isnan(per_class[4])
 
 
-def test_the_harmonic_mean_of_nothing_is_nothing():
+def test_the_harmonic_mean_of_zeros_is_zero():
     assert harmonic_mean(0.0, 0.0) == 0.0
     assert harmonic_mean(0.5, 0.5) == 0.5
     assert harmonic_mean(0.0, 1.0) == 0.0

@@ -26,7 +26,7 @@ def tuned(problem, *, training=SHORT):
 
 @quick
 @given(made=problems(min_shots=1), beta=st.floats(0, 20))
-def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and_gradient(made, beta):
+def test_leave_one_out_votes_equal_the_one_hot_product(made, beta):
     problem, features = made
     cache = Cache.from_problem(problem)
     own = torch.rand(len(cache.keys), len(features), generator=torch.Generator().manual_seed(0)) < 0.3
@@ -43,7 +43,7 @@ def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and
 
 @quick
 @given(made=problems())
-def test_no_step_leaves_the_cache_as_it_is(made):
+def test_zero_steps_leave_the_cache_unchanged(made):
     problem, _ = made
     assert torch.equal(tuned(problem, training=CacheTrainingSettings(max_steps=0)), Cache.from_problem(problem).keys)
 
@@ -57,7 +57,7 @@ def test_the_order_of_the_shots_changes_no_bit(made):
 
 @quick
 @given(made=problems(), seed=st.integers(0, 5))
-def test_renumbering_the_classes_moves_the_keys_and_changes_no_bit(made, seed):
+def test_renumbering_classes_reorders_keys_bit_for_bit(made, seed):
     problem, _ = made
     permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
     other = renumbered(problem, permutation)
@@ -65,7 +65,7 @@ def test_renumbering_the_classes_moves_the_keys_and_changes_no_bit(made, seed):
     assert torch.equal(tuned(problem), tuned(other)[moved])
 
 
-def test_training_lowers_the_loss_of_images_that_do_not_see_themselves():
+def test_training_lowers_the_leave_one_out_loss():
     problem = World(8, name_noise=float("inf"), image_noise=1.2).problem([6] * 8)
     cache = Cache.from_problem(problem)
     ordered = problem.support[torch.argsort(problem.support.labels, stable=True)]
@@ -86,23 +86,23 @@ def leave_one_out_loss(problem, images, keys):
 
 @quick
 @given(classes=st.integers(2, 4), times=st.integers(1, 3))
-def test_where_no_image_has_another_of_its_class_nothing_is_trained(classes, times):
+def test_one_image_per_class_leaves_keys_untrained(classes, times):
     """A shot that is listed twice, as in a fold that is topped up, is not another image."""
     problem = repeated(make_problem([1] * classes)[0], times)
     assert torch.equal(tuned(problem), Cache.from_problem(problem).keys)
 
 
-def test_one_class_of_two_images_is_enough_to_train_on():
+def test_one_class_with_two_images_trains_keys():
     problem, _ = make_problem([2, 1], image_noise=2.0)
     assert not torch.equal(tuned(problem), Cache.from_problem(problem).keys)
 
 
-def test_equal_images_have_equal_ids_and_others_have_not():
+def test_only_equal_images_share_an_id():
     views = torch.eye(4)[[2, 0, 2, 3], None]
     assert image_ids(Labelled(views, torch.zeros(4, dtype=torch.int64))).tolist() == [0, 1, 0, 3]
 
 
-def test_small_sets_get_more_epochs_and_huge_ones_fewer():
+def test_steps_stay_between_minimum_and_maximum():
     def steps(counts, **training):
         return CacheTrainingSettings(batch_size=10, **training).steps(
             GroupedShots.from_problem(make_problem(counts)[0])

@@ -19,7 +19,7 @@ quick = settings(max_examples=15, deadline=None)
 
 @quick
 @given(classes=st.integers(2, 8), vectors=st.integers(1, 3), seed=st.integers(0, 50))
-def test_the_closed_form_of_the_similarity_equals_the_sum_over_pairs(classes, vectors, seed):
+def test_closed_form_similarity_equals_the_sum_over_pairs(classes, vectors, seed):
     g = torch.rand(classes, vectors, 12, generator=torch.Generator().manual_seed(seed))
     pairs = [(i, j) for i in range(classes) for j in range(classes) if i != j]
     brute = sum(g[i, m] * g[j, n] for i, j in pairs for m in range(vectors) for n in range(vectors))
@@ -30,20 +30,20 @@ def test_the_closed_form_of_the_similarity_equals_the_sum_over_pairs(classes, ve
 
 @quick
 @given(classes=st.integers(2, 40), seed=st.integers(0, 50))
-def test_with_text_alone_the_similarity_follows_from_mean_and_variance(classes, seed):
+def test_text_similarity_follows_from_mean_and_variance(classes, seed):
     text = World(classes, seed=seed).text
     expected = text.mean(dim=0).square() - interclass_variance(text) / classes
     torch.testing.assert_close(interclass_similarity(text), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_similarities_add_up_to_the_mean_cosine_between_classes():
+def test_similarities_sum_to_the_mean_interclass_cosine():
     text = World(7).text
     cosines = text @ text.T
     mean = (cosines.sum() - cosines.trace()) / (7 * 6)
     torch.testing.assert_close(interclass_similarity(text).sum(), mean)
 
 
-def test_lambda_one_ranks_by_similarity_and_lambda_zero_by_variance():
+def test_lambda_weighs_similarity_against_variance():
     text = World(7).text
     means = text_and_shot_means(text, text, torch.ones(7, dtype=torch.int64))
     kept = partial(select_channels, means, text, fraction=0.25)
