@@ -43,7 +43,7 @@ def test_an_adapter_that_counts_nothing_leaves_safe_bit_for_bit(adapter, made):
 def test_the_cache_holds_blended_features_of_the_shots_and_votes_for_their_classes():
     (problem, features), training_cache = make_problem([3, 0, 2]), InMemoryCache()
     classifier = fit(problem, training_cache, adapter="cache", blend_alpha=0.4, image_weight=1.0, alpha=20.0, beta=3.0)
-    shots = Branches.of_shots(problem, classifier.weights)
+    shots = Branches.from_shots(problem, classifier.weights)
     keys = normalize(0.4 * normalize(shots.tuned, dim=1) + 0.6 * normalize(shots.frozen, dim=1), dim=1)
     votes = torch.exp(-3.0 * (1.0 - features @ keys.T)) @ torch.eye(3)[[0, 0, 0, 2, 2]]
     expected = text_logits(features, classifier.rows, logit_scale=100.0) + 20.0 * votes
