@@ -1,15 +1,15 @@
-"""From a method to a classifier whose confidence means something, with nothing but the shots.
+"""Fit a classifier with calibrated confidence from the shots alone.
 
-The selected method is refitted on folds of the shots (`fewshot.model_selection.cross_validation`); on the held-out
-logits, `fewshot.calibration.temperature` makes probabilities of them, and `fewshot.calibration.abstention` finds the
-score below which a label is withheld.
+The selected method is fitted again on folds of the shots (`fewshot.model_selection.cross_validation`). On the held-out
+logits, `fewshot.calibration.temperature` fits a scaling to probabilities and `fewshot.calibration.abstention` the score
+below which a prediction abstains.
 
-What to keep in mind: hyperparameters, scaling and threshold are chosen on the same held-out images, which makes
-all three a little optimistic; the guarantee assumes that the archive looks like the shots, whose classes are balanced.
-With one shot a class nothing of a class can be held out and still be learned. Augmented views of the shot itself would
-stand in for other images far too well; so the class of a held-out image keeps only its text, and the accuracy, the
-confidence and the coverage measured are lower bounds of what the shots give. With meaningless names that bound is
-chance: the labels are still the best guess, and their scores say that nothing is known about them.
+Limits: hyperparameters, scaling and threshold are chosen on the same held-out images, so all three are slightly
+optimistic; the guarantee assumes that archive and shots have the same distribution, with balanced classes. With one
+shot of a class, none can be held out and the class still be learned. Augmented views of the shot are far too easy as
+substitutes for other images, so the class of a held-out image keeps only its text, and the measured accuracy,
+confidence and coverage are lower bounds. With meaningless names this bound is chance: the labels are still the most
+probable ones, and their low scores reflect that nothing could be measured.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from fewshot.problem import Problem
 
 @runtime_checkable
 class ComparingMethod(Method, Protocol):
-    """A method that chooses among others; what it selects is one of them."""
+    """A method that selects one of several methods."""
 
     def compare(
         self, problem: Problem, *, seed: int, training_cache: TrainingCache
     ) -> tuple[Method, tuple[CandidateResult, ...]]:
-        """The method it selects, and how each did that was tried, the best first; nothing where none could be."""
+        """Return the selected method and the results of all candidates, the best first; no results without images."""
         ...
 
 
@@ -56,14 +56,14 @@ def fit_calibrated(
 
     Args:
         method: hyperparameters that are None are chosen.
-        problem: what may be learned from.
-        seed: of everything random.
-        max_error: the share of wrong labels that is tolerated among labels given; None never abstains.
-        confidence: probability with which the tolerance must hold, in (0, 1).
-        training_cache: where trainings are kept; None keeps them until this returns.
+        problem: the shots to learn from.
+        seed: of all random numbers.
+        max_error: maximum error rate among predictions that do not abstain, in (0, 1); None never abstains.
+        confidence: probability with which `max_error` must hold, in (0, 1).
+        training_cache: cache of trained parameters; None uses one in memory for this call.
 
     Raises:
-        DataError: `max_error` or `confidence` is out of its range.
+        DataError: `max_error` or `confidence` is out of range.
     """
     if max_error is not None and not 0.0 < max_error < 1.0:
         raise DataError(f"max_error must lie in (0, 1), got {max_error!r}")
@@ -107,17 +107,17 @@ def _selected(
 def held_out_logits(
     method: Method, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache, folds: int | None = None
 ) -> tuple[Source, Tensor, Tensor]:
-    """Logits of images that the classifier giving them has not learned from.
+    """Return logits of held-out images, each from a classifier that was fitted without the image.
 
     Args:
-        method: every hyperparameter filled in.
-        problem: what to split.
+        method: with a value for every hyperparameter.
+        problem: the problem to split.
         seed: of the folds and the fits.
-        training_cache: where trainings are kept.
-        folds: use at most so many; None uses all of the method's.
+        training_cache: cache of trained parameters.
+        folds: maximum number of folds; None uses all of the method's.
 
     Returns:
-        where the images are from, their logits [n, K] float32 and labels [n] int64. n = 0 when there are no shots.
+        The source of the images, logits [n, K] float32 and labels [n] int64; n = 0 without shots.
     """
     source, splits = calibration_splits(method, problem, seed=seed)
     logits = [problem.class_embeddings.new_zeros(0, problem.num_classes)]
@@ -130,15 +130,15 @@ def held_out_logits(
 
 
 def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[Source, list[Split]]:
-    """What a method is calibrated on, and with one shot a class what stands in for it (see the module).
+    """Return the splits to calibrate on; with one shot of each class, splits to text (see the module).
 
     Args:
-        method: says how many folds it can afford.
-        problem: what to split.
+        method: its `folds` limits the number of splits.
+        problem: the problem to split.
         seed: of the folds.
 
     Returns:
-        where the queries are from, and at most `method.folds` splits.
+        The source of the queries, and at most `method.folds` splits.
     """
     splits = held_out_splits(problem, seed=seed)
     source: Source = "folds" if problem.val is None or not len(problem.val) else "val"

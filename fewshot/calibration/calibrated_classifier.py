@@ -18,23 +18,23 @@ Source = Literal["val", "folds", "text", "none"]
 
 @dataclass(frozen=True, slots=True)
 class HeldOutReport:
-    """What was measured on held-out images.
+    """Measures of a classifier on held-out images.
 
     Attributes:
-        source: "val": the extra labelled images; "folds": cross-validation inside the shots; "text": one shot a
-            class, so lower bounds (see the module); "none": there was nothing to measure on.
+        source: origin of the held-out images. "val": separate labelled images; "folds": cross-validation inside the
+            shots; "text": one shot of each class, so the measures are lower bounds (see
+            `fewshot.calibration.calibrate`); "none": no images.
         images: number of held-out images.
-        accuracy: share of them labelled right.
-        nll_before: negative log-likelihood of the logits as they are, in nats.
-        nll_after: of the scaled ones.
-        ece_before: expected calibration error of the logits as they are.
-        ece_after: of the scaled ones.
-        max_error: the error that was asked for; None when none was.
+        accuracy: share of images that are classified correctly, in [0, 1].
+        nll_before: negative log-likelihood of the original logits, in nats.
+        nll_after: negative log-likelihood of the scaled logits, in nats.
+        ece_before: expected calibration error of the original logits, in [0, 1].
+        ece_after: expected calibration error of the scaled logits, in [0, 1].
+        max_error: the given maximum error rate; None if there is none.
         confidence: probability with which `error_bound` holds.
-        coverage: share of them at or above the threshold.
-        error_bound: upper bound of the error among accepted images; None without a threshold that satisfies
-            `max_error`.
-        candidates: how every candidate did, the best first, where methods were compared; None where one was named.
+        coverage: share of images with a score at or above the threshold.
+        error_bound: upper bound of the error rate among accepted images; None if no threshold guarantees `max_error`.
+        candidates: the results of all compared methods, the best first; None if no methods were compared.
     """
 
     source: Source
@@ -53,16 +53,16 @@ class HeldOutReport:
 
 @dataclass(frozen=True, slots=True)
 class CalibratedClassifier:
-    """A classifier and what turns its logits into reported labels.
+    """A classifier with a scaling of its logits and a threshold for abstention.
 
     Attributes:
-        method: the method with every hyperparameter filled in.
-        classifier: what it fitted to all the shots.
+        method: the method with the value of every hyperparameter.
+        classifier: the classifier fitted to all shots.
         class_names: K names, in label order.
-        logit_scale: of the backbone it was fitted on.
-        scaling: of the logits, before the softmax.
-        threshold: a lower score is abstained; None never abstains; above 1 always does.
-        report: what the numbers rest on.
+        logit_scale: of the backbone of the classifier.
+        scaling: applied to the logits before the softmax.
+        threshold: predictions with a lower score abstain; None never abstains, a value above 1 always does.
+        report: the held-out measures behind scaling and threshold.
     """
 
     method: Method
@@ -75,12 +75,12 @@ class CalibratedClassifier:
 
     @property
     def device(self) -> torch.device:
-        """Where the classifier's tensors lie."""
+        """The device of the classifier's tensors."""
         values = (getattr(self.classifier, field.name) for field in fields(self.classifier))  # type: ignore[arg-type]
         return next((value.device for value in values if isinstance(value, Tensor)), torch.device("cpu"))
 
     def to(self, device: torch.device | str) -> Self:
-        """The same with the classifier's tensors on another device."""
+        """Return a copy with the classifier's tensors on another device."""
         names = [field.name for field in fields(self.classifier)]  # type: ignore[arg-type]
         moved = {name: _moved(getattr(self.classifier, name), device) for name in names}
         return replace(self, classifier=replace(self.classifier, **moved))  # type: ignore[type-var]

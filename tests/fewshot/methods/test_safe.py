@@ -14,7 +14,7 @@ from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out_splits
+from fewshot.model_selection.cross_validation import TIE_STANDARD_ERRORS, held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache, no_cache
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems
@@ -174,7 +174,7 @@ def test_the_chosen_mixture_is_no_worse_on_held_out_shots_than_either_layer_but_
         )
 
     best = max(right(0.0), right(1.0))
-    assert right(chosen) >= best - EQUAL_ERRORS * (best * (queries - best) / queries) ** 0.5 - 1e-6
+    assert right(chosen) >= best - TIE_STANDARD_ERRORS * (best * (queries - best) / queries) ** 0.5 - 1e-6
 
 
 def test_each_training_is_asked_of_the_memo_once():

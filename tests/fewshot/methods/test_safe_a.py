@@ -15,7 +15,7 @@ from fewshot.key_value_cache.cache_classifier import cache_logits
 from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.safe_a.adapters import ADAPTERS
-from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out_splits
+from fewshot.model_selection.cross_validation import TIE_STANDARD_ERRORS, held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.prototypes import text_logits
 from tests.problems import make_problem, problems
@@ -87,7 +87,7 @@ def test_the_adapter_is_no_worse_than_safe_on_the_shots_it_was_chosen_on_but_for
         )
 
     plain, queries = right(safe), sum(len(split.queries) for split in held_out_splits(problem, seed=0)[: method.folds])
-    assert right(chosen) >= plain - EQUAL_ERRORS * (plain * (queries - plain) / queries) ** 0.5
+    assert right(chosen) >= plain - TIE_STANDARD_ERRORS * (plain * (queries - plain) / queries) ** 0.5
 
 
 def test_safe_and_its_adapters_share_their_trainings():
