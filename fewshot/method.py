@@ -1,4 +1,4 @@
-"""What every feature-space method and its classifier offer. `tests/contract` holds them to it."""
+"""The interfaces of feature-space methods and their classifiers; `tests/contract` checks every method against them."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
 
 Need = Literal["dense", "diffusion", "text_tower"]
-"""What a method wants beside features: `Labelled.dense` with `Problem.pooling`, `Labelled.latents` with
+"""What a method needs beside features: `Labelled.dense` with `Problem.pooling`, `Labelled.latents` with
 `Problem.diffusion`, or `Problem.text_tower`."""
 
 
 @runtime_checkable
 class Classifier(Protocol):
-    """A frozen dataclass: what `fit` returns and what is stored (`fewshot.inference.classifier_files`).
+    """The result of `Method.fit`: a frozen dataclass that can be stored (`fewshot.inference.classifier_files`).
 
     Its fields are tensors, numbers and mappings from names to tensors. A field `text_tower` or `pooling` is that part
-    of the backbone: it is not stored, and put back when the classifier is loaded.
+    of the backbone: it is not stored, but passed when the classifier is loaded.
     """
 
     def logits(self, features: Tensor) -> Tensor:
-        """Score images.
+        """Return the logits of images.
 
         Args:
             features: [B, D] float32, unit rows.
 
         Returns:
-            [B, K] float32. A row depends on nothing but that row of `features`.
+            [B, K] float32. A row depends on that row of `features` only.
         """
         ...
 
 
 @runtime_checkable
 class PoolingClassifier(Classifier, Protocol):
-    """A classifier with a pooling of its own: `logits` wants features that come from `pool`."""
+    """A classifier with its own pooling: `logits` takes features from `pool`."""
 
     def pool(self, dense: Tensor) -> Tensor:
-        """Features of images.
+        """Return the features of images.
 
         Args:
             dense: [B, T, C] float16 or float32, see `Labelled.dense`.
@@ -62,8 +62,8 @@ class Method(Protocol):
         name: the name in `METHODS` and in job files.
         summary: one line for `fewshot methods`.
         classifier_type: the dataclass that `fit` returns.
-        needs: what it wants beside features.
-        folds: how many of the four folds it is chosen and calibrated on; fewer where training is expensive.
+        needs: the inputs beside features.
+        folds: the number of folds for selection and calibration, at most four; fewer if training is expensive.
     """
 
     name: ClassVar[str]
@@ -73,45 +73,47 @@ class Method(Protocol):
     folds: ClassVar[int]
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Method:
-        """Fill in every hyperparameter that is None, using the shots (or `problem.val`) and nothing else.
+        """Return the method with a value for every hyperparameter that is None, chosen on the shots or `problem.val`.
 
-        Deterministic in (problem as a set of images, seed); the order of the shots does not matter.
+        The result depends on the set of images and the seed, not on the order of the shots.
         """
         ...
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Classifier:
-        """Learn from the shots. Calls `select` first when a hyperparameter is still None."""
+        """Fit a classifier to the shots, after `select` if a hyperparameter is None."""
         ...
 
 
 @runtime_checkable
 class TrainedMethod(Method, Protocol):
-    """A method that descends gradients, so that its folds are worth spreading over workers."""
+    """A method that is trained by gradient descent, so that spreading its folds over workers saves time."""
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
-        """Train, through the memo, everything that `select` and calibration ask for on this split."""
+        """Put into the cache every training that `select` and calibration need for this split."""
         ...
 
 
 def features_for(classifier: Classifier, images: Labelled) -> Tensor:
-    """[M, D] float32, unit rows: what `classifier.logits` wants of these images.
+    """Return the features of images for `classifier.logits`: [M, D] float32, unit rows.
 
     Raises:
-        DataError: the classifier pools by itself, and the images have no dense tokens.
+        DataError: the classifier has its own pooling, and the images have no dense tokens.
     """
     if not isinstance(classifier, PoolingClassifier):
         return images.features
     if images.dense is None:
-        raise DataError(f"{type(classifier).__name__} pools dense tokens, but these images come without")
+        raise DataError(
+            f"{type(classifier).__name__} pools dense tokens, but these images have none; set Labelled.dense"
+        )
     return classifier.pool(images.dense)
 
 
 def require_text_tower(problem: Problem) -> TextTower:
-    """The problem's text tower.
+    """Return the problem's text tower.
 
     Raises:
-        DataError: it has none.
+        DataError: the problem has no text tower.
     """
     if problem.text_tower is None:
-        raise DataError("this method puts vectors into the backbone's text tower, but the problem comes without one")
+        raise DataError("this method needs the text tower of the backbone; set Problem.text_tower")
     return problem.text_tower
