@@ -1,4 +1,4 @@
-"""SHIP: features for classes without examples, from a generator whose decoder is the text tower."""
+"""SHIP: synthetic features for classes without examples, by a generator whose decoder is the text tower."""
 
 from fewshot.feature_synthesis.diagnostics import mean_cosine_within_classes, measure_generator
 from fewshot.feature_synthesis.synthesis import decode, draw_latents, synthesise

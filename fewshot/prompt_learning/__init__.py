@@ -1,7 +1,7 @@
-"""Prompts whose words are learned: CoOp and CoCoOp, as trainings that any method can ask for.
+"""Prompts with trained words: the trainings of CoOp and CoCoOp, for any method to use.
 
-A training takes images, labels and names. It does not know which images are real, and what it learns can be put before
-names it has never seen.
+A training takes images, real or synthetic, labels and names. Its context can be used with names that were not part of
+the training.
 """
 
 from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows, class_means_of

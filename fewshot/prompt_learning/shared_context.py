@@ -1,12 +1,12 @@
-"""CoOp (Zhou et al. 2022, arXiv 2109.01134): the words of a prompt as free vectors, learned through the text tower.
+"""CoOp (Zhou et al. 2022, arXiv 2109.01134): the words of a prompt as free vectors, trained through the text tower.
 
-    logits = s · f · W(context)^T          cross-entropy; only the context is learned, everything else is frozen
+    logits = s · f · W(context)^T          cross-entropy; only the context is trained, everything else is frozen
 
-Where we differ from the authors' code: the image tower is frozen, so each step draws one of the stored views of every
-image instead of augmenting anew. The class rows W cost the text tower's forward and backward pass, the images next to
-nothing, so a step takes (up to `batch_size`) all images, and a few dozen such steps with Adam replace the 50 to 200
-epochs of 32 images with stochastic gradient descent; that schedule is there, too (`optimizer`). A step over many
-classes tells apart a sample of them. Classes without examples take no part in the loss.
+Differences from the authors' code: the image tower is frozen, so each step draws one of the stored views of every image
+instead of a new augmentation. The class rows W cost the text tower's forward and backward pass, the images almost
+nothing, so a step takes all images (up to `batch_size`), and a few dozen such steps with Adam replace the 50 to 200
+epochs of 32 images with stochastic gradient descent; that schedule is available, too (`optimizer`). With many classes,
+the softmax of a step is over a sample of them. Classes without examples are left out of the loss.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ def learn_context(
     logit_scale: float,
     seed: int,
 ) -> Tensor:
-    """Learn a context from images, real or not.
+    """Train a context on images, real or synthetic.
 
     Args:
-        tower: of the backbone.
-        names: k names as people say them.
+        tower: the text tower of the backbone.
+        names: k prompt names.
         views: [M, V, D] float32, see `Labelled.views`; the order of the images matters (see
             `fewshot.optimization.shots`).
         labels: [M] int64 in [0, k).
-        settings: how to learn.
+        settings: settings of the training.
         logit_scale: s, the backbone's.
-        seed: of the start, the order, the views and the sampled classes.
+        seed: of the initialisation, the order, the views and the sampled classes.
 
     Returns:
-        [m, w] float32, m the length of the context; [k, m, w] if it is class-specific. Without an image, the start,
-        which is the same for all.
+        [m, w] float32, m the length of the context; [k, m, w] if it is class-specific. Without images, the initial
+        context [m, w].
     """
     start = settings.start(tower, seed=seed)
     if not len(labels):
@@ -86,11 +86,11 @@ def _loss(
 
 @torch.no_grad()
 def context_rows(tower: TextTower, names: Sequence[str], context: Tensor, *, position: Position = "end") -> Tensor:
-    """The classifier that a context makes of names, of which it need not have seen any.
+    """Return the class rows of names with a context; the names need not be those of its training.
 
     Args:
-        tower: of the backbone.
-        names: K names as people say them.
+        tower: the text tower of the backbone.
+        names: K prompt names.
         context: [m, w] float32, or [K, m, w].
         position: of the name.
 
