@@ -1,9 +1,9 @@
-"""Published splits of labelled sets, so that numbers can be compared with those of papers.
+"""Published splits of labelled sets, for results that can be compared with those of papers.
 
 Two JSON layouts are read:
 
 * `{"classes": […], "train": [[path, index], …], "val": …, "test": …}`, where `meta.descriptions` may hold one sentence
-  a class, and a list `all` stands for a set that was never split: it is all for training;
+  for each class, and a list `all` is a set without splits: all of it is for training;
 * CoOp's `split_zhou_*.json` (Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022):
   `{"train": [[path, index, class name], …], "val": …, "test": …}`.
 """
@@ -27,12 +27,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Which labelled image is for what. An image is in at most one split.
+    """The splits of a labelled set. An image is in at most one split.
 
     Attributes:
-        train: pairs of (path, index in the label space); shots are drawn from here.
-        val: likewise, to choose on.
-        test: likewise, to report on, once.
+        train: pairs of (path, index in the label space) to draw shots from.
+        val: likewise, to choose hyperparameters on.
+        test: likewise, to report results on, once.
         label_space: the classes, in the order of the file.
     """
 
@@ -52,25 +52,25 @@ class _Entry:
 
 
 def parse_splits(data: bytes, *, name: str = "splits.json") -> Splits:
-    """Read a split file of either layout. Paths are relative to the folder of images, with forward slashes.
+    """Parse a split file of either layout. Paths are relative to the folder of images, with forward slashes.
 
     An image that a split lists twice with the same label is kept once.
 
     Args:
         data: the whole file.
-        name: what to call the file in errors.
+        name: the name of the file in errors.
 
     Raises:
-        DataError: not JSON or of neither layout; a path that is absolute or leaves the folder; a label out of range;
-            an image with two labels or in two splits; a class with two names or with none; class names that
-            `build_label_space` refuses. Up to 20 problems are listed.
+        DataError: the file is not JSON or has neither layout; a path is absolute or contains ".."; a label is out of
+            range; an image has two labels or is in two splits; a class has two names or none; or `build_label_space`
+            refuses class names. Up to 20 problems are listed.
     """
     document = _document(data, name)
     problems: list[str] = []
     entries = _without_repeats(_entries(document, problems), problems)
     raise_if_any(name, problems)
     if not entries:
-        raise DataError(f"{name} lists no image")
+        raise DataError(f"{name} lists no images; expected at least one in train, val, test or all")
     space = _declared_classes(document, name) if "classes" in document else _classes_of(entries, name)
     raise_if_any(name, _out_of_range(entries, len(space)))
     parts = {split: tuple((e.path, e.label) for e in entries if e.split == split) for split in SPLITS}
@@ -90,7 +90,7 @@ def _document(data: bytes, name: str) -> Mapping[str, Any]:
 
 
 def _entries(document: Mapping[str, Any], problems: list[str]) -> Iterator[_Entry]:
-    """Every listed image that reads as one; `problems` gets a line for each that does not."""
+    """Yield every valid entry, and append a line to `problems` for each invalid one."""
     for key in ("all", *SPLITS):
         items = document.get(key, [])
         if not isinstance(items, list):
@@ -113,7 +113,7 @@ def _is_class_name(rest: list[Any]) -> bool:
 
 
 def _without_repeats(entries: Iterable[_Entry], problems: list[str]) -> list[_Entry]:
-    """Each image once; `problems` gets a line for each that is in two splits or has two labels."""
+    """Return each image once, and append a line to `problems` for each in two splits or with two labels."""
     first: dict[PurePosixPath, _Entry] = {}
     for entry in entries:
         known = first.setdefault(PurePosixPath(entry.path), entry)
@@ -138,12 +138,12 @@ def _declared_classes(document: Mapping[str, Any], name: str) -> LabelSpace:
 
 
 def _classes_of(entries: Iterable[_Entry], name: str) -> LabelSpace:
-    """CoOp's layout: each image tells the name of its class."""
+    """Collect the classes of CoOp's layout, in which each entry has the name of its class."""
     names: dict[int, str] = {}
     problems = []
     for entry in entries:
         if entry.class_name is None:
-            problems.append(f"{entry.place}: no class name, and the file has no list of classes")
+            problems.append(f"{entry.place}: no class name, and the file has no list 'classes'; add either")
         elif names.setdefault(entry.label, entry.class_name) != entry.class_name:
             problems.append(
                 f"{entry.place}: class {entry.label} is {entry.class_name!r}, but {names[entry.label]!r} before"

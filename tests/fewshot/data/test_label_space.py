@@ -64,11 +64,11 @@ def test_a_description_may_stand_in_any_row():
         ("bell\a", "control characters"),
         ("left\u202eright", "invisible"),
         ("half\ud800", "control characters"),
-        ("..", "reads as a path"),
-        ("a/../b", "reads as a path"),
-        ("/etc", "reads as a path"),
-        ("c\\", "reads as a path"),
-        ("___", "nothing to say"),
+        ("..", "looks like a path"),
+        ("a/../b", "looks like a path"),
+        ("/etc", "looks like a path"),
+        ("c\\", "looks like a path"),
+        ("___", "no letters or digits"),
     ],
 )
 def test_names_unfit_for_reports_or_paths_are_refused(name, reason):
@@ -78,7 +78,7 @@ def test_names_unfit_for_reports_or_paths_are_refused(name, reason):
 
 @pytest.mark.parametrize("twin", ["Red_Apple", "red apple", "red-apple", "ｒed apple", "red  apple"])
 def test_names_that_look_alike_are_refused(twin):
-    with pytest.raises(DataError, match="too alike"):
+    with pytest.raises(DataError, match="differ only in case"):
         of("red_apple", "pear", twin)
 
 
