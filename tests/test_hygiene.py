@@ -1,4 +1,4 @@
-"""What must never be committed, checked over the files that git knows."""
+"""Checks of all committed files: forbidden text, large files, pickles, prints."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ UNSAFE_MODULES = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal
 
 
 def committed():
-    """Paths of the files that git knows and that are there; none outside a checkout."""
+    """Return the paths of all tracked files that exist; skip the test outside a checkout."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
@@ -35,7 +35,7 @@ def committed():
 
 
 def unsafe_load(node: ast.AST) -> bool:
-    """A `torch.load` without weights_only=True, or a `numpy.load` that allows pickles."""
+    """Return whether a node is a `torch.load` without weights_only=True, or a `numpy.load` that allows pickles."""
     match node:
         case ast.Call(ast.Attribute(ast.Name("torch"), "load"), _, options):
             return not any(option.arg == "weights_only" and ast.unparse(option.value) == "True" for option in options)

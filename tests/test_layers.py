@@ -1,4 +1,4 @@
-"""What may import what: `fewshot` computes, `cluster` spreads, only `ray_jobs` knows both."""
+"""Rules for imports: `fewshot` computes, `cluster` distributes, and only `ray_jobs` imports both."""
 
 import ast
 
@@ -42,7 +42,7 @@ FORBIDDEN = {
 }
 TABLE = "fewshot.methods.METHODS"
 BUILT_ON_OTHERS = {"fewshot.methods.ship"}
-"""Methods that are something done before another method, whichever it is."""
+"""Methods that extend other methods."""
 GLOBAL_STATE = ("os.environ", "os.getenv", "random.seed", "np.random.seed", "numpy.random.seed", "torch.manual_seed")
 
 

@@ -10,7 +10,7 @@ WIDER = Scaling(2.0, 0.75, 0.5)
 
 
 def images(count, *, power, classes=10, seed=0):
-    """Logits [count, classes] whose spread varies a hundredfold, and labels as sure as its power (1 - `power`) says."""
+    """Return logits [count, classes] of varying spread s, and labels drawn with logits of spread s^(1 - `power`)."""
     generator = torch.Generator().manual_seed(seed)
     shape = torch.randn(count, classes, generator=generator)
     shape = (shape - shape.mean(dim=1, keepdim=True)) / shape.std(dim=1, keepdim=True, correction=0)
@@ -46,9 +46,9 @@ def test_the_true_spread_power_is_recovered(power):
 
 
 def test_scaling_calibrates_images_of_different_spread():
-    held_out, truth = images(1000, power=1.0)
+    held_out, held_out_labels = images(1000, power=1.0)
     logits, labels = images(4000, power=1.0, seed=1)
-    plain, scaled = logits / fit_temperature(held_out, truth), fit_scaling(held_out, truth)(logits)
+    plain, scaled = logits / fit_temperature(held_out, held_out_labels), fit_scaling(held_out, held_out_labels)(logits)
     assert negative_log_likelihood(scaled, labels) < negative_log_likelihood(plain, labels) - 0.1
     errors = (
         expected_calibration_error(torch.softmax(values, dim=1).amax(dim=1), values.argmax(dim=1) == labels)

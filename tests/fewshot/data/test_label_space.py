@@ -1,4 +1,4 @@
-"""The classes: their order, what prompts say, and names that are refused."""
+"""The label space: the order of the classes, their names in prompts, and refused labels."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from fewshot.errors import DataError
 labels = st.lists(st.text("abc012_", min_size=1, max_size=5).filter(lambda text: text.strip("_")), min_size=2)
 
 
-def of(*names: str):
+def space_of(*names: str):
     return label_space(Example("", name) for name in names)
 
 
@@ -20,12 +20,12 @@ def test_the_order_depends_only_on_the_set_of_labels(names, random):
     if len(names) < 2:
         return
     shuffled = random.sample(names + names, 2 * len(names))
-    assert of(*shuffled) == of(*names)
-    assert set(of(*names).names) == set(names)
+    assert space_of(*shuffled) == space_of(*names)
+    assert set(space_of(*names).names) == set(names)
 
 
 def test_numbers_in_labels_sort_by_value():
-    assert of("class 10", "class 2", "Class 1", "class", "10", "9").names == (
+    assert space_of("class 10", "class 2", "Class 1", "class", "10", "9").names == (
         "9",
         "10",
         "class",
@@ -40,7 +40,7 @@ def test_labels_of_thousands_of_digits_can_be_sorted():
 
 
 def test_separators_become_spaces_in_prompt_names():
-    assert of("red_apple", "T-rex", "F/A-18").prompt_names == ("F/A 18", "red apple", "T rex")
+    assert space_of("red_apple", "T-rex", "F/A-18").prompt_names == ("F/A 18", "red apple", "T rex")
 
 
 def test_a_given_name_is_used_as_one_line():
@@ -73,21 +73,21 @@ def test_a_description_may_stand_in_any_row():
 )
 def test_names_unfit_for_reports_or_paths_are_refused(name, reason):
     with pytest.raises(DataError, match=reason):
-        of("cat", "dog", name)
+        space_of("cat", "dog", name)
 
 
 @pytest.mark.parametrize("twin", ["Red_Apple", "red apple", "red-apple", "ｒed apple", "red  apple"])
 def test_names_that_look_alike_are_refused(twin):
     with pytest.raises(DataError, match="differ only in case"):
-        of("red_apple", "pear", twin)
+        space_of("red_apple", "pear", twin)
 
 
 def test_all_refused_names_are_listed():
     with pytest.raises(DataError) as caught:
-        of("a", "A", "..", "x\ny")
+        space_of("a", "A", "..", "x\ny")
     assert len(str(caught.value).splitlines()) == 4
 
 
 def test_a_single_class_is_refused():
     with pytest.raises(DataError, match="at least 2 classes"):
-        of("cat", "cat")
+        space_of("cat", "cat")

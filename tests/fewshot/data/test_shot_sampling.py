@@ -1,4 +1,4 @@
-"""The draw of shots: nested, independent of order, different with another seed."""
+"""Sampling of shots: nested, independent of the order, different with another seed."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Split files of both layouts, and what is refused in them."""
+"""Parsing of split files of both layouts, and refusal of invalid ones."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tables of examples, and what is said about broken ones."""
+"""Parsing of tables of examples, and refusal of invalid ones."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The demo archive: whole, free of surprises, and the same every time."""
+"""The files of the demo: complete, consistent with each other, and identical every time."""
 
 import csv
 import io
@@ -36,10 +36,10 @@ def test_every_listed_picture_has_64_pixels_a_side(demo):
 
 
 def test_ground_truth_covers_each_class_and_readable_file(demo):
-    truth = list(csv.DictReader(io.StringIO(demo.ground_truth.read_text())))
+    rows = list(csv.DictReader(io.StringIO(demo.ground_truth.read_text())))
     examples = parse_examples(demo.examples.read_bytes(), format="csv", name="examples.csv")
-    assert sorted(row["label"] for row in truth) == sorted({example.label for example in examples})
-    assert {row["image"] for row in truth} == {path.name for path in demo.archive.glob("*.webp")}
+    assert sorted(row["label"] for row in rows) == sorted({example.label for example in examples})
+    assert {row["image"] for row in rows} == {path.name for path in demo.archive.glob("*.webp")}
 
 
 def test_no_broken_file_can_be_decoded(demo):
@@ -82,6 +82,6 @@ def test_shipped_pictures_are_small_and_attributed():
 def test_the_splits_agree_with_the_tables(demo):
     splits = parse_splits(demo.splits.read_bytes())
     assert len(splits.train) == 570
-    truth = {row["image"]: row["label"] for row in csv.DictReader(io.StringIO(demo.ground_truth.read_text()))}
-    names = {f"archive/{image}": label.replace("_", " ") for image, label in truth.items()}
+    rows = {row["image"]: row["label"] for row in csv.DictReader(io.StringIO(demo.ground_truth.read_text()))}
+    names = {f"archive/{image}": label.replace("_", " ") for image, label in rows.items()}
     assert {path: splits.label_space.prompt_names[label] for path, label in splits.test} == names

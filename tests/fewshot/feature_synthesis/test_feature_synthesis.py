@@ -1,4 +1,4 @@
-"""The acceptance properties of SHIP's generator."""
+"""SHIP's generator: its training, its loss and its synthetic features."""
 
 from dataclasses import replace
 

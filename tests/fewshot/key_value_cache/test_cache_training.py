@@ -1,4 +1,4 @@
-"""Training of the keys of a cache."""
+"""Training of the keys of a cache, as in Tip-Adapter-F."""
 
 import torch
 from hypothesis import given, settings
@@ -87,7 +87,7 @@ def leave_one_out_loss(problem, images, keys):
 @quick
 @given(classes=st.integers(2, 4), times=st.integers(1, 3))
 def test_one_image_per_class_leaves_keys_untrained(classes, times):
-    """A shot that is listed twice, as in a fold that is topped up, is not another image."""
+    """A repeated shot, as in an oversampled fold, is not another image."""
     problem = repeated(make_problem([1] * classes)[0], times)
     assert torch.equal(tuned(problem), Cache.from_problem(problem).keys)
 

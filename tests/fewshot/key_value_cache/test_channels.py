@@ -1,4 +1,4 @@
-"""Which channels tell the classes apart."""
+"""The criterion and the selection of channels."""
 
 from functools import partial
 

@@ -19,11 +19,11 @@ def contents(images):
 
 @quick
 @given(made=problems(), seed=st.integers(0, 3))
-def test_each_image_with_a_companion_is_held_out_once(made, seed):
+def test_images_of_larger_classes_are_held_out_once(made, seed):
     problem, _ = made
-    asked = [digest for split in held_out_splits(problem, seed=seed) for digest in content_digests(split.queries)]
+    held_out = [digest for split in held_out_splits(problem, seed=seed) for digest in content_digests(split.queries)]
     expected = problem.support[problem.counts[problem.support.labels] > 1]
-    assert sorted(asked) == sorted(content_digests(expected))
+    assert sorted(held_out) == sorted(content_digests(expected))
 
 
 @quick
@@ -89,7 +89,7 @@ def test_queries_are_capped_but_all_shots_are_used(monkeypatch):
 
 
 def fixed_sweep(logits):
-    """A sweep whose points have the same logits on every split."""
+    """Return a sweep with the logits of each point from a function of the labels."""
     return lambda split, points: ((point, logits[point](split.queries.labels)) for point in points)
 
 
@@ -111,12 +111,12 @@ def test_ties_ignore_the_logit_scale_and_prefer_the_first():
 
 
 def test_accuracies_within_half_a_standard_error_tie():
-    """Of 100 images, 80 right are the best: half a standard error is 2 images."""
+    """The best point is right on 80 of 100 images, so half a standard error is 2 images."""
     there = World(3)
     problem = replace(there.problem([4, 4, 4]), val=there.images(torch.arange(100) % 3))
 
     def point(mistakes, *, sure):
-        """Barely right, and either sure of its mistakes or not."""
+        """Return small margins on correct images, and errors of high or low confidence."""
         margins = torch.full((100, 1), 0.5)
         margins[:mistakes] = -1.0 if sure else -0.1
         return lambda labels: margins * right(labels)
@@ -133,7 +133,7 @@ def test_likelihood_breaks_ties_in_accuracy():
         return right(labels) + 0.9 * right((labels + 1) % 3)
 
     logits = {"hesitant": hesitant, "sure": right}
-    # A mistake that both make keeps the best temperature from being 0.
+    # An error of both keeps the best temperature above 0.
     logits = {
         name: (lambda labels, f=f: torch.cat([f(labels)[:-1], -right(labels[-1:])])) for name, f in logits.items()
     }

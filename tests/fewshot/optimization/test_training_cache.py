@@ -1,4 +1,4 @@
-"""A training is found by what determines it, and by nothing else."""
+"""Keys and caches of trainings."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Learned rows, prototypes and class means in one row."""
+"""Blends of learned rows, text embeddings and class means."""
 
 from __future__ import annotations
 

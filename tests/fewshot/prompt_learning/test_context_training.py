@@ -1,4 +1,4 @@
-"""Which classes a step tells apart."""
+"""The sample of classes in the softmax of a step."""
 
 from __future__ import annotations
 

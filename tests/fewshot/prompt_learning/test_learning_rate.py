@@ -1,4 +1,4 @@
-"""The published learning rates, epoch by epoch."""
+"""The published learning rate of each epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fewshot.prompt_learning.learning_rate import PEAK, make_optimizer, make_rat
 
 
 def rates(epochs, steps_per_epoch):
-    """2e-3 times the share of every step."""
+    """Return the learning rate of every step."""
     steps = epochs * steps_per_epoch
     rate = make_rate("sgd", steps=steps, steps_per_epoch=steps_per_epoch)
     return [PEAK * rate(step / steps) for step in range(steps)]
