@@ -152,12 +152,14 @@ def features_for(classifier: Classifier, images: Labelled) -> Tensor:
     return classifier.pool(images.dense)
 
 
-def text_tower_of(problem: Problem) -> TextTower:
+def require_text_tower(problem: Problem) -> TextTower:
     """Return the text tower of a problem.
 
     Raises:
         DataError: it has none.
     """
     if problem.text_tower is None:
-        raise DataError("this method puts vectors into the backbone's text tower, but the problem comes without one")
+        raise DataError(
+            "this method puts vectors into the backbone's text tower, but the problem has none; set Problem.text_tower"
+        )
     return problem.text_tower

@@ -10,15 +10,14 @@ from typing import ClassVar, get_args
 from torch import Tensor
 
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
-from fewshot.attention_pooling.pool_training import Recipe, pooling_of, tune_pooling
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS, with_means
-from fewshot.key_value_cache.grids import default_image_weight
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, require_pooling, tune_pooling
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, training_key
 from fewshot.problem import Problem
+from fewshot.prototypes import IMAGE_WEIGHTS, default_image_weight, with_means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,8 @@ class BlendedPooling:
         blend: whether features have unit length when they are blended ("normalized") or not ("raw").
         scope: the tensors of the layer that are tuned, see `Pooling.scopes`.
         target_weight: weight of the class means in the rows that are the targets of training, >= 0; 0 as in the paper.
-        learning_rate: peak learning rate, see `fewshot.attention_pooling.pool_training.Recipe` for its schedule.
+        learning_rate: peak learning rate, see `fewshot.attention_pooling.pool_training.PoolTrainingSettings` for its
+            schedule.
         epochs: passes over the examples, >= 0.
         max_steps: steps at most, however many examples there are.
         loss_temperature: divisor of the logits in the loss, > 0.
@@ -45,11 +45,11 @@ class BlendedPooling:
     image_weight: float | None = None
     blend: BlendKind = "normalized"
     scope: str = "attn"
-    target_weight: float = Recipe.target_weight
-    learning_rate: float = Recipe.learning_rate
-    epochs: int = Recipe.epochs
-    max_steps: int = Recipe.max_steps
-    loss_temperature: float = Recipe.loss_temperature
+    target_weight: float = PoolTrainingSettings.target_weight
+    learning_rate: float = PoolTrainingSettings.learning_rate
+    epochs: int = PoolTrainingSettings.epochs
+    max_steps: int = PoolTrainingSettings.max_steps
+    loss_temperature: float = PoolTrainingSettings.loss_temperature
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -72,10 +72,10 @@ class BlendedPooling:
 
     def tuned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """Return the tuned tensors of the layer, trained through the training cache."""
-        recipe = self.recipe
+        settings = self.settings
 
         def train() -> State:
-            pooling, dense = pooling_of(problem)
+            pooling, dense = require_pooling(problem)
             shots, targets = Shots.from_problem(problem), self.targets(problem)
             return tune_pooling(
                 pooling,
@@ -83,11 +83,11 @@ class BlendedPooling:
                 shots.labels,
                 targets[shots.classes],
                 logit_scale=problem.logit_scale,
-                recipe=recipe,
+                settings=settings,
                 seed=seed,
             )
 
-        return training_cache(training_key("safe", problem, seed=seed, **asdict(recipe)), train)
+        return training_cache(training_key("safe", problem, seed=seed, **asdict(settings)), train)
 
     def choose_blend(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> BlendPoint:
         """Choose the shares of the tuned layer and of the class means. Ties go to less of both."""
@@ -97,7 +97,7 @@ class BlendedPooling:
                 split, points, self.tuned(split.problem, seed=seed, training_cache=training_cache), kind=self.blend
             )
 
-        return choose(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
+        return select_point(self._blends(), problem, measure, default=self._default_blend, seed=seed, folds=self.folds)
 
     def targets(self, problem: Problem) -> Tensor:
         """Return the rows that training moves features towards, [K, D] float32, unit rows."""
@@ -105,9 +105,9 @@ class BlendedPooling:
         return with_means(problem.class_embeddings, cache.keys, cache.counts, image_weight=self.target_weight)
 
     @property
-    def recipe(self) -> Recipe:
-        """The recipe of the training."""
-        return Recipe(**values_for(Recipe, self))
+    def settings(self) -> PoolTrainingSettings:
+        """Return the settings of the training."""
+        return PoolTrainingSettings(**values_for(PoolTrainingSettings, self))
 
     def _blends(self) -> list[BlendPoint]:
         alphas = BLEND_ALPHAS if self.blend_alpha is None else (self.blend_alpha,)

@@ -45,7 +45,10 @@ def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
     job, problems = read_job(job_file)
     stop_if_any(problems)
     metrics = classify(job, reporter)
-    return metrics | {"job_file": str(job_file), "examples": _examples(Path(metrics["predictions"]), paths.truth)}
+    return metrics | {
+        "job_file": str(job_file),
+        "examples": _examples(Path(metrics["predictions"]), paths.ground_truth),
+    }
 
 
 def _fill(template: Path, target: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewshot.data.paths import is_path
+from fewshot.data.example import is_path
 from ray_jobs.job_file.reading import NO_PASSWORDS, PASSWORD
 from ray_jobs.job_file.sections import MAX_NAME, JobSection
 from ray_jobs.preflight import lies_inside

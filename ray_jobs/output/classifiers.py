@@ -14,13 +14,13 @@ from ray_jobs.errors import DamagedError
 from ray_jobs.output.feature_parts import removed_if_damaged
 
 if TYPE_CHECKING:
-    from fewshot.calibration.calibrate import Calibrated
+    from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 CARD = "card.json"
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
 
 
-def put_classifier(store: Store, folder: str, calibrated: Calibrated, card: Mapping[str, Any]) -> None:
+def put_classifier(store: Store, folder: str, calibrated: CalibratedClassifier, card: Mapping[str, Any]) -> None:
     """Store a classifier. A folder with a card is complete."""
     from fewshot.inference.classifier_files import save_classifier
 
@@ -30,7 +30,7 @@ def put_classifier(store: Store, folder: str, calibrated: Calibrated, card: Mapp
         store.put(f"{folder}/{name}", files[name])
 
 
-def _put_tokens(store: Store, folder: str, calibrated: Calibrated) -> None:
+def _put_tokens(store: Store, folder: str, calibrated: CalibratedClassifier) -> None:
     """Learned tokens, one file a class in the order of the card's classes, as diffusers and its users read them."""
     from fewshot.diffusion.tokens import TokenClassifier, placeholder, token_file
 
@@ -41,7 +41,7 @@ def _put_tokens(store: Store, folder: str, calibrated: Calibrated) -> None:
 
 
 def get_threshold(store: Store, folder: str) -> float | None:
-    """The score that a stored classifier needs to be sure enough, see `Calibrated`; its card is all that is read.
+    """Return the threshold of a stored classifier, see `CalibratedClassifier`; only its card is read.
 
     Raises:
         DamagedError: its card is damaged, and was removed.
@@ -63,7 +63,7 @@ def _of_card(store: Store, folder: str, name: str) -> Any:
         return json.loads(data)[name]
 
 
-def get_classifier(store: Store, folder: str, spec: ClipSpec) -> Calibrated:
+def get_classifier(store: Store, folder: str, spec: ClipSpec) -> CalibratedClassifier:
     """Load a classifier.
 
     Args:

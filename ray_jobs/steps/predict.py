@@ -14,8 +14,8 @@ from ray_jobs.output.classifiers import get_classifier
 from ray_jobs.output.feature_parts import FeatureRows, counts, load, write_parquet
 
 if TYPE_CHECKING:
-    from fewshot.calibration.calibrate import Calibrated
-    from fewshot.inference.predict import Scored
+    from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.inference.predict import Predictions
 
 SCHEMA = pa.schema(
     [
@@ -51,14 +51,14 @@ class PredictStep:
     spec: ClipSpec
     top: int = 5
 
-    def setup(self) -> Calibrated:
+    def setup(self) -> CalibratedClassifier:
         """Load the classifier."""
         import torch
 
         torch.set_num_threads(self.spec.threads)
         return get_classifier(self.store, self.classifier, self.spec)
 
-    def run(self, state: Calibrated, features: str) -> Part:
+    def run(self, state: CalibratedClassifier, features: str) -> Part:
         """Label one part.
 
         Args:
@@ -81,7 +81,7 @@ class PredictStep:
         return Part(write_parquet(_table(rows, read, scored, state)), summary)
 
 
-def _table(rows: FeatureRows, read: np.ndarray, scored: Scored, classifier: Calibrated) -> pa.Table:
+def _table(rows: FeatureRows, read: np.ndarray, scored: Predictions, classifier: CalibratedClassifier) -> pa.Table:
     """One row an image, in the order of the features."""
     names = np.array(classifier.class_names, dtype=object)
     position = np.where(read, np.cumsum(read) - 1, -1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
-METHODS_VERSION = 3
+METHODS_VERSION = 4
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 

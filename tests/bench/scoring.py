@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.calibration.calibrate import Calibrated, HeldOutReport
+from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.inference.predict import TILE_ROWS, predict
 from fewshot.methods import build_method
@@ -76,16 +76,16 @@ def problem_of(K: int) -> Problem:
     return Problem(space(K), text, shots, None, 100.0)
 
 
-def classifier_of(method: str, K: int) -> Calibrated:
+def classifier_of(method: str, K: int) -> CalibratedClassifier:
     """Return a method with fixed hyperparameters, fitted to `problem_of`."""
     problem = problem_of(K)
     chosen = build_method(method, **METHODS[method])
     fitted = chosen.fit(problem, seed=0)
     names = problem.label_space.names
-    return Calibrated(chosen, fitted, names, problem.logit_scale, Scaling(), None, HeldOutReport("none", 0))
+    return CalibratedClassifier(chosen, fitted, names, problem.logit_scale, Scaling(), None, HeldOutReport("none", 0))
 
 
-def matrix_columns(classifier: Calibrated) -> int:
+def matrix_columns(classifier: CalibratedClassifier) -> int:
     """Return the number of columns of one product of D rows with as many operations as the classifier's products."""
     text, keys = classifier.classifier.text, classifier.classifier.keys
     return (text.numel() + keys.numel()) // DIM

@@ -187,7 +187,7 @@ def test_a_missing_need_is_a_data_error(name):
     problem, _ = make_problem([2, 2, 0])
     for need in METHODS[name].needs:
         lacking = {"dense": {"pooling": None}, "text_tower": {"text_tower": None}, "diffusion": {"diffusion": None}}
-        with pytest.raises(DataError, match="the problem comes without"):
+        with pytest.raises(DataError, match="the problem has no"):
             short(name).fit(replace(prepared(name, problem), **lacking[need]), seed=0)
 
 

@@ -52,7 +52,7 @@ def store(tmp_path):
         {"threshold": {"a": 1}},
         {"logit_scale": None},
         {"held_out": "none"},
-        {"held_out": {"tried": 3}},
+        {"held_out": {"candidates": 3}},
         {"classifier": 5},
         {"classifier": {"evil": 1}},
     ],

@@ -19,7 +19,7 @@ from fewshot.diffusion.tokens.token_training import train_tokens
 from fewshot.errors import DataError
 from fewshot.optimization.training_cache import TrainingCache
 from fewshot.problem import Problem
-from fewshot.prompt_learning import means_of
+from fewshot.prompt_learning import class_means_of
 
 if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
@@ -110,7 +110,7 @@ def make_token_classifier(
         calibration: of the rows.
         image_weight: >= 0; 0 is the published classifier.
     """
-    means, known = means_of(problem), problem.counts > 0
+    means, known = class_means_of(problem), problem.counts > 0
     rows = normalize(learned.rows + image_weight * means, dim=1) if image_weight else learned.rows
     offsets = class_offsets(rows, means, known, calibration=calibration)
     return TokenClassifier(rows, offsets, learned.tokens, problem.logit_scale)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fewshot.diffusion.tokens.token_blocks import LearnedTokens, make_token_classifier
 from fewshot.diffusion.tokens.token_classifier import Calibration
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.problem import Problem
 from fewshot.prompt_learning.context_rows import MIN_QUERIES
+from fewshot.prototypes import IMAGE_WEIGHTS
 
 DEFAULT_CALIBRATION: Calibration = "none"
 DEFAULT_IMAGE_WEIGHT = 1.0
@@ -65,4 +65,6 @@ def choose_point(
             yield point, make_token_classifier(part, found, **point._asdict()).logits(split.queries.features)
 
     points = [TokenPoint(*point) for point in product(calibrations, weights)]
-    return choose(points, problem, sweep, default=lambda _: default, seed=seed, folds=folds, least=MIN_QUERIES)
+    return select_point(
+        points, problem, sweep, default=lambda _: default, seed=seed, folds=folds, min_queries=MIN_QUERIES
+    )

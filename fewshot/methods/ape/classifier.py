@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fewshot.key_value_cache.channels import on_channels
 from fewshot.key_value_cache.kernel import class_votes
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 @dataclass(frozen=True, slots=True)

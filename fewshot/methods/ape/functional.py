@@ -24,7 +24,7 @@ from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
 from fewshot.key_value_cache.kernel import MEMORY_BYTES, Cache, kernel, segment_sum
 from fewshot.model_selection.cross_validation import Split
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 EPSILON = 1e-6
 """Added to both probabilities inside the logarithm, as in the authors' code."""

@@ -20,7 +20,7 @@ from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.functional import ApePoint, refine, sweep
 from fewshot.methods.hyperparameters import check_choice, check_number
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -102,7 +102,7 @@ class Ape:
 
     def _choose(self, problem: Problem, *, seed: int) -> ApePoint:
         measure = partial(sweep, source=self.criterion_source, class_mean=self.class_mean)
-        return choose(self._grid(problem), problem, measure, default=self._default, seed=seed)
+        return select_point(self._grid(problem), problem, measure, default=self._default, seed=seed)
 
     def _default(self, problem: Problem) -> ApePoint:
         gamma = _or(self.gamma, 0.0)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewshot.key_value_cache.channels import on_channels
 from fewshot.key_value_cache.kernel import kernel, segment_sum
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 def affinity_side(rows: Tensor, channels: Tensor, *, selected: bool) -> Tensor:

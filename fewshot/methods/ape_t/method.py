@@ -14,15 +14,15 @@ from typing import ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import Point, cache_grid, default_point
-from fewshot.key_value_cache.cache_training import Recipe
+from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, default_point
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings
 from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.ape_t.residual_training import train
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -40,8 +40,8 @@ class ApeT:
         similarity_weight: lambda of the channel criterion, in [0, 1].
         criterion_source: what the inter-class similarity of the criterion is measured on.
         affinity_channels: channels that images are compared on: all (the authors' code) or those kept (their figure).
-        learning_rate, epochs, min_steps, max_steps: see `fewshot.key_value_cache.cache_training.Recipe`. With
-        `max_steps = 0` it is
+        learning_rate, epochs, min_steps, max_steps: see `fewshot.key_value_cache.cache_training.CacheTrainingSettings`.
+        With `max_steps = 0` it is
             Tip-Adapter.
     """
 
@@ -55,10 +55,10 @@ class ApeT:
     similarity_weight: float = 0.5
     criterion_source: CriterionSource = "text"
     affinity_channels: AffinityChannels = "all"
-    learning_rate: float = Recipe.learning_rate
-    epochs: int = Recipe.epochs
-    min_steps: int = Recipe.min_steps
-    max_steps: int = Recipe.max_steps
+    learning_rate: float = CacheTrainingSettings.learning_rate
+    epochs: int = CacheTrainingSettings.epochs
+    min_steps: int = CacheTrainingSettings.min_steps
+    max_steps: int = CacheTrainingSettings.max_steps
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -106,16 +106,16 @@ class ApeT:
             problem, self._channels(problem, Cache.from_problem(problem)), seed=seed, training_cache=training_cache
         )
 
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(
+        return select_point(
             grid, problem, partial(self._sweep, seed=seed, training_cache=training_cache), default=default, seed=seed
         )
 
     def _sweep(
-        self, split: Split, points: Collection[Point], *, seed: int, training_cache: TrainingCache
-    ) -> Iterator[tuple[Point, Tensor]]:
+        self, split: Split, points: Collection[CachePoint], *, seed: int, training_cache: TrainingCache
+    ) -> Iterator[tuple[CachePoint, Tensor]]:
         """Yield the logits of the queries of a split at each point: one matrix product, one exp pass for each beta."""
         problem, features = split.problem, split.queries.features
         cache, selected = Cache.from_problem(problem), self.affinity_channels == "selected"
@@ -148,10 +148,10 @@ class ApeT:
         )
 
     def _learned(self, problem: Problem, channels: Tensor, *, seed: int, training_cache: TrainingCache) -> State:
-        recipe = Recipe(**values_for(Recipe, self))
-        settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(recipe)}
+        settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self))
+        key_settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(settings)}
         selected = self.affinity_channels == "selected"
         return training_cache(
-            training_key("ape_t", problem, seed=seed, **settings),
-            lambda: train(problem, channels, selected=selected, recipe=recipe, seed=seed),
+            training_key("ape_t", problem, seed=seed, **key_settings),
+            lambda: train(problem, channels, selected=selected, settings=settings, seed=seed),
         )

@@ -23,7 +23,7 @@ from fewshot.method import Classifier, Method, TrainedMethod
 from fewshot.methods.building import build_method
 from fewshot.methods.table import METHODS
 from fewshot.model_selection.candidates import CandidateResult, measure_candidates
-from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
+from fewshot.model_selection.cross_validation import Split, selection_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -84,7 +84,7 @@ class Auto:
         """See `fewshot.calibration.calibrate.ComparingMethod`."""
         methods = self.members
         folds = min(method.folds for method in methods)
-        if not splits_to_choose_on(problem, seed=seed, folds=folds):
+        if not selection_splits(problem, seed=seed, folds=folds):
             return methods[0].select(problem, seed=seed, training_cache=training_cache), ()
         selected = {method.name: method.select(problem, seed=seed, training_cache=training_cache) for method in methods}
         logits = {}
@@ -100,7 +100,9 @@ class Auto:
         """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is pretrained on these only."""
         for method in self.members:
             _, own = calibration_splits(method, split.whole, seed=seed)
-            if isinstance(method, TrainedMethod) and any(torch.equal(split.learn, one.learn) for one in own):
+            if isinstance(method, TrainedMethod) and any(
+                torch.equal(split.support_rows, one.support_rows) for one in own
+            ):
                 method.pretrain_fold(split, seed=seed, training_cache=training_cache)
 
     @property

@@ -1,7 +1,7 @@
 """CLIP-Adapter (arXiv 2110.04544) as functions of tensors; the network itself is `fewshot.feature_adapter`.
 
 Where we differ from the paper: the residual ratio is chosen after training, in closed form, as is the weight of the
-class means (`fewshot.key_value_cache.class_means.with_means`; 0 is the paper's classifier); theirs was the best of its
+class means (`fewshot.prototypes.with_means`; 0 is the paper's classifier); theirs was the best of its
 range on each data set, it seems on the test images.
 """
 
@@ -14,10 +14,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fewshot.feature_adapter import adapted
-from fewshot.key_value_cache.class_means import with_means
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.model_selection.cross_validation import Split
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits, with_means
 
 
 class ClipAdapterPoint(NamedTuple):
@@ -44,7 +43,7 @@ def sweep(
         split: what to measure on.
         points: of the grid.
         network: trained on the split.
-        second_relu: see `fewshot.feature_adapter.Recipe`.
+        second_relu: see `fewshot.feature_adapter.FeatureAdapterSettings`.
     """
     problem, queries = split.problem, split.queries.features
     cache = Cache.from_problem(problem)

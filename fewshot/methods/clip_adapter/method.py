@@ -9,16 +9,21 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
-from fewshot.key_value_cache.grids import default_image_weight
+from fewshot.feature_adapter import (
+    LEARNING_RATE,
+    RATIOS,
+    STEPS,
+    FeatureAdapterSettings,
+    adapted,
+    train_bottleneck_on_shots,
+)
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import IMAGE_WEIGHTS, default_image_weight, text_logits
 
 DEFAULT_RATIO = 0.1
 """With one shot a class, the network has learned too little for the share that it has in training."""
@@ -33,7 +38,7 @@ class ClipAdapterClassifier:
         down: [D, D // 4] float32.
         up: [D // 4, D] float32.
         residual_ratio: share of the network.
-        second_relu: see `fewshot.feature_adapter.Recipe`.
+        second_relu: see `fewshot.feature_adapter.FeatureAdapterSettings`.
         logit_scale: the backbone's.
     """
 
@@ -115,12 +120,14 @@ class ClipAdapter:
             network = self._network(split.problem, seed=seed, training_cache=training_cache)
             return sweep(split, points, network, second_relu=self.second_relu)
 
-        return choose(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
+        return select_point(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
 
     def _network(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        recipe = Recipe(learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu)
-        key = training_key("clip_adapter", problem, seed=seed, **asdict(recipe))
-        return training_cache(key, lambda: tuned_bottleneck(problem, recipe=recipe, seed=seed))
+        settings = FeatureAdapterSettings(
+            learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu
+        )
+        key = training_key("clip_adapter", problem, seed=seed, **asdict(settings))
+        return training_cache(key, lambda: train_bottleneck_on_shots(problem, settings=settings, seed=seed))
 
     def _default(self, problem: Problem) -> ClipAdapterPoint:
         return ClipAdapterPoint(

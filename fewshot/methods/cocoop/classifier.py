@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot.backbones.text_tower import Prompts
 from fewshot.prompt_learning.conditional_context import shifted_rows, shifts
 from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
@@ -39,7 +39,7 @@ class CocoopClassifier:
         weights: see `fewshot.prompt_learning.conditional_context.Weights`, and shift [w], the mean over the shots.
         learned: [K, D] float32, unit rows, with the mean shift.
         text: [K, D] float32, unit rows, the prompt prototypes.
-        means: [K, D] float32, see `means_of`.
+        means: [K, D] float32, see `class_means_of`.
         prompt_share: of learned rows beside the prototypes.
         image_weight: of the means.
         shortlist: number of classes of an image that get prompts of their own; K or more is CoCoOp exactly.

@@ -49,12 +49,13 @@ def fit_plane(
     """Minimise the objective of the module, divided by C M so that the tolerance means the same at each C and M.
 
     Args:
-        features: [M, D] float32, M >= 1.
+        features: [M, D] float32, M >= 1; float64 multiplies in float64.
         labels: [M] int64 in [0, k).
         num_classes: k >= 1.
         strength: C > 0; a large one fits the shots, a small one keeps W near zero.
         start: where to begin; None begins at zero.
-        tolerance: the largest entry of the gradient at which to stop, in nats a shot.
+        tolerance: the largest entry of the gradient at which to stop, in nats a shot. In float32, rounding can end the
+            line search earlier, at an entry of 3e-5.
         max_iterations: of L-BFGS.
     """
     mean, decay = features.double().mean(dim=0), 1.0 / (strength * len(features))

@@ -26,7 +26,7 @@ from torch.nn.functional import normalize
 
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_classes
-from fewshot.model_selection.cross_validation import FOLDS, Split, best_point, splits_to_choose_on
+from fewshot.model_selection.cross_validation import FOLDS, Split, best_point, selection_splits
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
@@ -106,7 +106,7 @@ class LinearProbe:
     def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> float:
         if self.strength is not None:
             return self.strength
-        splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
+        splits = selection_splits(problem, seed=seed, folds=self.folds)
         return best_strength(splits, partial(_learner, training_cache=training_cache)) if splits else DEFAULT_STRENGTH
 
 

@@ -15,14 +15,12 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.key_value_cache.class_means import prototypes
-from fewshot.key_value_cache.grids import default_text_weight
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import default_text_weight, prototypes, text_logits
 
 TEXT_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Tried in this order; of equals the first, so that a text without effect is left out."""
@@ -79,7 +77,7 @@ class NearestMean:
 
     def _choose(self, problem: Problem, *, seed: int) -> float:
         weights = TEXT_WEIGHTS if self.text_weight is None else (self.text_weight,)
-        return choose(weights, problem, sweep, default=default_text_weight, seed=seed)
+        return select_point(weights, problem, sweep, default=default_text_weight, seed=seed)
 
 
 def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from torch import Tensor
 
 from fewshot.attention_pooling.blend import BlendKind, adapted_problem, blended_features
-from fewshot.attention_pooling.pool_training import pooling_of
+from fewshot.attention_pooling.pool_training import require_pooling
 from fewshot.methods.blended_pooling import BlendedPooling
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
@@ -66,7 +66,7 @@ class Safe(BlendedPooling):
         return SafeClassifier(
             rows=adapted_problem(problem, weights, point, kind=self.blend).class_embeddings,
             weights=weights,
-            pooling=pooling_of(problem)[0],
+            pooling=require_pooling(problem)[0],
             blend_alpha=point.blend_alpha,
             blend=self.blend,
             logit_scale=problem.logit_scale,

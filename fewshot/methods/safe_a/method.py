@@ -16,14 +16,14 @@ from torch import Tensor
 
 from fewshot.attention_pooling.blend import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, PREFIX, tune_jointly
-from fewshot.attention_pooling.pool_training import pooling_of
+from fewshot.attention_pooling.pool_training import require_pooling
 from fewshot.feature_adapter import STEPS
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.grids import default_beta
 from fewshot.methods.blended_pooling import BlendedPooling
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -67,7 +67,7 @@ class SafeAClassifier:
 
     def logits(self, features: Tensor) -> Tensor:
         """See `Classifier.logits`."""
-        point = Point(self.alpha, self.beta)
+        point = CachePoint(self.alpha, self.beta)
         return ADAPTERS[self.adapter].logits(features, self.rows, self.tensors, point, self.logit_scale)
 
 
@@ -128,7 +128,7 @@ class SafeA(BlendedPooling):
         return SafeAClassifier(
             rows=blended.class_embeddings,
             weights=self.tuned(problem, seed=seed, training_cache=training_cache),
-            pooling=pooling_of(problem)[0],
+            pooling=require_pooling(problem)[0],
             blend_alpha=blend.blend_alpha,
             blend=self.blend,
             adapter=self.adapter,
@@ -143,11 +143,11 @@ class SafeA(BlendedPooling):
         return ADAPTERS[self.adapter]
 
     def _trained_jointly(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        adapter, recipe = self.adapter, self.recipe
+        adapter, settings = self.adapter, self.settings
         assert adapter != "cache"
-        key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(recipe))
+        key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(settings))
         return training_cache(
-            key, lambda: tune_jointly(problem, adapter, self.targets(problem), recipe=recipe, seed=seed)
+            key, lambda: tune_jointly(problem, adapter, self.targets(problem), settings=settings, seed=seed)
         )
 
     def _learned(self, problem: Problem, blended: Problem, *, seed: int, training_cache: TrainingCache) -> State:
@@ -169,8 +169,8 @@ class SafeA(BlendedPooling):
             problem, self.tuned(problem, seed=seed, training_cache=training_cache), blend, kind=self.blend
         )
 
-    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Point:
-        def measure(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> CachePoint:
+        def measure(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
             learned = split.problem
             blended = self._blended_problem(learned, blend, seed=seed, training_cache=training_cache)
             queries = Branches.from_problem(
@@ -180,19 +180,19 @@ class SafeA(BlendedPooling):
             tensors = self._learned(learned, blended, seed=seed, training_cache=training_cache)
             return self._adapter.sweep(features, blended.class_embeddings, tensors, points, problem.logit_scale)
 
-        return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
+        return select_point(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
 
-    def _default(self, problem: Problem) -> Point:
+    def _default(self, problem: Problem) -> CachePoint:
         """Return SAFE where nothing can be held out: its class rows contain the means of the shots already."""
-        return Point(
+        return CachePoint(
             alpha=0.0 if self.alpha is None else self.alpha,
             beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
         )
 
-    def _grid(self, problem: Problem) -> list[Point]:
+    def _grid(self, problem: Problem) -> list[CachePoint]:
         """Return the grid of the adapter, with given values instead of those to try."""
         points = (
-            Point(
+            CachePoint(
                 alpha=point.alpha if self.alpha is None else self.alpha,
                 beta=point.beta if self.beta is None else self.beta,
             )

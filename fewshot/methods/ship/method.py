@@ -21,14 +21,14 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
+from fewshot.feature_synthesis.extension import add_synthetic_shots, can_add_synthetic_shots, median_shots
 from fewshot.feature_synthesis.vae_training import STEPS, GeneratorSettings
-from fewshot.method import text_tower_of
+from fewshot.method import require_text_tower
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.coop import Coop
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.methods.tip_adapter_f import TipAdapterF
-from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
+from fewshot.model_selection.cross_validation import Split, selection_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -94,24 +94,24 @@ class WithSyntheticShots:
 
     def _to_choose_on(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
         """Return the rest of a split, extended, with its queries as `val`; the whole problem where they are too few."""
-        splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
-        if not splits or not can_be_extended(problem):
+        splits = selection_splits(problem, seed=seed, folds=self.folds)
+        if not splits or not can_add_synthetic_shots(problem):
             return problem
         return replace(
             self._extended(splits[0].problem, seed=seed, training_cache=training_cache), val=splits[0].queries
         )
 
     def _extended(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Problem:
-        if not can_be_extended(problem):
+        if not can_add_synthetic_shots(problem):
             return problem
         settings = GeneratorSettings(kl_weight=self.kl_weight, steps=self.generator_steps)
         shots = self._shots(problem)
-        return extended(
-            problem, text_tower_of(problem), settings, shots=shots, seed=seed, training_cache=training_cache
+        return add_synthetic_shots(
+            problem, require_text_tower(problem), settings, shots=shots, seed=seed, training_cache=training_cache
         )
 
     def _shots(self, problem: Problem) -> int:
-        return typical_shots(problem) if self.synthetic_shots is None else self.synthetic_shots
+        return median_shots(problem) if self.synthetic_shots is None else self.synthetic_shots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -61,13 +61,13 @@ class TipAdapter:
             logit_scale=problem.logit_scale,
         )
 
-    def _choose(self, problem: Problem, *, seed: int) -> Point:
+    def _choose(self, problem: Problem, *, seed: int) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(grid, problem, sweep, default=default, seed=seed)
+        return select_point(grid, problem, sweep, default=default, seed=seed)
 
 
-def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+def sweep(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
     """Yield the logits of the queries of a split at each point."""
     problem, cache = split.problem, Cache.from_problem(split.problem)
     return sweep_cache(

@@ -14,13 +14,12 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import Point as CachePoint
-from fewshot.key_value_cache.cache_classifier import cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_x.classifier import TipXClassifier
 from fewshot.methods.tip_x.functional import Contrast, Signatures, collapse, frozen_psi
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -93,7 +92,7 @@ class TipX:
         return collapse(cache.keys, cache.counts, signatures, frozen_psi(problem, signatures))
 
     def _choose(self, problem: Problem, *, seed: int) -> TipXPoint:
-        return choose(self._grid(problem), problem, self._sweep, default=self._default, seed=seed)
+        return select_point(self._grid(problem), problem, self._sweep, default=self._default, seed=seed)
 
     def _sweep(self, split: Split, points: Collection[TipXPoint]) -> Iterator[tuple[TipXPoint, Tensor]]:
         """Yield the logits of the queries of a split at each point: those of Tip-Adapter, and gamma an axpy."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from fewshot.model_selection.cross_validation import FOLDS
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from fewshot.methods.ape import Ape
 from fewshot.methods.ape.functional import ApePoint, label_divergence, sweep
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems, repeated
 
@@ -135,7 +135,7 @@ def test_the_sweep_gives_the_logits_of_a_fit():
         for gamma in (0.0, 1.0)
         for alpha in (0.0, 3.0)
     ]
-    for split in held_out(problem, seed=0):
+    for split in held_out_splits(problem, seed=0):
         swept = dict(sweep(split, points, source="text+image", class_mean=True))
         assert swept.keys() == set(points)
         for point, found in swept.items():

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.channels import criterion_channels
 from fewshot.key_value_cache.kernel import Cache, kernel
 from fewshot.methods.ape_t import ApeT
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.tip_adapter import TipAdapter
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import no_cache
 from tests.problems import Cluttered, make_problem, problems
 
@@ -132,10 +132,10 @@ def test_only_the_kept_channels_are_moved():
 
 def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
+    points = [CachePoint(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
     for affinity in ("all", "selected"):
         method = partial(ApeT, affinity_channels=affinity, **SHORT)
-        for split in held_out(problem, seed=0):
+        for split in held_out_splits(problem, seed=0):
             swept = dict(method()._sweep(split, points, seed=0, training_cache=no_cache))
             assert swept.keys() == set(points)
             for point, found in swept.items():

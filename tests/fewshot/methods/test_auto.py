@@ -15,7 +15,7 @@ from fewshot.method import TrainedMethod
 from fewshot.methods import build_method, needs_of
 from fewshot.methods.auto import Auto
 from fewshot.model_selection.candidates import measure_candidates
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem
 
@@ -52,7 +52,7 @@ def test_the_winner_is_the_candidate_as_it_would_select_itself():
 def test_the_report_tells_how_every_candidate_did_the_winner_first():
     problem, _ = make_problem([6] * 5, name_noise=2.0)
     calibrated = fit_calibrated(Auto(candidates=CHEAP), problem, seed=0)
-    tried = calibrated.report.tried
+    tried = calibrated.report.candidates
     assert {trial.method for trial in tried} == set(CHEAP)
     assert tried[0].method == calibrated.method.name
     assert tried[0].accuracy == calibrated.report.accuracy
@@ -68,20 +68,22 @@ def test_what_was_tried_is_stored_on_the_card_and_comes_back():
     files = save_classifier(calibrated, {})
     card = read_card(files)
     assert card["method"] == calibrated.method.name
-    assert [trial["method"] for trial in card["held_out"]["tried"]] == [t.method for t in calibrated.report.tried]
+    assert [trial["method"] for trial in card["held_out"]["candidates"]] == [
+        t.method for t in calibrated.report.candidates
+    ]
     assert load_classifier(files).report == calibrated.report
-    assert json.loads(json.dumps(card["held_out"]["tried"]))[0]["accuracy"] == calibrated.report.accuracy
+    assert json.loads(json.dumps(card["held_out"]["candidates"]))[0]["accuracy"] == calibrated.report.accuracy
 
 
 def test_a_method_that_was_named_was_not_compared():
-    assert fit_calibrated(build_method("zero_shot"), make_problem([6] * 5)[0], seed=0).report.tried is None
+    assert fit_calibrated(build_method("zero_shot"), make_problem([6] * 5)[0], seed=0).report.candidates is None
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1], [0, 0], [2, 1, 1]])
 def test_where_nothing_can_be_compared_the_first_candidate_is_taken(counts):
     calibrated = fit_calibrated(Auto(candidates=CHEAP), make_problem(counts)[0], seed=0)
     assert calibrated.method.name == CHEAP[0]
-    assert calibrated.report.tried == ()
+    assert calibrated.report.candidates == ()
 
 
 def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_use(monkeypatch):
@@ -90,7 +92,7 @@ def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_
     method = Auto(candidates=("nearest_mean", "tip_adapter"))
     assert method.folds == 4
     _, tried = method.compare(problem, seed=0, training_cache=InMemoryCache())
-    asked = sum(len(split.queries) for split in held_out(problem, seed=0)[:2])
+    asked = sum(len(split.queries) for split in held_out_splits(problem, seed=0)[:2])
     assert all((trial.accuracy * asked) % 1 == pytest.approx(0.0, abs=1e-9) for trial in tried)
     nearest = build_method("nearest_mean").select(problem, seed=0)
     _, logits, labels = held_out_logits(nearest, problem, seed=0, folds=2)

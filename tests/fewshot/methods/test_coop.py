@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from fewshot.errors import DataError
 from fewshot.methods import build_method
 from fewshot.methods.coop import Coop
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.problem import LabelSpace
 from fewshot.prompt_learning import context_rows
@@ -104,7 +104,7 @@ def test_each_training_is_done_once():
             return super().__call__(key, lambda: (trained.append(key), make())[1])
 
     training_cache, method = Spy(), Coop(steps=2)
-    method.pretrain_fold(held_out(problem, seed=0)[0], seed=0, training_cache=training_cache)
+    method.pretrain_fold(held_out_splits(problem, seed=0)[0], seed=0, training_cache=training_cache)
     assert len(trained) == 1
     method.select(problem, seed=0, training_cache=training_cache).fit(problem, seed=0, training_cache=training_cache)
     assert len(trained) == len(set(trained)) == 2

@@ -121,7 +121,7 @@ def test_a_class_that_cannot_be_read_is_imported(monkeypatch):
         ("fewshot.methods.ape:Nothing", "does not define Nothing"),
         ("fewshot.methods.ape.method:GAMMAS", "no class"),
         ("fewshot.problem:Problem", "no default"),
-        ("fewshot.optimization.training_cache:Memory", ""),
+        ("fewshot.optimization.training_cache:InMemoryCache", ""),
     ],
 )
 def test_other_source_is_refused_rather_than_guessed(target, reason):

@@ -11,7 +11,7 @@ from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError
 from fewshot.methods import METHODS
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems
 
@@ -122,7 +122,7 @@ def test_pretraining_leaves_nothing_to_train_on_its_fold(kind):
     training_cache = Counted()
     problem = World(6).problem([9, 0, 9, 9, 9, 9])
     method = kind(**SHORT[kind])
-    method.pretrain_fold(held_out(problem, seed=2)[0], seed=2, training_cache=training_cache)
+    method.pretrain_fold(held_out_splits(problem, seed=2)[0], seed=2, training_cache=training_cache)
     pretrained = len(training_cache.made)
     method.select(problem, seed=2, training_cache=training_cache)
     assert len(training_cache.made) == pretrained == 3

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter.method import sweep
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from tests.problems import World, make_problem, problems, repeated
 
 quick = settings(max_examples=15, deadline=None)
@@ -61,8 +61,8 @@ def test_with_beta_zero_equal_shots_decide_nothing(made, alpha):
 
 def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
-    for split in held_out(problem, seed=0):
+    points = [CachePoint(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
+    for split in held_out_splits(problem, seed=0):
         swept = dict(sweep(split, points))
         assert swept.keys() == set(points)
         for point, found in swept.items():

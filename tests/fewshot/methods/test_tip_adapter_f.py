@@ -13,7 +13,7 @@ from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import Cluttered, World, problems
 
@@ -60,7 +60,7 @@ def test_the_sweep_chooses_the_best_of_all_fits():
     """On folds, by hand: a training for each fold, then every point of the grid."""
     problem = World(4, image_noise=1.5).problem([3, 2, 4, 3])
     chosen = TipAdapterF(beta=3.0, **SHORT).select(problem, seed=0)
-    splits = held_out(problem, seed=0)
+    splits = held_out_splits(problem, seed=0)
 
     def correct(alpha):
         fits = [TipAdapterF(alpha=alpha, beta=3.0, **SHORT).fit(split.problem, seed=0) for split in splits]

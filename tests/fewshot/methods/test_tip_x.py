@@ -13,7 +13,7 @@ from fewshot.methods.tip_x import TipX
 from fewshot.methods.tip_x.functional import Signatures, collapse, frozen_psi
 from fewshot.methods.tip_x.method import TipXPoint
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from tests.problems import World, make_problem, problems, repeated
 
 quick = settings(max_examples=15, deadline=None)
@@ -167,7 +167,7 @@ def test_listing_every_shot_twice_is_doubling_alpha_and_gamma(made, gamma):
 def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
     points = [TipXPoint(gamma, alpha, beta) for gamma in (0.0, 3.0) for alpha in (0.0, 8.0) for beta in (0.5, 8.0)]
-    for split in held_out(problem, seed=0):
+    for split in held_out_splits(problem, seed=0):
         swept = dict(TipX()._sweep(split, points))
         assert swept.keys() == set(points)
         for point, found in swept.items():

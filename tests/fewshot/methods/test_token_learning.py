@@ -12,7 +12,7 @@ from fewshot.diffusion.tokens import LearnedTokens, choose_point
 from fewshot.errors import DataError
 from fewshot.methods import build_method
 from fewshot.methods.token_learning import Mcti, TextualInversion
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem
 from tests.tiny_diffusion import with_diffusion
@@ -86,7 +86,7 @@ def test_names_play_no_part():
 def test_each_block_is_trained_once_and_found_again():
     problem = with_diffusion(World(8).problem([5] * 8))
     training_cache, method = Spy(), Mcti(steps=1, alpha=0.0, classes=3)
-    method.pretrain_fold(held_out(problem, seed=0)[0], seed=0, training_cache=training_cache)
+    method.pretrain_fold(held_out_splits(problem, seed=0)[0], seed=0, training_cache=training_cache)
     assert len(training_cache.trained) == 3
     method.select(problem, seed=0, training_cache=training_cache).fit(problem, seed=0, training_cache=training_cache)
     assert len(training_cache.trained) == len(set(training_cache.trained)) == 6
