@@ -1,8 +1,8 @@
-"""Templates of prompts, the sentences that describe a class to the text tower.
+"""Prompt templates, and the prompts of each class for the text tower.
 
-The ensemble of seven templates is the one that CLIP's authors recommend for ImageNet and that Tip-Adapter and APE use.
-The 27 about objects are for learned tokens, which must come last: as many and worded like those of textual inversion
-(arXiv 2208.01618) and MC-TI (arXiv 2410.22317).
+The ensemble of seven templates is recommended for ImageNet by CLIP's authors and used by Tip-Adapter and APE. The 27
+templates of objects are for learned tokens, which must come last; their wording and number follow the lists of textual
+inversion (arXiv 2208.01618) and MC-TI (arXiv 2410.22317).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IMAGENET_TEMPLATES = (
 )
 PLAIN_TEMPLATES = ("{}", "a photo of a {}")
 PICTURE_TEMPLATES = ("a {}", "a picture of a {}")
-"""Templates of the embedded diffusion model, worded like the captions of its training."""
+"""For the embedded diffusion model, whose captions have this wording."""
 OBJECT_TEMPLATES = (
     "a photo of a {}",
     "a photo of the {}",
@@ -63,7 +63,7 @@ def fill_templates(label_space: LabelSpace, templates: Sequence[str]) -> list[li
         templates: at least one, each with exactly one "{}".
 
     Returns:
-        K lists: the templates filled in, then the description where there is one.
+        K lists: the filled templates, then the description if there is one.
 
     Raises:
         DataError: there is no template, or one without exactly one "{}".

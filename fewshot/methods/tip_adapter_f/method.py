@@ -29,8 +29,8 @@ class TipAdapterF:
     Attributes:
         alpha: weight of the votes, >= 0.
         beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
-        learning_rate, epochs, min_steps, max_steps: see `CacheTrainingSettings` in
-            `fewshot.key_value_cache.cache_training`. With `max_steps = 0` it is Tip-Adapter.
+        learning_rate, epochs, min_steps, max_steps: see
+            `fewshot.key_value_cache.cache_training.CacheTrainingSettings`. With `max_steps = 0` it is Tip-Adapter.
     """
 
     name: ClassVar[str] = "tip_adapter_f"
