@@ -41,8 +41,7 @@ class ApeT:
         criterion_source: what the inter-class similarity of the criterion is measured on.
         affinity_channels: channels that images are compared on: all (the authors' code) or those kept (their figure).
         learning_rate, epochs, min_steps, max_steps: see `fewshot.key_value_cache.cache_training.CacheTrainingSettings`.
-        With `max_steps = 0` it is
-            Tip-Adapter.
+            With `max_steps = 0` it is Tip-Adapter.
     """
 
     name: ClassVar[str] = "ape_t"
