@@ -11,15 +11,12 @@ from pydantic import AfterValidator, ConfigDict, Field
 from cluster import Storage
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
-from fewshot.evaluation.protocols import ProtocolName
-from fewshot.methods.table import DIFFUSION_SCORERS
+from fewshot.choices import ProtocolName, ScheduleName
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import STRICT, Count, Place, Seed
 
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
-ScheduleName = Literal["racing", "published", "exhaustive"]
-"""At how many time-steps the classes of an image are scored, see `EscalateSection`."""
+DiffusionMethodName = Literal["tif", "diffusion_classifier"]
 SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
 MAX_NAME = 60
 """Of a job, in characters: it is part of a folder's name, which may have 255 bytes."""

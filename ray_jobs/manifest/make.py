@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.job_file.command_needs import NEEDS, JobCommand
-from ray_jobs.job_file.deploy_section import DeploySection, ManifestKind
+from ray_jobs.job_file.command_needs import NEEDS, JobCommand, ManifestKind
+from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import read_job, stop_if_any
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.kuberay import ray_cluster, ray_job

@@ -9,10 +9,9 @@ from typing import Any
 
 from cluster.secrets import without_credentials
 from fewshot.backbones.clip_spec import EMBEDDED
-from fewshot.methods.table import needs_of
-from ray_jobs.job_file.command_needs import JobCommand
+from fewshot.names import wants_diffusion
+from ray_jobs.job_file.command_needs import DATA_PATHS, DRIVER_PATHS, MODEL_PATHS, JobCommand, paths_in
 from ray_jobs.job_file.deploy_section import DeploySection
-from ray_jobs.job_file.paths import DATA, MODELS, ON_THE_DRIVER, paths_in
 from ray_jobs.job_file.sections import Job
 
 _LOCAL = ("file", "local")
@@ -70,11 +69,11 @@ def credential_problems(job: Job) -> list[str]:
 
 def _places(job: Job, command: JobCommand | None) -> Iterator[tuple[str, str]]:
     """What the job reads, beside models from a hub. Its output has a rule of its own."""
-    found = [(section, key, value) for section, key, value in paths_in(job, DATA, command) if section != "job"]
-    found += [each for each in paths_in(job, MODELS) if _is_needed(job, each[0]) and _is_folder(each[2])]
+    found = [(section, key, value) for section, key, value in paths_in(job, DATA_PATHS, command) if section != "job"]
+    found += [each for each in paths_in(job, MODEL_PATHS) if _is_needed(job, each[0]) and _is_folder(each[2])]
     if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "/", ".", "~")):
         found.append(("clip", "model", job.clip.model))
-    found += paths_in(job, ON_THE_DRIVER)
+    found += paths_in(job, DRIVER_PATHS)
     yield from ((f"[{section}] {key}", value) for section, key, value in found)
 
 

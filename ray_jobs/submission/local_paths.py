@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ray_jobs.job_file.command_needs import JobCommand
-from ray_jobs.job_file.paths import DATA, MODELS, ON_THE_DRIVER, paths_in
+from ray_jobs.job_file.command_needs import DATA_PATHS, DRIVER_PATHS, MODEL_PATHS, JobCommand, paths_in
 from ray_jobs.job_file.sections import Job
 
 
@@ -21,8 +20,8 @@ def local_places(job: Job, command: JobCommand | None = None) -> dict[tuple[str,
         command: only what this one looks at; None for all.
     """
     found = {}
-    for section, key, value in paths_in(job, {**DATA, **MODELS, **ON_THE_DRIVER}, command):
-        if (path := _local(value)) is not None and (section not in MODELS or path.exists()):
+    for section, key, value in paths_in(job, {**DATA_PATHS, **MODEL_PATHS, **DRIVER_PATHS}, command):
+        if (path := _local(value)) is not None and (section not in MODEL_PATHS or path.exists()):
             found[section, key] = path
     return found
 

@@ -11,20 +11,20 @@ import pytest
 PROGRAM = """
 import os, signal, sys, time
 from ray_jobs.console import interrupts
-interrupts.listen({"RAY_JOB_STOP_SIGNAL": sys.argv[1]})
-interrupts.AGAIN_S = 0.05
+interrupts.install_handlers({"RAY_JOB_STOP_SIGNAL": sys.argv[1]})
+interrupts.REPEAT_S = 0.05
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # However slow this is, it comes where it is waited for.
 try:
     os.kill(os.getpid(), int(sys.argv[2]))
 except KeyboardInterrupt:
     pass
-interrupts.AGAIN_S = 600
+interrupts.REPEAT_S = 600
 try:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     time.sleep(60)
 except KeyboardInterrupt:
     print(*map(round, signal.getitimer(signal.ITIMER_REAL)))
-    interrupts.heard()
+    interrupts.acknowledge()
 print(*signal.getitimer(signal.ITIMER_REAL))
 """
 
@@ -41,6 +41,8 @@ def test_an_interrupt_that_was_swallowed_comes_again_until_it_is_heard(setting, 
 
 
 def test_the_users_own_interrupt_stays_what_it_is():
-    program = "import signal as s, ray_jobs.console.interrupts as i; i.listen({}); print(s.getsignal(s.SIGINT))"
+    program = (
+        "import signal as s, ray_jobs.console.interrupts as i; i.install_handlers({}); print(s.getsignal(s.SIGINT))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "default_int_handler" in done.stdout

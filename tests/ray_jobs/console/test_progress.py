@@ -120,7 +120,7 @@ def test_failures_and_losses_are_told_in_words_that_stand_as_they_are(reporter, 
         on_event(WorkerLost("it was [/dim] killed", ("a",)))
     assert messages.getvalue().splitlines()[:2] == [
         "failed: part-[/red].parquet: ValueError: [bold] no",
-        "worker lost, its work goes to a fresh one: it was [/dim] killed",
+        "worker lost, its work goes to a new one: it was [/dim] killed",
     ]
 
 

@@ -90,7 +90,7 @@ def test_submitting_a_running_job_again_submits_nothing(stopped):
 def test_a_job_that_is_stopped_comes_to_an_orderly_end(stopped):
     _, _, stop, log = stopped
     assert (stop.code, stop.result["status"]) == (0, "STOPPED")
-    assert "error: interrupted; what is done is kept" in log.stdout
+    assert "error: interrupted; finished work is kept" in log.stdout
 
 
 def test_submitting_again_resumes_and_gives_the_bytes_of_one_process(cluster, finished):

@@ -9,7 +9,7 @@ import pytest
 
 from cluster import Retry
 from cluster.errors import ClusterError
-from ray_jobs.console.json_result import RESULT_LINE, written
+from ray_jobs.console.json_result import RESULT_LINE, format_result
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection
@@ -28,7 +28,7 @@ ORDER = Order(
     ),
 )
 RESULT = {"complete": True, "images": 3}
-LOG = "embedding\n" + written(RESULT, {RESULT_LINE: "1"})
+LOG = "embedding\n" + format_result(RESULT, {RESULT_LINE: "1"})
 QUICK = Retry(first_delay_s=0.001, max_delay_s=0.001)
 BRIEF = replace(QUICK, deadline_s=0.2)
 """For what never comes."""
@@ -76,7 +76,7 @@ def test_the_result_of_the_job_is_the_result_of_waiting(capfd):
 
 def test_a_job_that_did_not_finish_everything_still_has_a_result():
     partial = RESULT | {"complete": False}
-    cluster = Cluster(text=written(partial, {RESULT_LINE: "1"}), status="FAILED", exit_code=1)
+    cluster = Cluster(text=format_result(partial, {RESULT_LINE: "1"}), status="FAILED", exit_code=1)
     assert submit(cluster)["complete"] is False
 
 
