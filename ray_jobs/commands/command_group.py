@@ -28,24 +28,20 @@ EXIT_CODES = (
 P = ParamSpec("P")
 
 
-class PlainFlags:
-    """Show flags without a type in help texts: `--follow`, not `--follow <bool>`."""
-
-    def get_params(self, ctx: typer.Context) -> list[Any]:
-        """Return the parameters for the help text."""
-        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for param in params:
-            if getattr(param, "is_flag", False):
-                param.metavar = ""
-        return params
-
-
-class Command(PlainFlags, TyperCommand):
+class Command(TyperCommand):
     """A command of `fewshot`."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters for the help text."""
+        return _plain_flags(super().get_params(ctx))
 
-class Program(PlainFlags, TyperGroup):
+
+class Program(TyperGroup):
     """`fewshot` itself."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters for the help text."""
+        return _plain_flags(super().get_params(ctx))
 
 
 class CommandGroup:
@@ -163,6 +159,14 @@ def _exit(problems: Sequence[str], code: int) -> None:
 def _exit_code(result: dict[str, Any]) -> int:
     failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
     return SOME_FAILED if failed else DONE
+
+
+def _plain_flags(params: list[Any]) -> list[Any]:
+    """Leave out the type of flags in help texts: `--follow`, not `--follow <bool>`."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
 
 
 def _without_nan(value: Any) -> Any:

@@ -42,7 +42,7 @@ def problems(
         ("classifier.method=appe", "Did you mean 'ape'?"),
         ("classifier.hyperparameters.alhpa=1", "alhpa"),
         ("escalate.hyperparameters.rnak=1", "rnak"),
-        ("evaluate.methods=['appe']", "[evaluate] needs splits"),
+        ("evaluate.methods=['appe']", "[evaluate] splits: missing; expected a string"),
         ("cluster.gpus_per_worker=2", "a worker of 1 CPUs and 2 GPUs fits on no machine; [deploy] has machines of 6"),
         ("cluster.gpus_per_worker=1.5", "Ray gives whole GPUs or a part of one, got 1.5"),
         ("cluster.cpus_per_worker=7", "a worker of 7 CPUs and 1 GPUs fits on no machine"),
@@ -64,8 +64,8 @@ def problems(
         ("deploy.namespace=Vision", "[deploy] namespace: "),
         ("deploy.secret=two words", "[deploy] secret: "),
         ("deploy.retries=-1", "[deploy] retries: "),
-        ("deploy.gpu.max=many", "[deploy] gpu.max: "),
-        ("deploy.aws.region=Ireland", "[deploy] aws.region: "),
+        ("deploy.gpu.max=many", "[deploy.gpu] max: "),
+        ("deploy.aws.region=Ireland", "[deploy.aws] region: "),
     ],
 )
 def test_one_mistake_is_told_once(tmp_path, monkeypatch, override, messages):
@@ -148,4 +148,4 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_written(tmp_path):
 
 def test_a_job_file_without_the_section_is_told_what_it_needs(tmp_path):
     (found,) = problems(tmp_path, PLAIN[: PLAIN.index("[deploy]")])
-    assert "section [deploy] is missing. It needs: image" in found
+    assert "[deploy]: missing section; it needs image" in found

@@ -16,7 +16,7 @@ def test_all_problems_are_told_at_once_and_exit_with_2(place):
     assert len(messages) == 4
     for line, words in zip(
         messages,
-        ("unknown key in [archive] 'shard'", "[archive] uri", "--env HF_TOKEN", "no dashboard answers"),
+        ("[archive] shard: unknown key.", "[archive] uri", "--env HF_TOKEN", "no dashboard answers"),
         strict=True,
     ):
         assert words in line
