@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -71,6 +72,20 @@ def methods() -> dict[str, Any]:
     result = list_methods()
     show_methods(reporter, result)
     return result
+
+
+@commands.add_text(example="fewshot schema > job.schema.json")
+def schema() -> None:
+    """Print the JSON schema of job files.
+
+    Editors complete and check job files with it: save it beside a job file, whose first line is then
+    #:schema ./job.schema.json (for taplo, and Even Better TOML in VS Code).
+    """
+    import json
+
+    from ray_jobs.job_file.schema import job_file_schema
+
+    sys.stdout.write(json.dumps(job_file_schema(), indent=2) + "\n")
 
 
 @commands.add(example="fewshot models ViT-H")

@@ -61,10 +61,14 @@ def keys_of(table: type[Any]) -> dict[str, Key]:
     return found
 
 
-def summary_of(table: type[Any]) -> str:
-    """Return the text of a dataclass's docstring before its attributes, paragraphs on one line each."""
+def title_and_summary(table: type[Any]) -> tuple[str, str]:
+    """Return the title of a section, such as "[job]", and what it is for, from its docstring: "Section [job]: …".
+
+    Paragraphs of the summary are on one line each.
+    """
     text = re.split(r"^Attributes:\n", inspect.cleandoc(table.__dict__.get("__doc__") or ""), flags=re.M)[0]
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+    title, _, summary = "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n")).partition(": ")
+    return title.removeprefix("Section "), f"{summary[:1].upper()}{summary[1:]}"
 
 
 def table_in(annotation: Any) -> type[Any] | None:

@@ -383,7 +383,7 @@ class ClusterSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job file. Sections that a command does not need may be left out."""
+    """Job file of fewshot: a TOML file. Sections that a command does not need may be left out."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     job: JobSection
