@@ -188,8 +188,7 @@ class SupportSection:
 class ClipSection(ClipSpec):
     """Section [clip]: the CLIP model that embeds images and class names.
 
-    Features are stored by all of these keys but the templates: another model, precision, batch size or number of
-    threads embeds the archive again.
+    Changing a key other than templates embeds the archive again.
 
     Attributes:
         model: "embedded" (a small model in this package, needs the extra "embedded"); a name of open_clip such as
