@@ -4,6 +4,6 @@ Ray is imported when one talks to a cluster that answers.
 """
 
 from ray_jobs.submission.control import list_jobs, print_log, stop_job
-from ray_jobs.submission.request import Request, connect, submit
+from ray_jobs.submission.prepare import Request, connect, submit
 
 __all__ = ["Request", "connect", "list_jobs", "print_log", "stop_job", "submit"]

@@ -12,7 +12,7 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.submission.client import Jobs, JobState
 from ray_jobs.submission.follow import follow
 from ray_jobs.submission.job_outcome import exit_code
-from ray_jobs.submission.order import STOP_WAIT_S
+from ray_jobs.submission.payload import STOP_WAIT_S
 
 POLL = Retry(first_delay_s=0.5, max_delay_s=2.0, deadline_s=STOP_WAIT_S + 15.0)
 """How often, and for how long, to ask whether a job has stopped."""

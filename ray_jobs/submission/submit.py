@@ -12,10 +12,10 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import resolved
 from ray_jobs.submission.client import Jobs, UnreachableError
 from ray_jobs.submission.follow import follow
-from ray_jobs.submission.identity import attempt, latest_attempt, submission_base
 from ray_jobs.submission.job_outcome import failure
 from ray_jobs.submission.local_paths import are_here, out_of_sight
-from ray_jobs.submission.order import Order
+from ray_jobs.submission.payload import Order
+from ray_jobs.submission.submission_ids import attempt, latest_attempt, submission_base
 
 T = TypeVar("T")
 

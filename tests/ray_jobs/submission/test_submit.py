@@ -15,7 +15,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection
 from ray_jobs.submission.client import JobState
 from ray_jobs.submission.control import list_jobs, print_log, stop_job
-from ray_jobs.submission.order import Order
+from ray_jobs.submission.payload import Order
 from ray_jobs.submission.submit import submit_job
 from tests.ray_jobs.submission.clusters import ELSEWHERE, Cluster, Connection, running
 

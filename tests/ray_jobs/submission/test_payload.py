@@ -8,7 +8,7 @@ import pytest
 
 from ray_jobs.job_file.reading import read_job
 from ray_jobs.job_file.sections import ArchiveSection, ClusterSection, Job, JobSection, SupportSection
-from ray_jobs.submission.order import Order, with_gpus
+from ray_jobs.submission.payload import Order, with_gpus
 
 JOB = Job(
     job=JobSection(name="a", output="s3://bucket/out"),

@@ -19,7 +19,7 @@ from ray_jobs.submission.address import dashboard, probe
 from ray_jobs.submission.client import RayJobs
 from ray_jobs.submission.credentials import ADVICE, credential_in, credentials_in_job, settings_to_send
 from ray_jobs.submission.local_paths import with_absolute_places
-from ray_jobs.submission.order import Order, with_gpus
+from ray_jobs.submission.payload import Order, with_gpus
 from ray_jobs.submission.submit import submit_job
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray_jobs.submission.request import Request, ordered
+from ray_jobs.submission.prepare import Request, ordered
 from tests.ray_jobs.place import fewshot
 
 NOBODY = "http://127.0.0.1:1"
