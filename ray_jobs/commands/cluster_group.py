@@ -82,24 +82,24 @@ def submit(
     """
     from ray_jobs.commands.submission_tables import show_submission
     from ray_jobs.console.progress import Reporter
-    from ray_jobs.submission import Request
+    from ray_jobs.submission import SubmitOptions
     from ray_jobs.submission import submit as submit_job
 
     reporter = Reporter()
-    request = Request(
+    options = SubmitOptions(
         command=command,
         job_file=job,
         overrides=set_ or (),
         address=address,
         gpus=gpus,
-        settings=env or (),
+        variables=env or (),
         key=key,
-        waits=wait,
-        looks=check,
-        shares_paths=shared_paths,
+        wait=wait,
+        check=check,
+        shared_paths=shared_paths,
         sends_code=not image_has_project,
     )
-    result = submit_job(request, reporter)
+    result = submit_job(options, reporter)
     show_submission(reporter, result)
     return result
 

@@ -1,4 +1,4 @@
-"""What a user asks for, looked at before anything is sent: every problem is told at once."""
+"""From the options of `fewshot submit` to a checked payload: every problem is reported before anything is sent."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.command_needs import NEEDS, JobCommand
 from ray_jobs.job_file.reading import read_job, stop_if_any
 from ray_jobs.preflight import check
-from ray_jobs.submission.address import dashboard, probe
+from ray_jobs.submission.address import dashboard_url, fetch_ray_version
 from ray_jobs.submission.client import RayJobs
-from ray_jobs.submission.credentials import ADVICE, credential_in, credentials_in_job, settings_to_send
-from ray_jobs.submission.local_paths import with_absolute_places
-from ray_jobs.submission.payload import Order, with_gpus
+from ray_jobs.submission.credentials import CREDENTIALS_ADVICE, credential_in, credentials_in_job, variables_to_send
+from ray_jobs.submission.local_paths import with_absolute_paths
+from ray_jobs.submission.payload import Payload, limit_gpus
 from ray_jobs.submission.submit import submit_job
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The words of `fewshot submit`.
+class SubmitOptions:
+    """Arguments and options of `fewshot submit`.
 
     Attributes:
-        command: what to run.
+        command: command to run.
         job_file: the job file.
         overrides: "section.key=value".
-        address: of the dashboard; None looks into the environment.
-        gpus: GPUs that the workers take at most; None leaves it to the job file.
-        settings: "NAME" or "NAME=VALUE".
-        key: see `submission_base`.
-        waits: follow the job to its end.
-        looks: look at what the job names from here; not possible where only the cluster may read it.
-        shares_paths: local paths mean the same on every node.
-        sends_code: send this project along.
+        address: URL of the dashboard; None takes it from the environment.
+        gpus: most GPUs for the workers; None leaves it to the job file.
+        variables: "NAME" or "NAME=VALUE".
+        key: see `id_prefix`.
+        wait: follow the job to its end.
+        check: check from here what the job names; impossible where only the cluster may read it.
+        shared_paths: every node has the same files at the local paths.
+        sends_code: send this project's code.
     """
 
     command: JobCommand
@@ -48,64 +48,74 @@ class Request:
     overrides: Sequence[str] = ()
     address: str | None = None
     gpus: float | None = None
-    settings: Sequence[str] = ()
+    variables: Sequence[str] = ()
     key: str | None = None
-    waits: bool = True
-    looks: bool = True
-    shares_paths: bool = False
+    wait: bool = True
+    check: bool = True
+    shared_paths: bool = False
     sends_code: bool = True
 
 
-def submit(request: Request, reporter: Reporter) -> dict[str, Any]:
-    """Check a request, and carry it out: see `submit_job`.
+def submit(options: SubmitOptions, reporter: Reporter) -> dict[str, Any]:
+    """Check the options, and submit the job: see `submit_job`.
 
     Raises:
-        JobError: with every problem of the job file, the settings and the cluster.
+        JobError: with every problem of the job file, the options and the cluster.
     """
-    order, problems = ordered(request, os.environ)
+    payload, problems = prepare(options, os.environ)
     try:
-        address = reachable(request.address, os.environ)
+        address = find_cluster(options.address, os.environ)
     except JobError as error:
         problems += error.problems
     stop_if_any(problems)
-    return submit_job(order, RayJobs(address), reporter, shared_paths=request.shares_paths, wait=request.waits)
+    jobs = RayJobs(address)
+    return submit_job(payload, jobs, reporter, shared_paths=options.shared_paths, wait=options.wait)
 
 
-def ordered(request: Request, environment: Mapping[str, str]) -> tuple[Order, list[str]]:
-    """What to send, and every problem with it, one line each.
+def prepare(options: SubmitOptions, environment: Mapping[str, str]) -> tuple[Payload, list[str]]:
+    """Return the payload, and every problem with it, one line each.
 
     Raises:
         JobError: there is no such job file, or no [job] in it.
     """
-    needs = NEEDS[request.command]
-    job, problems = read_job(request.job_file, request.overrides, needs=needs)
-    if request.looks:
+    needs = NEEDS[options.command]
+    job, problems = read_job(options.job_file, options.overrides, needs=needs)
+    if options.check:
         problems += check(job, needs)
-    settings, unfit = settings_to_send(request.settings, environment)
-    problems += [*unfit, *credentials_in_job(asdict(job), environment)]
-    if request.key is not None and credential_in(request.key, environment):
-        problems.append(f"--key holds a credential. {ADVICE}")
-    job = with_gpus(with_absolute_places(job), request.gpus)
-    order = Order(command=request.command, job=job, settings=settings, key=request.key, sends_code=request.sends_code)
-    return order, problems
+    variables, refused = variables_to_send(options.variables, environment)
+    problems += [*refused, *credentials_in_job(asdict(job), environment)]
+    if options.key is not None and credential_in(options.key, environment):
+        problems.append(f"--key contains a credential. {CREDENTIALS_ADVICE}")
+    payload = Payload(
+        command=options.command,
+        job=limit_gpus(with_absolute_paths(job), options.gpus),
+        variables=variables,
+        key=options.key,
+        sends_code=options.sends_code,
+    )
+    return payload, problems
 
 
-def connect(given: str | None) -> RayJobs:
-    """The jobs of the cluster that is meant.
+def connect(address: str | None) -> RayJobs:
+    """Return the jobs of a cluster.
 
     Args:
-        given: its address; None looks into the environment.
+        address: URL of its dashboard; None takes it from the environment.
 
     Raises:
-        JobError: there is none, or no dashboard answers there.
+        JobError: there is no address, or no dashboard answers there.
     """
-    return RayJobs(reachable(given, os.environ))
+    return RayJobs(find_cluster(address, os.environ))
 
 
-def reachable(given: str | None, environment: Mapping[str, str]) -> str:
-    """The address of a dashboard that answers; where it runs another Ray, a warning: that one runs the job."""
-    address = dashboard(given, environment)
-    there, here = probe(address, environment), version("ray")
+def find_cluster(address: str | None, environment: Mapping[str, str]) -> str:
+    """Return the address of a dashboard that answers; log a warning if its version of Ray is another.
+
+    Raises:
+        JobError: there is no address, or no dashboard answers there.
+    """
+    url = dashboard_url(address, environment)
+    there, here = fetch_ray_version(url, environment), version("ray")
     if there != here:
-        logger.warning("the cluster runs another Ray: there=%s here=%s", there, here)
-    return address
+        logger.warning("the cluster runs another version of Ray, which will run the job: there=%s here=%s", there, here)
+    return url
