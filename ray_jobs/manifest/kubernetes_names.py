@@ -1,4 +1,4 @@
-"""Names as Kubernetes takes them (DNS-1035), made from the names of jobs."""
+"""Kubernetes names (DNS-1035), made from the names of jobs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import unicodedata
 from cluster import fingerprint
 
 MAX_LENGTH = 47
-"""Of a RayJob: KubeRay appends to it, and a service's name has at most 63 characters."""
+"""Characters in the name of a RayJob: KubeRay appends to it, and the name of a service has at most 63."""
 
 
 def kubernetes_name(name: str) -> str:
-    """The name in small ASCII letters, digits and hyphens, beginning with a letter; may still be too long.
+    """Return the name in lower-case ASCII letters, digits and hyphens, beginning with a letter; it may be too long.
 
-    Names that have nothing of the kind in them get a fingerprint instead.
+    A name without such characters is replaced by its fingerprint.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
@@ -24,8 +24,8 @@ def kubernetes_name(name: str) -> str:
 
 
 def name_problems(name: str) -> list[str]:
-    """What is wrong with a job's name, deployed."""
+    """Return a problem if the name of a job is too long for Kubernetes."""
     made = kubernetes_name(name)
     if len(made) <= MAX_LENGTH:
         return []
-    return [f"[job] name: {made!r} has {len(made)} characters, KubeRay takes at most {MAX_LENGTH}; shorten it"]
+    return [f"[job] name: expected at most {MAX_LENGTH} characters for KubeRay, got {len(made)} in {made!r}"]

@@ -1,4 +1,4 @@
-"""A command that is told to stop does so, also where the first exception was swallowed."""
+"""A signal stops a command, even if the first exception was lost."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ print(*signal.getitimer(signal.ITIMER_REAL))
 
 
 @pytest.mark.parametrize(("setting", "number"), [("SIGINT", signal.SIGINT), ("", signal.SIGTERM)])
-def test_an_interrupt_that_was_swallowed_comes_again_until_it_is_heard(setting, number):
+def test_a_lost_interrupt_is_raised_again_until_acknowledged(setting, number):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, setting, str(int(number))], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    again, heard = done.stdout.splitlines()
+    again, acknowledged = done.stdout.splitlines()
     assert 0 < int(again.split()[0]) <= 600
-    assert heard == "0.0 0.0"
+    assert acknowledged == "0.0 0.0"
 
 
-def test_the_users_own_interrupt_stays_what_it_is():
+def test_ctrl_c_keeps_its_handler():
     program = (
         "import signal as s, ray_jobs.console.interrupts as i; i.install_handlers({}); print(s.getsignal(s.SIGINT))"
     )

@@ -1,4 +1,4 @@
-"""A result comes through a log whole, however the log is cut, and people see the rest of it."""
+"""A result is read from a log whole, however the log is cut, and the other lines are shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESULT = {"complete": True, "output": "s3://bücket", "names": ["a\nb"]}
 
 
 @given(cuts=st.lists(st.integers(1, 30), max_size=20), before=st.sampled_from(["", "half a line "]))
-def test_the_result_is_found_and_lines_for_people_stay(cuts, before):
+def test_the_result_is_read_and_the_other_lines_are_shown(cuts, before):
     log = f"one\ntwo\n{before}" + format_result(RESULT, {RESULT_LINE: "1"}) + "\nlast, without an end"
     lines: list[str] = []
     reader = LogReader(lines.append)
