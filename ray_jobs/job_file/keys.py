@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
@@ -25,7 +26,8 @@ class Key:
     Attributes:
         name: as it is written in the job file.
         annotation: type, with pydantic's constraints.
-        default: value if the key is left out, None if that means "not set"; `dataclasses.MISSING` if it is required.
+        default: value if the key is left out: None if that means "not set", the dataclass itself for a table with its
+            defaults; `dataclasses.MISSING` if the key is required.
         help: explanation.
     """
 
@@ -45,6 +47,7 @@ class Key:
         return self.default is MISSING
 
 
+@cache
 def keys_of(table: type[Any]) -> dict[str, Key]:
     """Return the keys of a table by name, in the order of its fields.
 
@@ -54,10 +57,9 @@ def keys_of(table: type[Any]) -> dict[str, Key]:
     hints = get_type_hints(table, include_extras=True)
     found = {}
     for field in fields(table):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
         help_ = next((text for kind in table.__mro__ if (text := _attributes(kind).get(field.name))), "")
         name = _alias(hints[field.name]) or field.name
-        found[name] = Key(name=name, annotation=hints[field.name], default=default, help=help_)
+        found[name] = Key(name=name, annotation=hints[field.name], default=_default(field), help=help_)
     return found
 
 
@@ -96,6 +98,12 @@ def key_of(annotation: Any) -> Any:
 def expected(annotation: Any) -> str:
     """Return in words what values a type takes, such as "an integer of at least 1"; None is left out."""
     return ", or ".join(_words(base, metadata) for base, metadata in _members(annotation))
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is MISSING:
+        return field.default
+    return field.default_factory if is_dataclass(field.default_factory) else field.default_factory()
 
 
 def _attributes(kind: type[Any]) -> Mapping[str, str]:

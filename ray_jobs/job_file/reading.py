@@ -44,16 +44,35 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
         file. The caller adds the problems that it finds in the right sections before it stops (`stop_if_any`).
 
     Raises:
-        JobError: there is no such file, it is not TOML, it has no [job], or a URL in it holds a password.
+        JobError: there is no such file, it is not TOML, it has no [job], or a URL in it contains a password.
     """
-    text = _read_text(Path(path))
-    document = _parse(text, str(path))
+    return parse_job(_read_text(Path(path)), str(path), overrides, needs=needs)
+
+
+def parse_job(
+    text: str, path: str, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()
+) -> tuple[Job, list[str]]:
+    """Read the text of a job file, which need not be stored anywhere.
+
+    Args:
+        text: TOML.
+        path: name of the text in messages.
+        overrides: see `read_job`.
+        needs: see `read_job`.
+
+    Returns:
+        the same as `read_job`.
+
+    Raises:
+        JobError: the text is not TOML, it has no [job], or a URL in it contains a password.
+    """
+    document = _parse(text, path)
     problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
     overridden = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
-    _refuse_passwords(document, str(path), text)
+    _refuse_passwords(document, path, text)
     sections: dict[str, Any] = {}
     for name, content in islice(document.items(), MAX_MISTAKES):
-        position = Position(str(path), text, name, overridden)
+        position = Position(path, text, name, overridden)
         if name not in SECTIONS:
             known = suggestion(f"[{name}]", [f"[{each}]" for each in SECTIONS])
             problems.append(position.message(f"[{key_text(name)}]: unknown section. {known}"))
@@ -72,12 +91,10 @@ def parse_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
     """Read "section.key=value" settings without a job file.
 
     Returns:
-        The values by section and key, as nested tables, and a line for each setting that is no such thing.
+        the values by section and key, as nested tables, and a line for each setting that is not of this form.
     """
     document: dict[str, Any] = {}
-    problems: list[str] = []
-    for override in overrides:
-        _apply(document, override, problems)
+    problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
     return document, problems
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from cluster import Storage
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.choices import ProtocolName, ScheduleName
@@ -27,6 +26,9 @@ from ray_jobs.job_file.field_types import (
     SchemeName,
     Seed,
 )
+
+if TYPE_CHECKING:
+    from cluster import Storage
 
 DiffusionMethodName = Literal["tif", "diffusion_classifier"]
 MAX_NAME = 60
@@ -95,6 +97,8 @@ class StorageSection:
         Raises:
             ValueError: it is not the URL of a server.
         """
+        from cluster import Storage  # Here, because `fewshot schema` needs no storage, and importing it takes long.
+
         Storage(endpoint=self.endpoint)
 
     def resolve(self) -> Storage:
@@ -104,6 +108,8 @@ class StorageSection:
             OSError: the certificates cannot be read.
             ValueError: the file has no certificates.
         """
+        from cluster import Storage
+
         certificates = None if self.ca_file is None else Path(self.ca_file).expanduser().read_text(errors="replace")
         return Storage(
             endpoint=self.endpoint,
@@ -120,7 +126,7 @@ class ArchiveSection:
 
     Attributes:
         uri: Path or URL (any fsspec URL) of the images: a folder with images at any depth, Parquet tables (*.parquet)
-            with images or their URIs, or tar files (*.tar, as WebDataset writes them).
+            with images or their URIs, tar files (*.tar, as WebDataset writes them) or zip files (*.zip).
         shard_images: Approximate number of images in a unit of work.
         max_unreadable_fraction: Largest share of unreadable images with which the job succeeds.
         image_column: Column of a Parquet table with the images or their URIs. Not set: it is detected.
