@@ -14,21 +14,27 @@ from typing import Annotated
 import typer
 
 from ray_jobs.commands import cluster_group, look_group, run_group
-from ray_jobs.commands.command_group import EXIT_CODES, SOME_FAILED, Program
+from ray_jobs.commands.command_group import EXIT_CODES, SOME_FAILED, WRONG, Program
 from ray_jobs.console.interrupts import install_handlers
 from ray_jobs.console.sanitize import configure_logging, sanitized
+
+GROUPS = (run_group.commands, look_group.commands, cluster_group.commands)
+"""In the order of the help text."""
+LOG_LEVEL = "FEWSHOT_LOG"
+"""Environment variable with the least level of log messages on stderr."""
 
 app = typer.Typer(
     name="fewshot",
     cls=Program,
     help="Classify image archives from a handful of labelled examples, on this machine or on a Ray cluster.",
-    epilog=f"{EXIT_CODES}\n\nGet started: fewshot demo",
+    epilog=f"{EXIT_CODES}\n\n{LOG_LEVEL}=INFO (or DEBUG) in the environment shows log messages.\n\n"
+    "Get started: fewshot demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run_group, look_group, cluster_group):
-    app.add_typer(group.commands.app)
+for group in GROUPS:
+    app.add_typer(group.app)
 
 
 def _print_version(requested: bool) -> None:
@@ -52,7 +58,11 @@ def options(
 def main() -> None:
     """Run the console command."""
     install_handlers(os.environ)
-    configure_logging(os.environ.get("FEWSHOT_LOG", "WARNING"))
+    try:
+        configure_logging(os.environ.get(LOG_LEVEL, "WARNING"))
+    except ValueError as error:
+        sys.stderr.write(f"error: {LOG_LEVEL}: {error}\n")
+        sys.exit(WRONG)
     try:
         app(prog_name="fewshot")
     except Exception:  # noqa: BLE001 -- a bug in this project: its traceback helps, but may quote a secret

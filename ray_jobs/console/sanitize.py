@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CONTROL_CATEGORIES = frozenset({"Cc", "Cs"})
 
 
@@ -31,11 +32,13 @@ def configure_logging(level: str) -> None:
     """Send log messages to stderr, sanitized.
 
     Args:
-        level: the least level that is shown, such as "INFO".
+        level: least level that is shown: "DEBUG", "INFO", "WARNING", "ERROR" or "CRITICAL", in any case.
 
     Raises:
-        ValueError: no such level.
+        ValueError: there is no such level.
     """
+    if level.upper() not in LEVELS:
+        raise ValueError(f"expected {', '.join(LEVELS[:-1])} or {LEVELS[-1]}, got {level!r}")
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+    logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import re
 import shlex
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -19,13 +22,37 @@ from cluster.errors import ClusterError, SourceError
 from fewshot.errors import UnknownNameError
 from fewshot.methods import ASKING_METHODS, METHODS, method_named
 from fewshot.names import DENSE_METHODS, DIFFUSION_METHODS, METHOD_NAMES
-from ray_jobs.commands.app import app
-from ray_jobs.commands.command_group import CommandGroup, errors_as_exit_codes
+from ray_jobs.commands.app import GROUPS, app
+from ray_jobs.commands.command_group import CommandGroup, Program, errors_as_exit_codes
 from ray_jobs.errors import DetachedError, JobError
 from tests.ray_jobs.manifest.jobs import PLAIN
 from tests.ray_jobs.place import fewshot
+from tests.sources import ROOT
 
 COMMANDS = typer.main.get_command(app).commands
+
+
+def recipe() -> typer.Typer:
+    """The program with the command that CONTRIBUTING.md shows."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
+    (block,) = (block for block in blocks if "CommandGroup(" in block)
+    namespace: dict[str, Any] = {}
+    exec(block, namespace)
+    extended = typer.Typer(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+    for group in (*GROUPS, namespace["commands"]):
+        extended.add_typer(group.app)
+    return extended
+
+
+EXTENDED = recipe()
+EVERY = typer.main.get_command(EXTENDED).commands
+"""The commands, and the one of the recipe."""
+
+
+def test_names_that_are_checked_without_torch_are_those_of_the_methods():
+    assert sorted(METHODS) == list(METHOD_NAMES)
+    assert {name for name in METHODS if "dense" in method_named(name).needs} == set(DENSE_METHODS)
+    assert {name for name in METHODS if "diffusion" in method_named(name).needs} == set(DIFFUSION_METHODS)
 
 
 def test_methods_are_listed_with_their_hyperparameters():
@@ -40,24 +67,32 @@ def test_methods_are_listed_with_their_hyperparameters():
 
 def help_text(*words: str) -> str:
     """The help text of a command, as a terminal of 80 columns shows it."""
-    done = CliRunner().invoke(app, [*words, "--help"], prog_name="fewshot", env={"COLUMNS": "80", "TERM": "dumb"})
+    done = CliRunner().invoke(
+        EXTENDED if words else app, [*words, "--help"], prog_name="fewshot", env={"COLUMNS": "80", "TERM": "dumb"}
+    )
     assert (done.exit_code, done.stderr) == (0, "")
     return done.stdout
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def test_the_recipe_of_contributing_adds_a_command():
+    assert EVERY.keys() - COMMANDS.keys() == {"count"}
+    done = CliRunner().invoke(EXTENDED, ["count", "runs/groceries"])
+    assert json.loads(done.stdout) == {"output": "runs/groceries", "predictions": 0}
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_help_ends_with_an_example_that_parses(name):
-    command = COMMANDS[name]
+    command = EVERY[name]
     example = help_text(name).rstrip().splitlines()[-1].strip()
-    program, subcommand, *words = shlex.split(example.removeprefix("Example: "))
+    program, subcommand, *words = shlex.split(example.removeprefix("Example: ").partition(" > ")[0])
     assert (program, subcommand) == ("fewshot", name)
     with command.make_context(name, words):
         pass
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_help_begins_with_one_line_in_the_imperative(name):
-    summary = COMMANDS[name].help.partition("\n\n")[0]
+    summary = EVERY[name].help.partition("\n\n")[0]
     assert summary.endswith(".")
     assert len(summary) <= 75  # One line of the help text, without its margins.
     verb = summary.split()[0]
@@ -66,18 +101,18 @@ def test_help_begins_with_one_line_in_the_imperative(name):
     assert not verb.endswith(("s", "ing"))
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_help_explains_every_argument_and_option(name):
-    for param in COMMANDS[name].params:
+    for param in EVERY[name].params:
         assert param.help[0].isupper(), param.name
         assert param.help.rstrip(")").endswith("."), param.name
         assert param.help.replace("\\[", "[").split()[0] in help_text(name), param.name
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_help_shows_defaults(name):
     text = " ".join(help_text(name).replace("│", " ").split())
-    for param in COMMANDS[name].params:
+    for param in EVERY[name].params:
         if isinstance(param.default, str | Path) and param.default:
             assert f"[default: {param.default}]" in text, param.name
 
@@ -117,6 +152,14 @@ def test_the_module_runs_the_command():
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: there is no job file absent.toml\n"
+
+
+@pytest.mark.parametrize(("level", "code"), [("info", 0), ("DEBUG", 0), ("loud", 2)])
+def test_the_log_level_is_checked(level, code):
+    words = [sys.executable, "-m", "ray_jobs", "--version"]
+    done = subprocess.run(words, env=os.environ | {"FEWSHOT_LOG": level}, capture_output=True, text=True, check=False)
+    expected = "error: FEWSHOT_LOG: expected DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'loud'\n"
+    assert (done.returncode, done.stderr) == (code, expected if code else "")
 
 
 def test_an_unwritable_path_is_an_error_of_the_setup(tmp_path):
