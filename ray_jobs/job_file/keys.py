@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -47,13 +47,17 @@ class Key:
         return self.default is MISSING
 
 
-@cache
-def keys_of(table: type[Any]) -> dict[str, Key]:
+def keys_of(table: type[Any]) -> Mapping[str, Key]:
     """Return the keys of a table by name, in the order of its fields.
 
     Args:
         table: a dataclass with an `Attributes` section in its docstring, or in that of a base class.
     """
+    return _keys_of(cast("Hashable", table))
+
+
+@cache
+def _keys_of(table: Any) -> Mapping[str, Key]:
     hints = get_type_hints(table, include_extras=True)
     found = {}
     for field in fields(table):

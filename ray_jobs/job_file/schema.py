@@ -43,7 +43,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in schema.items() if name != "title"}
     if "default" in kept and kept["default"] is None:
         del kept["default"]
-    options = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
+    options: list[dict[str, Any]] = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         del kept["anyOf"]
         return options[0] | kept
