@@ -79,9 +79,12 @@ def title_and_summary(table: type[Any]) -> tuple[str, str]:
 
 def table_in(annotation: Any) -> type[Any] | None:
     """Return the dataclass in an annotation such as `tuple[Section, ...]` or `Section | None`, or None."""
-    if is_dataclass(annotation):
-        return cast("type[Any]", annotation)
-    return next((found for part in get_args(annotation) if (found := table_in(part))), None)
+    for base, _ in _members(annotation):
+        if is_dataclass(base):
+            return cast("type[Any]", base)
+        if found := next((found for part in get_args(base) if (found := table_in(part))), None):
+            return found
+    return None
 
 
 def item_of(annotation: Any) -> Any:

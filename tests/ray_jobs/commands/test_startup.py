@@ -39,7 +39,8 @@ CASES = [
     (["schema"], {}, OWN | TYPER | ARGUMENTS),
 ]
 MAX_CPU_S = 0.4
-"""CPU seconds of such a command, with compiled bytecode."""
+"""CPU seconds of such a command, with compiled bytecode; where the machine is slow or busy, twice `BASELINE` counts."""
+BASELINE = "import pydantic, typer, typer.rich_utils"
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,13 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bytecode")
 
 
-def run(words: list[str], environment: dict[str, str], bytecode: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    words: list[str], environment: dict[str, str], bytecode: Path, program: str = RUN
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own; it ends with a line of the packages that it imported."""
     variables = {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
     return subprocess.run(
-        [sys.executable, "-c", RUN, *words],
+        [sys.executable, "-c", program, *words],
         env=os.environ | variables | environment,
         capture_output=True,
         text=True,
@@ -66,20 +69,24 @@ def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {package for package in packages if package not in sys.stdlib_module_names and package[0] != "_"}
 
 
-def cpu_s(words: list[str], environment: dict[str, str], bytecode: Path) -> float:
-    """CPU seconds of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run(words, environment, bytecode)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+def cpu_s(words: list[str], environment: dict[str, str], bytecode: Path, program: str = RUN) -> float:
+    """The CPU seconds of a command, the least of three runs."""
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run(words, environment, bytecode, program)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    return min(times)
 
 
 @pytest.mark.parametrize(("words", "environment", "allowed"), CASES)
 def test_a_quick_command_imports_and_costs_little(words, environment, allowed, bytecode):
     intruders = imported(run(words, environment, bytecode)) - allowed
     assert not intruders, f"fewshot {' '.join(words)} imports {', '.join(sorted(intruders))}"
-    least = min(cpu_s(words, environment, bytecode) for _ in range(3))
-    assert least <= MAX_CPU_S, f"fewshot {' '.join(words)}: {least:.2f} CPU seconds"
+    least = cpu_s(words, environment, bytecode)
+    limit = MAX_CPU_S if least <= MAX_CPU_S else max(MAX_CPU_S, 2 * cpu_s([], {}, bytecode, BASELINE))
+    assert least <= limit, f"fewshot {' '.join(words)}: {least:.2f} CPU seconds"
 
 
 def test_an_intruder_is_found(bytecode):

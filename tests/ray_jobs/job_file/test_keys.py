@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ray_jobs.job_file.field_types import Count, Folder, OpenFraction, Seed
 from ray_jobs.job_file.keys import expected, item_of, key_of, keys_of, table_in, title_and_summary
@@ -95,6 +95,7 @@ def test_a_section_has_a_title_and_a_summary():
 def test_types_within_types_are_found():
     assert table_in(tuple[Table, ...] | None) is Table
     assert table_in(dict[str, str]) is None
+    assert table_in(Annotated[str, AfterValidator(str.strip)] | None) is None  # The validator is a dataclass.
     assert (item_of(dict[str, int]), item_of(tuple[str, ...] | None), item_of(int)) == (int, str, None)
     assert (key_of(dict[str, int]), key_of(tuple[str, ...])) == (str, None)
 
