@@ -28,7 +28,7 @@ SECTIONS: dict[str, type[Any]] = {
 """The dataclasses of the sections, by name."""
 
 NO_PASSWORDS = "a URL with a password in it; credentials come from the environment or from the machine's identity"
-_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()) -> tuple[Job, list[str]]:
@@ -128,7 +128,7 @@ def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None
             Position(path, text, name).message(f"[{key_text(name)}] {key_text(key)}: {NO_PASSWORDS}", [key])
             for name, content in document.items()
             for key, value in (content.items() if isinstance(content, dict) else ())
-            if isinstance(value, str) and _PASSWORD.search(value)
+            if isinstance(value, str) and PASSWORD.search(value)
         ]
     )
 
