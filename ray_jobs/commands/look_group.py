@@ -13,6 +13,13 @@ from ray_jobs.commands.command_group import CommandGroup
 commands = CommandGroup("Look")
 
 
+def _complete_method(incomplete: str) -> list[tuple[str, str]]:
+    """Return names and summaries of methods for shell completion."""
+    from fewshot.methods.table import TABLE
+
+    return [(info.name, info.summary) for info in TABLE if info.name.startswith(incomplete)]
+
+
 @commands.add(example="fewshot status runs/groceries")
 def status(
     output: Annotated[
@@ -61,16 +68,30 @@ def report(output: Output) -> dict[str, Any]:
     return result
 
 
-@commands.add(example="fewshot methods")
-def methods() -> dict[str, Any]:
-    """List the methods with their hyperparameters."""
-    from ray_jobs.commands.catalogue import list_methods
-    from ray_jobs.commands.catalogue_tables import show_methods
+@commands.add(example="fewshot methods tip_adapter")
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Method to describe.", metavar="NAME", show_default="list all", autocompletion=_complete_method
+        ),
+    ] = None,
+) -> dict[str, Any]:
+    """List the classification methods, or describe one.
+
+    The description of a method has its source, and the type, default and meaning of each of its hyperparameters.
+    """
+    from ray_jobs.commands.catalogue import describe_method, list_methods
+    from ray_jobs.commands.catalogue_tables import show_method, show_methods
     from ray_jobs.console.progress import Reporter
 
     reporter = Reporter()
-    result = list_methods()
-    show_methods(reporter, result)
+    if name is None:
+        result = list_methods()
+        show_methods(reporter, result)
+    else:
+        result = describe_method(name)
+        show_method(reporter, result)
     return result
 
 

@@ -36,6 +36,8 @@ CASES = [
     (["classify", "--help"], {}, OWN | TYPER | HELP | ARGUMENTS),
     (["submit", "--help"], {}, OWN | TYPER | HELP | ARGUMENTS),
     ([], COMPLETION, OWN | TYPER | ARGUMENTS),
+    (["methods"], {}, OWN | TYPER | ARGUMENTS | HELP),
+    (["methods", "tip_adapter"], {}, OWN | TYPER | ARGUMENTS | HELP),
     (["schema"], {}, OWN | TYPER | ARGUMENTS),
 ]
 MAX_CPU_S = 0.4
@@ -96,3 +98,8 @@ def test_an_intruder_is_found(bytecode):
 
 def test_completion_completes_commands(bytecode):
     assert set(run([], COMPLETION, bytecode).stdout.split()) == {"methods", "models", "manifest"}
+
+
+def test_completion_completes_methods(bytecode):
+    words = {"_FEWSHOT_COMPLETE": "complete_bash", "COMP_WORDS": "fewshot methods tip", "COMP_CWORD": "2"}
+    assert set(run([], words, bytecode).stdout.split()) == {"tip_adapter", "tip_adapter_f", "tip_x"}
