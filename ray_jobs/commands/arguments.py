@@ -39,7 +39,7 @@ Address = Annotated[
 JobId = Annotated[str, typer.Argument(help="Job ID, as `fewshot submit` printed it.", metavar="ID", show_default=False)]
 
 
-def read_checked_job(path: Path, overrides: Sequence[str] | None, command: JobCommand) -> Job:
+def read_checked_job(path: str | Path, overrides: Sequence[str] | None, command: JobCommand) -> Job:
     """Read a job file and check everything it names.
 
     Args:

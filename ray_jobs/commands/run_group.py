@@ -10,6 +10,15 @@ import typer
 from fewshot.choices import ProtocolName
 from ray_jobs.commands.arguments import JobFile, Overrides, read_checked_job
 from ray_jobs.commands.command_group import CommandGroup
+from ray_jobs.commands.draft_options import (
+    Archive,
+    ExamplesArgument,
+    ExamplesOption,
+    JobOrArchive,
+    NameOption,
+    OutputOption,
+    choose_job,
+)
 
 commands = CommandGroup("Run")
 
@@ -35,9 +44,41 @@ def demo(
     return result
 
 
+@commands.add(example="fewshot init photos examples --output runs/groceries")
+def init(
+    archive: Archive,
+    examples: ExamplesArgument,
+    output: OutputOption = None,
+    name: NameOption = None,
+    job: Annotated[Path, typer.Option(help="Job file to write.", metavar="JOB.toml")] = Path("job.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the job file if it exists.")] = False,
+    set_: Overrides = None,
+) -> dict[str, Any]:
+    """Write a commented job file for an archive and labelled examples.
+
+    Shows the number of images and the examples of each class, and warns about examples that are in the archive as
+    well, have two labels or cannot be read.
+    """
+    from ray_jobs.commands.init import write_draft
+    from ray_jobs.commands.init_tables import show_draft
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.drafting.draft_arguments import DraftArguments
+
+    reporter = Reporter()
+    arguments = DraftArguments(
+        archive=archive, examples=examples, output=output, name=name, overrides=tuple(set_ or ())
+    )
+    result = write_draft(arguments, job, reporter, force=force)
+    show_draft(reporter, result)
+    return result.to_json()
+
+
 @commands.add(example="fewshot plan job.toml --set support.shots=8")
 def plan(
-    job: JobFile,
+    job: JobOrArchive,
+    examples: ExamplesOption = None,
+    output: OutputOption = None,
+    name: NameOption = None,
     set_: Overrides = None,
     probe: Annotated[
         bool, typer.Option(help="Time the backbone for a few seconds to estimate the duration of the run.")
@@ -45,31 +86,50 @@ def plan(
 ) -> dict[str, Any]:
     """Show what a job would run, what is done already and what the rest costs.
 
-    Nothing is run or written. The estimate is for this machine; --no-probe leaves it out.
+    Nothing is run or written. The estimate is for this machine; --no-probe leaves it out. Without a job file, name an
+    archive and its examples as for classify.
     """
     from ray_jobs.classification.plan import make_plan
     from ray_jobs.commands.classification_tables import show_plan
     from ray_jobs.console.progress import Reporter
 
     reporter = Reporter()
-    result = make_plan(read_checked_job(job, set_, "classify"), probe=probe)
+    chosen = choose_job(job, examples=examples, output=output, name=name, overrides=set_ or ())
+    result = make_plan(chosen, probe=probe)
     show_plan(reporter, result)
     return result
 
 
 @commands.add(example="fewshot classify job.toml --set cluster.clip_workers=2", exit_codes=True)
-def classify(job: JobFile, set_: Overrides = None) -> dict[str, Any]:
+def classify(
+    job: JobOrArchive,
+    examples: ExamplesOption = None,
+    output: OutputOption = None,
+    name: NameOption = None,
+    set_: Overrides = None,
+) -> dict[str, Any]:
     """Label every image of an archive.
 
     Run the command again to resume an interrupted job, or after images or examples were added: finished work is never
     repeated.
+
+    Without a job file: fewshot classify photos --examples examples. The job file of such a run is written into the
+    output as job.toml.
     """
     from ray_jobs.classification.classify import classify as classify_archive
     from ray_jobs.commands.classification_tables import show_classification
     from ray_jobs.console.progress import Reporter
 
     reporter = Reporter()
-    result = classify_archive(read_checked_job(job, set_, "classify"), reporter)
+    chosen = choose_job(
+        job,
+        examples=examples,
+        output=output,
+        name=name,
+        overrides=set_ or (),
+        on_kept=lambda path: reporter.say(f"job file: {path}"),
+    )
+    result = classify_archive(chosen, reporter)
     show_classification(reporter, result)
     return result
 

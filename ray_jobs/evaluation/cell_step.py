@@ -12,7 +12,7 @@ from cluster import Part, Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.choices import ProtocolName
-from fewshot.names import wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder

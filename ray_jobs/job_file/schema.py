@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from fewshot.names import METHOD_NAMES
+from fewshot.methods.table import METHODS
 from ray_jobs.job_file.keys import keys_of, table_in, title_and_summary
 from ray_jobs.job_file.sections import Job
 
@@ -19,8 +19,8 @@ def job_file_schema() -> dict[str, Any]:
     tables = made.pop("$defs")
     for kind in _tables(Job):
         _describe(made if kind is Job else tables[kind.__name__], kind)
-    tables["ClassifierSection"]["properties"]["method"]["enum"] = list(METHOD_NAMES)
-    tables["EvaluateSection"]["properties"]["methods"]["items"]["enum"] = list(METHOD_NAMES)
+    tables["ClassifierSection"]["properties"]["method"]["enum"] = list(METHODS)
+    tables["EvaluateSection"]["properties"]["methods"]["items"]["enum"] = list(METHODS)
     return {"$schema": DIALECT} | made | {"$defs": tables}
 
 

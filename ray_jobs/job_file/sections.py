@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.choices import ProtocolName, ScheduleName
+from fewshot.methods.table import DIFFUSION_SCORERS
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import (
     STRICT,
@@ -30,9 +31,22 @@ from ray_jobs.job_file.field_types import (
 if TYPE_CHECKING:
     from cluster import Storage
 
-DiffusionMethodName = Literal["tif", "diffusion_classifier"]
 MAX_NAME = 60
 """Characters in the name of a job: it is part of a folder's name, which may have 255 bytes."""
+SCORER_NAMES = " or ".join(f'"{name}"' for name in DIFFUSION_SCORERS)
+
+
+def _known_scorer(name: str) -> str:
+    if name not in DIFFUSION_SCORERS:
+        raise ValueError(f"expected {SCORER_NAMES}, got {name[:200]!r}")
+    return name
+
+
+DiffusionScorerName = Annotated[
+    str,
+    AfterValidator(_known_scorer),
+    Field(description=SCORER_NAMES, json_schema_extra={"enum": list(DIFFUSION_SCORERS)}),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

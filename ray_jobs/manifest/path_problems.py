@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster.secrets import without_credentials
 from fewshot.backbones.clip_spec import EMBEDDED
-from fewshot.names import wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.job_file.command_needs import DATA_PATHS, DRIVER_PATHS, MODEL_PATHS, JobCommand, paths_in
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.sections import Job

@@ -20,8 +20,7 @@ from typer.testing import CliRunner
 
 from cluster.errors import ClusterError, SourceError
 from fewshot.errors import UnknownNameError
-from fewshot.methods import ASKING_METHODS, METHODS, method_named
-from fewshot.names import DENSE_METHODS, DIFFUSION_METHODS, METHOD_NAMES
+from fewshot.methods import DIFFUSION_SCORERS, METHODS
 from ray_jobs.commands.app import GROUPS, app
 from ray_jobs.commands.command_group import CommandGroup, Program, errors_as_exit_codes
 from ray_jobs.errors import DetachedError, JobError
@@ -49,20 +48,39 @@ EVERY = typer.main.get_command(EXTENDED).commands
 """The commands, and the one of the recipe."""
 
 
-def test_names_that_are_checked_without_torch_are_those_of_the_methods():
-    assert sorted(METHODS) == list(METHOD_NAMES)
-    assert {name for name in METHODS if "dense" in method_named(name).needs} == set(DENSE_METHODS)
-    assert {name for name in METHODS if "diffusion" in method_named(name).needs} == set(DIFFUSION_METHODS)
-
-
-def test_methods_are_listed_with_their_hyperparameters():
+def test_methods_are_listed_with_family_and_summary():
     outcome = fewshot("methods")
     assert outcome.code == 0
     for where, known in (("methods", METHODS), ("escalate", DIFFUSION_SCORERS)):
         assert outcome.result[where].keys() == known.keys()
         for name, method in outcome.result[where].items():
-            assert method["summary"] == known[name].summary
-            assert method["hyperparameters"].keys() == {field.name for field in dataclasses.fields(known[name].load())}
+            assert (method["summary"], method["family"]) == (known[name].summary, known[name].family)
+
+
+@pytest.mark.parametrize("name", [*METHODS, *DIFFUSION_SCORERS])
+def test_a_method_is_described_with_hyperparameters_and_source(name):
+    outcome = fewshot("methods", name)
+    assert outcome.code == 0
+    info = (METHODS | DIFFUSION_SCORERS)[name]
+    described = outcome.result
+    assert described["key"] == ("classifier.method" if name in METHODS else "escalate.method")
+    assert (described["name"], described["summary"], described["family"]) == (name, info.summary, info.family)
+    fields = {field.name: field for field in dataclasses.fields(info.load())}
+    assert [each["name"] for each in described["hyperparameters"]] == list(fields)
+    for each in described["hyperparameters"]:
+        assert each["type"], each
+        default = each["default"]
+        assert (tuple(default) if isinstance(default, list) else default) == fields[each["name"]].default
+    text = " ".join(outcome.messages.replace("│", " ").split())
+    assert info.summary in text
+    assert info.paper is None or info.paper.url in text
+    assert all(each["name"] in text for each in described["hyperparameters"])
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_one():
+    outcome = fewshot("methods", "tip_adaptor")
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "unknown method 'tip_adaptor'. Did you mean 'tip_adapter'?" in outcome.messages
 
 
 def help_text(*words: str) -> str:

@@ -176,7 +176,7 @@ def test_an_output_inside_the_images_is_refused(filled, where):
 
 
 def test_an_output_inside_an_archive_is_found_under_other_spellings(monkeypatch):
-    monkeypatch.setattr(Store, "reach", lambda self: None)
+    monkeypatch.setattr(Store, "check_access", lambda self: None)
     for place, output in (("s3://b/photos", "s3a://b/photos/out"), ("s3a://b//photos/", "s3://b/photos/out")):
         with pytest.raises(ValueError, match="lies inside"):
             _outside(Store(output), [place])
@@ -240,6 +240,12 @@ aws = { region = "Ireland", head_type = "large" }
 def test_the_share_of_escalated_images_has_a_range(tmp_path):
     (found,) = problems(tmp_path, SECTIONS + "[escalate]\nmax_fraction = 0.0\n")
     assert "[escalate] max_fraction: expected a number above 0 and at most 1, got 0.0" in found
+
+
+def test_an_unknown_diffusion_scorer_is_refused_with_the_known_ones(tmp_path):
+    job, (found,) = read(tmp_path, SECTIONS + '[escalate]\nmethod = "tiff"\nmax_fraction = 0.3\n')
+    assert found.endswith('[escalate] method: expected "diffusion_classifier" or "tif", got \'tiff\'')
+    assert job.escalate.max_fraction == 0.3
 
 
 def test_invalid_toml_is_reported_with_its_line(tmp_path):
@@ -392,7 +398,7 @@ def test_credentials_under_storage_are_refused(tmp_path, key):
 @pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://host", "https://host/bucket", "https://"])
 def test_an_endpoint_must_be_the_url_of_a_server(tmp_path, endpoint):
     (found,) = problems(tmp_path, f'{SECTIONS}[storage]\nendpoint = "{endpoint}"\n')
-    assert found.startswith("job.toml, line 11: [storage] endpoint: expected something like https://host:9000")
+    assert found.startswith("job.toml, line 11: [storage] endpoint: expected a URL such as https://host:9000")
 
 
 def test_a_file_without_certificates_is_refused(filled):

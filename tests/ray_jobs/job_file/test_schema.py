@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from fewshot.names import METHOD_NAMES
+from fewshot.methods.table import METHODS
 from ray_jobs.commands.app import app
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import SECTIONS, job_file_text, read_job
@@ -116,7 +116,7 @@ def test_the_same_mistakes_are_refused(tmp_path, mistake):
 
 @settings(max_examples=25)
 @given(
-    method=st.sampled_from(METHOD_NAMES),
+    method=st.sampled_from(sorted(METHODS)),
     shots=st.none() | st.integers(1, 99),
     max_error=st.none() | st.floats(0.01, 0.99),
     decode=st.none() | st.integers(1, 9) | st.just("auto"),
