@@ -302,7 +302,7 @@ class EscalateSection(DiffusionSection):
     Without this section no image is escalated.
 
     Attributes:
-        method: "tif" (trains adapters of the model for the classes in question) or "diffusion_classifier" (uses the
+        method: "tif" (trains adapters of the model for candidate classes) or "diffusion_classifier" (uses the
             class names alone).
         hyperparameters: Hyperparameters of the method; `fewshot methods NAME` explains them.
         below: Score below which an image is escalated, the least certain first. Not set: the score that
@@ -315,8 +315,8 @@ class EscalateSection(DiffusionSection):
             settled. "published": in stages that drop classes. "exhaustive": every class at every time-step.
         steps: Most time-steps for an image.
         error_rate: Probability that "racing" decides otherwise than "exhaustive".
-        calibrate: Calibrate the scores of escalated images on held-out examples. The adapters of every class in
-            question are trained twice for it, and classes need two examples.
+        calibrate: Calibrate the scores of escalated images on held-out examples. The adapters of every candidate class
+            are trained twice for it, and classes need two examples.
         seed: Seed of noise and training.
     """
 

@@ -10,7 +10,7 @@ from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.kubernetes_names import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import kubernetes_name
 from ray_jobs.manifest.pods import (
     JOB_FOLDER,
     head_pod,

@@ -8,7 +8,7 @@ from typing import Any
 from ray_jobs.job_file.deploy_section import AwsSection, DeploySection
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.kubernetes_names import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import kubernetes_name
 from ray_jobs.manifest.pods import object_store_bytes
 
 AUTH_FILE = "~/.ray/auth_token"

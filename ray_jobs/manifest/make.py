@@ -12,9 +12,9 @@ from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import read_job, stop_if_any
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.kuberay import ray_cluster, ray_job
+from ray_jobs.manifest.kubernetes_text import to_yaml
 from ray_jobs.manifest.launcher import launcher
 from ray_jobs.manifest.problems import find_problems
-from ray_jobs.manifest.yaml_text import to_yaml
 
 _APPLY = {"rayjob": "kubectl apply -f FILE", "raycluster": "kubectl apply -f FILE", "launcher": "ray up FILE"}
 

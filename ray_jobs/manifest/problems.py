@@ -13,7 +13,7 @@ from ray_jobs.job_file.command_needs import JobCommand
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
-from ray_jobs.manifest.kubernetes_names import name_problems
+from ray_jobs.manifest.kubernetes_text import name_problems
 from ray_jobs.manifest.path_problems import credential_problems, path_problems, volume_problems
 from ray_jobs.manifest.sizing import sizing_problems
 from ray_jobs.preflight import check_escalation_method, check_method

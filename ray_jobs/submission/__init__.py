@@ -1,6 +1,6 @@
 """Jobs on a running Ray cluster: submit, follow, stop and list them through Ray's Jobs API.
 
-Ray is imported once a dashboard has answered.
+Ray is imported once a dashboard has responded.
 """
 
 from ray_jobs.submission.control import list_jobs, print_log, stop_job

@@ -48,20 +48,20 @@ def fetch_ray_version(address: str, environment: Mapping[str, str], *, timeout_s
     Args:
         address: URL of the dashboard, see `dashboard_url`.
         environment: with RAY_AUTH_MODE and the token.
-        timeout_s: seconds to wait for an answer.
+        timeout_s: seconds to wait for a response.
 
     Raises:
-        JobError: there is no answer, or none of a dashboard, or the token is missing or wrong.
+        JobError: there is no response, or none of a dashboard, or the token is missing or wrong.
     """
     request = Request(f"{address}/api/version", headers=_authorization(environment))  # noqa: S310 (http and https only)
     try:
-        with urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
-            return str(json.load(answer)["ray_version"])
+        with urlopen(request, timeout=timeout_s) as response:  # noqa: S310
+            return str(json.load(response)["ray_version"])
     except HTTPError as error:
         raise JobError([_refusal(address, error.code)]) from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise JobError([f"no answer from {address} ({reason}): {_EXAMPLE}, reachable from this machine"]) from None
+        raise JobError([f"no response from {address} ({reason}): {_EXAMPLE}, reachable from this machine"]) from None
     except (ValueError, KeyError, TypeError):
         raise JobError([f"the server at {address} is not a Ray dashboard: {_EXAMPLE}"]) from None
 

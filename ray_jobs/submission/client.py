@@ -24,7 +24,7 @@ _VERBOSE_LOGGERS = (
 
 
 class UnreachableError(ClusterError, ConnectionError):
-    """The cluster does not answer right now; it is worth trying again."""
+    """The cluster does not respond right now; it is worth trying again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class RayJobs:
         address: URL of the dashboard.
 
     Raises:
-        ClusterError: it does not answer as a dashboard does.
+        ClusterError: there is no response of a dashboard.
     """
 
     def __init__(self, address: str) -> None:
@@ -205,7 +205,7 @@ def _translated_errors(job_id: str | None = None) -> Iterator[None]:
     except AuthenticationError as error:
         raise ClusterError(f"the token is missing, or the cluster refuses it. {ADVICE}") from error
     except (OSError, aiohttp.ClientError, RayStateApiException) as error:
-        raise UnreachableError(f"the cluster does not answer: {_last_line(error)}") from error
+        raise UnreachableError(f"the cluster does not respond: {_last_line(error)}") from error
     except RuntimeError as error:
         if job_id is not None and "status code 404" in str(error):
             raise JobError(

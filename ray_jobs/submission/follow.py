@@ -22,7 +22,7 @@ class FollowTimeouts:
     Attributes:
         silence_s: seconds without data after which a connection is replaced: after a laptop slept, its connections
             exist on its own side alone.
-        retry: delays between connections; after `deadline_s` without any answer the cluster is given up.
+        retry: delays between connections; after `deadline_s` without any response the cluster is given up.
     """
 
     silence_s: float = 60.0
@@ -48,7 +48,7 @@ def follow(
 
     Raises:
         DetachedError: on an interrupt; the job goes on.
-        ClusterError: the cluster does not answer for too long; the job may go on.
+        ClusterError: the cluster does not respond for too long; the job may go on.
         JobError: there is no such job.
     """
     address = f"--address {jobs.address}"
@@ -56,7 +56,7 @@ def follow(
         return asyncio.run(_Follower(jobs, job_id, show, timeouts).run())
     except (UnreachableError, TimeoutError) as error:
         raise ClusterError(
-            f"{error}. No answer for {timeouts.retry.deadline_s:.0f} s; {job_id} may go on. To follow it again: "
+            f"{error}. No response for {timeouts.retry.deadline_s:.0f} s; {job_id} may go on. To follow it again: "
             f"fewshot logs {job_id} --follow {address}"
         ) from error
     except KeyboardInterrupt:
@@ -71,7 +71,7 @@ class _Follower:
         self._jobs, self._job_id, self._show, self._timeouts = jobs, job_id, show, timeouts
         self._clock = timeouts.retry.clock
         self._shown = 0  # Characters: every connection starts at the beginning of the log.
-        self._last_answer = self._clock()
+        self._last_response = self._clock()
 
     async def run(self) -> JobState:
         """Connect again and again; fetch what the last connection did not bring when the job has ended."""
@@ -80,14 +80,14 @@ class _Follower:
             shown = self._shown
             try:
                 state = await asyncio.to_thread(self._jobs.get, self._job_id)
-                self._last_answer = self._clock()
+                self._last_response = self._clock()
                 if state.is_over:
                     await asyncio.to_thread(self._fetch_rest)
                     return state
                 await self._show_new()
             except (UnreachableError, TimeoutError) as error:
                 logger.info("lost the log job=%s failures=%d error=%r", self._job_id, failures, error)
-                if self._clock() - self._last_answer > self._timeouts.retry.deadline_s:
+                if self._clock() - self._last_response > self._timeouts.retry.deadline_s:
                     raise
             failures = 0 if self._shown > shown else failures + 1
             if failures:
@@ -98,7 +98,7 @@ class _Follower:
         position = 0
         chunks = self._jobs.tail(self._job_id)
         while (chunk := await self._next(chunks)) is not None:
-            self._last_answer = self._clock()
+            self._last_response = self._clock()
             position += len(chunk)
             if (new := position - self._shown) > 0:
                 self._show(chunk[-new:])

@@ -103,16 +103,16 @@ def connect(address: str | None) -> RayJobs:
         address: URL of its dashboard; None takes it from the environment.
 
     Raises:
-        JobError: there is no address, or no dashboard answers there.
+        JobError: there is no address, or no dashboard responds there.
     """
     return RayJobs(find_cluster(address, os.environ))
 
 
 def find_cluster(address: str | None, environment: Mapping[str, str]) -> str:
-    """Return the address of a dashboard that answers; log a warning if its version of Ray is another.
+    """Return the address of a dashboard that responds; log a warning if its version of Ray is another.
 
     Raises:
-        JobError: there is no address, or no dashboard answers there.
+        JobError: there is no address, or no dashboard responds there.
     """
     url = dashboard_url(address, environment)
     there, here = fetch_ray_version(url, environment), version("ray")

@@ -1,26 +1,31 @@
-"""Submit a job to a cluster, once even if the command is repeated, and wait for its result."""
+"""Submit a job to a cluster and wait for its result.
+
+The submission ID is made from what the job does, so that the same work is never submitted twice at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from cluster import Retry
+from cluster import Retry, fingerprint
 from ray_jobs.console.json_result import LogReader
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import resolved
-from ray_jobs.submission.client import Jobs, UnreachableError
+from ray_jobs.submission.client import Jobs, JobState, UnreachableError
 from ray_jobs.submission.follow import follow
 from ray_jobs.submission.job_outcome import failure_of
 from ray_jobs.submission.local_paths import are_local, local_path_problems
 from ray_jobs.submission.payload import Payload
-from ray_jobs.submission.submission_ids import attempt_id, id_prefix, latest_attempt
 
 T = TypeVar("T")
 
+_NAME_CHARACTERS = 40
+"""Of a job's name in its submission ID."""
 STARTING = Retry(first_delay_s=1.0, max_delay_s=5.0, deadline_s=60.0)
-"""Patience with a cluster that has just started: it accepts jobs some time after its dashboard answers."""
+"""Patience with a cluster that has just started: it accepts jobs some time after its dashboard responds."""
 
 
 def submit_job(
@@ -48,7 +53,7 @@ def submit_job(
 
     Raises:
         JobError: the job names local paths that the cluster cannot read, or itself ended with exit code 2.
-        ClusterError: the job failed, or was stopped, or the cluster does not answer.
+        ClusterError: the job failed, or was stopped, or the cluster does not respond.
         DetachedError: on an interrupt; the job goes on.
     """
     problems = [] if shared_paths else local_path_problems(payload.job, payload.command)
@@ -63,6 +68,31 @@ def submit_job(
     if log.result is not None and state.status != "STOPPED":
         return log.result | {"submission": job_id}
     raise failure_of(state, jobs.address)
+
+
+def id_prefix(command: str, job: Mapping[str, Any], key: str | None) -> str:
+    """Return the part of submission IDs that all attempts at a job share.
+
+    Args:
+        command: "classify" or "evaluate".
+        job: see `resolved`. Section [cluster] does not count: the results are the same.
+        key: text that distinguishes submissions of the same job, e.g. a date; None for none.
+    """
+    content = {name: section for name, section in job.items() if name != "cluster"}
+    name = re.sub(r"[^A-Za-z0-9_-]", "", job["job"]["name"])[:_NAME_CHARACTERS]
+    return f"fewshot-{command}-{name}-{fingerprint([command, content, key])[:12]}"
+
+
+def attempt_id(prefix: str, number: int) -> str:
+    """Return the submission ID of an attempt, counted from 1."""
+    return f"{prefix}-a{number}"
+
+
+def latest_attempt(prefix: str, jobs: Iterable[JobState]) -> tuple[int, JobState | None]:
+    """Return number and state of the latest attempt among the jobs of a cluster; 0 and None if there is none."""
+    pattern = re.compile(rf"{re.escape(prefix)}-a(\d+)")
+    found = {int(match[1]): job for job in jobs if (match := pattern.fullmatch(job.id))}
+    return max(found.items(), default=(0, None), key=lambda item: item[0])
 
 
 def _start(payload: Payload, jobs: Jobs, reporter: Reporter, retry: Retry) -> str:

@@ -138,7 +138,7 @@ def test_yaml_is_written_and_never_read():
         for name in imports(module, tree)
         if is_within(name, "yaml")
     ]
-    assert set(readers) <= {"ray_jobs.manifest.yaml_text imports yaml"}
+    assert set(readers) <= {"ray_jobs.manifest.kubernetes_text imports yaml"}
 
 
 def test_zips_are_opened_for_the_pictures_of_the_demo_only():

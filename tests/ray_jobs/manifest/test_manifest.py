@@ -26,7 +26,7 @@ from ray_jobs.job_file.deploy_section import (
 )
 from ray_jobs.job_file.reading import read_job
 from ray_jobs.manifest import make_manifest
-from ray_jobs.manifest.kubernetes_names import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import kubernetes_name
 from tests.ray_jobs.manifest.jobs import EVERYTHING, PLAIN, documents, write
 from tests.ray_jobs.manifest.rules import DNS_1035, broken_rules
 from tests.ray_jobs.manifest.schemas import schema_errors

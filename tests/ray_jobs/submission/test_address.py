@@ -107,6 +107,6 @@ def test_a_server_without_the_page_is_refused():
         fetch_ray_version(f"{address}/elsewhere", {})
 
 
-def test_no_answer_is_reported_with_the_reason():
-    with pytest.raises(JobError, match=r"no answer from http://127.0.0.1:1 .*refused"):
+def test_no_response_is_reported_with_the_reason():
+    with pytest.raises(JobError, match=r"no response from http://127.0.0.1:1 .*refused"):
         fetch_ray_version("http://127.0.0.1:1", {})

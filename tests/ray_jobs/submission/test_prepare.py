@@ -16,7 +16,7 @@ def test_all_problems_are_reported_at_once(place):
     assert len(messages) == 4
     for line, words in zip(
         messages,
-        ("[archive] shard: unknown key.", "[archive] uri", "--env HF_TOKEN", "no answer from"),
+        ("[archive] shard: unknown key.", "[archive] uri", "--env HF_TOKEN", "no response from"),
         strict=True,
     ):
         assert words in line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ray_jobs.submission.client import JobState
-from ray_jobs.submission.submission_ids import attempt_id, id_prefix, latest_attempt
+from ray_jobs.submission.submit import attempt_id, id_prefix, latest_attempt
 
 JOB = {"job": {"name": "groceries", "output": "s3://b/out"}, "support": {"shots": 4}, "cluster": {"clip_workers": 4}}
 
