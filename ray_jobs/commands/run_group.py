@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fewshot.choices import ProtocolName
+from fewshot.evaluation.protocols import ProtocolName
 from ray_jobs.commands.arguments import JobFile, Overrides, read_checked_job
 from ray_jobs.commands.command_group import CommandGroup
 from ray_jobs.commands.draft_options import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
-from fewshot.choices import ProtocolName
+from fewshot.evaluation.protocols import ProtocolName
 from fewshot.methods.table import needs_of
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.layout import to_json

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
-from fewshot.choices import ProtocolName, ScheduleName
+from fewshot.evaluation.protocols import ProtocolName
 from fewshot.methods.table import DIFFUSION_SCORERS
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import (
@@ -31,6 +31,8 @@ from ray_jobs.job_file.field_types import (
 if TYPE_CHECKING:
     from cluster import Storage
 
+ScheduleName = Literal["racing", "published", "exhaustive"]
+"""At how many time-steps the classes of an image are scored, see `EscalateSection`."""
 MAX_NAME = 60
 """Characters in the name of a job: it is part of a folder's name, which may have 255 bytes."""
 SCORER_NAMES = " or ".join(f'"{name}"' for name in DIFFUSION_SCORERS)
