@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ray_jobs.commands.arguments import read_checked_job
+
 if TYPE_CHECKING:
     from ray_jobs.job_file.sections import Job
 
+_PANEL = "Options without a job file"
 _EXAMPLES_HELP = "Labelled examples: a folder for each class, a table (.csv, .parquet, .jsonl) or a splits.json."
 
 Archive = Annotated[
@@ -30,12 +33,16 @@ JobOrArchive = Annotated[
 ExamplesArgument = Annotated[str, typer.Argument(help=_EXAMPLES_HELP, metavar="EXAMPLES", show_default=False)]
 ExamplesOption = Annotated[
     str | None,
-    typer.Option("--examples", help=f"{_EXAMPLES_HELP} Takes the place of a job file.", show_default=False),
+    typer.Option("--examples", help=_EXAMPLES_HELP, show_default=False, rich_help_panel=_PANEL),
 ]
 OutputOption = Annotated[
-    str | None, typer.Option("--output", help="Folder or URL for results.", show_default="runs/NAME")
+    str | None,
+    typer.Option("--output", help="Folder or URL for results.", show_default="runs/NAME", rich_help_panel=_PANEL),
 ]
-NameOption = Annotated[str | None, typer.Option("--name", help="Name of the job.", show_default="the archive's name")]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of the job.", show_default="the archive's name", rich_help_panel=_PANEL),
+]
 
 
 def choose_job(
@@ -65,16 +72,12 @@ def choose_job(
     from ray_jobs.drafting.draft_arguments import DraftArguments, is_job_file
     from ray_jobs.drafting.job_copy import keep_job_file
     from ray_jobs.errors import JobError
-    from ray_jobs.job_file.command_needs import NEEDS
-    from ray_jobs.job_file.reading import read_job, stop_if_any
-    from ray_jobs.preflight import check
+    from ray_jobs.job_file.reading import stop_if_any
 
     if is_job_file(source):
         options = {"--examples": examples, "--output": output, "--name": name}
         stop_if_any([_refusal(source, option) for option, value in options.items() if value is not None])
-        job, problems = read_job(source, overrides, needs=NEEDS["classify"])
-        stop_if_any([*problems, *check(job, NEEDS["classify"])])
-        return job
+        return read_checked_job(source, overrides, "classify")
     if examples is None:
         raise JobError([_no_examples(source)])
     draft = draft_job(

@@ -1,4 +1,4 @@
-"""Tables of submitted jobs."""
+"""Tables and messages about submitted jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ray_jobs.console.progress import Reporter
 
 
 def show_jobs(reporter: Reporter, result: dict[str, Any]) -> None:
-    """The jobs of a cluster."""
+    """Show the jobs of a cluster as a table."""
     table = Table(title=result["address"], title_justify="left")
     table.add_column("job", no_wrap=True)
     for column in ("status", "seconds", "output"):
@@ -22,9 +22,9 @@ def show_jobs(reporter: Reporter, result: dict[str, Any]) -> None:
 
 
 def show_submission(reporter: Reporter, result: dict[str, Any]) -> None:
-    """How a job on a cluster stands; one that was waited for has told everything already."""
+    """Show the status of a job and how to follow it; of a job that was followed, the log has been shown."""
     job, address = result["submission"], result.get("address")
     if address is not None:
         reporter.say(
-            f"{job} is {result['status'].lower()}; to follow it: fewshot logs {job} --follow --address {address}"
+            f"{job} is {result['status'].lower()}. To follow it: fewshot logs {job} --follow --address {address}"
         )

@@ -66,7 +66,7 @@ class DraftArguments:
             try:
                 JobSection(name=self.name, output=OUTPUTS)
             except ValueError as error:
-                found.append(f"--name: {error}")
+                found.append(f"--name: {str(error).removeprefix('name: ')}")
         return found
 
     def in_their_terms(self, problem: str) -> str:

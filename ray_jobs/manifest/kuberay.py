@@ -10,7 +10,7 @@ from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.kubernetes_names import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import kubernetes_name
 from ray_jobs.manifest.pods import (
     JOB_FOLDER,
     head_pod,
@@ -28,7 +28,7 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 def ray_cluster(job: Job, deploy: DeploySection) -> list[dict[str, Any]]:
-    """A cluster that stays, for jobs that are submitted to it."""
+    """Return a RayCluster that stays, for jobs submitted to it."""
     suspended = {} if deploy.queue is None else {"suspend": True}
     return [
         {
@@ -41,12 +41,12 @@ def ray_cluster(job: Job, deploy: DeploySection) -> list[dict[str, Any]]:
 
 
 def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[dict[str, Any]]:
-    """The job file as a ConfigMap, and a cluster that lives as long as the job.
+    """Return a ConfigMap with the job file, and a RayJob whose cluster lives as long as the job.
 
     Args:
-        job: what runs.
-        deploy: where.
-        command: the command that takes the job file.
+        job: the job.
+        deploy: its section [deploy].
+        command: command that reads the job file.
     """
     settings_ = [word for setting in settings(job, deploy) for word in ("--set", setting)]
     entrypoint = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings_]
@@ -85,7 +85,7 @@ def _labels(job: Job) -> dict[str, str]:
 
 
 def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> dict[str, Any]:
-    """The spec of the cluster. Kueue gives all machines at once or none, so with a queue nothing grows or shrinks."""
+    """Return the spec of the cluster; with a queue it has a fixed size: Kueue starts all machines or none."""
     labels = _labels(job)
     start = {"object-store-memory": str(object_store_bytes(deploy))}
     return {

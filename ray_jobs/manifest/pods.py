@@ -9,20 +9,20 @@ from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.manifest.groups import Group
 
 JOB_FOLDER = "/etc/fewshot"
-"""Where the job file is mounted on the head."""
+"""Folder of the job file on the head."""
 USER = 1000
-"""The user of the image, see `Dockerfile`."""
+"""User ID of the image, see `Dockerfile`."""
 _AFTER_DRAIN_S = 30
 _ON_DEMAND_ONLY = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def head_pod(deploy: DeploySection, labels: Mapping[str, str], *, job_file: str | None) -> dict[str, Any]:
-    """The pod of Ray's head and of the driver, which nothing should move.
+    """Return the pod of Ray's head and of the driver, which must not be evicted.
 
     Args:
-        deploy: the section.
+        deploy: section [deploy].
         labels: of the pod.
-        job_file: the ConfigMap with the job file; None mounts none.
+        job_file: name of the ConfigMap with the job file; None mounts none.
     """
     head = deploy.head
     container = _container("ray-head", deploy, cpus=head.cpus, memory_gib=head.memory_gib, gpus=0)
@@ -39,7 +39,7 @@ def head_pod(deploy: DeploySection, labels: Mapping[str, str], *, job_file: str 
 
 
 def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The pod of one worker machine, which needs nothing of Kubernetes."""
+    """Return the pod of a worker machine, which has no access to Kubernetes."""
     container = _container("ray-worker", deploy, cpus=group.cpus, memory_gib=group.memory_gib, gpus=group.gpus)
     pod = _pod(deploy, container) | {"automountServiceAccountToken": False}
     tolerated = ["nvidia.com/gpu"] if group.gpus else []
@@ -55,7 +55,7 @@ def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -
 
 
 def submitter_pod(deploy: DeploySection, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The pod that hands the job to Ray and follows its log; KubeRay adds the command and the token."""
+    """Return the pod that submits the job and follows its log; KubeRay adds the command and the token."""
     container = {
         "name": "ray-job-submitter",
         "image": deploy.image,
@@ -67,7 +67,7 @@ def submitter_pod(deploy: DeploySection, labels: Mapping[str, str]) -> dict[str,
 
 
 def security() -> dict[str, Any]:
-    """What a container may do: nothing beyond what any user may."""
+    """Return the security context of a container: no rights beyond those of any user."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -77,13 +77,13 @@ def security() -> dict[str, Any]:
 
 
 def resources(*, cpus: int, memory_gib: int, gpus: int) -> dict[str, Any]:
-    """Requests, which are the limits: whatever a pod may use is there."""
+    """Return requests and limits, which are equal: a pod may use what is reserved for it."""
     amounts = {"cpu": str(cpus), "memory": f"{memory_gib}Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     return {"requests": dict(amounts), "limits": dict(amounts)}
 
 
 def object_store_bytes(deploy: DeploySection) -> int:
-    """Ray's object store: three quarters of /dev/shm. Parts never travel through it."""
+    """Return the size of Ray's object store: three quarters of /dev/shm. Results do not go through it."""
     return deploy.shared_memory_gib * 2**30 * 3 // 4
 
 
@@ -127,7 +127,7 @@ def _pod(deploy: DeploySection, container: dict[str, Any]) -> dict[str, Any]:
 
 
 def _user(deploy: DeploySection) -> dict[str, Any]:
-    """Who the pod is, to Kubernetes and to the machine."""
+    """Return service account and user of a pod."""
     account = {} if deploy.service_account is None else {"serviceAccountName": deploy.service_account}
     files = {"fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch"}
     return {**account, "securityContext": {"runAsUser": USER, "runAsGroup": USER, **files}}
@@ -148,7 +148,7 @@ def _volumes(deploy: DeploySection) -> list[dict[str, Any]]:
 
 
 def _away_from_spot(deploy: DeploySection) -> dict[str, Any]:
-    """Keep a pod off spot machines, also where these are not tainted."""
+    """Return an affinity that keeps a pod off spot machines, tainted or not."""
     if not deploy.spot_selector:
         return {}
     differing: Sequence[dict[str, Any]] = [

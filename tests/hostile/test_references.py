@@ -16,7 +16,7 @@ from cluster.records import Selection, read_shard
 from cluster.records.base import EntryError
 from cluster.records.location import Location
 from cluster.records.references import SCHEMES, References
-from ray_jobs.job_file.sections import SchemeName
+from ray_jobs.job_file.field_types import SchemeName
 from tests.cluster.records.archives import contents_of
 
 ELSEWHERE = sorted(SCHEMES - {"file"})

@@ -108,7 +108,7 @@ def test_every_problem_of_the_arguments_is_listed():
     assert empty == "ARCHIVE: it is empty; expected a path or a URL"
     assert password.startswith("--output: a URL with a password in it")
     assert job_file.startswith("--examples: old/job.toml is a job file")
-    assert name.startswith("--name: name must consist of letters, digits")
+    assert name.startswith("--name: expected letters, digits")
 
 
 def test_a_home_folder_that_does_not_exist_is_refused():

@@ -64,7 +64,7 @@ def test_without_held_out_examples_no_error_can_be_shown():
 @given(counts=st.lists(st.integers(0, 5), min_size=2, max_size=5))
 def test_held_out_examples_are_those_that_calibration_holds_out(counts):
     problem = World(len(counts)).problem(counts)
-    _, splits = calibration_splits(METHODS[ClassifierSection().method](), problem, seed=1)
+    _, splits = calibration_splits(METHODS[ClassifierSection().method].load()(), problem, seed=1)
     assert held_out_examples(counts) == sum(len(split.queries) for split in splits)
 
 

@@ -1,4 +1,4 @@
-"""What is sent: a job file that means the same there, and no more than was asked for."""
+"""What is sent: a job file that reads as the same job, the code if needed, and limited workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from ray_jobs.job_file.reading import read_job
 from ray_jobs.job_file.sections import ArchiveSection, ClusterSection, Job, JobSection, SupportSection
-from ray_jobs.submission.order import Order, with_gpus
+from ray_jobs.submission.payload import Payload, limit_gpus
 
 JOB = Job(
     job=JobSection(name="a", output="s3://bucket/out"),
@@ -17,8 +17,8 @@ JOB = Job(
 )
 
 
-def test_the_job_file_that_is_sent_reads_as_the_job_itself():
-    with Order(command="classify", job=JOB).environment() as environment:
+def test_the_sent_job_file_reads_as_the_same_job():
+    with Payload(command="classify", job=JOB).environment() as environment:
         folder = Path(environment["working_dir"])
         assert [path.name for path in folder.iterdir()] == ["job.toml"]
         assert read_job(folder / "job.toml", needs=("archive", "support")) == (JOB, [])
@@ -26,7 +26,7 @@ def test_the_job_file_that_is_sent_reads_as_the_job_itself():
 
 
 def test_the_code_is_sent_unless_the_nodes_have_it():
-    with Order(command="classify", job=JOB, settings={"A": "b"}).environment() as environment:
+    with Payload(command="classify", job=JOB, variables={"A": "b"}).environment() as environment:
         assert [Path(folder).name for folder in environment["py_modules"]] == ["cluster", "fewshot", "ray_jobs"]
         assert environment["env_vars"] == {
             "A": "b",
@@ -34,7 +34,7 @@ def test_the_code_is_sent_unless_the_nodes_have_it():
             "RAY_JOB_STOP_SIGNAL": "SIGINT",
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
         }
-    with Order(command="classify", job=JOB, sends_code=False).environment() as environment:
+    with Payload(command="classify", job=JOB, sends_code=False).environment() as environment:
         assert "py_modules" not in environment
 
 
@@ -53,7 +53,7 @@ def test_the_code_is_sent_unless_the_nodes_have_it():
         ({"clip_workers": 3}, 0, 3, 0.0),
     ],
 )
-def test_workers_take_no_more_gpus_than_were_given(section, gpus, workers, share):
+def test_workers_take_at_most_the_given_gpus(section, gpus, workers, share):
     job = Job(job=JOB.job, cluster=ClusterSection(**section))
-    given = with_gpus(job, gpus).cluster
+    given = limit_gpus(job, gpus).cluster
     assert (given.clip_workers, given.gpus_per_worker) == (workers, share)

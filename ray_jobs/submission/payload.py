@@ -1,4 +1,4 @@
-"""What is asked of a cluster: the job as it will read it there, and what goes with it."""
+"""What is sent to a cluster: the command, the job as it will be read there, code and environment variables."""
 
 from __future__ import annotations
 
@@ -22,58 +22,62 @@ from ray_jobs.job_file.sections import Job
 PACKAGES = ("cluster", "fewshot", "ray_jobs")
 JOB_FILE = "job.toml"
 STOP_WAIT_S = 60
-"""Seconds that a job has to come to an orderly end when it is stopped, before Ray kills it."""
+"""Seconds from the signal to stop until Ray kills a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A command for the cluster.
+class Payload:
+    """A job as it is sent to a cluster.
 
     Attributes:
-        command: what to run.
+        command: command to run.
         job: the job, its local paths absolute.
-        settings: environment variables of the driver and the workers; anyone who may list jobs can read them.
-        key: see `submission_base`.
-        sends_code: send this project's three packages along; if not, the nodes have them.
+        variables: environment variables of the driver and the workers; all who may list jobs can read them.
+        key: see `id_prefix`.
+        sends_code: send this project's three packages; otherwise the nodes have them installed.
     """
 
     command: JobCommand
     job: Job
-    settings: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
     sends_code: bool = True
 
     @property
     def entrypoint(self) -> str:
-        """What the driver runs, in a shell, in the folder with the job file."""
+        """Shell command of the driver, which runs in the folder with the job file."""
         words = ["python", "-m", "ray_jobs", self.command, JOB_FILE, "--set", "cluster.address=auto"]
         return shlex.join(words)
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What is listed of the job."""
+        """Command, name, output and key, for lists of jobs."""
         section = self.job.job
-        told = {"command": self.command, "name": section.name, "output": without_credentials(section.output)}
-        return told | ({"key": self.key} if self.key is not None else {})
+        metadata = {"command": self.command, "name": section.name, "output": without_credentials(section.output)}
+        return metadata | ({"key": self.key} if self.key is not None else {})
 
     @contextmanager
     def environment(self) -> Iterator[dict[str, Any]]:
-        """Ray's runtime environment, as long as the context lasts: a folder with the job file, code, variables."""
+        """Provide Ray's runtime environment: a folder with the job file, code and variables.
+
+        Yields:
+            the environment; the folder exists until the context ends.
+        """
         with tempfile.TemporaryDirectory(prefix="fewshot-") as folder:
             (Path(folder) / JOB_FILE).write_text(job_file_text(self.job), encoding="utf-8")
-            variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), STOP_SIGNAL: "SIGINT", RESULT_LINE: "1"}
-            environment: dict[str, Any] = {"working_dir": folder, "env_vars": {**self.settings, **variables}}
+            own = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), STOP_SIGNAL: "SIGINT", RESULT_LINE: "1"}
+            environment: dict[str, Any] = {"working_dir": folder, "env_vars": {**self.variables, **own}}
             if self.sends_code:
                 environment |= {"py_modules": [str(_folder(name)) for name in PACKAGES]}
             yield environment
 
 
-def with_gpus(job: Job, gpus: float | None) -> Job:
-    """The job with no more workers at a time than that many GPUs hold.
+def limit_gpus(job: Job, gpus: float | None) -> Job:
+    """Return the job with at most as many workers at a time as the GPUs hold.
 
     Args:
-        job: `cluster.gpus_per_worker` says how much of a GPU a worker takes, 1 if it is None.
-        gpus: GPUs in all, >= 0. 0 leaves them alone; None changes nothing.
+        job: its workers take `cluster.gpus_per_worker` GPUs each, 1 if that is None.
+        gpus: GPUs in all, >= 0; 0 uses none, None changes nothing.
     """
     if gpus is None:
         return job
