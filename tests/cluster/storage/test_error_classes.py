@@ -42,7 +42,7 @@ def test_what_may_pass_is_tried_again(error):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected_advice"),
     [
         (answer("NoSuchBucket", 404), "no such bucket"),
         (answer("AuthorizationHeaderMalformed", 400), "name it as region under [storage]"),
@@ -55,10 +55,10 @@ def test_what_may_pass_is_tried_again(error):
     ],
     ids=lambda value: value if isinstance(value, str) else summary(value),
 )
-def test_what_is_wrong_with_the_whole_store_stops_at_once_and_says_what_to_do(error, messages):
+def test_what_is_wrong_with_the_whole_store_stops_at_once_and_says_what_to_do(error, expected_advice):
     assert is_about_the_store(error)
     assert not is_transient(error)
-    assert messages in advice(error)
+    assert expected_advice in advice(error)
 
 
 @pytest.mark.parametrize(

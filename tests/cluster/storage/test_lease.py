@@ -25,8 +25,8 @@ TERM_S = 0.6
 """So short that a busy machine may well renew too late, which matters only to those who watch: see `patient`."""
 SLEEPER = """
 import sys, time
-from cluster import Store, hold
-with hold(Store(sys.argv[1]), "lease", term_s=float(sys.argv[2])) as lease:
+from cluster import Store, acquire_lease
+with acquire_lease(Store(sys.argv[1]), "lease", term_s=float(sys.argv[2])) as lease:
     print("held", flush=True)
     sys.stdin.readline()
     lease.check()
