@@ -131,6 +131,6 @@ def renumbered(problem: Problem, permutation: Tensor) -> Problem:
         label_space=LabelSpace(
             *(tuple(part[label] for label in order) for part in (names.names, names.prompt_names, names.descriptions))
         ),
-        text=problem.class_embeddings[permutation],
+        class_embeddings=problem.class_embeddings[permutation],
         support=replace(problem.support, labels=labels),
     )

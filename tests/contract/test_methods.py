@@ -177,7 +177,7 @@ def test_selection_fills_in_everything_and_is_final(name, made):
 def test_there_is_no_test_split_to_learn_from(name):
     assert [field.name for field in dataclasses.fields(Problem)] == [
         "label_space",
-        "text",
+        "class_embeddings",
         "support",
         "val",
         "logit_scale",

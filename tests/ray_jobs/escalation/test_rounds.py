@@ -21,7 +21,7 @@ def contest(*, images=6, classes=3, adapter="adapters/tif/x"):
         part=np.arange(images) % 2,
         row=np.arange(images) // 2,
         candidates=np.tile(np.arange(classes), (images, 1)),
-        messages=tuple(ClassPrompt(f"class {k}", adapter) for k in range(classes)),
+        class_prompt=tuple(ClassPrompt(f"class {k}", adapter) for k in range(classes)),
         steps=STEPS,
         seed=0,
         scale=1.0,

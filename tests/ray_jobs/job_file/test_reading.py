@@ -284,7 +284,7 @@ def test_overrides_are_toml_values_and_bare_words_are_texts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "messages"),
     [
         ("support", "expected section.key=value"),
         ("support=3", "expected section.key=value"),

@@ -23,7 +23,7 @@ def problems(
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "messages"),
     [
         ("job.name=" + "g" * 48, "[job] name: "),
         ("job.output=runs/groceries", "[job] output: 'runs/groceries' cannot be written by every pod"),
@@ -77,7 +77,7 @@ def test_one_mistake_is_told_once(tmp_path, monkeypatch, override, messages):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "messages"),
     [
         ("job.output=/photos/runs", "[job] output: '/photos/runs' cannot be written"),
         ("job.output=/data/../runs", "[job] output: '/data/../runs' cannot be written"),
@@ -92,7 +92,7 @@ def test_a_shared_folder_counts_only_as_what_it_is(tmp_path, override, messages)
 
 
 @pytest.mark.parametrize(
-    ("kind", "command", "told"),
+    ("kind", "command", "messages"),
     [
         ("rayjob", "classify", ["[archive] uri", "[support] uri"]),
         ("rayjob", "evaluate", ["[evaluate] splits"]),

@@ -221,7 +221,7 @@ def test_without_given_labels_the_numbers_are_said_to_be_those_of_the_shots(tmp_
 
 
 @pytest.mark.parametrize(
-    ("threshold", "told"),
+    ("threshold", "messages"),
     [
         (None, "No label is withheld: the job names no max_error."),
         (2.0, "No threshold could promise that at most 20 % of the labels given are wrong"),

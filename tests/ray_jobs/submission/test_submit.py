@@ -81,7 +81,7 @@ def test_a_job_that_did_not_finish_everything_still_has_a_result():
 
 
 @pytest.mark.parametrize(
-    ("status", "exit_code", "error", "told"),
+    ("status", "exit_code", "error", "messages"),
     [
         ("FAILED", 2, JobError, "exit code 2; its log says why"),
         ("FAILED", 1, ClusterError, "exit code 1.*submit it again to resume"),
@@ -127,7 +127,7 @@ def test_stopping_what_is_over_changes_nothing():
     assert stop_job("job", cluster, Reporter(), poll=QUICK)["status"] == "SUCCEEDED"
 
 
-@pytest.mark.parametrize(("status", "told"), [("RUNNING", "job is still running"), ("PENDING", "has not started")])
+@pytest.mark.parametrize(("status", "messages"), [("RUNNING", "job is still running"), ("PENDING", "has not started")])
 def test_a_job_that_does_not_stop_is_said_to_go_on(status, messages):
     cluster = running(connections=[Connection(0, "end")], stops=False)
     cluster.jobs["job"] = replace(cluster.jobs["job"], status=status)
