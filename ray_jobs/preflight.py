@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cluster import Retry, Store
+from cluster import Store
 from cluster.errors import ClusterError
 from cluster.records.location import Location
 from cluster.storage.settings import S3_SCHEMES
@@ -16,9 +16,7 @@ from fewshot.names import METHOD_NAMES, wants_diffusion
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_labels, read_text, support_labels
 from ray_jobs.job_file.sections import EscalateSection, Job
-
-INTERACTIVE = Retry(deadline_s=10.0)
-"""Somebody waits for the answer: a place that is down is told soon."""
+from ray_jobs.output.layout import INTERACTIVE
 
 
 def check(job: Job, needs: Sequence[str]) -> list[str]:

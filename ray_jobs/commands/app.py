@@ -36,10 +36,13 @@ from ray_jobs.job_file.deploy_section import ManifestKind
 from ray_jobs.job_file.reading import read_job, stop_if_any
 from ray_jobs.job_file.sections import Job, ProtocolName
 from ray_jobs.preflight import check
+from ray_jobs.results.json_format import SupportsJson
 
 DONE, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 T = TypeVar("T")
+R = TypeVar("R", bound=SupportsJson | dict[str, Any])
+"""The result of a command."""
 
 app = typer.Typer(
     name="fewshot",
@@ -306,14 +309,15 @@ def _write(path: Path, text: str) -> None:
         raise JobError([f"cannot write {path}: {error.strerror or error}"]) from error
 
 
-def _run(work: Callable[[], dict[str, Any]], *, then: Callable[[dict[str, Any]], None]) -> None:
+def _run(work: Callable[[], R], *, then: Callable[[R], None]) -> None:
     """Run a command: JSON on stdout, a table for people on stderr, errors as exit codes."""
     with redirect_stdout(sys.stderr):  # Ray itself tells of lost workers, on stdout.
         result = _guarded(work)
         then(result)
+    printed: dict[str, Any] = result if isinstance(result, dict) else result.to_json()
     if not sys.stdout.isatty():
-        sys.stdout.write(written(_plain(result), os.environ))
-    failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
+        sys.stdout.write(written(_plain(printed), os.environ))
+    failed = not printed.get("complete", True) or printed.get("too_many_unreadable", False)
     raise typer.Exit(SOME_FAILED if failed else DONE)
 
 

@@ -11,6 +11,7 @@ DATA: Mapping[str, tuple[str, ...]] = {
     "job": ("output",),
     "archive": ("uri", "labels"),
     "support": ("uri",),
+    "classifier": ("from_",),
     "evaluate": ("splits", "images"),
 }
 """Keys that are always places, by section."""
@@ -27,7 +28,7 @@ ON_THE_DRIVER: Mapping[str, tuple[str, ...]] = {"storage": ("ca_file",)}
 def paths_in(
     job: Job, keys: Mapping[str, tuple[str, ...]], command: JobCommand | None = None
 ) -> Iterator[tuple[str, str, str]]:
-    """Section, key and value of each of the keys that the job has.
+    """Section, field and value of each of the fields that the job has. The key of a field is without its last "_".
 
     Args:
         job: the job.

@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from itertools import islice, takewhile
@@ -21,6 +21,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.limits import MAX_DEPTH, is_deep, shown
 from ray_jobs.job_file.sections import (
+    TRAINING_KEYS,
     ArchiveSection,
     ClassifierSection,
     ClipSection,
@@ -89,11 +90,22 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
             problems.append(where.say(f"expected a section [{name}], got {name} = {shown(content)}"))
         else:
             sections[name] = _section(SECTIONS[name], content, where, problems)
-    missing = [name for name in ("job", *needs) if name not in document]
-    problems += [f"{path}: section [{name}] is missing. {_example(name)}" for name in missing]
+    problems += [f"{path}: {problem}" for problem in _missing(document, needs)]
     if not sections.get("job"):
         raise JobError(problems)
-    return Job(**{name: value for name, value in sections.items() if value is not None}), problems
+    found = {name: value for name, value in sections.items() if value is not None}
+    return Job(**found, given=frozenset(sections)), problems
+
+
+def _missing(document: Mapping[str, Any], needs: Iterable[str]) -> Iterator[str]:
+    """Sections that are missing. A stored classifier needs no examples, but [escalate] does."""
+    classifier = document.get("classifier")
+    is_stored = isinstance(classifier, dict) and "from" in classifier
+    for name in ("job", *needs):
+        if name in document or (name == "support" and is_stored and "escalate" not in document):
+            continue
+        reason = " [escalate] needs examples, also with [classifier] from." if name == "support" and is_stored else ""
+        yield f"section [{name}] is missing. {_example(name)}{reason}"
 
 
 def stop_if_any(problems: Sequence[str]) -> None:
@@ -109,9 +121,14 @@ def stop_if_any(problems: Sequence[str]) -> None:
 def resolved(job: Job) -> dict[str, Any]:
     """The job with every default filled in, as plain JSON and TOML values, to be stored beside results.
 
-    What was None is left out, and so are credentials in URLs.
+    What was None is left out, and so are credentials in URLs; beside a stored classifier, so is what it brings.
     """
-    return {name: _storable(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+    found = {name: _storable(_keyed(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+    if job.classifier.from_ is not None:
+        found["classifier"] = {key: value for key, value in found["classifier"].items() if key not in TRAINING_KEYS}
+        if job.clip_given is None:
+            del found["clip"]
+    return found
 
 
 def job_file_text(job: Job) -> str:
@@ -129,6 +146,16 @@ def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None
             if isinstance(value, str) and PASSWORD.search(value)
         ]
     )
+
+
+def _keyed(section: Any) -> dict[str, Any]:
+    """A section's values by the keys of the job file."""
+    return {_key(name): value for name, value in asdict(section).items()}
+
+
+def _key(field: str) -> str:
+    """The key of a field: one that is a word of Python has an underscore behind it there."""
+    return field.rstrip("_")
 
 
 def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +277,7 @@ def _keys(kind: type[Any], path: Iterable[str | int]) -> list[str]:
     for part in path:
         if isinstance(part, str):
             kind = _table(get_type_hints(kind)[part]) or kind
-    return [f.name for f in fields(kind)]
+    return [_key(f.name) for f in fields(kind)]
 
 
 def _table(annotation: Any) -> type[Any] | None:
@@ -267,7 +294,7 @@ def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
 
 
 def _example(section: str) -> str:
-    required = [f.name for f in fields(SECTIONS[section]) if f.default is f.default_factory]
+    required = [_key(f.name) for f in fields(SECTIONS[section]) if f.default is f.default_factory]
     return "It needs: " + ", ".join(required) if required else ""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from cluster import Storage
 from fewshot.backbones.clip_spec import ClipSpec
@@ -185,11 +186,26 @@ class ClipSection(ClipSpec):
         return ClipSpec(**{item.name: getattr(self, item.name) for item in fields(ClipSpec)})
 
 
+TRAINING_KEYS = ("method", "hyperparameters", "max_error", "confidence")
+"""Keys of [classifier] that say how to train one."""
+
+
+def _refuse_beside_from(names: Sequence[str]) -> None:
+    if names:
+        keys = ", ".join(names)
+        raise ValueError(
+            f"from names a stored classifier, which brings its own {keys}: remove {keys}, or remove from to train one"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierSection:
-    """Section [classifier].
+    """Section [classifier]: how a classifier is trained, or which stored one is used.
 
     Attributes:
+        from_: key `from`: folder of a stored classifier, any fsspec URL or path, which is used as it is. It brings its
+            own classes, method, hyperparameters and threshold, so that no [support] is needed and none of the keys
+            below can be set but `top`. None trains one from the examples.
         method: one of `fewshot methods`.
         hyperparameters: of the method; the ones not given are chosen inside the shots.
         max_error: the share of wrong labels tolerated among labels given; images below the score that this needs
@@ -199,11 +215,30 @@ class ClassifierSection:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    from_: Annotated[Place | None, Field(alias="from")] = None
     method: str = "nearest_mean"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     max_error: OpenFraction | None = None
     confidence: OpenFraction = 0.9
     top: Count = 5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_given(cls, values: Any) -> Any:
+        """Refuse keys of a training beside a stored classifier, also those that are set to their default."""
+        if isinstance(values, dict) and values.get("from") is not None:
+            _refuse_beside_from([name for name in TRAINING_KEYS if name in values])
+        return values
+
+    def __post_init__(self) -> None:
+        """Check that a stored classifier comes without settings of a training.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.from_ is not None:
+            untrained = ClassifierSection()
+            _refuse_beside_from([name for name in TRAINING_KEYS if getattr(self, name) != getattr(untrained, name)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +362,11 @@ class ClusterSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A whole job file. A section that a command does not need may be absent."""
+    """A whole job file. A section that a command does not need may be absent.
+
+    Attributes:
+        given: names of the sections that the file has; the others are at their defaults.
+    """
 
     job: JobSection
     archive: ArchiveSection | None = None
@@ -340,3 +379,9 @@ class Job:
     storage: StorageSection = field(default_factory=StorageSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @property
+    def clip_given(self) -> ClipSpec | None:
+        """The backbone that the file names; None if it leaves that to a stored classifier, or to the default."""
+        return self.clip.spec if "clip" in self.given or self.clip != ClipSection() else None

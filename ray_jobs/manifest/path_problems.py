@@ -75,7 +75,7 @@ def _places(job: Job, command: JobCommand | None) -> Iterator[tuple[str, str]]:
     if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "/", ".", "~")):
         found.append(("clip", "model", job.clip.model))
     found += paths_in(job, ON_THE_DRIVER)
-    yield from ((f"[{section}] {key}", value) for section, key, value in found)
+    yield from ((f"[{section}] {key.rstrip('_')}", value) for section, key, value in found)
 
 
 def _is_needed(job: Job, section: str) -> bool:

@@ -15,7 +15,7 @@ from ray_jobs.results.classification_metrics import (
 from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.escalation_summary import CalibrationSummary, CostPoint, EscalationSummary, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
-from ray_jobs.results.json_format import FormatError, Json, JsonObject, SupportsJson
+from ray_jobs.results.json_format import FormatError, Json, JsonObject, NewerFormatError, SupportsJson
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunReport, RunState, RunStatus
 from ray_jobs.results.run_plan import ArchiveSummary, RunKind, RunPlan
 
@@ -41,6 +41,7 @@ __all__ = [
     "JsonObject",
     "Measured",
     "MeasuredEscalation",
+    "NewerFormatError",
     "OutputReports",
     "OutputStatus",
     "PlannedStage",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ray_jobs.results.json_format import JsonValue
+from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import ArchiveSummary
 
 
@@ -17,7 +17,8 @@ class PlannedStage(JsonValue):
         what: what it works on, for people.
         done: images (trainings, classes) that are done; None where only reading the archive tells.
         left: what is left of them; a number of shards as text ("3 shards") or None where only reading tells.
-        at_most: whether `left` is an upper bound.
+        at_most: of a stage of escalation, whether `left` is an upper bound; None for other stages, which are printed
+            without this and the next two keys.
         forwards: forwards of the diffusion model that are left, at most; None where there are none, or unknown.
         hours: hours of a worker that these take; None likewise.
     """
@@ -26,9 +27,16 @@ class PlannedStage(JsonValue):
     what: str
     done: int | None
     left: int | str | None
-    at_most: bool = False
+    at_most: bool | None = None
     forwards: float | None = None
     hours: float | None = None
+
+    def to_json(self) -> JsonObject:
+        """Return the fields that the stage has."""
+        values = JsonValue.to_json(self)
+        return (
+            values if self.at_most is not None else {name: values[name] for name in ("stage", "what", "done", "left")}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

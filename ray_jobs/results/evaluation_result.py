@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ray_jobs.job_file.sections import ProtocolName
 from ray_jobs.results.json_format import Json, JsonDocument, JsonObject, JsonValue, to_plain
 
 CascadeKind = Literal["cascade", "diffusion alone"]
@@ -93,7 +94,7 @@ class EvaluationResult(JsonDocument):
 
     format_version: ClassVar[int] = 1
     title: str
-    protocol: str
+    protocol: ProtocolName
     complete: bool
     table: tuple[EvaluationRow, ...]
     cascades: CascadeTable | None

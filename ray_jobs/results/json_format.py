@@ -33,6 +33,10 @@ class FormatError(JobError, ValueError):
         super().__init__([problem])
 
 
+class NewerFormatError(FormatError):
+    """A stored document was written by a newer version of fewshot."""
+
+
 class SupportsJson(Protocol):
     """What a command can print."""
 
@@ -128,7 +132,7 @@ def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) 
     if version == readable and type(version) is int:
         return {key: value for key, value in content.items() if key != FORMAT_KEY}
     if type(version) is int and version > readable:
-        raise FormatError(
+        raise NewerFormatError(
             f"{where} has format {version}; this version of fewshot reads format {readable}. Upgrade fewshot."
         )
     found = f"{FORMAT_KEY} {version!r}" if FORMAT_KEY in content else f"no {FORMAT_KEY}"

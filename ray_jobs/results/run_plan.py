@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ray_jobs.job_file.sections import ProtocolName
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
 RunKind = Literal["classification", "evaluation"]
@@ -51,7 +52,7 @@ class RunPlan(JsonDocument):
     archive: ArchiveSummary | None = None
     classifier: str | None = None
     examples: int | None = None
-    protocol: str | None = None
+    protocol: ProtocolName | None = None
     cells: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

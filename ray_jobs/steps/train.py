@@ -14,9 +14,8 @@ from fewshot.errors import DataError
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.inputs.unreadable_examples import find_unreadable
 from ray_jobs.job_file.sections import ClassifierSection
-from ray_jobs.output.classifiers import CARD, put_classifier
+from ray_jobs.output.classifiers import ClassifierRef, TrainingIdentity, find_classifier, put_classifier
 from ray_jobs.output.feature_parts import FeatureRows, load
-from ray_jobs.output.layout import classifier_folder
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.steps.example_latents import encode_examples, latents_of
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
-METHODS_VERSION = 3
-"""Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +47,38 @@ class Training:
     diffusion: DiffusionSpec | None = None
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> TrainingIdentity:
         """All that determines the classifier."""
-        identity = {
-            "version": METHODS_VERSION,
-            "clip": self.spec.identity(),
-            "templates": self.templates,
-            "method": self.section.method,
-            "hyperparameters": self.section.hyperparameters,
-            "max_error": self.section.max_error,
-            "confidence": self.section.confidence,
-            "seed": self.seed,
-            "support": self.support.identity,
-        }
-        return identity if self.diffusion is None else identity | {"diffusion": self.diffusion.identity()}
+        return TrainingIdentity(
+            clip=self.spec.identity(),
+            templates=self.templates,
+            method=self.section.method,
+            hyperparameters=self.section.hyperparameters,
+            max_error=self.section.max_error,
+            confidence=self.section.confidence,
+            seed=self.seed,
+            support=self.support.identity,
+            diffusion=None if self.diffusion is None else self.diffusion.identity(),
+        )
 
-    @property
-    def folder(self) -> str:
-        """Where it is stored."""
-        return classifier_folder(self.section.method, self.identity)
+    def find(self, store: Store) -> ClassifierRef | None:
+        """Return the classifier if it was trained before.
 
-    def run(self, store: Store) -> str:
+        Raises:
+            DamagedError: its card is damaged, and was removed.
+        """
+        return find_classifier(store, self.identity.folder)
+
+    def run(self, store: Store) -> ClassifierRef:
         """Train and store the classifier, unless it is there.
-
-        Returns:
-            its folder.
 
         Raises:
             DataError: no example could be read.
+            DamagedError: what is stored is damaged, and was removed.
         """
-        if not store.exists(f"{self.folder}/{CARD}"):
-            self._fit(store)
-        return self.folder
+        return self.find(store) or self._fit(store)
 
-    def _fit(self, store: Store) -> None:
+    def _fit(self, store: Store) -> ClassifierRef:
         from fewshot.backbones import load_clip
         from fewshot.calibration.calibrate import fit_calibrated
         from fewshot.methods import method_named
@@ -107,8 +102,10 @@ class Training:
             confidence=self.section.confidence,
             training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
-        card = {"trained_from": self.identity, "unreadable_examples": find_unreadable(self.support, images)}
-        put_classifier(store, self.folder, calibrated, card)
+        unreadable = find_unreadable(self.support, images)
+        return put_classifier(
+            store, calibrated, self.identity, examples=len(self.support.images), unreadable=unreadable
+        )
 
 
 def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> dict[str, Any]:

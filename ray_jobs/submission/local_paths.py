@@ -37,8 +37,8 @@ def with_absolute_places(job: Job) -> Job:
 def out_of_sight(job: Job, command: JobCommand) -> list[str]:
     """Problems: every local path of a job that a command looks at, for a cluster that is not on this machine."""
     return [
-        f"[{section}] {key} is {path}, a path of this machine, which the cluster does not see. Put it into object "
-        "storage (s3://…), or say --shared-paths if every node has the same files there"
+        f"[{section}] {key.rstrip('_')} is {path}, a path of this machine, which the cluster does not see. Put it into "
+        "object storage (s3://…), or say --shared-paths if every node has the same files there"
         for (section, key), path in local_places(job, command).items()
     ]
 
