@@ -334,6 +334,8 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
         return _finish(work, metrics, did="nothing")
+    if work.stored is not None:
+        _check_loads(work.stored, work.job)
     with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         if (metrics := work.finished()) is not None:  # by the process that held it before
             return _finish(work, metrics, did="nothing")
@@ -343,8 +345,6 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
 def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> FinishedClassification:
     """All stages, as the only one at work on this run."""
     job = work.job
-    if work.stored is not None:
-        _check_loads(work.stored, job)
     begin_run(work.store, work.run, job, work.plan)
     embedding = _embed(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, embedding, reporter)

@@ -104,8 +104,8 @@ def _missing(document: Mapping[str, Any], needs: Iterable[str]) -> Iterator[str]
     for name in ("job", *needs):
         if name in document or (name == "support" and is_stored and "escalate" not in document):
             continue
-        reason = " [escalate] needs examples, also with [classifier] from." if name == "support" and is_stored else ""
-        yield f"section [{name}] is missing. {_example(name)}{reason}"
+        reason = ": [escalate] needs examples, also with [classifier] from" if name == "support" and is_stored else ""
+        yield f"section [{name}] is missing{reason}. {_example(name)}"
 
 
 def stop_if_any(problems: Sequence[str]) -> None:
