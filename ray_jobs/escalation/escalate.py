@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from cluster import Ledger, Store, Unit
 from cluster.records import Shard
@@ -43,7 +43,7 @@ CHEAP_PREDICTIONS = "cheap-predictions"
 CHOICE, PROBE = "escalated.parquet", "probe.json"
 
 
-def escalation_identity(section: EscalateSection) -> dict[str, Any]:
+def escalation_identity(section: EscalateSection) -> dict[str, object]:
     """All of the section that determines predictions."""
     return asdict(section) | {"spec": section.spec.identity()}
 

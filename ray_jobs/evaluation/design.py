@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -200,7 +200,7 @@ class Evaluation:
         identity = [self._trained_from(cell).to_json(), self.test.identity, cell.protocol, cell.new]
         return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
 
-    def _hyperparameters(self, method: str) -> dict[str, Any]:
+    def _hyperparameters(self, method: str) -> Mapping[str, Any]:
         return self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
 
     @staticmethod

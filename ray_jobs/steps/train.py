@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
@@ -21,6 +21,9 @@ from ray_jobs.steps.example_latents import encode_examples, latents_of
 
 if TYPE_CHECKING:
     from fewshot.backbones import ClipBackbone
+    from fewshot.backbones.diffusion import DiffusionBackbone
+    from fewshot.backbones.pooling import Pooling
+    from fewshot.backbones.text_tower import TextTower
     from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
@@ -96,7 +99,7 @@ class Training:
         parts = parts_for(clip, method.needs, self.diffusion)
         calibrated = fit_calibrated(
             method,
-            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),
+            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts._asdict()),
             seed=self.seed,
             max_error=self.section.max_error,
             confidence=self.section.confidence,
@@ -108,22 +111,30 @@ class Training:
         )
 
 
-def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> dict[str, Any]:
-    """The parts of backbones that a `Problem` must have for these needs.
+class BackboneParts(NamedTuple):
+    """Parts of backbones in a `Problem`; None for those that no method needs."""
+
+    text_tower: TextTower | None = None
+    pooling: Pooling | None = None
+    diffusion: DiffusionBackbone | None = None
+
+
+def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> BackboneParts:
+    """Return the parts of backbones that a `Problem` must have for these needs.
 
     Raises:
         BackboneError: the backbone has no such part.
     """
-    parts: dict[str, Any] = {}
-    if "text_tower" in needs:
-        parts["text_tower"] = clip.text_tower
-    if "dense" in needs:
-        parts["pooling"] = clip.pooling
+    loaded = None
     if "diffusion" in needs and diffusion is not None:
         from fewshot.backbones.diffusion import load_diffusion
 
-        parts["diffusion"] = load_diffusion(diffusion)
-    return parts
+        loaded = load_diffusion(diffusion)
+    return BackboneParts(
+        text_tower=clip.text_tower if "text_tower" in needs else None,
+        pooling=clip.pooling if "dense" in needs else None,
+        diffusion=loaded,
+    )
 
 
 def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) -> tuple[list[str], Labelled]:
