@@ -1,28 +1,31 @@
-"""Look at everything a job names before anything runs, and collect what is wrong."""
+"""Check everything a job names before anything runs, and collect what is wrong."""
 
 from __future__ import annotations
 
 import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from cluster import Retry, Store
+from cluster import Store
 from cluster.errors import ClusterError
 from cluster.records.location import Location
 from cluster.storage.settings import S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
+from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_labels, read_text, support_labels
 from ray_jobs.job_file.sections import EscalateSection, Job
+from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.layout import INTERACTIVE
 
-INTERACTIVE = Retry(deadline_s=10.0)
-"""Somebody waits for the answer: a place that is down is told soon."""
+Finding: TypeAlias = tuple[str, Callable[[], object]]
+"""A key of the job file, and what raises where it is wrong."""
 
 
 def check(job: Job, needs: Sequence[str]) -> list[str]:
-    """Problems in what the sections name; sections that are missing or wrong were told already.
+    """Find problems in what the sections name; a section that is missing or wrong was reported when it was read.
 
     Loads no weights and no torch, so that a finished job is recognised in a second or two.
 
@@ -31,43 +34,63 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
         needs: sections that the command uses.
     """
     if problem := _problem("[storage]", lambda: job.storage.resolve().check_endpoint()):
-        return [problem]  # Whatever else lies behind it would be told as one problem more.
+        return [problem]  # Whatever else lies behind it would be reported as one problem more.
     return [problem for finding in _findings(job, needs) if (problem := _problem(*finding)) is not None]
 
 
-def _findings(job: Job, needs: Sequence[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _findings(job: Job, needs: Sequence[str]) -> Iterator[Finding]:
     storage = job.storage.resolve()
     yield (
         "[job] output",
-        lambda: _outside(Store(job.job.output, storage=storage, retry=INTERACTIVE), _images(job, needs)),
+        lambda: _outside(Store(job.job.output, storage=storage, retry=INTERACTIVE), _image_folders(job, needs)),
     )
-    yield "[clip] model", job.clip.spec.check
+    if job.classifier.from_ is None or job.clip_given is not None:
+        yield "[clip] model", job.clip.spec.check
     if (archive := job.archive) is not None and "archive" in needs:
         yield "[archive] uri", lambda: open_archive(archive, storage)
         if (labels := archive.labels) is not None:
             yield "[archive] labels", lambda: read_labels(labels, storage=storage)
-    if (support := job.support) is not None and "support" in needs:
+    if (support := job.support) is not None and "support" in needs and _trains_on_examples(job):
         yield "[support] uri", lambda: support_labels(support, storage)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
         yield "[evaluate] splits", lambda: read_text(evaluation.splits, storage)
         for name in evaluation.methods:
             yield "[evaluate] methods", lambda name=name: check_method(name)  # type: ignore[misc]
-    yield "[classifier] method", lambda: check_method(job.classifier.method, **job.classifier.hyperparameters)
-    if "diffusion" in needs_of(job.classifier.method, job.classifier.hyperparameters):
-        yield "[diffusion] model", job.diffusion.spec.check
-    if (escalate := job.escalate) is not None and _asks(job, needs):
+    yield from _classifier_findings(job, needs)
+    if (escalate := job.escalate) is not None and _escalates(job, needs):
         yield "[escalate] model", escalate.spec.check
         if escalate.hyperparameters:
             yield "[escalate] hyperparameters", lambda: check_escalation_method(escalate)
 
 
-def _asks(job: Job, needs: Sequence[str]) -> bool:
+def _classifier_findings(job: Job, needs: Sequence[str]) -> Iterator[Finding]:
+    section, storage = job.classifier, job.storage.resolve()
+    if (stored := section.from_) is None:
+        yield "[classifier] method", lambda: check_method(section.method, **section.hyperparameters)
+        if "diffusion" in needs_of(section.method, section.hyperparameters):
+            yield "[diffusion] model", job.diffusion.spec.check
+    elif "evaluate" in needs:
+        yield "[classifier] from", _refuse_evaluation
+    else:
+        yield "[classifier] from", lambda: open_classifier(stored, storage).backbone(job.clip_given)
+
+
+def _refuse_evaluation() -> None:
+    raise ValueError("an evaluation trains its classifiers from the splits; remove from")
+
+
+def _trains_on_examples(job: Job) -> bool:
+    """Whether examples are trained on: not with a stored classifier, unless [escalate] does."""
+    return job.classifier.from_ is None or job.escalate is not None
+
+
+def _escalates(job: Job, needs: Sequence[str]) -> bool:
     """Whether [escalate] plays a part."""
     measured = "evaluate" in needs and job.evaluate is not None and job.evaluate.protocol == "few-shot"
     return "archive" in needs or measured
 
 
-def _images(job: Job, needs: Sequence[str]) -> list[str]:
+def _image_folders(job: Job, needs: Sequence[str]) -> list[str]:
     """Places whose files are images to the job."""
     return [
         section.uri for name in ("archive", "support") if name in needs and (section := getattr(job, name)) is not None
@@ -98,7 +121,7 @@ def _real(place: str) -> str:
 
 
 def check_method(name: str, **hyperparameters: Any) -> None:
-    """Raise unless the method takes these hyperparameters.
+    """Check that a method takes these hyperparameters.
 
     Raises:
         FewShotError: it does not, or there is no such method.
@@ -110,7 +133,7 @@ def check_method(name: str, **hyperparameters: Any) -> None:
 
 
 def check_escalation_method(section: EscalateSection) -> None:
-    """Raise unless the method that asks takes the hyperparameters of the section.
+    """Check that the method of [escalate] takes the hyperparameters of the section.
 
     Raises:
         FewShotError: it does not.
@@ -118,9 +141,9 @@ def check_escalation_method(section: EscalateSection) -> None:
     build_diffusion_scorer(section.method, **section.hyperparameters)
 
 
-def _problem(where: str, attempt: Callable[[], Any]) -> str | None:
+def _problem(where: str, attempt: Callable[[], object]) -> str | None:
     try:
         attempt()
-    except (FewShotError, ClusterError, ValueError, OSError) as error:
+    except (FewShotError, ClusterError, JobError, ValueError, OSError) as error:
         return f"{where}: {error}"
     return None

@@ -10,6 +10,7 @@ chosen.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from scipy.stats import beta as beta_distribution
@@ -59,6 +60,17 @@ def guaranteed_threshold(scores: Tensor, correct: Tensor, *, max_error: float, c
         if bound <= max_error:
             return Guarantee(threshold, bound)
     return Guarantee(ABSTAIN_ALWAYS, None)
+
+
+def fewest_images(max_error: float, *, confidence: float) -> int:
+    """Return how many held-out images there must be for any threshold to be good enough: so many, all labelled right.
+
+    Args:
+        max_error: in (0, 1).
+        confidence: in (0, 1).
+    """
+    delta = (1.0 - confidence) / len(COVERAGES)
+    return math.ceil(math.log(delta) / math.log1p(-max_error))
 
 
 def error_upper_bound(errors: int, images: int, *, delta: float) -> float:

@@ -6,9 +6,9 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,20 +18,33 @@ import pyarrow.parquet as pq
 from cluster import StageReport, Store
 from ray_jobs.escalation.cost_curve import measure_cascades
 from ray_jobs.inputs.archive import Listing
-from ray_jobs.inputs.ground_truth import read_truth
+from ray_jobs.inputs.ground_truth import read_ground_truth
 from ray_jobs.job_file.sections import Job
-from ray_jobs.output.classifiers import get_classifier, get_unreadable_examples
+from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.feature_parts import get_table
-from ray_jobs.output.layout import FAILURES, METRICS, PREDICTIONS, to_json
+from ray_jobs.output.layout import FAILURES, METRICS, PREDICTIONS
+from ray_jobs.output.predictions import best_guesses
+from ray_jobs.results.classification_metrics import (
+    CandidateMethod,
+    ClassificationMetrics,
+    GivenLabels,
+    HeldOut,
+    Measured,
+    Reliability,
+    ScoreHistogram,
+)
+from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 if TYPE_CHECKING:
+    from fewshot.calibration.calibrated_classifier import HeldOutReport
     from fewshot.evaluation.metrics import Tally
 
 FAILURE_SCHEMA = pa.schema([(name, pa.string()) for name in ("kind", "image", "source", "error")])
-STATUSES = ("ok", "abstained", "unreadable")
-COLUMNS = ["image", "label", "score", "status", "error", "source"]
+COLUMNS = ["image", "top_labels", "score", "status", "error", "source"]
 SCORE_BINS = 20
 """Equal-width bins of the histogram of scores."""
+PACKAGES = ("fewshot", "torch", "open-clip-torch", "pyarrow")
+"""Whose versions are noted."""
 
 
 def summarise(
@@ -39,10 +52,10 @@ def summarise(
     run: str,
     job: Job,
     listing: Listing,
-    classifier: str,
+    classifier: ClassifierRef,
     stages: Sequence[StageReport],
-    escalated: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    escalated: EscalationSummary | None = None,
+) -> ClassificationMetrics:
     """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
 
     Args:
@@ -50,58 +63,73 @@ def summarise(
         run: the run's folder.
         job: the job file.
         listing: what the archive held.
-        classifier: the classifier's folder.
+        classifier: the classifier.
         stages: what became of the units.
-        escalated: what the diffusion model was asked and said; None if there was none.
-
-    Returns:
-        the metrics.
+        escalated: what the diffusion model decided; None if nothing.
     """
-    calibrated = get_classifier(store, classifier, job.clip.spec)
+    calibrated = classifier.load(job.clip.spec)
     given = job.archive.labels if job.archive is not None else None
-    truth = read_truth(given, calibrated.class_names, store.storage) if given else None
-    counting = _Counting(calibrated.class_names, truth)
+    labels = read_ground_truth(given, calibrated.class_names, store.storage) if given else None
+    counts = _Counts(calibrated.class_names, labels)
     failed = [failure for stage in stages for failure in stage.failures]
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, FAILURE_SCHEMA, compression="zstd") as failures:
         for failure in failed:
             failures.write_table(_failures([("unit", failure.path, "", failure.error)]))
         for part in store.list(f"{run}/{PREDICTIONS}"):
-            failures.write_table(counting.add(get_table(store, part, columns=COLUMNS)))
+            failures.write_table(counts.add(get_table(store, part, columns=COLUMNS)))
     store.put(f"{run}/{FAILURES}", buffer.getvalue())
-    metrics = {
-        "complete": not failed and counting.parts == len(listing.shards),
-        "failed_units": len(failed),
-        "too_many_unreadable": too_many_unreadable(job, counting.status),
-        **counting.to_json(),
-        "skipped_entries": listing.skipped,
-        "skipped_examples": list(listing.skipped_examples),
-        "unreadable_examples": get_unreadable_examples(store, classifier),
-        "method": type(calibrated.method).name,
-        "hyperparameters": asdict(calibrated.method),  # type: ignore[call-overload]
+    metrics = ClassificationMetrics(
+        complete=not failed and counts.parts == len(listing.shards),
+        failed_units=len(failed),
+        too_many_unreadable=too_many_unreadable(job, images=counts.images, unreadable=counts.status["unreadable"]),
+        images=counts.images,
+        ok=counts.status["ok"],
+        abstained=counts.status["abstained"],
+        unreadable=counts.status["unreadable"],
+        given_labels=counts.given_labels,
+        mean_score=counts.score / counts.scored if counts.scored else None,
+        measured=counts.measured,
+        reliability=counts.reliability,
+        score_histogram=ScoreHistogram(**{status: tuple(bins.tolist()) for status, bins in counts.scores.items()}),
+        labels=dict(counts.labels.most_common()),
+        skipped_entries=listing.skipped,
+        skipped_examples=tuple(listing.skipped_examples),
+        unreadable_examples=classifier.unreadable_examples,
+        method=type(calibrated.method).name,
+        hyperparameters=asdict(calibrated.method),  # type: ignore[call-overload]
         **asdict(calibrated.scaling),
-        "threshold": calibrated.threshold,
-        "held_out": asdict(calibrated.report),
-        "escalated": None if escalated is None else {**escalated, "measured": counting.cascades(store, run)},
-        "predictions": store.url(f"{run}/{PREDICTIONS}"),
-        "run": store.url(run),
-        "versions": {name: version(name) for name in ("fewshot", "torch", "open-clip-torch", "pyarrow")},
-    }
-    store.put(f"{run}/{METRICS}", to_json(metrics))
+        threshold=calibrated.threshold,
+        held_out=held_out(calibrated.report),
+        escalated=None if escalated is None else replace(escalated, measured=counts.escalation(store, run)),
+        versions={name: version(name) for name in PACKAGES},
+    )
+    store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics
 
 
-def too_many_unreadable(job: Job, counts: Mapping[str, int]) -> bool:
-    """Whether more images are unreadable than the job file allows; `counts` by status."""
-    images = sum(counts[status] for status in STATUSES)
-    return job.archive is not None and counts["unreadable"] > job.archive.max_unreadable_fraction * images
+def held_out(report: HeldOutReport) -> HeldOut:
+    """Return what was measured on held-out images as it is stored."""
+    found = report.candidates
+    candidates = None if found is None else tuple(CandidateMethod(**asdict(each)) for each in found)
+    return HeldOut(**asdict(report) | {"candidates": candidates})
 
 
-class _Counting:
-    """Counts over prediction parts; holds a number for each class, nothing for each image (but the given labels)."""
+def too_many_unreadable(job: Job, *, images: int, unreadable: int) -> bool:
+    """Whether more images are unreadable than the job file allows."""
+    return job.archive is not None and unreadable > job.archive.max_unreadable_fraction * images
 
-    def __init__(self, names: tuple[str, ...], truth: dict[str, int] | None) -> None:
-        self.names, self.truth = names, truth
+
+class _Counts:
+    """Counts over prediction parts: a number for each class, nothing for each image (but the given labels).
+
+    Args:
+        names: the K classes.
+        given: image -> index of its class, -1 for another class; None if no labels were given.
+    """
+
+    def __init__(self, names: tuple[str, ...], given: Mapping[str, int] | None) -> None:
+        self.names, self.given = names, given
         self.index = {name: i for i, name in enumerate(names)}
         self.parts, self.scored, self.score = 0, 0, 0.0
         self.found, self.of_other_classes = 0, 0
@@ -117,35 +145,35 @@ class _Counting:
             its unreadable images.
         """
         self.parts += 1
-        status = part["status"].to_pylist()
+        status, guesses = part["status"].to_pylist(), best_guesses(part)
         self.status.update(status)
-        self.labels.update(label for label in part["label"].to_pylist() if label is not None)
+        self.labels.update(label for label in guesses if label is not None)
         self._count_scores(part)
-        if self.truth is not None:
-            self._measure(part)
+        if self.given is not None:
+            self._measure(part, guesses)
         broken = part.filter(pc.equal(part["status"], "unreadable")) if "unreadable" in status else part.slice(0, 0)
         rows = zip(*(broken[name].to_pylist() for name in ("image", "source", "error")), strict=True)
         return _failures([("image", *row) for row in rows])
 
     def _count_scores(self, part: pa.Table) -> None:
-        """What was decided without a score is in none of this."""
-        told = part.filter(pc.is_valid(part["score"]))
-        self.scored += len(told)
-        self.score += sum(told["score"].to_pylist())
+        """Rows that were decided without a score are in none of this."""
+        scored = part.filter(pc.is_valid(part["score"]))
+        self.scored += len(scored)
+        self.score += sum(scored["score"].to_pylist())
         for status, bins in self.scores.items():
-            scores = told.filter(pc.equal(told["status"], status))["score"].to_numpy()
+            scores = scored.filter(pc.equal(scored["status"], status))["score"].to_numpy()
             bins += np.histogram(scores.clip(0.0, 1.0), bins=SCORE_BINS, range=(0.0, 1.0))[0]
 
-    def _measure(self, part: pa.Table) -> None:
+    def _measure(self, part: pa.Table, guesses: Sequence[str | None]) -> None:
         import torch
 
         from fewshot.evaluation.metrics import Tally
 
-        assert self.truth is not None
-        known = [self.truth[image] for image in part["image"].to_pylist() if image in self.truth]
+        assert self.given is not None
+        known = [self.given[image] for image in part["image"].to_pylist() if image in self.given]
         self.found += len(known)
         self.of_other_classes += sum(label < 0 for label in known)
-        rows = list(self._labelled(part))
+        rows = list(self._labelled(part, guesses))
         if not rows:
             return
         labels, predicted, scores, abstained = zip(*rows, strict=True)
@@ -158,56 +186,55 @@ class _Counting:
         )
         self.tally = tally if self.tally is None else self.tally + tally
 
-    def _labelled(self, part: pa.Table) -> Iterator[tuple[int, int, float, bool]]:
-        assert self.truth is not None
-        columns = (part[name].to_pylist() for name in ("image", "label", "score", "status"))
-        for image, label, score, status in zip(*columns, strict=True):
-            known = self.truth.get(image, -1)
-            if known >= 0 and label is not None:
-                yield known, self.index[label], math.nan if score is None else score, status == "abstained"
+    def _labelled(self, part: pa.Table, guesses: Sequence[str | None]) -> Iterator[tuple[int, int, float, bool]]:
+        """Given label, most probable class, score, and whether it is abstained, of every image that has all of it."""
+        assert self.given is not None
+        columns = (part[name].to_pylist() for name in ("image", "score", "status"))
+        for image, score, status, guess in zip(*columns, guesses, strict=True):
+            known = self.given.get(image, -1)
+            if known >= 0 and guess is not None:
+                yield known, self.index[guess], math.nan if score is None else score, status == "abstained"
 
-    def cascades(self, store: Store, run: str) -> dict[str, Any] | None:
-        """See `measure_cascades`; None where nothing was measured."""
-        if self.tally is None or self.truth is None:
+    def escalation(self, store: Store, run: str) -> MeasuredEscalation | None:
+        """Return what escalation was worth; None where nothing was measured."""
+        if self.tally is None or self.given is None:
             return None
-        truth = {image: self.names[label] for image, label in self.truth.items() if label >= 0}
+        known = {image: self.names[label] for image, label in self.given.items() if label >= 0}
         right = int(self.tally.hits.sum())
-        return measure_cascades(store, run, truth, right=right, labelled=self.tally.rows, images=self.images)
+        return measure_cascades(store, run, known, right=right, labelled=self.tally.rows, images=self.images)
 
     @property
     def images(self) -> int:
         return sum(self.status.values())
 
-    def to_json(self) -> dict[str, Any]:
-        counts = {"images": self.images, **{s: self.status[s] for s in STATUSES}}
-        measured: dict[str, Any] = {}
-        reliability: dict[str, Any] = {}
-        if self.tally is not None:
-            measured = {
-                "labelled_images": self.tally.rows,
-                "accuracy": self.tally.accuracy,
-                "macro_f1": self.tally.macro_f1,
-                "ece": self.tally.ece if self.tally.bin_rows.any() else None,
-                "coverage": self.tally.coverage,
-                "accuracy_of_accepted": self.tally.selective_accuracy if self.tally.accepted else None,
-            }
-            reliability = {
-                "rows": self.tally.bin_rows.tolist(),
-                "correct": self.tally.bin_correct.tolist(),
-                "confidence": self.tally.bin_confidence.tolist(),
-            }
-        given = None
-        if self.truth is not None:
-            given = {"given": len(self.truth), "found": self.found, "of_other_classes": self.of_other_classes}
-        return {
-            **counts,
-            "given_labels": given,
-            "mean_score": self.score / self.scored if self.scored else None,
-            "measured": measured or None,
-            "reliability": reliability or None,
-            "score_histogram": {status: bins.tolist() for status, bins in self.scores.items()},
-            "labels": dict(self.labels.most_common()),
-        }
+    @property
+    def given_labels(self) -> GivenLabels | None:
+        if self.given is None:
+            return None
+        return GivenLabels(given=len(self.given), found=self.found, of_other_classes=self.of_other_classes)
+
+    @property
+    def measured(self) -> Measured | None:
+        if self.tally is None:
+            return None
+        return Measured(
+            labelled_images=self.tally.rows,
+            accuracy=self.tally.accuracy,
+            macro_f1=self.tally.macro_f1,
+            ece=self.tally.ece if self.tally.bin_rows.any() else None,
+            coverage=self.tally.coverage,
+            accuracy_of_accepted=self.tally.selective_accuracy if self.tally.accepted else None,
+        )
+
+    @property
+    def reliability(self) -> Reliability | None:
+        if self.tally is None:
+            return None
+        return Reliability(
+            rows=tuple(self.tally.bin_rows.tolist()),
+            correct=tuple(self.tally.bin_correct.tolist()),
+            confidence=tuple(self.tally.bin_confidence.tolist()),
+        )
 
 
 def _failures(rows: Sequence[tuple[str, str, str, str]]) -> pa.Table:

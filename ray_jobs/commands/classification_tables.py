@@ -4,125 +4,153 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
-from ray_jobs.inputs.unreadable_examples import told as unreadable_summary
+from ray_jobs.inputs.unreadable_examples import unreadable_summary
+from ray_jobs.output.layout import FAILURES
+from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
+from ray_jobs.results.cost_plan import CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.escalation_summary import EscalationSummary
+
+if TYPE_CHECKING:
+    from ray_jobs.classification.classify import FinishedClassification
+    from ray_jobs.commands.demo import DemoRow, FinishedDemo
 
 
-def show_classification(reporter: Reporter, metrics: dict[str, Any]) -> None:
-    """What became of the archive, and where it lies."""
-    table = Table(title=f"{metrics['images']} images, labelled by {metrics['method']}", title_justify="left")
+def show_classification(reporter: Reporter, result: FinishedClassification) -> None:
+    """Show what became of the archive, and where the results lie."""
+    metrics = result.metrics
+    table = Table(title=f"{metrics.images} images, labelled by {metrics.method}", title_justify="left")
     for column in ("status", "images", "share"):
         table.add_column(column, justify="left" if column == "status" else "right")
-    for status in ("ok", "abstained", "unreadable"):
-        table.add_row(status, str(metrics[status]), _percent(metrics[status] / max(1, metrics["images"])))
+    for status in STATUSES:
+        count = metrics.count(status)
+        table.add_row(status, str(count), _percent(count / max(1, metrics.images)))
     reporter.console.print(table)
-    if (threshold := metrics["threshold"]) is not None and threshold > 1:
-        held_out = metrics["held_out"]
+    _show_quality(reporter, metrics)
+    if metrics.escalated is not None:
+        _show_escalation(reporter, metrics.escalated)
+    _show_trouble(reporter, metrics)
+    reporter.say(f"predictions: {result.predictions}")
+    if result.report:
+        reporter.say(f"report: {result.report}")
+    if metrics.unreadable or metrics.failed_units:
+        reporter.say(f"what failed, and why: {result.run.url}/{FAILURES}")
+
+
+def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
+    held_out, measured = metrics.held_out, metrics.measured
+    if metrics.threshold is not None and metrics.threshold > 1:
+        reporter.say(_all_abstained(held_out), style="yellow")
+    if measured is not None:
         reporter.say(
-            f"every label is withheld: {held_out['images']} held-out examples cannot show of any score that at most"
-            f" {_percent(held_out['max_error'])} of the labels above it are wrong; give more, or raise max_error",
-            style="yellow",
+            f"against the given labels ({measured.labelled_images} images):"
+            f" accuracy {_percent(measured.accuracy)}, calibration error {_percent(measured.ece)};"
+            f" {_percent(measured.coverage)} not abstained, at accuracy {_percent(measured.accuracy_of_accepted)}"
         )
-    if measured := metrics["measured"]:
-        reporter.say(
-            f"against the given labels ({measured['labelled_images']} images):"
-            f" accuracy {_percent(measured['accuracy'])}, calibration error {_percent(measured['ece'])};"
-            f" {_percent(measured['coverage'])} not abstained, at accuracy {_percent(measured['accuracy_of_accepted'])}"
-        )
-    for reason in unused_labels(metrics):
+    for reason in unused_labels(metrics.given_labels):
         reporter.say(reason, style="yellow")
-    if escalated := metrics.get("escalated"):
-        _show_escalation(reporter, escalated)
-    if missing := unreadable_summary(metrics):
-        reporter.say(missing, style="yellow")
-    if metrics["skipped_entries"]:
-        names = ", ".join(metrics["skipped_examples"])
-        reporter.say(f"{metrics['skipped_entries']} entries are no images by their names and were passed over: {names}")
-    if metrics["failed_units"]:
-        reporter.say(f"{metrics['failed_units']} units failed; run again to try them again", style="red")
-    elif not metrics["complete"]:
-        reporter.say("the archive changed while it was read; run again to label what is new", style="red")
-    if metrics["too_many_unreadable"]:
-        reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
-    reporter.say(f"predictions: {metrics['predictions']}")
-    if metrics["report"]:
-        reporter.say(f"to look at: {metrics['report']}")
-    if metrics["unreadable"] or metrics["failed_units"]:
-        reporter.say(f"what failed, and why: {metrics['run']}/failures.parquet")
 
 
-def _show_escalation(reporter: Reporter, escalated: dict[str, Any]) -> None:
-    saved = 1.0 - escalated["forwards"] / max(1, escalated["forwards_if_exhaustive"])
-    reporter.say(
-        f"{escalated['method']} was asked about {escalated['images']} images:"
-        f" {escalated['decided_otherwise']} labels changed, {escalated['forwards']} forwards of the diffusion model"
-        f" ({_percent(saved)} fewer than asking everything)"
-    )
-    if (calibration := escalated["exam"]) and calibration["images"]:
-        reporter.say(
-            f"accuracy of the diffusion model on {calibration['images']} held-out examples:"
-            f" {_percent(calibration['accuracy'])}"
-        )
-    if measured := escalated["measured"]:
-        reporter.say(
-            f"accuracy {_percent(measured['accuracy_before'])} before, {_percent(measured['accuracy'])} after:"
-            f" {measured['corrected']} labels corrected, {measured['spoiled']} spoiled"
-        )
+def _all_abstained(held_out: HeldOut) -> str:
+    from fewshot.calibration.abstention import fewest_images
 
-
-def show_demo(reporter: Reporter, result: dict[str, Any]) -> None:
-    """A few predictions, the whole, and what to try next."""
-    table = Table("picture", "label", "score", "truth", "verdict", title="a few of them", title_justify="left")
-    for row in result["examples"]:
-        if row["label"] is None:
-            table.add_row(row["image"], "–", "–", "–", f"unreadable: {row['error']}")
-        else:
-            verdict = "right" if row["label"] == row["truth"] else "wrong"
-            withheld = ", withheld" if row["status"] == "abstained" else ""
-            table.add_row(row["image"], row["label"], f"{row['score']:.2f}", row["truth"], verdict + withheld)
-    reporter.console.print(table)
-    show_classification(reporter, result)
-    reporter.say(f"try next: fewshot classify {result['job_file']} --set classifier.method=ape")
-    reporter.say(f"          fewshot evaluate {Path(result['job_file']).with_name('evaluate.toml')}")
-    reporter.say(f"your own pictures: copy {result['job_file']} and point [archive] and [support] at them")
-
-
-def show_plan(reporter: Reporter, plan: dict[str, Any]) -> None:
-    """What would run, and what it costs."""
-    table = Table("stage", "what", "done", "left", title="plan (nothing was run)", title_justify="left")
-    for stage in plan["stages"]:
-        table.add_row(stage["stage"], stage["what"], str(stage["done"]), _left(stage))
-    reporter.console.print(table)
-    if (probe := plan["probe"]) is not None:
-        reporter.say(
-            f"the backbone embeds {probe['images_per_second']:.1f} images/s a worker on {probe['device']};"
-            f" with {plan['workers']} workers about {probe['hours'] * 60:.1f} minutes"
-        )
-
-    if escalation := plan["escalation"]:
-        reporter.say(_told_ahead(escalation))
-
-
-def _left(stage: dict[str, Any]) -> str:
-    left = "?" if stage["left"] is None else str(stage["left"])
-    return f"at most {left}" if stage.get("at_most") else left
-
-
-def _told_ahead(escalation: dict[str, Any]) -> str:
-    if escalation["forwards"] is None:
-        return "what asking the diffusion model costs is not known before the archive was read once"
-    told = f"asking the diffusion model takes at most {escalation['forwards']:.0f} forwards"
-    if escalation["hours"] is None:
-        return told
-    gpu = "a GPU" if escalation["gpu_hours"] else "a worker"
+    too_few = f"{held_out.images} held-out examples cannot guarantee an error rate of {_percent(held_out.max_error)}"
+    fewest = fewest_images(held_out.max_error or 0.0, confidence=held_out.confidence or 0.0)
     return (
-        f"{told}: {escalation['hours']:.2g} hours of {gpu},"
-        f" at {escalation['forwards_a_second']:.1f} a second on {escalation['device']}"
+        f"All predictions abstained: {too_few}. Add examples (at least {fewest} held-out ones, all labelled right) or"
+        " raise max_error."
+    )
+
+
+def _show_trouble(reporter: Reporter, metrics: ClassificationMetrics) -> None:
+    if missing := unreadable_summary(metrics.unreadable_examples):
+        reporter.say(missing, style="yellow")
+    if metrics.skipped_entries:
+        names = ", ".join(metrics.skipped_examples)
+        reporter.say(f"{metrics.skipped_entries} entries skipped, which are no images by their names: {names}")
+    if metrics.failed_units:
+        reporter.say(f"{metrics.failed_units} units failed; run again to try them again", style="red")
+    elif not metrics.complete:
+        reporter.say("the archive changed while it was read; run again to label what is new", style="red")
+    if metrics.too_many_unreadable:
+        reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
+
+
+def _show_escalation(reporter: Reporter, escalated: EscalationSummary) -> None:
+    saved = 1.0 - escalated.forwards / max(1, escalated.forwards_if_exhaustive)
+    reporter.say(
+        f"{escalated.method} scored {escalated.images} images: {escalated.decided_otherwise} labels changed,"
+        f" {escalated.forwards} forwards of the diffusion model ({_percent(saved)} fewer than scoring every candidate"
+        " at every time-step)"
+    )
+    if (calibration := escalated.calibration) is not None and calibration.images:
+        reporter.say(
+            f"accuracy of the diffusion model on {calibration.images} held-out examples:"
+            f" {_percent(calibration.accuracy)}"
+        )
+    if (measured := escalated.measured) is not None:
+        reporter.say(
+            f"accuracy {_percent(measured.accuracy_before)} before, {_percent(measured.accuracy)} after:"
+            f" {measured.corrected} labels corrected, {measured.spoiled} spoiled"
+        )
+
+
+def show_demo(reporter: Reporter, result: FinishedDemo) -> None:
+    """Show a few predictions, the whole, and what to try next."""
+    table = Table("picture", "label", "score", "ground truth", "result", title="a few of them", title_justify="left")
+    for row in result.examples:
+        table.add_row(*_cells(row))
+    reporter.console.print(table)
+    show_classification(reporter, result.finished)
+    job_file = Path(result.job_file)
+    reporter.say(f"try next: fewshot classify {job_file} --set classifier.method=ape")
+    reporter.say(f"          fewshot evaluate {job_file.with_name('evaluate.toml')}")
+    reporter.say(f"your own pictures: copy {job_file} and point [archive] and [support] at them")
+
+
+def _cells(row: DemoRow) -> tuple[str, ...]:
+    if row.guess is None or row.score is None:
+        return (row.image, "–", "–", "–", f"unreadable: {row.error}")
+    outcome = "right" if row.guess == row.truth else "wrong"
+    withheld = ", withheld" if row.status == "abstained" else ""
+    return (row.image, row.guess, f"{row.score:.2f}", row.truth or "–", outcome + withheld)
+
+
+def show_plan(reporter: Reporter, plan: CostPlan) -> None:
+    """Show what would run, and what it costs."""
+    table = Table("stage", "what", "done", "left", title="plan (nothing was run)", title_justify="left")
+    for stage in plan.stages:
+        table.add_row(stage.stage, stage.what, "?" if stage.done is None else str(stage.done), _left(stage))
+    reporter.console.print(table)
+    if (probe := plan.probe) is not None:
+        reporter.say(
+            f"the backbone embeds {probe.images_per_second:.1f} images/s a worker on {probe.device};"
+            f" with {plan.workers} workers about {probe.hours * 60:.1f} minutes"
+        )
+    if plan.escalation is not None:
+        reporter.say(_cost(plan.escalation))
+
+
+def _left(stage: PlannedStage) -> str:
+    left = "?" if stage.left is None else str(stage.left)
+    return f"at most {left}" if stage.at_most else left
+
+
+def _cost(escalation: EscalationCost) -> str:
+    if escalation.forwards is None:
+        return "what escalation costs is not known before the archive was read once"
+    forwards = f"escalation takes at most {escalation.forwards:.0f} forwards of the diffusion model"
+    if escalation.hours is None:
+        return forwards
+    gpu = "a GPU" if escalation.gpu_hours else "a worker"
+    return (
+        f"{forwards}: {escalation.hours:.2g} hours of {gpu},"
+        f" at {escalation.forwards_a_second:.1f} a second on {escalation.device}"
     )
 
 

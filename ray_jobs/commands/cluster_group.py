@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ray_jobs.commands.arguments import Address, JobFile, JobId, Overrides
-from ray_jobs.commands.command_group import CommandGroup
+from ray_jobs.commands.command_group import CommandGroup, JsonResult
 from ray_jobs.job_file.command_needs import JobCommand, ManifestKind
 
 commands = CommandGroup("Cluster")
@@ -74,7 +74,7 @@ def submit(
             rich_help_panel=_SUBMISSION,
         ),
     ] = False,
-) -> dict[str, Any]:
+) -> JsonResult:
     """Run a job on a Ray cluster.
 
     The job file and this project's code are sent to the cluster, and the log is shown here. Submitting a job again
@@ -119,7 +119,7 @@ def logs(
 
 
 @commands.add(example="fewshot stop fewshot-classify-groceries-0123456789ab-a1")
-def stop(job_id: JobId, address: Address = None) -> dict[str, Any]:
+def stop(job_id: JobId, address: Address = None) -> JsonResult:
     """Stop a submitted job.
 
     The command waits until the job has stopped. Finished work is kept: submit the job again to resume.

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -26,6 +26,8 @@ EXIT_CODES = (
 """For the help texts of commands that do a job's work."""
 
 P = ParamSpec("P")
+JsonResult: TypeAlias = dict[str, Any]
+"""A result as JSON. An alias, and not the type of `ray_jobs.results`: importing that would slow `--help` down."""
 
 
 class Command(TyperCommand):
@@ -55,9 +57,7 @@ class CommandGroup:
         self.title = title
         self.app = typer.Typer()
 
-    def add(
-        self, *, example: str, exit_codes: bool = False
-    ) -> Callable[[Callable[P, dict[str, Any]]], Callable[P, None]]:
+    def add(self, *, example: str, exit_codes: bool = False) -> Callable[[Callable[P, JsonResult]], Callable[P, None]]:
         """Add a function as a command whose result is JSON.
 
         The function returns the result and shows it to people on stderr. The JSON goes to stdout unless that is a
@@ -71,7 +71,7 @@ class CommandGroup:
             a decorator; the command has the name of the function, and its docstring as help text.
         """
 
-        def decorate(function: Callable[P, dict[str, Any]]) -> Callable[P, None]:
+        def decorate(function: Callable[P, JsonResult]) -> Callable[P, None]:
             @wraps(function)
             def command(*args: P.args, **kwargs: P.kwargs) -> None:
                 with errors_as_exit_codes(), redirect_stdout(sys.stderr):  # Ray reports lost workers on stdout.
@@ -156,7 +156,7 @@ def _exit(problems: Sequence[str], code: int) -> None:
     raise typer.Exit(code)
 
 
-def _exit_code(result: dict[str, Any]) -> int:
+def _exit_code(result: JsonResult) -> int:
     failed = not result.get("complete", True) or result.get("too_many_unreadable", False)
     return SOME_FAILED if failed else DONE
 

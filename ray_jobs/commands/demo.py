@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.dataset as pads
 
 from fewshot.demo import write_demo
-from ray_jobs.classification.classify import classify
+from ray_jobs.classification.classify import FinishedClassification, classify
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import read_job, stop_if_any
+from ray_jobs.output.predictions import best_guesses
+from ray_jobs.results.json_format import JsonObject, JsonValue, to_plain
 
 EACH = 3
 """Examples of each kind that are shown."""
@@ -21,15 +23,54 @@ EACH = 3
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoRow(JsonValue):
+    """A prediction that the demo shows.
+
+    Attributes:
+        image: its key.
+        label: the predicted class; None where the image is abstained or unreadable.
+        guess: the most probable class, also where the image is abstained; None where it is unreadable.
+        score: calibrated probability of `guess`; None where the image is unreadable.
+        status: "ok", "abstained" or "unreadable".
+        error: why the image could not be read.
+        truth: the ground-truth label; None where there is none.
+    """
+
+    image: str
+    label: str | None
+    guess: str | None
+    score: float | None
+    status: str
+    error: str | None
+    truth: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedDemo:
+    """What the demo comes to.
+
+    Attributes:
+        finished: the classification.
+        job_file: path of the job file.
+        examples: a few predictions.
+    """
+
+    finished: FinishedClassification
+    job_file: str
+    examples: tuple[DemoRow, ...]
+
+    def to_json(self) -> JsonObject:
+        """Return what `classify` prints, the job file and the examples."""
+        return self.finished.to_json() | {"job_file": self.job_file, "examples": to_plain(self.examples)}
+
+
+def run_demo(folder: Path, reporter: Reporter) -> FinishedDemo:
     """Write the demo's archive and job file, and run the job.
 
     Args:
         folder: where everything goes.
-        reporter: where to tell how it is going.
-
-    Returns:
-        the metrics of the run.
+        reporter: shows the progress.
 
     Raises:
         JobError: the folder cannot be written.
@@ -44,11 +85,12 @@ def run_demo(folder: Path, reporter: Reporter) -> dict[str, Any]:
     reporter.say(f"the demo's archive, examples and job file are in {folder}")
     job, problems = read_job(job_file)
     stop_if_any(problems)
-    metrics = classify(job, reporter)
-    return metrics | {
-        "job_file": str(job_file),
-        "examples": _examples(Path(metrics["predictions"]), paths.ground_truth),
-    }
+    finished = classify(job, reporter)
+    return FinishedDemo(
+        finished=finished,
+        job_file=str(job_file),
+        examples=tuple(_examples(finished.run.predictions(), paths.ground_truth)),
+    )
 
 
 def _fill(template: Path, target: Path, folder: Path) -> None:
@@ -58,10 +100,14 @@ def _fill(template: Path, target: Path, folder: Path) -> None:
     target.write_text(text.replace("{folder}", folder.as_posix()).replace("{workers}", str(workers)), encoding="utf-8")
 
 
-def _examples(predictions: Path, truth: Path) -> list[dict[str, Any]]:
-    """A few predictions worth a look: the surest, the least sure, and files that are broken."""
-    labels = dict(zip(*pa_csv.read_csv(truth).to_pydict().values(), strict=True))
-    rows = pads.dataset(predictions).to_table(columns=["image", "label", "score", "status", "error"]).to_pylist()
-    broken = [row for row in rows if row["status"] == "unreadable"]
-    sure = sorted((row for row in rows if row["label"]), key=lambda row: (-row["score"], row["image"]))
-    return [row | {"truth": labels.get(row["image"])} for row in (*sure[:EACH], *sure[-EACH:], *broken[:EACH])]
+def _examples(predictions: pa.Table, ground_truth: Path) -> list[DemoRow]:
+    """A few predictions worth a look: the most certain, the least certain, and files that are broken."""
+    labels = dict(zip(*pa_csv.read_csv(ground_truth).to_pydict().values(), strict=True))
+    names = ("image", "label", "score", "status", "error")
+    columns = zip(*(predictions[name].to_pylist() for name in names), best_guesses(predictions), strict=True)
+    rows = [
+        DemoRow(**dict(zip((*names, "guess"), values, strict=True)), truth=labels.get(values[0])) for values in columns
+    ]
+    broken = [row for row in rows if row.status == "unreadable"]
+    sure = sorted((row for row in rows if row.guess is not None), key=lambda row: (-(row.score or 0.0), row.image))
+    return [*sure[:EACH], *sure[-EACH:], *broken[:EACH]]

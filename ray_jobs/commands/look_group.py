@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ray_jobs.commands.arguments import Address, Output, locate_output
-from ray_jobs.commands.command_group import CommandGroup
+from ray_jobs.commands.command_group import CommandGroup, JsonResult
 
 commands = CommandGroup("Look")
 
@@ -31,7 +31,7 @@ def status(
         ),
     ] = None,
     address: Address = None,
-) -> dict[str, Any]:
+) -> JsonResult:
     """Show the progress of the runs in an output, or of submitted jobs.
 
     With an output, the progress is read from storage: no cluster has to be reachable. Without one, or with --address,
@@ -44,19 +44,19 @@ def status(
         from ray_jobs.commands.submission_tables import show_jobs
         from ray_jobs.submission import connect, list_jobs
 
-        result = list_jobs(connect(address), output)
-        show_jobs(reporter, result)
-        return result
+        jobs = list_jobs(connect(address), output)
+        show_jobs(reporter, jobs)
+        return jobs
     from ray_jobs.commands.output_tables import show_status
     from ray_jobs.commands.status import read_status
 
     result = read_status(*locate_output(output))
     show_status(reporter, result)
-    return result
+    return result.to_json()
 
 
 @commands.add(example="fewshot report runs/groceries")
-def report(output: Output) -> dict[str, Any]:
+def report(output: Output) -> JsonResult:
     """Print the paths of the HTML reports of an output, and write missing ones."""
     from ray_jobs.commands.output_tables import show_reports
     from ray_jobs.console.progress import Reporter
@@ -65,7 +65,7 @@ def report(output: Output) -> dict[str, Any]:
     reporter = Reporter()
     result = find_reports(*locate_output(output))
     show_reports(reporter, result)
-    return result
+    return result.to_json()
 
 
 @commands.add(example="fewshot methods tip_adapter")
@@ -76,7 +76,7 @@ def methods(
             help="Method to describe.", metavar="NAME", show_default="list all", autocompletion=_complete_method
         ),
     ] = None,
-) -> dict[str, Any]:
+) -> JsonResult:
     """List the classification methods, or describe one.
 
     The description of a method has its source, and the type, default and meaning of each of its hyperparameters.
@@ -114,7 +114,7 @@ def models(
     containing: Annotated[
         str, typer.Argument(help="Part of the names to list, in any case.", metavar="NAME", show_default="all")
     ] = "",
-) -> dict[str, Any]:
+) -> JsonResult:
     r"""List the backbones for \[clip] model, with their pretrained weights."""
     from ray_jobs.commands.catalogue import list_models
     from ray_jobs.commands.catalogue_tables import show_models

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fewshot.evaluation.protocols import ProtocolName
 from ray_jobs.commands.arguments import JobFile, Overrides, read_checked_job
-from ray_jobs.commands.command_group import CommandGroup
+from ray_jobs.commands.command_group import CommandGroup, JsonResult
 from ray_jobs.commands.draft_options import (
     Archive,
     ExamplesArgument,
@@ -28,7 +28,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Folder for the demo's archive, job files and results.")] = Path(
         "runs/demo"
     ),
-) -> dict[str, Any]:
+) -> JsonResult:
     """Classify the built-in demo archive on this machine.
 
     The archive has 285 emoji in one drawn style and six broken files; each class has two examples in other styles.
@@ -41,7 +41,7 @@ def demo(
     reporter = Reporter()
     result = run_demo(folder, reporter)
     show_demo(reporter, result)
-    return result
+    return result.to_json()
 
 
 @commands.add(example="fewshot init photos examples --output runs/groceries")
@@ -53,7 +53,7 @@ def init(
     job: Annotated[Path, typer.Option(help="Job file to write.", metavar="JOB.toml")] = Path("job.toml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the job file if it exists.")] = False,
     set_: Overrides = None,
-) -> dict[str, Any]:
+) -> JsonResult:
     """Write a commented job file for an archive and labelled examples.
 
     Shows the number of images and the examples of each class, and warns about examples that are in the archive as
@@ -83,7 +83,7 @@ def plan(
     probe: Annotated[
         bool, typer.Option(help="Time the backbone for a few seconds to estimate the duration of the run.")
     ] = True,
-) -> dict[str, Any]:
+) -> JsonResult:
     """Show what a job would run, what is done already and what the rest costs.
 
     Nothing is run or written. The estimate is for this machine; --no-probe leaves it out. Without a job file, name an
@@ -97,7 +97,7 @@ def plan(
     chosen = choose_job(job, examples=examples, output=output, name=name, overrides=set_ or ())
     result = make_plan(chosen, probe=probe)
     show_plan(reporter, result)
-    return result
+    return result.to_json()
 
 
 @commands.add(example="fewshot classify job.toml --set cluster.clip_workers=2", exit_codes=True)
@@ -107,7 +107,7 @@ def classify(
     output: OutputOption = None,
     name: NameOption = None,
     set_: Overrides = None,
-) -> dict[str, Any]:
+) -> JsonResult:
     """Label every image of an archive.
 
     Run the command again to resume an interrupted job, or after images or examples were added: finished work is never
@@ -131,7 +131,7 @@ def classify(
     )
     result = classify_archive(chosen, reporter)
     show_classification(reporter, result)
-    return result
+    return result.to_json()
 
 
 @commands.add(example="fewshot evaluate job.toml --set 'evaluate.shots=[1, 4]'", exit_codes=True)
@@ -144,7 +144,7 @@ def evaluate(
             help="Classes with examples, and classes to choose from.", show_default="evaluate.protocol of the job file"
         ),
     ] = None,
-) -> dict[str, Any]:
+) -> JsonResult:
     """Measure the accuracy of methods on a labelled data set.
 
     Every method is measured with every number of examples a class and every random draw of them that the job file
@@ -158,4 +158,4 @@ def evaluate(
     overrides = [*(set_ or []), *([f"evaluate.protocol={protocol}"] if protocol else [])]
     result = evaluate_methods(read_checked_job(job, overrides, "evaluate"), reporter)
     show_evaluation(reporter, result)
-    return result
+    return result.to_json()

@@ -4,77 +4,85 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection
-from typing import Any
 
 from cluster import Storage, Store, lease_owner
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.escalation import CHEAP_PREDICTIONS
 from ray_jobs.output.layout import LEASE, PREDICTIONS
-from ray_jobs.output.runs import Run, open_output, outputs_below, runs_of
+from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
+from ray_jobs.results.classification_metrics import ClassificationMetrics
+from ray_jobs.results.output_status import OutputStatus, RunState, RunStatus
 
 
-def read_status(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, Any]:
-    """Look at an output. Parts are counted only for runs that have not come to their end.
+def read_status(output: str, storage: Storage = DEFAULT_STORAGE) -> OutputStatus:
+    """Look at an output. Parts are counted only for runs that are not complete.
 
     Args:
         output: any fsspec URL.
         storage: how S3 is reached.
-
-    Returns:
-        `runs`, each with its `state`: "complete", "incomplete" (finished with failures; run again), "embedding",
-        "labelling", "asking" a diffusion model or "measuring" methods (running, or stopped on the way; run again to
-        resume), `parts` of that state that are there, and `process`: who is at work on it, or was killed at it on
-        another machine, None if nobody. Where there are none, `below`: outputs in folders below.
 
     Raises:
         JobError: nothing can be looked up there.
         StorageError: storage does not answer any more.
     """
     store = open_output(output, storage)
-    runs = [_told(store, run) for run in runs_of(store)]
-    return {"output": store.root, "runs": runs, "below": [] if runs else outputs_below(store)}
+    runs = tuple(_status(store, run) for run in find_runs(store))
+    return OutputStatus(output=store.root, runs=runs, below=() if runs else tuple(outputs_below(store)))
 
 
-def _told(store: Store, run: Run) -> dict[str, Any]:
+def _status(store: Store, run: Run | UnreadableRun) -> RunStatus:
+    if isinstance(run, UnreadableRun):
+        return RunStatus(run=run.name, state="unreadable", problem=run.problem)
     owner = lease_owner(store, f"{run.folder}/{LEASE}")
-    state, there, of = _progress(store, run)
-    metrics, archive = run.metrics or {}, run.plan.get("archive", {})
-    return {
-        "run": run.name,
-        "state": state,
-        "parts": f"{there}/{of}",
-        "images": metrics.get("images", archive.get("images")),
-        "examples": run.plan.get("examples"),
-        "classes": run.plan["classes"],
-        "accuracy": (metrics.get("measured") or {}).get("accuracy"),
-        "process": None if owner is None else str(owner),
-    }
+    state, done, parts = _progress(store, run)
+    listed = None if run.plan.archive is None else run.plan.archive.images
+    metrics = run.metrics if isinstance(run.metrics, ClassificationMetrics) else None
+    measured = None if metrics is None else metrics.measured
+    return RunStatus(
+        run=run.name,
+        state=state,
+        kind=run.kind,
+        job=run.job,
+        parts=f"{done}/{parts}",
+        images=listed if metrics is None else metrics.images,
+        examples=run.plan.examples,
+        classes=run.plan.classes,
+        accuracy=None if measured is None else measured.accuracy,
+        process=None if owner is None else str(owner),
+    )
 
 
-def _progress(store: Store, run: Run) -> tuple[str, int, int]:
-    """What a run is at, how many parts of that are there, and how many there will be."""
-    results = run.plan["cells"] if run.is_evaluation else range(run.plan["archive"]["shards"])
-    if run.metrics is not None and run.metrics["complete"]:
-        return "complete", len(results), len(results)
-    if run.is_evaluation:
-        done, state = _there(store, run.plan["cells"]), "measuring"
-    else:
-        cheap_predictions = _count(store, f"{run.folder}/{CHEAP_PREDICTIONS}")
-        done = _count(store, f"{run.folder}/{PREDICTIONS}")
-        state = "asking" if cheap_predictions == len(results) else "labelling"
-        done = done if state == "asking" else done or cheap_predictions
+def _progress(store: Store, run: Run) -> tuple[RunState, int, int]:
+    """Return the state of a run, how many parts of that state are there, and how many there will be."""
+    total = run.plan.parts
+    if run.is_complete:
+        return "complete", total, total
+    state, done = _measuring(store, run) if run.kind == "evaluation" else _labelling(store, run)
     if run.metrics is not None:
-        return "incomplete", done, len(results)
-    if done or state == "asking":
-        return state, done, len(results)
-    return "embedding", _there(store, run.plan["features"]), len(run.plan["features"])
+        return "incomplete", done, total
+    if done or state == "escalating":
+        return state, done, total
+    return "embedding", _present(store, run.plan.features), len(run.plan.features)
+
+
+def _measuring(store: Store, run: Run) -> tuple[RunState, int]:
+    return "measuring", _present(store, run.plan.cells)
+
+
+def _labelling(store: Store, run: Run) -> tuple[RunState, int]:
+    """Whether a run labels with its classifier or escalates, and how many parts of that are there."""
+    cheap_predictions = _count(store, f"{run.folder}/{CHEAP_PREDICTIONS}")
+    done = _count(store, f"{run.folder}/{PREDICTIONS}")
+    if cheap_predictions and cheap_predictions == run.plan.parts:
+        return "escalating", done
+    return "labelling", done or cheap_predictions
 
 
 def _count(store: Store, folder: str) -> int:
     return sum(1 for _ in store.list(folder))
 
 
-def _there(store: Store, parts: Collection[str]) -> int:
+def _present(store: Store, parts: Collection[str]) -> int:
     """How many of these parts there are."""
     folders = {posixpath.dirname(part) for part in parts}
     return len({path for folder in folders for path in store.list(folder)}.intersection(parts))

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ray_jobs.escalation.adapter_training import AdapterTraining
 from ray_jobs.escalation.results import Outcome
 from ray_jobs.escalation.scoring import Encoded, ImageScoring
 from ray_jobs.escalation.selection import EscalationCandidates
 from ray_jobs.escalation.stages import Stages
+from ray_jobs.results.escalation_summary import CalibrationSummary
 from ray_jobs.steps.diffusion_worker import DiffusionStep
 
 ANSWERS = "exam"
@@ -37,10 +37,10 @@ class Result:
     right: int
     temperature: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        """What the metrics tell."""
+    def summary(self) -> CalibrationSummary:
+        """Return what the metrics state."""
         accuracy = self.right / self.images if self.images else None
-        return {"images": self.images, "accuracy": accuracy, "temperature": self.temperature}
+        return CalibrationSummary(images=self.images, accuracy=accuracy, temperature=self.temperature)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ a cascade with a smaller `max_fraction` ends with the first of these verdicts an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from cluster import Store
 from ray_jobs.escalation.results import GAPS
 from ray_jobs.output.feature_parts import get_table
+from ray_jobs.results.escalation_summary import CostPoint, MeasuredEscalation
 
 POINTS = 50
 COLUMNS = ["image", "first_label", "label", "forwards"]
@@ -21,7 +21,7 @@ COLUMNS = ["image", "first_label", "label", "forwards"]
 
 def measure_cascades(
     store: Store, run: str, truth: Mapping[str, str], *, right: int, labelled: int, images: int
-) -> dict[str, Any]:
+) -> MeasuredEscalation:
     """What the verdicts of a run were worth, where the truth is known.
 
     Args:
@@ -33,11 +33,7 @@ def measure_cascades(
         images: of the archive.
 
     Returns:
-        `labelled_images`: of those asked about; `corrected` and `spoiled`: labels that became right, and wrong;
-        `accuracy_before` and `accuracy`: of first opinions and of predictions, over all whose truth is known; `curve`:
-        at most `POINTS` cascades, from none asked about to all of them: `images` that are asked about, their `fraction`
-        (the `max_fraction` that asks about so many), `forwards_an_image` of the archive, without training, and
-        `accuracy`.
+        with a curve of at most `POINTS` cascades; the fraction of each is the `max_fraction` that it takes.
 
     Raises:
         DamagedError: what the model saw is damaged, and was removed.
@@ -55,22 +51,17 @@ def measure_cascades(
     accuracy = (right - gained[-1] + gained) / labelled
     spent = _sums(np.array(asked["forwards"], dtype=np.int64)) / images
     chosen = np.unique(np.linspace(0, len(known), POINTS).round().astype(np.int64)).tolist()
-    return {
-        "labelled_images": int(known.sum()),
-        "corrected": int(corrected.sum()),
-        "spoiled": int(spoiled.sum()),
-        "accuracy_before": float(accuracy[0]),
-        "accuracy": float(accuracy[-1]),
-        "curve": [
-            {
-                "images": k,
-                "fraction": k / images,
-                "forwards_an_image": float(spent[k]),
-                "accuracy": float(accuracy[k]),
-            }
+    return MeasuredEscalation(
+        labelled_images=int(known.sum()),
+        corrected=int(corrected.sum()),
+        spoiled=int(spoiled.sum()),
+        accuracy_before=float(accuracy[0]),
+        accuracy=float(accuracy[-1]),
+        curve=tuple(
+            CostPoint(images=k, fraction=k / images, forwards_an_image=float(spent[k]), accuracy=float(accuracy[k]))
             for k in chosen
-        ],
-    }
+        ),
+    )
 
 
 def _sums(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster import Ledger, Store, Unit
 from cluster.execution.executor import weight_left
@@ -20,6 +20,7 @@ from ray_jobs.escalation.cost_model import FORWARDS_AN_IMAGE, Probe, ProbeUnit, 
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
 from ray_jobs.escalation.results import GAPS
 from ray_jobs.escalation.selection import EscalationCandidates, find_candidates, get_choice
+from ray_jobs.results.cost_plan import EscalationCost, PlannedStage
 from ray_jobs.steps.adapter_files import trained
 
 if TYPE_CHECKING:
@@ -49,13 +50,8 @@ class CostEstimate:
         worker = self.escalation.step.setup()
         return replace(self, probe=Probe.from_json(ProbeUnit().run(worker).data))
 
-    def stages(self) -> list[dict[str, Any]]:
-        """Rows of a plan.
-
-        Returns:
-            `stage`, `what`, `done`, `left` (None if nobody can tell), `at_most` (whether `left` is a bound),
-            `forwards` (at most; None if nobody can tell) and `hours` of a worker, for what is left.
-        """
+    def stages(self) -> list[PlannedStage]:
+        """Return the stages of escalation, in their order."""
         return [
             self._encode(),
             self._train(),
@@ -63,28 +59,24 @@ class CostEstimate:
             self._ask(),
         ]
 
-    def cost(self) -> dict[str, Any]:
-        """All stages together.
-
-        Returns:
-            `forwards`, and `hours` and `gpu_hours` of workers, that are left, at most; `forwards_a_second` and `device`
-            that hours are told from. None what nobody can tell.
-        """
-        known = [stage["forwards"] for stage in self.stages()]
+    def cost(self) -> EscalationCost:
+        """Return the cost of all stages together, at most."""
+        known = [stage.forwards for stage in self.stages()]
         examples = FORWARDS_AN_IMAGE * sum(
             unit.weight for unit in self.escalation.adapter_training.examples.units.values()
         )
-        forwards = None if None in known else min(sum(known), examples + self.budget)
+        bounds = [forwards for forwards in known if forwards is not None]
+        forwards = None if len(bounds) < len(known) else min(sum(bounds), examples + self.budget)
         hours = self._hours(forwards)
         device = None if self.probe is None else self.probe.device
         on_gpu = device is not None and device.startswith("cuda")
-        return {
-            "forwards": forwards,
-            "hours": hours,
-            "gpu_hours": hours if on_gpu or hours is None else 0.0,
-            "forwards_a_second": self.rate,
-            "device": device,
-        }
+        return EscalationCost(
+            forwards=forwards,
+            hours=hours,
+            gpu_hours=hours if on_gpu or hours is None else 0.0,
+            forwards_a_second=self.rate,
+            device=device,
+        )
 
     @property
     def finished(self) -> bool:
@@ -164,7 +156,7 @@ class CostEstimate:
             return set(self._settings)
         return {label for image in self.chosen for label in image.candidates} & self._settings.keys()
 
-    def _encode(self) -> dict[str, Any]:
+    def _encode(self) -> PlannedStage:
         examples = list(self.escalation.adapter_training.examples.units.values())
         chosen = [] if self.chosen is None else list(self.escalation.archived(self.chosen).values())
         done, left = self._done(examples + chosen), None
@@ -174,7 +166,7 @@ class CostEstimate:
         forwards = None if left is None else FORWARDS_AN_IMAGE * left
         return self._row("encode", what, done, left, forwards, at_most=self.chosen is None)
 
-    def _train(self) -> dict[str, Any]:
+    def _train(self) -> PlannedStage:
         there, labels = trained(self._store, self.escalation.section.method), self._in_question
         race_plans = self.escalation.race_plans
         missing = [
@@ -197,7 +189,7 @@ class CostEstimate:
             return False
         return not there & {adapter_training.class_adapter(label, how).folder for how in self._settings[label]}
 
-    def _calibrate(self) -> dict[str, Any]:
+    def _calibrate(self) -> PlannedStage:
         calibration, section = self.escalation.calibration, self.escalation.section
         assert calibration is not None
         labels = self._in_question if self._settings else self._labels
@@ -209,7 +201,7 @@ class CostEstimate:
         forwards = float(left * self.candidates * section.steps)
         return self._row("examine", what, images - left, left, forwards, at_most=self.chosen is None)
 
-    def _ask(self) -> dict[str, Any]:
+    def _ask(self) -> PlannedStage:
         section = self.escalation.section
         left = 0 if self.finished else self.images
         done = self.images if self.finished else 0
@@ -236,17 +228,17 @@ class CostEstimate:
 
     def _row(
         self, stage: str, what: str, done: int | None, left: int | None, forwards: float | None, *, at_most: bool
-    ) -> dict[str, Any]:
+    ) -> PlannedStage:
         most = None if forwards is None else min(forwards, self.budget if stage != "encode" else math.inf)
-        return {
-            "stage": stage,
-            "what": what,
-            "done": done,
-            "left": left,
-            "at_most": at_most and bool(left),
-            "forwards": most,
-            "hours": self._hours(most),
-        }
+        return PlannedStage(
+            stage=stage,
+            what=what,
+            done=done,
+            left=left,
+            at_most=at_most and bool(left),
+            forwards=most,
+            hours=self._hours(most),
+        )
 
     def _hours(self, forwards: float | None) -> float | None:
         return None if forwards is None or self.rate is None else forwards / self.rate / 3600.0

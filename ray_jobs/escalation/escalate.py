@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 from cluster import Ledger, Store, Unit
 from cluster.records import Shard
@@ -34,6 +34,7 @@ from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.job_file.sections import ClusterSection, EscalateSection
 from ray_jobs.output.feature_parts import get_table
 from ray_jobs.output.layout import PREDICTIONS
+from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.example_latents import Examples
 from ray_jobs.steps.latents import get_latents, latent_unit
@@ -42,7 +43,7 @@ CHEAP_PREDICTIONS = "cheap-predictions"
 CHOICE, PROBE = "escalated.parquet", "probe.json"
 
 
-def escalation_identity(section: EscalateSection) -> dict[str, Any]:
+def escalation_identity(section: EscalateSection) -> dict[str, object]:
     """All of the section that determines predictions."""
     return asdict(section) | {"spec": section.spec.identity()}
 
@@ -109,7 +110,7 @@ class Escalation:
         with stages_for(asked, cluster, Ledger(self.store), reporter, threads=self.section.threads) as stages:
             yield stages
 
-    def carry_out(self, cheap_predictions: Sequence[str], stages: Stages) -> dict[str, Any] | None:
+    def carry_out(self, cheap_predictions: Sequence[str], stages: Stages) -> EscalationSummary | None:
         """Turn first opinions into predictions.
 
         Args:
@@ -135,7 +136,7 @@ class Escalation:
         folders = {posixpath.dirname(part) for part in cheap_predictions}
         return len(set(cheap_predictions).difference(*(Ledger(self.store).done(folder) for folder in folders)))
 
-    def _carry_out(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> dict[str, Any]:
+    def _carry_out(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> EscalationSummary:
         stages.run("encoding examples", self.step, list(self.adapter_training.examples.units.values()))
         chosen = self._chosen(cheap_predictions, images, stages)
         stages.reporter.say(f"{len(chosen)} of {images} images go to {self.section.method}")
@@ -153,12 +154,12 @@ class Escalation:
             cheap_predictions, outcome.escalated_predictions(None if result is None else result.temperature), stages
         )
         self.store.put(f"{self.run}/{GAPS}", outcome.to_parquet())
-        class_prompt = {
-            "method": self.section.method,
-            "classes": len(labels),
-            "exam": None if result is None else result.to_json(),
-        }
-        return outcome.to_json() | class_prompt | {"learned": len(labels) if self.adapter_training.learns else 0}
+        return outcome.summary(
+            method=self.section.method,
+            classes=len(labels),
+            learned=len(labels) if self.adapter_training.learns else 0,
+            calibration=None if result is None else result.summary(),
+        )
 
     def _images(self, cheap_predictions: Sequence[str]) -> int:
         """Images of the archive; where only reading tells, every part is read."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
 
 from cluster import Part, Store
 from ray_jobs.output.feature_parts import get_table, write_parquet
+from ray_jobs.output.predictions import EscalatedRow, with_escalated
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +61,26 @@ class MergeStep:
         """One shard. A score is the probability that the class is a candidate at all, times the model's."""
         del state
         table = get_table(self.store, unit.cheap_predictions)
-        columns = {name: table[name].to_pylist() for name in table.column_names}
-        for verdict in unit.escalated_predictions:
-            believed = dict(zip(columns["top_labels"][verdict.row], columns["top_scores"][verdict.row], strict=True))
-            possible = min(1.0, sum(believed[label] for label in verdict.labels))
-            scores = None if verdict.shares is None else [possible * share for share in verdict.shares]
-            withheld = scores is not None and self.threshold is not None and scores[0] < self.threshold
-            class_prompt = {
-                "label": verdict.labels[0],
-                "score": None if scores is None else scores[0],
-                "margin": verdict.margin,
-                "top_labels": list(verdict.labels),
-                "top_scores": scores,
-                "decided_by": self.method,
-                "status": "abstained" if withheld else "ok",
-            }
-            for name, value in class_prompt.items():
-                columns[name][verdict.row] = value
-        merged = pa.table({name: columns[name] for name in table.column_names}, schema=table.schema)
-        return Part(write_parquet(merged), {"images": len(merged), "escalated": len(unit.escalated_predictions)})
+        listed = table.select(["top_labels", "top_scores"]).to_pydict()
+        rows = {
+            prediction.row: self._decided(
+                prediction, listed["top_labels"][prediction.row], listed["top_scores"][prediction.row]
+            )
+            for prediction in unit.escalated_predictions
+        }
+        return Part(write_parquet(with_escalated(table, rows)), {"images": len(table), "escalated": len(rows)})
+
+    def _decided(self, prediction: EscalatedPrediction, labels: Sequence[str], scores: Sequence[float]) -> EscalatedRow:
+        """The row of one image; `labels` and `scores` are those of its cheap prediction."""
+        cheap = dict(zip(labels, scores, strict=True))
+        possible = min(1.0, sum(cheap[label] for label in prediction.labels))
+        shares = prediction.shares
+        decided = None if shares is None else tuple(possible * share for share in shares)
+        withheld = decided is not None and self.threshold is not None and decided[0] < self.threshold
+        return EscalatedRow(
+            method=self.method,
+            labels=prediction.labels,
+            scores=decided,
+            margin=prediction.margin,
+            abstained=withheld,
+        )

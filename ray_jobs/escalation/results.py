@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from ray_jobs.escalation.merge_step import EscalatedPrediction
 from ray_jobs.escalation.rounds import Decision
 from ray_jobs.escalation.selection import EscalationCandidates
 from ray_jobs.output.feature_parts import write_parquet
+from ray_jobs.results.escalation_summary import CalibrationSummary, EscalationSummary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,18 +86,30 @@ class Outcome:
             for part, escalated_predictions in found.items()
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """What the metrics tell."""
+    def summary(
+        self, *, method: str, classes: int, learned: int, calibration: CalibrationSummary | None
+    ) -> EscalationSummary:
+        """Return what the metrics state.
+
+        Args:
+            method: name of the method.
+            classes: number of classes among the candidates.
+            learned: of these, classes with a trained adapter.
+            calibration: how the model did on held-out examples; None if it was not calibrated.
+        """
         others = sum(image.label != label for image, label in zip(self.images, self._labels, strict=True))
-        asked = self.decision.forwards
         exhaustive = sum(len(image.candidates) for image in self.images) * len(self.steps)
-        return {
-            "images": len(self.images),
-            "decided_otherwise": others,
-            "forwards": asked,
-            "forwards_if_exhaustive": exhaustive,
-            "time_steps": len(self.steps),
-        }
+        return EscalationSummary(
+            method=method,
+            images=len(self.images),
+            decided_otherwise=others,
+            forwards=int(self.decision.forwards),
+            forwards_if_exhaustive=exhaustive,
+            time_steps=len(self.steps),
+            classes=classes,
+            learned=learned,
+            calibration=calibration,
+        )
 
     @property
     def _labels(self) -> list[str]:

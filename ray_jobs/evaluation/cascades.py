@@ -8,13 +8,12 @@ by itself. Both know the same adapters, latents and first opinions.
 from __future__ import annotations
 
 import io
-import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,14 +29,35 @@ from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.job_file.sections import EscalateSection
-from ray_jobs.output.layout import PREDICTIONS, prediction_part, to_json
+from ray_jobs.output.layout import PREDICTIONS, prediction_part
+from ray_jobs.output.predictions import best_guesses, prediction_format
+from ray_jobs.results.escalation_summary import CostPoint, MeasuredEscalation
+from ray_jobs.results.evaluation_result import CascadeKind, CascadeRow
+from ray_jobs.results.json_format import FormatError, JsonDocument
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training
 
 CASCADE = "cascade.json"
-POINT = ("fraction", "forwards_an_image", "accuracy")
 FRACTIONS = tuple(i / 20 for i in range(21))
 """Of the images, at which means over draws are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawCascade(JsonDocument):
+    """The cascade of one draw.
+
+    Attributes:
+        shots: examples a class.
+        seed: of the draw.
+        curve: see `measure_cascades`.
+        alone: the diffusion model alone; None if the budget did not pay for every image.
+    """
+
+    format_version: ClassVar[int] = 1
+    shots: int
+    seed: int
+    curve: tuple[CostPoint, ...]
+    alone: CostPoint | None
 
 
 @dataclass(frozen=True)
@@ -98,33 +118,34 @@ class Cascades:
     @cached_property
     def folder(self) -> str:
         """Where it is kept; in the name is all that determines it."""
-        identity = [self.training.identity, self.work.test.identity, escalation_identity(self.section)]
+        identity = [
+            prediction_format(),
+            self.training.identity.to_json(),
+            self.work.test.identity,
+            escalation_identity(self.section),
+        ]
         method = self.work.job.classifier.method
         return f"cascades/{method}/{self.shots}-shots-seed-{self.seed}-{fingerprint(identity)}"
 
-    def measured(self) -> dict[str, Any] | None:
-        """What was measured before."""
-        with suppress(FileNotFoundError):
-            found: dict[str, Any] = json.loads(self.work.store.get(f"{self.folder}/{CASCADE}"))
-            return found
+    def measured(self) -> DrawCascade | None:
+        """What was measured before; None if nothing, or if it cannot be read."""
+        path = f"{self.folder}/{CASCADE}"
+        with suppress(FileNotFoundError, FormatError):
+            return DrawCascade.from_json(self.work.store.get(path), where=self.work.store.url(path))
         return None
 
-    def measure(self, stages: Stages) -> dict[str, Any]:
+    def measure(self, stages: Stages) -> DrawCascade:
         """Label the test images, ask about all of them, and look.
-
-        Returns:
-            `shots`, `seed`, `curve` as of `measure_cascades`, and `alone`: `accuracy` and `forwards_an_image` of the
-            diffusion model alone, None if the budget did not pay for every image.
 
         Raises:
             IncompleteError: a unit failed.
         """
         cheap_predictions = self._label(stages)
         some, every = (self._ask(count, cheap_predictions, stages) for count in self.candidates)
-        last = every["curve"][-1]
-        alone = {name: last[name] for name in ("accuracy", "forwards_an_image")} if last["fraction"] == 1.0 else None
-        found = {"shots": self.shots, "seed": self.seed, "curve": some["curve"], "alone": alone}
-        self.work.store.put(f"{self.folder}/{CASCADE}", to_json(found))
+        last = every.curve[-1]
+        alone = last if last.fraction == 1.0 else None
+        found = DrawCascade(shots=self.shots, seed=self.seed, curve=some.curve, alone=alone)
+        self.work.store.put(f"{self.folder}/{CASCADE}", found.to_bytes())
         return found
 
     def _label(self, stages: Stages) -> list[str]:
@@ -138,7 +159,7 @@ class Cascades:
         stages.run("labelling", step, units)
         return [unit.path for unit in units]
 
-    def _ask(self, candidates: int, cheap_predictions: Sequence[str], stages: Stages) -> dict[str, Any]:
+    def _ask(self, candidates: int, cheap_predictions: Sequence[str], stages: Stages) -> MeasuredEscalation:
         run, archive = f"{self.folder}/of-{candidates}", LabelledArchive(self.work.test.units)
         section = replace(self.section, candidates=max(2, candidates))
         asking = Escalation(section, self.work.store, run, archive, archive.listing(), self.support, None)
@@ -151,8 +172,8 @@ class Cascades:
         """Predictions that are right, and images that could be read."""
         right = readable = 0
         for part in self.work.store.list(f"{run}/{PREDICTIONS}"):
-            rows = pq.read_table(io.BytesIO(self.work.store.get(part)), columns=["image", "label"]).to_pydict()
-            for image, label in zip(rows["image"], rows["label"], strict=True):
+            rows = pq.read_table(io.BytesIO(self.work.store.get(part)), columns=["image", "top_labels"])
+            for image, label in zip(rows["image"].to_pylist(), best_guesses(rows), strict=True):
                 readable += label is not None
                 right += label == self.work.truth[image]
         return right, readable
@@ -174,7 +195,7 @@ def cascades_of(work: Evaluation) -> list[Cascades]:
 
 def measure_all(
     work: Evaluation, cascades: Sequence[Cascades], reporter: Reporter
-) -> tuple[list[dict[str, Any]], list[StageReport]]:
+) -> tuple[list[DrawCascade], list[StageReport]]:
     """Measure the cascades that were not measured before, on one set of workers.
 
     Returns:
@@ -194,37 +215,43 @@ def measure_all(
     return found, stages.reports
 
 
-def mean_cascades(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def mean_cascades(found: Sequence[DrawCascade]) -> list[CascadeRow]:
     """Over the draws of each number of shots.
 
     Args:
-        found: what `Cascades.measure` told.
-
-    Returns:
-        rows of `shots`, `seeds`, `what` ("cascade" or "diffusion alone"), `fraction` of the images that are asked about
-        (at 0 the cheap method is alone), `forwards_an_image`, `accuracy_mean` and `accuracy_std`.
+        found: from `Cascades.measure`.
     """
     rows = []
-    for shots in sorted({each["shots"] for each in found}):
-        draws = [each for each in found if each["shots"] == shots]
-        curves = [{name: [point[name] for point in each["curve"]] for name in POINT} for each in draws]
-        for fraction in FRACTIONS:
-            if fraction <= min(curve["fraction"][-1] for curve in curves):
-                at = [[np.interp(fraction, curve["fraction"], curve[name]) for name in POINT[1:]] for curve in curves]
-                rows.append(_row(shots, "cascade", fraction, at))
-        if all(alone := [each["alone"] for each in draws]):
-            rows.append(_row(shots, "diffusion alone", 1.0, [[point[name] for name in POINT[1:]] for point in alone]))
+    for shots in sorted({each.shots for each in found}):
+        draws = [each for each in found if each.shots == shots]
+        most = min(draw.curve[-1].fraction for draw in draws)
+        rows += [
+            _row(shots, "cascade", fraction, [_at(fraction, draw.curve) for draw in draws])
+            for fraction in FRACTIONS
+            if fraction <= most
+        ]
+        alone = [each.alone for each in draws if each.alone is not None]
+        if len(alone) == len(draws):
+            at = [(point.forwards_an_image, point.accuracy) for point in alone]
+            rows.append(_row(shots, "diffusion alone", 1.0, at))
     return rows
 
 
-def _row(shots: int, what: str, fraction: float, at: Sequence[Sequence[float]]) -> dict[str, Any]:
+def _at(fraction: float, curve: Sequence[CostPoint]) -> tuple[float, float]:
+    """Forwards an image and accuracy at a fraction, between the points of a curve."""
+    known = [point.fraction for point in curve]
+    forwards = np.interp(fraction, known, [point.forwards_an_image for point in curve])
+    return float(forwards), float(np.interp(fraction, known, [point.accuracy for point in curve]))
+
+
+def _row(shots: int, what: CascadeKind, fraction: float, at: Sequence[tuple[float, float]]) -> CascadeRow:
     forwards, accuracies = zip(*at, strict=True)
-    return {
-        "shots": shots,
-        "seeds": len(at),
-        "what": what,
-        "fraction": fraction,
-        "forwards_an_image": statistics.fmean(forwards),
-        "accuracy_mean": statistics.fmean(accuracies),
-        "accuracy_std": statistics.stdev(accuracies) if len(at) > 1 else 0.0,
-    }
+    return CascadeRow(
+        shots=shots,
+        seeds=len(at),
+        what=what,
+        fraction=fraction,
+        forwards_an_image=statistics.fmean(forwards),
+        accuracy_mean=statistics.fmean(accuracies),
+        accuracy_std=statistics.stdev(accuracies) if len(at) > 1 else 0.0,
+    )

@@ -103,7 +103,8 @@ class EvaluateStep:
             pool = replace(pool, latents=latents_of(self.store, self.diffusion, self.pool, images))
         _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
         text = clip.prototypes(space, self.templates)
-        problem = Problem(space, text, pool, None, clip.logit_scale, **parts_for(clip, self.needs, self.diffusion))
+        parts = parts_for(clip, self.needs, self.diffusion)
+        problem = Problem(space, text, pool, None, clip.logit_scale, **parts._asdict())
         position = {image: i for i, image in enumerate(images)}
         return _Data(problem, position, test)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -18,8 +18,10 @@ from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
 from ray_jobs.inputs.examples import LabelledUnits, Labels, by_class, by_draw, in_blocks, labelled_units, read_text
 from ray_jobs.job_file.sections import EvaluateSection, Job
+from ray_jobs.output.classifiers import TrainingIdentity
 from ray_jobs.output.layout import features_folder, run_folder
-from ray_jobs.steps.train import METHODS_VERSION
+from ray_jobs.output.predictions import prediction_format
+from ray_jobs.results.run_plan import RunPlan
 
 VIEWS = 10
 """Augmented views of an example where the job file has no [support]."""
@@ -166,45 +168,67 @@ class Evaluation:
         for part in getattr(method, "members", [method]):
             if isinstance(part, TrainedMethod):
                 own = cell if part is method else replace(cell, method=part.name, hyperparameters={})
+                trained_from = fingerprint(self._trained_from(own).to_json())
                 for fold in range(part.folds):
-                    path = (
-                        f"fold-pretrainings/{self._name(own)}-fold-{fold}-{fingerprint(self._trained_from(own))}.json"
-                    )
+                    path = f"fold-pretrainings/{self._name(own)}-fold-{fold}-{trained_from}.json"
                     yield Unit(path, FoldPretraining(own, fold))
 
     @cached_property
     def run(self) -> str:
         """Folder of the table."""
-        identity: list[Any] = [unit.path for unit in self.cells]
+        identity: list[object] = [unit.path for unit in self.cells]
         if self.job.escalate is not None and self.draws_cascades:
             cheap = self.job.classifier
-            identity.append([escalation_identity(self.job.escalate), cheap.method, cheap.hyperparameters])
+            escalation = escalation_identity(self.job.escalate)
+            identity.append([prediction_format(), escalation, cheap.method, cheap.hyperparameters])
         return run_folder(self.job.job.name, identity)
+
+    @cached_property
+    def plan(self) -> RunPlan:
+        """What the run sets out to do."""
+        return RunPlan(
+            kind="evaluation",
+            job=self.job.job.name,
+            classes=len(self.splits.label_space),
+            features=tuple(unit.path for unit in [*self.pool.units, *self.test.units]),
+            protocol=self.section.protocol,
+            cells=tuple(unit.path for unit in self.cells),
+        )
 
     def _cell(self, method: str, shots: int, seed: int) -> Unit:
         images, hyperparameters = self.draws[shots, seed].images, self._hyperparameters(method)
         cell = Cell(method, hyperparameters, shots, seed, images, self.section.protocol, self.new)
-        identity = [self._trained_from(cell), self.test.identity, cell.protocol, cell.new]
+        identity = [self._trained_from(cell).to_json(), self.test.identity, cell.protocol, cell.new]
         return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
 
-    def _hyperparameters(self, method: str) -> dict[str, Any]:
+    def _hyperparameters(self, method: str) -> Mapping[str, Any]:
         return self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
 
     @staticmethod
     def _name(cell: Cell) -> str:
         return f"{cell.method}/{cell.shots}-shots-seed-{cell.seed}"
 
-    def _trained_from(self, cell: Cell) -> list[object]:
+    def _trained_from(self, cell: Cell) -> TrainingIdentity:
         """All that determines what a cell trains."""
-        method = [METHODS_VERSION, cell.method, cell.hyperparameters, cell.seed]
-        if "diffusion" in needs_of(cell.method, cell.hyperparameters):
-            method.append(self.job.diffusion.spec.identity())
-        return [*method, self.job.clip.templates, *self._data[cell.shots, cell.seed]]
+        learns = "diffusion" in needs_of(cell.method, cell.hyperparameters)
+        return TrainingIdentity(
+            clip=self._clip,
+            templates=self.job.clip.templates,
+            method=cell.method,
+            hyperparameters=cell.hyperparameters,
+            seed=cell.seed,
+            support=self._supports[cell.shots, cell.seed],
+            diffusion=self.job.diffusion.spec.identity() if learns else None,
+        )
 
     @cached_property
-    def _data(self) -> dict[tuple[int, int], list[object]]:
-        clip = self.job.clip.spec.identity()
-        return {which: [clip, self.pool.identity_of(drawn)] for which, drawn in self.draws.items()}
+    def _clip(self) -> dict[str, object]:
+        return self.job.clip.spec.identity()
+
+    @cached_property
+    def _supports(self) -> dict[tuple[int, int], str]:
+        """By shots and seed, the identity of the examples."""
+        return {which: self.pool.identity_of(drawn) for which, drawn in self.draws.items()}
 
     @property
     def _folder(self) -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.execution.executor import unfinished, weight_left
@@ -23,11 +22,14 @@ from ray_jobs.evaluation.cell_step import Cell
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
-from ray_jobs.output.layout import METRICS, REPORT, to_json
+from ray_jobs.output.latest_runs import record_latest
+from ray_jobs.output.layout import METRICS, REPORT
 from ray_jobs.output.run_lease import acquire_run
-from ray_jobs.output.runs import begin
+from ray_jobs.output.runs import Run, begin_run
 from ray_jobs.report import render_evaluation
 from ray_jobs.report.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
+from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult
+from ray_jobs.results.json_format import JsonObject, to_plain
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.example_latents import encode_examples
 from ray_jobs.steps.placement import WORTH_A_RAY, choose
@@ -36,7 +38,28 @@ MANY_CELLS = 12
 """Cells still to be measured from which starting Ray pays on a machine that holds several workers."""
 
 
-def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedEvaluation:
+    """What `evaluate` comes to.
+
+    Attributes:
+        run: the run with its table, complete or not.
+        seconds: by method, seconds that its units took in this call, rounded.
+        report: URL of the page; None if there is no row to show.
+    """
+
+    run: Run
+    result: EvaluationResult
+    seconds: Mapping[str, float]
+    report: str | None
+
+    def to_json(self) -> JsonObject:
+        """Return what the command prints: the table, and where everything lies."""
+        places: JsonObject = {"run": self.run.url, "seconds": to_plain(self.seconds), "report": self.report}
+        return self.result.to_json() | places
+
+
+def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
     """Measure every cell and put them in a table.
 
     Args:
@@ -44,7 +67,7 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
         reporter: where to tell how it is going.
 
     Returns:
-        the table, mean and standard deviation over seeds; `complete` says whether every cell is in it.
+        with the table, mean and standard deviation over seeds; `result.complete` says whether every cell is in it.
 
     Raises:
         JobError: the job cannot start.
@@ -70,13 +93,7 @@ def evaluate(job: Job, reporter: Reporter) -> dict[str, Any]:
 
 
 def _write_plan(work: Evaluation) -> None:
-    plan = {
-        "protocol": work.section.protocol,
-        "features": [unit.path for unit in [*work.pool.units, *work.test.units]],
-        "cells": [unit.path for unit in work.cells],
-        "classes": len(work.splits.label_space),
-    }
-    begin(work.store, work.run, work.job, plan)
+    begin_run(work.store, work.run, work.job, work.plan)
 
 
 def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
@@ -130,42 +147,53 @@ def _embed(work: Evaluation, examples: Sequence[Unit], reporter: Reporter) -> St
 
 
 def _report(
-    work: Evaluation, stages: Sequence[StageReport], cascades: Sequence[Row], seconds: dict[str, float]
-) -> dict[str, Any]:
+    work: Evaluation, stages: Sequence[StageReport], cascades: Sequence[CascadeRow], seconds: dict[str, float]
+) -> FinishedEvaluation:
     failed = {failure.path for stage in stages for failure in stage.failures}
     rows = [json.loads(work.store.get(unit.path)) for unit in work.cells if unit.path not in failed]
     table = mean_rows(rows, work.section.protocol)
     per_class = per_class_rows(rows, work.splits.label_space.names)
-    for name, told in (("table", table), ("per_class", per_class), ("cascades", cascades)):
-        if told or name != "cascades":
-            work.store.put(f"{work.run}/{name}.csv", to_csv(columns_of(told)))
-            work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns_of(told)))
+    tables: dict[str, Sequence[Row]] = {
+        "table": [row.to_json() for row in table],
+        "per_class": per_class,
+        "cascades": [row.to_json() for row in cascades],
+    }
+    for name, lines in tables.items():
+        if lines or name != "cascades":
+            work.store.put(f"{work.run}/{name}.csv", to_csv(columns_of(lines)))
+            work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns_of(lines)))
     work.store.put(f"{work.run}/table.md", to_markdown(Grid(table, work.section.protocol)))
     work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
-    K, N = len(work.splits.label_space), max((row["test_images"] for row in rows), default=len(work.splits.test))
-    lost = len(work.splits.test) - N
-    unreadable = f" ({lost} could not be read)" if lost else ""
-    new = f", {len(work.new)} of them new" if work.new else ""
-    result = {
-        "title": f"{work.job.job.name}, {work.section.protocol}: {K} classes{new}, {N} test images{unreadable}, in %",
-        "protocol": work.section.protocol,
-        "complete": not failed,
-        "table": table,
-        "cascades": _told(work, cascades),
-        "failed_cells": sorted(failed),
-        "run": work.store.url(work.run),
-    }
-    work.store.put(f"{work.run}/{METRICS}", to_json(result))
+    result = EvaluationResult(
+        title=_title(work, test_images=max((row["test_images"] for row in rows), default=len(work.splits.test))),
+        protocol=work.section.protocol,
+        complete=not failed,
+        table=tuple(table),
+        cascades=_cascade_table(work, cascades),
+        failed_cells=tuple(sorted(failed)),
+    )
+    work.store.put(f"{work.run}/{METRICS}", result.to_bytes())
     page = f"{work.run}/{REPORT}"
     if table:
         work.store.put(page, render_evaluation(result, per_class))
-    return result | {"seconds": seconds, "report": work.store.url(page) if table else None}
+    if result.complete:
+        record_latest(work.store, work.job.job.name, "evaluation", work.run)
+    run = Run(work.store, work.run, work.plan, result)
+    return FinishedEvaluation(run=run, result=result, seconds=seconds, report=work.store.url(page) if table else None)
 
 
-def _told(work: Evaluation, cascades: Sequence[Row]) -> dict[str, Any] | None:
+def _title(work: Evaluation, *, test_images: int) -> str:
+    lost = len(work.splits.test) - test_images
+    unreadable = f" ({lost} could not be read)" if lost else ""
+    new = f", {len(work.new)} of them new" if work.new else ""
+    classes = f"{len(work.splits.label_space)} classes{new}"
+    return f"{work.job.job.name}, {work.section.protocol}: {classes}, {test_images} test images{unreadable}, in %"
+
+
+def _cascade_table(work: Evaluation, cascades: Sequence[CascadeRow]) -> CascadeTable | None:
     section = work.job.escalate
     if section is None or not cascades:
         return None
     candidates = min(section.candidates, len(work.splits.label_space))
-    who = {"cheap": work.job.classifier.method, "method": section.method, "candidates": candidates}
-    return who | {"rows": list(cascades)}
+    cheap = work.job.classifier.method
+    return CascadeTable(cheap=cheap, method=section.method, candidates=candidates, rows=tuple(cascades))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cluster import Storage, Unit, fingerprint
 from cluster.records import Columns, Source, open_source
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.job_file.sections import ArchiveSection
 from ray_jobs.output.layout import feature_part
+from ray_jobs.results.run_plan import ArchiveSummary
 from ray_jobs.steps.embed import EmbedUnit
 
 
@@ -50,14 +50,14 @@ class Listing:
         left = [size or 0 for part, (_, size) in zip(parts, self.shards, strict=True) if part not in done]
         return len(left), sum(left)
 
-    def to_json(self) -> dict[str, Any]:
-        """For plans and reports."""
-        return {
-            "images": self.images,
-            "shards": len(self.shards),
-            "skipped": self.skipped,
-            "skipped_examples": list(self.skipped_examples),
-        }
+    def summary(self) -> ArchiveSummary:
+        """Return what plans and reports state."""
+        return ArchiveSummary(
+            images=self.images,
+            shards=len(self.shards),
+            skipped=self.skipped,
+            skipped_examples=tuple(self.skipped_examples),
+        )
 
 
 def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> Source:

@@ -22,6 +22,7 @@ DATA_PATHS: Mapping[str, tuple[str, ...]] = {
     "job": ("output",),
     "archive": ("uri", "labels"),
     "support": ("uri",),
+    "classifier": ("from_",),
     "evaluate": ("splits", "images"),
 }
 """Keys that are always paths or URLs, by section."""

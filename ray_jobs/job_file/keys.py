@@ -51,7 +51,8 @@ def keys_of(table: type[Any]) -> Mapping[str, Key]:
     """Return the keys of a table by name, in the order of its fields.
 
     Args:
-        table: a dataclass with an `Attributes` section in its docstring, or in that of a base class.
+        table: a dataclass with an `Attributes` section in its docstring, or in that of a base class. Fields with
+            `is_derived` in their metadata are no keys.
     """
     return _keys_of(cast("Hashable", table))
 
@@ -61,6 +62,8 @@ def _keys_of(table: Any) -> Mapping[str, Key]:
     hints = get_type_hints(table, include_extras=True)
     found = {}
     for field in fields(table):
+        if field.metadata.get("is_derived"):
+            continue
         help_ = next((text for kind in table.__mro__ if (text := _attributes(kind).get(field.name))), "")
         name = _alias(hints[field.name]) or field.name
         found[name] = Key(name=name, annotation=hints[field.name], default=_default(field), help=help_)

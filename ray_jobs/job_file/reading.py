@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
@@ -20,7 +20,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.keys import keys_of, table_in
 from ray_jobs.job_file.limits import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES, is_deep, key_text, shortened
 from ray_jobs.job_file.mistakes import Mistake, Position, find_mistakes, messages, suggestion
-from ray_jobs.job_file.sections import Job
+from ray_jobs.job_file.sections import TRAINING_KEYS, Job
 
 SECTIONS: dict[str, type[Any]] = {
     name: kind for name, key in keys_of(Job).items() if (kind := table_in(key.annotation)) is not None
@@ -81,10 +81,22 @@ def parse_job(
         else:
             sections[name], mistakes = _read_section(SECTIONS[name], name, content)
             problems += messages(mistakes, position)
-    problems += [f"{path}: {_missing(name)}" for name in ("job", *needs) if name not in document]
+    problems += [f"{path}: {problem}" for problem in _missing_sections(document, needs)]
     if not sections.get("job"):
         raise JobError(problems)
-    return Job(**{name: value for name, value in sections.items() if value is not None}), problems
+    found = {name: value for name, value in sections.items() if value is not None}
+    return Job(**found, given=frozenset(sections)), problems
+
+
+def _missing_sections(document: Mapping[str, Any], needs: Iterable[str]) -> Iterator[str]:
+    """Yield a message for each section that is missing. A stored classifier needs no examples, but [escalate] does."""
+    classifier = document.get("classifier")
+    is_stored = isinstance(classifier, dict) and "from" in classifier
+    for name in ("job", *needs):
+        if name in document or (name == "support" and is_stored and "escalate" not in document):
+            continue
+        reason = "; [escalate] needs examples, also with [classifier] from" if name == "support" and is_stored else ""
+        yield f"{_missing(name)}{reason}"
 
 
 def parse_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -111,9 +123,15 @@ def stop_if_any(problems: Sequence[str]) -> None:
 def resolved(job: Job) -> dict[str, Any]:
     """Return a job with every default filled in, as plain JSON and TOML values, to be stored beside results.
 
-    Keys that are not set are left out, and so are credentials in URLs.
+    Keys that are not set are left out, and so are credentials in URLs; beside a stored classifier, so are the keys
+    that it determines.
     """
-    return {name: _storable(asdict(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+    found = {name: _storable(_keyed(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
+    if job.classifier.from_ is not None:
+        found["classifier"] = {key: value for key, value in found["classifier"].items() if key not in TRAINING_KEYS}
+        if job.clip_given is None:
+            del found["clip"]
+    return found
 
 
 def job_file_text(job: Job) -> str:
@@ -131,6 +149,16 @@ def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None
             if isinstance(value, str) and PASSWORD.search(value)
         ]
     )
+
+
+def _keyed(section: Any) -> dict[str, Any]:
+    """A section's values by the keys of the job file."""
+    return {_key(name): value for name, value in asdict(section).items()}
+
+
+def _key(field: str) -> str:
+    """The key of a field: one that is a word of Python has an underscore behind it there."""
+    return field.rstrip("_")
 
 
 def _storable(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ def job_file_schema() -> dict[str, Any]:
     """Return the schema: sections, keys with their types, ranges, defaults and explanations, and names of methods."""
     made = TypeAdapter(Job).json_schema()
     tables = made.pop("$defs")
+    del made["properties"]["given"]
     for kind in _tables(Job):
         _describe(made if kind is Job else tables[kind.__name__], kind)
     tables["ClassifierSection"]["properties"]["method"]["enum"] = list(METHODS)

@@ -5,11 +5,12 @@ Docstrings and types of these classes become error messages, the JSON schema (`f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
@@ -245,11 +246,26 @@ class ClipSection(ClipSpec):
         return ClipSpec(**{item.name: getattr(self, item.name) for item in fields(ClipSpec)})
 
 
+TRAINING_KEYS = ("method", "hyperparameters", "max_error", "confidence")
+"""Keys of [classifier] that say how to train one."""
+
+
+def _refuse_beside_from(names: Sequence[str]) -> None:
+    if names:
+        keys = ", ".join(names)
+        raise ValueError(
+            f"from names a stored classifier, which brings its own {keys}: remove {keys}, or remove from to train one"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierSection:
-    """Section [classifier]: the method that classifies images, and when it abstains.
+    """Section [classifier]: the method that classifies images, and when it abstains; or a stored classifier.
 
     Attributes:
+        from_: Folder of a stored classifier, a path or any fsspec URL, to be used as it is. It has its own classes,
+            method, hyperparameters and threshold: [support] is not needed, and of the keys below only `top` may be
+            set. Not set: a classifier is trained from the examples.
         method: Name of the method; `fewshot methods` lists them.
         hyperparameters: Hyperparameters of the method; `fewshot methods NAME` explains them. Those that are left out
             are chosen by cross-validation on the examples, or have a default.
@@ -260,11 +276,30 @@ class ClassifierSection:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    from_: Annotated[PathOrUrl | None, Field(alias="from")] = None
     method: str = "nearest_mean"
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     max_error: OpenFraction | None = None
     confidence: OpenFraction = 0.9
     top: Count = 5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_given(cls, values: Any) -> Any:
+        """Refuse keys of a training beside a stored classifier, also those that are set to their default."""
+        if isinstance(values, dict) and values.get("from") is not None:
+            _refuse_beside_from([name for name in TRAINING_KEYS if name in values])
+        return values
+
+    def __post_init__(self) -> None:
+        """Check that a stored classifier comes without settings of a training.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.from_ is not None:
+            untrained = ClassifierSection()
+            _refuse_beside_from([name for name in TRAINING_KEYS if getattr(self, name) != getattr(untrained, name)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,7 +439,11 @@ class ClusterSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Job file of fewshot: a TOML file. Sections that a command does not need may be left out."""
+    """Job file of fewshot: a TOML file. Sections that a command does not need may be left out.
+
+    Attributes:
+        given: names of the sections in the file; all others have their defaults.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     job: JobSection
@@ -418,3 +457,9 @@ class Job:
     storage: StorageSection = field(default_factory=StorageSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None
+    given: frozenset[str] = field(default=frozenset(), compare=False, metadata={"is_derived": True})
+
+    @property
+    def clip_given(self) -> ClipSpec | None:
+        """The backbone that the file names; None if it leaves that to a stored classifier, or to the default."""
+        return self.clip.spec if "clip" in self.given or self.clip != ClipSection() else None

@@ -80,7 +80,7 @@ def _input_paths(job: Job, command: JobCommand | None) -> Iterator[tuple[str, st
     if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "/", ".", "~")):
         found.append(("clip", "model", job.clip.model))
     found += paths_in(job, DRIVER_PATHS)
-    yield from ((f"[{section}] {key}", value) for section, key, value in found)
+    yield from ((f"[{section}] {key.rstrip('_')}", value) for section, key, value in found)
 
 
 def _is_needed(job: Job, section: str) -> bool:

@@ -2,32 +2,304 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
 
-from cluster import Store
+from safetensors import SafetensorError
+
+from cluster import Storage, Store, fingerprint
+from cluster.errors import ClusterError
+from cluster.secrets import without_credentials
+from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.backbones import ClipSpec
 from fewshot.errors import FewShotError
-from ray_jobs.errors import DamagedError
-from ray_jobs.output.feature_parts import removed_if_damaged
+from ray_jobs.errors import DamagedError, JobError
+from ray_jobs.output.layout import PLAN, classifier_folder, open_parent
+from ray_jobs.results.classification_metrics import UnreadableExamples
+from ray_jobs.results.run_plan import RunPlan
 
 if TYPE_CHECKING:
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 CARD = "card.json"
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
+CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
+METHODS_VERSION = 4
+"""Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 
-def put_classifier(store: Store, folder: str, calibrated: CalibratedClassifier, card: Mapping[str, Any]) -> None:
-    """Store a classifier. A folder with a card is complete."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingIdentity:
+    """All that determines a classifier: of equal ones, equal classifiers are trained.
+
+    Attributes:
+        clip: identity of the backbone, see `ClipSpec.identity`.
+        templates: prompts; None for the backbone's own.
+        method: name of the method.
+        hyperparameters: given ones; the others are chosen inside the examples.
+        seed: of everything random.
+        support: identity of the examples.
+        max_error: error rate that is tolerated among labels given; None labels every image.
+        confidence: with which `max_error` is to hold.
+        diffusion: identity of the diffusion model of methods that learn with one; None for all others.
+    """
+
+    clip: Mapping[str, object]
+    templates: tuple[str, ...] | None
+    method: str
+    hyperparameters: Mapping[str, object]
+    seed: int
+    support: str
+    max_error: float | None = None
+    confidence: float = 0.9
+    diffusion: Mapping[str, object] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the identity as it is stored in the card of the classifier, and as fingerprints are taken of it."""
+        values = {"version": METHODS_VERSION} | {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if name != "diffusion" or value is not None}
+
+    @property
+    def folder(self) -> str:
+        """Where the classifier is stored in the output."""
+        return classifier_folder(self.method, self.to_json())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierRef:
+    """A stored classifier: one that the job trained, or one that its file names.
+
+    Attributes:
+        store: where it lies.
+        folder: its folder there.
+        name: method and fingerprint of everything it was trained from, the same wherever it lies.
+        method: name of the method, the selected one where methods were compared.
+        classes: K names, in label order.
+        threshold: labels with a smaller score are withheld; None withholds none, above 1 withholds all.
+        identity: fingerprint; equal ones make equal predictions.
+        examples: number of examples it was trained from; None where its card does not say.
+        unreadable_examples: examples that it was trained without.
+        clip: identity of the backbone it was trained on, see `ClipSpec.identity`.
+        is_own: whether the job trained it. If it is damaged, it is removed, and the next run trains it anew.
+    """
+
+    store: Store
+    folder: str
+    name: str
+    method: str
+    classes: tuple[str, ...]
+    threshold: float | None
+    identity: str
+    examples: int | None
+    unreadable_examples: UnreadableExamples
+    clip: Mapping[str, object] = field(hash=False, repr=False)
+    is_own: bool = True
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+        return self.store.url(self.folder)
+
+    def load(self, spec: ClipSpec) -> CalibratedClassifier:
+        """Load the classifier.
+
+        Args:
+            spec: the backbone it was trained on; loaded only if the classifier needs a part of it.
+
+        Raises:
+            FileNotFoundError: it is gone, or not complete.
+            DamagedError: it is damaged.
+        """
+        from fewshot.backbones import load_clip
+        from fewshot.inference.classifier_files import backbone_parts, load_classifier, read_card
+
+        files = {name: self.store.get(f"{self.folder}/{name}") for name in (CARD, TENSORS)}
+        with self._checked():
+            needed = backbone_parts(read_card(files)["method"])
+        clip = load_clip(spec) if needed else None
+        with self._checked():
+            return load_classifier(files, **{name: getattr(clip, name) for name in needed})
+
+    def backbone(self, given: ClipSpec | None) -> ClipSpec:
+        """Return the backbone that images must be embedded with.
+
+        Args:
+            given: what the job file says; None takes the one that the classifier was trained on, if it is there.
+
+        Raises:
+            JobError: it is another one, or not to be had here.
+        """
+        spec = self._trained_on() if given is None else given
+        where = f"the classifier {self.url}"
+        try:
+            spec.check()
+            found = _comparable(spec.identity())
+        except (FewShotError, OSError) as error:
+            raise JobError([f"{where} needs the CLIP {spec.model!r} it was trained on: {error}"]) from error
+        expected = _comparable(self.clip)
+        if found != expected:
+            names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            differences = "; ".join(f"{name} {expected.get(name)!r}, here {found.get(name)!r}" for name in names)
+            advice = "Name that one under [clip], or leave [clip] out" if given else "Name it under [clip]"
+            raise JobError([f"{where} was trained on another CLIP: {differences}. {advice}."])
+        return spec
+
+    def _trained_on(self) -> ClipSpec:
+        known = {item.name for item in fields(ClipSpec)}
+        try:
+            return ClipSpec(**{name: value for name, value in self.clip.items() if name in known})  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise JobError([f"{self.url}/{CARD} names no CLIP that can be loaded: {error}"]) from error
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Turn what goes wrong while files are read into a DamagedError; an own classifier loses its card."""
+        try:
+            yield
+        except (FewShotError, KeyError) as error:
+            if not self.is_own:
+                raise DamagedError(f"the classifier {self.url} is damaged: {error}") from error
+            raise _removed(self.store, self.folder, error) from error
+
+
+def _removed(store: Store, folder: str, error: Exception) -> DamagedError:
+    """Remove the card of a damaged classifier, which makes it one that is not there, and return what to raise."""
+    store.delete(f"{folder}/{CARD}")
+    return DamagedError(f"the classifier {store.url(folder)} was damaged; run again to train it anew ({error})")
+
+
+def put_classifier(
+    store: Store,
+    calibrated: CalibratedClassifier,
+    identity: TrainingIdentity,
+    *,
+    examples: int,
+    unreadable: UnreadableExamples,
+) -> ClassifierRef:
+    """Store a classifier. A folder with a card is complete.
+
+    Args:
+        store: the output.
+        calibrated: the classifier.
+        identity: what it was trained from.
+        examples: number of examples that were given.
+        unreadable: examples that it was trained without.
+    """
     from fewshot.inference.classifier_files import save_classifier
 
+    folder = identity.folder
     _put_tokens(store, folder, calibrated)
-    files = save_classifier(calibrated, card)
+    facts = {"trained_from": identity.to_json(), "examples": examples, "unreadable_examples": unreadable.to_json()}
+    files = save_classifier(calibrated, facts)
     for name in sorted(files, key=lambda name: name == CARD):
         store.put(f"{folder}/{name}", files[name])
+    return _ref_from_card(store, folder, files[CARD])
+
+
+def find_classifier(store: Store, folder: str) -> ClassifierRef | None:
+    """Return a classifier of the output by its card, which is all that is read; None if it is not there.
+
+    Raises:
+        DamagedError: its card is damaged, and was removed.
+    """
+    path = f"{folder}/{CARD}"
+    try:
+        data = store.get(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return _ref_from_card(store, folder, data)
+    except CARD_DAMAGE as error:
+        raise _removed(store, folder, error) from error
+
+
+def open_classifier(url: str, storage: Storage = DEFAULT_STORAGE) -> ClassifierRef:
+    """Open a stored classifier, wherever it lies; it is never changed.
+
+    Args:
+        url: its folder, with `card.json` and `classifier.safetensors` in it: any fsspec URL or path.
+        storage: how S3 is reached.
+
+    Raises:
+        JobError: there is none, or it is damaged.
+    """
+    try:
+        store, folder = open_parent(url, storage)
+        files = [store.get(f"{folder}/{name}") for name in (CARD, TENSORS)]
+    except FileNotFoundError as error:
+        raise JobError([_missing(url, storage)]) from error
+    except (ClusterError, OSError, ValueError) as error:
+        raise JobError([f"cannot read the classifier {without_credentials(url)}: {error}"]) from error
+    try:
+        _check_tensors(files[1])
+        ref = _ref_from_card(store, folder, files[0])
+    except (*CARD_DAMAGE, SafetensorError) as error:
+        raise JobError([f"the classifier {store.url(folder)} is damaged: {type(error).__name__}: {error}"]) from error
+    digest = hashlib.blake2b(b"".join(hashlib.blake2b(data).digest() for data in files), digest_size=8).hexdigest()
+    return replace(ref, store=Store(store.root, storage=storage), identity=digest, is_own=False)
+
+
+def _missing(url: str, storage: Storage) -> str:
+    """What to write instead of a folder without a classifier; of a run's folder, its classifier."""
+    expected = f"no classifier in {without_credentials(url)}: expected a folder with {CARD} and {TENSORS}"
+    with suppress(ClusterError, OSError, ValueError, JobError):
+        store, folder = open_parent(url, storage)
+        plan = RunPlan.from_json(store.get(f"{folder}/{PLAN}"), where=url)
+        return f"{expected}. This is the folder of a run; its classifier is {plan.classifier} in the output."
+    return f"{expected}, such as OUTPUT/classifiers/METHOD/FINGERPRINT; plan.json of a run names its classifier"
+
+
+def _check_tensors(data: bytes) -> None:
+    """Raise SafetensorError unless the file is whole; reads no torch."""
+    from safetensors import deserialize
+
+    deserialize(data)  # type: ignore[no-untyped-call]
+
+
+def _ref_from_card(store: Store, folder: str, data: bytes) -> ClassifierRef:
+    """A classifier by its card.
+
+    Raises:
+        KeyError, TypeError, ValueError, RecursionError: the card is damaged (`CARD_DAMAGE`).
+    """
+    card = json.loads(data)
+    trained_from, unreadable = card["trained_from"], card["unreadable_examples"]
+    threshold, examples, fingerprint_ = card["threshold"], card.get("examples"), fingerprint(trained_from)
+    return ClassifierRef(
+        store=store,
+        folder=folder,
+        name=f"{trained_from['method']}/{fingerprint_}",
+        method=_text(card["method"]),
+        classes=tuple(map(_text, card["classes"])),
+        threshold=None if threshold is None else float(threshold),
+        identity=fingerprint_,
+        examples=None if examples is None else int(examples),
+        unreadable_examples=UnreadableExamples(
+            examples=int(unreadable["examples"]),
+            such_as=tuple(map(_text, unreadable["such_as"])),
+            classes=tuple(map(_text, unreadable["classes"])),
+        ),
+        clip=dict(trained_from["clip"]),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, got {value!r}")
+    return value
+
+
+def _comparable(identity: Mapping[str, object]) -> dict[str, object]:
+    """A backbone's identity as JSON; where files say what it is, their place does not."""
+    plain: dict[str, object] = json.loads(json.dumps(identity))
+    weights = plain.get("weights")
+    if isinstance(weights, list) and all(isinstance(file, list) for file in weights):
+        return plain | {"model": "a folder"}
+    return plain | {"pretrained": "a file"} if isinstance(weights, str) else plain
 
 
 def _put_tokens(store: Store, folder: str, calibrated: CalibratedClassifier) -> None:
@@ -38,64 +310,3 @@ def _put_tokens(store: Store, folder: str, calibrated: CalibratedClassifier) -> 
         for label in classifier.tokens.any(dim=1).nonzero().flatten().tolist():
             file = token_file(placeholder(label), classifier.tokens[label])
             store.put(f"{folder}/{TOKENS}/{label:04d}.safetensors", file)
-
-
-def get_threshold(store: Store, folder: str) -> float | None:
-    """Return the threshold of a stored classifier, see `CalibratedClassifier`; only its card is read.
-
-    Raises:
-        DamagedError: its card is damaged, and was removed.
-        FileNotFoundError: there is no such classifier.
-    """
-    threshold = _of_card(store, folder, "threshold")
-    return None if threshold is None else float(threshold)
-
-
-def get_unreadable_examples(store: Store, folder: str) -> dict[str, Any]:
-    """Return the unreadable examples of a stored classifier, see `find_unreadable`. Raises as `get_threshold`."""
-    return dict(_of_card(store, folder, "unreadable_examples"))
-
-
-def _of_card(store: Store, folder: str, name: str) -> Any:
-    path = f"{folder}/{CARD}"
-    data = store.get(path)
-    with removed_if_damaged(store, path):
-        return json.loads(data)[name]
-
-
-def get_classifier(store: Store, folder: str, spec: ClipSpec) -> CalibratedClassifier:
-    """Load a classifier.
-
-    Args:
-        store: where it is.
-        folder: its folder.
-        spec: the backbone it was trained on; loaded only if the classifier needs a part of it.
-
-    Raises:
-        FileNotFoundError: there is none, or it is not complete.
-        DamagedError: it is damaged, and no longer complete.
-    """
-    from fewshot.backbones import load_clip
-    from fewshot.inference.classifier_files import backbone_parts, load_classifier, read_card
-
-    files = {name: store.get(f"{folder}/{name}") for name in (CARD, TENSORS)}
-    with _untrained_if_damaged(store, folder):
-        needed = backbone_parts(read_card(files)["method"])
-    clip = load_clip(spec) if needed else None
-    with _untrained_if_damaged(store, folder):
-        return load_classifier(files, **{name: getattr(clip, name) for name in needed})
-
-
-@contextmanager
-def _untrained_if_damaged(store: Store, folder: str) -> Iterator[None]:
-    """While files of a classifier are read: if they are not what was written, remove the card.
-
-    Raises:
-        DamagedError: they are not.
-    """
-    try:
-        yield
-    except (FewShotError, KeyError) as error:
-        store.delete(f"{folder}/{CARD}")
-        message = f"the classifier {store.url(folder)} was damaged; run again to train it anew ({error})"
-        raise DamagedError(message) from error

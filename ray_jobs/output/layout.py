@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cluster import fingerprint
+from cluster import Retry, Storage, Store, fingerprint
 from fewshot.backbones import ClipSpec
 from ray_jobs.output.feature_parts import FEATURES_VERSION
 
@@ -13,6 +13,30 @@ JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failure
 PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
 PREDICTIONS, REPORT, LEASE = "predictions", "report/index.html", "lease"
+RUNS = "runs"
+INTERACTIVE = Retry(deadline_s=10.0)
+"""Interactive: give up quickly on storage that is down."""
+
+
+def open_parent(url: str, storage: Storage) -> tuple[Store, str]:
+    """Open the store that a folder lies in.
+
+    Args:
+        url: of the folder, any fsspec URL or path.
+        storage: how S3 is reached.
+
+    Returns:
+        the store, and the folder's name there.
+
+    Raises:
+        FileNotFoundError: the URL is the root of a bucket or of a file system, which lies in no folder.
+        StorageError: the URL carries a password.
+    """
+    whole = Store(url, storage=storage)
+    parent, _, name = whole.root.rpartition("/")
+    if not name or parent.endswith(":/"):
+        raise FileNotFoundError(f"{whole.root} lies in no folder")
+    return Store(parent or "/", storage=storage, retry=INTERACTIVE), name
 
 
 def features_folder(spec: ClipSpec, of: str) -> str:
@@ -42,7 +66,7 @@ def classifier_folder(method: str, identity: Any) -> str:
 
 def run_folder(name: str, identity: Any) -> str:
     """Where a run's results lie."""
-    return f"runs/{name}-{fingerprint(identity)[:12]}"
+    return f"{RUNS}/{name}-{fingerprint(identity)[:12]}"
 
 
 def prediction_part(folder: str, index: int, shard: str) -> str:

@@ -2,64 +2,209 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import io
+import posixpath
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
-from typing import Any
+from typing import TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster import ClusterError, Storage, Store
+from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
-from ray_jobs.output.layout import JOB, METRICS, PLAN, to_json
-from ray_jobs.preflight import INTERACTIVE
+from ray_jobs.output.latest_runs import read_latest
+from ray_jobs.output.layout import INTERACTIVE, JOB, METRICS, PLAN, PREDICTIONS, REPORT, RUNS, open_parent
+from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
+from ray_jobs.results.classification_metrics import ClassificationMetrics
+from ray_jobs.results.evaluation_result import EvaluationResult
+from ray_jobs.results.json_format import FormatError
+from ray_jobs.results.run_plan import RunKind, RunPlan
 
 _MOST_LOOKED_INTO = 50
 _FEW = 3
 
+RunMetrics: TypeAlias = ClassificationMetrics | EvaluationResult
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a job, as it lies in storage. Open one with `open_run`; values are those of that moment.
+
+    Attributes:
+        store: where the run's folder lies.
+        folder: the run's folder in the store.
+        plan: what the run set out to do.
+        metrics: what came out; None as long as the run has not finished.
+    """
+
+    store: Store
+    folder: str
+    plan: RunPlan
+    metrics: RunMetrics | None
+
+    @property
+    def name(self) -> str:
+        """Name of the run: the job's name and a fingerprint of everything that determines the results."""
+        return posixpath.basename(self.folder)
+
+    @property
+    def kind(self) -> RunKind:
+        """Return "classification" for a labelled archive, "evaluation" for measured methods."""
+        return self.plan.kind
+
+    @property
+    def job(self) -> str:
+        """Name of the job."""
+        return self.plan.job
+
+    @property
+    def url(self) -> str:
+        """URL (of a local run, the absolute path) of the folder."""
+        return self.store.url(self.folder)
+
+    @property
+    def report(self) -> str:
+        """URL of the report, a page for a browser, which is written when the run finishes."""
+        return f"{self.url}/{REPORT}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has finished without failures; if not, run the job again to resume it."""
+        return self.metrics is not None and self.metrics.complete
+
+    def predictions(self) -> pa.Table:
+        """Read all predictions, a row an image, in the order of the archive. For large ones, see `prediction_batches`.
+
+        Returns:
+            the columns of `ray_jobs.output.predictions.COLUMNS`; `label` is null where an image is abstained or
+            unreadable, and `top_labels` has the best guess. Of a run that is not complete, the rows that are there.
+
+        Raises:
+            JobError: the run is an evaluation, or a part of it is damaged.
+            StorageError: storage does not answer.
+        """
+        tables = list(self._parts())
+        return pa.concat_tables(tables) if tables else prediction_schema().empty_table()
+
+    def prediction_batches(self) -> Iterator[pa.RecordBatch]:
+        """Read predictions part by part, which holds one shard of the archive in memory. Otherwise as `predictions`."""
+        for table in self._parts():
+            yield from table.to_batches()
+
+    def image_url(self, image: str, source: str = "") -> str:
+        """Return where an image of the archive lies, from the columns `image` and `source` of its row.
+
+        Returns:
+            see `ray_jobs.output.predictions.PredictionOrigin.image_url`.
+
+        Raises:
+            JobError: the run is an evaluation, or has no prediction yet.
+        """
+        if self._origin is None:
+            raise JobError([f"{self.url} has no predictions that say where the archive lies. Run the job again."])
+        return self._origin.image_url(image, source)
+
+    @cached_property
+    def _origin(self) -> PredictionOrigin | None:
+        first = next(self._parts(), None)
+        return None if first is None else PredictionOrigin.from_schema(first.schema)
+
+    def _parts(self) -> Iterator[pa.Table]:
+        if self.kind != "classification":
+            raise JobError([f"{self.url} is an evaluation, which has a table (run.metrics.table) and no predictions."])
+        for path in self.store.list(f"{self.folder}/{PREDICTIONS}"):
+            data = self.store.get(path)
+            try:
+                yield pq.read_table(io.BytesIO(data))
+            except (pa.ArrowException, OSError, ValueError) as error:
+                remedy = f"Delete it and the run's {METRICS}, and run the job again"
+                problem = f"{self.store.url(path)} is damaged ({error}). {remedy}."
+                raise JobError([problem]) from error
+
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run that has begun: `classify` and `evaluate` write their plan first.
+class UnreadableRun:
+    """A run whose plan or metrics cannot be read.
 
     Attributes:
         name: of its folder.
-        plan: what it set out to do.
-        metrics: what came out; None as long as it has not come to an end.
+        problem: what is wrong, and what to do.
     """
 
     name: str
-    plan: dict[str, Any]
-    metrics: dict[str, Any] | None
-
-    @property
-    def folder(self) -> str:
-        """Where it lies in the output."""
-        return f"runs/{self.name}"
-
-    @property
-    def is_evaluation(self) -> bool:
-        """Whether methods are measured; otherwise an archive is labelled."""
-        return "cells" in self.plan
+    problem: str
 
 
-def begin(store: Store, folder: str, job: Job, plan: Mapping[str, Any]) -> None:
+def open_run(
+    url: str, *, job: str | None = None, kind: RunKind | None = None, storage: Storage = DEFAULT_STORAGE
+) -> Run:
+    """Open a run.
+
+    Args:
+        url: folder of a run ("…/runs/NAME"), or an output: then its newest complete run; any fsspec URL or path.
+        job: of an output that has several jobs, the name of the one that is meant.
+        kind: of a job that was both run and evaluated, which of the two is meant.
+        storage: how S3 is reached.
+
+    Raises:
+        JobError: there is no such run, there are several, or its files are damaged or from another version.
+        StorageError: storage does not answer any more.
+    """
+    store = open_output(url, storage)
+    with suppress(FileNotFoundError):
+        if (found := read_run(*open_parent(url, storage))) is not None:
+            return found
+    folder = _latest_folder(store, job, kind)
+    if (run := read_run(store, folder)) is None:
+        raise JobError([f"{store.url(folder)} is gone, although latest.json names it. Run the job again."])
+    return run
+
+
+def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
+    latest = read_latest(store)
+    if latest is None:
+        below = outputs_below(store)
+        hint = f" There is an output at {below[0]}." if below else ""
+        raise JobError([f"no run is complete in {store.root}, and it is no folder of a run.{hint}"])
+    if job is not None and job not in latest.jobs:
+        raise JobError([f"no run of the job {job!r} is complete in {store.root}. Known: {', '.join(latest.jobs)}."])
+    found = {
+        (name, run_kind): folder
+        for name, kinds in latest.jobs.items()
+        for run_kind, folder in kinds.items()
+        if job in (None, name) and kind in (None, run_kind)
+    }
+    if not found:
+        of_job = f" of the job {job!r}" if job is not None else ""
+        raise JobError([f"no {kind}{of_job} is complete in {store.root}"])
+    if len(found) > 1:
+        runs = "; ".join(f"{name} ({run_kind}): {store.url(folder)}" for (name, run_kind), folder in found.items())
+        raise JobError([f"{store.root} has several jobs. Name one with job and kind, or open its run: {runs}"])
+    return next(iter(found.values()))
+
+
+def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
     """Write what a run sets out to do, so that it is found from now on.
 
     Args:
         store: the output.
         folder: of the run.
         job: its job file.
-        plan: see `Run`.
+        plan: of the run.
     """
     store.put(f"{folder}/{JOB}", job_file_text(job).encode())
-    store.put(f"{folder}/{PLAN}", to_json(plan))
+    store.put(f"{folder}/{PLAN}", plan.to_bytes())
 
 
 def open_output(output: str, storage: Storage) -> Store:
-    """The store of an output that somebody wants to look into.
+    """Open the store of an output to look into it.
 
     Raises:
         JobError: nothing can be looked up there.
@@ -72,26 +217,56 @@ def open_output(output: str, storage: Storage) -> Store:
     return store
 
 
-def runs_of(store: Store) -> Iterator[Run]:
-    """The runs of an output, by name."""
-    for folder in store.folders("runs"):
-        if (plan := _read(store, f"{folder}/{PLAN}")) is not None:
-            yield Run(folder.removeprefix("runs/"), plan, _read(store, f"{folder}/{METRICS}"))
+def find_runs(store: Store) -> Iterator[Run | UnreadableRun]:
+    """List the runs of an output by name; one that cannot be read does not hide the others.
+
+    Raises:
+        StorageError: storage does not answer.
+    """
+    for folder in store.folders(RUNS):
+        try:
+            run = read_run(store, folder)
+        except FormatError as error:
+            yield UnreadableRun(posixpath.basename(folder), str(error))
+        else:
+            if run is not None:
+                yield run
+
+
+def read_run(store: Store, folder: str) -> Run | None:
+    """Read a run; None if there is none in the folder.
+
+    Raises:
+        FormatError: its plan or its metrics are damaged, or from another version.
+    """
+    plan = read_plan(store, folder)
+    return None if plan is None else Run(store, folder, plan, read_metrics(store, folder, plan.kind))
+
+
+def read_plan(store: Store, folder: str) -> RunPlan | None:
+    """Return the plan of a run, None if there is none. Raises as `read_run`."""
+    path = f"{folder}/{PLAN}"
+    with suppress(FileNotFoundError):
+        return RunPlan.from_json(store.get(path), where=store.url(path))
+    return None
+
+
+def read_metrics(store: Store, folder: str, kind: RunKind) -> RunMetrics | None:
+    """Return the metrics of a run, None if it has not finished. Raises as `read_run`."""
+    path = f"{folder}/{METRICS}"
+    document = ClassificationMetrics if kind == "classification" else EvaluationResult
+    with suppress(FileNotFoundError):
+        return document.from_json(store.get(path), where=store.url(path))
+    return None
 
 
 def outputs_below(store: Store) -> list[str]:
-    """Outputs one or two levels down, which somebody who names this folder as an output may have meant."""
+    """List outputs one or two levels down, which may have been meant where this folder was named as an output."""
     near = list(islice(store.folders(), _MOST_LOOKED_INTO))
     far = (folder for parent in near for folder in store.folders(parent))
     return [store.url(folder) for folder in islice(chain(near, far), _MOST_LOOKED_INTO) if _is_output(store, folder)]
 
 
 def _is_output(store: Store, folder: str) -> bool:
-    runs = islice(store.folders(f"{folder}/runs"), _FEW)
+    runs: Sequence[str] = list(islice(store.folders(f"{folder}/{RUNS}"), _FEW))
     return any(store.exists(f"{run}/{PLAN}") for run in runs)
-
-
-def _read(store: Store, path: str) -> Any:
-    with suppress(FileNotFoundError):
-        return json.loads(store.get(path))
-    return None

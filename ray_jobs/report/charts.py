@@ -6,10 +6,11 @@ How sure the labels are and whether that is justified; what a diffusion model sa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.markup import element, number, percent, plural
+from ray_jobs.results.classification_metrics import Reliability, ScoreHistogram
 
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 410, 28, 204
@@ -18,14 +19,14 @@ TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SMALL_WIDTH, SMALL_HEIGHT = 120, 36
 
 
-def histogram(counts: Mapping[str, Sequence[int]], threshold: float | None) -> Element:
+def histogram(counts: ScoreHistogram, threshold: float | None) -> Element:
     """Bars of how many images have which score, those of abstained images apart.
 
     Args:
-        counts: "ok" and "abstained" -> images in each of the equal-width bins of [0, 1].
+        counts: images by score.
         threshold: below it labels are withheld; None or above 1 draws no mark.
     """
-    bins = list(zip(counts["ok"], counts["abstained"], strict=True))
+    bins = list(zip(counts.ok, counts.abstained, strict=True))
     most = max(1, *(sum(bin_) for bin_ in bins))
     bars = [bar for index, bin_ in enumerate(bins) for bar in _stacked(index, len(bins), bin_, most)]
     mark = [] if threshold is None or threshold > 1 else _mark(threshold)
@@ -33,20 +34,14 @@ def histogram(counts: Mapping[str, Sequence[int]], threshold: float | None) -> E
     return _chart("Images by score", *_axes("score", levels, "images"), *bars, *mark)
 
 
-def reliability(rows: Sequence[int], correct: Sequence[int], confidence: Sequence[float]) -> Element:
-    """Accuracy over mean score of the images of each bin; on the diagonal a score means what it says.
-
-    Args:
-        rows: images of each bin.
-        correct: of those, labelled right.
-        confidence: their summed scores.
-    """
+def reliability(bins: Reliability) -> Element:
+    """Accuracy over mean score of the images of each bin; on the diagonal a score means what it says."""
     levels = [(tick, f"{tick:g}") for tick in TICKS]
     diagonal = _line(0.0, 0.0, 1.0, 1.0, class_="ideal")
-    most = max(1, *rows)
+    most = max(1, *bins.rows)
     dots = (
         _dot(total / images, right / images, images, most)
-        for images, right, total in zip(rows, correct, confidence, strict=True)
+        for images, right, total in zip(bins.rows, bins.correct, bins.confidence, strict=True)
         if images
     )
     return _chart("Accuracy by score", *_axes("score", levels, "accuracy"), diagonal, *dots)

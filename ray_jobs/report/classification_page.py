@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any
 from xml.etree.ElementTree import Element
 
 from cluster.secrets import without_credentials
@@ -16,6 +15,8 @@ from ray_jobs.report.headline import headline
 from ray_jobs.report.markup import document, element, listing, number, outside, plural
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.report_data import Contents
+from ray_jobs.results.classification_metrics import ClassificationMetrics
+from ray_jobs.results.escalation_summary import EscalationSummary
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing is run, whatever a label says."""
@@ -55,47 +56,44 @@ def page_head(title: str) -> Element:
     )
 
 
-def _scores(metrics: Mapping[str, Any]) -> Iterator[Element]:
+def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
     yield element("h2", "How sure the labels are")
     yield element("p", _promise(metrics), class_="note")
-    if (escalated := metrics.get("escalated")) and escalated["images"]:
-        yield element("p", _without(escalated), class_="note")
-    counts = metrics["score_histogram"]
+    if metrics.escalated is not None and metrics.escalated.images:
+        yield element("p", _without_promise(metrics.escalated), class_="note")
     key = [element("span", "labelled", class_="key-ok"), element("span", "abstained", class_="key-abstained")]
-    charts = [
-        element("figure", element("figcaption", "Images by score ", *key), histogram(counts, metrics["threshold"]))
-    ]
-    if (measured := metrics["reliability"]) is not None:
-        told = element("figcaption", "Accuracy by score: on the line, a score means what it says")
-        charts.append(element("figure", told, reliability(**measured)))
+    bars = histogram(metrics.score_histogram, metrics.threshold)
+    charts = [element("figure", element("figcaption", "Images by score ", *key), bars)]
+    if metrics.reliability is not None:
+        caption = element("figcaption", "Accuracy by score: on the line, a score means what it says")
+        charts.append(element("figure", caption, reliability(metrics.reliability)))
     yield element("div", *charts, class_="charts")
 
 
-def _promise(metrics: Mapping[str, Any]) -> str:
-    threshold, held_out = metrics["threshold"], metrics["held_out"]
+def _promise(metrics: ClassificationMetrics) -> str:
+    threshold, held_out = metrics.threshold, metrics.held_out
     score = "A score is the calibrated probability that the label is right."
     if threshold is None:
-        return f"{score} No label is withheld: the job names no max_error."
-    wrong, confidence = (f"{100 * held_out[name]:g}\u00a0%" for name in ("max_error", "confidence"))
+        return f"{score} No label is withheld: the job sets no max_error."
+    wrong, confidence = (f"{100 * (share or 0.0):g}\u00a0%" for share in (held_out.max_error, held_out.confidence))
     target = f"at most {wrong} of the labels given are wrong, with {confidence} confidence"
     if threshold > 1:
-        return f"{score} No threshold could promise that {target}, so every label is withheld."
-    return (
-        f"{score} Labels below {threshold:.2f} are withheld so that {target}, as far as the archive is like the shots."
-    )
+        return f"{score} No threshold can guarantee that {target}, so every label is withheld."
+    kept = f"Labels below {threshold:.2f} are withheld so that {target}"
+    return f"{score} {kept}, as far as the archive is like the examples."
 
 
-def _without(escalated: Mapping[str, Any]) -> str:
-    decided, method, calibration = plural(escalated["images"], "image"), escalated["method"], escalated["exam"]
-    if calibration and calibration["temperature"]:
-        examples = plural(calibration["images"], "example")
-        return f"The scores of what {method} decided ({decided}) rest on {examples} that it learned without."
-    return f"What {method} decided ({decided}) has no score, is in no chart here, and is under no promise."
+def _without_promise(escalated: EscalationSummary) -> str:
+    decided, method = plural(escalated.images, "image"), escalated.method
+    if escalated.calibration is not None and escalated.calibration.temperature:
+        examples = plural(escalated.calibration.images, "example")
+        return f"Scores of what {method} decided ({decided}) are calibrated on {examples} that it was not trained on."
+    return f"What {method} decided ({decided}) has no score, is in no chart here, and is under no guarantee."
 
 
 def _labels(contents: Contents) -> Iterator[Element]:
-    counts = contents.metrics["labels"]
-    occur = f"{number(len(counts))} of {plural(contents.plan['classes'], 'class', 'classes')} occur."
+    counts = contents.metrics.labels
+    occur = f"{number(len(counts))} of {plural(contents.plan.classes, 'class', 'classes')} occur."
     beside = "Beside each label is one of its examples." if contents.examples else ""
     yield element("h2", "Labels")
     yield element("p", f"{occur} Withheld labels are counted too. {beside}".rstrip(), class_="note")
@@ -151,25 +149,27 @@ def _settings(contents: Contents) -> Iterator[Element]:
     yield element("p", "Beside this page: ", *list(links)[1:], class_="note")
 
 
-def _growth(metrics: Mapping[str, Any]) -> str:
-    """How the temperature grows (`fewshot.calibration.temperature`); of a run of before it could, nothing."""
-    if not metrics.get("spread_power"):
+def _growth(metrics: ClassificationMetrics) -> str:
+    """How the temperature grows with the spread of the logits, see `fewshot.calibration.temperature`."""
+    if not metrics.spread_power:
         return ""
-    return f" · max(1, spread of the logits / {metrics['least_spread']:.3g})^{metrics['spread_power']:g}"
+    return f" · max(1, spread of the logits / {metrics.least_spread:.3g})^{metrics.spread_power:g}"
 
 
 def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
     job, metrics = contents.job, contents.metrics
     yield "run", contents.run
-    yield "method", metrics["method"]
-    yield from metrics["hyperparameters"].items()
-    yield "temperature", f"{metrics['temperature']:.3g}{_growth(metrics)}"
+    yield "method", metrics.method
+    yield from metrics.hyperparameters.items()
+    yield "temperature", f"{metrics.temperature:.3g}{_growth(metrics)}"
     yield "backbone", " ".join(filter(None, (job.clip.model, job.clip.pretrained, job.clip.precision)))
     if job.archive is not None:
         yield "archive", without_credentials(job.archive.uri)
+    if job.classifier.from_ is not None:
+        yield "classifier", without_credentials(job.classifier.from_)
     if job.support is not None:
         yield "examples", without_credentials(job.support.uri)
         yield "shots", "all" if job.support.shots is None else f"at most {job.support.shots} a class"
         yield "seed", job.support.seed
         yield "views", job.support.views
-    yield from ((f"{name} version", version) for name, version in metrics["versions"].items())
+    yield from ((f"{name} version", version) for name, version in metrics.versions.items())

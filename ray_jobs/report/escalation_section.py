@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.charts import accuracy_by_cost, gaps_by_time, small_gaps_by_time
@@ -12,55 +11,56 @@ from ray_jobs.report.escalated_images import EscalatedImage
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural
 from ray_jobs.report.report_data import Contents
 from ray_jobs.report.tiles import tile
+from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 
 def escalation_section(contents: Contents) -> Iterator[Element]:
     """Tiles, charts and a few images; nothing for a run that asked no diffusion model."""
-    escalated = contents.metrics.get("escalated")
-    if not escalated:
+    escalated = contents.metrics.escalated
+    if escalated is None:
         return
     yield element("h2", "The expensive opinion")
     yield element("p", _told(escalated), class_="note")
-    yield listing(_tiles(escalated, contents.metrics["images"]), class_="tiles")
-    if measured := escalated["measured"]:
-        yield listing(_measured(measured), class_="tiles")
+    yield listing(_tiles(escalated, contents.metrics.images), class_="tiles")
+    if escalated.measured is not None:
+        yield listing(_measured(escalated.measured), class_="tiles")
     if contents.seen is not None:
         yield element("div", *_charts(contents), class_="charts")
         yield from _shown(contents)
 
 
-def _told(escalated: Mapping[str, Any]) -> str:
-    if not escalated["images"]:
-        return f"{escalated['method']} was asked about no image: none was doubtful, or the budget pays for none."
+def _told(escalated: EscalationSummary) -> str:
+    if not escalated.images:
+        return f"{escalated.method} was asked about no image: none was doubtful, or the budget pays for none."
     return (
-        f"{escalated['method']} decided the least certain images, each among the classes that were likeliest to the "
-        f"cheap method, by asking at up to {plural(escalated['time_steps'], 'time-step')} which class explains it best."
+        f"{escalated.method} decided the least certain images, each among the classes that were likeliest to the "
+        f"cheap method, by asking at up to {plural(escalated.time_steps, 'time-step')} which class explains it best."
     )
 
 
-def _tiles(escalated: Mapping[str, Any], images: int) -> Iterator[Element]:
-    asked, forwards, most = escalated["images"], escalated["forwards"], escalated["forwards_if_exhaustive"]
-    changed = escalated["decided_otherwise"]
+def _tiles(escalated: EscalationSummary, images: int) -> Iterator[Element]:
+    asked, forwards, most = escalated.images, escalated.forwards, escalated.forwards_if_exhaustive
+    changed = escalated.decided_otherwise
     yield tile("Asked about", number(asked), f"{percent(asked / images if images else None)} of the archive")
     yield tile("Label changed", number(changed), f"{percent(changed / asked if asked else None)} of them")
     share = percent(forwards / most if most else None)
     yield tile("Forwards spent", number(forwards), f"{share} of asking everything")
-    if (calibration := escalated["exam"]) and calibration["images"]:
+    if (calibration := escalated.calibration) is not None and calibration.images:
         yield tile(
             "In the exam",
-            percent(calibration["accuracy"]),
-            f"right of {plural(calibration['images'], 'example')} not learned from",
+            percent(calibration.accuracy),
+            f"right of {plural(calibration.images, 'example')} not learned from",
         )
-    learned = escalated["learned"]
-    yield tile("Classes", number(escalated["classes"]), f"in question, {number(learned)} of them learned")
+    learned = escalated.learned
+    yield tile("Classes", number(escalated.classes), f"in question, {number(learned)} of them learned")
 
 
-def _measured(measured: Mapping[str, Any]) -> Iterator[Element]:
-    known = plural(measured["labelled_images"], "image")
-    yield tile("Accuracy before", percent(measured["accuracy_before"]), "by the cheap method alone")
-    yield tile("Accuracy", percent(measured["accuracy"]), "of the predictions")
-    yield tile("Corrected", number(measured["corrected"]), f"of {known} with a given label", class_="ok")
-    yield tile("Spoiled", number(measured["spoiled"]), "right before, wrong now", class_="unreadable")
+def _measured(measured: MeasuredEscalation) -> Iterator[Element]:
+    known = plural(measured.labelled_images, "image")
+    yield tile("Accuracy before", percent(measured.accuracy_before), "by the cheap method alone")
+    yield tile("Accuracy", percent(measured.accuracy), "of the predictions")
+    yield tile("Corrected", number(measured.corrected), f"of {known} with a given label", class_="ok")
+    yield tile("Spoiled", number(measured.spoiled), "right before, wrong now", class_="unreadable")
 
 
 def _charts(contents: Contents) -> Iterator[Element]:
@@ -68,16 +68,17 @@ def _charts(contents: Contents) -> Iterator[Element]:
     profile = contents.seen.profile
     told = element("figcaption", "Where the decisions fell: how much larger the runner-up's error is than the winner's")
     yield element("figure", told, gaps_by_time(profile.gaps, profile.counts))
-    if measured := contents.metrics["escalated"]["measured"]:
-        points = measured["curve"]
+    escalated = contents.metrics.escalated
+    if escalated is not None and escalated.measured is not None:
+        points = escalated.measured.curve
         told = element("figcaption", f"What other choices of max_fraction come to, {_ends(contents)}; without training")
-        curve = accuracy_by_cost([p["forwards_an_image"] for p in points], [p["accuracy"] for p in points])
+        curve = accuracy_by_cost([p.forwards_an_image for p in points], [p.accuracy for p in points])
         yield element("figure", told, curve)
 
 
 def _ends(contents: Contents) -> str:
     metrics = contents.metrics
-    alone = metrics["escalated"]["images"] == metrics["ok"] + metrics["abstained"]
+    alone = metrics.escalated is not None and metrics.escalated.images == metrics.ok + metrics.abstained
     return f"from the cheap method alone to {'the diffusion model alone' if alone else 'this run'}"
 
 

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.charts import accuracy_by_cost
 from ray_jobs.report.classification_page import page_head
 from ray_jobs.report.evaluation_table import Grid, Row
 from ray_jobs.report.markup import document, element, outside, plural
+from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
 
 MAX_CLASSES = 200
 """Classes in the second table."""
 
 
-def render_evaluation(result: Mapping[str, Any], per_class: Sequence[Row]) -> bytes:
+def render_evaluation(result: EvaluationResult, per_class: Sequence[Row]) -> bytes:
     """The page, one self-contained file.
 
     Args:
-        result: what the evaluation told: `title`, `protocol`, `table` and `cascades`.
+        result: of the evaluation.
         per_class: `method`, `shots`, `class` and `accuracy_mean` of every class.
     """
     sections = (
-        _means(Grid(result["table"], result["protocol"])),
-        _cascades(result["cascades"]),
-        _classes(result["table"], per_class),
+        _means(Grid(result.table, result.protocol)),
+        _cascades(result.cascades),
+        _classes(result.table, per_class),
     )
-    title = element("h1", outside(result["title"], limit=160))
+    title = element("h1", outside(result.title, limit=160))
     body = element("main", title, *(element("section", *nodes) for section in sections if (nodes := list(section))))
-    return document(element("html", page_head(result["title"]), element("body", body), lang="en"))
+    return document(element("html", page_head(result.title), element("body", body), lang="en"))
 
 
 def _means(grid: Grid) -> Iterator[Element]:
@@ -53,34 +53,34 @@ def _cell(grid: Grid, method: str, column: tuple[int, str]) -> Element:
     return element("td", element("strong", told) if grid.is_best(method, column) else told, bar, class_="count")
 
 
-def _cascades(told: Mapping[str, Any] | None) -> Iterator[Element]:
+def _cascades(table: CascadeTable | None) -> Iterator[Element]:
     """A curve for each number of shots; nothing where no cascade was measured."""
-    if told is None:
+    if table is None:
         return
-    yield element("h2", f"{told['cheap']}, then {told['method']}")
+    yield element("h2", f"{table.cheap}, then {table.method}")
     note = (
-        f"What {told['method']} is worth as the second opinion on the least certain images, each among the "
-        f"{told['candidates']} classes that are likeliest to {told['cheap']} (broken line: {told['cheap']} alone). "
-        f"The ring is {told['method']} alone, asked about every image among all classes. Training is not counted."
+        f"What {table.method} is worth as the second opinion on the least certain images, each among the "
+        f"{table.candidates} classes that are likeliest to {table.cheap} (broken line: {table.cheap} alone). "
+        f"The ring is {table.method} alone, asked about every image among all classes. Training is not counted."
     )
     yield element("p", note, class_="note")
-    by_shots: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in told["rows"]:
-        by_shots[row["shots"]].append(row)
+    by_shots: dict[int, list[CascadeRow]] = defaultdict(list)
+    for row in table.rows:
+        by_shots[row.shots].append(row)
     yield element("div", *(_curve(shots, rows) for shots, rows in by_shots.items()), class_="charts")
 
 
-def _curve(shots: int, rows: Sequence[Mapping[str, Any]]) -> Element:
-    curve = [row for row in rows if row["what"] == "cascade"]
-    alone = next(((r["forwards_an_image"], r["accuracy_mean"]) for r in rows if r["what"] != "cascade"), None)
-    chart = accuracy_by_cost([r["forwards_an_image"] for r in curve], [r["accuracy_mean"] for r in curve], alone)
+def _curve(shots: int, rows: Sequence[CascadeRow]) -> Element:
+    curve = [row for row in rows if row.what == "cascade"]
+    alone = next(((row.forwards_an_image, row.accuracy_mean) for row in rows if row.what != "cascade"), None)
+    chart = accuracy_by_cost([row.forwards_an_image for row in curve], [row.accuracy_mean for row in curve], alone)
     return element("figure", element("figcaption", plural(shots, "shot")), chart)
 
 
-def _classes(table: Sequence[Row], per_class: Sequence[Row]) -> Iterator[Element]:
+def _classes(table: Sequence[EvaluationRow], per_class: Sequence[Row]) -> Iterator[Element]:
     """Accuracy of each class at the most shots: a darker cell is a better one, the hardest classes first."""
-    most = max(row["shots"] for row in table)
-    methods = list(dict.fromkeys(row["method"] for row in table))
+    most = max(row.shots for row in table)
+    methods = list(dict.fromkeys(row.method for row in table))
     values = {(row["method"], row["class"]): row["accuracy_mean"] for row in per_class if row["shots"] == most}
     names = dict.fromkeys(row["class"] for row in per_class)
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from fewshot.evaluation.protocols import ProtocolName
+from ray_jobs.results.evaluation_result import EvaluationRow
 
 Row = Mapping[str, Any]
 FORMULA = r"^[=+@\t\r-]"
@@ -44,24 +45,24 @@ HALVES = {
 }
 
 
-def mean_rows(rows: Iterable[Row], protocol: ProtocolName) -> list[dict[str, Any]]:
+def mean_rows(rows: Iterable[Row], protocol: ProtocolName) -> list[EvaluationRow]:
     """Mean and sample standard deviation over seeds (0 for one seed) of each method and number of shots.
 
     The mean of harmonic means is the harmonic mean of the mean accuracies, as papers have it.
     """
-    table = []
-    for (method, shots), group in _over_seeds(rows).items():
-        entry: dict[str, Any] = {"method": method, "shots": shots, "seeds": len(group)}
-        entry |= {f"{name}_mean": _mean([row[name] for row in group]) for name in NUMBERS[protocol]}
-        entry |= {f"{name}_std": _deviation([row[name] for row in group]) for name in NUMBERS[protocol]}
-        halves = [entry[f"{name}_mean"] for name in HALVES.get(protocol, ())]
-        if halves and None not in halves:
-            entry["harmonic_mean_mean"] = statistics.harmonic_mean(halves)
-        table.append(entry)
-    return table
+    return [_mean_row(method, shots, group, protocol) for (method, shots), group in _over_seeds(rows).items()]
 
 
-def per_class_rows(rows: Iterable[Row], names: Sequence[str]) -> list[dict[str, Any]]:
+def _mean_row(method: str, shots: int, group: Sequence[Row], protocol: ProtocolName) -> EvaluationRow:
+    means = {name: _mean([row[name] for row in group]) for name in NUMBERS[protocol]}
+    deviations = {name: _deviation([row[name] for row in group]) for name in NUMBERS[protocol]}
+    halves = [mean for name in HALVES.get(protocol, ()) if (mean := means[name]) is not None]
+    if len(halves) == 2:
+        means["harmonic_mean"] = statistics.harmonic_mean(halves)
+    return EvaluationRow(method=method, shots=shots, seeds=len(group), means=means, deviations=deviations)
+
+
+def per_class_rows(rows: Iterable[Row], names: Sequence[str]) -> list[Row]:
     """A row for each method, number of shots and class: mean and deviation of its accuracy over seeds."""
     return [
         {
@@ -109,32 +110,33 @@ class Grid:
         protocol: says which numbers are told.
     """
 
-    table: Sequence[Row]
+    table: Sequence[EvaluationRow]
     protocol: ProtocolName
 
     @property
     def methods(self) -> list[str]:
         """The rows, as first named."""
-        return list(dict.fromkeys(row["method"] for row in self.table))
+        return list(dict.fromkeys(row.method for row in self.table))
 
     @cached_property
     def columns(self) -> dict[tuple[int, str], str]:
         """Number of shots and name of the number, with the title of the column."""
-        shots = sorted({row["shots"] for row in self.table})
+        shots = sorted({row.shots for row in self.table})
         shown = product(shots, SHOWN[self.protocol].items())
         return {(count, name): f"{count} shot{'s' * (count > 1)}{title}" for count, (name, title) in shown}
 
     def mean(self, method: str, column: tuple[int, str]) -> float | None:
         """A fraction, or None where there is none."""
         row, name = self._rows.get((method, column[0])), column[1]
-        return None if row is None else row[f"{name}_mean"]
+        return None if row is None else row.means[name]
 
     def told(self, method: str, column: tuple[int, str]) -> str:
         """In %, mean ± deviation over seeds; a dash where there is none."""
         mean = self.mean(method, column)
         if mean is None:
             return "–"
-        return f"{100 * mean:.1f} ± {100 * self._rows[method, column[0]][f'{column[1]}_std']:.1f}"
+        deviation = self._rows[method, column[0]].deviations[column[1]] or 0.0
+        return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
     def is_best(self, method: str, column: tuple[int, str]) -> bool:
         """Whether no method is better."""
@@ -142,8 +144,8 @@ class Grid:
         return mean is not None and mean == max(self.mean(other, column) or 0.0 for other in self.methods)
 
     @cached_property
-    def _rows(self) -> dict[tuple[str, int], Row]:
-        return {(row["method"], row["shots"]): row for row in self.table}
+    def _rows(self) -> dict[tuple[str, int], EvaluationRow]:
+        return {(row.method, row.shots): row for row in self.table}
 
 
 def to_markdown(grid: Grid) -> bytes:

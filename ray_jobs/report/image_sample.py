@@ -24,7 +24,7 @@ ROWS = 200
 """Images at the beginning of a shard that are looked at: no more of a large tar has to be read again."""
 SHOWN = 24
 """Images of a group."""
-COLUMNS = ["image", "label", "score", "top_labels", "top_scores", "status"]
+COLUMNS = ["image", "score", "top_labels", "top_scores", "status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _labelled(row: Mapping[str, Any], shard: str) -> Labelled:
     return Labelled(
         spot=Spot(shard, row["index"]),
         image=row["image"],
-        label=row["label"],
+        label=labels[0],
         score=row["score"],
         second=(labels[1], scores[1]) if len(labels) > 1 else None,
         abstained=row["status"] == "abstained",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cluster import Store
 from ray_jobs.job_file.sections import Job
-from ray_jobs.output.layout import METRICS, PLAN
+from ray_jobs.output.runs import read_run
 from ray_jobs.report.escalated_images import Seen, read_escalated_images
 from ray_jobs.report.failures import Reason, read_reasons
 from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
 from ray_jobs.report.pictures import archive_pictures, example_pictures
+from ray_jobs.results.classification_metrics import ClassificationMetrics
+from ray_jobs.results.run_plan import RunPlan
 
 LABELS = 40
 """Labels shown: the most frequent ones."""
@@ -38,8 +38,8 @@ class Contents:
 
     run: str
     job: Job
-    metrics: Mapping[str, Any]
-    plan: Mapping[str, Any]
+    metrics: ClassificationMetrics
+    plan: RunPlan
     sample: Sample
     seen: Seen | None
     pictures: Mapping[Spot, str]
@@ -52,20 +52,22 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     """Read what a report shows: counts from the metrics, a few parts of predictions, and pictures.
 
     Raises:
-        FileNotFoundError: the run has no metrics yet.
-        StorageError: the output does not answer. That the archive does not only costs the pictures.
+        FileNotFoundError: the run is not finished, or no classification.
+        FormatError: its plan or metrics cannot be read.
+        StorageError: the output does not answer. An archive that does not only costs the pictures.
     """
-    metrics = json.loads(store.get(f"{run}/{METRICS}"))
-    labels = tuple(metrics["labels"].items())[:LABELS]
+    found = read_run(store, run)
+    if found is None or not isinstance(metrics := found.metrics, ClassificationMetrics):
+        raise FileNotFoundError(f"{store.url(run)} is no finished classification")
+    labels = tuple(metrics.labels.items())[:LABELS]
     sample = draw_sample(store, run)
-    escalated = metrics.get("escalated")
-    seen = read_escalated_images(store, run) if escalated and escalated["images"] else None
+    seen = read_escalated_images(store, run) if metrics.escalated is not None and metrics.escalated.images else None
     wanted = by_shard([*sample.places, *(seen.places if seen else ())])
     return Contents(
-        run=run.rpartition("/")[2],
+        run=found.name,
         job=job,
         metrics=metrics,
-        plan=json.loads(store.get(f"{run}/{PLAN}")),
+        plan=found.plan,
         sample=sample,
         seen=seen,
         pictures=archive_pictures(job.archive, wanted, store.storage) if job.archive else {},

@@ -7,7 +7,6 @@ import logging
 import tomllib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
@@ -17,10 +16,12 @@ from cluster.secrets import without_credentials
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.layout import JOB, PER_CLASS, REPORT
-from ray_jobs.output.runs import Run, open_output, outputs_below, runs_of
+from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
 from ray_jobs.report.classification_page import render
 from ray_jobs.report.evaluation_page import render_evaluation
 from ray_jobs.report.report_data import gather
+from ray_jobs.results.evaluation_result import EvaluationResult
+from ray_jobs.results.output_status import OutputReports, RunReport
 
 logger = logging.getLogger(__name__)
 
@@ -54,39 +55,45 @@ def _ensure(store: Store, run: str, made: Callable[[], bytes], *, keep: bool = T
     return store.url(path)
 
 
-def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> dict[str, Any]:
-    """Where the reports of an output lie; one that is missing is written anew.
+def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> OutputReports:
+    """Find the reports of an output; one that is missing is written.
 
     Args:
         output: any fsspec URL.
         storage: how S3 is reached.
 
     Returns:
-        `reports`: `run` and `path` of every run that has come to an end, the path None if the report could not be
-        written; `complete`: whether there are all of them. Where there are none, `below`: outputs in folders below.
+        every run that has finished, its path None if the report could not be written. Where there are none, `below`:
+        outputs in folders below.
 
     Raises:
         JobError: nothing can be looked up there.
         StorageError: storage does not answer any more.
     """
     store = open_output(output, storage)
-    ended = [run for run in runs_of(store) if run.metrics is not None]
-    reports = [{"run": run.name, "path": _ensure(store, run.folder, partial(_made, store, run))} for run in ended]
-    complete, below = all(report["path"] for report in reports), [] if reports else outputs_below(store)
-    return {"output": store.root, "complete": complete, "reports": reports, "below": below}
+    reports = tuple(report for run in find_runs(store) if (report := _report_of(store, run)) is not None)
+    return OutputReports(output=store.root, reports=reports, below=() if reports else tuple(outputs_below(store)))
 
 
-def _made(store: Store, run: Run) -> bytes:
-    return _of_evaluation(store, run) if run.is_evaluation else _of_run(store, run.folder)
+def _report_of(store: Store, run: Run | UnreadableRun) -> RunReport | None:
+    """The report of a run that has finished; of one that cannot be read, that there is none."""
+    if isinstance(run, UnreadableRun):
+        logger.warning("no report run=%s error=%s", run.name, run.problem)
+        return RunReport(run=run.name, path=None)
+    if run.metrics is None:
+        return None
+    return RunReport(run=run.name, path=_ensure(store, run.folder, partial(_rendered, store, run)))
+
+
+def _rendered(store: Store, run: Run) -> bytes:
+    if isinstance(run.metrics, EvaluationResult):
+        per_class = pq.read_table(io.BytesIO(store.get(f"{run.folder}/{PER_CLASS}")))
+        return render_evaluation(run.metrics, per_class.to_pylist())
+    return _of_run(store, run.folder)
 
 
 def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
     return render(gather(store, run, job or _stored_job(store, run)))
-
-
-def _of_evaluation(store: Store, run: Run) -> bytes:
-    per_class = pq.read_table(io.BytesIO(store.get(f"{run.folder}/{PER_CLASS}")))
-    return render_evaluation(run.metrics or {}, per_class.to_pylist())
 
 
 def _stored_job(store: Store, run: str) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
@@ -14,19 +14,19 @@ from fewshot.errors import DataError
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.inputs.unreadable_examples import find_unreadable
 from ray_jobs.job_file.sections import ClassifierSection
-from ray_jobs.output.classifiers import CARD, put_classifier
+from ray_jobs.output.classifiers import ClassifierRef, TrainingIdentity, find_classifier, put_classifier
 from ray_jobs.output.feature_parts import FeatureRows, load
-from ray_jobs.output.layout import classifier_folder
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.steps.example_latents import encode_examples, latents_of
 
 if TYPE_CHECKING:
     from fewshot.backbones import ClipBackbone
+    from fewshot.backbones.diffusion import DiffusionBackbone
+    from fewshot.backbones.pooling import Pooling
+    from fewshot.backbones.text_tower import TextTower
     from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
-METHODS_VERSION = 4
-"""Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +50,38 @@ class Training:
     diffusion: DiffusionSpec | None = None
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> TrainingIdentity:
         """All that determines the classifier."""
-        identity = {
-            "version": METHODS_VERSION,
-            "clip": self.spec.identity(),
-            "templates": self.templates,
-            "method": self.section.method,
-            "hyperparameters": self.section.hyperparameters,
-            "max_error": self.section.max_error,
-            "confidence": self.section.confidence,
-            "seed": self.seed,
-            "support": self.support.identity,
-        }
-        return identity if self.diffusion is None else identity | {"diffusion": self.diffusion.identity()}
+        return TrainingIdentity(
+            clip=self.spec.identity(),
+            templates=self.templates,
+            method=self.section.method,
+            hyperparameters=self.section.hyperparameters,
+            max_error=self.section.max_error,
+            confidence=self.section.confidence,
+            seed=self.seed,
+            support=self.support.identity,
+            diffusion=None if self.diffusion is None else self.diffusion.identity(),
+        )
 
-    @property
-    def folder(self) -> str:
-        """Where it is stored."""
-        return classifier_folder(self.section.method, self.identity)
+    def find(self, store: Store) -> ClassifierRef | None:
+        """Return the classifier if it was trained before.
 
-    def run(self, store: Store) -> str:
+        Raises:
+            DamagedError: its card is damaged, and was removed.
+        """
+        return find_classifier(store, self.identity.folder)
+
+    def run(self, store: Store) -> ClassifierRef:
         """Train and store the classifier, unless it is there.
-
-        Returns:
-            its folder.
 
         Raises:
             DataError: no example could be read.
+            DamagedError: what is stored is damaged, and was removed.
         """
-        if not store.exists(f"{self.folder}/{CARD}"):
-            self._fit(store)
-        return self.folder
+        return self.find(store) or self._fit(store)
 
-    def _fit(self, store: Store) -> None:
+    def _fit(self, store: Store) -> ClassifierRef:
         from fewshot.backbones import load_clip
         from fewshot.calibration.calibrate import fit_calibrated
         from fewshot.methods import build_method, needs_of
@@ -102,32 +100,42 @@ class Training:
         parts = parts_for(clip, needs, self.diffusion)
         calibrated = fit_calibrated(
             method,
-            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),
+            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts._asdict()),
             seed=self.seed,
             max_error=self.section.max_error,
             confidence=self.section.confidence,
             training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
-        card = {"trained_from": self.identity, "unreadable_examples": find_unreadable(self.support, images)}
-        put_classifier(store, self.folder, calibrated, card)
+        unreadable = find_unreadable(self.support, images)
+        return put_classifier(
+            store, calibrated, self.identity, examples=len(self.support.images), unreadable=unreadable
+        )
 
 
-def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> dict[str, Any]:
-    """The parts of backbones that a `Problem` must have for these needs.
+class BackboneParts(NamedTuple):
+    """Parts of backbones in a `Problem`; None for those that no method needs."""
+
+    text_tower: TextTower | None = None
+    pooling: Pooling | None = None
+    diffusion: DiffusionBackbone | None = None
+
+
+def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> BackboneParts:
+    """Return the parts of backbones that a `Problem` must have for these needs.
 
     Raises:
         BackboneError: the backbone has no such part.
     """
-    parts: dict[str, Any] = {}
-    if "text_tower" in needs:
-        parts["text_tower"] = clip.text_tower
-    if "dense" in needs:
-        parts["pooling"] = clip.pooling
+    loaded = None
     if "diffusion" in needs and diffusion is not None:
         from fewshot.backbones.diffusion import load_diffusion
 
-        parts["diffusion"] = load_diffusion(diffusion)
-    return parts
+        loaded = load_diffusion(diffusion)
+    return BackboneParts(
+        text_tower=clip.text_tower if "text_tower" in needs else None,
+        pooling=clip.pooling if "dense" in needs else None,
+        diffusion=loaded,
+    )
 
 
 def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) -> tuple[list[str], Labelled]:

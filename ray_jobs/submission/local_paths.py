@@ -36,8 +36,8 @@ def with_absolute_paths(job: Job) -> Job:
 def local_path_problems(job: Job, command: JobCommand) -> list[str]:
     """Return a problem for each local path that a command reads, for a cluster that is not on this machine."""
     return [
-        f"[{section}] {key}: {path} is a path of this machine, which the cluster cannot read. Put it into object "
-        "storage (s3://…), or use --shared-paths if every node has the same files there"
+        f"[{section}] {key.rstrip('_')}: {path} is a path of this machine, which the cluster cannot read. Put it into "
+        "object storage (s3://…), or use --shared-paths if every node has the same files there"
         for (section, key), path in local_paths(job, command).items()
     ]
 

@@ -15,7 +15,7 @@ from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
 from fewshot.methods import build_method
 from ray_jobs.errors import DamagedError
-from ray_jobs.output.classifiers import get_classifier, get_threshold
+from ray_jobs.output.classifiers import find_classifier
 from ray_jobs.output.training_cache import StoredTrainingCache
 from ray_jobs.steps.adapter_files import get_adapter, is_trained, put_adapter
 from tests.fewshot.diffusion.lora.stacks import random_stack
@@ -28,7 +28,9 @@ FOLDER = "adapters/tif/0"
 
 @pytest.fixture(scope="module")
 def files():
-    return save_classifier(fit_calibrated(build_method("tip_adapter"), make_problem([3, 3])[0], seed=0), {})
+    unreadable = {"examples": 0, "such_as": [], "classes": []}
+    facts = {"trained_from": {"method": "tip_adapter", "clip": {}}, "examples": 6, "unreadable_examples": unreadable}
+    return save_classifier(fit_calibrated(build_method("tip_adapter"), make_problem([3, 3])[0], seed=0), facts)
 
 
 @pytest.fixture
@@ -55,6 +57,10 @@ def store(tmp_path):
         {"held_out": {"candidates": 3}},
         {"classifier": 5},
         {"classifier": {"evil": 1}},
+        {"trained_from": None},
+        {"trained_from": {"method": "tip_adapter", "clip": 3}},
+        {"examples": "many"},
+        {"unreadable_examples": []},
     ],
 )
 def test_a_card_with_values_of_another_kind_is_damaged_and_removed(files, store, change):
@@ -62,7 +68,7 @@ def test_a_card_with_values_of_another_kind_is_damaged_and_removed(files, store,
     for name, data in {**files, CARD: json.dumps(card).encode()}.items():
         store.put(f"c/{name}", data)
     with pytest.raises(DamagedError, match="run again to train it anew"):
-        get_classifier(store, "c", ClipSpec())
+        find_classifier(store, "c").load(ClipSpec())
     assert not store.exists(f"c/{CARD}")
 
 
@@ -72,7 +78,8 @@ def test_a_card_of_another_shape_is_damaged(files, card, store):
         read_card({**files, CARD: card})
     store.put(f"c/{CARD}", card)
     with pytest.raises(DamagedError):
-        get_threshold(store, "c")
+        find_classifier(store, "c")
+    assert not store.exists(f"c/{CARD}")
 
 
 @pytest.mark.parametrize("lie", lying_headers())

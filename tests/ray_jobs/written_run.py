@@ -23,7 +23,8 @@ from ray_jobs.job_file.reading import resolved
 from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.layout import FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
-from ray_jobs.steps.predict import SCHEMA
+from ray_jobs.output.predictions import SCHEMA
+from ray_jobs.results import ArchiveSummary, RunPlan
 from tests.cluster.records.archives import tar_bytes, write_folder
 
 RUN = "runs/by-hand"
@@ -48,7 +49,7 @@ ESCALATED = {
     "time_steps": 100,
     "classes": 3,
     "learned": 3,
-    "exam": {"images": 4, "accuracy": 0.75, "temperature": 0.02},
+    "calibration": {"images": 4, "accuracy": 0.75, "temperature": 0.02},
     "measured": None,
 }
 CASCADES = {
@@ -65,13 +66,17 @@ CASCADES = {
 }
 GAPS_BY_HAND = [0.0, 0.5, -0.25, *[0.125] * 6, 0.0]
 METRICS_BY_HAND: dict[str, Any] = {
+    "format_version": 1,
     "complete": True,
     "failed_units": 0,
     "too_many_unreadable": False,
+    "given_labels": None,
+    "mean_score": 0.5,
     "measured": None,
     "reliability": None,
     "skipped_entries": 0,
     "skipped_examples": [],
+    "unreadable_examples": {"examples": 0, "such_as": [], "classes": []},
     "method": "tip_adapter",
     "hyperparameters": {"alpha": 1.0},
     "temperature": 2.0,
@@ -162,7 +167,7 @@ class WrittenRun:
             return {"image": key, "score": None, "top_scores": None, **decided}
         return {
             "image": key,
-            "label": first,
+            "label": first if score >= METRICS_BY_HAND["threshold"] else None,
             "score": score,
             "top_labels": [first, second],
             "top_scores": [score, (1.0 - score) / 2],
@@ -173,9 +178,13 @@ class WrittenRun:
         broken = [row | {"kind": "image"} for row in rows if row["status"] == "unreadable"]
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(broken, FAILURE_SCHEMA), buffer)
-        documents = {PLAN: {"examples": len(self.classes), "classes": len(self.classes)}, METRICS: self._metrics(rows)}
-        for name, document in documents.items():
-            self.store.put(f"{RUN}/{name}", json.dumps(document).encode())
+        archive = ArchiveSummary(images=len(rows), shards=1, skipped=0, skipped_examples=())
+        count = len(self.classes)
+        plan = RunPlan(
+            kind="classification", job="by-hand", classes=count, features=(), archive=archive, examples=count
+        )
+        self.store.put(f"{RUN}/{PLAN}", plan.to_bytes())
+        self.store.put(f"{RUN}/{METRICS}", json.dumps(self._metrics(rows)).encode())
         self.store.put(f"{RUN}/{FAILURES}", buffer.getvalue())
         self.store.put(f"{RUN}/{GAPS}", write_parquet(pa.Table.from_pylist(self._gaps(rows), GAPS_SCHEMA)))
         self.store.put(f"{RUN}/{JOB}", tomlkit.dumps(resolved(self.job)).encode())
@@ -201,7 +210,7 @@ class WrittenRun:
         }
 
     def _metrics(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        labels = [row["label"] for row in rows if "label" in row]
+        labels = [row["top_labels"][0] for row in rows if "top_labels" in row]
         scored = [row for row in rows if row.get("score") is not None]
         bins = {
             status: [sum(int(20 * row["score"]) == i for row in scored if row["status"] == status) for i in range(20)]

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.calibration.abstention import ABSTAIN_ALWAYS, error_upper_bound, guaranteed_threshold
+from fewshot.calibration.abstention import ABSTAIN_ALWAYS, error_upper_bound, fewest_images, guaranteed_threshold
 
 
 def test_enough_images_without_errors_accept_everything():
@@ -50,3 +50,15 @@ def test_the_guarantee_holds_with_its_stated_confidence():
         # Above a threshold t the true error is the mean of 0.5 (1 - s) over s in [t, 1].
         broken += threshold <= 1.0 and 0.25 * (1.0 - threshold) > 0.2
     assert broken <= 0.1 * 200
+
+
+@given(max_error=st.floats(0.01, 0.5), confidence=st.floats(0.5, 0.99))
+def test_the_fewest_images_are_the_first_that_any_threshold_passes_with(max_error, confidence):
+    def passes(images):
+        scores, correct = torch.ones(images), torch.ones(images, dtype=torch.bool)
+        found = guaranteed_threshold(scores, correct, max_error=max_error, confidence=confidence)
+        return found.threshold != ABSTAIN_ALWAYS
+
+    fewest = fewest_images(max_error, confidence=confidence)
+    assert passes(fewest)
+    assert not passes(fewest - 1)

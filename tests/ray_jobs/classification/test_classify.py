@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from ray_jobs.steps.predict import SCHEMA
+from ray_jobs.output.predictions import SCHEMA
 from tests.ray_jobs.place import BROKEN, CLASSES, Place, picture, put, write_table
 from tests.strange_files import write_strange_files
 
@@ -89,11 +89,12 @@ def test_what_is_measured_is_what_the_rows_say(finished):
     assert stored["labels"] == Counter(row["label"] for row in outcome.rows.values() if row["label"])
 
 
-def test_why_every_label_is_withheld_is_told(place):
+def test_the_reason_why_all_predictions_are_abstained_is_printed(place):
     outcome = place.classify("classifier.max_error=0.001")
     assert outcome.result["ok"] == 0
-    assert "held-out examples cannot show of any score that at most 0.1 % of the labels" in outcome.messages
-    assert "withheld" not in place.classify().messages
+    assert "All predictions abstained: 6 held-out examples cannot guarantee an error rate of 0.1 %." in outcome.messages
+    assert "Add examples (at least 4603 held-out ones, all labelled right) or raise max_error." in outcome.messages
+    assert "All predictions abstained" not in place.classify().messages
 
 
 def test_examples_that_cannot_be_read_are_told_and_not_counted(place):
@@ -116,8 +117,8 @@ def test_labels_that_cannot_be_measured_with_are_told(place):
     assert outcome.result["measured"]["labelled_images"] == 1
     page = Path(outcome.result["report"]).read_text()
     for messages in (outcome.messages, page):
-        assert "1 of the 3 labels given are of no image of the archive" in messages
-        assert "1 of the labels given are of classes that the job does not know" in messages
+        assert "1 of 3 ground-truth labels match no image" in messages
+        assert "1 ground-truth labels are of classes that the classifier does not have" in messages
 
 
 def test_no_report_says_that_no_labels_were_given_where_some_were(place):
@@ -125,7 +126,7 @@ def test_no_report_says_that_no_labels_were_given_where_some_were(place):
     outcome = place.classify(f"archive.labels={place.truth}")
     assert outcome.result["measured"] is None
     assert "No labels of the archive were given" not in Path(outcome.result["report"]).read_text()
-    assert "3 of the 3 labels given are of no image" in outcome.messages
+    assert "3 of 3 ground-truth labels match no image" in outcome.messages
 
 
 def test_labels_that_change_are_measured_anew_without_embedding(place):
@@ -138,7 +139,7 @@ def test_labels_that_change_are_measured_anew_without_embedding(place):
     assert place.features() == features
 
 
-def test_abstained_rows_are_those_below_the_threshold_and_keep_their_best_guess(tmp_path, tiny_clip):
+def test_abstained_rows_have_no_label_and_keep_their_best_guess(tmp_path, tiny_clip):
     place = Place(tmp_path, tiny_clip).fill(images=30, shots=12)
     place.write_job(archive={"labels": str(place.truth)}, support={"uri": str(place.examples), "views": 0})
     outcome = place.classify("classifier.max_error=0.3", "classifier.method=zero_shot")
@@ -146,10 +147,16 @@ def test_abstained_rows_are_those_below_the_threshold_and_keep_their_best_guess(
     rows = [row for row in outcome.rows.values() if row["status"] != "unreadable"]
     for row in rows:
         assert row["status"] == ("abstained" if row["score"] < threshold else "ok")
-        assert row["label"] in CLASSES
+        assert row["label"] == (None if row["status"] == "abstained" else row["top_labels"][0])
+        assert row["top_labels"][0] in CLASSES
     abstained = sum(row["status"] == "abstained" for row in rows)
     assert outcome.result["abstained"] == abstained > 0
     assert outcome.result["measured"]["coverage"] == pytest.approx(1 - abstained / len(rows))
+    ground_truth = dict(line.split(",") for line in place.truth.read_text().splitlines()[1:])
+    hits = [row["top_labels"][0] == ground_truth[row["image"]] for row in rows]
+    assert outcome.result["measured"]["accuracy"] == pytest.approx(sum(hits) / len(hits))
+    stored = json.loads((outcome.run / "metrics.json").read_text())
+    assert stored["labels"] == Counter(row["top_labels"][0] for row in rows)
 
 
 def test_a_class_without_examples_and_a_broken_example_are_no_obstacle(place):

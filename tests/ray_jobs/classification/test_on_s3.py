@@ -12,7 +12,7 @@ import pytest
 from ray_jobs.report.image_sample import SHARDS as SHARDS_SHOWN
 from ray_jobs.report.image_sample import SHOWN
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, put
+from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, put, rows_alone
 from tests.s3.proxy import Plan
 from tests.tiny_diffusion import write_tiny_diffusion
 
@@ -33,10 +33,10 @@ def place(tmp_path_factory, tiny_clip):
 
 @pytest.fixture(scope="module")
 def expected(place):
-    """What a run on this machine writes: parts in the archive's order."""
+    """What a run on this machine writes: rows of the parts in the archive's order."""
     outcome = place.classify()
     assert outcome.code == 0
-    return [outcome.bytes[name] for name in sorted(outcome.bytes)]
+    return local_parts(outcome)
 
 
 @pytest.fixture
@@ -52,10 +52,15 @@ def settings(bucket, **changes):
 
 
 def parts_of(bucket, outcome):
-    """Parts of predictions in the archive's order: names hold versions, which are other than files have."""
+    """Rows of predictions in the archive's order: names of parts hold versions, which are other than files have."""
     run = outcome.result["run"].removeprefix(bucket.url())
     store = bucket.store()
-    return [store.get(path) for path in store.list(f"{run.lstrip('/')}/predictions")]
+    return [rows_alone(store.get(path)) for path in store.list(f"{run.lstrip('/')}/predictions")]
+
+
+def local_parts(outcome):
+    """The same of a run on this machine."""
+    return [rows_alone(outcome.bytes[name]) for name in sorted(outcome.bytes)]
 
 
 def test_a_job_on_s3_writes_the_bytes_of_a_local_one_in_few_requests(place, expected, bucket, uploaded):
@@ -121,7 +126,7 @@ def test_an_escalated_job_on_s3_writes_the_bytes_of_a_local_one(tmp_path, tiny_c
         reads = Counter(request.key for request in proxy.requests if request.kind == "GET")
         look_ups = proxy.count()["HEAD"]
     assert (here.code, outcome.code) == (0, 0), outcome.messages
-    assert parts_of(bucket, outcome) == [here.bytes[name] for name in sorted(here.bytes)]
+    assert parts_of(bucket, outcome) == local_parts(here)
     assert max(reads.values()) <= 4  # Latents of examples: by the driver, in both trainings, and for the exam.
     assert look_ups <= 3 + 4 * len(CLASSES)  # Adapters, and those of the exam: before training, before asking.
 
@@ -146,7 +151,7 @@ def test_tars_and_tables_on_s3_give_the_bytes_of_local_ones(place, bucket, tmp_p
         outcome = place.classify(*settings(near, **table, **there))
         read = [request for request in proxy.requests if request.kind == "GET" and "/images/" in request.key]
     assert (here.code, outcome.code) == (0, 0)
-    assert parts_of(bucket, outcome) == [here.bytes[name] for name in sorted(here.bytes)]
+    assert parts_of(bucket, outcome) == local_parts(here)
     assert len(read) <= 3 * len(parts_of(bucket, outcome)) + 5
 
 

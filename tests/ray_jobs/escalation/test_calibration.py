@@ -16,8 +16,8 @@ from ray_jobs.escalation.calibration import EscalationCalibration
 from ray_jobs.escalation.merge_step import EscalatedPrediction, MergeStep, MergeUnit
 from ray_jobs.escalation.selection import EscalationCandidates
 from ray_jobs.job_file.sections import EscalateSection
+from ray_jobs.output.predictions import SCHEMA
 from ray_jobs.steps.latents import Latents
-from ray_jobs.steps.predict import SCHEMA
 from tests.ray_jobs.place import CLASSES, Place
 from tests.tiny_diffusion import write_tiny_diffusion
 
@@ -67,11 +67,11 @@ def test_every_answer_has_a_probability_that_leaves_room_for_other_classes(exami
 def test_every_class_is_learned_twice_and_examined_on_what_was_withheld(examined):
     place, outcome = examined
     assert sorted(card["class"] for card in cards(place)) == sorted([*CLASSES, *CLASSES])
-    calibration = outcome.result["escalated"]["exam"]
+    calibration = outcome.result["escalated"]["calibration"]
     assert calibration["images"] == len(CLASSES)
     assert round(3 * calibration["accuracy"], 6) in {0, 1, 2, 3}
     assert calibration["temperature"] > 0
-    assert f"of {len(CLASSES)} examples that it learned without" in " ".join(outcome.messages.split())
+    assert f"on {len(CLASSES)} held-out examples: " in " ".join(outcome.messages.split())
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_whether_an_exam_is_held_changes_no_label(examined):
     without = place.classify("escalate.calibrate=false")
     assert {i: row["label"] for i, row in without.rows.items()} == {i: r["label"] for i, r in outcome.rows.items()}
     assert {row["score"] for row in without.rows.values()} == {None}
-    assert without.result["escalated"]["exam"] is None
+    assert without.result["escalated"]["calibration"] is None
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_a_method_that_learns_nothing_is_examined_on_every_example(examined):
     hyperparameters = "escalate.hyperparameters={}"
     outcome = place.classify("escalate.method=diffusion_classifier", hyperparameters, "escalate.max_fraction=0.2")
     assert outcome.code == 0, outcome.messages
-    assert outcome.result["escalated"]["exam"]["images"] == 5 * len(CLASSES)
+    assert outcome.result["escalated"]["calibration"]["images"] == 5 * len(CLASSES)
 
 
 @pytest.mark.slow
@@ -97,14 +97,15 @@ def test_with_one_example_a_class_nothing_can_be_withheld_and_there_is_no_score(
     place, _ = examined
     outcome = place.classify("support.shots=1", "escalate.max_fraction=0.2")
     assert outcome.code == 0, outcome.messages
-    assert outcome.result["escalated"]["exam"] == {"images": 0, "accuracy": None, "temperature": None}
+    assert outcome.result["escalated"]["calibration"] == {"images": 0, "accuracy": None, "temperature": None}
     scores = {row["score"] for row in outcome.rows.values() if row["decided_by"] == "tif"}
     assert scores == {None}
 
 
 def test_answers_below_the_score_that_the_error_target_needs_are_withheld(tmp_path):
     cheap = {"top_labels": ["a", "b", "c"], "top_scores": [0.5, 0.3, 0.1], "status": "abstained", "decided_by": "ape"}
-    rows = [{"image": str(i), "label": "a", "score": 0.5, "margin": 0.2} | cheap for i in range(4)]
+    cheap |= {"classifier": "ape/0123456789abcdef"}
+    rows = [{"image": str(i), "label": None, "score": 0.5, "margin": 0.2} | cheap for i in range(4)]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "part.parquet")
     escalated_predictions = (
         EscalatedPrediction(0, ("b", "a"), 0.1, (0.9, 0.1)),
@@ -114,7 +115,10 @@ def test_answers_below_the_score_that_the_error_target_needs_are_withheld(tmp_pa
     step = MergeStep(Store(str(tmp_path)), "tif", threshold=0.7)
     (tmp_path / "merged.parquet").write_bytes(step.run(None, MergeUnit("part.parquet", escalated_predictions)).data)
     merged = pq.read_table(tmp_path / "merged.parquet").to_pylist()
-    assert [row["label"] for row in merged] == ["b", "b", "c", "a"]
+    assert [row["label"] for row in merged] == ["b", None, "c", None]
+    assert [row["top_labels"][0] for row in merged] == ["b", "b", "c", "a"]
+    assert [row["decided_by"] for row in merged] == ["tif", "tif", "tif", "ape"]
+    assert {row["classifier"] for row in merged} == {"ape/0123456789abcdef"}
     assert [row["score"] for row in merged] == [pytest.approx(0.72), pytest.approx(0.48), None, 0.5]
     assert [row["status"] for row in merged] == ["ok", "abstained", "ok", "abstained"]
 

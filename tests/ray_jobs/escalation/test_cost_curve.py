@@ -135,9 +135,7 @@ def test_the_table_for_people_tells_accuracy_before_and_after(escalated):
     outcome = escalated.classify()
     measured = outcome.result["escalated"]["measured"]
     messages = " ".join(outcome.messages.split())
-    assert (
-        f"tif was asked about 18 images: {outcome.result['escalated']['decided_otherwise']} labels changed" in messages
-    )
+    assert f"tif scored 18 images: {outcome.result['escalated']['decided_otherwise']} labels changed" in messages
     assert (
         f"accuracy {100 * measured['accuracy_before']:.1f} % before, {100 * measured['accuracy']:.1f} % after"
         in messages
@@ -148,8 +146,8 @@ def test_cascades_by_hand(tmp_path):
     rows = [("a", "x", "y", 10), ("b", "x", "x", 4), ("c", "x", "y", 6), ("d", "y", "x", 2), ("e", "x", "y", 8)]
     given = {"a": "y", "b": "x", "d": "y", "e": "x", "f": "x"}  # right: b and f, then a; c is not known
     found = measure_cascades(written(tmp_path, rows), "run", given, right=3, labelled=5, images=10)
-    curve = [(p["images"], p["fraction"], p["forwards_an_image"], p["accuracy"]) for p in found.pop("curve")]
-    assert found == {
+    curve = [(p.images, p.fraction, p.forwards_an_image, p.accuracy) for p in found.curve]
+    assert {name: value for name, value in found.to_json().items() if name != "curve"} == {
         "labelled_images": 4,
         "corrected": 1,
         "spoiled": 2,
@@ -162,6 +160,6 @@ def test_cascades_by_hand(tmp_path):
 
 def test_a_long_curve_is_told_in_few_points_from_the_first_to_the_last(tmp_path):
     store = written(tmp_path, [(str(i), "x", "y", 1) for i in range(1000)])
-    curve = measure_cascades(store, "run", {"0": "y"}, right=1, labelled=1, images=1000)["curve"]
-    assert (len(curve), curve[0]["images"], curve[-1]["images"]) == (POINTS, 0, 1000)
-    assert [point["accuracy"] for point in curve] == [0.0] + [1.0] * (POINTS - 1)
+    curve = measure_cascades(store, "run", {"0": "y"}, right=1, labelled=1, images=1000).curve
+    assert (len(curve), curve[0].images, curve[-1].images) == (POINTS, 0, 1000)
+    assert [point.accuracy for point in curve] == [0.0] + [1.0] * (POINTS - 1)

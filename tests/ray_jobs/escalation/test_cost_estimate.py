@@ -87,7 +87,7 @@ def test_an_exam_is_planned_as_it_is_held(place):
     assert messages["train adapters"] == (0, CLASSES, True, 2 * TRAIN)
     assert messages["examine"] == (0, CLASSES, True, float(CLASSES * CLASSES * STEPS))
     outcome = place.classify("escalate.calibrate=true")
-    assert outcome.result["escalated"]["exam"]["images"] == CLASSES
+    assert outcome.result["escalated"]["calibration"]["images"] == CLASSES
     after = stages(plan(place, "escalate.calibrate=true"))
     assert after["train adapters"] == (CLASSES, 0, False, 0.0)
     assert after["examine"] == (CLASSES, 0, False, 0.0)
@@ -119,13 +119,13 @@ def test_half_way_the_plan_knows_who_is_asked_and_what_is_learned(place):
     }
 
 
-def test_a_run_that_is_asking_says_so(place):
+def test_a_run_that_escalates_says_so(place):
     run = place.classify().run
     parts = [*(run / "predictions").iterdir()]
     for path in (run / "metrics.json", *parts):
         path.unlink()
     state = fewshot("status", place.output).result["runs"][0]
-    assert (state["state"], state["parts"]) == ("asking", f"0/{len(parts)}")
+    assert (state["state"], state["parts"]) == ("escalating", f"0/{len(parts)}")
     next((run / "cheap-predictions").iterdir()).unlink()
     state = fewshot("status", place.output).result["runs"][0]
     assert (state["state"], state["parts"]) == ("labelling", f"{len(parts) - 1}/{len(parts)}")

@@ -10,7 +10,8 @@ from statistics import fmean
 import pyarrow.csv as pa_csv
 import pytest
 
-from ray_jobs.evaluation.cascades import FRACTIONS, mean_cascades
+from ray_jobs.evaluation.cascades import FRACTIONS, DrawCascade, mean_cascades
+from ray_jobs.results import CostPoint
 from tests.ray_jobs.evaluation.test_evaluate import write_splits
 from tests.ray_jobs.place import Place, fewshot, put, write_table, written
 from tests.tiny_diffusion import write_tiny_diffusion
@@ -106,16 +107,16 @@ def test_without_examples_of_every_class_no_cascade_is_measured_and_that_is_said
 
 
 def test_means_over_draws_by_hand():
-    def curve(*points):
-        return [dict(zip(("fraction", "forwards_an_image", "accuracy"), point, strict=True)) for point in points]
+    def point(fraction, forwards, accuracy):
+        return CostPoint(images=0, fraction=fraction, forwards_an_image=forwards, accuracy=accuracy)
 
-    alone = {"accuracy": 0.5, "forwards_an_image": 90.0}
-    whole = {"shots": 4, "seed": 1, "curve": curve((0.0, 0.0, 0.6), (1.0, 10.0, 0.8)), "alone": alone}
-    short = {"shots": 4, "seed": 2, "curve": curve((0.0, 0.0, 0.8), (0.5, 20.0, 0.4)), "alone": None}
+    alone, start, end = point(1.0, 90.0, 0.5), point(0.0, 0.0, 0.6), point(1.0, 10.0, 0.8)
+    whole = DrawCascade(shots=4, seed=1, curve=(start, end), alone=alone)
+    short = DrawCascade(shots=4, seed=2, curve=(point(0.0, 0.0, 0.8), point(0.5, 20.0, 0.4)), alone=None)
     found = mean_cascades([whole, short])
-    assert [row["fraction"] for row in found] == list(FRACTIONS[:11])  # One of them asked about half of the images.
+    assert [row.fraction for row in found] == list(FRACTIONS[:11])  # One of them asked about half of the images.
     first, last = found[0], found[-1]
-    assert (first["accuracy_mean"], first["accuracy_std"]) == (pytest.approx(0.7), pytest.approx(0.02**0.5))
-    assert (last["accuracy_mean"], last["forwards_an_image"]) == (pytest.approx(0.55), pytest.approx(12.5))
-    (only,) = (row for row in mean_cascades([whole]) if row["what"] == "diffusion alone")
-    assert (only["accuracy_mean"], only["forwards_an_image"], only["accuracy_std"]) == (0.5, 90.0, 0.0)
+    assert (first.accuracy_mean, first.accuracy_std) == (pytest.approx(0.7), pytest.approx(0.02**0.5))
+    assert (last.accuracy_mean, last.forwards_an_image) == (pytest.approx(0.55), pytest.approx(12.5))
+    (only,) = (row for row in mean_cascades([whole]) if row.what == "diffusion alone")
+    assert (only.accuracy_mean, only.forwards_an_image, only.accuracy_std) == (0.5, 90.0, 0.0)

@@ -25,6 +25,7 @@ from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
 from ray_jobs.report.image_sample import SHOWN, Spot, by_shard, draw_sample, evenly
 from ray_jobs.report.markup import document, element, outside
 from ray_jobs.report.pictures import archive_pictures, of_archive, thumbnail
+from ray_jobs.results import ScoreHistogram
 from tests.ray_jobs.place import fewshot
 from tests.ray_jobs.written_run import CASCADES, CLASSES, ESCALATED, MEASURED, RUN, WrittenRun
 from tests.strange_files import encode, photo
@@ -35,6 +36,7 @@ VOID = {"br", "img", "link", "meta", "wbr"}
 HOSTILE = '<script>alert("1")</script>\'&lt;'
 PICTURES = {f"{name}.png": encode(photo(60, 40, seed=seed), "PNG") for seed, name in enumerate("abcdefgh")}
 BAD = {"i.png": "truncated PNG", "j.png": "empty file"}
+NOTHING_ESCALATED = dict.fromkeys(ESCALATED, 0) | {"method": "tif", "calibration": None, "measured": None}
 ALL = PICTURES | dict.fromkeys(BAD, b"")
 
 
@@ -118,8 +120,8 @@ def test_the_same_run_gives_the_same_bytes_and_a_missing_report_is_made_anew(tmp
     assert page_of(run) == first
     shutil.rmtree(Path(run.store.url(f"{RUN}/report")))
     found = find_reports(run.store.root)
-    assert (found["complete"], [report["run"] for report in found["reports"]]) == (True, ["by-hand"])
-    assert Path(found["reports"][0]["path"]).read_text(encoding="utf-8").replace("\u00a0", " ") == first
+    assert (found.complete, [report.run for report in found.reports]) == (True, ["by-hand"])
+    assert Path(found.reports[0].path).read_text(encoding="utf-8").replace("\u00a0", " ") == first
 
 
 def test_an_archive_that_is_gone_costs_the_pictures_and_nothing_else(tmp_path, caplog):
@@ -152,8 +154,8 @@ def test_trouble_is_logged_and_never_raised(tmp_path, caplog):
     run = WrittenRun(tmp_path).write(PICTURES)
     run.store.put(f"{RUN}/metrics.json", b"{}")
     assert ensure_report(run.store, RUN, run.job, keep=False) is None
-    assert "no report run=runs/by-hand error=KeyError" in caplog.text
-    found = find_reports(run.store.root)
+    assert "no report run=runs/by-hand error=FormatError" in caplog.text
+    found = find_reports(run.store.root).to_json()
     assert (found["complete"], found["reports"]) == (False, [{"run": "by-hand", "path": None}])
 
 
@@ -212,19 +214,19 @@ def test_the_page_stays_small_whatever_is_in_it(tmp_path):
     assert len(html.encode()) < 1_000_000
 
 
-def test_without_given_labels_the_numbers_are_said_to_be_those_of_the_shots(tmp_path):
+def test_without_given_labels_the_numbers_are_said_to_be_those_of_the_examples(tmp_path):
     run = WrittenRun(tmp_path).write(PICTURES)
     html = page_of(run)
     assert "No labels of the archive were given to measure with" in html
-    assert "estimated by cross-validation inside the 12 shots: accuracy 62.5 %" in html
+    assert "estimated by cross-validation inside the 12 examples: accuracy 62.5 %" in html
     assert Page(html).classes("circle") == {}
 
 
 @pytest.mark.parametrize(
     ("threshold", "messages"),
     [
-        (None, "No label is withheld: the job names no max_error."),
-        (2.0, "No threshold could promise that at most 20 % of the labels given are wrong"),
+        (None, "No label is withheld: the job sets no max_error."),
+        (2.0, "No threshold can guarantee that at most 20 % of the labels given are wrong"),
         (
             0.25,
             "Labels below 0.25 are withheld so that at most 20 % of the labels given are wrong, with 90 % confidence",
@@ -258,7 +260,7 @@ def test_what_the_diffusion_model_saw_is_shown(tmp_path):
         "25.0 % of asking everything",
         "3 of them learned",
         "66.7 % of them",
-        "The scores of what tif decided (3 images) rest on 4 examples that it learned without.",
+        "Scores of what tif decided (3 images) are calibrated on 4 examples that it was not trained on.",
         "right of 4 examples not learned from",
     ):
         assert messages in html
@@ -270,14 +272,14 @@ def test_what_the_diffusion_model_saw_is_shown(tmp_path):
 
 
 def test_an_escalation_of_no_image_or_of_all_of_them_has_a_page(tmp_path):
-    none = WrittenRun(tmp_path / "none", metrics={"escalated": dict.fromkeys(ESCALATED, 0) | {"method": "tif"}})
+    none = WrittenRun(tmp_path / "none", metrics={"escalated": NOTHING_ESCALATED})
     html = page_of(none.write(PICTURES))
     assert "tif was asked about no image" in html
     assert Page(html).classes("svg") == {None: 1}
-    unexamined = {"escalated": ESCALATED | {"exam": None}}
+    unexamined = {"escalated": ESCALATED | {"calibration": None}}
     everything = WrittenRun(tmp_path / "all", metrics=unexamined, asked=tuple(PICTURES))
     html = page_of(everything.write(PICTURES))
-    assert "What tif decided (3 images) has no score, is in no chart here, and is under no promise." in html
+    assert "What tif decided (3 images) has no score, is in no chart here, and is under no guarantee." in html
     assert "None that was read has a score." in html
     assert Page(html).classes("figure")["card asked"] == len(PICTURES)
 
@@ -336,7 +338,8 @@ def test_what_is_looked_at_is_spread_from_the_first_to_the_last(items, count):
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=20, max_size=20))
 def test_the_bars_have_the_heights_of_the_counts(bins):
-    chart = histogram({"ok": [ok for ok, _ in bins], "abstained": [withheld for _, withheld in bins]}, None)
+    ok, abstained = zip(*bins, strict=True)
+    chart = histogram(ScoreHistogram(ok=ok, abstained=abstained), None)
     heights = {
         class_: sum(float(bar.get("height", 0)) for bar in chart.iter("rect") if bar.get("class") == class_)
         for class_ in ("ok", "abstained")

@@ -1,0 +1,293 @@
+"""The predictions of a run: what a row says, in which format, and how it is made. To add a column, add it to `COLUMNS`.
+
+The parts of a run have one schema: `prediction_format` is part of the run's name, so that a run that was begun with
+other columns is not continued but made anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from cluster import fingerprint
+
+if TYPE_CHECKING:
+    from fewshot.inference.predict import Predictions
+
+PREDICTIONS_VERSION = 2
+"""Part of every run's name: raised when a column changes its meaning. Names and types of columns are a part, too."""
+_PREFIX = "fewshot."
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """One shard with what the classifier gave: n images, of which r could be read.
+
+    Attributes:
+        images: n keys.
+        sources: n objects that hold them; "" where the image is an object itself.
+        errors: n reasons; None where the image was read.
+        scored: predictions of the r images that were read, in order; rows after the r-th are ignored.
+        classes: K names, in label order.
+        method: name of the method that the classifier was trained with.
+        classifier: method and fingerprint of the classifier.
+    """
+
+    images: Sequence[str]
+    sources: Sequence[str]
+    errors: Sequence[str | None]
+    scored: Predictions
+    classes: Sequence[str]
+    method: str
+    classifier: str
+
+    @cached_property
+    def read(self) -> np.ndarray:
+        """[n] bool, which images were read."""
+        return np.array([error is None for error in self.errors], dtype=bool)
+
+    @cached_property
+    def abstained(self) -> np.ndarray:
+        """[r] bool."""
+        return np.asarray(self.scored.abstained.numpy(), dtype=bool)
+
+    def of_read(self, values: pa.Array) -> pa.Array:
+        """[n], of values [r] of the images that were read; null for the others."""
+        position = np.where(self.read, np.cumsum(self.read) - 1, -1)
+        return values.take(pa.array(position, pa.int64(), mask=~self.read))
+
+    def names(self, labels: np.ndarray, withheld: np.ndarray | None = None) -> pa.Array:
+        """Names of classes, of labels; null where `withheld`."""
+        return pa.array(np.array(self.classes, dtype=object)[labels], pa.string(), mask=withheld)
+
+    def lists(self, values: pa.Array) -> pa.Array:
+        """[r] lists, of the values of all top classes one after another."""
+        count, top = self.scored.top_labels.shape
+        return pa.ListArray.from_arrays(pa.array(np.arange(count + 1) * top, pa.int32()), values)
+
+
+@dataclass(frozen=True, slots=True)
+class EscalatedRow:
+    """What a diffusion model made of one row.
+
+    Attributes:
+        method: name of the method that scored the candidates.
+        labels: the candidates, the winner first.
+        scores: the probability of each; None where the model was not calibrated.
+        margin: how much larger the runner-up's mean noise error is than the winner's, as a share of it, >= 0.
+        abstained: whether the label is withheld.
+    """
+
+    method: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...] | None
+    margin: float
+    abstained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the predictions.
+
+    Attributes:
+        name: of the column.
+        type: Arrow type.
+        meaning: one line for readers.
+        scored: makes the n values of a shard.
+        escalated: makes the value of a row that a diffusion model decided; None keeps what the classifier gave.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    scored: Callable[[ScoredPart], pa.Array]
+    escalated: Callable[[EscalatedRow], object] | None = None
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("image", pa.string(), "Key of the image in the archive.", lambda part: pa.array(part.images, pa.string())),
+    Column(
+        "label",
+        pa.string(),
+        "Predicted class; null unless `status` is ok.",
+        lambda part: part.of_read(part.names(part.scored.label.numpy(), withheld=part.abstained)),
+        lambda row: None if row.abstained else row.labels[0],
+    ),
+    Column(
+        "score",
+        pa.float32(),
+        "Calibrated probability of the most probable class, in [0, 1]; null where there is none: the image is"
+        " unreadable, or a diffusion model that was not calibrated decided.",
+        lambda part: part.of_read(pa.array(part.scored.score.numpy(), pa.float32())),
+        lambda row: None if row.scores is None else row.scores[0],
+    ),
+    Column(
+        "margin",
+        pa.float32(),
+        "Lead of the most probable class: over the second probability, or, where a diffusion model decided, how much"
+        " larger the runner-up's noise error is, as a share.",
+        lambda part: part.of_read(pa.array(part.scored.margin.numpy(), pa.float32())),
+        lambda row: row.margin,
+    ),
+    Column(
+        "top_labels",
+        pa.list_(pa.string()),
+        "The most probable classes, the most probable first: the best guess also where `label` is withheld.",
+        lambda part: part.of_read(part.lists(part.names(part.scored.top_labels.reshape(-1).numpy()))),
+        lambda row: list(row.labels),
+    ),
+    Column(
+        "top_scores",
+        pa.list_(pa.float32()),
+        "Their calibrated probabilities; null as `score`.",
+        lambda part: part.of_read(part.lists(pa.array(part.scored.top_scores.reshape(-1).numpy(), pa.float32()))),
+        lambda row: None if row.scores is None else list(row.scores),
+    ),
+    Column(
+        "decided_by",
+        pa.string(),
+        "Name of the method that decided: the classifier's, or the one of [escalate].",
+        lambda part: part.of_read(pa.array([part.method] * len(part.scored), pa.string())),
+        lambda row: row.method,
+    ),
+    Column(
+        "classifier",
+        pa.string(),
+        "Method and fingerprint of the stored classifier, also where a diffusion model decided among its classes.",
+        lambda part: part.of_read(pa.array([part.classifier] * len(part.scored), pa.string())),
+    ),
+    Column(
+        "status",
+        pa.string(),
+        "ok; abstained (the label is withheld: its score is below the threshold); unreadable (see `error`).",
+        lambda part: part.of_read(pa.array(np.where(part.abstained, "abstained", "ok"), pa.string())).fill_null(
+            "unreadable"
+        ),
+        lambda row: "abstained" if row.abstained else "ok",
+    ),
+    Column(
+        "error",
+        pa.string(),
+        "Why the image could not be read; null where it was.",
+        lambda part: pa.array(part.errors, pa.string()),
+    ),
+    Column(
+        "source",
+        pa.string(),
+        "File that holds the image, relative to the archive (a tar, a table); empty where the image is a file itself.",
+        lambda part: pa.array(part.sources, pa.string()),
+    ),
+)
+
+
+def prediction_schema() -> pa.Schema:
+    """Return the schema of a part, without the metadata of its run."""
+    return pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
+
+
+SCHEMA = prediction_schema()
+
+
+def prediction_format() -> list[object]:
+    """Return all that determines how rows are written: part of what names a run."""
+    return [PREDICTIONS_VERSION, fingerprint([[column.name, str(column.type)] for column in COLUMNS])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionOrigin:
+    """Where predictions come from, in the metadata of every part: enough to find an image without the job file.
+
+    Attributes:
+        archive: URL of the archive without credentials, or an absolute path.
+        archive_kind: form of the archive, see `cluster.records.Source`.
+        job: name of the job.
+        run: name of the run.
+    """
+
+    archive: str
+    archive_kind: str
+    job: str
+    run: str
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata of a part's schema."""
+        values = {"format_version": str(PREDICTIONS_VERSION)} | {name: getattr(self, name) for name in self.__slots__}
+        return {f"{_PREFIX}{name}": value for name, value in values.items()}
+
+    @classmethod
+    def from_schema(cls, schema: pa.Schema) -> Self | None:
+        """Return the origin that a part's schema states; None if it states none."""
+        stated = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
+        names = {name: f"{_PREFIX}{name}" for name in cls.__slots__}
+        if not set(names.values()) <= stated.keys():
+            return None
+        return cls(**{name: stated[key] for name, key in names.items()})
+
+    def image_url(self, image: str, source: str) -> str:
+        """Return where an image lies.
+
+        Args:
+            image: of a row.
+            source: of the same row.
+
+        Returns:
+            for a file of a folder, its URL or path; for a member of a tar, a chained fsspec URL ("tar://a.jpg::URL");
+            for a row of a table, the URL of the table, or the row's own key where that is a URL.
+        """
+        path = _original(image)
+        if not source:
+            return path if "://" in path else f"{self.archive.rstrip('/')}/{path}"
+        if self.archive_kind == "parquet":
+            return path if "://" in path else self._container(source)
+        return f"{self.archive_kind}://{path}::{self._container(source)}"
+
+    def _container(self, source: str) -> str:
+        """Where a file of the archive lies: it is the archive, or lies below its folder (of a glob, the fixed part)."""
+        name = _original(source)
+        if self.archive.rpartition("/")[2] == name:
+            return self.archive
+        folder = re.split(r"[*?\[]", self.archive, maxsplit=1)
+        root = folder[0].rpartition("/")[0] if len(folder) > 1 else self.archive
+        return f"{root.rstrip('/')}/{name}"
+
+
+def build_predictions(part: ScoredPart, origin: PredictionOrigin | None = None) -> pa.Table:
+    """Return the rows of a shard, in the order of its images.
+
+    Args:
+        part: the shard and what the classifier gave.
+        origin: of the run; None for predictions that are an intermediate result.
+    """
+    metadata = {} if origin is None else origin.metadata()
+    return pa.table([column.scored(part) for column in COLUMNS], schema=prediction_schema().with_metadata(metadata))
+
+
+def with_escalated(table: pa.Table, rows: Mapping[int, EscalatedRow]) -> pa.Table:
+    """Return predictions of a shard with the decisions of a diffusion model in their places.
+
+    Args:
+        table: from `build_predictions`.
+        rows: by position in the table.
+    """
+    columns: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}
+    for column in COLUMNS:
+        if column.escalated is not None:
+            for position, row in rows.items():
+                columns[column.name][position] = column.escalated(row)
+    return pa.table(columns, schema=table.schema)
+
+
+def best_guesses(table: pa.Table) -> list[str | None]:
+    """Return the most probable class of each row, also where the label is withheld; None where it is unreadable."""
+    return [labels[0] if labels else None for labels in table["top_labels"].to_pylist()]
+
+
+def _original(name: str) -> str:
+    r"""The name of an entry, of its printable form: backslashes in it begin an escape."""
+    return name.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in name else name

@@ -1,0 +1,58 @@
+"""What runs and commands come to, as typed values: stored as JSON with a format version, and printed."""
+
+from ray_jobs.results.classification_metrics import (
+    STATUSES,
+    CandidateMethod,
+    ClassificationMetrics,
+    GivenLabels,
+    HeldOut,
+    Measured,
+    Reliability,
+    ScoreHistogram,
+    Status,
+    UnreadableExamples,
+)
+from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.escalation_summary import CalibrationSummary, CostPoint, EscalationSummary, MeasuredEscalation
+from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
+from ray_jobs.results.json_format import FormatError, Json, JsonObject, NewerFormatError, SupportsJson
+from ray_jobs.results.output_status import OutputReports, OutputStatus, RunReport, RunState, RunStatus
+from ray_jobs.results.run_plan import ArchiveSummary, RunKind, RunPlan
+
+__all__ = [
+    "STATUSES",
+    "ArchiveSummary",
+    "BackboneProbe",
+    "CalibrationSummary",
+    "CandidateMethod",
+    "CascadeRow",
+    "CascadeTable",
+    "ClassificationMetrics",
+    "CostPlan",
+    "CostPoint",
+    "EscalationCost",
+    "EscalationSummary",
+    "EvaluationResult",
+    "EvaluationRow",
+    "FormatError",
+    "GivenLabels",
+    "HeldOut",
+    "Json",
+    "JsonObject",
+    "Measured",
+    "MeasuredEscalation",
+    "NewerFormatError",
+    "OutputReports",
+    "OutputStatus",
+    "PlannedStage",
+    "Reliability",
+    "RunKind",
+    "RunPlan",
+    "RunReport",
+    "RunState",
+    "RunStatus",
+    "ScoreHistogram",
+    "Status",
+    "SupportsJson",
+    "UnreadableExamples",
+]

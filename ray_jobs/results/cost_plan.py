@@ -1,0 +1,104 @@
+"""What a job would do and what that costs, as `fewshot plan` prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray_jobs.results.json_format import JsonObject, JsonValue
+from ray_jobs.results.run_plan import ArchiveSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage(JsonValue):
+    """One stage of a job.
+
+    Attributes:
+        stage: its name.
+        what: what it works on, for people.
+        done: images (trainings, classes) that are done; None where only reading the archive tells.
+        left: what is left of them; a number of shards as text ("3 shards") or None where only reading tells.
+        at_most: of a stage of escalation, whether `left` is an upper bound; None for other stages, which are printed
+            without this and the next two keys.
+        forwards: forwards of the diffusion model that are left, at most; None where there are none, or unknown.
+        hours: hours of a worker that these take; None likewise.
+    """
+
+    stage: str
+    what: str
+    done: int | None
+    left: int | str | None
+    at_most: bool | None = None
+    forwards: float | None = None
+    hours: float | None = None
+
+    def to_json(self) -> JsonObject:
+        """Return the fields that the stage has."""
+        values = JsonValue.to_json(self)
+        return (
+            values if self.at_most is not None else {name: values[name] for name in ("stage", "what", "done", "left")}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationCost(JsonValue):
+    """What is left of escalation, at most.
+
+    Attributes:
+        forwards: forwards of the diffusion model; None before the archive was read once.
+        hours: hours of a worker; None without a probe.
+        gpu_hours: hours of a GPU; 0 where the probe ran on a CPU.
+        forwards_a_second: what the probe measured.
+        device: of the probe, in torch's words.
+    """
+
+    forwards: float | None
+    hours: float | None
+    gpu_hours: float | None
+    forwards_a_second: float | None
+    device: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneProbe(JsonValue):
+    """How fast the backbone is on this machine, and what that makes of the job.
+
+    Attributes:
+        images_per_second: of one worker.
+        device: in torch's words.
+        hours: until all is embedded, with the job's workers.
+        gpu_hours: hours of a GPU; 0 on a CPU.
+    """
+
+    images_per_second: float
+    device: str
+    hours: float
+    gpu_hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPlan(JsonValue):
+    """What a job would do.
+
+    Attributes:
+        stages: in their order.
+        escalation: what [escalate] costs; None without it.
+        archive: the archive as listed.
+        examples: number of examples; None for a stored classifier that does not say.
+        classes: number of classes.
+        workers: workers of the embedding stage.
+        on: where they run, for people.
+        run: URL of the run's folder.
+        finished: whether the run is complete already.
+        probe: how fast the backbone is; None where nothing is left, or it was not timed.
+    """
+
+    stages: tuple[PlannedStage, ...]
+    escalation: EscalationCost | None
+    archive: ArchiveSummary
+    examples: int | None
+    classes: int
+    workers: int
+    on: str
+    run: str
+    finished: bool
+    probe: BackboneProbe | None
