@@ -34,7 +34,7 @@ def test_a_process_reads_a_training_once(store, tmp_path):
     training_cache("key", lambda: {"a": torch.ones(1)})
     (tmp_path / "trainings/key.safetensors").unlink()
     assert training_cache("key", lambda: pytest.fail("trained again"))["a"] == 1
-    assert training_cache.asked == {"key"}
+    assert training_cache.requested == {"key"}
 
 
 def test_a_damaged_training_is_made_anew(store, tmp_path):

@@ -108,7 +108,7 @@ def test_the_surest_come_first_and_then_the_least_sure(tmp_path):
 def test_pictures_are_found_again_in_any_kind_of_archive(tmp_path, kind):
     run = WrittenRun(tmp_path).write(ALL, kind=kind, broken=BAD)
     sample = draw_sample(run.store, RUN)
-    pictures = archive_pictures(run.job.archive, by_shard(sample.places))
+    pictures = archive_pictures(run.job.archive, by_shard(sample.spots))
     assert {row.image: pictures[row.spot] for row in (*sample.sure, *sample.unsure)} == {
         key: thumbnail(data, side=96) for key, data in PICTURES.items()
     }
@@ -280,7 +280,7 @@ def test_an_escalation_of_no_image_or_of_all_of_them_has_a_page(tmp_path):
     everything = WrittenRun(tmp_path / "all", metrics=unexamined, asked=tuple(PICTURES))
     html = page_of(everything.write(PICTURES))
     assert "What tif decided (3 images) has no score, is in no chart here, and is under no guarantee." in html
-    assert "None that was read has a score." in html
+    assert "No image that was read has a score." in html
     assert Page(html).classes("figure")["card asked"] == len(PICTURES)
 
 
