@@ -20,7 +20,7 @@ def ask(store, value=1.0):
     return state, training_cache.made
 
 
-def test_what_one_process_trained_another_finds(store):
+def test_another_process_finds_the_training(store):
     first, made = ask(store)
     assert made == ["key"]
     second, made = ask(store, value=2.0)
