@@ -91,14 +91,14 @@ def _escalates(job: Job, needs: Sequence[str]) -> bool:
 
 
 def _image_folders(job: Job, needs: Sequence[str]) -> list[str]:
-    """Places whose files are images to the job."""
+    """Folders and URLs whose files are images to the job."""
     return [
         section.uri for name in ("archive", "support") if name in needs and (section := getattr(job, name)) is not None
     ]
 
 
 def _outside(store: Store, places: Sequence[str]) -> None:
-    """Raise unless the output answers and lies outside these places."""
+    """Raise unless the output responds and lies outside these folders."""
     store.check_access()
     for place in places:
         if lies_inside(store.root, place):

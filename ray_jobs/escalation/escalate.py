@@ -39,7 +39,6 @@ from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.example_latents import Examples
 from ray_jobs.steps.latents import get_latents, latent_unit
 
-CHEAP_PREDICTIONS = "cheap-predictions"
 CHOICE, PROBE = "escalated.parquet", "probe.json"
 
 

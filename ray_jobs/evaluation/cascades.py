@@ -22,14 +22,14 @@ from cluster import StageReport, Unit, fingerprint
 from cluster.records import Shard
 from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
-from ray_jobs.escalation import CHEAP_PREDICTIONS, Escalation, escalation_identity
+from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.cost_curve import measure_cascades
 from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.job_file.sections import EscalateSection
-from ray_jobs.output.layout import PREDICTIONS, prediction_part
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, PREDICTIONS, prediction_part
 from ray_jobs.output.predictions import best_guesses, prediction_format
 from ray_jobs.results.escalation_summary import CostPoint, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeKind, CascadeRow

@@ -122,7 +122,7 @@ class EvaluateStep:
         _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
         if isinstance(method, TrainedMethod) and work.fold < len(splits):
             method.pretrain_fold(splits[work.fold], seed=work.cell.seed, training_cache=training_cache)
-        return Part(to_json({"trainings": sorted(training_cache.asked)}), {"trained": len(training_cache.made)})
+        return Part(to_json({"trainings": sorted(training_cache.requested)}), {"trained": len(training_cache.made)})
 
     def _training_cache(self, cell: Cell) -> StoredTrainingCache:
         diffusion = self.diffusion if "diffusion" in needs_of(cell.method, cell.hyperparameters) else None

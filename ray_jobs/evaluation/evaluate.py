@@ -24,8 +24,7 @@ from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import METRICS, REPORT
-from ray_jobs.output.run_lease import acquire_run
-from ray_jobs.output.runs import Run, begin_run
+from ray_jobs.output.runs import Run, acquire_run, begin_run
 from ray_jobs.report import render_evaluation
 from ray_jobs.report.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult

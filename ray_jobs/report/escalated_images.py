@@ -74,7 +74,7 @@ class Seen:
     shown: tuple[EscalatedImage, ...]
 
     @property
-    def places(self) -> list[tuple[Spot, str]]:
+    def spots(self) -> list[tuple[Spot, str]]:
         """Of the images to show, with their keys."""
         return [(row.spot, row.image) for row in self.shown]
 

@@ -22,7 +22,7 @@ class PredictStep:
     """Labels images with a stored classifier.
 
     Attributes:
-        store: where features are.
+        store: holds the features.
         classifier: the classifier.
         spec: the backbone; loaded only for a classifier that needs a part of it. Its number of CPU threads is fixed
             for all products, because it decides last bits.

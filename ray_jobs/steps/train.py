@@ -1,4 +1,4 @@
-"""From the features of the examples to a stored classifier."""
+"""Training: from the features of the examples to a stored classifier."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a classifier is trained from.
+    """A training of a classifier.
 
     Attributes:
         spec: the backbone.
@@ -51,7 +51,7 @@ class Training:
 
     @property
     def identity(self) -> TrainingIdentity:
-        """All that determines the classifier."""
+        """Everything that determines the classifier."""
         return TrainingIdentity(
             clip=self.spec.identity(),
             templates=self.templates,
@@ -139,11 +139,11 @@ def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSp
 
 
 def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) -> tuple[list[str], Labelled]:
-    """Embedded images with their labels; one that could not be read is left out, and logged.
+    """Read embedded images with their labels; an image that could not be read is left out, and logged.
 
     Args:
         store: where the features are.
-        support: which images.
+        support: the images.
         dense: read the dense tokens, too.
 
     Returns:
@@ -171,7 +171,7 @@ def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) 
 
 
 def read_rows(store: Store, paths: Sequence[str], *, dense: bool = False) -> FeatureRows:
-    """Several parts of features as one."""
+    """Read several parts of features as one."""
     import numpy as np
 
     parts = [load(store, path, dense=dense) for path in paths]

@@ -176,7 +176,7 @@ def test_a_job_that_is_killed_on_a_bad_connection_ends_with_the_same_bytes(place
 
 
 @pytest.mark.ray
-def test_workers_of_a_cluster_are_told_the_way_to_the_server(ray_session, place, expected, bucket, s3_server, uploaded):
+def test_workers_of_a_cluster_reach_the_same_server(ray_session, place, expected, bucket, s3_server, uploaded):
     """Over TLS, with a certificate that no machine trusts by itself."""
     there = {"storage.endpoint": s3_server.secure_endpoint, "storage.ca_file": s3_server.ca_file}
     outcome = place.classify("cluster.mode=ray", "cluster.clip_workers=2", *settings(bucket, **uploaded, **there))
@@ -184,7 +184,7 @@ def test_workers_of_a_cluster_are_told_the_way_to_the_server(ray_session, place,
     assert parts_of(bucket, outcome) == expected
 
 
-def test_what_is_wrong_with_the_storage_is_told_before_anything_runs(place, bucket, uploaded):
+def test_storage_problems_are_reported_before_anything_runs(place, bucket, uploaded):
     bucket_missing = [*settings(bucket, **uploaded), "job.output=s3://no-such-bucket/output"]
     for words, message in (
         (bucket_missing, "[job] output: could not reach s3://no-such-bucket/output: NoSuchBucket"),
@@ -217,7 +217,7 @@ def test_status_and_report_find_the_server_by_the_job_file(finished, bucket, tmp
     assert report["path"].startswith(bucket.url("output/runs/"))
 
 
-def test_a_status_of_a_run_that_has_ended_takes_a_few_requests_however_many_parts_it_has(finished, bucket, tmp_path):
+def test_the_status_of_a_finished_run_takes_few_requests(finished, bucket, tmp_path):
     bucket.upload(finished.output, "output")
     parts = len(list((finished.classify().run / "predictions").iterdir()))
     with bucket.through() as (near, proxy):
@@ -230,7 +230,7 @@ def test_a_status_of_a_run_that_has_ended_takes_a_few_requests_however_many_part
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
-def test_a_look_without_credentials_is_a_mistake_of_the_set_up(bucket, tmp_path, monkeypatch, command):
+def test_missing_credentials_are_a_setup_error(bucket, tmp_path, monkeypatch, command):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
