@@ -80,7 +80,7 @@ class Classification:
         store = Store(job.job.output, storage=storage)
         folder = features_folder(job.clip.spec, f"support-{support.views}")
         source = open_archive(archive, storage)
-        units = support_units(support, folder, dense=_wants_dense(job), storage=storage)
+        units = support_units(support, folder, dense=_needs_dense(job), storage=storage)
         return cls(job, store, source, list_archive(source), units)
 
     @property
@@ -92,7 +92,7 @@ class Classification:
     def features(self) -> str:
         """Folder of the archive's features."""
         folder = features_folder(self.job.clip.spec, self.listing.place)
-        return dense_folder(folder) if _wants_dense(self.job) else folder
+        return dense_folder(folder) if _needs_dense(self.job) else folder
 
     @cached_property
     def training(self) -> Training:
@@ -142,7 +142,7 @@ class Classification:
 
     def embed_units(self) -> Iterator[Unit]:
         """Examples first: they are few, and mistakes in them show early."""
-        return chain(self.support.units, archive_units(self.source, self.features, dense=_wants_dense(self.job)))
+        return chain(self.support.units, archive_units(self.source, self.features, dense=_needs_dense(self.job)))
 
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
@@ -153,7 +153,7 @@ class Classification:
                 yield Unit(prediction, part, weight=size or 1)
 
 
-def _wants_dense(job: Job) -> bool:
+def _needs_dense(job: Job) -> bool:
     return "dense" in needs_of(job.classifier.method, job.classifier.hyperparameters)
 
 
