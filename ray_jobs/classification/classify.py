@@ -133,7 +133,7 @@ class Classification:
             job = _with_backbone_of(stored, job)
         source = open_archive(archive, storage)
         needs_examples = stored is None or job.escalate is not None
-        support = _examples(job, dense=_wants_dense(job, stored)) if needs_examples else None
+        support = _examples(job, dense=_needs_dense(job, stored)) if needs_examples else None
         if stored is not None and support is not None:
             _check_classes(stored, support)
         return cls(job, Store(job.job.output, storage=storage), source, list_archive(source), support, stored)
@@ -144,15 +144,15 @@ class Classification:
         return Ledger(self.store)
 
     @property
-    def wants_dense(self) -> bool:
+    def needs_dense(self) -> bool:
         """Whether the classifier takes dense tokens."""
-        return _wants_dense(self.job, self.stored)
+        return _needs_dense(self.job, self.stored)
 
     @cached_property
     def features(self) -> str:
         """Folder of the archive's features."""
         folder = features_folder(self.job.clip.spec, self.listing.place)
-        return dense_folder(folder) if self.wants_dense else folder
+        return dense_folder(folder) if self.needs_dense else folder
 
     @cached_property
     def training(self) -> Training:
@@ -265,7 +265,7 @@ class Classification:
 
     def embed_units(self) -> Iterator[Unit]:
         """Examples first: they are few, and mistakes in them show early."""
-        return chain(self.example_units, archive_units(self.source, self.features, dense=self.wants_dense))
+        return chain(self.example_units, archive_units(self.source, self.features, dense=self.needs_dense))
 
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
@@ -314,7 +314,7 @@ def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:
         raise JobError([f"[support] must have the {len(stored.classes)} classes of {stored.url}: {'; '.join(told)}"])
 
 
-def _wants_dense(job: Job, stored: ClassifierRef | None) -> bool:
+def _needs_dense(job: Job, stored: ClassifierRef | None) -> bool:
     if stored is not None:
         return "dense" in needs_of(stored.method, {})
     return "dense" in needs_of(job.classifier.method, job.classifier.hyperparameters)

@@ -6,34 +6,30 @@ class of its shortlist.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from fewshot.method import require_text_tower
 from fewshot.methods.cocoop.classifier import CocoopClassifier
-from fewshot.methods.context_recipe import check_settings
+from fewshot.methods.context_learning import ContextLearning
 from fewshot.methods.hyperparameters import check_number, values_for
-from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextTrainingSettings, RowsPoint, class_means_of
+from fewshot.prompt_learning import ContextTrainingSettings, class_means_of
 from fewshot.prompt_learning.conditional_context import Weights, learn_shifted_context, shifts
-from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
 from fewshot.prompt_learning.shared_context import context_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cocoop:
-    """Hyperparameters of CoCoOp; None is chosen inside the shots.
+class Cocoop(ContextLearning):
+    """Hyperparameters of CoCoOp, see `ContextLearning`.
 
     Attributes:
-        prompt_share: share of the learned rows beside the prompt prototypes, in [0, 1]; 1 as in the paper.
-        image_weight: weight of the class mean beside its row, >= 0; 0 as in the paper.
         shortlist: number of classes of an image that get prompts of their own, >= 1; all of them as in the paper.
         context, words, steps, learning_rate, optimizer, batch_size, classes: see
             `fewshot.prompt_learning.ContextTrainingSettings`; a step encodes batch_size · classes sequences.
@@ -41,10 +37,7 @@ class Cocoop:
 
     name: ClassVar[str] = "cocoop"
     classifier_type: ClassVar[type[CocoopClassifier]] = CocoopClassifier
-    folds: ClassVar[int] = 1
 
-    prompt_share: float | None = None
-    image_weight: float | None = None
     shortlist: int = 5
     context: int = 4
     words: str = "a photo of a"
@@ -60,28 +53,20 @@ class Cocoop:
         Raises:
             DataError: a value is out of its range.
         """
-        check_number("cocoop.prompt_share", self.prompt_share, high=1.0)
-        check_number("cocoop.image_weight", self.image_weight)
+        ContextLearning.__post_init__(self)
         check_number("cocoop.shortlist", self.shortlist, low=1)
-        check_settings("cocoop", self._settings)
-
-    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
-        """See `Method.select`."""
-        return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> CocoopClassifier:
         """See `Method.fit`."""
-        point, weights = (
-            self._choose(problem, seed=seed, training_cache=training_cache),
-            self._weights(problem, seed=seed, training_cache=training_cache),
-        )
+        point = self.choose_shares(problem, seed=seed, training_cache=training_cache)
+        weights = self.trained(problem, seed=seed, training_cache=training_cache)
         tower = require_text_tower(problem)
         prompts = tower.prompts(problem.label_space.prompt_names, context=len(weights["context"]))
         return CocoopClassifier(
             ids=prompts.ids,
             slots=prompts.slots,
             weights=weights,
-            learned=self._rows(problem, weights),
+            learned=self.rows(problem, weights),
             text=problem.class_embeddings,
             means=class_means_of(problem),
             prompt_share=point.prompt_share,
@@ -91,31 +76,14 @@ class Cocoop:
             text_tower=tower,
         )
 
-    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
-        """See `TrainedMethod.pretrain_fold`."""
-        self._weights(split.problem, seed=seed, training_cache=training_cache)
-
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> RowsPoint:
-        def learned(part: Problem) -> Tensor:
-            return self._rows(part, self._weights(part, seed=seed, training_cache=training_cache))
-
-        return choose_rows(
-            problem,
-            learned,
-            prompt_share=self.prompt_share,
-            image_weight=self.image_weight,
-            folds=self.folds,
-            seed=seed,
-        )
-
-    def _rows(self, problem: Problem, weights: State) -> Tensor:
-        """Return the image-independent rows, [K, D] float32, unit rows."""
+    def rows(self, problem: Problem, state: State) -> Tensor:
+        """See `ContextLearning.rows`; they are image-independent."""
         names = problem.label_space.prompt_names
-        return context_rows(require_text_tower(problem), names, weights["context"] + weights["shift"])
+        return context_rows(require_text_tower(problem), names, state["context"] + state["shift"])
 
-    def _weights(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        """See `CocoopClassifier.weights`."""
-        tower, settings = require_text_tower(problem), self._settings
+    def trained(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
+        """See `ContextLearning.trained` and `CocoopClassifier.weights`."""
+        tower, settings = require_text_tower(problem), self.settings
 
         def train() -> State:
             shots = Shots.from_problem(problem)
@@ -128,7 +96,8 @@ class Cocoop:
         return training_cache(training_key("cocoop", problem, seed=seed, **asdict(settings)), train)
 
     @property
-    def _settings(self) -> ContextTrainingSettings:
+    def settings(self) -> ContextTrainingSettings:
+        """See `ContextLearning.settings`."""
         return ContextTrainingSettings(
             position="end", class_specific=False, **values_for(ContextTrainingSettings, self)
         )

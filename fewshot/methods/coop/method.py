@@ -7,28 +7,19 @@ the harmonic mean over both halves is then 0.77 instead of 0.69 on TrashNet, but
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
 from fewshot.method import require_text_tower
-from fewshot.methods.context_recipe import check_settings
-from fewshot.methods.hyperparameters import check_number, values_for
-from fewshot.model_selection.cross_validation import Split
+from fewshot.methods.context_learning import ContextLearning
+from fewshot.methods.hyperparameters import values_for
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prompt_learning import (
-    ContextTrainingSettings,
-    RowsPoint,
-    blended_rows,
-    class_means_of,
-    context_rows,
-    learn_context,
-)
-from fewshot.prompt_learning.context_rows import choose_rows
+from fewshot.prompt_learning import ContextTrainingSettings, blended_rows, class_means_of, context_rows, learn_context
 from fewshot.prompt_learning.learning_rate import OptimizerName
 from fewshot.prototypes import text_logits
 
@@ -54,12 +45,10 @@ class CoopClassifier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coop:
-    """Hyperparameters of CoOp; None is chosen inside the shots.
+class Coop(ContextLearning):
+    """Hyperparameters of CoOp, see `ContextLearning`.
 
     Attributes:
-        prompt_share: share of the learned rows beside the prompt prototypes, in [0, 1]; 1 as in the paper.
-        image_weight: weight of the class mean beside its row, >= 0; 0 as in the paper.
         context, words, position, class_specific, steps, learning_rate, optimizer, batch_size, classes: see
             `fewshot.prompt_learning.ContextTrainingSettings`. With class-specific contexts, a class without examples
             gets the mean of the others.
@@ -67,10 +56,7 @@ class Coop:
 
     name: ClassVar[str] = "coop"
     classifier_type: ClassVar[type[CoopClassifier]] = CoopClassifier
-    folds: ClassVar[int] = 1
 
-    prompt_share: float | None = None
-    image_weight: float | None = None
     context: int = 16
     words: str = ""
     position: Position = "end"
@@ -81,54 +67,21 @@ class Coop:
     batch_size: int = 4096
     classes: int = 32
 
-    def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            DataError: a value is out of its range.
-        """
-        check_number("coop.prompt_share", self.prompt_share, high=1.0)
-        check_number("coop.image_weight", self.image_weight)
-        check_settings("coop", self._settings)
-
-    def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
-        """See `Method.select`."""
-        return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
-
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> CoopClassifier:
         """See `Method.fit`."""
-        point, context = (
-            self._choose(problem, seed=seed, training_cache=training_cache),
-            self._context(problem, seed=seed, training_cache=training_cache),
-        )
-        learned = self._rows(problem, context)
-        rows = blended_rows(learned, problem.class_embeddings, class_means_of(problem), point)
-        return CoopClassifier(rows, context, problem.logit_scale)
+        point = self.choose_shares(problem, seed=seed, training_cache=training_cache)
+        state = self.trained(problem, seed=seed, training_cache=training_cache)
+        rows = blended_rows(self.rows(problem, state), problem.class_embeddings, class_means_of(problem), point)
+        return CoopClassifier(rows, state["context"], problem.logit_scale)
 
-    def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
-        """See `TrainedMethod.pretrain_fold`."""
-        self._context(split.problem, seed=seed, training_cache=training_cache)
-
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> RowsPoint:
-        def learned(part: Problem) -> Tensor:
-            return self._rows(part, self._context(part, seed=seed, training_cache=training_cache))
-
-        return choose_rows(
-            problem,
-            learned,
-            prompt_share=self.prompt_share,
-            image_weight=self.image_weight,
-            folds=self.folds,
-            seed=seed,
-        )
-
-    def _rows(self, problem: Problem, context: Tensor) -> Tensor:
+    def rows(self, problem: Problem, state: State) -> Tensor:
+        """See `ContextLearning.rows`."""
         names = problem.label_space.prompt_names
-        return context_rows(require_text_tower(problem), names, context, position=self.position)
+        return context_rows(require_text_tower(problem), names, state["context"], position=self.position)
 
-    def _context(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
-        """Return the learned context, [m, w], or [K, m, w] if it is class-specific."""
-        settings = self._settings
+    def trained(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
+        """See `ContextLearning.trained`; "context" is [m, w], or [K, m, w] if it is class-specific."""
+        settings = self.settings
 
         def train() -> State:
             shots = Shots.from_problem(problem)
@@ -144,10 +97,11 @@ class Coop:
             )
             return {"context": for_all(context, shots.classes, num_classes=problem.num_classes)}
 
-        return training_cache(training_key("coop", problem, seed=seed, **asdict(settings)), train)["context"]
+        return training_cache(training_key("coop", problem, seed=seed, **asdict(settings)), train)
 
     @property
-    def _settings(self) -> ContextTrainingSettings:
+    def settings(self) -> ContextTrainingSettings:
+        """See `ContextLearning.settings`."""
         return ContextTrainingSettings(**values_for(ContextTrainingSettings, self))
 
 

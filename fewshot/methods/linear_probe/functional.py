@@ -41,7 +41,7 @@ def fit_plane(
     labels: Tensor,
     num_classes: int,
     *,
-    strength: float,
+    c: float,
     start: Plane | None = None,
     tolerance: float,
     max_iterations: int,
@@ -52,13 +52,13 @@ def fit_plane(
         features: [M, D] float32, M >= 1; float64 multiplies in float64.
         labels: [M] int64 in [0, k).
         num_classes: k >= 1.
-        strength: C > 0; a large one fits the shots, a small one keeps W near zero.
+        c: C > 0; a large one fits the shots, a small one keeps W near zero.
         start: where to begin; None begins at zero.
         tolerance: the largest entry of the gradient at which to stop, in nats a shot. In float32, rounding can end the
             line search earlier, at an entry of 3e-5.
         max_iterations: of L-BFGS.
     """
-    mean, decay = features.double().mean(dim=0), 1.0 / (strength * len(features))
+    mean, decay = features.double().mean(dim=0), 1.0 / (c * len(features))
     at = torch.zeros(num_classes, features.shape[1] + 1, dtype=torch.float64)
     if start is not None:
         at = torch.cat([start.weight, (start.bias + start.weight @ mean)[:, None]], dim=1)

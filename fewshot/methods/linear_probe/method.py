@@ -31,9 +31,9 @@ from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
-STRENGTHS = tuple(10.0**power for power in range(-4, 9, 2))
+C_GRID = tuple(10.0**power for power in range(-4, 9, 2))
 HALVINGS = 3
-DEFAULT_STRENGTH = 10.0
+DEFAULT_C = 10.0
 """For one shot a class: the best of 1, 10, 100, 1000 on two of three sets, and within a point on the third."""
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-5
@@ -93,9 +93,9 @@ class LinearProbe:
                 problem.logit_scale * problem.class_embeddings,
                 problem.class_embeddings.new_zeros(len(problem.class_embeddings)),
             )
-        strength = self._choose(problem, seed=seed, training_cache=training_cache)
-        key = training_key("linear_probe", problem, seed=0, strength=strength)
-        state = training_cache(key, lambda: _fitted(problem, strength))
+        c = self._choose(problem, seed=seed, training_cache=training_cache)
+        key = training_key("linear_probe", problem, seed=0, strength=c)
+        state = training_cache(key, lambda: _fitted(problem, c))
         return LinearProbeClassifier(state["weight"], state["bias"])
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
@@ -107,10 +107,10 @@ class LinearProbe:
         if self.strength is not None:
             return self.strength
         splits = selection_splits(problem, seed=seed, folds=self.folds)
-        return best_strength(splits, partial(_learner, training_cache=training_cache)) if splits else DEFAULT_STRENGTH
+        return best_c(splits, partial(_learner, training_cache=training_cache)) if splits else DEFAULT_C
 
 
-def best_strength(splits: Sequence[Split], learner: Callable[[Split], Callable[[float], Tensor]]) -> float:
+def best_c(splits: Sequence[Split], learner: Callable[[Split], Callable[[float], Tensor]]) -> float:
     """Return C by grid and bisection; of equals the smallest, which is the smoothest.
 
     Args:
@@ -118,13 +118,13 @@ def best_strength(splits: Sequence[Split], learner: Callable[[Split], Callable[[
         learner: makes of a split a function of C that learns from it and returns the logits [Q, K] of its queries. It
             is called once for each C.
     """
-    logits, tried = {id(split): cache(learner(split)) for split in splits}, set(STRENGTHS)
+    logits, tried = {id(split): cache(learner(split)) for split in splits}, set(C_GRID)
 
     def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
         for point in points:
             yield point, logits[id(split)](point)
 
-    peak = best_point(STRENGTHS, splits, sweep)
+    peak = best_point(C_GRID, splits, sweep)
     low, high = peak / 10.0, peak * 10.0
     for _ in range(HALVINGS):
         tried |= {low, high}
@@ -133,10 +133,10 @@ def best_strength(splits: Sequence[Split], learner: Callable[[Split], Callable[[
     return best_point(sorted(tried), splits, sweep)
 
 
-def _fitted(problem: Problem, strength: float) -> State:
+def _fitted(problem: Problem, c: float) -> State:
     """Fit the final map, from zero, so that it does not depend on how C was found."""
     shots = Shots.from_problem(problem)
-    plane = _plane(shots, strength, tolerance=TOLERANCE)
+    plane = _plane(shots, c, tolerance=TOLERANCE)
     whole = on_all_classes(plane, shots.classes, problem.num_classes)
     return {"weight": whole.weight.float(), "bias": whole.bias.float()}
 
@@ -147,11 +147,11 @@ def _learner(split: Split, *, training_cache: TrainingCache) -> Callable[[float]
     shots = Shots.from_problem(problem)
     path = _path(problem, shots, training_cache)
 
-    def logits(strength: float) -> Tensor:
-        index = max((i for i, tried in enumerate(STRENGTHS) if tried <= strength), default=0)
+    def logits(c: float) -> Tensor:
+        index = max((i for i, tried in enumerate(C_GRID) if tried <= c), default=0)
         plane = Plane(path["weight"][index], path["bias"][index])
-        if STRENGTHS[index] != strength:
-            plane = _plane(shots, strength, start=plane, tolerance=PATH_TOLERANCE)
+        if C_GRID[index] != c:
+            plane = _plane(shots, c, start=plane, tolerance=PATH_TOLERANCE)
         return on_all_classes(plane, shots.classes, problem.num_classes).logits(queries)
 
     return logits
@@ -162,19 +162,19 @@ def _path(problem: Problem, shots: Shots, training_cache: TrainingCache) -> Stat
 
     def train() -> State:
         planes: list[Plane] = []
-        for strength in STRENGTHS:
-            planes.append(_plane(shots, strength, start=planes[-1] if planes else None, tolerance=PATH_TOLERANCE))
+        for c in C_GRID:
+            planes.append(_plane(shots, c, start=planes[-1] if planes else None, tolerance=PATH_TOLERANCE))
         return {name: torch.stack([getattr(plane, name) for plane in planes]) for name in Plane._fields}
 
-    return training_cache(training_key("linear_probe_path", problem, seed=0, strengths=STRENGTHS), train)
+    return training_cache(training_key("linear_probe_path", problem, seed=0, strengths=C_GRID), train)
 
 
-def _plane(shots: Shots, strength: float, *, tolerance: float, start: Plane | None = None) -> Plane:
+def _plane(shots: Shots, c: float, *, tolerance: float, start: Plane | None = None) -> Plane:
     return fit_plane(
         normalize(shots.views[:, 0], dim=1),
         shots.labels,
         len(shots.classes),
-        strength=strength,
+        c=c,
         start=start,
         tolerance=tolerance,
         max_iterations=MAX_ITERATIONS,

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from fewshot.errors import DataError
 from fewshot.methods.linear_probe import LinearProbe, functional
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, objective, on_all_classes
-from fewshot.methods.linear_probe.method import STRENGTHS, best_strength
+from fewshot.methods.linear_probe.method import C_GRID, best_c
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
@@ -27,19 +27,19 @@ def labelled(num_classes=5, images=60, seed=0):
     return features, torch.cat([torch.arange(num_classes), labels[num_classes:]])
 
 
-def plain_objective(features, labels, plane, strength):
+def plain_objective(features, labels, plane, c):
     """The objective as it is printed, over C M."""
     loss = cross_entropy(features.double() @ plane.weight.T + plane.bias, labels)
-    return loss + 0.5 * plane.weight.square().sum() / (strength * len(features))
+    return loss + 0.5 * plane.weight.square().sum() / (c * len(features))
 
 
-@pytest.mark.parametrize("strength", [0.01, 1.0, 100.0, 1e4])
-def test_it_finds_what_scikit_learn_finds(strength):
+@pytest.mark.parametrize("c", [0.01, 1.0, 100.0, 1e4])
+def test_it_finds_what_scikit_learn_finds(c):
     features, labels = labelled()
-    plane = fit_plane(features, labels, 5, strength=strength, **TIGHT)
-    reference = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(features.double().numpy(), labels.numpy())
+    plane = fit_plane(features, labels, 5, c=c, **TIGHT)
+    reference = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(features.double().numpy(), labels.numpy())
     theirs = Plane(torch.from_numpy(reference.coef_), torch.from_numpy(reference.intercept_))
-    found, expected = (float(plain_objective(features, labels, one, strength)) for one in (plane, theirs))
+    found, expected = (float(plain_objective(features, labels, one, c)) for one in (plane, theirs))
     assert found == pytest.approx(expected, abs=1e-4)
     assert (plane.logits(features).argmax(1) == theirs.logits(features).argmax(1)).double().mean() > 0.98
 
@@ -63,22 +63,22 @@ def test_value_and_gradient_are_those_of_the_plain_objective_in_any_blocks(seed,
 
 def test_where_it_begins_makes_no_difference():
     features, labels = labelled()
-    start = fit_plane(features, labels, 5, strength=0.1, **TIGHT)
-    cold = fit_plane(features, labels, 5, strength=10.0, **TIGHT)
-    warm = fit_plane(features, labels, 5, strength=10.0, start=start, **TIGHT)
+    start = fit_plane(features, labels, 5, c=0.1, **TIGHT)
+    cold = fit_plane(features, labels, 5, c=10.0, **TIGHT)
+    warm = fit_plane(features, labels, 5, c=10.0, start=start, **TIGHT)
     torch.testing.assert_close(warm.logits(features), cold.logits(features), rtol=1e-3, atol=1e-3)
 
 
 def test_a_start_that_is_the_solution_is_left_alone():
     features, labels = labelled()
-    solution = fit_plane(features, labels, 5, strength=10.0, **TIGHT)
-    again = fit_plane(features, labels, 5, strength=10.0, start=solution, tolerance=1e-4, max_iterations=1000)
+    solution = fit_plane(features, labels, 5, c=10.0, **TIGHT)
+    again = fit_plane(features, labels, 5, c=10.0, start=solution, tolerance=1e-4, max_iterations=1000)
     torch.testing.assert_close(again.weight, solution.weight)
 
 
-def test_hardly_any_strength_leaves_hardly_any_weight():
+def test_a_small_c_keeps_the_weights_small():
     features, labels = labelled()
-    assert fit_plane(features, labels, 5, strength=1e-6, **TIGHT).weight.abs().max() < 1e-4
+    assert fit_plane(features, labels, 5, c=1e-6, **TIGHT).weight.abs().max() < 1e-4
 
 
 @quick
@@ -87,8 +87,8 @@ def test_permuting_the_labels_permutes_the_rows(seed):
     """Solved in float64: in float32, rounding ends the line search at gradients of up to 3e-5, above the tolerance."""
     features, labels = labelled(seed=seed)
     features, permutation = features.double(), torch.randperm(5, generator=torch.Generator().manual_seed(seed))
-    rows = fit_plane(features, labels, 5, strength=10.0, **TIGHT)
-    permuted = fit_plane(features, permutation.argsort()[labels], 5, strength=10.0, **TIGHT)
+    rows = fit_plane(features, labels, 5, c=10.0, **TIGHT)
+    permuted = fit_plane(features, permutation.argsort()[labels], 5, c=10.0, **TIGHT)
     torch.testing.assert_close(permuted.weight, rows.weight[permutation], rtol=1e-6, atol=1e-6)
 
 
@@ -104,11 +104,11 @@ def test_renumbering_classes_changes_no_bit_but_the_order(made, seed):
 
 
 @quick
-@given(seed=st.integers(0, 50), strength=st.sampled_from([0.01, 10.0, 1e6]))
-def test_a_class_without_shots_is_never_the_label(seed, strength):
+@given(seed=st.integers(0, 50), c=st.sampled_from([0.01, 10.0, 1e6]))
+def test_a_class_without_shots_is_never_the_label(seed, c):
     problem, _ = make_problem([3, 0, 2, 0], seed=seed)
     anything = World(4, seed=seed + 1).directions(200, 16)
-    logits = LinearProbe(strength=strength).fit(problem, seed=0).logits(anything)
+    logits = LinearProbe(strength=c).fit(problem, seed=0).logits(anything)
     assert logits.isfinite().all()
     assert (logits[:, [1, 3]].amax(dim=1) < logits[:, [0, 2]].amin(dim=1)).all()
 
@@ -128,35 +128,35 @@ def test_learned_classes_keep_their_rows():
 
 def test_the_search_halves_towards_the_better_end():
     """Held-out accuracy falls with every step away from C = 30."""
-    problem, asked = make_problem([40, 40])[0], []
+    problem, tried = make_problem([40, 40])[0], []
 
     def learner(split):
-        def logits(strength):
-            asked.append(strength)
-            right = int(len(split.queries) * (1 - abs(log10(strength / 30)) / 8))
+        def logits(c):
+            tried.append(c)
+            right = int(len(split.queries) * (1 - abs(log10(c / 30)) / 8))
             wrong = (torch.arange(len(split.queries)) >= right).long()
             return one_hot((split.queries.labels + wrong) % 2, 2).float()
 
         return logits
 
     splits = held_out_splits(problem, seed=0)
-    assert 10 < best_strength(splits, learner) < 90
-    assert set(STRENGTHS) < set(asked)
-    assert len(asked) == len(set(asked)) * len(splits)
+    assert 10 < best_c(splits, learner) < 90
+    assert set(C_GRID) < set(tried)
+    assert len(tried) == len(set(tried)) * len(splits)
 
 
 def test_what_is_chosen_is_no_worse_on_held_out_shots_than_any_of_the_grid():
     problem, _ = make_problem([6] * 5, image_noise=1.5)
     selected = LinearProbe().select(problem, seed=0)
 
-    def accuracy(strength):
+    def accuracy(c):
         hits = images = 0
         for split in held_out_splits(problem, seed=0):
-            logits = LinearProbe(strength=strength).fit(split.problem, seed=0).logits(split.queries.features)
+            logits = LinearProbe(strength=c).fit(split.problem, seed=0).logits(split.queries.features)
             hits, images = hits + int((logits.argmax(1) == split.queries.labels).sum()), images + len(split.queries)
         return hits / images
 
-    assert accuracy(selected.strength) >= max(accuracy(strength) for strength in STRENGTHS) - 0.04
+    assert accuracy(selected.strength) >= max(accuracy(c) for c in C_GRID) - 0.04
 
 
 def test_a_pretrained_fold_is_not_trained_again():
