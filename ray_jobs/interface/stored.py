@@ -81,4 +81,5 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
             raise no_classifier from None
         if run.plan.classifier is None:
             raise no_classifier from None
-        return open_classifier(run.store.url(run.plan.classifier), storage)
+        place = run.plan.classifier
+        return open_classifier(place if "://" in place or os.path.isabs(place) else run.store.url(place), storage)
