@@ -16,7 +16,7 @@ from __future__ import annotations
 GROUP = "fewshot.interface"
 """The group of entry points that names in `__all__` are found in."""
 
-__all__ = ["__version__", "classify", "evaluate", "load_classifier", "methods", "open_run"]
+__all__ = ["JobError", "__version__", "classify", "evaluate", "load_classifier", "methods", "open_run"]
 
 
 def __getattr__(name: str) -> object:
