@@ -44,7 +44,9 @@ def _outputs(source: str, namespace: dict[str, Any], name: str, count: int) -> l
             value = eval(compile(ast.Expression(last.value), name, "eval"), namespace)  # noqa: S307
     outputs: list[dict[str, Any]] = []
     if printed.getvalue():
-        outputs.append({"output_type": "stream", "name": "stdout", "text": printed.getvalue().splitlines(keepends=True)})
+        outputs.append(
+            {"output_type": "stream", "name": "stdout", "text": printed.getvalue().splitlines(keepends=True)}
+        )
     if value is not None:
         data = {"text/plain": repr(value).splitlines(keepends=True)}
         if hasattr(value, "_repr_html_"):

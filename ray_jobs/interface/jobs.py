@@ -93,10 +93,10 @@ def evaluate(
         _refuse([*given.items(), ("output", output)], "a job file says it")
         job = _job_from_file(splits, settings, needs=("evaluate",))
     else:
-        evaluation = {key: list(values) for key, values in given.items() if values is not None}
-        sections = {
+        evaluation: dict[str, object] = {key: list(values) for key, values in given.items() if values is not None}
+        sections: dict[str, dict[str, object]] = {
             "job": {"name": name, "output": os.fspath(output) if output is not None else f"runs/{name}"},
-            "evaluate": {"splits": os.fspath(splits)} | evaluation,
+            "evaluate": {"splits": os.fspath(splits), **evaluation},
         }
         job = _job_from_sections("evaluate", sections, settings, needs=("evaluate",))
     return run_job(job, _reporter(progress)).run

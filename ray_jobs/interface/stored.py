@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,4 +83,4 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
         if run.plan.classifier is None:
             raise no_classifier from None
         place = run.plan.classifier
-        return open_classifier(place if "://" in place or os.path.isabs(place) else run.store.url(place), storage)
+        return open_classifier(place if "://" in place or Path(place).is_absolute() else run.store.url(place), storage)

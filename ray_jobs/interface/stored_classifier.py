@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fewshot.backbones import ClipBackbone
-    from fewshot.calibration.calibrate import Calibrated
+    from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 """A path or URL, the bytes of a file, a Pillow image, or an array [H, W], [H, W, 3] or [H, W, 4] of uint8."""
@@ -63,7 +63,7 @@ class StoredClassifier:
         storage: how S3 URLs are reached.
     """
 
-    calibrated: Calibrated
+    calibrated: CalibratedClassifier
     clip: ClipBackbone
     storage: Storage = DEFAULT_STORAGE
 
@@ -83,8 +83,8 @@ class StoredClassifier:
         return self.calibrated.threshold
 
     @overload
-    def predict(self, images: ImageLike, *, top: int = 5) -> Prediction: ...
-    @overload
+    def predict(self, images: ImageLike, *, top: int = 5) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload  # A path is an iterable of paths to type checkers; the first signature takes it.
     def predict(self, images: Iterable[ImageLike], *, top: int = 5) -> list[Prediction]: ...
     def predict(self, images: ImageLike | Iterable[ImageLike], *, top: int = 5) -> Prediction | list[Prediction]:
         """Predict the class of one image, or of many.
@@ -201,7 +201,7 @@ def _converted(image: Image.Image) -> Image.Image:
     from PIL import ImageOps
 
     from fewshot.images.limits import crop_extreme
-    from fewshot.images.modes import to_rgb
+    from fewshot.images.rgb_conversion import to_rgb
 
     return crop_extreme(to_rgb(ImageOps.exif_transpose(image)))
 
