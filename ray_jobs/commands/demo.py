@@ -89,7 +89,7 @@ def run_demo(folder: Path, reporter: Reporter) -> FinishedDemo:
     return FinishedDemo(
         finished=finished,
         job_file=str(job_file),
-        examples=tuple(_examples(finished.run.predictions(), paths.ground_truth)),
+        examples=tuple(_examples(finished.run.predictions().table, paths.ground_truth)),
     )
 
 

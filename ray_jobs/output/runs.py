@@ -21,6 +21,7 @@ from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job, StorageSection
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import INTERACTIVE, JOB, LEASE, METRICS, PLAN, PREDICTIONS, REPORT, RUNS, open_parent
+from ray_jobs.output.prediction_table import PredictionTable
 from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
@@ -82,11 +83,11 @@ class Run:
         """Whether the run has finished without failures; if not, run the job again to resume it."""
         return self.metrics is not None and self.metrics.complete
 
-    def predictions(self) -> pa.Table:
+    def predictions(self) -> PredictionTable:
         """Read all predictions, a row an image, in the order of the archive. For large ones, see `prediction_batches`.
 
         Returns:
-            the columns of `ray_jobs.output.predictions.COLUMNS`; `label` is null where an image is abstained or
+            An Arrow table with `to_pandas` and `to_polars`. `label` is null where an image is abstained or
             unreadable, and `top_labels` has the best guess. Of a run that is not complete, the rows that are there.
 
         Raises:
@@ -94,7 +95,7 @@ class Run:
             StorageError: storage does not respond.
         """
         tables = list(self._parts())
-        return pa.concat_tables(tables) if tables else prediction_schema().empty_table()
+        return PredictionTable(pa.concat_tables(tables) if tables else prediction_schema().empty_table())
 
     def prediction_batches(self) -> Iterator[pa.RecordBatch]:
         """Read predictions part by part, which holds one shard of the archive in memory. Otherwise as `predictions`."""

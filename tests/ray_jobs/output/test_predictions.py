@@ -120,7 +120,7 @@ def test_the_images_of_a_run_are_read_by_their_urls(place, kept):
         put(place.folder / "tars/a.tar", tar_bytes(members))
         place.write_job(archive={"uri": str(place.folder / "tars")})
     run = open_run(str(place.classify().run))
-    for row in run.predictions().select(["image", "source"]).to_pylist():
+    for row in run.predictions().table.select(["image", "source"]).to_pylist():
         with fsspec.open(run.image_url(row["image"], row["source"])) as file:
             assert file.read() == (place.archive / row["image"]).read_bytes()
 

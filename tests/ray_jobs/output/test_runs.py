@@ -47,7 +47,7 @@ def test_the_predictions_of_a_run_are_those_of_its_parts_in_order(finished):
     outcome = finished.classify()
     run = open_run(str(finished.output))
     table = run.predictions()
-    assert table.schema.equals(SCHEMA)
+    assert table.table.schema.equals(SCHEMA)
     assert table.to_pylist() == ds.dataset(outcome.result["predictions"]).to_table().to_pylist()
     assert pa.Table.from_batches(run.prediction_batches()).to_pylist() == table.to_pylist()
     assert table.to_pandas()["label"].notna().sum() == run.metrics.ok

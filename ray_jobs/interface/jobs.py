@@ -1,0 +1,207 @@
+"""Jobs from Python: the same jobs that the commands run, with arguments in place of a job file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ray_jobs.errors import JobError
+
+if TYPE_CHECKING:
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.job_file.sections import Job
+    from ray_jobs.output.runs import Run
+
+Settings = Mapping[str, object]
+"""Values by "section.key", as `--set` takes them: {"support.shots": 8, "clip.model": "ViT-B-32"}."""
+PathLike = str | os.PathLike[str]
+
+
+def classify(
+    archive: PathLike,
+    examples: PathLike | None = None,
+    *,
+    classifier: PathLike | None = None,
+    output: PathLike | None = None,
+    name: str | None = None,
+    settings: Settings | None = None,
+    progress: bool = True,
+) -> Run:
+    """Label every image of an archive. Call it again to resume, or after images or examples were added.
+
+    Args:
+        archive: a folder, tars, zips or Parquet tables, as a path or URL; or a job file (.toml), then nothing else but
+            `settings` is given.
+        examples: a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json.
+        classifier: folder of a stored classifier, in place of examples; see `load_classifier`.
+        output: folder or URL of all results; None takes `runs/<name>`.
+        name: of the job; None derives it from the archive.
+        settings: any other key of the job file, by "section.key"; `fewshot schema` lists them.
+        progress: show the progress on stderr.
+
+    Returns:
+        The run; `run.is_complete` is False if work has failed, then call it again.
+
+    Raises:
+        JobError: an argument, a setting, or what one of them names is wrong; every problem is listed.
+        FewShotError: the examples are not what they should be.
+        ClusterError: storage or workers fail as a whole, or another process runs this job. Call it again to resume.
+    """
+    from ray_jobs.classification.classify import classify as run_job
+
+    job = _classification_job(archive, examples, classifier, output, name, settings)
+    return run_job(job, _reporter(progress)).run
+
+
+def evaluate(
+    splits: PathLike,
+    *,
+    methods: Sequence[str] | None = None,
+    shots: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    output: PathLike | None = None,
+    name: str = "evaluation",
+    settings: Settings | None = None,
+    progress: bool = True,
+) -> Run:
+    """Measure methods × shots × seeds on a labelled set. Call it again to resume.
+
+    Args:
+        splits: a splits.json, or a split_zhou_*.json of the CoOp benchmark; or a job file (.toml), then nothing else
+            but `settings` is given.
+        methods: names of methods; None takes the defaults of [evaluate].
+        shots: numbers of examples a class, each >= 1; None takes the defaults.
+        seeds: seeds of the draws; None takes the defaults.
+        output: folder or URL of all results; None takes `runs/<name>`.
+        name: of the job.
+        settings: any other key of the job file, by "section.key", such as "evaluate.protocol".
+        progress: show the progress on stderr.
+
+    Returns:
+        The run; `run.metrics.table` has a row for each method and number of shots, with mean and standard deviation.
+
+    Raises:
+        JobError: an argument, a setting, or what one of them names is wrong; every problem is listed.
+        FewShotError: the splits are not what they should be.
+        ClusterError: storage or workers fail as a whole, or another process runs this job. Call it again to resume.
+    """
+    from ray_jobs.evaluation.evaluate import evaluate as run_job
+
+    given = {"methods": methods, "shots": shots, "seeds": seeds}
+    if _is_job_file(splits):
+        _refuse([*given.items(), ("output", output)], "a job file says it")
+        job = _job_from_file(splits, settings, needs=("evaluate",))
+    else:
+        evaluation: dict[str, object] = {key: list(values) for key, values in given.items() if values is not None}
+        sections: dict[str, dict[str, object]] = {
+            "job": {"name": name, "output": os.fspath(output) if output is not None else f"runs/{name}"},
+            "evaluate": {"splits": os.fspath(splits), **evaluation},
+        }
+        job = _job_from_sections("evaluate", sections, settings, needs=("evaluate",))
+    return run_job(job, _reporter(progress)).run
+
+
+def _classification_job(
+    archive: PathLike,
+    examples: PathLike | None,
+    classifier: PathLike | None,
+    output: PathLike | None,
+    name: str | None,
+    settings: Settings | None,
+) -> Job:
+    if _is_job_file(archive):
+        given = {"examples": examples, "classifier": classifier, "output": output, "name": name}
+        _refuse(given.items(), "a job file says it")
+        return _job_from_file(archive, settings, needs=("archive",))
+    if (examples is None) == (classifier is None):
+        given_both = "both" if examples is not None else "neither"
+        raise JobError([f"expected either examples or a classifier, got {given_both}"])
+    if examples is not None:
+        return _drafted_job(archive, examples, output, name, settings)
+    from ray_jobs.drafting.draft_arguments import default_name, default_output
+
+    source = os.fspath(archive)
+    name = default_name(source) if name is None else name
+    sections = {
+        "job": {"name": name, "output": os.fspath(output) if output is not None else default_output(name, [source])},
+        "archive": {"uri": source},
+        "classifier": {"from": os.fspath(classifier or "")},
+    }
+    return _job_from_sections("classify", sections, settings, needs=("archive",))
+
+
+def _drafted_job(
+    archive: PathLike, examples: PathLike, output: PathLike | None, name: str | None, settings: Settings | None
+) -> Job:
+    """The job that the command drafts of the same arguments; its file is kept in the output."""
+    from ray_jobs.drafting.draft import draft_job
+    from ray_jobs.drafting.draft_arguments import DraftArguments
+    from ray_jobs.drafting.job_copy import keep_job_file
+
+    draft = draft_job(
+        DraftArguments(
+            archive=os.fspath(archive),
+            examples=os.fspath(examples),
+            output=None if output is None else os.fspath(output),
+            name=name,
+            overrides=_overrides(settings),
+        )
+    )
+    keep_job_file(draft)
+    return draft.job
+
+
+def _job_from_file(path: PathLike, settings: Settings | None, *, needs: Sequence[str]) -> Job:
+    from ray_jobs.job_file.reading import read_job, stop_if_any
+    from ray_jobs.preflight import check
+
+    job, problems = read_job(os.fspath(path), _overrides(settings), needs=needs)
+    stop_if_any([*problems, *check(job, needs)])
+    return job
+
+
+def _job_from_sections(
+    function: str, sections: Mapping[str, Mapping[str, object]], settings: Settings | None, *, needs: Sequence[str]
+) -> Job:
+    import tomlkit
+
+    from ray_jobs.job_file.reading import parse_job, stop_if_any
+    from ray_jobs.preflight import check
+
+    text = tomlkit.dumps(sections)
+    job, problems = parse_job(text, f"the arguments of fewshot.{function}", _overrides(settings), needs=needs)
+    stop_if_any([*problems, *check(job, needs)])
+    return job
+
+
+def _overrides(settings: Settings | None) -> list[str]:
+    """Settings as "section.key=value" with the value in TOML."""
+    import tomlkit
+
+    overrides = []
+    for key, value in (settings or {}).items():
+        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+        try:
+            overrides.append(f"{key}={tomlkit.item(plain).as_string()}")
+        except (TypeError, ValueError) as error:
+            raise JobError([f"settings {key!r}: expected a value of TOML, got {type(value).__name__}"]) from error
+    return overrides
+
+
+def _is_job_file(path: PathLike) -> bool:
+    return os.fspath(path).endswith(".toml")
+
+
+def _refuse(given: object, reason: str) -> None:
+    names = [name for name, value in given if value is not None]  # type: ignore[attr-defined]
+    if names:
+        raise JobError([f"{', '.join(names)}: not together with a job file, where {reason}"])
+
+
+def _reporter(progress: bool) -> Reporter:
+    from rich.console import Console
+
+    from ray_jobs.console.progress import Reporter
+
+    return Reporter() if progress else Reporter(Console(stderr=True, quiet=True))

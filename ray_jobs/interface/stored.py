@@ -1,0 +1,86 @@
+"""Results of earlier jobs from Python: runs and classifiers, found by where they are stored."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cluster import Storage
+    from ray_jobs.interface.stored_classifier import StoredClassifier
+    from ray_jobs.output.classifiers import ClassifierRef
+    from ray_jobs.output.runs import Run
+    from ray_jobs.results.run_plan import RunKind
+
+
+def open_run(
+    url: str | os.PathLike[str], *, job: str | None = None, kind: RunKind | None = None, storage: Storage | None = None
+) -> Run:
+    """Open a run, complete or not.
+
+    Args:
+        url: path or URL of a run's folder, or of an output: then its newest complete run.
+        job: name of the job, where an output has several.
+        kind: "classification" or "evaluation", where an output has both.
+        storage: how S3 is reached; None follows the environment.
+
+    Returns:
+        The run: `predictions()`, `metrics`, `report`, `is_complete`.
+
+    Raises:
+        JobError: there is no such run, there are several, or its files are damaged or from a newer version.
+        StorageError: storage does not answer.
+    """
+    from cluster.storage.settings import DEFAULT_STORAGE
+    from ray_jobs.output.runs import open_run as open_stored
+
+    return open_stored(os.fspath(url), job=job, kind=kind, storage=storage or DEFAULT_STORAGE)
+
+
+def load_classifier(url: str | os.PathLike[str], *, storage: Storage | None = None) -> StoredClassifier:
+    """Load a trained classifier with its backbone into this process.
+
+    Args:
+        url: path or URL of a classifier's folder, of a run's folder, or of an output: then the classifier of its newest
+            complete run.
+        storage: how S3 is reached; None follows the environment.
+
+    Returns:
+        The classifier: `predict(images)`, `classes`, `method`, `threshold`.
+
+    Raises:
+        JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had.
+        StorageError: storage does not answer.
+    """
+    from cluster.storage.settings import DEFAULT_STORAGE
+    from fewshot.backbones import load_clip
+    from ray_jobs.interface.stored_classifier import StoredClassifier
+
+    place, storage = os.fspath(url), storage or DEFAULT_STORAGE
+    ref = _find_classifier(place, storage)
+    spec = ref.backbone(None)
+    return StoredClassifier(ref.load(spec), load_clip(spec), storage)
+
+
+def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
+    """The classifier in a folder, or that of a run.
+
+    Raises:
+        JobError: there is none; if the place is no run either, the message is about a classifier's folder.
+    """
+    from ray_jobs.errors import JobError
+    from ray_jobs.output.classifiers import open_classifier
+    from ray_jobs.output.runs import open_run as open_stored
+
+    try:
+        return open_classifier(place, storage)
+    except JobError as no_classifier:
+        try:
+            run = open_stored(place, kind="classification", storage=storage)
+        except JobError:
+            raise no_classifier from None
+        if run.plan.classifier is None:
+            raise no_classifier from None
+        place = run.plan.classifier
+        return open_classifier(place if "://" in place or Path(place).is_absolute() else run.store.url(place), storage)

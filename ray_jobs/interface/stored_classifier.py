@@ -1,0 +1,248 @@
+"""A trained classifier in this process: images in, predictions out, equal to those of a run."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, overload
+
+from cluster import Storage, Store
+from cluster.errors import ClusterError
+from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.errors import UnreadableImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+    from torch import Tensor
+
+    from fewshot.backbones import ClipBackbone
+    from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
+"""A path or URL, the bytes of a file, a Pillow image, or an array [H, W], [H, W, 3] or [H, W, 4] of uint8."""
+IMAGES_AT_ONCE = 256
+"""Decoded images held in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The prediction of one image: what a row of a run's predictions holds.
+
+    Attributes:
+        image: the path or URL as it was given; None for pixels and bytes.
+        label: the predicted class; None where the image is unreadable or the score is below the threshold.
+        score: calibrated probability of the first class, in [0, 1]; None where the image is unreadable.
+        margin: lead over the second class, in [0, 1]; None where the image is unreadable.
+        top_labels: the most probable classes, the most probable first, also where `label` is withheld.
+        top_scores: their probabilities.
+        status: "ok", "abstained" (the score is below the threshold) or "unreadable".
+        error: why the image could not be read; None otherwise.
+    """
+
+    image: str | None
+    label: str | None
+    score: float | None
+    margin: float | None
+    top_labels: tuple[str, ...]
+    top_scores: tuple[float, ...]
+    status: Literal["ok", "abstained", "unreadable"]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClassifier:
+    """A classifier and its backbone, loaded. Made by `fewshot.load_classifier`.
+
+    Attributes:
+        calibrated: the classifier, its temperature and its threshold.
+        clip: the backbone that it was trained on.
+        storage: how S3 URLs are reached.
+    """
+
+    calibrated: CalibratedClassifier
+    clip: ClipBackbone
+    storage: Storage = DEFAULT_STORAGE
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K class labels."""
+        return self.calibrated.class_names
+
+    @property
+    def method(self) -> str:
+        """The method that it was trained with."""
+        return type(self.calibrated.method).name
+
+    @property
+    def threshold(self) -> float | None:
+        """The score below which labels are withheld, in [0, 1]; None if none ever is, above 1 if all are."""
+        return self.calibrated.threshold
+
+    @overload
+    def predict(self, images: ImageLike, *, top: int = 5) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload  # A path is an iterable of paths to type checkers; the first signature takes it.
+    def predict(self, images: Iterable[ImageLike], *, top: int = 5) -> list[Prediction]: ...
+    def predict(self, images: ImageLike | Iterable[ImageLike], *, top: int = 5) -> Prediction | list[Prediction]:
+        """Predict the class of one image, or of many.
+
+        Scores are those that a run gives to the same file, bit for bit on the same machine.
+
+        Args:
+            images: one image or an iterable of images: paths, URLs, bytes of files, Pillow images, uint8 arrays. A
+                generator is read as it goes; at most `IMAGES_AT_ONCE` decoded images are held in memory.
+            top: number of classes to list for each image, >= 1.
+
+        Returns:
+            A prediction for one image; a list of predictions, in order, for an iterable. An image that cannot be read
+            is a prediction with status "unreadable" and a reason, never an exception.
+
+        Raises:
+            TypeError: an image is none of these kinds.
+            ValueError: `top` is below 1, or an array has another shape or dtype.
+        """
+        if top < 1:
+            raise ValueError(f"top must be at least 1, got {top}")
+        if _is_one(images):
+            return next(self._predictions([cast("ImageLike", images)], top))
+        many = iter(cast("Iterable[ImageLike]", images))
+        return [
+            prediction
+            for batch in iter(lambda: list(islice(many, IMAGES_AT_ONCE)), [])
+            for prediction in self._predictions(batch, top)
+        ]
+
+    def _predictions(self, images: Sequence[ImageLike], top: int) -> Iterator[Prediction]:
+        import torch
+
+        from fewshot.inference.predict import predict
+
+        decoded = [self._decoded(image) for image in images]
+        pixels = [item for item in decoded if not isinstance(item, str)]
+        features = self._features(torch.stack(pixels)) if pixels else torch.zeros(0, 1)
+        scored = predict(self.calibrated, features, top=top) if pixels else None
+        row = 0
+        for image, item in zip(images, decoded, strict=True):
+            name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+            if isinstance(item, str) or scored is None:
+                yield _unreadable(name, str(item))
+                continue
+            labels = tuple(self.classes[label] for label in scored.top_labels[row].tolist())
+            abstained = bool(scored.abstained[row])
+            yield Prediction(
+                image=name,
+                label=None if abstained else labels[0],
+                score=float(scored.score[row]),
+                margin=float(scored.margin[row]),
+                top_labels=labels,
+                top_scores=tuple(scored.top_scores[row].tolist()),
+                status="abstained" if abstained else "ok",
+            )
+            row += 1
+
+    def _decoded(self, image: ImageLike) -> Tensor | str:
+        """[3, H, W] uint8, or the reason why the image cannot be read."""
+        try:
+            return self.clip.crop(_pixels(image, min_side=2 * self.clip.image_size, storage=self.storage))
+        except UnreadableImageError as error:
+            return str(error)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        """[N, D] float32, unit rows, as this classifier takes them."""
+        import torch
+
+        from fewshot.method import PoolingClassifier, features_for
+        from fewshot.problem import Labelled
+
+        dense = None
+        if isinstance(self.calibrated.classifier, PoolingClassifier):
+            views, dense = self.clip.embed_dense(pixels)
+        else:
+            views = self.clip.embed_images(pixels)
+        labels = torch.zeros(len(pixels), dtype=torch.int64)
+        return features_for(self.calibrated.classifier, Labelled(views[:, None], labels, dense))
+
+
+def _is_one(images: object) -> bool:
+    """Whether this is one image. An array of four dimensions is many."""
+    if isinstance(images, str | bytes | os.PathLike):
+        return True
+    if hasattr(images, "__array_interface__") and not hasattr(images, "ndim"):
+        return True  # a Pillow image
+    return getattr(images, "ndim", 4) < 4
+
+
+def _pixels(image: ImageLike, *, min_side: int, storage: Storage) -> Image.Image:
+    """Decode an image of any kind to mode RGB.
+
+    Raises:
+        UnreadableImageError: there is no such file, or it cannot be decoded.
+        TypeError: the value is no image.
+        ValueError: an array has another shape or dtype.
+    """
+    from PIL import Image
+
+    from fewshot.images import decode
+
+    if isinstance(image, bytes):
+        return decode(image, min_side=min_side)
+    if isinstance(image, str | os.PathLike):
+        return decode(_content(os.fspath(image), storage), min_side=min_side)
+    if isinstance(image, Image.Image):
+        return _converted(image)
+    return _converted(_from_array(image))
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """Upright, mode RGB, as `decode` gives it."""
+    from PIL import ImageOps
+
+    from fewshot.images.limits import crop_extreme
+    from fewshot.images.rgb_conversion import to_rgb
+
+    return crop_extreme(to_rgb(ImageOps.exif_transpose(image)))
+
+
+def _from_array(array: object) -> Image.Image:
+    import numpy as np
+    from PIL import Image
+
+    if not isinstance(array, np.ndarray):
+        raise TypeError(
+            f"expected a path, bytes, a Pillow image or a numpy array, got {type(array).__name__}; convert it first,"
+            " e.g. by numpy.asarray"
+        )
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"expected uint8 [H, W], [H, W, 3] or [H, W, 4], got {array.dtype} {list(array.shape)}")
+    if not array.size:
+        raise ValueError(f"expected an image with an area, got {list(array.shape)}")
+    return Image.fromarray(array)
+
+
+def _content(place: str, storage: Storage) -> bytes:
+    """Read a file.
+
+    Raises:
+        UnreadableImageError: there is none, or it may not be read.
+        StorageError: storage does not answer.
+    """
+    folder, name = posixpath.split(place)
+    try:
+        return Store(folder or ".", storage=storage).get(name)
+    except FileNotFoundError:
+        raise UnreadableImageError("no such file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise UnreadableImageError(error.strerror or str(error)) from None
+    except ClusterError:
+        raise
+    except ValueError as error:
+        raise UnreadableImageError(str(error)) from None
+
+
+def _unreadable(name: str | None, reason: str) -> Prediction:
+    return Prediction(
+        image=name, label=None, score=None, margin=None, top_labels=(), top_scores=(), status="unreadable", error=reason
+    )
