@@ -80,7 +80,7 @@ def submit(
     The job file and this project's code are sent to the cluster, and the log is shown here. Submitting a job again
     while it runs follows it; afterwards it resumes the job.
     """
-    from ray_jobs.commands.submission_tables import show_submission
+    from ray_jobs.commands.output_tables import show_submission
     from ray_jobs.console.progress import Reporter
     from ray_jobs.results.submitted_jobs import SubmittedJob
     from ray_jobs.submission import SubmitOptions
@@ -127,7 +127,7 @@ def stop(job_id: JobId, address: Address = None) -> JsonResult:
 
     The command waits until the job has stopped. Finished work is kept: submit the job again to resume.
     """
-    from ray_jobs.commands.submission_tables import show_submission
+    from ray_jobs.commands.output_tables import show_submission
     from ray_jobs.console.progress import Reporter
     from ray_jobs.submission import connect, stop_job
 

@@ -42,7 +42,7 @@ def status(
 
     reporter = Reporter()
     if output is None or address is not None:
-        from ray_jobs.commands.submission_tables import show_jobs
+        from ray_jobs.commands.output_tables import show_jobs
         from ray_jobs.submission import connect, list_jobs
 
         jobs = list_jobs(connect(address), output)
