@@ -80,8 +80,9 @@ def submit(
     The job file and this project's code are sent to the cluster, and the log is shown here. Submitting a job again
     while it runs follows it; afterwards it resumes the job.
     """
-    from ray_jobs.commands.submission_tables import show_submission
+    from ray_jobs.commands.output_tables import show_submission
     from ray_jobs.console.progress import Reporter
+    from ray_jobs.results.submitted_jobs import SubmittedJob
     from ray_jobs.submission import SubmitOptions
     from ray_jobs.submission import submit as submit_job
 
@@ -100,7 +101,9 @@ def submit(
         sends_code=not image_has_project,
     )
     result = submit_job(options, reporter)
-    show_submission(reporter, result)
+    if isinstance(result, SubmittedJob):  # The log of a job that was followed has been shown.
+        show_submission(reporter, result)
+        return result.to_json()
     return result
 
 
@@ -124,14 +127,14 @@ def stop(job_id: JobId, address: Address = None) -> JsonResult:
 
     The command waits until the job has stopped. Finished work is kept: submit the job again to resume.
     """
-    from ray_jobs.commands.submission_tables import show_submission
+    from ray_jobs.commands.output_tables import show_submission
     from ray_jobs.console.progress import Reporter
     from ray_jobs.submission import connect, stop_job
 
     reporter = Reporter()
     result = stop_job(job_id, connect(address), reporter)
     show_submission(reporter, result)
-    return result
+    return result.to_json()
 
 
 @commands.add_text(example="fewshot manifest job.toml --kind rayjob --output rayjob.yaml")

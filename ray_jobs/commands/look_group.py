@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -41,12 +42,12 @@ def status(
 
     reporter = Reporter()
     if output is None or address is not None:
-        from ray_jobs.commands.submission_tables import show_jobs
+        from ray_jobs.commands.output_tables import show_jobs
         from ray_jobs.submission import connect, list_jobs
 
         jobs = list_jobs(connect(address), output)
         show_jobs(reporter, jobs)
-        return jobs
+        return jobs.to_json()
     from ray_jobs.commands.output_tables import show_status
     from ray_jobs.commands.status import read_status
 
@@ -87,12 +88,12 @@ def methods(
 
     reporter = Reporter()
     if name is None:
-        result = list_methods()
-        show_methods(reporter, result)
-    else:
-        result = describe_method(name)
-        show_method(reporter, result)
-    return result
+        listed = list_methods()
+        show_methods(reporter, listed)
+        return asdict(listed)
+    method = describe_method(name)
+    show_method(reporter, method)
+    return asdict(method)
 
 
 @commands.add_text(example="fewshot schema > job.schema.json")
@@ -123,4 +124,4 @@ def models(
     reporter = Reporter()
     result = list_models(containing)
     show_models(reporter, result)
-    return result
+    return asdict(result)

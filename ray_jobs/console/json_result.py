@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray_jobs.results.json_format import JsonObject
 
 RESULT_LINE = "FEWSHOT_RESULT_LINE"
 """Environment variable that makes a command write its result as a marked line."""
@@ -41,7 +44,7 @@ class LogReader:
     def __init__(self, show: Callable[[str], object]) -> None:
         self._show = show
         self._rest = ""
-        self.result: dict[str, Any] | None = None
+        self.result: JsonObject | None = None
 
     def feed(self, text: str) -> None:
         """Read the next piece of the log, which may be cut anywhere."""

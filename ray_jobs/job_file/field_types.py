@@ -5,7 +5,7 @@ A description, where there is one, completes "expected …" in error messages an
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
@@ -23,6 +23,9 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True, description="an 
 PathOrUrl = Annotated[str, Field(min_length=1, description="a path or URL")]
 """Not empty: an empty path, such as a variable that is not set, would be the current folder."""
 SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
+
+Hyperparameters: TypeAlias = dict[str, Any]
+"""Of a method, which checks names and values itself."""
 
 Folder = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$", description="an absolute path")]
 ObjectName = Annotated[

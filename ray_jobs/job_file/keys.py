@@ -169,6 +169,6 @@ def _range(limits: Mapping[str, Any]) -> str:
     return f" {' and '.join(given)}" if given else ""
 
 
-def _limits(limit: Any) -> dict[str, Any]:
+def _limits(limit: Any) -> dict[str, float]:
     """Return the bounds in an item of a field's metadata, such as `annotated_types.Ge`."""
     return {name: getattr(limit, name) for name in ("ge", "gt", "le", "lt", "min_length") if hasattr(limit, name)}

@@ -38,5 +38,5 @@ def key_text(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) else shortened(name)
 
 
-def _items(part: dict[str, Any] | list[Any]) -> list[Any]:
+def _items(part: dict[str, object] | list[object]) -> list[object]:
     return list(part.values()) if isinstance(part, dict) else part

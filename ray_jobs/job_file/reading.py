@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tomlkit
 from pydantic import TypeAdapter, ValidationError
@@ -22,6 +22,8 @@ from ray_jobs.job_file.limits import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES, is_deep
 from ray_jobs.job_file.mistakes import Mistake, Position, find_mistakes, messages, suggestion
 from ray_jobs.job_file.sections import TRAINING_KEYS, Job
 
+Table: TypeAlias = dict[str, Any]
+"""A table of a TOML document: values of any kind, until pydantic has checked them."""
 SECTIONS: dict[str, type[Any]] = {
     name: kind for name, key in keys_of(Job).items() if (kind := table_in(key.annotation)) is not None
 }
@@ -70,7 +72,7 @@ def parse_job(
     problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
     overridden = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
     _refuse_passwords(document, path, text)
-    sections: dict[str, Any] = {}
+    sections: Table = {}
     for name, content in islice(document.items(), MAX_MISTAKES):
         position = Position(path, text, name, overridden)
         if name not in SECTIONS:
@@ -99,13 +101,13 @@ def _missing_sections(document: Mapping[str, Any], needs: Iterable[str]) -> Iter
         yield f"{_missing(name)}{reason}"
 
 
-def parse_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def parse_overrides(overrides: Sequence[str]) -> tuple[Table, list[str]]:
     """Read "section.key=value" settings without a job file.
 
     Returns:
         the values by section and key, as nested tables, and a line for each setting that is not of this form.
     """
-    document: dict[str, Any] = {}
+    document: Table = {}
     problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
     return document, problems
 
@@ -120,7 +122,7 @@ def stop_if_any(problems: Sequence[str]) -> None:
         raise JobError(problems)
 
 
-def resolved(job: Job) -> dict[str, Any]:
+def resolved(job: Job) -> Table:
     """Return a job with every default filled in, as plain JSON and TOML values, to be stored beside results.
 
     Keys that are not set are left out, and so are credentials in URLs; beside a stored classifier, so are the keys
@@ -151,7 +153,7 @@ def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None
     )
 
 
-def _keyed(section: Any) -> dict[str, Any]:
+def _keyed(section: Any) -> Table:
     """A section's values by the keys of the job file."""
     return {_key(name): value for name, value in asdict(section).items()}
 
@@ -161,7 +163,7 @@ def _key(field: str) -> str:
     return field.rstrip("_")
 
 
-def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
+def _storable(values: Mapping[str, Any]) -> Table:
     return {key: _plain(value) for key, value in values.items() if value is not None}
 
 
@@ -186,7 +188,7 @@ def _read_text(path: Path) -> str:
         raise JobError([f"cannot read the job file {path}: {error}"]) from error
 
 
-def _parse(text: str, path: str) -> dict[str, Any]:
+def _parse(text: str, path: str) -> Table:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply; ValueError: or a huge number
@@ -196,7 +198,7 @@ def _parse(text: str, path: str) -> dict[str, Any]:
     return document
 
 
-def _read_section(table: type[Any], name: str, content: dict[str, Any]) -> tuple[Any, list[Mistake]]:
+def _read_section(table: type[Any], name: str, content: Table) -> tuple[Any, list[Mistake]]:
     """Return a section and its mistakes; keys with mistakes are left out, so that the rest can be checked, too."""
     adapter = TypeAdapter(table)
     try:
@@ -208,7 +210,7 @@ def _read_section(table: type[Any], name: str, content: dict[str, Any]) -> tuple
     return None, mistakes
 
 
-def _without(content: dict[str, Any], mistakes: Iterable[Mistake]) -> dict[str, Any]:
+def _without(content: Table, mistakes: Iterable[Mistake]) -> Table:
     """Return a section without its wrong keys, and without the tables in it that lack a key."""
     rest = copy.deepcopy(content)
     for mistake in mistakes:
@@ -227,7 +229,7 @@ def _missing(section: str) -> str:
     return f"[{section}]: missing section" + (f"; it needs {', '.join(required)}" if required else "")
 
 
-def _override(document: dict[str, Any], override: str) -> str | None:
+def _override(document: Table, override: str) -> str | None:
     """Set one key of the document, and return the problem if that is impossible.
 
     Args:

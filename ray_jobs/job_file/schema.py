@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -10,10 +10,12 @@ from fewshot.methods.table import METHODS
 from ray_jobs.job_file.keys import keys_of, table_in, title_and_summary
 from ray_jobs.job_file.sections import Job
 
+JsonSchema: TypeAlias = dict[str, Any]
+"""A schema as pydantic makes it."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def job_file_schema() -> dict[str, Any]:
+def job_file_schema() -> JsonSchema:
     """Return the schema: sections, keys with their types, ranges, defaults and explanations, and names of methods."""
     made = TypeAdapter(Job).json_schema()
     tables = made.pop("$defs")
@@ -31,7 +33,7 @@ def _tables(table: type[Any]) -> list[type[Any]]:
     return [table, *(found for kind in inner for found in _tables(kind))]
 
 
-def _describe(schema: dict[str, Any], table: type[Any]) -> None:
+def _describe(schema: JsonSchema, table: type[Any]) -> None:
     """Put the explanations of a table and of its keys into its schema, and take out what TOML does not have: null."""
     schema["title"], schema["description"] = title_and_summary(table)
     for name, key in keys_of(table).items():
@@ -40,11 +42,11 @@ def _describe(schema: dict[str, Any], table: type[Any]) -> None:
         schema["properties"][name] = _without_null(schema["properties"][name]) | {"description": help_}
 
 
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+def _without_null(schema: JsonSchema) -> JsonSchema:
     kept = {name: value for name, value in schema.items() if name != "title"}
     if "default" in kept and kept["default"] is None:
         del kept["default"]
-    options: list[dict[str, Any]] = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
+    options: list[JsonSchema] = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         del kept["anyOf"]
         return options[0] | kept

@@ -22,6 +22,7 @@ from ray_jobs.job_file.field_types import (
     Amount,
     Count,
     Fraction,
+    Hyperparameters,
     OpenFraction,
     PathOrUrl,
     PositiveFraction,
@@ -278,7 +279,7 @@ class ClassifierSection:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     from_: Annotated[PathOrUrl | None, Field(alias="from")] = None
     method: str = "nearest_mean"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: OpenFraction | None = None
     confidence: OpenFraction = 0.9
     top: Count = 5
@@ -359,7 +360,7 @@ class EscalateSection(DiffusionSection):
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     method: DiffusionScorerName = "tif"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: Hyperparameters = field(default_factory=dict)
     below: PositiveFraction | None = None
     max_fraction: PositiveFraction = 0.1
     budget_gpu_hours: Annotated[float, Field(gt=0, strict=True)] | None = None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import yaml
 
 from cluster import fingerprint
+
+Yaml: TypeAlias = "Mapping[str, Yaml] | Sequence[Yaml] | str | int | float | bool | None"
+"""A value of a YAML document."""
+YamlMap: TypeAlias = dict[str, Yaml]
 
 MAX_LENGTH = 47
 """Characters in the name of a RayJob: KubeRay appends to it, and the name of a service has at most 63."""
@@ -52,7 +56,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def to_yaml(documents: Iterable[Any], *, comment: str) -> str:
+def to_yaml(documents: Iterable[YamlMap], *, comment: str) -> str:
     """Return documents as one stream.
 
     Args:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ray_jobs.job_file.deploy_section import AwsSection, DeploySection
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.kubernetes_text import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import YamlMap, kubernetes_name
 from ray_jobs.manifest.pods import object_store_bytes
 
 AUTH_FILE = "~/.ray/auth_token"
@@ -16,7 +15,7 @@ AUTH_FILE = "~/.ray/auth_token"
 _HEAD = "head"
 
 
-def launcher(job: Job, deploy: DeploySection, aws: AwsSection) -> list[dict[str, Any]]:
+def launcher(job: Job, deploy: DeploySection, aws: AwsSection) -> list[YamlMap]:
     """Return a cluster of virtual machines that grows and shrinks."""
     groups = worker_groups(deploy)
     return [
@@ -35,7 +34,7 @@ def launcher(job: Job, deploy: DeploySection, aws: AwsSection) -> list[dict[str,
     ]
 
 
-def _container(deploy: DeploySection) -> dict[str, Any]:
+def _container(deploy: DeploySection) -> YamlMap:
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": deploy.drain_s,
@@ -53,12 +52,12 @@ def _container(deploy: DeploySection) -> dict[str, Any]:
     }
 
 
-def _head(aws: AwsSection) -> dict[str, Any]:
+def _head(aws: AwsSection) -> YamlMap:
     """Return the type of the driver's machine, on which no worker is placed."""
     return {"resources": {"CPU": 0, "GPU": 0}, "node_config": _machine(aws.head_type, aws)}
 
 
-def _workers(group: Group, aws: AwsSection) -> dict[str, Any]:
+def _workers(group: Group, aws: AwsSection) -> YamlMap:
     spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if group.spot else {}
     return {
         "min_workers": group.min,
@@ -70,8 +69,8 @@ def _workers(group: Group, aws: AwsSection) -> dict[str, Any]:
     }
 
 
-def _machine(instance_type: str, aws: AwsSection) -> dict[str, Any]:
-    disk = {"VolumeSize": aws.disk_gib, "VolumeType": "gp3", "Encrypted": True}
+def _machine(instance_type: str, aws: AwsSection) -> YamlMap:
+    disk: YamlMap = {"VolumeSize": aws.disk_gib, "VolumeType": "gp3", "Encrypted": True}
     return {
         "InstanceType": instance_type,
         "ImageId": aws.ami,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from ray_jobs.job_file.command_needs import NEEDS, JobCommand, ManifestKind
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import read_job, stop_if_any
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.kuberay import ray_cluster, ray_job
-from ray_jobs.manifest.kubernetes_text import to_yaml
+from ray_jobs.manifest.kubernetes_text import YamlMap, to_yaml
 from ray_jobs.manifest.launcher import launcher
 from ray_jobs.manifest.problems import find_problems
 
@@ -48,7 +47,7 @@ def make_manifest(
     )
 
 
-def _documents(job: Job, deploy: DeploySection, kind: ManifestKind, command: JobCommand) -> list[dict[str, Any]]:
+def _documents(job: Job, deploy: DeploySection, kind: ManifestKind, command: JobCommand) -> list[YamlMap]:
     if kind == "launcher":
         assert deploy.aws is not None
         return launcher(job, deploy, deploy.aws)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from cluster import Retry
 from cluster.errors import ClusterError
 from ray_jobs.console.progress import Reporter
+from ray_jobs.results.submitted_jobs import JobList, ListedJob, SubmittedJob
 from ray_jobs.submission.client import Jobs, JobState
 from ray_jobs.submission.follow import follow
 from ray_jobs.submission.job_outcome import exit_code
@@ -18,11 +18,11 @@ POLL = Retry(first_delay_s=0.5, max_delay_s=2.0, deadline_s=STOP_WAIT_S + 15.0)
 """Delays between looks at a job that is stopping, and how long to wait for it."""
 
 
-def stop_job(job_id: str, jobs: Jobs, reporter: Reporter, *, poll: Retry = POLL) -> dict[str, Any]:
+def stop_job(job_id: str, jobs: Jobs, reporter: Reporter, *, poll: Retry = POLL) -> SubmittedJob:
     """Stop a job, and wait until it has stopped.
 
     Returns:
-        its `submission` and `status` (that of its end, if it had ended before), and the cluster's `address`.
+        the job with its status, which is that of its end if it had ended before.
 
     Raises:
         JobError: there is no such job.
@@ -32,10 +32,10 @@ def stop_job(job_id: str, jobs: Jobs, reporter: Reporter, *, poll: Retry = POLL)
         jobs.stop(job_id)
         reporter.say(f"stopping {job_id}; it has {STOP_WAIT_S} s to finish what it is doing")
     state = poll.call(lambda: _final_state(jobs, job_id), is_transient=lambda error: isinstance(error, ClusterError))
-    return {"submission": job_id, "status": state.status, "address": jobs.address}
+    return SubmittedJob(submission=job_id, status=state.status, address=jobs.address)
 
 
-def list_jobs(jobs: Jobs, job_id: str | None = None) -> dict[str, Any]:
+def list_jobs(jobs: Jobs, job_id: str | None = None) -> JobList:
     """List the jobs of a cluster, the latest last.
 
     Args:
@@ -46,7 +46,7 @@ def list_jobs(jobs: Jobs, job_id: str | None = None) -> dict[str, Any]:
         JobError: there is no such job.
     """
     states = jobs.all() if job_id is None else [jobs.get(job_id)]
-    return {"address": jobs.address, "jobs": [_summary(state) for state in states]}
+    return JobList(address=jobs.address, jobs=tuple(_summary(state) for state in states))
 
 
 def print_log(job_id: str, jobs: Jobs, show: Callable[[str], object], *, to_the_end: bool) -> int:
@@ -81,14 +81,16 @@ def _final_state(jobs: Jobs, job_id: str) -> JobState:
     return state
 
 
-def _summary(state: JobState) -> dict[str, Any]:
+def _summary(state: JobState) -> ListedJob:
     ended = state.ended_ms if state.ended_ms is not None else time.time() * 1000
     seconds = None if state.started_ms is None else round(max(0.0, ended - state.started_ms) / 1000, 1)
-    return {
-        "submission": state.id,
-        "status": state.status,
-        "seconds": seconds,
-        "exit_code": state.exit_code,
-        "message": state.message.strip().splitlines()[0] if state.message.strip() else "",
-        **{name: state.metadata.get(name) for name in ("command", "name", "output")},
-    }
+    return ListedJob(
+        submission=state.id,
+        status=state.status,
+        seconds=seconds,
+        exit_code=state.exit_code,
+        message=state.message.strip().splitlines()[0] if state.message.strip() else "",
+        command=state.metadata.get("command"),
+        name=state.metadata.get("name"),
+        output=state.metadata.get("output"),
+    )

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.command_needs import NEEDS, JobCommand
 from ray_jobs.job_file.reading import read_job, stop_if_any
 from ray_jobs.preflight import check
+from ray_jobs.results.json_format import JsonObject
+from ray_jobs.results.submitted_jobs import SubmittedJob
 from ray_jobs.submission.address import dashboard_url, fetch_ray_version
 from ray_jobs.submission.client import RayJobs
 from ray_jobs.submission.credentials import CREDENTIALS_ADVICE, credential_in, credentials_in_job, variables_to_send
@@ -56,7 +57,7 @@ class SubmitOptions:
     sends_code: bool = True
 
 
-def submit(options: SubmitOptions, reporter: Reporter) -> dict[str, Any]:
+def submit(options: SubmitOptions, reporter: Reporter) -> SubmittedJob | JsonObject:
     """Check the options, and submit the job: see `submit_job`.
 
     Raises:

@@ -14,6 +14,8 @@ from ray_jobs.console.json_result import LogReader
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import resolved
+from ray_jobs.results.json_format import JsonObject
+from ray_jobs.results.submitted_jobs import SubmittedJob
 from ray_jobs.submission.client import Jobs, JobState, UnreachableError
 from ray_jobs.submission.follow import follow
 from ray_jobs.submission.job_outcome import failure_of
@@ -36,7 +38,7 @@ def submit_job(
     shared_paths: bool = False,
     wait: bool = True,
     retry: Retry = STARTING,
-) -> dict[str, Any]:
+) -> SubmittedJob | JsonObject:
     """Submit a job to a cluster, unless it is running there, and follow it.
 
     Args:
@@ -48,8 +50,7 @@ def submit_job(
         retry: patience with a cluster that does not accept jobs yet.
 
     Returns:
-        the job's own result if it was followed, otherwise its `status` and the cluster's `address`; and its ID as
-        `submission`.
+        the job's own result with its ID as `submission` if it was followed, otherwise the job and its status.
 
     Raises:
         JobError: the job names local paths that the cluster cannot read, or itself ended with exit code 2.
@@ -61,7 +62,7 @@ def submit_job(
         raise JobError(problems)
     job_id = _start(payload, jobs, reporter, retry)
     if not wait:
-        return {"submission": job_id, "status": jobs.get(job_id).status, "address": jobs.address}
+        return SubmittedJob(submission=job_id, status=jobs.get(job_id).status, address=jobs.address)
     log = LogReader(lambda line: reporter.console.file.write(line))
     state = follow(jobs, job_id, log.feed)
     log.close()

@@ -197,7 +197,7 @@ def test_storage_problems_are_reported_before_anything_runs(place, bucket, uploa
             [*settings(bucket, **uploaded), "archive.uri=s3://me:hunter2@photos/"],
             "[archive] uri: a URL with a password",
         ),
-        ([*settings(bucket, **uploaded), "storage.secret_key=hunter2"], "unknown key in [storage] 'secret_key'"),
+        ([*settings(bucket, **uploaded), "storage.secret_key=hunter2"], "[storage] secret_key: unknown key. Known: "),
     ):
         outcome = place.classify(*words)
         assert (outcome.code, outcome.result) == (2, None)

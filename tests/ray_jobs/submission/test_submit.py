@@ -41,16 +41,16 @@ def submit(cluster, payload=PAYLOAD, retry=QUICK, **options):
 def test_a_job_that_runs_is_not_submitted_again():
     cluster = Cluster()
     first = submit(cluster, wait=False)
-    assert submit(cluster, wait=False)["submission"] == first["submission"]
-    assert list(cluster.jobs) == [first["submission"]]
+    assert submit(cluster, wait=False).submission == first.submission
+    assert list(cluster.jobs) == [first.submission]
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "STOPPED"])
 def test_a_job_that_is_over_is_submitted_again(status):
     cluster = Cluster(status=status)
-    first = submit(cluster, wait=False)["submission"]
+    first = submit(cluster, wait=False).submission
     cluster.end(first)
-    second = submit(cluster, wait=False)["submission"]
+    second = submit(cluster, wait=False).submission
     assert (first[-3:], second[-3:], first[:-1]) == ("-a1", "-a2", second[:-1])
 
 
@@ -92,7 +92,7 @@ def test_an_incomplete_job_has_a_result():
 )
 def test_a_job_without_a_result_ends_the_command_as_the_job_ended(status, exit_code, error, messages):
     cluster = Cluster(text="words\n", status=status, exit_code=exit_code)
-    submitted = submit(cluster, wait=False)["submission"]
+    submitted = submit(cluster, wait=False).submission
     cluster.jobs[submitted] = replace(
         cluster.jobs[submitted], error_type="JOB_SUPERVISOR_ACTOR_DIED", message="it died\n"
     )
@@ -119,12 +119,12 @@ def test_local_paths_are_refused_unless_shared():
 
 def test_a_stopped_job_is_waited_for():
     cluster = running(connections=[Connection(0, "end")])
-    assert stop_job("job", cluster, Reporter(), poll=QUICK)["status"] == "STOPPED"
+    assert stop_job("job", cluster, Reporter(), poll=QUICK).status == "STOPPED"
 
 
 def test_stopping_what_is_over_changes_nothing():
     cluster = running(connections=[])
-    assert stop_job("job", cluster, Reporter(), poll=QUICK)["status"] == "SUCCEEDED"
+    assert stop_job("job", cluster, Reporter(), poll=QUICK).status == "SUCCEEDED"
 
 
 @pytest.mark.parametrize(("status", "messages"), [("RUNNING", "job is still running"), ("PENDING", "has not started")])
@@ -137,12 +137,12 @@ def test_a_job_that_does_not_stop_is_reported(status, messages):
 
 def test_jobs_are_listed_with_their_metadata():
     cluster = Cluster()
-    submitted = submit(cluster, replace(PAYLOAD, key="tonight"), wait=False)["submission"]
-    (listed,) = list_jobs(cluster)["jobs"]
-    assert (listed["submission"], listed["name"], listed["output"]) == (submitted, "a", "s3://bucket/out")
+    submitted = submit(cluster, replace(PAYLOAD, key="tonight"), wait=False).submission
+    (listed,) = list_jobs(cluster).jobs
+    assert (listed.submission, listed.name, listed.output) == (submitted, "a", "s3://bucket/out")
     assert cluster.jobs[submitted].metadata["key"] == "tonight"
-    assert list_jobs(cluster, submitted)["jobs"] == [listed]
-    json.dumps(listed)
+    assert list_jobs(cluster, submitted).jobs == (listed,)
+    json.dumps(listed.to_json())
 
 
 def test_a_log_is_printed_so_far_or_to_its_end():
