@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ray_jobs.escalation.adapter_training import AdapterTraining
-from ray_jobs.escalation.results import Outcome
+from ray_jobs.escalation.decided_images import Outcome
 from ray_jobs.escalation.scoring import Encoded, ImageScoring
 from ray_jobs.escalation.selection import EscalationCandidates
 from ray_jobs.escalation.stages import Stages

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cluster import Store
-from ray_jobs.escalation.results import GAPS
+from ray_jobs.escalation.decided_images import GAPS
 from ray_jobs.output.feature_parts import get_table
 from ray_jobs.results.escalation_summary import CostPoint, MeasuredEscalation
 

@@ -17,8 +17,8 @@ from cluster import Ledger, Store, Unit
 from cluster.execution.executor import weight_left
 from ray_jobs.escalation.adapter_training import AdapterTraining
 from ray_jobs.escalation.cost_model import FORWARDS_AN_IMAGE, Probe, ProbeUnit, learning_cost
+from ray_jobs.escalation.decided_images import GAPS
 from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
-from ray_jobs.escalation.results import GAPS
 from ray_jobs.escalation.selection import EscalationCandidates, find_candidates, get_choice
 from ray_jobs.results.cost_plan import EscalationCost, PlannedStage
 from ray_jobs.steps.adapter_files import trained

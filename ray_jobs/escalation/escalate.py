@@ -17,8 +17,8 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.escalation.adapter_training import AdapterTraining
 from ray_jobs.escalation.calibration import ANSWERS, EscalationCalibration
 from ray_jobs.escalation.cost_model import ProbeUnit, budget_of, get_rate
+from ray_jobs.escalation.decided_images import GAPS
 from ray_jobs.escalation.merge_step import EscalatedPrediction, MergeStep, MergeUnit
-from ray_jobs.escalation.results import GAPS
 from ray_jobs.escalation.scoring import Encoded, ImageScoring
 from ray_jobs.escalation.selection import (
     Budget,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ray_jobs.escalation.adapter_training import AdapterTraining
-from ray_jobs.escalation.results import Outcome
+from ray_jobs.escalation.decided_images import Outcome
 from ray_jobs.escalation.rounds import RoundState, decide
 from ray_jobs.escalation.score_unit import get_errors
 from ray_jobs.escalation.selection import EscalationCandidates

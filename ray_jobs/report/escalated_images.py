@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import Store
-from ray_jobs.escalation.results import GAPS
+from ray_jobs.escalation.decided_images import GAPS
 from ray_jobs.output.layout import PREDICTIONS, shard_of_prediction
 from ray_jobs.report.image_sample import ROWS, Spot
 

@@ -17,7 +17,7 @@ import tomlkit
 from cluster import Store
 from cluster.records import read_shard
 from ray_jobs.classification.metrics import FAILURE_SCHEMA
-from ray_jobs.escalation.results import GAPS, GAPS_SCHEMA
+from ray_jobs.escalation.decided_images import GAPS, GAPS_SCHEMA
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.job_file.reading import resolved
 from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection

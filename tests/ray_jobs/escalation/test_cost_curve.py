@@ -12,7 +12,7 @@ import pytest
 
 from cluster import Store
 from ray_jobs.escalation.cost_curve import POINTS, measure_cascades
-from ray_jobs.escalation.results import GAPS, GAPS_SCHEMA
+from ray_jobs.escalation.decided_images import GAPS, GAPS_SCHEMA
 from tests.ray_jobs.place import Place
 from tests.tiny_diffusion import write_tiny_diffusion
 
