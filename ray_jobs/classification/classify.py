@@ -21,13 +21,20 @@ from fewshot.names import wants_dense, wants_diffusion
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
-from ray_jobs.escalation import CHEAP_PREDICTIONS, Escalation, escalation_identity
+from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.inputs.examples import LabelledUnits, read_labels, support_units
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
-from ray_jobs.output.layout import PREDICTIONS, dense_folder, features_folder, prediction_part, run_folder
+from ray_jobs.output.layout import (
+    CHEAP_PREDICTIONS,
+    PREDICTIONS,
+    dense_folder,
+    features_folder,
+    prediction_part,
+    run_folder,
+)
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
 from ray_jobs.output.run_lease import acquire_run
 from ray_jobs.output.runs import Run, begin_run, read_metrics
@@ -353,8 +360,8 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     escalated = None
     if job.escalate is not None:
         escalation = work.escalation(classifier.threshold)
-        with escalation.stages(work.prediction_parts, job.cluster, reporter) as scoring:
-            escalated = escalation.carry_out(work.prediction_parts, scoring)
+        with escalation.open_stages(work.prediction_parts, job.cluster, reporter) as scoring:
+            escalated = escalation.escalate(work.prediction_parts, scoring)
         stages += scoring.reports
     lease.check()
     metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)

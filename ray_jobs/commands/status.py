@@ -7,8 +7,7 @@ from collections.abc import Collection
 
 from cluster import Storage, Store, lease_owner
 from cluster.storage.settings import DEFAULT_STORAGE
-from ray_jobs.escalation import CHEAP_PREDICTIONS
-from ray_jobs.output.layout import LEASE, PREDICTIONS
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, LEASE, PREDICTIONS
 from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.output_status import OutputStatus, RunState, RunStatus

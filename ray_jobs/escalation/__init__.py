@@ -1,5 +1,5 @@
-"""The expensive opinion: a diffusion model is asked about the images that the classifier is not sure of."""
+"""Escalation: a diffusion model scores the images of which the classifier is least certain."""
 
-from ray_jobs.escalation.escalate import CHEAP_PREDICTIONS, Escalation, escalation_identity
+from ray_jobs.escalation.escalate import Escalation, escalation_identity
 
-__all__ = ["CHEAP_PREDICTIONS", "Escalation", "escalation_identity"]
+__all__ = ["Escalation", "escalation_identity"]

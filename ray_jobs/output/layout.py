@@ -13,6 +13,8 @@ JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failure
 PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
 PREDICTIONS, REPORT, LEASE = "predictions", "report/index.html", "lease"
+CHEAP_PREDICTIONS, GAPS = "cheap-predictions", "gaps.parquet"
+"""Of a run with [escalate]: the classifier's predictions, and what decided the escalated images."""
 RUNS = "runs"
 INTERACTIVE = Retry(deadline_s=10.0)
 """Interactive: give up quickly on storage that is down."""
