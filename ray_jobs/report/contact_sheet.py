@@ -20,7 +20,7 @@ def contact_sheet(contents: Contents) -> Iterator[Element]:
     looked_at = plural(contents.sample.images, "image")
     yield element("h2", "A look at the archive")
     yield element("p", f"The surest and the least sure of {looked_at} taken from all over the archive.", class_="note")
-    none = "None that was read has a score." if contents.seen else "Nothing could be read."
+    none = "None that was read has a score." if contents.escalated else "Nothing could be read."
     yield from _group("Most certain", [_labelled(row, contents) for row in contents.sample.sure], none=none)
     yield from _group(
         "Least certain", [_labelled(row, contents) for row in contents.sample.unsure], none="There are no more."
