@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.execution.executor import unfinished, weight_left
 from ray_jobs.console.progress import Reporter
-from ray_jobs.errors import JobError
+from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.evaluation.cascades import mean_cascades, measure_cascades, plan_cascades
 from ray_jobs.evaluation.cell_step import Cell
 from ray_jobs.evaluation.design import Evaluation
@@ -28,7 +28,7 @@ from ray_jobs.report import render_evaluation
 from ray_jobs.report.evaluation_table import Grid, class_rows, mean_rows, to_csv, to_markdown, to_table
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult
-from ray_jobs.results.json_format import JsonObject, JsonValue, to_plain
+from ray_jobs.results.json_format import FormatError, JsonObject, JsonValue, to_plain
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.example_latents import encode_examples
 from ray_jobs.steps.placement import WORTH_A_RAY, choose
@@ -73,6 +73,7 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
         JobError: the job cannot start.
         DataError: the splits are malformed.
         LeaseHeldError: another process runs the same evaluation; nothing was done.
+        DamagedError: a measured cell was damaged, and was removed; run again to measure it anew.
         ClusterError: storage or workers fail as a whole; run again to resume.
     """
     evaluation = Evaluation.from_job(job)
@@ -185,7 +186,17 @@ def _result(
 
 
 def _read_cell(evaluation: Evaluation, path: str) -> CellResult:
-    return CellResult.from_json(evaluation.store.get(path), where=evaluation.store.url(path))
+    """Read a measured cell.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+    """
+    store = evaluation.store
+    try:
+        return CellResult.from_json(store.get(path), where=store.url(path))
+    except FormatError as error:
+        store.delete(path)
+        raise DamagedError(f"{store.url(path)} was damaged and is gone; run again to measure it anew") from error
 
 
 def _write_tables(evaluation: Evaluation, tables: Mapping[str, Sequence[JsonValue]]) -> None:

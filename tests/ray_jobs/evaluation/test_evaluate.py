@@ -116,6 +116,20 @@ def test_a_rerun_trains_only_the_cells_that_are_missing(tmp_path, tiny_clip):
     assert {name: cells(place)[name] for name in after} == after
 
 
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"[]", b"\xff", b'{"format_version": 1, "method": "zero_shot"}'])
+def test_a_damaged_cell_is_removed_and_a_rerun_measures_it_anew(tmp_path, tiny_clip, damaged):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])
+    expected = fewshot("evaluate", place.job).result["table"]
+    (cell,) = (place.output / "evaluations").rglob("*.json")
+    cell.write_bytes(damaged)
+    broken = fewshot("evaluate", place.job)
+    assert broken.code != 0
+    assert f"{cell} was damaged and is gone; run again" in broken.messages
+    assert not cell.exists()
+    assert fewshot("evaluate", place.job).result["table"] == expected
+
+
 def test_a_split_file_of_coop_is_read_unchanged(tmp_path, tiny_clip, done):
     write_splits(tmp_path, coop=True)
     place = evaluation(tmp_path, tiny_clip)
