@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-s3 chaos check fix bench lock clean
+.PHONY: help setup demo docs test test-all test-s3 chaos check fix bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ check: $(READY) ## format, lint, types and the fast tests: no Ray, no network
 fix: $(READY) ## format, and mend what the linter can
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix .
+
+docs: $(READY) ## write the reference of all keys of a job file, docs/job_file.md
+	@$(BIN)/python -m tools.job_file_reference
 
 bench: $(READY) ## benchmarks: ratios against baselines measured in the same run
 	@$(BIN)/python -m tests.bench

@@ -1,4 +1,4 @@
-"""How work is spread over machines, tried again and stored. Knows nothing of images or models.
+"""Spread work over machines, retry it and store its results, independently of images and models.
 
 Importing this package does not import Ray: that happens when a `RayExecutor` is entered.
 """
@@ -20,10 +20,9 @@ from cluster.execution.step import Helpers, Part, SplitStep, Step, Unit, Workers
 from cluster.fingerprint import fingerprint
 from cluster.on_ray.ray_executor import RayExecutor
 from cluster.storage.lease import Lease, acquire_lease, lease_owner
-from cluster.storage.ledger import Ledger
 from cluster.storage.retry import Retry
 from cluster.storage.settings import Storage
-from cluster.storage.store import Store
+from cluster.storage.store import Ledger, Store
 
 __all__ = [
     "ClusterError",

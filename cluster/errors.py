@@ -1,20 +1,20 @@
-"""What can go wrong while work is spread and stored. Callers catch `ClusterError` or a leaf of it."""
+"""Errors of spreading and storing work. Callers catch `ClusterError` or a subclass of it."""
 
 
 class ClusterError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error that this package raises on purpose."""
 
 
 class StorageError(ClusterError, OSError):
-    """Storage did not answer as it should, also after retries. Running again later may succeed."""
+    """Storage failed, also after retries. Running again later may succeed."""
 
 
 class ChangedError(ClusterError, RuntimeError):
-    """An object is no longer what was listed. Nothing is broken: running again lists it anew."""
+    """An object changed after it was listed. Running again makes a new listing."""
 
 
 class SourceError(ClusterError, ValueError):
-    """An archive cannot be opened as what it claims to be. Running again will not help."""
+    """An archive cannot be opened in its declared form. Running again will not help."""
 
 
 class WorkerStartError(ClusterError, RuntimeError):
@@ -22,12 +22,12 @@ class WorkerStartError(ClusterError, RuntimeError):
 
 
 class UnitLostError(ClusterError, RuntimeError):
-    """Units took their workers down at every attempt (out of memory, native code), or no node is left for one."""
+    """Units lost their workers at every attempt (out of memory, native code), or no node is left for them."""
 
 
 class LeaseHeldError(ClusterError, RuntimeError):
-    """Somebody else is at work in the same place. Nothing was done; run again when they are through."""
+    """Another live process has the lease. Nothing was done; run again when that process has ended."""
 
 
 class LeaseLostError(ClusterError, RuntimeError):
-    """This process was silent for so long that another took over its work. It must write no more."""
+    """Another process took the lease over, because this one was silent for a whole term. It must not write any more."""

@@ -1,4 +1,4 @@
-"""Names for values: everything that determines an artefact, hashed into its path."""
+"""Fingerprints of values: a hash of everything that determines an artefact, for use in its path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def fingerprint(value: Any) -> str:
-    """Hash a value so that equal values have equal names, in every process and on every machine.
+    """Hash a value; equal values have equal fingerprints, in every process and on every machine.
 
     Args:
         value: None, booleans, integers, finite floats, strings, paths, dataclasses, and lists, tuples and
@@ -23,15 +23,15 @@ def fingerprint(value: Any) -> str:
         16 hexadecimal characters of BLAKE2b over canonical JSON.
 
     Raises:
-        TypeError: for anything else (sets, bytes, arrays, other keys): it has no one canonical form.
-        ValueError: for NaN and the infinities, which are not equal to themselves or not JSON.
+        TypeError: for anything else (sets, bytes, arrays, other keys), which has no canonical form.
+        ValueError: for NaN and the infinities, which JSON cannot represent.
     """
     canonical = json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
 
 def _plain(value: Any, where: str) -> Any:
-    """The value in JSON's own types; `where` is how an error calls it."""
+    """Convert a value to JSON types; `where` names it in an error."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"cannot fingerprint {where} = {value}: expected a finite number")
     if value is None or type(value) in (bool, int, float, str):
@@ -46,5 +46,6 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping) and all(type(key) is str for key in value):
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     raise TypeError(
-        f"cannot fingerprint {where} of type {type(value).__name__}: expected JSON types, paths or dataclasses"
+        f"cannot fingerprint {where} of type {type(value).__name__}: expected None, a boolean, number, string, path or "
+        "dataclass, or a list, tuple or string-keyed mapping of these"
     )

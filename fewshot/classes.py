@@ -1,7 +1,8 @@
-"""The classes, as a value. Importing this loads no torch."""
+"""The classes of a problem, as a value; importing this module does not load torch."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,9 +14,9 @@ class LabelSpace:
     """The classes, in label order.
 
     Attributes:
-        names: K unique class names; predictions are reported with them.
-        descriptions: K sentences for the prompts, "" where there is none.
-        prompt_names: K names as they are put into prompts (underscores become spaces).
+        names: K unique class names, as reported with predictions.
+        prompt_names: K names as inserted into prompts (underscores become spaces).
+        descriptions: K sentences for the prompts; "" for classes without a description.
     """
 
     names: tuple[str, ...]
@@ -23,22 +24,24 @@ class LabelSpace:
     descriptions: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Check that the three agree.
+        """Check the lists.
 
         Raises:
-            DataError: fewer than two classes, a repeated name, or lists of different lengths.
+            DataError: there are fewer than two classes, a name is repeated, or the lists differ in length.
         """
         if len(self.names) < 2:
             raise DataError(f"expected at least 2 classes, got {len(self.names)}: {list(self.names)}")
         if len(set(self.names)) != len(self.names):
-            raise DataError("class names are not unique")
+            repeated = [name for name, times in Counter(self.names).items() if times > 1]
+            raise DataError(f"class names must be unique, got {repeated[:5]} more than once")
         if not len(self.names) == len(self.prompt_names) == len(self.descriptions):
-            raise DataError("names, prompt_names and descriptions differ in length")
+            lengths = [len(part) for part in (self.names, self.prompt_names, self.descriptions)]
+            raise DataError(f"names, prompt_names and descriptions must have one length, got {lengths}")
 
     def __len__(self) -> int:
         """K."""
         return len(self.names)
 
-    def spoken(self, labels: Iterable[int]) -> list[str]:
-        """The prompt names of some classes, in the order given."""
+    def prompt_names_of(self, labels: Iterable[int]) -> list[str]:
+        """Return the prompt names of some labels, in their order."""
         return [self.prompt_names[label] for label in labels]

@@ -1,37 +1,37 @@
-"""What can go wrong in the library. Leaves also inherit the built-in that callers would expect."""
+"""Errors of the library. Each also inherits from the built-in exception that callers may expect."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SHOWN = 20
-"""Names that an error lists in full; of more, the nearest."""
+"""Maximum number of names or problems that an error message lists."""
 
 
 class FewShotError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error that this package raises on purpose."""
 
 
 class UnreadableImageError(FewShotError, ValueError):
-    """An image that cannot be decoded, or is refused. The message is the reason, fit for a report."""
+    """An image cannot be decoded or is refused. The message is a reason that can be shown in a report."""
 
 
 class DataError(FewShotError, ValueError):
-    """Examples, splits or features that do not fit together."""
+    """Examples, splits, features or settings are invalid or do not fit together."""
 
 
 class BackboneError(FewShotError, RuntimeError):
-    """A backbone cannot be loaded. The message names what is missing and how to get it."""
+    """A backbone cannot be loaded. The message says what is missing and how to get it."""
 
 
 class UnknownNameError(FewShotError, LookupError):
-    """A name that is not in a table; suggests the nearest one.
+    """A name is not in a table; the message suggests the nearest known one.
 
     Args:
-        kind: what is named, e.g. "method".
-        name: the name that was given.
-        known: the names there are.
+        kind: the kind of thing named, e.g. "method".
+        name: the unknown name.
+        known: all known names.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -40,3 +40,21 @@ class UnknownNameError(FewShotError, LookupError):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(names) if len(names) <= SHOWN else f"{', '.join(near or names[:5])} and {len(names)} in all"
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {listed}.")
+
+
+def raise_if_any(source: str, problems: Sequence[str]) -> None:
+    """Raise a DataError if there are problems; its message lists the first `SHOWN` and counts the rest.
+
+    Args:
+        source: the source of the problems, e.g. a file name.
+        problems: one line each.
+
+    Raises:
+        DataError: `problems` is not empty.
+    """
+    if not problems:
+        return
+    lines = [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"  … and {len(problems) - SHOWN} more")
+    raise DataError("\n".join([f"{source} cannot be used:", *lines]))

@@ -1,8 +1,11 @@
-"""What every feature-space method and its classifier offer. `tests/contract` holds them to it."""
+"""The interfaces: of methods that learn from features, of their classifiers, and of diffusion scorers.
+
+`tests/contract` checks that each method fulfils the first two.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,18 +16,17 @@ from fewshot.problem import Labelled, Problem
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
-
-Need = Literal["dense", "diffusion", "text_tower"]
-"""What a method wants beside features: `Labelled.dense` with `Problem.pooling`, `Labelled.latents` with
-`Problem.diffusion`, or `Problem.text_tower`."""
+    from fewshot.classes import LabelSpace
+    from fewshot.diffusion.adapter_training import AdapterSettings
+    from fewshot.diffusion.image_sampling import PriorImages
 
 
 @runtime_checkable
 class Classifier(Protocol):
-    """A frozen dataclass: what `fit` returns and what is stored (`fewshot.inference.classifier_files`).
+    """A frozen dataclass that `fit` returns and that is stored (`fewshot.inference.classifier_files`).
 
     Its fields are tensors, numbers and mappings from names to tensors. A field `text_tower` or `pooling` is that part
-    of the backbone: it is not stored, and put back when the classifier is loaded.
+    of the backbone: it is not stored, but put back when the classifier is loaded.
     """
 
     def logits(self, features: Tensor) -> Tensor:
@@ -41,10 +43,10 @@ class Classifier(Protocol):
 
 @runtime_checkable
 class PoolingClassifier(Classifier, Protocol):
-    """A classifier with a pooling of its own: `logits` wants features that come from `pool`."""
+    """A classifier with a pooling of its own: `logits` takes features that come from `pool`."""
 
     def pool(self, dense: Tensor) -> Tensor:
-        """Features of images.
+        """Pool dense tokens into features.
 
         Args:
             dense: [B, T, C] float16 or float32, see `Labelled.dense`.
@@ -60,16 +62,12 @@ class Method(Protocol):
 
     Class attributes:
         name: the name in `METHODS` and in job files.
-        summary: one line for `fewshot methods`.
         classifier_type: the dataclass that `fit` returns.
-        needs: what it wants beside features.
         folds: how many of the four folds it is chosen and calibrated on; fewer where training is expensive.
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]
     classifier_type: ClassVar[type[Classifier]]
-    needs: ClassVar[frozenset[Need]]
     folds: ClassVar[int]
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Method:
@@ -86,15 +84,63 @@ class Method(Protocol):
 
 @runtime_checkable
 class TrainedMethod(Method, Protocol):
-    """A method that descends gradients, so that its folds are worth spreading over workers."""
+    """A method that trains by gradient descent, so that its folds are worth spreading over workers."""
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
-        """Train, through the memo, everything that `select` and calibration ask for on this split."""
+        """Train everything that `select` and calibration use on this split, through the training cache."""
+        ...
+
+
+class DiffusionScorer(Protocol):
+    """A frozen, keyword-only dataclass of hyperparameters, each with a default.
+
+    An image's score for a class is the mean of w_t · e(class, t) over time-steps t (`fewshot.diffusion.noise_errors`),
+    and the smallest wins. The method defines the prompt of a class, whether adapters are trained for it, and the
+    weights of the time-steps.
+
+    Class attributes:
+        name: the name in `DIFFUSION_SCORERS` and in job files.
+    """
+
+    name: ClassVar[str]
+
+    def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
+        """Return K prompts, one for each class."""
+        ...
+
+    def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings | None:
+        """Return how the adapters of a class are trained; None for a method that trains none.
+
+        Args:
+            latent_side: h = w of the latents of the backbone; 64 for Stable Diffusion at 512 pixels.
+            shots: images of the class.
+        """
+        ...
+
+    def prior(self, *, latent_side: int) -> PriorImages | None:
+        """Return which images the adapters of all classes should leave unchanged; None for no such images.
+
+        Args:
+            latent_side: see `adapter_settings`.
+        """
+        ...
+
+    def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
+        """Return the weights of the time-steps.
+
+        Args:
+            latents: [M, C, h, w] float32, mean latents of the examples.
+            labels: [M] int64.
+            num_steps: T.
+
+        Returns:
+            [T] float64, >= 0, not all 0.
+        """
         ...
 
 
 def features_for(classifier: Classifier, images: Labelled) -> Tensor:
-    """[M, D] float32, unit rows: what `classifier.logits` wants of these images.
+    """Return the features of images that `classifier.logits` takes, [M, D] float32, unit rows.
 
     Raises:
         DataError: the classifier pools by itself, and the images have no dense tokens.
@@ -106,12 +152,14 @@ def features_for(classifier: Classifier, images: Labelled) -> Tensor:
     return classifier.pool(images.dense)
 
 
-def text_tower_of(problem: Problem) -> TextTower:
-    """The problem's text tower.
+def require_text_tower(problem: Problem) -> TextTower:
+    """Return the text tower of a problem.
 
     Raises:
         DataError: it has none.
     """
     if problem.text_tower is None:
-        raise DataError("this method puts vectors into the backbone's text tower, but the problem comes without one")
+        raise DataError(
+            "this method puts vectors into the backbone's text tower, but the problem has none; set Problem.text_tower"
+        )
     return problem.text_tower

@@ -1,4 +1,4 @@
-"""What a method may learn from, as values. There is no test split here, so nothing can be tuned on it."""
+"""Few-shot problems as values: everything that a method may use. They have no test split to tune anything on."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["LabelSpace", "Labelled", "Problem"]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Labelled images as the frozen encoder sees them.
+    """Labelled images, encoded by the frozen backbone.
 
     Attributes:
-        views: [M, V, D] float32, raw encoder outputs (not normalised), V >= 1. View 0 is the deterministic one that
-            archive images get, too; views 1… are augmented.
+        views: [M, V, D] float32, raw encoder outputs (not normalised), V >= 1. View 0 is deterministic, as for images
+            of an archive; the other views are augmented.
         labels: [M] int64 in [0, K).
-        dense: [M, T, C] float16, the tokens that the image tower's last layer pools, of the deterministic view
+        dense: [M, T, C] float16, the input tokens of the image tower's pooling layer, of the deterministic view
             (`fewshot.backbones.pooling`); None unless a method needs them.
-        latents: [M, 2, C, h, w] float32, mean and standard deviation of what the diffusion model's VAE says of the
-            image (`DiffusionBackbone.posterior`); None unless a method needs them.
+        latents: [M, 2, C, h, w] float32, mean and standard deviation of the posterior of the diffusion model's VAE
+            (`DiffusionBackbone.posterior`); None unless a method needs them.
     """
 
     views: Tensor
@@ -44,20 +44,20 @@ class Labelled:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor) -> Labelled:
-        """The images selected by an index or a boolean mask, [m] or [M]."""
+        """Return the images selected by an index [m] or a boolean mask [M]."""
         dense, latents = (None if part is None else part[index] for part in (self.dense, self.latents))
         return Labelled(self.views[index], self.labels[index], dense, latents)
 
     @property
     def features(self) -> Tensor:
-        """[M, D] float32, unit rows: the deterministic view."""
+        """[M, D] float32, unit rows: the deterministic views."""
         return normalize(self.views[:, 0], dim=-1)
 
     @property
     def cache_keys(self) -> Tensor:
-        """[M, D] float32, unit rows: the mean of the raw augmented views, then normalised (Tip-Adapter's cache).
+        """[M, D] float32, unit rows: the mean of the raw augmented views, normalised (Tip-Adapter's cache).
 
-        With no augmented view (V = 1), the deterministic one.
+        Without augmented views (V = 1), the deterministic view.
         """
         augmented = self.views[:, 1:] if self.views.shape[1] > 1 else self.views
         return normalize(augmented.mean(dim=1), dim=-1)
@@ -65,19 +65,19 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """All that a method may learn from. The test split is not here, so nothing can be tuned on it.
+    """Everything that a method may learn from. It has no test split, so nothing can be tuned on one.
 
     Attributes:
         label_space: the K classes.
         class_embeddings: [K, D] float32, unit rows: the prompt ensemble's text embedding of each class.
         support: the shots.
-        val: extra labelled images to choose hyperparameters on; None chooses them by cross-validation inside
-            the shots.
+        val: separate labelled images to choose hyperparameters on; None chooses them by cross-validation inside the
+            shots.
         logit_scale: the backbone's exp(logit_scale), 100 for CLIP.
-        text_tower: the backbone's, for methods whose `needs` name it; None otherwise.
-        pooling: the last layer of its image tower, for methods whose `needs` name it; None otherwise.
-        diffusion: a diffusion model whose texts lie in the features' space, for methods whose `needs` name it; None
-            otherwise.
+        text_tower: the backbone's text tower; None unless the `needs` of a method name it.
+        pooling: the pooling layer of the backbone's image tower; None unless the `needs` of a method name it.
+        diffusion: a diffusion model whose text embeddings lie in the space of the features; None unless the `needs` of
+            a method name it.
     """
 
     label_space: LabelSpace
@@ -93,7 +93,7 @@ class Problem:
         """Check shapes and ranges.
 
         Raises:
-            DataError: when they do not fit together.
+            DataError: shapes or labels do not fit together.
         """
         K, D = len(self.label_space), self.class_embeddings.shape[-1]
         if self.class_embeddings.shape != (K, D):
@@ -104,7 +104,8 @@ class Problem:
             if part.views.ndim != 3 or part.views.shape[-1] != D or len(part.views) != len(part.labels):
                 raise DataError(f"{name} views must be [M, V, {D}] beside [M] labels, got {list(part.views.shape)}")
             if len(part) and not (0 <= int(part.labels.min()) and int(part.labels.max()) < K):
-                raise DataError(f"{name} labels must lie in [0, {K})")
+                found = f"[{int(part.labels.min())}, {int(part.labels.max())}]"
+                raise DataError(f"{name} labels must lie in [0, {K}), got labels in {found}")
 
     @property
     def num_classes(self) -> int:
@@ -113,9 +114,9 @@ class Problem:
 
     @property
     def counts(self) -> Tensor:
-        """[K] int64: shots of each class."""
+        """[K] int64: the number of shots of each class."""
         return torch.bincount(self.support.labels, minlength=self.num_classes)
 
     def with_support(self, support: Labelled) -> Problem:
-        """The same problem with other shots (a fold of cross-validation)."""
+        """Return the problem with other shots, such as those of a fold."""
         return replace(self, support=support)

@@ -12,7 +12,7 @@ from cluster.errors import ClusterError
 from cluster.records.location import Location
 from cluster.storage.settings import S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
-from fewshot.names import METHOD_NAMES, wants_diffusion
+from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_labels, read_text, support_labels
@@ -33,7 +33,7 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
         job: as far as its sections are right.
         needs: sections that the command uses.
     """
-    if problem := _problem("[storage]", lambda: job.storage.resolve().check()):
+    if problem := _problem("[storage]", lambda: job.storage.resolve().check_endpoint()):
         return [problem]  # Whatever else lies behind it would be reported as one problem more.
     return [problem for finding in _findings(job, needs) if (problem := _problem(*finding)) is not None]
 
@@ -67,7 +67,7 @@ def _classifier_findings(job: Job, needs: Sequence[str]) -> Iterator[Finding]:
     section, storage = job.classifier, job.storage.resolve()
     if (stored := section.from_) is None:
         yield "[classifier] method", lambda: check_method(section.method, **section.hyperparameters)
-        if wants_diffusion(section.method, section.hyperparameters):
+        if "diffusion" in needs_of(section.method, section.hyperparameters):
             yield "[diffusion] model", job.diffusion.spec.check
     elif "evaluate" in needs:
         yield "[classifier] from", _refuse_evaluation
@@ -91,19 +91,25 @@ def _escalates(job: Job, needs: Sequence[str]) -> bool:
 
 
 def _image_folders(job: Job, needs: Sequence[str]) -> list[str]:
-    """Places whose files are images to the job."""
+    """Folders and URLs whose files are images to the job."""
     return [
         section.uri for name in ("archive", "support") if name in needs and (section := getattr(job, name)) is not None
     ]
 
 
 def _outside(store: Store, places: Sequence[str]) -> None:
-    """Raise unless the output answers and lies outside these places."""
-    store.reach()
-    root = _real(store.root)
-    for place in (_real(Location.of(place).shown) for place in places):
-        if f"{root}/".startswith(f"{place}/"):
-            raise ValueError(f"{root} lies inside {place}: results would be taken for images; choose one beside it")
+    """Raise unless the output responds and lies outside these folders."""
+    store.check_access()
+    for place in places:
+        if lies_inside(store.root, place):
+            root, around = _real(store.root), _real(Location.parse(place).redacted)
+            raise ValueError(f"{root} lies inside {around}: results would be taken for images; choose one beside it")
+
+
+def lies_inside(place: str, folder: str) -> bool:
+    """Return whether a path or URL is this folder or lies below it, however the two are written."""
+    inner, outer = (_real(Location.parse(uri).redacted) for uri in (place, folder))
+    return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
 
 
 def _real(place: str) -> str:
@@ -120,12 +126,10 @@ def check_method(name: str, **hyperparameters: Any) -> None:
     Raises:
         FewShotError: it does not, or there is no such method.
     """
-    if name not in METHOD_NAMES:
-        raise UnknownNameError("method", name, METHOD_NAMES)
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
     if hyperparameters:
-        from fewshot.methods import method_named
-
-        method_named(name, **hyperparameters)
+        build_method(name, **hyperparameters)
 
 
 def check_escalation_method(section: EscalateSection) -> None:
@@ -134,9 +138,7 @@ def check_escalation_method(section: EscalateSection) -> None:
     Raises:
         FewShotError: it does not.
     """
-    from fewshot.methods import asking_method_named
-
-    asking_method_named(section.method, **section.hyperparameters)
+    build_diffusion_scorer(section.method, **section.hyperparameters)
 
 
 def _problem(where: str, attempt: Callable[[], object]) -> str | None:

@@ -1,4 +1,4 @@
-"""Small few-shot problems made of random directions, and what tests do with them."""
+"""Small few-shot problems of random directions, and transformations of problems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from fewshot.backbones.pooling import Pooling, maps
+from fewshot.backbones.pooling import Pooling, attention_pools
 from fewshot.problem import Labelled, LabelSpace, Problem
 from tests.towers import tiny_tower
 
@@ -24,7 +24,7 @@ TOKENS = 4
 
 
 def average_pooling(dim: int) -> Pooling:
-    """A pooling layer of 2 heads over 2 x 2 maps [B, 4, dim] that is close to the mean, and can learn better."""
+    """Return a pooling layer of 2 heads over 2 x 2 maps [B, 4, dim] that starts close to the mean."""
     generator = torch.Generator().manual_seed(0)
     query, value, output = (nn.utils.skip_init(nn.Linear, dim, dim) for _ in range(3))
     key = 0.02 * torch.randn(dim, dim, generator=generator)
@@ -34,18 +34,21 @@ def average_pooling(dim: int) -> Pooling:
             same.weight.copy_(torch.eye(dim))
         for layer in (query, value, output):
             layer.bias.zero_()
-    return Pooling(maps.MapPool(torch.zeros(TOKENS + 1, dim), query, key, value, output, heads=2), maps.SCOPES)
+    return Pooling(
+        attention_pools.MapPool(torch.zeros(TOKENS + 1, dim), query, key, value, output, heads=2),
+        attention_pools.MAP_POOL_SCOPES,
+    )
 
 
 class World:
-    """Classes as directions; an image is its class's direction plus noise, a name as well, with its own noise.
+    """Classes are random directions; images and text embeddings are the direction of their class plus noise.
 
     Args:
         num_classes: K.
         dim: D.
-        name_noise: how far a prompt prototype is from its class; infinity for meaningless names.
-        image_noise: how far an image is from its class.
-        seed: another seed, another world.
+        name_noise: size of the noise of a text embedding; infinity for meaningless names.
+        image_noise: size of the noise of an image.
+        seed: of all random numbers.
     """
 
     def __init__(
@@ -64,16 +67,16 @@ class World:
 
     def images(self, labels: Tensor, *, views: int = 1) -> Labelled:
         images = self.classes[labels] + self.image_noise * self.directions(len(labels), self.classes.shape[1])
-        seen = 7.0 * (images[:, None] + 0.1 * self.directions(len(labels), views, images.shape[1]))
-        return Labelled(seen, labels, self.dense(seen[:, 0]))
+        features = 7.0 * (images[:, None] + 0.1 * self.directions(len(labels), views, images.shape[1]))
+        return Labelled(features, labels, self.dense(features[:, 0]))
 
     def dense(self, pooled: Tensor) -> Tensor:
-        """Tokens [M, 4, D] whose mean is `pooled` [M, D], as `average_pooling` wants them."""
+        """Return tokens [M, 4, D] for `average_pooling`, whose mean is `pooled` [M, D]."""
         noise = torch.randn(len(pooled), TOKENS // 2, pooled.shape[1], generator=self.token_generator)
         return (pooled[:, None] + torch.cat([noise, -noise], dim=1)).half()
 
     def problem(self, counts: Sequence[int], *, views: int = 3) -> Problem:
-        """Shots in an order that says nothing about their classes."""
+        """Return a problem with shots in random order, `counts[i]` of class i."""
         labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
         labels = labels[torch.randperm(len(labels), generator=self.generator)]
         shots = self.images(labels, views=views)
@@ -81,13 +84,13 @@ class World:
         return Problem(space(len(counts)), self.text, shots, None, 100.0, text_tower=tower, pooling=self.pooling)
 
     def test_images(self, count: int) -> tuple[Tensor, Tensor]:
-        """Features [count, D] and labels [count]."""
+        """Return the features [count, D] and labels [count] of random test images."""
         labels = torch.randint(len(self.classes), (count,), generator=self.generator)
         return self.images(labels).features, labels
 
 
 class Cluttered(World):
-    """Images whose largest part, a few directions common to all classes, says nothing about the class."""
+    """Images whose largest part, in a few directions shared by all classes, is independent of the class."""
 
     def images(self, labels: Tensor, *, views: int = 1) -> Labelled:
         clutter = torch.randn(len(labels), 4, generator=self.generator) @ torch.eye(4, self.classes.shape[1])
@@ -96,14 +99,14 @@ class Cluttered(World):
 
 
 def make_problem(counts: Sequence[int], *, seed: int = 0, views: int = 3, **world: float) -> tuple[Problem, Tensor]:
-    """A problem with these shots of each class, and the features of 40 other images."""
+    """Return a problem with so many shots of each class, and the features of 40 other images."""
     there = World(len(counts), seed=seed, **world)
     return there.problem(counts, views=views), there.test_images(40)[0]
 
 
 @st.composite
 def problems(draw: st.DrawFn, *, min_shots: int = 0, equal: bool = False) -> tuple[Problem, Tensor]:
-    """Problems of 2 to 6 classes with up to 4 shots, ragged unless `equal`, and the features of 40 other images."""
+    """Draw problems of 2 to 6 classes with up to 4 shots, ragged unless `equal`, and features of 40 other images."""
     num_classes = draw(st.integers(2, 6))
     shots = st.integers(min_shots, 4)
     counts = [draw(shots)] * num_classes if equal else draw(st.lists(shots, min_size=num_classes, max_size=num_classes))
@@ -111,18 +114,18 @@ def problems(draw: st.DrawFn, *, min_shots: int = 0, equal: bool = False) -> tup
 
 
 def shuffled(problem: Problem, *, seed: int = 1) -> Problem:
-    """The same shots, listed in another order."""
+    """Return the problem with its shots in another order."""
     order = torch.randperm(len(problem.support), generator=torch.Generator().manual_seed(seed))
     return problem.with_support(problem.support[order])
 
 
 def repeated(problem: Problem, times: int) -> Problem:
-    """Every shot listed several times."""
+    """Return the problem with every shot repeated several times."""
     return problem.with_support(problem.support[torch.arange(len(problem.support)).repeat(times)])
 
 
 def renumbered(problem: Problem, permutation: Tensor) -> Problem:
-    """The same problem with class `permutation[i]` as the new class i."""
+    """Return the problem with class `permutation[i]` as the new class i."""
     names = problem.label_space
     labels = permutation.argsort()[problem.support.labels]
     order = permutation.tolist()

@@ -1,4 +1,4 @@
-"""The project's own Python files as syntax trees, for the tests that read them."""
+"""Syntax trees of the project's own Python files, for tests of the source."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ PACKAGES = ("cluster", "fewshot", "ray_jobs")
 
 
 def modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
-    """Dotted name and syntax tree of every module of the packages."""
+    """Yield the dotted name and the syntax tree of every module of the packages."""
     for package in packages:
         for path in sorted((ROOT / package).rglob("*.py")):
             yield module_name(path.relative_to(ROOT)), ast.parse(path.read_bytes(), filename=str(path))
 
 
 def module_name(path: Path) -> str:
-    """ "fewshot/data/__init__.py" is "fewshot.data.__init__": its relative imports start where a module's would."""
+    """Return the dotted name; that of an `__init__` ends with it, so that its relative imports resolve."""
     return ".".join(path.with_suffix("").parts)
 
 
 def imports(module: str, tree: ast.AST) -> set[str]:
-    """Absolute dotted names that a module imports anywhere: on top, in functions, for types, by `import_module`.
+    """Return the absolute dotted names of all imports of a module, also in functions, for types, by `import_module`.
 
     `from a import b` counts as `a.b`, which may be a module.
     """
@@ -44,5 +44,5 @@ def imports(module: str, tree: ast.AST) -> set[str]:
 
 
 def is_within(name: str, package: str) -> bool:
-    """Whether a dotted name is the package or something in it."""
+    """Return whether a dotted name is the package or a member of it."""
     return name == package or name.startswith(f"{package}.")

@@ -1,4 +1,4 @@
-"""Files such as archives hold: odd ones that must be read, and broken ones that must become a reason."""
+"""Files as found in archives: unusual ones that must be decoded, and broken ones that must be refused with a reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXIF_ORIENTATION = 0x0112
 
 
 def photo(width: int = WIDTH, height: int = HEIGHT, *, seed: int = 0) -> Image.Image:
-    """A synthetic photograph, RGB: colour gradients, two blobs and noise; its four corners differ."""
+    """Return a synthetic RGB photograph: colour gradients, two blobs and noise; its four corners differ."""
     y, x = np.mgrid[:height, :width] / max(width, height)
     colours = np.stack([x, y, 0.5 + 0.4 * np.sin(9 * x + 4 * y)], axis=-1) * 200 + 20
     for cx, cy, colour in ((0.25, 0.3, (200, 40, 30)), (0.7, 0.4, (20, 80, 210))):
@@ -27,21 +27,21 @@ def photo(width: int = WIDTH, height: int = HEIGHT, *, seed: int = 0) -> Image.I
 
 
 def encode(image: Image.Image, name: str, **options: Any) -> bytes:
-    """The bytes of an image file; options are those of `Image.save`."""
+    """Return the bytes of an image file; options are those of `Image.save`."""
     buffer = BytesIO()
     image.save(buffer, name, **options)
     return buffer.getvalue()
 
 
 def oriented(image: Image.Image, orientation: int, name: str = "JPEG", **options: Any) -> bytes:
-    """An image file with an EXIF orientation, 1 to 8."""
+    """Return an image file with an EXIF orientation, 1 to 8."""
     exif = Image.Exif()
     exif[_EXIF_ORIENTATION] = orientation
     return encode(image, name, exif=exif.tobytes(), **options)
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size that its data does not have."""
+    """Return a PNG whose header claims a size that its data does not have."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -50,17 +50,17 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 def with_hole(data: bytes, start: float, length: int) -> bytes:
-    """The data with `length` bytes from a relative position on overwritten, each with its complement."""
+    """Return data with `length` bytes replaced by their complement, from a relative position in [0, 1) on."""
     begin = int(start * len(data))
     hole = bytes(byte ^ 0xFF for byte in data[begin : begin + length])
     return data[:begin] + hole + data[begin + length :]
 
 
 def write_strange_files(folder: Path) -> dict[str, str | None]:
-    """Write every strange file there is into a folder.
+    """Write all strange files into a folder.
 
     Returns:
-        For each file name, None if it must be read, or a regular expression that its reason must match.
+        For each file name, None if it must be decoded, or a regular expression that its reason must match.
     """
     readable, broken = _readable(), _broken()
     for name, data in readable.items():

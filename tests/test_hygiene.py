@@ -1,4 +1,4 @@
-"""What must never be committed, checked over the files that git knows."""
+"""Checks of all committed files: forbidden text, large files, pickles, prints."""
 
 import ast
 import re
@@ -26,7 +26,7 @@ UNSAFE_MODULES = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal
 
 
 def committed():
-    """Paths of the files that git knows and that are there; none outside a checkout."""
+    """Return the paths of all tracked files that exist; skip the test outside a checkout."""
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
@@ -35,7 +35,7 @@ def committed():
 
 
 def unsafe_load(node: ast.AST) -> bool:
-    """A `torch.load` without weights_only=True, or a `numpy.load` that allows pickles."""
+    """Return whether a node is a `torch.load` without weights_only=True, or a `numpy.load` that allows pickles."""
     match node:
         case ast.Call(ast.Attribute(ast.Name("torch"), "load"), _, options):
             return not any(option.arg == "weights_only" and ast.unparse(option.value) == "True" for option in options)
@@ -45,7 +45,7 @@ def unsafe_load(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize("what", FORBIDDEN_TEXT)
-def test_no_committed_file_names(what):
+def test_no_committed_file_contains(what):
     pattern = re.compile(FORBIDDEN_TEXT[what])
     found = []
     for path in committed():
@@ -63,7 +63,7 @@ def test_no_committed_file_names(what):
         ("a cloud credential", "key = " + "AKIA" + "IOSFODNN7EXAMPLE"),
     ],
 )
-def test_what_must_not_be_committed_is_recognised(what, line):
+def test_forbidden_text_is_recognised(what, line):
     assert re.search(FORBIDDEN_TEXT[what], line)
 
 
@@ -71,7 +71,7 @@ def test_committed_files_are_small():
     assert [str(path.relative_to(ROOT)) for path in committed() if path.stat().st_size >= MAX_BYTES] == []
 
 
-def test_nothing_that_runs_code_on_loading_is_imported():
+def test_no_module_that_unpickles_is_imported():
     assert [
         f"{module} imports {name}"
         for module, tree in modules(*PACKAGES)

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import re
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from cluster.records import FORMS
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
-from tests.cluster.records.archives import records_of, tar_bytes
+from tests.cluster.records.archives import records_of
+from tests.cluster.records.builders import BUILDERS
 from tests.strange_files import write_strange_files
 
 
-def write_archive(folder, kind):
-    """The strange files as an archive of this kind, and what is expected of each."""
+def write_archive(folder, form):
+    """The strange files as an archive of this form, and what is expected of each."""
     files = folder / "files"
     files.mkdir()
     expected = write_strange_files(files)
-    contents = [(name, (files / name).read_bytes()) for name in expected]
-    if kind == "tar":
-        (folder / "0.tar").write_bytes(tar_bytes(contents))
-        return folder / "0.tar", expected
-    if kind == "parquet":
-        names, data = zip(*contents, strict=True)
-        pq.write_table(pa.table({"key": names, "image": data}), folder / "0.parquet")
-        return folder / "0.parquet", expected
-    return files, expected
+    if not form.suffixes:
+        return files, expected
+    builder = BUILDERS[form.name]
+    return builder.write(
+        folder / f"0{builder.suffix}", {name: (files / name).read_bytes() for name in expected}
+    ), expected
 
 
 def reason_against(data):
@@ -39,9 +36,9 @@ def reason_against(data):
     return None
 
 
-@pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
-def test_every_entry_is_one_image_or_one_reason(tmp_path, kind):
-    archive, expected = write_archive(tmp_path, kind)
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_every_entry_is_one_image_or_one_reason(tmp_path, form):
+    archive, expected = write_archive(tmp_path, form)
     records = records_of(archive, shard_records=16)
     assert sorted(record.key for record in records) == sorted(expected)
     for record in records:

@@ -64,7 +64,7 @@ def _parts(schedule: dict[str, Any]) -> dict[str, Any]:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from tools.embedded_diffusion.captions import MAX_LENGTH, train_tokenizer
+    from tools.embedded_diffusion.caption_tokenizer import MAX_LENGTH, train_tokenizer
 
     tokenizer = train_tokenizer([*WORDS.split(), WORDS])
     text = CLIPTextConfig(

@@ -1,4 +1,4 @@
-"""Build the demo archive that ships in `fewshot/demo`: animals and foods as emoji in three drawn styles.
+"""Build the demo archive in `fewshot/demo`: animals and foods as emoji in three drawn styles.
 
     python tools/build_demo_archive.py [--packages FOLDER]
 
@@ -7,9 +7,9 @@ It needs `npm`, which fetches 150 MB of packages, and writes
 * one zip a style: 64-pixel WebP pictures, composited on white, named after their code points;
 * `classes.csv`: code, label, name, category of each class, in the order of the Unicode chart.
 
-Every emoji of the two categories that all three styles draw is taken; none is chosen by hand. The versions of the
-packages and their checksums are pinned, so with the Pillow of `requirements.lock` the files come out byte for byte as
-they are committed; another version of the WebP encoder changes bytes, not pictures. Licences and attribution are in
+It takes every emoji of the two categories that all three styles have; none is chosen by hand. The versions of the
+packages and their checksums are pinned, so that with the Pillow of `requirements.lock` the files are byte for byte the
+committed ones; another version of the WebP encoder changes bytes, not pictures. Licences and attribution are in
 `fewshot/demo/LICENSES.md`.
 """
 
@@ -47,10 +47,10 @@ class Package:
     """One drawn style, as an npm package publishes it.
 
     Attributes:
-        style: our name for it, and for its zip.
-        spec: name@version, what `npm pack` is asked for.
+        style: name of the style and of its zip.
+        spec: name@version, the argument of `npm pack`.
         sha256: of the tarball.
-        picture: where a picture lies in the tarball, with `{code}` for its code points.
+        picture: path of a picture in the tarball, with `{code}` for its code points.
     """
 
     style: str
@@ -60,7 +60,7 @@ class Package:
 
     @property
     def tarball(self) -> str:
-        """The file name that npm gives the tarball."""
+        """The file name of the tarball that npm writes."""
         return re.sub("[/@]", "-", self.spec.removeprefix("@")) + ".tgz"
 
 
@@ -85,13 +85,13 @@ PACKAGES = (
     ),
 )
 CHART = "package/emoji.json"
-"""Names, categories and order of all emoji; in the first two packages."""
+"""The file with names, categories and order of all emoji, in the first two packages."""
 
 
 def main() -> None:
-    """Fetch, select, draw, write."""
+    """Fetch the packages, and write the archive of the emoji that all styles have."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=Path, help="keep the tarballs here, and use those that are here already")
+    parser.add_argument("--packages", type=Path, help="folder to keep tarballs in and to reuse them from")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with tempfile.TemporaryDirectory() as scratch:
@@ -101,36 +101,36 @@ def main() -> None:
         styles = {package.style: pictures(package, tarballs[package], entries) for package in PACKAGES}
     codes = set.intersection(*map(set, styles.values()))
     write_classes([entry for entry in entries if code_of(entry) in codes])
-    for style, drawn in styles.items():
-        write_zip(DEMO / f"{style}.zip", {f"{code}.webp": drawn[code] for code in sorted(codes)})
+    for style, drawings in styles.items():
+        write_zip(DEMO / f"{style}.zip", {f"{code}.webp": drawings[code] for code in sorted(codes)})
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """The package's tarball, downloaded unless it is there already; checked either way."""
+    """Return the package's tarball, downloaded if it is missing, after checking its sum."""
     path = folder / package.tarball
     if not path.exists():
         npm = shutil.which("npm") or "npm"
         subprocess.run([npm, "pack", "--silent", "--pack-destination", str(folder), package.spec], check=True)  # noqa: S603
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != package.sha256:
-        raise SystemExit(f"{path.name}: expected sha256 {package.sha256}, got {found}")
+        raise SystemExit(f"{path.name}: expected sha256 {package.sha256}, got {found}; delete the file and run again")
     return path
 
 
 def read_members(tarball: Path, names: set[str]) -> dict[str, bytes]:
-    """The contents of those of the named members that are there; nothing is extracted to disk."""
+    """Return the contents of the named members that exist; nothing is extracted to disk."""
     with tarfile.open(tarball) as archive:
         found = ((member.name, archive.extractfile(member)) for member in archive if member.name in names)
         return {name: content.read() for name, content in found if content is not None}
 
 
 def code_of(entry: Mapping[str, Any]) -> str:
-    """Code points of an emoji in lower-case hexadecimal, joined by hyphens: "1f34e"."""
+    """Return the code points of an emoji in lower-case hexadecimal, joined by hyphens: "1f34e"."""
     return str(entry["unified"]).lower()
 
 
 def pictures(package: Package, tarball: Path, entries: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
-    """Code to WebP of every entry that the style draws."""
+    """Return the WebP pictures of the entries that the style has, by code."""
     members = {package.picture.format(code=code_of(entry)): code_of(entry) for entry in entries}
     return {members[name]: as_webp(data) for name, data in read_members(tarball, set(members)).items()}
 

@@ -1,1 +1,1 @@
-"""Spread the units of a stage over workers. No Ray here: `cluster.on_ray` is one engine, `LocalExecutor` another."""
+"""Spread the units of a stage over workers, without Ray: `cluster.on_ray` is one engine, `LocalExecutor` another."""

@@ -1,4 +1,4 @@
-"""What an executor reports while a stage runs. The driver renders these; nothing else is ever parsed."""
+"""Events of an executor while a stage runs: the only source of progress and reports; logs are never parsed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WorkersReady:
-    """The first worker can run units. `count` workers were asked for."""
+    """The first worker is ready for units. `count` is the requested number of workers, `where` names the machines."""
 
     count: int
     where: str
@@ -24,7 +24,7 @@ class UnitSkipped:
 
 @dataclass(frozen=True, slots=True)
 class UnitDone:
-    """The unit's part is committed. `seconds` is the time between start and commit on the worker."""
+    """The unit's part is committed. `seconds` is the time from start to commit on the worker."""
 
     path: str
     weight: int
@@ -34,7 +34,7 @@ class UnitDone:
 
 @dataclass(frozen=True, slots=True)
 class UnitFailed:
-    """The unit raised, or lost its worker too often. The stage goes on without it."""
+    """The unit raised an error, or lost its worker too often. The stage continues without it."""
 
     path: str
     weight: int
@@ -44,7 +44,7 @@ class UnitFailed:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker died; the units it held go to a fresh one."""
+    """A worker died; its units run again on another one."""
 
     reason: str
     units: tuple[str, ...]

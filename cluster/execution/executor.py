@@ -1,4 +1,4 @@
-"""What spreads units over workers, and what every way of doing it has in common."""
+"""The interface of executors, which spread units over workers, and the parts that all of them share."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Protocol, Self
 
 from cluster.execution.events import Event, UnitSkipped
 from cluster.execution.step import Step, Unit, Workers
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
 
 class Executor(Protocol):
-    """Maps a step over units. A context manager: workers live at most until it is left.
+    """Maps a step over units. A context manager: workers live at most until its exit.
 
-    Whatever the executor, the same units leave the same bytes behind; only the events' order differs.
+    Equal units give equal bytes with every executor; only the order of events differs.
     """
 
     def __enter__(self) -> Self:
-        """Make ready to run."""
+        """Prepare for `run`."""
         ...
 
     def __exit__(
@@ -29,34 +29,33 @@ class Executor(Protocol):
         ...
 
     def run(self, step: Step, units: Iterable[Unit], ledger: Ledger, workers: Workers) -> Generator[Event, None, None]:
-        """Bring every unit to an end: skipped, done and committed, or failed.
+        """Run every unit to its end: skipped, done and committed, or failed.
 
-        Units are pulled only as workers have room for them, so `units` may be endless. Workers commit what they
-        compute: no part travels through this process. They are started with the first unit that is not yet done, and
-        stay alive for the next run of an equal step. Closing the generator stops the work; what is committed stays.
+        Units are pulled only when workers have room for them, so `units` may be endless. Workers commit their results
+        themselves: no part passes through this process. They start with the first unit that is not done, and stay alive
+        for the next run of an equal step. Closing the generator stops the work; committed parts stay.
 
         Args:
             step: the work.
-            units: what to map it over, with unique paths.
-            ledger: where parts are committed; a unit whose path is there already is skipped.
-            workers: how many workers, and what each occupies.
+            units: with unique paths.
+            ledger: where parts are committed; units whose path exists there are skipped.
+            workers: the number of workers, and the resources of each.
 
         Yields:
-            What happens, as it happens.
+            Events, as they happen.
 
         Raises:
-            WorkerStartError: `step.setup` failed, or no worker could be placed: at the start, or after all were lost.
-            UnitLostError: workers keep dying, whichever unit they hold.
-            StorageError: what is done could not be listed, or what workers commit does not arrive in this store.
+            WorkerStartError: `step.setup` failed, or no worker could be placed, at the start or after all were lost.
+            UnitLostError: workers keep dying, independently of the unit.
+            StorageError: the done parts could not be listed, or parts of workers do not appear in this store.
         """
         ...
 
 
 def unfinished(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit | UnitSkipped]:
-    """Sort out what is done, one unit at a time.
+    """Separate the units that are done from the others, lazily.
 
-    Each folder that a unit is committed to is listed once, when its first unit comes: one request for a thousand
-    parts, where asking for each would be a thousand.
+    Each folder is listed once, with its first unit: one request for a thousand parts instead of a thousand requests.
 
     Yields:
         The units that are not in the ledger, and UnitSkipped for those that are, in the order of `units`.
@@ -70,5 +69,5 @@ def unfinished(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit | UnitSki
 
 
 def weight_left(units: Iterable[Unit], ledger: Ledger) -> int:
-    """The weight of the units that are not in the ledger; see `unfinished`."""
+    """Return the total weight of the units that are not in the ledger; see `unfinished`."""
     return sum(unit.weight for unit in unfinished(units, ledger) if isinstance(unit, Unit))

@@ -1,4 +1,4 @@
-"""The executor without Ray: this process, its devices, a few threads."""
+"""The executor without Ray: one worker in this process, with a few threads."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, W
 from cluster.execution.executor import unfinished
 from cluster.execution.step import Step, Unit, Workers
 from cluster.execution.worker import UNIT_RETRY, describe, run_unit
-from cluster.storage.ledger import Ledger
 from cluster.storage.retry import Retry
+from cluster.storage.store import Ledger
 
 logger = logging.getLogger(__name__)
 
 
 class LocalExecutor:
-    """One worker, in this process. Of `Workers`, only `overlap` and `max_attempts` matter to it.
+    """One worker, in this process. Of `Workers`, it uses only `overlap` and `max_attempts`.
 
     Args:
-        retry: the delays between attempts at a unit whose storage failed.
+        retry: delays between attempts at a unit after storage errors.
     """
 
     def __init__(self, *, retry: Retry = UNIT_RETRY) -> None:
         self._retry = retry
-        self._live: tuple[Step, Any] | None = None
+        self._current: tuple[Step, Any] | None = None
 
     def __enter__(self) -> Self:
-        """Nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the state of the last step."""
-        self._live = None
+        """Release the state of the last step."""
+        self._current = None
 
     def run(self, step: Step, units: Iterable[Unit], ledger: Ledger, workers: Workers) -> Generator[Event, None, None]:
-        """See `Executor.run`. An interrupt waits for the units that are running, at most `workers.overlap`."""
+        """See `Executor.run`. An interrupt waits for the running units, at most `workers.overlap`."""
         running: dict[Future[UnitDone | UnitFailed], Unit] = {}
         ready = False
         with ThreadPoolExecutor(workers.overlap, thread_name_prefix="unit") as threads:
@@ -57,29 +57,29 @@ class LocalExecutor:
                 )
                 running[future] = item
                 while len(running) >= workers.overlap:
-                    yield from _finished(running)
+                    yield from _next_results(running)
             while running:
-                yield from _finished(running)
+                yield from _next_results(running)
 
     def _state(self, step: Step) -> Any:
-        """The state of the step, set up unless the last run was of an equal one. Two never exist at a time."""
-        if self._live is None or self._live[0] != step:
-            self._live = None
+        """Return the state of the step; that of the last run if its step is equal. Only one state exists at a time."""
+        if self._current is None or self._current[0] != step:
+            self._current = None
             logger.info("setting up step=%s", type(step).__name__)
             try:
-                self._live = (step, step.setup())
+                self._current = (step, step.setup())
             except Exception as error:
                 raise WorkerStartError(
                     f"{type(step).__name__}.setup failed: {type(error).__name__}: {error}"
                 ) from error
-        return self._live[1]
+        return self._current[1]
 
 
-def _finished(running: dict[Future[UnitDone | UnitFailed], Unit]) -> Iterator[UnitDone | UnitFailed]:
-    """Wait until something has finished, and take it out of `running`.
+def _next_results(running: dict[Future[UnitDone | UnitFailed], Unit]) -> Iterator[UnitDone | UnitFailed]:
+    """Wait until a unit has finished, remove it from `running`, and yield its result.
 
-    What is no `Exception` (a `SystemExit`, a panic in native code) fails the unit, as on Ray, instead of ending this
-    process. It is never the user's interrupt: units do not run in the main thread.
+    A `BaseException` that is no `Exception` (`SystemExit`, a panic in native code) fails the unit, as on Ray, and does
+    not end this process. It is never the user's interrupt: units do not run in the main thread.
     """
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         unit, error = running.pop(future), future.exception()

@@ -1,4 +1,4 @@
-"""Did a worker die by itself, or with its node? Units are suspects only where nothing else explains the loss.
+"""Attribute the loss of a worker to the worker itself or to its node: units are suspects only in the first case.
 
 No Ray here, so that the rules can be read and tested.
 """
@@ -11,34 +11,34 @@ from dataclasses import dataclass
 
 from cluster.execution.schedule import InFlightUnit
 
-_CERTAIN_S = 2.0
-_UNCERTAIN_S = 30.0
+_REPORTED_GRACE_S = 2.0
+_UNREACHABLE_GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class PendingLoss:
-    """A loss that waits for a verdict.
+    """The loss of a worker, not attributed yet.
 
     Attributes:
-        units: that the worker held.
-        node: it ran on; None if that is not known.
-        reason: what was reported.
-        until: when it counts as the worker's own death, in the clock's seconds.
+        units: that were running on the worker.
+        node: of the worker; None if unknown.
+        reason: as reported.
+        deadline: when the loss counts as the worker's own death, in seconds of the clock.
     """
 
     units: list[InFlightUnit]
     node: str | None
     reason: str
-    until: float
+    deadline: float
 
 
 class LossAttribution:
-    """Losses without a verdict.
+    """Losses that are not attributed yet.
 
-    A cluster notices the death of a process at once and that of a node after a while; that nobody listens there any
-    more shows sooner. So a worker that was reported dead was alone in that, unless its node follows within two seconds;
-    for one that just stopped to answer, its node has thirty. What is still unknown then counts as the worker's own
-    death.
+    A cluster notices the death of a process at once, but that of a node only after a while; a closed port of the node
+    shows it sooner. So a worker that is reported dead died alone unless its node is found dead within two seconds. For
+    a worker that is only unreachable, the grace period is thirty seconds. A loss that is still unexplained then counts
+    as the worker's own death.
 
     Args:
         clock: seconds, of any origin.
@@ -46,41 +46,41 @@ class LossAttribution:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._open: list[PendingLoss] = []
+        self._pending: list[PendingLoss] = []
 
     def __len__(self) -> int:
-        """How many."""
-        return len(self._open)
+        """Return the number of losses that are not attributed yet."""
+        return len(self._pending)
 
     @property
     def nodes(self) -> frozenset[str]:
-        """Where the workers ran."""
-        return frozenset(trial.node for trial in self._open if trial.node is not None)
+        """The nodes of the lost workers."""
+        return frozenset(loss.node for loss in self._pending if loss.node is not None)
 
-    def begin(self, units: list[InFlightUnit], *, node: str | None, reason: str, is_certain: bool) -> None:
-        """A worker was lost.
+    def add(self, units: list[InFlightUnit], *, node: str | None, reason: str, is_certain: bool) -> None:
+        """Add the loss of a worker.
 
         Args:
-            units: that it held.
-            node: it ran on.
-            reason: what was reported.
-            is_certain: whether its death was, and not only that it cannot be reached.
+            units: that were running on the worker.
+            node: of the worker; None if unknown.
+            reason: as reported.
+            is_certain: whether the worker was reported dead, and not only as unreachable.
         """
-        grace_s = _CERTAIN_S if is_certain else _UNCERTAIN_S
-        self._open.append(PendingLoss(units, node, reason, self._clock() + grace_s))
+        grace_s = _REPORTED_GRACE_S if is_certain else _UNREACHABLE_GRACE_S
+        self._pending.append(PendingLoss(units, node, reason, self._clock() + grace_s))
 
-    def attributed(self, dead: frozenset[str]) -> Iterator[tuple[PendingLoss, bool]]:
-        """Close the trials that can be.
+    def resolve(self, dead_nodes: frozenset[str]) -> Iterator[tuple[PendingLoss, bool]]:
+        """Remove and yield the losses that can be attributed now.
 
         Args:
-            dead: nodes that are known to be.
+            dead_nodes: nodes known to be dead.
 
         Yields:
-            A trial, and whether the worker died by itself.
+            A loss, and whether the worker died on its own.
         """
-        loss_attribution, self._open, now = self._open, [], self._clock()
-        for trial in loss_attribution:
-            if trial.node not in dead and now < trial.until:
-                self._open.append(trial)
+        losses, self._pending, now = self._pending, [], self._clock()
+        for loss in losses:
+            if loss.node not in dead_nodes and now < loss.deadline:
+                self._pending.append(loss)
             else:
-                yield trial, trial.node not in dead
+                yield loss, loss.node not in dead_nodes

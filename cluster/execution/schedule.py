@@ -1,27 +1,33 @@
-"""Which unit goes to which worker, and what a lost worker says about its units. No Ray, no clock, no threads."""
+"""Assign units to workers, and decide which units a lost worker makes suspects. No Ray, no clock, no threads."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Generic, TypeVar
 
 from cluster.execution.step import Unit
 
 W = TypeVar("W", bound=Hashable)
 
+_MAX_DURATIONS = 501
+_MIN_DURATIONS = 5
+_SLOW_FACTOR = 3.0
+_MIN_SLOW_S = 10.0
+
 
 @dataclass(eq=False, slots=True)
 class InFlightUnit:
-    """A unit on its way.
+    """A unit between its submission and its end.
 
     Attributes:
         unit: the unit.
-        losses: workers that died holding it, and for which no other reason was found.
-        prepared: what a helper has made of it; None without one.
-        started: when a worker got it, in the caller's seconds.
-        is_over: whether it came to an end. A copy of it may still run.
+        losses: workers that died with it and without another known reason.
+        prepared: the result of a helper's preparation; None without one.
+        started: when a worker got it, in seconds of the caller's clock.
+        is_over: whether it has ended. A duplicate of it may still run.
     """
 
     unit: Unit
@@ -34,19 +40,19 @@ class InFlightUnit:
 class Schedule(Generic[W]):
     """Units in flight on workers of type `W`.
 
-    A worker that dies does not say which of its units killed it, or whether any did. So its units wait until the caller
-    knows more. If it went with its node, they are acquitted and were never lost. Otherwise all of them become
-    suspects, and a suspect is only run alone: if that worker dies, too, it was this unit. Suspects that finish were
-    innocent, and no unit is given up on suspicion.
+    The death of a worker does not show which of its units caused it, or whether any did. So its units wait until the
+    caller has attributed the loss. If the worker died with its node, they are cleared, and the loss does not count.
+    Otherwise all of them become suspects, and a suspect runs alone on a worker: if that one dies as well, this unit was
+    the cause. Suspects that finish are cleared, and no unit is given up on suspicion.
 
     Args:
-        overlap: units that a worker holds at a time.
-        max_attempts: workers that a unit may take down.
-        unprepared: how many of them nobody has prepared. With helpers, one: the other places are for what they prepare,
-            or it would wait until the worker has done the same work twice as slowly.
+        overlap: units that a worker has at a time.
+        max_attempts: workers that may die with a unit before it is given up.
+        unprepared: how many of a worker's units may be unprepared. With helpers, one: the other slots are for prepared
+            units, or those would wait until the worker has done the same work more slowly.
 
     Attributes:
-        alive: units that were added and have not come to an end.
+        unfinished: number of units that were added and have not ended.
     """
 
     def __init__(self, *, overlap: int, max_attempts: int, unprepared: int | None = None) -> None:
@@ -56,132 +62,155 @@ class Schedule(Generic[W]):
         self._waiting: deque[InFlightUnit] = deque()
         self._prepared: deque[InFlightUnit] = deque()
         self._suspects: deque[InFlightUnit] = deque()
-        self._held: dict[W, list[InFlightUnit]] = {}
-        self._leaving: set[W] = set()
-        self.alive = 0
+        self._assigned: dict[W, list[InFlightUnit]] = {}
+        self._draining: set[W] = set()
+        self.unfinished = 0
 
-    def add(self, unit: Unit) -> None:
-        """Accept a unit."""
-        self.alive += 1
+    def add_unit(self, unit: Unit) -> None:
+        """Add a unit to the queue."""
+        self.unfinished += 1
         self._waiting.append(InFlightUnit(unit))
 
-    def lend(self) -> InFlightUnit | None:
-        """Give a unit to a helper that prepares it; None if none waits for that."""
+    def take_for_helper(self) -> InFlightUnit | None:
+        """Remove the next unprepared unit from the queue, for a helper to prepare; None if the queue is empty."""
         return self._waiting.popleft() if self._waiting else None
 
     @property
-    def prepared(self) -> int:
-        """Units that helpers have prepared and that no worker has taken yet."""
+    def num_prepared(self) -> int:
+        """The number of prepared units that no worker has yet."""
         return len(self._prepared)
 
-    def take_back(self, ticket: InFlightUnit) -> None:
-        """A unit that was lent waits again: before all that nobody has prepared, if it was."""
-        (self._waiting if ticket.prepared is None else self._prepared).append(ticket)
+    def requeue(self, item: InFlightUnit) -> None:
+        """Put a unit back that was taken for a helper: before all unprepared ones if the helper has prepared it."""
+        (self._waiting if item.prepared is None else self._prepared).append(item)
 
     @property
     def is_starved(self) -> bool:
-        """Whether some worker holds nothing and there is nothing to hand out."""
+        """Whether a worker is idle and no unit is queued."""
         waiting = self._waiting or self._prepared or self._suspects
-        return not waiting and any(not held for held in self._held.values())
+        return not waiting and any(not items for items in self._assigned.values())
 
-    def join(self, worker: W) -> None:
-        """A worker can take units."""
-        self._held.setdefault(worker, [])
+    def add_worker(self, worker: W) -> None:
+        """Add a worker that is ready for units."""
+        self._assigned.setdefault(worker, [])
 
     def assign(self) -> Iterator[tuple[W, InFlightUnit]]:
-        """Hand out units for as long as some worker may take one. The caller starts each pair that it is given."""
+        """Assign units until no worker can take one. The caller starts each pair that is yielded."""
         while (pair := self._next_pair()) is not None:
-            worker, ticket = pair
-            self._held[worker].append(ticket)
+            worker, item = pair
+            self._assigned[worker].append(item)
             yield pair
 
-    def finish(self, worker: W, ticket: InFlightUnit) -> bool:
-        """The worker gave an answer: the unit came to an end.
+    def finish(self, worker: W, item: InFlightUnit) -> bool:
+        """Record the result of a worker: the unit has ended.
 
         Returns:
-            whether this is news; False if another worker gave one before.
+            Whether this is the first result; False if another worker finished the unit before.
         """
-        self._held[worker].remove(ticket)
-        is_news, ticket.is_over = not ticket.is_over, True
-        self.alive -= is_news
-        return is_news
+        self._assigned[worker].remove(item)
+        is_first, item.is_over = not item.is_over, True
+        self.unfinished -= is_first
+        return is_first
 
-    def copy(self, is_slow: Callable[[InFlightUnit], bool]) -> tuple[W, InFlightUnit] | None:
-        """When there is nothing else to do: let a second worker run a slow unit, too. The first answer counts.
+    def duplicate(self, is_slow: Callable[[InFlightUnit], bool]) -> tuple[W, InFlightUnit] | None:
+        """Assign a slow unit to a second worker while no other unit is queued. The first result counts.
 
-        Both commit the same bytes. Suspects are not copied: one worker is enough to lose.
+        Both workers commit the same bytes. Suspects are not duplicated: they may cost one worker, not two.
 
         Returns:
-            a worker that held nothing, and the unit; None if there is no such worker or no such unit.
+            An idle worker and the unit; None if there is no such worker or no such unit.
         """
-        idle = [worker for worker in self._held if not self._held[worker] and worker not in self._leaving]
+        idle = [worker for worker in self._assigned if not self._assigned[worker] and worker not in self._draining]
         if self._prepared or self._waiting or self._suspects or not idle:
             return None
-        held = Counter(ticket for tickets in self._held.values() for ticket in tickets)
-        for ticket, times in held.items():
-            if times == 1 and not ticket.losses and not ticket.is_over and is_slow(ticket):
-                self._held[idle[0]].append(ticket)
-                return idle[0], ticket
+        counts = Counter(item for items in self._assigned.values() for item in items)
+        for item, count in counts.items():
+            if count == 1 and not item.losses and not item.is_over and is_slow(item):
+                self._assigned[idle[0]].append(item)
+                return idle[0], item
         return None
 
-    def retire(self, worker: W) -> bool:
-        """The worker is to leave: it takes nothing new.
+    def drain_worker(self, worker: W) -> bool:
+        """Assign no new units to a worker that has to stop.
 
         Returns:
-            whether it holds nothing either, so that it is forgotten and may go.
+            Whether it has no units left; it is removed then and may be stopped.
         """
-        if self._held.get(worker):
-            self._leaving.add(worker)
+        if self._assigned.get(worker):
+            self._draining.add(worker)
             return False
-        self._forget(worker)
+        self._remove(worker)
         return True
 
-    def lose(self, worker: W) -> list[InFlightUnit]:
-        """The worker died. The units that only it held are returned and wait for `clear` or `blame`."""
-        lost = self._forget(worker)
-        return [ticket for ticket in lost if not ticket.is_over and not self._is_held(ticket)]
+    def lose_worker(self, worker: W) -> list[InFlightUnit]:
+        """Remove a worker that died, and return its units, which wait for `clear` or `blame`.
+
+        Units that have ended or that also run on another worker are not among them.
+        """
+        items = self._remove(worker)
+        return [item for item in items if not item.is_over and not self._is_assigned(item)]
 
     def clear(self, lost: Iterable[InFlightUnit]) -> None:
-        """The worker died of something else: its units are the next to be handed out, suspects of before alone."""
-        for ticket in lost:
-            calm = self._waiting if ticket.prepared is None else self._prepared
-            (self._suspects if ticket.losses else calm).appendleft(ticket)
+        """Put units first in the queue whose worker died for another reason; earlier suspects still run alone."""
+        for item in lost:
+            queue = self._waiting if item.prepared is None else self._prepared
+            (self._suspects if item.losses else queue).appendleft(item)
 
     def blame(self, lost: list[InFlightUnit]) -> list[InFlightUnit]:
-        """One of the units may have killed the worker.
+        """Make units suspects, one of which may have killed their worker.
 
         Returns:
-            those that are given up: at most one, which was alone on it.
+            The units to give up: at most one, which was alone on the worker and has lost `max_attempts` workers.
         """
-        for ticket in lost:
-            ticket.losses += 1
-        guilty = lost if len(lost) == 1 and lost[0].losses >= self._max_attempts else []
-        self._suspects.extend(ticket for ticket in lost if ticket not in guilty)
-        self.alive -= len(guilty)
-        return guilty
+        for item in lost:
+            item.losses += 1
+        given_up = lost if len(lost) == 1 and lost[0].losses >= self._max_attempts else []
+        self._suspects.extend(item for item in lost if item not in given_up)
+        self.unfinished -= len(given_up)
+        return given_up
 
-    def _is_held(self, ticket: InFlightUnit) -> bool:
-        return any(ticket in tickets for tickets in self._held.values())
+    def _is_assigned(self, item: InFlightUnit) -> bool:
+        return any(item in items for items in self._assigned.values())
 
-    def _forget(self, worker: W) -> list[InFlightUnit]:
-        self._leaving.discard(worker)
-        return self._held.pop(worker, [])
+    def _remove(self, worker: W) -> list[InFlightUnit]:
+        self._draining.discard(worker)
+        return self._assigned.pop(worker, [])
 
     def _next_pair(self) -> tuple[W, InFlightUnit] | None:
-        staying = (worker for worker in self._held if worker not in self._leaving)
-        by_load = sorted(staying, key=lambda worker: len(self._held[worker]))
+        active = (worker for worker in self._assigned if worker not in self._draining)
+        by_load = sorted(active, key=lambda worker: len(self._assigned[worker]))
         if self._suspects:
-            if by_load and not self._held[by_load[0]]:
+            if by_load and not self._assigned[by_load[0]]:
                 return by_load[0], self._suspects.popleft()
-            by_load = by_load[1:]  # The least busy worker takes nothing new, so that it will be free for a suspect.
+            by_load = by_load[1:]  # The least busy worker takes nothing new, so that it becomes free for a suspect.
         for queue in (self._prepared, self._waiting):
             for worker in by_load if queue else ():
-                if self._has_place(worker, queue[0]):
+                if self._has_slot(worker, queue[0]):
                     return worker, queue.popleft()
         return None
 
-    def _has_place(self, worker: W, ticket: InFlightUnit) -> bool:
-        held = self._held[worker]
-        if len(held) >= self._overlap or any(other.losses for other in held):
+    def _has_slot(self, worker: W, item: InFlightUnit) -> bool:
+        items = self._assigned[worker]
+        if len(items) >= self._overlap or any(other.losses for other in items):
             return False
-        return ticket.prepared is not None or sum(other.prepared is None for other in held) < self._unprepared
+        return item.prepared is not None or sum(other.prepared is None for other in items) < self._unprepared
+
+
+class StragglerDetector:
+    """Recent durations of units, in seconds for each unit of weight, and which units are slow beside them."""
+
+    def __init__(self) -> None:
+        self._durations: deque[float] = deque(maxlen=_MAX_DURATIONS)
+
+    def add(self, seconds: float, *, weight: int) -> None:
+        """Record how long a finished unit of that weight took."""
+        self._durations.append(seconds / max(1, weight))
+
+    def is_slow(self, seconds: float, *, weight: int) -> bool:
+        """Return whether a unit that has run for so long takes three times the median, and at least ten seconds.
+
+        With fewer than five durations, no unit is slow.
+        """
+        if len(self._durations) < _MIN_DURATIONS or seconds < _MIN_SLOW_S:
+            return False
+        return seconds > _SLOW_FACTOR * median(self._durations) * max(1, weight)

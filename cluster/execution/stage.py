@@ -1,4 +1,4 @@
-"""A stage: one step over all its units, watched and added up."""
+"""A stage: one step over all of its units, with a report at the end."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import PurePosixPath
 from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost
 from cluster.execution.executor import Executor
 from cluster.execution.step import Step, Unit, Workers
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What became of a stage's units. Weights are in whatever the stage counts (images).
+    """The outcome of a stage. Weights are in the unit that the stage counts (images).
 
     Attributes:
-        done: units computed and committed by this run.
-        skipped: units that were committed before.
-        failed: units given up; each is in `failures`.
+        done: number of units computed and committed by this run.
+        skipped: number of units committed before.
+        failed: number of units given up; each is in `failures`.
         weight_done: weight of the units done.
         weight_skipped: weight of the units skipped.
         weight_failed: weight of the units failed.
-        summary: the summaries of the units done, added up. Skipped units have none: what must cover them, too, is
+        summary: sums of the summaries of the units done. Skipped units have none: counts that must include them are
             read from the parts.
         failures: one event for each failed unit, sorted by path.
-        workers_lost: workers that died.
+        workers_lost: number of workers that died.
     """
 
     done: int
@@ -50,24 +50,24 @@ def run_stage(
     workers: Workers,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> StageReport:
-    """Run a step over its units to the end, in folders that are swept first.
+    """Run a step over all of its units, after removing stale files from their folders.
 
     Args:
-        executor: where to run it.
+        executor: runs the step.
         step: the work.
-        units: pulled lazily; only failures are remembered.
+        units: pulled lazily; only failures are kept in memory.
         ledger: where parts are committed.
-        workers: how many, and what each occupies.
-        on_event: called with every event as it happens. An exception of its own stops the work.
+        workers: the number of workers, and the resources of each.
+        on_event: called with every event as it happens. An exception that it raises stops the work.
 
     Raises:
-        ClusterError: the stage could not go on; see `Executor.run`.
+        ClusterError: the stage could not continue; see `Executor.run`.
     """
     counts: Counter[type] = Counter()
     weights: Counter[type] = Counter()
     summary: Counter[str] = Counter()
     failures: list[UnitFailed] = []
-    with closing(executor.run(step, _swept(units, ledger), ledger, workers)) as events:
+    with closing(executor.run(step, _with_clean_folders(units, ledger), ledger, workers)) as events:
         for event in events:
             on_event(event)
             counts[type(event)] += 1
@@ -90,12 +90,12 @@ def run_stage(
     )
 
 
-def _swept(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit]:
-    """The units; what killed writers left in a folder is removed when its first unit comes."""
+def _with_clean_folders(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit]:
+    """Yield the units; before the first unit of a folder, remove the stale files of killed writers there."""
     seen = set()
     for unit in units:
         folder = PurePosixPath(unit.path).parent.as_posix()
         if folder not in seen:
             seen.add(folder)
-            ledger.sweep("" if folder == "." else folder)
+            ledger.remove_stale_files("" if folder == "." else folder)
         yield unit

@@ -1,1 +1,1 @@
-"""Run stages on a Ray cluster: a pool of actors that is started, watched and replaced here."""
+"""Run stages on a Ray cluster: start, watch and replace a pool of actors."""

@@ -1,4 +1,4 @@
-"""The actor that owns a step's state, and its life as the driver sees it."""
+"""The actor with a step's state, and the driver's handle of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cluster.execution.events import UnitDone, UnitFailed
 from cluster.execution.step import Part, SplitStep, Step, Unit, Workers
 from cluster.execution.worker import run_unit
 from cluster.secrets import redacted
-from cluster.storage.ledger import Ledger
+from cluster.storage.store import Ledger
 
-_FETCH_S = (2.0, 10.0, 60.0)
+_FETCH_TIMEOUTS_S = (2.0, 10.0, 60.0)
 
 
 class Worker:
-    """Runs in a process of its own. Its methods return small values: parts go straight to storage."""
+    """An actor in its own process. Its methods return small values: parts go directly to storage."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -26,18 +26,18 @@ class Worker:
         self._is_ready = False
         self._setting_up = threading.Lock()
 
-    def place(self) -> str:
-        """The node this worker was placed on. Answers before `setup`, which may take minutes."""
+    def node_id(self) -> str:
+        """Return the node of this worker. Available before `setup` ends, which may take minutes."""
         import ray
 
         node: str = ray.get_runtime_context().get_node_id()
         return node
 
     def setup(self) -> str | None:
-        """Set the step up, unless that has been done.
+        """Set the step up, once.
 
         Returns:
-            None, or the traceback of what went wrong.
+            None, or the traceback of the exception.
         """
         with self._setting_up:
             if self._is_ready:
@@ -50,7 +50,7 @@ class Worker:
             return None
 
     def tools(self) -> Any:
-        """What helpers need. Only asked of a worker that is set up for a `SplitStep`."""
+        """Return what helpers need of the state. Only for a worker that has been set up for a `SplitStep`."""
         return cast(SplitStep, self._step).tools(self._state)
 
     def run(self, unit: Unit, ledger: Ledger, max_attempts: int, prepared: list[Any]) -> UnitDone | UnitFailed:
@@ -58,85 +58,84 @@ class Worker:
 
         Args:
             unit: the unit.
-            ledger: where to.
-            max_attempts: how often to try where storage fails.
-            prepared: the reference to what a helper made of the unit, or nothing. In a list, because Ray would fetch it
-                before the call otherwise, and fail the call where that is not possible.
+            ledger: where the part is committed.
+            max_attempts: number of attempts after storage errors.
+            prepared: the reference to a helper's result, or nothing. In a list, because Ray would fetch a direct
+                argument before the call, and fail the call where that is not possible.
         """
-        step = _Prepared(cast(SplitStep, self._step), prepared[0]) if prepared else self._step
+        step = _PreparedStep(cast(SplitStep, self._step), prepared[0]) if prepared else self._step
         return run_unit(step, self._state, unit, ledger, max_attempts=max_attempts)
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A step for one unit that a helper has begun. Where that came to nothing, the worker does all of it itself."""
+class _PreparedStep:
+    """A step for one unit that a helper has prepared. If the helper's result is lost, the whole unit runs here."""
 
     step: SplitStep
     reference: Any
 
     def setup(self) -> None:
-        """Nothing to do: the state is there."""
+        """Do nothing: the worker has the state already."""
 
     def run(self, state: Any, payload: Any) -> Part:
         from ray.exceptions import RayError
 
         try:
-            prepared = _fetched(self.reference)
+            prepared = _fetch_prepared(self.reference)
         except RayError:
             return self.step.run(state, payload)
         return self.step.run_prepared(state, payload, prepared)
 
 
-def _fetched(reference: Any) -> Any:
-    """What a helper has made.
+def _fetch_prepared(reference: Any) -> Any:
+    """Return a helper's result.
 
-    Where it went with the helper's node, Ray would have it made again and wait for that, for ever if such nodes never
-    come back. So now and then it is asked whether it lies anywhere. The times in between grow: each begins a transfer
-    anew.
+    If it was lost with the helper's node, Ray would compute it again and wait for that, without end if such nodes never
+    come back. So after each timeout its locations are looked up. The timeouts grow, because each begins a new transfer.
 
     Raises:
-        ray.exceptions.RayError: the helper failed, no node has it any more, or it does not arrive.
+        ray.exceptions.RayError: the helper failed, no node has the result any more, or it does not arrive in time.
     """
     import ray
     from ray.exceptions import GetTimeoutError
     from ray.experimental import get_object_locations
 
-    for patience_s in _FETCH_S:
+    for timeout_s in _FETCH_TIMEOUTS_S:
         try:
-            return ray.get(reference, timeout=patience_s)
+            return ray.get(reference, timeout=timeout_s)
         except GetTimeoutError:
             if not get_object_locations([reference], 5000).get(reference, {}).get("node_ids"):
                 break
-    raise GetTimeoutError("what a helper prepared does not arrive")
+    raise GetTimeoutError("the result of a helper does not arrive")
 
 
 @dataclass(eq=False, slots=True)
-class Member:
-    """A worker of the pool, and the two answers that say how far it has come.
+class WorkerHandle:
+    """A worker of the pool, with the two pending results that show how far its start is.
 
     Attributes:
-        actor: its handle.
-        placed: pending until the cluster has room for it.
-        started: pending until `setup` is over.
-        since: when it was asked for, on the monotonic clock in seconds.
+        actor: Ray's handle.
+        placed: reference to the node's name, pending until the cluster has room for the worker.
+        started: reference to the result of `setup`, pending until that has ended.
+        requested_at: time of the request, on the monotonic clock in seconds.
         is_ready: whether `setup` succeeded.
-        is_visible: whether a part it committed was seen from here.
-        is_leaving: whether its node was told to leave.
-        known_node: the node it runs on, once that is known.
+        is_visible: whether this process has seen a part that the worker committed.
+        is_draining: whether its node has notice to leave.
+        known_node: the worker's node, once known.
     """
 
     actor: Any
     placed: Any
     started: Any
-    since: float = field(default_factory=time.monotonic)
+    requested_at: float = field(default_factory=time.monotonic)
     is_ready: bool = False
     is_visible: bool = False
-    is_leaving: bool = False
+    is_draining: bool = False
     known_node: str | None = None
 
     @property
     def node(self) -> str | None:
-        """The node it runs on; None if it was not placed, or died before it could say."""
+        """The worker's node; None if it was not placed, or died before it could return the name."""
         import ray
         from ray.exceptions import RayError
 
@@ -148,8 +147,8 @@ class Member:
         return self.known_node
 
 
-def start(step: Step, shape: Workers) -> Member:
-    """Ask for a new worker. It is never restarted by Ray: a restarted actor would have lost its state silently."""
+def request_worker(step: Step, shape: Workers) -> WorkerHandle:
+    """Request a new worker. Ray never restarts it: a restarted actor would have lost its state silently."""
     import ray
 
     actor = (
@@ -165,4 +164,4 @@ def start(step: Step, shape: Workers) -> Member:
         )
         .remote(step)
     )
-    return Member(actor, actor.place.remote(), actor.setup.remote())
+    return WorkerHandle(actor, actor.node_id.remote(), actor.setup.remote())

@@ -1,4 +1,4 @@
-"""Tasks that prepare units for the workers, on CPUs that the workers do not have."""
+"""Tasks that prepare units for the workers, on CPUs that no worker uses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from cluster.execution.schedule import InFlightUnit
 from cluster.execution.step import Helpers, SplitStep, Step
 
-_PATIENCE_S = 10.0
-_REST_S = 60.0
+_TASK_TIMEOUT_S = 10.0
+_PAUSE_S = 60.0
 
 
 def _prepare(step: SplitStep, tools: Any, payload: Any) -> Any:
@@ -18,14 +18,14 @@ def _prepare(step: SplitStep, tools: Any, payload: Any) -> Any:
 
 
 class HelperTasks:
-    """Units that helpers are at.
+    """Units that helpers prepare.
 
-    Helpers are tasks and not actors: what they return can be made again by Ray wherever a node is lost, and one that
-    dies costs nothing but another try. One that fails for good is not our concern: the worker then finds out by itself.
+    Helpers are tasks and not actors: Ray can compute their results again when a node is lost, and a helper that dies
+    costs one more attempt. One that fails for good is left to the worker, which runs the whole unit then.
 
     Args:
-        step: what is prepared; one that cannot be split has no helpers.
-        helpers: how many, and what each occupies; None for none.
+        step: the step; one that cannot be split has no helpers.
+        helpers: the number of helpers, and the resources of each; None for no helpers.
     """
 
     def __init__(self, step: Step, helpers: Helpers | None) -> None:
@@ -33,81 +33,81 @@ class HelperTasks:
         self._helpers = helpers if isinstance(step, SplitStep) else None
         self._tools: Any = None
         self._task: Any = None
-        self._lent: dict[Any, tuple[InFlightUnit, float]] = {}
-        self._rests_until = float("-inf")
+        self._running: dict[Any, tuple[InFlightUnit, float]] = {}
+        self._paused_until = float("-inf")
 
     @property
-    def room(self) -> int:
-        """Units that keep helpers busy, beside those that workers hold."""
+    def max_in_flight(self) -> int:
+        """The number of units that keep all helpers busy, in addition to those of workers; 0 without helpers."""
         return 3 * self._helpers.count if self._helpers else 0
 
-    def has_room(self, *, beside: int) -> bool:
-        """Whether another unit can be prepared.
+    def has_slot(self, *, num_prepared: int) -> bool:
+        """Return whether another unit can be prepared now.
 
         Args:
-            beside: units that are prepared and wait for a worker. With twice as many as there are helpers, workers are
-                what is waited for, and more would only fill the cluster's memory.
+            num_prepared: units that are prepared and wait for a worker. With twice as many as helpers, workers are the
+                bottleneck, and more prepared units would only fill the cluster's memory.
         """
-        if self._helpers is None or self._tools is None or time.monotonic() < self._rests_until:
+        if self._helpers is None or self._tools is None or time.monotonic() < self._paused_until:
             return False
-        return len(self._lent) < self._helpers.count and beside < 2 * self._helpers.count
+        return len(self._running) < self._helpers.count and num_prepared < 2 * self._helpers.count
 
     @property
     def references(self) -> list[Any]:
-        """What to wait for."""
-        return list(self._lent)
+        """The pending results."""
+        return list(self._running)
 
-    def learn(self, worker: Any) -> None:
-        """A worker is ready: ask it for the tools, if no other has been asked, or none that lived to answer."""
-        if self._helpers is not None and (self._tools is None or _is_lost(self._tools)):
+    def request_tools(self, worker: Any) -> None:
+        """Request the tools from a worker that is ready, unless an earlier worker has them or may still send them."""
+        if self._helpers is not None and (self._tools is None or _has_failed(self._tools)):
             self._tools = worker.tools.remote()
 
-    def begin(self, ticket: InFlightUnit) -> None:
-        """Prepare a unit."""
+    def start(self, item: InFlightUnit) -> None:
+        """Start to prepare a unit."""
         import ray
 
-        assert self._helpers is not None, "begun without helpers"
-        if self._task is None:  # Made once: Ray would keep each anew, here, on the head and on every helper.
+        assert self._helpers is not None, "started without helpers"
+        if self._task is None:  # Made once: Ray stores every new one in this process, on the head and on every helper.
             self._task = ray.remote(_prepare).options(
                 num_cpus=self._helpers.cpus, label_selector=dict(self._helpers.labels) or None, max_retries=3
             )
-        self._lent[self._task.remote(self._step, self._tools, ticket.unit.payload)] = (ticket, time.monotonic())
+        self._running[self._task.remote(self._step, self._tools, item.unit.payload)] = (item, time.monotonic())
 
-    def end(self, reference: Any) -> InFlightUnit:
-        """A helper has come to an end with a unit, for good or bad."""
-        ticket, _ = self._lent.pop(reference)
-        ticket.prepared = reference
-        return ticket
+    def finish(self, reference: Any) -> InFlightUnit:
+        """Return the unit of a task that has ended, successfully or not."""
+        item, _ = self._running.pop(reference)
+        item.prepared = reference
+        return item
 
-    def recall(self) -> Iterator[InFlightUnit]:
-        """Take back the units that have waited for long, and lend none for a while: there may be no CPU for helpers."""
+    def cancel_delayed(self) -> Iterator[InFlightUnit]:
+        """Cancel and yield the units that wait too long, and pause helpers: the cluster may have no CPU for them."""
         import ray
 
-        for reference, (ticket, since) in list(self._lent.items()):
-            if time.monotonic() - since > _PATIENCE_S:
-                del self._lent[reference]
+        for reference, (item, started) in list(self._running.items()):
+            if time.monotonic() - started > _TASK_TIMEOUT_S:
+                del self._running[reference]
                 ray.cancel(reference)
-                self._rests_until = time.monotonic() + _REST_S
-                yield ticket
+                self._paused_until = time.monotonic() + _PAUSE_S
+                yield item
 
     def close(self) -> None:
-        """Stop all of them."""
+        """Cancel all tasks."""
         import ray
 
-        for reference in self._lent:
+        for reference in self._running:
             ray.cancel(reference)
-        self._lent.clear()
+        self._running.clear()
 
 
-def _is_lost(answer: Any) -> bool:
-    """Whether an answer has come that is none."""
+def _has_failed(reference: Any) -> bool:
+    """Return whether a result has arrived and is an error."""
     import ray
     from ray.exceptions import RayError
 
-    if not ray.wait([answer], timeout=0)[0]:
+    if not ray.wait([reference], timeout=0)[0]:
         return False
     try:
-        ray.get(answer)
+        ray.get(reference)
     except RayError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""Which nodes of a Ray cluster are about to leave, and which are gone."""
+"""Find the nodes of a Ray cluster that are draining, and those that are dead."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-_KNOCK_S = 1.0
-_AT_A_TIME = 32
+_PROBE_TIMEOUT_S = 1.0
+_MAX_PROBES = 32
 
 
-def draining() -> frozenset[str]:
-    """Nodes that were told to leave: Ray places nothing on them any more, and they may be gone at any time.
+def draining_nodes() -> frozenset[str]:
+    """Return the nodes that have notice to leave: Ray places nothing there, and they may disappear at any time.
 
-    Ray has no public way to ask. Where this one is missing, as over `ray://`, no notice is seen in advance.
+    Ray has no public API for this. Where its private one is missing, as over `ray://`, no notice is seen in advance.
     """
     from ray.exceptions import RayError
 
@@ -26,46 +26,47 @@ def draining() -> frozenset[str]:
         return frozenset()
 
 
-def dead(asked: Collection[str] = ()) -> frozenset[str]:
-    """Nodes that the cluster has given up, and those among `asked` where nobody listens any more.
+def dead_nodes(suspects: Collection[str] = ()) -> frozenset[str]:
+    """Return the nodes that the cluster has given up, and the suspects among the others whose port is closed.
 
-    The cluster notices a crash after some seconds, by default about fifteen.
+    The cluster itself notices a crash after some seconds, by default about fifteen.
     """
     import ray
 
     nodes = {node["NodeID"]: node for node in ray.nodes()}
     ports = {name: (n["NodeManagerAddress"], n["NodeManagerPort"]) for name, n in nodes.items() if n["Alive"]}
-    return frozenset(nodes.keys() - ports.keys()) | deserted(ports, asked)
+    return frozenset(nodes.keys() - ports.keys()) | unreachable_nodes(ports, suspects)
 
 
-def deserted(ports: Mapping[str, tuple[str, int]], asked: Collection[str]) -> frozenset[str]:
-    """Nodes where nobody listens. Takes a second or two, however many nodes there are and do not answer.
+def unreachable_nodes(ports: Mapping[str, tuple[str, int]], suspects: Collection[str]) -> frozenset[str]:
+    """Return the suspects whose port is closed. Takes a second or two, whatever the number of unreachable nodes.
 
     Args:
-        ports: address and port by node.
-        asked: which nodes are looked at.
+        ports: address and port of each node.
+        suspects: nodes to probe.
 
     Returns:
-        none where no other node answers either: then it is this process that reaches nobody, as over `ray://`.
+        Those suspects, or an empty set where no other node can be reached either: then the network of this process is
+        the reason, as over `ray://`.
     """
-    silent = _silent({name: ports[name] for name in asked if name in ports})
-    if not silent:
-        return silent
-    witnesses = dict(islice(((name, port) for name, port in ports.items() if name not in silent), _AT_A_TIME))
-    return silent if len(_silent(witnesses)) < len(witnesses) else frozenset()
+    closed = _closed({name: ports[name] for name in suspects if name in ports})
+    if not closed:
+        return closed
+    others = dict(islice(((name, port) for name, port in ports.items() if name not in closed), _MAX_PROBES))
+    return closed if len(_closed(others)) < len(others) else frozenset()
 
 
-def _silent(ports: Mapping[str, tuple[str, int]]) -> frozenset[str]:
-    """Those where nobody listens; a machine that is gone or behind a firewall takes all of `_KNOCK_S` to tell."""
-    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="knock") as threads:
-        silences = threads.map(lambda port: is_deserted(*port), ports.values())
-        return frozenset(name for name, is_silent in zip(ports, silences, strict=True) if is_silent)
+def _closed(ports: Mapping[str, tuple[str, int]]) -> frozenset[str]:
+    """Return the nodes whose port is closed. A dead machine or a firewall takes the whole of `_PROBE_TIMEOUT_S`."""
+    with ThreadPoolExecutor(_MAX_PROBES, thread_name_prefix="probe") as threads:
+        results = threads.map(lambda port: is_port_closed(*port), ports.values())
+        return frozenset(name for name, is_closed in zip(ports, results, strict=True) if is_closed)
 
 
-def is_deserted(address: str, port: int) -> bool:
-    """Whether nobody listens there. A process that is only busy or stopped still does: its kernel answers for it."""
+def is_port_closed(address: str, port: int) -> bool:
+    """Return whether no process listens there. For a busy or suspended process, its kernel accepts the connection."""
     try:
-        socket.create_connection((address, port), timeout=_KNOCK_S).close()
+        socket.create_connection((address, port), timeout=_PROBE_TIMEOUT_S).close()
     except OSError:
         return True
     return False

@@ -1,4 +1,4 @@
-"""A connection to Ray: to one that is running, or to one of our own that lives as long as the session."""
+"""A connection to a running Ray, or to one that is started for the session and stopped with it."""
 
 from __future__ import annotations
 
@@ -6,33 +6,38 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
-from cluster.on_ray.signals import sigterm_kept
 
 logger = logging.getLogger(__name__)
 
-# One token for all Rays that this process starts: Ray reads it once and keeps it.
+# One token for every Ray that this process starts: Ray reads it once and keeps it.
 _TOKEN = secrets.token_hex(32)
-_KNOCK_S = 10.0
+_PROBE_TIMEOUT_S = 10.0
 
 
 class RaySession:
-    """Connects when entered. What it started it stops; what was running before stays running.
+    """Connects when entered. It stops a Ray that it started; one that was running before keeps running.
 
     Args:
         address: None starts Ray on this machine, unless this process is connected to one already; "auto",
             `host:port` or `ray://host:port` connects to one that is running.
-        num_cpus: logical CPUs of a Ray that is started here; None counts the machine's.
-        num_gpus: GPUs of a Ray that is started here; None counts the machine's.
-        object_store_bytes: shared memory of a Ray that is started here. Parts never travel through it.
+        num_cpus: logical CPUs of a Ray that is started here; None is the number of the machine.
+        num_gpus: GPUs of a Ray that is started here; None is the number of the machine.
+        object_store_bytes: shared memory of a Ray that is started here. Parts never pass through it.
+
+    Attributes:
+        is_own: whether this session started the Ray that it is connected to.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class RaySession:
         object_store_bytes: int = 256 * 2**20,
     ) -> None:
         self._address = address
-        self._own: dict[str, Any] = {
+        self._resources: dict[str, int | None] = {
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
             "object_store_memory": object_store_bytes,
@@ -54,14 +59,14 @@ class RaySession:
 
     @property
     def where(self) -> str:
-        """What the user knows this Ray as."""
+        """A name of this Ray for messages."""
         return "Ray on this machine" if self._address is None else f"Ray at {self._address}"
 
     def __enter__(self) -> Self:
         """Start Ray or connect to it.
 
         Raises:
-            ClusterError: no Ray answers at the address, or none can be started here.
+            ClusterError: no Ray responds at the address, or none can be started here.
         """
         if self._address is None:
             _secure_environment()
@@ -81,23 +86,23 @@ class RaySession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop or disconnect, if this session started or connected."""
+        """Stop the Ray that this session started, or disconnect from the one it connected to."""
         self._cleanup.close()
         self.is_own = False
 
     def _start(self, cleanup: ExitStack) -> None:
         import ray
 
-        folder = tempfile.mkdtemp(prefix="ray-")  # Short: Ray puts sockets there, whose paths must fit in 107 bytes.
+        folder = tempfile.mkdtemp(prefix="ray-")  # A short path: those of the sockets in it are limited to 107 bytes.
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            with sigterm_kept():
-                ray.init("local", include_dashboard=False, _temp_dir=folder, **_quiet(), **self._own)
-        except Exception as error:  # A node that is not there after half a minute is a plain Exception of Ray's.
+            with preserved_sigterm_handler():
+                ray.init("local", include_dashboard=False, _temp_dir=folder, **_log_options(), **self._resources)
+        except Exception as error:  # Ray raises a plain Exception if its node is not up after half a minute.
             _shut_down()
             raise ClusterError(
-                f"could not start Ray on this machine: {error} A machine that is busy with something else may be too "
-                'slow for it: run again, or without Ray ([cluster] mode = "process").'
+                f"could not start Ray on this machine: {error} The machine may be too busy: run again, or run without "
+                'Ray ([cluster] mode = "process").'
             ) from error
         self.is_own = True
 
@@ -106,21 +111,41 @@ class RaySession:
         from ray.exceptions import RayError
 
         try:
-            _knock(address)
-            with sigterm_kept():
-                ray.init(address, **_quiet())
+            _probe(address)
+            with preserved_sigterm_handler():
+                ray.init(address, **_log_options())
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise ClusterError(
-                f"could not connect to Ray at {address!r}: {error}. Expected the address of a running Ray of this "
-                "version, and the same RAY_AUTH_MODE (and token) here as there."
+                f"could not connect to Ray at {address!r}: {error}. Expected the address of a running Ray with "
+                "the version installed here, and the same RAY_AUTH_MODE and token on both sides."
             ) from error
 
 
-def _secure_environment() -> None:
-    """Ray listens on all interfaces and runs what it is sent: without a token, that is anybody's code.
+@contextmanager
+def preserved_sigterm_handler() -> Iterator[None]:
+    """Put the program's SIGTERM handler back after the block.
 
-    A token of our own keeps Ray from leaving one in the user's home. An explicit choice of the user stays. The mode is
-    read when Ray is imported; one that was imported before, without a mode, turns tokens on by itself.
+    Ray's start installs a handler that exits, and its shutdown the default one. Nothing is done where the program has
+    no handler, or in another thread than the main one.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit:  # The signal came while Ray's handler was installed.
+        before(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _secure_environment() -> None:
+    """Turn on token authentication: Ray listens on all interfaces and runs the code that it receives.
+
+    A token from here keeps Ray from writing one to the user's home. Variables that the user has set stay. Ray reads the
+    mode when it is imported; if it was imported before, without a mode, it turns tokens on itself.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
@@ -128,19 +153,19 @@ def _secure_environment() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def _knock(address: str) -> None:
-    """Fail at once where nobody listens: Ray itself would try for several minutes."""
+def _probe(address: str) -> None:
+    """Raise OSError at once if the port is closed: Ray itself would retry for several minutes."""
     target = urlsplit(address if "://" in address else f"//{address}")
     if target.hostname and target.port:
-        socket.create_connection((target.hostname, target.port), timeout=_KNOCK_S).close()
+        socket.create_connection((target.hostname, target.port), timeout=_PROBE_TIMEOUT_S).close()
 
 
 def _shut_down() -> None:
     import ray
 
-    with sigterm_kept():
+    with preserved_sigterm_handler():
         ray.shutdown()
 
 
-def _quiet() -> dict[str, Any]:
+def _log_options() -> dict[str, int]:
     return {"logging_level": logging.WARNING, "log_to_driver": False}

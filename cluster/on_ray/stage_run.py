@@ -1,4 +1,4 @@
-"""One run of a step over its units on a pool of workers: a loop that hands out, waits and reports."""
+"""One run of a step over its units on a pool of workers: a loop that dispatches, waits and reports."""
 
 from __future__ import annotations
 
@@ -11,259 +11,259 @@ from typing import Any
 from cluster.errors import StorageError
 from cluster.execution.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.execution.loss_attribution import LossAttribution, PendingLoss
-from cluster.execution.schedule import InFlightUnit, Schedule
+from cluster.execution.schedule import InFlightUnit, Schedule, StragglerDetector
 from cluster.execution.step import Step, Unit, Workers
-from cluster.execution.stragglers import StragglerDetector
 from cluster.execution.worker import describe
-from cluster.on_ray.actor import Member
+from cluster.on_ray.actor import WorkerHandle
 from cluster.on_ray.helpers import HelperTasks
-from cluster.on_ray.nodes import dead, draining
-from cluster.on_ray.worker_pool import Pool, reason_of, went_with_its_node
-from cluster.storage.ledger import Ledger
+from cluster.on_ray.nodes import dead_nodes, draining_nodes
+from cluster.on_ray.worker_pool import WorkerPool, is_node_death, loss_reason
+from cluster.storage.store import Ledger
 
 logger = logging.getLogger(__name__)
 
-_TICK_S = 1.0
-_NOTICE_S = 60.0
-_SETTLE_S = 10.0
-_LOOK_EVERY_S = 1.0
-_LISTEN_EVERY_S = 0.1
+_POLL_TIMEOUT_S = 1.0
+_IDLE_LOG_S = 60.0
+_LAST_RESULTS_S = 10.0
+_CHECK_NODES_EVERY_S = 1.0
+_POLL_EVERY_S = 0.1
 
 
-class Run:
-    """Everything that is in flight. Single-threaded; the generators only move while they are consumed.
+class StageRun:
+    """The units in flight of one run. Single-threaded; the generators advance only while they are consumed.
 
     Args:
         step: the work.
         pool: the workers.
         ledger: where they commit.
-        workers: how many to use, and how often to try.
-        where: the name of the cluster, for the user.
+        workers: the number of workers to use, and the number of attempts.
+        where: name of the cluster for messages.
     """
 
-    def __init__(self, step: Step, pool: Pool, ledger: Ledger, workers: Workers, *, where: str) -> None:
+    def __init__(self, step: Step, pool: WorkerPool, ledger: Ledger, workers: Workers, *, where: str) -> None:
         self._pool = pool
         self._ledger = ledger
         self._workers = workers
         self._where = where
-        self._preparing = HelperTasks(step, workers.helpers)
-        self._schedule: Schedule[Member] = Schedule(
+        self._helpers = HelperTasks(step, workers.helpers)
+        self._schedule: Schedule[WorkerHandle] = Schedule(
             overlap=workers.overlap,
             max_attempts=workers.max_attempts,
-            unprepared=1 if self._preparing.room else workers.overlap,
+            unprepared=1 if self._helpers.max_in_flight else workers.overlap,
         )
-        self._room = workers.count * workers.overlap + self._preparing.room
-        self._calls: dict[Any, tuple[Member, InFlightUnit]] = {}
-        self._pace = StragglerDetector()
-        self._is_last = False
-        self._trials = LossAttribution()
-        self._looked = self._listened = float("-inf")
-        self._announced = False
-        self._quiet_since = time.monotonic()
+        self._max_in_flight = workers.count * workers.overlap + self._helpers.max_in_flight
+        self._calls: dict[Any, tuple[WorkerHandle, InFlightUnit]] = {}
+        self._stragglers = StragglerDetector()
+        self._losses = LossAttribution()
+        self._all_submitted = False
+        self._is_announced = False
+        self._nodes_checked_at = self._polled_at = float("-inf")
+        self._last_result_at = time.monotonic()
 
-    def accept(self, unit: Unit) -> Iterator[Event]:
-        """Take a unit, then go on until there is room for another."""
-        self._schedule.add(unit)
-        self._hand_out()
-        if time.monotonic() - self._listened > _LISTEN_EVERY_S:
-            yield from self._turn(0.0)
-        while self._schedule.alive >= self._room:
-            yield from self._turn(_TICK_S)
+    def submit(self, unit: Unit) -> Iterator[Event]:
+        """Add a unit, then run until there is room for another."""
+        self._schedule.add_unit(unit)
+        self._dispatch()
+        if time.monotonic() - self._polled_at > _POLL_EVERY_S:
+            yield from self._poll(0.0)
+        while self._schedule.unfinished >= self._max_in_flight:
+            yield from self._poll(_POLL_TIMEOUT_S)
 
     def drain(self) -> Iterator[Event]:
-        """Go on until every unit that was taken has come to an end. Who is still at one that has is dismissed."""
-        self._is_last = True
-        while self._schedule.alive:
-            yield from self._turn(_TICK_S)
-        for member in {member for member, _ in self._calls.values()}:
-            self._pool.dismiss(member)
+        """Run until every submitted unit has ended. Then stop the workers that still run a duplicate."""
+        self._all_submitted = True
+        while self._schedule.unfinished:
+            yield from self._poll(_POLL_TIMEOUT_S)
+        for worker in {worker for worker, _ in self._calls.values()}:
+            self._pool.stop(worker)
 
     def close(self) -> None:
-        """Stop the helpers. Workers belong to the pool."""
-        self._preparing.close()
+        """Cancel the helpers' tasks. The workers belong to the pool."""
+        self._helpers.close()
 
-    def _hand_out(self) -> None:
-        """Give workers what they can take, and helpers what is left."""
-        self._pool.staff(min(self._workers.count, self._schedule.alive))
-        for member, ticket in self._schedule.assign():
-            ticket.started = time.monotonic()
-            self._start(member, ticket)
-        while self._preparing.has_room(beside=self._schedule.prepared):
-            if (lent := self._schedule.lend()) is None:
+    def _dispatch(self) -> None:
+        """Start missing workers, and assign units to workers first, then to helpers."""
+        self._pool.start_workers(min(self._workers.count, self._schedule.unfinished))
+        for worker, item in self._schedule.assign():
+            item.started = time.monotonic()
+            self._call(worker, item)
+        while self._helpers.has_slot(num_prepared=self._schedule.num_prepared):
+            if (taken := self._schedule.take_for_helper()) is None:
                 break
-            self._preparing.begin(lent)
+            self._helpers.start(taken)
 
-    def _start(self, member: Member, ticket: InFlightUnit) -> None:
-        prepared = [] if ticket.prepared is None else [ticket.prepared]
-        answer = member.actor.run.remote(ticket.unit, self._ledger, self._workers.max_attempts, prepared)
-        self._calls[answer] = (member, ticket)
+    def _call(self, worker: WorkerHandle, item: InFlightUnit) -> None:
+        prepared = [] if item.prepared is None else [item.prepared]
+        result = worker.actor.run.remote(item.unit, self._ledger, self._workers.max_attempts, prepared)
+        self._calls[result] = (worker, item)
 
-    def _turn(self, timeout_s: float) -> Iterator[Event]:
-        """Hand out what can be, then report what has happened, waiting at most `timeout_s` for something."""
-        yield from self._look_around()
-        self._hand_out()
-        starting, lent = self._pool.starting, self._preparing.references
-        awaited = [*self._calls, *starting, *lent]
-        if not awaited:  # The last worker was lost, and its successor is not yet due.
+    def _poll(self, timeout_s: float) -> Iterator[Event]:
+        """Dispatch units, then yield the events of all results, after waiting for at most `timeout_s` for one."""
+        yield from self._check_nodes()
+        self._dispatch()
+        starting, preparing = self._pool.starting, self._helpers.references
+        pending = [*self._calls, *starting, *preparing]
+        if not pending:  # The last worker was lost, and its replacement is delayed.
             time.sleep(timeout_s)
-        for answer in _ready(awaited, timeout_s):
-            self._quiet_since = time.monotonic()
-            if answer in self._calls:
-                yield from self._on_answer(answer)
-            elif answer in starting:
-                yield from self._on_start(starting[answer])
-            elif answer in lent:
-                self._schedule.take_back(self._preparing.end(answer))
-        self._listened = time.monotonic()
-        self._pool.check_room()
-        self._notice()
+        for result in _wait_for(pending, timeout_s):
+            self._last_result_at = time.monotonic()
+            if result in self._calls:
+                yield from self._on_result(result)
+            elif result in starting:
+                yield from self._on_start(starting[result])
+            elif result in preparing:
+                self._schedule.requeue(self._helpers.finish(result))
+        self._polled_at = time.monotonic()
+        self._pool.check_capacity()
+        self._log_if_idle()
 
-    def _on_start(self, member: Member) -> Iterator[Event]:
+    def _on_start(self, worker: WorkerHandle) -> Iterator[Event]:
         from ray.exceptions import RayError
 
         try:
-            self._pool.greet(member)
+            self._pool.finish_start(worker)
         except RayError as error:
-            yield from self._on_loss(member, error)
+            yield from self._on_loss(worker, error)
             return
-        self._schedule.join(member)
-        self._preparing.learn(member.actor)
-        if not self._announced:
-            self._announced = True
+        self._schedule.add_worker(worker)
+        self._helpers.request_tools(worker.actor)
+        if not self._is_announced:
+            self._is_announced = True
             yield WorkersReady(self._workers.count, self._where)
 
-    def _on_answer(self, answer: Any) -> Iterator[Event]:
+    def _on_result(self, result: Any) -> Iterator[Event]:
         from ray.exceptions import RayError
 
-        member, _ = self._calls[answer]
+        worker, _ = self._calls[result]
         try:
-            yield from self._finish(answer)
+            yield from self._finish(result)
         except RayError as error:
-            yield from self._on_loss(member, error)
+            yield from self._on_loss(worker, error)
 
-    def _finish(self, answer: Any) -> Iterator[Event]:
-        """Take the answer of a worker. A RayError says that it will give none."""
+    def _finish(self, result: Any) -> Iterator[Event]:
+        """Take the result of a unit. A RayError means that there will be none."""
         import ray
         from ray.exceptions import RayTaskError
 
-        member, ticket = self._calls[answer]
+        worker, item = self._calls[result]
         event: UnitDone | UnitFailed
         try:
-            event = ray.get(answer)
-        except RayTaskError as error:  # Not the step's: the unit did not survive the way to the worker or back.
-            event = UnitFailed(ticket.unit.path, ticket.unit.weight, describe(error), 1)
-        if isinstance(event, UnitDone) and not member.is_visible:
-            self._look_for(event.path)
-            member.is_visible = True
-        del self._calls[answer]
-        self._pool.answered()
-        if self._schedule.finish(member, ticket):
+            event = ray.get(result)
+        except RayTaskError as error:  # Not from the step: the unit or its result could not be unpickled.
+            event = UnitFailed(item.unit.path, item.unit.weight, describe(error), 1)
+        if isinstance(event, UnitDone) and not worker.is_visible:
+            self._check_visible(event.path)
+            worker.is_visible = True
+        del self._calls[result]
+        self._pool.count_result()
+        if self._schedule.finish(worker, item):
             if isinstance(event, UnitDone):
-                self._pace.add(event.seconds, weight=event.weight)
+                self._stragglers.add(event.seconds, weight=event.weight)
                 yield event
             else:
-                yield replace(event, attempts=event.attempts + ticket.losses)
+                yield replace(event, attempts=event.attempts + item.losses)
 
-    def _on_loss(self, member: Member, error: Exception) -> Iterator[Event]:
-        """Make sure the worker is dead, take what it had answered before, and let the rest wait for a verdict."""
+    def _on_loss(self, worker: WorkerHandle, error: Exception) -> Iterator[Event]:
+        """Kill the worker, take the results that it gave before, and hold its units until the loss is resolved."""
         import ray
         from ray.exceptions import ActorUnavailableError, RayError
 
-        ray.kill(member.actor)
-        held = [answer for answer, (owner, _) in self._calls.items() if owner is member]
-        for answer in _ready(held, _SETTLE_S, all_of_them=True):
+        ray.kill(worker.actor)
+        results = [result for result, (owner, _) in self._calls.items() if owner is worker]
+        for result in _wait_for(results, _LAST_RESULTS_S, all_of_them=True):
             try:
-                yield from self._finish(answer)
+                yield from self._finish(result)
             except RayError:
                 continue
-        for answer in held:
-            self._calls.pop(answer, None)
-        reason, lost = reason_of(error), self._schedule.lose(member)
-        self._pool.drop(member)
-        yield WorkerLost(reason, tuple(ticket.unit.path for ticket in lost))
-        if member.is_leaving or went_with_its_node(error):
+        for result in results:
+            self._calls.pop(result, None)
+        reason, lost = loss_reason(error), self._schedule.lose_worker(worker)
+        self._pool.remove_lost(worker)
+        yield WorkerLost(reason, tuple(item.unit.path for item in lost))
+        if worker.is_draining or is_node_death(error):
             self._schedule.clear(lost)
             return
         is_certain = not isinstance(error, ActorUnavailableError)
-        self._trials.begin(lost, node=member.node, reason=reason, is_certain=is_certain)
+        self._losses.add(lost, node=worker.node, reason=reason, is_certain=is_certain)
 
-    def _look_around(self) -> Iterator[Event]:
-        """Once a second: which nodes are leaving, and which are gone?"""
-        if time.monotonic() - self._looked < _LOOK_EVERY_S:
+    def _check_nodes(self) -> Iterator[Event]:
+        """Once a second, drain nodes that have notice, requeue delayed units, and resolve losses."""
+        if time.monotonic() - self._nodes_checked_at < _CHECK_NODES_EVERY_S:
             return
-        self._looked = time.monotonic()
-        self._vacate(draining())
+        self._nodes_checked_at = time.monotonic()
+        self._drain_nodes(draining_nodes())
         if self._schedule.is_starved:
-            for ticket in self._preparing.recall():
-                self._schedule.take_back(ticket)
-        if self._is_last:
-            self._copy_slow_units()
-        if self._trials:
-            yield from self._judge(dead(self._trials.nodes))
+            for item in self._helpers.cancel_delayed():
+                self._schedule.requeue(item)
+        if self._all_submitted:
+            self._duplicate_slow_units()
+        if self._losses:
+            yield from self._resolve_losses(dead_nodes(self._losses.nodes))
 
-    def _copy_slow_units(self) -> None:
-        """No more units will come: let idle workers run what takes suspiciously long a second time."""
+    def _duplicate_slow_units(self) -> None:
+        """Run units that take unusually long on idle workers as well, when no further units will be submitted."""
         now = time.monotonic()
-        while pair := self._schedule.copy(
-            lambda ticket: self._pace.is_slow(now - ticket.started, weight=ticket.unit.weight)
+        while pair := self._schedule.duplicate(
+            lambda item: self._stragglers.is_slow(now - item.started, weight=item.unit.weight)
         ):
-            logger.info("slow unit is run twice path=%s", pair[1].unit.path)
-            self._start(*pair)
+            logger.info("slow unit duplicated path=%s", pair[1].unit.path)
+            self._call(*pair)
 
-    def _vacate(self, nodes: frozenset[str]) -> None:
-        """Workers on nodes that leave take nothing new, finish what they hold, and go."""
-        for member in [member for member in self._pool.members if nodes and member.node in nodes]:
-            member.is_leaving = True
-            if self._schedule.retire(member):
-                logger.info("worker leaves node=%s", member.node)
-                self._pool.dismiss(member)
+    def _drain_nodes(self, nodes: frozenset[str]) -> None:
+        """Assign nothing new to workers on these nodes, and stop them when their units have finished."""
+        for worker in [worker for worker in self._pool.workers if nodes and worker.node in nodes]:
+            worker.is_draining = True
+            if self._schedule.drain_worker(worker):
+                logger.info("worker drained node=%s", worker.node)
+                self._pool.stop(worker)
 
-    def _judge(self, gone: frozenset[str]) -> Iterator[Event]:
-        """Acquit the units of workers that went with their nodes, and suspect those of the others."""
-        for trial, died_by_itself in self._trials.attributed(gone):
-            if died_by_itself:
-                yield from self._blame(trial)
+    def _resolve_losses(self, nodes: frozenset[str]) -> Iterator[Event]:
+        """Clear the units of workers that died with their nodes, and blame those of the others."""
+        for loss, is_own_death in self._losses.resolve(nodes):
+            if is_own_death:
+                yield from self._blame(loss)
             else:
-                self._schedule.clear(trial.units)
+                self._schedule.clear(loss.units)
 
-    def _blame(self, trial: PendingLoss) -> Iterator[Event]:
-        for ticket in self._schedule.blame(trial.units):
+    def _blame(self, loss: PendingLoss) -> Iterator[Event]:
+        for item in self._schedule.blame(loss.units):
             message = (
-                f"UnitLostError: it took its worker down {ticket.losses} times, at last alone on it. {trial.reason}"
+                f"UnitLostError: its worker died {item.losses} times, the last time with no other unit on it. "
+                f"{loss.reason}"
             )
-            yield UnitFailed(ticket.unit.path, ticket.unit.weight, message, ticket.losses)
-        self._pool.count_loss(trial.reason)
+            yield UnitFailed(item.unit.path, item.unit.weight, message, item.losses)
+        self._pool.count_loss(loss.reason)
 
-    def _look_for(self, path: str) -> None:
+    def _check_visible(self, path: str) -> None:
         """Check a worker's first part: on another machine, a local folder of the same name is another folder."""
         if not self._ledger.store.exists(path):
             raise StorageError(
-                f"a worker committed {self._ledger.store.url(path)}, but it is not there for this process. Choose an "
+                f"a worker committed {self._ledger.store.url(path)}, but this process cannot find it there. Choose an "
                 "output that all machines share."
             )
 
-    def _notice(self) -> None:
-        """Say what is being waited for, when nothing has happened for a while."""
-        if time.monotonic() - self._quiet_since < _NOTICE_S:
+    def _log_if_idle(self) -> None:
+        """Log the state of the run when there was no result for a while."""
+        if time.monotonic() - self._last_result_at < _IDLE_LOG_S:
             return
-        self._quiet_since = time.monotonic()
+        self._last_result_at = time.monotonic()
         logger.warning(
-            "waiting for %.0f s workers=%d starting=%d unplaced_s=%.0f running=%s",
-            _NOTICE_S,
-            len(self._pool.members),
+            "no result for %.0f s workers=%d starting=%d unplaced_s=%.0f running=%s",
+            _IDLE_LOG_S,
+            len(self._pool.workers),
             len(self._pool.starting),
-            self._pool.waited_s(),
-            [ticket.unit.path for _, ticket in self._calls.values()][:5],
+            self._pool.unplaced_s(),
+            [item.unit.path for _, item in self._calls.values()][:5],
         )
 
 
-def _ready(answers: list[Any], timeout_s: float, *, all_of_them: bool = False) -> list[Any]:
-    """The answers that have come, waiting until there is one, or all of them, or the time is over."""
+def _wait_for(results: list[Any], timeout_s: float, *, all_of_them: bool = False) -> list[Any]:
+    """Wait until one result is there, or all of them, or the timeout has passed; return those that are there."""
     import ray
 
-    if not answers:
+    if not results:
         return []
-    # What helpers prepare is not for this machine, so nothing is fetched to it.
-    ray.wait(answers, num_returns=len(answers) if all_of_them else 1, timeout=timeout_s, fetch_local=False)
-    ready: list[Any] = ray.wait(answers, num_returns=len(answers), timeout=0, fetch_local=False)[0]
+    # Results of helpers are not for this machine, so nothing is fetched to it.
+    ray.wait(results, num_returns=len(results) if all_of_them else 1, timeout=timeout_s, fetch_local=False)
+    ready: list[Any] = ray.wait(results, num_returns=len(results), timeout=0, fetch_local=False)[0]
     return ready

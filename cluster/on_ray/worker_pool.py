@@ -1,4 +1,4 @@
-"""Workers of one step on Ray: asked for, started, lost, replaced."""
+"""The workers of one step on Ray: requested, started, lost and replaced."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from typing import Any
 
 from cluster.errors import UnitLostError, WorkerStartError
 from cluster.execution.step import Step, Workers
-from cluster.on_ray.actor import Member, start
+from cluster.on_ray.actor import WorkerHandle, request_worker
 from cluster.storage.retry import Retry
 
 logger = logging.getLogger(__name__)
 
-_RESPAWN = Retry(first_delay_s=0.5, max_delay_s=30.0)
-_PATIENCE_S = 5.0
-_REASON_CHARACTERS = 400
+_RESTART = Retry(first_delay_s=0.5, max_delay_s=30.0)
+_MAKE_ROOM_AFTER_S = 5.0
+_MAX_REASON_LENGTH = 400
 _NODE_DIED = "its node has died"
 _HINTS = {
-    "all references to the actor were removed": "RAY_AUTH_MODE seems to differ between this process and the cluster.",
+    "all references to the actor were removed": "RAY_AUTH_MODE may differ between this process and the cluster.",
     "OutOfMemoryError": "Reserve more memory for each worker, so that fewer share a machine.",
 }
-"""What helps, by what stands in Ray's message."""
+"""Part of Ray's message, and the advice for it."""
 
 
-class Pool:
-    """The live workers of a step. It outlives a run, so that the next run of an equal step finds them warm.
+class WorkerPool:
+    """The live workers of a step. It outlives a run, so that the next run of an equal step finds them ready.
 
     Args:
-        step: what the workers are set up for.
-        shape: what each of them occupies; its `count` does not matter here.
-        capacity_timeout_s: how long to wait while the cluster has room for no worker at all.
+        step: for which the workers are set up.
+        shape: resources of each worker; its `count` is not used here.
+        capacity_timeout_s: how long to wait while the cluster has no room for any worker.
         can_grow: whether nodes may join the cluster. If not, a worker that can never fit is an error at once.
-        make_room: dismisses workers of other steps. Called when not one worker was placed for a while, because the
-            room that those leave free, though enough in sum, may be in pieces on several nodes.
+        make_room: stops workers of other steps. Called when no worker was placed for a while: the resources that those
+            leave free may suffice in total but not on any single node.
+
+    Attributes:
+        workers: the requested, starting and ready workers.
     """
 
     def __init__(
@@ -52,57 +55,57 @@ class Pool:
         self._capacity_timeout_s = capacity_timeout_s
         self._can_grow = can_grow
         self._make_room = make_room
-        self._losses = 0  # In a row, without an answer from any worker.
-        self._answers = 0
+        self._losses = 0  # In a row, without a result from any worker.
+        self._results = 0
         self._not_before = 0.0
         self._was_ready = False
-        self._parted = float("-inf")  # When a worker last left a place in the cluster.
-        self.members: list[Member] = []
+        self._last_stop = float("-inf")  # When a worker last freed its resources.
+        self.workers: list[WorkerHandle] = []
 
     @property
-    def starting(self) -> dict[Any, Member]:
-        """Workers that cannot take units yet, by the answer that they are waited for with."""
-        return {member.started: member for member in self.members if not member.is_ready}
+    def starting(self) -> dict[Any, WorkerHandle]:
+        """Workers that are not ready for units, by the reference of their pending start."""
+        return {worker.started: worker for worker in self.workers if not worker.is_ready}
 
-    def resume(self, count: int) -> None:
-        """Begin another run: dismiss workers beyond `count`, and ask the rest whether they are still there."""
-        for member in self.members[count:]:
-            self.dismiss(member)
-        for member in self.members:
-            member.is_ready = False
-            member.started = member.actor.setup.remote()
+    def begin_run(self, count: int) -> None:
+        """Begin another run: stop workers beyond `count`, and check that the others are alive."""
+        for worker in self.workers[count:]:
+            self.stop(worker)
+        for worker in self.workers:
+            worker.is_ready = False
+            worker.started = worker.actor.setup.remote()
 
-    def staff(self, count: int) -> None:
-        """Ask for workers until `count` are there to stay, unless the last loss was a moment ago.
+    def start_workers(self, count: int) -> None:
+        """Request workers until there are `count` that are not draining, with a delay after losses.
 
-        Those that the cluster has no room for stay asked for: they are what an autoscaler brings nodes for.
+        Requests that the cluster has no room for stay open: an autoscaler adds nodes for them.
 
         Raises:
             WorkerStartError: a worker needs more than this machine has, or the step cannot be pickled.
         """
-        missing = count - sum(not member.is_leaving for member in self.members)
+        missing = count - sum(not worker.is_draining for worker in self.workers)
         if missing <= 0 or time.monotonic() < self._not_before:
             return
-        if not self._can_grow and not fits(self.demand(1)):
-            raise WorkerStartError(f"no worker fits on this machine. {self._asked()}")
+        if not self._can_grow and not fits_cluster(self.demand(1)):
+            raise WorkerStartError(f"no worker fits on this machine. {self._capacity_message()}")
         for _ in range(missing):
             try:
-                self.members.append(start(self._step, self._shape))
+                self.workers.append(request_worker(self._step, self._shape))
             except TypeError as error:
                 raise WorkerStartError(f"{type(self._step).__name__} cannot be sent to a worker: {error}") from error
 
-    def greet(self, member: Member) -> None:
-        """A worker's `setup` is over: find out how it went.
+    def finish_start(self, worker: WorkerHandle) -> None:
+        """Take the result of a worker's `setup`, and mark the worker as ready.
 
         Raises:
-            WorkerStartError: it failed, as it would on every worker.
+            WorkerStartError: `setup` failed, as it would on every worker.
             ray.exceptions.RayError: the worker was lost meanwhile.
         """
         import ray
         from ray.exceptions import ActorDiedError, RayTaskError
 
         try:
-            failure = ray.get(member.started)
+            failure = ray.get(worker.started)
         except RayTaskError as error:
             failure = str(error)
         except ActorDiedError as error:
@@ -111,118 +114,122 @@ class Pool:
             failure = str(error)
         if failure is not None:
             raise WorkerStartError(f"{type(self._step).__name__}.setup failed on a worker:\n{failure}")
-        member.known_node = ray.get(member.placed)
-        member.is_ready = self._was_ready = True
+        worker.known_node = ray.get(worker.placed)
+        worker.is_ready = self._was_ready = True
 
-    def answered(self) -> None:
-        """A worker finished a unit, so whatever kills workers does not kill them all."""
+    def count_result(self) -> None:
+        """Count the result of a unit: it shows that workers can survive."""
         self._losses = 0
-        self._answers += 1
+        self._results += 1
 
-    def drop(self, member: Member) -> None:
-        """A worker is gone; `staff` replaces it after a delay that grows with every loss that was counted."""
-        self.dismiss(member)
-        self._not_before = time.monotonic() + _RESPAWN.delay_s(self._losses + 1)
+    def remove_lost(self, worker: WorkerHandle) -> None:
+        """Remove a lost worker. `start_workers` replaces it after a delay that grows with every counted loss."""
+        self.stop(worker)
+        self._not_before = time.monotonic() + _RESTART.delay_s(self._losses + 1)
 
     def count_loss(self, reason: str) -> None:
-        """A worker that was dropped did not go with its node.
+        """Count the loss of a worker that did not die with its node.
 
-        The more units have ended well, the more losses in a row are borne: a thousand bad files side by side in a large
-        archive are given up one by one.
+        The more units have finished, the more losses in a row are tolerated: a thousand bad files side by side in a
+        large archive are given up one by one.
 
         Raises:
             WorkerStartError: workers die while they start, and none has ever been ready.
-            UnitLostError: workers keep dying and none answers in between.
+            UnitLostError: workers keep dying without a result in between.
         """
         self._losses += 1
         attempts = self._shape.max_attempts
         if not self._was_ready and self._losses >= attempts:
             raise WorkerStartError(f"{self._losses} workers in a row died while starting. The last one: {reason}")
-        if self._losses > len(self.members) + 4 * attempts + self._answers:
-            raise UnitLostError(f"{self._losses} workers in a row died without an answer. The last one: {reason}")
+        if self._losses > len(self.workers) + 4 * attempts + self._results:
+            raise UnitLostError(
+                f"{self._losses} workers in a row died without finishing a unit. The last one: {reason}"
+            )
 
-    def check_room(self) -> None:
-        """Make sure that somebody works or starts to.
+    def check_capacity(self) -> None:
+        """Make sure that at least one worker has been placed in time.
 
         Raises:
             WorkerStartError: the cluster has had no room for a single worker for `capacity_timeout_s`.
-            UnitLostError: so it is, but it had: its nodes have left. Run again when there are others.
+            UnitLostError: the same after units have finished: the nodes have left. Run again when there are others.
         """
-        waited_s = self.waited_s()
-        if waited_s > _PATIENCE_S:
+        unplaced_s = self.unplaced_s()
+        if unplaced_s > _MAKE_ROOM_AFTER_S:
             self._make_room()
-        if waited_s > self._capacity_timeout_s:
-            error = UnitLostError if self._answers else WorkerStartError
-            raise error(f"the cluster had no room for a worker in {self._capacity_timeout_s:.0f} s. {self._asked()}")
+        if unplaced_s > self._capacity_timeout_s:
+            error = UnitLostError if self._results else WorkerStartError
+            raise error(
+                f"the cluster had no room for a worker in {self._capacity_timeout_s:.0f} s. {self._capacity_message()}"
+            )
 
-    def waited_s(self) -> float:
-        """Seconds for which workers have been asked for and not one has been placed; 0 if one has been.
+    def unplaced_s(self) -> float:
+        """Return the seconds for which workers have been requested and none is placed; 0 if one is placed.
 
-        While others worked, requests may have stood open for hours: they have waited since the last of those was gone.
+        Requests may stay open for hours while other workers run: the time counts from the stop of the last of those.
         """
-        if not self.members or len(self._unplaced()) < len(self.members):
+        if not self.workers or len(self._unplaced()) < len(self.workers):
             return 0.0
-        return time.monotonic() - max(self._parted, min(member.since for member in self.members))
+        return time.monotonic() - max(self._last_stop, min(worker.requested_at for worker in self.workers))
 
-    def settle(self) -> None:
-        """End a run: take back requests that the cluster has not met."""
-        for member in self._unplaced():
-            self.dismiss(member)
+    def end_run(self) -> None:
+        """End a run: withdraw the requests that the cluster has had no room for."""
+        for worker in self._unplaced():
+            self.stop(worker)
 
-    def dismiss(self, member: Member) -> None:
-        """End a worker, whatever it is doing."""
+    def stop(self, worker: WorkerHandle) -> None:
+        """Kill a worker, also in the middle of a unit."""
         import ray
 
-        self.members.remove(member)
-        self._parted = time.monotonic()
-        ray.kill(member.actor)
+        self.workers.remove(worker)
+        self._last_stop = time.monotonic()
+        ray.kill(worker.actor)
 
     def close(self) -> None:
-        """Dismiss all workers, whatever they are doing."""
-        for member in list(self.members):
-            self.dismiss(member)
+        """Kill all workers, also in the middle of units."""
+        for worker in list(self.workers):
+            self.stop(worker)
 
     def demand(self, count: int) -> dict[str, float]:
-        """What that many workers occupy, in Ray's names."""
+        """Return the resources of that many workers, by Ray's names."""
         shape = self._shape
         return {"CPU": count * shape.cpus, "GPU": count * shape.gpus, "memory": count * float(shape.memory_bytes or 0)}
 
-    def _unplaced(self) -> list[Member]:
+    def _unplaced(self) -> list[WorkerHandle]:
         import ray
 
-        if not self.members:
+        if not self.workers:
             return []
-        _, pending = ray.wait([m.placed for m in self.members], num_returns=len(self.members), timeout=0)
-        return [member for member in self.members if member.placed in pending]
+        _, pending = ray.wait([worker.placed for worker in self.workers], num_returns=len(self.workers), timeout=0)
+        return [worker for worker in self.workers if worker.placed in pending]
 
-    def _asked(self) -> str:
+    def _capacity_message(self) -> str:
         import ray
 
-        asked, has = _amounts(self.demand(1)), _amounts(ray.cluster_resources())
+        needed, available = _amounts(self.demand(1)), _amounts(ray.cluster_resources())
         where = "".join(f", on nodes labelled {name}={value}" for name, value in self._shape.labels)
-        return f"A worker was asked for with {asked}{where}; the cluster has {has}. Ask for less, or add nodes."
+        return f"Each worker needs {needed}{where}; the cluster has {available} in total. Request less, or add nodes."
 
 
-def fits(demand: Mapping[str, float]) -> bool:
-    """Whether the whole cluster, if it were idle, has that much."""
+def fits_cluster(demand: Mapping[str, float]) -> bool:
+    """Return whether the idle cluster as a whole has these resources."""
     import ray
 
-    has = ray.cluster_resources()
-    return all(amount <= has.get(name, 0.0) + 1e-6 for name, amount in demand.items())
+    total = ray.cluster_resources()
+    return all(amount <= total.get(name, 0.0) + 1e-6 for name, amount in demand.items())
 
 
-def reason_of(error: Exception) -> str:
-    """Why a worker died, on one line, without the identifiers that Ray lists, and with what helps, where we know."""
+def loss_reason(error: Exception) -> str:
+    """Return on one line why a worker died, without Ray's list of identifiers, and with advice where there is any."""
     name = type(error).__name__
     lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
     hints = [hint for mark, hint in _HINTS.items() if mark in f"{name}: {error}"]
-    return " ".join([shorten(f"{name}: {' '.join(lines)}", _REASON_CHARACTERS, placeholder=" …"), *hints])
+    return " ".join([shorten(f"{name}: {' '.join(lines)}", _MAX_REASON_LENGTH, placeholder=" …"), *hints])
 
 
-def went_with_its_node(error: Exception) -> bool:
-    """Whether Ray reports that the node died. Otherwise `LossAttribution` finds out: a worker may die before its node.
+def is_node_death(error: Exception) -> bool:
+    """Return whether Ray reports that the worker's node died. Otherwise `LossAttribution` decides later.
 
-    Of a worker that had not answered yet, nothing else tells which node it was on.
+    For a worker that has not returned its node yet, this report is the only evidence.
     """
     return _NODE_DIED in str(error)
 

@@ -1,12 +1,14 @@
-"""The words that archives are described with: a source, its shards, the records in them."""
+"""The terms that archives are described in: a source, its shards, the records in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from cluster.errors import ClusterError
+from cluster.fingerprint import fingerprint
+from cluster.records.columns import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +16,10 @@ class Record:
     """One entry of an archive: its bytes, or the reason why there are none.
 
     Attributes:
-        key: names the entry within the archive; printable. Two entries of a broken archive may share a key.
-        data: the content, not looked at; None if it could not be had.
-        error: why it could not be had, fit for a report; None if it could.
-        source: the object that holds the entry, relative to the archive (a tar, a parquet file); "" where the entry
-            is an object itself.
+        key: name of the entry within the archive, printable. Two entries of a broken archive may share a key.
+        data: the content, not interpreted; None if it cannot be read.
+        error: why it cannot be read, as a phrase for reports; None if it can.
+        source: the container that holds the entry, relative to the archive; "" where the entry is an object itself.
     """
 
     key: str
@@ -27,13 +28,13 @@ class Record:
     source: str
 
     def __post_init__(self) -> None:
-        """Exactly one of `data` and `error` is there."""
+        """Check that exactly one of `data` and `error` is set."""
         assert (self.data is None) != (self.error is None)
 
 
 @dataclass(slots=True)
 class Skipped:
-    """What was passed over because it is no image by its name (hidden, a sidecar): counted, with a few examples.
+    """A count, with a few examples, of entries that are no images by their names: hidden files, sidecars.
 
     Attributes:
         count: number of entries. A hidden local folder counts once.
@@ -45,34 +46,43 @@ class Skipped:
     max_examples: ClassVar[int] = 5
 
     def clear(self) -> None:
-        """Start anew."""
+        """Reset the count to 0."""
         self.count = 0
         self.examples.clear()
 
     def add(self, key: str) -> None:
-        """Count one."""
+        """Count one entry."""
         self.count += 1
         if len(self.examples) < self.max_examples:
             self.examples.append(key)
 
 
 class Payload(Protocol):
-    """Where the records of one shard are: small and picklable."""
+    """Where the records of a shard are, and how to read them: small and picklable."""
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
         """See `read_shard`."""
         ...
 
 
+@runtime_checkable
+class RandomAccess(Protocol):
+    """A payload that can read some of its records without those before them."""
+
+    def select(self, rows: Sequence[int]) -> Payload:
+        """Return the payload of the records at these positions, in ascending order, from 0."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A piece of an archive that one worker reads at a time.
+    """A part of an archive that one worker reads at a time.
 
     Attributes:
         fingerprint: 16 hexadecimal characters over everything that determines its records: keys, sizes and versions
-            (ETag or time of change), and the options they are read with. Not over where the archive is.
-        size: number of records, None where only reading tells.
-        payload: how to read it.
+            (ETag or modification time), and the options they are read with. Not over where the archive is.
+        size: number of records; None if it is known only after reading.
+        payload: reads it.
     """
 
     fingerprint: str
@@ -80,24 +90,47 @@ class Shard:
     payload: Payload = field(repr=False)
 
 
-class Source(Protocol):
+Lister = Callable[[Skipped], Iterator[Shard]]
+"""Lists an archive: yields its shards and counts what it skips."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How an archive is cut and read.
+
+    Attributes:
+        shard_records: about how many records a shard has, >= 1.
+        max_bytes: a larger entry becomes an error record.
+        columns: of Parquet tables.
+        schemes: kinds of URL that rows of tables may name beside the archive's own kind, see `References`.
+    """
+
+    shard_records: int = 256
+    max_bytes: int = 256 << 20
+    columns: Columns = field(default_factory=Columns)
+    schemes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
     """An archive that was opened, but not yet listed.
 
     Attributes:
+        kind: name of its form, see `FORMS`.
         uri: where it is, without credentials.
-        kind: "folder", "parquet" or "tar".
-        fingerprint: 16 hexadecimal characters over kind and place, not over contents.
-        skipped: what the listing passed over; starts anew with every call of `shards`.
+        lister: of its form.
+        skipped: what the last listing passed over.
     """
 
+    kind: str
+    uri: str
+    lister: Lister = field(repr=False)
+    skipped: Skipped = field(default_factory=Skipped, compare=False)
+
     @property
-    def uri(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def skipped(self) -> Skipped: ...
+    def fingerprint(self) -> str:
+        """16 hexadecimal characters over kind and place, not over contents."""
+        return fingerprint([self.kind, self.uri])
 
     def shards(self) -> Iterator[Shard]:
         """List the archive, in an order that only its contents determine, holding little of it at a time.
@@ -105,22 +138,23 @@ class Source(Protocol):
         Raises:
             StorageError: storage does not answer, also after retries.
         """
-        ...
+        self.skipped.clear()
+        yield from self.lister(self.skipped)
 
 
 class EntryError(ClusterError):
-    """One entry cannot be read and never will be; the message is the reason. Becomes `Record.error`."""
+    """One entry cannot be read, now or later. The message is the reason and becomes `Record.error`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The payload of an object of which nothing can be read: one record that says why."""
+    """The payload of an object that cannot be read: one error record."""
 
     key: str
     reason: str
     source: str
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
-        """Just the reason."""
+        """Yield the reason as the only record."""
         del threads, skipped
         yield Record(self.key, None, self.reason, self.source)

@@ -1,7 +1,7 @@
-"""Cutting a sorted stream into groups so that a new item changes the group it falls into and hardly another.
+"""Cut a sorted stream into groups so that a new item changes the group it falls into and hardly any other.
 
-Content-defined chunking, as in LBFS (Muthitacharoen et al., SOSP 2001), with items for bytes: a group ends after an
-item whose own hash says so, wherever it stands, and not after every n-th item.
+Content-defined chunking, as in LBFS (Muthitacharoen et al., SOSP 2001), with items instead of bytes: a group ends
+after an item whose own hash is divisible by a given number, not after every n-th item.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def cut(items: Iterable[T], *, key: Callable[[T], str], target: int) -> Iterator[list[T]]:
+def chunk(items: Iterable[T], *, key: Callable[[T], str], target: int) -> Iterator[list[T]]:
     """Group items in their order.
 
     Args:
         items: in an order that is a function of the set of items.
-        key: names an item; decides whether a group may end after it.
+        key: name of an item; determines whether a group may end after it.
         target: about how many items a group has, >= 1: at least half as many (but the last), at most twice as many.
 
     Yields:
@@ -36,6 +36,6 @@ def cut(items: Iterable[T], *, key: Callable[[T], str], target: int) -> Iterator
 
 
 def _ends(key: str, odds: int) -> bool:
-    """Whether a group may end after this key: once in `odds` keys."""
+    """Whether a group may end after this key: true for one key in `odds`."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) % max(1, odds) == 0

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the images (or where they are) and what they are called."""
+"""Find the columns of a table that hold the images (or their paths or URLs) and the keys."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ URI_COLUMNS = ("uri", "url", "path", "image_path", "file", "image")
 KEY_COLUMNS = ("key", "__key__", "id", "image_id", "path", "filename", "name")
 
 MAX_SHOWN = 20
-"""Columns that a message names."""
+"""Columns that a message lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What the user says about a table; None lets the usual names decide.
+    """The columns that the user names; None finds a column by the usual names.
 
     Attributes:
         image: the column with the bytes of the images (binary, or a struct of `bytes` and `path` as Hugging Face
@@ -34,7 +34,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What was found in a table.
+    """The columns that are read from a table.
 
     Attributes:
         image: column of the images.
@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def columns(self) -> list[str]:
-        """What must be read, each once."""
+        """The columns to read, each once."""
         return list(dict.fromkeys(name for name in (self.image, self.key) if name is not None))
 
 
@@ -57,11 +57,11 @@ def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
 
     Args:
         schema: of the table.
-        columns: what the user says.
-        where: what to call the table in an error.
+        columns: named by the user.
+        where: name of the table in error messages.
 
     Raises:
-        SourceError: no column fits, or not the one that was named.
+        SourceError: no column fits, or the named one does not.
     """
     types = {field.name: _storage(field.type) for field in schema}
     for option, name in (("image", columns.image), ("key", columns.key)):
@@ -91,7 +91,7 @@ def _first(types: dict[str, pa.DataType], names: tuple[str, ...], fits: object) 
 
 
 def _storage(kind: pa.DataType) -> pa.DataType:
-    """The type of the values, without dictionary encoding or extension."""
+    """Return the type of the values, without dictionary encoding or extension."""
     if pa.types.is_dictionary(kind):
         return kind.value_type
     return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind

@@ -1,4 +1,4 @@
-"""Files that hold many records each: one of them, a folder of them, or a glob."""
+"""Archives of container files, which hold many records each: one file, a folder of them, or a glob."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from cluster.records.base import EntryError, Skipped
+from cluster.fingerprint import fingerprint
+from cluster.records.base import EntryError, ReadOptions, Shard, Skipped, Unreadable
 from cluster.records.listing import version_of, walk
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
-from cluster.records.reading import patiently, stream
+from cluster.records.reading import open_stream, with_retries
 
 WILDCARDS = "*?["
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A tar or a parquet file of an archive.
+    """A container file of an archive.
 
     Attributes:
         location: of the archive, which opens the file system.
@@ -35,67 +36,108 @@ class Container:
     version: str
 
     def open(self) -> io.BufferedReader:
-        """The file as a seekable stream."""
+        """Open the file as a seekable stream."""
         filesystem, _ = self.location.open()
-        return stream(filesystem, self.path, self.size, self.name, self.version)
+        return open_stream(filesystem, self.path, self.size, self.name, self.version)
 
     @property
     def identity(self) -> list[str | int]:
-        """What the fingerprint of a shard needs to know of it."""
+        """What the fingerprint of a shard covers of it."""
         return [self.name, self.size, self.version]
 
 
-def containers(
-    location: Location, wanted: Callable[[str], bool], skipped: Skipped
-) -> Iterator[Container | tuple[str, str]]:
-    """The containers of an archive, sorted by name.
+Splitter = Callable[[Container, Skipped], Iterator[Shard]]
+"""Cuts one container into shards and counts the members that it skips."""
 
-    Args:
-        location: one container, a folder of them, or a glob.
-        wanted: tells by the name what is one.
-        skipped: counts everything else.
 
-    Yields:
-        A container, or name and reason for one that cannot be opened.
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive that a form opens.
+
+    Attributes:
+        location: a folder, a file, or a glob.
+        suffixes: of the container files in it, in lower case; none where every file is an entry itself.
+        options: how it is cut and read.
     """
-    filesystem, path = location.open()
-    if location.is_file():
-        yield _described(location, path, PurePosixPath(path).name)
-    elif is_pattern(location):
+
+    location: Location
+    suffixes: tuple[str, ...]
+    options: ReadOptions
+
+    def containers(self, skipped: Skipped) -> Iterator[Container | Unreadable]:
+        """Yield the containers, sorted by name.
+
+        Args:
+            skipped: counts every other file.
+
+        Yields:
+            A container, or the reason why one cannot be opened.
+        """
+        if self.location.is_file():
+            _, path = self.location.open()
+            yield _described(self.location, path, PurePosixPath(path).name)
+        elif is_pattern(self.location):
+            yield from self._matches(skipped)
+        else:
+            yield from self._files(skipped)
+
+    def shards(self, split: Splitter, skipped: Skipped) -> Iterator[Shard]:
+        """Yield the shards of all containers; one that cannot be opened is a shard with one error record."""
+        for found in self.containers(skipped):
+            if isinstance(found, Container):
+                yield from split(found, skipped)
+            else:
+                yield unreadable_shard(found.key, found.reason)
+
+    def _matches(self, skipped: Skipped) -> Iterator[Container | Unreadable]:
+        filesystem, path = self.location.open()
         root = path[: path.index(next(char for char in path if char in WILDCARDS))].rpartition("/")[0]
         for match in sorted(filesystem.glob(path)):
             name = match.removeprefix(root).lstrip("/")
-            if wanted(name) and not is_hidden(name):
-                yield _described(location, match, name)
+            if self._holds(name) and not is_hidden(name):
+                yield _described(self.location, match, name)
             else:
                 skipped.add(printable(name))
-    else:
-        for entry in walk(location, skipped):
-            if not wanted(entry.path):
+
+    def _files(self, skipped: Skipped) -> Iterator[Container | Unreadable]:
+        _, path = self.location.open()
+        for entry in walk(self.location, skipped):
+            if not self._holds(entry.path):
                 skipped.add(entry.key)
             elif entry.problem is not None:
-                yield entry.key, entry.problem
+                yield Unreadable(entry.key, entry.problem, entry.key)
             else:
                 full = f"{path.rstrip('/')}/{entry.path}"
-                yield Container(location, full, entry.key, entry.size or 0, entry.version)
+                yield Container(self.location, full, entry.key, entry.size or 0, entry.version)
+
+    def _holds(self, name: str) -> bool:
+        return name.lower().endswith(self.suffixes)
 
 
 def is_pattern(location: Location) -> bool:
-    """Whether a place is a glob: it has a wildcard, and nothing that is there is called so.
+    """Whether a place is a glob: it has a wildcard, and nothing of exactly this name exists.
 
     Raises:
         StorageError: storage does not answer.
     """
     filesystem, path = location.open()
-    return any(char in path for char in WILDCARDS) and not patiently(lambda: filesystem.exists(path), location.shown)
+    return any(char in path for char in WILDCARDS) and not with_retries(
+        lambda: filesystem.exists(path), location.redacted
+    )
 
 
-def _described(location: Location, path: str, name: str) -> Container | tuple[str, str]:
+def unreadable_shard(name: str, reason: str) -> Shard:
+    """Return a shard with one error record, for a container that cannot be read."""
+    return Shard(fingerprint([name, reason]), 1, Unreadable(name, reason, name))
+
+
+def _described(location: Location, path: str, name: str) -> Container | Unreadable:
     filesystem, _ = location.open()
+    name = printable(name)
     try:
-        info = patiently(lambda: filesystem.info(path), printable(name))
+        info = with_retries(lambda: filesystem.info(path), name)
     except EntryError as error:
-        return printable(name), str(error)
+        return Unreadable(name, str(error), name)
     if info["size"] is None:
-        return printable(name), "its server does not tell its size"
-    return Container(location, path, printable(name), int(info["size"]), version_of(info))
+        return Unreadable(name, "its server does not report its size", name)
+    return Container(location, path, name, int(info["size"]), version_of(info))

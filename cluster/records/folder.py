@@ -1,75 +1,50 @@
-"""A folder of images at any depth: every file is a record, its key the path below the folder."""
+"""Folders of images at any depth: every file is a record whose key is its path below the folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from fsspec import AbstractFileSystem
 
 from cluster.errors import ChangedError
 from cluster.fingerprint import fingerprint
-from cluster.records.base import EntryError, Record, Shard, Skipped
-from cluster.records.chunking import cut
+from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
+from cluster.records.chunking import chunk
+from cluster.records.containers import Archive
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
-from cluster.records.reading import CHANGED, etag_of, ordered_map, patiently, read_local, read_remote, too_large
+from cluster.records.reading import CHANGED, etag_of, ordered_map, read_local, read_remote, too_large, with_retries
 from cluster.storage.filesystems import fetch
 
 
-@dataclass(frozen=True, slots=True)
-class FolderSource:
-    """See `Source`. Everything is a record that is neither hidden nor a known sidecar, whatever its suffix.
+def open_folder(archive: Archive) -> Lister:
+    """Open a folder as an archive: every file is an entry, unless its name marks it as hidden or as a sidecar."""
+    return partial(_shards, archive.location, archive.options)
 
-    Attributes:
-        location: the folder.
-        shard_records: about how many records a shard has.
-        max_bytes: larger files become an error.
-        skipped: hidden files and sidecars, after listing.
-    """
 
-    location: Location
-    shard_records: int
-    max_bytes: int
-    skipped: Skipped = field(default_factory=Skipped, compare=False)
+def _shards(location: Location, options: ReadOptions, skipped: Skipped) -> Iterator[Shard]:
+    images = _images(location, options.max_bytes, skipped)
+    for group in chunk(images, key=lambda entry: entry.path, target=options.shard_records):
+        contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
+        yield Shard(fingerprint(contents), len(group), FolderSlice(location, tuple(group), options.max_bytes))
 
-    @property
-    def uri(self) -> str:
-        """Where it is, without credentials."""
-        return self.location.shown
 
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "folder"
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the place."""
-        return fingerprint([self.kind, self.uri])
-
-    def shards(self) -> Iterator[Shard]:
-        """See `Source.shards`."""
-        self.skipped.clear()
-        for group in cut(self._images(), key=lambda entry: entry.path, target=self.shard_records):
-            contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
-            yield Shard(fingerprint(contents), len(group), FolderSlice(self.location, tuple(group), self.max_bytes))
-
-    def _images(self) -> Iterator[Entry]:
-        for entry in walk(self.location, self.skipped):
-            if is_sidecar(entry.path):
-                self.skipped.add(entry.key)
-            elif entry.size is not None and entry.size > self.max_bytes:
-                yield Entry(entry.path, entry.size, entry.version, too_large(entry.size, self.max_bytes))
-            else:
-                yield entry
+def _images(location: Location, max_bytes: int, skipped: Skipped) -> Iterator[Entry]:
+    for entry in walk(location, skipped):
+        if is_sidecar(entry.path):
+            skipped.add(entry.key)
+        elif entry.size is not None and entry.size > max_bytes:
+            yield Entry(entry.path, entry.size, entry.version, too_large(entry.size, max_bytes))
+        else:
+            yield entry
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSlice:
-    """Some files of a folder."""
+    """Some files of a folder, with random access."""
 
     location: Location
     entries: tuple[Entry, ...] = field(repr=False)
@@ -81,19 +56,23 @@ class FolderSlice:
         filesystem, root = self.location.open()
         yield from ordered_map(partial(self._record, filesystem, root.rstrip("/")), self.entries, threads)
 
+    def select(self, rows: Sequence[int]) -> FolderSlice:
+        """See `RandomAccess.select`."""
+        return replace(self, entries=tuple(self.entries[row] for row in rows))
+
     def _record(self, filesystem: AbstractFileSystem, root: str, entry: Entry) -> Record:
         if entry.problem is not None:
             return Record(entry.key, None, entry.problem, "")
         try:
-            data = patiently(lambda: self._data(filesystem, f"{root}/{entry.path}", entry), entry.key)
+            data = with_retries(lambda: self._data(filesystem, f"{root}/{entry.path}", entry), entry.key)
         except EntryError as error:
             return Record(entry.key, None, str(error), "")
-        except ChangedError:  # Somebody at work in the folder is no reason to give up all that lies beside.
+        except ChangedError:  # A change to one file is no reason to give up the files beside it.
             return Record(entry.key, None, CHANGED, "")
         return Record(entry.key, data, None, "")
 
     def _data(self, filesystem: AbstractFileSystem, path: str, entry: Entry) -> bytes:
-        """What was listed and nothing else: the shard's name stands for it. Of local files, the size has to do."""
+        """Read what was listed, as the shard is named after it; of local files, only the size is compared."""
         if entry.size is None:
             return read_remote(filesystem, path, self.max_bytes)
         if not self.location.is_local:

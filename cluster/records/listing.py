@@ -1,4 +1,4 @@
-"""Listing what lies below a folder, in the order of whole paths, a folder or a page of names at a time."""
+"""List the files below a folder in the order of whole paths, one folder or one page of names at a time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from fsspec import AbstractFileSystem
 from cluster.records.base import EntryError, Skipped
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
-from cluster.records.reading import patiently
+from cluster.records.reading import with_retries
 from cluster.storage.filesystems import is_s3
-from cluster.storage.s3 import pages
+from cluster.storage.s3 import list_pages
 
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that a listing names.
+    """A file or folder in a listing.
 
     Attributes:
-        path: relative to the listed folder, with "/"; may hold anything that the storage allows in a name.
-        size: bytes, None if the listing does not say.
-        version: changes with the content: an ETag, or the time of change.
-        problem: why it cannot be read; None if it might be.
+        path: relative to the listed folder, with "/"; may contain anything that the storage allows in a name.
+        size: bytes; None if the listing does not give it.
+        version: changes with the content: an ETag, or the modification time.
+        problem: why it cannot be read; None if nothing is known against it.
         is_folder: only while listing.
     """
 
@@ -42,24 +42,24 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The path, made printable."""
+        """The printable path."""
         return printable(self.path)
 
     @property
     def order(self) -> bytes:
-        """Sorts like an object store sorts whole keys: by bytes, the separator counted."""
+        """Sort key: the bytes of the whole path, with its separators, as object stores sort keys."""
         return (self.path + "/" * self.is_folder).encode("utf-8", "surrogatepass")
 
 
 def walk(location: Location, skipped: Skipped) -> Iterator[Entry]:
-    """All files below a place, sorted by path, hidden ones left out.
+    """Yield all files below a place, sorted by path, without hidden ones.
 
-    Symbolic links are read if they lead to a regular file inside the place, and have a problem otherwise; no folder
-    is entered through a link, so nothing is listed twice and no loop is run.
+    A symbolic link is followed to a regular file inside the place and has a problem otherwise. No folder is entered
+    through a link, so nothing is listed twice and no loop is entered.
 
     Args:
         location: a folder, or the common prefix of some objects.
-        skipped: counts what is hidden.
+        skipped: counts hidden files and folders.
 
     Raises:
         EntryError: the place itself cannot be listed.
@@ -76,12 +76,12 @@ def walk(location: Location, skipped: Skipped) -> Iterator[Entry]:
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """What a file system's description of an object says that changes with its content."""
+    """Return what changes with the content of an object, from a file system's description of it; "" if nothing does."""
     return next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
 
 
 def _depth_first(children: Callable[[str], list[Entry]], skipped: Skipped) -> Iterator[Entry]:
-    """Entries below a folder; on the way down, the rest of each open folder is kept."""
+    """Yield the entries below a folder, keeping in memory only the rest of each folder on the current path."""
     waiting = sorted(children(""), key=lambda entry: entry.order, reverse=True)
     while waiting:
         entry = waiting.pop()
@@ -99,7 +99,7 @@ def _depth_first(children: Callable[[str], list[Entry]], skipped: Skipped) -> It
 
 
 def _local_children(root: str, folder: str) -> list[Entry]:
-    return patiently(lambda: _scan(root, folder), printable(folder) or root)
+    return with_retries(lambda: _scan(root, folder), printable(folder) or root)
 
 
 def _scan(root: str, folder: str) -> list[Entry]:
@@ -109,9 +109,9 @@ def _scan(root: str, folder: str) -> list[Entry]:
 
 
 def _described(root: str, path: str) -> Entry:
-    """A local file with its size and version, asked for only when its turn comes."""
+    """Return a local file with its size and version, looked up only when the listing reaches it."""
     try:
-        status = patiently(lambda: os.lstat(f"{root}/{path}"), printable(path))
+        status = with_retries(lambda: os.lstat(f"{root}/{path}"), printable(path))
         if stat.S_ISLNK(status.st_mode):
             status = _target(root, path)
     except EntryError as error:
@@ -121,7 +121,7 @@ def _described(root: str, path: str) -> Entry:
 
 
 def _target(root: str, path: str) -> os.stat_result:
-    """What a symbolic link leads to.
+    """Return the status of the file that a symbolic link leads to.
 
     Raises:
         EntryError: it is not followed.
@@ -130,7 +130,7 @@ def _target(root: str, path: str) -> os.stat_result:
         target = Path(root, path).resolve(strict=True)
         status = target.stat()
     except (OSError, RuntimeError):  # RuntimeError: a link to itself
-        raise EntryError("a symbolic link that leads nowhere") from None
+        raise EntryError("a broken symbolic link") from None
     if not target.is_relative_to(root):
         raise EntryError("a symbolic link out of the archive")
     if stat.S_ISDIR(status.st_mode):
@@ -140,7 +140,7 @@ def _target(root: str, path: str) -> os.stat_result:
 
 def _remote_children(filesystem: AbstractFileSystem, root: str, folder: str) -> list[Entry]:
     path = f"{root.rstrip('/')}/{folder}".rstrip("/") or root
-    infos = patiently(lambda: filesystem.ls(path, detail=True), printable(folder) or "the archive's root")
+    infos = with_retries(lambda: filesystem.ls(path, detail=True), printable(folder) or "the archive's root")
     names = [(info["name"].rstrip("/").removeprefix(root).lstrip("/"), info) for info in infos]
     return [
         Entry(name, info.get("size"), version_of(info), is_folder=info["type"] == "directory")
@@ -150,17 +150,17 @@ def _remote_children(filesystem: AbstractFileSystem, root: str, folder: str) -> 
 
 
 def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> Iterator[Entry]:
-    """One flat listing: the service returns it sorted, and it needs no request for each folder."""
+    """Yield the objects of one flat listing: S3 returns it sorted, and it takes no request for each folder."""
     bucket, _, folder = path.partition("/")
     prefix = f"{folder}/" if folder else ""
 
-    def ask(**more: str) -> dict[str, Any]:
+    def request_page(**more: str) -> dict[str, Any]:
         request = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        return dict(patiently(request, f"the listing of {bucket}"))
+        return dict(with_retries(request, f"the listing of {bucket}"))
 
-    for item in pages(ask):
+    for item in list_pages(request_page):
         entry = Entry(item["Key"].removeprefix(prefix), item["Size"], item["ETag"])
-        if entry.path.endswith("/") or not entry.path:  # the mark that some tools leave for a folder
+        if entry.path.endswith("/") or not entry.path:  # a placeholder that some tools write for a folder
             continue
         if is_hidden(entry.path):
             skipped.add(entry.key)

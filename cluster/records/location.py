@@ -1,4 +1,4 @@
-"""A place in storage, as a value that can be sent to workers and shown to people."""
+"""A place in storage, as a value that can be sent to workers and shown in messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 
 from cluster.records.base import EntryError
-from cluster.records.reading import patiently
+from cluster.records.reading import with_retries
 from cluster.secrets import without_credentials
 from cluster.storage.filesystems import is_s3, open_filesystem
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
@@ -17,19 +17,19 @@ from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an archive is. Opens its file system anew wherever it is sent to.
+    """Where an archive is. Opens its file system in whichever process it is sent to.
 
     Attributes:
-        uri: an fsspec URL, or an absolute path of this machine. May hold credentials, so it is not in the repr.
-        storage: how S3 is reached, if this or anything it refers to lies there.
+        uri: an fsspec URL, or an absolute path of this machine. May contain credentials, so it is not in the repr.
+        storage: how S3 is reached, if this or anything it refers to is there.
     """
 
     uri: str = field(repr=False)
     storage: Storage = field(repr=False, default=DEFAULT_STORAGE)
 
     @classmethod
-    def of(cls, uri: str, storage: Storage = DEFAULT_STORAGE) -> Location:
-        """Bring a URL or a path, relative or not, into one form: equal places get equal locations."""
+    def parse(cls, uri: str, storage: Storage = DEFAULT_STORAGE) -> Location:
+        """Normalise a URL or a path, absolute or relative, so that equal places are equal locations."""
         scheme, separator, path = uri.rpartition("://")
         if not separator or scheme in ("file", "local"):
             uri = str(Path(path).expanduser().absolute())
@@ -37,7 +37,7 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether this is a path of this machine."""
+        """Whether this is a local path."""
         return "://" not in self.uri
 
     @property
@@ -46,7 +46,7 @@ class Location:
         return "file" if self.is_local else self.uri.partition("://")[0]
 
     @property
-    def shown(self) -> str:
+    def redacted(self) -> str:
         """The URL without credentials."""
         return self.uri if self.is_local else without_credentials(self.uri)
 
@@ -60,12 +60,12 @@ class Location:
             return Path(self.uri).is_file()
         filesystem, path = self.open()
         try:
-            return patiently(lambda: _is_file(filesystem, path), self.shown)
+            return with_retries(lambda: _is_file(filesystem, path), self.redacted)
         except EntryError:
             return False
 
     def open(self) -> tuple[AbstractFileSystem, str]:
-        """The file system, and this place's path in it. Listings are never cached: archives grow."""
+        """Open the file system and return it with the path in it. Listings are not cached: archives grow."""
         if self.is_local:
             return fsspec.filesystem("file"), self.uri
         return open_filesystem(self.uri, self.storage)

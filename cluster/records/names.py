@@ -1,12 +1,9 @@
-"""Names of entries: made printable, and told apart from what lies beside images."""
+"""Names of entries: make them printable, and recognise hidden files and sidecars."""
 
 from __future__ import annotations
 
 import unicodedata
 from pathlib import PurePosixPath
-
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-PARQUET_SUFFIXES = (".parquet",)
 
 _TEXTS = {".txt", ".md", ".rst", ".log", ".caption", ".cap", ".cls", ".html", ".htm", ".pdf"}
 _RECORDS = {".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini"}
@@ -18,10 +15,9 @@ _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def printable(name: str) -> str:
-    r"""A one-line name that different names never share.
+    r"""Return a one-line name; different names have different printable names.
 
-    Control characters, line ends and bytes that are no UTF-8 (surrogates) are escaped as in Python, and so are
-    backslashes, which would make an escaped name and a plain one alike.
+    Control characters, line ends, bytes that are not UTF-8 (surrogates) and backslashes are escaped as in Python.
     """
     return "".join(
         char.encode("unicode_escape").decode() if char == "\\" or unicodedata.category(char) in _UNPRINTABLE else char
@@ -30,21 +26,11 @@ def printable(name: str) -> str:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether any part of a relative path begins with a dot."""
+    """Whether any component of a relative path begins with a dot."""
     return any(part.startswith(".") for part in path.split("/"))
 
 
 def is_sidecar(path: str) -> bool:
-    """Whether the name says that this is something beside the images: a caption, a table, a licence."""
+    """Whether the name is that of a file beside images: a caption, a table, a licence."""
     name = PurePosixPath(path.lower())
     return name.suffix in _SIDECAR_SUFFIXES or name.name in _SIDECAR_NAMES
-
-
-def is_tar(path: str) -> bool:
-    """Whether the name is that of a tar archive, compressed or not."""
-    return path.lower().endswith(TAR_SUFFIXES)
-
-
-def is_parquet(path: str) -> bool:
-    """Whether the name is that of a parquet file."""
-    return path.lower().endswith(PARQUET_SUFFIXES)

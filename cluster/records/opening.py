@@ -1,23 +1,19 @@
-"""Telling what kind of archive lies at a place, and opening it as that."""
+"""Open an archive as the form that it has."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from cluster.errors import SourceError
-from cluster.records.base import EntryError, Skipped, Source
+from cluster.records.base import EntryError, ReadOptions, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.containers import is_pattern
-from cluster.records.folder import FolderSource
+from cluster.records.forms import FOLDER, FORMS, Form, expected_forms, form_of_file
 from cluster.records.listing import walk
 from cluster.records.location import Location
-from cluster.records.names import is_parquet, is_sidecar, is_tar
-from cluster.records.parquet import ParquetSource
-from cluster.records.reading import patiently
-from cluster.records.tar import TarSource
+from cluster.records.names import is_sidecar
+from cluster.records.reading import with_retries
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
-
-_EXPECTED = "expected a folder of images, or a file, a folder or a glob of .tar, .tar.gz, .tgz or .parquet"
 
 
 def open_source(
@@ -29,71 +25,82 @@ def open_source(
     schemes: Collection[str] = (),
     storage: Storage = DEFAULT_STORAGE,
 ) -> Source:
-    """Open an archive: a folder of images, parquet tables, or tar archives.
+    """Open an archive of any form in `FORMS`.
 
-    The suffix of a file or glob decides; a folder is of tars or of tables if it holds nothing else (but sidecars).
-    Parquet files beside tars are sidecars.
+    The suffix decides for a file and for the files that a glob matches. A folder is an archive of containers if it
+    holds nothing else but sidecars.
 
     Args:
         uri: any fsspec URL, or a local path.
         shard_records: about how many records a shard has, >= 1; a tar is always one shard.
         max_bytes: larger entries become an error and are never held in memory.
-        columns: of parquet tables; None goes by the usual names.
+        columns: of Parquet tables; None goes by the usual names.
         schemes: kinds of URL that rows of tables may name beside the archive's own kind, see `References`.
         storage: how S3 is reached.
 
     Raises:
-        SourceError: there is nothing, or nothing of this kind; the message says what was expected.
+        SourceError: there is nothing, or nothing of one form; the message states what was expected.
         StorageError: storage does not answer.
     """
     if shard_records < 1:
         raise SourceError(f"shard_records must be at least 1, got {shard_records}")
-    location = Location.of(uri, storage)
+    location = Location.parse(uri, storage)
+    options = ReadOptions(
+        shard_records=shard_records, max_bytes=max_bytes, columns=columns or Columns(), schemes=frozenset(schemes)
+    )
     try:
-        kind = _kind(location)
-        if kind == "parquet":
-            options = {"shard_records": shard_records, "max_bytes": max_bytes}
-            return ParquetSource.open(location, columns or Columns(), schemes=frozenset(schemes), **options)
+        return _find_form(location).open(location, options)
     except EntryError as error:
-        raise SourceError(f"{location.shown}: {error}; {_EXPECTED}") from error
-    if kind == "tar":
-        return TarSource(location, max_bytes)
-    return FolderSource(location, shard_records, max_bytes)
+        raise SourceError(f"{location.redacted}: {error}; {expected_forms()}") from error
 
 
-def _kind(location: Location) -> str:
+def _find_form(location: Location) -> Form:
     filesystem, path = location.open()
-    if (is_tar(path) or is_parquet(path)) and location.is_file():
-        return _kind_by_name([path])
+    if form_of_file(path) is not None and location.is_file():
+        return _form_of_files([path])
     if is_pattern(location):
-        return _kind_by_name(patiently(lambda: filesystem.glob(path), location.shown))
+        return _form_of_files(with_retries(lambda: filesystem.glob(path), location.redacted))
     try:
-        return _kind_of_folder(location)
+        return _form_of_folder(location)
     except EntryError:
         if location.is_file():
-            return _kind_by_name([path])
+            return _form_of_files([path])
         raise
 
 
-def _kind_by_name(paths: list[str]) -> str:
-    if any(is_tar(path) for path in paths):
-        return "tar"
-    if any(is_parquet(path) for path in paths):
-        return "parquet"
-    raise EntryError("a file of another kind" if paths else "nothing matches")
+def _form_of_files(paths: Collection[str]) -> Form:
+    found = {form for path in paths if (form := form_of_file(path)) is not None}
+    if not found:
+        raise EntryError("not an archive" if paths else "no file matches")
+    return _choose(found)
 
 
-def _kind_of_folder(location: Location) -> str:
-    """Stops at the first file that is neither tar nor table: a folder of images is not listed twice."""
-    tars = tables = problems = 0
+def _form_of_folder(location: Location) -> Form:
+    """Stop at the first file that is neither a container nor a sidecar: a folder of images is not listed twice."""
+    found: set[Form] = set()
+    has_problems = False
     for entry in walk(location, Skipped()):
-        tars += is_tar(entry.path)
-        tables += is_parquet(entry.path)
-        problems += entry.problem is not None
-        if entry.problem is None and not (is_tar(entry.path) or is_sidecar(entry.path)):
-            return "folder"
-    if tars or tables:
-        return "tar" if tars else "parquet"
-    if problems:
-        return "folder"
-    raise EntryError("nothing is there but hidden files and sidecars, if anything")
+        if (form := form_of_file(entry.path)) is not None:
+            found.add(form)
+        elif entry.problem is None and not is_sidecar(entry.path):
+            return FOLDER
+        has_problems |= entry.problem is not None
+    if found:
+        return _choose(found)
+    if has_problems:
+        return FOLDER
+    raise EntryError("no images (hidden files and sidecars do not count)")
+
+
+def _choose(found: Collection[Form]) -> Form:
+    """Choose the form of an archive that holds containers of these forms, at least one.
+
+    Raises:
+        EntryError: several of them have members, so that none is a sidecar of another.
+    """
+    forms = [form for form in FORMS if form in found]
+    forms = [form for form in forms if form.has_members] or forms
+    if len(forms) > 1:
+        suffixes = [form.suffixes[0] for form in forms]
+        raise EntryError(f"files of several forms ({', '.join(suffixes)}): choose one, for example with *{suffixes[0]}")
+    return forms[0]

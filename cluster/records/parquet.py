@@ -1,11 +1,12 @@
-"""Parquet tables with images in them, or with paths and URLs of images: every row is a record."""
+"""Parquet tables of images, or of paths and URLs of images: every row is a record."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,119 +15,79 @@ import pyarrow.parquet as pq
 
 from cluster.errors import SourceError, StorageError
 from cluster.fingerprint import fingerprint
-from cluster.records import cells
-from cluster.records.base import EntryError, Record, Shard, Skipped, Unreadable
+from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.columns import Columns, Layout, find_layout
-from cluster.records.containers import Container, containers
-from cluster.records.location import Location
-from cluster.records.names import is_parquet, printable
+from cluster.records.containers import Archive, Container, unreadable_shard
+from cluster.records.names import printable
+from cluster.records.parquet_cells import get_bytes, get_field, get_text
 from cluster.records.reading import ordered_map
 from cluster.records.references import References
 
 MAX_SLICES = 8
-"""Shards that one row group is cut into at most: a reader of rows in its middle has to read those before them, too."""
+"""At most so many shards are cut from one row group: reading rows in its middle means reading those before them."""
 
 MAX_GROUP_ROWS = 1 << 20
-"""Rows of one row group: what common writers put there unless told otherwise. A footer can claim any number."""
+"""Largest number of rows in a row group, the default of common writers. A footer can claim any number."""
 
 MAX_EXPANSION = 1000
-"""How many times larger than its file the images of a shard may be. A dictionary can repeat one value without end."""
+"""How many times larger than the file the images of a shard may be: a dictionary can repeat one value endlessly."""
 
 _SMALL_FILE = 1 << 20
 _BATCH_ROWS = {"bytes": 1, "struct": 1, "uri": 8}  # A row can be as large as memory allows; copying costs the same.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
-@dataclass(frozen=True, slots=True)
-class ParquetSource:
-    """See `Source`.
+def open_tables(archive: Archive) -> Lister:
+    """Open Parquet files as an archive, with the columns of the first one that can be read.
 
-    Attributes:
-        location: a parquet file, a folder of them, or a glob.
-        layout: which columns are read.
-        shard_records: about how many rows a shard has.
-        max_bytes: larger images become an error.
-        schemes: kinds of URL that are followed beside the archive's own, see `References`.
-        skipped: whatever else lies beside the tables, after listing.
+    Raises:
+        SourceError: no table can be read, or no column fits.
     """
+    layout = _first_layout(archive)
+    return partial(archive.shards, partial(_split, layout=layout, options=archive.options))
 
-    location: Location
-    layout: Layout
-    shard_records: int
-    max_bytes: int
-    schemes: frozenset[str] = frozenset()
-    skipped: Skipped = field(default_factory=Skipped, compare=False)
 
-    @classmethod
-    def open(
-        cls, location: Location, columns: Columns, *, shard_records: int, max_bytes: int, schemes: frozenset[str]
-    ) -> ParquetSource:
-        """Find the columns, in the first table that can be read.
-
-        Raises:
-            SourceError: no table can be read, or no column fits.
-        """
-        reason = "no parquet file"
-        for found in containers(location, is_parquet, Skipped()):
-            if not isinstance(found, Container):
-                reason = ": ".join(found)
-                continue
-            try:
-                with _opened(found) as table:
-                    layout = find_layout(table.schema_arrow, columns, found.name)
-                    return cls(location, layout, shard_records, max_bytes, schemes)
-            except EntryError as error:
-                reason = f"{found.name}: {error}"
-        raise SourceError(f"no table of {location.shown} can be read: {reason}")
-
-    @property
-    def uri(self) -> str:
-        """Where it is, without credentials."""
-        return self.location.shown
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "parquet"
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the place."""
-        return fingerprint([self.kind, self.uri])
-
-    def shards(self) -> Iterator[Shard]:
-        """See `Source.shards`. Reads the footer of each table, not its columns."""
-        self.skipped.clear()
-        for found in containers(self.location, is_parquet, self.skipped):
-            if isinstance(found, Container):
-                yield from self._shards_of(found)
-            else:
-                yield _unreadable(*found)
-
-    def _shards_of(self, container: Container) -> Iterator[Shard]:
+def _first_layout(archive: Archive) -> Layout:
+    reason = "no parquet file"
+    for found in archive.containers(Skipped()):
+        if not isinstance(found, Container):
+            reason = f"{found.key}: {found.reason}"
+            continue
         try:
-            with _opened(container) as table:
-                find_layout(table.schema_arrow, Columns(image=self.layout.image, key=self.layout.key), container.name)
-                groups = _group_rows(table.metadata, container.size)
-        except (EntryError, SourceError) as error:
-            yield _unreadable(container.name, str(error))
-            return
-        before = 0
-        for index, rows in enumerate(groups):
-            for part in _parts(rows, self.shard_records):
-                rows_of = (index, before, part.start, part.stop)
-                yield self._shard(RowRange(container, self.layout, *rows_of, self.max_bytes, self.schemes))
-            before += rows
+            with _opened(found) as table:
+                return find_layout(table.schema_arrow, archive.options.columns, found.name)
+        except EntryError as error:
+            reason = f"{found.name}: {error}"
+    raise SourceError(f"no table of {archive.location.redacted} can be read: {reason}")
 
-    def _shard(self, rows: RowRange) -> Shard:
-        place = [rows.group, rows.start, rows.stop]
-        options = [self.max_bytes, *sorted(self.schemes)]
-        return Shard(fingerprint([rows.container.identity, self.layout, place, *options]), rows.stop - rows.start, rows)
+
+def _split(container: Container, skipped: Skipped, *, layout: Layout, options: ReadOptions) -> Iterator[Shard]:
+    """Cut a table by its footer; its columns are not read."""
+    del skipped
+    try:
+        with _opened(container) as table:
+            find_layout(table.schema_arrow, Columns(image=layout.image, key=layout.key), container.name)
+            groups = _group_rows(table.metadata, container.size)
+    except (EntryError, SourceError) as error:
+        yield unreadable_shard(container.name, str(error))
+        return
+    before = 0
+    for index, rows in enumerate(groups):
+        for part in _parts(rows, options.shard_records):
+            rows_of = (index, before, part.start, part.stop)
+            yield _shard(RowRange(container, layout, *rows_of, options.max_bytes, options.schemes))
+        before += rows
+
+
+def _shard(rows: RowRange) -> Shard:
+    place = [rows.group, rows.start, rows.stop]
+    options = [rows.max_bytes, *sorted(rows.schemes)]
+    return Shard(fingerprint([rows.container.identity, rows.layout, place, *options]), rows.stop - rows.start, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a table says of one image: its bytes, or where they are, or neither."""
+    """A row of a table: the bytes of an image, or a reference to them, or neither."""
 
     key: str
     data: bytes | None
@@ -181,7 +142,7 @@ class RowRange:
         return row.data
 
     def _rows(self) -> Iterator[Row | Record]:
-        """The rows; after damage, an error for each of the rest."""
+        """Yield the rows; after damage, an error record for each of the rest."""
         row, left = self.start, MAX_EXPANSION * max(self.container.size, _SMALL_FILE)
         try:
             with _opened(self.container) as table:
@@ -203,7 +164,7 @@ class RowRange:
             yield Record(self._numbered(rest), None, reason, self.container.name)
 
     def _cells(self, table: pq.ParquetFile) -> Iterator[tuple[Any, Any]]:
-        """Image and key of each row, with no more than a batch of them in memory."""
+        """Yield image and key of each row, with no more than one batch in memory."""
         position = 0
         batches = table.iter_batches(
             _BATCH_ROWS[self.layout.holds], row_groups=[self.group], columns=self.layout.columns, use_threads=False
@@ -220,13 +181,13 @@ class RowRange:
     def _row(self, image: pa.Scalar, key: pa.Scalar | None, row: int) -> Row | Record:
         name = self._numbered(row)
         try:
-            path = cells.text(cells.part(image, "path"), "path") if self.layout.holds == "struct" else None
-            said = cells.text(key, "key")
-            name = name if said is None and path is None else printable(str(path if said is None else said))
+            path = get_text(get_field(image, "path"), "path") if self.layout.holds == "struct" else None
+            given = get_text(key, "key")
+            name = name if given is None and path is None else printable(str(path if given is None else given))
             if self.layout.holds == "uri":
-                return Row(name, None, cells.text(image, "path"))
-            data = cells.part(image, "bytes") if self.layout.holds == "struct" else image
-            return Row(name, cells.binary(data, self.max_bytes), path)
+                return Row(name, None, get_text(image, "path"))
+            data = get_field(image, "bytes") if self.layout.holds == "struct" else image
+            return Row(name, get_bytes(data, self.max_bytes), path)
         except EntryError as error:
             return Record(name, None, str(error), self.container.name)
 
@@ -235,10 +196,10 @@ class RowRange:
 
 
 def _opened(container: Container) -> pq.ParquetFile:
-    """The table, its footer read.
+    """Open a table and read its footer.
 
     Raises:
-        EntryError: it is no parquet file, or its footer is damaged.
+        EntryError: it is not a Parquet file, or its footer is damaged.
         StorageError: storage does not answer.
     """
     try:
@@ -250,10 +211,10 @@ def _opened(container: Container) -> pq.ParquetFile:
 
 
 def _group_rows(metadata: pq.FileMetaData, size: int) -> list[int]:
-    """Rows of each row group, as far as a file of this size can have them.
+    """Return the number of rows in each row group, checked against the size of the file.
 
     Raises:
-        EntryError: it cannot.
+        EntryError: a file of this size cannot have so many.
     """
     groups = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     if not all(0 <= rows <= MAX_GROUP_ROWS for rows in groups):
@@ -268,10 +229,6 @@ def _parts(rows: int, target: int) -> list[range]:
     count = max(1, min(math.ceil(rows / target), MAX_SLICES)) if rows else 0
     bounds = [rows * index // count for index in range(count + 1)] if count else []
     return [range(start, stop) for start, stop in itertools.pairwise(bounds)]
-
-
-def _unreadable(name: str, reason: str) -> Shard:
-    return Shard(fingerprint([name, reason]), 1, Unreadable(name, reason, name))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Reading objects with patience: what is broken for good is told apart from storage that should answer later."""
+"""Read objects with retries: an object that cannot be read is an EntryError, storage that is down a StorageError."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cluster.records.base import EntryError
 from cluster.storage.error_classes import (
     advice,
     http_status,
-    is_about_the_store,
-    is_storage_trouble,
+    is_storage_error,
+    is_store_wide,
     is_transient,
     summary,
 )
@@ -32,50 +32,50 @@ R = TypeVar("R")
 
 RETRY = Retry(deadline_s=60.0)
 BUFFER_BYTES = 4 << 20
-"""Streams are read in requests of this many bytes."""
+"""Bytes of one request of a stream."""
 
-_FOR_GOOD = {
+_PERMANENT = {
     FileNotFoundError: "not found",
     PermissionError: "permission denied",
     IsADirectoryError: "a folder, not a file",
     NotADirectoryError: "not found",
 }
 CHANGED = "changed since it was listed; run again"
-_ERRNO_FOR_GOOD = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV})
+_PERMANENT_ERRNO = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV})
 
 
 def too_large(size: int, max_bytes: int) -> str:
-    """The reason why an entry of this size is not read."""
+    """Return the reason why an entry of this size is not read."""
     return f"too large: {size} bytes, at most {max_bytes} are read"
 
 
-def patiently(operation: Callable[[], T], what: str) -> T:
-    """Call until it succeeds, fails for good, or `RETRY` gives up.
+def with_retries(operation: Callable[[], T], what: str) -> T:
+    """Call a storage operation until it succeeds, fails permanently, or `RETRY` gives up.
 
     Args:
-        operation: something that storage is asked to do.
-        what: how to call it in an error, e.g. the object's name.
+        operation: makes requests to storage; may be called several times.
+        what: the name of the object in error messages.
 
     Raises:
-        EntryError: trouble with this one object that will not pass.
-        ChangedError: it is no longer what was listed.
-        StorageError: trouble that may pass.
+        EntryError: this one object cannot be read, now or later.
+        ChangedError: the object is no longer what was listed.
+        StorageError: storage failed in a way that may pass.
     """
     try:
         return RETRY.call(operation, is_transient=_is_transient)
     except Exception as error:
         if is_changed(error):
             raise ChangedError(f"{what} {CHANGED}") from None
-        if reason := _reason_for_good(error):
+        if reason := _permanent_reason(error):
             raise EntryError(reason) from None
-        if not is_storage_trouble(error) or isinstance(error, StorageError):
+        if not is_storage_error(error) or isinstance(error, StorageError):
             raise
         # The original error is not shown beside it: it may name a URL with credentials.
         raise StorageError(f"cannot read {what}: {summary(error)}. {advice(error)}") from None
 
 
 def read_local(path: str | bytes, max_bytes: int) -> bytes:
-    """The content of a regular local file. A pipe or a device is not waited for.
+    """Read a regular local file, without waiting for a pipe or a device.
 
     Raises:
         EntryError: no regular file, or larger than `max_bytes`.
@@ -92,7 +92,7 @@ def read_local(path: str | bytes, max_bytes: int) -> bytes:
 
 
 def read_remote(filesystem: AbstractFileSystem, path: str, max_bytes: int) -> bytes:
-    """The content of an object whose size nobody told.
+    """Read an object of unknown size.
 
     Raises:
         EntryError: larger than `max_bytes`.
@@ -100,7 +100,7 @@ def read_remote(filesystem: AbstractFileSystem, path: str, max_bytes: int) -> by
     """
     if is_s3(filesystem):
         data = fetch(filesystem, path, end=max_bytes + 1)
-    else:  # Block size 0 streams over HTTP; servers need not know ranges then.
+    else:  # Block size 0 streams over HTTP, so that the server need not support ranges.
         options = {"block_size": 0} if isinstance(filesystem, get_filesystem_class("http")) else {}
         with filesystem.open(path, "rb", **options) as file:
             data = bytes(file.read(max_bytes + 1))
@@ -109,22 +109,22 @@ def read_remote(filesystem: AbstractFileSystem, path: str, max_bytes: int) -> by
     return data
 
 
-def stream(filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> io.BufferedReader:
-    """An object as a seekable file; every request is made with `patiently`.
+def open_stream(filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> io.BufferedReader:
+    """Open an object as a seekable file whose every request is retried.
 
-    A file of this machine, or an object of S3, that changes while it is read is a ChangedError: it would be pieces of
-    two. One on a server that knows no ranges is an EntryError.
+    Reading raises ChangedError if a local file or an object of S3 changes meanwhile, so that pieces of two versions are
+    never mixed, and EntryError if the server does not support ranges.
     """
     return io.BufferedReader(_Ranges(filesystem, path, size, what, version), BUFFER_BYTES)
 
 
 def etag_of(version: str) -> str:
-    """The version of an object, if it is an ETag, which S3 can be asked for; else ""."""
+    """Return the version of an object if it is an ETag, which S3 can compare; otherwise ""."""
     return version if version.startswith('"') else ""
 
 
 class _Ranges(io.RawIOBase):
-    """Reads an object range by range, so that a request that failed can simply be made again."""
+    """Reads an object range by range, so that a failed request can be repeated."""
 
     def __init__(self, filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> None:
         self._filesystem, self._path, self._size, self._what = filesystem, path, size, what
@@ -149,9 +149,9 @@ class _Ranges(io.RawIOBase):
         start, end = self._position, min(self._size, self._position + len(buffer))
         if start >= end:
             return 0
-        data = patiently(lambda: self._range(start, end), self._what)
+        data = with_retries(lambda: self._range(start, end), self._what)
         if len(data) > end - start:
-            raise EntryError("its server sends more than it was asked for: it knows no ranges")
+            raise EntryError("its server does not support range requests")
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -168,7 +168,7 @@ class _Ranges(io.RawIOBase):
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Like `map`, by several threads, in order, never more than a few results ahead of the caller."""
+    """Map in several threads and in order, at most a few results ahead of the caller."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="records") as pool:
         try:
@@ -184,17 +184,17 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
 
 
 def _is_transient(error: Exception) -> bool:
-    return is_transient(error) and _reason_for_good(error) is None
+    return is_transient(error) and _permanent_reason(error) is None
 
 
-def _reason_for_good(error: Exception) -> str | None:
-    """Why this very object cannot be read, now or later; None if the trouble may pass or is not about the object."""
-    if is_about_the_store(error):
+def _permanent_reason(error: Exception) -> str | None:
+    """Return why this object cannot be read, now or later; None if the error may pass or is about the store."""
+    if is_store_wide(error):
         return None
-    for kind, reason in _FOR_GOOD.items():
+    for kind, reason in _PERMANENT.items():
         if isinstance(error, kind):
             return reason
-    if isinstance(error, OSError) and error.errno in _ERRNO_FOR_GOOD:
+    if isinstance(error, OSError) and error.errno in _PERMANENT_ERRNO:
         return os.strerror(error.errno).lower()
     status = http_status(error)
     refused = status is not None and 400 <= status < 500 and not is_transient(error)

@@ -1,4 +1,4 @@
-"""Images that a table only refers to, by path or URL."""
+"""Read images that a table refers to by path or URL."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from cluster.records.base import EntryError
 from cluster.records.location import Location
 from cluster.records.names import printable
-from cluster.records.reading import patiently, read_local, read_remote
+from cluster.records.reading import read_local, read_remote, with_retries
 
 SCHEMES = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory"})
-"""What a table may refer to at all, beside the archive's own scheme. Others can run programs or unpack things."""
+"""Schemes that a table may refer to, beside the archive's own. Others can run programs or unpack archives."""
 
 _OF_HOSTS = frozenset({"http", "https"})
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Reads what the rows of one table refer to.
+    """Reads the objects that the rows of one table refer to.
 
-    A table leads to places of its own kind: one on this machine to files of this machine, one in S3 to S3, one on a web
-    server to that server. Where else it may lead is said by whoever runs the job, or a table from somewhere would
-    make this machine ask servers that only this machine can reach.
+    A local table may refer to local files, one in S3 to S3, one on a web server to that server. The job must allow
+    every other scheme: otherwise a table from elsewhere could make this machine send requests to servers that only
+    this machine can reach.
 
     Attributes:
         location: of the archive.
-        folder: of the table, in the archive's file system; relative paths start there.
-        max_bytes: larger objects are an error.
-        schemes: further kinds of URL, of `SCHEMES`, that are followed.
+        folder: of the table, in the archive's file system; relative paths are relative to it.
+        max_bytes: a larger object is an error.
+        schemes: further schemes, of `SCHEMES`, that are followed.
     """
 
     location: Location
@@ -37,39 +37,39 @@ class References:
     schemes: frozenset[str] = frozenset()
 
     def read(self, reference: str) -> bytes:
-        """The content of an object.
+        """Read an object.
 
         Args:
             reference: a URL, or a path relative to the table; if that is local, also an absolute one.
 
         Raises:
-            EntryError: it will never be read.
+            EntryError: it cannot be read, now or later.
             StorageError: storage does not answer.
         """
-        place = self.place(reference)
+        place = self.resolve(reference)
         if place.is_local:
-            return patiently(lambda: read_local(place.uri, self.max_bytes), "a local file")
+            return with_retries(lambda: read_local(place.uri, self.max_bytes), "a local file")
         return self._remote(place)
 
-    def place(self, reference: str) -> Location:
-        """Where a reference leads, without looking there.
+    def resolve(self, reference: str) -> Location:
+        """Return the location of a reference, without accessing it.
 
         Raises:
-            EntryError: nowhere, or where this table may not lead.
+            EntryError: it is no reference, or this table may not refer to it.
         """
         if not isinstance(reference, str):
-            raise EntryError(f"no path or URL: {type(reference).__name__}")
+            raise EntryError(f"expected a path or URL, got {type(reference).__name__}")
         if not reference or "\0" in reference:
-            raise EntryError("no path: it holds a NUL byte" if reference else "no image: empty path")
+            raise EntryError("a path with a NUL byte" if reference else "no image: empty path")
         scheme, separator, path = reference.partition("://")
         if not separator:
             return self._relative(reference)
         if "::" in reference or scheme not in SCHEMES | {self.location.scheme}:
-            raise EntryError(f"a URL of a kind that is not read: {printable(scheme[:20])}")
+            raise EntryError(f"unsupported kind of URL: {printable(scheme[:20])}")
         if scheme == "file":
             return self._local(path)
         if not self._is_own(scheme, path) and scheme not in self.schemes:
-            raise EntryError(f'this table may not lead to {scheme} URLs: allow it with schemes = ["{scheme}"]')
+            raise EntryError(f'{scheme} URLs are not followed from this table; allow them with schemes = ["{scheme}"]')
         return Location(reference, self.location.storage)
 
     def _is_own(self, scheme: str, path: str) -> bool:
@@ -86,9 +86,9 @@ class References:
 
     def _local(self, path: str) -> Location:
         if not self.location.is_local:
-            raise EntryError("a path of this machine in a table from elsewhere")
+            raise EntryError("a local path in a table that is not local")
         return Location(path)
 
     def _remote(self, location: Location) -> bytes:
         filesystem, path = location.open()
-        return patiently(lambda: read_remote(filesystem, path, self.max_bytes), location.shown)
+        return with_retries(lambda: read_remote(filesystem, path, self.max_bytes), location.redacted)

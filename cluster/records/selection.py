@@ -1,4 +1,4 @@
-"""Records picked one by one, by path or URL, where a source would list them: the labelled examples of a table."""
+"""Records selected one by one, by path or URL, such as the labelled examples of a table."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Record, Shard, Skipped
 from cluster.records.listing import version_of
 from cluster.records.location import Location
-from cluster.records.reading import ordered_map, patiently
+from cluster.records.reading import ordered_map, with_retries
 from cluster.records.references import References
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What a reference leads to, as far as looking it up tells.
+    """A reference with the version of the object that it leads to.
 
     Attributes:
         reference: as it was written: a URL, or a path relative to the folder.
-        version: size and time of change (or ETag), "" if it cannot be looked up; reading it will tell why.
+        version: size and modification time (or ETag); "" if it cannot be looked up, and reading it gives the reason.
     """
 
     reference: str
@@ -32,10 +32,10 @@ class Selection:
     """Looks references up and makes shards of them.
 
     Args:
-        folder: where relative paths start, any fsspec URL.
-        max_bytes: larger objects become an error record.
+        folder: what relative paths are relative to, any fsspec URL.
+        max_bytes: a larger object becomes an error record.
         storage: how S3 is reached.
-        schemes: kinds of URL that are followed beside the folder's own, see `References`.
+        schemes: schemes that are followed beside the folder's own, see `References`.
     """
 
     def __init__(
@@ -46,22 +46,22 @@ class Selection:
         storage: Storage = DEFAULT_STORAGE,
         schemes: Collection[str] = (),
     ) -> None:
-        self._location = Location.of(folder, storage)
+        self._location = Location.parse(folder, storage)
         self._max_bytes = max_bytes
         self._schemes = frozenset(schemes)
 
     def look_up(self, references: Sequence[str], *, threads: int = 16) -> list[Selected]:
-        """Versions of what the references lead to, in order.
+        """Look up the versions of the objects that references lead to, in order.
 
         Raises:
             StorageError: storage does not answer, also after retries.
         """
         if self._location.is_local:
-            return [self._looked_up(reference) for reference in references]
-        return list(ordered_map(self._looked_up, references, threads))
+            return [self._select(reference) for reference in references]
+        return list(ordered_map(self._select, references, threads))
 
     def shard(self, selected: Sequence[Selected]) -> Shard:
-        """One shard of these records, in order; the key of a record is its reference."""
+        """Return one shard of these records, in order; the key of a record is its reference."""
         contents = [[item.reference, item.version] for item in selected]
         names = tuple(item.reference for item in selected)
         return Shard(fingerprint(["selection", contents]), len(names), _Slice(self._references(), names))
@@ -70,19 +70,19 @@ class Selection:
         _, folder = self._location.open()
         return References(self._location, folder, self._max_bytes, self._schemes)
 
-    def _looked_up(self, reference: str) -> Selected:
+    def _select(self, reference: str) -> Selected:
         try:
             return Selected(reference, self._version(reference))
         except EntryError:
             return Selected(reference, "")
 
     def _version(self, reference: str) -> str:
-        place = self._references().place(reference)
+        place = self._references().resolve(reference)
         if place.is_local:
-            status = patiently(lambda: os.stat(place.uri), reference)  # noqa: PTH116
+            status = with_retries(lambda: os.stat(place.uri), reference)  # noqa: PTH116
             return f"{status.st_size} {status.st_mtime_ns}"
         filesystem, path = place.open()
-        info = patiently(lambda: filesystem.info(path), place.shown)
+        info = with_retries(lambda: filesystem.info(path), place.redacted)
         return f"{info.get('size')} {version_of(info)}"
 
 

@@ -1,4 +1,4 @@
-"""Tar archives (WebDataset, img2dataset): one shard each, streamed once from front to back, nothing extracted."""
+"""Tar files (WebDataset, img2dataset): one shard each, streamed once from front to back, never extracted to disk."""
 
 from __future__ import annotations
 
@@ -6,77 +6,49 @@ import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import IO, cast
 
 from cluster.fingerprint import fingerprint
-from cluster.records.base import EntryError, Record, Shard, Skipped, Unreadable
-from cluster.records.containers import Container, containers
-from cluster.records.headers import Header
-from cluster.records.location import Location
-from cluster.records.names import is_hidden, is_sidecar, is_tar, printable
-from cluster.records.reading import BUFFER_BYTES, too_large
+from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
+from cluster.records.containers import Archive, Container
+from cluster.records.members import Member, MemberType, is_record, refusal
+from cluster.records.names import printable
+from cluster.records.reading import BUFFER_BYTES
+from cluster.records.tar_headers import Header
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class TarSource:
-    """See `Source`.
+def open_tars(archive: Archive) -> Lister:
+    """Open tar files as an archive; each is one shard."""
+    return partial(archive.shards, partial(_split, max_bytes=archive.options.max_bytes))
 
-    Attributes:
-        location: a tar, a folder of them, or a glob.
-        max_bytes: larger members become an error.
-        skipped: whatever else lies beside the tars, after listing.
-    """
 
-    location: Location
-    max_bytes: int
-    skipped: Skipped = field(default_factory=Skipped, compare=False)
-
-    @property
-    def uri(self) -> str:
-        """Where it is, without credentials."""
-        return self.location.shown
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "tar"
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the place."""
-        return fingerprint([self.kind, self.uri])
-
-    def shards(self) -> Iterator[Shard]:
-        """See `Source.shards`."""
-        self.skipped.clear()
-        for found in containers(self.location, is_tar, self.skipped):
-            if isinstance(found, Container):
-                yield Shard(fingerprint([found.identity, self.max_bytes]), None, WholeTar(found, self.max_bytes))
-            else:
-                name, reason = found
-                yield Shard(fingerprint([name, reason]), 1, Unreadable(name, reason, name))
+def _split(container: Container, skipped: Skipped, *, max_bytes: int) -> Iterator[Shard]:
+    del skipped  # Only reading finds what is in a tar.
+    yield Shard(fingerprint([container.identity, max_bytes]), None, WholeTar(container, max_bytes))
 
 
 @dataclass(frozen=True, slots=True)
 class WholeTar:
-    """All of one tar archive."""
+    """All of one tar file."""
 
     container: Container
     max_bytes: int
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
-        """See `read_shard`. A tar cannot be read by several threads."""
+        """See `read_shard`. A tar is read by one thread."""
         del threads
         before = "its first member"
         try:
             with self.container.open() as raw, _plain(raw) as content, _open(content) as tar:
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # or the library would keep a description of every member
-                    yield from self._records(tar, member, skipped)
-                    before = f"what follows {printable(member.name)}"
+                while (header := tar.next()) is not None:
+                    tar.members.clear()  # otherwise the library keeps a description of every member
+                    if (record := self._record(tar, header, skipped)) is not None:
+                        yield record
+                    before = f"what follows {printable(header.name)}"
                 problem = tar.problem() or _problem_after_the_end(tar)
         except _DAMAGE as error:
             problem = str(error) or type(error).__name__
@@ -86,69 +58,63 @@ class WholeTar:
             name = self.container.name
             yield Record(name, None, f"{name} is damaged or cut off, {before} cannot be read: {problem}", name)
 
-    def _records(self, tar: _Tar, member: tarfile.TarInfo, skipped: Skipped) -> Iterator[Record]:
-        name = member.name.removeprefix("./")
-        key = printable(name)
-        if member.isdir():
-            return
-        if not _leads_out(name) and (is_hidden(name) or is_sidecar(name)):
-            skipped.add(key)
-        elif reason := _refusal(member, self.max_bytes):
-            yield Record(key, None, reason, self.container.name)
-        else:
-            file = cast("IO[bytes]", tar.extractfile(member))
-            yield Record(key, file.read(), None, self.container.name)
+    def _record(self, tar: _Tar, header: tarfile.TarInfo, skipped: Skipped) -> Record | None:
+        member = _member(header)
+        if not is_record(member, skipped):
+            return None
+        if reason := refusal(member, self.max_bytes):
+            return Record(member.key, None, reason, self.container.name)
+        file = cast("IO[bytes]", tar.extractfile(header))
+        return Record(member.key, file.read(), None, self.container.name)
 
 
 class _Tar(tarfile.TarFile):
-    """A tar archive that knows whether it came to its end."""
+    """A tar file that records why it ended."""
 
     tarinfo = Header
     members: list[tarfile.TarInfo]
     ending: Exception | None = None
 
     def problem(self) -> str | None:
-        """What is wrong with the last header; None after the mark that ends an archive."""
+        """Return what is wrong with the last header; None if it is the end-of-archive marker."""
         if isinstance(self.ending, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
             return None
-        return str(self.ending) if str(self.ending) != "empty header" else "no mark at its end"
+        return str(self.ending) if str(self.ending) != "empty header" else "no end-of-archive marker"
 
 
 class _Gzip(gzip.GzipFile):
-    """Gives what is unpacked before it complains that there is no more, where the library would lose it."""
+    """Returns everything unpacked before a truncation is reported, where the library would lose it."""
 
     def read(self, size: int | None = -1) -> bytes:
         return self.read1(-1 if size is None else size)
 
 
 def _plain(raw: IO[bytes]) -> IO[bytes]:
-    """The content, unpacked if it is gzip, whatever the file is called."""
+    """Return the content, decompressed if it is gzip, whatever the suffix."""
     magic = raw.read(2)
     raw.seek(0)
     return cast("IO[bytes]", _Gzip(fileobj=raw)) if magic == b"\x1f\x8b" else raw
 
 
 def _open(content: IO[bytes]) -> _Tar:
-    """As a stream: members are passed by once, a large one is skipped block by block."""
+    """Open as a stream: each member is passed once, a large one is skipped block by block."""
     return _Tar.open(fileobj=content, mode="r|", bufsize=BUFFER_BYTES, encoding="utf-8", errors="surrogateescape")
 
 
 def _problem_after_the_end(tar: _Tar) -> str | None:
-    """Some tools join tars by joining files; what comes after the first one's end is not read, so say so."""
+    """Report data after the end: tars that were concatenated are read up to the end of the first one."""
     rest = cast("IO[bytes]", tar.fileobj).read(BUFFER_BYTES)
-    return "more data follows the mark at its end" if rest.strip(b"\0") else None
+    return "more data follows its end-of-archive marker" if rest.strip(b"\0") else None
 
 
-def _leads_out(name: str) -> bool:
-    return name.startswith("/") or ".." in name.split("/")
+def _member(header: tarfile.TarInfo) -> Member:
+    return Member(header.name, header.size, _type(header))
 
 
-def _refusal(member: tarfile.TarInfo, max_bytes: int) -> str | None:
-    """Why a member is not read; None if it is."""
-    if _leads_out(member.name):
-        return "a member whose name leads out of the archive"
-    if member.issym() or member.islnk():
-        return "a link"
-    if not member.isfile() or member.issparse():  # A sparse file can claim any size and have no content.
-        return "not a regular file"
-    return too_large(member.size, max_bytes) if member.size > max_bytes else None
+def _type(header: tarfile.TarInfo) -> MemberType:
+    if header.isdir():
+        return MemberType.DIRECTORY
+    if header.issym() or header.islnk():
+        return MemberType.LINK
+    # A sparse file can claim any size and have no content.
+    return MemberType.FILE if header.isfile() and not header.issparse() else MemberType.SPECIAL

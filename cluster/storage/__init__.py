@@ -1,1 +1,1 @@
-"""Named objects on local disks, S3 and whatever else fsspec opens: written whole, retried, leased."""
+"""Named objects on local disks, S3 and every other fsspec file system: atomic writes, retries, leases."""

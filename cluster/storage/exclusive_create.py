@@ -1,14 +1,14 @@
-"""Creating an object only if there is none: what storage does by itself, and what is done where it cannot.
+"""Create an object only if it does not exist: by conditional write where storage has that, by claims where it has not.
 
-Some servers take a conditional write for a plain one, and overwrite without a word. So a store is asked once in each
-process: create the same name twice, the second time must fail.
+Some servers treat a conditional write as a plain one and overwrite silently. So each process probes a store once: it
+creates the same name twice, and the second attempt must fail.
 
-Where it does not, writers take turns by *claims*. A writer puts a claim with a name of its own beside the object, then
-lists the claims. If its own is the only one, nobody else can come to see only theirs as long as it stands, so it may
-look whether the object exists and write it. If there are others, it takes its claim back and tries again after a random
-while. That takes a store whose listings show what was put before, as S3's do. The claim of a writer that died is
-removed by whoever has seen it stand for `PATIENCE_S`; a writer that stalls for longer, between its listing and
-its write, may overwrite another's object. This is the one thing that conditional writes have ahead of it.
+Where it does not fail, writers take turns by *claims*. A writer puts a claim with a unique name beside the object, then
+lists the claims. If its own is the only one, no later writer can be the only one while that claim stands, so the
+writer may check whether the object exists and write it. If there are other claims, it removes its own and tries again
+after a random delay. This needs a store whose listings show all earlier writes, as those of S3 do. The claim of a dead
+writer is removed by any writer that has seen it for `STALE_CLAIM_S`; a writer that stalls for longer, between its
+listing and its write, may overwrite another's object. That is the one advantage of conditional writes.
 """
 
 from __future__ import annotations
@@ -17,41 +17,48 @@ import errno
 import os
 import random
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TypeVar
 from uuid import uuid4
 
+from cluster.storage.error_classes import is_transient
 from cluster.storage.filesystems import s3_code
 from cluster.storage.objects import TEMPORARY, Objects
+from cluster.storage.retry import Retry
 
-if TYPE_CHECKING:
-    from cluster.storage.store import Store
+T = TypeVar("T")
 
-PATIENCE_S = 30.0
+STALE_CLAIM_S = 30.0
+"""Age in seconds, as seen by another writer, after which the writer of a claim counts as dead."""
 WAIT_S = 0.2
 
 _PROCESS = uuid4().hex
-_UNABLE = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-_known: dict[object, bool] = {}
-_asking = threading.Lock()
+_UNSUPPORTED = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_supported: dict[object, bool] = {}
+_probing = threading.Lock()
 _JITTER = random.SystemRandom()
 
 
-def creates_exclusively(objects: Objects, place: object) -> bool:
-    """Whether `Objects.write_new` really leaves alone what is there. Asked once in a process for each place.
+def supports_exclusive_create(objects: Objects, place: object) -> bool:
+    """Return whether `Objects.write_new` leaves an existing object alone. Probed once for each place in a process.
 
     Args:
-        objects: where to try it.
-        place: names it; hashable.
+        objects: the store to probe.
+        place: a hashable name of the store.
     """
-    with _asking:
-        if place not in _known:
-            _known[place] = _refuses_a_second(objects)
-        return _known[place]
+    with _probing:
+        if place not in _supported:
+            _supported[place] = _second_write_fails(objects)
+        return _supported[place]
 
 
-def _refuses_a_second(objects: Objects) -> bool:
-    """A refusal of the first of the two, which an answer that was lost may lead to, is as good as one of the second."""
+def _second_write_fails(objects: Objects) -> bool:
+    """Return whether one of two writes of the same name is refused.
+
+    A lost response may have the first one sent twice and refused; that shows the same as a refusal of the second.
+    """
     path = f"{TEMPORARY}probe-{_PROCESS}-{os.getpid()}"
     try:
         objects.write_new(path, b"first")
@@ -59,7 +66,7 @@ def _refuses_a_second(objects: Objects) -> bool:
     except FileExistsError:
         return True
     except OSError as error:
-        if error.errno in _UNABLE or s3_code(error) == "NotImplemented":
+        if error.errno in _UNSUPPORTED or s3_code(error) == "NotImplemented":
             return False
         raise
     finally:
@@ -68,39 +75,75 @@ def _refuses_a_second(objects: Objects) -> bool:
     return False
 
 
-def create_by_claims(store: Store, path: str, data: bytes) -> bool:
-    """Create an object unless it exists, on a store that cannot do that by itself.
+def create_by_claims(objects: Objects, retry: Retry, path: str, data: bytes) -> bool:
+    """Create an object unless it exists, on a store without conditional writes.
+
+    Args:
+        objects: the store.
+        retry: for each request; its clock and sleep also time the claims.
+        path: of the object.
+        data: its content.
 
     Returns:
-        Whether the object is now this one.
+        Whether this call wrote the object.
     """
+    store = _RetriedObjects(objects, retry)
     folder, _, name = path.rpartition("/")
     claims = f"{folder}/claims-{name}".lstrip("/")
     seen: dict[str, float] = {}
     while not store.exists(path):
-        own = f"{claims}/{uuid4().hex}"  # Another one each time: one that came again would seem to stand all the while.
-        store.put(own, b"")
+        own = f"{claims}/{uuid4().hex}"  # A new name each time: one used twice would seem to stand without a break.
+        store.write(own, b"")
         try:
-            listed = frozenset(store.list(claims))
+            listed = store.list(claims)
             others = listed - {own}
             if listed == {own}:
-                return _created(store, path, data)
+                return _write_unless_exists(store, path, data)
         finally:
             store.delete(own)
-        _remove_the_dead(store, others, seen)
-        store.retry.sleep(WAIT_S * (0.2 + _JITTER.random()) * max(1, len(others)))
+        _remove_stale_claims(store, others, seen)
+        retry.sleep(WAIT_S * (0.2 + _JITTER.random()) * max(1, len(others)))
     return False
 
 
-def _created(store: Store, path: str, data: bytes) -> bool:
+@dataclass(frozen=True, slots=True)
+class _RetriedObjects:
+    """Requests to a store, each retried on its own."""
+
+    objects: Objects
+    retry: Retry
+
+    def exists(self, path: str) -> bool:
+        try:
+            self._call(lambda: self.objects.size(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def write(self, path: str, data: bytes) -> None:
+        self._call(lambda: self.objects.write(path, data))
+
+    def list(self, folder: str) -> frozenset[str]:
+        return self._call(lambda: frozenset(self.objects.list(folder)))
+
+    def delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._call(lambda: self.objects.delete(path))
+
+    def _call(self, action: Callable[[], T]) -> T:
+        return self.retry.call(action, is_transient=is_transient)
+
+
+def _write_unless_exists(store: _RetriedObjects, path: str, data: bytes) -> bool:
     if store.exists(path):
         return False
-    store.put(path, data)
+    store.write(path, data)
     return True
 
 
-def _remove_the_dead(store: Store, claims: frozenset[str], seen: dict[str, float]) -> None:
+def _remove_stale_claims(store: _RetriedObjects, claims: frozenset[str], seen: dict[str, float]) -> None:
+    """Remove claims seen for longer than `STALE_CLAIM_S`; `seen` has the time when each was seen first."""
     now = store.retry.clock()
     for claim in claims:
-        if now - seen.setdefault(claim, now) > PATIENCE_S:
+        if now - seen.setdefault(claim, now) > STALE_CLAIM_S:
             store.delete(claim)

@@ -1,14 +1,14 @@
-"""A lease on a folder of a store: of several processes that want to write there, one does, the others are told who.
+"""A lease on a folder of a store: one process at a time writes there, and the others get an error that names it.
 
-Only two things are asked of storage: that an object can be created if it is absent, and that a listing shows what was
-written before. The lease is one object, `<folder>/<epoch>`, with a counter in it that the holder raises as long as it
-lives. Clocks of machines are never compared. Who comes second watches the counter with its own: if it moves, the folder
-is taken; if it stands for a whole term, or the holder was a process of the same machine that is dead, the next epoch is
-created, and of several who try that, one succeeds. A holder that was only asleep finds the later epoch when it wakes,
-and stops. Epochs that are over are removed.
+Storage needs only two properties: an object can be created if it is absent, and a listing shows all earlier writes. The
+lease is one object, `<folder>/<epoch>`, with a counter that its owner raises for as long as it runs. Clocks of machines
+are never compared. A second process watches the counter by its own clock: if it moves, the lease is taken; if it stands
+for a whole term, or the owner was a process of the same machine that has died, the second process creates the next
+epoch, in which only one of several succeeds. An owner that was only suspended finds the later epoch when it resumes,
+and stops. Earlier epochs are removed.
 
-What a holder writes between losing the lease and noticing it is not kept from arriving: storage knows no leases. It
-does no harm where, as here, equal names have equal bytes.
+Writes that an owner makes between losing the lease and noticing it still arrive: storage does not check leases. They do
+no harm where, as here, equal names have equal bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cluster.errors import LeaseHeldError, LeaseLostError, StorageError
 from cluster.storage.lease_owner import Owner
@@ -33,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What the object of an epoch says.
+    """The content of an epoch's object.
 
     Attributes:
-        owner: who.
-        term_s: seconds of silence after which it may be taken for dead.
+        owner: the process with the lease.
+        term_s: seconds without a renewal after which the owner counts as dead.
         renewals: the counter.
     """
 
@@ -46,35 +45,39 @@ class LeaseRecord:
     renewals: int = 0
 
     def to_bytes(self) -> bytes:
-        """As it is stored."""
+        """Return the stored form, JSON."""
         return json.dumps(self.owner.to_json() | {"term_s": self.term_s, "renewals": self.renewals}).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LeaseRecord:
-        """The inverse of `to_bytes`."""
-        values: dict[str, Any] = json.loads(data)
+        """Parse the stored form.
+
+        Raises:
+            ValueError, KeyError, TypeError: the bytes are not a lease.
+        """
+        values = json.loads(data)
         return cls(Owner.from_json(values), float(values["term_s"]), int(values["renewals"]))
 
 
 class Lease:
-    """A lease that this process holds, renewed by a thread of its own until `release`. See `hold`."""
+    """A lease of this process, renewed by its own thread until `release`. See `acquire_lease`."""
 
-    def __init__(self, store: Store, folder: str, epoch: int, holder: LeaseRecord) -> None:
-        self._store = replace(store, retry=replace(store.retry, deadline_s=holder.term_s / 3))
-        self._folder, self._epoch, self._holder = folder, epoch, holder
-        self._renewed_at = _seconds()
+    def __init__(self, store: Store, folder: str, epoch: int, record: LeaseRecord) -> None:
+        self._store = replace(store, retry=replace(store.retry, deadline_s=record.term_s / 3))
+        self._folder, self._epoch, self._record = folder, epoch, record
+        self._renewed_at = _clock_s()
         self._lost: str | None = None
         self._renewing = threading.Lock()
         self._released = threading.Event()
-        self._thread = threading.Thread(target=self._renew_on, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew_until_released, name="lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Call this before anything is written. Costs nothing as long as renewals come on time.
+        """Raise if the lease is lost; call this before every write. Makes no request while renewals are on time.
 
         Raises:
-            LeaseLostError: somebody else took over.
-            StorageError: renewals are late (this process slept, or storage does), and storage does not answer now.
+            LeaseLostError: another process took over.
+            StorageError: renewals are late (this process was suspended, or storage is slow), and storage fails now.
         """
         if self._is_late:
             self._renew()
@@ -82,51 +85,56 @@ class Lease:
             raise LeaseLostError(self._lost)
 
     def release(self) -> None:
-        """Let go, so that the next one need not wait."""
+        """Remove the lease, so that the next process need not wait for its term."""
         self._released.set()
         self._thread.join()
         try:
-            if self._lost is None and not (self._is_late and self._taker()):
+            if self._lost is None and not (self._is_late and self._new_owner()):
                 self._store.delete(_path(self._folder, self._epoch))
         except OSError as error:
             logger.warning("lease not released folder=%s error=%s", self._folder, error)
 
     @property
     def _is_late(self) -> bool:
-        """Whether a renewal was missed, so that others may have come."""
-        return _seconds() - self._renewed_at > self._holder.term_s / 2
+        """Whether a renewal was missed, so that another process may have taken over."""
+        return _clock_s() - self._renewed_at > self._record.term_s / 2
 
-    def _renew_on(self) -> None:
-        while not self._released.wait(self._holder.term_s / 3) and self._lost is None:
+    def _renew_until_released(self) -> None:
+        while not self._released.wait(self._record.term_s / 3) and self._lost is None:
             try:
                 self._renew()
             except OSError as error:
                 logger.warning("lease not renewed folder=%s error=%s", self._folder, error)
 
     def _renew(self) -> None:
-        """Raise the counter, unless the lease is somebody else's."""
+        """Raise the counter, unless another process has the lease."""
         with self._renewing:
-            now = _seconds()
-            if self._lost is None and (taker := self._taker()) is not None:
-                self._lost = f"{self._store.url(self._folder)} was taken over by {taker}; nothing more is written here"
+            now = _clock_s()
+            if self._lost is None and (new_owner := self._new_owner()) is not None:
+                self._lost = (
+                    f"{self._store.url(self._folder)} was taken over by {new_owner}; nothing more is written here"
+                )
             if self._lost is None:
-                self._holder = replace(self._holder, renewals=self._holder.renewals + 1)
-                self._store.put(_path(self._folder, self._epoch), self._holder.to_bytes())
+                self._record = replace(self._record, renewals=self._record.renewals + 1)
+                self._store.put(_path(self._folder, self._epoch), self._record.to_bytes())
                 self._renewed_at = now
 
-    def _taker(self) -> str | None:
-        """Who has the lease now; None if it is still this process."""
+    def _new_owner(self) -> str | None:
+        """Return a description of the process that took over; None if this process still has the lease."""
         last = _last_epoch(self._store, self._folder)
         if last < self._epoch:
-            return "another process, which is through"
+            return "another process, which has finished"
         found = _read(self._store, self._folder, last)
         if found is None:
             return "another process"
-        return None if found.owner.token == self._holder.owner.token else str(found.owner)
+        return None if found.owner.token == self._record.owner.token else str(found.owner)
 
 
-def _seconds() -> float:
-    """A clock that goes on while the whole machine sleeps, where the system has one: others see us silent then."""
+def _clock_s() -> float:
+    """Return the time of a clock that also runs while the machine is suspended, where the system has one.
+
+    To other machines a suspended owner is a silent one.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -134,17 +142,18 @@ def _seconds() -> float:
 def acquire_lease(
     store: Store, folder: str, *, term_s: float = TERM_S, on_wait: Callable[[str], None] = lambda _: None
 ) -> Iterator[Lease]:
-    """Hold the lease on a folder.
+    """Acquire the lease on a folder, and release it after the block.
 
     Args:
-        store: where.
-        folder: of the lease, and of nothing else, relative to the store.
-        term_s: seconds without a renewal after which others may take over; it is renewed three times as often.
-        on_wait: told who is there, when that has to be watched: for as long as the holder's term at most.
+        store: contains the folder.
+        folder: for the lease alone, relative to the store.
+        term_s: seconds without a renewal after which others may take over; the lease is renewed three times a term.
+        on_wait: called with a description of the present owner before its counter is watched, which takes at most the
+            owner's term.
 
     Raises:
-        LeaseHeldError: somebody else holds it and is alive. Nothing was written.
-        StorageError: storage does not answer.
+        LeaseHeldError: another live process has the lease. Nothing was written.
+        StorageError: storage failed.
     """
     lease = _acquire(store, folder, term_s, on_wait)
     try:
@@ -154,14 +163,14 @@ def acquire_lease(
 
 
 def lease_owner(store: Store, folder: str) -> Owner | None:
-    """Who has the lease on a folder, as far as a look can tell; nothing is waited for.
+    """Look up the owner of the lease on a folder, without waiting.
 
     Returns:
-        its owner, who may have been killed without another process having noticed yet; None if there is none, or it
-        was a process of this machine that is dead.
+        The owner, which may have died without another process noticing yet; None if there is no lease, or its owner was
+        a process of this machine that has died.
 
     Raises:
-        StorageError: storage does not answer, or what lies there is no lease.
+        StorageError: storage failed, or the object there is not a lease.
     """
     last = _last_epoch(store, folder)
     found = _read(store, folder, last) if last else None
@@ -169,28 +178,28 @@ def lease_owner(store: Store, folder: str) -> Owner | None:
 
 
 def _acquire(store: Store, folder: str, term_s: float, on_wait: Callable[[str], None]) -> Lease:
-    holder = LeaseRecord(Owner.here(), term_s)
+    record = LeaseRecord(Owner.this_process(), term_s)
     while True:
         last = _last_epoch(store, folder)
-        if last and not _stands_still(store, folder, last, on_wait):
+        if last and not _is_expired(store, folder, last, on_wait):
             continue
-        if not store.put_if_absent(_path(folder, last + 1), holder.to_bytes()):
+        if not store.put_if_absent(_path(folder, last + 1), record.to_bytes()):
             continue
         epochs = _epochs(store, folder)
-        if max(epochs, default=0) > last + 1:  # What was seen above was long over when this was created.
+        if max(epochs, default=0) > last + 1:  # The epoch seen above was already over when this one was created.
             store.delete(_path(folder, last + 1))
             continue
         for epoch in epochs:
             if epoch <= last:
                 store.delete(_path(folder, epoch))
-        return Lease(store, folder, last + 1, holder)
+        return Lease(store, folder, last + 1, record)
 
 
-def _stands_still(store: Store, folder: str, epoch: int, on_wait: Callable[[str], None]) -> bool:
-    """Whether the holder of an epoch is dead; False if the epoch is over.
+def _is_expired(store: Store, folder: str, epoch: int, on_wait: Callable[[str], None]) -> bool:
+    """Return True if the owner of an epoch is dead, False if the epoch has ended; watches it for up to a term.
 
     Raises:
-        LeaseHeldError: it is alive.
+        LeaseHeldError: the owner is alive.
     """
     first = _read(store, folder, epoch)
     if first is None:
@@ -207,7 +216,7 @@ def _stands_still(store: Store, folder: str, epoch: int, on_wait: Callable[[str]
         if now != first:
             where = store.url(folder).rpartition("/")[0]
             raise LeaseHeldError(
-                f"{where} is being written by {now.owner}; nothing was done. Let it finish, or stop it and run again."
+                f"{where} is being written by {now.owner}; nothing was done. Wait for it, or stop it and run again."
             )
     return True
 
@@ -222,7 +231,7 @@ def _epochs(store: Store, folder: str) -> list[int]:
 
 
 def _last_epoch(store: Store, folder: str) -> int:
-    """0 if there is none."""
+    """Return the latest epoch; 0 if there is none."""
     return max(_epochs(store, folder), default=0)
 
 
@@ -233,4 +242,6 @@ def _read(store: Store, folder: str, epoch: int) -> LeaseRecord | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         path = store.url(_path(folder, epoch))
-        raise StorageError(f"{path} is no lease: {error}. Remove it if nobody writes there, and run again.") from error
+        raise StorageError(
+            f"{path} is not a valid lease: {error}. Remove it if no process writes there, and run again."
+        ) from error

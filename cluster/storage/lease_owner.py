@@ -1,4 +1,4 @@
-"""Who holds something: a process, named so that another one on the same machine can tell whether it is dead."""
+"""The owner of a lease: a process, identified so that others on the same machine can see whether it has died."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ class Owner:
     """A process.
 
     Attributes:
-        host: the machine's name, for people.
-        pid: its number there.
-        machine: the boot of the machine's kernel and the space of process numbers within it (a container has its own);
-            "" where the system does not tell.
-        started: when the process started, in the kernel's ticks; "" where the system does not tell.
-        token: nobody else's.
-        since: the time when it became the owner, by its own clock; for people.
+        host: name of the machine, for messages.
+        pid: process number on the machine.
+        machine: boot id of the kernel and its PID namespace (a container has its own); "" where the system has none.
+        started: start time of the process in the kernel's ticks; "" where the system does not report it.
+        token: a unique random string.
+        since: time when the process became the owner, by its own clock; for messages.
     """
 
     host: str
@@ -34,41 +33,41 @@ class Owner:
     since: str
 
     @classmethod
-    def here(cls) -> Self:
-        """This process, from now on."""
+    def this_process(cls) -> Self:
+        """Return this process as an owner from now on."""
         return cls(
             host=platform.node(),
             pid=os.getpid(),
-            machine=_machine(),
-            started=_started(os.getpid()) or "",
+            machine=_machine_id(),
+            started=_start_ticks(os.getpid()) or "",
             token=uuid4().hex,
             since=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """From `to_json`.
+        """Read from the values of `to_json`.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: a field is missing.
         """
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+    def to_json(self) -> dict[str, str | int]:
+        """Return the fields as JSON values."""
         return asdict(self)
 
     @property
     def is_dead(self) -> bool:
-        """Whether it certainly runs no longer: it was a process of this machine, and there is none such now."""
-        return bool(self.machine) and self.machine == _machine() and _started(self.pid) != self.started
+        """Whether the process has certainly ended: it ran on this machine, and no such process exists now."""
+        return bool(self.machine) and self.machine == _machine_id() and _start_ticks(self.pid) != self.started
 
     def __str__(self) -> str:
-        """For messages."""
+        """Return a description for messages."""
         return f"process {self.pid} on {self.host} since {self.since}"
 
 
-def _machine() -> str:
+def _machine_id() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -76,8 +75,8 @@ def _machine() -> str:
         return ""
 
 
-def _started(pid: int) -> str | None:
-    """When a process started; None if there is none, or only what its parent has not yet taken notice of."""
+def _start_ticks(pid: int) -> str | None:
+    """Return the start time of a process; None if it does not exist or is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Trying again: exponential back-off with jitter, until a deadline."""
+"""Retries: exponential back-off with jitter, until a deadline."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _JITTER = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How long to wait between attempts, and when to stop trying.
+    """The delays between attempts and the deadline for the last one.
 
     Attributes:
-        first_delay_s: seconds after the first failure, > 0; it doubles with every further one.
-        max_delay_s: the most to wait between two attempts, in seconds.
-        deadline_s: no attempt is started later than this many seconds after the first one.
+        first_delay_s: seconds after the first failure, > 0; doubled with every further one.
+        max_delay_s: the longest delay between two attempts, in seconds.
+        deadline_s: no attempt starts later than this many seconds after the first one.
         clock: a monotonic clock in seconds.
-        sleep: waits that many seconds.
+        sleep: waits for a number of seconds.
     """
 
     first_delay_s: float = 0.2
@@ -36,15 +36,15 @@ class Retry:
     sleep: Callable[[float], None] = time.sleep
 
     def delay_s(self, failures: int) -> float:
-        """Seconds to wait after that many failures in a row (>= 1), the last quarter of it drawn at random.
+        """Return the delay after that many failures in a row (>= 1), in seconds; its last quarter is drawn at random.
 
-        The jitter keeps many workers that failed together from coming back together.
+        The jitter spreads the attempts of many workers that failed together.
         """
         longest = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(failures - 1, 60))
         return longest * (0.75 + 0.25 * _JITTER.random())
 
     def call(self, action: Callable[[], T], *, is_transient: Callable[[Exception], bool]) -> T:
-        """Call `action` until it returns, raises something that is not transient, or the deadline has come.
+        """Call `action` until it returns, raises an error that is not transient, or the deadline has passed.
 
         Raises:
             Exception: whatever the last call of `action` raised.

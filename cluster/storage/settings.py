@@ -1,4 +1,4 @@
-"""How object storage is reached: which S3 server, in which region, trusted by what; never with which credentials."""
+"""Connection settings of object storage: S3 server, region, certificates; never credentials."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from urllib.parse import SplitResult, urlsplit
 from cluster.errors import StorageError
 
 S3_SCHEMES = frozenset({"s3", "s3a"})
-ANSWER_S = 10.0
+ENDPOINT_TIMEOUT_S = 10.0
+TRUST_ADVICE = (
+    "Set ca_file under [storage] to the certificate of the server's authority, or use http:// if it does not offer TLS."
+)
+_ENDPOINT_ADVICE = "Check the host and port of the endpoint, and that the server is running."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
     """A small picklable value that travels with every store and archive to workers on other machines.
 
-    Credentials are not in it: each machine has its own, in its environment or by its identity. It says nothing about
-    local paths and other kinds of storage, and it decides no byte of a result.
+    It contains no credentials: each machine has its own, in its environment or by its identity. It does not affect
+    local paths or other kinds of storage, and no byte of a result depends on it.
 
     Attributes:
-        endpoint: http(s) URL of an S3 server; None is AWS, or what AWS_ENDPOINT_URL says.
-        region: of the buckets; None is what the environment says.
-        path_style: whether the bucket stands in the URL's path instead of the host's name; None does what servers of
-            one's own need (yes) and AWS wants (no).
+        endpoint: http(s) URL of an S3 server; None is AWS, or the value of AWS_ENDPOINT_URL.
+        region: of the buckets; None is the region of the environment.
+        path_style: whether the bucket stands in the URL's path instead of the host's name; None chooses the path for
+            an endpoint of one's own and the host's name for AWS.
         certificates: PEM text of the authorities that may sign the server's certificate; None trusts those of the
             machine.
         anonymous: send no signature, as public buckets allow.
 
     Raises:
-        ValueError: the endpoint is no http(s) URL, or has credentials in it; the certificates are none.
+        ValueError: the endpoint is not an http(s) URL or contains credentials, or the certificates are not PEM.
     """
 
     endpoint: str | None = None
@@ -43,50 +47,51 @@ class Storage:
     anonymous: bool = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked without asking anybody."""
+        """Check everything that needs no request."""
         if self.certificates is not None:
-            self._trust()
+            self._ssl_context()
         if self.endpoint is None:
             return
         url = urlsplit(self.endpoint)
         if "@" in url.netloc:
-            raise ValueError("endpoint: a URL with credentials in it; give them through the environment")
-        if url.scheme not in ("http", "https") or not _is_host(url) or url.path.strip("/") or url.query:
+            raise ValueError("endpoint: the URL contains credentials; pass them through the environment instead")
+        if url.scheme not in ("http", "https") or not _has_valid_host(url) or url.path.strip("/") or url.query:
             raise ValueError(
-                f"endpoint: expected something like https://host:9000, nothing behind the host, got {self.endpoint!r}"
+                "endpoint: expected a URL such as https://host:9000, without a path or query behind the host, "
+                f"got {self.endpoint!r}"
             )
 
-    def _trust(self) -> ssl.SSLContext:
+    def _ssl_context(self) -> ssl.SSLContext:
         try:
             return ssl.create_default_context(cadata=self.certificates)
         except ssl.SSLError as error:
-            raise ValueError(f"expected certificates in PEM, got something else: {error}") from error
+            raise ValueError(f"expected certificates in PEM format, got text that cannot be parsed: {error}") from error
 
-    def check(self) -> None:
-        """Ask the endpoint anything at all, so that a wrong one is told from what is wrong behind it.
+    def check_endpoint(self) -> None:
+        """Make one request to the endpoint, so that a wrong endpoint is distinguished from later errors of the server.
 
         Raises:
-            StorageError: nobody answers there within 10 s, or not in HTTP, or TLS fails; the message says where.
+            StorageError: no response within 10 s, no HTTP response, or a TLS failure; the message has the endpoint.
         """
         if self.endpoint is None:
             return
-        trusted = self._trust() if self.endpoint.startswith("https") else None
+        context = self._ssl_context() if self.endpoint.startswith("https") else None
         try:
-            urllib.request.urlopen(self.endpoint, timeout=ANSWER_S, context=trusted).close()  # noqa: S310
+            urllib.request.urlopen(self.endpoint, timeout=ENDPOINT_TIMEOUT_S, context=context).close()  # noqa: S310
         except urllib.error.HTTPError:
-            return  # It answered: most servers refuse strangers.
+            return  # A response: most servers refuse unsigned requests.
         except (HTTPException, UnicodeError) as error:
-            told = str(error).strip() or type(error).__name__
-            raise StorageError(f"no S3 server is at {self.endpoint}: {told}. Check the endpoint's name.") from error
+            detail = str(error).strip() or type(error).__name__
+            raise StorageError(f"no S3 server responds at {self.endpoint}: {detail}. {_ENDPOINT_ADVICE}") from error
         except OSError as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLError):
-                raise StorageError(f"TLS with {self.endpoint} failed: {reason}. {TRUST}") from error
-            raise StorageError(f"nobody answers at {self.endpoint}: {reason}. Check the endpoint's name.") from error
+                raise StorageError(f"TLS with {self.endpoint} failed: {reason}. {TRUST_ADVICE}") from error
+            raise StorageError(f"cannot connect to {self.endpoint}: {reason}. {_ENDPOINT_ADVICE}") from error
 
 
-def _is_host(url: SplitResult) -> bool:
-    """Whether there is a host that can be one, with a port that can be one, if any."""
+def _has_valid_host(url: SplitResult) -> bool:
+    """Return whether a URL has a possible host and either a possible port or none."""
     try:
         return bool(url.hostname) and url.port != 0 and re.search(r"[\s\x00-\x1f]", url.netloc) is None
     except ValueError:
@@ -94,5 +99,4 @@ def _is_host(url: SplitResult) -> bool:
 
 
 DEFAULT_STORAGE = Storage()
-"""AWS, or whatever the environment says."""
-TRUST = "Name the certificate of its authority as ca_file under [storage], or write http:// if it speaks no TLS."
+"""AWS, or the settings of the environment."""

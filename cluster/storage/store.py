@@ -1,16 +1,16 @@
-"""Named objects under one URL: a local folder, `s3://bucket/prefix`, `memory://`, or whatever else fsspec opens."""
+"""Named objects under one URL: a local folder, `s3://bucket/prefix`, `memory://`, or any other URL of fsspec."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from cluster.errors import StorageError
-from cluster.storage.error_classes import advice, is_about_the_store, is_storage_trouble, is_transient, summary
-from cluster.storage.exclusive_create import create_by_claims, creates_exclusively
+from cluster.storage.error_classes import advice, is_storage_error, is_store_wide, is_transient, summary
+from cluster.storage.exclusive_create import create_by_claims, supports_exclusive_create
 from cluster.storage.objects import TEMPORARY, Objects, open_objects
 from cluster.storage.retry import Retry
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
@@ -18,24 +18,24 @@ from cluster.storage.settings import DEFAULT_STORAGE, Storage
 T = TypeVar("T")
 
 STALE_S = 86_400.0
-"""Age in seconds of a temporary file whose writer is dead: longer than clocks are apart and servers are away."""
+"""Age in seconds at which a temporary file is stale: longer than clocks differ and servers are unavailable."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A picklable, hashable name of a place that keeps objects; each process opens it when it first needs it.
+    """A picklable, hashable name of a location for objects; each process opens it on first use.
 
     Every operation is retried on transient errors until `retry.deadline_s`. A missing object is FileNotFoundError, a
-    refused one PermissionError; every other trouble ends as StorageError, naming the URL, the operation and what to
-    do about it.
+    refused request PermissionError; every other failure is StorageError, with the URL, the operation and advice in the
+    message.
 
     Attributes:
         root: an fsspec URL or a local path, which is made absolute so that it means the same to every worker.
-        storage: how S3 is reached. Credentials are the environment's.
-        retry: when to try again.
+        storage: S3 connection. Credentials are the environment's.
+        retry: delays and deadline.
 
     Raises:
-        StorageError: the URL itself carries a password.
+        StorageError: the URL contains a password.
     """
 
     root: str
@@ -44,10 +44,10 @@ class Store:
     retry: Retry = field(default=Retry(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Bring the URL into one form."""
+        """Normalise the URL."""
         scheme, separator, rest = self.root.rpartition("://")
         if separator and ":" in rest.partition("/")[0].rpartition("@")[0]:
-            raise StorageError(f"the {scheme} URL carries a password: give credentials through the environment")
+            raise StorageError(f"the {scheme}:// URL contains a password; pass credentials through the environment")
         if not separator or scheme in ("file", "local"):
             object.__setattr__(self, "root", str(Path(rest).expanduser().absolute()))
         elif rest.strip("/"):
@@ -55,11 +55,11 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether objects are files of this machine (or of a file system mounted on it)."""
+        """Whether objects are files on this machine, or on a file system mounted there."""
         return "://" not in self.root
 
     def url(self, path: str) -> str:
-        """The URL (for a local store, the absolute path) of an object.
+        """Return the URL (for a local store, the absolute path) of an object.
 
         Raises:
             ValueError: the path is not a plain relative one.
@@ -73,22 +73,23 @@ class Store:
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Create an object unless it exists; of several writers at once, one wins.
 
-        Answers are lost on the way, so this cannot tell its own object from an identical one of somebody else: let
-        racing writers write something of their own (a name, a random token). On storage without conditional
-        writes, see `cluster.storage.exclusive_create`.
+        Responses can be lost, so this call cannot distinguish its own object from an identical one of another writer:
+        racing writers should write unique bytes (a name, a random token). For storage without conditional writes, see
+        `cluster.storage.exclusive_create`.
 
         Returns:
-            Whether the object is now this one.
+            Whether the object now has these bytes.
         """
         _checked(path)
-        place = (self.root, self.storage)
-        if not self._retried("create", path, lambda objects: creates_exclusively(objects, place)):
-            return create_by_claims(self, path, data)
+        location = (self.root, self.storage)
+        if not self._retried("create", path, lambda objects: supports_exclusive_create(objects, location)):
+            with self._named_errors("create", path):
+                return create_by_claims(self._open(), self.retry, path, data)
 
         def attempt(objects: Objects) -> bool:
             try:
                 objects.write_new(path, data)
-            except FileExistsError:  # Perhaps by this very request, which the HTTP client sent twice without a word.
+            except FileExistsError:  # Perhaps created by this very request: the HTTP client may send it twice.
                 with suppress(FileNotFoundError):
                     return objects.read(path) == data
                 return False
@@ -97,15 +98,15 @@ class Store:
         return self._retried("create", path, attempt)
 
     def get(self, path: str) -> bytes:
-        """The content of an object.
+        """Return the content of an object.
 
         Raises:
-            FileNotFoundError: there is no such object.
+            FileNotFoundError: the object does not exist.
         """
         return self._retried("read", _checked(path), lambda objects: objects.read(path))
 
     def exists(self, path: str) -> bool:
-        """Whether there is an object (not a folder) of this name."""
+        """Return whether there is an object (not a folder) of this name."""
         try:
             self.size(path)
         except FileNotFoundError:
@@ -113,64 +114,65 @@ class Store:
         return True
 
     def size(self, path: str) -> int:
-        """The length of an object in bytes.
+        """Return the length of an object in bytes.
 
         Raises:
-            FileNotFoundError: there is no such object.
+            FileNotFoundError: the object does not exist.
         """
         return self._retried("look up", _checked(path), lambda objects: objects.size(path))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """All objects below a folder.
+        """List all objects below a folder.
 
         Args:
             prefix: a folder, relative to the root; "" is the root. A missing one has no objects.
 
         Returns:
-            Sorted paths relative to the root, at any depth. Always asked anew, never from a listing cache.
+            Sorted paths relative to the root, at any depth. Always a fresh listing, never a cached one.
         """
         return self._listed(prefix, lambda objects, folder: objects.list(folder))
 
     def folders(self, prefix: str = "") -> Iterator[str]:
-        """The folders in a folder, not those below them: a few requests, however much lies there.
+        """List the folders directly in a folder, in a few requests whatever their size.
 
         Args:
             prefix: a folder, relative to the root; "" is the root. A missing one has no folders.
 
         Returns:
-            Sorted paths relative to the root. Always asked anew, never from a listing cache.
+            Sorted paths relative to the root. Always a fresh listing, never a cached one.
         """
         return self._listed(prefix, lambda objects, folder: objects.folders(folder))
 
     def delete(self, path: str) -> None:
-        """Remove an object; nothing happens if there is none."""
+        """Remove an object if it exists."""
         try:
             self._retried("delete", _checked(path), lambda objects: objects.delete(path))
         except FileNotFoundError:
             return
 
-    def sweep(self, folder: str) -> int:
-        """Remove the temporary files that writers who were killed left in a local folder, not below it.
+    def remove_stale_files(self, folder: str) -> int:
+        """Remove the temporary files that killed writers left directly in a local folder.
 
-        Who else writes there does no harm, and takes none: a file is written in seconds, and only what nobody has
-        written to for `STALE_S` is taken for left.
+        Safe beside active writers: writing a file takes seconds, and only files not modified for `STALE_S` are removed.
 
         Args:
-            folder: relative to the root; "" is the root. A missing one has none.
+            folder: relative to the root; "" is the root. It may be missing.
 
         Returns:
-            How many were removed.
+            The number of removed files.
         """
-        return self._retried("sweep", folder and _checked(folder), lambda objects: objects.sweep(folder, STALE_S))
+        return self._retried(
+            "clean up", folder and _checked(folder), lambda objects: objects.remove_stale_files(folder, STALE_S)
+        )
 
-    def reach(self) -> None:
-        """Ask for something cheap, so that a wrong place is found before any work is done for it.
+    def check_access(self) -> None:
+        """Make one cheap request, so that a wrong location is found before any work is done for it.
 
         Raises:
-            StorageError: nothing can be kept here: no such bucket, no credentials, nobody there.
-            PermissionError: these credentials may not list it.
+            StorageError: the store cannot be used: no such bucket, no credentials, no response.
+            PermissionError: the credentials do not allow listing it.
         """
-        self._retried("reach", "", lambda objects: objects.reach())
+        self._retried("reach", "", lambda objects: objects.check_access())
 
     def _listed(self, prefix: str, paths: Callable[[Objects, str], Iterator[str]]) -> Iterator[str]:
         folder = prefix.strip("/")
@@ -178,26 +180,63 @@ class Store:
         return iter(self._retried("list", where, lambda objects: sorted(paths(objects, folder))))
 
     def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
-        where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
+        with self._named_errors(operation, path):
+            return self.retry.call(lambda: action(self._open()), is_transient=is_transient)
+
+    def _open(self) -> Objects:
+        return open_objects(self.root, self.storage, self.retry)
+
+    @contextmanager
+    def _named_errors(self, operation: str, path: str) -> Iterator[None]:
+        """Raise storage errors as `Store` documents them, with the operation, the URL and what to do in the message."""
         try:
-            return self.retry.call(
-                lambda: action(open_objects(self.root, self.storage, self.retry)), is_transient=is_transient
-            )
+            yield
         except Exception as error:
-            if not is_storage_trouble(error):
+            if not is_storage_error(error):
                 raise
-            if isinstance(error, FileNotFoundError) and not is_about_the_store(error):
+            if isinstance(error, FileNotFoundError) and not is_store_wide(error):
                 raise
-            told = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
-            refused = isinstance(error, PermissionError) and not is_about_the_store(error)
-            raise (PermissionError if refused else StorageError)(told) from error
+            where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
+            message = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
+            is_refused = isinstance(error, PermissionError) and not is_store_wide(error)
+            raise (PermissionError if is_refused else StorageError)(message) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The record of committed parts, which consists of the parts themselves.
+
+    One atomic object is the commit. A separate "done" mark could disagree with it and is not needed, for two reasons:
+    the path contains a fingerprint of everything that determines the bytes, so an object of that name can be no other
+    result; and the bytes are a function of the unit, so when two workers commit the same unit (a slow one that was
+    given up, a second run beside the first), the second write replaces the object by an equal one. A write is whole or
+    absent, so a unit whose worker is killed is either done or not done, and a listing of the folder shows which.
+    """
+
+    store: Store
+
+    def done(self, prefix: str) -> frozenset[str]:
+        """Return the paths, relative to the store, of all parts committed below a folder. Always a fresh listing."""
+        return frozenset(self.store.list(prefix))
+
+    def commit(self, path: str, data: bytes) -> None:
+        """Make a part durable and visible.
+
+        Raises:
+            StorageError: it could not be written; either there is no such part then, or it is this one.
+        """
+        self.store.put(path, data)
+
+    def remove_stale_files(self, folder: str) -> None:
+        """Remove what killed writers left in a folder; see `Store.remove_stale_files`."""
+        self.store.remove_stale_files(folder)
 
 
 def _checked(path: str) -> str:
-    """The path, if it is in one form, stays below the root and is no name that this package uses itself."""
+    """Return the path if it is normalised, stays below the root and is not reserved for temporary files."""
     plain = PurePosixPath(path)
     if not plain.name or plain.as_posix() != path or plain.is_absolute() or ".." in plain.parts:
-        raise ValueError(f"expected a plain relative path below the store's root, got {path!r}")
+        raise ValueError(f"expected a plain relative path below the store's root, such as 'a/b.bin', got {path!r}")
     if plain.name.startswith(TEMPORARY):
-        raise ValueError(f"names that begin with {TEMPORARY!r} are the store's own, got {path!r}")
+        raise ValueError(f"names that begin with {TEMPORARY!r} are reserved for temporary files, got {path!r}")
     return path

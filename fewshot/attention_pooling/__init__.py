@@ -1,1 +1,1 @@
-"""SAFE: the image tower's attention pooling, tuned to the classes."""
+"""SAFE: fine-tuning of the attention pooling of the image tower, alone or with an adapter behind it."""

@@ -1,20 +1,22 @@
-"""Tuning the pooling layer of the image tower, everything before it frozen: SAFE's training (arXiv 2311.04464).
+"""Fine-tuning of the pooling layer of the image tower, everything before it frozen: SAFE (arXiv 2311.04464).
 
-The last layer is a learned, spatial weighted sum of a map of tokens; which tokens matter depends on the classes. The
-training minimises the cross-entropy of cosines between pooled features and a row for each class, from the pre-trained
-weights on, by AdamW with linear warm-up and a cosine. At inference the result is mixed with the frozen layer's.
+The last layer is a learned, spatially weighted sum of a map of tokens; which tokens matter depends on the classes. The
+training minimises the cross-entropy of cosines between pooled features and a target row for each class, starting at the
+pre-trained weights, by AdamW with linear warm-up and half a cosine. At inference the features are blended with the
+frozen layer's.
 
-The paper's text beyond its abstract could not be had, and there is no official code. Optimiser, schedule, batch and
-number of epochs are those of RA-FT (ICME 2024), which tunes the same layer. Where we differ, and why:
+The text of the paper beyond its abstract was not available, and there is no official code. Optimiser, schedule, batch
+and number of epochs are those of RA-FT (ICME 2024), which tunes the same layer. Differences, with reasons:
 
-* Tokens are computed once, of the deterministic view only: a map cannot be cropped or flipped afterwards, as its
+* Tokens are computed once, for the deterministic view only: a map cannot be cropped or flipped afterwards, as its
   positions have learned vectors.
-* The rows are not the text alone but the text and four times the class mean (`target_weight`): names that say nothing
-  are bad targets. With the logits divided by ten (RA-FT: by two), features are not drawn onto the rows of the shots at
-  hand but past the other classes'. With four shots, the best mixture with the frozen layer goes from 57 % to 62 %
-  with text rows and to 66 % with these on sign digits, from 51 % to 55 % and 59 % on groceries; rubbish, whose names
-  say much, gains nothing from either. (Seen on test images of one or two draws, which these defaults therefore know.)
-* A peak rate of 1e-3 (RA-FT's scripts: 1e-4) and at most 200 steps, so that a core of a CPU can afford it.
+* A target is the text plus four times the class mean (`target_weight`): meaningless names are bad targets. With the
+  logits divided by ten (RA-FT: by two), features are only pulled past the targets of other classes, not all the way
+  onto their own. With four shots, the best blend with the frozen layer goes from 57 % to 62 % with text targets and to
+  66 % with these on sign digits, from 51 % to 55 % and 59 % on groceries; rubbish, whose names are informative, gains
+  nothing from either. (Measured on test images of one or two draws, so results on these sets are biased in favour of
+  the defaults.)
+* The peak rate is 1e-3 (RA-FT's scripts: 1e-4) and there are at most 200 steps, so that one CPU core is enough.
 """
 
 from __future__ import annotations
@@ -35,26 +37,25 @@ if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
 
 POOL_ROWS = 64
-"""Images pooled at a time, always: the missing ones are zero, so that an image's bits do not depend on the others."""
+"""Images in a block, always: a block is padded with zeros, so that the bits of an image do not depend on the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How the layer is trained.
+class PoolTrainingSettings:
+    """Settings of the training of the layer.
 
     Attributes:
-        scope: which of its tensors, see `Pooling.scopes`.
-        target_weight: weight of the class means beside the text in the rows that features are drawn to; 0 is the
-            paper's training.
-        learning_rate: at the peak.
+        scope: the tensors to train, see `Pooling.scopes`.
+        target_weight: weight of the class means beside the text in the target rows, >= 0; 0 is the paper's training.
+        learning_rate: peak of the schedule.
         epochs: passes over the shots, at least one step each.
-        max_steps: however many shots there are.
+        max_steps: maximum number of steps.
         batch_size: shots in a step.
-        loss_temperature: divides the logits in the loss.
-        warm_up: share of the steps.
-        last_rate: share of the peak that is left at the end.
+        loss_temperature: divisor of the logits in the loss.
+        warm_up: share of the steps with a rising rate, in [0, 1).
+        last_rate: the last rate as a share of the peak.
         weight_decay: of AdamW, towards zero.
-        eps: of AdamW. Large, so that gradients that are rounding noise move nothing.
+        eps: of AdamW; large, so that gradients of the size of rounding errors have no effect.
     """
 
     scope: str = "attn"
@@ -70,11 +71,11 @@ class Recipe:
     eps: float = 1e-4
 
     def steps(self, shots: int) -> int:
-        """How many, for that many shots."""
+        """Return the number of steps for so many shots."""
         return min(self.max_steps, self.epochs * -(-shots // self.batch_size))
 
     def rate(self, done: float) -> float:
-        """See `fewshot.optimization.descent.Rate`."""
+        """Return the share of the peak rate, see `fewshot.optimization.descent.Rate`."""
         if done < self.warm_up:
             return done / self.warm_up
         return self.last_rate + (1.0 - self.last_rate) * cosine((done - self.warm_up) / (1.0 - self.warm_up))
@@ -87,61 +88,65 @@ def tune_pooling(
     targets: Tensor,
     *,
     logit_scale: float,
-    recipe: Recipe,
+    settings: PoolTrainingSettings,
     seed: int,
 ) -> dict[str, Tensor]:
     """Train the layer.
 
     Args:
         pooling: the pre-trained layer.
-        dense: [M, T, C] float16, in an order that does not depend on how the shots were listed.
+        dense: [M, T, C] float16, in an order that is independent of the list of shots.
         labels: [M] int64 in [0, k).
         targets: [k, D] float32, unit rows.
         logit_scale: s, 100 for CLIP.
-        recipe: how.
+        settings: schedule of the training.
         seed: of the order of the shots.
 
     Returns:
-        The tuned tensors by name; without shots the pre-trained ones.
+        The tuned tensors by name; the pre-trained ones without shots.
     """
-    scale = logit_scale / recipe.loss_temperature
+    scale = logit_scale / settings.loss_temperature
 
     def loss(weights: Mapping[str, Tensor], rows: Tensor, _: torch.Generator) -> Tensor:
         features = normalize(pooling(dense[rows], weights), dim=1)
         return cross_entropy(scale * features @ targets.T, labels[rows])
 
-    return descend_by(recipe, pooling.trainable(recipe.scope), loss, rows=len(labels), seed=seed)
+    return descend_with(settings, pooling.trainable(settings.scope), loss, rows=len(labels), seed=seed)
 
 
-def descend_by(recipe: Recipe, start: Mapping[str, Tensor], loss: Loss, *, rows: int, seed: int) -> dict[str, Tensor]:
-    """`fewshot.optimization.descent.descend` as a recipe says."""
+def descend_with(
+    settings: PoolTrainingSettings, start: Mapping[str, Tensor], loss: Loss, *, rows: int, seed: int
+) -> dict[str, Tensor]:
+    """Run `fewshot.optimization.descent.descend` with AdamW and the schedule of the settings."""
 
     def adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=recipe.learning_rate, eps=recipe.eps, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(
+            parameters, lr=settings.learning_rate, eps=settings.eps, weight_decay=settings.weight_decay
+        )
 
     return descend(
         start,
         loss,
         optimizer=adamw,
         rows=rows,
-        batch_size=recipe.batch_size,
-        steps=recipe.steps(rows),
+        batch_size=settings.batch_size,
+        steps=settings.steps(rows),
         seed=seed,
-        rate=recipe.rate,
+        rate=settings.rate,
     )
 
 
 @torch.no_grad()
 def pooled(pooling: Pooling, dense: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Pool any number of images, `POOL_ROWS` at a time.
+    """Return the pooled features of any number of images, computed in blocks of `POOL_ROWS`.
 
     Args:
         pooling: the layer.
         dense: [B, T, C] float16 or float32.
-        weights: tuned tensors; None takes the pre-trained ones.
+        weights: tuned tensors by name; None takes the pre-trained ones.
 
     Returns:
-        [B, D] float32, raw. A row's bits depend on nothing but that row.
+        [B, D] float32, not normalised. The bits of a row depend on that row only.
     """
     parts = []
     for part in torch.split(dense, POOL_ROWS):
@@ -151,12 +156,15 @@ def pooled(pooling: Pooling, dense: Tensor, weights: Mapping[str, Tensor] | None
     return torch.cat(parts)
 
 
-def pooling_of(problem: Problem) -> tuple[Pooling, Tensor]:
-    """The last layer of the problem's image tower, and the shots' tokens [M, T, C] for it.
+def require_pooling(problem: Problem) -> tuple[Pooling, Tensor]:
+    """Return the pooling layer of the problem's image tower and the shots' tokens [M, T, C].
 
     Raises:
         DataError: one of them is missing.
     """
     if problem.pooling is None or problem.support.dense is None:
-        raise DataError("this method pools dense tokens, but the problem comes without tokens or without the layer")
+        raise DataError(
+            "this method pools dense tokens, but the problem has no tokens or no pooling layer; "
+            "set Problem.pooling and Labelled.dense"
+        )
     return problem.pooling, problem.support.dense

@@ -1,4 +1,4 @@
-"""Frozen encoders. Importing this package loads no torch; `load_clip` does."""
+"""Frozen encoders of images and texts. Importing this package loads no torch; `load_clip` does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frozen CLIP: images and texts in, raw features out, the same bits whatever else is in the batch."""
+"""A frozen CLIP: images and texts in, raw features out, with bits that do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -13,33 +13,32 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.problem import LabelSpace
-from fewshot.prompt_templates import prompts
+from fewshot.backbones.determinism import TEXT_BATCH, pad_with_copies, pad_with_zeros
+from fewshot.classes import LabelSpace
+from fewshot.prompt_templates import fill_templates
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
-    from fewshot.backbones.pooling.find import Tapped
+    from fewshot.backbones.pooling.pooling_detection import DetectedPooling
     from fewshot.backbones.text_tower import TextTower
-
-Tokenize = Callable[[list[str]], Tensor | Sequence[Tensor]]
-"""T strings to T tensors [L] int64; where they are one tensor [T, L], L is the same, else it may differ."""
-
-TEXT_BATCH = 8
-"""Texts in one forward, always: the missing ones are copies, so that a text's bits do not depend on its batch-mates."""
+    from fewshot.backbones.text_tower.prompt_tokens import Tokenize
 
 
 @dataclass(frozen=True)
 class ClipBackbone:
-    """A loaded CLIP. Make one with `fewshot.backbones.load_clip`.
+    """A loaded CLIP, see `fewshot.backbones.load_clip`.
 
     Attributes:
         model: an open_clip model in evaluation mode, on `device`.
         tokenize: its tokenizer.
-        crop: PIL RGB image of any size -> [3, H, W] uint8, as the model wants it before normalisation.
+        crop: PIL RGB image of any size -> [3, H, W] uint8, the model's input before normalisation.
         mean, std: the normalisation, over values in [0, 1].
         image_size: H = W in pixels.
         batch_size: images in one forward; a smaller batch is padded to it.
-        templates: the prompts' default templates, each with one "{}".
+        templates: default templates of prompts, each with one "{}".
+        device: of the model.
+        dtype: of the model.
+        channels_last: whether pixels are laid out channels last.
     """
 
     model: Any
@@ -64,7 +63,7 @@ class ClipBackbone:
         """The text tower, for context vectors.
 
         Raises:
-            BackboneError: the model has none that they can be put into.
+            BackboneError: the model has no text tower that takes context vectors.
         """
         from fewshot.backbones.text_tower import TextTower
 
@@ -74,8 +73,8 @@ class ClipBackbone:
     def embed_images(self, images: Tensor) -> Tensor:
         """Encode images.
 
-        Every forward has `batch_size` rows, the missing ones zero, so that the arithmetic of a row does not depend on
-        how many others came with it.
+        Every forward has `batch_size` rows, missing ones zero, so that the arithmetic of a row does not depend on the
+        number of the others.
 
         Args:
             images: [N, 3, H, W] uint8, from `crop`.
@@ -86,8 +85,7 @@ class ClipBackbone:
         return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)] or [torch.empty(0)])
 
     def _forward(self, images: Tensor) -> Tensor:
-        missing = self.batch_size - len(images)
-        padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
+        padded = pad_with_zeros(images, self.batch_size)
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         pixels = padded.to(self.device, torch.float32, memory_format=memory_format)
@@ -97,7 +95,7 @@ class ClipBackbone:
 
     @torch.no_grad()
     def embed_dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode images, and keep the tokens that the tower's last layer makes the feature of. One pass for both.
+        """Encode images, and return the tokens that the tower's last layer pools as well. One pass for both.
 
         Args:
             images: [N, 3, H, W] uint8, from `crop`.
@@ -107,31 +105,31 @@ class ClipBackbone:
             on the CPU.
 
         Raises:
-            BackboneError: the tower has no such layer, see `pooling`.
+            BackboneError: the tower does not end in an attention pool.
         """
         batches: list[Tensor] = []
-        with self._tapped.listening(batches):
+        with self._detected_pooling.recording(batches):
             features = [self._forward(part) for part in torch.split(images, self.batch_size)]
         return torch.cat(features), torch.cat(batches)[: len(images)]
 
     @property
     def pooling(self) -> Pooling:
-        """The last layer of the image tower, on tokens of `embed_dense`.
+        """The last layer of the image tower, for tokens of `embed_dense`.
 
         Raises:
-            BackboneError: the tower ends in no attention pool.
+            BackboneError: the tower does not end in an attention pool.
         """
-        return self._tapped.pooling
+        return self._detected_pooling.pooling
 
     @cached_property
-    def _tapped(self) -> Tapped:
-        from fewshot.backbones.pooling.find import tapped
+    def _detected_pooling(self) -> DetectedPooling:
+        from fewshot.backbones.pooling.pooling_detection import detect_pooling
 
-        return tapped(self.model.visual)
+        return detect_pooling(self.model.visual)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Encode texts, batched with others of the same token length.
+        """Encode texts, in batches of the same token length.
 
         Args:
             texts: T strings.
@@ -151,12 +149,11 @@ class ClipBackbone:
         return torch.stack(rows)
 
     def _encode(self, ids: Tensor) -> Tensor:
-        padded = torch.cat([ids, ids[-1:].expand(TEXT_BATCH - len(ids), -1)])
-        features: Tensor = self.model.encode_text(padded.to(self.device))
+        features: Tensor = self.model.encode_text(pad_with_copies(ids, TEXT_BATCH).to(self.device))
         return features.float().cpu()[: len(ids)]
 
     def prototypes(self, label_space: LabelSpace, templates: Sequence[str] | None = None) -> Tensor:
-        """The zero-shot classifier's rows: each prompt's embedding normalised, averaged over prompts, normalised again.
+        """Return the zero-shot classifier's rows: embeddings normalised, averaged over prompts, normalised again.
 
         Args:
             label_space: K classes; a description counts as one more prompt of its class.
@@ -165,7 +162,7 @@ class ClipBackbone:
         Returns:
             [K, D] float32, unit rows.
         """
-        per_class = prompts(label_space, templates or self.templates)
+        per_class = fill_templates(label_space, templates or self.templates)
         features = normalize(self.embed_texts([text for texts in per_class for text in texts]), dim=-1)
         means = [part.mean(dim=0) for part in torch.split(features, [len(texts) for texts in per_class])]
         return normalize(torch.stack(means), dim=-1)

@@ -1,7 +1,7 @@
-"""Load the CLIP that a spec names, or say what is missing and how to get it.
+"""Load the CLIP of a `ClipSpec`; errors name what is missing and how to get it.
 
-Local weights are read from safetensors only: a pickled checkpoint can run code. What open_clip itself fetches under one
-of its tags may be pickled; then it is read with `weights_only`, which makes nothing but tensors.
+Local weights are read from safetensors only: a pickled checkpoint can run code. Weights that open_clip itself fetches
+under one of its tags may be pickled; they are read with `weights_only`, which creates nothing but tensors.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
 from torchvision import transforms
 from torchvision.transforms import functional as pixels
 
-from fewshot.backbones.clip import ClipBackbone, Tokenize
+from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
-from fewshot.backbones.foreign import check_clip_config, checked_config, code_declined, read_config
-from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.backbones.determinism import DTYPES, find_device, fix_arithmetic
+from fewshot.backbones.untrusted_weights import check_clip_config, checked_config, read_config, remote_code_refused
 from fewshot.errors import BackboneError, UnknownNameError
 from fewshot.prompt_templates import IMAGENET_TEMPLATES, PLAIN_TEMPLATES
+
+if TYPE_CHECKING:
+    from fewshot.backbones.text_tower.prompt_tokens import Tokenize
 
 CPU_BATCH, GPU_BATCH = 4, 128
 CLIP_CONFIG, CLIP_WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -31,14 +34,14 @@ OLD_CLIP_WEIGHTS = "open_clip_pytorch_model.safetensors"
 def load_clip(spec: ClipSpec) -> ClipBackbone:
     """Load a CLIP for inference.
 
-    Also fixes this process's number of torch threads to `spec.threads` and asks cuDNN for deterministic kernels: with
-    the batch size they decide the last bits of every feature.
+    This also sets the process's number of torch threads to `spec.threads` and makes cuDNN use deterministic kernels:
+    with the batch size they decide the last bits of every feature.
 
     Raises:
         BackboneError: packages, weights or a device are missing; the message says how to get them.
-        UnknownNameError: open_clip knows no such model.
+        UnknownNameError: open_clip has no such model.
     """
-    device = device_named(spec.device)
+    device = find_device(spec.device)
     fix_arithmetic(threads=spec.threads)
     model, tokenize, templates = _embedded() if spec.model == EMBEDDED else _from_open_clip(spec)
     size, crop, mean, std = _preprocessing(model)
@@ -57,8 +60,8 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
 
 
 def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:
-    ClipSpec().identity()  # raises with the remedy when a package is missing
-    from fewshot.backbones.embedded import assemble, tokenize
+    ClipSpec().identity()  # Raises with the remedy if a package is missing.
+    from fewshot.backbones.embedded_clip import assemble, tokenize
 
     return assemble(), tokenize, PLAIN_TEMPLATES
 
@@ -67,20 +70,20 @@ def _from_open_clip(spec: ClipSpec) -> tuple[Any, Tokenize, tuple[str, ...]]:
     name = _known_name(spec)
     _refuse_pickles(spec)
     try:
-        with warnings.catch_warnings(), code_declined():
+        with warnings.catch_warnings(), remote_code_refused():
             warnings.simplefilter("ignore")
             _check_config(spec, name)
             model = open_clip.create_model(name, pretrained=spec.pretrained, require_pretrained=True, weights_only=True)
             tokenizer = open_clip.get_tokenizer(name)
     except BackboneError:
         raise
-    except Exception as error:  # libraries that read somebody's files raise anything
+    except Exception as error:  # Libraries that read untrusted files raise anything.
         raise BackboneError(_remedy(spec, error)) from error
     return model.eval().requires_grad_(False), tokenizer, IMAGENET_TEMPLATES
 
 
 def _refuse_pickles(spec: ClipSpec) -> None:
-    """open_clip takes whatever weights it finds in a folder, safetensors or not."""
+    """Refuse pickled weights: open_clip would take any that it finds in a folder."""
     if spec.is_folder and not any((Path(spec.model) / name).is_file() for name in (CLIP_WEIGHTS, OLD_CLIP_WEIGHTS)):
         where = f"folder {spec.model!r} has no {CLIP_WEIGHTS}"
     elif spec.pretrained and Path(spec.pretrained).is_file() and not spec.pretrained.endswith(".safetensors"):
@@ -88,13 +91,13 @@ def _refuse_pickles(spec: ClipSpec) -> None:
     else:
         return
     raise BackboneError(
-        f"{where}: weights are read from safetensors only, as a pickled file can run code. Where you trust one, "
+        f"{where}: weights are read from safetensors only, as a pickled file can run code. If you trust the file, "
         "convert it once: `safetensors.torch.save_file(torch.load(file, weights_only=True), name)`."
     )
 
 
 def _check_config(spec: ClipSpec, name: str) -> None:
-    """Look at a configuration that somebody else wrote, before open_clip does what it says."""
+    """Check a configuration from other people before open_clip follows it."""
     if spec.is_folder:
         path = Path(spec.model) / CLIP_CONFIG
         check_clip_config(read_config(path), str(path))
@@ -104,7 +107,7 @@ def _check_config(spec: ClipSpec, name: str) -> None:
 
 
 def _known_name(spec: ClipSpec) -> str:
-    """The name open_clip takes, with the mistakes found that it would find late or not at all."""
+    """Return the name for open_clip, after checks that open_clip makes late or not at all."""
     spec.check()
     if spec.is_folder:
         return f"local-dir:{Path(spec.model).resolve()}"
@@ -123,13 +126,13 @@ def _remedy(spec: ClipSpec, error: Exception) -> str:
         )
     return (
         f"the weights of {spec.model} {spec.pretrained or ''} are not on this machine and could not be fetched:"
-        f" {reason}. Fetch them once where the hub can be reached and copy its cache here, or name a local folder or"
-        " checkpoint, or use model = 'embedded', which needs no download."
+        f" {reason}. Fetch them once on a machine that reaches the hub and copy its cache here, or set a local folder"
+        " or checkpoint, or use model = 'embedded', which needs no download."
     )
 
 
 def _preprocessing(model: Any) -> tuple[int, Callable[..., torch.Tensor], tuple[float, ...], tuple[float, ...]]:
-    """open_clip's own evaluation transform, up to where pixels become floats; the rest happens on the device."""
+    """Return open_clip's evaluation transform up to uint8 pixels; the rest happens on the device."""
     config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
     steps = open_clip.transform.image_transform_v2(config, is_train=False).transforms
     geometric = [s for s in steps if isinstance(s, torch.nn.Module) and not isinstance(s, transforms.Normalize)]

@@ -1,1 +1,1 @@
-"""From logits to probabilities: temperatures, held-out estimates, abstention."""
+"""Calibrated probabilities: temperature scaling, held-out estimates of accuracy, and abstention."""

@@ -1,126 +1,46 @@
-"""From a method to a classifier whose confidence means something, with nothing but the shots.
+"""Fit a classifier with calibrated confidence from the shots alone.
 
-The selected method is refitted on folds of the shots (`fewshot.model_selection.cross_validation`); on the held-out
-logits, `fewshot.calibration.temperature` makes probabilities of them, and `fewshot.calibration.abstention` finds the
-score below which a label is withheld.
+The selected method is fitted again on folds of the shots (`fewshot.model_selection.cross_validation`). On the held-out
+logits, `fewshot.calibration.temperature` fits a scaling to probabilities and `fewshot.calibration.abstention` the score
+below which a prediction abstains.
 
-What to keep in mind: hyperparameters, scaling and threshold are chosen on the same held-out images, which makes
-all three a little optimistic; the guarantee assumes that the archive looks like the shots, whose classes are balanced.
-With one shot a class nothing of a class can be held out and still be learned. Augmented views of the shot itself would
-stand in for other images far too well; so the class of a held-out image keeps only its text, and the accuracy, the
-confidence and the coverage measured are lower bounds of what the shots give. With meaningless names that bound is
-chance: the labels are still the best guess, and their scores say that nothing is known about them.
+Limits: hyperparameters, scaling and threshold are chosen on the same held-out images, so all three are slightly
+optimistic; the guarantee assumes that archive and shots have the same distribution, with balanced classes. With one
+shot of a class, none can be held out and the class still be learned. Augmented views of the shot are far too easy as
+substitutes for other images, so the class of a held-out image keeps only its text, and the measured accuracy,
+confidence and coverage are lower bounds. With meaningless names this bound is chance: the labels are still the most
+probable ones, and their low scores reflect that nothing could be measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from fewshot.calibration.abstention import guaranteed_threshold
+from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
 from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
-from fewshot.method import Classifier, Method, features_for
+from fewshot.method import Method, features_for
 from fewshot.model_selection.candidates import CandidateResult
-from fewshot.model_selection.cross_validation import Split, held_out, held_out_to_text
+from fewshot.model_selection.cross_validation import Split, held_out_splits, text_only_splits
 from fewshot.optimization.training_cache import InMemoryCache, TrainingCache, no_cache
 from fewshot.problem import Problem
-
-Source = Literal["val", "folds", "text", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOutReport:
-    """What was measured on held-out images.
-
-    Attributes:
-        source: "val": the extra labelled images; "folds": cross-validation inside the shots; "text": one shot a
-            class, so lower bounds (see the module); "none": there was nothing to measure on.
-        images: number of held-out images.
-        accuracy: share of them labelled right.
-        nll_before: negative log-likelihood of the logits as they are, in nats.
-        nll_after: of the scaled ones.
-        ece_before: expected calibration error of the logits as they are.
-        ece_after: of the scaled ones.
-        max_error: the error that was asked for; None when none was.
-        confidence: probability with which `error_bound` holds.
-        coverage: share of them at or above the threshold.
-        error_bound: upper bound of the error among accepted images; None without a threshold that satisfies
-            `max_error`.
-        tried: how every candidate did, the best first, where methods were compared; None where one was named.
-    """
-
-    source: Source
-    images: int
-    accuracy: float | None = None
-    nll_before: float | None = None
-    nll_after: float | None = None
-    ece_before: float | None = None
-    ece_after: float | None = None
-    max_error: float | None = None
-    confidence: float | None = None
-    coverage: float | None = None
-    error_bound: float | None = None
-    tried: tuple[CandidateResult, ...] | None = None
 
 
 @runtime_checkable
 class ComparingMethod(Method, Protocol):
-    """A method that chooses among others; what it selects is one of them."""
+    """A method that selects one of several methods."""
 
     def compare(
         self, problem: Problem, *, seed: int, training_cache: TrainingCache
     ) -> tuple[Method, tuple[CandidateResult, ...]]:
-        """The method it selects, and how each did that was tried, the best first; nothing where none could be."""
+        """Return the selected method and the results of all candidates, the best first; no results without images."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """A classifier and what turns its logits into reported labels.
-
-    Attributes:
-        method: the method with every hyperparameter filled in.
-        classifier: what it fitted to all the shots.
-        class_names: K names, in label order.
-        logit_scale: of the backbone it was fitted on.
-        scaling: of the logits, before the softmax.
-        threshold: a lower score is abstained; None never abstains; above 1 always does.
-        report: what the numbers rest on.
-    """
-
-    method: Method
-    classifier: Classifier
-    class_names: tuple[str, ...]
-    logit_scale: float
-    scaling: Scaling
-    threshold: float | None
-    report: HeldOutReport
-
-    @property
-    def device(self) -> torch.device:
-        """Where the classifier's tensors lie."""
-        values = (getattr(self.classifier, field.name) for field in fields(self.classifier))  # type: ignore[arg-type]
-        return next((value.device for value in values if isinstance(value, Tensor)), torch.device("cpu"))
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same with the classifier's tensors on another device."""
-        names = [field.name for field in fields(self.classifier)]  # type: ignore[arg-type]
-        moved = {name: _moved(getattr(self.classifier, name), device) for name in names}
-        return replace(self, classifier=replace(self.classifier, **moved))  # type: ignore[type-var]
-
-
-def _moved(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, Mapping):
-        return {name: tensor.to(device) for name, tensor in value.items()}
-    return value
 
 
 def fit_calibrated(
@@ -131,30 +51,30 @@ def fit_calibrated(
     max_error: float | None = None,
     confidence: float = 0.9,
     training_cache: TrainingCache | None = None,
-) -> Calibrated:
+) -> CalibratedClassifier:
     """Select hyperparameters, fit, and calibrate on held-out images.
 
     Args:
         method: hyperparameters that are None are chosen.
-        problem: what may be learned from.
-        seed: of everything random.
-        max_error: the share of wrong labels that is tolerated among labels given; None never abstains.
-        confidence: probability with which the tolerance must hold, in (0, 1).
-        training_cache: where trainings are kept; None keeps them until this returns.
+        problem: the shots to learn from.
+        seed: of all random numbers.
+        max_error: maximum error rate among predictions that do not abstain, in (0, 1); None never abstains.
+        confidence: probability with which `max_error` must hold, in (0, 1).
+        training_cache: cache of trained parameters; None uses one in memory for this call.
 
     Raises:
-        DataError: `max_error` or `confidence` is out of its range.
+        DataError: `max_error` or `confidence` is out of range.
     """
     if max_error is not None and not 0.0 < max_error < 1.0:
         raise DataError(f"max_error must lie in (0, 1), got {max_error!r}")
     if not 0.0 < confidence < 1.0:
         raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
     training_cache = training_cache or InMemoryCache()
-    selected, tried = _selected(method, problem, seed=seed, training_cache=training_cache)
+    selected, candidates = _selected(method, problem, seed=seed, training_cache=training_cache)
     source, logits, labels = held_out_logits(selected, problem, seed=seed, training_cache=training_cache)
     scaling = fit_scaling(logits, labels)
     scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
-    report, threshold = replace(_measured(source, logits, labels, scaling), tried=tried), None
+    report, threshold = replace(_measured(source, logits, labels, scaling), candidates=candidates), None
     if max_error is not None:
         found = guaranteed_threshold(scores, predicted == labels, max_error=max_error, confidence=confidence)
         threshold = found.threshold
@@ -165,7 +85,7 @@ def fit_calibrated(
             coverage=float((scores >= threshold).double().mean()) if len(scores) else 0.0,
             error_bound=found.error_bound,
         )
-    return Calibrated(
+    return CalibratedClassifier(
         method=selected,
         classifier=selected.fit(problem, seed=seed, training_cache=training_cache),
         class_names=problem.label_space.names,
@@ -187,17 +107,17 @@ def _selected(
 def held_out_logits(
     method: Method, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache, folds: int | None = None
 ) -> tuple[Source, Tensor, Tensor]:
-    """Logits of images that the classifier giving them has not learned from.
+    """Return logits of held-out images, each from a classifier that was fitted without the image.
 
     Args:
-        method: every hyperparameter filled in.
-        problem: what to split.
+        method: with a value for every hyperparameter.
+        problem: the problem to split.
         seed: of the folds and the fits.
-        training_cache: where trainings are kept.
-        folds: use at most so many; None uses all of the method's.
+        training_cache: cache of trained parameters.
+        folds: maximum number of folds; None uses all of the method's.
 
     Returns:
-        where the images are from, their logits [n, K] float32 and labels [n] int64. n = 0 when there are no shots.
+        The source of the images, logits [n, K] float32 and labels [n] int64; n = 0 without shots.
     """
     source, splits = calibration_splits(method, problem, seed=seed)
     logits = [problem.class_embeddings.new_zeros(0, problem.num_classes)]
@@ -210,20 +130,20 @@ def held_out_logits(
 
 
 def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[Source, list[Split]]:
-    """What a method is calibrated on, and with one shot a class what stands in for it (see the module).
+    """Return the splits to calibrate on; with one shot of each class, splits to text (see the module).
 
     Args:
-        method: says how many folds it can afford.
-        problem: what to split.
+        method: its `folds` limits the number of splits.
+        problem: the problem to split.
         seed: of the folds.
 
     Returns:
-        where the queries are from, and at most `method.folds` splits.
+        The source of the queries, and at most `method.folds` splits.
     """
-    splits = held_out(problem, seed=seed)
+    splits = held_out_splits(problem, seed=seed)
     source: Source = "folds" if problem.val is None or not len(problem.val) else "val"
     if not splits:
-        splits, source = held_out_to_text(problem, seed=seed), "text" if len(problem.support) else "none"
+        splits, source = text_only_splits(problem, seed=seed), "text" if len(problem.support) else "none"
     return source, splits[: method.folds]
 
 

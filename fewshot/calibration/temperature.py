@@ -1,20 +1,21 @@
-"""Few numbers that make probabilities of logits, fitted on held-out ones. They change no label.
+"""Scaling of logits to calibrated probabilities, by three numbers fitted on held-out logits. No label changes.
 
-Temperature scaling (Guo et al. 2017, arXiv 1706.04599) divides all logits by one number, which takes their spread over
-the classes to mean the same in every image. In sums of exp(-beta (1 - cos)) it does not: an image that lies close to
-many examples has logits a hundred times as far apart as one that lies close to none, and no temperature suits both. So
-an image's temperature may grow with the spread s of its own logits (their standard deviation over the classes):
+Temperature scaling (Guo et al. 2017, arXiv 1706.04599) divides all logits by one number, which assumes that the same
+spread of the logits over the classes means the same confidence in every image. For sums of exp(-beta (1 - cos)) this
+does not hold: an image close to many examples has logits a hundred times as far apart as an image close to none, and no
+temperature suits both. So the temperature of an image may grow with the spread s of its logits (their standard
+deviation over the classes):
 
     p = softmax(z / (T max(1, s / s0)^b))        b in {0, 1/4, ..., 1}: 0 is temperature scaling, 1 a fixed spread
 
-s0 is the least spread that was seen (a twentieth of the held-out images have less). Below it the temperature stays: an
-image that is like no example of any class has small logits, and is not to look as sure as one that is. What b is, the
-likelihood decides, with a Gaussian prior around 0, so that few images decide for plain temperature scaling.
+s0 is the least spread (the 5 % quantile of the held-out images). Below it the temperature is constant: an image unlike
+all examples has small logits and must not get the confidence of an image close to some. b maximises the likelihood with
+a Gaussian prior around 0, so that few images result in plain temperature scaling.
 
 Measured on three sets of photographs, 4 and 16 shots, three draws: on groceries, and on digits with 16 shots,
-`tip_adapter`, `tip_x` and `ape` take b between 1/2 and 1, which is worth 0.05 to 0.8 nats on test images; and it
-orders images better, so that among the most certain ones fewer are wrong. All other methods stay at or near 0, and
-change by less than a hundredth of a nat. The grid and the prior were looked at on these same images.
+`tip_adapter`, `tip_x` and `ape` have b between 1/2 and 1, which is worth 0.05 to 0.8 nats on test images and ranks
+images better, so that fewer of the most confident ones are wrong. All other methods stay at or near 0 and change by
+less than a hundredth of a nat. The grid and the prior were chosen with a view to these same images.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from torch import Tensor
 TEMPERATURE_RANGE = (1e-2, 1e4)
 SPREAD_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 POWER_PRIOR = 4.0
-"""What the square of the power costs in nats. Half of it measured alike."""
+"""Penalty of b squared, in nats. Half of it measured alike."""
 LEAST_SPREAD = 0.05
-"""Share of the held-out images whose logits are spread less than what counts as the least spread."""
+"""Quantile of the spreads of the held-out images that is s0."""
 TINY, HUGE = 1e-30, 1e30
-"""Bounds that keep float32 finite."""
+"""Limits that keep float32 finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """From logits to those of calibrated probabilities; the order of the classes stays, and so do equals.
+    """A scaling of logits to those of calibrated probabilities; it keeps the order of the classes, and ties.
 
     Attributes:
-        temperature: of images whose logits are spread at most `least_spread`; in [0.01, 10000].
-        spread_power: b in [0, 1], how the temperature grows with the spread; 0 divides all logits by `temperature`.
+        temperature: T of images with a spread of at most `least_spread`; in [0.01, 10000].
+        spread_power: b in [0, 1], the growth of the temperature with the spread; 0 is plain temperature scaling.
         least_spread: s0 > 0.
     """
 
@@ -52,7 +53,7 @@ class Scaling:
     least_spread: float = 1.0
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """[N, K] float32, of logits [N, K] float32. A row depends on nothing but that row."""
+        """Scale logits [N, K] float32 to [N, K] float32. A row depends on that row only."""
         if self.spread_power == 0.0:
             return logits / self.temperature
         wider = (spreads(logits) / self.least_spread).clamp(1.0, HUGE)
@@ -60,20 +61,20 @@ class Scaling:
 
 
 def spreads(logits: Tensor) -> Tensor:
-    """[N] float32: the standard deviation over the classes of logits [N, K], however large they are."""
+    """Return [N] float32: the standard deviation of logits [N, K] over the classes, without overflow."""
     peaks = logits.abs().amax(dim=1).clamp_min(TINY)
     return peaks * (logits / peaks[:, None]).std(dim=1, correction=0)
 
 
 def fit_scaling(logits: Tensor, labels: Tensor) -> Scaling:
-    """The scaling of largest posterior probability; with the same targets as `fit_temperature`.
+    """Fit the scaling of maximum posterior probability, with the same targets as `fit_temperature`.
 
     Args:
         logits: [n, K] float32, held out.
         labels: [n] int64 in [0, K).
 
     Returns:
-        `Scaling()` when n = 0.
+        The scaling; `Scaling()` if n = 0.
     """
     if not len(labels):
         return Scaling()
@@ -85,7 +86,7 @@ def fit_scaling(logits: Tensor, labels: Tensor) -> Scaling:
 
 
 def _fitted(shape: Scaling, logits: Tensor, labels: Tensor) -> tuple[float, Scaling]:
-    """The cost in nats (rounded, so that equals are told by their order), and the shape with its best temperature."""
+    """Return the cost in nats, rounded so that the order breaks ties, and the shape with its best temperature."""
     scaled = shape(logits)
     temperature = fit_temperature(scaled, labels)
     cost = len(labels) * _softened(scaled, labels)(math.log(temperature)) + POWER_PRIOR * shape.spread_power**2
@@ -93,18 +94,18 @@ def _fitted(shape: Scaling, logits: Tensor, labels: Tensor) -> tuple[float, Scal
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> float:
-    """The temperature that minimises the negative log-likelihood; a convex problem in 1 / T, solved over log T.
+    """Return the temperature that minimises the negative log-likelihood; convex in 1 / T, solved over log T.
 
-    As in Platt scaling, the targets are not quite certain: with n images, a share 1 / (n + 2) of each goes to all
-    classes alike. Without it, held-out images that happen to be all right would ask for T = 0.
+    As in Platt scaling, the targets are softened: with n images, a share 1 / (n + 2) of each is spread evenly over all
+    classes. Without this, the optimum of held-out images that are all classified correctly would be T = 0.
 
     Args:
         logits: [n, K] float32.
-        labels: [n] int64 in [0, K), present ones.
-        present: [n, K] bool, which classes an image may be of; None is all of them.
+        labels: [n] int64 in [0, K), among the present classes.
+        present: [n, K] bool, the possible classes of each image; None means all.
 
     Returns:
-        T in [0.01, 10000]; 1 when n = 0.
+        T in [0.01, 10000]; 1 if n = 0.
     """
     if not len(labels):
         return 1.0
@@ -117,7 +118,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, present: Tensor | None = Non
 
 
 def _softened(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Callable[[float], float]:
-    """Of log T: the mean negative log-likelihood under the targets of `fit_temperature`, which has the arguments."""
+    """Return the loss as a function of log T: the mean negative log-likelihood; arguments as in `fit_temperature`."""
     share = 1.0 / (len(labels) + 2.0)
     own = logits.gather(1, labels[:, None]).squeeze(1)
     possible = logits if present is None else logits.masked_fill(~present, -torch.inf)

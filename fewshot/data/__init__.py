@@ -1,4 +1,4 @@
-"""Examples, label spaces, shots and splits as values, parsed from bytes that somebody else has read."""
+"""Examples, label spaces, shots and splits as values, parsed from bytes that the caller has read."""
 
 from fewshot.data.example import Example
 from fewshot.data.label_space import label_space

@@ -1,4 +1,4 @@
-"""From examples to classes: their order, and how they are spoken of in prompts."""
+"""The label space of examples: the order of the classes, and their names in prompts."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Iterable, Sequence
 
 from fewshot.classes import LabelSpace
 from fewshot.data.example import Example
-from fewshot.data.refusal import refuse_if_any
+from fewshot.errors import raise_if_any
 
-# Line separators and bidirectional controls: invisible, and able to make a report read as something else. The joiners
-# of Persian and Indic words (also format characters) are letters of a name and stay.
+# Line separators and bidirectional controls are invisible and can falsify a report. The joiners of Persian and Indic
+# words are format characters as well, but part of a name, and are kept.
 HIDDEN = re.compile("[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 MAX_LABEL = 200
-"""Characters of a label. It stands in every row of the predictions."""
+"""Maximum number of characters of a label, which is stored in every row of the predictions."""
 
 
 def label_space(examples: Iterable[Example]) -> LabelSpace:
-    """The classes of the examples, in natural order of their labels ("class 2" before "class 10").
+    """Return the classes of examples, in natural order of their labels ("class 2" before "class 10").
 
-    The order depends on the set of labels only. The first name and description given for a class count; without a
+    The order depends on the set of labels only. The first name and the first description of a class are used; without a
     name, prompts use the label with underscores and hyphens as spaces.
 
     Args:
         examples: at least one for every class; `image` may be empty.
 
     Returns:
-        The label space; `names` are the labels.
+        The label space; its `names` are the labels.
 
     Raises:
-        DataError: fewer than two classes, or names that `build_label_space` refuses.
+        DataError: there are fewer than two classes, or labels that `build_label_space` refuses.
     """
     names: dict[str, str] = {}
     descriptions: dict[str, str] = {}
@@ -45,33 +45,32 @@ def label_space(examples: Iterable[Example]) -> LabelSpace:
     ordered = sorted(labels, key=natural_order)
     return build_label_space(
         ordered,
-        spoken=[names.get(label, "") for label in ordered],
+        given_names=[names.get(label, "") for label in ordered],
         descriptions=[descriptions.get(label, "") for label in ordered],
     )
 
 
-def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descriptions: Sequence[str]) -> LabelSpace:
-    """Check labels and derive what prompts say; the order is kept.
+def build_label_space(labels: Sequence[str], *, given_names: Sequence[str], descriptions: Sequence[str]) -> LabelSpace:
+    """Check labels and derive the names in prompts; the order is kept.
 
     Args:
-        labels: K labels, NFC and stripped. They may contain a slash ("F/A-18"), so they are no file names.
-        spoken: K names as people say them; "" derives one from the label.
-        descriptions: K sentences; "" where there is none. White space of any kind becomes one space.
+        labels: K labels, NFC and stripped. They may contain a slash ("F/A-18"), so they cannot be used as file names.
+        given_names: K names for prompts; "" derives a name from the label.
+        descriptions: K sentences; "" for no description. White space of any kind becomes one space.
 
     Raises:
-        DataError: fewer than two classes; a label that is empty, not printable on one line, a way out of a folder
-            ("..", "a/../b", "/a"), without any letter or digit to say while no name is given; or two labels that
-            differ only in case, width, separators or what is invisible; or a label longer than `MAX_LABEL`. All such
-            labels are listed.
+        DataError: there are fewer than two classes; a label is empty, longer than `MAX_LABEL`, not printable on one
+            line, looks like a path ("..", "a/../b", "/a"), or has no letters or digits and no given name; or two labels
+            differ only in case, width, separators or invisible characters. All such labels are listed.
     """
-    problems = [f"class {label[:MAX_LABEL]!r}: {reason}" for label in labels if (reason := _reason_against(label))]
-    prompt_names = [_one_line(name) or _as_words(label) for label, name in zip(labels, spoken, strict=True)]
+    problems = [f"class {label[:MAX_LABEL]!r}: {reason}" for label in labels if (reason := _problem_with(label))]
+    prompt_names = [_one_line(name) or _as_words(label) for label, name in zip(labels, given_names, strict=True)]
     problems += [
-        f"class {label!r}: nothing to say in a prompt; give it a name"
+        f"class {label!r}: no letters or digits to use in prompts; add a name"
         for label, prompt_name in zip(labels, prompt_names, strict=True)
         if label and not prompt_name
     ]
-    refuse_if_any("the class names", [*problems, *_lookalikes(labels)])
+    raise_if_any("the class names", [*problems, *_lookalikes(labels)])
     return LabelSpace(
         names=tuple(labels),
         prompt_names=tuple(prompt_names),
@@ -80,36 +79,39 @@ def build_label_space(labels: Sequence[str], *, spoken: Sequence[str], descripti
 
 
 def _visible(label: str) -> str:
-    """The label without characters that nobody sees: soft hyphens, zero-width spaces, joiners."""
+    """Return the label without invisible characters: soft hyphens, zero-width spaces, joiners."""
     return "".join(char for char in label if unicodedata.category(char) != "Cf")
 
 
 def natural_order(label: str) -> tuple[list[tuple[str, int, str]], str]:
-    """Sort key: digits compare as numbers, the rest without case; the label itself decides between equals."""
+    """Return a sort key: digits compare as numbers, other characters without case; the label itself breaks ties."""
     pieces = re.findall(r"([^0-9]*)0*([0-9]*)", label)
     return [(text.casefold(), len(digits), digits) for text, digits in pieces], label
 
 
-def _reason_against(label: str) -> str | None:
+def _problem_with(label: str) -> str | None:
     if not label:
         return "the name is empty"
     if len(label) > MAX_LABEL:
-        return f"{len(label)} characters, at most {MAX_LABEL} are taken; put sentences into the description"
+        return f"{len(label)} characters, at most {MAX_LABEL} are allowed; move sentences to the description"
     if HIDDEN.search(label) or any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
         return "line breaks, control characters and invisible direction marks are not allowed"
     if any(part.strip() in ("", ".", "..") for part in re.split(r"[/\\]", label)):
-        return "it reads as a path; write it without leading, trailing or doubled slashes and without dots alone"
+        return "the name looks like a path; remove leading, trailing and doubled slashes and the parts '.' and '..'"
     return None
 
 
 def _lookalikes(labels: Sequence[str]) -> list[str]:
-    """Pairs of labels that nobody could tell apart for sure: "Red_apple" and "red apple"."""
+    """Return a problem for each label that looks like an earlier one, such as "Red_apple" and "red apple"."""
     first: dict[str, int] = {}
     problems = []
     for index, label in enumerate(labels):
         other = first.setdefault(_as_words(unicodedata.normalize("NFKC", _visible(label))).casefold() or label, index)
         if other != index:
-            problems.append(f"{labels[other]!r} and {label!r} are too alike; write them the same, or tell them apart")
+            problems.append(
+                f"{labels[other]!r} and {label!r} differ only in case, width, separators or invisible characters; "
+                "write them the same, or rename one"
+            )
     return problems
 
 
@@ -118,7 +120,7 @@ def _as_words(label: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text for a prompt: NFC, hidden and control characters as spaces, runs of white space as one."""
+    """Return text for a prompt: NFC, hidden and control characters as spaces, runs of white space as one space."""
     visible = HIDDEN.sub(" ", unicodedata.normalize("NFC", text))
     plain = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in visible)
     return " ".join(plain.split())

@@ -1,9 +1,9 @@
-"""Published splits of labelled sets, so that numbers can be compared with those of papers.
+"""Published splits of labelled sets, for results that can be compared with those of papers.
 
 Two JSON layouts are read:
 
 * `{"classes": […], "train": [[path, index], …], "val": …, "test": …}`, where `meta.descriptions` may hold one sentence
-  a class, and a list `all` stands for a set that was never split: it is all for training;
+  for each class, and a list `all` is a set without splits: all of it is for training;
 * CoOp's `split_zhou_*.json` (Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022):
   `{"train": [[path, index, class name], …], "val": …, "test": …}`.
 """
@@ -11,7 +11,6 @@ Two JSON layouts are read:
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,22 +18,21 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fewshot.classes import LabelSpace
+from fewshot.data.example import relative_path_problem
 from fewshot.data.label_space import build_label_space
-from fewshot.data.paths import is_path
-from fewshot.data.refusal import refuse_if_any
-from fewshot.errors import DataError
+from fewshot.errors import DataError, raise_if_any
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Which labelled image is for what. An image is in at most one split.
+    """The splits of a labelled set. An image is in at most one split.
 
     Attributes:
-        train: pairs of (path, index in the label space); shots are drawn from here.
-        val: likewise, to choose on.
-        test: likewise, to report on, once.
+        train: pairs of (path, index in the label space) to draw shots from.
+        val: likewise, to choose hyperparameters on.
+        test: likewise, to report results on, once.
         label_space: the classes, in the order of the file.
     """
 
@@ -54,27 +52,27 @@ class _Entry:
 
 
 def parse_splits(data: bytes, *, name: str = "splits.json") -> Splits:
-    """Read a split file of either layout. Paths are relative to the folder of images, with forward slashes.
+    """Parse a split file of either layout. Paths are relative to the folder of images, with forward slashes.
 
     An image that a split lists twice with the same label is kept once.
 
     Args:
         data: the whole file.
-        name: what to call the file in errors.
+        name: the name of the file in errors.
 
     Raises:
-        DataError: not JSON or of neither layout; a path that is absolute or leaves the folder; a label out of range;
-            an image with two labels or in two splits; a class with two names or with none; class names that
-            `build_label_space` refuses. Up to 20 problems are listed.
+        DataError: the file is not JSON or has neither layout; a path is absolute or contains ".."; a label is out of
+            range; an image has two labels or is in two splits; a class has two names or none; or `build_label_space`
+            refuses class names. Up to 20 problems are listed.
     """
     document = _document(data, name)
     problems: list[str] = []
     entries = _without_repeats(_entries(document, problems), problems)
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     if not entries:
-        raise DataError(f"{name} lists no image")
+        raise DataError(f"{name} lists no images; expected at least one in train, val, test or all")
     space = _declared_classes(document, name) if "classes" in document else _classes_of(entries, name)
-    refuse_if_any(name, _out_of_range(entries, len(space)))
+    raise_if_any(name, _out_of_range(entries, len(space)))
     parts = {split: tuple((e.path, e.label) for e in entries if e.split == split) for split in SPLITS}
     return Splits(**parts, label_space=space)
 
@@ -87,12 +85,12 @@ def _document(data: bytes, name: str) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise DataError(f"{name} must hold a JSON object, got {type(document).__name__}")
     unknown = sorted(set(document) - {*SPLITS, "all", "classes", "meta"})
-    refuse_if_any(name, [f"unknown key {key!r}; expected classes, meta, all, train, val, test" for key in unknown])
+    raise_if_any(name, [f"unknown key {key!r}; expected classes, meta, all, train, val, test" for key in unknown])
     return document
 
 
 def _entries(document: Mapping[str, Any], problems: list[str]) -> Iterator[_Entry]:
-    """Every listed image that reads as one; `problems` gets a line for each that does not."""
+    """Yield every valid entry, and append a line to `problems` for each invalid one."""
     for key in ("all", *SPLITS):
         items = document.get(key, [])
         if not isinstance(items, list):
@@ -102,7 +100,7 @@ def _entries(document: Mapping[str, Any], problems: list[str]) -> Iterator[_Entr
             place, split = f"{key}[{index}]", "train" if key == "all" else key
             match item:
                 case [str(path), int(label), *rest] if not isinstance(label, bool) and _is_class_name(rest):
-                    if reason := _reason_against(path):
+                    if reason := relative_path_problem(path):
                         problems.append(f"{place}: {path[:200]!r} {reason}")
                     else:
                         yield _Entry(place, split, path, label, *(rest or (None,)))
@@ -114,16 +112,8 @@ def _is_class_name(rest: list[Any]) -> bool:
     return not rest or (len(rest) == 1 and isinstance(rest[0], str))
 
 
-def _reason_against(path: str) -> str | None:
-    if not path.strip() or not is_path(path):
-        return "is no path"
-    if "\\" in path or re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", path) or PurePosixPath(path).is_absolute():
-        return "must be relative, with forward slashes"
-    return "leaves the folder" if ".." in PurePosixPath(path).parts else None
-
-
 def _without_repeats(entries: Iterable[_Entry], problems: list[str]) -> list[_Entry]:
-    """Each image once; `problems` gets a line for each that is in two splits or has two labels."""
+    """Return each image once, and append a line to `problems` for each in two splits or with two labels."""
     first: dict[PurePosixPath, _Entry] = {}
     for entry in entries:
         known = first.setdefault(PurePosixPath(entry.path), entry)
@@ -148,25 +138,25 @@ def _declared_classes(document: Mapping[str, Any], name: str) -> LabelSpace:
 
 
 def _classes_of(entries: Iterable[_Entry], name: str) -> LabelSpace:
-    """CoOp's layout: each image tells the name of its class."""
+    """Collect the classes of CoOp's layout, in which each entry has the name of its class."""
     names: dict[int, str] = {}
     problems = []
     for entry in entries:
         if entry.class_name is None:
-            problems.append(f"{entry.place}: no class name, and the file has no list of classes")
+            problems.append(f"{entry.place}: no class name, and the file has no list 'classes'; add either")
         elif names.setdefault(entry.label, entry.class_name) != entry.class_name:
             problems.append(
                 f"{entry.place}: class {entry.label} is {entry.class_name!r}, but {names[entry.label]!r} before"
             )
     gaps = [label for label in range(len(names)) if label not in names]
     problems += [f"{len(names)} classes must be numbered from 0 on, but there is no class {label}" for label in gaps]
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     return _label_space([names[label] for label in sorted(names)], [""] * len(names))
 
 
 def _label_space(classes: list[str], descriptions: list[str]) -> LabelSpace:
     labels = [unicodedata.normalize("NFC", text).strip() for text in classes]
-    return build_label_space(labels, spoken=[""] * len(labels), descriptions=descriptions)
+    return build_label_space(labels, given_names=[""] * len(labels), descriptions=descriptions)
 
 
 def _out_of_range(entries: Iterable[_Entry], num_classes: int) -> list[str]:

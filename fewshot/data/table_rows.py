@@ -1,4 +1,4 @@
-"""Bytes of a table to rows of cells: csv, jsonl, parquet. What the cells mean is `fewshot.data.tables`' business."""
+"""Parsing of csv, jsonl and parquet files to rows of cells; `fewshot.data.tables` interprets the cells."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fewshot.data.refusal import refuse_if_any
-from fewshot.errors import DataError
+from fewshot.errors import DataError, raise_if_any
 
 MAX_COLUMNS = 1_000
+"""Maximum number of columns of a csv file."""
 MAX_ROWS = 10_000_000
-"""Of a Parquet file, which can repeat a row at the cost of a bit."""
+"""Maximum number of rows of a Parquet file, which can repeat a row at the cost of a bit."""
 MAX_TEXT = 1 << 30
-"""Bytes of all texts of a Parquet file together."""
+"""Maximum number of bytes of all texts of a Parquet file together."""
 MAX_CELL = csv.field_size_limit()
-"""Bytes of a text in a Parquet file: as in a csv (128 KiB)."""
+"""Maximum number of bytes of a text in a Parquet file, as in a csv file (128 KiB)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row and where to look for it.
+    """One row of a table.
 
     Attributes:
-        place: "line 7" of a text file, "row 7" of a parquet file; both count from 1.
-        cells: column name to whatever the format holds.
+        place: "line 7" in a text file, "row 7" in a parquet file; both count from 1.
+        cells: column name to a value of any type of the format.
     """
 
     place: str
@@ -40,24 +40,24 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All columns by name, also those that were not read, and the rows that have any content."""
+    """The names of all columns, also of those that were not read, and the rows that are not empty."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 def read_csv(data: bytes, name: str) -> Table:
-    """A csv file with a header, separated by commas, semicolons or tabs, whichever the header has most of.
+    """Parse a csv file with a header, separated by the most frequent of comma, semicolon and tab in the header.
 
     Raises:
-        DataError: not UTF-8, broken quoting, or rows with more cells than the header.
+        DataError: the file is not UTF-8, its quoting is broken, or rows have more cells than the header.
     """
     text = _utf8(data, name)
     separator = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     rows, problems = [], []
     try:
-        refuse_if_any(name, _too_many(reader.fieldnames or ()))
+        raise_if_any(name, _too_many(reader.fieldnames or ()))
         for cells in reader:
             place = f"line {reader.line_num}"
             if None in cells:
@@ -66,15 +66,15 @@ def read_csv(data: bytes, name: str) -> Table:
                 rows.append(Row(place, cells))
     except csv.Error as error:
         problems.append(f"the row that begins in line {reader.line_num + 1}: {error}")
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     return Table(tuple(reader.fieldnames or ()), tuple(rows))
 
 
 def read_jsonl(data: bytes, name: str) -> Table:
-    """One JSON object a line; blank lines are left out.
+    """Parse one JSON object for each line; blank lines are skipped.
 
     Raises:
-        DataError: not UTF-8, or lines that are not a JSON object.
+        DataError: the file is not UTF-8, or lines are not JSON objects.
     """
     rows, problems = [], []
     for number, line in enumerate(_utf8(data, name).split("\n"), start=1):
@@ -89,15 +89,15 @@ def read_jsonl(data: bytes, name: str) -> Table:
             rows.append(Row(f"line {number}", cells))
         else:
             problems.append(f"line {number}: expected a JSON object, got {type(cells).__name__}")
-    refuse_if_any(name, problems)
+    raise_if_any(name, problems)
     return Table(tuple(dict.fromkeys(key for row in rows for key in row.cells)), tuple(rows))
 
 
 def read_parquet(data: bytes, name: str, *, columns: Collection[str]) -> Table:
-    """A parquet file. Columns whose lower-case name is not in `columns` are never decoded.
+    """Parse a parquet file. Columns whose lower-case name is not in `columns` are not decoded.
 
     Raises:
-        DataError: not a parquet file, or a damaged one.
+        DataError: the file is not a parquet file, or is damaged.
     """
     try:
         present, table = _decoded(data, columns)
@@ -108,7 +108,7 @@ def read_parquet(data: bytes, name: str, *, columns: Collection[str]) -> Table:
 
 
 def _decoded(data: bytes, columns: Collection[str]) -> tuple[tuple[str, ...], pa.Table]:
-    """All columns by name, and the wanted ones, each value held once however often it is repeated."""
+    """Return the names of all columns and a table of the wanted ones, with one copy of repeated values."""
     schema = pq.ParquetFile(pa.BufferReader(data)).schema_arrow
     wanted = [field for field in schema if field.name.strip().lower() in columns]
     texts = [field.name for field in wanted if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
@@ -124,10 +124,10 @@ def _decoded(data: bytes, columns: Collection[str]) -> tuple[tuple[str, ...], pa
 
 
 def _text_bytes(column: pa.ChunkedArray) -> int:
-    """Bytes that the texts of a column have together, repeated ones counted as often as they stand there.
+    """Return the number of bytes of all texts of a column, with repeated texts counted each time.
 
     Raises:
-        ValueError: one of them is longer than what a csv may hold.
+        ValueError: a text is longer than `MAX_CELL`.
     """
     total = 0
     for chunk in column.chunks:
@@ -142,17 +142,17 @@ def _text_bytes(column: pa.ChunkedArray) -> int:
 
 
 def _too_many(columns: Collection[str]) -> list[str]:
-    """Every row gets a cell for each column, be it empty: a wide header would make a short file large."""
+    """Return a problem if there are too many columns: every row has a cell for each, so wide tables grow large."""
     many = len(columns) > MAX_COLUMNS
     return [f"line 1: {len(columns)} columns, at most {MAX_COLUMNS} are read"] if many else []
 
 
 def _utf8(data: bytes, name: str) -> str:
-    """Decode, with or without a byte order mark; a refusal names every line that is not UTF-8."""
+    """Decode text, with or without a byte order mark; the error names every line that is not UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        refuse_if_any(name, list(_undecodable_lines(data)))
+        raise_if_any(name, list(_undecodable_lines(data)))
         raise
 
 

@@ -8,11 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from fewshot.data.example import Example
-from fewshot.data.paths import is_path
-from fewshot.data.refusal import refuse_if_any
+from fewshot.data.example import Example, is_path
 from fewshot.data.table_rows import Row, Table, read_csv, read_jsonl, read_parquet
-from fewshot.errors import DataError, UnknownNameError
+from fewshot.errors import DataError, UnknownNameError, raise_if_any
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "path", "uri", "url", "file", "filename", "file_name", "image_path"),
@@ -20,7 +18,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "class_name", "classname"),
     "description": ("description",),
 }
-"""What a column may be called, in lower case; where several are there, the first of these counts."""
+"""Accepted names of the columns, in lower case; if a table has several of them, the first one is used."""
 
 REQUIRED = ("image", "label")
 
@@ -37,46 +35,45 @@ def parse_examples(
     format: Literal["csv", "parquet", "jsonl"],  # noqa: A002
     name: str,
 ) -> list[Example]:
-    """Read a table of labelled images.
+    """Parse a table of labelled images.
 
     Columns are found by any name in `COLUMNS`, in any case and order; others are ignored. Labels are text or
-    integers. A row whose image is empty brings its class into the label space without an example. An image that is
-    listed again with the same label is not a second example: the repeated row keeps its class, name and description
-    only.
+    integers. A row with an empty image adds its class to the label space without an example. An image that is repeated
+    with the same label is not a second example: of the repeated row, only class, name and description are used.
 
     Args:
         data: the whole file; text is UTF-8, with or without a byte order mark.
-        format: what the bytes are.
-        name: what to call the table in errors, e.g. its file name.
+        format: the format of the file.
+        name: the name of the table in errors, e.g. its file name.
 
     Returns:
         The examples in the order of the table.
 
     Raises:
-        DataError: a required column is missing, the table is empty or unreadable, or cells are wrong: up to 20
-            problems at once, each with its line or row. Two labels for one image, and two names or descriptions for
-            one class, are such problems.
-        UnknownNameError: the format is not one of the three.
+        DataError: a required column is missing, the table is empty or unreadable, or cells are invalid: up to 20
+            problems are listed, each with its line or row. Two labels of an image, and two names or descriptions of a
+            class, are problems, too.
+        UnknownNameError: the format is none of the three.
     """
     if format not in READERS:
         raise UnknownNameError("table format", format, READERS)
     table = READERS[format](data, name)
     if not table.rows:
-        raise DataError(f"{name} has no rows")
+        raise DataError(f"{name} has no rows; expected at least one example")
     chosen = _choose_columns(table.columns, name)
     found: list[tuple[str, Example]] = []
     problems: list[str] = []
     for row in table.rows:
         try:
-            found.append((row.place, _example(row, chosen)))
+            found.append((row.place, _parse_example(row, chosen)))
         except DataError as error:
             problems.append(f"{row.place}: {error}")
-    refuse_if_any(name, [*problems, *_disagreements(found)])
+    raise_if_any(name, [*problems, *_contradictions(found)])
     return _without_repeats(example for _, example in found)
 
 
 def _choose_columns(columns: tuple[str, ...], name: str) -> dict[str, str]:
-    """Which column of the table is used for which field; optional fields may be absent."""
+    """Return the column of the table for each field; optional fields may be absent."""
     lowered = [column.strip().lower() for column in columns]
     chosen, problems = {}, []
     for field, aliases in COLUMNS.items():
@@ -84,19 +81,21 @@ def _choose_columns(columns: tuple[str, ...], name: str) -> dict[str, str]:
         if alias is not None:
             chosen[field] = columns[lowered.index(alias)]
             if lowered.count(alias) > 1:
-                problems.append(f"there are {lowered.count(alias)} columns {alias!r}; keep one")
+                problems.append(f"{lowered.count(alias)} columns {alias!r}, expected one; remove the others")
         elif field in REQUIRED:
-            problems.append(f"no column for the {field}: expected one of {', '.join(aliases)}; found {_some(columns)}")
-    refuse_if_any(name, problems)
+            problems.append(
+                f"no column for the {field}: expected one of {', '.join(aliases)}; found {_shown_columns(columns)}"
+            )
+    raise_if_any(name, problems)
     return chosen
 
 
-def _some(columns: tuple[str, ...]) -> str:
+def _shown_columns(columns: tuple[str, ...]) -> str:
     shown = ", ".join(repr(column[:40]) for column in columns[:20])
     return f"[{shown}]" + f" and {len(columns) - 20} more" * (len(columns) > 20)
 
 
-def _example(row: Row, chosen: Mapping[str, str]) -> Example:
+def _parse_example(row: Row, chosen: Mapping[str, str]) -> Example:
     cells = {field: row.cells.get(column) for field, column in chosen.items()}
     image, label = cells["image"], _text(cells["label"], "label")
     if not label:
@@ -104,7 +103,7 @@ def _example(row: Row, chosen: Mapping[str, str]) -> Example:
     if image is not None and not isinstance(image, str):
         raise DataError(f"the image must be a path or a URL, got {type(image).__name__}")
     if image is not None and not is_path(image):
-        raise DataError(f"the image is no path or URL: {reprlib.repr(image)}")
+        raise DataError(f"the image must be a path or a URL, got {reprlib.repr(image)}")
     return Example(
         image=image if image and image.strip() else "",
         label=label,
@@ -114,7 +113,7 @@ def _example(row: Row, chosen: Mapping[str, str]) -> Example:
 
 
 def _text(cell: Any, field: str) -> str | None:
-    """Text or an integer as stripped text; None for an absent or blank cell."""
+    """Return text or an integer as stripped text; None for an absent or blank cell."""
     if cell is None:
         return None
     if isinstance(cell, bool) or not isinstance(cell, str | int):
@@ -122,8 +121,8 @@ def _text(cell: Any, field: str) -> str | None:
     return str(cell).strip() or None
 
 
-def _disagreements(found: Iterable[tuple[str, Example]]) -> list[str]:
-    """Rows that contradict an earlier one, by comparing each claim with the first of its kind."""
+def _contradictions(found: Iterable[tuple[str, Example]]) -> list[str]:
+    """Return a problem for each row that contradicts an earlier one."""
     first: dict[tuple[str, str], tuple[str, str]] = {}
     problems = []
     for place, example in found:
@@ -137,8 +136,8 @@ def _disagreements(found: Iterable[tuple[str, Example]]) -> list[str]:
                 continue
             known, where = first.setdefault((what, subject), (value, place))
             if known != value:
-                told = f"{reprlib.repr(value)}, but {reprlib.repr(known)} in {where}"
-                problems.append(f"{place}: the {what} {subject!r} is {told}")
+                values = f"{reprlib.repr(value)}, but {reprlib.repr(known)} in {where}"
+                problems.append(f"{place}: the {what} {subject!r} is {values}")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Files that real archives contain and that nobody can decode."""
+"""Undecodable files such as real archives contain."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from PIL import Image
 
 
 def broken_files(picture: bytes) -> dict[str, bytes]:
-    """Six files without a readable picture, by name.
+    """Return six files without a readable picture, by name.
 
     Args:
-        picture: a whole WebP file; cut short, it makes two of them.
+        picture: a WebP file; two of the broken files are made from it.
     """
     jpeg = io.BytesIO()
     Image.open(io.BytesIO(picture)).convert("RGB").save(jpeg, "JPEG", quality=90)
@@ -29,7 +29,7 @@ def broken_files(picture: bytes) -> dict[str, bytes]:
 
 
 def bomb(*, side: int) -> bytes:
-    """A PNG of a few bytes whose header promises side x side pixels."""
+    """Return a decompression bomb: a PNG of a few bytes whose header claims side x side pixels."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(64))), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(

@@ -1,8 +1,8 @@
 """Pictures with two attributes: a demo emoji in the middle of a coloured background, and on some a small badge.
 
-The backgrounds and the large emoji are prominent, the badge is small; which of them the class follows is the
-experimenter's choice. The embedded diffusion model is trained on such pictures (`tools/embedded_diffusion`), and the
-experiments about nuanced attributes draw theirs here, with emoji that the model was never shown (`HELD_OUT`).
+The background and the large emoji are prominent, the badge is small; an experiment decides which of them defines the
+class. The embedded diffusion model is trained on such pictures (`tools/embedded_diffusion`), and the experiments about
+nuanced attributes use others, with emoji that are not in its training set (`Glyphs.held_out`).
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ COLOURS = {
 """Background colours in [0, 1]."""
 PATTERNS = ("plain", "striped")
 NO_BADGE = -1
+"""Value of `Scenes.badge` for scenes without a badge."""
 HELD_OUT_EVERY = 6
-"""Each sixth class of the demo, in its order, is kept from the embedded diffusion model: 47 of 285."""
+"""Every sixth class of the demo, 47 of 285, is left out of the training of the embedded diffusion model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """The demo's emoji, cut out.
+    """The emoji of the demo, without their background.
 
     Attributes:
         names: of the G classes.
-        rgba: [G, 3, 4, 64, 64] float32 in [0, 1]: each in three styles, colours premultiplied by opacity.
+        rgba: [G, 3, 4, 64, 64] float32 in [0, 1]: each in three styles, with colours premultiplied by opacity.
     """
 
     names: tuple[str, ...]
@@ -52,24 +53,24 @@ class Glyphs:
 
     @property
     def held_out(self) -> tuple[int, ...]:
-        """Classes that the embedded diffusion model was never shown."""
+        """Classes that the embedded diffusion model was not trained on."""
         return tuple(range(HELD_OUT_EVERY - 1, len(self.names), HELD_OUT_EVERY))
 
     @property
     def shown(self) -> tuple[int, ...]:
-        """All others."""
+        """Classes that the embedded diffusion model was trained on."""
         return tuple(sorted(set(range(len(self.names))) - set(self.held_out)))
 
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """N pictures, described. All tensors are [N].
+    """Descriptions of N pictures. All tensors are [N].
 
     Attributes:
-        glyph, style: int64, which emoji in which style.
-        size, x, y: float32, its width and its centre, in widths of the picture.
-        badge: int64, the small emoji in front, in the same style; `NO_BADGE` for none.
-        badge_size, badge_x, badge_y: float32.
+        glyph, style: int64, the index of the emoji and of its style.
+        size, x, y: float32, width and centre of the emoji, in widths of the picture.
+        badge: int64, the index of the small emoji in front, in the same style; `NO_BADGE` for none.
+        badge_size, badge_x, badge_y: float32, width and centre of the badge.
         colour: int64 into `COLOURS`.
         pattern: int64 into `PATTERNS`.
         jitter: [N, 3] float32, added to the background's colour.
@@ -94,12 +95,12 @@ class Scenes:
 
 
 def draw_scenes(glyph: Tensor, *, generator: torch.Generator, badge: Tensor | None = None) -> Scenes:
-    """Draw everything but the emoji at random.
+    """Draw all attributes but the emoji at random.
 
     Args:
         glyph: [N] int64, the emoji in the middle.
-        generator: where the randomness comes from.
-        badge: [N] int64, the small one in front, `NO_BADGE` for none; None for no badges at all.
+        generator: source of the random numbers.
+        badge: [N] int64, the small emoji in front, `NO_BADGE` for none; None for no badges at all.
     """
     N = len(glyph)
 
@@ -126,17 +127,17 @@ def draw_scenes(glyph: Tensor, *, generator: torch.Generator, badge: Tensor | No
 
 
 def with_colour(scenes: Scenes, colour: Tensor) -> Scenes:
-    """The same scenes on other backgrounds, [N] int64."""
+    """Return the scenes with other background colours [N] int64."""
     return replace(scenes, colour=colour)
 
 
 def render(scenes: Scenes, glyphs: Glyphs, *, side: int = 32) -> Tensor:
-    """Draw pictures.
+    """Render pictures.
 
     Returns:
         [N, 3, side, side] float32 in [0, 1].
     """
-    large = 2 * side  # Drawn at twice the size and averaged, against jagged edges.
+    large = 2 * side  # Rendered at twice the size and averaged, against jagged edges.
     picture = _backgrounds(scenes, large)
     picture = _paste(picture, glyphs.rgba[scenes.glyph, scenes.style], scenes.size, scenes.x, scenes.y)
     has_badge = scenes.badge != NO_BADGE
@@ -155,7 +156,7 @@ def _backgrounds(scenes: Scenes, side: int) -> Tensor:
 
 
 def _paste(picture: Tensor, rgba: Tensor, size: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Put cut-outs [N, 4, h, w] onto pictures [N, 3, H, W], `size` wide with their centres at (x, y)."""
+    """Paste emoji [N, 4, h, w] of width `size` onto pictures [N, 3, H, W], with their centres at (x, y)."""
     theta = torch.zeros(len(picture), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / size
     theta[:, 0, 2], theta[:, 1, 2] = (1 - 2 * x) / size, (1 - 2 * y) / size
@@ -166,7 +167,7 @@ def _paste(picture: Tensor, rgba: Tensor, size: Tensor, x: Tensor, y: Tensor) ->
 
 @cache
 def load_glyphs() -> Glyphs:
-    """Cut the demo's 285 × 3 emoji out of the white they are stored on."""
+    """Load the 285 × 3 emoji of the demo and remove their white background."""
     classes = demo_classes()
     drawn = [demo_pictures(style) for style in STYLES]
     rgba = [[_cut_out(pictures[f"{row['code']}.webp"]) for pictures in drawn] for row in classes]
@@ -174,7 +175,7 @@ def load_glyphs() -> Glyphs:
 
 
 def _cut_out(data: bytes, *, white: int = 244) -> Tensor:
-    """[4, 64, 64] float32: the picture without the white that touches its border."""
+    """Return [4, 64, 64] float32: the picture without the white area that touches its border."""
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     outside = _connected_to_border(pixels.min(axis=2) >= white)
     opaque = torch.from_numpy(~outside).float()[None]
@@ -182,7 +183,7 @@ def _cut_out(data: bytes, *, white: int = 244) -> Tensor:
 
 
 def _connected_to_border(mask: np.ndarray) -> np.ndarray:
-    """The true pixels of [H, W] from which the border can be reached over true pixels."""
+    """Return the true pixels of [H, W] that are connected to the border by true pixels."""
     H, W = mask.shape
     reached = np.zeros_like(mask)
     todo = deque((y, x) for y in range(H) for x in range(W) if mask[y, x] and (y in (0, H - 1) or x in (0, W - 1)))
@@ -197,7 +198,7 @@ def _connected_to_border(mask: np.ndarray) -> np.ndarray:
 
 
 def describe(scenes: Scenes, names: Sequence[str], *, generator: torch.Generator) -> list[str]:
-    """A caption for each scene, in one of several wordings, some of which leave the background out."""
+    """Return a caption for each scene, in one of four wordings, two of which leave the background out."""
     colours = tuple(COLOURS)
     wording = torch.randint(4, (len(scenes),), generator=generator).tolist()
     rows = zip(*(t.tolist() for t in (scenes.glyph, scenes.badge, scenes.colour, scenes.pattern)), wording, strict=True)

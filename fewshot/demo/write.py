@@ -1,4 +1,4 @@
-"""Lay the demo out in a folder as its users would have it: an archive, a table of examples, and the truth."""
+"""Write the demo into a folder: an archive, a table of examples, ground-truth labels and splits."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ STYLES = (*EXAMPLE_STYLES, ARCHIVE_STYLE)
 
 @dataclass(frozen=True, slots=True)
 class DemoPaths:
-    """What `write_demo` wrote.
+    """Paths of the files of `write_demo`.
 
     Attributes:
-        archive: folder of 285 WebP files named after code points, and of six broken files in `broken/`.
-        examples: csv of image,label,name; two rows a class, paths relative to the folder of the csv.
-        truth: csv of image,label; one row for each readable file, paths relative to `archive`.
-        splits: the same as a splits.json, to evaluate methods with: examples to learn from, the archive to test on.
+        archive: folder of 285 WebP files named after code points, with six broken files in `broken/`.
+        examples: csv of image,label,name; two rows for each class, with paths relative to the folder of the csv.
+        ground_truth: csv of image,label; one row for each readable file, with paths relative to `archive`.
+        splits: splits.json for the evaluation of methods: examples to learn from, the archive to test on.
     """
 
     archive: Path
     examples: Path
-    truth: Path
+    ground_truth: Path
     splits: Path
 
 
 def write_demo(folder: Path) -> DemoPaths:
-    """Write the demo below a folder, which is made if needed.
+    """Write the demo into a folder, which is created if it does not exist.
 
-    Files that have the right content already are left alone: a second run finds an archive that has not changed.
+    Files with the right content are not written again, so that a second run leaves the archive unchanged.
 
     Args:
-        folder: where `archive/`, `examples/`, `examples.csv`, `truth.csv` and `splits.json` go.
+        folder: the folder for `archive/`, `examples/`, `examples.csv`, `ground_truth.csv` and `splits.json`.
     """
-    paths = DemoPaths(folder / "archive", folder / "examples.csv", folder / "truth.csv", folder / "splits.json")
+    paths = DemoPaths(folder / "archive", folder / "examples.csv", folder / "ground_truth.csv", folder / "splits.json")
     classes = demo_classes()
     examples = []
     for style in EXAMPLE_STYLES:
@@ -59,13 +59,13 @@ def write_demo(folder: Path) -> DemoPaths:
     for name, data in broken.items():
         _write(paths.archive / "broken" / name, data)
     _write(paths.examples, _csv(("image", "label", "name"), examples))
-    _write(paths.truth, _csv(("image", "label"), ((f"{row['code']}.webp", row["label"]) for row in classes)))
+    _write(paths.ground_truth, _csv(("image", "label"), ((f"{row['code']}.webp", row["label"]) for row in classes)))
     _write(paths.splits, _splits(classes, examples))
     return paths
 
 
 def _splits(classes: list[dict[str, str]], examples: Iterable[tuple[str, str, str]]) -> bytes:
-    """Paths with the index of their class."""
+    """Return the content of splits.json: paths with the index of their class."""
     index = {row["label"]: i for i, row in enumerate(classes)}
     content = {
         "classes": [row["name"] for row in classes],
@@ -76,13 +76,13 @@ def _splits(classes: list[dict[str, str]], examples: Iterable[tuple[str, str, st
 
 
 def demo_classes() -> list[dict[str, str]]:
-    """Rows of classes.csv: code, label, name, category."""
+    """Return the rows of classes.csv: code, label, name, category."""
     text = resources.files("fewshot.demo").joinpath("classes.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
 def demo_pictures(style: str) -> Mapping[str, bytes]:
-    """File name to WebP of every picture of a style."""
+    """Return the WebP files of a style by file name."""
     packed = resources.files("fewshot.demo").joinpath(f"{style}.zip").read_bytes()
     with zipfile.ZipFile(io.BytesIO(packed)) as pictures:
         return {name: pictures.read(name) for name in pictures.namelist()}

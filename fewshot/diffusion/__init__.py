@@ -1,1 +1,1 @@
-"""Classification with a diffusion model: time-steps and their weights, tables of errors, and who is asked what."""
+"""Classification with a diffusion model: noise errors, time-steps and their weights, races, and adapter training."""

@@ -1,22 +1,22 @@
-"""One adapter a class, learned from its few images (TiF, arXiv 2403.02649); many classes in one batch.
+"""Train one adapter a class on its few images (TiF, arXiv 2403.02649), many classes in one batch.
 
     loss of class k = mean |eps - eps_hat(x_t, t, prompt of k)|² + w · mean |eps - eps_hat(prior x_t, t, its prompt)|²
 
 with t uniform, latents drawn from the VAE's posterior, and the class's adapters active in both terms. The classes'
 losses are summed, so that each gets the gradient it would get alone; gradients are clipped a class at a time, over both
-networks together; AdamW works an element at a time. So a block of G classes learns what G trainings would. A block has
-always G classes, the missing ones filled up, and what is drawn for a class derives from its name: an adapter has the
-same bits whichever classes share its block.
+networks together; AdamW works an element at a time. So a block of G classes learns what G trainings would. A block
+always has G classes, missing ones filled up, and the samples of a class derive from its name: an adapter has the same
+bits whichever classes share its block.
 
 Where we differ from the authors' code:
 
 * float32 or bfloat16 (theirs: float16 under autocast), a seed, and no dropout (theirs leaves one of 0.1 in the text
   encoder's adapters).
-* Images are encoded once. Theirs jitters brightness and contrast anew in each step; jittered copies can be passed here
-  as further images.
+* Images are encoded once. Their code jitters brightness and contrast anew in each step; jittered copies can be passed
+  here as further images.
 * An image and a prior image share a forward: they are cropped to one size, theirs are not.
-* Each of theirs' checkpoints sets s to 0.6 and 0.7 in the adapters that are being trained, and leaves it there. Here s
-  stays 1 unless `full_scale_steps` asks for that.
+* Each of their checkpoints sets s to 0.6 and 0.7 in the adapters that are being trained, and leaves it there. Here s
+  stays 1 unless `full_scale_steps` is set.
 * Several samples of a class in a step, and stratified time-steps, are ours.
 """
 
@@ -30,37 +30,37 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fewshot.diffusion.draws import Draw, LatentImages, draw
+from fewshot.backbones.diffusion.noise_schedule import add_noise
 from fewshot.diffusion.lora import BlockFilter, Pairs, StackedLora, initial_pairs, injected, sites, unet_sites
-from fewshot.diffusion.noise import noised
+from fewshot.diffusion.random_draws import LatentImages, TrainingSamples, draw_samples
 from fewshot.errors import DataError
 
 if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
 
 OnStep = Callable[[int, Tensor], None]
-"""Told, before each step is made, its number from 0 and the losses [K] of the classes, float32 on the CPU."""
+"""Called before each step with its number, from 0, and the losses [K] of the classes, float32 on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSettings:
-    """How adapters are learned. The published values are defaults, but for `steps`, which depend on data and shots.
+    """Settings of adapter training. Defaults are the published values, but for `steps`, which depend on data and shots.
 
     Attributes:
         steps: of gradient descent, >= 0.
         rank: r >= 1; 8 or 16 as published.
-        blocks: which blocks of the UNet have adapters; published by the number of shots, see `filter_for`.
+        blocks: the blocks of the UNet that have adapters; published by the number of shots, see `block_filter_for`.
         samples: n, of a class in a step, and as many of the prior images, >= 1.
         unet_rate: learning rate of the UNet's adapters, constant, >= 0.
         text_rate: of the text encoder's.
         weight_decay: decoupled, >= 0.
         clip: bound on the norm of a class's gradient over both networks, >= 0.
         prior_weight: of the prior images' term, >= 0; it needs prior images.
-        stratified: see `fewshot.diffusion.draws.draw`.
+        stratified: see `fewshot.diffusion.random_draws.draw_samples`.
         unet_scale: s of the UNet's adapters in inference.
         text_scale: of the text encoder's.
-        full_scale_steps: steps before s is as in inference, as in the authors' code, there the step of the first
-            checkpoint; None trains with s = 1 throughout.
+        full_scale_steps: steps with s = 1, after which s is that of inference, as in the authors' code from the first
+            checkpoint on; None trains with s = 1 throughout.
     """
 
     steps: int
@@ -91,7 +91,7 @@ class AdapterSettings:
                 raise DataError(f"{name} must be a number from {low}, got {value!r}")
 
     def scales(self, step: int) -> tuple[float, float]:
-        """The s of the UNet's and the text encoder's adapters at a training step."""
+        """Return s of the UNet's and of the text encoder's adapters at a training step."""
         if self.full_scale_steps is None or step < self.full_scale_steps:
             return 1.0, 1.0
         return self.unet_scale, self.text_scale
@@ -107,16 +107,17 @@ def train_adapters(
     prior: LatentImages | None = None,
     on_step: OnStep | None = None,
 ) -> StackedLora:
-    """Learn the adapters of one block of classes.
+    """Train the adapters of one block of classes.
 
     Args:
-        backbone: stays as it is. A forward has G · n rows, twice that with prior images, whatever its `batch_size`.
+        backbone: the model, left unchanged. A forward has G · n rows, twice that with prior images, whatever its
+            `batch_size`.
         classes: K in [1, G].
-        settings: how.
+        settings: of the training.
         block_size: G. An adapter's last bits depend on it, and on nothing else about the other classes.
-        seed: of the start and of all that is drawn.
-        prior: what the adapters should leave as it is; None for no such term.
-        on_step: told of progress.
+        seed: of the initial adapters and of all samples.
+        prior: images that the adapters should leave as they are; None for no such term.
+        on_step: called before each step, see `OnStep`.
 
     Returns:
         float32 on the backbone's device, without gradients, in the order of `classes`.
@@ -129,8 +130,8 @@ def train_adapters(
     if backbone.dtype == torch.float16:
         raise DataError("adapters are not trained in float16, where gradients vanish; use float32 or bfloat16")
     block = [*classes, *[classes[-1]] * (block_size - len(classes))]
-    lora = _start(backbone, block, settings, seed=seed)
-    descent = torch.optim.AdamW(
+    lora = _initial_adapters(backbone, block, settings, seed=seed)
+    optimizer = torch.optim.AdamW(
         [
             {"params": _tensors(lora.unet), "lr": settings.unet_rate},
             {"params": _tensors(lora.text), "lr": settings.text_rate},
@@ -142,14 +143,14 @@ def train_adapters(
             losses = _losses(backbone, lora, block, prior, settings, step=step, seed=seed)
             if on_step is not None:
                 on_step(step, losses.detach()[: len(classes)].cpu())
-            descent.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             losses.sum().backward()  # type: ignore[no-untyped-call]
-            clip_by_class([*_tensors(lora.unet), *_tensors(lora.text)], settings.clip)
-            descent.step()
+            clip_gradients_by_class([*_tensors(lora.unet), *_tensors(lora.text)], settings.clip)
+            optimizer.step()
     return lora.mapped(lambda tensor: tensor.detach()[: len(classes)])
 
 
-def _start(
+def _initial_adapters(
     backbone: DiffusionBackbone, block: Sequence[LatentImages], settings: AdapterSettings, *, seed: int
 ) -> StackedLora:
     keys = [images.key for images in block]
@@ -172,16 +173,16 @@ def _losses(
     step: int,
     seed: int,
 ) -> Tensor:
-    """[G] float32: the loss of each class of a block.
+    """Return the loss of each class of a block, [G] float32.
 
     The rows of a forward are ordered by class, then by term, then by sample.
     """
-    asked = [(images, images.key) for images in block]
+    sources = [(images, images.key) for images in block]
     if prior is not None and settings.prior_weight > 0:
-        asked = [pair for images in block for pair in ((images, images.key), (prior, images.key))]
-    count, terms = settings.samples, len(asked) // len(block)
+        sources = [pair for images in block for pair in ((images, images.key), (prior, images.key))]
+    count, terms = settings.samples, len(sources) // len(block)
     draws = [
-        draw(
+        draw_samples(
             images,
             key,
             step,
@@ -190,44 +191,45 @@ def _losses(
             stratified=settings.stratified,
             seed=seed,
         )
-        for images, key in asked
+        for images, key in sources
     ]
-    ids = torch.stack([images.token_ids for images, _ in asked])
-    errors = _errors(backbone, lora, ids, Draw(*map(torch.cat, zip(*draws, strict=True))), settings.scales(step))
+    ids = torch.stack([images.token_ids for images, _ in sources])
+    samples = TrainingSamples(*map(torch.cat, zip(*draws, strict=True)))
+    errors = _noise_errors(backbone, lora, ids, samples, settings.scales(step))
     by_term = errors.view(len(block), terms, count).mean(dim=2)
     return by_term[:, 0] if terms == 1 else by_term[:, 0] + settings.prior_weight * by_term[:, 1]
 
 
-def _errors(
-    backbone: DiffusionBackbone, lora: StackedLora, ids: Tensor, drawn: Draw, scales: tuple[float, float]
+def _noise_errors(
+    backbone: DiffusionBackbone, lora: StackedLora, ids: Tensor, samples: TrainingSamples, scales: tuple[float, float]
 ) -> Tensor:
-    """[B] float32: the error of each row's noise.
+    """Return the noise error of each row, [B] float32.
 
     Args:
         backbone: the model.
-        lora: of G classes.
+        lora: adapters of G classes.
         ids: [P, L] int64, prompts, the same number for each class, class after class.
-        drawn: of B rows, the same number for each prompt, prompt after prompt.
+        samples: B rows, the same number for each prompt, prompt after prompt.
         scales: s of the UNet's and the text encoder's adapters.
     """
-    prompts, rows = len(ids) // len(lora), len(drawn.steps) // len(lora)
+    prompts, rows = len(ids) // len(lora), len(samples.steps) // len(lora)
     classes = torch.arange(len(lora))
     with injected(backbone.text_encoder, lora.text, scale=scales[1], rows_per_class=prompts) as set_classes:
         set_classes(classes.repeat_interleave(prompts))
         contexts = backbone.embed_ids(ids).repeat_interleave(rows // prompts, dim=0)
-    noise = drawn.noise.to(backbone.device)
-    noisy = noised(drawn.latents.to(backbone.device), noise, drawn.steps, backbone.alphas_cumprod)
+    noise = samples.noise.to(backbone.device)
+    noisy = add_noise(samples.latents.to(backbone.device), noise, samples.steps, backbone.alphas_cumprod)
     with injected(backbone.unet, lora.unet, scale=scales[0], rows_per_class=rows) as set_classes:
         set_classes(classes.repeat_interleave(rows))
-        return (noise - backbone.predict(noisy, drawn.steps, contexts)).square().mean(dim=(1, 2, 3))
+        return (noise - backbone.predict(noisy, samples.steps, contexts)).square().mean(dim=(1, 2, 3))
 
 
 @torch.no_grad()
-def clip_by_class(tensors: Sequence[Tensor], bound: float) -> None:
-    """Scale the gradients of each class down to a norm: what `torch.nn.utils.clip_grad_norm_` does for one class.
+def clip_gradients_by_class(tensors: Sequence[Tensor], bound: float) -> None:
+    """Scale the gradients of each class down to a norm, as `torch.nn.utils.clip_grad_norm_` does for one class.
 
     Args:
-        tensors: [G, …] each, the first dimension over the classes, with gradients, which are changed.
+        tensors: [G, …] each, the first dimension over the classes; their gradients are changed in place.
         bound: on a class's norm over all tensors.
     """
     gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]

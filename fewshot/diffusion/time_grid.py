@@ -1,4 +1,4 @@
-"""Which time-steps a score is made of, and in which order they are asked.
+"""The time-steps that a score is made of, and the order in which they are scored.
 
 The published grid (Diffusion Classifier, arXiv 2303.16203, and TiF, in code) takes every second of 1000 time-steps. A
 weighted score spends forwards on steps that hardly count; `support_grid` spaces the steps by weight instead, so that a
@@ -14,17 +14,20 @@ from fewshot.errors import DataError
 
 
 def published_grid(n: int, T: int = 1000) -> Tensor:
-    """[n] int64: n of T time-steps at equal distance; 500 of 1000 are 1, 3, ..., 999.
+    """Return n of T time-steps at equal distance; 500 of 1000 are 1, 3, ..., 999.
 
     Args:
         n: in [1, T].
         T: time-steps of the model.
+
+    Returns:
+        [n] int64, rising.
     """
-    return _spread(n, T)
+    return _evenly_spaced(n, T)
 
 
 def stage_entries(n: int, grid: int) -> Tensor:
-    """[n] int64: the entries of a grid that a stage of n steps covers, done before or not.
+    """Return the entries of a grid that a stage of n steps covers, those of earlier stages included.
 
     The published rule: from floor(floor(grid / n) / 2) on, every floor(grid / n)-th, at most n. Where n does not divide
     the grid, the last entries are not covered: 128 of 500 end at entry 382.
@@ -32,15 +35,18 @@ def stage_entries(n: int, grid: int) -> Tensor:
     Args:
         n: steps of the stage, in [1, grid].
         grid: entries of the grid.
+
+    Returns:
+        [n] int64, rising.
     """
-    return _spread(n, grid)
+    return _evenly_spaced(n, grid)
 
 
 def spread_order(density: Tensor) -> Tensor:
-    """A permutation of n entries of which every beginning is spread evenly over their density (van der Corput).
+    """Return a permutation of n entries of which every beginning is spread evenly over their density (van der Corput).
 
     Args:
-        density: [n] float, > 0: how densely to ask around each entry; ones for the same everywhere.
+        density: [n] float, > 0: how densely to score around each entry; ones for the same everywhere.
 
     Returns:
         [n] int64, a permutation of 0 ... n - 1.
@@ -52,22 +58,22 @@ def spread_order(density: Tensor) -> Tensor:
     mass = density.double().cumsum(dim=0)
     entries = torch.searchsorted(mass, (mirrored + 0.5) / 2**bits * mass[-1]).clamp(max=n - 1)
     first = torch.full((n,), 2**bits).scatter_reduce(0, entries, counts, "amin")
-    # What no point fell on comes last, the densest first.
+    # Entries without a point come last, the densest first.
     by_density = density.argsort(descending=True, stable=True)
     return by_density[first[by_density].argsort(stable=True)]
 
 
 def support_grid(weights: Tensor, n: int, *, dropped: float = 0.0) -> Tensor:
-    """Time-steps at equal mass of the weights: the plain mean of errors over them estimates the weighted mean.
+    """Return time-steps at equal mass of the weights: the plain mean of errors over them estimates the weighted mean.
 
     The i-th step is where the cumulative weight passes (i + 1/2) / n of the total. A step that weighs more than 1 / n
     would be taken twice; its neighbours are taken instead. Up to n = total / largest weight there are none, and the two
-    means agree (for d = 10, n = 267 of 1000; at n = 500 every second step is one of the hardly weighing ones).
+    means agree (for d = 10, n = 267 of 1000; at n = 500 every second step hardly weighs anything).
 
     Args:
         weights: [T] float, >= 0, e.g. of `attribute_weights`.
         n: at most the number of steps of positive weight that are left.
-        dropped: share of the weight, in [0, 1), that the largest time-steps may hold and not be asked.
+        dropped: share of the weight, in [0, 1), that the largest time-steps may hold and still be left out.
 
     Returns:
         [n] int64, rising.
@@ -86,29 +92,32 @@ def support_grid(weights: Tensor, n: int, *, dropped: float = 0.0) -> Tensor:
 
 
 def without_tail(weights: Tensor, dropped: float) -> Tensor:
-    """[T]: the weights with the largest time-steps at 0 that together hold at most `dropped` of the sum.
+    """Return the weights, 0 at the largest time-steps, as many as together hold at most `dropped` of the sum.
 
     Args:
         weights: [T] float, >= 0.
         dropped: in [0, 1); 0 changes nothing.
+
+    Returns:
+        [T] float, >= 0.
     """
-    held = weights.double().flip(0).cumsum(dim=0).flip(0)  # By this step and all after it.
+    held = weights.double().flip(0).cumsum(dim=0).flip(0)  # By a step and all after it.
     return torch.where(held <= dropped * held[0], 0, weights)
 
 
-def _spread(n: int, length: int) -> Tensor:
+def _evenly_spaced(n: int, length: int) -> Tensor:
     stride = length // n
     return torch.arange(stride // 2, length, stride)[:n]
 
 
 def _strictly_rising(wanted: Tensor, length: int) -> Tensor:
-    """The rising sequence of distinct entries below `length` that is nearest to a non-falling one.
+    """Return the rising sequence of distinct entries below `length` that is nearest to a non-falling one.
 
     Rising in i means that entry - i does not fall: pushed up from below, and down where the end is reached, the two
     averaged so that repeats spread to both sides.
     """
     n = len(wanted)
-    places = torch.arange(n)
-    room = (wanted - places).clamp(0, length - n)
+    positions = torch.arange(n)
+    room = (wanted - positions).clamp(0, length - n)
     up, down = room.cummax(dim=0).values, room.flip(0).cummin(dim=0).values.flip(0)
-    return (up + down) // 2 + places
+    return (up + down) // 2 + positions

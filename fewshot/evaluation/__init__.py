@@ -1,1 +1,1 @@
-"""Evaluation protocols and metrics."""
+"""Metrics of predictions, and the protocols of few-shot evaluation."""

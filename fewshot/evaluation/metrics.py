@@ -1,4 +1,4 @@
-"""How good predictions are. Fractions lie in [0, 1], likelihoods are in nats; counts of a large archive merge."""
+"""Metrics of predictions: accuracies as fractions in [0, 1], likelihoods in nats, and counts that can be added up."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ BINS = 15
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Mean of -log softmax(logits)[label], in nats; logits [N, K] float32, labels [N] int64."""
+    """Return the mean of -log softmax(logits)[label] in nats, of logits [N, K] float32 and labels [N] int64."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
     return float((torch.logsumexp(logits, dim=1) - own).double().mean())
 
 
 def expected_calibration_error(confidence: Tensor, correct: Tensor) -> float:
-    """Mean gap between confidence and accuracy over 15 equal-width bins, weighted by their size.
+    """Return the mean difference between confidence and accuracy over 15 equal-width bins, weighted by their size.
 
     Args:
         confidence: [N] float32 in [0, 1], the probability of the predicted class.
-        correct: [N] bool.
+        correct: [N] bool, whether the predicted class is the true one.
     """
     return Tally.from_predictions(
         correct.long(), torch.ones_like(correct, dtype=torch.int64), confidence, num_classes=2
@@ -32,20 +32,20 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What has been counted over labelled predictions: a few numbers, however many rows. `+` merges two.
+    """Counts over labelled predictions, of a size that does not grow with the number of rows. `+` merges two tallies.
 
-    An abstained row counts for `accepted` and `accepted_correct`, and for nothing else differently: the other
-    measures judge the label that would have been given.
+    Abstention affects `accepted` and `accepted_correct` only: all other counts use the most probable class of a row,
+    whether it abstains or not.
 
     Attributes:
         present: [K] int64, rows of each true class.
-        predicted: [K] int64, rows given each class.
-        hits: [K] int64, rows of each true class that were given it.
-        accepted: rows not abstained.
-        accepted_correct: of those, correct.
-        bin_rows: [15] int64, rows of each confidence bin; rows without a confidence are in none.
-        bin_correct: [15] int64, correct ones.
-        bin_confidence: [15] float64, summed confidence.
+        predicted: [K] int64, rows of each predicted class.
+        hits: [K] int64, correct rows of each true class.
+        accepted: rows that do not abstain.
+        accepted_correct: correct rows that do not abstain.
+        bin_rows: [15] int64, rows of each confidence bin; rows without a confidence are in no bin.
+        bin_correct: [15] int64, correct rows of each bin.
+        bin_confidence: [15] float64, sum of the confidences of each bin.
     """
 
     present: Tensor
@@ -70,17 +70,17 @@ class Tally:
         """Count N rows.
 
         Args:
-            labels: [N] int64 in [0, K), the truth.
+            labels: [N] int64 in [0, K), the true classes.
             predicted: [N] int64 in [0, K).
-            confidence: [N] float32 in [0, 1]; NaN for a row that has none, which is in no confidence bin.
+            confidence: [N] float32 in [0, 1]; NaN for a row without a confidence, which is in no bin.
             num_classes: K.
-            abstained: [N] bool; None when nothing was.
+            abstained: [N] bool; None if no row abstains.
         """
         correct = labels == predicted
         accepted = torch.ones_like(correct) if abstained is None else ~abstained
-        told = ~confidence.isnan()
-        sure = confidence[told].double()
-        bins = (sure * BINS).long().clamp(0, BINS - 1)
+        has_confidence = ~confidence.isnan()
+        known = confidence[has_confidence].double()
+        bins = (known * BINS).long().clamp(0, BINS - 1)
         return cls(
             present=torch.bincount(labels, minlength=num_classes),
             predicted=torch.bincount(predicted, minlength=num_classes),
@@ -88,12 +88,12 @@ class Tally:
             accepted=int(accepted.sum()),
             accepted_correct=int((accepted & correct).sum()),
             bin_rows=torch.bincount(bins, minlength=BINS),
-            bin_correct=torch.bincount(bins[correct[told]], minlength=BINS),
-            bin_confidence=torch.bincount(bins, weights=sure, minlength=BINS),
+            bin_correct=torch.bincount(bins[correct[has_confidence]], minlength=BINS),
+            bin_confidence=torch.bincount(bins, weights=known, minlength=BINS),
         )
 
     def __add__(self, other: Tally) -> Tally:
-        """The tally of both sets of rows."""
+        """Return the tally of both sets of rows."""
         return Tally(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
     @property
@@ -103,43 +103,43 @@ class Tally:
 
     @property
     def accuracy(self) -> float:
-        """Share of rows whose label is right; NaN without rows, as for every ratio here."""
+        """Share of correct rows; NaN without rows, as for every ratio here."""
         return _ratio(int(self.hits.sum()), self.rows)
 
     @property
     def per_class_accuracy(self) -> Tensor:
-        """[K] float64: recall of each class; NaN for a class without rows."""
+        """[K] float64: the recall of each class; NaN for a class without rows."""
         return self.hits.double() / self.present
 
     @property
     def macro_f1(self) -> float:
-        """Mean over the classes present in the truth of 2 hits / (present + predicted)."""
-        seen = self.present > 0
-        return float((2.0 * self.hits[seen] / (self.present[seen] + self.predicted[seen])).double().mean())
+        """Mean of 2 hits / (present + predicted) over the classes that have rows."""
+        occurs = self.present > 0
+        return float((2.0 * self.hits[occurs] / (self.present[occurs] + self.predicted[occurs])).double().mean())
 
     @property
     def coverage(self) -> float:
-        """Share of rows not abstained."""
+        """Share of rows that do not abstain."""
         return _ratio(self.accepted, self.rows)
 
     @property
     def selective_accuracy(self) -> float:
-        """Accuracy of the rows not abstained."""
+        """Accuracy of the rows that do not abstain."""
         return _ratio(self.accepted_correct, self.accepted)
 
     @property
     def ece(self) -> float:
-        """Expected calibration error, of the rows with a confidence."""
+        """Expected calibration error of the rows with a confidence."""
         return _ratio(float((self.bin_confidence - self.bin_correct).abs().sum()), int(self.bin_rows.sum()))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers; `from_json` gives an equal tally."""
+        """Return lists and numbers; `from_json` returns an equal tally."""
         values = ((name, getattr(self, name)) for name in self.__slots__)
         return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in values}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
+        """Return the tally of the output of `to_json`."""
         tensors: dict[str, Any] = {
             name: torch.tensor(value, dtype=torch.float64 if name == "bin_confidence" else torch.int64)
             for name, value in values.items()

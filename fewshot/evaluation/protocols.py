@@ -5,21 +5,25 @@
   classes, new ones among new classes; harmonic mean of the two accuracies.
 * generalized zero-shot: the same examples, but every image is told apart among all classes; mean of the class
   accuracies over the classes with examples (seen), without (unseen), and their harmonic mean.
+
+Job files name a protocol, and reading them must not load torch: importing this module does not.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from fewshot.evaluation.metrics import Tally
+    from fewshot.evaluation.metrics import Tally
 
-Protocol = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
+ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
 
 
-def measure(protocol: Protocol, logits: Tensor, truth: Tensor, is_new: Tensor) -> tuple[dict[str, float], list[float]]:
+def measure(
+    protocol: ProtocolName, logits: Tensor, truth: Tensor, is_new: Tensor
+) -> tuple[dict[str, float], list[float]]:
     """Measure test images.
 
     Args:
@@ -33,10 +37,10 @@ def measure(protocol: Protocol, logits: Tensor, truth: Tensor, is_new: Tensor) -
     """
     if protocol == "base-to-new":
         base, new = _among(logits, truth, ~is_new), _among(logits, truth, is_new)
-        accuracies = torch.where(is_new, new.per_class_accuracy, base.per_class_accuracy)
+        accuracies = new.per_class_accuracy.where(is_new, base.per_class_accuracy)
         numbers = {"base_accuracy": base.accuracy, "new_accuracy": new.accuracy}
         return numbers | {"harmonic_mean": harmonic_mean(base.accuracy, new.accuracy)}, accuracies.tolist()
-    tally = _among(logits, truth, torch.ones_like(is_new))
+    tally = _among(logits, truth, is_new.new_ones(len(is_new)))
     accuracies = tally.per_class_accuracy
     if protocol == "few-shot":
         return {"accuracy": tally.accuracy, "macro_f1": tally.macro_f1, "ece": tally.ece}, accuracies.tolist()
@@ -52,7 +56,9 @@ def harmonic_mean(first: float, second: float) -> float:
 
 def _among(logits: Tensor, truth: Tensor, classes: Tensor) -> Tally:
     """The images of these classes [K] bool, told apart among these classes; counted over all K."""
+    from fewshot.evaluation.metrics import Tally
+
     rows = classes[truth]
-    probabilities = torch.softmax(logits[rows].masked_fill(~classes, float("-inf")), dim=1)
+    probabilities = logits[rows].masked_fill(~classes, float("-inf")).softmax(dim=1)
     confidence, predicted = probabilities.max(dim=1)
     return Tally.from_predictions(truth[rows], predicted, confidence, num_classes=len(classes))

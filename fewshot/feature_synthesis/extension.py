@@ -1,6 +1,6 @@
-"""A problem in which some classes have only a name, as one in which all have shots.
+"""Extension of a problem by synthetic shots for the classes that have only a name.
 
-What learns from shots needs no change to learn from synthetic ones: it is given the extended problem.
+A method learns from the extended problem as from any other.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
 
 
-def can_be_extended(problem: Problem) -> bool:
-    """Whether there are shots to learn a generator from, and classes without any."""
+def can_add_synthetic_shots(problem: Problem) -> bool:
+    """Return whether there are both shots to train a generator on and classes without shots."""
     return 0 < int((problem.counts > 0).sum()) < problem.num_classes
 
 
-def typical_shots(problem: Problem) -> int:
-    """Median (of two, the lower) number of shots over the classes that have any; 1 where none has."""
+def median_shots(problem: Problem) -> int:
+    """Return the median number of shots over the classes with shots, the lower of two; 1 without any shots."""
     counts = problem.counts
     return int(counts[counts > 0].median()) if len(problem.support) else 1
 
 
-def extended(
+def add_synthetic_shots(
     problem: Problem,
     tower: TextTower,
     settings: GeneratorSettings,
@@ -41,22 +41,22 @@ def extended(
     seed: int,
     training_cache: TrainingCache,
 ) -> Problem:
-    """Give the classes without shots synthetic ones, learned from the classes that have some.
+    """Add synthetic shots to the classes without shots, by a generator trained on the other classes.
 
     Args:
-        problem: one that `can_be_extended`.
-        tower: of the backbone.
-        settings: of the generator.
-        shots: how many each class without shots gets.
-        seed: of the generator and of what it draws.
-        training_cache: where trainings, and the features, are kept.
+        problem: a problem for which `can_add_synthetic_shots` is true.
+        tower: the text tower of the backbone.
+        settings: settings of the generator.
+        shots: number of synthetic shots of each class without shots.
+        seed: of the generator and the draws from it.
+        training_cache: cache of trained parameters and synthetic features.
 
     Returns:
-        the same problem with more support: the real shots as they were, without dense tokens, then the synthetic ones,
-        as long as real features are on average and the same in every view.
+        The problem with more support: the real shots unchanged but without dense tokens, then the synthetic shots, with
+        the mean length of the real features and equal views.
     """
     labels = (problem.counts == 0).nonzero().squeeze(1)
-    names = problem.label_space.spoken(labels.tolist())
+    names = problem.label_space.prompt_names_of(labels.tolist())
 
     def draw() -> dict[str, Tensor]:
         generator = learn_generator(problem, tower, settings, seed=seed, training_cache=training_cache)

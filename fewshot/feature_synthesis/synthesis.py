@@ -1,7 +1,7 @@
-"""Features of classes of which only the name is known.
+"""Synthetic features of classes, from their names alone.
 
-z is drawn for each (seed, class name, index), so that a feature does not depend on which other classes or how many
-features are asked for, nor on where the work is done.
+The latent z is drawn from a generator seeded by (seed, class name, index), so that a feature does not depend on the
+other classes, on the number of features, or on the machine.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from fewshot.backbones.text_tower import Prompts, TextTower
 
 SEQUENCES = 256
-"""In one forward of the text tower."""
+"""Sequences in one forward pass of the text tower."""
 
 
 def decode(weights: Weights, tower: TextTower, prompts: Prompts, latents: Tensor) -> Tensor:
-    """What the generator makes of latents; differentiable in both.
+    """Decode latents to features; differentiable in weights and latents.
 
     Args:
         weights: of the autoencoder.
-        tower: of the backbone.
-        prompts: B sequences with room for M tokens.
+        tower: the text tower of the backbone.
+        prompts: B sequences with M free tokens.
         latents: [B, d] float32.
 
     Returns:
-        [B, e] float32, unit rows. A row depends on its own latent and its own name.
+        [B, e] float32, unit rows. A row depends only on its latent and its name.
     """
     return normalize(tower.encode(prompts, contexts(weights, latents)), dim=1)
 
@@ -45,23 +45,23 @@ def synthesise(weights: Weights, tower: TextTower, names: Sequence[str], *, coun
 
     Args:
         weights: of the autoencoder.
-        tower: of the backbone.
-        names: N names as people say them.
-        count: features of each.
+        tower: the text tower of the backbone.
+        names: N prompt names.
+        count: number of features of each name.
         seed: of the latents.
 
     Returns:
-        [N * count, e] float32, unit rows, name by name. The first ones of a name are the same for a larger count.
+        [N * count, e] float32, unit rows, name by name. A larger count starts with the same features of a name.
     """
     prompts = tower.prompts(names, context=len(weights["prompts"]))
-    latents = torch.cat([name_latents(name, count=count, size=latent_size(weights), seed=seed) for name in names])
+    latents = torch.cat([draw_latents(name, count=count, size=latent_size(weights), seed=seed) for name in names])
     owners = torch.arange(len(names)).repeat_interleave(count)
     parts = zip(torch.split(owners, SEQUENCES), torch.split(latents, SEQUENCES), strict=True)
     return torch.cat([decode(weights, tower, prompts[rows], part) for rows, part in parts])
 
 
-def name_latents(name: str, *, count: int, size: int, seed: int) -> Tensor:
-    """[count, size] float32, standard normal: the latents of one name."""
+def draw_latents(name: str, *, count: int, size: int, seed: int) -> Tensor:
+    """Return the latents of one name: [count, size] float32, standard normal."""
     draws = [torch.randn(size, generator=_generator(name, index, seed)) for index in range(count)]
     return torch.stack(draws) if draws else torch.empty(0, size)
 

@@ -1,16 +1,16 @@
-"""Learning SHIP's generator from the classes that have examples.
+"""Training of SHIP's generator on the classes with examples.
 
-Where we differ from the authors' code:
+Differences from the authors' code:
 
-* Features are not recomputed from augmented images every epoch; each step draws one of the stored views instead.
-* Steps have 8 images instead of 256, and the rate falls along half a cosine instead of staying: a step costs a forward
-  and a backward of the text tower for each image, and many small steps leave the start, where the shift is far larger
-  than word embeddings, sooner than few large ones. On 41 classes of groceries with 16 shots the published schedule (150
-  steps of 256) takes 266 s of one core and ends at a reconstruction of 1.19; 100 steps of 64 take 59 s and end at 1.46,
-  150 of 16 take 41 s and end at 1.14, and the 200 steps of 8 here take 35 s and end at 1.08.
-* Training says how much of the latent is used, because with their weight of 1 on the KL term the best latent is one
-  that says nothing (a latent survives where features vary by more than 1/2 inside a class, and unit features vary less
-  in all directions together).
+* Features are not recomputed from augmented images in every epoch; each step draws one of the stored views instead.
+* Steps have 8 images instead of 256, and the rate falls along half a cosine instead of being constant: a step costs a
+  forward and a backward pass of the text tower for each image, and at the start the shift is far larger than word
+  embeddings, which many small steps correct sooner than few large ones. On 41 classes of groceries with 16 shots the
+  published schedule (150 steps of 256) takes 266 s of one core and ends at a reconstruction of 1.19; 100 steps of 64
+  take 59 s and end at 1.46, 150 of 16 take 41 s and end at 1.14, and the 200 steps of 8 here take 35 s and end at 1.08.
+* The use of the latent is measured and logged, because with a weight of 1 on the KL term the optimal latent carries no
+  information (it would need features that vary by more than 1/2 within a class, and unit features vary less in all
+  directions together).
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.feature_synthesis.diagnostics import diagnose
-from fewshot.feature_synthesis.loss import divergence, reconstruction
+from fewshot.feature_synthesis.diagnostics import measure_generator
 from fewshot.feature_synthesis.synthesis import decode
-from fewshot.feature_synthesis.vae import decoder, initial_weights, posterior, sample
+from fewshot.feature_synthesis.vae import decoder, divergence, initial_weights, posterior, reconstruction, sample
 from fewshot.optimization.descent import Loss, descend
-from fewshot.optimization.shots import Shots, one_view
+from fewshot.optimization.shots import Shots, draw_views
 from fewshot.optimization.training_cache import State, TrainingCache, training_key
 from fewshot.problem import Problem
 
@@ -41,19 +40,19 @@ log = logging.getLogger(__name__)
 
 STEPS = 200
 MAX_EPOCHS = 50
-"""Passes over the shots, as published; fewer where `GeneratorSettings.steps` ends training before."""
+"""Maximum number of passes over the shots, as published; `GeneratorSettings.steps` may end the training earlier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorSettings:
-    """How a generator is learned.
+    """Settings of the training of a generator.
 
     Attributes:
-        context: M, how many prompt tokens, >= 1.
-        kl_weight: of the KL term, >= 0; 1 as published, 1e-3 lets the latent say something.
-        steps: of gradient descent, at most.
+        context: M, the number of prompt tokens, >= 1.
+        kl_weight: weight of the KL term, >= 0; 1 as published, with 1e-3 the latent does not collapse.
+        steps: maximum number of steps.
         batch_size: images, and so text-tower sequences, in a step.
-        learning_rate: of AdamW.
+        learning_rate: peak of AdamW, along half a cosine.
     """
 
     context: int = 4
@@ -66,17 +65,17 @@ class GeneratorSettings:
 def learn_generator(
     problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int, training_cache: TrainingCache
 ) -> State:
-    """The generator of a problem, trained once for a memo.
+    """Train the generator of a problem, or get it from the cache.
 
     Args:
-        problem: with at least one shot. Of the classes without, not even the names are looked at.
-        tower: of the backbone.
-        settings: how to learn.
+        problem: with at least one shot. Classes without shots, and their names, are not used.
+        tower: the text tower of the backbone.
+        settings: settings of the training.
         seed: of the initial weights, the order, the views and the noise.
-        training_cache: where trainings are kept.
+        training_cache: cache of trained parameters.
 
     Returns:
-        the decoder's weights, and "diagnostics.*" (see `diagnose`).
+        The decoder's weights, and "diagnostics.*" (see `measure_generator`).
     """
     key = training_key("ship_generator", problem, seed=seed, **asdict(settings))
     return training_cache(key, partial(_learn, problem, tower, settings, seed=seed))
@@ -84,9 +83,9 @@ def learn_generator(
 
 def _learn(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, seed: int) -> State:
     shots = Shots.from_problem(problem)
-    names = problem.label_space.spoken(shots.classes.tolist())
+    names = problem.label_space.prompt_names_of(shots.classes.tolist())
     weights = train(names, shots, tower, settings, seed=seed)
-    facts = diagnose(weights, tower, names, shots, seed=seed)
+    facts = measure_generator(weights, tower, names, shots, seed=seed)
     log.info("trained=ship_generator %s", " ".join(f"{name}={float(value):.4g}" for name, value in facts.items()))
     return decoder(weights) | {f"diagnostics.{name}": value for name, value in facts.items()}
 
@@ -94,14 +93,17 @@ def _learn(problem: Problem, tower: TextTower, settings: GeneratorSettings, *, s
 def train(
     names: Sequence[str], shots: Shots, tower: TextTower, settings: GeneratorSettings, *, seed: int
 ) -> dict[str, Tensor]:
-    """All weights of the autoencoder, the encoder's included.
+    """Train the autoencoder.
 
     Args:
-        names: k names as people say them; the shots' labels index them.
-        shots: at least one.
-        tower: of the backbone.
-        settings: how to learn.
-        seed: of everything random.
+        names: k prompt names, indexed by the labels of the shots.
+        shots: at least one shot.
+        tower: the text tower of the backbone.
+        settings: settings of the training.
+        seed: of all random numbers.
+
+    Returns:
+        All weights, including those of the encoder.
     """
     epoch = -(-len(shots.labels) // settings.batch_size)
     return descend(
@@ -119,7 +121,7 @@ def _loss(names: Sequence[str], shots: Shots, tower: TextTower, settings: Genera
     prompts = tower.prompts(names, context=settings.context)
 
     def loss(weights: Mapping[str, Tensor], rows: Tensor, generator: torch.Generator) -> Tensor:
-        features = normalize(one_view(shots.views, rows, generator=generator), dim=1)
+        features = normalize(draw_views(shots.views, rows, generator=generator), dim=1)
         mean, log_variance = posterior(weights, features)
         latents = sample(mean, log_variance, torch.randn(mean.shape, generator=generator))
         produced = decode(weights, tower, prompts[shots.labels[rows]], latents)

@@ -1,6 +1,6 @@
-"""Images: from bytes to RGB, and augmented views of them."""
+"""Images: decoding from bytes to RGB, and augmented views."""
 
+from fewshot.images.augmentation import augmented_view
 from fewshot.images.decode import decode
-from fewshot.images.views import augmented_view
 
 __all__ = ["augmented_view", "decode"]

@@ -1,10 +1,10 @@
-"""One image, from bytes to upright 8-bit RGB, or a reason why not. Nothing half-decoded ever comes back.
+"""Decode one image from bytes to upright 8-bit RGB, or refuse it with a reason. Partial images are never returned.
 
-A file that is cut off is always refused. Damage inside is refused wherever the format lets a decoder see it: PNG has
-check sums, JPEG mostly falls out of step; a flipped bit in GIF, WebP or BMP is just another picture.
+A truncated file is always refused. Damage inside is refused wherever the format lets a decoder detect it: PNG has
+checksums, JPEG mostly loses synchronisation; a flipped bit in GIF, WebP or BMP is just another picture.
 
-Safe on anything that lies in an archive: the format is told from the contents and must be in a short list, the size
-is checked before decoding, and any exception of a decoder becomes a reason.
+Decoding is safe on any file of an archive: the format is detected from the contents and must be in a short list, the
+size is checked before decoding, and any exception of a decoder becomes a reason.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from PIL import Image
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images.jpeg import decode_jpeg
-from fewshot.images.limits import crop_extreme
-from fewshot.images.modes import to_rgb
-from fewshot.images.raster import FORMATS, decode_raster, image_format
-from fewshot.images.silence import pillow_silenced
+from fewshot.images.limits import MAX_PIXELS, crop_extreme
+from fewshot.images.pillow_formats import FORMATS, decode_raster, image_format
+from fewshot.images.rgb_conversion import to_rgb
+from fewshot.images.warning_filter import ignore_pillow_warnings
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -33,13 +33,13 @@ _UPRIGHT = {
 }
 
 
-def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = 178_956_970) -> Image.Image:
+def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the first frame.
 
     Args:
         data: the whole file.
-        min_side: for a caller who will make the image smaller anyway: a large JPEG is decoded at a reduced scale whose
-            sides both are still at least this many pixels. None, and any other format: full size.
+        min_side: for callers that shrink the image: a large JPEG is decoded at a reduced scale at which both sides have
+            at least this many pixels. None, or another format, decodes at full size.
         max_pixels: largest area of the full image, in pixels.
 
     Returns:
@@ -47,18 +47,18 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = 178_95
         as long as wide, the middle.
 
     Raises:
-        UnreadableImageError: with a reason fit for a report: no path, no address in memory.
+        UnreadableImageError: the message is a reason for reports, without paths or memory addresses.
     """
     name = image_format(data)
     if name is None:
         known = ", ".join(FORMATS)
         raise UnreadableImageError(f"not an image ({known} are read)" if data else "empty file")
-    with pillow_silenced():
+    with ignore_pillow_warnings():
         try:
             image = _decode(data, name, min_side=min_side, max_pixels=max_pixels)
         except UnreadableImageError:
             raise
-        except Exception as error:  # decoders of hostile data raise anything
+        except Exception as error:  # Decoders of hostile data raise anything.
             raise UnreadableImageError(_reason(name, error)) from error
     return image
 
@@ -75,19 +75,19 @@ def _decode(data: bytes, name: str, *, min_side: int | None, max_pixels: int) ->
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """How to turn the image upright; damaged EXIF says nothing, and does not make an image unreadable."""
+    """Return the transposition that makes the image upright; damaged EXIF gives none, and the image stays readable."""
     with suppress(Exception):
         return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     return None
 
 
 def _reason(name: str, error: Exception) -> str:
-    """One short line, e.g. "truncated PNG", "damaged JPEG: bad Huffman code"."""
+    """Return one short line, e.g. "truncated PNG", "damaged JPEG: bad Huffman code"."""
     text = " ".join(str(error).split())
     if isinstance(error, EOFError) or re.search(r"truncated|premature end|too short|not enough", text, re.IGNORECASE):
         return f"truncated {name}"
     if isinstance(error, MemoryError):
-        return f"{name} that would need too much memory"
+        return f"{name} that needs too much memory"
     text = re.sub(r"(?i)^corrupt jpeg data: ", "", text)
-    telling = " " in text and not re.search(r"<|/|0x[0-9a-f]{6}", text)
-    return f"damaged {name}: {text[:100]}" if telling else f"damaged {name}"
+    is_readable = " " in text and not re.search(r"<|/|0x[0-9a-f]{6}", text)
+    return f"damaged {name}: {text[:100]}" if is_readable else f"damaged {name}"

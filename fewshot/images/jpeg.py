@@ -1,9 +1,9 @@
-"""JPEG by simplejpeg, which turns libjpeg's warnings into errors.
+"""Decode JPEG with simplejpeg, which turns libjpeg's warnings into errors.
 
-Pillow ignores those warnings, and libjpeg answers damaged or missing data with grey. Pixels are otherwise the same
-as Pillow's, bit for bit: both are libjpeg-turbo. Some warnings are about nothing that is seen (bytes between header
-segments, padding before the end mark, a JFIF version); such a file is repaired in memory and decoded again. Chroma
-sampling that simplejpeg has no name for is left to Pillow, which sees missing data but not damage.
+Pillow ignores those warnings, and libjpeg replaces damaged or missing data by grey. Pixels are otherwise the same as
+Pillow's, bit for bit: both are libjpeg-turbo. Some warnings concern nothing visible (bytes between header segments,
+padding before the end mark, a JFIF version); such a file is repaired in memory and decoded again. Chroma sampling that
+simplejpeg does not support is left to Pillow, which detects missing data but not damage.
 """
 
 from __future__ import annotations
@@ -18,12 +18,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images.limits import check_size
-
-MAX_SCANS = 500
-"""More scans than this only serve to make a decoder slow; progressive files have about ten (libjpeg-turbo's limit)."""
-MAX_SCANNED_PIXELS = 4_000_000_000
-"""Scans times pixels: every scan goes over the whole image, and takes a few bytes to do so. Twenty of the largest."""
+from fewshot.images.limits import check_scans, check_size
 
 _SCAN, _APP0, _APP1, _ADOBE = 0xDA, 0xE0, 0xE1, 0xEE
 _END, _SCAN_MARK = b"\xff\xd9", b"\xff\xda"
@@ -35,8 +30,8 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
 
     Args:
         data: the file, beginning with the JPEG mark.
-        min_side: decode at a reduced scale (at most 1/2, in eighths) whose sides both are at least this many pixels;
-            None decodes at full size, and so is an image that would become too small.
+        min_side: decode at a reduced scale (at most 1/2, in eighths) at which both sides have at least this many
+            pixels; None, or an image that would become smaller, decodes at full size.
         max_pixels: the largest area of the full image.
 
     Returns:
@@ -44,10 +39,9 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
 
     Raises:
         UnreadableImageError: the image is too large or has too many scans.
-        ValueError: libjpeg finds it damaged; the message says how.
+        ValueError: libjpeg found damage; the message is libjpeg's.
     """
-    if data.count(_SCAN_MARK) > MAX_SCANS:
-        raise UnreadableImageError(f"refused: a JPEG of more than {MAX_SCANS} scans")
+    check_scans(data.count(_SCAN_MARK))
     try:
         return _decode(data, min_side or 0, max_pixels)
     except UnreadableImageError:
@@ -64,8 +58,7 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
 def _decode(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     check_size(width, height, max_pixels)
-    if data.count(_SCAN_MARK) * width * height > MAX_SCANNED_PIXELS:
-        raise UnreadableImageError(f"refused: a JPEG of {data.count(_SCAN_MARK)} scans over {width} x {height} pixels")
+    check_scans(data.count(_SCAN_MARK), width, height)
     ink = colours in ("CMYK", "YCCK")
     pixels = simplejpeg.decode_jpeg(
         data,
@@ -91,14 +84,14 @@ def _decode_unusual(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _ink_to_rgb(pixels: np.ndarray, *, inverted: bool) -> Image.Image:
-    """Adobe stores CMYK with 255 for "no ink"."""
+    """Convert CMYK pixels to RGB; Adobe stores them inverted, with 255 for "no ink"."""
     return Image.fromarray(255 - pixels if inverted else pixels, mode="CMYK").convert("RGB")
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, slice]]:
-    """Marker and extent of each header segment, skipping what lies between them; the last is all from the first scan.
+    """Yield marker and extent of each header segment, without the bytes between them; the last one is all scans.
 
-    Of several APP1 segments `dict` would keep the last, which may be XMP; so only the one with EXIF is reported.
+    Of several APP1 segments `dict` would keep the last, which may be XMP; so only the one with EXIF is yielded.
     """
     position = data.find(b"\xff", 2)
     while 0 <= position < len(data) - 4:
@@ -106,7 +99,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, slice]]:
         if marker == _SCAN:
             yield marker, slice(position, len(data))
             return
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # no marker, or one without a segment
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # No marker, or one without a segment.
             position = data.find(b"\xff", position + 1)
             continue
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
@@ -115,16 +108,16 @@ def _segments(data: bytes) -> Iterator[tuple[int, slice]]:
         position = data.find(b"\xff", end)
 
 
-def _repaired(data: bytes, complaint: str) -> bytes | None:
-    """The file without what libjpeg complained of, if that is harmless; None if it is not."""
-    if found := _EXTRANEOUS.search(complaint):
+def _repaired(data: bytes, warning: str) -> bytes | None:
+    """Return the file without the cause of libjpeg's warning, if that is harmless; None if it is not."""
+    if found := _EXTRANEOUS.search(warning):
         count, marker = int(found[1]), int(found[2], 16)
         return _without_padding(data, count) if marker == _END[1] else _with_header_repaired(data)
-    return _with_header_repaired(data) if "JFIF revision" in complaint else None
+    return _with_header_repaired(data) if "JFIF revision" in warning else None
 
 
 def _without_padding(data: bytes, count: int) -> bytes | None:
-    """Bytes left over at the end are padding if they are all the same. Otherwise the decoder lost its way before."""
+    """Remove bytes left over at the end if they are equal, hence padding; other bytes mean earlier damage: None."""
     scan = dict(_segments(data)).get(_SCAN)
     end = data.find(_END, scan.start) if scan else -1
     if end < count or len(set(data[end - count : end])) > 1:

@@ -1,1 +1,1 @@
-"""A trained classifier: its files, and its predictions."""
+"""Stored classifiers and their predictions."""

@@ -1,6 +1,6 @@
-"""A calibrated classifier as two files: tensors in safetensors, everything else in a card that people can read.
+"""A calibrated classifier as two files: tensors in safetensors, everything else in a readable JSON card.
 
-Nothing here touches a disk: the caller stores the bytes, and the same classifier always gives the same bytes.
+This module works on bytes, not on disk: the caller stores them. Equal classifiers give equal bytes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from fewshot.calibration.calibrate import Calibrated, HeldOutReport
+from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
-from fewshot.methods import METHODS, Classifier, method_named
+from fewshot.method import Classifier
+from fewshot.methods import METHODS, build_method
 from fewshot.model_selection.candidates import CandidateResult
 
 if TYPE_CHECKING:
@@ -26,25 +27,26 @@ if TYPE_CHECKING:
 
 TENSORS = "classifier.safetensors"
 CARD = "card.json"
-FORMAT = 2
+FORMAT = 3
+"""Version of the card's layout."""
 SCALING = tuple(field.name for field in dataclasses.fields(Scaling))
-"""What a card calls the numbers of a `Scaling`."""
+"""Keys of the numbers of a `Scaling` in a card."""
 PARTS = ("pooling", "text_tower")
-"""Fields of a classifier that are parts of its backbone: not stored, put back when it is loaded."""
+"""Fields of a classifier that are parts of its backbone: not stored, but passed when it is loaded."""
 
 
-def save_classifier(calibrated: Calibrated, card: Mapping[str, Any]) -> dict[str, bytes]:
-    """Serialise.
+def save_classifier(calibrated: CalibratedClassifier, card: Mapping[str, Any]) -> dict[str, bytes]:
+    """Serialise a classifier.
 
     Args:
-        calibrated: what to store.
-        card: JSON-able facts to store beside it (fingerprints, versions).
+        calibrated: the classifier.
+        card: further JSON values for the card (fingerprints, versions).
 
     Returns:
-        file name to content.
+        File name to content.
 
     Raises:
-        DataError: `card` uses a name that is taken.
+        DataError: `card` has a key of the classifier's own.
     """
     fields = _field_values(calibrated.classifier)
     tensors = {name: value.cpu().contiguous() for name, value in _tensors(fields).items()}
@@ -60,53 +62,56 @@ def save_classifier(calibrated: Calibrated, card: Mapping[str, Any]) -> dict[str
         "held_out": dataclasses.asdict(calibrated.report),
     }
     if taken := sorted(facts.keys() & card.keys()):
-        raise DataError(f"the card may not set {', '.join(taken)}: the classifier does")
+        raise DataError(f"keys {', '.join(taken)} are set by the classifier; use other keys for further values")
     text = json.dumps({**facts, **card}, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return {TENSORS: safetensors.torch.save(tensors), CARD: (text + "\n").encode()}
 
 
 def read_card(files: Mapping[str, bytes]) -> dict[str, Any]:
-    """The card of a stored classifier, the caller's facts included.
+    """Return the card of a stored classifier, with the further values of the caller.
 
     Raises:
-        DataError: there is none, or it is not one this version can read.
+        DataError: the card is missing, damaged or of another format version.
     """
     if CARD not in files:
-        raise DataError(f"no {CARD} among {sorted(files)}")
+        raise DataError(f"expected a file {CARD}, got {sorted(files)}")
     try:
         card = json.loads(files[CARD])
     except (ValueError, RecursionError) as error:
         raise DataError(f"{CARD} is not JSON: {error}") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise DataError(f"{CARD} is not a classifier card of format {FORMAT}")
+        found = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise DataError(
+            f"{CARD} must be a classifier card of format {FORMAT}, got {found!r:.80}; train the classifier again"
+        )
     if not isinstance(card.get("method"), str):
-        raise DataError(f"{CARD} names no method")
+        raise DataError(f"{CARD}: method must be a text, got {card.get('method')!r:.80}")
     return card
 
 
 def load_classifier(
     files: Mapping[str, bytes], *, text_tower: TextTower | None = None, pooling: Pooling | None = None
-) -> Calibrated:
-    """The inverse of `save_classifier`, bit for bit, on the CPU.
+) -> CalibratedClassifier:
+    """Load a classifier on the CPU: the inverse of `save_classifier`, bit for bit.
 
     Args:
         files: file name to content; other files are ignored.
-        text_tower: of the backbone it was fitted on, for a classifier that needs it (`backbone_parts`).
+        text_tower: of the classifier's backbone, for methods that need it (`backbone_parts`).
         pooling: likewise.
 
     Raises:
         DataError: a file is missing, damaged, or does not fit the method; or a part of the backbone is missing.
-        UnknownNameError: a method this version does not have.
+        UnknownNameError: the method does not exist in this version.
     """
     card = read_card(files)
     if TENSORS not in files:
-        raise DataError(f"no {TENSORS} among {sorted(files)}")
+        raise DataError(f"expected a file {TENSORS}, got {sorted(files)}")
     _check_kinds(card)
     try:
         tensors = safetensors.torch.load(files[TENSORS])
         parts = {"text_tower": text_tower, "pooling": pooling}
-        method = method_named(card["method"], **card["hyperparameters"])
-        return Calibrated(
+        method = build_method(card["method"], **card["hyperparameters"])
+        return CalibratedClassifier(
             method=method,
             classifier=_classifier(card["method"], {**card["classifier"], **_nested(tensors)}, parts),
             class_names=tuple(card["classes"]),
@@ -122,7 +127,7 @@ def load_classifier(
 
 
 def _check_kinds(card: Mapping[str, Any]) -> None:
-    """Raise DataError unless the numbers of a card are numbers, and its names texts."""
+    """Raise a DataError unless the numbers of a card are numbers and its class names are texts."""
     classes = card.get("classes")
     numbers = [card.get(name) for name in ("logit_scale", *SCALING)] + [card.get("threshold") or 0.0]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
@@ -132,26 +137,29 @@ def _check_kinds(card: Mapping[str, Any]) -> None:
 
 
 def backbone_parts(method: str) -> frozenset[str]:
-    """Which parts of the backbone the classifier of a method needs: of "text_tower", "pooling"."""
-    return frozenset(PARTS) & {field.name for field in dataclasses.fields(METHODS[method].classifier_type)}
+    """Return the parts of the backbone that the classifier of a method needs, of "text_tower" and "pooling"."""
+    return frozenset(PARTS) & {field.name for field in dataclasses.fields(METHODS[method].load().classifier_type)}
 
 
 def _classifier(method: str, values: dict[str, Any], parts: Mapping[str, Any]) -> Classifier:
-    kind = METHODS[method].classifier_type
+    kind = METHODS[method].load().classifier_type
     needed = {name: parts[name] for name in backbone_parts(method)}
     if missing := sorted(name for name, part in needed.items() if part is None):
-        raise DataError(f"a {method} classifier needs the backbone's {', '.join(missing)} to be loaded")
+        raise DataError(f"a {method} classifier needs {', '.join(missing)} of its backbone; pass them when loading it")
     expected = {field.name for field in dataclasses.fields(kind)} - needed.keys()
     if expected != values.keys():
-        raise DataError(f"a {method} classifier consists of {sorted(expected)}, the files hold {sorted(values)}")
+        raise DataError(f"a {method} classifier consists of {sorted(expected)}, but the files hold {sorted(values)}")
     classifier: Classifier = kind(**values, **needed)
     return classifier
 
 
 def _report(values: Mapping[str, Any]) -> HeldOutReport:
-    tried = values.get("tried")
+    candidates = values.get("candidates")
     return HeldOutReport(
-        **{**values, "tried": None if tried is None else tuple(CandidateResult(**trial) for trial in tried)}
+        **{
+            **values,
+            "candidates": None if candidates is None else tuple(CandidateResult(**result) for result in candidates),
+        }
     )
 
 
@@ -164,7 +172,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _tensors(fields: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensor fields by name, and those of mappings as "field/name"."""
+    """Return the tensors of a classifier by field name; those in a mapping are named "field/name"."""
     found = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
     for name, value in fields.items():
         if isinstance(value, Mapping):

@@ -1,1 +1,1 @@
-"""The examples as a key-value cache: Tip-Adapter, APE, and what they share."""
+"""The examples as a key-value cache: the shared parts of Tip-Adapter, Tip-Adapter-F, Tip-X, APE and APE-T."""

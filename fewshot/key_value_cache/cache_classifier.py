@@ -2,9 +2,9 @@
 
     logits = s X W^T + alpha exp(-beta (1 - X F^T)) L
 
-What the methods have in common that end in this form, wherever their keys F come from: the classifier, the grid of
-its two hyperparameters, and their sweep. Where we differ from the authors' code: the backbone's scale s replaces the
-literal 100, labels are integers and L is never made, and alpha = 0 is in the grid.
+The classifier, the grid of its two hyperparameters alpha and beta, and their sweep, shared by all methods of this form
+wherever their keys F come from. Differences from the authors' code: the backbone's scale s replaces the literal 100,
+labels are integers and the one-hot matrix L is never built, and alpha = 0 is in the grid.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from torch import Tensor
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import MEMORY_BYTES, class_votes, kernel, segment_sum
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
-class Point(NamedTuple):
-    """A point of the grid: weight of the votes and sharpness, both >= 0."""
+class CachePoint(NamedTuple):
+    """A point of the hyperparameter grid.
+
+    Attributes:
+        alpha: weight of the votes, >= 0.
+        beta: exponent of the kernel, >= 0; see `kernel`.
+    """
 
     alpha: float
     beta: float
@@ -32,15 +37,15 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CacheClassifier:
-    """Text prototypes and a cache.
+    """Text embeddings and a cache of keys.
 
     Attributes:
         text: [K, D] float32, unit rows.
-        keys: [M, D] float32, grouped by class; unit rows unless they were trained.
-        counts: [K] int64, keys of each class.
-        alpha: weight of the votes.
-        beta: sharpness.
-        logit_scale: the backbone's.
+        keys: [M, D] float32, grouped by class; unit rows unless trained.
+        counts: [K] int64, number of keys of each class.
+        alpha: weight of the votes, >= 0.
+        beta: exponent of the kernel, >= 0.
+        logit_scale: the backbone's, 100 for CLIP.
     """
 
     text: Tensor
@@ -74,7 +79,7 @@ def cache_logits(
     logit_scale: float,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Tensor:
-    """Text logits plus alpha times the votes of the cache.
+    """Return the text logits plus alpha times the votes of the cache.
 
     Args:
         features: [B, D] float32, unit rows.
@@ -82,9 +87,9 @@ def cache_logits(
         keys: [M, D] float32, grouped by class.
         counts: [K] int64 with sum M.
         alpha: weight of the votes, >= 0; 0 is exactly zero-shot.
-        beta: sharpness, >= 0.
+        beta: exponent of the kernel, >= 0.
         logit_scale: s.
-        memory_bytes: budget of the affinities.
+        memory_bytes: memory limit of the affinities.
 
     Returns:
         [B, K] float32.
@@ -96,9 +101,12 @@ def cache_logits(
 
 
 def sweep_cache(
-    features: Tensor, text: Tensor, keys: Tensor, counts: Tensor, points: Collection[Point], *, logit_scale: float
-) -> Iterator[tuple[Point, Tensor]]:
-    """`cache_logits` at each point: one matrix product, one exp pass for each beta, alpha an axpy."""
+    features: Tensor, text: Tensor, keys: Tensor, counts: Tensor, points: Collection[CachePoint], *, logit_scale: float
+) -> Iterator[tuple[CachePoint, Tensor]]:
+    """Yield each point with its `cache_logits`.
+
+    All points share one matrix product, those of one beta share one pass of exp, and alpha costs one weighted sum.
+    """
     zero_shot = text_logits(features, text, logit_scale=logit_scale)
     cosines = keys @ features.T
     for beta, group in groupby(sorted(points, key=lambda point: point.beta), key=lambda point: point.beta):
@@ -107,16 +115,16 @@ def sweep_cache(
             yield point, torch.add(zero_shot, votes, alpha=point.alpha)
 
 
-def cache_grid(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> list[Point]:
-    """Points to choose from, the most zero-shot-like first; a value that is given is kept."""
+def cache_grid(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> list[CachePoint]:
+    """Return the points to choose from, the closest to zero-shot first; a given alpha or beta is fixed."""
     alphas = alpha_grid(problem) if alpha is None else [alpha]
     betas = beta_grid(problem.support.cache_keys) if beta is None else [beta]
-    return [Point(*values) for values in product(alphas, betas)]
+    return [CachePoint(*values) for values in product(alphas, betas)]
 
 
-def default_point(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> Point:
-    """Where nothing can be held out (`fewshot.key_value_cache.grids`); a value that is given is kept."""
-    return Point(
+def default_point(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> CachePoint:
+    """Return the default point, for problems without held-out images; a given alpha or beta is fixed."""
+    return CachePoint(
         alpha=default_alpha(problem) if alpha is None else alpha,
         beta=default_beta(problem.support.cache_keys) if beta is None else beta,
     )

@@ -1,21 +1,21 @@
-"""Training the keys of a cache: Tip-Adapter-F (Zhang et al. 2022, arXiv 2207.09519), wherever its features come from.
+"""Train the keys of a cache: Tip-Adapter-F (Zhang et al. 2022, arXiv 2207.09519), wherever its features come from.
 
     min over F of cross-entropy(s x W^T + alpha exp(-beta (1 - x F^T)) L, y)
 
-From the authors' code: F begins at the cache and is never renormalised, text and labels stay as they are, one view of
-an image a step, AdamW at 1e-3 with eps 1e-4, half a cosine, batches of 256, 20 epochs, alpha and beta fixed. Where we
-differ, and why:
+As in the authors' code, F starts at the cache and is never renormalised, text and labels are fixed, each step uses one
+view of an image, AdamW runs at 1e-3 with eps 1e-4 along half a cosine for 20 epochs of batches of 256, and alpha and
+beta are fixed. Differences, with reasons:
 
-* A query does not see its own key. The authors' queries are augmented views of the very images that were cached, and
-  the kernel of an image with itself is near its maximum, so that every query is right before a step is made and there
-  is little to learn. Hidden, the task is the one of the test: to be recognised from the *other* examples. On held-out
-  shots of groceries, rubbish and sign digits this is worth 3 to 8 points, the largest effect of all choices here. With
-  one shot in each class there are no others, and the keys stay as they are. A class with one shot among larger ones
-  only has its key pushed away by the others; that measured better than to show it to itself or to leave it out.
-* alpha and beta while training are the two constants below in the units of `fewshot.key_value_cache.grids`, instead of
-1.17 and 1,
+* The votes of a query leave out its own key. The authors' queries are augmented views of the cached images, and the
+  kernel of an image with itself is near its maximum, so that every query is right before the first step and there is
+  little to learn. Without its own key, the task of training is the task of the test: recognition from the *other*
+  examples. On held-out shots of groceries, rubbish and sign digits this is worth 3 to 8 points, the largest effect of
+  all choices here. With one shot in each class there are no other examples, and the keys stay as they are. In a class
+  with one shot among larger classes, the other classes only push its key away; that measured better than keeping its
+  own key or leaving the class out.
+* While training, alpha and beta are fixed in the units of `fewshot.key_value_cache.grids`, instead of at 1.17 and 1,
   which lose to the untrained cache on all three sets: at beta = 1 the kernel of our features is almost flat. Within a
-  factor of ten alpha makes no difference. Both are chosen anew afterwards, on held-out images.
+  factor of ten alpha makes no difference. Both are chosen again afterwards, on held-out images.
 * A few shots make few steps, so there are at least 200.
 """
 
@@ -33,67 +33,67 @@ from fewshot.key_value_cache.grids import default_beta
 from fewshot.key_value_cache.kernel import kernel, segment_sum
 from fewshot.optimization.content_order import image_ids
 from fewshot.optimization.descent import descend
-from fewshot.optimization.shots import Shots, one_view
+from fewshot.optimization.shots import Shots, draw_views
 from fewshot.problem import Labelled, Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
-LOUDNESS = 30.0
-"""alpha while training, in the logit scale over the mean number of keys of a class: loud enough that the keys, not the
-text, explain the labels; 10 to 300 measured alike."""
+TRAINING_ALPHA = 30.0
+"""alpha while training, in units of the logit scale over the mean number of keys of a class. It is large enough for the
+keys, not the text, to explain the labels; 10 to 300 measured alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupedShots:
-    """The shots as the training of a cache sees them: grouped by class, whatever the number of a class is.
+    """The shots grouped by class, in an order that depends on neither their list nor the numbers of the classes.
 
     Attributes:
-        images: M shots; the classes in the order in which `fewshot.optimization.shots.Shots` has them, 0 to k - 1.
-        counts: [k] int64, shots of each of these classes.
-        classes: [k] int64 in [0, K), what the problem calls them.
+        images: M shots, labelled 0 to k - 1 in the order of classes of `fewshot.optimization.shots.Shots`.
+        counts: [k] int64, number of shots of each of these classes.
+        classes: [k] int64 in [0, K), their labels in the problem.
         ids: [M] int64, equal where shots are the same image.
-        cached: [M] int64, which shot is in which place of `Cache.from_problem(problem)`.
+        cache_order: [M] int64, the shots in the order of `Cache.from_problem(problem)`.
     """
 
     images: Labelled
     counts: Tensor
     classes: Tensor
     ids: Tensor
-    cached: Tensor
+    cache_order: Tensor
 
     @classmethod
     def from_problem(cls, problem: Problem) -> GroupedShots:
-        """The same, bit for bit, however the shots were listed and their classes numbered."""
+        """Group the shots of a problem; the same, bit for bit, for any order of the shots and of the classes."""
         shots = Shots.from_problem(problem)
         grouped = shots.labels.argsort(stable=True)
         images = Labelled(shots.views[grouped], shots.labels[grouped])
         counts = torch.bincount(images.labels, minlength=len(shots.classes))
-        cached = shots.classes[images.labels].argsort(stable=True)
-        return cls(images, counts, shots.classes, image_ids(images), cached)
+        cache_order = shots.classes[images.labels].argsort(stable=True)
+        return cls(images, counts, shots.classes, image_ids(images), cache_order)
 
     @property
-    def have_companions(self) -> bool:
-        """Whether a class has two different images."""
+    def can_leave_one_out(self) -> bool:
+        """Whether any class has two different images."""
         return len(torch.unique(self.ids)) > len(self.classes)
 
-    def own(self, batch: Tensor) -> Tensor:
-        """[M, B] bool: which keys are made of which image of a batch [B]."""
+    def same_image(self, batch: Tensor) -> Tensor:
+        """Return [M, B] bool: whether a key is computed from an image of the batch [B] of rows."""
         return self.ids[:, None] == self.ids[batch]
 
-    def strength(self, keys: Tensor, *, logit_scale: float) -> tuple[float, float]:
-        """Alpha and beta while training, for keys [M, D or Q], unit rows."""
-        return LOUDNESS * logit_scale * len(self.classes) / max(1, len(keys)), default_beta(keys)
+    def training_alpha_beta(self, keys: Tensor, *, logit_scale: float) -> tuple[float, float]:
+        """Return alpha and beta for training keys [M, D or Q], unit rows."""
+        return TRAINING_ALPHA * logit_scale * len(self.classes) / max(1, len(keys)), default_beta(keys)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How keys are trained; the defaults take about two seconds of one core for 81 classes of 16 shots.
+class CacheTrainingSettings:
+    """Settings of the training of keys; the defaults take about two seconds of one core for 81 classes of 16 shots.
 
     Attributes:
-        learning_rate: peak of AdamW, along half a cosine.
+        learning_rate: peak learning rate of AdamW, along half a cosine.
         epochs: passes over the images.
-        min_steps: steps at least, when the epochs make fewer.
-        max_steps: steps at most; 4000 bound the time from about fifty thousand images on.
-        batch_size: images in a step, at most.
+        min_steps: minimum number of steps, if the epochs make fewer.
+        max_steps: maximum number of steps; 4000 bound the time from about fifty thousand images on.
+        batch_size: maximum number of images in a step.
     """
 
     learning_rate: float = 1e-3
@@ -103,17 +103,17 @@ class Recipe:
     batch_size: int = 256
 
     def steps(self, shots: GroupedShots) -> int:
-        """How many steps a cache of these shots gets; none where no image can be recognised from another."""
-        wanted = max(self.min_steps, self.epochs * -(-len(shots.ids) // self.batch_size))
-        return min(wanted, self.max_steps) if shots.have_companions else 0
+        """Return the number of steps for a cache of these shots; 0 if no class has two different images."""
+        steps = max(self.min_steps, self.epochs * -(-len(shots.ids) // self.batch_size))
+        return min(steps, self.max_steps) if shots.can_leave_one_out else 0
 
 
-def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
-    """Train the keys of a problem's cache. Whether its shots are photographs or made plays no part.
+def train_cache_keys(problem: Problem, *, settings: CacheTrainingSettings, seed: int) -> Tensor:
+    """Train the keys of a problem's cache, of real or synthetic shots.
 
     Args:
-        problem: the loss is over the classes of it that have shots.
-        recipe: how.
+        problem: classes without shots are left out of the loss.
+        settings: schedule of the training.
         seed: of the order of the shots and of their views.
 
     Returns:
@@ -125,39 +125,39 @@ def tuned_cache(problem: Problem, *, recipe: Recipe, seed: int) -> Tensor:
         problem.class_embeddings[shots.classes],
         normalize(shots.images.views, dim=-1),
     )
-    alpha, beta = shots.strength(keys, logit_scale=scale)
+    alpha, beta = shots.training_alpha_beta(keys, logit_scale=scale)
 
     def loss(parameters: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        features, own = one_view(views, batch, generator=generator), shots.own(batch)
-        votes = votes_of_others(parameters["keys"], shots.counts, features, own, beta=beta)
+        features, same_image = draw_views(views, batch, generator=generator), shots.same_image(batch)
+        votes = leave_one_out_votes(parameters["keys"], shots.counts, features, same_image, beta=beta)
         return cross_entropy(text_logits(features, text, logit_scale=scale) + alpha * votes, shots.images.labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-        return AdamW(parameters, lr=recipe.learning_rate, eps=1e-4)
+        return AdamW(parameters, lr=settings.learning_rate, eps=1e-4)
 
-    tuned = descend(
+    trained = descend(
         {"keys": keys},
         loss,
         optimizer=optimizer,
         rows=len(keys),
-        batch_size=recipe.batch_size,
-        steps=recipe.steps(shots),
+        batch_size=settings.batch_size,
+        steps=settings.steps(shots),
         seed=seed,
     )
-    return tuned["keys"][shots.cached]
+    return trained["keys"][shots.cache_order]
 
 
-def votes_of_others(keys: Tensor, counts: Tensor, features: Tensor, own: Tensor, *, beta: float) -> Tensor:
-    """Votes of the keys that are not made of the image itself; differentiable.
+def leave_one_out_votes(keys: Tensor, counts: Tensor, features: Tensor, same_image: Tensor, *, beta: float) -> Tensor:
+    """Return the votes of all keys but an image's own; differentiable.
 
     Args:
         keys: [M, D] float32, grouped by class.
         counts: [k] int64 with sum M.
         features: [B, D] float32, unit rows.
-        own: [M, B] bool, which keys are made of which image.
-        beta: sharpness, >= 0.
+        same_image: [M, B] bool, whether a key is computed from an image.
+        beta: exponent of the kernel, >= 0.
 
     Returns:
         [B, k] float32.
     """
-    return segment_sum(kernel(keys @ features.T, beta=beta).masked_fill(own, 0.0), counts).T
+    return segment_sum(kernel(keys @ features.T, beta=beta).masked_fill(same_image, 0.0), counts).T

@@ -1,8 +1,8 @@
-"""Which channels tell the classes apart: the criterion of APE (Zhu et al. 2023, arXiv 2304.01195, eq. 3-8).
+"""Selection of discriminative channels by the criterion of APE (Zhu et al. 2023, arXiv 2304.01195, eq. 3-8).
 
-Channels are ranked by lambda S - (1 - lambda) V, little similarity between classes and much variance first. Where we
-differ from the authors' code: S is in closed form (theirs is a loop over quadruples), and it averages over class means,
-so classes may differ in shots.
+Channels are ranked by lambda S - (1 - lambda) V: little similarity between classes and much variance first. Differences
+from the authors' code: S is in closed form (theirs is a loop over quadruples), and it averages over class means, so
+that the number of shots may differ between classes.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from torch.nn.functional import normalize
 from fewshot.key_value_cache.kernel import Cache, segment_sum
 
 CriterionSource = Literal["text", "text+image"]
-"""What S is measured on: the text prototypes, or the means of text and shots."""
+"""Source of S: the text embeddings, or the means of text and shots."""
 
 
 def criterion_channels(
     text: Tensor, cache: Cache, *, fraction: float, similarity_weight: float, source: CriterionSource
 ) -> Tensor:
-    """[Q] int64, ascending: the channels that a problem's text [K, D] and cache say to keep; see `kept_channels`."""
-    means = text if source == "text" else class_means(text, cache.keys, cache.counts)
-    return kept_channels(means, text, fraction=fraction, similarity_weight=similarity_weight)
+    """Return [Q] int64, ascending: the channels selected for text [K, D] and a cache; see `select_channels`."""
+    means = text if source == "text" else text_and_shot_means(text, cache.keys, cache.counts)
+    return select_channels(means, text, fraction=fraction, similarity_weight=similarity_weight)
 
 
-def class_means(text: Tensor, keys: Tensor, counts: Tensor) -> Tensor:
-    """Mean of a class's text prototype and its shots (criterion source text+image).
+def text_and_shot_means(text: Tensor, keys: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of each class's text embedding and its shots (criterion source "text+image").
 
     Args:
         text: [K, D] float32.
@@ -41,9 +41,9 @@ def class_means(text: Tensor, keys: Tensor, counts: Tensor) -> Tensor:
 
 
 def interclass_similarity(means: Tensor) -> Tensor:
-    """S of the criterion: for each channel, the product of two classes' means, averaged over ordered pairs.
+    """Return S of the criterion: for each channel, the product of two classes' means, averaged over ordered pairs.
 
-    With M vectors g a class, ((sum_i s_i)^2 - sum_i s_i^2) / (K (K - 1) M^2) where s_i = sum_m g[i, m].
+    With M vectors g for each class, ((sum_i s_i)^2 - sum_i s_i^2) / (K (K - 1) M^2) where s_i = sum_m g[i, m].
 
     Args:
         means: [K, D] float32.
@@ -56,16 +56,16 @@ def interclass_similarity(means: Tensor) -> Tensor:
 
 
 def interclass_variance(text: Tensor) -> Tensor:
-    """V of the criterion: unbiased variance over the classes of the text prototypes [K, D]; [D] float32."""
+    """Return V of the criterion, [D] float32: the unbiased variance of text embeddings [K, D] over the classes."""
     return text.var(dim=0, correction=1)
 
 
-def kept_channels(means: Tensor, text: Tensor, *, fraction: float, similarity_weight: float) -> Tensor:
-    """The channels with the smallest weight * S - (1 - weight) * V.
+def select_channels(means: Tensor, text: Tensor, *, fraction: float, similarity_weight: float) -> Tensor:
+    """Return the channels with the smallest weight * S - (1 - weight) * V.
 
     Args:
-        means: [K, D] float32, what S is measured on.
-        text: [K, D] float32, what V is measured on.
+        means: [K, D] float32, for S.
+        text: [K, D] float32, for V.
         fraction: share of the D channels to keep, in (0, 1]; at least one is kept.
         similarity_weight: lambda in [0, 1]; 1 ranks by S alone, 0 by V alone.
 
@@ -79,5 +79,5 @@ def kept_channels(means: Tensor, text: Tensor, *, fraction: float, similarity_we
 
 
 def on_channels(rows: Tensor, channels: Tensor) -> Tensor:
-    """[B, Q] float32, unit rows: rows [B, D] restricted to channels [Q]."""
+    """Return rows [B, D] restricted to channels [Q]: [B, Q] float32, unit rows."""
     return normalize(rows[:, channels], dim=1)

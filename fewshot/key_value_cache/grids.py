@@ -1,8 +1,9 @@
-"""How sharp and how loud a cache of shots should be: grids to choose from, and defaults where nothing can be measured.
+"""Grids of alpha and beta, the hyperparameters of a cache of shots, and defaults for problems without held-out images.
 
-The published grids are absolute numbers for CLIP features and a logit scale of 100. Here beta is measured in the mean
-distance between shots and alpha in the logit scale, so that the same grid fits every backbone; for CLIP it covers the
-published ranges (beta 0.1 ... 50, alpha 0.1 ... 50) and goes on to where the cache silences the text altogether.
+The published grids are absolute numbers for CLIP features and a logit scale of 100. Here the unit of beta is the
+inverse of the mean distance between shots, and that of alpha the logit scale, so that the same grid fits every
+backbone. For CLIP it covers the published ranges (beta 0.1 ... 50, alpha 0.1 ... 50) and goes on to where the cache
+alone decides.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import math
 from torch import Tensor
 
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_skill, three_digits
 
 BETA_UNITS = tuple(2.0**power for power in range(-1, 6))
+"""Times the inverse of the mean distance between keys."""
 ALPHA_UNITS = (0.0, *(2.0**power / 400.0 for power in range(13)))
+"""Times the logit scale."""
 TYPICAL_DISTANCE = 0.4
-ROWS = 1024
+"""Mean distance between CLIP's ImageNet features."""
 
 
 def mean_distance(keys: Tensor) -> float:
-    """Mean of 1 - cosine over pairs of distinct keys [M, D]; `TYPICAL_DISTANCE` for fewer than two keys."""
+    """Return the mean of 1 - cosine over pairs of distinct keys [M, D]; `TYPICAL_DISTANCE` for fewer than two keys."""
     M = len(keys)
     if M < 2:
         return TYPICAL_DISTANCE
@@ -30,74 +33,39 @@ def mean_distance(keys: Tensor) -> float:
 
 
 def beta_grid(keys: Tensor) -> list[float]:
-    """Sharpnesses to try, ascending: geometric, 0.5 ... 32 over the mean distance between keys."""
-    return [_rounded(unit / mean_distance(keys)) for unit in BETA_UNITS]
+    """Return the betas to try, ascending: geometric, 0.5 ... 32 over the mean distance between keys [M, D]."""
+    return [three_digits(unit / mean_distance(keys)) for unit in BETA_UNITS]
 
 
 def alpha_grid(problem: Problem) -> list[float]:
-    """Weights to try, ascending: 0 (text only), then geometric; for a logit scale of 100, 0.25 ... 1024."""
-    return [_rounded(unit * problem.logit_scale) for unit in ALPHA_UNITS]
+    """Return the alphas to try, ascending: 0 (text only), then geometric; 0.25 ... 1024 for a logit scale of 100."""
+    return [three_digits(unit * problem.logit_scale) for unit in ALPHA_UNITS]
 
 
 def default_beta(keys: Tensor) -> float:
-    """Sharpness where nothing can be held out: a key at the mean distance counts exp(-2.2), a ninth of an equal one.
+    """Return the default beta: a key at the mean distance counts exp(-2.2), a ninth of a key equal to the query.
 
     For CLIP's ImageNet features (mean distance 0.4) that is Tip-Adapter's published default, 5.5.
     """
-    return _rounded(2.2 / mean_distance(keys))
+    return three_digits(2.2 / mean_distance(keys))
 
 
 def default_alpha(problem: Problem) -> float:
-    """Weight of the votes where nothing can be held out: the less the text knows about the shots, the louder.
+    """Return the default alpha: the worse zero-shot classification of the shots, the larger the weight of the votes.
 
-    The text has not learned from the shots, so its accuracy on them is an honest estimate even with one shot a class.
-    With r that accuracy above chance, scaled to [0, 1], and with the spread of the text logits over the classes as the
-    unit, alpha = 300 exp(-14 r^1.5) spread / (mean shots of a class). The two constants are fitted, roughly: names that
-    say nothing (r = 0) give a cache that overrules the text; ImageNet's (r = 0.6) about Tip-Adapter's alpha of 1; in
-    between they were read off held-out train images of TrashNet and sign digits with the embedded CLIP, where 8 to 100
-    times the spread is as good at r = 0.35, and everything below 100 times is worse at r = 0.
+    The text embeddings are not trained on the shots, so their accuracy on them is an unbiased estimate even with one
+    shot of each class. With r that accuracy above chance, scaled to [0, 1], and the spread of the text logits over the
+    classes as the unit, alpha = 300 exp(-14 r^1.5) spread / (mean shots of a class). The two constants are rough fits:
+    meaningless names (r = 0) give a cache that overrules the text, ImageNet's (r = 0.6) about Tip-Adapter's alpha of 1.
+    Between these they were read off held-out train images of TrashNet and sign digits with the embedded CLIP, where 8
+    to 100 times the spread is equally good at r = 0.35, and everything below 100 times is worse at r = 0.
 
     Returns:
-        alpha >= 0; 0 when there are no shots.
+        alpha >= 0; 0 without shots.
     """
     M = len(problem.support)
     if not M:
         return 0.0
-    trust, spread = text_trust(problem)
-    shots_a_class = M / int((problem.counts > 0).sum())
-    return _rounded(300.0 * math.exp(-14.0 * trust**1.5) * spread / shots_a_class)
-
-
-def default_text_weight(problem: Problem) -> float:
-    """Weight of a class's text beside its mean where nothing can be held out: r, at most a half."""
-    trust, _ = text_trust(problem)
-    return _rounded(min(0.5, trust))
-
-
-def default_image_weight(problem: Problem) -> float:
-    """Weight of a class's mean beside its text where nothing can be held out: 1 / r, in [2, 64]."""
-    trust, _ = text_trust(problem)
-    return _rounded(1.0 / min(0.5, max(1.0 / 64.0, trust)))
-
-
-def text_trust(problem: Problem) -> tuple[float, float]:
-    """How much the text knows about the shots.
-
-    Returns:
-        r in [0, 1]: zero-shot accuracy on the shots above chance, smoothed by one image at chance; and the spread of
-        the text logits over the classes (mean standard deviation). Both 0 without shots.
-    """
-    M = len(problem.support)
-    hits = spread = 0.0
-    features, labels = problem.support.features, problem.support.labels
-    for rows in (slice(start, start + ROWS) for start in range(0, M, ROWS)):
-        logits = text_logits(features[rows], problem.class_embeddings, logit_scale=problem.logit_scale)
-        hits += float((logits.argmax(dim=1) == labels[rows]).sum())
-        spread += float(logits.double().std(dim=1, correction=0).sum()) / M
-    chance = 1.0 / problem.num_classes
-    return max(0.0, ((hits + chance) / (M + 1.0) - chance) / (1.0 - chance)), spread
-
-
-def _rounded(value: float) -> float:
-    """Three significant digits: fit for a report, and no rounding error of a sum gets into a hyperparameter."""
-    return float(f"{value:.3g}")
+    skill, spread = text_skill(problem)
+    mean_shots = M / int((problem.counts > 0).sum())
+    return three_digits(300.0 * math.exp(-14.0 * skill**1.5) * spread / mean_shots)

@@ -1,9 +1,10 @@
-"""The shots as a key-value cache, and the votes they give: what every method of the Tip-Adapter family shares.
+"""The shots as a key-value cache, and the votes of its keys: shared by every method of the Tip-Adapter family.
 
-Keys lie grouped by class, so the values are not a one-hot matrix but K counts, and a vote is a sum over a segment
-(`torch.segment_reduce`, which unlike `index_add_` has one order of summation; or, where every class has as many keys, a
-plain sum over an axis, which is several times faster). The B x M affinities are made in blocks of whole classes that a
-core's cache holds, so that the passes over them cost little beside the matrix product.
+Keys are grouped by class, so the values are not a one-hot matrix but K counts, and a vote is a sum over a segment. It
+is computed by `torch.segment_reduce`, which unlike `index_add_` has one order of summation, or, where every class has
+the same number of keys, by a sum over an axis, which is several times faster. The B x M affinities are computed in
+blocks of whole classes that fit into the cache of a core, so that the passes over them cost little beside the matrix
+product.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fewshot.optimization.content_order import by_label_and_content
 from fewshot.problem import Problem
 
 MEMORY_BYTES = 4 * 2**20
-"""What the affinities of one block of classes may occupy: 1,024 keys for a tile of 1,024 images."""
+"""Memory limit of the affinities of one block of classes: 1,024 keys for a tile of 1,024 images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Cache:
     """The shots of a problem, grouped by class.
 
     Attributes:
-        keys: [M, D] float32, unit rows: class 0 first; inside a class in the order of content.
-        counts: [K] int64: keys of each class, 0 for a class without shots.
+        keys: [M, D] float32, unit rows, in the order of classes and, within a class, of content.
+        counts: [K] int64, number of keys of each class; 0 for a class without shots.
     """
 
     keys: Tensor
@@ -35,23 +36,28 @@ class Cache:
 
     @classmethod
     def from_problem(cls, problem: Problem) -> Cache:
-        """The same cache, bit for bit, however the shots were listed."""
+        """Build the cache of a problem's shots; the same, bit for bit, for any order of the shots."""
         shots = problem.support[by_label_and_content(problem.support)]
         return cls(shots.cache_keys, problem.counts)
 
     @property
     def labels(self) -> Tensor:
-        """[M] int64."""
+        """[M] int64: the class of each key."""
         return torch.repeat_interleave(torch.arange(len(self.counts), device=self.counts.device), self.counts)
 
 
 def kernel(cosines: Tensor, *, beta: float) -> Tensor:
-    """exp(-beta * (1 - cosine)), elementwise, in new memory. `beta` is the sharpness, >= 0."""
+    """Return exp(-beta * (1 - cosine)), elementwise, in new memory.
+
+    Args:
+        cosines: of any shape, float32.
+        beta: >= 0; the larger, the less distant keys count. 0 counts every key the same.
+    """
     return (cosines - 1.0).mul_(beta).exp_()
 
 
 def segment_sum(values: Tensor, counts: Tensor) -> Tensor:
-    """Add up the rows of each class.
+    """Sum the rows of each class.
 
     Args:
         values: [M, B] float32, rows grouped by class.
@@ -75,15 +81,15 @@ def class_votes(
     weights: Tensor | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Tensor:
-    """Vote of the cache: for each class the sum of `weight * exp(-beta * (1 - cosine))` over its keys.
+    """Return the votes of the cache: for each class the sum of `weight * exp(-beta * (1 - cosine))` over its keys.
 
     Args:
         features: [B, D] float32, unit rows.
         keys: [M, D] float32, unit rows, grouped by class.
         counts: [K] int64 with sum M.
-        beta: sharpness, >= 0; 0 counts every key the same.
-        weights: [M] float32, what each key counts; None is 1.
-        memory_bytes: budget of the affinities held at a time; a block has at least one class.
+        beta: exponent of the kernel, >= 0; 0 counts every key the same.
+        weights: [M] float32, the weight of each key; None weighs all by 1.
+        memory_bytes: memory limit of the affinities of one block; a block has at least one class.
 
     Returns:
         [B, K] float32.
@@ -99,10 +105,10 @@ def class_votes(
 
 
 def class_blocks(counts: list[int], *, keys_per_block: int) -> Iterator[tuple[slice, slice]]:
-    """Cut the cache into runs of whole classes.
+    """Cut the cache into blocks of whole classes.
 
     Yields:
-        the classes and the keys of a block; at most `keys_per_block` keys, except for one class that alone has more.
+        The classes and the keys of a block: at most `keys_per_block` keys, except for one class that alone has more.
     """
     first_class = first_key = keys = 0
     for label, count in enumerate(counts):

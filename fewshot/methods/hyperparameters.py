@@ -1,4 +1,4 @@
-"""Checks that methods make on their hyperparameters when they are made, and how they pass them on."""
+"""Checks of hyperparameters, made when a method is built, and how they are passed on to a recipe."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def check_kind(name: str, value: object, hint: Any) -> None:
-    """Accept what the annotation of a hyperparameter says: a text, true or false, a whole number, a list of texts.
+    """Accept values of the annotated kind: a string, true or false, an integer, a list of strings.
 
-    Numbers that need not be whole are left to `check_number`, and which text it is to `check_choice`.
+    Other numbers are left to `check_number`, and the choice of a string to `check_choice`.
 
     Raises:
-        DataError: for everything else; the message names the hyperparameter, what it takes and what it got.
+        DataError: for everything else; the message names the hyperparameter, the expected kind and the value.
     """
     kinds = get_args(hint) if NoneType in get_args(hint) else (hint,)
     if value is None and NoneType in kinds:
@@ -27,10 +27,10 @@ def check_kind(name: str, value: object, hint: Any) -> None:
     kind = get_origin(kinds[0]) or kinds[0]
     fits, expected = {
         bool: (isinstance(value, bool), "true or false"),
-        int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
-        str: (isinstance(value, str), "a text"),
-        Literal: (isinstance(value, str), "a text"),
-        tuple: (isinstance(value, list | tuple) and all(isinstance(part, str) for part in value), "a list of texts"),
+        int: (isinstance(value, int) and not isinstance(value, bool), "an integer"),
+        str: (isinstance(value, str), "a string"),
+        Literal: (isinstance(value, str), "a string"),
+        tuple: (isinstance(value, list | tuple) and all(isinstance(part, str) for part in value), "a list of strings"),
     }.get(kind, (True, ""))
     if not fits:
         raise DataError(f"{name} must be {expected}, got {value!r}")
@@ -40,21 +40,21 @@ def check_number(name: str, value: object, *, low: float = 0.0, high: float = ma
     """Accept None (chosen inside the shots) and finite numbers in [low, high].
 
     Raises:
-        DataError: for everything else; the message names the hyperparameter, its range and what it got.
+        DataError: for everything else; the message names the hyperparameter, its range and the value.
     """
     if value is None:
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and math.isfinite(value) and low <= value <= high):  # type: ignore[arg-type, operator]
         upper = f"{high:g}]" if math.isfinite(high) else "inf)"
-        raise DataError(f"{name} must be a number in [{low:g}, {upper}, or None to choose it, got {value!r}")
+        raise DataError(f"{name} must be a number in [{low:g}, {upper}, got {value!r}")
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     """Accept one of some names.
 
     Raises:
-        DataError: for everything else; the message names the hyperparameter and what is known.
+        DataError: for everything else; the message names the hyperparameter and the known names.
     """
     if value not in (names := tuple(known)):
         raise DataError(str(UnknownNameError(name, value, names)))
@@ -71,5 +71,5 @@ def check_template(name: str, template: object) -> None:
 
 
 def values_for(kind: type[T], method: object) -> dict[str, Any]:
-    """The hyperparameters of a method that are fields of another dataclass as well, to make that one with."""
+    """Return the hyperparameters of a method that are fields of another dataclass, too, by name."""
     return {field.name: getattr(method, field.name) for field in fields(kind) if hasattr(method, field.name)}  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""Choose hyperparameters and methods inside the examples, by cross-validation."""
+"""Selection of hyperparameters and methods by cross-validation inside the shots."""

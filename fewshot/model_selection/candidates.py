@@ -1,11 +1,12 @@
-"""Candidates measured on the same held-out images, and which of them to trust.
+"""Ranking of candidate methods by their accuracy on the same held-out images.
 
-The best of several held-out accuracies is partly luck. With 24 to 320 images to compare on (three sets of photographs,
-4 and 16 shots, three draws), taking it lost 2.1 points of test accuracy against the best fixed method of each; taking
-the best likelihood lost 1.8, and the best likelihood among equals 1.4. So there is an order of preference, and the
-preferred candidate gives way only to one that is ahead of it for sure: by more than two standard errors of the
-difference between the most accurate candidate and it (paired: on the images where the two disagree). That lost 0.4, at
-most 1.1; the order comes from the same sets, so that elsewhere it may lose more.
+The best of several held-out accuracies is partly luck. With 24 to 320 held-out images (three sets of photographs, 4 and
+16 shots, three draws), choosing the most accurate candidate lost 2.1 points of test accuracy against the best fixed
+method of each set; choosing the best likelihood lost 1.8, and the best likelihood among candidates of equal accuracy
+1.4. So candidates have an order of preference, and the preferred one is replaced only by one that is better by more
+than two standard errors of the difference between the most accurate candidate and it (paired: on the images where the
+two disagree). That lost 0.4 points, at most 1.1. The order comes from the same sets, so that elsewhere it may lose
+more.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from torch import Tensor
 from fewshot.calibration.temperature import fit_scaling
 from fewshot.evaluation.metrics import negative_log_likelihood
 
-EQUAL_ERRORS = 2.0
-"""Standard errors of the difference within which a candidate counts as equal to the best."""
+TIE_STANDARD_ERRORS = 2.0
+"""A candidate counts as equal to the best if it is behind by at most so many standard errors of the difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateResult:
-    """How a candidate did.
+    """Held-out results of a candidate.
 
     Attributes:
-        method: its name.
-        accuracy: share of the held-out images labelled right.
-        nll: negative log-likelihood after its own calibration, in nats.
-        behind: how far its accuracy is behind the most accurate candidate's, >= 0.
+        method: name of the candidate.
+        accuracy: share of held-out images that are classified correctly, in [0, 1].
+        nll: negative log-likelihood after calibration of its logits, in nats.
+        behind: difference between the best accuracy and this one, >= 0.
         standard_error: of `behind`.
     """
 
@@ -42,28 +43,28 @@ class CandidateResult:
 
 
 def measure_candidates(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[CandidateResult, ...]:
-    """Measure candidates and put them in order.
+    """Measure candidates and rank them.
 
     Args:
-        logits: [n, K] float32 of each candidate, by name, the preferred first; n >= 1.
+        logits: name of each candidate to [n, K] float32, the preferred candidate first; n >= 1.
         labels: [n] int64 in [0, K).
 
     Returns:
-        the one to trust first: those that may be as good as the most accurate in the order given, then the others by
-        accuracy.
+        The results, the best choice first: candidates that count as equal to the most accurate one in the given order,
+        then the others by accuracy.
     """
     hits = {name: (values.argmax(dim=1) == labels).double() for name, values in logits.items()}
     best = max(hits.values(), key=lambda hit: float(hit.mean()))
-    found = [_trial(name, values, labels, best - hits[name]) for name, values in logits.items()]
-    return tuple(sorted(found, key=lambda trial: -1.0 if _may_be_best(trial) else trial.behind))
+    results = [_measure(name, values, labels, best - hits[name]) for name, values in logits.items()]
+    return tuple(sorted(results, key=lambda result: -1.0 if _may_be_best(result) else result.behind))
 
 
-def _may_be_best(trial: CandidateResult) -> bool:
-    return trial.behind <= EQUAL_ERRORS * trial.standard_error
+def _may_be_best(result: CandidateResult) -> bool:
+    return result.behind <= TIE_STANDARD_ERRORS * result.standard_error
 
 
-def _trial(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> CandidateResult:
-    """`missed` [n] float64: 1 where only the best is right, -1 where only this one is."""
+def _measure(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> CandidateResult:
+    """Measure one candidate; `missed` [n] float64 is 1 where only the best is right, -1 where only this one is."""
     return CandidateResult(
         method=name,
         accuracy=float((logits.argmax(dim=1) == labels).double().mean()),

@@ -1,1 +1,1 @@
-"""Gradient descent on a few tensors: the training loop, its cache, the order of the examples."""
+"""Gradient descent on a few tensors: the training loop, the cache of trained parameters, the order of the shots."""

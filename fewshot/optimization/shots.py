@@ -1,7 +1,7 @@
-"""The shots as a training sees them: listed by content, with labels that count only the classes that have any.
+"""The shots in the order of training: sorted by content, with labels of the classes that have shots only.
 
-Gradient descent makes a large difference of a last bit. In this order neither how the shots were listed nor how the
-classes were numbered changes one.
+Gradient descent amplifies differences in a last bit. In this order, no bit depends on the order in which the shots are
+listed or on the numbers of the classes.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from fewshot.optimization.content_order import content_digests
 from fewshot.problem import Problem
 
 
-def one_view(views: Tensor, rows: Tensor, *, generator: torch.Generator) -> Tensor:
-    """[b, D]: for each of rows [b] one of its views [M, V, D], drawn anew."""
+def draw_views(views: Tensor, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Return [b, D]: for each of the rows [b] of views [M, V, D], one view drawn at random."""
     return views[rows, torch.randint(views.shape[1], (len(rows),), generator=generator)]
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
-    """M shots of the k classes that have any.
+    """M shots of the k classes that have shots.
 
     Attributes:
         views: [M, V, D] float32, see `Labelled.views`, in the order of content.
-        labels: [M] int64 in [0, k), places in `classes`.
-        classes: [k] int64 in [0, K), in the order in which they first appear.
-        rows: [M] int64, where each lies in `problem.support`.
+        labels: [M] int64 in [0, k), indices into `classes`.
+        classes: [k] int64 in [0, K), in the order of first appearance.
+        rows: [M] int64, the rows of the shots in `problem.support`.
     """
 
     views: Tensor
@@ -38,7 +38,7 @@ class Shots:
 
     @classmethod
     def from_problem(cls, problem: Problem) -> Shots:
-        """The same shots, bit for bit, however they were listed and their classes numbered."""
+        """Sort a problem's shots; the same, bit for bit, for any order of the shots and any numbers of the classes."""
         support = problem.support
         digests, labels = content_digests(support), support.labels.tolist()
         order = sorted(range(len(labels)), key=lambda row: (digests[row], labels[row]))

@@ -1,9 +1,10 @@
-"""What was trained already, found by what determines it.
+"""A cache of trained parameters, keyed by everything that affects them.
 
-Training is the expensive part of a method, and the same training is asked for again and again: to choose a
-hyperparameter on a fold, to calibrate on that fold, by a method that builds on another's features, by `auto`, after a
-crash. So a method never trains by itself: it asks a memo, with a key that covers all that the result depends on. A
-memo may keep things for the life of a process (`InMemoryCache`), in shared storage, or not at all (`no_cache`).
+Training is the expensive part of a method, and the same training is needed several times: to choose a hyperparameter on
+a fold, to calibrate on that fold, for a method that builds on the features of another, for `auto`, and after a crash.
+So a method never trains directly but through a training cache, with a key that covers everything that affects the
+result. A cache may keep its entries in the memory of a process (`InMemoryCache`), in shared storage, or not at all
+(`no_cache`).
 """
 
 from __future__ import annotations
@@ -19,30 +20,30 @@ from fewshot.optimization.content_order import content_digests
 from fewshot.problem import Problem
 
 State = Mapping[str, Tensor]
-"""What a training gives: tensors by name."""
+"""The result of a training: tensors by name."""
 
 
 class TrainingCache(Protocol):
-    """Finds what was trained before."""
+    """A function that returns the stored result of a training, or trains and stores it."""
 
     def __call__(self, key: str, make: Callable[[], State]) -> State:
-        """What `make` gives, made at most once for a key.
+        """Return the result of `make`, called at most once for a key.
 
         Args:
-            key: from `training_key`.
-            make: trains.
+            key: see `training_key`.
+            make: runs the training.
         """
         ...
 
 
 def no_cache(key: str, make: Callable[[], State]) -> State:
-    """The memo that keeps nothing."""
+    """Train without a cache."""
     del key
     return make()
 
 
 class InMemoryCache:
-    """The memo that lasts as long as the object."""
+    """A training cache in memory, for the life of the object."""
 
     def __init__(self) -> None:
         self._states: dict[str, State] = {}
@@ -55,14 +56,14 @@ class InMemoryCache:
 
 
 def training_key(name: str, problem: Problem, *, seed: int, **settings: Any) -> str:
-    """The name under which a training is kept. The order of the shots plays no part.
+    """Return the key of a training; it does not depend on the order of the shots.
 
     Args:
         name: of the training, e.g. "safe"; methods that share a training share its name.
-        problem: what is learned from. The backbone counts only through the features and the prompt prototypes: a memo
-            that outlives a process keeps backbones apart.
+        problem: the problem to train on. The backbone enters only through features and text embeddings: a cache that
+            outlives a process must separate backbones.
         seed: of the training.
-        settings: every other value that changes the result; JSON values.
+        settings: every other value that affects the result; JSON values.
 
     Returns:
         `name`, a dash, 32 hexadecimal digits.

@@ -1,11 +1,11 @@
-"""Prompts whose words are learned: CoOp and CoCoOp, as trainings that any method can ask for.
+"""Prompts with trained words: the trainings of CoOp and CoCoOp, for any method to use.
 
-A training takes images, labels and names. It does not know which images are real, and what it learns can be put before
-names it has never seen.
+A training takes images, real or synthetic, labels and names. Its context can be used with names that were not part of
+the training.
 """
 
-from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows, means_of
-from fewshot.prompt_learning.context_training import ContextRecipe
+from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows, class_means_of
+from fewshot.prompt_learning.context_training import ContextTrainingSettings
 from fewshot.prompt_learning.shared_context import context_rows, learn_context
 
-__all__ = ["ContextRecipe", "RowsPoint", "blended_rows", "context_rows", "learn_context", "means_of"]
+__all__ = ["ContextTrainingSettings", "RowsPoint", "blended_rows", "class_means_of", "context_rows", "learn_context"]

@@ -1,4 +1,4 @@
-"""How a context is learned."""
+"""Settings and steps that the trainings of CoOp and CoCoOp share."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
 
 INITIAL_STD = 0.02
+"""Standard deviation of a random initial context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContextRecipe:
-    """How a context is learned.
+class ContextTrainingSettings:
+    """Settings of the training of a context.
 
     Attributes:
-        context: M, how many vectors, where they start at random; >= 1.
+        context: number of vectors M where they start at random, >= 1.
         words: a phrase whose token embeddings the vectors start with, as many as it has tokens; "" starts at random.
-        position: of the name, see `fewshot.backbones.text_tower.Position`.
+        position: where the name stands, see `fewshot.backbones.text_tower.Position`.
         class_specific: a context for each class, instead of one for all.
-        steps: of gradient descent, >= 0.
-        learning_rate: the peak, > 0.
-        optimizer: see `fewshot.prompt_learning.learning_rate`.
+        steps: steps of gradient descent, >= 0.
+        learning_rate: peak learning rate, > 0.
+        optimizer: "adam", or "sgd" with the published schedule, see `fewshot.prompt_learning.learning_rate`.
         batch_size: images in a step, at most.
-        classes: told apart in a step, at most (a softmax over a sample of the classes where there are more).
+        classes: number of classes in a step, at most (a softmax over a sample of the classes where there are more).
     """
 
     context: int
@@ -46,15 +47,15 @@ class ContextRecipe:
     classes: int
 
     def start(self, tower: TextTower, *, seed: int) -> Tensor:
-        """[M, w] float32: the context before the first step."""
+        """Return the initial context, [M, w] float32."""
         if self.words:
-            return tower.words(self.words).cpu()
+            return tower.embed_phrase(self.words).cpu()
         generator = torch.Generator().manual_seed(seed)
         return INITIAL_STD * torch.randn(self.context, tower.width, generator=generator)
 
     def descend(self, start: Mapping[str, Tensor], loss: Loss, *, images: int, seed: int) -> dict[str, Tensor]:
-        """`fewshot.optimization.descent.descend` as the recipe says, over so many images."""
-        steps_an_epoch = -(-images // self.batch_size)
+        """Run `fewshot.optimization.descent.descend` over a number of images with these settings."""
+        steps_per_epoch = -(-images // self.batch_size)
         return descend(
             start,
             loss,
@@ -63,22 +64,22 @@ class ContextRecipe:
             batch_size=self.batch_size,
             steps=self.steps,
             seed=seed,
-            rate=make_rate(self.optimizer, steps=self.steps, steps_an_epoch=steps_an_epoch),
+            rate=make_rate(self.optimizer, steps=self.steps, steps_per_epoch=steps_per_epoch),
         )
 
 
 def sampled_classes(labels: Tensor, *, num_classes: int, count: int, generator: torch.Generator) -> Tensor:
-    """The classes that a step tells apart.
+    """Sample the classes in the softmax of a step.
 
     Args:
         labels: [b] int64 in [0, num_classes), of the images in the step.
         num_classes: k.
-        count: how many, >= 2.
-        generator: draws them.
+        count: maximum number of classes, >= 2.
+        generator: source of the random numbers.
 
     Returns:
-        [min(k, count)] int64, ascending and distinct: all where they are few enough, else as many of the images' own
-        classes as there is room for, and others.
+        [min(k, count)] int64, ascending and distinct: all classes if there are at most `count`, else as many of the
+        classes of the images as possible, then others.
     """
     if num_classes <= count:
         return torch.arange(num_classes)

@@ -14,13 +14,15 @@ from fewshot.optimization.descent import Rate, cosine
 
 OptimizerName = Literal["adam", "sgd"]
 PEAK = 2e-3
+"""The published peak rate."""
 WARM_UP = 1e-5
+"""The published rate of the first epoch."""
 
 
 def published_rate(epochs: int) -> Rate:
-    """One epoch of warming up at 1e-5, then half a cosine over the epochs, a step an epoch; its last value is not zero.
+    """Return one epoch of warm-up at 1e-5, then half a cosine in one step per epoch, whose last value is not zero.
 
-    Of the peak 2e-3, epoch 0 is 1/200, and epoch t > 0 is (1 + cos(pi (t - 1) / T)) / 2.
+    As a share of the peak 2e-3, epoch 0 has 1/200 and epoch t > 0 has (1 + cos(pi (t - 1) / T)) / 2.
 
     Args:
         epochs: T >= 1.
@@ -34,12 +36,12 @@ def published_rate(epochs: int) -> Rate:
 
 
 def make_optimizer(name: OptimizerName, learning_rate: float) -> Callable[[Iterable[Tensor]], Optimizer]:
-    """Adam, or stochastic gradient descent with the published momentum of 0.9 and weight decay of 5e-4."""
+    """Return a factory of Adam, or of stochastic gradient descent with the published momentum 0.9 and decay 5e-4."""
     if name == "adam":
         return lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)
     return lambda parameters: torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, weight_decay=5e-4)
 
 
-def make_rate(name: OptimizerName, *, steps: int, steps_an_epoch: int) -> Rate:
-    """A cosine stepped once a step for Adam, the published schedule for stochastic gradient descent."""
-    return cosine if name == "adam" else published_rate(max(1, steps // steps_an_epoch))
+def make_rate(name: OptimizerName, *, steps: int, steps_per_epoch: int) -> Rate:
+    """Return half a cosine over all steps for Adam, the published schedule for stochastic gradient descent."""
+    return cosine if name == "adam" else published_rate(max(1, steps // steps_per_epoch))

@@ -1,12 +1,12 @@
-"""CoOp (Zhou et al. 2022, arXiv 2109.01134): the words of a prompt as free vectors, learned through the text tower.
+"""CoOp (Zhou et al. 2022, arXiv 2109.01134): the words of a prompt as free vectors, trained through the text tower.
 
-    logits = s · f · W(context)^T          cross-entropy; only the context is learned, everything else is frozen
+    logits = s · f · W(context)^T          cross-entropy; only the context is trained, everything else is frozen
 
-Where we differ from the authors' code: the image tower is frozen, so each step draws one of the stored views of every
-image instead of augmenting anew. The class rows W cost the text tower's forward and backward pass, the images next to
-nothing, so a step takes (up to `batch_size`) all images, and a few dozen such steps with Adam replace the 50 to 200
-epochs of 32 images with stochastic gradient descent; that schedule is there, too (`optimizer`). A step over many
-classes tells apart a sample of them. Classes without examples take no part in the loss.
+Differences from the authors' code: the image tower is frozen, so each step draws one of the stored views of every image
+instead of a new augmentation. The class rows W cost the text tower's forward and backward pass, the images almost
+nothing, so a step takes all images (up to `batch_size`), and a few dozen such steps with Adam replace the 50 to 200
+epochs of 32 images with stochastic gradient descent; that schedule is available, too (`optimizer`). With many classes,
+the softmax of a step is over a sample of them. Classes without examples are left out of the loss.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.optimization.descent import Loss
-from fewshot.optimization.shots import one_view
-from fewshot.prompt_learning.context_training import ContextRecipe, sampled_classes
-from fewshot.text_logits import text_logits
+from fewshot.optimization.shots import draw_views
+from fewshot.prompt_learning.context_training import ContextTrainingSettings, sampled_classes
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import Position, Prompts, TextTower
@@ -32,46 +32,52 @@ def learn_context(
     names: Sequence[str],
     views: Tensor,
     labels: Tensor,
-    recipe: ContextRecipe,
+    settings: ContextTrainingSettings,
     *,
     logit_scale: float,
     seed: int,
 ) -> Tensor:
-    """Learn a context from images, real or not.
+    """Train a context on images, real or synthetic.
 
     Args:
-        tower: of the backbone.
-        names: k names as people say them.
+        tower: the text tower of the backbone.
+        names: k prompt names.
         views: [M, V, D] float32, see `Labelled.views`; the order of the images matters (see
             `fewshot.optimization.shots`).
         labels: [M] int64 in [0, k).
-        recipe: how to learn.
+        settings: settings of the training.
         logit_scale: s, the backbone's.
-        seed: of the start, the order, the views and the sampled classes.
+        seed: of the initialisation, the order, the views and the sampled classes.
 
     Returns:
-        [m, w] float32, m the length of the context; [k, m, w] if it is class-specific. Without an image, the start,
-        which is the same for all.
+        [m, w] float32, m the length of the context; [k, m, w] if it is class-specific. Without images, the initial
+        context [m, w].
     """
-    start = recipe.start(tower, seed=seed)
+    start = settings.start(tower, seed=seed)
     if not len(labels):
         return start
-    if recipe.class_specific:
+    if settings.class_specific:
         start = start.expand(len(names), -1, -1)
-    prompts = tower.prompts(names, context=start.shape[-2], position=recipe.position)
-    loss = _loss(tower, prompts, views, labels, recipe, logit_scale=logit_scale)
-    return recipe.descend({"context": start}, loss, images=len(labels), seed=seed)["context"]
+    prompts = tower.prompts(names, context=start.shape[-2], position=settings.position)
+    loss = _loss(tower, prompts, views, labels, settings, logit_scale=logit_scale)
+    return settings.descend({"context": start}, loss, images=len(labels), seed=seed)["context"]
 
 
 def _loss(
-    tower: TextTower, prompts: Prompts, views: Tensor, labels: Tensor, recipe: ContextRecipe, *, logit_scale: float
+    tower: TextTower,
+    prompts: Prompts,
+    views: Tensor,
+    labels: Tensor,
+    settings: ContextTrainingSettings,
+    *,
+    logit_scale: float,
 ) -> Loss:
     def loss(parameters: Mapping[str, Tensor], rows: Tensor, generator: torch.Generator) -> Tensor:
-        classes = sampled_classes(labels[rows], num_classes=len(prompts), count=recipe.classes, generator=generator)
+        classes = sampled_classes(labels[rows], num_classes=len(prompts), count=settings.classes, generator=generator)
         rows = rows[torch.isin(labels[rows], classes)]
         context = parameters["context"]
         text = normalize(tower.encode(prompts[classes], context[classes] if context.ndim == 3 else context), dim=1)
-        features = normalize(one_view(views, rows, generator=generator), dim=1).to(text.device)
+        features = normalize(draw_views(views, rows, generator=generator), dim=1).to(text.device)
         targets = torch.searchsorted(classes, labels[rows]).to(text.device)
         return cross_entropy(text_logits(features, text, logit_scale=logit_scale), targets)
 
@@ -80,11 +86,11 @@ def _loss(
 
 @torch.no_grad()
 def context_rows(tower: TextTower, names: Sequence[str], context: Tensor, *, position: Position = "end") -> Tensor:
-    """The classifier that a context makes of names, of which it need not have seen any.
+    """Return the class rows of names with a context; the names need not be those of its training.
 
     Args:
-        tower: of the backbone.
-        names: K names as people say them.
+        tower: the text tower of the backbone.
+        names: K prompt names.
         context: [m, w] float32, or [K, m, w].
         position: of the name.
 

@@ -1,1 +1,1 @@
-"""The job `classify`: label an archive, and say beforehand what that takes."""
+"""The job `classify`: label an archive, and estimate beforehand what that takes."""

@@ -17,7 +17,7 @@ from typing import Literal
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.execution.executor import weight_left
 from cluster.records import Source
-from fewshot.names import wants_dense, wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
@@ -36,8 +36,7 @@ from ray_jobs.output.layout import (
     run_folder,
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
-from ray_jobs.output.run_lease import acquire_run
-from ray_jobs.output.runs import Run, begin_run, read_metrics
+from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
@@ -166,7 +165,7 @@ class Classification:
             raise JobError(["a stored classifier is not trained"])
         seed = self.job.support.seed if self.job.support else 0
         section = self.job.classifier
-        learns = wants_diffusion(section.method, section.hyperparameters)
+        learns = "diffusion" in needs_of(section.method, section.hyperparameters)
         diffusion = self.job.diffusion.spec if learns else None
         return Training(self.job.clip.spec, self.job.clip.templates, section, seed, self.support, diffusion)
 
@@ -317,8 +316,8 @@ def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:
 
 def _wants_dense(job: Job, stored: ClassifierRef | None) -> bool:
     if stored is not None:
-        return wants_dense(stored.method, {})
-    return wants_dense(job.classifier.method, job.classifier.hyperparameters)
+        return "dense" in needs_of(stored.method, {})
+    return "dense" in needs_of(job.classifier.method, job.classifier.hyperparameters)
 
 
 def classify(job: Job, reporter: Reporter) -> FinishedClassification:

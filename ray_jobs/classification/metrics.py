@@ -36,7 +36,7 @@ from ray_jobs.results.classification_metrics import (
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 if TYPE_CHECKING:
-    from fewshot.calibration.calibrate import HeldOutReport
+    from fewshot.calibration.calibrated_classifier import HeldOutReport
     from fewshot.evaluation.metrics import Tally
 
 FAILURE_SCHEMA = pa.schema([(name, pa.string()) for name in ("kind", "image", "source", "error")])
@@ -110,8 +110,9 @@ def summarise(
 
 def held_out(report: HeldOutReport) -> HeldOut:
     """Return what was measured on held-out images as it is stored."""
-    tried = None if report.tried is None else tuple(CandidateMethod(**asdict(each)) for each in report.tried)
-    return HeldOut(**asdict(report) | {"tried": tried})
+    found = report.candidates
+    candidates = None if found is None else tuple(CandidateMethod(**asdict(each)) for each in found)
+    return HeldOut(**asdict(report) | {"candidates": candidates})
 
 
 def too_many_unreadable(job: Job, *, images: int, unreadable: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a classify job would do and what it costs, from a look at its inputs and a few seconds of the backbone."""
+"""The cost of a classification, estimated from its inputs and a few seconds of the backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBE_S = 3.0
 
 
 def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
-    """Look at a job; run nothing, write nothing.
+    """Estimate the cost of a job; nothing is run and nothing is written.
 
     Args:
         job: with [archive], and [support] or a stored classifier.
@@ -82,7 +82,7 @@ def _train_stage(work: Classification, classifier: ClassifierRef | None) -> Plan
 
 
 def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
-    """What the job will choose; where the cluster cannot be looked at from here, with one worker unless told."""
+    """Where the job will run; of a cluster that cannot be reached from here, the number of workers is a guess."""
     try:
         return choose(job.cluster, threads=job.clip.threads, images=images)
     except ClusterError:

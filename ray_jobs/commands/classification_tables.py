@@ -116,9 +116,9 @@ def show_demo(reporter: Reporter, result: FinishedDemo) -> None:
 def _cells(row: DemoRow) -> tuple[str, ...]:
     if row.guess is None or row.score is None:
         return (row.image, "–", "–", "–", f"unreadable: {row.error}")
-    outcome = "right" if row.guess == row.truth else "wrong"
+    outcome = "right" if row.guess == row.ground_truth else "wrong"
     withheld = ", withheld" if row.status == "abstained" else ""
-    return (row.image, row.guess, f"{row.score:.2f}", row.truth or "–", outcome + withheld)
+    return (row.image, row.guess, f"{row.score:.2f}", row.ground_truth or "–", outcome + withheld)
 
 
 def show_plan(reporter: Reporter, plan: CostPlan) -> None:

@@ -34,7 +34,7 @@ class DemoRow(JsonValue):
         score: calibrated probability of `guess`; None where the image is unreadable.
         status: "ok", "abstained" or "unreadable".
         error: why the image could not be read.
-        truth: the ground-truth label; None where there is none.
+        ground_truth: the right label; None where there is none.
     """
 
     image: str
@@ -43,7 +43,7 @@ class DemoRow(JsonValue):
     score: float | None
     status: str
     error: str | None
-    truth: str | None
+    ground_truth: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,9 @@ def run_demo(folder: Path, reporter: Reporter) -> FinishedDemo:
     stop_if_any(problems)
     finished = classify(job, reporter)
     return FinishedDemo(
-        finished=finished, job_file=str(job_file), examples=tuple(_examples(finished.run.predictions(), paths.truth))
+        finished=finished,
+        job_file=str(job_file),
+        examples=tuple(_examples(finished.run.predictions(), paths.ground_truth)),
     )
 
 
@@ -104,7 +106,8 @@ def _examples(predictions: pa.Table, ground_truth: Path) -> list[DemoRow]:
     names = ("image", "label", "score", "status", "error")
     columns = zip(*(predictions[name].to_pylist() for name in names), best_guesses(predictions), strict=True)
     rows = [
-        DemoRow(**dict(zip((*names, "guess"), values, strict=True)), truth=labels.get(values[0])) for values in columns
+        DemoRow(**dict(zip((*names, "guess"), values, strict=True)), ground_truth=labels.get(values[0]))
+        for values in columns
     ]
     broken = [row for row in rows if row.status == "unreadable"]
     sure = sorted((row for row in rows if row.guess is not None), key=lambda row: (-(row.score or 0.0), row.image))

@@ -22,7 +22,7 @@ def read_status(output: str, storage: Storage = DEFAULT_STORAGE) -> OutputStatus
 
     Raises:
         JobError: nothing can be looked up there.
-        StorageError: storage does not answer any more.
+        StorageError: storage does not respond any more.
     """
     store = open_output(output, storage)
     runs = tuple(_status(store, run) for run in find_runs(store))

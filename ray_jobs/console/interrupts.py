@@ -1,8 +1,8 @@
-"""Being told to stop, by Ray, by Kubernetes or by whoever waits: an interrupt, and one that does not get lost.
+"""Interrupts from signals: of the user, of Ray or of Kubernetes.
 
-An exception out of a signal handler can end in a place that ignores exceptions, or a handler of Ray's own may be in
-place (a job was seen to run on when it was stopped while it connected). So the exception is raised again after a while,
-until the command has come to its end.
+A signal that stops the process raises `KeyboardInterrupt`. That exception can be lost: a signal handler may raise it in
+code that ignores exceptions, or Ray may have installed a handler of its own. (A job was seen to run on when it was
+stopped while it connected.) So it is raised again after a while, until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ from collections.abc import Mapping
 from types import FrameType
 
 STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
-"""The environment variable that makes Ray stop a job with SIGINT: it replaces handlers of SIGTERM by its own."""
-AGAIN_S = 20.0
-"""Seconds from an interrupt to the next: longer than workers take to be dismissed, short in the time a job is given."""
+"""Environment variable with the signal by which Ray stops a job. Ray replaces handlers of SIGTERM: submitted jobs set
+it to SIGINT."""
+REPEAT_S = 20.0
+"""Seconds between interrupts: longer than it takes to shut workers down, and short beside a job's time to stop."""
 
 
-def listen(environment: Mapping[str, str]) -> None:
-    """Turn the signals that stop a process into interrupts. Ctrl-C is left alone where it is the user's."""
+def install_handlers(environment: Mapping[str, str]) -> None:
+    """Turn signals that stop a process into interrupts. SIGINT keeps its handler unless Ray stops jobs with it.
+
+    Args:
+        environment: of this process.
+    """
     numbers = [signal.SIGTERM, signal.SIGALRM]
     if environment.get(STOP_SIGNAL) == "SIGINT":
         numbers.append(signal.SIGINT)
@@ -26,11 +31,11 @@ def listen(environment: Mapping[str, str]) -> None:
         signal.signal(number, _interrupt)
 
 
-def heard() -> None:
-    """The interrupt has arrived: there will be no other."""
+def acknowledge() -> None:
+    """Stop repeating the interrupt: the command is ending."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+    signal.setitimer(signal.ITIMER_REAL, REPEAT_S)
     raise KeyboardInterrupt

@@ -1,26 +1,30 @@
-"""A command's result: JSON on stdout, or, from a Ray job, on its way through the log to whoever waits for it.
+"""The JSON result of a command: on stdout, or as one marked line in the log of a submitted job.
 
-The log is the one channel that leads back. The driver writes the result there as one marked line, in a single write, so
-that nothing else can come between; what is told for people is never read by a program.
+The log is the only channel back from a job on a cluster. The driver writes the result there in a single write, so that
+no other output can split it. Programs read this line and nothing else of the log.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray_jobs.results.json_format import JsonObject
 
 RESULT_LINE = "FEWSHOT_RESULT_LINE"
-"""The environment variable that asks a command for such a line."""
+"""Environment variable that makes a command write its result as a marked line."""
 _MARK = "@@fewshot-result@@ "
 
 
-def written(result: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """A result as a command writes it: for whoever reads stdout, or for `LogReader`.
+def format_result(result: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Return the text that a command writes to stdout.
 
     Args:
-        result: JSON.
-        environment: of the command.
+        result: JSON values.
+        environment: of the command; with `RESULT_LINE` in it the text is a marked line for `LogReader`, otherwise
+            indented JSON.
     """
     if RESULT_LINE in environment:
         return f"{_MARK}{json.dumps(result, ensure_ascii=False)}\n"
@@ -28,30 +32,33 @@ def written(result: Mapping[str, Any], environment: Mapping[str, str]) -> str:
 
 
 class LogReader:
-    """Takes the log of a job apart into whole lines for people and the result.
+    """Split the log of a job into lines for people and the result.
 
     Args:
-        show: called with every line for people, its end included.
+        show: called with every whole line for people, its line end included.
+
+    Attributes:
+        result: the result; None until its line was read.
     """
 
     def __init__(self, show: Callable[[str], object]) -> None:
         self._show = show
         self._rest = ""
-        self.result: dict[str, Any] | None = None
+        self.result: JsonObject | None = None
 
     def feed(self, text: str) -> None:
-        """Take the next piece of the log, wherever it was cut."""
+        """Read the next piece of the log, which may be cut anywhere."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            self._take(line)
+            self._read_line(line)
 
     def close(self) -> None:
-        """The log is at its end."""
+        """Read what is left at the end of the log as a line."""
         if self._rest:
-            self._take(self._rest)
+            self._read_line(self._rest)
         self._rest = ""
 
-    def _take(self, line: str) -> None:
+    def _read_line(self, line: str) -> None:
         before, mark, result = line.partition(_MARK)
         if mark:
             self.result = json.loads(result)

@@ -1,4 +1,4 @@
-"""Live progress on stderr: a bar where somebody looks, a line every few seconds where a log is kept."""
+"""Live progress on stderr: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from cluster import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
 from ray_jobs.console.sanitize import sanitized
 
+if TYPE_CHECKING:
+    from cluster import Event
+
 LOG_EVERY_S = 10.0
+"""Seconds between lines in a log."""
 WINDOW_S = 120.0
+"""Seconds over which the rate is averaged."""
 
 
 @dataclass(slots=True)
 class Rate:
-    """Images a second over the last two minutes, and what is left at that rate.
+    """Images a second over the last two minutes, and the time left at that rate.
 
-    Work that was found done counts for nothing: an estimate after a resume is as good as one before.
+    Only work of this run counts, so the estimate after a resume is as good as before.
 
     Attributes:
         clock: seconds, of any origin.
-        unit: what is counted.
+        unit: abbreviation of the unit that is counted.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -38,7 +42,7 @@ class Rate:
     _done: float = 0.0
 
     def start(self) -> None:
-        """Workers are ready: what came before was start-up."""
+        """Begin to measure; the time before was start-up."""
         if not self._marks:
             self._marks.append((self.clock(), self._done))
 
@@ -51,14 +55,14 @@ class Rate:
 
     @property
     def per_second(self) -> float | None:
-        """None before there is anything to judge from."""
+        """Return units a second; None before any work was done."""
         if len(self._marks) < 2 or self._marks[-1][0] <= self._marks[0][0]:
             return None
         (first, before), (last, after) = self._marks[0], self._marks[-1]
         return (after - before) / (last - first)
 
     def left(self, weight: float) -> timedelta | None:
-        """Time for this much work."""
+        """Return the time for this much work, in whole seconds; None before any work was done."""
         rate = self.per_second
         return timedelta(seconds=round(weight / rate)) if rate else None
 
@@ -71,21 +75,21 @@ class _RateColumn(ProgressColumn):
         self._rate = rate
 
     def render(self, task: Task) -> Text:
-        return Text(_pace(self._rate, task.remaining), style="progress.remaining")
+        return Text(_rate_text(self._rate, task.remaining), style="progress.remaining")
 
 
-def _pace(rate: Rate, left: float | None) -> str:
-    """How fast it goes, and how long what is left takes; None where nobody knows how much is left."""
+def _rate_text(rate: Rate, left: float | None) -> str:
+    """Return the rate and, if the amount of work left is known, the time left."""
     if rate.per_second is None:
         return "starting"
     return f"{rate.per_second:.1f} {rate.unit}/s" + ("" if left is None else f", {rate.left(left)} left")
 
 
 class Reporter:
-    """Where a job tells how it is going.
+    """Messages and progress of a job on stderr.
 
     Args:
-        console: on stderr.
+        console: where they are written; None takes stderr.
         clock: seconds, of any origin.
     """
 
@@ -95,7 +99,12 @@ class Reporter:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
     def say(self, message: str, style: str | None = None) -> None:
-        """One line. Names from outside may stand in it: nothing in it is taken for markup."""
+        """Print a line, sanitized and without interpreting markup in it.
+
+        Args:
+            message: the line.
+            style: of rich, such as "red".
+        """
         self.console.print(sanitized(message), style=style)
 
     @contextmanager
@@ -103,25 +112,25 @@ class Reporter:
         """Show a stage while it runs.
 
         Args:
-            title: what is done.
-            total: weight of all units, those already done included; None if nobody knows.
-            unit: what the weights count.
+            title: name of the stage.
+            total: weight of all units, finished ones included; None if unknown.
+            unit: abbreviation of the unit that the weights count.
 
         Yields:
-            what to call with every event.
+            a function to call with every event.
         """
-        show = _Bar if self.console.is_terminal else _Lines
-        with show(self.console, title, total, Rate(self._clock, unit)) as shown:
+        kind = _Bar if self.console.is_terminal else _Lines
+        with kind(self.console, title, total, Rate(self._clock, unit)) as display:
 
             def on_event(event: Event) -> None:
                 self._check()
-                shown.on_event(event)
+                display.on_event(event)
 
             yield on_event
 
     @contextmanager
     def checking(self, check: Callable[[], None]) -> Iterator[None]:
-        """Call this before every event; what it raises stops the stage."""
+        """Call a function before every event in the context; its exceptions stop the stage."""
         self._check, before = check, self._check
         try:
             yield
@@ -129,14 +138,16 @@ class Reporter:
             self._check = before
 
 
-class _Shown:
-    """What both ways of showing a stage have in common: counting."""
+class _Display:
+    """Count the events of a stage; subclasses show the counts."""
 
     def __init__(self, console: Console, title: str, total: float | None, rate: Rate) -> None:
         self.console, self.title, self.total, self.rate = console, title, total, rate
         self.completed, self.failed, self.lost = 0.0, 0, 0
 
     def on_event(self, event: Event) -> None:
+        from cluster import UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady  # Here, because it takes long.
+
         match event:
             case WorkersReady(count=count, where=where):
                 self.rate.start()
@@ -151,14 +162,14 @@ class _Shown:
                 self.console.print(sanitized(f"failed: {path}: {error.strip().splitlines()[-1]}"), style="red")
             case WorkerLost(reason=reason):
                 self.lost += 1
-                self.console.print(sanitized(f"worker lost, its work goes to a fresh one: {reason}"), style="yellow")
+                self.console.print(sanitized(f"worker lost, its work goes to a new one: {reason}"), style="yellow")
         self.refresh()
 
     def refresh(self) -> None:
         raise NotImplementedError
 
 
-class _Bar(_Shown):
+class _Bar(_Display):
     def __init__(self, console: Console, title: str, total: float | None, rate: Rate) -> None:
         super().__init__(console, title, total, rate)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -176,7 +187,7 @@ class _Bar(_Shown):
         self.progress.update(self.task, completed=self.completed)
 
 
-class _Lines(_Shown):
+class _Lines(_Display):
     last = 0.0
 
     def __enter__(self) -> Self:
@@ -189,9 +200,9 @@ class _Lines(_Shown):
 
     def refresh(self) -> None:
         if self.rate.clock() - self.last >= LOG_EVERY_S:
-            self._line(_pace(self.rate, None if self.total is None else self.total - self.completed))
+            self._line(_rate_text(self.rate, None if self.total is None else self.total - self.completed))
 
-    def _line(self, what: str) -> None:
+    def _line(self, state: str) -> None:
         self.last = self.rate.clock()
         total = f"/{self.total:.0f}" if self.total else ""
-        self.console.print(f"{self.title}: {self.completed:.0f}{total}, {what}")
+        self.console.print(f"{self.title}: {self.completed:.0f}{total}, {state}")

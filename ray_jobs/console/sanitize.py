@@ -1,32 +1,44 @@
-"""What reaches a terminal or a log: without secrets, and without characters that a terminal obeys."""
+"""Text for terminals and logs: without secrets, and without control characters."""
 
 from __future__ import annotations
 
 import logging
 import unicodedata
 
-from cluster.secrets import redacted
-
-_OBEYED = frozenset({"Cc", "Cs"})
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_CONTROL_CATEGORIES = frozenset({"Cc", "Cs"})
 
 
 def sanitized(text: str) -> str:
-    """The text without secrets; control characters other than line ends and tabs are written as escapes."""
+    """Return the text with secrets redacted and control characters escaped, except line ends and tabs."""
+    from cluster.secrets import redacted  # Here, because importing `cluster` takes longer than `fewshot --help`.
+
     return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in _OBEYED else char.encode("unicode_escape").decode()
+        char
+        if char in "\n\t" or unicodedata.category(char) not in _CONTROL_CATEGORIES
+        else char.encode("unicode_escape").decode()
         for char in redacted(text)
     )
 
 
 class _Formatter(logging.Formatter):
-    """Every record in words that may be told, tracebacks included."""
+    """Sanitize log records, their tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
         return sanitized(super().format(record))
 
 
 def configure_logging(level: str) -> None:
-    """Send logs to stderr."""
+    """Send log messages to stderr, sanitized.
+
+    Args:
+        level: least level that is shown: "DEBUG", "INFO", "WARNING", "ERROR" or "CRITICAL", in any case.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    if level.upper() not in LEVELS:
+        raise ValueError(f"expected {', '.join(LEVELS[:-1])} or {LEVELS[-1]}, got {level!r}")
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+    logging.basicConfig(level=level.upper(), handlers=[handler])

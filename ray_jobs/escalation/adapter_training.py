@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.image_sampling import PriorImages
-    from fewshot.methods import AskingMethod
+    from fewshot.method import DiffusionScorer
 
 BLOCK_SIZE = 8
 """Classes that are trained in one batch."""
@@ -47,11 +47,11 @@ class AdapterTraining:
     for_calibration: bool = False
 
     @cached_property
-    def method(self) -> AskingMethod:
+    def method(self) -> DiffusionScorer:
         """The method of the section."""
-        from fewshot.methods import asking_method_named
+        from fewshot.methods import build_diffusion_scorer
 
-        return asking_method_named(self.section.method, **self.section.hyperparameters)
+        return build_diffusion_scorer(self.section.method, **self.section.hyperparameters)
 
     @property
     def trains_adapters(self) -> bool:

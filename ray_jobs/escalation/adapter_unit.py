@@ -14,7 +14,7 @@ from ray_jobs.steps.latents import get_latents
 
 if TYPE_CHECKING:
     from fewshot.diffusion.adapter_training import AdapterSettings
-    from fewshot.diffusion.draws import LatentImages
+    from fewshot.diffusion.random_draws import LatentImages
 
 ADAPTERS_VERSION = 1
 """Part of every class's fingerprint: raised when training changes."""
@@ -99,7 +99,7 @@ def _examples(worker: DiffusionWorker, class_adapter: ClassAdapter) -> LatentIma
     """Return the training examples of a class, in the order of their names."""
     import torch
 
-    from fewshot.diffusion.draws import LatentImages
+    from fewshot.diffusion.random_draws import LatentImages
 
     latents = get_latents(worker.store, class_adapter.latents)
     rows = sorted(latents.training_rows(class_adapter.held_out), key=lambda row: latents.images[row])

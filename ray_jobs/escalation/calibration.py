@@ -2,7 +2,7 @@
 
 Adapters of the candidate classes are trained a second time, without a quarter of the examples, and these are scored
 like the archive: with the same schedule, and for the candidates of an escalated image. The gaps of their noise errors
-fit a temperature (`fewshot.diffusion.confidence`). For a method that trains no adapters every example is held out.
+fit a temperature (`fewshot.diffusion.error_gaps`). For a method that trains no adapters every example is held out.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class EscalationCalibration:
 def _summarize(decided: DecidedImages) -> CalibrationSummary:
     import torch
 
-    from fewshot.diffusion.confidence import fit_gap_temperature
+    from fewshot.diffusion.error_gaps import fit_gap_temperature
 
     labels = torch.tensor([image.candidates.index(image.label) for image in decided.images])
     right = int((decided.scored.winner == labels).sum())

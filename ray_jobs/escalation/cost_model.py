@@ -131,7 +131,7 @@ def make_budget(
     hours = section.budget_gpu_hours
     assert hours is None or rate is not None
     trainings = 2 if section.calibrate else 1  # Calibration trains every class a second time.
-    last = LAST_FORWARDS * section.spec.most_rows
+    last = LAST_FORWARDS * section.spec.max_batch_size
     return Budget(
         images=math.floor(section.max_fraction * images),
         forwards=None if hours is None or rate is None else 3600.0 * hours * rate - prior_cost - trainings * last,

@@ -68,7 +68,7 @@ class DecidedImages:
         Args:
             temperature: of the gaps of errors; None gives no probabilities.
         """
-        from fewshot.diffusion.confidence import probabilities
+        from fewshot.diffusion.error_gaps import probabilities
 
         found: dict[int, list[EscalatedPrediction]] = defaultdict(list)
         ranking, margins = self.scored.ranking.tolist(), self.scored.margins.tolist()
@@ -116,7 +116,7 @@ class DecidedImages:
 
     def to_parquet(self) -> bytes:
         """Return the cost of each decision, and its gaps by time-step, see `GAPS_SCHEMA`."""
-        from fewshot.diffusion.gaps import gaps_by_time
+        from fewshot.diffusion.error_gaps import gaps_by_time
 
         scored = self.scored
         runner_up = scored.ranking[:, min(1, scored.ranking.shape[1] - 1)]

@@ -13,8 +13,8 @@ from ray_jobs.steps.diffusion_worker import DiffusionWorker
 from ray_jobs.steps.latents import Latents, get_latents, latents_folder
 
 if TYPE_CHECKING:
-    from fewshot.diffusion.draws import LatentImages
     from fewshot.diffusion.image_sampling import PriorImages
+    from fewshot.diffusion.random_draws import LatentImages
 
 PRIOR_VERSION = 1
 """Part of every name of prior images: raised when sampling changes."""
@@ -38,9 +38,9 @@ class PriorUnit:
 
     def run(self, worker: DiffusionWorker) -> Part:
         """Sample the images."""
-        from fewshot.diffusion.image_sampling import drawn
+        from fewshot.diffusion.image_sampling import sample_images
 
-        mean = drawn(worker.backbone, self.prior, self.numbers, seed=self.seed).numpy()
+        mean = sample_images(worker.backbone, self.prior, self.numbers, seed=self.seed).numpy()
         keys = tuple(str(number) for number in self.numbers)
         posterior = np.stack([mean, np.zeros_like(mean)], axis=1)
         latents = Latents(keys, (None,) * len(keys), posterior, len(worker.backbone.alphas_cumprod))
@@ -63,7 +63,7 @@ def get_prior(worker: DiffusionWorker, parts: tuple[str, ...], prompt: str) -> L
     """Read the prior images of some parts; None for no parts."""
     import torch
 
-    from fewshot.diffusion.draws import LatentImages
+    from fewshot.diffusion.random_draws import LatentImages
 
     if not parts:
         return None

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ray_jobs.job_file.sections import ScheduleName
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ScheduleName = Literal["racing", "published", "exhaustive"]
 ScoreQueries = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Number of the round, and image, candidate and entry of R queries -> [R] float32 noise errors."""
 
@@ -57,7 +58,7 @@ class ScoredCandidates:
     @property
     def gaps(self) -> Tensor:
         """[N, C] float64: how much larger each candidate's error is than the winner's, see `relative_gaps`."""
-        from fewshot.diffusion.confidence import relative_gaps
+        from fewshot.diffusion.error_gaps import relative_gaps
 
         return relative_gaps(self.errors, self.scored, self.winner)
 
@@ -91,13 +92,13 @@ def _race(present: Tensor, n: int, score: ScoreQueries, *, error_rate: float) ->
 
     from fewshot.diffusion import racing
 
-    race_plan = racing.race_plan(n, error_rate=error_rate, first=racing.FIRST if error_rate else n)
-    race = racing.start(race_plan, present)
-    while len((queries := racing.pending(race_plan, race)).image):
+    race_plan = racing.make_race_plan(n, error_rate=error_rate, first=racing.FIRST_LOOK if error_rate else n)
+    race = racing.start_race(race_plan, present)
+    while len((queries := racing.next_queries(race_plan, race)).image):
         errors = score(race.look, *(part.numpy() for part in queries))
         race = racing.advance(race_plan, race, torch.from_numpy(errors))
     entries = torch.zeros(n, dtype=torch.int64).index_put((race_plan.order,), torch.arange(len(race_plan.order)))
-    return ScoredCandidates(race.labels, race.errors, entries < race.asked[..., None])
+    return ScoredCandidates(race.labels, race.errors, entries < race.scored[..., None])
 
 
 def _eliminate_in_stages(present: Tensor, n: int, score: ScoreQueries) -> ScoredCandidates:
@@ -107,7 +108,7 @@ def _eliminate_in_stages(present: Tensor, n: int, score: ScoreQueries) -> Scored
     """
     import torch
 
-    from fewshot.diffusion.elimination import PUBLISHED, eliminate, rounds, scaled
+    from fewshot.diffusion.elimination import PUBLISHED, eliminate, plan_rounds, scale_schedule
 
     N, C = present.shape
     nearest = min(PUBLISHED, key=lambda name: abs(PUBLISHED[name][0] - C))
@@ -126,5 +127,5 @@ def _eliminate_in_stages(present: Tensor, n: int, score: ScoreQueries) -> Scored
         known = errors.gather(1, classes[..., None].expand(-1, -1, n))[..., entries]
         return known.masked_fill(~there[..., None], torch.inf)
 
-    plan = rounds(scaled(nearest, num_classes=C, steps=n), C)
+    plan = plan_rounds(scale_schedule(nearest, num_classes=C, steps=n), C)
     return ScoredCandidates(eliminate(errors_of, plan, images=N), errors, scored)

@@ -101,5 +101,5 @@ class ImageScoring:
             steps=self.steps.numpy(),
             seed=self.adapter_training.section.seed,
             unet_scale=self.adapter_training.unet_scale(labels),
-            batch_size=self.adapter_training.section.spec.most_rows,
+            batch_size=self.adapter_training.section.spec.max_batch_size,
         )

@@ -85,10 +85,11 @@ class ScoringPlan:
 
     def _worth_merging(self, part: np.ndarray, label: np.ndarray) -> bool:
         """Return whether a class has enough queries of a part, on average over the round, however it is cut."""
-        from fewshot.diffusion.noise_errors import WORTH_MERGING
+        from fewshot.diffusion.noise_errors import MIN_ROWS_TO_MERGE
 
         groups = len(np.unique(np.stack([part, label]), axis=1).T)
-        return groups > 0 and len(label) >= WORTH_MERGING * groups and self.class_prompts[label[0]].adapter is not None
+        enough = groups > 0 and len(label) >= MIN_ROWS_TO_MERGE * groups
+        return enough and self.class_prompts[label[0]].adapter is not None
 
     def _unit(self, folder: str, image: np.ndarray, label: np.ndarray, step: np.ndarray, *, merged: bool) -> Unit:
         classes, local = np.unique(label, return_inverse=True)

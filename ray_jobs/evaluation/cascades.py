@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cluster import StageReport, Unit, fingerprint
 from cluster.records import Shard
-from fewshot.names import wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.cost_curve import measure_escalation
@@ -106,7 +106,7 @@ class DrawCascade:
     def training(self) -> Training:
         """The training of the cheap method."""
         job, cheap = self.evaluation.job, self.evaluation.job.classifier
-        diffusion = job.diffusion.spec if wants_diffusion(cheap.method, cheap.hyperparameters) else None
+        diffusion = job.diffusion.spec if "diffusion" in needs_of(cheap.method, cheap.hyperparameters) else None
         return Training(job.clip.spec, job.clip.templates, cheap, self.seed, self.support, diffusion)
 
     @property

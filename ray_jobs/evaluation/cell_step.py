@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
-from fewshot.names import wants_diffusion
+from fewshot.evaluation.protocols import ProtocolName
+from fewshot.methods.table import needs_of
 from ray_jobs.inputs.examples import LabelledUnits
-from ray_jobs.job_file.sections import ProtocolName
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.results.cell_result import CellResult
@@ -117,7 +117,8 @@ class EvaluateStep:
             pool = replace(pool, latents=get_example_latents(self.store, self.diffusion, self.pool, images))
         _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
         text = clip.prototypes(space, self.templates)
-        problem = Problem(space, text, pool, None, clip.logit_scale, **parts_for(clip, self.needs, self.diffusion))
+        parts = parts_for(clip, self.needs, self.diffusion)
+        problem = Problem(space, text, pool, None, clip.logit_scale, **parts._asdict())
         position = {image: i for i, image in enumerate(images)}
         return _Data(problem, position, test)
 
@@ -127,17 +128,18 @@ class EvaluateStep:
 
     def _pretrain_fold(self, state: _Data, unit: FoldPretraining) -> Part:
         from fewshot.calibration.calibrate import calibration_splits
-        from fewshot.methods import TrainedMethod, method_named
+        from fewshot.method import TrainedMethod
+        from fewshot.methods import build_method
 
-        method = method_named(unit.cell.method, **unit.cell.hyperparameters)
+        method = build_method(unit.cell.method, **unit.cell.hyperparameters)
         training_cache = self._training_cache(unit.cell)
         _, splits = calibration_splits(method, _problem(state, unit.cell), seed=unit.cell.seed)
         if isinstance(method, TrainedMethod) and unit.fold < len(splits):
             method.pretrain_fold(splits[unit.fold], seed=unit.cell.seed, training_cache=training_cache)
-        return Part(to_json({"trainings": sorted(training_cache.asked)}), {"trained": len(training_cache.made)})
+        return Part(to_json({"trainings": sorted(training_cache.requested)}), {"trained": len(training_cache.made)})
 
     def _training_cache(self, cell: Cell) -> StoredTrainingCache:
-        diffusion = self.diffusion if wants_diffusion(cell.method, cell.hyperparameters) else None
+        diffusion = self.diffusion if "diffusion" in needs_of(cell.method, cell.hyperparameters) else None
         return StoredTrainingCache(self.store, trainings_folder(self.spec, self.templates, diffusion))
 
     def _measure(self, state: _Data, cell: Cell) -> Part:
@@ -147,11 +149,12 @@ class EvaluateStep:
         from fewshot.calibration.calibrate import fit_calibrated
         from fewshot.evaluation.protocols import measure
         from fewshot.inference.predict import calibrated_logits
-        from fewshot.methods import features_for, method_named
+        from fewshot.method import features_for
+        from fewshot.methods import build_method
 
         problem, training_cache = _problem(state, cell), self._training_cache(cell)
         calibrated = fit_calibrated(
-            method_named(cell.method, **cell.hyperparameters), problem, seed=cell.seed, training_cache=training_cache
+            build_method(cell.method, **cell.hyperparameters), problem, seed=cell.seed, training_cache=training_cache
         )
         logits = calibrated_logits(calibrated, features_for(calibrated.classifier, state.test))
         is_new = torch.zeros(problem.num_classes, dtype=torch.bool)

@@ -11,7 +11,7 @@ from itertools import product
 
 from cluster import Ledger, Store, Unit, fingerprint
 from fewshot.data import Splits, parse_splits
-from fewshot.names import wants_dense, wants_diffusion
+from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
@@ -74,7 +74,7 @@ class Evaluation:
     def dense(self) -> bool:
         """Whether a method needs dense tokens."""
         cheap = [self.job.classifier.method] if self.has_cascades else []
-        return any(wants_dense(name, self._hyperparameters(name)) for name in [*self.section.methods, *cheap])
+        return any("dense" in needs_of(name, self._hyperparameters(name)) for name in [*self.section.methods, *cheap])
 
     @property
     def has_cascades(self) -> bool:
@@ -161,9 +161,10 @@ class Evaluation:
 
     def fold_pretrainings(self, cell: Cell) -> Iterator[Unit]:
         """Yield the trainings that a cell needs: a unit for each fold of each method that it consists of."""
-        from fewshot.methods import TrainedMethod, method_named
+        from fewshot.method import TrainedMethod
+        from fewshot.methods import build_method
 
-        method = method_named(cell.method, **cell.hyperparameters)
+        method = build_method(cell.method, **cell.hyperparameters)
         for part in getattr(method, "members", [method]):
             if isinstance(part, TrainedMethod):
                 own = cell if part is method else replace(cell, method=part.name, hyperparameters={})
@@ -215,7 +216,7 @@ class Evaluation:
 
     def _trained_from(self, cell: Cell) -> TrainingIdentity:
         """Return all that determines what a cell trains."""
-        trains_with_diffusion = wants_diffusion(cell.method, cell.hyperparameters)
+        trains_with_diffusion = "diffusion" in needs_of(cell.method, cell.hyperparameters)
         return TrainingIdentity(
             clip=self._clip,
             templates=self.job.clip.templates,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.execution.executor import unfinished, weight_left
+from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.evaluation.cascades import mean_cascades, measure_cascades, plan_cascades
@@ -22,8 +23,7 @@ from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import METRICS, REPORT
-from ray_jobs.output.run_lease import acquire_run
-from ray_jobs.output.runs import Run, begin_run
+from ray_jobs.output.runs import Run, acquire_run, begin_run
 from ray_jobs.report import render_evaluation
 from ray_jobs.report.evaluation_table import Grid, class_rows, mean_rows, to_csv, to_markdown, to_table
 from ray_jobs.results.cell_result import CellResult
@@ -117,12 +117,7 @@ def _measure(evaluation: Evaluation, reporter: Reporter) -> tuple[StageReport, d
 
 
 def _needs(cells: Sequence[Cell]) -> frozenset[str]:
-    if not cells:
-        return frozenset()
-    from fewshot.methods import method_named
-
-    settings = {cell.method: cell.hyperparameters for cell in cells}
-    return frozenset().union(*(method_named(name, **given).needs for name, given in settings.items()))
+    return frozenset[str]().union(*(needs_of(cell.method, cell.hyperparameters) for cell in cells))
 
 
 def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -1,4 +1,4 @@
-"""The archive of a job, listed once: what there is, without holding it."""
+"""The archive of a job, listed once; names of its images are not kept."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ray_jobs.steps.embed import EmbedUnit
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the archive held when it was listed: a line for each shard, never for each image.
+    """What the archive held when it was listed: an entry for each shard, none for each image.
 
     Attributes:
-        place: fingerprint of where it is.
-        shards: pairs of fingerprint and number of images (None where only reading tells), in the archive's order.
-        skipped: entries passed over because they are no images by their names.
-        skipped_examples: a few of them.
+        place: fingerprint of its URL.
+        shards: pairs of fingerprint and number of images (None if only reading tells it), in the archive's order.
+        skipped: number of entries skipped because they are no images by their names.
+        skipped_examples: names of a few of them.
     """
 
     place: str
@@ -32,21 +32,21 @@ class Listing:
 
     @property
     def contents(self) -> str:
-        """Fingerprint of everything in it."""
+        """Fingerprint of the contents."""
         return fingerprint([name for name, _ in self.shards])
 
     @property
     def images(self) -> int | None:
-        """Number of images; None where a shard must be read to tell."""
+        """Number of images; None if shards must be read to count them."""
         sizes = [size for _, size in self.shards if size is not None]
         return sum(sizes) if len(sizes) == len(self.shards) else None
 
     def parts(self, folder: str) -> list[str]:
-        """The parts of features, in the archive's order."""
+        """Return the parts of features, in the archive's order."""
         return [feature_part(folder, name) for name, _ in self.shards]
 
     def left(self, parts: Sequence[str], done: Container[str]) -> tuple[int, int]:
-        """How many shards, and images as far as known, are not done yet; `parts` has the part of each shard."""
+        """Count shards, and images as far as known, that are not done yet; `parts` has the part of each shard."""
         left = [size or 0 for part, (_, size) in zip(parts, self.shards, strict=True) if part not in done]
         return len(left), sum(left)
 
@@ -61,7 +61,7 @@ class Listing:
 
 
 def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> Source:
-    """Open the archive that a job names; `storage` is how S3 is reached.
+    """Open the archive of a job; `storage` is how S3 is reached.
 
     Raises:
         SourceError: there is nothing there.
@@ -83,6 +83,6 @@ def list_archive(source: Source) -> Listing:
 
 
 def archive_units(source: Source, folder: str, *, dense: bool = False) -> Iterator[Unit]:
-    """What embeds the archive, listed anew as it is pulled: the names of a million images are never held."""
+    """Yield the units that embed the archive. It is listed anew as units are pulled: names are never kept."""
     for shard in source.shards():
         yield Unit(feature_part(folder, shard.fingerprint), EmbedUnit(shard, dense=dense), weight=shard.size or 1)

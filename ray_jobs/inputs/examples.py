@@ -1,4 +1,4 @@
-"""The labelled examples of a job: found, drawn, and cut into units that are embedded."""
+"""The labelled examples of a job: read, sampled, and cut into units of embedding."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ray_jobs.output.layout import dense_folder, feature_part
 from ray_jobs.steps.embed import EmbedUnit
 
 MAX_TABLE_BYTES = 256 << 20
-"""Tables of examples and splits are read whole; a million rows have some 50 MB."""
+"""Largest table of examples or splits: it is read whole; a million rows have some 50 MB."""
 TABLES = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Which image is of which class.
+    """Images with their classes.
 
     Attributes:
         space: the K classes.
-        folder: where relative image paths start.
+        folder: folder in which relative image paths start.
         images: M references.
         labels: M indices in [0, K).
         storage: how S3 is reached, if images lie there.
-        schemes: kinds of URL that the references may have, beside the folder's own kind.
-        versions: of the images that a listing told already, see `Selected.version`.
+        schemes: kinds of URL that references may have, beside the folder's own kind.
+        versions: of the images whose version is known from a listing, see `Selected.version`.
     """
 
     space: LabelSpace
@@ -52,17 +52,17 @@ class Labels:
 
     @property
     def identity(self) -> list[object]:
-        """What labels are compared and named by: not the way to the images, nor their versions."""
+        """What fingerprints of labels are taken of: neither the storage settings nor the versions of the images."""
         return [self.space, self.folder, self.images, self.labels]
 
     def drawn(self, shots: int | None, seed: int) -> Labels:
-        """At most `shots` of each class; more shots contain the fewer."""
+        """Return at most `shots` images of each class; more shots contain the fewer."""
         if shots is None:
             return self
         return self._only(sample_shots(self.images, self.labels, shots=shots, seed=seed))
 
     def limited(self, examples: Sequence[int | None]) -> Labels:
-        """The first images of each class: as many as are allowed, all where that is None."""
+        """Return the first images of each class, `examples[label]` of them; None takes all."""
         seen: Counter[int] = Counter()
         kept = []
         for row, label in enumerate(self.labels):
@@ -79,13 +79,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelledUnits:
-    """Labelled images with the parts that will hold their features.
+    """Labelled images with the parts that hold their features once they are embedded.
 
     Attributes:
-        labels: which image is of which class.
-        units: what embeds them; the parts are in `paths`, the images in the order of `images`.
-        selected: M references with the versions of what they lead to, in the order in which the parts list them.
-        recipe: how they are embedded: the folder of their features and the number of views.
+        labels: the images with their classes.
+        units: units of embedding; the parts are in `paths`, the images in the order of `images`.
+        selected: M references with the versions of the images, in the order of the parts.
+        recipe: fingerprint of the folder of their features and the number of views.
     """
 
     labels: Labels
@@ -95,16 +95,16 @@ class LabelledUnits:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """M references, in the order in which the parts list them."""
+        """M references, in the order of the parts."""
         return tuple(item.reference for item in self.selected)
 
     @cached_property
     def identity(self) -> str:
-        """Of classes, images and their contents, for fingerprints; how they are cut into units plays no part."""
+        """Fingerprint of classes, images and their contents; it does not depend on how they are cut into units."""
         return self.identity_of(self.labels)
 
     def identity_of(self, drawn: Labels) -> str:
-        """The identity of some of the images."""
+        """Return the identity of some of the images."""
         contents = [
             [image, label, self._versions[image]] for image, label in zip(drawn.images, drawn.labels, strict=True)
         ]
@@ -116,16 +116,16 @@ class LabelledUnits:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The parts."""
+        """Paths of the parts."""
         return tuple(unit.path for unit in self.units)
 
 
 def read_labels(uri: str, classes: Sequence[ClassSection] = (), *, storage: Storage = DEFAULT_STORAGE) -> Labels:
-    """Read labelled examples in any of the forms people have.
+    """Read labelled examples from a folder per class, a table or a splits.json.
 
     Args:
         uri: a folder per class, a table, or a splits.json (its train split).
-        classes: what the job file says about classes; theirs is the last word on names and descriptions.
+        classes: of the job file; their names and descriptions replace those of the examples.
         storage: how S3 is reached.
 
     Raises:
@@ -150,7 +150,7 @@ def read_labels(uri: str, classes: Sequence[ClassSection] = (), *, storage: Stor
 
 
 def _examples(splits: Splits) -> list[Example]:
-    """The train split as rows, with a row without an image for each class."""
+    """Return the train split as rows, with a row without an image for each class."""
     space = splits.label_space
     classes = zip(space.names, space.prompt_names, space.descriptions, strict=True)
     named = [Example("", name, spoken, description or None) for name, spoken, description in classes]
@@ -158,7 +158,7 @@ def _examples(splits: Splits) -> list[Example]:
 
 
 def read_text(uri: str, storage: Storage = DEFAULT_STORAGE) -> bytes:
-    """A whole small object; `storage` is how S3 is reached.
+    """Read a whole small object; `storage` is how S3 is reached.
 
     Raises:
         DataError: there is none, it is larger than `MAX_TABLE_BYTES`, or no regular file (a pipe is not waited for).
@@ -182,13 +182,13 @@ def read_text(uri: str, storage: Storage = DEFAULT_STORAGE) -> bytes:
 def labelled_units(
     labels: Labels, groups: Iterable[Sequence[str]], *, features: str, views: int, dense: bool = False
 ) -> LabelledUnits:
-    """Make units of labelled images.
+    """Cut labelled images into units of embedding.
 
     Args:
-        labels: which images.
+        labels: the images.
         groups: the images of each unit.
         features: folder of the parts.
-        views: augmented views of each.
+        views: augmented views of an image.
         dense: keep the dense tokens, too; the parts then lie in a folder of their own.
     """
     selection = Selection(labels.folder, storage=labels.storage, schemes=labels.schemes)
@@ -200,7 +200,7 @@ def labelled_units(
 
 
 def by_class(labels: Labels) -> list[list[str]]:
-    """A group for each class, so that a new example costs its class."""
+    """Return a group of images for each class, so that a new example costs one class."""
     groups: dict[int, set[str]] = defaultdict(set)
     for image, label in zip(labels.images, labels.labels, strict=True):
         groups[label].add(image)
@@ -208,7 +208,7 @@ def by_class(labels: Labels) -> list[list[str]]:
 
 
 def by_draw(draws: Iterable[Labels]) -> list[list[str]]:
-    """A group for each draw and class, of what no earlier draw has: another draw at the end changes no group."""
+    """Return a group for each draw and class, of images in no earlier draw: a draw at the end changes no group."""
     groups, known = [], set[str]()
     for draw in draws:
         groups += [new for group in by_class(draw) if (new := [image for image in group if image not in known])]
@@ -217,13 +217,13 @@ def by_draw(draws: Iterable[Labels]) -> list[list[str]]:
 
 
 def in_blocks(labels: Labels, size: int) -> list[list[str]]:
-    """Groups of a fixed size."""
+    """Return groups of a fixed size."""
     images = sorted(set(labels.images))
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def _looked_up(selection: Selection, group: Sequence[str], known: Mapping[str, str]) -> list[Selected]:
-    """The versions of images; only those that no listing told are asked for."""
+    """Return the versions of images; they are looked up only if a listing has not shown them."""
     if all(image in known for image in group):
         return [Selected(image, known[image]) for image in group]
     return selection.look_up(group)
@@ -249,7 +249,7 @@ def _columns(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, ...], tuple[i
 
 
 def _folder_per_class(uri: str, storage: Storage) -> list[Entry]:
-    """Images one level down, the folder's name their label."""
+    """List the images one level down; the name of their folder is the label."""
     try:
         source = open_source(uri, storage=storage)
     except ClusterError as error:
@@ -268,7 +268,7 @@ def _folder_per_class(uri: str, storage: Storage) -> list[Entry]:
 
 
 def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) -> Labels:
-    """The job's examples: read and drawn."""
+    """Read and sample the examples of a job."""
     labels = replace(read_labels(section.uri, section.classes, storage=storage), schemes=section.schemes)
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
@@ -278,6 +278,6 @@ def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) 
 def support_units(
     section: SupportSection, features: str, *, dense: bool = False, storage: Storage = DEFAULT_STORAGE
 ) -> LabelledUnits:
-    """The job's examples, cut into units."""
+    """Read and sample the examples of a job, and cut them into units of embedding."""
     labels = support_labels(section, storage)
     return labelled_units(labels, by_class(labels), features=features, views=section.views, dense=dense)

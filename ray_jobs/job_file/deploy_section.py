@@ -1,29 +1,27 @@
-"""Section [deploy] of a job file: the machines that `fewshot manifest` asks Kubernetes or a cloud for."""
+"""Section [deploy] of a job file: the machines that `fewshot manifest` requests from Kubernetes or from a cloud.
+
+Docstrings and types of these classes become error messages, the JSON schema (`fewshot schema`) and `docs/job_file.md`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from ray_jobs.job_file.field_types import STRICT, Count
-
-ManifestKind = Literal["rayjob", "raycluster", "launcher"]
-Amount = Annotated[int, Field(ge=0, strict=True)]
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
-LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
-Folder = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$")]
+from ray_jobs.job_file.field_types import STRICT, Amount, Count, Folder, LabelKey, LabelValue, ObjectName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadSection:
-    """Section [deploy.head]: the machine of the driver and of Ray's head. Never a spot machine; it runs no worker.
+    """Section [deploy.head]: the machine of the driver and of Ray's head.
+
+    It is never a spot machine, and no worker runs on it.
 
     Attributes:
-        cpus: for the driver, which trains the classifier.
-        memory_gib: GiB.
+        cpus: CPUs for the driver, which trains the classifier.
+        memory_gib: Memory in GiB.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -33,15 +31,15 @@ class HeadSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuWorkersSection:
-    """Section [deploy.cpu]: machines without GPUs.
+    """Section [deploy.cpu]: worker machines without GPUs.
 
     Attributes:
-        min: machines that are kept while the cluster lives.
-        max: machines at most; 0 for none.
-        cpus: of one machine, as far as pods may have them: the kubelet keeps some for itself.
-        memory_gib: GiB of one machine, /dev/shm included, as far as pods may have them.
-        spot: spot machines are taken first; those that cannot be had, or are taken away, are replaced by others.
-        node_selector: labels of the Kubernetes nodes to use.
+        min: Machines that are kept as long as the cluster exists.
+        max: Most machines; 0 for none.
+        cpus: CPUs of a machine that pods may use; Kubernetes reserves some for itself.
+        memory_gib: Memory of a machine in GiB that pods may use, /dev/shm included.
+        spot: Start spot machines first; other machines replace those that are not available or taken away.
+        node_selector: Labels of the Kubernetes nodes to use.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -55,10 +53,10 @@ class CpuWorkersSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuWorkersSection(CpuWorkersSection):
-    """Section [deploy.gpu]: machines with GPUs; the same keys, and another.
+    """Section [deploy.gpu]: worker machines with GPUs.
 
     Attributes:
-        gpus: of one machine.
+        gpus: GPUs of a machine.
     """
 
     max: Amount = 1
@@ -70,9 +68,9 @@ class VolumeSection:
     """Section [[deploy.volumes]]: shared storage that every pod mounts.
 
     Attributes:
-        claim: a PersistentVolumeClaim that many nodes may mount.
-        path: the folder it is seen as.
-        read_only: nothing is written there.
+        claim: Name of a PersistentVolumeClaim that many nodes may mount.
+        path: Folder in which the pods see it.
+        read_only: Mount it without permission to write.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -83,25 +81,31 @@ class VolumeSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsSection:
-    """Section [deploy.aws]: what `--kind launcher` needs to start machines on EC2.
+    """Section [deploy.aws]: machines on EC2, for `fewshot manifest --kind launcher`.
 
     Attributes:
-        region: such as "eu-west-1".
-        ami: an image of Ubuntu with Docker, and with NVIDIA's driver and container toolkit if there are GPU workers.
-            Ray's own default is too old for this.
-        instance_profile: ARN of the identity of all machines: it reads the archive, writes the output and, for the
-            head, starts machines and passes the profile on.
-        head_type: instance type of the head.
-        gpu_type: instance type of the GPU workers.
-        cpu_type: instance type of the CPU workers.
-        disk_gib: GiB of a machine's disk, for the container image and model weights.
-        ssh_user: of the AMI.
+        region: Region of AWS, such as "eu-west-1".
+        ami: Machine image: Ubuntu with Docker and, for GPU workers, NVIDIA's driver and container toolkit. Ray's own
+            default is too old.
+        instance_profile: ARN of the identity of all machines. It must allow reading the archive, writing the output
+            and, for the head, starting machines and passing the profile on.
+        head_type: Instance type of the head.
+        gpu_type: Instance type of the GPU workers.
+        cpu_type: Instance type of the CPU workers.
+        disk_gib: Disk of a machine in GiB, for the container image and model weights.
+        ssh_user: User of the machine image.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
-    ami: Annotated[str, Field(pattern=r"^ami-[0-9a-f]{8,17}$")]
-    instance_profile: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:instance-profile/\S+$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description='a region such as "eu-west-1"')]
+    ami: Annotated[str, Field(pattern=r"^ami-[0-9a-f]{8,17}$", description='an ID such as "ami-0123456789abcdef0"')]
+    instance_profile: Annotated[
+        str,
+        Field(
+            pattern=r"^arn:aws[a-z-]*:iam::\d{12}:instance-profile/\S+$",
+            description='an ARN such as "arn:aws:iam::123456789012:instance-profile/fewshot"',
+        ),
+    ]
     head_type: str = "m6i.large"
     gpu_type: str = "g5.2xlarge"
     cpu_type: str = "m6i.2xlarge"
@@ -111,36 +115,39 @@ class AwsSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploySection:
-    """Section [deploy]: where the job's pods or machines come from. Never holds a secret, only names of them.
+    """Section [deploy]: machines for the job on Kubernetes or in a cloud, for `fewshot manifest`.
+
+    It never holds a secret, only names of secrets.
 
     Attributes:
-        image: a container image with this package, see `Dockerfile`; with a tag or digest that says which version.
-        namespace: of Kubernetes; None is the one that kubectl is set to.
-        service_account: whose identity the pods have; None is the namespace's default.
-        secret: a Secret in the namespace whose keys become environment variables (AWS_ACCESS_KEY_ID…); None gives none,
-            and access to storage comes from the service account.
-        queue: a LocalQueue of Kueue, which starts the job when there is room for all of it; None starts it at once.
-        retries: how often a failed job is started anew, on a new cluster. What was done is found again.
-        deadline_s: seconds after which a job that is still running counts as failed; None never.
-        keep_s: seconds for which the cluster is kept when the job is over, to be looked at.
-        idle_s: seconds after which a worker machine without work is given back.
-        drain_s: seconds that a machine which is taken away has to finish what it is doing. Spot machines have as much
-            as their cloud grants: 120 on AWS, 30 on Azure and Google.
-        shared_memory_gib: GiB of /dev/shm of each pod, part of its memory; three quarters are Ray's object store.
-        model_cache: a folder in one of the volumes where weights from the hub are kept; None loads them on every
-            machine anew.
-        image_folders: folders of the image itself that the job may name, such as weights.
-        spot_selector: labels of the Kubernetes nodes that are spot machines, such as
-            { "cloud.google.com/gke-spot" = "true" }; taints of the same names are tolerated.
-        volumes: shared storage.
-        head: the machine of the driver.
-        gpu: machines with GPUs.
-        cpu: machines without.
-        aws: for `--kind launcher`.
+        image: Container image with this package (see `Dockerfile`), with a tag or digest that fixes its version.
+        namespace: Namespace of Kubernetes. Not set: the current one of kubectl.
+        service_account: Service account of the pods. Not set: the default one of the namespace.
+        secret: Name of a Secret in the namespace whose keys become environment variables, such as AWS_ACCESS_KEY_ID.
+            Not set: the service account gives access to storage.
+        queue: Name of a LocalQueue of Kueue, which starts the job when there is room for all of it. Not set: the job
+            starts at once.
+        retries: Times that a failed job is started again on a new cluster; it resumes.
+        deadline_s: Seconds after which a running job counts as failed. Not set: never.
+        keep_s: Seconds to keep the cluster after the end of the job, for inspection.
+        idle_s: Seconds without work after which a worker machine is given back.
+        drain_s: Seconds that a machine has to finish its work when it is taken away. Clouds give spot machines 120
+            (AWS) or 30 (Azure, Google).
+        shared_memory_gib: Size in GiB of /dev/shm in each pod, part of the pod's memory. Three quarters are Ray's
+            object store.
+        model_cache: Folder in one of the volumes to keep weights from model hubs. Not set: every machine loads them.
+        image_folders: Folders of the container image, such as weights, that the job may name.
+        spot_selector: Labels of the Kubernetes nodes that are spot machines, such as { "cloud.google.com/gke-spot" =
+            "true" }. Taints of the same names are tolerated.
+        volumes: Shared storage that every pod mounts.
+        head: The machine of the driver.
+        gpu: Worker machines with GPUs.
+        cpu: Worker machines without GPUs.
+        aws: Machines on EC2, for `--kind launcher`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    image: Annotated[str, Field(pattern=r"^[a-z0-9]\S*$")]
+    image: Annotated[str, Field(pattern=r"^[a-z0-9]\S*$", description='an image such as "registry/fewshot:0.1.0"')]
     namespace: ObjectName | None = None
     service_account: ObjectName | None = None
     secret: ObjectName | None = None

@@ -1,15 +1,51 @@
-"""What all sections of a job file share: how strictly they are read, and kinds of values."""
+"""Types of values in job files, each with its range, and how strictly tables are read.
+
+A description, where there is one, completes "expected …" in error messages and in the reference of all keys.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", strict=False)
+"""Of every table: unknown keys are refused."""
 
+Amount = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
-Place = Annotated[str, Field(min_length=1)]
-"""A path or a URL. An empty one, such as a variable that is not set, would be whatever folder one is in."""
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True)]
-"""What fits into eight bytes, as random streams are named by them."""
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1, strict=True)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True, description="an integer of 64 bits")]
+"""Random streams are named by eight bytes."""
+
+PathOrUrl = Annotated[str, Field(min_length=1, description="a path or URL")]
+"""Not empty: an empty path, such as a variable that is not set, would be the current folder."""
+SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
+
+Hyperparameters: TypeAlias = dict[str, Any]
+"""Of a method, which checks names and values itself."""
+
+Folder = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$", description="an absolute path")]
+ObjectName = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        description="a Kubernetes name (lower-case letters, digits, '-' and '.')",
+    ),
+]
+LabelKey = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+        description="the key of a Kubernetes label",
+    ),
+]
+LabelValue = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$",
+        description="the value of a Kubernetes label (at most 63 letters, digits, '-', '_' and '.')",
+    ),
+]

@@ -1,61 +1,35 @@
-"""Read a job file strictly: every mistake is found before anything runs, and all are told at once."""
+"""Read a job file strictly: every mistake is found before anything runs, and all are reported at once."""
 
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass
-from itertools import islice, takewhile
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, TypeAlias
 
 import tomlkit
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.secrets import without_credentials
 from ray_jobs.errors import JobError
-from ray_jobs.job_file.deploy_section import DeploySection
-from ray_jobs.job_file.limits import MAX_DEPTH, is_deep, shown
-from ray_jobs.job_file.sections import (
-    TRAINING_KEYS,
-    ArchiveSection,
-    ClassifierSection,
-    ClipSection,
-    ClusterSection,
-    DiffusionSection,
-    EscalateSection,
-    EvaluateSection,
-    Job,
-    JobSection,
-    StorageSection,
-    SupportSection,
-)
+from ray_jobs.job_file.keys import keys_of, table_in
+from ray_jobs.job_file.limits import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES, is_deep, key_text, shortened
+from ray_jobs.job_file.mistakes import Mistake, Position, find_mistakes, messages, suggestion
+from ray_jobs.job_file.sections import TRAINING_KEYS, Job
 
-MAX_JOB_BYTES = 1 << 20
-MAX_LINES = 10_000
-"""Lines that are looked through for where a mistake stands."""
-MAX_TOLD = 50
-"""Mistakes told of one section, and sections that are looked at."""
-
+Table: TypeAlias = dict[str, Any]
+"""A table of a TOML document: values of any kind, until pydantic has checked them."""
 SECTIONS: dict[str, type[Any]] = {
-    "job": JobSection,
-    "archive": ArchiveSection,
-    "support": SupportSection,
-    "clip": ClipSection,
-    "classifier": ClassifierSection,
-    "diffusion": DiffusionSection,
-    "escalate": EscalateSection,
-    "evaluate": EvaluateSection,
-    "storage": StorageSection,
-    "cluster": ClusterSection,
-    "deploy": DeploySection,
+    name: kind for name, key in keys_of(Job).items() if (kind := table_in(key.annotation)) is not None
 }
+"""The dataclasses of the sections, by name."""
 
-NO_PASSWORDS = "a URL with a password in it: credentials come from the environment or from the machine's identity"
+NO_PASSWORDS = "a URL with a password in it; credentials come from the environment or from the machine's identity"
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
@@ -65,47 +39,77 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
     Args:
         path: a TOML file.
         overrides: "section.key=value", the value in TOML (a bare word counts as a string).
-        needs: sections that the command cannot do without, beside [job].
+        needs: sections that the command requires, beside [job].
 
     Returns:
         the job, as far as its sections are right, and every problem found so far, one line each, with the line of the
-        file. The caller adds what it finds in the sections that are right before it stops (`stop_if_any`).
+        file. The caller adds the problems that it finds in the right sections before it stops (`stop_if_any`).
 
     Raises:
-        JobError: there is no such file, it is no TOML, without [job], or with a password in a URL.
+        JobError: there is no such file, it is not TOML, it has no [job], or a URL in it contains a password.
     """
-    text = _text(Path(path))
-    document = _document(text, str(path))
-    problems: list[str] = []
-    for override in overrides:
-        _apply(document, override, problems)
-    given = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
-    _refuse_passwords(document, str(path), text)
-    sections: dict[str, Any] = {}
-    for name, content in islice(document.items(), MAX_TOLD):
-        where = _Where(str(path), text, name, given)
+    return parse_job(_read_text(Path(path)), str(path), overrides, needs=needs)
+
+
+def parse_job(
+    text: str, path: str, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()
+) -> tuple[Job, list[str]]:
+    """Read the text of a job file, which need not be stored anywhere.
+
+    Args:
+        text: TOML.
+        path: name of the text in messages.
+        overrides: see `read_job`.
+        needs: see `read_job`.
+
+    Returns:
+        the same as `read_job`.
+
+    Raises:
+        JobError: the text is not TOML, it has no [job], or a URL in it contains a password.
+    """
+    document = _parse(text, path)
+    problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
+    overridden = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
+    _refuse_passwords(document, path, text)
+    sections: Table = {}
+    for name, content in islice(document.items(), MAX_MISTAKES):
+        position = Position(path, text, name, overridden)
         if name not in SECTIONS:
-            problems.append(where.say(_unknown("section", f"[{name}]", [f"[{s}]" for s in SECTIONS])))
+            known = suggestion(f"[{name}]", [f"[{each}]" for each in SECTIONS])
+            problems.append(position.message(f"[{key_text(name)}]: unknown section. {known}"))
         elif not isinstance(content, dict):
-            problems.append(where.say(f"expected a section [{name}], got {name} = {shown(content)}"))
+            problems.append(position.message(f"[{name}]: expected a section, got {name} = {shortened(content)}"))
         else:
-            sections[name] = _section(SECTIONS[name], content, where, problems)
-    problems += [f"{path}: {problem}" for problem in _missing(document, needs)]
+            sections[name], mistakes = _read_section(SECTIONS[name], name, content)
+            problems += messages(mistakes, position)
+    problems += [f"{path}: {problem}" for problem in _missing_sections(document, needs)]
     if not sections.get("job"):
         raise JobError(problems)
     found = {name: value for name, value in sections.items() if value is not None}
     return Job(**found, given=frozenset(sections)), problems
 
 
-def _missing(document: Mapping[str, Any], needs: Iterable[str]) -> Iterator[str]:
-    """Sections that are missing. A stored classifier needs no examples, but [escalate] does."""
+def _missing_sections(document: Mapping[str, Any], needs: Iterable[str]) -> Iterator[str]:
+    """Yield a message for each section that is missing. A stored classifier needs no examples, but [escalate] does."""
     classifier = document.get("classifier")
     is_stored = isinstance(classifier, dict) and "from" in classifier
     for name in ("job", *needs):
         if name in document or (name == "support" and is_stored and "escalate" not in document):
             continue
-        reason = ": [escalate] needs examples, also with [classifier] from" if name == "support" and is_stored else ""
-        yield f"section [{name}] is missing{reason}. {_example(name)}"
+        reason = "; [escalate] needs examples, also with [classifier] from" if name == "support" and is_stored else ""
+        yield f"{_missing(name)}{reason}"
+
+
+def parse_overrides(overrides: Sequence[str]) -> tuple[Table, list[str]]:
+    """Read "section.key=value" settings without a job file.
+
+    Returns:
+        the values by section and key, as nested tables, and a line for each setting that is not of this form.
+    """
+    document: Table = {}
+    problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
+    return document, problems
 
 
 def stop_if_any(problems: Sequence[str]) -> None:
@@ -118,10 +122,11 @@ def stop_if_any(problems: Sequence[str]) -> None:
         raise JobError(problems)
 
 
-def resolved(job: Job) -> dict[str, Any]:
-    """The job with every default filled in, as plain JSON and TOML values, to be stored beside results.
+def resolved(job: Job) -> Table:
+    """Return a job with every default filled in, as plain JSON and TOML values, to be stored beside results.
 
-    What was None is left out, and so are credentials in URLs; beside a stored classifier, so is what it brings.
+    Keys that are not set are left out, and so are credentials in URLs; beside a stored classifier, so are the keys
+    that it determines.
     """
     found = {name: _storable(_keyed(section)) for name in SECTIONS if (section := getattr(job, name)) is not None}
     if job.classifier.from_ is not None:
@@ -132,15 +137,15 @@ def resolved(job: Job) -> dict[str, Any]:
 
 
 def job_file_text(job: Job) -> str:
-    """The job file of a job: overrides applied, every default filled in."""
+    """Return the job file of a job: overrides applied, every default filled in."""
     return tomlkit.dumps(resolved(job))
 
 
 def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None:
-    """Nobody looks at a job any further that has a password in a URL: it would be told in errors."""
+    """Stop at a password in a URL: further errors would quote it."""
     stop_if_any(
         [
-            _Where(path, text, name).say(f"[{name}] {key}: {NO_PASSWORDS}", key)
+            Position(path, text, name).message(f"[{key_text(name)}] {key_text(key)}: {NO_PASSWORDS}", [key])
             for name, content in document.items()
             for key, value in (content.items() if isinstance(content, dict) else ())
             if isinstance(value, str) and PASSWORD.search(value)
@@ -148,7 +153,7 @@ def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None
     )
 
 
-def _keyed(section: Any) -> dict[str, Any]:
+def _keyed(section: Any) -> Table:
     """A section's values by the keys of the job file."""
     return {_key(name): value for name, value in asdict(section).items()}
 
@@ -158,7 +163,7 @@ def _key(field: str) -> str:
     return field.rstrip("_")
 
 
-def _storable(values: Mapping[str, Any]) -> dict[str, Any]:
+def _storable(values: Mapping[str, Any]) -> Table:
     return {key: _plain(value) for key, value in values.items() if value is not None}
 
 
@@ -170,42 +175,12 @@ def _plain(value: Any) -> Any:
     return _storable(value) if isinstance(value, dict) else value
 
 
-class _Where:
-    """Where in the file something stands, or that it is not from there, for messages."""
-
-    def __init__(self, path: str, text: str, section: str, given: Collection[tuple[str, ...]] = ()) -> None:
-        self._path, self._lines, self._section = path, text.splitlines()[:MAX_LINES], section
-        self._given = given
-
-    def say(self, message: str, *key: str) -> str:
-        if key and any((self._section, *key)[: len(path)] == path for path in self._given):
-            return f"--set {'.'.join((self._section, *key))}: {message}"
-        line = self._line(key)
-        return f"{self._path}{f', line {line}' if line else ''}: {message}"
-
-    def _line(self, key: tuple[str, ...]) -> int | None:
-        """Where a key stands, given by the tables it lies in and its name; without it, where the section begins."""
-        table, found = "", None
-        for number, line in enumerate(self._lines, start=1):
-            if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
-                table = ".".join(part.strip("\"' ") for part in header[1].split("."))
-                if found is None and f"{table}.".startswith(f"{self._section}."):
-                    found = number
-            elif any(
-                table == ".".join([self._section, *key[:depth]])
-                and re.match(rf"\s*[\"']?{re.escape(name)}[\"']?\s*=", line)
-                for depth, name in enumerate(key)
-            ):
-                return number
-        return found
-
-
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_JOB_BYTES + 1)
-        if len(data) > MAX_JOB_BYTES:
-            raise JobError([f"{path} is larger than {MAX_JOB_BYTES} bytes: expected a job file"])
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise JobError([f"{path} is larger than {MAX_BYTES} bytes; expected a job file"])
         return data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise JobError([f"there is no job file {path}"]) from error
@@ -213,114 +188,72 @@ def _text(path: Path) -> str:
         raise JobError([f"cannot read the job file {path}: {error}"]) from error
 
 
-def _document(text: str, path: str) -> dict[str, Any]:
+def _parse(text: str, path: str) -> Table:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply; ValueError: or a huge number
         raise JobError([f"{path} is not valid TOML: {error}"]) from error
     if is_deep(document):
-        raise JobError([f"{path} is nested deeper than {MAX_DEPTH} levels: expected sections with keys"])
+        raise JobError([f"{path} is nested deeper than {MAX_DEPTH} levels; expected sections with keys"])
     return document
 
 
-def _section(kind: type[Any], content: dict[str, Any], where: _Where, problems: list[str]) -> Any:
-    """A section; what is wrong in it is told, and the rest of it kept so that it, too, can be looked at."""
-    adapter = TypeAdapter(kind)
+def _read_section(table: type[Any], name: str, content: Table) -> tuple[Any, list[Mistake]]:
+    """Return a section and its mistakes; keys with mistakes are left out, so that the rest can be checked, too."""
+    adapter = TypeAdapter(table)
     try:
-        return adapter.validate_python(content)
+        return adapter.validate_python(content), []
     except ValidationError as error:
-        mistakes = error.errors()
-        problems += [_told(item, kind, where) for item in mistakes[:MAX_TOLD]]
-        if len(mistakes) > MAX_TOLD:
-            problems.append(where.say(f"{len(mistakes) - MAX_TOLD} more mistakes in [{where._section}]"))
-        rest = _without(content, mistakes)
+        mistakes = find_mistakes(table, name, error)
     with suppress(ValidationError):
-        return adapter.validate_python(rest)
-    return None
+        return adapter.validate_python(_without(content, mistakes)), mistakes
+    return None, mistakes
 
 
-def _without(content: dict[str, Any], mistakes: Iterable[Any]) -> dict[str, Any]:
-    """The section without the keys that are wrong, and without the tables in it that lack one."""
+def _without(content: Table, mistakes: Iterable[Mistake]) -> Table:
+    """Return a section without its wrong keys, and without the tables in it that lack a key."""
     rest = copy.deepcopy(content)
-    for item in mistakes:
-        *parents, key = [*takewhile(lambda part: isinstance(part, str), item["loc"])] or [None]
-        if item["type"].startswith("missing") and parents:
+    for mistake in mistakes:
+        *parents, key = mistake.key or ("",)
+        if mistake.is_missing and parents:
             *parents, key = parents
         table = rest
         for parent in parents:
-            table = table.get(parent, {})  # Gone already, if it lacks a key as well.
+            table = table.get(parent, {})  # Removed before, if it lacks a key as well.
         table.pop(key, None)
     return rest
 
 
-def _told(item: Any, kind: type[Any], where: _Where) -> str:
-    """One of pydantic's errors in our words: what was expected, what was got, what to do."""
-    loc = item["loc"]
-    path = ".".join(str(part) for part in loc if part is not None)
-    key = tuple(takewhile(lambda part: isinstance(part, str), loc))
-    section = where._section
-    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        table = ".".join([section, *(part for part in loc[:-1] if isinstance(part, str))])
-        hint = " Credentials come from the environment or from the machine's identity." if section == "storage" else ""
-        return where.say(_unknown(f"key in [{table}]", str(loc[-1]), _keys(kind, loc[:-1])) + hint, *key)
-    if item["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return where.say(f"[{section}] needs {path}")
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return where.say(f"[{section}] {message}", message.split()[0])
-    got = item["input"]
-    return where.say(f"[{section}] {path}: {message[0].lower()}{message[1:]}, got {shown(got)}", *key)
+def _missing(section: str) -> str:
+    required = [name for name, key in keys_of(SECTIONS[section]).items() if key.is_required]
+    return f"[{section}]: missing section" + (f"; it needs {', '.join(required)}" if required else "")
 
 
-def _keys(kind: type[Any], path: Iterable[str | int]) -> list[str]:
-    """The keys of a section, or of a table in it."""
-    for part in path:
-        if isinstance(part, str):
-            kind = _table(get_type_hints(kind)[part]) or kind
-    return [_key(f.name) for f in fields(kind)]
+def _override(document: Table, override: str) -> str | None:
+    """Set one key of the document, and return the problem if that is impossible.
 
-
-def _table(annotation: Any) -> type[Any] | None:
-    """The dataclass in an annotation such as `tuple[Section, ...]` or `Section | None`."""
-    if is_dataclass(annotation):
-        return cast("type[Any]", annotation)
-    return next((found for part in get_args(annotation) if (found := _table(part))), None)
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}."
-
-
-def _example(section: str) -> str:
-    required = [_key(f.name) for f in fields(SECTIONS[section]) if f.default is f.default_factory]
-    return "It needs: " + ", ".join(required) if required else ""
-
-
-def _apply(document: dict[str, Any], override: str, problems: list[str]) -> None:
-    """Set one key of the document; the value is TOML, or a string where it is not."""
+    Args:
+        document: the job file; changed in place.
+        override: "section.key=value"; a value that is not TOML is a string.
+    """
     path, separator, value = override.partition("=")
     section, *keys = path.strip().split(".")
     if not separator or not keys:
-        problems.append(f"--set {shown(override)}: expected section.key=value, e.g. --set support.shots=4")
-        return
+        return f"--set {shortened(override)}: expected section.key=value, e.g. --set support.shots=4"
     if len(keys) > MAX_DEPTH:
-        problems.append(f"--set {shown(override)}: more than {MAX_DEPTH} levels of keys")
-        return
-    parsed = _override_value(value)
+        return f"--set {shortened(override)}: expected at most {MAX_DEPTH} levels of keys"
     target = document.setdefault(section, {})
     for depth, key in enumerate(keys):
         if not isinstance(target, dict):
-            problems.append(f"--set {shown(override)}: {'.'.join([section, *keys[:depth]])} is not a section")
-            return
+            return f"--set {shortened(override)}: {'.'.join([section, *keys[:depth]])} is not a section"
         if depth < len(keys) - 1:
             target = target.setdefault(key, {})
-    target[keys[-1]] = parsed
+    target[keys[-1]] = _override_value(value)
+    return None
 
 
 def _override_value(value: str) -> Any:
-    """The value in TOML; whatever is not one such value is a text."""
+    """Return the value that a text is in TOML, or the text itself where it is not one value."""
     try:
         parsed = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):

@@ -1,67 +1,104 @@
-"""The sections of a job file, as values. What a field means is said here, once."""
+"""The sections of a job file, as frozen values. What a key means is written here once.
+
+Docstrings and types of these classes become error messages, the JSON schema (`fewshot schema`) and `docs/job_file.md`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from cluster import Storage
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from fewshot.evaluation.protocols import ProtocolName
+from fewshot.methods.table import DIFFUSION_SCORERS
 from ray_jobs.job_file.deploy_section import DeploySection
-from ray_jobs.job_file.field_types import STRICT, Count, Place, Seed
+from ray_jobs.job_file.field_types import (
+    STRICT,
+    Amount,
+    Count,
+    Fraction,
+    Hyperparameters,
+    OpenFraction,
+    PathOrUrl,
+    PositiveFraction,
+    SchemeName,
+    Seed,
+)
 
-Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
-ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
-DiffusionMethodName = Literal["tif", "diffusion_classifier"]
+if TYPE_CHECKING:
+    from cluster import Storage
+
 ScheduleName = Literal["racing", "published", "exhaustive"]
-SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
+"""At how many time-steps the classes of an image are scored, see `EscalateSection`."""
 MAX_NAME = 60
-"""Of a job, in characters: it is part of a folder's name, which may have 255 bytes."""
-OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
+"""Characters in the name of a job: it is part of a folder's name, which may have 255 bytes."""
+SCORER_NAMES = " or ".join(f'"{name}"' for name in DIFFUSION_SCORERS)
+
+
+def _known_scorer(name: str) -> str:
+    if name not in DIFFUSION_SCORERS:
+        raise ValueError(f"expected {SCORER_NAMES}, got {name[:200]!r}")
+    return name
+
+
+DiffusionScorerName = Annotated[
+    str,
+    AfterValidator(_known_scorer),
+    Field(description=SCORER_NAMES, json_schema_extra={"enum": list(DIFFUSION_SCORERS)}),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSection:
-    """Section [job].
+    """Section [job]: the name of the job and the place of its results.
 
     Attributes:
-        name: what the runs are called.
-        output: where everything is written, any fsspec URL.
+        name: Name of the runs in the output: at most 60 letters, digits, "-", "_" and ".", not beginning with ".".
+        output: Folder or URL (any fsspec URL, such as "s3://bucket/prefix") where everything is written: features,
+            classifiers, predictions, reports. Every worker must be able to write there.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
-    output: Place
+    output: PathOrUrl
 
     def __post_init__(self) -> None:
-        """Check that the name can be part of a path."""
+        """Check that the name can be part of a path.
+
+        Raises:
+            ValueError: it cannot.
+        """
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name[0] == ".":
-            raise ValueError(f"name must consist of letters, digits, '-', '_' and '.', got {self.name[:200]!r}")
+            raise ValueError(
+                f"name: expected letters, digits, '-', '_' and '.', not beginning with '.', got {self.name[:200]!r}"
+            )
         if len(self.name) > MAX_NAME:
-            raise ValueError(f"name must have at most {MAX_NAME} characters, got {len(self.name)}")
+            raise ValueError(f"name: expected at most {MAX_NAME} characters, got {len(self.name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSection:
-    """Section [storage]: how `s3://` URLs are reached, those of output, archive, examples and tables alike.
+    """Section [storage]: the S3 server behind all `s3://` URLs of the job.
 
-    Never with credentials: these are in the environment of every machine, or are its identity. Nothing here plays a
-    part in names or bytes of results.
+    It never holds credentials: they come from the environment of every machine, or from the machine's identity. Nothing
+    in this section changes results or their names.
 
     Attributes:
-        endpoint: http(s) URL of an S3 server that is not AWS; None is AWS, or what AWS_ENDPOINT_URL says.
-        region: of the buckets; None is what the environment says.
-        path_style: whether the bucket stands in the URL's path and not in the host's name; None does what the server
-            most likely needs.
-        ca_file: certificates (PEM) that the server's own is signed with, on the machine that runs the command; they
-            travel to the workers. None trusts what each machine trusts.
-        anonymous: send no signature, as public buckets allow.
-        lease_s: a run that has not been heard of for so many seconds is taken for dead, and another may continue it.
+        endpoint: URL (http or https) of an S3 server other than AWS. Not set: AWS_ENDPOINT_URL of the environment, or
+            AWS.
+        region: Region of the buckets. Not set: the region of the environment.
+        path_style: Put the bucket into the path of URLs instead of the host name. Not set: true with an endpoint, false
+            with AWS.
+        ca_file: File with the certificates (PEM) of the authority that signed the server's certificate, on the machine
+            that runs the command; its content is sent to the workers. Not set: each machine's own authorities.
+        anonymous: Send unsigned requests, which public buckets allow.
+        lease_s: Seconds after which a run that shows no sign of life counts as stopped, so that another process may
+            resume it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -73,16 +110,24 @@ class StorageSection:
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
 
     def __post_init__(self) -> None:
-        """Check the endpoint."""
+        """Check the endpoint.
+
+        Raises:
+            ValueError: it is not the URL of a server.
+        """
+        from cluster import Storage  # Here, because `fewshot schema` needs no storage, and importing it takes long.
+
         Storage(endpoint=self.endpoint)
 
     def resolve(self) -> Storage:
-        """The same as a value that travels, the certificates read.
+        """Read the certificates and return the settings as a value that can be sent to workers.
 
         Raises:
-            OSError: they cannot be read.
-            ValueError: they are none.
+            OSError: the certificates cannot be read.
+            ValueError: the file has no certificates.
         """
+        from cluster import Storage
+
         certificates = None if self.ca_file is None else Path(self.ca_file).expanduser().read_text(errors="replace")
         return Storage(
             endpoint=self.endpoint,
@@ -95,21 +140,23 @@ class StorageSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveSection:
-    """Section [archive].
+    """Section [archive]: the images to label.
 
     Attributes:
-        uri: a folder of images at any depth, *.parquet (bytes or URIs) or *.tar (WebDataset), on any fsspec URL.
-        shard_images: about how many images are one unit of work.
-        max_unreadable_fraction: the job counts as failed when a larger share of the images cannot be read.
-        image_column: of a Parquet archive; None finds it.
-        key_column: of a Parquet archive; None finds it.
-        labels: a table of image,label to measure accuracy with, never to learn from; None measures nothing.
-        max_image_bytes: larger objects are not read.
-        schemes: kinds of URL that the rows of a table may lead to, beside the table's own kind.
+        uri: Path or URL (any fsspec URL) of the images: a folder with images at any depth, Parquet tables (*.parquet)
+            with images or their URIs, tar files (*.tar, as WebDataset writes them) or zip files (*.zip).
+        shard_images: Approximate number of images in a unit of work.
+        max_unreadable_fraction: Largest share of unreadable images with which the job succeeds.
+        image_column: Column of a Parquet table with the images or their URIs. Not set: it is detected.
+        key_column: Column of a Parquet table with the names of the images. Not set: it is detected.
+        labels: Table with the columns image and label, to measure the accuracy of the predictions; nothing is learned
+            from it. Not set: accuracy is not measured.
+        max_image_bytes: Size in bytes above which an image file counts as unreadable.
+        schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    uri: Place
+    uri: PathOrUrl
     shard_images: Count = 256
     max_unreadable_fraction: Fraction = 1.0
     image_column: str | None = None
@@ -121,39 +168,39 @@ class ArchiveSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSection:
-    """Section [[support.classes]]: one class that is more, or other, than its examples say.
+    """Section [[support.classes]]: settings of one class; or a class without examples, known by its name alone.
 
     Attributes:
-        label: the class; one that no example is of joins the label space.
-        name: what people call it, for prompts; None derives it from the label.
-        description: a sentence about it, for prompts.
-        examples: at most this many of it are used; 0 for a class that is to be known by its name alone. None is
-            `support.shots`.
+        label: Label of the class. A label without examples is added to the classes.
+        name: Name of the class in prompts. Not set: made from the label.
+        description: Sentence about the class, for prompts.
+        examples: Most examples of this class to use; 0 uses its name alone. Not set: `support.shots`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     label: str
     name: str | None = None
     description: str | None = None
-    examples: Annotated[int, Field(ge=0, strict=True)] | None = None
+    examples: Amount | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupportSection:
-    """Section [support].
+    """Section [support]: the labelled examples to learn from.
 
     Attributes:
-        uri: a folder per class, a table (.csv, .parquet, .jsonl) of image,label[,name,description], or a splits.json
-            (its train split).
-        shots: at most this many examples of a class; None takes all.
-        seed: which ones; more shots contain the fewer.
-        views: augmented views of each example that its cached feature is averaged over; 0 takes the plain image.
-        classes: classes to add, to name, or to use fewer examples of.
-        schemes: kinds of URL that a table may lead to, beside its own kind.
+        uri: Path or URL of the examples: a folder with a subfolder of images for each class; a table (.csv, .parquet,
+            .jsonl) with the columns image, label and, optionally, name and description of the class; or a splits.json,
+            whose train split is used.
+        shots: Most examples of a class to use; they are drawn at random. Not set: all of them.
+        seed: Seed of that draw. A draw of more examples contains every draw of fewer.
+        views: Augmented views of each example over which its features are averaged; 0 uses the image as it is.
+        classes: Settings of single classes, and classes without examples.
+        schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    uri: Place
+    uri: PathOrUrl
     shots: Count | None = None
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000)] = 10
@@ -163,10 +210,20 @@ class SupportSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSection(ClipSpec):
-    """Section [clip]: `ClipSpec`, and how classes are put into words.
+    """Section [clip]: the CLIP model that embeds images and class names.
+
+    Changing a key other than templates embeds the archive again.
 
     Attributes:
-        templates: prompts with one "{}" each; None takes the backbone's own.
+        model: "embedded" (a small model in this package, needs the extra "embedded"); a name of open_clip such as
+            "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo"; or a folder with an open_clip_config.json.
+        pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint. Other models have their
+            weights with them.
+        precision: Arithmetic of the model. Features are stored as float32 in any case.
+        batch_size: Images in a forward pass. Not set: 4 on a CPU, 128 on a GPU.
+        threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
+        device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        templates: Prompts for class names, each with one "{}" where the name goes. Not set: the model's own.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -175,14 +232,18 @@ class ClipSection(ClipSpec):
     templates: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
-        """Check ranges, and that every prompt has a place for the name."""
+        """Check ranges, and that every prompt has one place for the name.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
         ClipSpec.__post_init__(self)
         if bad := [template for template in self.templates or () if template.count("{}") != 1]:
-            raise ValueError(f"templates need exactly one {{}} each, e.g. 'a photo of a {{}}.'; got {bad}")
+            raise ValueError(f"templates: expected exactly one {{}} in each, e.g. 'a photo of a {{}}.', got {bad}")
 
     @property
     def spec(self) -> ClipSpec:
-        """The backbone alone."""
+        """The model without the templates."""
         return ClipSpec(**{item.name: getattr(self, item.name) for item in fields(ClipSpec)})
 
 
@@ -200,24 +261,25 @@ def _refuse_beside_from(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierSection:
-    """Section [classifier]: how a classifier is trained, or which stored one is used.
+    """Section [classifier]: the method that classifies images, and when it abstains; or a stored classifier.
 
     Attributes:
-        from_: key `from`: folder of a stored classifier, any fsspec URL or path, which is used as it is. It brings its
-            own classes, method, hyperparameters and threshold, so that no [support] is needed and none of the keys
-            below can be set but `top`. None trains one from the examples.
-        method: one of `fewshot methods`.
-        hyperparameters: of the method; the ones not given are chosen inside the shots.
-        max_error: the share of wrong labels tolerated among labels given; images below the score that this needs
-            are abstained. None labels every image.
-        confidence: with which `max_error` is to hold.
-        top: how many classes a prediction lists.
+        from_: Folder of a stored classifier, a path or any fsspec URL, to be used as it is. It has its own classes,
+            method, hyperparameters and threshold: [support] is not needed, and of the keys below only `top` may be
+            set. Not set: a classifier is trained from the examples.
+        method: Name of the method; `fewshot methods` lists them.
+        hyperparameters: Hyperparameters of the method; `fewshot methods NAME` explains them. Those that are left out
+            are chosen by cross-validation on the examples, or have a default.
+        max_error: Largest tolerated share of wrong labels among the labels given. Images whose score is too low for it
+            are abstained. Not set: every image gets a label.
+        confidence: Probability with which `max_error` holds.
+        top: Classes listed for each image, the best first.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    from_: Annotated[Place | None, Field(alias="from")] = None
+    from_: Annotated[PathOrUrl | None, Field(alias="from")] = None
     method: str = "nearest_mean"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: OpenFraction | None = None
     confidence: OpenFraction = 0.9
     top: Count = 5
@@ -243,10 +305,21 @@ class ClassifierSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionSection(DiffusionSpec):
-    """Section [diffusion]: what the methods `mcti` and `textual_inversion` learn tokens of.
+    """Section [diffusion]: the text-to-image model in which the methods mcti and textual_inversion learn tokens.
 
-    Its texts must lie in the image space of the model under [clip]: the embedded ones go together, and Stable Diffusion
-    1.x goes with ViT-L-14 of openai.
+    Its text encoder must fit the model under [clip]: the two embedded models fit, and Stable Diffusion 1.x fits
+    OpenAI's ViT-L-14.
+
+    Attributes:
+        model: "embedded" (a tiny model in this package); a folder in the layout of diffusers (with a model_index.json);
+            or "org/name" on the Hugging Face hub.
+        revision: Branch, tag or commit of a model on the hub. Not set: its main branch.
+        precision: Arithmetic of text encoder and UNet. Latents and noise errors are float32 in any case.
+        batch_size: Rows in a forward pass of the UNet. Not set: 16 on a CPU, 32 on a GPU.
+        threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
+        device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        image_size: Side in pixels of the square that images are resized and cropped to. Not set: the size that the
+            model was trained for.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -256,37 +329,40 @@ class DiffusionSection(DiffusionSpec):
 
     @property
     def spec(self) -> DiffusionSpec:
-        """The backbone alone."""
+        """The model alone."""
         return DiffusionSpec(**{item.name: getattr(self, item.name) for item in fields(DiffusionSpec)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalateSection(DiffusionSection):
-    """Section [escalate]: the model, as under [diffusion], and who is asked about what.
+    """Section [escalate]: a second classification of the least certain images by a text-to-image model.
+
+    Without this section no image is escalated.
 
     Attributes:
-        method: "tif" (adapters are trained for the classes in question) or "diffusion_classifier" (names alone).
-        hyperparameters: of the method.
-        below: images whose score is below this are asked about, the least certain first. None is what
-            `classifier.max_error` needs, or, without one, every image.
-        max_fraction: at most this share of the images.
-        budget_gpu_hours: GPU-hours (on a CPU, hours of a worker) that all of it may take, training included, as far as
-            a probe of the first worker can tell; None sets no such limit.
-        candidates: at most this many classes an image, the cheap method's best; it is no use asking about one.
-        schedule: "racing" stops an image when its decision is settled; "published" drops classes in stages;
-            "exhaustive" asks every class about every time-step.
-        steps: time-steps that an image is asked about at most.
-        error_rate: how often racing may decide otherwise than exhaustive, in (0, 1).
-        calibrate: whether the model is examined on examples that it learned without, so that its answers have a score.
-            Every class in question is learned twice for that. Needs classes with two examples.
-        seed: of noise and of training.
+        method: "tif" (trains adapters of the model for candidate classes) or "diffusion_classifier" (uses the
+            class names alone).
+        hyperparameters: Hyperparameters of the method; `fewshot methods NAME` explains them.
+        below: Score below which an image is escalated, the least certain first. Not set: the score that
+            `classifier.max_error` requires, or, without one, any.
+        max_fraction: Largest share of the images to escalate.
+        budget_gpu_hours: Most GPU-hours (on CPUs, hours of a worker) for the escalation, training included, as
+            estimated from the speed of the first worker. Not set: no limit.
+        candidates: Classes to choose from for an image: those with the best scores.
+        schedule: Time-steps at which the classes of an image are scored. "racing": until the decision is statistically
+            settled. "published": in stages that drop classes. "exhaustive": every class at every time-step.
+        steps: Most time-steps for an image.
+        error_rate: Probability that "racing" decides otherwise than "exhaustive".
+        calibrate: Calibrate the scores of escalated images on held-out examples. The adapters of every candidate class
+            are trained twice for it, and classes need two examples.
+        seed: Seed of noise and training.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    method: DiffusionMethodName = "tif"
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    below: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None
-    max_fraction: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.1
+    method: DiffusionScorerName = "tif"
+    hyperparameters: Hyperparameters = field(default_factory=dict)
+    below: PositiveFraction | None = None
+    max_fraction: PositiveFraction = 0.1
     budget_gpu_hours: Annotated[float, Field(gt=0, strict=True)] | None = None
     candidates: Annotated[int, Field(ge=2, le=1000, strict=True)] = 5
     schedule: ScheduleName = "racing"
@@ -298,19 +374,22 @@ class EscalateSection(DiffusionSection):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSection:
-    """Section [evaluate].
+    """Section [evaluate]: the labelled data set and the methods that `fewshot evaluate` measures.
+
+    Every method is measured with every number of examples and every seed.
 
     Attributes:
-        splits: a splits.json, or a split_zhou_*.json of the CoOp benchmark.
-        images: the folder its paths start in; None is the file's own folder.
-        methods: names of methods.
-        shots: numbers of examples a class.
-        seeds: draws of the examples.
-        protocol: what is learned from and what is asked. "few-shot": examples of every class. "base-to-new": examples
-            of the base classes only; base images are told apart among base classes, new ones among new classes.
-            "generalized-zero-shot": the same examples, and every image is told apart among all classes.
-        new_classes: labels of the classes without examples, for the last two; None takes the second half of the
-            classes, as they are listed.
+        splits: Path or URL of a splits.json, or of a split_zhou_*.json of the CoOp benchmark.
+        images: Folder that the paths in the splits are relative to. Not set: the folder of the file.
+        methods: Names of the methods.
+        shots: Numbers of examples a class.
+        seeds: Seeds, one for each random draw of the examples.
+        protocol: Classes with examples, and classes to choose from. "few-shot": all and all. "base-to-new": only base
+            classes have examples; images of base classes are classified among these, images of new classes among the
+            new ones. "generalized-zero-shot": only base classes have examples, and every image is classified among all
+            classes.
+        new_classes: Labels of the classes without examples, for the last two protocols. Not set: the second half of the
+            classes in the order of the file.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -325,27 +404,26 @@ class EvaluateSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSection:
-    """Section [cluster].
+    """Section [cluster]: where workers run, how many, and with what.
+
+    Without this section a job runs on this machine. Nothing in it changes results or their names.
 
     Attributes:
-        address: a running Ray ("auto", "host:port", "ray://…"); None uses this machine.
-        mode: "auto" starts Ray on this machine when there is work for more than one worker; "process" never does;
-            "ray" always does.
-        clip_workers: the most workers that embed; work begins with those that the cluster has room for. None takes one
-            for each GPU, or one for `clip.threads` CPUs, of the nodes with these `labels` that are there when the
-            stage begins.
-        gpus_per_worker: GPUs of a worker; fractions share one. None takes 1 where there are GPUs.
-        cpus_per_worker: CPUs of a worker, for decoding; None takes `clip.threads`.
-        memory_per_worker_gib: memory that a worker reserves, so that no more of them share a machine than fit; None
-            reserves nothing, and CPUs and GPUs alone decide.
-        labels: of the nodes that workers may run on, e.g. {"ray.io/accelerator-type" = "H100"}; without `address`
-            nothing is asked of this machine.
-        decode_workers: shards that are read and decoded at a time by CPUs that are not the workers', each by as many as
-            a worker has; for clusters whose GPUs wait for decoding, as pixels then travel. None decodes where the
-            backbone is; "auto" takes as many as fit on the nodes without GPUs, if there are nodes with some. They take
-            work only as fast as workers ask for it, so they do no harm where the GPUs are the slower half. Without
-            `address` there are none.
-        decode_labels: of the nodes to do that on; without any, nodes without GPUs are preferred.
+        address: Address of a running Ray: "auto" (on one of its nodes), "host:port" or "ray://host:port". Not set: this
+            machine.
+        mode: Without an address: "auto" starts Ray on this machine if there is work for several workers, "process" runs
+            in one process, "ray" always starts Ray.
+        clip_workers: Most workers that embed at a time; the work begins with those for which there is room. Not set:
+            one for each GPU, or one for `clip.threads` CPUs, of the nodes with these labels when the stage begins.
+        gpus_per_worker: GPUs of a worker; workers with a fraction share one. Not set: 1 where there are GPUs.
+        cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`.
+        memory_per_worker_gib: Memory in GiB that a worker reserves, so that a machine takes no more workers than fit.
+            Not set: no memory is reserved.
+        labels: Labels of the Ray nodes to use, such as { "ray.io/accelerator-type" = "H100" }; only with an address.
+        decode_workers: Shards to decode at a time on CPUs of other nodes, for clusters whose GPUs wait for decoding;
+            each takes as many CPUs as a worker. "auto": as many as fit on the nodes without GPUs, if others have GPUs.
+            Not set: the workers decode. Only with an address.
+        decode_labels: Labels of the Ray nodes to decode on. Not set: nodes without GPUs are preferred.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -362,12 +440,13 @@ class ClusterSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A whole job file. A section that a command does not need may be absent.
+    """Job file of fewshot: a TOML file. Sections that a command does not need may be left out.
 
     Attributes:
-        given: names of the sections that the file has; the others are at their defaults.
+        given: names of the sections in the file; all others have their defaults.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     job: JobSection
     archive: ArchiveSection | None = None
     support: SupportSection | None = None
@@ -379,7 +458,7 @@ class Job:
     storage: StorageSection = field(default_factory=StorageSection)
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None
-    given: frozenset[str] = field(default=frozenset(), compare=False)
+    given: frozenset[str] = field(default=frozenset(), compare=False, metadata={"is_derived": True})
 
     @property
     def clip_given(self) -> ClipSpec | None:

@@ -1,4 +1,4 @@
-"""Manifests that deploy a job: KubeRay's RayJob and RayCluster, and the file that `ray up` reads."""
+"""Manifests that deploy a job: KubeRay's RayJob and RayCluster, and the cluster file of `ray up`."""
 
 from ray_jobs.manifest.make import make_manifest
 

@@ -1,4 +1,4 @@
-"""The groups of equal worker machines that a cluster is made of, whoever starts them."""
+"""Groups of equal worker machines, for Kubernetes and for `ray up`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Group:
     """Machines of one kind.
 
     Attributes:
-        name: what it is called.
-        min: machines that are kept.
-        max: machines at most.
-        cpus: of one machine.
-        memory_gib: GiB of one machine.
-        gpus: of one machine.
-        spot: whether a machine may be taken away.
+        name: name of the group.
+        min: machines that are kept as long as the cluster exists.
+        max: most machines.
+        cpus: CPUs of a machine.
+        memory_gib: memory of a machine in GiB.
+        gpus: GPUs of a machine.
+        spot: whether the machines are spot machines, which may be taken away.
         selector: labels of the Kubernetes nodes to use.
     """
 
@@ -34,23 +34,23 @@ class Group:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What Ray knows a node as."""
+        """Ray labels of the nodes."""
         return {"ray.io/market-type": "spot" if self.spot else "on-demand"}
 
     @property
     def priority(self) -> dict[str, int]:
-        """As both manifests name it: spot machines are started first, as long as they can be had.
+        """Field of both manifests that makes spot machines start first, as long as they are available.
 
-        Older operators know no priority, so it is named only where it matters.
+        Empty for other machines: older operators refuse the field.
         """
         return {"priority": 1} if self.spot else {}
 
 
 def worker_groups(deploy: DeploySection) -> tuple[Group, ...]:
-    """All groups that may have machines.
+    """Return all groups that may have machines.
 
-    With spot machines there are two groups of a kind, and each may grow to the full number: how many machines there are
-    in all follows from what is asked for. The machines that are always kept are no spot machines.
+    A kind with spot machines has two groups, and each may grow to the full number: the workers requested limit the
+    machines in all. Machines that are always kept are not spot machines.
     """
     return (*_groups("gpu", deploy.gpu), *_groups("cpu", deploy.cpu))
 

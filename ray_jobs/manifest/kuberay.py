@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from importlib.metadata import version
-from typing import Any
 
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.kubernetes_names import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import YamlMap, kubernetes_name
 from ray_jobs.manifest.pods import (
     JOB_FOLDER,
     head_pod,
@@ -27,8 +26,8 @@ JOB_FILE = "job.toml"
 QUEUE = "kueue.x-k8s.io/queue-name"
 
 
-def ray_cluster(job: Job, deploy: DeploySection) -> list[dict[str, Any]]:
-    """A cluster that stays, for jobs that are submitted to it."""
+def ray_cluster(job: Job, deploy: DeploySection) -> list[YamlMap]:
+    """Return a RayCluster that stays, for jobs submitted to it."""
     suspended = {} if deploy.queue is None else {"suspend": True}
     return [
         {
@@ -40,18 +39,18 @@ def ray_cluster(job: Job, deploy: DeploySection) -> list[dict[str, Any]]:
     ]
 
 
-def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[dict[str, Any]]:
-    """The job file as a ConfigMap, and a cluster that lives as long as the job.
+def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[YamlMap]:
+    """Return a ConfigMap with the job file, and a RayJob whose cluster lives as long as the job.
 
     Args:
-        job: what runs.
-        deploy: where.
-        command: the command that takes the job file.
+        job: the job.
+        deploy: its section [deploy].
+        command: command that reads the job file.
     """
     settings_ = [word for setting in settings(job, deploy) for word in ("--set", setting)]
     entrypoint = ["python", "-m", "ray_jobs", command, f"{JOB_FOLDER}/{JOB_FILE}", *settings_]
     job_file = f"{kubernetes_name(job.job.name)}-job"
-    spec = {
+    spec: YamlMap = {
         "entrypoint": shlex.join(entrypoint),
         "submissionMode": "K8sJobMode",
         "submitterPodTemplate": submitter_pod(deploy, _labels(job)),
@@ -74,7 +73,7 @@ def ray_job(job: Job, deploy: DeploySection, *, command: str) -> list[dict[str, 
     ]
 
 
-def _metadata(job: Job, deploy: DeploySection, *, queued: bool) -> dict[str, Any]:
+def _metadata(job: Job, deploy: DeploySection, *, queued: bool) -> YamlMap:
     labels = _labels(job) | ({QUEUE: deploy.queue} if queued and deploy.queue is not None else {})
     namespace = {} if deploy.namespace is None else {"namespace": deploy.namespace}
     return {"name": kubernetes_name(job.job.name), **namespace, "labels": labels}
@@ -84,8 +83,8 @@ def _labels(job: Job) -> dict[str, str]:
     return {"app.kubernetes.io/name": "fewshot", "app.kubernetes.io/instance": kubernetes_name(job.job.name)}
 
 
-def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> dict[str, Any]:
-    """The spec of the cluster. Kueue gives all machines at once or none, so with a queue nothing grows or shrinks."""
+def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> YamlMap:
+    """Return the spec of the cluster; with a queue it has a fixed size: Kueue starts all machines or none."""
     labels = _labels(job)
     start = {"object-store-memory": str(object_store_bytes(deploy))}
     return {
@@ -109,8 +108,8 @@ def _cluster(job: Job, deploy: DeploySection, *, job_file: str | None) -> dict[s
     }
 
 
-def _autoscaling(deploy: DeploySection) -> dict[str, Any]:
-    options = {
+def _autoscaling(deploy: DeploySection) -> YamlMap:
+    options: YamlMap = {
         "version": "v2",
         "idleTimeoutSeconds": deploy.idle_s,
         "resources": resources(cpus=1, memory_gib=1, gpus=0),
@@ -119,6 +118,6 @@ def _autoscaling(deploy: DeploySection) -> dict[str, Any]:
     return {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
 
 
-def _replicas(group: Group, *, fixed: bool) -> dict[str, Any]:
+def _replicas(group: Group, *, fixed: bool) -> YamlMap:
     fewest = group.max if fixed else group.min
     return {"groupName": group.name, "replicas": fewest, "minReplicas": fewest, "maxReplicas": group.max}

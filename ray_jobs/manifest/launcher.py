@@ -1,23 +1,22 @@
-"""The file that `ray up` reads, as plain values: machines on EC2, with this package in a container."""
+"""The cluster file of `ray up`, as plain values: machines on EC2 that run this package in a container."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ray_jobs.job_file.deploy_section import AwsSection, DeploySection
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.groups import Group, worker_groups
-from ray_jobs.manifest.kubernetes_names import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import YamlMap, kubernetes_name
 from ray_jobs.manifest.pods import object_store_bytes
 
 AUTH_FILE = "~/.ray/auth_token"
-"""Where `ray get-auth-token --generate` puts the token that all machines share; only its place is in the file."""
+"""Path of the token that all machines share, from `ray get-auth-token --generate`; the token itself is not included."""
 _HEAD = "head"
 
 
-def launcher(job: Job, deploy: DeploySection, aws: AwsSection) -> list[dict[str, Any]]:
-    """A cluster of virtual machines that grows and shrinks."""
+def launcher(job: Job, deploy: DeploySection, aws: AwsSection) -> list[YamlMap]:
+    """Return a cluster of virtual machines that grows and shrinks."""
     groups = worker_groups(deploy)
     return [
         {
@@ -35,7 +34,7 @@ def launcher(job: Job, deploy: DeploySection, aws: AwsSection) -> list[dict[str,
     ]
 
 
-def _container(deploy: DeploySection) -> dict[str, Any]:
+def _container(deploy: DeploySection) -> YamlMap:
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": deploy.drain_s,
@@ -53,12 +52,12 @@ def _container(deploy: DeploySection) -> dict[str, Any]:
     }
 
 
-def _head(aws: AwsSection) -> dict[str, Any]:
-    """The driver's machine: no worker is placed on it."""
+def _head(aws: AwsSection) -> YamlMap:
+    """Return the type of the driver's machine, on which no worker is placed."""
     return {"resources": {"CPU": 0, "GPU": 0}, "node_config": _machine(aws.head_type, aws)}
 
 
-def _workers(group: Group, aws: AwsSection) -> dict[str, Any]:
+def _workers(group: Group, aws: AwsSection) -> YamlMap:
     spot = {"InstanceMarketOptions": {"MarketType": "spot"}} if group.spot else {}
     return {
         "min_workers": group.min,
@@ -70,8 +69,8 @@ def _workers(group: Group, aws: AwsSection) -> dict[str, Any]:
     }
 
 
-def _machine(instance_type: str, aws: AwsSection) -> dict[str, Any]:
-    disk = {"VolumeSize": aws.disk_gib, "VolumeType": "gp3", "Encrypted": True}
+def _machine(instance_type: str, aws: AwsSection) -> YamlMap:
+    disk: YamlMap = {"VolumeSize": aws.disk_gib, "VolumeType": "gp3", "Encrypted": True}
     return {
         "InstanceType": instance_type,
         "ImageId": aws.ami,
@@ -82,7 +81,7 @@ def _machine(instance_type: str, aws: AwsSection) -> dict[str, Any]:
 
 
 def _commands(object_store_bytes: int) -> dict[str, list[str]]:
-    """How Ray is started. The image has everything: nothing is installed while machines start."""
+    """Return the commands that start Ray. Nothing is installed while machines start: the image has everything."""
     start = f"ray start --object-manager-port=8076 --object-store-memory={object_store_bytes}"
     none = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
     return {name: [] for name in none} | {

@@ -1,41 +1,40 @@
-"""From a job file to the manifest that deploys it."""
+"""Make a manifest from a job file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from ray_jobs.job_file.command_needs import NEEDS, JobCommand
-from ray_jobs.job_file.deploy_section import DeploySection, ManifestKind
+from ray_jobs.job_file.command_needs import NEEDS, JobCommand, ManifestKind
+from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import read_job, stop_if_any
 from ray_jobs.job_file.sections import Job
 from ray_jobs.manifest.kuberay import ray_cluster, ray_job
+from ray_jobs.manifest.kubernetes_text import YamlMap, to_yaml
 from ray_jobs.manifest.launcher import launcher
 from ray_jobs.manifest.problems import find_problems
-from ray_jobs.manifest.yaml_text import to_yaml
 
-_APPLY = {"rayjob": "kubectl apply -f", "raycluster": "kubectl apply -f", "launcher": "ray up"}
+_APPLY = {"rayjob": "kubectl apply -f FILE", "raycluster": "kubectl apply -f FILE", "launcher": "ray up FILE"}
 
 
 def make_manifest(
     path: str | Path, overrides: Sequence[str] = (), *, kind: ManifestKind = "rayjob", command: JobCommand = "classify"
 ) -> str:
-    """Read a job file and write what deploys it.
+    """Read a job file and return the manifest that deploys the job.
 
     Args:
         path: the job file.
         overrides: "section.key=value", see `read_job`.
         kind: "rayjob" (a cluster that lives as long as the job), "raycluster" (one that stays) or "launcher" (for
             `ray up`).
-        command: what a "rayjob" runs.
+        command: command that a "rayjob" runs.
 
     Returns:
         YAML, the same bytes for the same job file and versions.
 
     Raises:
-        JobError: the job file is wrong, or something in it cannot work there; every problem is told.
+        JobError: the job file is wrong, or something in it cannot work on the cluster; with every problem.
     """
     job, problems = read_job(path, overrides, needs=("deploy", *(NEEDS[command] if kind == "rayjob" else ())))
     if job.deploy is not None:
@@ -44,11 +43,11 @@ def make_manifest(
     assert job.deploy is not None
     return to_yaml(
         _documents(job, job.deploy, kind, command),
-        comment=f"Written by fewshot {version('fewshot')}; {_APPLY[kind]} it.",
+        comment=f"Written by fewshot {version('fewshot')}. To deploy it: {_APPLY[kind]}",
     )
 
 
-def _documents(job: Job, deploy: DeploySection, kind: ManifestKind, command: JobCommand) -> list[dict[str, Any]]:
+def _documents(job: Job, deploy: DeploySection, kind: ManifestKind, command: JobCommand) -> list[YamlMap]:
     if kind == "launcher":
         assert deploy.aws is not None
         return launcher(job, deploy, deploy.aws)

@@ -1,4 +1,4 @@
-"""Which paths of a job are there on a cluster, and which only on the machine where the job file was written."""
+"""Problems with the paths and URLs of a job on a cluster: local paths, volumes, credentials."""
 
 from __future__ import annotations
 
@@ -9,77 +9,82 @@ from typing import Any
 
 from cluster.secrets import without_credentials
 from fewshot.backbones.clip_spec import EMBEDDED
-from fewshot.names import wants_diffusion
-from ray_jobs.job_file.command_needs import JobCommand
+from fewshot.methods.table import needs_of
+from ray_jobs.job_file.command_needs import DATA_PATHS, DRIVER_PATHS, MODEL_PATHS, JobCommand, paths_in
 from ray_jobs.job_file.deploy_section import DeploySection
-from ray_jobs.job_file.paths import DATA, MODELS, ON_THE_DRIVER, paths_in
 from ray_jobs.job_file.sections import Job
 
 _LOCAL = ("file", "local")
 NEEDED_FOLDERS = ("/dev/shm", "/etc/fewshot", "/home/fewshot", "/opt/fewshot", "/tmp/ray")  # noqa: S108
-"""What pods need for themselves: nothing may be mounted over these."""
+"""Folders that pods need for themselves: no volume may be mounted over them."""
 
 
-def place_problems(job: Job, deploy: DeploySection, command: JobCommand | None) -> list[str]:
-    """Places that pods cannot see, or cannot write to, of those that a command looks at; None is any command."""
+def path_problems(job: Job, deploy: DeploySection, command: JobCommand | None) -> list[str]:
+    """Return a problem for each path that pods cannot read or write.
+
+    Args:
+        job: the job.
+        deploy: its section [deploy].
+        command: command that will run, whose paths count; None for any.
+    """
     volumes = [volume.path for volume in deploy.volumes]
     known = [*volumes, *deploy.image_folders]
     problems = [
-        f"{where}: {place!r} is on this machine only; name any fsspec URL, such as s3://bucket/prefix, or a folder of "
-        "[[deploy.volumes]] or deploy.image_folders"
-        for where, place in _places(job, command)
-        if not _is_shared(place, known)
+        f"{where}: {path!r} is a path of this machine, which pods cannot read; use a URL such as s3://bucket/prefix, "
+        "or a folder in [[deploy.volumes]] or deploy.image_folders"
+        for where, path in _input_paths(job, command)
+        if not _is_shared(path, known)
     ]
     if _is_local(job.job.output) and not _is_shared(job.job.output, _writable(deploy)):
         problems.append(
-            f"[job] output: {job.job.output!r} cannot be written by every pod; name any fsspec URL, such as "
-            "s3://bucket/prefix, or a folder of [[deploy.volumes]] that is not read_only"
+            f"[job] output: {job.job.output!r} cannot be written by every pod; use a URL such as s3://bucket/prefix, "
+            "or a folder in [[deploy.volumes]] that is not read_only"
         )
     if deploy.model_cache is not None and not _is_shared(deploy.model_cache, _writable(deploy)):
         problems.append(
-            f"[deploy] model_cache: {deploy.model_cache!r} lies in none of [[deploy.volumes]] that can be written"
+            f"[deploy] model_cache: {deploy.model_cache!r} is in no writable volume; use a folder in [[deploy.volumes]]"
         )
     return problems
 
 
 def volume_problems(deploy: DeploySection) -> list[str]:
-    """Volumes that cannot be mounted beside each other."""
+    """Return a problem for each volume that cannot be mounted."""
     paths = [volume.path for volume in deploy.volumes]
     twice = sorted({path for path in paths if paths.count(path) > 1})
     hiding = sorted({path for path in paths for needed in NEEDED_FOLDERS if PurePosixPath(needed).is_relative_to(path)})
     return [
-        *(f"[[deploy.volumes]] path: {path!r} is mounted twice" for path in twice),
+        *(f"[[deploy.volumes]] path: {path!r} is mounted twice; give each volume its own path" for path in twice),
         *(
-            f"[[deploy.volumes]] path: {path!r} would hide what pods need; choose another, e.g. '/data'"
+            f"[[deploy.volumes]] path: {path!r} would hide files that pods need; use another, e.g. '/data'"
             for path in hiding
         ),
     ]
 
 
 def credential_problems(job: Job) -> list[str]:
-    """URLs that carry a user, a password or a query string, which may be a signature."""
+    """Return a problem for each URL with a user, a password or a query string, which may be a signature."""
     sections = {name: section for name, section in asdict(job).items() if section is not None}
     return [
-        f"[{section}] {key}: the URL carries credentials or a query string, which would be readable in the manifest: "
-        "give credentials through the environment, see deploy.secret"
+        f"[{section}] {key}: the URL contains credentials or a query string, which all could read in the manifest; "
+        "give credentials by deploy.secret or deploy.service_account"
         for section, values in sections.items()
         for key, text in _texts(values)
         if without_credentials(text) != text
     ]
 
 
-def _places(job: Job, command: JobCommand | None) -> Iterator[tuple[str, str]]:
-    """What the job reads, beside models from a hub. Its output has a rule of its own."""
-    found = [(section, key, value) for section, key, value in paths_in(job, DATA, command) if section != "job"]
-    found += [each for each in paths_in(job, MODELS) if _is_needed(job, each[0]) and _is_folder(each[2])]
+def _input_paths(job: Job, command: JobCommand | None) -> Iterator[tuple[str, str]]:
+    """Yield the paths that the job reads, with their keys; not names of models, nor the output."""
+    found = [(section, key, value) for section, key, value in paths_in(job, DATA_PATHS, command) if section != "job"]
+    found += [each for each in paths_in(job, MODEL_PATHS) if _is_needed(job, each[0]) and _is_folder(each[2])]
     if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "/", ".", "~")):
         found.append(("clip", "model", job.clip.model))
-    found += paths_in(job, ON_THE_DRIVER)
+    found += paths_in(job, DRIVER_PATHS)
     yield from ((f"[{section}] {key.rstrip('_')}", value) for section, key, value in found)
 
 
 def _is_needed(job: Job, section: str) -> bool:
-    return section != "diffusion" or wants_diffusion(job.classifier.method, job.classifier.hyperparameters)
+    return section != "diffusion" or "diffusion" in needs_of(job.classifier.method, job.classifier.hyperparameters)
 
 
 def _is_folder(model: str) -> bool:
@@ -90,21 +95,21 @@ def _writable(deploy: DeploySection) -> list[str]:
     return [volume.path for volume in deploy.volumes if not volume.read_only]
 
 
-def _is_local(place: str) -> bool:
-    scheme, separator, _ = place.rpartition("://")
+def _is_local(path: str) -> bool:
+    scheme, separator, _ = path.rpartition("://")
     return not separator or scheme in (*_LOCAL, "memory")
 
 
-def _is_shared(place: str, folders: list[str]) -> bool:
-    """Whether every machine of the cluster sees the same there, given folders that all of them have."""
-    if not _is_local(place):
+def _is_shared(path: str, folders: list[str]) -> bool:
+    """Return whether a path is the same for every machine of the cluster, given folders that all of them share."""
+    if not _is_local(path):
         return True
-    path = PurePosixPath(place.rpartition("://")[2])
-    return ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders)
+    local = PurePosixPath(path.rpartition("://")[2])
+    return ".." not in local.parts and any(local.is_relative_to(folder) for folder in folders)
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All texts in a section, with their keys."""
+    """Yield all strings in a section, with their keys."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):

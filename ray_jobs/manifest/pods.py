@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.manifest.groups import Group
+from ray_jobs.manifest.kubernetes_text import YamlMap
 
 JOB_FOLDER = "/etc/fewshot"
-"""Where the job file is mounted on the head."""
+"""Folder of the job file on the head."""
 USER = 1000
-"""The user of the image, see `Dockerfile`."""
+"""User ID of the image, see `Dockerfile`."""
 _AFTER_DRAIN_S = 30
 _ON_DEMAND_ONLY = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
-def head_pod(deploy: DeploySection, labels: Mapping[str, str], *, job_file: str | None) -> dict[str, Any]:
-    """The pod of Ray's head and of the driver, which nothing should move.
+def head_pod(deploy: DeploySection, labels: Mapping[str, str], *, job_file: str | None) -> YamlMap:
+    """Return the pod of Ray's head and of the driver, which must not be evicted.
 
     Args:
-        deploy: the section.
+        deploy: section [deploy].
         labels: of the pod.
-        job_file: the ConfigMap with the job file; None mounts none.
+        job_file: name of the ConfigMap with the job file; None mounts none.
     """
     head = deploy.head
-    container = _container("ray-head", deploy, cpus=head.cpus, memory_gib=head.memory_gib, gpus=0)
+    mounts: list[YamlMap] = []
+    volumes: list[YamlMap] = []
+    if job_file is not None:
+        mounts.append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
+        volumes.append({"name": "job", "configMap": {"name": job_file}})
+    container = _container("ray-head", deploy, cpus=head.cpus, memory_gib=head.memory_gib, gpus=0, mounts=mounts)
     container["ports"] = [
         {"containerPort": port, "name": name}
         for name, port in (("gcs-server", 6379), ("dashboard", 8265), ("client", 10001))
     ]
-    pod = _pod(deploy, container)
-    if job_file is not None:
-        container["volumeMounts"].append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
-        pod["volumes"].append({"name": "job", "configMap": {"name": job_file}})
+    pod = _pod(deploy, container, volumes=volumes)
     annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
     return {"metadata": {"labels": dict(labels), "annotations": annotations}, "spec": pod | _away_from_spot(deploy)}
 
 
-def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The pod of one worker machine, which needs nothing of Kubernetes."""
+def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -> YamlMap:
+    """Return the pod of a worker machine, which has no access to Kubernetes."""
     container = _container("ray-worker", deploy, cpus=group.cpus, memory_gib=group.memory_gib, gpus=group.gpus)
     pod = _pod(deploy, container) | {"automountServiceAccountToken": False}
     tolerated = ["nvidia.com/gpu"] if group.gpus else []
@@ -54,9 +56,9 @@ def worker_pod(deploy: DeploySection, group: Group, labels: Mapping[str, str]) -
     return {"metadata": {"labels": dict(labels)}, "spec": pod | ({} if group.spot else _away_from_spot(deploy))}
 
 
-def submitter_pod(deploy: DeploySection, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The pod that hands the job to Ray and follows its log; KubeRay adds the command and the token."""
-    container = {
+def submitter_pod(deploy: DeploySection, labels: Mapping[str, str]) -> YamlMap:
+    """Return the pod that submits the job and follows its log; KubeRay adds the command and the token."""
+    container: YamlMap = {
         "name": "ray-job-submitter",
         "image": deploy.image,
         "resources": resources(cpus=1, memory_gib=1, gpus=0),
@@ -66,8 +68,8 @@ def submitter_pod(deploy: DeploySection, labels: Mapping[str, str]) -> dict[str,
     return {"metadata": {"labels": dict(labels)}, "spec": pod | _away_from_spot(deploy)}
 
 
-def security() -> dict[str, Any]:
-    """What a container may do: nothing beyond what any user may."""
+def security() -> YamlMap:
+    """Return the security context of a container: no rights beyond those of any user."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -76,19 +78,22 @@ def security() -> dict[str, Any]:
     }
 
 
-def resources(*, cpus: int, memory_gib: int, gpus: int) -> dict[str, Any]:
-    """Requests, which are the limits: whatever a pod may use is there."""
+def resources(*, cpus: int, memory_gib: int, gpus: int) -> YamlMap:
+    """Return requests and limits, which are equal: a pod may use what is reserved for it."""
     amounts = {"cpu": str(cpus), "memory": f"{memory_gib}Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     return {"requests": dict(amounts), "limits": dict(amounts)}
 
 
 def object_store_bytes(deploy: DeploySection) -> int:
-    """Ray's object store: three quarters of /dev/shm. Parts never travel through it."""
+    """Return the size of Ray's object store: three quarters of /dev/shm. Results do not go through it."""
     return deploy.shared_memory_gib * 2**30 * 3 // 4
 
 
-def _container(name: str, deploy: DeploySection, *, cpus: int, memory_gib: int, gpus: int) -> dict[str, Any]:
-    container = {
+def _container(
+    name: str, deploy: DeploySection, *, cpus: int, memory_gib: int, gpus: int, mounts: Sequence[YamlMap] = ()
+) -> YamlMap:
+    """Return a container with the volumes of the section and, after them, more mounts."""
+    container: YamlMap = {
         "name": name,
         "image": deploy.image,
         "env": _environment(deploy),
@@ -97,6 +102,7 @@ def _container(name: str, deploy: DeploySection, *, cpus: int, memory_gib: int, 
         "volumeMounts": [
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108
             *_mounts(deploy),
+            *mounts,
         ],
     }
     return container | ({} if deploy.secret is None else {"envFrom": [{"secretRef": {"name": deploy.secret}}]})
@@ -111,47 +117,43 @@ def _environment(deploy: DeploySection) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def _mounts(deploy: DeploySection) -> list[dict[str, Any]]:
+def _mounts(deploy: DeploySection) -> list[YamlMap]:
     return [
         {"name": f"volume-{index}", "mountPath": volume.path} | ({"readOnly": True} if volume.read_only else {})
         for index, volume in enumerate(deploy.volumes)
     ]
 
 
-def _pod(deploy: DeploySection, container: dict[str, Any]) -> dict[str, Any]:
+def _pod(deploy: DeploySection, container: YamlMap, *, volumes: Sequence[YamlMap] = ()) -> YamlMap:
     return _user(deploy) | {
         "terminationGracePeriodSeconds": deploy.drain_s + _AFTER_DRAIN_S,
         "containers": [container],
-        "volumes": _volumes(deploy),
+        "volumes": [*_volumes(deploy), *volumes],
     }
 
 
-def _user(deploy: DeploySection) -> dict[str, Any]:
-    """Who the pod is, to Kubernetes and to the machine."""
+def _user(deploy: DeploySection) -> YamlMap:
+    """Return service account and user of a pod."""
     account = {} if deploy.service_account is None else {"serviceAccountName": deploy.service_account}
-    files = {"fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch"}
+    files: YamlMap = {"fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch"}
     return {**account, "securityContext": {"runAsUser": USER, "runAsGroup": USER, **files}}
 
 
-def _volumes(deploy: DeploySection) -> list[dict[str, Any]]:
-    memory = {"medium": "Memory", "sizeLimit": f"{deploy.shared_memory_gib}Gi"}
-    return [
-        {"name": "shared-memory", "emptyDir": memory},
-        *(
-            {
-                "name": f"volume-{index}",
-                "persistentVolumeClaim": {"claimName": volume.claim} | ({"readOnly": True} if volume.read_only else {}),
-            }
-            for index, volume in enumerate(deploy.volumes)
-        ),
+def _volumes(deploy: DeploySection) -> list[YamlMap]:
+    found: list[YamlMap] = [
+        {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": f"{deploy.shared_memory_gib}Gi"}}
     ]
+    for index, volume in enumerate(deploy.volumes):
+        claim: YamlMap = {"claimName": volume.claim, **({"readOnly": True} if volume.read_only else {})}
+        found.append({"name": f"volume-{index}", "persistentVolumeClaim": claim})
+    return found
 
 
-def _away_from_spot(deploy: DeploySection) -> dict[str, Any]:
-    """Keep a pod off spot machines, also where these are not tainted."""
+def _away_from_spot(deploy: DeploySection) -> YamlMap:
+    """Return an affinity that keeps a pod off spot machines, tainted or not."""
     if not deploy.spot_selector:
         return {}
-    differing: Sequence[dict[str, Any]] = [
+    differing: Sequence[YamlMap] = [
         {"key": key, "operator": "NotIn", "values": [value]} for key, value in deploy.spot_selector.items()
     ]
     terms = [{"matchExpressions": [expression]} for expression in differing]

@@ -1,4 +1,4 @@
-"""What cannot work where a job is deployed, found before anything is written."""
+"""Problems of a job on the machines of [deploy], found before a manifest is written."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from ray_jobs.job_file.command_needs import JobCommand
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job
-from ray_jobs.manifest.kubernetes_names import name_problems
-from ray_jobs.manifest.path_problems import credential_problems, place_problems, volume_problems
+from ray_jobs.manifest.kubernetes_text import name_problems
+from ray_jobs.manifest.path_problems import credential_problems, path_problems, volume_problems
 from ray_jobs.manifest.sizing import sizing_problems
 from ray_jobs.preflight import check_escalation_method, check_method
 
 MAX_JOB_FILE_BYTES = 1_000_000
-"""A ConfigMap holds 1 MiB."""
+"""A ConfigMap has at most 1 MiB."""
 OLDEST_RAY = (2, 52)
-"""The first with tokens."""
+"""First version with tokens."""
 
 
 def find_problems(job: Job, deploy: DeploySection, *, kind: str, command: JobCommand | None) -> list[str]:
-    """Everything that stops this job from running there, one line each.
+    """Return every problem, one line each.
 
-    Nothing is opened: the one who writes the manifest need not see the archive.
+    No path is opened: a manifest can be written on a machine that cannot read the archive.
 
     Args:
         job: as far as its sections are right.
         deploy: its section [deploy].
-        kind: of manifest.
-        command: what will run; None if that is open.
+        kind: kind of manifest.
+        command: command that will run; None if that is open.
     """
     return [
         *name_problems(job.job.name),
         *_image_problems(deploy),
         *sizing_problems(job, deploy),
         *(_launcher_problems(deploy) if kind == "launcher" else _kubernetes_problems(deploy)),
-        *place_problems(job, deploy, command),
+        *path_problems(job, deploy, command),
         *volume_problems(deploy),
         *credential_problems(job),
-        *_name_in_job_problems(job),
+        *_name_problems(job),
         *_size_problems(job),
         *_ray_problems(),
     ]
@@ -54,8 +54,8 @@ def _image_problems(deploy: DeploySection) -> Iterator[str]:
     _, colon, tag = name.rpartition("/")[2].partition(":")
     if not at and (not colon or tag in ("", "latest")):
         yield (
-            f"[deploy] image: {deploy.image!r} is another image tomorrow, and all machines need the same; "
-            "give it a tag with a version, or a digest"
+            f"[deploy] image: {deploy.image!r} does not fix a version, and all machines need the same one; add a tag "
+            "with a version, or a digest"
         )
 
 
@@ -63,35 +63,35 @@ def _kubernetes_problems(deploy: DeploySection) -> Iterator[str]:
     spot = [name for name, group in (("gpu", deploy.gpu), ("cpu", deploy.cpu)) if group.spot and group.max]
     if spot and not deploy.spot_selector:
         yield (
-            f"[deploy.{spot[0]}] spot: Kubernetes knows spot machines by labels only; give deploy.spot_selector, "
+            f"[deploy.{spot[0]}] spot: the labels of spot machines are missing; set deploy.spot_selector, "
             'e.g. { "cloud.google.com/gke-spot" = "true" }'
         )
     if spot and deploy.queue is not None:
         yield (
-            f"[deploy.{spot[0]}] spot: with deploy.queue, Kueue starts a fixed number of machines, and its resource "
-            "flavors say which are spot; remove spot"
+            f"[deploy.{spot[0]}] spot: not with deploy.queue: Kueue starts a fixed number of machines, and its "
+            "resource flavors choose spot machines; remove spot"
         )
 
 
 def _launcher_problems(deploy: DeploySection) -> Iterator[str]:
     if deploy.aws is None:
-        yield "[deploy.aws] is missing; `--kind launcher` needs its region, ami and instance_profile"
+        yield "[deploy.aws]: missing section; `--kind launcher` needs its region, ami and instance_profile"
     if deploy.volumes:
-        yield "[[deploy.volumes]]: `--kind launcher` mounts no claims; name fsspec URLs, such as s3://bucket/prefix"
+        yield "[[deploy.volumes]]: not with `--kind launcher`; remove them and use URLs such as s3://bucket/prefix"
     if deploy.secret is not None:
-        yield "[deploy] secret: there are none for `--kind launcher`, but deploy.aws.instance_profile; remove it"
+        yield "[deploy] secret: not with `--kind launcher`; remove it and use deploy.aws.instance_profile"
 
 
-def _name_in_job_problems(job: Job) -> Iterator[str]:
-    """Methods and models that no machine knows, whatever is there."""
-    for where, attempt in _names(job):
+def _name_problems(job: Job) -> Iterator[str]:
+    """Yield a problem for each unknown name of a method or a model."""
+    for where, attempt in _name_checks(job):
         try:
             attempt()
         except FewShotError as error:
             yield f"{where}: {error}"
 
 
-def _names(job: Job) -> Iterator[tuple[str, Callable[[], None]]]:
+def _name_checks(job: Job) -> Iterator[tuple[str, Callable[[], None]]]:
     classifier, escalate = job.classifier, job.escalate
     yield "[classifier] method", lambda: check_method(classifier.method, **classifier.hyperparameters)
     if escalate is not None and escalate.hyperparameters:
@@ -106,11 +106,11 @@ def _size_problems(job: Job) -> Iterator[str]:
     size = len(job_file_text(job).encode())
     if size > MAX_JOB_FILE_BYTES:
         yield (
-            f"the job file has {size} bytes, and a ConfigMap holds {MAX_JOB_FILE_BYTES}; put names and descriptions "
-            "of classes into the table of [support] uri"
+            f"the job file has {size} bytes, more than the {MAX_JOB_FILE_BYTES} of a ConfigMap; move names and "
+            "descriptions of classes into the table of [support] uri"
         )
 
 
 def _ray_problems() -> Iterator[str]:
     if tuple(int(part) for part in version("ray").split(".")[:2]) < OLDEST_RAY:
-        yield f"ray {version('ray')} knows no tokens; install ray {'.'.join(map(str, OLDEST_RAY))} or newer"
+        yield f"ray {version('ray')} has no tokens; install ray {'.'.join(map(str, OLDEST_RAY))} or newer"

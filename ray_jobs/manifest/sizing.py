@@ -1,4 +1,4 @@
-"""How many workers fit on the machines, and what a job leaves open about them."""
+"""How many workers fit on the machines of [deploy], and defaults for keys that the job leaves open."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerShape:
-    """What one worker occupies.
+    """Resources of a worker.
 
     Attributes:
         cpus: CPUs, >= 0.
         gpus: GPUs, >= 0; a fraction shares one.
-        memory_gib: GiB that it reserves; 0 reserves none.
+        memory_gib: memory that it reserves in GiB; 0 reserves none.
     """
 
     cpus: float
@@ -27,35 +27,34 @@ class WorkerShape:
 
     @classmethod
     def from_job(cls, job: Job, deploy: DeploySection) -> WorkerShape:
-        """As the job file says, else one GPU where there are any, and the CPUs of one forward."""
+        """Return the resources in the job file, by default a GPU if there are any, and `clip.threads` CPUs."""
         cluster = job.cluster
         gpus = cluster.gpus_per_worker if cluster.gpus_per_worker is not None else float(deploy.gpu.max > 0)
         cpus = cluster.cpus_per_worker if cluster.cpus_per_worker is not None else job.clip.threads
         return cls(cpus=cpus, gpus=gpus, memory_gib=cluster.memory_per_worker_gib or 0.0)
 
     def fit_on(self, machine: CpuWorkersSection) -> int:
-        """How many of these fit on one machine. A fraction of a GPU lies on one GPU."""
+        """Return how many workers fit on a machine. A worker with a fraction of a GPU uses one GPU."""
         gpus = machine.gpus if isinstance(machine, GpuWorkersSection) else 0
-        rooms = [math.floor(machine.cpus / self.cpus + _ROUNDING)] if self.cpus else []
+        counts = [math.floor(machine.cpus / self.cpus + _ROUNDING)] if self.cpus else []
         if self.memory_gib:
-            rooms.append(math.floor(machine.memory_gib / self.memory_gib + _ROUNDING))
+            counts.append(math.floor(machine.memory_gib / self.memory_gib + _ROUNDING))
         if 0 < self.gpus < 1:
-            rooms.append(gpus * math.floor(1 / self.gpus + _ROUNDING))
+            counts.append(gpus * math.floor(1 / self.gpus + _ROUNDING))
         elif self.gpus:
-            rooms.append(math.floor(gpus / self.gpus + _ROUNDING))
-        return min(rooms, default=1)
+            counts.append(math.floor(gpus / self.gpus + _ROUNDING))
+        return min(counts, default=1)
 
 
 def capacity(shape: WorkerShape, deploy: DeploySection) -> int:
-    """How many workers fit on all machines at most."""
+    """Return how many workers fit on all machines."""
     return sum(group.max * shape.fit_on(group) for group in (deploy.gpu, deploy.cpu))
 
 
 def settings(job: Job, deploy: DeploySection) -> list[str]:
-    """What the manifest decides about the job's workers: "section.key=value" as `--set` takes it.
+    """Return overrides ("section.key=value") for keys about workers that the job leaves open.
 
-    The driver runs on the cluster; workers are as many as fit, on GPUs where there are any, unless the job file says
-    otherwise.
+    The driver runs on the cluster, with as many workers as fit, on GPUs where there are any.
     """
     shape = WorkerShape.from_job(job, deploy)
     return [
@@ -66,20 +65,20 @@ def settings(job: Job, deploy: DeploySection) -> list[str]:
 
 
 def sizing_problems(job: Job, deploy: DeploySection) -> list[str]:
-    """Workers that fit nowhere, more of them than there is room for, and impossible numbers of machines."""
+    """Return a problem for workers that fit nowhere, for too many workers, and for impossible numbers of machines."""
     problems = [
-        f"[deploy.{name}] min: {section.min} machines are more than max = {section.max}"
+        f"[deploy.{name}] min: expected at most max = {section.max}, got {section.min}"
         for name, section in (("gpu", deploy.gpu), ("cpu", deploy.cpu))
         if section.min > section.max
     ]
     problems += [
-        f"[deploy] shared_memory_gib: {deploy.shared_memory_gib} GiB leave nothing of the {memory_gib} GiB of "
-        f"[deploy.{name}] memory_gib; take less than half of it"
+        f"[deploy] shared_memory_gib: expected at most half of the {memory_gib} GiB of [deploy.{name}] memory_gib, got "
+        f"{deploy.shared_memory_gib}"
         for name, memory_gib in _memories(deploy).items()
         if 2 * deploy.shared_memory_gib > memory_gib
     ]
     if not deploy.gpu.max and not deploy.cpu.max:
-        return [*problems, "[deploy] has no machine for workers: give [deploy.gpu] or [deploy.cpu] a max of 1 or more"]
+        return [*problems, "[deploy]: no machines for workers; set max of [deploy.gpu] or [deploy.cpu] to 1 or more"]
     return problems + _worker_problems(job, deploy)
 
 
@@ -91,19 +90,22 @@ def _memories(deploy: DeploySection) -> dict[str, int]:
 def _worker_problems(job: Job, deploy: DeploySection) -> list[str]:
     shape = WorkerShape.from_job(job, deploy)
     if shape.gpus > 1 and shape.gpus % 1:
-        return [f"[cluster] gpus_per_worker: Ray gives whole GPUs or a part of one, got {shape.gpus:g}"]
-    room, wanted = capacity(shape, deploy), job.cluster.clip_workers
-    if not room:
+        return [f"[cluster] gpus_per_worker: expected whole GPUs or a fraction below 1, got {shape.gpus:g}"]
+    fitting, requested = capacity(shape, deploy), job.cluster.clip_workers
+    if not fitting:
         gpu, cpu = deploy.gpu, deploy.cpu
         machines = [
             f"{gpu.cpus} CPUs and {gpu.gpus} GPUs with {gpu.memory_gib} GiB" if gpu.max else "",
             f"{cpu.cpus} CPUs with {cpu.memory_gib} GiB" if cpu.max else "",
         ]
         memory = f" with {shape.memory_gib:g} GiB" if shape.memory_gib else ""
-        asked, has = f"{shape.cpus:g} CPUs and {shape.gpus:g} GPUs{memory}", " and of ".join(filter(None, machines))
-        return [f"[cluster] a worker of {asked} fits on no machine; [deploy] has machines of {has}"]
-    if wanted is not None and wanted > room:
+        worker, available = (
+            f"{shape.cpus:g} CPUs and {shape.gpus:g} GPUs{memory}",
+            " and of ".join(filter(None, machines)),
+        )
+        return [f"[cluster]: a worker with {worker} fits on no machine; [deploy] has machines of {available}"]
+    if requested is not None and requested > fitting:
         return [
-            f"[cluster] clip_workers: {wanted} are more than the {room} that all machines of [deploy] hold; raise max"
+            f"[cluster] clip_workers: expected at most {fitting}, as fit on the machines of [deploy], got {requested}"
         ]
     return []

@@ -23,12 +23,12 @@ from ray_jobs.results.classification_metrics import UnreadableExamples
 from ray_jobs.results.run_plan import RunPlan
 
 if TYPE_CHECKING:
-    from fewshot.calibration.calibrate import Calibrated
+    from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 CARD = "card.json"
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
-METHODS_VERSION = 3
+METHODS_VERSION = 4
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 
@@ -104,7 +104,7 @@ class ClassifierRef:
         """Where it lies."""
         return self.store.url(self.folder)
 
-    def load(self, spec: ClipSpec) -> Calibrated:
+    def load(self, spec: ClipSpec) -> CalibratedClassifier:
         """Load the classifier.
 
         Args:
@@ -173,7 +173,12 @@ def _removed(store: Store, folder: str, error: Exception) -> DamagedError:
 
 
 def put_classifier(
-    store: Store, calibrated: Calibrated, identity: TrainingIdentity, *, examples: int, unreadable: UnreadableExamples
+    store: Store,
+    calibrated: CalibratedClassifier,
+    identity: TrainingIdentity,
+    *,
+    examples: int,
+    unreadable: UnreadableExamples,
 ) -> ClassifierRef:
     """Store a classifier. A folder with a card is complete.
 
@@ -297,7 +302,7 @@ def _comparable(identity: Mapping[str, object]) -> dict[str, object]:
     return plain | {"pretrained": "a file"} if isinstance(weights, str) else plain
 
 
-def _put_tokens(store: Store, folder: str, calibrated: Calibrated) -> None:
+def _put_tokens(store: Store, folder: str, calibrated: CalibratedClassifier) -> None:
     """Learned tokens, one file a class in the order of the card's classes, as diffusers and its users read them."""
     from fewshot.diffusion.tokens import TokenClassifier, placeholder, token_file
 

@@ -1,4 +1,4 @@
-"""The columns of a feature part: one row an image, with its features or the reason why it has none."""
+"""Parts of features: a row an image, with its features or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FeatureRows:
         errors: n reasons; None where the image was read.
         views: [n, V, D] float32 raw encoder outputs; zero where the image was not read.
         dense: [r, T, C] float16 of the r images that were read, in order: what the image tower's last layer pools.
-            None where it was not asked for.
+            None if it was not kept, or not read.
     """
 
     images: list[str]
@@ -40,12 +40,12 @@ class FeatureRows:
     dense: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self.images)
 
 
 def encode(rows: FeatureRows) -> bytes:
-    """The rows as one Parquet object; equal rows give equal bytes."""
+    """Return the rows as one Parquet object; equal rows give equal bytes."""
     n, V, D = rows.views.shape
     flat = pa.array(rows.views.reshape(-1), pa.float32())
     unread = pa.array([error is not None for error in rows.errors])
@@ -70,7 +70,7 @@ def encode(rows: FeatureRows) -> bytes:
 
 
 def _dense_column(dense: np.ndarray, errors: Sequence[str | None]) -> pa.Array:
-    """One value an image, its bytes; null where it was not read."""
+    """One value an image: the bytes of its tokens; null where it was not read."""
     width = 2 * dense.shape[1] * dense.shape[2]
     read = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(max(1, width)), len(dense), [None, pa.py_buffer(np.ascontiguousarray(dense, np.float16))]
@@ -80,7 +80,7 @@ def _dense_column(dense: np.ndarray, errors: Sequence[str | None]) -> pa.Array:
 
 
 def decode(data: bytes, *, dense: bool = False) -> FeatureRows:
-    """The inverse of `encode`; the dense tokens, if the part has them, only where they are asked for."""
+    """Return the rows of a part, see `encode`; dense tokens only with `dense`, and only if the part has them."""
     columns = ["image", "source", "error", "features", *(["dense"] if dense else [])]
     table = pq.read_table(io.BytesIO(data), columns=columns)
     sizes = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name in SIZES}
@@ -109,7 +109,7 @@ def _dense_array(column: pa.ChunkedArray, sizes: dict[str, int]) -> np.ndarray:
 
 
 def load(store: Store, path: str, *, dense: bool = False) -> FeatureRows:
-    """A part from storage, with its dense tokens if asked for.
+    """Read a part; dense tokens only with `dense`.
 
     Raises:
         DamagedError: it is damaged, and was removed.
@@ -122,7 +122,7 @@ def load(store: Store, path: str, *, dense: bool = False) -> FeatureRows:
 
 @contextmanager
 def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
-    """While a part is decoded: if that fails, remove it, so that the next run makes it anew.
+    """Decode a part in this context: if that fails, the part is removed, so that the next run makes it anew.
 
     Raises:
         DamagedError: it failed.
@@ -136,7 +136,7 @@ def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
 
 
 def get_table(store: Store, path: str, *, columns: Sequence[str] | None = None) -> pa.Table:
-    """A table from storage, or some of its columns.
+    """Read a table, or some of its columns.
 
     Raises:
         DamagedError: it is damaged, and was removed.
@@ -148,7 +148,7 @@ def get_table(store: Store, path: str, *, columns: Sequence[str] | None = None) 
 
 
 def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:
-    """A table as one Parquet object; columns named in `plain` are not worth compressing."""
+    """Return a table as one Parquet object; columns named in `plain` are not compressed."""
     buffer = io.BytesIO()
     compression = {name: "NONE" if name in plain else "ZSTD" for name in table.column_names}
     dictionary = [name for name in table.column_names if name not in plain]
@@ -157,6 +157,6 @@ def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:
 
 
 def counts(errors: Sequence[str | None]) -> dict[str, float]:
-    """What a part's summary says of its rows."""
+    """Count the images of a part, and those that could not be read."""
     unreadable = sum(error is not None for error in errors)
     return {"images": len(errors), "unreadable": unreadable}

@@ -61,7 +61,7 @@ def record_latest(store: Store, job: str, kind: RunKind, folder: str) -> None:
         folder: of the run.
 
     Raises:
-        StorageError: storage does not answer.
+        StorageError: storage does not respond.
     """
     if _is_noted(store, job, kind, folder):
         return

@@ -1,4 +1,4 @@
-"""Where everything lies in the output. Whatever determines an artefact is in its path."""
+"""Paths in an output. Everything that determines an artefact is in its path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from ray_jobs.output.feature_parts import FEATURES_VERSION
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
 PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
-PREDICTIONS, REPORT, LEASE = "predictions", "report/index.html", "lease"
-CHEAP_PREDICTIONS, GAPS = "cheap-predictions", "gaps.parquet"
-"""Of a run with [escalate]: the classifier's predictions, and what decided the escalated images."""
-RUNS = "runs"
+PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
+"""With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
+REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
 INTERACTIVE = Retry(deadline_s=10.0)
 """Interactive: give up quickly on storage that is down."""
 
@@ -42,45 +41,45 @@ def open_parent(url: str, storage: Storage) -> tuple[Store, str]:
 
 
 def features_folder(spec: ClipSpec, of: str) -> str:
-    """Where features are kept.
+    """Return the folder of features.
 
     Args:
         spec: the backbone.
-        of: what is embedded: an archive's fingerprint, or "support-" and the number of views.
+        of: names what is embedded: an archive's fingerprint, or "support-" and the number of views.
     """
     return f"features/{fingerprint([FEATURES_VERSION, spec.identity()])}/{of}"
 
 
 def dense_folder(features: str) -> str:
-    """Where the same features are kept with the dense tokens beside them."""
+    """Return the folder of the same features with dense tokens beside them."""
     return f"{features}-dense"
 
 
 def feature_part(folder: str, shard: str) -> str:
-    """The part of one shard."""
+    """Return the part of features of one shard."""
     return f"{folder}/part-{shard}.parquet"
 
 
 def classifier_folder(method: str, identity: Any) -> str:
-    """Where a trained classifier lies."""
+    """Return the folder of a trained classifier."""
     return f"classifiers/{method}/{fingerprint(identity)}"
 
 
 def run_folder(name: str, identity: Any) -> str:
-    """Where a run's results lie."""
+    """Return the folder of a run."""
     return f"{RUNS}/{name}-{fingerprint(identity)[:12]}"
 
 
 def prediction_part(folder: str, index: int, shard: str) -> str:
-    """The predictions of one shard in a folder of them; parts sort in the archive's order."""
+    """Return the part of predictions of one shard; by name, parts are in the order of the archive."""
     return f"{folder}/part-{index:06d}-{shard}.parquet"
 
 
 def shard_of_prediction(part: str) -> str:
-    """The fingerprint of the shard whose predictions these are."""
+    """Return the fingerprint of the shard of a part of predictions."""
     return part.rpartition("-")[2].removesuffix(".parquet")
 
 
 def to_json(value: Any) -> bytes:
-    """A JSON object as it is stored: for people, too."""
+    """Return a JSON object as it is stored, readable for people."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cluster import fingerprint
 
 if TYPE_CHECKING:
-    from fewshot.inference.predict import Scored
+    from fewshot.inference.predict import Predictions
 
 PREDICTIONS_VERSION = 2
 """Part of every run's name: raised when a column changes its meaning. Names and types of columns are a part, too."""
@@ -42,7 +42,7 @@ class ScoredPart:
     images: Sequence[str]
     sources: Sequence[str]
     errors: Sequence[str | None]
-    scored: Scored
+    scored: Predictions
     classes: Sequence[str]
     method: str
     classifier: str

@@ -5,27 +5,30 @@ from __future__ import annotations
 import io
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster import ClusterError, Storage, Store
+from cluster import ClusterError, Lease, Storage, Store, acquire_lease
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
-from ray_jobs.job_file.sections import Job
+from ray_jobs.job_file.sections import Job, StorageSection
 from ray_jobs.output.latest_runs import read_latest
-from ray_jobs.output.layout import INTERACTIVE, JOB, METRICS, PLAN, PREDICTIONS, REPORT, RUNS, open_parent
+from ray_jobs.output.layout import INTERACTIVE, JOB, LEASE, METRICS, PLAN, PREDICTIONS, REPORT, RUNS, open_parent
 from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError
 from ray_jobs.results.run_plan import RunKind, RunPlan
+
+if TYPE_CHECKING:
+    from ray_jobs.console.progress import Reporter
 
 _MOST_LOOKED_INTO = 50
 _FEW = 3
@@ -88,7 +91,7 @@ class Run:
 
         Raises:
             JobError: the run is an evaluation, or a part of it is damaged.
-            StorageError: storage does not answer.
+            StorageError: storage does not respond.
         """
         tables = list(self._parts())
         return pa.concat_tables(tables) if tables else prediction_schema().empty_table()
@@ -155,7 +158,7 @@ def open_run(
 
     Raises:
         JobError: there is no such run, there are several, or its files are damaged or from another version.
-        StorageError: storage does not answer any more.
+        StorageError: storage does not respond any more.
     """
     store = open_output(url, storage)
     with suppress(FileNotFoundError):
@@ -203,6 +206,34 @@ def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
 
 
+@contextmanager
+def acquire_run(store: Store, run: str, section: StorageSection, reporter: Reporter) -> Iterator[Lease]:
+    """Hold the lease on a run, which belongs to one process at a time, and check it on every event of a stage.
+
+    Half-written files that killed processes left in the run's folder are removed; stages do the same where they write.
+
+    Args:
+        store: the output.
+        run: the run's folder.
+        section: says after how many silent seconds a process counts as dead.
+        reporter: of the stages, which stop when the lease is lost.
+
+    Raises:
+        LeaseHeldError: another process is at work on the run. Nothing was written.
+    """
+
+    def wait(owner: str) -> None:
+        reporter.say(f"{store.url(run)} belongs to {owner}; checking whether it is alive")
+
+    with (
+        acquire_lease(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait) as lease,
+        reporter.checking(lease.check),
+    ):
+        for folder in (run, f"{run}/{LEASE}"):
+            store.remove_stale_files(folder)
+        yield lease
+
+
 def open_output(output: str, storage: Storage) -> Store:
     """Open the store of an output to look into it.
 
@@ -211,7 +242,7 @@ def open_output(output: str, storage: Storage) -> Store:
     """
     try:
         store = Store(output, storage=storage, retry=INTERACTIVE)
-        store.reach()
+        store.check_access()
     except (ClusterError, OSError) as error:
         raise JobError([str(error)]) from error
     return store
@@ -221,7 +252,7 @@ def find_runs(store: Store) -> Iterator[Run | UnreadableRun]:
     """List the runs of an output by name; one that cannot be read does not hide the others.
 
     Raises:
-        StorageError: storage does not answer.
+        StorageError: storage does not respond.
     """
     for folder in store.folders(RUNS):
         try:

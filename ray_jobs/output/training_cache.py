@@ -1,4 +1,4 @@
-"""Trainings in shared storage: what a worker trained, every later one finds, after a crash as well."""
+"""Trainings in shared storage: what one worker trained, every later one finds, also after a crash."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TRAININGS_VERSION = 1
 
 
 def trainings_folder(spec: ClipSpec, templates: Sequence[str] | None, diffusion: DiffusionSpec | None = None) -> str:
-    """Where trainings on a backbone, or with a diffusion model as well, are kept."""
+    """Return the folder of trainings on a backbone, and with a diffusion model if there is one."""
     backbones = [spec.identity(), templates, *([] if diffusion is None else [diffusion.identity()])]
     return f"trainings/{fingerprint([TRAININGS_VERSION, *backbones])}"
 
 
 @dataclass
 class StoredTrainingCache:
-    """A training cache that keeps each training as a safetensors object, and in this process what it has read.
+    """A training cache that stores each training as a safetensors object, and keeps what it read in this process.
 
     Attributes:
         store: the output.
         folder: from `trainings_folder`.
-        made: keys of what was trained here and not found.
+        made: keys of the trainings that were not found and made here.
     """
 
     store: Store
@@ -39,8 +39,8 @@ class StoredTrainingCache:
     _seen: dict[str, State] = field(default_factory=dict)
 
     @property
-    def asked(self) -> frozenset[str]:
-        """Keys of everything that was asked for."""
+    def requested(self) -> frozenset[str]:
+        """Keys of all trainings that were requested."""
         return frozenset(self._seen)
 
     def __call__(self, key: str, make: Callable[[], State]) -> State:

@@ -1,4 +1,4 @@
-"""The page of a report: its sections in the order in which one wants to know them."""
+"""The page of a classification: its sections, the most important first."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.escalation_summary import EscalationSummary
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""Nothing is fetched and nothing is run, whatever a label says."""
+"""Nothing is fetched and nothing is run, whatever labels and names contain."""
 REASONS = 40
-"""Reasons shown."""
+"""Reasons shown at most."""
 
 
 def render(contents: Contents) -> bytes:
-    """The page, one self-contained file.
+    """Render the page, one self-contained file.
 
     Returns:
         HTML in UTF-8, below 1 MB: everything in it is bounded in number and in length.
@@ -44,7 +44,7 @@ def render(contents: Contents) -> bytes:
 
 
 def page_head(title: str) -> Element:
-    """What every page begins with: nothing in it is fetched, nothing is run."""
+    """Return the head of a page: nothing in it is fetched, nothing is run."""
     return element(
         "head",
         element("meta", charset="utf-8"),

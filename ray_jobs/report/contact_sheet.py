@@ -1,4 +1,4 @@
-"""The contact sheet: images of the archive with what became of them."""
+"""The contact sheet: images of the archive with their labels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ KEY = 48
 
 
 def contact_sheet(contents: Contents) -> Iterator[Element]:
-    """Three groups of cards."""
+    """Return three groups of cards."""
     looked_at = plural(contents.sample.images, "image")
     yield element("h2", "A look at the archive")
-    yield element("p", f"The surest and the least sure of {looked_at} taken from all over the archive.", class_="note")
-    none = "None that was read has a score." if contents.escalated else "Nothing could be read."
+    yield element(
+        "p", f"The most and the least certain of {looked_at}, sampled from all over the archive.", class_="note"
+    )
+    none = "No image that was read has a score." if contents.escalated else "Nothing could be read."
     yield from _group("Most certain", [_labelled(row, contents) for row in contents.sample.sure], none=none)
     yield from _group(
         "Least certain", [_labelled(row, contents) for row in contents.sample.unsure], none="There are no more."
@@ -65,13 +67,13 @@ def _unreadable(broken: Broken) -> Element:
 
 
 def picture(data: str | None) -> Element:
-    """The upper part of a card."""
+    """Return the upper part of a card."""
     shown = element("span", "no picture") if data is None else image(data, side=ARCHIVE_SIDE)
     return element("div", shown, class_="picture")
 
 
 def image(data: str, *, side: int) -> Element:
-    """A picture inside a square; what it shows is told beside it."""
+    """Return a picture inside a square; its caption is beside it."""
     return element("img", src=data, alt="", width=side, height=side, loading="lazy")
 
 

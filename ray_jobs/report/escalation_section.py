@@ -8,9 +8,8 @@ from xml.etree.ElementTree import Element
 from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, small_gaps_by_time
 from ray_jobs.report.contact_sheet import KEY, picture
 from ray_jobs.report.escalated_images import EscalatedImage, EscalatedSample
-from ray_jobs.report.markup import element, listing, number, outside, percent, plural
+from ray_jobs.report.markup import element, listing, number, outside, percent, plural, tile
 from ray_jobs.report.report_data import Contents
-from ray_jobs.report.tiles import tile
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from ray_jobs.job_file.sections import ProtocolName
+from fewshot.evaluation.protocols import ProtocolName
 from ray_jobs.results.cell_result import CellResult, ClassRow
 from ray_jobs.results.evaluation_result import EvaluationRow
 from ray_jobs.results.json_format import JsonObject

@@ -1,4 +1,4 @@
-"""Why images could not be read: reasons that differ only in a number count as one."""
+"""Reasons why images could not be read; reasons that differ only in numbers count as one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cluster import Store
 from ray_jobs.output.layout import FAILURES
 
 EXAMPLES = 12
-"""Images shown, and kept of each reason."""
+"""Images shown, and kept for each reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """One image that could not be read, and why."""
+    """An image that could not be read, and the reason."""
 
     image: str
     error: str
@@ -30,8 +30,8 @@ class Reason:
     """A reason, and the images it holds for.
 
     Attributes:
-        text: as it was told for the first of them.
-        images: how many.
+        text: of the first image.
+        images: number of images.
         examples: the first few.
     """
 
@@ -41,7 +41,7 @@ class Reason:
 
 
 def read_reasons(store: Store, run: str) -> list[Reason]:
-    """The reasons, the most frequent first; the file is read batch by batch."""
+    """Read the reasons of a run, the most frequent first; the file is read batch by batch."""
     reasons: dict[str, Reason] = {}
     for broken in _unreadable(store, run):
         reason = reasons.setdefault(re.sub(r"\d+", "0", broken.error), Reason(broken.error))
@@ -52,7 +52,7 @@ def read_reasons(store: Store, run: str) -> list[Reason]:
 
 
 def some_of_each(reasons: Sequence[Reason]) -> list[Broken]:
-    """At most `EXAMPLES` images: one of each reason, then a second of each, until there are enough."""
+    """Return at most `EXAMPLES` images: one of each reason, then a second of each, and so on."""
     turns = zip_longest(*(reason.examples for reason in reasons))
     return list(islice((broken for turn in turns for broken in turn if broken is not None), EXAMPLES))
 

@@ -1,4 +1,4 @@
-"""The top of a report: what was done, what became of the images, and how good that is."""
+"""The top of a report: what was done, the status of the images, and how good the labels are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from ray_jobs.inputs.ground_truth import unused_labels
-from ray_jobs.report.markup import element, listing, number, outside, percent, plural
+from ray_jobs.report.markup import element, listing, number, outside, percent, plural, tile
 from ray_jobs.report.report_data import Contents
-from ray_jobs.report.tiles import tile
 from ray_jobs.results.classification_metrics import (
     STATUSES,
     ClassificationMetrics,

@@ -1,7 +1,7 @@
-"""Which images of a run are shown: the surest and the least sure of a few shards spread evenly over the archive.
+"""The images of a run that are shown: the most and the least certain of a few shards spread evenly over the archive.
 
-A page can show some dozens of an archive's images; to find good ones, a bounded number is looked at, so that a report
-costs the same however large the archive is. The choice depends on nothing but the run.
+A page has room for some dozens of images. They are chosen from a bounded number, so that a report costs the same for an
+archive of any size. The choice depends on nothing but the run.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from cluster import Store
 from ray_jobs.output.layout import PREDICTIONS, shard_of_prediction
 
 SHARDS = 6
-"""Shards that are looked into."""
+"""Shards that images are chosen from."""
 ROWS = 200
-"""Images at the beginning of a shard that are looked at: no more of a large tar has to be read again."""
+"""Images at the beginning of a shard that may be chosen: no more of a large tar has to be read again."""
 SHOWN = 24
 """Images of a group."""
 COLUMNS = ["image", "score", "top_labels", "top_scores", "status"]
@@ -29,7 +29,7 @@ COLUMNS = ["image", "score", "top_labels", "top_scores", "status"]
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where an image is: the fingerprint of its shard, and its position there."""
+    """Position of an image: the fingerprint of its shard, and the row there."""
 
     shard: str
     index: int
@@ -37,14 +37,14 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image with a score, as its prediction tells.
+    """An image with a score.
 
     Attributes:
-        spot: where it is.
+        spot: its position.
         image: its key.
-        label: the best guess.
+        label: the most probable class.
         score: its calibrated probability.
-        second: the second guess with its score; None where only one is listed.
+        second: the second class with its score; None if only one is listed.
         abstained: whether the label is withheld.
     """
 
@@ -58,12 +58,12 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is shown.
+    """The images that are shown.
 
     Attributes:
         sure: the highest scores, highest first.
         unsure: the lowest scores, lowest first; none of them is in `sure`.
-        images: how many were looked at.
+        images: number of images they were chosen from.
     """
 
     sure: tuple[Labelled, ...]
@@ -71,21 +71,21 @@ class Sample:
     images: int
 
     @property
-    def places(self) -> list[tuple[Spot, str]]:
-        """Of the images to show, with their keys."""
+    def spots(self) -> list[tuple[Spot, str]]:
+        """Positions of these images, with their keys."""
         return [(row.spot, row.image) for row in (*self.sure, *self.unsure)]
 
 
-def by_shard(places: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
-    """The images to show: shard -> position there -> key."""
+def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
+    """Return images by position: shard -> row there -> key."""
     found: dict[str, dict[int, str]] = {}
-    for spot, image in places:
+    for spot, image in spots:
         found.setdefault(spot.shard, {})[spot.index] = image
     return found
 
 
 def draw_sample(store: Store, run: str) -> Sample:
-    """Choose what to show of a run's predictions."""
+    """Choose the images to show from a run's predictions."""
     parts = evenly(list(store.list(f"{run}/{PREDICTIONS}")), SHARDS)
     rows: list[Labelled] = []
     images = 0
@@ -99,16 +99,16 @@ def draw_sample(store: Store, run: str) -> Sample:
 
 
 def evenly(items: list[str], count: int) -> list[str]:
-    """At most `count` of the items, spread evenly, the first and the last among them."""
+    """Return at most `count` of the items, spread evenly, the first and the last among them."""
     if len(items) <= count:
         return items
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def _extremes(table: pa.Table, shard: str) -> list[Labelled]:
-    """The images of one part with the highest and with the lowest scores, in the part's order.
+    """Return the images of a part with the highest and the lowest scores, in the order of the part.
 
-    What could not be read, and what was decided without a score, is neither.
+    Images without a score (unreadable, or decided without one) are not among them.
     """
     read = table.append_column("index", pa.array(range(len(table)), pa.int64())).filter(pc.is_valid(table["score"]))
     order = pc.sort_indices(read, sort_keys=[("score", "descending"), ("index", "ascending")]).to_pylist()

@@ -1,4 +1,4 @@
-"""HTML as a tree, so that nothing that comes from outside can become markup; written out by the standard library."""
+"""HTML as a tree, so that no text from outside can become markup; written out by the standard library."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 def element(tag: str, *children: Node, **attributes: str | float) -> Element:
-    """One element with what is in it.
+    """Return an element with its content.
 
     Args:
-        tag: its name.
+        tag: name of the element.
         children: elements and texts, in order; None is left out.
         attributes: `class_` is "class", `stroke_width` is "stroke-width".
     """
@@ -34,13 +34,13 @@ def element(tag: str, *children: Node, **attributes: str | float) -> Element:
 
 
 def outside(text: str, *, limit: int = 80) -> Element:
-    """Text from outside (a label, a key, a reason), bounded in length, its direction of writing kept to itself.
+    """Return text from outside (a label, a key, a reason): bounded in length, its direction of writing isolated.
 
-    Lines may break behind "_", "/" and "-", of which names are made.
+    Lines may break behind "_", "/" and "-", which join the words of names.
 
     Args:
         text: any text.
-        limit: characters shown; of a longer text both ends, because names differ there.
+        limit: characters shown; of a longer text both ends, where names differ.
     """
     head, tail = limit // 2, limit - limit // 2 - 1
     short = text if len(text) <= limit else f"{text[:head]}…{text[-tail:]}"
@@ -49,26 +49,36 @@ def outside(text: str, *, limit: int = 80) -> Element:
     return element("bdi", first, *(node for word in rest for node in (element("wbr"), word)))
 
 
+def tile(name: str, value: str, meaning: str, class_: str = "") -> Element:
+    """Return a tile: a number with its name above and its meaning below; `class_` colours it."""
+    parts = (
+        element("span", name, class_="name"),
+        element("strong", value),
+        element("span", meaning, class_="meaning"),
+    )
+    return element("div", *parts, class_=f"tile {class_}".rstrip())
+
+
 def listing(items: Iterable[Element], *, class_: str) -> Element:
-    """Elements as a list."""
+    """Return elements as a list."""
     return element("ul", *(element("li", item) for item in items), class_=class_)
 
 
 def document(root: Element) -> bytes:
-    """A whole page, in UTF-8."""
+    """Return a whole page, in UTF-8."""
     return f"<!doctype html>\n{tostring(root, encoding='unicode', method='html')}\n".encode()
 
 
 def number(count: int) -> str:
-    """A count, with its thousands told apart."""
+    """Return a count with separators between thousands."""
     return f"{count:,}"
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction in [0, 1] as a percentage; a dash where there is none."""
+    """Return a fraction in [0, 1] as a percentage; a dash for None and NaN."""
     return "–" if fraction is None or fraction != fraction else f"{100 * fraction:.1f}\u00a0%"
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """A count with its noun."""
+    """Return a count with its noun."""
     return f"{number(count)} {one if count == 1 else many or f'{one}s'}"

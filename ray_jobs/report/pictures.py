@@ -1,6 +1,6 @@
-"""Small pictures of images of the archive and of the examples, written into the page itself.
+"""Small pictures of images of the archive and of the examples, as data URIs for the page.
 
-A picture is a nicety: where images cannot be read again, the page goes without.
+Pictures are optional: images that cannot be read again have none.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ ARCHIVE_SIDE, EXAMPLE_SIDE = 96, 48
 def archive_pictures(
     section: ArchiveSection, wanted: Mapping[str, Mapping[int, str]], storage: Storage = DEFAULT_STORAGE
 ) -> dict[Spot, str]:
-    """Pictures of some images of the archive, as far as they are still there.
+    """Return pictures of some images of the archive, as far as these can still be read.
 
     Args:
         section: the archive.
-        wanted: shard -> position there -> key.
+        wanted: shard -> row there -> key.
         storage: how S3 is reached.
 
     Returns:
@@ -48,10 +48,10 @@ def archive_pictures(
 def example_pictures(
     section: SupportSection, names: Sequence[str], storage: Storage = DEFAULT_STORAGE
 ) -> dict[str, str]:
-    """One picture of an example of each of these classes.
+    """Return a picture of one example of each of these classes.
 
     Returns:
-        class name -> data URI; without the classes that have no example that can be read.
+        class name -> data URI; classes without a readable example are missing.
     """
     return _as_far_as_readable("examples", lambda: _of_examples(section, names, storage))
 
@@ -93,20 +93,20 @@ def _of_examples(section: SupportSection, names: Sequence[str], storage: Storage
 
 
 def _first_images(labels: Labels) -> dict[str, str]:
-    """Class name -> the first of its examples by name."""
+    """Return the first example of each class, by name."""
     pairs = sorted(zip(labels.images, labels.labels, strict=True), reverse=True)
     return {labels.space.names[label]: image for image, label in pairs}
 
 
 def thumbnail(data: bytes | None, *, side: int) -> str | None:
-    """A small WebP of an image, as a data URI.
+    """Return a small WebP of an image, as a data URI.
 
     Args:
         data: the file.
-        side: its longer side will have at most this many pixels.
+        side: of its longer side, in pixels, at most.
 
     Returns:
-        None where there is no image in the data.
+        None if the data is no image.
     """
     from PIL import Image
 

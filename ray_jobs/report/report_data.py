@@ -1,4 +1,4 @@
-"""Everything that a report shows, gathered from a run."""
+"""The contents of a report, gathered from a run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.run_plan import RunPlan
 
 LABELS = 40
-"""Labels shown: the most frequent ones."""
+"""Labels shown, the most frequent ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a report shows.
+    """The contents of a report.
 
     Attributes:
         run: the run's name.
         job: the job.
-        metrics: of the run, as stored.
-        plan: of the run, as stored.
-        sample: images of the archive to look at.
-        escalated: escalated images to look at; None without any.
-        pictures: data URIs of those that could be read again.
+        metrics: of the run.
+        plan: of the run.
+        sample: images of the archive.
+        escalated: escalated images; None without any.
+        pictures: data URIs of the images that could be read again.
         labels: the most frequent labels with their counts.
         examples: data URIs of one example of each of these labels, where one could be read.
-        reasons: why images could not be read.
+        reasons: reasons why images could not be read.
     """
 
     run: str
@@ -49,12 +49,12 @@ class Contents:
 
 
 def gather(store: Store, run: str, job: Job) -> Contents:
-    """Read what a report shows: counts from the metrics, a few parts of predictions, and pictures.
+    """Gather the contents of a report: metrics, images from a few parts of predictions, and pictures.
 
     Raises:
         FileNotFoundError: the run is not finished, or no classification.
         FormatError: its plan or metrics cannot be read.
-        StorageError: the output does not answer. An archive that does not only costs the pictures.
+        StorageError: the output does not respond. An archive that does not only costs the pictures.
     """
     found = read_run(store, run)
     if found is None or not isinstance(metrics := found.metrics, ClassificationMetrics):
@@ -63,7 +63,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     sample = draw_sample(store, run)
     some = metrics.escalated is not None and metrics.escalated.images > 0
     escalated = read_escalated_images(store, run) if some else None
-    wanted = by_shard([*sample.places, *(escalated.spots if escalated else ())])
+    wanted = by_shard([*sample.spots, *(escalated.spots if escalated else ())])
     return Contents(
         run=found.name,
         job=job,

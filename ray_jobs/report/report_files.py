@@ -1,4 +1,4 @@
-"""Write the report of a run from what lies in storage; find the reports of an output."""
+"""Write the report of a run from what is stored; find the reports of an output."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ logger = logging.getLogger(__name__)
 
 
 def ensure_report(store: Store, run: str, job: Job | None, *, keep: bool) -> str | None:
-    """Write a run's report. A page to look at must never fail a job: trouble is logged, whatever it is.
+    """Write a run's report. A report never fails a job: whatever goes wrong is logged.
 
     The same run gives the same bytes, as long as its pictures can be read.
 
     Args:
         store: the output.
         run: the run's folder, with metrics, plan, failures and predictions in it.
-        job: where the archive and the examples are; None takes it as stored beside the results.
-        keep: leave a report alone that is there.
+        job: names the archive and the examples; None takes the job file beside the results.
+        keep: leave a report that is there as it is.
 
     Returns:
-        where it lies; None if it could not be written.
+        its URL; None if it could not be written.
     """
     return _ensure(store, run, lambda: _of_run(store, run, job), keep=keep)
 
@@ -69,7 +69,7 @@ def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> OutputRepor
 
     Raises:
         JobError: nothing can be looked up there.
-        StorageError: storage does not answer any more.
+        StorageError: storage does not respond any more.
     """
     store = open_output(output, storage)
     reports = tuple(report for run in find_runs(store) if (report := _report_of(store, run)) is not None)

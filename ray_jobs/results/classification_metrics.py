@@ -130,7 +130,7 @@ class HeldOut(JsonValue):
         confidence: probability with which `error_bound` holds.
         coverage: share of them at or above the threshold.
         error_bound: upper bound of the error rate at or above the threshold; None where no threshold keeps `max_error`.
-        tried: how each method did that was compared, the best first; None where one was named.
+        candidates: how each method did that was compared, the best first; None where one was named.
     """
 
     source: HeldOutSource
@@ -144,7 +144,7 @@ class HeldOut(JsonValue):
     confidence: float | None = None
     coverage: float | None = None
     error_bound: float | None = None
-    tried: tuple[CandidateMethod, ...] | None = None
+    candidates: tuple[CandidateMethod, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

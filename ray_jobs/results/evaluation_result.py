@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ray_jobs.job_file.sections import ProtocolName
+from fewshot.evaluation.protocols import ProtocolName
 from ray_jobs.results.json_format import Json, JsonDocument, JsonObject, JsonValue, to_plain
 
 CascadeKind = Literal["cascade", "diffusion alone"]

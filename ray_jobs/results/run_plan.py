@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ray_jobs.job_file.sections import ProtocolName
+from fewshot.evaluation.protocols import ProtocolName
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
 RunKind = Literal["classification", "evaluation"]

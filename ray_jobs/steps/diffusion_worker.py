@@ -54,13 +54,13 @@ class DiffusionWorker:
 
     def load_class(self, class_prompt: ClassPrompt) -> tuple[StackedLora | None, Tensor]:
         """Return a class's adapters and context; they stay loaded until `MAX_LOADED_CLASSES` others have been used."""
-        from fewshot.diffusion.noise_errors import contexts
+        from fewshot.diffusion.noise_errors import class_contexts
 
         found = self.loaded.pop(class_prompt, None)
         if found is None:
-            folder = class_prompt.adapter
+            folder, scale = class_prompt.adapter, class_prompt.text_scale
             adapter = None if folder is None else get_adapter(self.store, folder, self.backbone.device)
-            found = adapter, contexts(self.backbone, [class_prompt.prompt], adapter, scale=class_prompt.text_scale)
+            found = adapter, class_contexts(self.backbone, [class_prompt.prompt], adapter, scale=scale)
         self.loaded[class_prompt] = found
         if len(self.loaded) > MAX_LOADED_CLASSES:
             del self.loaded[next(iter(self.loaded))]

@@ -1,4 +1,4 @@
-"""The step that embeds: records in, a part of features out. The worker owns the backbone for its whole life.
+"""The step that embeds: records in, a part of features out. A worker loads the backbone once.
 
 Two units live in a worker at a time. While one of them has the device, the other reads and decodes its first batches,
 so that the device does not wait between units; pixels never leave the process. With helpers they do: machines without
@@ -36,12 +36,12 @@ DECODED_BATCHES = 4
 
 @dataclass(frozen=True, slots=True)
 class EmbedUnit:
-    """What one unit embeds.
+    """A unit of embedding: the images of a shard.
 
     Attributes:
-        shard: where the images are.
+        shard: the images.
         views: augmented views beside the deterministic one.
-        dense: keep what the image tower's last layer pools of the deterministic view, too.
+        dense: keep the dense tokens of the deterministic view, too: what the image tower's last layer pools.
     """
 
     shard: Shard
@@ -51,7 +51,7 @@ class EmbedUnit:
 
 @dataclass(slots=True)
 class Embedder:
-    """A worker's state: the backbone, threads that decode, and who has the device."""
+    """State of a worker: the backbone, threads that decode, and a lock on the device."""
 
     clip: ClipBackbone
     decoders: ThreadPoolExecutor
@@ -64,8 +64,8 @@ class EmbedStep:
     """Embeds images with a CLIP.
 
     Attributes:
-        spec: which CLIP, and how it runs.
-        decode_threads: threads of a worker that decode; they do not change the result.
+        spec: the CLIP, and how it runs.
+        decode_threads: threads of a worker that decode; the result does not depend on them.
     """
 
     spec: ClipSpec
@@ -81,12 +81,12 @@ class EmbedStep:
         return Embedder(clip, decoders, threading.Lock(), dim=clip.embed_texts(["a"]).shape[1])
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
-        """Embed a shard: a row for every record, whatever is broken."""
+        """Embed a shard: a row for every record, also for broken ones."""
         ahead = max(1, DECODED_BATCHES * state.clip.batch_size // (1 + unit.views))
         return self._embed(state, unit, _decoded(self.tools(state), unit, state.decoders, ahead=ahead))
 
     def tools(self, state: Embedder) -> Tools:
-        """How the backbone wants its images."""
+        """Return what decoding needs of the backbone."""
         return Tools(state.clip.crop, state.clip.image_size)
 
     def prepare(self, tools: Tools, unit: EmbedUnit) -> Pixels:
@@ -117,7 +117,7 @@ class EmbedStep:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What decoding needs to know of the backbone; see `ClipBackbone`."""
+    """What decoding needs of the backbone; see `ClipBackbone`."""
 
     crop: Callable[[Image.Image], Tensor]
     image_size: int
@@ -133,7 +133,7 @@ class _Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """A decoded shard on its way to a worker.
+    """A decoded shard that is sent to a worker.
 
     Attributes:
         rows: (key, source, error) of every record.
@@ -145,14 +145,14 @@ class Pixels:
 
     @classmethod
     def from_images(cls, images: Iterable[_Decoded]) -> Pixels:
-        """Pack."""
+        """Pack decoded images."""
         images = list(images)
         read = [image.pixels.numpy() for image in images if image.pixels is not None]
         rows = [(image.key, image.source, image.error) for image in images]
         return cls(rows, np.stack(read) if read else np.zeros((0, 0, 3, 0, 0), np.uint8))
 
     def images(self) -> Iterator[_Decoded]:
-        """Unpack. Pixels are copied, image by image: those that travelled may not be written to."""
+        """Unpack. Pixels are copied image by image: those that were sent are read-only."""
         import torch
 
         position = 0
@@ -163,7 +163,7 @@ class Pixels:
 
 
 def _decoded(tools: Tools, unit: EmbedUnit, decoders: ThreadPoolExecutor, *, ahead: int) -> Iterator[_Decoded]:
-    """Decode the records of a shard, in order; `ahead` of them may wait to be taken."""
+    """Decode the records of a shard, in order, at most `ahead` of them in advance."""
     waiting: deque[Future[_Decoded]] = deque()
     for record in read_shard(unit.shard):
         waiting.append(decoders.submit(_decode, tools, record, unit.views))
@@ -174,7 +174,7 @@ def _decoded(tools: Tools, unit: EmbedUnit, decoders: ThreadPoolExecutor, *, ahe
 
 
 def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
-    """One record as [1 + views, 3, H, W] uint8, or a reason."""
+    """Decode a record to [1 + views, 3, H, W] uint8, or note the reason why it cannot be decoded."""
     import torch
 
     from fewshot.errors import UnreadableImageError
@@ -194,7 +194,7 @@ def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
 
 @dataclass(slots=True)
 class _Output:
-    """What comes out of the backbone, image after image, each with all its views."""
+    """Output of the backbone, image after image, each with all its views."""
 
     clip: ClipBackbone
     views: int
@@ -204,7 +204,7 @@ class _Output:
     rows: int = 0
 
     def forward(self, waiting: list[Tensor], *, rest: bool = False) -> list[Tensor]:
-        """Embed whole batches of what waits; the rest goes on waiting, unless it is the last."""
+        """Embed whole batches of the waiting images and return the rest; with `rest`, embed everything."""
         import torch
 
         if not waiting:
@@ -222,7 +222,7 @@ class _Output:
         return [images[whole:]] if whole < len(images) else []
 
     def arrays(self, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features [r, V, D] and, if they were kept, dense tokens [r, T, C]."""
+        """Return features [r, V, D] and, if they were kept, dense tokens [r, T, C]."""
         import torch
 
         features = torch.cat(self.features).numpy() if self.features else np.zeros((0, dim), np.float32)

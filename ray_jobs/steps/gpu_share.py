@@ -1,20 +1,21 @@
-"""A GPU that several workers share: Ray counts fractions of it, but keeps nobody to them."""
+"""A GPU that several workers share: Ray counts fractions of it, but does not enforce them."""
 
 from __future__ import annotations
 
+import math
 import sys
 
 from ray_jobs.errors import JobError
 
 CONTEXT_BYTES = 640 << 20
-"""What a process's CUDA context and kernels take of a GPU, outside of the memory that torch limits."""
+"""Memory of a process's CUDA context and kernels, outside of what torch limits."""
 
 
 def memory_fraction(share: float, total_bytes: int) -> float:
-    """The share of a GPU's memory that a worker's tensors may take.
+    """Return the share of a GPU's memory that a worker's tensors may take.
 
     Args:
-        share: of the GPU that the worker was given, in (0, 1].
+        share: share of the GPU that the worker has, in (0, 1].
         total_bytes: memory of the GPU.
 
     Returns:
@@ -25,16 +26,18 @@ def memory_fraction(share: float, total_bytes: int) -> float:
     """
     fraction = share - CONTEXT_BYTES / total_bytes
     if fraction <= 0:
+        least = math.ceil(100 * CONTEXT_BYTES / total_bytes) / 100 + 0.01
         problem = (
             f"cluster.gpus_per_worker is {share:g} of a GPU of {total_bytes / 2**30:.1f} GiB, and each process needs "
-            f"{CONTEXT_BYTES / 2**30:.1f} GiB before it has loaded anything. Give workers more of it"
+            f"{CONTEXT_BYTES / 2**30:.1f} GiB before anything is loaded. Set cluster.gpus_per_worker to at least "
+            f"{least:.2f}"
         )
         raise JobError([problem])
     return fraction
 
 
 def assigned_gpus() -> float:
-    """GPUs that this process was given as a worker on Ray; 0 anywhere else, and where it was given none."""
+    """Return the GPUs of this process if it is a worker on Ray; 0 elsewhere, and without any."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return 0.0
@@ -43,7 +46,7 @@ def assigned_gpus() -> float:
 
 
 def keep_to_share() -> None:
-    """Limit torch to this worker's share of its GPU, so that one that takes too much fails alone.
+    """Limit torch to this worker's share of its GPU, so that a worker that takes too much fails alone.
 
     Raises:
         JobError: see `memory_fraction`.

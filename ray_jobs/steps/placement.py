@@ -1,4 +1,4 @@
-"""Which executor a job runs on, and with how many workers."""
+"""The executor of a job, and the number and shape of its workers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cluster.on_ray.capacity import Node, cluster_nodes
 from ray_jobs.job_file.sections import ClusterSection
 
 WORTH_A_RAY = 1500
-"""Images to embed from which starting Ray (some ten seconds of CPU) pays on a machine that holds several workers."""
+"""Images to embed from which starting Ray (some ten seconds of CPU) pays on a machine for several workers."""
 
 
 def local_gpus() -> int:
-    """GPUs of this machine. Costs an import of torch."""
+    """Return the number of GPUs of this machine. Imports torch."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -29,19 +29,19 @@ def choose(
     images: int | None,
     nodes: Callable[[str], Sequence[Node]] = cluster_nodes,
 ) -> tuple[Executor, Workers]:
-    """Decide.
+    """Choose the executor and the workers of a job.
 
     Args:
-        section: what the job file says.
+        section: of the job file.
         threads: CPU threads of a worker's forward.
-        images: still to be embedded; None if nobody knows, which counts as many.
-        nodes: looks at the cluster of an address; called if the section leaves something to what is there.
+        images: images still to be embedded; None if unknown, which counts as many.
+        nodes: lists the nodes of the cluster at an address; called only if the section does not say everything.
 
     Returns:
         an executor that was not entered yet, and the workers of its embedding stages.
 
     Raises:
-        ClusterError: nobody answers at the address.
+        ClusterError: no cluster responds at the address.
     """
     if section.address is not None:
         return RayExecutor(section.address), _on_cluster(section, threads, nodes)
@@ -57,21 +57,22 @@ def choose(
 
 
 def _on_cluster(section: ClusterSection, threads: int, look: Callable[[str], Sequence[Node]]) -> Workers:
-    """As many workers as fit on the nodes that they may run on, with a GPU each if these have any; at least one."""
+    """Return as many workers as fit on the allowed nodes, with a GPU each if these have any; at least one."""
     assert section.address is not None
     count, share = section.clip_workers, section.gpus_per_worker
     nodes = look(section.address) if count is None or share is None or section.decode_workers == "auto" else ()
-    # Nodes with the labels that come later are judged by those that are there.
-    theirs = [node for node in nodes if node.meets(section.labels)] or nodes
+    # Nodes that are started later are taken to be like those that are there.
+    allowed = [node for node in nodes if node.matches_labels(section.labels)] or nodes
     if share is None:
-        share = float(any(node.gpus for node in theirs))
+        share = float(any(node.gpus for node in allowed))
     shape = _workers(section, threads, count=1, gpus=share)
-    fitting = sum(node.holds(cpus=shape.cpus, gpus=shape.gpus, memory_bytes=shape.memory_bytes) for node in theirs)
+    memory_bytes = shape.memory_bytes
+    fitting = sum(node.capacity_for(cpus=shape.cpus, gpus=shape.gpus, memory_bytes=memory_bytes) for node in allowed)
     return replace(shape, count=count or max(1, fitting), helpers=_helpers(section, max(1.0, shape.cpus), nodes))
 
 
 def _workers(section: ClusterSection, threads: int, *, count: int, gpus: float) -> Workers:
-    """The shape of workers that have so many GPUs each."""
+    """Return workers with so many GPUs each."""
     memory = section.memory_per_worker_gib
     cpus = section.cpus_per_worker if section.cpus_per_worker is not None else float(threads)
     elsewhere = section.address is not None
@@ -85,11 +86,11 @@ def _workers(section: ClusterSection, threads: int, *, count: int, gpus: float) 
 
 
 def _helpers(section: ClusterSection, cpus: float, nodes: Sequence[Node]) -> Helpers | None:
-    """Who decodes elsewhere; with "auto", as many as fit on the nodes without GPUs, if there are others with some."""
+    """Return the helpers that decode; with "auto", as many as fit on nodes without GPUs if other nodes have some."""
     count = section.decode_workers
     if count == "auto":
-        idle = [node for node in nodes if not node.gpus and node.meets(section.decode_labels)]
-        count = sum(node.holds(cpus=cpus, gpus=0) for node in idle) if any(node.gpus for node in nodes) else 0
+        idle = [node for node in nodes if not node.gpus and node.matches_labels(section.decode_labels)]
+        count = sum(node.capacity_for(cpus=cpus, gpus=0) for node in idle) if any(node.gpus for node in nodes) else 0
     return Helpers(count=count, cpus=cpus, labels=_pairs(section.decode_labels)) if count else None
 
 

@@ -14,7 +14,7 @@ from ray_jobs.output.feature_parts import counts, load, write_parquet
 from ray_jobs.output.predictions import PredictionOrigin, ScoredPart, build_predictions
 
 if TYPE_CHECKING:
-    from fewshot.calibration.calibrate import Calibrated
+    from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class PredictStep:
     """Labels images with a stored classifier.
 
     Attributes:
-        store: where features are.
+        store: holds the features.
         classifier: the classifier.
         spec: the backbone; loaded only for a classifier that needs a part of it. Its number of CPU threads is fixed
             for all products, because it decides last bits.
@@ -36,14 +36,14 @@ class PredictStep:
     top: int = 5
     origin: PredictionOrigin | None = None
 
-    def setup(self) -> Calibrated:
+    def setup(self) -> CalibratedClassifier:
         """Load the classifier."""
         import torch
 
         torch.set_num_threads(self.spec.threads)
         return self.classifier.load(self.spec)
 
-    def run(self, state: Calibrated, features: str) -> Part:
+    def run(self, state: CalibratedClassifier, features: str) -> Part:
         """Label one part.
 
         Args:
@@ -53,8 +53,7 @@ class PredictStep:
         import torch
 
         from fewshot.inference.predict import predict
-        from fewshot.method import PoolingClassifier
-        from fewshot.methods import features_for
+        from fewshot.method import PoolingClassifier, features_for
         from fewshot.problem import Labelled
 
         rows = load(self.store, features, dense=isinstance(state.classifier, PoolingClassifier))

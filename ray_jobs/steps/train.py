@@ -1,11 +1,11 @@
-"""From the features of the examples to a stored classifier."""
+"""Training: from the features of the examples to a stored classifier."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster import Store
 from fewshot.backbones import ClipSpec
@@ -21,6 +21,9 @@ from ray_jobs.steps.example_latents import encode_examples, get_example_latents
 
 if TYPE_CHECKING:
     from fewshot.backbones import ClipBackbone
+    from fewshot.backbones.diffusion import DiffusionBackbone
+    from fewshot.backbones.pooling import Pooling
+    from fewshot.backbones.text_tower import TextTower
     from fewshot.problem import Labelled
 
 logger = logging.getLogger(__name__)
@@ -28,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What a classifier is trained from.
+    """A training of a classifier.
 
     Attributes:
         spec: the backbone.
@@ -48,7 +51,7 @@ class Training:
 
     @property
     def identity(self) -> TrainingIdentity:
-        """All that determines the classifier."""
+        """Everything that determines the classifier."""
         return TrainingIdentity(
             clip=self.spec.identity(),
             templates=self.templates,
@@ -81,22 +84,23 @@ class Training:
     def _fit(self, store: Store) -> ClassifierRef:
         from fewshot.backbones import load_clip
         from fewshot.calibration.calibrate import fit_calibrated
-        from fewshot.methods import method_named
+        from fewshot.methods import build_method, needs_of
         from fewshot.problem import Labelled, Problem
 
         clip = load_clip(self.spec)
-        method = method_named(self.section.method, **self.section.hyperparameters)
+        method = build_method(self.section.method, **self.section.hyperparameters)
+        needs = needs_of(self.section.method, self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
-        images, shots = read_labelled(store, self.support, dense="dense" in method.needs)
+        images, shots = read_labelled(store, self.support, dense="dense" in needs)
         if self.diffusion is not None:
             encode_examples(store, self.diffusion, self.support)
             shots = replace(shots, latents=get_example_latents(store, self.diffusion, self.support, images))
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
-        parts = parts_for(clip, method.needs, self.diffusion)
+        parts = parts_for(clip, needs, self.diffusion)
         calibrated = fit_calibrated(
             method,
-            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts),
+            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts._asdict()),
             seed=self.seed,
             max_error=self.section.max_error,
             confidence=self.section.confidence,
@@ -108,30 +112,38 @@ class Training:
         )
 
 
-def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> dict[str, Any]:
-    """The parts of backbones that a `Problem` must have for these needs.
+class BackboneParts(NamedTuple):
+    """Parts of backbones in a `Problem`; None for those that no method needs."""
+
+    text_tower: TextTower | None = None
+    pooling: Pooling | None = None
+    diffusion: DiffusionBackbone | None = None
+
+
+def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> BackboneParts:
+    """Return the parts of backbones that a `Problem` must have for these needs.
 
     Raises:
         BackboneError: the backbone has no such part.
     """
-    parts: dict[str, Any] = {}
-    if "text_tower" in needs:
-        parts["text_tower"] = clip.text_tower
-    if "dense" in needs:
-        parts["pooling"] = clip.pooling
+    loaded = None
     if "diffusion" in needs and diffusion is not None:
         from fewshot.backbones.diffusion import load_diffusion
 
-        parts["diffusion"] = load_diffusion(diffusion)
-    return parts
+        loaded = load_diffusion(diffusion)
+    return BackboneParts(
+        text_tower=clip.text_tower if "text_tower" in needs else None,
+        pooling=clip.pooling if "dense" in needs else None,
+        diffusion=loaded,
+    )
 
 
 def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) -> tuple[list[str], Labelled]:
-    """Embedded images with their labels; one that could not be read is left out, and logged.
+    """Read embedded images with their labels; an image that could not be read is left out, and logged.
 
     Args:
         store: where the features are.
-        support: which images.
+        support: the images.
         dense: read the dense tokens, too.
 
     Returns:
@@ -159,7 +171,7 @@ def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) 
 
 
 def read_rows(store: Store, paths: Sequence[str], *, dense: bool = False) -> FeatureRows:
-    """Several parts of features as one."""
+    """Read several parts of features as one."""
     import numpy as np
 
     parts = [load(store, path, dense=dense) for path in paths]

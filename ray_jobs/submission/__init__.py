@@ -1,9 +1,9 @@
-"""Jobs on a running Ray cluster: sent through Ray's Jobs API, followed, stopped, listed.
+"""Jobs on a running Ray cluster: submit, follow, stop and list them through Ray's Jobs API.
 
-Ray is imported when one talks to a cluster that answers.
+Ray is imported once a dashboard has responded.
 """
 
 from ray_jobs.submission.control import list_jobs, print_log, stop_job
-from ray_jobs.submission.request import Request, connect, submit
+from ray_jobs.submission.prepare import SubmitOptions, connect, submit
 
-__all__ = ["Request", "connect", "list_jobs", "print_log", "stop_job", "submit"]
+__all__ = ["SubmitOptions", "connect", "list_jobs", "print_log", "stop_job", "submit"]

@@ -1,4 +1,4 @@
-"""Ray's Jobs API as this package needs it: few calls, plain values, and errors that say whether to try again."""
+"""Ray's Jobs API as this package uses it: few calls, plain values, and errors that say whether to try again."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from cluster.errors import ClusterError
 from ray_jobs.errors import JobError
 from ray_jobs.submission.address import ADVICE, VARIABLES
 
-PASSING = ("No available agent", "status code 502", "status code 503", "status code 504", "WebSocket")
-"""In errors that Ray's client raises: the dashboard is there, but not ready, or the way to it is not."""
-_TALKATIVE = (
+TRANSIENT = ("No available agent", "status code 502", "status code 503", "status code 504", "WebSocket")
+"""Parts of the messages of Ray's client that stand for a dashboard that is not ready or not reachable right now."""
+_VERBOSE_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-"""Loggers of Ray's client that tell of every package and every connection."""
+"""Loggers of Ray's client that report every package and every connection."""
 
 
 class UnreachableError(ClusterError, ConnectionError):
-    """The cluster does not answer. It may in a moment."""
+    """The cluster does not respond right now; it is worth trying again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
-    """What the cluster says of a job.
+    """The state of a submitted job.
 
     Attributes:
-        id: its submission id.
+        id: submission ID.
         status: "PENDING", "RUNNING", "SUCCEEDED", "FAILED" or "STOPPED".
-        message: what Ray says about it.
-        error_type: Ray's name for what went wrong; None if nothing did.
-        exit_code: of the command; None if it did not end by itself.
-        started_ms: when it was submitted, in milliseconds since 1970.
-        ended_ms: when it came to its end.
-        metadata: what `Order` said of it.
+        message: Ray's message about the status.
+        error_type: Ray's name for the error; None without one.
+        exit_code: of the command; None if it has not ended by itself.
+        started_ms: time of the submission, in milliseconds since 1970.
+        ended_ms: time of the end, in milliseconds since 1970.
+        metadata: see `Payload.metadata`.
     """
 
     id: str
@@ -53,67 +53,67 @@ class JobState:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the status is final."""
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 class Jobs(Protocol):
-    """The jobs of one cluster. Whatever it raises is a `ClusterError`, or `JobError` where there is no such job."""
+    """The jobs of one cluster. Methods raise `ClusterError`, or `JobError` where there is no such job."""
 
     address: str
 
     def submit(self, job_id: str, command: str, environment: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        """Start a job, unless there is one of that id."""
+        """Start a job, unless there is one of that ID."""
         ...
 
     def all(self) -> list[JobState]:
-        """Every job that was submitted, the latest last."""
+        """Return the states of all submitted jobs, the latest last."""
         ...
 
     def get(self, job_id: str) -> JobState:
-        """One of them."""
+        """Return the state of a job."""
         ...
 
     def stop(self, job_id: str) -> None:
-        """Ask a job to stop. Does not wait."""
+        """Send a job the signal to stop, without waiting."""
         ...
 
     def log(self, job_id: str) -> str:
-        """All that a job has written so far."""
+        """Return the log of a job so far."""
         ...
 
     def tail(self, job_id: str) -> AsyncIterator[str]:
-        """What a job has written, from the beginning, and goes on to write until it ends or the connection does."""
+        """Yield the log of a job from its beginning, until the job or the connection ends."""
         ...
 
     def node_addresses(self) -> list[str]:
-        """IP addresses of the nodes that are alive, at least one."""
+        """Return the IP addresses of the nodes that are alive, at least one."""
         ...
 
 
 class RayJobs:
-    """`Jobs` by Ray's own client.
+    """`Jobs` through Ray's own client.
 
     Args:
         address: URL of the dashboard.
 
     Raises:
-        ClusterError: it does not answer as a dashboard does.
+        ClusterError: there is no response of a dashboard.
     """
 
     def __init__(self, address: str) -> None:
         from ray.job_submission import JobSubmissionClient
 
         self.address = address
-        for name in _TALKATIVE:
+        for name in _VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
-        with _translated(), _only(address):
+        with _translated_errors(), _address_in_environment(address):
             self._client = JobSubmissionClient(address)
 
     def submit(self, job_id: str, command: str, environment: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        """See `Jobs`. The driver takes no CPU of Ray's and so runs on the head."""
+        """See `Jobs`. The driver takes none of Ray's CPUs, so it runs on the head."""
         try:
-            with _translated():
+            with _translated_errors():
                 self._client.submit_job(
                     entrypoint=command,
                     submission_id=job_id,
@@ -127,28 +127,28 @@ class RayJobs:
 
     def all(self) -> list[JobState]:
         """See `Jobs`."""
-        with _translated():
+        with _translated_errors():
             found = [_state(job) for job in self._client.list_jobs() if job.submission_id is not None]
         return sorted(found, key=lambda state: state.started_ms or 0)
 
     def get(self, job_id: str) -> JobState:
         """See `Jobs`."""
-        with _translated(job_id):
+        with _translated_errors(job_id):
             return _state(self._client.get_job_info(job_id))
 
     def stop(self, job_id: str) -> None:
         """See `Jobs`."""
-        with _translated(job_id):
+        with _translated_errors(job_id):
             self._client.stop_job(job_id)
 
     def log(self, job_id: str) -> str:
         """See `Jobs`."""
-        with _translated(job_id):
+        with _translated_errors(job_id):
             return str(self._client.get_job_logs(job_id))
 
     async def tail(self, job_id: str) -> AsyncIterator[str]:
         """See `Jobs`."""
-        with _translated(job_id):
+        with _translated_errors(job_id):
             async for chunk in self._client.tail_job_logs(job_id):
                 yield chunk
 
@@ -156,10 +156,10 @@ class RayJobs:
         """See `Jobs`."""
         from ray.util.state import list_nodes
 
-        with _translated(), _only(self.address):
+        with _translated_errors(), _address_in_environment(self.address):
             found = [str(node.node_ip) for node in list_nodes(self.address) if node.state == "ALIVE"]
         if not found:
-            raise UnreachableError("the cluster does not know its nodes yet")
+            raise UnreachableError("the cluster lists no nodes yet")
         return found
 
 
@@ -177,8 +177,8 @@ def _state(info: Any) -> JobState:
 
 
 @contextmanager
-def _only(address: str) -> Iterator[None]:
-    """Ray's clients prefer the environment to the address that they are given: let it say the same for a moment."""
+def _address_in_environment(address: str) -> Iterator[None]:
+    """Set the address in the environment for a moment: Ray's clients prefer it to the address that they are given."""
     before = os.environ.get(VARIABLES[0])
     os.environ[VARIABLES[0]] = address
     try:
@@ -191,8 +191,11 @@ def _only(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(job_id: str | None = None) -> Iterator[None]:
-    """Errors of Ray's client in our words; the last line of what the server says is the one that tells."""
+def _translated_errors(job_id: str | None = None) -> Iterator[None]:
+    """Turn errors of Ray's client into `JobError`, `UnreachableError` or `ClusterError`.
+
+    The last line of a server's message is the one that says what happened.
+    """
     import aiohttp
     from ray.exceptions import AuthenticationError
     from ray.util.state.exception import RayStateApiException
@@ -200,13 +203,15 @@ def _translated(job_id: str | None = None) -> Iterator[None]:
     try:
         yield
     except AuthenticationError as error:
-        raise ClusterError(f"the cluster refuses the token, or wants one. {ADVICE}") from error
+        raise ClusterError(f"the token is missing, or the cluster refuses it. {ADVICE}") from error
     except (OSError, aiohttp.ClientError, RayStateApiException) as error:
-        raise UnreachableError(f"the cluster does not answer: {_last_line(error)}") from error
+        raise UnreachableError(f"the cluster does not respond: {_last_line(error)}") from error
     except RuntimeError as error:
         if job_id is not None and "status code 404" in str(error):
-            raise JobError([f"the cluster knows no job {job_id!r}; `fewshot status --address …` lists them"]) from None
-        kind = UnreachableError if any(sign in str(error) for sign in PASSING) else ClusterError
+            raise JobError(
+                [f"the cluster has no job {job_id!r}; `fewshot status --address …` lists its jobs"]
+            ) from None
+        kind = UnreachableError if any(part in str(error) for part in TRANSIENT) else ClusterError
         raise kind(f"the cluster refused: {_last_line(error)}") from error
 
 

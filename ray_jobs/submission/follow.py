@@ -1,4 +1,4 @@
-"""Following a job's log over connections that break: every line once, in order, until the job has ended."""
+"""Follow the log of a job over connections that break: every line once, in order, until the job has ended."""
 
 from __future__ import annotations
 
@@ -16,87 +16,89 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long to put up with a cluster that says nothing.
+class FollowTimeouts:
+    """When to reconnect to a cluster, and when to give up.
 
     Attributes:
-        silence_s: a connection on which nothing came for so many seconds is given up for another: a laptop that slept
-            holds connections that nobody else knows of.
-        retry: delays between attempts; `deadline_s` without any answer ends it.
+        silence_s: seconds without data after which a connection is replaced: after a laptop slept, its connections
+            exist on its own side alone.
+        retry: delays between connections; after `deadline_s` without any response the cluster is given up.
     """
 
     silence_s: float = 60.0
     retry: Retry = field(default=Retry(first_delay_s=0.5, max_delay_s=10.0, deadline_s=300.0))
 
 
-PATIENT = Patience()
+DEFAULT_TIMEOUTS = FollowTimeouts()
 
 
-def follow(jobs: Jobs, job_id: str, show: Callable[[str], object], *, patience: Patience = PATIENT) -> JobState:
+def follow(
+    jobs: Jobs, job_id: str, show: Callable[[str], object], *, timeouts: FollowTimeouts = DEFAULT_TIMEOUTS
+) -> JobState:
     """Show the log of a job until the job is over.
 
     Args:
         jobs: of the cluster.
-        job_id: which one.
+        job_id: the job.
         show: called with pieces of the log, cut anywhere; all of them together are the log.
-        patience: when to connect anew, and when to give up.
+        timeouts: when to reconnect, and when to give up.
 
     Returns:
         the last state of the job.
 
     Raises:
-        DetachedError: on an interrupt.
-        ClusterError: the cluster does not answer for too long. The job may go on.
+        DetachedError: on an interrupt; the job goes on.
+        ClusterError: the cluster does not respond for too long; the job may go on.
         JobError: there is no such job.
     """
-    again = f"--address {jobs.address}"
+    address = f"--address {jobs.address}"
     try:
-        return asyncio.run(_Follower(jobs, job_id, show, patience).run())
+        return asyncio.run(_Follower(jobs, job_id, show, timeouts).run())
     except (UnreachableError, TimeoutError) as error:
         raise ClusterError(
-            f"{error}. Nothing was heard for {patience.retry.deadline_s:.0f} s; {job_id} may go on: "
-            f"fewshot logs {job_id} --follow {again}"
+            f"{error}. No response for {timeouts.retry.deadline_s:.0f} s; {job_id} may go on. To follow it again: "
+            f"fewshot logs {job_id} --follow {address}"
         ) from error
     except KeyboardInterrupt:
         raise DetachedError(
-            f"no longer following; {job_id} goes on. To follow it: fewshot logs {job_id} --follow {again}; "
-            f"to stop it: fewshot stop {job_id} {again}"
+            f"no longer following; {job_id} goes on. To follow it again: fewshot logs {job_id} --follow {address}; "
+            f"to stop it: fewshot stop {job_id} {address}"
         ) from None
 
 
 class _Follower:
-    def __init__(self, jobs: Jobs, job_id: str, show: Callable[[str], object], patience: Patience) -> None:
-        self._jobs, self._job_id, self._show, self._patience = jobs, job_id, show, patience
-        self._clock = patience.retry.clock
+    def __init__(self, jobs: Jobs, job_id: str, show: Callable[[str], object], timeouts: FollowTimeouts) -> None:
+        self._jobs, self._job_id, self._show, self._timeouts = jobs, job_id, show, timeouts
+        self._clock = timeouts.retry.clock
         self._shown = 0  # Characters: every connection starts at the beginning of the log.
-        self._heard = self._clock()
+        self._last_response = self._clock()
 
     async def run(self) -> JobState:
-        """Connect again and again. What the last connection did not bring is fetched when the job has ended."""
+        """Connect again and again; fetch what the last connection did not bring when the job has ended."""
         failures = 0
         while True:
             shown = self._shown
             try:
                 state = await asyncio.to_thread(self._jobs.get, self._job_id)
-                self._heard = self._clock()
+                self._last_response = self._clock()
                 if state.is_over:
                     await asyncio.to_thread(self._fetch_rest)
                     return state
-                await self._listen()
+                await self._show_new()
             except (UnreachableError, TimeoutError) as error:
                 logger.info("lost the log job=%s failures=%d error=%r", self._job_id, failures, error)
-                if self._clock() - self._heard > self._patience.retry.deadline_s:
+                if self._clock() - self._last_response > self._timeouts.retry.deadline_s:
                     raise
             failures = 0 if self._shown > shown else failures + 1
             if failures:
-                await asyncio.sleep(self._patience.retry.delay_s(failures))
+                await asyncio.sleep(self._timeouts.retry.delay_s(failures))
 
-    async def _listen(self) -> None:
-        """Show what is new on one connection, until it ends."""
+    async def _show_new(self) -> None:
+        """Show the new part of the log on one connection, until that ends."""
         position = 0
         chunks = self._jobs.tail(self._job_id)
         while (chunk := await self._next(chunks)) is not None:
-            self._heard = self._clock()
+            self._last_response = self._clock()
             position += len(chunk)
             if (new := position - self._shown) > 0:
                 self._show(chunk[-new:])
@@ -108,5 +110,5 @@ class _Follower:
             self._shown += len(rest)
 
     async def _next(self, chunks: AsyncIterator[str]) -> str | None:
-        async with asyncio.timeout(self._patience.silence_s):
+        async with asyncio.timeout(self._timeouts.silence_s):
             return await anext(chunks, None)

@@ -1,4 +1,4 @@
-"""What became of a job, for whoever waited for it."""
+"""The outcome of a submitted job: its exit code, and the error where it left no result."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from ray_jobs.submission.client import JobState
 
 
 def exit_code(state: JobState) -> int:
-    """The job's own exit code where there is one; 1 for a job that was stopped or lost."""
+    """Return the exit code of a job that is over; 1 for one that was stopped or lost."""
     if state.status == "SUCCEEDED":
         return 0
     wrong = state.error_type == "RUNTIME_ENV_SETUP_FAILURE"
     return 2 if wrong else state.exit_code if state.exit_code in (1, 2) else 1
 
 
-def failure(state: JobState, address: str) -> Exception:
-    """Why a job has no result, as the error that ends the command with its exit code."""
+def failure_of(state: JobState, address: str) -> Exception:
+    """Return the error for a job without a result; it ends the command with the exit code of the job.
+
+    Args:
+        state: of the job, which is over.
+        address: of the cluster.
+    """
     code = exit_code(state)
     if state.status == "SUCCEEDED":
-        return ClusterError(f"{state.id} succeeded, but its log does not hold its result: fewshot logs {state.id}")
+        return ClusterError(f"{state.id} succeeded, but its log has no result. Read it: fewshot logs {state.id}")
     if state.status == "STOPPED":
-        return ClusterError(f"{state.id} was stopped; what is done is kept, submit it again to resume")
+        return ClusterError(f"{state.id} was stopped; finished work is kept, submit the job again to resume")
     if state.exit_code is not None:
         text = f"{state.id} failed on the cluster with exit code {state.exit_code}; its log says why"
     else:
         text = f"{state.id} failed on the cluster: {state.error_type}: {state.message.strip()}"
-    told = f"{text} (fewshot logs {state.id} --address {address})"
-    return JobError([told]) if code == 2 else ClusterError(f"{told}. What is done is kept, submit it again to resume")
+    text += f" (fewshot logs {state.id} --address {address})"
+    if code == 2:
+        return JobError([text])
+    return ClusterError(f"{text}. Finished work is kept, submit the job again to resume")

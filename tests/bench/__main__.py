@@ -41,20 +41,20 @@ Name = StrEnum("Name", list(RUN))
 
 
 def main(
-    names: Annotated[list[Name] | None, typer.Argument(help="Which benchmarks; all if none is named.")] = None,
-    images: Annotated[int | None, typer.Option(min=10, help=f"Size of each. Without it: {IMAGES}.")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is told.")] = 3,
-    output: Annotated[Path, typer.Option(help="Folder for the numbers as JSON.")] = Path(".bench"),
+    names: Annotated[list[Name] | None, typer.Argument(help="Benchmarks to run (default: all).")] = None,
+    images: Annotated[int | None, typer.Option(min=10, help=f"Size of each benchmark (default: {IMAGES}).")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is reported.")] = 3,
+    output: Annotated[Path, typer.Option(help="Folder for the results as JSON.")] = Path(".bench"),
 ) -> None:
     """Measure the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
 
-    Ends with 1 if a gate was missed. What the numbers mean: the docstring of tests/bench.
+    Exits with 1 if a gate is missed. The docstring of tests/bench explains the numbers.
     """
     console, missed = Console(), False
     output.mkdir(exist_ok=True)
     for name in names or list(Name):
         result = RUN[name](images=images or IMAGES[name], repeat=repeat)
-        console.print(result.shown())
+        console.print(result.to_rich())
         missed = missed or not all(gate.holds for gate in result.gates)
         machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "when": datetime.now(UTC).isoformat()}
         document = machine | {"repeat": repeat} | result.to_json()

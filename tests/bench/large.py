@@ -6,7 +6,7 @@ import json
 
 from tests.bench.result import Gate, Result
 from tests.bench.scoring import METHODS, SHOTS
-from tests.bench.usage import python
+from tests.bench.usage import run_python
 
 GIB = 2**30
 MAX_PEAK_BYTES = 4 * GIB
@@ -14,14 +14,14 @@ HOUR_S = 3600
 
 
 def run(*, images: int, repeat: int, classes: int = 10_000) -> Result:
-    """Each method in a process of its own, which holds all features and labels a sample of them.
+    """Run each method in its own process, which has all features in memory and labels a sample of them.
 
     Args:
-        images: number of features held.
+        images: number of features in memory.
         repeat: rounds, each on other rows.
         classes: number of classes.
     """
-    messages = {name: json.loads(_output(name, images, classes, repeat)) for name in METHODS}
+    measured = {name: json.loads(_output(name, images, classes, repeat)) for name in METHODS}
     rows = [
         {
             "method": name,
@@ -31,10 +31,10 @@ def run(*, images: int, repeat: int, classes: int = 10_000) -> Result:
             "peak GiB": one["peak_bytes"] / GIB,
             "hours for all (extrapolated)": images / one["rate"] / HOUR_S,
         }
-        for name, one in messages.items()
+        for name, one in measured.items()
     ]
-    peak = max(one["peak_bytes"] for one in messages.values()) / GIB
-    share = min(one["share"] for one in messages.values())
+    peak = max(one["peak_bytes"] for one in measured.values()) / GIB
+    share = min(one["share"] for one in measured.values())
     gates = [
         Gate.at_most("peak of memory in GiB", peak, MAX_PEAK_BYTES / GIB),
         Gate.at_least("share of sgemm", share, 0.7),
@@ -43,4 +43,4 @@ def run(*, images: int, repeat: int, classes: int = 10_000) -> Result:
 
 
 def _output(method: str, images: int, classes: int, repeat: int) -> str:
-    return python("tests.bench.contenders.large", method, images, classes, repeat).output
+    return run_python("tests.bench.contenders.large", method, images, classes, repeat).output

@@ -1,4 +1,4 @@
-"""Forwards and a training through the adapters of many classes, beside PEFT's ways and the model alone; one thread."""
+"""Forwards and training with the adapters of many classes, beside PEFT's ways and the model alone; one thread."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.diffusion.adapter_training import AdapterSettings, train_adapters
-from fewshot.diffusion.draws import LatentImages
 from fewshot.diffusion.lora import LoraPair, Pairs, initial_pairs, injected, merged, sites
+from fewshot.diffusion.random_draws import LatentImages
 from tests.bench.result import Gate, Result, medians
 from tools.embedded_diffusion import networks
-from tools.embedded_diffusion.captions import MAX_LENGTH, train_tokenizer
+from tools.embedded_diffusion.caption_tokenizer import MAX_LENGTH, train_tokenizer
 from tools.embedded_diffusion.vae import LATENT_CHANNELS
 
 RANK, SCALE, TRAINING_STEPS = 8, 0.6, 2
 ROUNDS = 12
-"""In which a forward with adapters and one without take turns, a round of everything else."""
+"""Turns of a forward with adapters and one without, for each round of everything else."""
 LATENTS = (LATENT_CHANNELS, 8, 8)
 BARE, STACKED, SHUFFLED, MERGED = "no adapter", "stacked", "stacked, rows in any order", "merged, a class at a time"
 LOOP, NAMED = "PEFT set_adapter, a class at a time", "PEFT adapter_names"
@@ -35,15 +35,15 @@ Contender = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The questions of a scoring: the same number for each class, class after class."""
+    """The rows of a scoring batch: the same number for each class, class after class."""
 
     latents: Tensor
     steps: Tensor
     contexts: Tensor
     classes: Tensor
 
-    def of(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Those about one class, as the UNet takes them."""
+    def of_class(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the rows of one class, as arguments of the UNet."""
         rows = self.classes == k
         return self.latents[rows], self.steps[rows], self.contexts[rows]
 
@@ -58,7 +58,7 @@ def run(*, images: int, repeat: int, classes: tuple[int, int, int] = (32, 8, 16)
     Args:
         images: time-steps of the few classes.
         repeat: rounds.
-        classes: how many, of each of the three.
+        classes: the number of classes of each of the three.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def run(*, images: int, repeat: int, classes: tuple[int, int, int] = (32, 8, 16)
         scorings = [scoring(classes[0], 1), scoring(classes[1], images)]
         differences = [difference(contenders) for contenders in scorings]
         many, few = (cpu_s(contenders, repeat) for contenders in scorings)
-        cost = times(scorings[0][STACKED], scorings[0][BARE], ROUNDS * repeat)
+        cost = relative_cost(scorings[0][STACKED], scorings[0][BARE], ROUNDS * repeat)
         trained = cpu_s(training(classes[2]), repeat)
     torch.set_num_threads(threads)
     rows = [
@@ -81,7 +81,7 @@ def run(*, images: int, repeat: int, classes: tuple[int, int, int] = (32, 8, 16)
 
 
 def gates(cost: float, many: Mapping[str, float], differences: list[float]) -> list[Gate]:
-    """What is asked of many classes at one step, and of equality."""
+    """Return the bounds for many classes at one step, and for the differences."""
     return [
         Gate.at_most("cost of adapters: stacked / no adapter, in turns", cost, 1.15),
         Gate.at_least(f"gain: {LOOP} / stacked", many[LOOP] / many[STACKED], 3.0),
@@ -91,7 +91,7 @@ def gates(cost: float, many: Mapping[str, float], differences: list[float]) -> l
 
 
 def scoring(K: int, steps: int) -> dict[str, Contender]:
-    """Ways to predict noise for K classes at some time-steps; each gives [K x steps, C, h, w]."""
+    """Return ways to predict noise for K classes at some time-steps; each returns [K x steps, C, h, w]."""
     unet = networks.unet().eval().requires_grad_(False)
     layers = sites(unet)
     pairs = {
@@ -117,7 +117,7 @@ def scoring(K: int, steps: int) -> dict[str, Contender]:
 
 
 def with_peft(unet: Any, pairs: Pairs) -> Any:
-    """A copy of the UNet that has every class's adapter in PEFT's way, s included."""
+    """Return a copy of the UNet with every class's adapter in PEFT's way, including its scale."""
     K = len(next(iter(pairs.values())).A)
     config = peft.LoraConfig(r=RANK, lora_alpha=SCALE * RANK, target_modules=sorted(pairs))
     adapted = peft.get_peft_model(copy.deepcopy(unet), config, adapter_name="c0")
@@ -146,16 +146,16 @@ def _shuffled(unet: Any, pairs: Pairs, batch: Batch) -> Tensor:
 
 def _merged(unet: Any, pairs: Pairs, batch: Batch, k: int) -> Tensor:
     with merged(unet, pairs, k, scale=SCALE):
-        return unet(*batch.of(k)).sample
+        return unet(*batch.of_class(k)).sample
 
 
 def _switched(adapted: Any, batch: Batch, k: int) -> Tensor:
     adapted.set_adapter(f"c{k}")
-    return adapted(*batch.of(k)).sample
+    return adapted(*batch.of_class(k)).sample
 
 
 def training(K: int) -> dict[str, Contender]:
-    """A few steps of TiF's training for K classes, four images each."""
+    """Return ways to run a few steps of TiF's training for K classes with four images each."""
     tokenizer = train_tokenizer(["a photo of a thing"])
     parts = [networks.unet(), networks.text_encoder(tokenizer)]
     unet, text_encoder = (part.eval().requires_grad_(False) for part in parts)
@@ -182,13 +182,13 @@ def training(K: int) -> dict[str, Contender]:
 
 @torch.inference_mode()
 def difference(contenders: Mapping[str, Contender]) -> float:
-    """The largest between outputs of the ways with adapters."""
+    """Return the largest difference between outputs of the ways with adapters."""
     outputs = [contender() for name, contender in contenders.items() if name != BARE]
     return max(float((output - outputs[0]).abs().max()) for output in outputs)
 
 
 def cpu_s(contenders: Mapping[str, Contender], repeat: int) -> dict[str, float]:
-    """The median of each in CPU-seconds; they take turns."""
+    """Run the contenders in turns, and return the median of each in CPU-seconds."""
     samples = defaultdict(list)
     for _ in range(repeat + 1):
         for name, contender in contenders.items():
@@ -200,24 +200,24 @@ def cpu_s(contenders: Mapping[str, Contender], repeat: int) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def times(contender: Contender, base: Contender, rounds: int) -> float:
-    """How many times the base's CPU time a contender takes: the median over rounds in which they take turns.
+def relative_cost(contender: Contender, base: Contender, rounds: int) -> float:
+    """Return the CPU time of a contender as a multiple of the base's: the median over rounds in which they take turns.
 
-    Both take a tenth of a second, and a shared machine's pace changes within seconds: neighbours in time are compared.
+    Both take a tenth of a second, and the speed of a shared machine changes within seconds: adjacent runs are compared.
     """
 
-    def took(each: Contender) -> float:
+    def measure(each: Contender) -> float:
         started = time.process_time()
         each()
         return time.process_time() - started
 
-    ratios = [took(contender) / took(base) for _ in range(rounds + 1)]
+    ratios = [measure(contender) / measure(base) for _ in range(rounds + 1)]
     return median(ratios[1:])
 
 
-def _rows(what: str, took: Mapping[str, float]) -> list[dict[str, str | float]]:
-    first = next(iter(took.values()))
+def _rows(what: str, seconds: Mapping[str, float]) -> list[dict[str, str | float]]:
+    first = next(iter(seconds.values()))
     return [
-        {"what": what, "how": name, "CPU ms": 1000 * seconds, "times the first": seconds / first}
-        for name, seconds in took.items()
+        {"what": what, "how": name, "CPU ms": 1000 * each, "times the first": each / first}
+        for name, each in seconds.items()
     ]

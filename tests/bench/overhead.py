@@ -1,4 +1,4 @@
-"""Units a second through an executor, when a unit is nothing but its empty part."""
+"""Units per second of an executor, when a unit only commits an empty part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cluster import (
     run_stage,
 )
 from tests.bench.result import Gate, Result, medians
-from tests.cluster.steps import Device, Nothing, units
+from tests.cluster.steps import Device, NoOp, units
 
 WORKERS = 2
 UNIT_S = 0.1
@@ -33,7 +33,7 @@ BASELINES = {PLAIN: PLAIN, LOCAL: PLAIN, TASKS: TASKS, RAY: TASKS}
 
 
 def run(*, images: int, repeat: int) -> Result:
-    """Each executor and its baseline in turns; Ray is started when the other two are through.
+    """Run each executor and its baseline in turns; Ray starts after the other two have finished.
 
     Args:
         images: number of units.
@@ -45,14 +45,14 @@ def run(*, images: int, repeat: int) -> Result:
             for turn in range(repeat):
                 here = Workers(overlap=1)
                 rates[PLAIN].append(_plain(units(images), _ledger(folder, PLAIN, turn)))
-                rates[LOCAL].append(_executor(local, Nothing(), units(images), _ledger(folder, LOCAL, turn), here))
-        # The executor keeps its workers, those of each round's device, too: without CPUs of their own, the tasks would
-        # wait for ever.
+                rates[LOCAL].append(_executor(local, NoOp(), units(images), _ledger(folder, LOCAL, turn), here))
+        # The executor keeps its workers, also those of each round's device: without CPUs of their own, the plain tasks
+        # would wait for ever.
         with RayExecutor(num_cpus=(2 + repeat) * WORKERS) as ray:
             for turn in range(repeat):
                 there = Workers(count=WORKERS, overlap=2)
                 rates[TASKS].append(_tasks(units(images), _ledger(folder, TASKS, turn)))
-                rates[RAY].append(_executor(ray, Nothing(), units(images), _ledger(folder, RAY, turn), there))
+                rates[RAY].append(_executor(ray, NoOp(), units(images), _ledger(folder, RAY, turn), there))
                 rates[DEVICE].append(_devices(ray, images // 5 or 1, Path(folder) / f"{turn}-device", there))
     rate = medians(rates)
     rows = [
@@ -77,11 +77,11 @@ def _plain(work: Iterable[Unit], ledger: Ledger) -> float:
 
 
 def _commit(unit: Unit, ledger: Ledger) -> None:
-    ledger.commit(unit.path, Nothing().run(None, unit.payload).data)
+    ledger.commit(unit.path, NoOp().run(None, unit.payload).data)
 
 
 def _devices(executor: Executor, count: int, folder: Path, workers: Workers) -> float:
-    """Units that keep the one device of their worker busy; the workers are started before."""
+    """Return the rate of units that keep the only device of their worker busy; the workers start before."""
     step, ledger = Device(folder), Ledger(Store(str(folder / "store")))
     _executor(executor, step, [Unit(f"warm/{name}", (f"warm{name}", 0.5, 0.5)) for name in range(8)], ledger, workers)
     work = [Unit(f"out/{name}", (name, UNIT_S, UNIT_S)) for name in range(count)]
@@ -89,7 +89,7 @@ def _devices(executor: Executor, count: int, folder: Path, workers: Workers) -> 
 
 
 def _executor(executor: Executor, step: Step, work: list[Unit], ledger: Ledger, workers: Workers) -> float:
-    """The rate from the moment when a worker was ready."""
+    """Return the rate from the moment when a worker was ready."""
     ready = time.monotonic()
 
     def on_event(event: Event) -> None:
@@ -103,7 +103,7 @@ def _executor(executor: Executor, step: Step, work: list[Unit], ledger: Ledger, 
 
 
 def _tasks(work: list[Unit], ledger: Ledger) -> float:
-    """A task for each unit, all at once, without watching, retrying or looking for what is done."""
+    """Return the rate of one task for each unit, all at once, without events, retries or skipping of done units."""
     import ray
 
     task: Any = ray.remote(_commit)

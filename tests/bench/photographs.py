@@ -1,4 +1,4 @@
-"""Photographs of nothing: JPEG files of the usual size, made on the fly."""
+"""Synthetic photographs: JPEG files of the usual size."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import Image
 
 WIDTH, HEIGHT = 500, 375
 DIFFERENT = 32
-"""Pictures that are made; more files repeat them, which no contender can tell."""
+"""Number of different pictures; further files repeat them, which makes no difference to any contender."""
 
 
 def write_photographs(folder: Path, count: int, *, width: int = WIDTH, height: int = HEIGHT) -> None:
     """Write JPEG files of about 50 KB (at the default size).
 
     Args:
-        folder: made if need be.
+        folder: created if missing.
         count: number of files.
         width: in pixels.
         height: in pixels.
@@ -30,7 +30,7 @@ def write_photographs(folder: Path, count: int, *, width: int = WIDTH, height: i
 
 
 def photograph(seed: int, width: int, height: int) -> Image.Image:
-    """Soft blobs under a little grain, about as hard to compress as a photograph."""
+    """Return soft blobs with a little grain, which compress about as well as a photograph."""
     random = np.random.default_rng(seed)
     blobs = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     smooth = np.asarray(blobs.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""From a file to the model, in CPU-seconds: our embedding stage, a plain DataLoader loop, Ray Data."""
+"""CPU-seconds from a file to the model: our embedding stage, a plain DataLoader loop, Ray Data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statistics import median
 
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result
-from tests.bench.usage import python
+from tests.bench.usage import run_python
 
 OURS, OURS_ON_RAY = "ours, in process", "ours, 2 workers on Ray"
 PLAIN, PLAIN_WORKERS = "DataLoader, in process", "DataLoader, 2 workers"
@@ -24,7 +24,7 @@ CONTENDERS: Mapping[str, tuple[str, ...]] = {
     RAY_DATA: ("ray_data",),
 }
 SMALL_SHARE = 3
-"""The small run has one image for this many of the large one: enough that every worker is up before it ends."""
+"""Images of the large run for each one of the small run, which is long enough for every worker to start."""
 
 
 def run(*, images: int, repeat: int) -> Result:
@@ -49,20 +49,20 @@ def run(*, images: int, repeat: int) -> Result:
 
 
 def cpu_seconds(how: Sequence[str], images: Path, output: Path) -> float:
-    """Run a contender in a process of its own, and see that it missed no image."""
+    """Run a contender in its own process, and check that it missed no image."""
     module, *options = how
-    usage = python(f"tests.bench.contenders.{module}", images, output, *options)
+    usage = run_python(f"tests.bench.contenders.{module}", images, output, *options)
     count = sum(1 for _ in images.iterdir())
-    assert int(usage.output) == count, f"{how} brought {usage.output} of {count} images"
+    assert int(usage.output) == count, f"{how} embedded {usage.output} of {count} images"
     return usage.cpu_s
 
 
 def result(totals: Mapping[str, Sequence[float]], sizes: tuple[int, int]) -> Result:
-    """Tell fixed from marginal cost.
+    """Separate fixed from marginal cost.
 
     Args:
         totals: CPU-seconds of each contender, on few and on many images.
-        sizes: how many these are.
+        sizes: these two numbers of images.
     """
     few, many = sizes
     marginal_ms = {name: 1000 * (large - small) / (many - few) for name, (small, large) in totals.items()}

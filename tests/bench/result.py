@@ -1,4 +1,4 @@
-"""What a benchmark hands back, for people and as JSON."""
+"""The result of a benchmark, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.text import Text
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Something that a number must not exceed or fall below.
+    """An upper or lower bound of a number.
 
     Attributes:
-        claim: what is measured, and the bound, in words.
-        value: what was measured.
+        claim: the measured quantity and its bound, in words.
+        value: the measured value.
         holds: whether it is within the bound.
     """
 
@@ -42,8 +42,8 @@ class Result:
     Attributes:
         name: of the benchmark.
         title: what the rows show.
-        rows: equal keys in every row; numbers are told with three digits.
-        gates: what the numbers must keep.
+        rows: with equal keys; numbers are printed with three significant digits.
+        gates: bounds of the numbers.
     """
 
     name: str
@@ -51,8 +51,8 @@ class Result:
     rows: Sequence[Mapping[str, str | float]]
     gates: Sequence[Gate] = ()
 
-    def shown(self) -> Group:
-        """For a terminal."""
+    def to_rich(self) -> Group:
+        """Return the table and the gates for a terminal."""
         table = Table(title=self.title, title_justify="left")
         for column, value in self.rows[0].items():
             table.add_column(column, justify="left" if isinstance(value, str) else "right")
@@ -64,12 +64,12 @@ class Result:
         return Group(table, *lines)
 
     def to_json(self) -> dict[str, Any]:
-        """For a file."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 def digits(value: str | float) -> str:
-    """A number with three digits that count."""
+    """Format a number with three significant digits."""
     if isinstance(value, str):
         return value
     if abs(value) >= 100:
@@ -78,5 +78,5 @@ def digits(value: str | float) -> str:
 
 
 def medians(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The median of each contender's samples."""
+    """Return the median of each contender's samples."""
     return {name: median(values) for name, values in samples.items()}

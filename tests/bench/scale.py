@@ -1,4 +1,4 @@
-"""How a stage grows with workers and with the archive, with units that sleep: what is left is orchestration."""
+"""The scaling of a stage with workers and units that sleep, so that only the cost of orchestration remains."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ EVEN, TAILED, STALLED = "even", "heavy-tailed", "one stalls for 60 s"
 
 @dataclass(slots=True)
 class Clock:
-    """Marks of one stage, in seconds; CPU seconds are this process's."""
+    """Times of one stage, in seconds; CPU seconds are those of this process."""
 
-    asked: float
+    requested: float
     ready: float = 0.0
     first: float = 0.0
     cpu: float = 0.0
@@ -37,13 +37,13 @@ class Clock:
 
 
 def run(*, images: int, repeat: int, workers: Sequence[int] = WORKERS, unit_s: float = UNIT_S) -> Result:
-    """Units of equal length on more and more workers, then the kinds that are hard to spread.
+    """Run units of equal length on more and more workers, then those that are hard to distribute.
 
     Args:
-        images: units a worker has, on average.
-        repeat: not used: sleeping does not vary.
-        workers: how many at a time.
-        unit_s: seconds that a unit has the device, on average.
+        images: units for each worker, on average.
+        repeat: unused: sleeping does not vary.
+        workers: numbers of workers.
+        unit_s: seconds that a unit uses the device, on average.
     """
     most = max(workers)
     rows = []
@@ -61,7 +61,7 @@ def run(*, images: int, repeat: int, workers: Sequence[int] = WORKERS, unit_s: f
 
 
 def units(kind: str, count: int, *, unit_s: float) -> list[Unit]:
-    """Units whose payload is how long they have the device: at first, and when they are run again."""
+    """Return units whose payload is how long they use the device: in their first run, and in later ones."""
     seconds = np.full(count, unit_s)
     if kind == TAILED:
         seconds = np.random.default_rng(0).lognormal(sigma=1.0, size=count)
@@ -74,7 +74,7 @@ def units(kind: str, count: int, *, unit_s: float) -> list[Unit]:
 
 
 def _row(executor: RayExecutor, work: list[Unit], folder: Path, *, kind: str, count: int) -> dict[str, str | float]:
-    """Start the workers with a few units, then measure with all of them warm."""
+    """Start the workers with a few units, then measure with all of them ready."""
     ledger, workers, step = Ledger(Store(str(folder / "store"))), Workers(count=count, overlap=2), Device(folder)
     cold = Clock(time.monotonic())
     warm_up = [Unit(f"warm/{index}", (f"warm{index}", 0.3, 0.3)) for index in range(4 * count)]
@@ -90,5 +90,5 @@ def _row(executor: RayExecutor, work: list[Unit], folder: Path, *, kind: str, co
         "took s": took_s,
         "efficiency": ideal_s / took_s,
         "driver CPU ms a unit": 1e3 * (time.process_time() - clock.cpu) / len(work),
-        "first result, cold s": cold.first - cold.asked,
+        "first result, cold s": cold.first - cold.requested,
     }

@@ -1,4 +1,4 @@
-"""Labelling cached features, beside one matrix product with as many operations; all in one thread."""
+"""The rate of labelling cached features, beside one matrix product with as many operations; in one thread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.calibration.calibrate import Calibrated, HeldOutReport
+from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.inference.predict import TILE_ROWS, predict
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from fewshot.problem import Labelled, Problem
 from tests.bench.result import Result, medians
 from tests.problems import space
@@ -29,7 +29,7 @@ def run(*, images: int, repeat: int, classes: tuple[int, ...] = (100, 1000)) -> 
     """Score and multiply in turns.
 
     Args:
-        images: number of features; whole tiles are taken, at least one.
+        images: number of features, rounded down to whole tiles, at least one.
         repeat: rounds.
         classes: numbers of classes.
     """
@@ -69,23 +69,23 @@ def _row(features: Tensor, method: str, K: int, repeat: int) -> dict[str, str | 
 
 
 def problem_of(K: int) -> Problem:
-    """Shots and names in random directions: what they say makes no difference to the time it takes."""
+    """Return a problem with shots and class embeddings in random directions, which do not affect the time."""
     generator = torch.Generator().manual_seed(0)
     text = normalize(torch.randn(K, DIM, generator=generator), dim=1)
     shots = Labelled(torch.randn(K * SHOTS, 1, DIM, generator=generator), torch.arange(K).repeat(SHOTS))
     return Problem(space(K), text, shots, None, 100.0)
 
 
-def classifier_of(method: str, K: int) -> Calibrated:
-    """A method with fixed hyperparameters, fitted to `problem_of`."""
+def classifier_of(method: str, K: int) -> CalibratedClassifier:
+    """Return a method with fixed hyperparameters, fitted to `problem_of`."""
     problem = problem_of(K)
-    chosen = method_named(method, **METHODS[method])
+    chosen = build_method(method, **METHODS[method])
     fitted = chosen.fit(problem, seed=0)
     names = problem.label_space.names
-    return Calibrated(chosen, fitted, names, problem.logit_scale, Scaling(), None, HeldOutReport("none", 0))
+    return CalibratedClassifier(chosen, fitted, names, problem.logit_scale, Scaling(), None, HeldOutReport("none", 0))
 
 
-def matrix_columns(classifier: Calibrated) -> int:
-    """Columns of the one product, of D rows, that has as many operations as a classifier's own products."""
+def matrix_columns(classifier: CalibratedClassifier) -> int:
+    """Return the number of columns of one product of D rows with as many operations as the classifier's products."""
     text, keys = classifier.classifier.text, classifier.classifier.keys
     return (text.numel() + keys.numel()) // DIM

@@ -1,4 +1,4 @@
-"""What helpers on another node gain, where decoding is what is waited for, and where it is not."""
+"""The gain of helpers on another node, where decoding is the bottleneck, and where it is not."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from cluster import Event, Helpers, Ledger, RayExecutor, Store, Workers, WorkersReady, run_stage
 from tests.bench.result import Gate, Result
 from tests.cluster.several_nodes import Nodes, several_nodes
-from tests.cluster.steps import Halves, units
+from tests.cluster.steps import SplitSquare, units
 
 CASES = {"decoding is slow": (0.4, 0.1), "forwards are slow": (0.1, 0.4)}
-"""CPU seconds of the first half of a unit, and seconds that the second one has the device."""
+"""CPU seconds of the first half of a unit, and seconds that the second half uses the device."""
 
 
 def run(*, images: int, repeat: int) -> Result:
-    """One worker on a node with one CPU, alone and with helpers on a second node.
+    """Run one worker on a node with one CPU, alone and with helpers on a second node.
 
     Args:
         images: number of units.
-        repeat: not used.
+        repeat: unused.
     """
     rows = []
     with several_nodes() as cluster, tempfile.TemporaryDirectory() as folder:
@@ -38,11 +38,11 @@ def run(*, images: int, repeat: int) -> Result:
 
 
 def _rate(nodes: Nodes, folder: Path, work_s: float, device_s: float, count: int, helpers: int) -> float:
-    """Units a second, with all that has to be started warm."""
+    """Return units per second, after workers and helpers have started."""
     nodes.ensure("a", "b")
-    elsewhere = Helpers(count=helpers, labels=(("name", "b"),)) if helpers else None
-    workers = Workers(labels=(("name", "a"),), helpers=elsewhere)
-    step, ledger = Halves(folder, work_s=work_s, device_s=device_s), Ledger(Store(str(folder / "store")))
+    helpers_on_b = Helpers(count=helpers, labels=(("name", "b"),)) if helpers else None
+    workers = Workers(labels=(("name", "a"),), helpers=helpers_on_b)
+    step, ledger = SplitSquare(folder, work_s=work_s, device_s=device_s), Ledger(Store(str(folder / "store")))
     ready = 0.0
 
     def on_event(event: Event) -> None:

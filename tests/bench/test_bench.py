@@ -1,4 +1,4 @@
-"""Every benchmark runs, at toy size; what it measures is nobody's business here."""
+"""Every benchmark runs at toy size; its measurements are not checked."""
 
 import io
 import runpy
@@ -12,38 +12,38 @@ from fewshot.backbones import ClipBackbone
 from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, usage
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
-from tests.bench.usage import Usage, used
+from tests.bench.usage import Usage, measure
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """Runs a module in this process, where torch is imported, and not in one of its own, which is what takes long."""
+def run_here(monkeypatch):
+    """Return a function that runs a module in this process, where torch is imported, which is faster than a new one."""
 
     def run(module, *arguments):
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
         wall_s, cpu_s = time.monotonic(), time.process_time()
-        with redirect_stdout(io.StringIO()) as said:
+        with redirect_stdout(io.StringIO()) as stdout:
             runpy.run_module(module, run_name="__main__")
-        return Usage(time.process_time() - cpu_s, time.monotonic() - wall_s, said.getvalue())
+        return Usage(time.process_time() - cpu_s, time.monotonic() - wall_s, stdout.getvalue())
 
     return run
 
 
-def test_scoring_runs():
+def test_the_scoring_benchmark_runs():
     rows = scoring.run(images=1, repeat=1, classes=(3,)).rows
     assert [row["method"] for row in rows] == list(scoring.METHODS)
     assert all(row["images/s"] > 0 for row in rows)
 
 
 @pytest.mark.slow
-def test_the_large_one_runs():
+def test_the_large_benchmark_runs():
     result = large.run(images=100, repeat=1, classes=3)
     assert [row["images labelled"] for row in result.rows] == ["100"] * len(scoring.METHODS)
     assert result.gates[0].holds
 
 
 @pytest.mark.slow
-def test_the_adapters_run():
+def test_the_lora_benchmark_runs():
     result = lora.run(images=2, repeat=1, classes=(3, 2, 2))
     assert [gate.holds for gate in result.gates[3:]] == [True]
     assert all(row["CPU ms"] > 0 for row in result.rows)
@@ -51,41 +51,41 @@ def test_the_adapters_run():
 
 @pytest.mark.slow
 @pytest.mark.embedded
-def test_the_job_runs(here, monkeypatch):
-    monkeypatch.setattr(job, "python", here)
-    monkeypatch.setattr(ClipBackbone, "embed_images", ClipBackbone.embed_images)  # What it changes is undone.
+def test_the_job_benchmark_runs(run_here, monkeypatch):
+    monkeypatch.setattr(job, "run_python", run_here)
+    monkeypatch.setattr(ClipBackbone, "embed_images", ClipBackbone.embed_images)  # So that its change is undone.
     assert len(job.run(images=5, repeat=1).rows) == 2
 
 
-def brought(contender, folder):
-    """The CPU seconds that a contender took for two images; all were there in the end."""
+def cpu_seconds_for_two(contender, folder):
+    """Return the CPU-seconds of a contender for two images, both of which it must embed."""
     write_photographs(folder / "images", 2)
     return pipeline.cpu_seconds(pipeline.CONTENDERS[contender], folder / "images", folder / "output")
 
 
 @pytest.mark.parametrize("contender", [pipeline.OURS, pipeline.PLAIN])
-def test_a_contender_of_the_pipeline_runs(contender, here, monkeypatch, tmp_path):
-    monkeypatch.setattr(pipeline, "python", here)
-    assert brought(contender, tmp_path) > 0.0
+def test_a_pipeline_contender_runs_in_process(contender, run_here, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "run_python", run_here)
+    assert cpu_seconds_for_two(contender, tmp_path) > 0.0
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_the_contender_on_ray_runs(ray_session, here, monkeypatch, tmp_path):
-    monkeypatch.setattr(pipeline, "python", here)
-    assert brought(pipeline.OURS_ON_RAY, tmp_path) > 0.0
+def test_the_pipeline_contender_on_ray_runs(ray_session, run_here, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "run_python", run_here)
+    assert cpu_seconds_for_two(pipeline.OURS_ON_RAY, tmp_path) > 0.0
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("contender", [pipeline.PLAIN_WORKERS, pipeline.RAY_DATA])
-def test_a_contender_of_the_pipeline_runs_in_processes_of_its_own(contender, tmp_path):
+def test_a_pipeline_contender_runs_in_separate_processes(contender, tmp_path):
     if contender == pipeline.RAY_DATA:
         pytest.importorskip("pandas", reason="Ray Data needs pandas")
-    assert brought(contender, tmp_path) > 0.5
+    assert cpu_seconds_for_two(contender, tmp_path) > 0.5
 
 
-def test_fixed_and_marginal_cost_are_told_apart():
+def test_fixed_and_marginal_cost_are_separated():
     costs = {name: (3.0 + marginal, 3.0 + 3 * marginal) for marginal, name in enumerate(pipeline.CONTENDERS, start=1)}
     rows = {row["contender"]: row for row in pipeline.result(costs, (1000, 3000)).rows}
     assert [row["fixed CPU s"] for row in rows.values()] == pytest.approx([3.0] * len(rows))
@@ -93,12 +93,12 @@ def test_fixed_and_marginal_cost_are_told_apart():
 
 
 @pytest.mark.ray
-def test_overhead_runs(ray_session):
+def test_the_overhead_benchmark_runs(ray_session):
     assert [row["executor"] for row in overhead.run(images=4, repeat=1).rows] == [*overhead.BASELINES, overhead.DEVICE]
 
 
 @pytest.mark.ray
-def test_the_scale_runs(ray_session, monkeypatch):
+def test_the_scale_benchmark_runs(ray_session, monkeypatch):
     monkeypatch.setattr(scale, "STALL_S", 0.2)
     rows = scale.run(images=2, repeat=1, workers=(2,), unit_s=0.05).rows
     assert [(row["workers"], row["units"]) for row in rows] == [
@@ -108,18 +108,18 @@ def test_the_scale_runs(ray_session, monkeypatch):
     ]
 
 
-def test_lengths_with_a_heavy_tail_have_the_same_sum():
+def test_heavy_tailed_units_have_the_same_total():
     even, tailed = (scale.units(kind, 200, unit_s=0.5) for kind in (scale.EVEN, scale.TAILED))
     assert sum(unit.payload[1] for unit in tailed) == pytest.approx(sum(unit.payload[1] for unit in even))
     assert max(unit.payload[1] for unit in tailed) > 4 * 0.5
 
 
 @pytest.mark.slow
-def test_the_archive_runs():
+def test_the_archive_benchmark_runs():
     assert [row["images"] for row in archive.run(images=1000, repeat=1).rows] == [10, 100, 1000]
 
 
-def test_the_cpu_of_a_grandchild_whose_parent_is_gone_counts(tmp_path, monkeypatch):
+def test_the_cpu_time_of_an_orphaned_grandchild_counts(tmp_path, monkeypatch):
     worked, seen = tmp_path / "worked", tmp_path / "seen"
     descendants = usage._descendants
 
@@ -139,12 +139,12 @@ pathlib.Path({str(worked)!r}).touch()
 """
     leaves = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {works!r}])"
     command = f"import pathlib, subprocess, sys, time\nsubprocess.run([sys.executable, '-c', {leaves!r}])\n{waits}"
-    assert used([sys.executable, "-c", command], {}).cpu_s >= 0.5
+    assert measure([sys.executable, "-c", command], {}).cpu_s >= 0.5
 
 
-def test_a_command_that_fails_says_why():
+def test_a_failed_command_raises_with_its_stderr():
     with pytest.raises(Exception, match="status 1") as caught:
-        used([sys.executable, "-c", "import sys; sys.exit('no images')"], {})
+        measure([sys.executable, "-c", "import sys; sys.exit('no images')"], {})
     assert "no images" in caught.value.stderr
 
 
@@ -154,16 +154,16 @@ def test_a_gate_is_missed_beyond_its_bound():
     assert not Gate.at_least("share", 0.89, 0.9).holds
 
 
-def test_numbers_are_told_with_three_digits():
+def test_numbers_have_three_significant_digits():
     assert [digits(value) for value in ("ours", 12345.6, 12.345, 0.98765)] == ["ours", "12,346", "12.3", "0.988"]
 
 
-def test_a_result_is_rows_under_their_names():
+def test_a_result_keeps_its_rows_in_json():
     result = Result("x", "title", [{"who": "a", "images/s": 2.0}])
     assert result.to_json()["rows"] == [{"who": "a", "images/s": 2.0}]
 
 
-def test_photographs_are_as_large_as_photographs(tmp_path):
+def test_synthetic_photographs_have_realistic_sizes(tmp_path):
     write_photographs(tmp_path / "images", 3)
     sizes = [path.stat().st_size for path in (tmp_path / "images").iterdir()]
     assert len(sizes) == 3

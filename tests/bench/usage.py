@@ -1,7 +1,7 @@
-"""CPU time of a command and of everything it starts, whoever their parents become.
+"""CPU time of a command and of all its descendants, including those whose parent has ended.
 
-`getrusage` does not see the workers of Ray: their parent leaves before them, or never waits. So the tree is followed
-through /proc (Linux only); what a process does in the last tenth of a second before its end is missed.
+`getrusage` misses the workers of Ray: their parent ends before them, or never waits for them. So the process tree is
+read from /proc (Linux only); the last tenth of a second of each process is missed.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-EVERY_S = 0.1
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+SAMPLE_EVERY_S = 0.1
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _SET_CHILD_SUBREAPER = 36
 _PARENT, _USER, _SYSTEM, _START = 1, 11, 12, 19
-"""Places in /proc/<pid>/stat, counted after the name of the command."""
+"""Fields of /proc/<pid>/stat, counted after the name of the command."""
 
 _Process = tuple[int, int]
-"""Number and time of start: numbers are used again."""
+"""Process number and start time: numbers are reused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a command took.
+    """The resources of a command.
 
     Attributes:
         cpu_s: user and system, of all its processes.
-        wall_s: until it ended.
-        output: what it wrote to stdout.
+        wall_s: time until its end.
+        output: its stdout.
     """
 
     cpu_s: float
@@ -43,18 +43,18 @@ class Usage:
     output: str
 
 
-def python(module: str, *arguments: str | Path | int) -> Usage:
+def run_python(module: str, *arguments: str | Path | int) -> Usage:
     """Run a module of this suite in a fresh interpreter.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-    return used([sys.executable, "-m", module, *map(str, arguments)], environment)
+    return measure([sys.executable, "-m", module, *map(str, arguments)], environment)
 
 
-def used(command: Sequence[str], environment: dict[str, str]) -> Usage:
-    """Run a command to its end and count.
+def measure(command: Sequence[str], environment: dict[str, str]) -> Usage:
+    """Run a command to its end, and measure it.
 
     Raises:
         subprocess.CalledProcessError: it failed; `stderr` says why.
@@ -62,16 +62,16 @@ def used(command: Sequence[str], environment: dict[str, str]) -> Usage:
     before = dict(_descendants())
     ticks: dict[_Process, int] = {}
     started = time.monotonic()
-    with TemporaryFile("w+") as output, TemporaryFile("w+") as log, _orphans_adopted():
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as log, _adopting_orphans():
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=log)
         while process.poll() is None:
             ticks.update(_descendants())
-            time.sleep(EVERY_S)
+            time.sleep(SAMPLE_EVERY_S)
         wall_s = time.monotonic() - started
-        said, logged = _content(output), _content(log)
+        stdout, stderr = _content(output), _content(log)
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, said, logged)
-    return Usage(sum(ticks[process] for process in ticks.keys() - before) / TICKS_A_SECOND, wall_s, said)
+        raise subprocess.CalledProcessError(process.returncode, command, stdout, stderr)
+    return Usage(sum(ticks[process] for process in ticks.keys() - before) / TICKS_PER_SECOND, wall_s, stdout)
 
 
 def _content(file: IO[str]) -> str:
@@ -80,8 +80,8 @@ def _content(file: IO[str]) -> str:
 
 
 @contextmanager
-def _orphans_adopted() -> Iterator[None]:
-    """Be the parent of descendants whose own parent ends before them, so that they stay in the tree."""
+def _adopting_orphans() -> Iterator[None]:
+    """Become the parent of descendants whose own parent ends before them, so that they stay in the tree."""
     control = ctypes.CDLL(None).prctl
     control(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
@@ -91,7 +91,7 @@ def _orphans_adopted() -> Iterator[None]:
 
 
 def _descendants() -> Iterator[tuple[_Process, int]]:
-    """What lives below this process, with the clock ticks it has used."""
+    """Yield the live descendants of this process, with the clock ticks that they have used."""
     own = os.getpid()
     processes = dict(_processes())
     for pid, (_, started, ticks) in processes.items():
@@ -106,7 +106,7 @@ def _ancestors(pid: int, processes: Mapping[int, tuple[int, int, int]]) -> Itera
 
 
 def _processes() -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """Every process of the machine: its number, and (parent, start, clock ticks used)."""
+    """Yield every process of the machine: its number, and (parent, start, clock ticks used)."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal():
             continue

@@ -1,1 +1,1 @@
-"""Jobs on a cluster and a storage that are broken at random: they end with the bytes of an undisturbed run."""
+"""Chaos tests: jobs whose cluster and storage fail at random end with the bytes of a run without faults."""

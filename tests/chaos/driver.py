@@ -1,4 +1,4 @@
-"""The driver of a job, as a process that may be killed, and the journal of how often it had to be started."""
+"""The driver of a job: a process that may be killed, and the exit codes of its starts."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "FEWSHOT_LOG
 
 @dataclass
 class Driver:
-    """Runs a command again and again, until it has come to its end.
+    """Runs a command, again after each failure.
 
     Attributes:
-        words: of the command.
-        log: where it tells how it is going.
-        codes: exit codes so far; negative where a signal ended it.
+        arguments: of the command.
+        log: file with its stderr.
+        codes: exit codes so far; negative where a signal ended the process.
+        process: the running process; None if there is none.
     """
 
-    words: Sequence[str]
+    arguments: Sequence[str]
     log: Path
     codes: list[int] = field(default_factory=list)
     process: BaseProcess | None = None
 
     @classmethod
-    def of(cls, scenario: Scenario, log: Path) -> Driver:
-        """What runs a scenario's command."""
+    def from_scenario(cls, scenario: Scenario, log: Path) -> Driver:
+        """Return the driver of a scenario's command."""
         return cls((scenario.command, str(scenario.job)), log)
 
     def start(self, settings: Mapping[str, Any]) -> None:
-        """Start the command with some keys of its job file set, in a session of its own."""
-        more = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        self.process = warm().Process(target=_run, args=([*self.words, *more], os.environ | ENVIRONMENT, self.log))
+        """Start the command with some keys of its job file set, in its own process session."""
+        options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        self.process = warm().Process(
+            target=_run, args=([*self.arguments, *options], os.environ | ENVIRONMENT, self.log)
+        )
         self.process.start()
 
     def is_over(self) -> bool:
-        """Whether the process has ended; its exit code is noted then."""
+        """Return whether the process has ended; add its exit code to `codes` then."""
         if self.process is None:
             return True
         code = self.process.exitcode
@@ -55,23 +58,23 @@ class Driver:
         return True
 
     def kill(self) -> bool:
-        """SIGKILL, if it runs."""
+        """SIGKILL the process; return False if it does not run."""
         if self.process is None or self.process.exitcode is not None:
             return False
         self.process.kill()
         return True
 
-    def messages(self) -> str:
-        """The end of what it told."""
+    def log_tail(self) -> str:
+        """Return the end of the log."""
         return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+def _run(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
-    with log.open("ab") as messages, Path(os.devnull).open("wb") as nothing:
-        os.dup2(nothing.fileno(), 1)
-        os.dup2(messages.fileno(), 2)
-    sys.argv = ["fewshot", *words]
+    with log.open("ab") as stderr, Path(os.devnull).open("wb") as stdout:
+        os.dup2(stdout.fileno(), 1)
+        os.dup2(stderr.fileno(), 2)
+    sys.argv = ["fewshot", *arguments]
     main()

@@ -1,4 +1,4 @@
-"""What is broken: a cluster of several nodes, an S3 server behind a proxy, a small disk, and a driver."""
+"""The targets of faults: a cluster of several nodes, an S3 server behind a proxy, a small disk, and a driver."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ DISK_BYTES = 48 << 20
 
 @dataclass
 class Rig:
-    """All of it.
+    """All targets.
 
     Attributes:
-        folder: of this run of chaos; every process can read it.
+        folder: of this chaos run; every process can read it.
         server: the S3 server.
-        bucket: reached through `proxy`.
-        proxy: in front of the server.
-        disk: a folder on a file system of its own that can be full; None where none can be mounted.
-        names: of the nodes beside the head.
-        fault_s: bounds of how long a fault lasts, where that is drawn.
+        bucket: on the server, behind `proxy`.
+        proxy: before the server.
+        disk: a folder on its own small file system; None where none can be mounted.
+        names: of the nodes besides the head.
+        fault_s: bounds of the duration of a fault, in seconds.
+        driver: the driver that faults may kill.
     """
 
     folder: Path
@@ -59,10 +60,10 @@ class Rig:
     def start_cluster(self) -> None:
         """Start a head and all nodes."""
         self._nodes = self._closing.enter_context(several_nodes())
-        self.heal_cluster()
+        self.restore_nodes()
 
-    def heal_cluster(self) -> None:
-        """Let all nodes be there."""
+    def restore_nodes(self) -> None:
+        """Start the nodes that are missing."""
         self.nodes.call(Nodes.ensure, *self.names)
 
     @property
@@ -72,16 +73,16 @@ class Rig:
 
     @property
     def address(self) -> str:
-        """Of the cluster."""
+        """Address of the cluster."""
         return self.nodes.call(_address)
 
-    def lose_cluster(self) -> None:
-        """SIGKILL everything that is the cluster, its head first, and start another."""
+    def replace_cluster(self) -> None:
+        """SIGKILL all processes of the cluster, its head first, and start another."""
         self.kill_cluster()
         self.start_cluster()
 
     def kill_cluster(self) -> None:
-        """SIGKILL everything that is the cluster, its head first; nothing if there is none."""
+        """SIGKILL all processes of the cluster, its head first, if there is one."""
         if self._nodes is None:
             return
         owner = psutil.Process(self.nodes.call(_pid))
@@ -89,16 +90,16 @@ class Rig:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         closing, self._closing = self._closing, ExitStack()
-        with suppress(BrokenProcessPool):  # A cluster that was killed cannot say goodbye.
+        with suppress(BrokenProcessPool):  # A killed cluster cannot shut down.
             closing.close()
         self._nodes = None
 
     def workers(self) -> list[int]:
-        """Process ids of the live actors."""
+        """Return the process ids of the live actors."""
         return self.nodes.call(_workers)
 
     def output(self, name: str, *, on_disk: bool) -> tuple[Store, dict[str, Any]]:
-        """A new place for results, and the settings that lead there."""
+        """Return a new output for results, and the settings of the job file for it."""
         if on_disk and self.disk is not None:
             store = Store(str(self.disk / name))
             return store, {"job.output": store.root}
@@ -106,16 +107,16 @@ class Rig:
         return store, {"job.output": store.root, "storage.endpoint": self.proxy.endpoint}
 
     def driver_of(self, scenario: Scenario, name: str) -> Driver:
-        """What runs a scenario's command, and logs under this name; it is the one that is broken from now on."""
-        self.driver = Driver.of(scenario, self.folder / f"{name}.log")
+        """Return the driver of a scenario, with a log of this name. Faults apply to it from now on."""
+        self.driver = Driver.from_scenario(scenario, self.folder / f"{name}.log")
         return self.driver
 
     def start(self, driver: Driver, settings: dict[str, Any]) -> None:
-        """Start a driver on the cluster as it is."""
+        """Start a driver on the present cluster."""
         driver.start({"cluster.address": self.address, "cluster.clip_workers": len(self.names)} | settings)
 
-    def signs(self) -> int:
-        """What there is to see of drivers and workers; more of it means that they do something."""
+    def activity(self) -> int:
+        """Return a number that grows with every request and file of drivers and workers."""
         files = 0 if self.disk is None else sum(len(names) for _, _, names in os.walk(self.disk))
         return len(self.proxy.requests) + files
 
@@ -124,13 +125,13 @@ class Rig:
 def rig_in(
     folder: Path, server: S3Server, *, names: Sequence[str] = NODES, fault_s: tuple[float, float] = FAULT_S
 ) -> Iterator[Rig]:
-    """Everything, running.
+    """Start all targets, and stop them at the end.
 
     Args:
-        folder: every process can read it; has no `disk` yet.
-        server: an S3 server, which will be killed and come back.
-        names: of the nodes beside the head.
-        fault_s: bounds of how long a fault lasts, where that is drawn.
+        folder: every process can read it; contains no `disk` yet.
+        server: an S3 server, which will be killed and restarted.
+        names: of the nodes besides the head.
+        fault_s: bounds of the duration of a fault, in seconds.
     """
     bucket = Bucket.create(server, f"chaos-{uuid4().hex}")
     with small_disk(folder / "disk") as disk, bucket.through() as (near, proxy):
@@ -158,11 +159,11 @@ def _workers(nodes: Nodes) -> list[int]:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A file system in memory, mounted for as long as it is needed; None where that is not allowed."""
+    """Mount a small file system in memory, and unmount it at the end; None where that is not allowed."""
     folder.mkdir(parents=True)
-    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
     try:
-        mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         mounted = False
     try:
@@ -172,14 +173,14 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
             subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
-def paused(pid: int, seconds: float) -> None:
-    """SIGSTOP, and SIGCONT after a while."""
+def pause(pid: int, seconds: float) -> None:
+    """Suspend a process, and resume it after a while."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
         time.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
 
 
-def one_of(chance: random.Random, items: list[int]) -> int | None:
-    """Any of them."""
-    return chance.choice(items) if items else None
+def one_of(rng: random.Random, items: list[int]) -> int | None:
+    """Return a random item; None if there is none."""
+    return rng.choice(items) if items else None

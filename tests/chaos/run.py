@@ -1,4 +1,4 @@
-"""Rounds of chaos: a job, faults while it runs, and a comparison at its end."""
+"""Chaos rounds: a job, faults while it runs, and a comparison of its results."""
 
 from __future__ import annotations
 
@@ -19,52 +19,52 @@ from tests.chaos.rig import Rig
 from tests.chaos.scenarios import Scenario
 from tests.ray_jobs.place import wait_until
 
-FAULTS_A_JOB = 10
+FAULTS_PER_JOB = 10
 GAP_S = (0.5, 5.0)
-JOB_S = 900.0
-"""Seconds within which a job must be through once it is left alone."""
+JOB_TIMEOUT_S = 900.0
+"""Seconds within which a job must finish after its last fault."""
 
 Results = dict[str, str]
-"""A hash of each result, by its path."""
+"""SHA-256 of each result, by its path."""
 
 
 class ChaosError(AssertionError):
-    """A job did not come to its end."""
+    """A job did not finish."""
 
 
 @dataclass
 class Chaos:
-    """What has happened so far.
+    """The state of a chaos run.
 
     Attributes:
-        rig: what is broken.
-        chance: what decides.
-        faults_a_job: after so many a job is left alone.
-        gap_s: bounds of the time between faults.
-        survived: faults by name.
-        rounds: what became of each job.
+        rig: the targets of faults.
+        rng: source of all random choices.
+        faults_per_job: number of faults after which a job runs undisturbed.
+        gap_s: bounds of the time between faults, in seconds.
+        survived: number of faults by name.
+        rounds: outcome of each job.
     """
 
     rig: Rig
-    chance: random.Random
-    faults_a_job: int
+    rng: random.Random
+    faults_per_job: int
     gap_s: tuple[float, float]
     survived: Counter[str] = field(default_factory=Counter)
     rounds: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, scenario: Scenario, expected: Results) -> None:
-        """One job, from its first start to the comparison."""
+        """Run one job, from its first start to the comparison."""
         started = time.monotonic()
-        on_disk = self.rig.disk is not None and self.chance.random() < 0.3
+        on_disk = self.rig.disk is not None and self.rng.random() < 0.3
         faults: Counter[str] = Counter()
-        for attempt in itertools.count():  # One that was through before anything broke says nothing.
+        for attempt in itertools.count():  # A job that finished before its first fault shows nothing.
             name = f"{len(self.rounds)}-{attempt}-{scenario.name.replace(' ', '-')}"
             store, settings = self.rig.output(name, on_disk=on_disk)
             driver = self.rig.driver_of(scenario, name)
-            faults = self._break_until_through(driver, settings, DISK if on_disk else S3)
+            faults = self._run_with_faults(driver, settings, DISK if on_disk else S3)
             if faults:
                 break
-        identical = scenario.bytes_of(store) == expected
+        identical = scenario.hashes(store) == expected
         self.rounds.append(
             {
                 "job": scenario.name,
@@ -77,35 +77,35 @@ class Chaos:
         )
         sys.stderr.write(f"{self.rounds[-1]}\n")
 
-    def _break_until_through(
-        self, driver: Driver, settings: dict[str, Any], others: dict[Fault, float]
-    ) -> Counter[str]:
+    def _run_with_faults(self, driver: Driver, settings: dict[str, Any], others: dict[Fault, float]) -> Counter[str]:
         faults: Counter[str] = Counter()
-        before, signs = self.rig.proxy.faults(), self.rig.signs()
-        calm_since = None
+        before, activity = self.rig.proxy.faults(), self.rig.activity()
+        undisturbed_since = None
         while not (driver.is_over() and driver.codes and driver.codes[-1] == 0):
             if driver.process is None:
                 self.rig.start(driver, settings)
-            if not faults:  # A job that is still being started would hardly notice.
-                wait_until(lambda: driver.is_over() or self.rig.signs() > signs)
-            if sum(faults.values()) < self.faults_a_job:
-                wait_until(driver.is_over, self.chance.uniform(*self.gap_s))
-                if not driver.is_over() and (broken := self._break_one(CLUSTER | others)):
-                    faults[broken] += 1
+            if not faults:  # A fault during the start of a job has little effect.
+                wait_until(lambda: driver.is_over() or self.rig.activity() > activity)
+            if sum(faults.values()) < self.faults_per_job:
+                wait_until(driver.is_over, self.rng.uniform(*self.gap_s))
+                if not driver.is_over() and (name := self._inject(CLUSTER | others)):
+                    faults[name] += 1
                 continue
-            calm_since = calm_since or time.monotonic()
+            undisturbed_since = undisturbed_since or time.monotonic()
             wait_until(driver.is_over, 1.0)
-            if time.monotonic() - calm_since > JOB_S:
-                raise ChaosError(f"not through {JOB_S:.0f} s after the last fault:\n{driver.messages()}")
+            if time.monotonic() - undisturbed_since > JOB_TIMEOUT_S:
+                raise ChaosError(
+                    f"the job is not finished {JOB_TIMEOUT_S:.0f} s after the last fault:\n{driver.log_tail()}"
+                )
         requests = self.rig.proxy.faults() - before
         self.survived += Counter({name: count for name, count in faults.items() if name not in STORMS.values()})
         self.survived += Counter({f"requests: {kind}": count for kind, count in requests.items()})
         return faults
 
-    def _break_one(self, choice: dict[Fault, float]) -> str:
-        """The name of what was broken; "" if there was nothing to break."""
-        (fault,) = self.chance.choices(list(choice), list(choice.values()))
-        return name_of(fault) if fault(self.rig, self.chance) else ""
+    def _inject(self, weights: dict[Fault, float]) -> str:
+        """Inject a random fault, and return its name; "" if it had no target."""
+        (fault,) = self.rng.choices(list(weights), list(weights.values()))
+        return name_of(fault) if fault(self.rig, self.rng) else ""
 
 
 def chaos(
@@ -114,57 +114,63 @@ def chaos(
     *,
     minutes: float,
     seed: int,
-    faults_a_job: int = FAULTS_A_JOB,
+    faults_per_job: int = FAULTS_PER_JOB,
     gap_s: tuple[float, float] = GAP_S,
 ) -> dict[str, Any]:
     """Run jobs under faults for a while, each of them at least once.
 
     Args:
-        rig: what is broken.
-        expected: the jobs, and their results when nothing breaks.
-        minutes: no further job begins later than this.
-        seed: of everything that is drawn.
-        faults_a_job: after so many a job is left alone, so that there is an end.
-        gap_s: bounds of the time between faults.
+        rig: the targets of faults.
+        expected: the jobs, and their results without faults.
+        minutes: no further job starts later than this.
+        seed: of all random choices.
+        faults_per_job: number of faults after which a job runs undisturbed, so that it can finish.
+        gap_s: bounds of the time between faults, in seconds.
 
     Returns:
-        `seed`, `jobs`, `identical` (jobs with the bytes of an undisturbed run), `faults` survived, `by_kind`, and
-        `rounds`, what became of each job: at least one thing broke while it ran.
+        `seed`, `jobs`, `identical` (jobs with the bytes of a run without faults), `faults` survived, `by_kind`, and
+        `rounds`, the outcome of each job, which has had at least one fault.
 
     Raises:
-        ChaosError: a job did not come to its end.
+        ChaosError: a job did not finish.
     """
-    work = Chaos(rig, random.Random(seed), faults_a_job, gap_s)
-    todo = list(expected)
+    state = Chaos(rig, random.Random(seed), faults_per_job, gap_s)
+    jobs = list(expected)
     end = time.monotonic() + 60 * minutes
     for number in itertools.count():
-        if time.monotonic() >= end and number >= len(todo):
+        if time.monotonic() >= end and number >= len(jobs):
             break
-        scenario = todo[number % len(todo)]
-        work.run(scenario, expected[scenario])
+        scenario = jobs[number % len(jobs)]
+        state.run(scenario, expected[scenario])
     return {
         "seed": seed,
-        "jobs": len(work.rounds),
-        "identical": sum(each["identical"] for each in work.rounds),
-        "faults": sum(work.survived.values()),
-        "by_kind": dict(sorted(work.survived.items())),
-        "rounds": work.rounds,
+        "jobs": len(state.rounds),
+        "identical": sum(each["identical"] for each in state.rounds),
+        "faults": sum(state.survived.values()),
+        "by_kind": dict(sorted(state.survived.items())),
+        "rounds": state.rounds,
     }
 
 
-def undisturbed(todo: Sequence[Scenario], folder: Path) -> dict[Scenario, Results]:
-    """The results of runs in one process each, in local folders.
+def run_undisturbed(jobs: Sequence[Scenario], folder: Path) -> dict[Scenario, Results]:
+    """Run each job in one process with a local output, and return the results.
 
     Args:
-        todo: the jobs; all are run at once.
-        folder: where they log.
+        jobs: to run, concurrently.
+        folder: for their logs.
     """
-    stores = {scenario: Store(str(scenario.job.with_suffix(".undisturbed"))) for scenario in todo}
-    drivers = {scenario: Driver.of(scenario, folder / f"{scenario.job.stem}-undisturbed.log") for scenario in todo}
+    stores = {scenario: Store(str(scenario.job.with_suffix(".undisturbed"))) for scenario in jobs}
+    drivers = {
+        scenario: Driver.from_scenario(scenario, folder / f"{scenario.job.stem}-undisturbed.log") for scenario in jobs
+    }
     for scenario, driver in drivers.items():
         driver.start({"cluster.mode": "process", "job.output": stores[scenario].root})
     for scenario, driver in drivers.items():
-        if not wait_until(driver.is_over, JOB_S) or driver.codes != [0] or not scenario.is_complete(stores[scenario]):
+        if (
+            not wait_until(driver.is_over, JOB_TIMEOUT_S)
+            or driver.codes != [0]
+            or not scenario.is_complete(stores[scenario])
+        ):
             driver.kill()
-            raise ChaosError(f"{scenario.name} fails without any fault:\n{driver.messages()}")
-    return {scenario: scenario.bytes_of(stores[scenario]) for scenario in todo}
+            raise ChaosError(f"{scenario.name} fails without faults:\n{driver.log_tail()}")
+    return {scenario: scenario.hashes(stores[scenario]) for scenario in jobs}

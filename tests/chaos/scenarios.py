@@ -1,4 +1,4 @@
-"""The jobs that run under chaos, and what of them must come out the same."""
+"""The jobs of the chaos tests, and the results that must be identical."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Scenario:
     """One job.
 
     Attributes:
-        name: of it.
+        name: of the job, for reports.
         command: of `fewshot`.
-        job: its job file; where results go is said when it runs.
-        results: names of the results in an output, with which an undisturbed run and any other must agree.
+        job: its job file; the output is set at each start.
+        results: predicate of the paths in an output whose objects must equal those of a run without faults.
     """
 
     name: str
@@ -35,22 +35,22 @@ class Scenario:
     job: Path
     results: Callable[[str], bool]
 
-    def bytes_of(self, store: Store) -> dict[str, str]:
-        """A hash of each result, by its path."""
+    def hashes(self, store: Store) -> dict[str, str]:
+        """Return the SHA-256 of each result, by its path."""
         found = (path for path in store.list() if self.results(path))
         return {path: hashlib.sha256(store.get(path)).hexdigest() for path in found}
 
     def is_complete(self, store: Store) -> bool:
-        """Whether a run says of itself that it is."""
+        """Return whether the metrics of every run say that it is complete."""
         metrics = [path for path in store.list("runs") if path.endswith("metrics.json")]
         return bool(metrics) and all(json.loads(store.get(path))["complete"] for path in metrics)
 
 
 def scenarios(folder: Path) -> list[Scenario]:
-    """Write the data and the job files of all.
+    """Write the data and the job files of all scenarios, and return the scenarios.
 
     Args:
-        folder: an empty one, which every node of the cluster can read.
+        folder: an empty folder that every node of the cluster can read.
     """
     place = Place(folder / "place", folder / "clip")
     for part in (place.folder, place.clip):
@@ -58,7 +58,7 @@ def scenarios(folder: Path) -> list[Scenario]:
     write_tiny_clip(place.clip)
     diffusion = write_tiny_diffusion(folder / "diffusion")
     place.fill(images=IMAGES, shots=3)
-    asked = {"model": str(diffusion), "max_fraction": 0.2, "steps": 20, "batch_size": 8}
+    escalation = {"model": str(diffusion), "max_fraction": 0.2, "steps": 20, "batch_size": 8}
     write_splits(place.folder)
     cells = {
         "splits": str(place.folder / "splits.json"),
@@ -70,10 +70,10 @@ def scenarios(folder: Path) -> list[Scenario]:
     return [
         Scenario("classify", "classify", _written(place, "classify"), _predictions),
         Scenario(
-            "classify and ask",
+            "classify with escalation",
             "classify",
-            _written(place, "ask", escalate=asked | {"hyperparameters": {"steps": 2, "samples": 1}}),
-            _answers,
+            _written(place, "escalate", escalate=escalation | {"hyperparameters": {"steps": 2, "samples": 1}}),
+            _escalation_results,
         ),
         Scenario("train and evaluate", "evaluate", _written(place, "train", evaluate=cells), _trainings),
     ]
@@ -92,7 +92,7 @@ def _predictions(path: str) -> bool:
     return "/predictions/" in path or path.endswith("failures.parquet")
 
 
-def _answers(path: str) -> bool:
+def _escalation_results(path: str) -> bool:
     return _predictions(path) or path.startswith("adapters/") or path.endswith("gaps.parquet")
 
 

@@ -1,4 +1,4 @@
-"""A short storm in the suite (`make chaos` is the long one), and what a lost head costs."""
+"""A short chaos run (`make chaos` is the long one), and the cost of a lost head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.chaos.rig import rig_in
-from tests.chaos.run import chaos, undisturbed
+from tests.chaos.run import chaos, run_undisturbed
 from tests.chaos.scenarios import scenarios
 from tests.ray_jobs.place import wait_until
 
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(folder):
-    return undisturbed(scenarios(folder / "jobs"), folder)
+    return run_undisturbed(scenarios(folder / "jobs"), folder)
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,15 @@ def rig(s3_server, expected, folder):
         yield rig
 
 
-def test_jobs_under_faults_end_with_the_bytes_of_an_undisturbed_run(rig, expected):
-    result = chaos(rig, expected, minutes=0, seed=20260, faults_a_job=3, gap_s=(0.2, 2.0))
+def test_jobs_with_faults_have_the_bytes_of_undisturbed_runs(rig, expected):
+    result = chaos(rig, expected, minutes=0, seed=20260, faults_per_job=3, gap_s=(0.2, 2.0))
     assert result["jobs"] == len(expected) == 3
     assert result["identical"] == 3, result["rounds"]
     assert all(sum(each["faults"].values()) >= 1 for each in result["rounds"])
 
 
 class Gate:
-    """A plan of a proxy: some parts of features may be written; who comes later waits until it is opened, in vain."""
+    """A plan of a proxy: after some parts of features, further writes wait until the gate opens, and then fail."""
 
     def __init__(self, parts: int) -> None:
         self.parts, self.number, self.opened = parts, itertools.count(1), threading.Event()
@@ -53,7 +53,7 @@ class Gate:
         return None
 
 
-def test_when_the_head_is_lost_nothing_that_was_committed_is_done_again(rig, expected):
+def test_a_lost_head_costs_no_committed_part(rig, expected):
     scenario = next(iter(expected))
     store, settings = rig.output("head", on_disk=False)
     driver = rig.driver_of(scenario, "head")
@@ -70,15 +70,15 @@ def test_when_the_head_is_lost_nothing_that_was_committed_is_done_again(rig, exp
     rig.start(driver, settings)
     assert wait_until(lambda: embedded().total() == 8 or driver.is_over(), TIMEOUT_S)
     committed = embedded()
-    assert committed.total() == 8, driver.messages()
+    assert committed.total() == 8, driver.log_tail()
     driver.kill()
-    rig.lose_cluster()
+    rig.replace_cluster()
     gate.opened.set()
     assert wait_until(driver.is_over)
     rig.start(driver, settings)
     assert wait_until(driver.is_over, TIMEOUT_S)
-    assert driver.codes[-1] == 0, driver.messages()
-    assert scenario.bytes_of(store) == expected[scenario]
+    assert driver.codes[-1] == 0, driver.log_tail()
+    assert scenario.hashes(store) == expected[scenario]
     writes = embedded()
-    assert len(writes) > len(committed)  # Something was left to do.
+    assert len(writes) > len(committed)  # Some parts were missing.
     assert all(writes[key] == count for key, count in committed.items())

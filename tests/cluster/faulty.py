@@ -1,6 +1,6 @@
-"""File systems of fsspec that fail on demand, `faulty://`, or never for the sake of other threads, `orderly://`.
+"""fsspec file systems that fail on demand, `faulty://`, or serve concurrent threads correctly, `orderly://`.
 
-And what failures leave behind on a local one.
+Also the files that a killed writer leaves on a local one.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 
 class OrderlyFileSystem(MemoryFileSystem):
-    """Keeps objects in memory, and does one thing at a time, whatever threads ask for.
+    """Keeps objects in memory, and serves one request at a time.
 
-    In fsspec's own, an object that is removed while it is listed is a KeyError, and of two that create it both may.
+    In fsspec's own, an object removed during a listing raises KeyError, and two concurrent creators may both succeed.
     """
 
     protocol = "orderly"
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
-    turn: ClassVar[threading.RLock] = threading.RLock()
+    lock: ClassVar[threading.RLock] = threading.RLock()
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return MemoryFileSystem._strip_protocol(path.replace(f"{cls.protocol}://", "memory://"))
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
-        with self.turn:
+        with self.lock:
             super().pipe_file(path, value, mode=mode)
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        with self.turn:
+        with self.lock:
             return super().ls(path, detail=detail)
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        with self.turn:
+        with self.lock:
             return super().info(path)
 
     def rm_file(self, path: str) -> None:
-        with self.turn:
+        with self.lock:
             super().rm_file(path)
 
 
@@ -54,7 +54,7 @@ Fault = Callable[["FaultyFileSystem", str, bytes], None]
 
 
 class FaultyFileSystem(MemoryFileSystem):
-    """Keeps objects in memory. The n-th call of an operation meets the n-th of its planned faults; None is luck."""
+    """Keeps objects in memory. The n-th call of an operation has the n-th of its planned faults, or none for None."""
 
     protocol = "faulty"
     store: ClassVar[dict[str, Any]] = {}
@@ -67,23 +67,23 @@ class FaultyFileSystem(MemoryFileSystem):
         return MemoryFileSystem._strip_protocol(path.replace("faulty://", "memory://"))
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
-        self._meet("write", path, value)
+        self._apply_fault("write", path, value)
         super().pipe_file(path, value, mode=mode)
-        self._meet("acknowledge", path, value)
+        self._apply_fault("acknowledge", path, value)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
-        self._meet("read", path)
+        self._apply_fault("read", path)
         return super().cat_file(path, start, end)
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        self._meet("list", path)
+        self._apply_fault("list", path)
         return super().ls(path, detail=detail)
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        self._meet("look up", path)
+        self._apply_fault("look up", path)
         return super().info(path)
 
-    def _meet(self, operation: str, path: str, data: bytes = b"") -> None:
+    def _apply_fault(self, operation: str, path: str, data: bytes = b"") -> None:
         self.calls.append(operation)
         planned = self.plan.get(operation, [])
         if planned and (fault := planned.pop(0)) is not None:
@@ -102,7 +102,7 @@ def fails(error: Exception) -> Fault:
 
 
 def cut_half_way(filesystem: FaultyFileSystem, path: str, data: bytes) -> None:
-    """The connection breaks with half of the object on the other side."""
+    """Break the connection after half of the object has been written."""
     MemoryFileSystem.pipe_file(filesystem, path, data[: len(data) // 2])
     raise ConnectionResetError("cut off")
 
@@ -113,7 +113,7 @@ def slow(filesystem: FaultyFileSystem, path: str, data: bytes) -> None:
 
 @contextmanager
 def faults(**plan: list[Fault | None]) -> Iterator[FaultyFileSystem]:
-    """An empty `faulty://` with this plan: `faults(write=[fails(...), None, cut_half_way])`."""
+    """Provide an empty `faulty://` with this plan: `faults(write=[fails(...), None, cut_half_way])`."""
     FaultyFileSystem.store.clear()
     FaultyFileSystem.pseudo_dirs[:] = [""]
     FaultyFileSystem.calls.clear()
@@ -122,8 +122,8 @@ def faults(**plan: list[Fault | None]) -> Iterator[FaultyFileSystem]:
     FaultyFileSystem.plan = {}
 
 
-def left_behind(folder: Path, age_s: float) -> Path:
-    """A temporary file as a killed writer leaves it."""
+def write_temporary_file(folder: Path, age_s: float) -> Path:
+    """Write a temporary file like that of a killed writer, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".tmp-{uuid4().hex}"
     path.write_bytes(b"half")

@@ -1,7 +1,7 @@
-"""A cluster of several nodes on this machine: real raylets, which can join, be told to leave, and be killed.
+"""A cluster of several nodes on this machine: real raylets, which can join, drain, and be killed.
 
-It belongs to a process of its own, because a process is connected to one Ray at a time and the other tests have theirs.
-Tests send it functions: `cluster.call(function, …)` runs `function(nodes, …)` there.
+It has its own process, because a process is connected to one Ray at a time and the other tests use another. Tests send
+functions there: `cluster.call(function, …)` runs `function(nodes, …)` in that process.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ QUICK_HEALTH_CHECKS = {
 
 @dataclass
 class Nodes:
-    """What the process owns. A node has a name, which is its label `name`, one CPU and, in name, one GPU.
+    """The nodes of the process. Each has a label `name`, one CPU and, nominally, one GPU.
 
     Attributes:
         cluster: a `ray.cluster_utils.Cluster` whose head has no CPU.
-        known: nodes by name; those that are gone included until they are asked for again.
+        known: nodes by name, dead ones included until they are requested again.
     """
 
     cluster: Any
     known: dict[str, Any] = field(default_factory=dict)
 
     def ensure(self, *names: str) -> None:
-        """Let exactly these nodes be there."""
+        """Start and kill nodes until exactly these are alive."""
         for name in self.known.keys() - set(names):
             self.kill(name)
         for name in names:
@@ -53,11 +53,11 @@ class Nodes:
                 )
 
     def kill(self, name: str) -> None:
-        """SIGKILL everything that is the node."""
+        """SIGKILL all processes of a node."""
         self.cluster.remove_node(self.known.pop(name), allow_graceful=False)
 
     def give_notice(self, name: str) -> None:
-        """What a cloud does half a minute before it takes a spot machine."""
+        """Drain a node, as a cloud does half a minute before it takes a spot machine away."""
         from ray._raylet import GcsClient
         from ray.core.generated import autoscaler_pb2
 
@@ -85,7 +85,9 @@ def _start(folder: str) -> None:
     from ray.cluster_utils import Cluster
 
     wait_for_slow_nodes()
-    utils.write_ray_address = lambda *_, **__: None  # Or every `ray.init()` on this machine would find this cluster.
+    utils.write_ray_address = lambda *_, **__: (
+        None
+    )  # Otherwise every `ray.init()` on this machine would find this cluster.
     head = {
         "num_cpus": 0,
         "temp_dir": folder,
@@ -111,19 +113,19 @@ def _call(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 @dataclass(frozen=True)
 class SeveralNodes:
-    """The cluster, seen from the tests."""
+    """The cluster, as a client in the test process."""
 
     process: ProcessPoolExecutor
 
     def call(self, function: Callable[Concatenate[Nodes, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What a function of a module returns when it runs over there, connected to the cluster."""
+        """Run a function of a module in the process that is connected to the cluster, and return its result."""
         return self.process.submit(_call, function, *args, **kwargs).result(TIMEOUT_S)
 
 
 @contextmanager
 def several_nodes() -> Iterator[SeveralNodes]:
-    """A cluster whose head has no CPU, and no other node yet."""
-    folder = tempfile.mkdtemp(prefix="ray-")  # Short: paths of Ray's sockets must fit in 107 bytes.
+    """Start a cluster whose head has no CPU, without other nodes."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # A short path: those of Ray's sockets are limited to 107 bytes.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         try:
             process.submit(_start, folder).result(TIMEOUT_S)

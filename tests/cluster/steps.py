@@ -17,7 +17,7 @@ from cluster import Part, StorageError, Unit
 
 
 def touch(folder: Path) -> None:
-    """Leave a mark that counts across processes."""
+    """Add a mark to a folder; marks can be counted across processes."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / uuid4().hex).touch()
 
@@ -27,7 +27,7 @@ def marks(folder: Path) -> int:
 
 
 def is_first(mark: Path) -> bool:
-    """Whether nobody has asked this before: true once, however many threads and processes ask at the same time."""
+    """Return True for the first call with this mark, in all threads and processes, and False for every other one."""
     mark.parent.mkdir(parents=True, exist_ok=True)
     try:
         mark.touch(exist_ok=False)
@@ -42,7 +42,7 @@ def units(count: int, *, folder: str = "out", kind: str = "plain") -> list[Unit]
 
 @dataclass(frozen=True)
 class Square:
-    """Squares the index. What else a unit does is written in its payload; `scratch` keeps the marks."""
+    """Squares the index. The kind in a unit's payload names what else the unit does; `scratch` has the marks."""
 
     scratch: Path
     name: str = "square"
@@ -61,7 +61,7 @@ class Square:
             time.sleep(0.3)  # Time for a second unit to be started beside this one.
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "storage recovers" and runs < 3:
-            raise StorageError("storage is tired")
+            raise StorageError("storage is slow")
         if kind == "storage stays down":
             raise StorageError("storage is down")
         if kind == "slow":
@@ -70,19 +70,19 @@ class Square:
 
 
 class Panic(BaseException):
-    """What a library written in Rust raises: no `Exception`."""
+    """An exception of a library written in Rust, which is no `Exception`."""
 
 
 class MuteError(Exception):
-    """Cannot say what happened."""
+    """An exception whose message cannot be read."""
 
     def __str__(self) -> str:
-        raise RuntimeError("asked for its message")
+        raise RuntimeError("the message cannot be read")
 
 
 @dataclass(frozen=True)
-class Strange:
-    """Raises what is named in the payload."""
+class Raising:
+    """Raises the exception that the payload names."""
 
     def setup(self) -> None:
         return None
@@ -103,7 +103,7 @@ class Strange:
 
 @dataclass(frozen=True)
 class BrokenSetup:
-    """Cannot start."""
+    """Fails in `setup`."""
 
     kills: bool = False
 
@@ -118,7 +118,7 @@ class BrokenSetup:
 
 @dataclass(frozen=True)
 class Device:
-    """Has the one device of its worker for a while. A payload is (name, seconds, seconds when it is run again)."""
+    """Uses the only device of its worker for a while. A payload is (name, seconds, seconds of later runs)."""
 
     scratch: Path
 
@@ -134,8 +134,8 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Nothing:
-    """Costs nothing: what is left is the executor's own overhead."""
+class NoOp:
+    """Does nothing, so that only the overhead of the executor is measured."""
 
     def setup(self) -> None:
         return None
@@ -150,7 +150,7 @@ def located_units(count: int, *, folder: str = "out") -> list[Unit]:
 
 @dataclass(frozen=True)
 class Located:
-    """Takes half a second, and leaves the name of the node it ran on, if that has one, in `scratch`."""
+    """Takes half a second, and writes the name of its node, if it has one, to `scratch`."""
 
     scratch: Path
 
@@ -166,11 +166,11 @@ class Located:
 
 
 @dataclass(frozen=True)
-class Halves:
-    """Squares an index in two halves, each of which leaves the name of its node.
+class SplitSquare:
+    """Squares an index in two parts, each of which writes the name of its node.
 
-    The first one takes `work_s` of a CPU, the second one has its worker's only device for `device_s`. What is between
-    them is too large for Ray to keep it with the driver: it lies on the helper's node, and is lost with it.
+    The first part takes `work_s` of a CPU, the second uses the worker's only device for `device_s`. The result of the
+    first is too large for Ray to keep it with the driver: it is stored on the helper's node, and lost with it.
     """
 
     scratch: Path
@@ -206,11 +206,11 @@ class Halves:
 
 
 @dataclass(frozen=True)
-class DiesOfTools(Halves):
-    """Its first worker dies when it is asked for its tools."""
+class DiesInTools(SplitSquare):
+    """The first worker dies in `tools`."""
 
     def tools(self, state: threading.Lock) -> int:
-        if is_first(self.scratch / "asked for tools"):
+        if is_first(self.scratch / "tools called"):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().tools(state)
 

@@ -42,39 +42,39 @@ def test_the_order_of_keys_does_not_matter(value: dict[str, Any]) -> None:
 
 
 @given(value=st.lists(st.integers(), min_size=2, unique=True))
-def test_the_order_of_a_list_does_matter(value: list[int]) -> None:
+def test_the_order_of_a_list_matters(value: list[int]) -> None:
     assert fingerprint(value) != fingerprint(value[::-1])
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [(1, 1.0), (1, True), (0, None), ("1", 1), ([], {}), ("ab", ["ab"]), (Ape(), Tip()), (0.0, -0.0)]
 )
-def test_different_values_differ(one: Any, other: Any) -> None:
+def test_different_values_have_different_fingerprints(one: Any, other: Any) -> None:
     assert fingerprint(one) != fingerprint(other)
 
 
-def test_a_tuple_counts_as_a_list_and_a_path_as_its_text() -> None:
+def test_tuples_equal_lists_and_paths_their_text() -> None:
     assert fingerprint((1, (2, 3))) == fingerprint([1, [2, 3]])
     assert fingerprint(Path("a/b")) == fingerprint("a/b")
 
 
-def test_a_dataclass_counts_with_its_fields() -> None:
+def test_a_dataclass_is_hashed_with_its_fields() -> None:
     assert fingerprint({"method": Ape(2.0)}) == fingerprint({"method": Ape(2.0)}) != fingerprint({"method": Ape(3.0)})
 
 
 @pytest.mark.parametrize("value", [{1, 2}, b"bytes", np.zeros(2), np.float32(1), {1: "a"}, Ape, object()])
-def test_what_has_no_canonical_form_is_refused_and_named(value: Any) -> None:
+def test_unsupported_values_are_refused_with_their_path(value: Any) -> None:
     with pytest.raises(TypeError, match=r"value\.config\[0\]"):
         fingerprint({"config": [value]})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+def test_nonfinite_numbers_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         fingerprint([value])
 
 
-def test_another_process_gives_the_same_name() -> None:
+def test_another_process_computes_the_same_fingerprint() -> None:
     program = "from cluster.fingerprint import fingerprint; print(fingerprint({'b': 0.1, 'a': ['é', None]}))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert output.strip() == fingerprint({"a": ["é", None], "b": 0.1})

@@ -1,4 +1,4 @@
-"""Which names of variables say that their values are secrets."""
+"""Names of environment variables are classified as secrets or settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cluster.secrets import names_a_secret
         "TOKEN1",
     ],
 )
-def test_a_name_of_a_secret_is_recognised(name):
+def test_the_name_of_a_secret_is_recognised(name):
     assert names_a_secret(name)
 
 
@@ -47,5 +47,5 @@ def test_a_name_of_a_secret_is_recognised(name):
         "COMPATIBLE",
     ],
 )
-def test_a_name_of_a_setting_is_no_secret(name):
+def test_the_name_of_a_setting_is_not_a_secret(name):
     assert not names_a_secret(name)

@@ -1,7 +1,8 @@
-"""Every method of the table, held to everything that a feature-space method promises."""
+"""The contract: everything that a feature-space method promises, checked for each (`conftest.py` says which)."""
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,30 +11,38 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.errors import DataError
 from fewshot.inference.classifier_files import PARTS, load_classifier, save_classifier
 from fewshot.inference.predict import predict
-from fewshot.methods import METHODS, Classifier, method_named
+from fewshot.method import Classifier
+from fewshot.methods import METHODS, build_method
 from fewshot.problem import Problem
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 from tests.tiny_diffusion import with_diffusion
 
-pytestmark = pytest.mark.parametrize("name", METHODS)
 few = settings(max_examples=5, deadline=None)
 SHORT = {"candidates": ("nearest_mean", "zero_shot"), "steps": 5, "max_steps": 5, "generator_steps": 5}
-"""A training of a few steps promises what a long one does."""
+"""A training of a few steps keeps the promises of a long one."""
 SHORTER = {"mcti": {"alpha": 0.0, "images": 1}, "textual_inversion": {"steps": 1, "images": 1}}
-"""For methods that ask a diffusion model: as little as they can."""
+"""For methods that learn with a diffusion model: as few of its forwards as possible."""
 
 
 def short(name):
-    known = {field.name for field in dataclasses.fields(METHODS[name])}
+    known = {field.name for field in dataclasses.fields(METHODS[name].load())}
     values = {field: value for field, value in SHORT.items() if field in known}
-    return method_named(name, **values | SHORTER.get(name, {}))
+    return build_method(name, **values | SHORTER.get(name, {}))
 
 
 def prepared(name, problem):
-    """The problem with everything that the method needs."""
-    return with_diffusion(problem) if "diffusion" in short(name).needs else problem
+    """Return the problem with everything that the method needs, and nothing else."""
+    needs = METHODS[name].needs
+    problem = replace(
+        problem,
+        text_tower=problem.text_tower if "text_tower" in needs else None,
+        pooling=problem.pooling if "dense" in needs else None,
+        support=problem.support if "dense" in needs else replace(problem.support, dense=None),
+    )
+    return with_diffusion(problem) if "diffusion" in needs else problem
 
 
 def fit(name, problem):
@@ -51,13 +60,12 @@ def same(left, right):
 
 
 def test_the_table_uses_the_methods_own_name(name):
-    assert METHODS[name].name == name
-    assert METHODS[name].summary
+    assert METHODS[name].load().name == name
 
 
 def test_a_classifier_is_a_frozen_dataclass_of_tensors_and_scalars(name):
     classifier = fit(name, make_problem([2, 2, 2])[0])
-    assert isinstance(classifier, METHODS[name].classifier_type)
+    assert isinstance(classifier, METHODS[name].load().classifier_type)
     assert isinstance(classifier, Classifier)
     field = dataclasses.fields(classifier)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -72,7 +80,7 @@ def test_a_classifier_is_a_frozen_dataclass_of_tensors_and_scalars(name):
 
 @few
 @given(made=problems())
-def test_logits_are_finite_float32_for_ragged_shots_and_classes_without_any(name, made):
+def test_logits_are_finite_float32_for_ragged_shots(name, made):
     problem, features = made
     logits = fit(name, problem).logits(features)
     assert logits.shape == (len(features), problem.num_classes)
@@ -88,7 +96,7 @@ def test_any_number_of_shots_can_be_learned_from(name, counts):
 
 
 def test_thousands_of_classes_can_be_learned(name):
-    count = 300 if "diffusion" in short(name).needs else 3000  # A few classes are a forward of the UNet.
+    count = 300 if "diffusion" in METHODS[name].needs else 3000  # A few classes are a forward of the UNet.
     problem, features = make_problem([1] * count, views=1)
     assert fit(name, problem).logits(features).shape == (len(features), count)
 
@@ -120,14 +128,14 @@ def test_renumbering_the_classes_renumbers_the_logits(name, made, seed):
 
 @few
 @given(made=problems())
-def test_logits_of_an_image_do_not_depend_on_the_others(name, made):
+def test_logits_do_not_depend_on_other_images(name, made):
     problem, features = made
     classifier = fit(name, problem)
     alone = torch.cat([classifier.logits(row[None]) for row in features])
     torch.testing.assert_close(classifier.logits(features), alone, rtol=1e-4, atol=1e-3)
 
 
-def test_predictions_of_an_image_do_not_depend_on_the_others_by_a_bit(name):
+def test_predictions_do_not_depend_on_other_images_by_a_bit(name):
     there = World(40, dim=64)
     calibrated = fit_calibrated(short(name), prepared(name, there.problem([2] * 40)), seed=1)
     features, _ = there.test_images(150)
@@ -151,7 +159,7 @@ def test_a_stored_classifier_comes_back_bit_for_bit(name, made):
 
 @few
 @given(made=problems())
-def test_learning_and_asking_change_nothing_that_they_were_given(name, made):
+def test_fitting_and_scoring_change_none_of_their_inputs(name, made):
     problem, features = made
     before = [
         part.clone() for part in (problem.class_embeddings, problem.support.views, problem.support.labels, features)
@@ -172,6 +180,15 @@ def test_selection_fills_in_everything_and_is_final(name, made):
     assert None not in [getattr(selected, field.name) for field in dataclasses.fields(selected)]
     assert selected.select(problem, seed=99) == selected
     assert torch.equal(selected.fit(problem, seed=3).logits(features), fit(name, problem).logits(features))
+
+
+def test_a_missing_need_is_a_data_error(name):
+    """So the table lists no more than a method needs; it lists no less, as `prepared` provides nothing else."""
+    problem, _ = make_problem([2, 2, 0])
+    for need in METHODS[name].needs:
+        lacking = {"dense": {"pooling": None}, "text_tower": {"text_tower": None}, "diffusion": {"diffusion": None}}
+        with pytest.raises(DataError, match="the problem has no"):
+            short(name).fit(replace(prepared(name, problem), **lacking[need]), seed=0)
 
 
 def test_there_is_no_test_split_to_learn_from(name):

@@ -53,7 +53,7 @@ def test_a_tokenizer_that_brings_a_module_does_not_run_it(folder, trap):
     classes = {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Evil", "auto_map": classes}))
     (folder / "evil.py").write_text(trap.module)
-    assert "gives its tokenizer trust_remote_code" in messages(folder)
+    assert "sets tokenizer options trust_remote_code" in messages(folder)
     assert not trap.sprung
 
 
@@ -110,7 +110,7 @@ def test_the_older_name_of_the_weights_is_read(folder):
         (" " * 2_000_000, "is larger than"),
         ('{"model_cfg": 3}', "expected model_cfg with vision_cfg and text_cfg"),
         ('{"model_cfg": {"vision_cfg": [], "text_cfg": {}}}', "expected model_cfg with vision_cfg and text_cfg"),
-        ('{"model_cfg": {"vision_cfg": {}, "text_cfg": {}}, "trust_remote_code": true}', "asks for code"),
+        ('{"model_cfg": {"vision_cfg": {}, "text_cfg": {}}, "trust_remote_code": true}', "needs code"),
         ('{"model_cfg": {"vision_cfg": {}, "text_cfg": {"layers": "many"}, "embed_dim": -1}}', "cannot load a CLIP"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images import decode, jpeg
+from fewshot.images import decode, limits
 from tests.strange_files import encode, oriented, photo, png_of_size
 
 HUGE = 30_000
@@ -117,9 +117,9 @@ def test_scans_are_counted_by_the_pixels_they_go_over(monkeypatch):
     image = encode(photo(), "JPEG", progressive=True)
     scans = image.count(b"\xff\xda")
     assert scans > 5
-    monkeypatch.setattr(jpeg, "MAX_SCANNED_PIXELS", scans * 96 * 64)
+    monkeypatch.setattr(limits, "MAX_SCANNED_PIXELS", scans * 96 * 64)
     assert decode(image).size == (96, 64)
-    monkeypatch.setattr(jpeg, "MAX_SCANNED_PIXELS", scans * 96 * 64 - 1)
+    monkeypatch.setattr(limits, "MAX_SCANNED_PIXELS", scans * 96 * 64 - 1)
     with pytest.raises(UnreadableImageError, match=f"a JPEG of {scans} scans over 96 x 64 pixels"):
         decode(image)
     assert decode(encode(photo(), "JPEG")).size == (96, 64)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.errors import JobError
-from ray_jobs.job_file.limits import MAX_DEPTH, is_deep
-from ray_jobs.job_file.reading import MAX_JOB_BYTES, MAX_TOLD, read_job
+from ray_jobs.job_file.limits import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES, is_deep
+from ray_jobs.job_file.reading import read_job
 from tests.ray_jobs.place import fewshot
 from tests.sources import PACKAGES, imports, is_within, modules
 
@@ -37,32 +37,32 @@ def messages(tmp_path, text, *overrides):
         (JOB + "[clip]\nthreads = " + "9" * 10_000, "not valid TOML: Exceeds the limit"),
         (JOB + JOB, "Cannot declare"),
         (JOB + "[clip]\nthreads = 1\nthreads = 2", "Cannot overwrite a value"),
-        (JOB + " " * MAX_JOB_BYTES, f"is larger than {MAX_JOB_BYTES} bytes"),
+        (JOB + " " * MAX_BYTES, f"is larger than {MAX_BYTES} bytes"),
         (b"\xff\xfe" + JOB.encode("utf-16-le"), "cannot read the job file"),
-        (JOB.replace('"x"', '"' + "x" * 100 + '"'), "name must have at most 60 characters, got 100"),
+        (JOB.replace('"x"', '"' + "x" * 100 + '"'), "[job] name: expected at most 60 characters, got 100"),
     ],
 )
-def test_what_no_job_file_looks_like_is_refused(tmp_path, text, reason):
+def test_a_file_unlike_any_job_file_is_refused(tmp_path, text, reason):
     (problem,) = messages(tmp_path, text)
     assert reason in problem
     assert len(problem) < 600
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "..", ".", ".hidden", "a\\nb", "a b", "", "a\\u0000", "a\\u202eb"])
-def test_a_name_that_could_lead_elsewhere_is_refused(tmp_path, name):
+def test_a_name_that_could_leave_its_folder_is_refused(tmp_path, name):
     (problem,) = messages(tmp_path, JOB.replace('"x"', f'"{name}"'))
-    assert "name must consist of letters, digits" in problem
+    assert "[job] name: expected letters, digits" in problem
     assert problem.isprintable()
 
 
-def test_of_very_many_mistakes_some_are_told_and_the_rest_is_counted(tmp_path):
+def test_very_many_mistakes_are_counted(tmp_path):
     problems = messages(tmp_path, JOB + "[clip]\n" + "".join(f"k{number} = 1\n" for number in range(20_000)))
-    assert len(problems) == MAX_TOLD + 1
-    assert problems[-1].endswith(f"{20_000 - MAX_TOLD} more mistakes in [clip]")
-    assert len(messages(tmp_path, JOB + "".join(f"[k{number}]\n" for number in range(20_000)))) <= MAX_TOLD
+    assert len(problems) == MAX_MISTAKES + 1
+    assert problems[-1].endswith(f"[clip]: {20_000 - MAX_MISTAKES} more mistakes")
+    assert len(messages(tmp_path, JOB + "".join(f"[k{number}]\n" for number in range(20_000)))) <= MAX_MISTAKES
 
 
-def test_a_long_value_is_cut_short_and_escapes_are_shown_as_such(tmp_path):
+def test_long_values_are_cut_and_control_characters_escaped(tmp_path):
     (problem,) = messages(tmp_path, JOB + 'clip = "' + "x" * 100_000 + '"')
     assert len(problem) < 500
     (problem,) = messages(tmp_path, JOB + '["\\u001b[31m\\n"]')
@@ -83,7 +83,7 @@ def test_a_long_value_is_cut_short_and_escapes_are_shown_as_such(tmp_path):
         "clip.threads=" + "9" * 10_000,
     ],
 )
-def test_an_override_reaches_keys_of_sections_and_nothing_else(tmp_path, override):
+def test_an_override_reaches_nothing_but_keys_of_sections(tmp_path, override):
     (tmp_path / "job.toml").write_text(JOB)
     try:
         job, problems = read_job(tmp_path / "job.toml", [override])
@@ -96,7 +96,7 @@ def test_an_override_reaches_keys_of_sections_and_nothing_else(tmp_path, overrid
     assert all(len(problem) < 600 for problem in problems)
 
 
-def test_a_pipe_is_read_and_a_device_without_end_is_not(tmp_path):
+def test_a_pipe_is_read_and_an_endless_device_is_refused(tmp_path):
     with pytest.raises(JobError, match="is larger than"):
         read_job("/dev/zero")
     reader, writer = os.pipe()
@@ -123,7 +123,7 @@ def test_depth_is_found_without_recursion(value, more):
     assert is_deep(value) == (depth(value) > MAX_DEPTH)
 
 
-def test_the_command_ends_with_code_2_and_writes_nothing(tmp_path):
+def test_a_refused_job_file_exits_with_2_and_writes_nothing(tmp_path):
     (tmp_path / "job.toml").write_text(JOB + "[clip]\nmodel = " + "[" * 5000)
     outcome = fewshot("classify", tmp_path / "job.toml")
     assert outcome.code == 2
@@ -138,7 +138,7 @@ def test_yaml_is_written_and_never_read():
         for name in imports(module, tree)
         if is_within(name, "yaml")
     ]
-    assert set(readers) <= {"ray_jobs.manifest.yaml_text imports yaml"}
+    assert set(readers) <= {"ray_jobs.manifest.kubernetes_text imports yaml"}
 
 
 def test_zips_are_opened_for_the_pictures_of_the_demo_only():

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import SourceError
-from cluster.records import Columns, cells, open_source, parquet
+from cluster.records import Columns, open_source, parquet, parquet_cells
 from tests.cluster.records.archives import contents_of, records_of
 
 
@@ -72,8 +72,8 @@ def test_a_value_that_a_dictionary_repeats_is_read_row_by_row_and_not_without_en
     ("path", "reason"),
     [
         (pa.array([3]), "not found"),
-        (pa.array([["x"]]), "the path is list<element: string>, no text"),
-        (pa.array([{"a": 1}]), "the path is struct<a: int64>, no text"),
+        (pa.array([["x"]]), "the path is list<element: string>, not text"),
+        (pa.array([{"a": 1}]), "the path is struct<a: int64>, not text"),
         (undecodable(b"\xff\xfe"), "the path is not UTF-8"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_row_that_is_no_text_costs_that_row_only(table):
 
 
 def test_a_key_longer_than_any_name_is_a_reason(table):
-    long = "x" * (cells.MAX_TEXT_BYTES + 1)
+    long = "x" * (parquet_cells.MAX_TEXT_BYTES + 1)
     assert list(contents_of(write(table, {"key": [long, "b"], "image": [b"1", b"2"]}))) == ["t/0", "b"]
 
 

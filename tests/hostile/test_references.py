@@ -16,7 +16,7 @@ from cluster.records import Selection, read_shard
 from cluster.records.base import EntryError
 from cluster.records.location import Location
 from cluster.records.references import SCHEMES, References
-from ray_jobs.job_file.sections import SchemeName
+from ray_jobs.job_file.field_types import SchemeName
 from tests.cluster.records.archives import contents_of
 
 ELSEWHERE = sorted(SCHEMES - {"file"})
@@ -55,7 +55,7 @@ def test_a_local_table_asks_no_server_unless_the_job_allows_it(tmp_path):
     with web_server() as (server, asked):
         table = archive_of(tmp_path, f"{server}/latest/meta-data/")
         (reason,) = contents_of(table).values()
-        assert reason == 'this table may not lead to http URLs: allow it with schemes = ["http"]'
+        assert reason == 'http URLs are not followed from this table; allow them with schemes = ["http"]'
         assert asked == []
         assert list(contents_of(table, schemes=["http"]).values()) == [b"abc"]
         assert asked
@@ -84,29 +84,29 @@ def test_what_is_allowed_is_part_of_a_shards_name(tmp_path):
 @pytest.mark.parametrize("scheme", ELSEWHERE)
 def test_a_local_table_leads_nowhere_else_by_itself(scheme):
     local = References(Location("/data"), "/data", 10)
-    with pytest.raises(EntryError, match=f"may not lead to {scheme} URLs"):
-        local.place(f"{scheme}://host/a.jpg")
+    with pytest.raises(EntryError, match=f"{scheme} URLs are not followed"):
+        local.resolve(f"{scheme}://host/a.jpg")
     allowed = References(Location("/data"), "/data", 10, frozenset({scheme}))
-    assert allowed.place(f"{scheme}://host/a.jpg").scheme == scheme
+    assert allowed.resolve(f"{scheme}://host/a.jpg").scheme == scheme
 
 
 def test_a_table_of_a_web_server_leads_to_that_server_only():
     table = References(Location("https://host/sets"), "https://host/sets", 10)
-    assert table.place("https://host/images/a.jpg").uri == "https://host/images/a.jpg"
+    assert table.resolve("https://host/images/a.jpg").uri == "https://host/images/a.jpg"
     for url in ("https://169.254.169.254/latest", "https://host.evil/a.jpg", "http://host/a.jpg", "s3://host/a.jpg"):
-        with pytest.raises(EntryError, match="may not lead to"):
-            table.place(url)
+        with pytest.raises(EntryError, match="are not followed from this table"):
+            table.resolve(url)
 
 
 def test_a_table_in_s3_leads_to_s3_in_the_same_way_and_nothing_of_this_machine():
     there = Storage(endpoint="http://127.0.0.1:1")
     table = References(Location("s3://bucket/sets", there), "bucket/sets", 10, frozenset({"https"}))
-    assert table.place("s3://other/a.jpg") == Location("s3://other/a.jpg", there)
-    assert table.place("a.jpg") == Location("s3://bucket/sets/a.jpg", there)
-    assert table.place("https://host/a.jpg").uri == "https://host/a.jpg"
+    assert table.resolve("s3://other/a.jpg") == Location("s3://other/a.jpg", there)
+    assert table.resolve("a.jpg") == Location("s3://bucket/sets/a.jpg", there)
+    assert table.resolve("https://host/a.jpg").uri == "https://host/a.jpg"
     for path in ("/etc/passwd", "file:///etc/passwd"):
-        with pytest.raises(EntryError, match="a path of this machine in a table from elsewhere"):
-            table.place(path)
+        with pytest.raises(EntryError, match="a local path in a table that is not local"):
+            table.resolve(path)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_a_table_in_s3_leads_to_s3_in_the_same_way_and_nothing_of_this_machine()
 )
 def test_other_kinds_of_url_cannot_be_allowed(url):
     table = References(Location("/data"), "/data", 10, frozenset({url.partition("://")[0]}))
-    with pytest.raises(EntryError, match="a URL of a kind that is not read") as caught:
-        table.place(url)
+    with pytest.raises(EntryError, match="unsupported kind of URL") as caught:
+        table.resolve(url)
     assert "\n" not in str(caught.value)
 
 

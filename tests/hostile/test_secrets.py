@@ -123,7 +123,7 @@ def test_a_password_in_the_job_file_is_not_told_or_stored(place):
 def test_a_mistake_of_ours_is_shown_without_secrets(tmp_path):
     code = (
         "import os, ray_jobs.commands.app as cli\n"
-        "def broken(): raise RuntimeError(dict(os.environ))\n"
+        "def broken(**_): raise RuntimeError(dict(os.environ))\n"
         "cli.app = broken\n"
         "cli.main()\n"
     )

@@ -13,7 +13,7 @@ from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters, save_adapter
 from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from ray_jobs.errors import DamagedError
 from ray_jobs.output.classifiers import find_classifier
 from ray_jobs.output.training_cache import StoredTrainingCache
@@ -30,7 +30,7 @@ FOLDER = "adapters/tif/0"
 def files():
     unreadable = {"examples": 0, "such_as": [], "classes": []}
     facts = {"trained_from": {"method": "tip_adapter", "clip": {}}, "examples": 6, "unreadable_examples": unreadable}
-    return save_classifier(fit_calibrated(method_named("tip_adapter"), make_problem([3, 3])[0], seed=0), facts)
+    return save_classifier(fit_calibrated(build_method("tip_adapter"), make_problem([3, 3])[0], seed=0), facts)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def store(tmp_path):
         {"threshold": {"a": 1}},
         {"logit_scale": None},
         {"held_out": "none"},
-        {"held_out": {"tried": 3}},
+        {"held_out": {"candidates": 3}},
         {"classifier": 5},
         {"classifier": {"evil": 1}},
         {"trained_from": None},
@@ -86,7 +86,7 @@ def test_a_card_of_another_shape_is_damaged(files, card, store):
 def test_tensors_with_a_header_that_lies_are_damaged(files, store, lie):
     with pytest.raises(DataError, match=r"damaged|consists of"):
         load_classifier({**files, TENSORS: lying_headers()[lie]})
-    with pytest.raises(DataError, match="no safetensors file"):
+    with pytest.raises(DataError, match="is not a safetensors file"):
         load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[1]: lying_headers()[lie]}])
     training_cache = StoredTrainingCache(store, "trainings/x")
     store.put("trainings/x/key.safetensors", lying_headers()[lie])
@@ -125,7 +125,7 @@ def test_an_adapter_without_a_file_is_damaged_and_trained_anew(store):
 
 @pytest.mark.parametrize("config", [b"[" * 100_000, b'{"r": 1e400, "lora_alpha": 1}', b'{"r": [1]}', b'"r"', b"\xff"])
 def test_a_configuration_of_an_adapter_of_another_shape_is_refused(config):
-    with pytest.raises(DataError, match="is no configuration of a LoRA"):
+    with pytest.raises(DataError, match="is not a configuration of a LoRA"):
         load_adapters([save_adapter(random_stack(1), 0) | {ADAPTER_FILES[0]: config}])
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.records import open_source, read_shard
-from cluster.records.headers import MAX_NAME_BYTES, check_records
+from cluster.records.tar_headers import MAX_NAME_BYTES, check_records
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes
 
 
@@ -30,7 +30,7 @@ def extended(body: bytes, *, name: str = "a.jpg", data: bytes = b"x", kind: byte
     return header.tobuf() + body + bytes(-len(body) % 512) + tar_bytes([(name, data)])
 
 
-def messages(tmp_path, data: bytes, name: str = "0.tar", **options: object) -> list[str]:
+def reasons(tmp_path, data: bytes, name: str = "0.tar", **options: object) -> list[str]:
     """The reasons of all records."""
     (tmp_path / name).write_bytes(data)
     records = records_of(tmp_path / name, **options)
@@ -50,7 +50,7 @@ def messages(tmp_path, data: bytes, name: str = "0.tar", **options: object) -> l
     ],
 )
 def test_an_extended_header_that_would_take_hours_is_refused(tmp_path, body, kind):
-    (reason,) = messages(tmp_path, extended(body, kind=kind))
+    (reason,) = reasons(tmp_path, extended(body, kind=kind))
     assert "an extended header" in reason
 
 
@@ -73,7 +73,7 @@ def test_what_python_writes_as_extended_headers_is_never_refused(records):
 def test_headers_within_headers_come_to_an_end(tmp_path, kind):
     header = tarfile.TarInfo("header")
     header.type = kind
-    (reason,) = messages(tmp_path, header.tobuf() * 5000 + bytes(1024))
+    (reason,) = reasons(tmp_path, header.tobuf() * 5000 + bytes(1024))
     assert "damaged or cut off" in reason
 
 
@@ -95,7 +95,7 @@ def test_a_size_below_nothing_does_not_lead_back(tmp_path, size):
     ],
 )
 def test_a_sparse_member_is_not_filled_up(tmp_path, fields):
-    (reason,) = messages(tmp_path, extended(b"".join(record(*field) for field in fields.items())))
+    (reason,) = reasons(tmp_path, extended(b"".join(record(*field) for field in fields.items())))
     assert reason == "not a regular file" or "damaged or cut off" in reason
 
 

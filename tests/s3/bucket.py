@@ -15,12 +15,12 @@ from tests.s3.server import S3Server
 
 @dataclass(frozen=True)
 class Bucket:
-    """One bucket, and how it is reached.
+    """A bucket with its connection settings.
 
     Attributes:
-        server: where it is.
+        server: of the bucket.
         name: of the bucket.
-        storage: the way there.
+        storage: connection to the server, perhaps through a proxy.
     """
 
     server: S3Server
@@ -41,7 +41,7 @@ class Bucket:
         return Store(self.url(path), storage=self.storage)
 
     def upload(self, folder: Path, path: str) -> str:
-        """Copy the files of a folder; returns the URL of the copy."""
+        """Copy the files of a folder to the bucket, and return the URL of the copy."""
         for file in folder.rglob("*"):
             if file.is_file():
                 self.store(path).put(file.relative_to(folder).as_posix(), file.read_bytes())
@@ -49,6 +49,6 @@ class Bucket:
 
     @contextmanager
     def through(self, plan: Plan | None = None) -> Iterator[tuple[Bucket, Proxy]]:
-        """The same bucket behind a proxy."""
+        """Provide the same bucket behind a proxy, and the proxy."""
         with fault_proxy(self.server.endpoint, plan) as proxy:
             yield replace(self, storage=replace(self.storage, endpoint=proxy.endpoint)), proxy

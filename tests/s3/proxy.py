@@ -1,7 +1,7 @@
-"""An HTTP proxy on loopback in front of an S3 server: it counts requests by kind, and injects faults on a plan.
+"""An HTTP proxy on loopback before an S3 server: it counts requests by kind, and injects faults by a plan.
 
-It forwards everything unchanged, the Host header included, which signatures cover. Which request meets a fault depends
-on the plan's seed, on the request and on how often it was made, and not on what happens beside it.
+It forwards requests unchanged, with the Host header, which signatures cover. Whether a request gets a fault depends on
+the plan's seed, on the request and on its number of attempts, and not on concurrent requests.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 Fault = Literal["slow_down", "reset_before", "reset_after", "slow", "truncated"]
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-_UPSTREAM_S = 120
-_FOR_ONE_HOP = frozenset({"connection", "keep-alive", "expect", "transfer-encoding"})
+_UPSTREAM_TIMEOUT_S = 120
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "expect", "transfer-encoding"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which requests meet a fault.
+    """The requests that get a fault. Shares are in [0, 1].
 
     Attributes:
         seed: of the draws.
-        slow_down: share of requests refused with 503 SlowDown; the server does not hear of them.
-        reset_before: share whose connection is reset before the server hears of them.
-        reset_after: share whose connection is reset when the server has done what they ask.
-        slow: share answered only after `delay_s`.
+        slow_down: share of requests refused with 503 SlowDown, without being forwarded.
+        reset_before: share whose connection is reset before they are forwarded.
+        reset_after: share whose connection is reset after the server has executed them.
+        slow: share whose response is delayed by `delay_s`.
         truncated: share of GETs whose body ends half-way.
         delay_s: seconds.
-        at_most: faults that the same request (method and path) meets, so that there is an end.
-        only: regular expression of the paths (with query) that faults are for; None is for all.
+        at_most: number of faults for the same request (method and path), so that it succeeds in the end.
+        only: regular expression of the paths (with query) that get faults; None is for all.
     """
 
     seed: int = 0
@@ -56,7 +56,7 @@ class Plan:
     only: str | None = None
 
     def fault(self, method: str, path: str, attempt: int) -> Fault | None:
-        """What the n-th attempt (from 0) of a request meets."""
+        """Return the fault of the n-th attempt (from 0) of a request; None for no fault."""
         if attempt >= self.at_most or (self.only is not None and not re.search(self.only, path)):
             return None
         kinds: tuple[Fault, ...] = ("slow_down", "reset_before", "reset_after", "slow", "truncated")
@@ -69,14 +69,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that was made.
+    """A request to the proxy.
 
     Attributes:
         kind: "GET", "HEAD", "PUT", "DELETE" of an object, "LIST", or "PART", "UPLOAD", "COMPLETE", "ABORT" of a
             multipart upload; "BUCKET" for whatever else concerns a bucket.
         key: bucket and key; for a LIST bucket and prefix.
-        status: what the server answered; None if it was not asked.
-        fault: what it met.
+        status: of the server's response; None if the request was not forwarded.
+        fault: that the request got.
     """
 
     kind: str
@@ -87,40 +87,40 @@ class Request:
 
 @dataclass
 class Proxy:
-    """A running proxy. May be given another plan while it runs.
+    """A running proxy. Its plan may be replaced while it runs.
 
     Attributes:
         endpoint: its URL.
         plan: of the faults; None injects none.
-        deaf_to: headers that are not passed on, in lower case, as if the server did not know them. Only what is not
-            signed gets through then.
-        requests: all that were made, in the order in which the server answered.
+        dropped_headers: headers that are not forwarded, in lower case, as if the server did not support them. Signed
+            requests fail then.
+        requests: all requests, in the order of the server's responses.
     """
 
     endpoint: str
     plan: Plan | None = None
-    deaf_to: frozenset[str] = frozenset()
+    dropped_headers: frozenset[str] = frozenset()
     requests: list[Request] = field(default_factory=list)
     _attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self) -> Counter[str]:
-        """How many requests of each kind."""
+        """Return the number of requests of each kind."""
         with self._lock:
             return Counter(request.kind for request in self.requests)
 
     def faults(self) -> Counter[str]:
-        """How many faults of each kind."""
+        """Return the number of faults of each kind."""
         with self._lock:
             return Counter(request.fault for request in self.requests if request.fault is not None)
 
     def clear(self) -> None:
-        """Forget the requests so far."""
+        """Remove the requests so far."""
         with self._lock:
             self.requests.clear()
 
     def draw(self, method: str, path: str) -> Fault | None:
-        """What this request meets."""
+        """Return the fault of the next attempt of this request; None for no fault."""
         with self._lock:
             attempt = self._attempts[method, path]
             self._attempts[method, path] += 1
@@ -133,7 +133,7 @@ class Proxy:
 
 @contextmanager
 def fault_proxy(upstream: str, plan: Plan | None = None) -> Iterator[Proxy]:
-    """A proxy in front of a server.
+    """Run a proxy before a server.
 
     Args:
         upstream: the server's endpoint, http.
@@ -150,7 +150,7 @@ def fault_proxy(upstream: str, plan: Plan | None = None) -> Iterator[Proxy]:
 
 
 def kind_of(method: str, path: str) -> tuple[str, str]:
-    """Kind and key of a request, see `Request`."""
+    """Return kind and key of a request, see `Request`."""
     url = urlsplit(path)
     query = dict(parse_qsl(url.query, keep_blank_values=True))
     bucket, _, key = unquote(url.path).lstrip("/").partition("/")
@@ -166,8 +166,8 @@ def kind_of(method: str, path: str) -> tuple[str, str]:
     return multipart.get((method, "uploadId" in query), method), f"{bucket}/{key}"
 
 
-class _Answer(NamedTuple):
-    """What the server said."""
+class _Response(NamedTuple):
+    """The response of the server."""
 
     status: int
     headers: Mapping[str, str]
@@ -184,7 +184,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = Proxy(f"http://127.0.0.1:{self.server_address[1]}", plan)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no news."""
+        """Ignore clients that close their connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -196,20 +196,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.proxy.draw(self.command, self.path)
-        answer = None
+        response = None
         try:
             if fault not in ("slow_down", "reset_before"):
-                answer = self._ask(body)
+                response = self._forward(body)
         finally:
-            # Before the client has its answer: it may count at once.
-            status = None if answer is None else answer.status
+            # Before the client has its response: it may count at once.
+            status = None if response is None else response.status
             self.server.proxy.add(Request(*kind_of(self.command, self.path), status, fault))
-        if answer is None and fault == "slow_down":
-            self._answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
-        elif answer is None or fault == "reset_after":
+        if response is None and fault == "slow_down":
+            self._send(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
+        elif response is None or fault == "reset_after":
             self._reset()
         else:
-            self._pass_on(answer, fault)
+            self._send_response(response, fault)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_any  # noqa: N815
 
@@ -219,27 +219,27 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """What happens is in `Proxy.requests`."""
+        """Log nothing: the requests are in `Proxy.requests`."""
 
-    def _ask(self, body: bytes) -> _Answer:
-        """What the server answers."""
+    def _forward(self, body: bytes) -> _Response:
+        """Forward the request and return the response of the server."""
         if self.upstream is None:
-            self.upstream = http.client.HTTPConnection(self.server.upstream, timeout=_UPSTREAM_S)
-        dropped = _FOR_ONE_HOP | self.server.proxy.deaf_to
+            self.upstream = http.client.HTTPConnection(self.server.upstream, timeout=_UPSTREAM_TIMEOUT_S)
+        dropped = _HOP_BY_HOP | self.server.proxy.dropped_headers
         headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
         self.upstream.request(self.command, self.path, body=body, headers=headers)
-        answer = self.upstream.getresponse()
-        messages = {name: value for name, value in answer.getheaders() if name.lower() not in _FOR_ONE_HOP}
-        return _Answer(answer.status, messages, answer.read())
+        response = self.upstream.getresponse()
+        kept = {name: value for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP}
+        return _Response(response.status, kept, response.read())
 
-    def _pass_on(self, answer: _Answer, fault: Fault | None) -> None:
+    def _send_response(self, response: _Response, fault: Fault | None) -> None:
         if fault == "slow":
             assert self.server.proxy.plan is not None
             time.sleep(self.server.proxy.plan.delay_s)
-        cut = fault == "truncated" and len(answer.body) > 1
-        self._answer(answer.status, answer.headers, answer.body, cut=cut)
+        is_cut = fault == "truncated" and len(response.body) > 1
+        self._send(response.status, response.headers, response.body, is_cut=is_cut)
 
-    def _answer(self, status: int, headers: Mapping[str, str], data: bytes, *, cut: bool = False) -> None:
+    def _send(self, status: int, headers: Mapping[str, str], data: bytes, *, is_cut: bool = False) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
             if name.lower() != "content-length":
@@ -247,13 +247,13 @@ class _Handler(BaseHTTPRequestHandler):
         length = next((value for name, value in headers.items() if name.lower() == "content-length"), str(len(data)))
         self.send_header("Content-Length", length)
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if cut else data)
-        if cut:
+        self.wfile.write(data[: len(data) // 2] if is_cut else data)
+        if is_cut:
             self.wfile.flush()
             self.close_connection = True
 
     def _reset(self) -> None:
-        """Close at once, so that the other side sees a reset and not an end."""
+        """Close at once, so that the client sees a reset and not an end."""
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()

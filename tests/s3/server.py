@@ -1,7 +1,7 @@
 """Ceph's object gateway on loopback: a real S3 server of one monitor, one store in memory and one gateway.
 
-Everything lies in a folder that is given; ports are chosen free, and kept. The three processes are children that end
-with this one, also when it is killed (`setpriv --pdeathsig`).
+All of its files are in a given folder; its ports are free ones that stay reserved. The three processes are children
+that end with this one, also when it is killed (`setpriv --pdeathsig`).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "not-much-of-a-secret",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-"""Of the server's one user, as the environment of whoever wants to be it."""
-START_S = 120.0
-"""Seconds that the server may take to start."""
-STOP_S = 10.0
+"""Environment variables with the credentials of the server's only user."""
+START_TIMEOUT_S = 120.0
+"""Seconds within which the server must start."""
+STOP_TIMEOUT_S = 10.0
 ATTEMPTS = 5
-"""A store that asks its monitor too early ("wrong fsid") ends at once, and is started again."""
+"""Attempts to register and to start the store: if its monitor is not ready, it ends at once ("wrong fsid")."""
 
 
 class ServerError(RuntimeError):
-    """The server did not start; the message has the end of its log."""
+    """The server did not start. The message has the end of its log."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class S3Server:
     Attributes:
         endpoint: its URL, http.
         secure_endpoint: the same server over TLS.
-        ca_file: the certificate that its TLS is signed with.
+        ca_file: the certificate that signs its TLS.
     """
 
     endpoint: str
@@ -55,15 +55,15 @@ class S3Server:
     _gateway: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the gateway, which is what answers; what was stored before is there again.
+        """Start the gateway, which serves the requests, on the objects stored before.
 
         Raises:
             ServerError: it does not start.
         """
-        words = ("radosgw", "-f", "-c", self._config, "-n", "client.rgw")
-        self._gateway = self._running.enter_context(_process(self._config.parent, *words))
-        if not _wait_until(lambda: _answers(self.endpoint), self._gateway):
-            raise ServerError(f"the S3 server does not answer:\n{_end_of(self._config.parent)}")
+        command = ("radosgw", "-f", "-c", self._config, "-n", "client.rgw")
+        self._gateway = self._running.enter_context(_process(self._config.parent, *command))
+        if not _wait_until(lambda: _responds(self.endpoint), self._gateway):
+            raise ServerError(f"the S3 server does not respond:\n{_end_of(self._config.parent)}")
 
     def kill(self) -> None:
         """SIGKILL the gateway."""
@@ -73,13 +73,13 @@ class S3Server:
 
 
 def missing_programs() -> list[str]:
-    """What would have to be installed."""
+    """Return the programs that are not installed."""
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
 @contextmanager
 def start_server(folder: Path) -> Iterator[S3Server]:
-    """Start a server with an empty store, and stop it at the end.
+    """Run a server with an empty store.
 
     Args:
         folder: an empty one.
@@ -88,7 +88,7 @@ def start_server(folder: Path) -> Iterator[S3Server]:
         ServerError: it does not start.
     """
     with ExitStack() as running:
-        mon, http, https = (running.enter_context(kept_port()) for _ in range(3))
+        mon, http, https = (running.enter_context(reserved_port()) for _ in range(3))
         config = _write_config(folder, mon=mon, http=http, https=https)
         certificate = _write_certificate(folder)
         _start_monitor(running, config, mon)
@@ -100,15 +100,15 @@ def start_server(folder: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
-def kept_port() -> Iterator[int]:
-    """A port that the system gives to nobody else, also while the server that listens on it is yet to start or is dead.
+def reserved_port() -> Iterator[int]:
+    """Reserve a port: the system gives it to no other program, also before its server starts and after it is killed.
 
-    Two may be bound to it because both allow that (SO_REUSEADDR, which all servers set), and only one of them listens.
+    Two sockets may be bound to it because both allow that (SO_REUSEADDR, which all servers set) and only one listens.
     """
-    with socket.socket() as kept:
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        yield kept.getsockname()[1]
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
 
 
 def _start_monitor(running: ExitStack, config: Path, port: int) -> None:
@@ -122,7 +122,7 @@ def _start_monitor(running: ExitStack, config: Path, port: int) -> None:
 
 def _start_store(running: ExitStack, config: Path) -> None:
     folder, identity = config.parent, str(uuid4())
-    _announce(config, identity)
+    _register_store(config, identity)
     _run("ceph-osd", "-c", config, "-i", "0", "--mkfs", "--osd-uuid", identity, log=folder)
     for _ in range(ATTEMPTS):
         with ExitStack() as started:
@@ -133,8 +133,8 @@ def _start_store(running: ExitStack, config: Path) -> None:
     raise ServerError(f"the store of the S3 server does not start:\n{_end_of(folder)}")
 
 
-def _announce(config: Path, identity: str) -> None:
-    """Tell the monitor of a store. For a moment after its start it takes the question for another cluster's."""
+def _register_store(config: Path, identity: str) -> None:
+    """Register a store with the monitor, which may refuse it for a moment after its start."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             _run("ceph", "-c", config, "--connect-timeout", "60", "osd", "new", identity, log=config.parent)
@@ -147,8 +147,8 @@ def _announce(config: Path, identity: str) -> None:
 
 
 def _is_up(config: Path) -> bool:
-    messages = subprocess.run(["ceph", "-c", config, "osd", "stat", "-f", "json"], capture_output=True, check=False)
-    return messages.returncode == 0 and json.loads(messages.stdout)["num_up_osds"] == 1
+    status = subprocess.run(["ceph", "-c", config, "osd", "stat", "-f", "json"], capture_output=True, check=False)
+    return status.returncode == 0 and json.loads(status.stdout)["num_up_osds"] == 1
 
 
 def _create_user(config: Path) -> None:
@@ -159,33 +159,33 @@ def _create_user(config: Path) -> None:
 
 
 @contextmanager
-def _process(folder: Path, *words: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is stopped at the end, and that the kernel kills if this process dies before."""
+def _process(folder: Path, *command: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a child process, which the kernel kills if this process dies."""
     with (folder / "log").open("ab") as log:
-        command = ["setpriv", "--pdeathsig", "KILL", *map(str, words)]
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        arguments = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
+        child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
         yield child
     finally:
         child.terminate()
         try:
-            child.wait(STOP_S)
+            child.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
 
 
-def _run(*words: object, log: Path) -> None:
-    done = subprocess.run([str(word) for word in words], capture_output=True, timeout=START_S, check=False)
+def _run(*command: object, log: Path) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, timeout=START_TIMEOUT_S, check=False)
     with (log / "log").open("ab") as file:
         file.write(done.stdout + done.stderr)
     if done.returncode:
-        raise ServerError(f"{words[0]} failed:\n{_end_of(log)}")
+        raise ServerError(f"{command[0]} failed:\n{_end_of(log)}")
 
 
 def _wait_until(holds: Callable[[], bool], child: subprocess.Popen[bytes]) -> bool:
-    """Wait for something, and say whether it came: not if the child ends before."""
-    end = time.monotonic() + START_S
+    """Wait for a condition; return whether it held before the timeout and the end of the child."""
+    end = time.monotonic() + START_TIMEOUT_S
     while not holds():
         if child.poll() is not None or time.monotonic() > end:
             return False
@@ -193,7 +193,7 @@ def _wait_until(holds: Callable[[], bool], child: subprocess.Popen[bytes]) -> bo
     return True
 
 
-def _answers(endpoint: str) -> bool:
+def _responds(endpoint: str) -> bool:
     try:
         with urllib.request.urlopen(endpoint, timeout=5):
             return True
@@ -226,7 +226,7 @@ def _write_config(folder: Path, *, mon: int, http: int, https: int) -> Path:
     return config
 
 
-# Without tcp_nodelay every GET takes 45 ms. `mon data avail crit`: a full disk under the folder does no harm.
+# Without tcp_nodelay every GET takes 45 ms. `mon data avail crit` allows a full disk under the folder.
 CONFIG = """[global]
 fsid = {identity}
 mon host = v1:127.0.0.1:{mon}

@@ -1,4 +1,4 @@
-"""The proxy's plan is a function of the seed and the request; what a request is, is told by its method and path."""
+"""The proxy's faults are a function of seed and request, and requests are classified by method and path."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tests.s3.proxy import Plan, kind_of
 KINDS = ("slow_down", "reset_before", "reset_after", "slow", "truncated")
 
 
-def test_a_plan_meets_about_the_shares_it_was_given_whatever_the_order():
-    plan = Plan(seed=3, at_most=1, **dict.fromkeys(KINDS, 0.1))
+def test_a_plan_has_its_shares_of_faults_in_any_order():
     paths = [f"/bucket/{index}" for index in range(2000)]
-    met = {path: plan.fault("GET", path, 0) for path in paths}
-    assert met == {path: plan.fault("GET", path, 0) for path in reversed(paths)}
-    counted = Counter(met.values())
+    plan, other = (Plan(seed=seed, at_most=1, **dict.fromkeys(KINDS, 0.1)) for seed in (3, 4))
+    faults = {path: plan.fault("GET", path, 0) for path in paths}
+    assert faults == {path: plan.fault("GET", path, 0) for path in reversed(paths)}
+    counted = Counter(faults.values())
     assert all(150 < counted[kind] < 250 for kind in KINDS)
-    assert met != {path: Plan(seed=4, at_most=1, **dict.fromkeys(KINDS, 0.1)).fault("GET", path, 0) for path in paths}
+    assert faults != {path: other.fault("GET", path, 0) for path in paths}
 
 
-def test_faults_of_a_request_come_to_an_end_and_only_what_has_a_body_is_cut():
+def test_faults_end_and_only_responses_with_a_body_are_cut():
     plan = Plan(truncated=1.0, at_most=2, only="^/bucket/a")
     assert [plan.fault("GET", "/bucket/a", attempt) for attempt in range(3)] == ["truncated", "truncated", None]
     assert plan.fault("PUT", "/bucket/a", 0) is None
@@ -42,5 +42,5 @@ def test_faults_of_a_request_come_to_an_end_and_only_what_has_a_body_is_cut():
         ("DELETE", "/b/k", "DELETE", "b/k"),
     ],
 )
-def test_a_request_is_known_by_its_method_and_path(method, path, kind, key):
+def test_a_request_is_classified_by_method_and_path(method, path, kind, key):
     assert kind_of(method, path) == (kind, key)

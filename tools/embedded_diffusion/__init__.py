@@ -1,1 +1,1 @@
-"""Train the diffusion model that ships with the package. See `__main__`."""
+"""Train the diffusion model of the package. See `__main__`."""

@@ -1,13 +1,13 @@
-"""Train the diffusion model that ships with the package, on the demo's emoji.
+"""Train the diffusion model of the package on the demo's emoji.
 
     python -m tools.embedded_diffusion FOLDER [--steps 12000]
 
 It writes a Stable-Diffusion-shaped folder in diffusers' layout, and beside it `text_projection.safetensors`, which
 maps the text encoder's pooled output into the image space of the embedded CLIP. On one core of a 3 GHz Xeon it takes
-about an hour. A checkpoint is kept every 500 steps, and the same command goes on from it.
+about an hour. A checkpoint is kept every 500 steps, and the same command continues from it.
 
-Three things are learned: first the decoder (the encoder is written down, see `vae`), then the UNet and the text
-encoder together, from the error of the predicted noise and, a little, from a contrastive loss against the image tower.
+Three parts are trained: first the decoder (the encoder is constructed, see `vae`), then the UNet and the text encoder
+together, on the noise error and, with a small weight, a contrastive loss against the image tower.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from torch.nn.functional import mse_loss
 
 from fewshot.demo.scenes import NO_BADGE, Glyphs, Scenes, describe, draw_scenes, load_glyphs, render
 from tools.embedded_diffusion import networks, vae
-from tools.embedded_diffusion.captions import train_tokenizer
-from tools.embedded_diffusion.joint import contrastive_loss, image_features
+from tools.embedded_diffusion.caption_tokenizer import train_tokenizer
+from tools.embedded_diffusion.image_text_alignment import contrastive_loss, image_features
 
 logger = logging.getLogger("embedded_diffusion")
 
 BATCH = 32
 BADGES, NO_CAPTION = 0.35, 0.1
 CONTRAST = 0.05
-"""Weight of the contrastive loss beside the error of the noise."""
+"""Weight of the contrastive loss beside the noise error."""
 RATE, WARM_UP, FLAT = 1e-3, 200, 0.4
 EMA = 0.999
 DECODER_STEPS, DECODER_RATE = 2500, 3e-3
@@ -44,7 +44,7 @@ DECODER_STEPS, DECODER_RATE = 2500, 3e-3
 
 @dataclass
 class Model:
-    """Everything that is trained or stored."""
+    """The parts that are trained or stored."""
 
     tokenizer: Any
     text_encoder: Any
@@ -55,19 +55,19 @@ class Model:
     schedule: Any
 
     def trained(self) -> nn.ModuleList:
-        """What the second stage trains."""
+        """Return the parts that the second stage trains."""
         return nn.ModuleList([self.unet, self.text_encoder, self.projection])
 
     def ids(self, captions: list[str]) -> Tensor:
-        """[B, L] int64."""
+        """Tokenize B captions to [B, L] int64."""
         length = self.tokenizer.model_max_length
         tokens = self.tokenizer(captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         ids: Tensor = tokens.input_ids
         return ids
 
 
-def some_scenes(glyphs: Glyphs, count: int, generator: torch.Generator) -> Scenes:
-    """Emoji that may be shown, some with a badge."""
+def draw_training_scenes(glyphs: Glyphs, count: int, generator: torch.Generator) -> Scenes:
+    """Draw scenes of the emoji of the training, some with a badge."""
     shown = torch.tensor(glyphs.shown)
     glyph, badge = shown[torch.randint(len(shown), (2, count), generator=generator)]
     has_badge = torch.rand(count, generator=generator) < BADGES
@@ -75,11 +75,11 @@ def some_scenes(glyphs: Glyphs, count: int, generator: torch.Generator) -> Scene
 
 
 def train_decoder(model: Model, glyphs: Glyphs, generator: torch.Generator) -> None:
-    """A posterior sample has to become the picture again."""
+    """Train the decoder to restore pictures from samples of the posterior."""
     optimizer = torch.optim.AdamW(model.vae.decoder.parameters(), DECODER_RATE)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, DECODER_STEPS)
     for step in range(DECODER_STEPS):
-        images = render(some_scenes(glyphs, 16, generator), glyphs) * 2 - 1
+        images = render(draw_training_scenes(glyphs, 16, generator), glyphs) * 2 - 1
         loss = vae.decoder_step(model.vae, images, generator)
         optimizer.zero_grad()
         loss.backward()
@@ -90,11 +90,11 @@ def train_decoder(model: Model, glyphs: Glyphs, generator: torch.Generator) -> N
 
 
 def losses(model: Model, glyphs: Glyphs, bank: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Of one batch: the error of the noise, and the contrastive loss."""
-    scenes = some_scenes(glyphs, BATCH, generator)
+    """Return the noise error and the contrastive loss of one batch."""
+    scenes = draw_training_scenes(glyphs, BATCH, generator)
     captions = describe(scenes, glyphs.names, generator=generator)
-    silent = torch.rand(BATCH, generator=generator) < NO_CAPTION
-    ids = model.ids(["" if s else c for s, c in zip(silent.tolist(), captions, strict=True)])
+    without_caption = torch.rand(BATCH, generator=generator) < NO_CAPTION
+    ids = model.ids(["" if s else c for s, c in zip(without_caption.tolist(), captions, strict=True)])
     with torch.no_grad():
         posterior = model.vae.encode(render(scenes, glyphs) * 2 - 1).latent_dist
         latents = posterior.mean * model.vae.config.scaling_factor
@@ -102,7 +102,7 @@ def losses(model: Model, glyphs: Glyphs, bank: Tensor, generator: torch.Generato
     noise = torch.randn(latents.shape, generator=generator)
     text = model.text_encoder(ids)
     predicted = model.unet(model.schedule.add_noise(latents, noise, t), t, text.last_hidden_state).sample
-    plain = ~silent & (scenes.badge == NO_BADGE)
+    plain = ~without_caption & (scenes.badge == NO_BADGE)
     view = torch.randint(bank.shape[2], (BATCH,), generator=generator)
     targets = bank[scenes.glyph, scenes.style, view][plain]
     contrast = contrastive_loss(
@@ -112,13 +112,13 @@ def losses(model: Model, glyphs: Glyphs, bank: Tensor, generator: torch.Generato
 
 
 def rate_at(step: int, steps: int) -> float:
-    """Warm-up, flat, then linear to zero; as a share of `RATE`."""
+    """Return the learning rate as a share of `RATE`: warm-up, constant, then linear to 0."""
     flat = FLAT * steps
     return min(1.0, (step + 1) / WARM_UP, (steps - step) / (steps - flat))
 
 
 def train(model: Model, glyphs: Glyphs, bank: Tensor, folder: Path, steps: int) -> Model:
-    """UNet, text encoder and projection. The running average of the weights is what comes back."""
+    """Train UNet, text encoder and projection, and return the running average of the weights."""
     averaged = copy.deepcopy(model)
     parameters = [*model.trained().parameters(), model.log_scale]
     optimizer = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.99), weight_decay=1e-2)
@@ -165,7 +165,7 @@ def train(model: Model, glyphs: Glyphs, bank: Tensor, folder: Path, steps: int) 
 
 
 def save(model: Model, folder: Path) -> None:
-    """In diffusers' layout, half precision."""
+    """Save the model in diffusers' layout and half precision."""
     pipeline = StableDiffusionPipeline(
         vae=copy.deepcopy(model.vae).half(),
         text_encoder=copy.deepcopy(model.text_encoder).half(),
@@ -182,7 +182,7 @@ def save(model: Model, folder: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=12_000)
@@ -193,7 +193,7 @@ def main() -> None:
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     glyphs = load_glyphs()
-    sample = some_scenes(glyphs, 4000, generator)
+    sample = draw_training_scenes(glyphs, 4000, generator)
     tokenizer = train_tokenizer(describe(sample, glyphs.names, generator=generator))
     bank_file = arguments.folder / "image_features.pt"
     if not bank_file.exists():

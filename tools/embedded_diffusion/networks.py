@@ -1,4 +1,4 @@
-"""Text encoder, UNet and schedule: Stable Diffusion's shape, made small."""
+"""Text encoder, UNet and noise schedule: Stable Diffusion's shape at a small size."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from tools.embedded_diffusion.captions import MAX_LENGTH
+from tools.embedded_diffusion.caption_tokenizer import MAX_LENGTH
 from tools.embedded_diffusion.vae import LATENT_CHANNELS
 
 WIDTH = 128
 
 
 def text_encoder(tokenizer: Any) -> CLIPTextModel:
-    """Three layers; pools where the text ends."""
+    """Return an untrained text encoder of three layers, which pools at the end token."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -31,7 +31,7 @@ def text_encoder(tokenizer: Any) -> CLIPTextModel:
 
 
 def unet() -> UNet2DConditionModel:
-    """Two levels, 8 × 8 and 4 × 4, with cross-attention at both."""
+    """Return an untrained UNet of two levels, 8 × 8 and 4 × 4, with cross-attention at both."""
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=LATENT_CHANNELS,
@@ -47,7 +47,7 @@ def unet() -> UNet2DConditionModel:
 
 
 def schedule() -> DDPMScheduler:
-    """Stable Diffusion's."""
+    """Return Stable Diffusion's noise schedule."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,

@@ -1,9 +1,9 @@
-"""What the trained model draws, as a picture for the documentation.
+"""Draw samples of the trained model as a picture for the documentation.
 
     python -m tools.embedded_diffusion.samples FOLDER PICTURE.png [--guidance 3]
 
-Eight emoji of the training, each on a background that the caption names; below them the same with a badge; then emoji
-it was never shown. One seed, nothing chosen by hand.
+The rows are eight emoji of the training, each on a background that the caption names; the same emoji with a badge; and
+emoji kept from the training. One seed, nothing chosen by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENLARGED = 3
 
 
 def captions() -> list[str]:
-    """Three rows of eight."""
+    """Return the captions of three rows of eight."""
     glyphs = load_glyphs()
     shown, unseen = (
         [glyphs.names[i] for i in indices][::step][:8] for indices, step in ((glyphs.shown, 29), (glyphs.held_out, 5))
@@ -35,7 +35,7 @@ def captions() -> list[str]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("picture", type=Path)
@@ -46,7 +46,7 @@ def main() -> None:
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
-    drawn = pipeline(
+    images = pipeline(
         captions(),
         num_inference_steps=STEPS,
         guidance_scale=arguments.guidance,
@@ -55,7 +55,7 @@ def main() -> None:
         generator=torch.Generator().manual_seed(0),
         output_type="pt",
     ).images
-    grid = to_pil_image(make_grid(drawn, nrow=8, padding=1))
+    grid = to_pil_image(make_grid(images, nrow=8, padding=1))
     grid.resize((grid.width * ENLARGED, grid.height * ENLARGED), 0).save(arguments.picture)
 
 

@@ -1,10 +1,10 @@
-"""An autoencoder whose encoder is written down instead of trained: the principal components of 4 × 4 patches.
+"""An autoencoder whose encoder is constructed instead of trained: the principal components of 4 × 4 patches.
 
-`AutoencoderKL` can hold a linear map of patches almost exactly. The first two levels move each patch's 48 numbers into
-channels (a stride-2 convolution with one-hot kernels); the second downsampling computes each component twice, with both
-signs. What follows is not linear, but undone: a pair of large constants in each group makes group normalisation a
-constant scale, and silu(a) - silu(-a) = a. Residual branches start at zero. The outcome is within 0.1 % of the exact
-components, so the UNet can be trained after a second, and only the decoder has to learn.
+`AutoencoderKL` can represent a linear map of patches almost exactly. The first two levels move each patch's 48 numbers
+into channels (a stride-2 convolution with one-hot kernels); the second downsampling computes each component twice, with
+both signs. The layers after it are not linear, but cancelled: a pair of large constants in each group makes group
+normalisation a constant scale, and silu(a) - silu(-a) = a. Residual branches start at zero. The result is within 0.1 %
+of the exact components, so the UNet can be trained after a second, and only the decoder needs training.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ PATCH = 4
 CHANNELS = (16, 48, 48)
 GROUPS = 2
 CONSTANT = 64.0
-"""Of the pair that dominates the variance of its group: much larger than any component."""
+"""Value of the pair that dominates the variance of its group: much larger than any component."""
 WHITENING = 0.6
 """A component is divided by its standard deviation to this power: 1 makes them equal, 0 keeps an image's spectrum."""
 
 
 def principal_components(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of patches, colours in [-1, 1].
+    """Compute the principal components of patches.
 
     Args:
-        images: [N, 3, H, W] float32.
+        images: [N, 3, H, W] float32 in [-1, 1].
 
     Returns:
         The mean [48], the components [LATENT_CHANNELS, 48] (unit rows) and their standard deviations, in the order of
@@ -45,10 +45,10 @@ def principal_components(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def build(images: Tensor) -> AutoencoderKL:
-    """The autoencoder with its encoder in place and an untrained decoder.
+    """Return the autoencoder with its encoder constructed and an untrained decoder.
 
     Args:
-        images: [N, 3, H, W] float32 in [-1, 1], whose patches the components are of.
+        images: [N, 3, H, W] float32 in [-1, 1], the source of the patches.
     """
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
@@ -72,7 +72,7 @@ def build(images: Tensor) -> AutoencoderKL:
     _identity(encoder.conv_in)
     _space_to_depth(encoder.down_blocks[0].downsamplers[0].conv)
     _signed_components(encoder.down_blocks[1].downsamplers[0].conv, rows, rows @ mean)
-    _undo(encoder)
+    _cancel_normalisation(encoder)
     _identity(vae.quant_conv)
     vae.quant_conv.bias.zero_()
     _identity(vae.post_quant_conv)
@@ -94,7 +94,7 @@ def _identity(conv: nn.Conv2d) -> None:
 
 
 def _space_to_depth(conv: nn.Conv2d) -> None:
-    """Colour c at row i, column j of a 2 × 2 patch goes to channel 4c + 2i + j."""
+    """Move colour c at row i, column j of a 2 × 2 patch to channel 4c + 2i + j."""
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
     for c in range(3):
@@ -104,7 +104,7 @@ def _space_to_depth(conv: nn.Conv2d) -> None:
 
 
 def _signed_components(conv: nn.Conv2d, rows: Tensor, offset: Tensor) -> None:
-    """Half of the components in each of two groups: positive, negative, then the constants."""
+    """Put half of the components into each of two groups: positive, negative, then the constants."""
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)
     patches = rows.view(len(rows), 3, PATCH, PATCH)
@@ -122,13 +122,13 @@ def _signed_components(conv: nn.Conv2d, rows: Tensor, offset: Tensor) -> None:
 
 
 def _positive(k: int) -> int:
-    """The channel of component k with its own sign."""
-    group, place = divmod(k, LATENT_CHANNELS // GROUPS)
-    return group * CHANNELS[1] // GROUPS + place
+    """Return the channel of component k with its own sign."""
+    group, position = divmod(k, LATENT_CHANNELS // GROUPS)
+    return group * CHANNELS[1] // GROUPS + position
 
 
-def _undo(encoder: nn.Module) -> None:
-    """Scale by the inverse of what group normalisation divides by, subtract the negative of each pair."""
+def _cancel_normalisation(encoder: nn.Module) -> None:
+    """Scale by the inverse of group normalisation's divisor, and subtract the negative of each pair."""
     norm, conv = encoder.conv_norm_out, encoder.conv_out
     nn.init.ones_(norm.weight)
     nn.init.zeros_(norm.bias)
@@ -142,7 +142,7 @@ def _undo(encoder: nn.Module) -> None:
 
 
 def decoder_step(vae: AutoencoderKL, images: Tensor, generator: torch.Generator) -> Tensor:
-    """The loss of one batch [B, 3, H, W] in [-1, 1]: a posterior sample has to become the picture again."""
+    """Return the loss of restoring one batch [B, 3, H, W] in [-1, 1] from samples of the posterior."""
     with torch.no_grad():
         latents = vae.encode(images).latent_dist.sample(generator)
     decoded = vae.decode(latents).sample

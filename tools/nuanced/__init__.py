@@ -1,1 +1,1 @@
-"""Nuanced against prominent attributes, measured. See `__main__`."""
+"""A measurement of nuanced against prominent attributes. See `__main__`."""

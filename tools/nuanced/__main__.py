@@ -1,12 +1,12 @@
-"""Nuanced against prominent attributes: TiF on the embedded diffusion model, and methods on the embedded CLIP.
+"""Measure nuanced against prominent attributes: TiF on the embedded diffusion model, methods on the embedded CLIP.
 
     python -m tools.nuanced FOLDER [--model embedded] [--seeds 1 2 3]
 
-Problems of eight classes, four examples each, with emoji that the diffusion model was never shown (`settings`). What
-each learner says is kept in FOLDER, so the command can be interrupted and goes on; when all is there it writes
-FOLDER/report.md: accuracies, how often a prominent attribute that was tied to a class in the support pulls an image to
-that class, at which time-steps either is decided, and what races and cascades would have saved on the same errors.
-On one core a seed takes a quarter of an hour.
+The problems have eight classes, four examples each, of emoji kept from the diffusion model's training
+(`problem_settings`). The results of each method are kept in FOLDER, so that an interrupted command continues; at the
+end it writes FOLDER/report.md: accuracies, how often a prominent attribute that was tied to a class in the support
+pulls an image to that class, the time-steps that decide, and the savings of races and cascades on the same errors. On
+one core a seed takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from safetensors.torch import save_file
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.diffusion import DiffusionSpec, load_diffusion
 from fewshot.demo.scenes import load_glyphs
-from tools.nuanced.learners import by_features, by_tif
-from tools.nuanced.report import written
-from tools.nuanced.settings import TASKS, Setting
+from tools.nuanced.problem_settings import TASKS, Setting
+from tools.nuanced.report import markdown
+from tools.nuanced.trained_methods import feature_logits, tif_errors
 
 logger = logging.getLogger("nuanced")
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="embedded")
@@ -39,8 +39,8 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     settings = [Setting(task, tied, seed) for seed in arguments.seeds for task in TASKS for tied in (False, True)]
     _features(arguments.folder, settings)
-    _answers(arguments.folder, settings, arguments.model)
-    (arguments.folder / "report.md").write_text(written(arguments.folder, settings), encoding="utf-8")
+    _error_tables(arguments.folder, settings, arguments.model)
+    (arguments.folder / "report.md").write_text(markdown(arguments.folder, settings), encoding="utf-8")
 
 
 def _features(folder: Path, settings: list[Setting]) -> None:
@@ -48,20 +48,20 @@ def _features(folder: Path, settings: list[Setting]) -> None:
     for setting in settings:
         path = folder / f"{setting.name}.json"
         if not path.exists():
-            logits = {name: given.tolist() for name, given in by_features(setting, glyphs, clip)}
+            logits = {name: values.tolist() for name, values in feature_logits(setting, glyphs, clip)}
             path.write_text(json.dumps(logits))
             logger.info("features setting=%s", setting.name)
 
 
-def _answers(folder: Path, settings: list[Setting], model: str) -> None:
+def _error_tables(folder: Path, settings: list[Setting], model: str) -> None:
     glyphs, backbone = load_glyphs(), load_diffusion(DiffusionSpec(model=model))
     for setting in settings:
         path = folder / f"{setting.name}.safetensors"
         if not path.exists():
-            answers = by_tif(setting, glyphs, backbone)
-            save_file(dict(answers.to_tensors()), path.with_suffix(".new"))
+            table = tif_errors(setting, glyphs, backbone)
+            save_file(dict(table.to_tensors()), path.with_suffix(".new"))
             path.with_suffix(".new").rename(path)
-            right = (answers.labels() == setting.test(glyphs).labels).double().mean()
+            right = (table.labels() == setting.test(glyphs).labels).double().mean()
             logger.info("tif setting=%s accuracy=%.3f", setting.name, right)
 
 

@@ -1,4 +1,4 @@
-"""Tables of what the learners said."""
+"""The report: tables of accuracies, of time-steps and of costs."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fewshot.demo.scenes import load_glyphs
-from fewshot.diffusion.gaps import BINS
-from tools.nuanced.learners import FEATURE_METHODS, Answers
-from tools.nuanced.races import CHEAP, cascade_rows, race_rows
-from tools.nuanced.settings import CLASSES, TASKS, TESTS, Pictures, Setting
+from fewshot.diffusion.error_gaps import BINS
+from tools.nuanced.cost_tables import CHEAP, cascade_rows, race_rows
+from tools.nuanced.problem_settings import CLASSES, TASKS, TESTS, Pictures, Setting
+from tools.nuanced.trained_methods import FEATURE_METHODS, ErrorTable
 
 EARLY = 500
-"""Time-steps below this are also scored alone."""
+"""Time-steps below and from this one are also evaluated alone."""
 
 
-def written(folder: Path, settings: Sequence[Setting]) -> str:
-    """The report, in Markdown."""
+def markdown(folder: Path, settings: Sequence[Setting]) -> str:
+    """Return the report in Markdown."""
     glyphs = load_glyphs()
     tests = {setting: setting.test(glyphs) for setting in settings}
-    answers = {setting: _answers(folder, setting) for setting in settings}
+    tables = {setting: _error_table(folder, setting) for setting in settings}
     logits = {setting: _features(folder, setting) for setting in settings}
-    labels = {s: {name: given.argmax(dim=1) for name, given in logits[s].items()} for s in settings}
-    given = {setting: labels[setting] | _by_weights(answers[setting]) for setting in settings}
+    labels = {s: {name: values.argmax(dim=1) for name, values in logits[s].items()} for s in settings}
+    predicted = {setting: labels[setting] | _by_weights(tables[setting]) for setting in settings}
     return "\n".join(
         [
             _headline(settings),
             "",
-            *_accuracies(given, tests),
+            *_accuracies(predicted, tests),
             "",
-            *_curves(answers, tests),
+            *_curves(tables, tests),
             "",
-            *race_rows(answers, tests),
+            *race_rows(tables, tests),
             "",
-            *cascade_rows(answers, tests, {setting: logits[setting][CHEAP] for setting in settings}),
+            *cascade_rows(tables, tests, {setting: logits[setting][CHEAP] for setting in settings}),
             "",
         ]
     )
@@ -51,12 +51,12 @@ def _headline(settings: Sequence[Setting]) -> str:
     return (
         f"{CLASSES} classes, {TESTS * CLASSES} test pictures a seed; accuracy in %, mean ± standard deviation over "
         f"{seeds} seeds. In brackets the pull: of the pictures with another class's prominent attribute, the share "
-        "that is given to that class."
+        "labelled as that class."
     )
 
 
-def _answers(folder: Path, setting: Setting) -> Answers:
-    return Answers(**load_file(folder / f"{setting.name}.safetensors"))
+def _error_table(folder: Path, setting: Setting) -> ErrorTable:
+    return ErrorTable(**load_file(folder / f"{setting.name}.safetensors"))
 
 
 def _features(folder: Path, setting: Setting) -> dict[str, Tensor]:
@@ -64,26 +64,26 @@ def _features(folder: Path, setting: Setting) -> dict[str, Tensor]:
     return {name: torch.tensor(logits[name]) for name in FEATURE_METHODS}
 
 
-def _by_weights(answers: Answers) -> dict[str, Tensor]:
-    early = (answers.steps < EARLY).double()
+def _by_weights(table: ErrorTable) -> dict[str, Tensor]:
+    early = (table.steps < EARLY).double()
     return {
-        "TiF, its weights": answers.labels(answers.weights),
-        "TiF, all time-steps alike": answers.labels(),
-        f"TiF, t < {EARLY}": answers.labels(early),
-        f"TiF, t ≥ {EARLY}": answers.labels(1 - early),
+        "TiF, its weights": table.labels(table.weights),
+        "TiF, equal weights": table.labels(),
+        f"TiF, t < {EARLY}": table.labels(early),
+        f"TiF, t ≥ {EARLY}": table.labels(1 - early),
     }
 
 
-def _accuracies(given: Mapping[Setting, Mapping[str, Tensor]], tests: Mapping[Setting, Pictures]) -> Iterator[str]:
+def _accuracies(predicted: Mapping[Setting, Mapping[str, Tensor]], tests: Mapping[Setting, Pictures]) -> Iterator[str]:
     columns = [(task, tied) for task in TASKS for tied in (False, True)]
     yield "| method | " + " | ".join(f"{task}, {'tied' if tied else 'free'}" for task, tied in columns) + " |"
     yield "| --- |" + " --- |" * len(columns)
-    for method in next(iter(given.values())):
+    for method in next(iter(predicted.values())):
         cells = []
         for task, tied in columns:
-            of_seeds = [s for s in given if (s.task, s.tied) == (task, tied)]
-            right = [_share(given[s][method] == tests[s].labels) for s in of_seeds]
-            pulled = [_pull(given[s][method], tests[s]) for s in of_seeds]
+            of_seeds = [s for s in predicted if (s.task, s.tied) == (task, tied)]
+            right = [_share(predicted[s][method] == tests[s].labels) for s in of_seeds]
+            pulled = [_pull(predicted[s][method], tests[s]) for s in of_seeds]
             cells.append(f"{_spread(right)} ({statistics.mean(pulled):.0f})")
         yield f"| {method if ',' in method else f'`{method}`'} | " + " | ".join(cells) + " |"
 
@@ -102,31 +102,31 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
 
 
-def _curves(answers: Mapping[Setting, Answers], tests: Mapping[Setting, Pictures]) -> Iterator[str]:
-    """Per bin of time, how much better than the other classes' adapters those of two classes predict the noise."""
-    yield "By time-step, how much smaller the error is than the other classes', in thousandths; conflicting pictures:"
+def _curves(tables: Mapping[Setting, ErrorTable], tests: Mapping[Setting, Pictures]) -> Iterator[str]:
+    """Yield the table of advantages by time-step: how much better than others the adapters of two classes predict."""
+    yield "How much smaller than the other classes' the error is, in thousandths, by time-step; conflicting pictures:"
     yield ""
     edges = [1000 * i // BINS for i in range(BINS + 1)]
     yield "| | " + " | ".join(f"{a}–{b}" for a, b in pairwise(edges)) + " |"
     yield "| --- |" + " --- |" * BINS
     for task in TASKS:
-        tied = [s for s in answers if s.task == task and s.tied]
-        for who in ("labels", "prominent"):
-            owner = "the picture's class" if who == "labels" else "the class that owned its prominent attribute"
-            curve = torch.stack([_advantage(answers[s], tests[s], getattr(tests[s], who)) for s in tied]).mean(dim=0)
+        tied = [s for s in tables if s.task == task and s.tied]
+        for field in ("labels", "prominent"):
+            owner = "the picture's class" if field == "labels" else "the class of its prominent attribute"
+            curve = torch.stack([_advantage(tables[s], tests[s], getattr(tests[s], field)) for s in tied]).mean(dim=0)
             yield f"| {task}: {owner} | " + " | ".join(f"{1000 * value:.1f}" for value in curve.tolist()) + " |"
 
 
-def _advantage(answers: Answers, test: Pictures, owner: Tensor) -> Tensor:
+def _advantage(table: ErrorTable, test: Pictures, owner: Tensor) -> Tensor:
     """[BINS] float64."""
     conflicting = test.prominent != test.labels
-    errors, owner = answers.errors[conflicting].double(), owner[conflicting]
+    errors, owner = table.errors[conflicting].double(), owner[conflicting]
     involved = torch.zeros(errors.shape[:2], dtype=torch.bool)
     for column in (test.labels[conflicting], test.prominent[conflicting]):
         involved.scatter_(1, column[:, None], True)
     others = errors.masked_fill(involved[..., None], 0.0).sum(dim=1) / (~involved).sum(dim=1)[:, None]
     own = errors[torch.arange(len(errors)), owner]
     by_step = (others - own).mean(dim=0)  # [GRID]
-    bins = answers.steps * BINS // 1000
+    bins = table.steps * BINS // 1000
     sums = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bins, by_step)
     return sums / torch.bincount(bins, minlength=BINS).clamp(min=1)

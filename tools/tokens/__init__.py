@@ -1,1 +1,1 @@
-"""Problems for methods that learn tokens. See `__main__`."""
+"""Problems for methods that train tokens. See `__main__`."""

@@ -1,11 +1,11 @@
-"""Write problems that `fewshot evaluate` measures `mcti` and `textual_inversion` on.
+"""Write problems for measuring `mcti` and `textual_inversion` with `fewshot evaluate`.
 
     python -m tools.tokens emoji FOLDER
     python -m tools.tokens subjects FOLDER --photographs bench/dreambooth
 
-`emoji`: eight of the emoji that the embedded diffusion model was never shown, with 16 pictures to learn from and 15 to
-recognise of each. `subjects`: the DreamBooth photographs, some of each subject to learn from and the others to
-recognise; the photographs stay where they are. Each is a folder with a `splits.json` and a `job.toml`.
+`emoji`: eight emoji kept from the training of the embedded diffusion model, with 16 training and 15 test pictures of
+each. `subjects`: the DreamBooth photographs, some of each subject for training and the others for testing; the
+photographs stay where they are. Each problem is a folder with a `splits.json` and a `job.toml`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fewshot.demo.scenes import draw_scenes, load_glyphs, render
 
 CLASSES, TRAIN, TEST = 8, 16, 15
 SIDE = 128
-LEARNED = 3
-"""Photographs of a subject that are learned from, of four to six: all that there are for it, so one draw."""
+SUBJECT_SHOTS = 3
+"""Training photographs of a subject, of its four to six: always the first ones, so that one seed is enough."""
 METHODS = ("zero_shot", "nearest_mean", "textual_inversion", "mcti")
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("problem", choices=["emoji", "subjects"])
     parser.add_argument("folder", type=Path)
@@ -40,8 +40,8 @@ def main() -> None:
         splits, images, shots, seeds = emoji(arguments.folder), arguments.folder, 4, [1, 2, 3]
     else:
         if arguments.photographs is None:
-            parser.error("subjects needs --photographs")
-        splits, images, shots, seeds = subjects(arguments.photographs), arguments.photographs, LEARNED, [1]
+            parser.error("subjects needs --photographs FOLDER")
+        splits, images, shots, seeds = subjects(arguments.photographs), arguments.photographs, SUBJECT_SHOTS, [1]
     (arguments.folder / "splits.json").write_text(json.dumps(splits, indent=1))
     job = {
         "job": {"name": arguments.problem, "output": str(arguments.folder / "runs")},
@@ -58,14 +58,14 @@ def main() -> None:
 
 
 def emoji(folder: Path) -> dict[str, object]:
-    """Draw pictures, and say which are for what."""
+    """Draw pictures into a folder and return their splits."""
     glyphs, generator = load_glyphs(), torch.Generator().manual_seed(0)
     chosen = torch.tensor(glyphs.held_out)[torch.randperm(len(glyphs.held_out), generator=generator)[:CLASSES]]
     splits: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
     for split, count in (("train", TRAIN), ("test", TEST)):
         labels = torch.arange(CLASSES).repeat_interleave(count)
-        drawn = render(draw_scenes(chosen[labels], generator=generator), glyphs, side=SIDE)
-        for number, (label, picture) in enumerate(zip(labels.tolist(), drawn, strict=True)):
+        pictures = render(draw_scenes(chosen[labels], generator=generator), glyphs, side=SIDE)
+        for number, (label, picture) in enumerate(zip(labels.tolist(), pictures, strict=True)):
             path = folder / split / f"{number:03}.png"
             path.parent.mkdir(exist_ok=True)
             to_pil_image(picture).save(path)
@@ -74,14 +74,14 @@ def emoji(folder: Path) -> dict[str, object]:
 
 
 def subjects(photographs: Path) -> dict[str, object]:
-    """The first photographs of each subject are learned from."""
-    told = json.loads((photographs / "splits.json").read_text())
-    of_subject: dict[int, list[str]] = defaultdict(list)
-    for image, label in sorted(told["all"]):
-        of_subject[label].append(image)
-    train = [(image, label) for label, images in of_subject.items() for image in images[:LEARNED]]
-    test = [(image, label) for label, images in of_subject.items() for image in images[LEARNED:]]
-    return {"classes": told["classes"], "train": train, "test": test}
+    """Return splits in which the first photographs of each subject are for training."""
+    listing = json.loads((photographs / "splits.json").read_text())
+    images_by_label: dict[int, list[str]] = defaultdict(list)
+    for image, label in sorted(listing["all"]):
+        images_by_label[label].append(image)
+    train = [(image, label) for label, images in images_by_label.items() for image in images[:SUBJECT_SHOTS]]
+    test = [(image, label) for label, images in images_by_label.items() for image in images[SUBJECT_SHOTS:]]
+    return {"classes": listing["classes"], "train": train, "test": test}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 
 if TYPE_CHECKING:
-    from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+    from fewshot.backbones.diffusion.diffusion_backbone import DiffusionBackbone
     from fewshot.backbones.diffusion.diffusion_loading import latent_shape
 
 __all__ = ["DiffusionBackbone", "DiffusionSpec", "latent_shape", "load_diffusion"]
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return latent_shape
     if name == "DiffusionBackbone":
-        from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+        from fewshot.backbones.diffusion.diffusion_backbone import DiffusionBackbone
 
         return DiffusionBackbone
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""Load the diffusion model that a spec names, or say what is missing and how to get it.
+"""Load the diffusion model of a `DiffusionSpec`; errors name what is missing and how to get it.
 
 Only safetensors are read: a pickled checkpoint can run code.
 """
@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fewshot.backbones.clip_spec import EMBEDDED
-from fewshot.backbones.diffusion.backbone import DiffusionBackbone
+from fewshot.backbones.determinism import DTYPES, find_device, fix_arithmetic
+from fewshot.backbones.diffusion.config_checks import check_configs, check_index, positive_integer
+from fewshot.backbones.diffusion.diffusion_backbone import DiffusionBackbone
 from fewshot.backbones.diffusion.diffusion_spec import CPU_BATCH, GPU_BATCH, PROJECTION, DiffusionSpec
 from fewshot.backbones.diffusion.noise_schedule import alphas_cumprod
-from fewshot.backbones.diffusion.shape import check_configs, check_index, whole
-from fewshot.backbones.foreign import checked_config, code_declined, refuse_pickles
-from fewshot.backbones.hardware import DTYPES, device_named, fix_arithmetic
+from fewshot.backbones.untrusted_weights import checked_config, refuse_pickles, remote_code_refused
 from fewshot.errors import BackboneError
 from fewshot.prompt_templates import OBJECT_TEMPLATES, PICTURE_TEMPLATES
 
@@ -29,16 +29,16 @@ PARTS = ("text_encoder", "unet", "vae")
 
 
 def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
-    """Load a diffusion model for inference and for training what is put into it.
+    """Load a diffusion model for inference, and for training adapters and tokens on it.
 
-    Also fixes this process's number of torch threads to `spec.threads` and asks cuDNN for deterministic kernels: with
-    the batch size they decide the last bits of every error.
+    This also sets the process's number of torch threads to `spec.threads` and makes cuDNN use deterministic kernels:
+    with the batch size they decide the last bits of every error.
 
     Raises:
-        BackboneError: files or a device are missing, or the model has another shape; the message says what to do.
+        BackboneError: files or a device are missing, or the model has another shape; the message names the remedy.
     """
     spec.check()
-    device, dtype = device_named(spec.device), DTYPES[spec.precision]
+    device, dtype = find_device(spec.device), DTYPES[spec.precision]
     fix_arithmetic(threads=spec.threads)
     source = _Source(spec)
     schedule, unet_config, vae_config = source.configs()
@@ -64,7 +64,7 @@ def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
 
 
 def latent_shape(spec: DiffusionSpec) -> tuple[int, int, int]:
-    """(C, h, w) of a model's latents, from its configuration: no weights are read.
+    """Return (C, h, w) of a model's latents from its configuration, without reading weights.
 
     Raises:
         BackboneError: files are missing, or the model has another shape.
@@ -75,17 +75,17 @@ def latent_shape(spec: DiffusionSpec) -> tuple[int, int, int]:
 
 
 def _sizes(spec: DiffusionSpec, unet: dict[str, Any], vae: dict[str, Any]) -> tuple[int, tuple[int, int, int]]:
-    """Side of the pictures in pixels, and (C, h, w) of their latents."""
+    """Return the side of the pictures in pixels, and (C, h, w) of their latents."""
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    size = spec.image_size or factor * whole(unet, "sample_size")
+    size = spec.image_size or factor * positive_integer(unet, "sample_size")
     multiple = factor * 2 ** (len(unet["block_out_channels"]) - 1)
     if size % multiple:
         raise BackboneError(f"image_size must be a multiple of {multiple} for this model, got {size}")
-    return size, (whole(vae, "latent_channels"), size // factor, size // factor)
+    return size, (positive_integer(vae, "latent_channels"), size // factor, size // factor)
 
 
 class _Source:
-    """A folder or a hub's repository to read parts from."""
+    """A folder or a hub's repository with the parts of a model."""
 
     def __init__(self, spec: DiffusionSpec) -> None:
         self._spec = spec
@@ -96,13 +96,13 @@ class _Source:
         self._options = {"revision": spec.revision} if spec.folder is None else {"local_files_only": True}
 
     def configs(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Of schedule, UNet and VAE, checked."""
+        """Read and check the configurations of schedule, UNet and VAE."""
         check_index(self._spec.model, self._config(DiffusionPipeline.load_config))
         schedule = self._config(DDPMScheduler.load_config, subfolder="scheduler")
         unet = self._config(UNet2DConditionModel.load_config, subfolder="unet")
         vae = self._config(AutoencoderKL.load_config, subfolder="vae")
         self._config(
-            lambda *place, **options: CLIPTextConfig.get_config_dict(*place, **options)[0], subfolder="text_encoder"
+            lambda *path, **options: CLIPTextConfig.get_config_dict(*path, **options)[0], subfolder="text_encoder"
         )
         check_configs(self._spec.model, vae=vae, unet=unet, schedule=schedule)
         return schedule, unet, vae
@@ -112,19 +112,19 @@ class _Source:
         return checked_config(self._read(read, **options), where)
 
     def weights(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
-        """A frozen network, every weight of it from the file: what a library would draw at random is missing."""
+        """Load a frozen network, every weight of it from the file: missing ones would be random, and are refused."""
         options = {"use_safetensors": True, "dtype": dtype, "output_loading_info": True}
         network, found = self._read(kind.from_pretrained, subfolder=part, **options)
         if missing := sorted(found["missing_keys"]):
-            raise BackboneError(f"{self._where}: {part} lacks {len(missing)} weights, {missing[0]} among them")
+            raise BackboneError(f"{self._where}: {part} lacks {len(missing)} weights, among them {missing[0]}")
         return network.eval().requires_grad_(False)
 
     def tokenizer(self) -> Any:
-        """The text encoder's."""
+        """Load the text encoder's tokenizer."""
         return self._read(CLIPTokenizer.from_pretrained, subfolder="tokenizer")
 
     def projection(self, *, width: int) -> Tensor | None:
-        """[D, width] float32, or None where the folder has none."""
+        """Load the projection [D, width] float32; None where the folder has none."""
         if self._folder is None or not (path := self._folder / PROJECTION).is_file():
             return None
         weight = self._read_projection(path)
@@ -140,10 +140,10 @@ class _Source:
 
     def _read(self, read: Any, **options: Any) -> Any:
         try:
-            with warnings.catch_warnings(), code_declined():
-                warnings.simplefilter("ignore")  # The libraries warn of each other's arguments.
+            with warnings.catch_warnings(), remote_code_refused():
+                warnings.simplefilter("ignore")  # The libraries warn about each other's arguments.
                 return read(self._where, **options, **self._options)
-        except Exception as error:  # libraries that read somebody's files raise anything
+        except Exception as error:  # Libraries that read untrusted files raise anything.
             raise BackboneError(self._remedy(error)) from error
 
     def _remedy(self, error: Exception) -> str:
@@ -155,7 +155,7 @@ class _Source:
                 "pipeline writes safetensors)."
             )
         return (
-            f"{self._spec.model} is no folder on this machine, and could not be fetched from the hub: {reason}. "
-            "Fetch it once where the hub can be reached and copy its cache here, or name a local folder, or use "
+            f"{self._spec.model} is not a folder on this machine and could not be fetched from the hub: {reason}. "
+            "Fetch it once on a machine that reaches the hub and copy its cache here, or set a local folder, or use "
             "model = 'embedded', which needs no download."
         )

@@ -1,20 +1,19 @@
-"""Which diffusion model is meant and how it is run, as a value. Importing this loads no torch."""
+"""The choice of a diffusion model and the settings that fix its numbers, as a value. Importing this loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fewshot.backbones.clip_spec import EMBEDDED, Precision
-from fewshot.backbones.weights import file_digest
+from fewshot.backbones.clip_spec import EMBEDDED, Precision, file_digest
 from fewshot.errors import BackboneError
 
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 INDEX = "model_index.json"
 PROJECTION = "text_projection.safetensors"
-"""Beside the pipeline's files, optional: "text_projection.weight" [D, width], see `DiffusionBackbone.projection`."""
+"""An optional file beside the pipeline's: "text_projection.weight" [D, width], see `DiffusionBackbone.projection`."""
 CPU_BATCH, GPU_BATCH = 16, 32
-"""Rows in one forward of the UNet, where nothing is said."""
+"""Rows in one forward of the UNet, by default."""
 IDENTIFYING_SUFFIXES = (".safetensors", ".json", ".txt")
 
 
@@ -27,10 +26,11 @@ class DiffusionSpec:
         revision: branch, tag or commit of a hub's model; None takes its main branch, and for the other two.
         precision: arithmetic of text encoder and UNet. Latents, noise levels and errors are float32 whatever it is.
         batch_size: rows in one forward of the UNet; None takes 16 on a CPU, 32 on a GPU.
-        threads: CPU threads of one worker's forward, >= 1. More threads add in another order: other bits.
+        threads: CPU threads of one worker's forward, >= 1. Other numbers of threads sum in another order and give other
+            bits.
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
-        image_size: side in pixels of the square that images are resized and cropped to; None is what the model was
-            trained for (the UNet's sample size times what the VAE shrinks).
+        image_size: side in pixels of the square that images are resized and cropped to; None is the size that the model
+            was trained for (the UNet's sample size times the factor of the VAE).
     """
 
     model: str = EMBEDDED
@@ -45,7 +45,7 @@ class DiffusionSpec:
         """Check ranges.
 
         Raises:
-            ValueError: a number out of range, or a revision for a model that has none.
+            ValueError: a number is out of range, or a revision is given for a model without revisions.
         """
         numbers = {"batch_size": self.batch_size, "threads": self.threads, "image_size": self.image_size}
         for name, value in numbers.items():
@@ -55,19 +55,19 @@ class DiffusionSpec:
             raise ValueError(f"model {self.model!r} has no revisions; remove revision = {self.revision!r}")
 
     @property
-    def most_rows(self) -> int:
-        """Rows in one forward of the UNet, at most: who only plans does not know what device a worker has."""
+    def max_batch_size(self) -> int:
+        """Rows in one forward of the UNet, at most: for plans, which are made before the worker's device is known."""
         return self.batch_size or GPU_BATCH
 
     @property
     def folder(self) -> Path | None:
-        """Where the files are; None for a model on the hub."""
+        """The folder of the files; None for a model on the hub."""
         if self.model == EMBEDDED:
             return EMBEDDED_FOLDER
         return Path(self.model) if Path(self.model).is_dir() else None
 
     def check(self) -> None:
-        """Find what can be found wrong without loading torch; a hub's name is checked when weights are loaded.
+        """Check the model as far as possible without loading torch; a hub's name is checked when weights are loaded.
 
         Raises:
             BackboneError: there is no such folder, or it is not in diffusers' layout.
@@ -81,12 +81,12 @@ class DiffusionSpec:
                 )
         elif not (folder / INDEX).is_file():
             raise BackboneError(
-                f"{self._said} has no {INDEX}; expected a folder as diffusers' `save_pretrained` writes it: {INDEX}, "
-                "scheduler, text_encoder, tokenizer, unet, vae"
+                f"{self._folder_description} has no {INDEX}; expected a folder as diffusers' `save_pretrained` writes "
+                f"it: {INDEX}, scheduler, text_encoder, tokenizer, unet, vae"
             )
 
     def identity(self) -> dict[str, object]:
-        """All that determines latents, contexts and errors, as JSON values: equal identities give equal numbers.
+        """Return everything that determines latents, contexts and errors, as JSON: equal values give equal numbers.
 
         Files in a folder are identified by their content, a hub's model by its name and revision.
 
@@ -98,10 +98,10 @@ class DiffusionSpec:
         return settings | {"weights": self._weights()}
 
     @property
-    def _said(self) -> str:
-        """The folder as a person would name it."""
+    def _folder_description(self) -> str:
+        """The folder, for messages."""
         if self.model == EMBEDDED:
-            return "this installation brings no embedded diffusion model: its folder"
+            return "this installation has no embedded diffusion model: its folder"
         return f"folder {self.model!r}"
 
     def _weights(self) -> object:

@@ -1,5 +1,5 @@
-"""The last layer of an image tower, which makes one feature of a map of tokens, as a function of its weights."""
+"""Attention pooling: the last layer of an image tower, from tokens to a feature, as a function of its weights."""
 
-from fewshot.backbones.pooling.function import Pooling
+from fewshot.backbones.pooling.pooling_layer import Pooling
 
 __all__ = ["Pooling"]

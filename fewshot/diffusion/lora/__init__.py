@@ -1,10 +1,10 @@
 """Low-rank adapters of many classes on one frozen diffusion model."""
 
 from fewshot.diffusion.lora.adapter_files import ADAPTER_FILES, load_adapters, save_adapter
-from fewshot.diffusion.lora.injection import SetClasses, fitting_layers, injected
+from fewshot.diffusion.lora.injection import SetClasses, adapted_layers, injected
 from fewshot.diffusion.lora.merging import merged
-from fewshot.diffusion.lora.sites import BlockFilter, filter_for, sites, unet_sites
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs, StackedLora, concatenated, initial_pairs
+from fewshot.diffusion.lora.sites import BlockFilter, block_filter_for, sites, unet_sites
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs, StackedLora, concatenated, initial_pairs
 
 __all__ = [
     "ADAPTER_FILES",
@@ -13,9 +13,9 @@ __all__ = [
     "Pairs",
     "SetClasses",
     "StackedLora",
+    "adapted_layers",
+    "block_filter_for",
     "concatenated",
-    "filter_for",
-    "fitting_layers",
     "initial_pairs",
     "injected",
     "load_adapters",

@@ -4,7 +4,7 @@
 
 `PeftModel.from_pretrained(unet, folder / "unet")` and diffusers' `unet.load_lora_adapter(folder / "unet",
 prefix="base_model.model", weight_name="adapter_model.safetensors")` load them with s = 1. Nothing here touches a disk,
-and no class is named inside: the caller stores the bytes where it likes.
+and the files name no class: the caller decides where the bytes are stored.
 
 The configuration is written by hand, not by `peft.LoraConfig`, so that another version of PEFT changes no byte.
 """
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from fewshot.diffusion.lora.sites import OLD_PREFIX, is_text_site, is_unet_site
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs, StackedLora, concatenated, count_and_rank
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs, StackedLora, concatenated, count_and_rank
 from fewshot.errors import DataError
 
 UNET, TEXT = "unet", "text_encoder"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_FILES = tuple(f"{part}/{name}" for part in (UNET, TEXT) for name in (CONFIG, WEIGHTS))
-"""What one class consists of, as paths below its folder."""
+"""The files of one class, as paths below its folder."""
 _PREFIX = "base_model.model."
 _HALVES = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
 _PLAIN: Mapping[str, Any] = {
@@ -39,7 +39,7 @@ _PLAIN: Mapping[str, Any] = {
     "alpha_pattern": {},
     "rank_pattern": {},
 }
-"""What a configuration must say, where it says anything: other kinds of LoRA compute something else."""
+"""Values that a configuration must have, where it has the key: other kinds of LoRA compute something else."""
 
 
 def save_adapter(stack: StackedLora, class_index: int) -> dict[str, bytes]:
@@ -50,10 +50,10 @@ def save_adapter(stack: StackedLora, class_index: int) -> dict[str, bytes]:
         class_index: in [0, K).
 
     Returns:
-        path below the class's folder to content.
+        Content by path below the class's folder.
 
     Raises:
-        DataError: a weight does not fit half precision.
+        DataError: a weight is not finite in half precision.
     """
     return {
         f"{part}/{name}": content
@@ -80,23 +80,26 @@ def _weights(pairs: Pairs, class_index: int) -> bytes:
         for site, pair in pairs.items()
         for half, stacked in pair._asdict().items()
     }
-    if wild := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
-        raise DataError(f"not finite in half precision: {wild[0]} and {len(wild)} in all")
+    if overflowing := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+        raise DataError(
+            f"{len(overflowing)} adapter weights are not finite in half precision, {overflowing[0]} among them; train "
+            "with a smaller learning rate"
+        )
     return safetensors.torch.save(tensors)
 
 
 def load_adapters(classes: Sequence[Mapping[str, bytes]]) -> StackedLora:
-    """The inverse of `save_adapter` for many classes.
+    """Load what `save_adapter` gave for many classes.
 
     Args:
         classes: the files of each of K classes, K >= 1; files of other names are ignored.
 
     Returns:
-        float32 on the CPU, with exactly the numbers that were stored.
+        float32 on the CPU, with exactly the stored numbers.
 
     Raises:
         DataError: a file is missing, damaged or pickled, a tensor is missing, superfluous or of another shape, the
-            adapter is no plain LoRA with s = 1, or the classes differ in sites or ranks.
+            adapter is not a plain LoRA with s = 1, or the classes differ in sites or ranks.
     """
     return concatenated([StackedLora(_part(files, UNET), _part(files, TEXT)) for files in classes])
 
@@ -104,42 +107,49 @@ def load_adapters(classes: Sequence[Mapping[str, bytes]]) -> StackedLora:
 def _part(files: Mapping[str, bytes], part: str) -> Pairs:
     if missing := [path for name in (CONFIG, WEIGHTS) if (path := f"{part}/{name}") not in files]:
         pickled = " (pickled weights are not read)" if any(name.endswith((".bin", ".pt")) for name in files) else ""
-        raise DataError(f"no {missing[0]} among {sorted(files)}{pickled}")
+        raise DataError(f"an adapter needs the file {missing[0]}, got {sorted(files)}{pickled}")
     try:
         tensors = safetensors.torch.load(files[f"{part}/{WEIGHTS}"])
     except safetensors.SafetensorError as error:
-        raise DataError(f"{part}/{WEIGHTS} is no safetensors file: {error}") from error
+        raise DataError(f"{part}/{WEIGHTS} is not a safetensors file: {error}") from error
     rank = _rank(files[f"{part}/{CONFIG}"], part)
     pairs = _paired(tensors, part)
     if (found := count_and_rank(pairs)[1]) != rank:
-        raise DataError(f"{part}/{CONFIG} says rank {rank}, the weights have {found}")
+        raise DataError(f"{part}/{CONFIG} has rank {rank}, but its weights have rank {found}")
     return pairs
 
 
 def _rank(config: bytes, part: str) -> int:
-    """The rank, if it is a plain LoRA."""
+    """Return the rank of a plain LoRA.
+
+    Raises:
+        DataError: the configuration is not that of a plain LoRA with s = 1.
+    """
     try:
-        said = json.loads(config)
-        rank, alpha = int(said["r"]), said["lora_alpha"]
+        settings = json.loads(config)
+        rank, alpha = int(settings["r"]), settings["lora_alpha"]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{part}/{CONFIG} is no configuration of a LoRA: {error!r}") from error
-    if odd := sorted(name for name, plain in _PLAIN.items() if said.get(name, plain) != plain):
-        raise DataError(f"{part}/{CONFIG} is no plain LoRA: {odd[0]} is {said[odd[0]]!r}, not {_PLAIN[odd[0]]!r}")
+        raise DataError(f"{part}/{CONFIG} is not a configuration of a LoRA: {error!r}") from error
+    if odd := sorted(name for name, plain in _PLAIN.items() if settings.get(name, plain) != plain):
+        name = odd[0]
+        raise DataError(f"{part}/{CONFIG} is not a plain LoRA: {name} is {settings[name]!r}, expected {_PLAIN[name]!r}")
     if alpha != rank:
-        raise DataError(f"{part}/{CONFIG}: lora_alpha is {alpha}, expected r = {rank}; put the factor into B")
+        raise DataError(
+            f"{part}/{CONFIG}: lora_alpha is {alpha}, expected r = {rank}; multiply B by lora_alpha / r and set it to r"
+        )
     return rank
 
 
 def _paired(tensors: Mapping[str, Tensor], part: str) -> Pairs:
-    """One class's pairs, from tensors by PEFT's names."""
+    """Return one class's pairs, from tensors by PEFT's names."""
     halves: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         site, half = _site_and_half(name, part)
         if tensor.ndim != 2:
             raise DataError(f"{name} has shape {list(tensor.shape)}, expected a matrix")
         halves.setdefault(site, {})[half] = tensor.float()[None]
-    if lonely := sorted(site for site, pair in halves.items() if pair.keys() != _HALVES.keys()):
-        raise DataError(f"{part}/{WEIGHTS}: {lonely[0]} has only {''.join(halves[lonely[0]])} of A and B")
+    if unpaired := sorted(site for site, pair in halves.items() if pair.keys() != _HALVES.keys()):
+        raise DataError(f"{part}/{WEIGHTS}: {unpaired[0]} has only {''.join(halves[unpaired[0]])} of A and B")
     return {site: LoraPair(**pair) for site, pair in halves.items()}
 
 
@@ -149,4 +159,4 @@ def _site_and_half(name: str, part: str) -> tuple[str, str]:
         site = name.removeprefix(_PREFIX).removeprefix(OLD_PREFIX).removesuffix(suffix)
         if name.startswith(_PREFIX) and name.endswith(suffix) and is_site(site):
             return site, half
-    raise DataError(f"{part}/{WEIGHTS}: {name!r} belongs to no site that carries adapters")
+    raise DataError(f"{part}/{WEIGHTS}: {name!r} belongs to no layer that can carry an adapter")

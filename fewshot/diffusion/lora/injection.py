@@ -1,8 +1,8 @@
-"""One forward through the adapters of many classes: each row of a batch through its own class's.
+"""Run one forward through the adapters of many classes, each row of a batch through those of its own class.
 
-The base layers are asked as they are, once for the whole batch; a hook then adds s · B (A x) in place, two batched
-products a site. No weight of the base is touched. PEFT has two ways to the same numbers: `set_adapter`, one forward a
-class, and `adapter_names`, one small product a class, row group and site.
+The base layers run once for the whole batch; a hook then adds s · B (A x) in place, two batched products a site. No
+weight of the base changes. PEFT has two ways to the same numbers: `set_adapter`, one forward a class, and
+`adapter_names`, one small product a class, row group and site.
 
 Which products are taken depends on `rows_per_class` alone and never on which classes a batch happens to hold: products
 of other shapes may round differently, and a row's bits must not depend on its batch-mates.
@@ -19,33 +19,33 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.diffusion.lora.sites import sites
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs, count_and_rank
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs, count_and_rank
 from fewshot.errors import DataError, UnknownNameError
 
 SetClasses = Callable[[Tensor], None]
-"""Says which class each row of the next forwards belongs to: [B] int64 in [0, K)."""
+"""Sets the class of each row of the next forwards: [B] int64 in [0, K)."""
 
 
 @contextmanager
 def injected(model: nn.Module, pairs: Pairs, *, scale: float = 1.0, rows_per_class: int = 1) -> Iterator[SetClasses]:
-    """Let a model's forwards go through adapters, in training and in inference.
+    """Add adapters to a model's forwards while the context lasts, in training and in inference.
 
     Args:
-        model: a UNet or a text encoder, on the adapters' device. When the context ends, it is as before, bit for bit.
-        pairs: the adapters of K classes, at some or all of its sites. Computed with in the activations' precision.
+        model: a UNet or a text encoder, on the adapters' device. After the context it is as before, bit for bit.
+        pairs: the adapters of K classes, at some or all of its sites; cast to the activations' precision.
         scale: s.
-        rows_per_class: n, how many rows in succession always have the same class. They take one product together.
+        rows_per_class: n, the number of successive rows that always have the same class. They share one product.
 
     Yields:
-        a function to call before a forward, with the classes of its B rows; they hold until the next call. A forward
+        A function to call before a forward with the classes of its B rows, which hold until the next call. A forward
         without it, or with another number of rows, raises `DataError`.
 
     Raises:
         DataError: an adapter does not fit its layer.
         UnknownNameError: an adapter is for a site that the model does not have.
     """
-    layers = fitting_layers(model, pairs)
-    rows = _Rows(pairs, rows_per_class)
+    layers = adapted_layers(model, pairs)
+    rows = _RowClasses(pairs, rows_per_class)
     with ExitStack() as hooks:
         for site, layer in layers.items():
             handle = layer.register_forward_hook(partial(_add_update, pairs[site], rows, scale))
@@ -53,8 +53,8 @@ def injected(model: nn.Module, pairs: Pairs, *, scale: float = 1.0, rows_per_cla
         yield rows.set_classes
 
 
-def fitting_layers(model: nn.Module, pairs: Pairs) -> dict[str, nn.Linear]:
-    """The layers that adapters are for, by site name.
+def adapted_layers(model: nn.Module, pairs: Pairs) -> dict[str, nn.Linear]:
+    """Return the layers that have adapters, by site name.
 
     Raises:
         DataError: an adapter does not fit its layer.
@@ -67,12 +67,12 @@ def fitting_layers(model: nn.Module, pairs: Pairs) -> dict[str, nn.Linear]:
         expected = known[site].in_features, known[site].out_features
         if (pair.A.shape[-1], pair.B.shape[-2]) != expected:
             widths = f"{pair.A.shape[-1]} to {pair.B.shape[-2]}"
-            raise DataError(f"{site} maps {expected[0]} to {expected[1]} channels, its adapter {widths}")
+            raise DataError(f"{site} maps {expected[0]} to {expected[1]} channels, but its adapter {widths}")
     return {site: known[site] for site in pairs}
 
 
-class _Rows:
-    """Which class each row of a forward belongs to."""
+class _RowClasses:
+    """The class of each row of a forward."""
 
     def __init__(self, pairs: Pairs, rows_per_class: int) -> None:
         self._count, _ = count_and_rank(pairs)
@@ -85,7 +85,7 @@ class _Rows:
         """See `SetClasses`.
 
         Raises:
-            DataError: not a class for each row, or not in runs of `rows_per_class`.
+            DataError: the classes do not come in runs of `rows_per_class`, or are out of range.
         """
         n = self._rows_per_class
         if classes.ndim != 1 or len(classes) == 0 or len(classes) % n:
@@ -94,22 +94,27 @@ class _Rows:
         if (runs != runs[:, :1]).any():
             raise DataError(f"expected runs of {n} rows of one class")
         if not 0 <= int(runs.min()) <= int(runs.max()) < self._count:
-            raise DataError(f"classes go from 0 to {self._count - 1}, not from {runs.min()} to {runs.max()}")
+            raise DataError(f"expected classes from 0 to {self._count - 1}, got {runs.min()} to {runs.max()}")
         self._blocks = runs[:, 0].to(self._device)
         self._in_order = torch.equal(runs[:, 0], torch.arange(self._count))
 
     def adapters(self, pair: LoraPair, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A and B for each run of rows; not copied if all classes come in order."""
-        if len(x) != len(self._blocks) * self._rows_per_class:
-            said = len(self._blocks) * self._rows_per_class
-            raise DataError(f"a forward of {len(x)} rows, where set_classes spoke of {said}")
+        """Return A and B of each run of rows; without a copy if all classes come in order.
+
+        Raises:
+            DataError: the forward has another number of rows than there are classes.
+        """
+        if len(x) != (expected := len(self._blocks) * self._rows_per_class):
+            raise DataError(f"a forward has {len(x)} rows, but set_classes was called for {expected}")
         if self._in_order:
             return pair.A.to(x.dtype), pair.B.to(x.dtype)
         return pair.A.index_select(0, self._blocks).to(x.dtype), pair.B.index_select(0, self._blocks).to(x.dtype)
 
 
-def _add_update(pair: LoraPair, rows: _Rows, scale: float, _: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> None:
-    """Of a linear layer's input [B, L, in] and output [B, L, out], which is changed in place."""
+def _add_update(
+    pair: LoraPair, rows: _RowClasses, scale: float, _: nn.Module, inputs: tuple[Any, ...], y: Tensor
+) -> None:
+    """Add the adapters' update to a linear layer's output [B, L, out], in place, from its input [B, L, in]."""
     x: Tensor = inputs[0]
     A, B = rows.adapters(pair, x)
     low = torch.bmm(x.reshape(len(A), -1, x.shape[-1]), A.mT)

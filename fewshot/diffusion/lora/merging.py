@@ -1,4 +1,4 @@
-"""One class's adapter added into the weights: no cost in a forward, and good for one class only."""
+"""Merge one class's adapter into the weights: forwards then cost nothing extra, but serve this class only."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fewshot.diffusion.lora.injection import fitting_layers
-from fewshot.diffusion.lora.stacked import LoraPair, Pairs
+from fewshot.diffusion.lora.injection import adapted_layers
+from fewshot.diffusion.lora.stacked_lora import LoraPair, Pairs
 
 
 @contextmanager
 def merged(model: nn.Module, pairs: Pairs, class_index: int, *, scale: float = 1.0) -> Iterator[None]:
-    """Let W + s · B A of one class stand for W.
+    """Replace W by W + s · B A of one class while the context lasts.
 
-    The weights are put back from a copy: subtracting what was added would leave rounding errors behind. The sum is
-    taken in float32, whatever the model's precision.
+    The weights are restored from a copy: subtracting the update would leave rounding errors behind. The sum is computed
+    in float32, whatever the model's precision.
 
     Args:
         model: a UNet or a text encoder, on the adapters' device.
@@ -29,7 +29,7 @@ def merged(model: nn.Module, pairs: Pairs, class_index: int, *, scale: float = 1
         DataError: an adapter does not fit its layer.
         UnknownNameError: an adapter is for a site that the model does not have.
     """
-    layers = fitting_layers(model, pairs)
+    layers = adapted_layers(model, pairs)
     kept = {site: layer.weight.detach().clone() for site, layer in layers.items()}
     try:
         for site, layer in layers.items():

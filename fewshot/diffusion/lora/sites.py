@@ -1,4 +1,4 @@
-"""Which linear layers carry adapters (TiF, arXiv 2403.02649), and by what names.
+"""The sites of adapters (TiF, arXiv 2403.02649): the linear layers that carry them, and their names.
 
 UNet: q, k, v and out of both attentions of a transformer block, and the first linear layer of its feed-forward part.
 Text encoder: q, k, v and out of every layer. Convolutions, the second feed-forward layer, the transformers' proj_in and
@@ -19,7 +19,7 @@ from torch import nn
 from fewshot.errors import DataError
 
 BlockFilter = Literal["none", "all-1", "all-2"]
-"""How many of the shallowest resolutions with attention stay without adapters; the deepest one always has them."""
+"""The number of shallowest resolutions with attention that have no adapters; the deepest one always has them."""
 
 SHALLOWEST = {"none": 0, "all-1": 1, "all-2": 2}
 OLD_PREFIX = "text_model."
@@ -31,10 +31,10 @@ _TEXT = re.compile(r"encoder\.layers\.\d+\.self_attn\.(?:q|k|v|out)_proj")
 
 
 def sites(model: nn.Module) -> dict[str, nn.Linear]:
-    """Every layer of a UNet or a text encoder that can carry an adapter, by site name, in the model's order.
+    """Return every layer of a UNet or a text encoder that can carry an adapter, by site name, in the model's order.
 
     Raises:
-        DataError: there is none, because the model is something else.
+        DataError: there is none: the model is neither of them.
     """
     found = {
         site: module
@@ -43,23 +43,24 @@ def sites(model: nn.Module) -> dict[str, nn.Linear]:
     }
     if not found:
         raise DataError(
-            f"no site for an adapter in {type(model).__name__}: expected Stable Diffusion's UNet or CLIP's text encoder"
+            f"{type(model).__name__} has no layer for an adapter; expected the UNet of a Stable Diffusion or the text "
+            "encoder of a CLIP"
         )
     return found
 
 
 def is_unet_site(name: str) -> bool:
-    """Whether that is what a site of some UNet would be called."""
+    """Whether a name is that of a site of some UNet."""
     return _UNET.fullmatch(name) is not None
 
 
 def is_text_site(name: str) -> bool:
-    """Whether that is what a site of some text encoder would be called."""
+    """Whether a name is that of a site of some text encoder."""
     return _TEXT.fullmatch(name) is not None
 
 
 def unet_sites(unet: nn.Module, blocks: BlockFilter = "none") -> dict[str, nn.Linear]:
-    """The sites of a UNet that a filter leaves; on Stable Diffusion's four levels 144, 99 or 54.
+    """Return the sites of a UNet that a filter leaves; on Stable Diffusion's four levels 144, 99 or 54.
 
     Args:
         unet: diffusers' `UNet2DConditionModel`, with any number of levels.
@@ -76,22 +77,22 @@ def unet_sites(unet: nn.Module, blocks: BlockFilter = "none") -> dict[str, nn.Li
     return {name: layer for name, layer in found.items() if levels[name] not in dropped}
 
 
-def filter_for(shots: int) -> BlockFilter:
-    """TiF's filter for a number of shots: few adapt only the deep blocks, 16 and more adapt all."""
+def block_filter_for(shots: int) -> BlockFilter:
+    """Return TiF's filter for a number of shots: few adapt only the deep blocks, 16 and more adapt all."""
     if shots < 8:
         return "all-2"
     return "all-1" if shots < 16 else "none"
 
 
 def _indices(names: Iterable[str]) -> list[int]:
-    """Numbers of the down blocks, with or without attention."""
+    """Return the numbers of the down blocks, with or without attention."""
     return [int(match[1]) for name in names if (match := re.fullmatch(r"down_blocks\.(\d+)", name))]
 
 
 def _level(site: str, top: int) -> int:
-    """How deep a site lies: 0 at full resolution, `top` at the lowest, `top` + 1 in the middle block."""
+    """Return the depth of a site: 0 at full resolution, `top` at the lowest, `top` + 1 in the middle block."""
     match = _UNET.fullmatch(site)
-    assert match is not None, f"{site} is no site of a UNet"
+    assert match is not None, f"{site} is not a site of a UNet"
     if match["side"] is None:
         return top + 1
     return int(match["index"]) if match["side"] == "down" else top - int(match["index"])

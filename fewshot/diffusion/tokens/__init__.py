@@ -1,18 +1,25 @@
-"""Learned tokens: textual inversion and MC-TI."""
+"""Learned tokens of classes: textual inversion and MC-TI."""
 
-from fewshot.diffusion.tokens.choosing import TokenPoint, choose_point
-from fewshot.diffusion.tokens.learning import Learned, block_key, blocks, classifier_of, learn, learned_block
+from fewshot.diffusion.tokens.token_blocks import (
+    LearnedTokens,
+    block_key,
+    class_blocks,
+    learn_block,
+    learn_tokens,
+    make_token_classifier,
+)
+from fewshot.diffusion.tokens.token_classifier import Calibration, TokenClassifier, token_rows
 from fewshot.diffusion.tokens.token_files import merged_tokens, placeholder, token_file
 from fewshot.diffusion.tokens.token_prompts import Pool, TokenPrompts
 from fewshot.diffusion.tokens.token_recipe import GammaSchedule, TokenRecipe
-from fewshot.diffusion.tokens.token_rows import Calibration, TokenClassifier, token_rows
+from fewshot.diffusion.tokens.token_selection import TokenPoint, choose_point
 from fewshot.diffusion.tokens.token_shots import TokenShots
-from fewshot.diffusion.tokens.token_training import learn_tokens
+from fewshot.diffusion.tokens.token_training import train_tokens
 
 __all__ = [
     "Calibration",
     "GammaSchedule",
-    "Learned",
+    "LearnedTokens",
     "Pool",
     "TokenClassifier",
     "TokenPoint",
@@ -20,14 +27,14 @@ __all__ = [
     "TokenRecipe",
     "TokenShots",
     "block_key",
-    "blocks",
     "choose_point",
-    "classifier_of",
-    "learn",
+    "class_blocks",
+    "learn_block",
     "learn_tokens",
-    "learned_block",
+    "make_token_classifier",
     "merged_tokens",
     "placeholder",
     "token_file",
     "token_rows",
+    "train_tokens",
 ]

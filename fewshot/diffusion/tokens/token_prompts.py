@@ -1,7 +1,8 @@
-"""Prompts that end in a token of its own for each class, and what they say with a vector in its place.
+"""Prompts that end in a learned token of the class, and their encoding with a vector in its place.
 
-Only one vector a class is ever put into the text encoder, after its table of embeddings was looked up. The reference
-implementations add rows to the table and let the optimizer decay all of them; here no weight of the model moves.
+The vector of a class replaces one row of the text encoder's input, after the lookup in the table of embeddings. The
+reference implementations add rows to the table and let the optimizer decay all of them; here no weight of the model
+changes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
 
 Pool = Literal["eos", "placeholder"]
-"""Where a text's feature is read: at the token that ends it, as CLIP was trained; or at the token of the class, as the
-published code does by accident (transformers pools at the largest id, and added tokens have larger ones)."""
+"""The position at which a text's feature is read: the token that ends it, as CLIP was trained; or the token of the
+class, as the published code does by accident (transformers pools at the largest id, and added tokens have larger ones).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class TokenPrompts:
     """P prompts with a place for a vector.
 
     Attributes:
-        ids: [P, L] int64; in the place of the vector stands the word that it starts from.
-        slots: [P] int64, that place; the end token follows it.
+        ids: [P, L] int64; the word that the vector starts from holds its place.
+        slots: [P] int64, the position of that word; the end token follows it.
     """
 
     ids: Tensor
@@ -41,105 +43,105 @@ class TokenPrompts:
 
     @classmethod
     def from_templates(cls, backbone: DiffusionBackbone, templates: Sequence[str], word: str) -> TokenPrompts:
-        """Fill in templates.
+        """Fill in and tokenize templates.
 
         Args:
-            backbone: whose tokenizer.
-            templates: P, each with one "{}" at its end.
+            backbone: the model with the tokenizer.
+            templates: P templates, each with one "{}" at its end.
             word: one token.
 
         Raises:
             DataError: a template does not end in "{}" or is too long; or the word is not one token.
         """
-        token = word_id(backbone, word)
+        token = word_token_id(backbone, word)
         if bad := [template for template in templates if not template.endswith("{}") or template.count("{}") != 1]:
-            raise DataError(f"a template for learned tokens ends in its only {{}}; got {bad}")
+            raise DataError(f"a template for learned tokens must end in its only {{}}; got {bad}")
         ids = backbone.token_ids([template.replace("{}", word) for template in templates])
-        slots = ends(backbone, ids) - 1
+        slots = end_positions(backbone, ids) - 1
         if cut := [t for t, row, slot in zip(templates, ids, slots, strict=True) if row[slot] != token]:
-            raise DataError(f"templates of more than {ids.shape[1] - 2} tokens, all that the text encoder takes: {cut}")
+            raise DataError(f"the text encoder takes at most {ids.shape[1] - 2} tokens; shorten these templates: {cut}")
         return cls(ids, slots)
 
 
-def ends(backbone: DiffusionBackbone, ids: Tensor) -> Tensor:
-    """[T] int64: where the first end token of ids [T, L] stands; the last place if there is none."""
+def end_positions(backbone: DiffusionBackbone, ids: Tensor) -> Tensor:
+    """Return the position of the first end token of ids [T, L], [T] int64; the last position if there is none."""
     is_end = ids == backbone.tokenizer.eos_token_id
     is_end[:, -1] = True
-    places: Tensor = is_end.int().argmax(dim=1)
-    return places
+    positions: Tensor = is_end.int().argmax(dim=1)
+    return positions
 
 
-def word_id(backbone: DiffusionBackbone, word: str) -> int:
-    """The token of a word.
+def word_token_id(backbone: DiffusionBackbone, word: str) -> int:
+    """Return the token id of a word.
 
     Raises:
-        DataError: it is not exactly one.
+        DataError: the word is not exactly one token.
     """
     ids = backbone.token_ids([word])
-    inner = ids[0, 1 : int(ends(backbone, ids)[0])].tolist()
+    inner = ids[0, 1 : int(end_positions(backbone, ids)[0])].tolist()
     if len(inner) != 1:
         pieces = backbone.tokenizer.convert_ids_to_tokens(inner)
         raise DataError(
-            f"a learned token starts from a word that the text encoder knows as one token; {word!r} is {pieces}. "
-            "Name another coarse word for what the images show."
+            f"a learned token starts from a word that is one token of the text encoder; {word!r} is {pieces}. "
+            "Choose another coarse word for what the images show."
         )
     return int(inner[0])
 
 
 def start_vector(backbone: DiffusionBackbone, word: str) -> Tensor:
-    """[width] float32 on the CPU: what the text encoder takes a word for.
+    """Return the embedding of a word in the text encoder's table, [width] float32 on the CPU.
 
     Raises:
-        DataError: it is not exactly one token.
+        DataError: the word is not exactly one token.
     """
-    row: Tensor = _table(backbone).weight[word_id(backbone, word)]
+    row: Tensor = _embedding_table(backbone).weight[word_token_id(backbone, word)]
     return row.detach().float().cpu().clone()
 
 
-def encode(backbone: DiffusionBackbone, ids: Tensor, slots: Tensor, vectors: Tensor) -> Tensor:
-    """Last hidden states with vectors put in, differentiable in the vectors.
+def encode_with_vectors(backbone: DiffusionBackbone, ids: Tensor, slots: Tensor, vectors: Tensor) -> Tensor:
+    """Encode prompts with vectors in their slots, differentiable in the vectors.
 
     Args:
         backbone: the model.
         ids: [B, L] int64.
-        slots: [B] int64, where to.
+        slots: [B] int64, the positions of the vectors.
         vectors: [B, width] float32.
 
     Returns:
-        [B, L, width] float32 on the backbone's device.
+        [B, L, width] float32 on the backbone's device, the last hidden states.
     """
     vectors = vectors.to(backbone.device)
     where = slots.to(backbone.device)[:, None, None].expand(-1, 1, vectors.shape[1])
 
-    def put(_: nn.Module, __: tuple[Tensor], embedded: Tensor) -> Tensor:
+    def replace_embeddings(_: nn.Module, __: tuple[Tensor], embedded: Tensor) -> Tensor:
         return embedded.scatter(1, where, vectors[:, None].to(embedded.dtype))
 
-    with _table(backbone).register_forward_hook(put):
+    with _embedding_table(backbone).register_forward_hook(replace_embeddings):
         return backbone.embed_ids(ids)
 
 
-def pooled(hidden: Tensor, slots: Tensor, *, pool: Pool) -> Tensor:
-    """[B, width] of hidden states [B, L, width] and slots [B]: at the slot, or at the end token that follows it."""
+def pool_texts(hidden: Tensor, slots: Tensor, *, pool: Pool) -> Tensor:
+    """Return [B, width] of hidden states [B, L, width]: at the slots [B], or at the end tokens that follow them."""
     where = slots.to(hidden.device) + (pool == "eos")
     rows: Tensor = hidden[torch.arange(len(hidden), device=hidden.device), where]
     return rows
 
 
-def joint(backbone: DiffusionBackbone, hidden: Tensor, slots: Tensor, *, pool: Pool) -> Tensor:
-    """[B, D] float32, not normalised: texts in the space of the model's CLIP. See `pooled`.
+def project_texts(backbone: DiffusionBackbone, hidden: Tensor, slots: Tensor, *, pool: Pool) -> Tensor:
+    """Project texts into the space of the model's CLIP, [B, D] float32, not normalised. See `pool_texts`.
 
     Raises:
         DataError: the backbone has no projection.
     """
     if backbone.projection is None:
         raise DataError(
-            "the diffusion model has no text_projection.safetensors beside its files, so that its texts cannot be "
-            "compared with image features. Write it with the key text_projection.weight [D, width] from the CLIP whose "
+            "the diffusion model has no text_projection.safetensors beside its files, so its texts cannot be compared "
+            "with image features. Write that file with the key text_projection.weight [D, width] from the CLIP whose "
             "text encoder the model uses: openai/clip-vit-large-patch14 for SD 1.x."
         )
-    return pooled(hidden, slots, pool=pool) @ backbone.projection.to(backbone.device).T
+    return pool_texts(hidden, slots, pool=pool) @ backbone.projection.to(backbone.device).T
 
 
-def _table(backbone: DiffusionBackbone) -> Any:
-    """The table of embeddings, below `.text_model` in transformers before version 5 and not there since."""
+def _embedding_table(backbone: DiffusionBackbone) -> Any:
+    """Return the table of embeddings, which transformers before version 5 keeps below `.text_model`."""
     return backbone.text_encoder.get_input_embeddings()

@@ -1,4 +1,4 @@
-"""How a token is learned."""
+"""Settings of token training."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ GammaSchedule = Literal["constant", "exponential"]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRecipe:
-    """How a class's vector is learned: minimise alpha · L_rec + gamma · L_reg (see `tokens.training`).
+    """Settings of token training: each class's vector minimises alpha · L_rec + gamma · L_reg (see `token_training`).
 
     Attributes:
-        word: what the vector starts from: a coarse word for what the images show, one token.
-        steps: of AdamW, >= 0. The published 3,100 with a rate of 2e-3 on SD 1.5 are an hour a class on a V100. With the
-            embedded model, 100 with 1e-2 are as good as 300 with 2e-3 (`fewshot.methods.mcti`).
-        images: b, of each class in a step, >= 1. The papers accumulate 4.
-        learning_rate: constant, > 0.
-        alpha: weight of the reconstruction, >= 0; at 0 the UNet is never asked.
+        word: a coarse word of one token for what the images show, from which the vector starts.
+        steps: steps of AdamW, >= 0. The published 3,100 with a rate of 2e-3 on SD 1.5 are an hour a class on a V100.
+            With the embedded model, 100 with 1e-2 are as good as 300 with 2e-3 (`fewshot.methods.token_learning`).
+        images: images of each class in a step (b), >= 1. The papers accumulate 4.
+        learning_rate: constant learning rate, > 0.
+        alpha: weight of the reconstruction, >= 0; with 0 the UNet never runs.
         gamma: weight of the regulariser at the start, >= 0; at 0 this is textual inversion.
         gamma_end: its weight at the end, > 0, if the schedule is exponential.
         gamma_schedule: "constant", or from gamma to gamma_end along gamma^(1 - t/T) gamma_end^(t/T).
-        coupled: weight of the coupled loss (`tokens.losses`), >= 0; above 0 all classes are learned in one block.
+        coupled: weight of the coupled loss (`token_training`), >= 0; above 0 all classes are learned in one block.
         scale: s of both softmaxes, > 0. Not the backbone's: CLIP's 100 would saturate it.
-        pool: see `tokens.prompts.Pool`; the same in training and afterwards.
-        classes: learned together, in forwards of `classes` · b rows; the last block is filled up with copies.
+        pool: where the feature of a text is read, in training and afterwards: at its end token ("eos"), or at the
+            token of the class, as the published code does ("placeholder").
+        classes: classes learned together, in forwards of `classes` · b rows; the last block is filled up with copies.
     """
 
     word: str = "picture"
@@ -44,7 +45,7 @@ class TokenRecipe:
     classes: int = 8
 
     def gamma_at(self, step: int) -> float:
-        """The regulariser's weight in [0, steps); 0 stays 0."""
+        """Return the regulariser's weight at a step in [0, steps); 0 stays 0."""
         if self.gamma_schedule == "constant" or not self.gamma:
             return self.gamma
         done = step / self.steps

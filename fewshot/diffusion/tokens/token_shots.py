@@ -1,4 +1,4 @@
-"""What tokens are learned from, and what one class draws from it in one step."""
+"""The shots that tokens are trained on, and the samples that one class draws from them in a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.random_draws import seeded_generator
 from fewshot.errors import DataError
 from fewshot.optimization.shots import Shots
 from fewshot.problem import Problem
@@ -23,9 +23,9 @@ class TokenShots:
         latents: [M, 2, c, h, w] float32, see `Labelled.latents`.
         bank: [M · V, D] float32, unit rows: every view of every image. A positive factor on a feature changes nothing.
         counts: [C] int64, images of each class, >= 1.
-        keys: C names that come from the classes' own latents alone; their random numbers derive from them.
+        keys: C names, hashes of the classes' own latents; their random numbers derive from them.
         classes: [C] int64, the labels.
-        bank_key: a name for the content of the bank.
+        bank_key: a hash of the content of the bank.
     """
 
     latents: Tensor
@@ -37,13 +37,13 @@ class TokenShots:
 
     @classmethod
     def from_problem(cls, problem: Problem) -> TokenShots:
-        """The same shots, bit for bit, however they were listed and their classes numbered.
+        """Group the shots of a problem: the same bits in any order of the shots and any numbering of the classes.
 
         Raises:
-            DataError: the images come without latents.
+            DataError: the images have no latents.
         """
         if problem.support.latents is None:
-            raise DataError("this method learns from latents of a diffusion model, but these images come without")
+            raise DataError("this method trains on latents of a diffusion model, but these images have none")
         shots = Shots.from_problem(problem)
         grouped = shots.labels.argsort(stable=True)
         counts = torch.bincount(shots.labels, minlength=len(shots.classes))
@@ -68,8 +68,8 @@ class TokenShots:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """What classes draw in a step, a row for each class and each of its b images.
+class TokenSamples:
+    """The samples of a training step, a row for each class and each of its b images.
 
     Attributes:
         latents: [B, c, h, w] float32, samples of the posterior.
@@ -77,7 +77,7 @@ class Draw:
         steps: [B] int64 in [0, T).
         prompts: [B] int64 in [0, P).
         chosen: [B, C] int64, rows of the bank: one of every class.
-        targets: [B] int64 in [0, C): which class each row is of.
+        targets: [B] int64 in [0, C), the class of each row.
     """
 
     latents: Tensor
@@ -88,35 +88,38 @@ class Draw:
     targets: Tensor
 
 
-def draw(shots: TokenShots, block: list[int], *, step: int, images: int, prompts: int, times: int, seed: int) -> Draw:
-    """One step's draws of some classes; those of a class depend on (seed, its key, step) and no other class.
+def draw_token_samples(
+    shots: TokenShots, block: list[int], *, step: int, images: int, prompts: int, times: int, seed: int
+) -> TokenSamples:
+    """Draw the samples of some classes in one step; those of a class depend on (seed, its key, step) alone.
 
     Args:
-        shots: what from.
+        shots: of all classes.
         block: G classes in [0, C).
-        step: of the training.
+        step: number of the training step.
         images: b, of each class.
-        prompts: P.
+        prompts: P, number of prompts.
         times: T, time-steps of the model.
         seed: of the training.
     """
-    parts = [_draw(shots, c, step=step, images=images, prompts=prompts, times=times, seed=seed) for c in block]
-    return Draw(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    settings = {"step": step, "images": images, "prompts": prompts, "times": times, "seed": seed}
+    parts = [_draw_class_samples(shots, c, **settings) for c in block]
+    return TokenSamples(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _draw(
+def _draw_class_samples(
     shots: TokenShots, c: int, *, step: int, images: int, prompts: int, times: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    generator = stream(seed, "token", shots.keys[c], step)
+    generator = seeded_generator(seed, "token", shots.keys[c], step)
     rows = shots.starts[c] + torch.randint(int(shots.counts[c]), (images,), generator=generator)
     mean, std = shots.latents[rows].unbind(dim=1)
     posterior, noise = torch.randn(2, *mean.shape, generator=generator)
     steps = torch.randint(times, (images,), generator=generator)
-    said = torch.randint(prompts, (images,), generator=generator)
+    prompt_numbers = torch.randint(prompts, (images,), generator=generator)
     sizes = shots.counts * shots.views
-    which = torch.rand(images, len(shots), generator=generator, dtype=torch.float64) * sizes
-    chosen = shots.starts * shots.views + which.long()
-    return mean + std * posterior, noise, steps, said, chosen, torch.full((images,), c)
+    position = torch.rand(images, len(shots), generator=generator, dtype=torch.float64) * sizes
+    chosen = shots.starts * shots.views + position.long()
+    return mean + std * posterior, noise, steps, prompt_numbers, chosen, torch.full((images,), c)
 
 
 def _digest(tensor: Tensor) -> str:

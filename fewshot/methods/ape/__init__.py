@@ -1,4 +1,4 @@
-"""APE: Tip-Adapter on refined channels, with shots weighted by how the text sees them."""
+"""APE: Tip-Adapter on selected channels, with more weight on examples that the text classifies badly."""
 
 from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.method import Ape

@@ -1,4 +1,4 @@
-"""What APE's `fit` returns."""
+"""The classifier that APE fits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fewshot.key_value_cache.channels import on_channels
 from fewshot.key_value_cache.kernel import class_votes
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class ApeClassifier:
         text: [K, D] float32, unit rows.
         keys: [M, Q] float32, unit rows on the kept channels, grouped by class.
         counts: [K] int64, keys of each class.
-        weights: [M] float32, what each key counts.
+        weights: [M] float32, weight of each key.
         channels: [Q] int64, the kept channels, ascending.
         alpha: weight of the votes.
-        beta: sharpness.
+        beta: how fast a vote falls with the distance.
         logit_scale: the backbone's.
     """
 

@@ -2,7 +2,7 @@
 
 d is close to log2 K for every shot (the softmax has no temperature), so gamma mostly multiplies alpha, by
 K^(gamma / ln 2): 146 for a thousand classes at gamma 0.5. The grid of alpha is divided by that factor, so that it
-spans the same strength of the cache at every gamma, and gamma is left with what only it can do: weighting shots.
+spans the same total weight of the cache at every gamma, and gamma only changes the weights of shots.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from fewshot.errors import DataError
 from fewshot.key_value_cache.channels import CriterionSource
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.ape.classifier import ApeClassifier
-from fewshot.methods.ape.refine import Point, refine, sweep
+from fewshot.methods.ape.functional import ApePoint, refine, sweep
 from fewshot.methods.hyperparameters import check_choice, check_number
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -41,18 +40,16 @@ class Ape:
 
     Attributes:
         alpha: weight of the votes, >= 0.
-        beta: sharpness, >= 0.
-        gamma: how much more the shots count that the text finds hard, in [0, 4].
-        channel_fraction: share of the channels kept, in (0, 1].
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
+        gamma: how much more the examples count that the text classifies badly, in [0, 4].
+        channel_fraction: share of the channels that are kept, in (0, 1].
         similarity_weight: lambda of the channel criterion, in [0, 1].
-        criterion_source: what the criterion's inter-class similarity is measured on.
+        criterion_source: what the inter-class similarity of the criterion is measured on.
         class_mean: average the votes of a class rather than add them, for classes with very different shots.
     """
 
     name: ClassVar[str] = "ape"
-    summary: ClassVar[str] = "tip_adapter on the channels that tell the classes apart, hard examples weighted up"
     classifier_type: ClassVar[type[ApeClassifier]] = ApeClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None
@@ -103,13 +100,13 @@ class Ape:
             logit_scale=problem.logit_scale,
         )
 
-    def _choose(self, problem: Problem, *, seed: int) -> Point:
+    def _choose(self, problem: Problem, *, seed: int) -> ApePoint:
         measure = partial(sweep, source=self.criterion_source, class_mean=self.class_mean)
-        return choose(self._grid(problem), problem, measure, default=self._default, seed=seed)
+        return select_point(self._grid(problem), problem, measure, default=self._default, seed=seed)
 
-    def _default(self, problem: Problem) -> Point:
+    def _default(self, problem: Problem) -> ApePoint:
         gamma = _or(self.gamma, 0.0)
-        return Point(
+        return ApePoint(
             alpha=_scaled(default_alpha(problem), gamma, problem) if self.alpha is None else self.alpha,
             beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
             gamma=gamma,
@@ -117,13 +114,13 @@ class Ape:
             similarity_weight=_or(self.similarity_weight, DEFAULT_SIMILARITY_WEIGHT),
         )
 
-    def _grid(self, problem: Problem) -> list[Point]:
-        """The most zero-shot-like first: by strength of the votes, beta, gamma, then the most channels."""
+    def _grid(self, problem: Problem) -> list[ApePoint]:
+        """List the most zero-shot-like points first: by weight of the votes, beta, gamma, then the most channels."""
         alphas = alpha_grid(problem) if self.alpha is None else [self.alpha]
         betas = beta_grid(problem.support.cache_keys) if self.beta is None else [self.beta]
         gammas = GAMMAS if self.gamma is None else [self.gamma]
         return [
-            Point(
+            ApePoint(
                 alpha=_scaled(alpha, gamma, problem) if self.alpha is None else alpha,
                 beta=beta,
                 gamma=gamma,
@@ -134,7 +131,7 @@ class Ape:
         ]
 
     def _subspaces(self) -> list[tuple[float, float]]:
-        """Fractions and lambdas to try; with all channels kept, lambda has nothing to decide."""
+        """Return fractions and lambdas to try; with all channels kept, lambda decides nothing."""
         fractions = FRACTIONS if self.channel_fraction is None else (self.channel_fraction,)
         if self.similarity_weight is not None:
             return [(fraction, self.similarity_weight) for fraction in fractions]
@@ -147,5 +144,5 @@ def _or(value: float | None, default: float) -> float:
 
 
 def _scaled(alpha: float, gamma: float, problem: Problem) -> float:
-    """The alpha that at this gamma weighs the votes as `alpha` does at gamma 0 (see the module)."""
+    """Return the alpha that weighs the votes at this gamma as `alpha` does at gamma 0 (see the module)."""
     return float(f"{alpha / problem.num_classes ** (gamma / math.log(2.0)):.3g}")

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from fewshot.key_value_cache.channels import on_channels
 from fewshot.key_value_cache.kernel import kernel, segment_sum
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 def affinity_side(rows: Tensor, channels: Tensor, *, selected: bool) -> Tensor:
-    """What of features or keys [B, D] the affinity looks at: [B, Q] unit rows if `selected`, else the rows."""
+    """Return the part of features or keys [B, D] that is compared: [B, Q] unit rows if `selected`, else the rows."""
     return on_channels(rows, channels) if selected else rows
 
 
 def shifts(features: Tensor, residual: Tensor, channels: Tensor, *, selected: bool) -> tuple[Tensor, Tensor]:
-    """How far the residuals move an image's cosines.
+    """Measure how far the residuals move the cosines of images.
 
     Args:
         features: [B, D] float32, unit rows.
@@ -44,7 +44,7 @@ def shifts(features: Tensor, residual: Tensor, channels: Tensor, *, selected: bo
 
 
 def weighted_votes(cosines: Tensor, weights: Tensor, counts: Tensor, *, beta: float) -> Tensor:
-    """[B, K] float32: sum of v exp(-beta (1 - cosine)) over a class, for cosines [M, B] and weights v [M]."""
+    """Sum v exp(-beta (1 - cosine)) over each class, for cosines [M, B] and weights v [M]; [B, K] float32."""
     return segment_sum(kernel(cosines, beta=beta) * weights[:, None], counts).T
 
 
@@ -58,7 +58,7 @@ def moved_logits(
     beta: float,
     logit_scale: float,
 ) -> Tensor:
-    """The factorised form.
+    """Compute the logits in the factorised form.
 
     Args:
         features: [B, D] float32, unit rows.
@@ -66,7 +66,7 @@ def moved_logits(
         votes: [B, K] float32, of the keys where they were, at this beta.
         moved: from `shifts`.
         alpha: weight of the votes, >= 0.
-        beta: sharpness, >= 0.
+        beta: how fast a vote falls with the distance, >= 0.
         logit_scale: s.
 
     Returns:

@@ -1,7 +1,7 @@
 """APE-T as a method: one training, and two hyperparameters chosen after it on held-out shots.
 
-The share of channels and lambda are about the medians of the published settings, which differ from set to set without a
-word on how they were found: 0.8 of 1024 channels, 0.5.
+The share of channels and lambda are about the medians of the published settings (0.8 of 1024 channels, 0.5), which
+differ from set to set; the paper does not report how they were found.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import Point, cache_grid, default_point
-from fewshot.key_value_cache.cache_training import Recipe
+from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, default_point
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings
 from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.ape_t.residual_training import train
 from fewshot.methods.hyperparameters import check_choice, check_number, values_for
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -35,24 +34,18 @@ class ApeT:
     """Hyperparameters of APE-T; None is chosen inside the shots.
 
     Attributes:
-        alpha: weight of the votes, >= 0; 0 leaves the text and its residuals.
-        beta: sharpness, >= 0.
+        alpha: weight of the votes, >= 0; with 0 only the text and its residuals count.
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
         channel_fraction: share of the channels that may move, in (0, 1].
         similarity_weight: lambda of the channel criterion, in [0, 1].
-        criterion_source: what the criterion's inter-class similarity is measured on.
-        affinity_channels: what images are compared on: all channels (the authors' code) or those kept (their figure).
-        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
-        epochs: likewise.
-        min_steps: likewise.
-        max_steps: likewise; 0 is Tip-Adapter.
+        criterion_source: what the inter-class similarity of the criterion is measured on.
+        affinity_channels: channels that images are compared on: all (the authors' code) or those kept (their figure).
+        learning_rate, epochs, min_steps, max_steps: see `fewshot.key_value_cache.cache_training.CacheTrainingSettings`.
+            With `max_steps = 0` it is Tip-Adapter.
     """
 
     name: ClassVar[str] = "ape_t"
-    summary: ClassVar[str] = (
-        "tip_adapter with a trained shift of each class, on the channels that tell the classes apart"
-    )
     classifier_type: ClassVar[type[ApeTClassifier]] = ApeTClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None
@@ -61,10 +54,10 @@ class ApeT:
     similarity_weight: float = 0.5
     criterion_source: CriterionSource = "text"
     affinity_channels: AffinityChannels = "all"
-    learning_rate: float = Recipe.learning_rate
-    epochs: int = Recipe.epochs
-    min_steps: int = Recipe.min_steps
-    max_steps: int = Recipe.max_steps
+    learning_rate: float = CacheTrainingSettings.learning_rate
+    epochs: int = CacheTrainingSettings.epochs
+    min_steps: int = CacheTrainingSettings.min_steps
+    max_steps: int = CacheTrainingSettings.max_steps
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -112,23 +105,23 @@ class ApeT:
             problem, self._channels(problem, Cache.from_problem(problem)), seed=seed, training_cache=training_cache
         )
 
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(
+        return select_point(
             grid, problem, partial(self._sweep, seed=seed, training_cache=training_cache), default=default, seed=seed
         )
 
     def _sweep(
-        self, split: Split, points: Collection[Point], *, seed: int, training_cache: TrainingCache
-    ) -> Iterator[tuple[Point, Tensor]]:
-        """Logits of a split's queries at each point: one matrix product, one exp pass for each beta."""
+        self, split: Split, points: Collection[CachePoint], *, seed: int, training_cache: TrainingCache
+    ) -> Iterator[tuple[CachePoint, Tensor]]:
+        """Yield the logits of the queries of a split at each point: one matrix product, one exp pass for each beta."""
         problem, features = split.problem, split.queries.features
         cache, selected = Cache.from_problem(problem), self.affinity_channels == "selected"
         channels = self._channels(problem, cache)
         learned = self._learned(problem, channels, seed=seed, training_cache=training_cache)
-        keys, asked = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
-        moved, cosines = shifts(features, learned["residual"], channels, selected=selected), keys @ asked.T
+        keys, compared = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
+        moved, cosines = shifts(features, learned["residual"], channels, selected=selected), keys @ compared.T
         for beta, group in groupby(sorted(points, key=lambda point: point.beta), key=lambda point: point.beta):
             votes = weighted_votes(cosines, learned["weights"], cache.counts, beta=beta)
             for point in group:
@@ -154,10 +147,10 @@ class ApeT:
         )
 
     def _learned(self, problem: Problem, channels: Tensor, *, seed: int, training_cache: TrainingCache) -> State:
-        recipe = Recipe(**values_for(Recipe, self))
-        settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(recipe)}
+        settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self))
+        key_settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(settings)}
         selected = self.affinity_channels == "selected"
         return training_cache(
-            training_key("ape_t", problem, seed=seed, **settings),
-            lambda: train(problem, channels, selected=selected, recipe=recipe, seed=seed),
+            training_key("ape_t", problem, seed=seed, **key_settings),
+            lambda: train(problem, channels, selected=selected, settings=settings, seed=seed),
         )

@@ -1,4 +1,4 @@
-"""Auto: whichever method does best on held-out shots."""
+"""Auto: the best of several methods on held-out shots."""
 
 from fewshot.methods.auto.method import Auto
 

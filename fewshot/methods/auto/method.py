@@ -1,11 +1,11 @@
-"""Choosing a method as one chooses a hyperparameter: by cross-validation inside the shots.
+"""Choose a method as one chooses a hyperparameter: by cross-validation inside the shots.
 
 Each candidate selects its own hyperparameters first, on the same held-out images on which it is then compared. That
 flatters a candidate with many of them, and is one reason more for an order of preference
 (`fewshot.model_selection.candidates`).
 
-What is selected *is* the winner: from there on, the stored classifier included, nothing knows that there was a
-comparison; what was tried is told in `HeldOutReport.tried`.
+`select` returns the winner itself: the stored classifier does not depend on the comparison, which is reported in
+`HeldOutReport.tried`.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from typing import ClassVar
 
 import torch
 
+from fewshot.calibration.calibrate import calibration_splits, held_out_logits
 from fewshot.errors import DataError, UnknownNameError
-from fewshot.method import Classifier, Method, Need, TrainedMethod
+from fewshot.method import Classifier, Method, TrainedMethod
+from fewshot.methods.building import build_method
+from fewshot.methods.table import METHODS
 from fewshot.model_selection.candidates import CandidateResult, measure_candidates
-from fewshot.model_selection.cross_validation import Split, splits_to_choose_on
-from fewshot.names import METHOD_NAMES
+from fewshot.model_selection.cross_validation import Split, selection_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 logger = logging.getLogger(__name__)
 CANDIDATES = ("tip_adapter_f", "clip_adapter", "linear_probe", "nearest_mean", "tip_adapter", "zero_shot")
-"""The preferred first: by mean test accuracy on three sets of photographs with 2 to 16 shots. They want nothing but
-features and cost seconds. Left out are ape and tip_x, which choose from grids of hundreds of points: these find one
-that suits the held-out images, and what is told about them is too good by several points; and ape_t, within 1.3 points
-of tip_adapter_f on every set, ahead as often as behind, so that comparing the two gains nothing."""
+"""The preferred first: by mean test accuracy on three sets of photographs with 2 to 16 shots. They need nothing but
+features and cost seconds. Left out are ape and tip_x, whose grids of hundreds of points overfit the held-out images, so
+that their held-out accuracy is too good by several points; and ape_t, within 1.3 points of tip_adapter_f on every set,
+ahead as often as behind, so that comparing the two gains nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auto:
-    """A choice among methods.
+    """Hyperparameters of the choice among methods.
 
     Attributes:
-        candidates: names of methods, the preferred first. The first is also taken where nothing can be compared (fewer
-            than 8 held-out images, so with one shot a class).
+        candidates: names of methods, the preferred first. The first is also used where nothing can be compared (fewer
+            than 8 held-out images, so with one example of each class).
     """
 
     name: ClassVar[str] = "auto"
-    summary: ClassVar[str] = "whichever method does best on held-out examples"
     classifier_type: ClassVar[type[Classifier]] = Classifier  # type: ignore[type-abstract]
 
     candidates: tuple[str, ...] = CANDIDATES
@@ -57,23 +58,18 @@ class Auto:
         object.__setattr__(self, "candidates", tuple(self.candidates))
         if not self.candidates or len(set(self.candidates)) < len(self.candidates):
             raise DataError(f"auto.candidates must be different methods, at least one, got {list(self.candidates)}")
-        others = [name for name in METHOD_NAMES if name != self.name]
+        others = [name for name in METHODS if name != self.name]
         for name in self.candidates:
             if name not in others:
                 raise DataError(f"auto.candidates: {UnknownNameError('method', name, others)}")
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """What any candidate wants."""
-        return frozenset[Need]().union(*(method.needs for method in self.members))
-
-    @property
     def folds(self) -> int:
-        """As many as any candidate uses."""
+        """The largest number of folds of any candidate."""
         return max(method.folds for method in self.members)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Method:
-        """See `Method.select`; what it gives is the winner, not an `Auto`."""
+        """See `Method.select`; the result is the winner, not an `Auto`."""
         return self.compare(problem, seed=seed, training_cache=training_cache)[0]
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Classifier:
@@ -86,11 +82,9 @@ class Auto:
         self, problem: Problem, *, seed: int, training_cache: TrainingCache
     ) -> tuple[Method, tuple[CandidateResult, ...]]:
         """See `fewshot.calibration.calibrate.ComparingMethod`."""
-        from fewshot.calibration.calibrate import held_out_logits  # Both know the table that this method is in.
-
         methods = self.members
         folds = min(method.folds for method in methods)
-        if not splits_to_choose_on(problem, seed=seed, folds=folds):
+        if not selection_splits(problem, seed=seed, folds=folds):
             return methods[0].select(problem, seed=seed, training_cache=training_cache), ()
         selected = {method.name: method.select(problem, seed=seed, training_cache=training_cache) for method in methods}
         logits = {}
@@ -103,20 +97,18 @@ class Auto:
         return selected[tried[0].method], tried
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
-        """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is rehearsed on these only."""
-        from fewshot.calibration.calibrate import calibration_splits
-
+        """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is pretrained on these only."""
         for method in self.members:
             _, own = calibration_splits(method, split.whole, seed=seed)
-            if isinstance(method, TrainedMethod) and any(torch.equal(split.learn, one.learn) for one in own):
+            if isinstance(method, TrainedMethod) and any(
+                torch.equal(split.support_rows, one.support_rows) for one in own
+            ):
                 method.pretrain_fold(split, seed=seed, training_cache=training_cache)
 
     @property
     def members(self) -> Sequence[Method]:
         """The candidates, whose folds are worth spreading one by one."""
-        from fewshot.methods import method_named
-
-        return [method_named(name) for name in self.candidates]
+        return [build_method(name) for name in self.candidates]
 
 
 def _log(tried: Sequence[CandidateResult], images: int) -> None:

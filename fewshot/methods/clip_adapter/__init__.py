@@ -1,4 +1,4 @@
-"""CLIP-Adapter: a small network behind the image tower, its output mixed with what went in."""
+"""CLIP-Adapter: a small network behind the image tower, its output blended with its input."""
 
 from fewshot.methods.clip_adapter.method import ClipAdapter, ClipAdapterClassifier
 

@@ -9,32 +9,36 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.feature_adapter import LEARNING_RATE, RATIOS, STEPS, Recipe, adapted, tuned_bottleneck
-from fewshot.key_value_cache.class_means import IMAGE_WEIGHTS
-from fewshot.key_value_cache.grids import default_image_weight
+from fewshot.feature_adapter import (
+    LEARNING_RATE,
+    RATIOS,
+    STEPS,
+    FeatureAdapterSettings,
+    adapted,
+    train_bottleneck_on_shots,
+)
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
-from fewshot.methods.clip_adapter.functional import Point, class_rows, sweep
+from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import IMAGE_WEIGHTS, default_image_weight, text_logits
 
 DEFAULT_RATIO = 0.1
-"""With one shot a class, the network has seen too little to be trusted with its training share."""
+"""With one shot a class, the network has learned too little for the share that it has in training."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipAdapterClassifier:
-    """A network and what its output is compared with.
+    """A network, and the rows that its output is compared with.
 
     Attributes:
         rows: [K, D] float32, unit rows.
         down: [D, D // 4] float32.
         up: [D // 4, D] float32.
         residual_ratio: share of the network.
-        second_relu: see `fewshot.feature_adapter.Recipe`.
+        second_relu: see `fewshot.feature_adapter.FeatureAdapterSettings`.
         logit_scale: the backbone's.
     """
 
@@ -57,17 +61,16 @@ class ClipAdapter:
     """Hyperparameters of CLIP-Adapter; None is chosen inside the shots.
 
     Attributes:
-        residual_ratio: share of the network's output, in [0, 1]; 0 and an image weight of 0 is zero-shot.
-        image_weight: weight of a class's mean (of adapted shots) beside its text, >= 0; 0 is the paper's classifier.
-        learning_rate: > 0, see `fewshot.feature_adapter.Recipe`.
-        steps: of the training.
-        second_relu: another ReLU at the end of the network, as in the authors' code.
+        residual_ratio: share of the output of the network, in [0, 1]; 0 and an image weight of 0 is zero-shot.
+        image_weight: weight of the class mean (of adapted examples) beside the text, >= 0; 0 is the classifier of the
+            paper.
+        learning_rate: peak learning rate of AdamW, in [1e-9, 1].
+        steps: training steps, >= 0.
+        second_relu: add a second ReLU at the end of the network, as the authors' code does.
     """
 
     name: ClassVar[str] = "clip_adapter"
-    summary: ClassVar[str] = "a small trained network behind the image tower, mixed with what it was given"
     classifier_type: ClassVar[type[ClipAdapterClassifier]] = ClipAdapterClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     residual_ratio: float | None = None
@@ -112,26 +115,28 @@ class ClipAdapter:
         """See `TrainedMethod.pretrain_fold`."""
         self._network(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
-        def swept(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> ClipAdapterPoint:
+        def swept(split: Split, points: Collection[ClipAdapterPoint]) -> Iterator[tuple[ClipAdapterPoint, Tensor]]:
             network = self._network(split.problem, seed=seed, training_cache=training_cache)
             return sweep(split, points, network, second_relu=self.second_relu)
 
-        return choose(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
+        return select_point(self._grid(), problem, swept, default=self._default, seed=seed, folds=self.folds)
 
     def _network(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        recipe = Recipe(learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu)
-        key = training_key("clip_adapter", problem, seed=seed, **asdict(recipe))
-        return training_cache(key, lambda: tuned_bottleneck(problem, recipe=recipe, seed=seed))
+        settings = FeatureAdapterSettings(
+            learning_rate=self.learning_rate, steps=self.steps, second_relu=self.second_relu
+        )
+        key = training_key("clip_adapter", problem, seed=seed, **asdict(settings))
+        return training_cache(key, lambda: train_bottleneck_on_shots(problem, settings=settings, seed=seed))
 
-    def _default(self, problem: Problem) -> Point:
-        return Point(
+    def _default(self, problem: Problem) -> ClipAdapterPoint:
+        return ClipAdapterPoint(
             residual_ratio=DEFAULT_RATIO if self.residual_ratio is None else self.residual_ratio,
             image_weight=default_image_weight(problem) if self.image_weight is None else self.image_weight,
         )
 
-    def _grid(self) -> list[Point]:
-        """The most zero-shot-like first."""
+    def _grid(self) -> list[ClipAdapterPoint]:
+        """List the most zero-shot-like points first."""
         ratios = RATIOS if self.residual_ratio is None else (self.residual_ratio,)
         weights = IMAGE_WEIGHTS if self.image_weight is None else (self.image_weight,)
-        return [Point(ratio, weight) for ratio, weight in product(ratios, weights)]
+        return [ClipAdapterPoint(ratio, weight) for ratio, weight in product(ratios, weights)]

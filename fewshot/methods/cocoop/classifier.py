@@ -1,9 +1,9 @@
-"""What CoCoOp learned, and how an image is asked about.
+"""The classifier that CoCoOp fits.
 
 With K classes an image costs K sequences through the text tower, so only the classes on its shortlist get prompts of
-their own. The shortlist is drawn up with image-independent prompts (shifted by the mean shift of the shots), and the
-other classes keep those logits. Training fixes differences between an image's logits, not their level; so the logits on
-the shortlist are moved, all by the same, to where the image-independent ones of these classes are on average.
+their own. The shortlist is made with image-independent prompts (shifted by the mean shift of the shots), and the
+other classes keep those logits. Training fixes differences between the logits of an image, not their level; so the
+logits on the shortlist are all moved by the same amount, to the mean of the image-independent ones of these classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot.backbones.text_tower import Prompts
 from fewshot.prompt_learning.conditional_context import shifted_rows, shifts
 from fewshot.prompt_learning.context_rows import RowsPoint, blended_rows
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.text_tower import TextTower
@@ -31,7 +31,7 @@ BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class CocoopClassifier:
-    """Prompts, the network that shifts them, and what the rows they give are blended with.
+    """Prompts, the network that shifts them, and the rows that theirs are blended with.
 
     Attributes:
         ids: [K, L] int64, see `Prompts`.
@@ -39,10 +39,10 @@ class CocoopClassifier:
         weights: see `fewshot.prompt_learning.conditional_context.Weights`, and shift [w], the mean over the shots.
         learned: [K, D] float32, unit rows, with the mean shift.
         text: [K, D] float32, unit rows, the prompt prototypes.
-        means: [K, D] float32, see `means_of`.
+        means: [K, D] float32, see `class_means_of`.
         prompt_share: of learned rows beside the prototypes.
         image_weight: of the means.
-        shortlist: how many classes of an image get prompts of their own; K or more is CoCoOp exactly.
+        shortlist: number of classes of an image that get prompts of their own; K or more is CoCoOp exactly.
         logit_scale: the backbone's.
         text_tower: of the backbone.
     """
@@ -76,7 +76,7 @@ class CocoopClassifier:
         return logits
 
     def _own_logits(self, features: Tensor, shift: Tensor, classes: Tensor) -> Tensor:
-        """[b, S] float32: logits of classes [b, S] with the prompts of images [b, D], [b, w] their shifts."""
+        """Return logits of classes [b, S] with the prompts of images [b, D] and their shifts [b, w]; [b, S] float32."""
         prompts = Prompts(self.ids, self.slots)[classes.flatten()]
         learned = shifted_rows(self.text_tower, prompts, self.weights, shift, batch=FORWARD).to(features.device)
         rows = blended_rows(learned, self.text[classes], self.means[classes], self._point)

@@ -12,15 +12,15 @@ from typing import ClassVar, Self
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.method import Need, text_tower_of
+from fewshot.method import require_text_tower
 from fewshot.methods.cocoop.classifier import CocoopClassifier
-from fewshot.methods.context_recipe import check_recipe
+from fewshot.methods.context_recipe import check_settings
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextRecipe, RowsPoint, means_of
+from fewshot.prompt_learning import ContextTrainingSettings, RowsPoint, class_means_of
 from fewshot.prompt_learning.conditional_context import Weights, learn_shifted_context, shifts
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
@@ -32,17 +32,15 @@ class Cocoop:
     """Hyperparameters of CoCoOp; None is chosen inside the shots.
 
     Attributes:
-        prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
-        image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
-        shortlist: how many classes of an image get prompts of their own, >= 1; as many as there are is the paper's.
+        prompt_share: share of the learned rows beside the prompt prototypes, in [0, 1]; 1 as in the paper.
+        image_weight: weight of the class mean beside its row, >= 0; 0 as in the paper.
+        shortlist: number of classes of an image that get prompts of their own, >= 1; all of them as in the paper.
         context, words, steps, learning_rate, optimizer, batch_size, classes: see
-            `fewshot.prompt_learning.ContextRecipe`; a step encodes batch_size · classes sequences.
+            `fewshot.prompt_learning.ContextTrainingSettings`; a step encodes batch_size · classes sequences.
     """
 
     name: ClassVar[str] = "cocoop"
-    summary: ClassVar[str] = "coop with words that differ from image to image; asks the text tower for every image"
     classifier_type: ClassVar[type[CocoopClassifier]] = CocoopClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
     folds: ClassVar[int] = 1
 
     prompt_share: float | None = None
@@ -65,7 +63,7 @@ class Cocoop:
         check_number("cocoop.prompt_share", self.prompt_share, high=1.0)
         check_number("cocoop.image_weight", self.image_weight)
         check_number("cocoop.shortlist", self.shortlist, low=1)
-        check_recipe("cocoop", self._recipe)
+        check_settings("cocoop", self._settings)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
@@ -77,7 +75,7 @@ class Cocoop:
             self._choose(problem, seed=seed, training_cache=training_cache),
             self._weights(problem, seed=seed, training_cache=training_cache),
         )
-        tower = text_tower_of(problem)
+        tower = require_text_tower(problem)
         prompts = tower.prompts(problem.label_space.prompt_names, context=len(weights["context"]))
         return CocoopClassifier(
             ids=prompts.ids,
@@ -85,7 +83,7 @@ class Cocoop:
             weights=weights,
             learned=self._rows(problem, weights),
             text=problem.class_embeddings,
-            means=means_of(problem),
+            means=class_means_of(problem),
             prompt_share=point.prompt_share,
             image_weight=point.image_weight,
             shortlist=self.shortlist,
@@ -111,30 +109,32 @@ class Cocoop:
         )
 
     def _rows(self, problem: Problem, weights: State) -> Tensor:
-        """[K, D] float32, unit rows: image-independent."""
+        """Return the image-independent rows, [K, D] float32, unit rows."""
         names = problem.label_space.prompt_names
-        return context_rows(text_tower_of(problem), names, weights["context"] + weights["shift"])
+        return context_rows(require_text_tower(problem), names, weights["context"] + weights["shift"])
 
     def _weights(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
         """See `CocoopClassifier.weights`."""
-        tower, recipe = text_tower_of(problem), self._recipe
+        tower, settings = require_text_tower(problem), self._settings
 
         def train() -> State:
             shots = Shots.from_problem(problem)
-            names = problem.label_space.spoken(shots.classes.tolist())
+            names = problem.label_space.prompt_names_of(shots.classes.tolist())
             weights = learn_shifted_context(
-                tower, names, shots.views, shots.labels, recipe, logit_scale=problem.logit_scale, seed=seed
+                tower, names, shots.views, shots.labels, settings, logit_scale=problem.logit_scale, seed=seed
             )
             return weights | {"shift": mean_shift(weights, shots)}
 
-        return training_cache(training_key("cocoop", problem, seed=seed, **asdict(recipe)), train)
+        return training_cache(training_key("cocoop", problem, seed=seed, **asdict(settings)), train)
 
     @property
-    def _recipe(self) -> ContextRecipe:
-        return ContextRecipe(position="end", class_specific=False, **values_for(ContextRecipe, self))
+    def _settings(self) -> ContextTrainingSettings:
+        return ContextTrainingSettings(
+            position="end", class_specific=False, **values_for(ContextTrainingSettings, self)
+        )
 
 
 def mean_shift(weights: Weights, shots: Shots) -> Tensor:
-    """[w] float32: what an image shifts the context by, on average over the shots; 0 without any."""
+    """Return the mean shift of the context over the shots, [w] float32; 0 without any."""
     features = normalize(shots.views[:, 0], dim=1)
     return shifts(weights, features).sum(dim=0) / max(1, len(features))

@@ -1,4 +1,4 @@
-"""CoOp."""
+"""CoOp: learned words around the class names."""
 
 from fewshot.methods.coop.method import Coop, CoopClassifier
 

@@ -13,17 +13,24 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.method import Need, text_tower_of
-from fewshot.methods.context_recipe import check_recipe
+from fewshot.method import require_text_tower
+from fewshot.methods.context_recipe import check_settings
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prompt_learning import ContextRecipe, RowsPoint, blended_rows, context_rows, learn_context, means_of
+from fewshot.prompt_learning import (
+    ContextTrainingSettings,
+    RowsPoint,
+    blended_rows,
+    class_means_of,
+    context_rows,
+    learn_context,
+)
 from fewshot.prompt_learning.context_rows import choose_rows
 from fewshot.prompt_learning.learning_rate import OptimizerName
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +58,15 @@ class Coop:
     """Hyperparameters of CoOp; None is chosen inside the shots.
 
     Attributes:
-        prompt_share: of the learned rows beside the prompt prototypes, in [0, 1]; 1 is the paper's.
-        image_weight: weight of a class's mean beside its row, >= 0; 0 is the paper's.
+        prompt_share: share of the learned rows beside the prompt prototypes, in [0, 1]; 1 as in the paper.
+        image_weight: weight of the class mean beside its row, >= 0; 0 as in the paper.
         context, words, position, class_specific, steps, learning_rate, optimizer, batch_size, classes: see
-            `fewshot.prompt_learning.ContextRecipe`. With class-specific contexts, classes without examples get the mean
-            of the others'.
+            `fewshot.prompt_learning.ContextTrainingSettings`. With class-specific contexts, a class without examples
+            gets the mean of the others.
     """
 
     name: ClassVar[str] = "coop"
-    summary: ClassVar[str] = "the words around a class's name, learned through the text tower"
     classifier_type: ClassVar[type[CoopClassifier]] = CoopClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset({"text_tower"})
     folds: ClassVar[int] = 1
 
     prompt_share: float | None = None
@@ -84,7 +89,7 @@ class Coop:
         """
         check_number("coop.prompt_share", self.prompt_share, high=1.0)
         check_number("coop.image_weight", self.image_weight)
-        check_recipe("coop", self._recipe)
+        check_settings("coop", self._settings)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
@@ -97,7 +102,7 @@ class Coop:
             self._context(problem, seed=seed, training_cache=training_cache),
         )
         learned = self._rows(problem, context)
-        rows = blended_rows(learned, problem.class_embeddings, means_of(problem), point)
+        rows = blended_rows(learned, problem.class_embeddings, class_means_of(problem), point)
         return CoopClassifier(rows, context, problem.logit_scale)
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
@@ -119,39 +124,39 @@ class Coop:
 
     def _rows(self, problem: Problem, context: Tensor) -> Tensor:
         names = problem.label_space.prompt_names
-        return context_rows(text_tower_of(problem), names, context, position=self.position)
+        return context_rows(require_text_tower(problem), names, context, position=self.position)
 
     def _context(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
-        """[m, w], or [K, m, w] if it is class-specific."""
-        recipe = self._recipe
+        """Return the learned context, [m, w], or [K, m, w] if it is class-specific."""
+        settings = self._settings
 
         def train() -> State:
             shots = Shots.from_problem(problem)
-            names = problem.label_space.spoken(shots.classes.tolist())
+            names = problem.label_space.prompt_names_of(shots.classes.tolist())
             context = learn_context(
-                text_tower_of(problem),
+                require_text_tower(problem),
                 names,
                 shots.views,
                 shots.labels,
-                recipe,
+                settings,
                 logit_scale=problem.logit_scale,
                 seed=seed,
             )
             return {"context": for_all(context, shots.classes, num_classes=problem.num_classes)}
 
-        return training_cache(training_key("coop", problem, seed=seed, **asdict(recipe)), train)["context"]
+        return training_cache(training_key("coop", problem, seed=seed, **asdict(settings)), train)["context"]
 
     @property
-    def _recipe(self) -> ContextRecipe:
-        return ContextRecipe(**values_for(ContextRecipe, self))
+    def _settings(self) -> ContextTrainingSettings:
+        return ContextTrainingSettings(**values_for(ContextTrainingSettings, self))
 
 
 def for_all(context: Tensor, classes: Tensor, *, num_classes: int) -> Tensor:
-    """A context for each of K classes, those that were not learned being the mean of the others.
+    """Return a context for each of K classes; those that were not learned get the mean of the others.
 
     Args:
-        context: [k, m, w] float32, learned; or [m, w], which is for all.
-        classes: [k] int64, which classes it was learned for.
+        context: [k, m, w] float32, learned; or [m, w], the same for all.
+        classes: [k] int64, the classes it was learned for.
         num_classes: K.
     """
     if context.ndim == 2:

@@ -1,4 +1,4 @@
-"""Diffusion Classifier: which class's name explains the image best?"""
+"""Diffusion Classifier: the class name with which the noise of an image is predicted best."""
 
 from fewshot.methods.diffusion_classifier.method import DiffusionClassifier
 

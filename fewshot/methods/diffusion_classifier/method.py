@@ -1,7 +1,7 @@
 """Diffusion Classifier (Li et al., ICCV 2023, arXiv 2303.16203): zero-shot, by the errors of the predicted noise.
 
-p(class | image) rises as the mean error over time-steps falls, when the model is told the class's name. Time-steps
-weigh the same, and all classes see the same noise. Nothing is learned, so the examples play no part.
+p(class | image) rises as the mean error over time-steps falls, when the prompt contains the name of the class.
+Time-steps have equal weights, and all classes the same noise. Nothing is learned, so the examples play no part.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from fewshot.methods.hyperparameters import check_template
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionClassifier:
-    """See `AskingMethod`.
+    """Hyperparameters of the Diffusion Classifier, see `DiffusionScorer`.
 
     Attributes:
-        template: a prompt with one "{}" for the class's name.
+        template: a prompt with one "{}" for the name of the class.
     """
 
     name: ClassVar[str] = "diffusion_classifier"
-    summary: ClassVar[str] = "which name explains the image best to a text-to-image model; learns nothing"
 
     template: str = "a picture of a {}"
 
@@ -40,17 +39,17 @@ class DiffusionClassifier:
         check_template(f"{self.name}.template", self.template)
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
-        """See `AskingMethod.prompts`."""
+        """See `DiffusionScorer.prompts`."""
         return tuple(self.template.replace("{}", name) for name in label_space.prompt_names)
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings | None:
-        """See `AskingMethod.adapter_settings`."""
+        """See `DiffusionScorer.adapter_settings`."""
         return None
 
     def prior(self, *, latent_side: int) -> PriorImages | None:
-        """See `AskingMethod.prior`."""
+        """See `DiffusionScorer.prior`."""
         return None
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
-        """See `AskingMethod.weights`: all the same."""
+        """See `DiffusionScorer.weights`: all the same."""
         return torch.ones(num_steps, dtype=torch.float64)

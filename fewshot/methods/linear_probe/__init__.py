@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression on frozen features, names unheard."""
+"""Linear probe: logistic regression on frozen features, without class names."""
 
 from fewshot.methods.linear_probe.method import LinearProbe, LinearProbeClassifier
 

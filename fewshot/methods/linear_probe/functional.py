@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from torch.optim import LBFGS
 
 MEMORY_BYTES = 64 * 2**20
-"""What the logits of one block of rows may occupy."""
+"""Budget of the logits of one block of rows."""
 
 
 class Plane(NamedTuple):
@@ -32,7 +32,7 @@ class Plane(NamedTuple):
     bias: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
-        """[B, k] of the features' dtype; features [B, D]."""
+        """Score features [B, D]; [B, k] in their dtype."""
         return torch.addmm(self.bias.to(features), features, self.weight.T.to(features))
 
 
@@ -46,15 +46,16 @@ def fit_plane(
     tolerance: float,
     max_iterations: int,
 ) -> Plane:
-    """Minimise the objective of the module, divided by C M: then the tolerance means the same at each C and M.
+    """Minimise the objective of the module, divided by C M so that the tolerance means the same at each C and M.
 
     Args:
-        features: [M, D] float32, M >= 1.
+        features: [M, D] float32, M >= 1; float64 multiplies in float64.
         labels: [M] int64 in [0, k).
         num_classes: k >= 1.
-        strength: C > 0; large hears the shots, small keeps W near zero.
+        strength: C > 0; a large one fits the shots, a small one keeps W near zero.
         start: where to begin; None begins at zero.
-        tolerance: the largest entry of the gradient at which to stop, in nats a shot.
+        tolerance: the largest entry of the gradient at which to stop, in nats a shot. In float32, rounding can end the
+            line search earlier, at an entry of 3e-5.
         max_iterations: of L-BFGS.
     """
     mean, decay = features.double().mean(dim=0), 1.0 / (strength * len(features))
@@ -73,7 +74,7 @@ def fit_plane(
 
 
 def objective(features: Tensor, labels: Tensor, mean: Tensor, at: Tensor, *, decay: float) -> tuple[float, Tensor]:
-    """Mean cross-entropy plus decay / 2 times the squared weights, and its gradient.
+    """Return the mean cross-entropy plus decay / 2 times the squared weights, and its gradient.
 
     Args:
         features: [M, D] float32.
@@ -103,11 +104,11 @@ def objective(features: Tensor, labels: Tensor, mean: Tensor, at: Tensor, *, dec
 
 
 def on_all_classes(plane: Plane, classes: Tensor, num_classes: int) -> Plane:
-    """Put the classes that were learned where they belong; the others lose against each of them on every unit row.
+    """Extend a map to all classes; those not learned lose against each learned one on every unit row.
 
     Args:
         plane: of k >= 1 classes.
-        classes: [k] int64 in [0, K), which they are.
+        classes: [k] int64 in [0, K), their labels.
         num_classes: K.
 
     Returns:

@@ -1,32 +1,38 @@
 """The linear probe as a method.
 
-Where it differs from CoOp's: the features are unit rows, since that is what a classifier is asked about (the length of
-a row is not available to it), with C scaled to match (`search`).
+Where it differs from CoOp's: the features are unit rows, as those are what a classifier scores (the length of a row is
+not available to it), with C scaled to match.
 
 Names play no part. A class without shots is therefore never the label, and without any shots at all the probe is
 zero-shot.
+
+C is chosen by the search of CoOp, a coarse grid and then bisection, on held-out shots instead of a validation split.
+CoOp tries seven values a hundred apart and halves, eight times, the two decades around the best one. The values belong
+to raw features with rows about 10 long; ours are for unit rows, so that C does not depend on a backbone's scale: theirs
+times 10^2. Of the eight halvings three are left, as held-out shots cannot distinguish C from 1.8 C; and the best of all
+values tried is taken rather than the last one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_classes
-from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
-from fewshot.model_selection.cross_validation import FOLDS, Split, splits_to_choose_on
+from fewshot.model_selection.cross_validation import FOLDS, Split, best_point, selection_splits
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
+STRENGTHS = tuple(10.0**power for power in range(-4, 9, 2))
+HALVINGS = 3
 DEFAULT_STRENGTH = 10.0
 """For one shot a class: the best of 1, 10, 100, 1000 on two of three sets, and within a point on the third."""
 MAX_ITERATIONS = 1000
@@ -58,13 +64,12 @@ class LinearProbe:
     """Hyperparameters of the linear probe; None is chosen inside the shots.
 
     Attributes:
-        strength: C > 0, the weight of the cross-entropies beside the squared weights, for unit rows.
+        strength: inverse regularisation strength C > 0, the weight of the cross-entropies beside the squared weights,
+            for unit rows.
     """
 
     name: ClassVar[str] = "linear_probe"
-    summary: ClassVar[str] = "logistic regression on the examples; ignores the names"
     classifier_type: ClassVar[type[LinearProbeClassifier]] = LinearProbeClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     strength: float | None = None
@@ -101,12 +106,35 @@ class LinearProbe:
     def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> float:
         if self.strength is not None:
             return self.strength
-        splits = splits_to_choose_on(problem, seed=seed, folds=self.folds)
+        splits = selection_splits(problem, seed=seed, folds=self.folds)
         return best_strength(splits, partial(_learner, training_cache=training_cache)) if splits else DEFAULT_STRENGTH
 
 
+def best_strength(splits: Sequence[Split], learner: Callable[[Split], Callable[[float], Tensor]]) -> float:
+    """Return C by grid and bisection; of equals the smallest, which is the smoothest.
+
+    Args:
+        splits: what to measure on.
+        learner: makes of a split a function of C that learns from it and returns the logits [Q, K] of its queries. It
+            is called once for each C.
+    """
+    logits, tried = {id(split): cache(learner(split)) for split in splits}, set(STRENGTHS)
+
+    def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
+        for point in points:
+            yield point, logits[id(split)](point)
+
+    peak = best_point(STRENGTHS, splits, sweep)
+    low, high = peak / 10.0, peak * 10.0
+    for _ in range(HALVINGS):
+        tried |= {low, high}
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if best_point([low, high], splits, sweep) == low else (middle, high)
+    return best_point(sorted(tried), splits, sweep)
+
+
 def _fitted(problem: Problem, strength: float) -> State:
-    """The final map, from a start at zero: it does not depend on how C was found."""
+    """Fit the final map, from zero, so that it does not depend on how C was found."""
     shots = Shots.from_problem(problem)
     plane = _plane(shots, strength, tolerance=TOLERANCE)
     whole = on_all_classes(plane, shots.classes, problem.num_classes)
@@ -114,7 +142,7 @@ def _fitted(problem: Problem, strength: float) -> State:
 
 
 def _learner(split: Split, *, training_cache: TrainingCache) -> Callable[[float], Tensor]:
-    """Fits a split at any C, from the last map of its path that is not beyond it."""
+    """Return a function that fits a split at any C, from the last map of its path that is not beyond it."""
     problem, queries = split.problem, split.queries.features
     shots = Shots.from_problem(problem)
     path = _path(problem, shots, training_cache)
@@ -130,7 +158,7 @@ def _learner(split: Split, *, training_cache: TrainingCache) -> Callable[[float]
 
 
 def _path(problem: Problem, shots: Shots, training_cache: TrainingCache) -> State:
-    """Maps of the classes with shots along the grid of C, each begun at the one before: "weight" [7, k, D], "bias"."""
+    """Fit the classes with shots along the grid of C, each from the one before: "weight" [7, k, D], "bias" [7, k]."""
 
     def train() -> State:
         planes: list[Plane] = []

@@ -1,30 +1,34 @@
-"""Nearest class mean as a method: one hyperparameter, from cross-validation inside the shots."""
+"""Nearest class mean (Snell et al. 2017, arXiv 1703.05175, with cosines) as a method.
+
+    P_k = norm(norm(sum of the keys of k) + w W_k)        logits = s X P^T
+
+The text W_k joins the mean with a weight w, which is chosen by cross-validation inside the shots. A class without
+examples has only its text, and w = 0 is the plain nearest class mean. It is the simplest method that learns from
+examples, and the baseline of all others.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.key_value_cache.class_means import prototypes
-from fewshot.key_value_cache.grids import default_text_weight
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
-from fewshot.methods.nearest_mean.functional import sweep
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import default_text_weight, prototypes, text_logits
 
 TEXT_WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Tried in this order; of equals the first, so that a text that does not help is left out."""
+"""Tried in this order; of equals the first, so that a text without effect is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearestMeanClassifier:
-    """A point for each class.
+    """A prototype for each class.
 
     Attributes:
         prototypes: [K, D] float32, unit rows.
@@ -44,13 +48,11 @@ class NearestMean:
     """Hyperparameters of nearest class mean; None is chosen inside the shots.
 
     Attributes:
-        text_weight: weight of a class's text beside the mean of its examples, >= 0.
+        text_weight: weight of the text of a class beside the mean of its examples, >= 0.
     """
 
     name: ClassVar[str] = "nearest_mean"
-    summary: ClassVar[str] = "the class whose mean example (and name) is nearest; training-free"
     classifier_type: ClassVar[type[NearestMeanClassifier]] = NearestMeanClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     text_weight: float | None = None
@@ -75,4 +77,13 @@ class NearestMean:
 
     def _choose(self, problem: Problem, *, seed: int) -> float:
         weights = TEXT_WEIGHTS if self.text_weight is None else (self.text_weight,)
-        return choose(weights, problem, sweep, default=default_text_weight, seed=seed)
+        return select_point(weights, problem, sweep, default=default_text_weight, seed=seed)
+
+
+def sweep(split: Split, points: Collection[float]) -> Iterator[tuple[float, Tensor]]:
+    """Yield the logits of the queries of a split at each text weight."""
+    problem, queries = split.problem, split.queries.features
+    cache = Cache.from_problem(problem)
+    for weight in points:
+        means = prototypes(cache.keys, cache.counts, problem.class_embeddings, text_weight=weight)
+        yield weight, text_logits(queries, means, logit_scale=problem.logit_scale)

@@ -1,4 +1,4 @@
-"""SAFE: the image tower's pooling layer tuned to the classes, mixed with the frozen one."""
+"""SAFE: the image tower's pooling layer tuned to the classes, blended with the frozen one."""
 
 from fewshot.methods.safe.method import Safe, SafeClassifier
 

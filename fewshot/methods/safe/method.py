@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from torch import Tensor
 
 from fewshot.attention_pooling.blend import BlendKind, adapted_problem, blended_features
-from fewshot.attention_pooling.pool_training import pooling_of
-from fewshot.methods.blending import Blending
+from fewshot.attention_pooling.pool_training import require_pooling
+from fewshot.methods.blended_pooling import BlendedPooling
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 if TYPE_CHECKING:
     from fewshot.backbones.pooling import Pooling
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SafeClassifier:
-    """A tuned layer beside the frozen one, and what its features are compared with.
+    """A tuned layer beside the frozen one, and the rows that its features are compared with.
 
     Attributes:
         rows: [K, D] float32, unit rows.
@@ -49,11 +49,10 @@ class SafeClassifier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Safe(Blending):
-    """Hyperparameters of SAFE: see `Blending`."""
+class Safe(BlendedPooling):
+    """Hyperparameters of SAFE: see `BlendedPooling`."""
 
     name: ClassVar[str] = "safe"
-    summary: ClassVar[str] = "the image tower's pooling layer tuned to the classes, mixed with the frozen one"
     classifier_type: ClassVar[type[SafeClassifier]] = SafeClassifier
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
@@ -67,7 +66,7 @@ class Safe(Blending):
         return SafeClassifier(
             rows=adapted_problem(problem, weights, point, kind=self.blend).class_embeddings,
             weights=weights,
-            pooling=pooling_of(problem)[0],
+            pooling=require_pooling(problem)[0],
             blend_alpha=point.blend_alpha,
             blend=self.blend,
             logit_scale=problem.logit_scale,

@@ -1,8 +1,8 @@
 """SAFE-A (arXiv 2311.04464) as a method: first SAFE, which then stays as it is; then an adapter on its features.
 
 Keys and training features of the adapter are the blended ones of the deterministic view, the only one whose tokens are
-kept. Both parts share SAFE's training and its choice on held-out shots; what the adapter counts is chosen after it, on
-the same shots. The paper's text beyond its abstract could not be had: which adapter, and that it is trained after the
+kept. Both parts share the training of SAFE and its choice on held-out shots; the weight of the adapter is chosen after
+it, on the same shots. Only the abstract of the paper was available: which adapter, and that it is trained after the
 layer, are decisions made here; `joint` is the other reading.
 """
 
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from fewshot import feature_adapter as bottleneck
 from fewshot.attention_pooling.blend import BlendKind, BlendPoint, Branches, adapted_problem, blended_features
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, PREFIX, tune_jointly
-from fewshot.attention_pooling.pool_training import pooling_of
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.attention_pooling.pool_training import require_pooling
+from fewshot.feature_adapter import STEPS
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.grids import default_beta
-from fewshot.methods.blending import Blending
+from fewshot.methods.blended_pooling import BlendedPooling
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
-from fewshot.model_selection.cross_validation import Split, choose
+from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -35,7 +35,7 @@ AdapterName = Literal["bottleneck", "cache", "tuned_cache"]
 
 @dataclass(frozen=True, slots=True)
 class SafeAClassifier:
-    """SAFE's classifier and an adapter.
+    """The classifier of SAFE with an adapter.
 
     Attributes:
         rows: [K, D] float32, unit rows.
@@ -43,10 +43,10 @@ class SafeAClassifier:
         pooling: the frozen layer.
         blend_alpha: share of the tuned layer.
         blend: "normalized" or "raw", see `fewshot.attention_pooling.blend`.
-        adapter: which, see `fewshot.methods.safe_a.adapters`.
-        tensors: what it learned.
-        alpha: how much it counts; 0 is SAFE.
-        beta: its sharpness.
+        adapter: the kind of adapter, see `fewshot.methods.safe_a.adapters`.
+        tensors: its learned tensors.
+        alpha: its weight; 0 is SAFE.
+        beta: how fast its votes fall with the distance.
         logit_scale: the backbone's.
     """
 
@@ -67,30 +67,29 @@ class SafeAClassifier:
 
     def logits(self, features: Tensor) -> Tensor:
         """See `Classifier.logits`."""
-        point = Point(self.alpha, self.beta)
+        point = CachePoint(self.alpha, self.beta)
         return ADAPTERS[self.adapter].logits(features, self.rows, self.tensors, point, self.logit_scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SafeA(Blending):
-    """Hyperparameters of SAFE, see `Blending`, and of the adapter; None is chosen inside the shots.
+class SafeA(BlendedPooling):
+    """Hyperparameters of SAFE, see `BlendedPooling`, and of the adapter; None is chosen inside the shots.
 
     Attributes:
-        adapter: which, see `fewshot.methods.safe_a.adapters`.
-        alpha: how much it counts, >= 0; 0 is SAFE.
-        beta: its sharpness, >= 0.
-        steps: of its training, at most; jointly, those of the layer.
+        adapter: the kind of adapter, see `fewshot.methods.safe_a.adapters`.
+        alpha: weight of the adapter, >= 0; 0 is SAFE.
+        beta: how fast its votes fall with the distance, >= 0.
+        steps: steps of its training, at most; with `joint`, those of the layer count.
         joint: train it together with the layer instead of after it, see `fewshot.attention_pooling.joint_training`.
     """
 
     name: ClassVar[str] = "safe_a"
-    summary: ClassVar[str] = "safe, and a cache or a small network on its features"
     classifier_type: ClassVar[type[SafeAClassifier]] = SafeAClassifier
 
     adapter: AdapterName = "tuned_cache"
     alpha: float | None = None
     beta: float | None = None
-    steps: int = bottleneck.STEPS
+    steps: int = STEPS
     joint: bool = False
 
     def __post_init__(self) -> None:
@@ -99,7 +98,7 @@ class SafeA(Blending):
         Raises:
             DataError: a value is out of its range.
         """
-        Blending.__post_init__(self)
+        BlendedPooling.__post_init__(self)
         check_number("safe_a.alpha", self.alpha)
         check_number("safe_a.beta", self.beta)
         check_number("safe_a.steps", self.steps)
@@ -108,9 +107,9 @@ class SafeA(Blending):
             check_choice("safe_a.adapter with joint = true", self.adapter, JOINT_ADAPTERS)
 
     def tuned(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        """See `Blending.tuned`."""
+        """See `BlendedPooling.tuned`."""
         if not self.joint:
-            return Blending.tuned(self, problem, seed=seed, training_cache=training_cache)
+            return BlendedPooling.tuned(self, problem, seed=seed, training_cache=training_cache)
         both = self._trained_jointly(problem, seed=seed, training_cache=training_cache)
         return {name: value for name, value in both.items() if not name.startswith(PREFIX)}
 
@@ -124,12 +123,12 @@ class SafeA(Blending):
         """See `Method.fit`."""
         blend = self.choose_blend(problem, seed=seed, training_cache=training_cache)
         point = self._choose(problem, blend, seed=seed, training_cache=training_cache)
-        seen = self._seen(problem, blend, seed=seed, training_cache=training_cache)
-        tensors = self._learned(problem, seen, seed=seed, training_cache=training_cache)
+        blended = self._blended_problem(problem, blend, seed=seed, training_cache=training_cache)
+        tensors = self._learned(problem, blended, seed=seed, training_cache=training_cache)
         return SafeAClassifier(
-            rows=seen.class_embeddings,
+            rows=blended.class_embeddings,
             weights=self.tuned(problem, seed=seed, training_cache=training_cache),
-            pooling=pooling_of(problem)[0],
+            pooling=require_pooling(problem)[0],
             blend_alpha=blend.blend_alpha,
             blend=self.blend,
             adapter=self.adapter,
@@ -144,54 +143,56 @@ class SafeA(Blending):
         return ADAPTERS[self.adapter]
 
     def _trained_jointly(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        adapter, recipe = self.adapter, self.recipe
+        adapter, settings = self.adapter, self.settings
         assert adapter != "cache"
-        key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(recipe))
+        key = training_key("safe_a_joint", problem, seed=seed, adapter=adapter, **asdict(settings))
         return training_cache(
-            key, lambda: tune_jointly(problem, adapter, self.targets(problem), recipe=recipe, seed=seed)
+            key, lambda: tune_jointly(problem, adapter, self.targets(problem), settings=settings, seed=seed)
         )
 
-    def _learned(self, problem: Problem, seen: Problem, *, seed: int, training_cache: TrainingCache) -> State:
-        """The adapter's tensors. `seen` is the problem with blended features."""
+    def _learned(self, problem: Problem, blended: Problem, *, seed: int, training_cache: TrainingCache) -> State:
+        """Return the tensors of the adapter. `blended` is the problem with blended features."""
         if self.joint:
             both = self._trained_jointly(problem, seed=seed, training_cache=training_cache)
             learned = {name.removeprefix(PREFIX): value for name, value in both.items() if name.startswith(PREFIX)}
             return learned if self.adapter == "bottleneck" else {**learned, "counts": problem.counts}
         adapter = self._adapter
         if not adapter.trained:
-            return adapter.learn(seen, seed, self.steps)
-        key = training_key("safe_a", seen, seed=seed, adapter=self.adapter, steps=self.steps)
-        return training_cache(key, lambda: adapter.learn(seen, seed, self.steps))
+            return adapter.learn(blended, seed, self.steps)
+        key = training_key("safe_a", blended, seed=seed, adapter=self.adapter, steps=self.steps)
+        return training_cache(key, lambda: adapter.learn(blended, seed, self.steps))
 
-    def _seen(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Problem:
+    def _blended_problem(
+        self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache
+    ) -> Problem:
         return adapted_problem(
             problem, self.tuned(problem, seed=seed, training_cache=training_cache), blend, kind=self.blend
         )
 
-    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> Point:
-        def measure(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _choose(self, problem: Problem, blend: BlendPoint, *, seed: int, training_cache: TrainingCache) -> CachePoint:
+        def measure(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
             learned = split.problem
-            seen = self._seen(learned, blend, seed=seed, training_cache=training_cache)
+            blended = self._blended_problem(learned, blend, seed=seed, training_cache=training_cache)
             queries = Branches.from_problem(
                 learned, split.queries, self.tuned(learned, seed=seed, training_cache=training_cache)
             )
             features = queries.blended(blend_alpha=blend.blend_alpha, kind=self.blend)
-            tensors = self._learned(learned, seen, seed=seed, training_cache=training_cache)
-            return self._adapter.sweep(features, seen.class_embeddings, tensors, points, problem.logit_scale)
+            tensors = self._learned(learned, blended, seed=seed, training_cache=training_cache)
+            return self._adapter.sweep(features, blended.class_embeddings, tensors, points, problem.logit_scale)
 
-        return choose(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
+        return select_point(self._grid(problem), problem, measure, default=self._default, seed=seed, folds=self.folds)
 
-    def _default(self, problem: Problem) -> Point:
-        """Where nothing can be held out: SAFE, as its class rows have the means of the shots in them already."""
-        return Point(
+    def _default(self, problem: Problem) -> CachePoint:
+        """Return SAFE where nothing can be held out: its class rows contain the means of the shots already."""
+        return CachePoint(
             alpha=0.0 if self.alpha is None else self.alpha,
             beta=default_beta(problem.support.cache_keys) if self.beta is None else self.beta,
         )
 
-    def _grid(self, problem: Problem) -> list[Point]:
-        """The adapter's, with what is given in place of what is tried."""
+    def _grid(self, problem: Problem) -> list[CachePoint]:
+        """Return the grid of the adapter, with given values instead of those to try."""
         points = (
-            Point(
+            CachePoint(
                 alpha=point.alpha if self.alpha is None else self.alpha,
                 beta=point.beta if self.beta is None else self.beta,
             )

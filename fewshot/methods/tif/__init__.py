@@ -1,4 +1,4 @@
-"""TiF learner: adapters of a diffusion model for each class, read where nuanced attributes live."""
+"""TiF learner: adapters of a diffusion model for each class, compared at the time-steps that lose nuances."""
 
 from fewshot.methods.tif.method import Tif
 

@@ -1,8 +1,8 @@
 """TiF learner (CVPR 2024, arXiv 2403.02649): a LoRA for each class, and time-steps weighted by what they lose.
 
 Each class's adapters learn to restore its images from noise. An image is given to the class whose adapters predict its
-noise best, time-steps weighted by how much of what they lose is nuanced (`fewshot.diffusion.attributes`). Adapters of a
-class depend on that class alone, so adding one costs one.
+noise best, time-steps weighted by how much of what they lose is nuanced (`fewshot.diffusion.time_step_weights`).
+Adapters of a class depend on that class alone, so adding one costs one.
 
 Defaults that are None follow the size of the model. For Stable Diffusion they are the published ones: rank 16, blocks
 by the number of shots, rates 1e-4 and 5e-5, one sample a step, s = 0.6 and 0.7, and the steps of the checkpoint that
@@ -11,8 +11,8 @@ with on classes kept from its training: rank 8 in all blocks, rates 2e-3 and 1e-
 s = 1.
 
 Where we differ from the authors' code: see `fewshot.diffusion.adapter_training` and `sampling`. Models of small
-pictures learn without prior images: on the embedded one they cost more than the adapters. Names are told to the model
-where there are any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
+pictures learn without prior images: on the embedded one they cost more than the adapters. Prompts contain the names of
+classes where there are any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from fewshot.classes import LabelSpace
 from fewshot.diffusion.adapter_training import AdapterSettings
-from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.diffusion.image_sampling import PriorImages
-from fewshot.diffusion.lora import BlockFilter, filter_for
+from fewshot.diffusion.lora import BlockFilter, block_filter_for
+from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.methods.hyperparameters import check_choice, check_number, check_template
 
 Weighting = Literal["attributes", "uniform"]
@@ -41,26 +41,28 @@ PUBLISHED_PRIOR_IMAGES = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tif:
-    """See `AskingMethod`. None follows the size of the model, see the module.
+    """Hyperparameters of TiF, see `DiffusionScorer`. None follows the size of the model, see the module.
 
     Attributes:
-        steps: of gradient descent.
-        rank: of the adapters.
-        blocks: of the UNet that have adapters: "none" (all of them), "all-1" or "all-2".
-        samples: of a class in a step.
-        unet_rate, text_rate: learning rates.
-        unet_scale, text_scale: s in inference.
-        prior_images: drawn with the model as it is, which adapters should go on drawing the same (prior preservation);
+        steps: steps of gradient descent, >= 1.
+        rank: rank of the adapters, >= 1.
+        blocks: the UNet blocks without adapters: "none" of them, or those of the shallowest ("all-1") or the two
+            shallowest resolutions ("all-2").
+        samples: samples of a class in a step, >= 1.
+        unet_rate: learning rate of the adapters of the UNet, >= 0.
+        text_rate: learning rate of the adapters of the text encoder, >= 0.
+        unet_scale: scale s of the adapters of the UNet in inference, >= 0.
+        text_scale: scale s of the adapters of the text encoder in inference, >= 0.
+        prior_images: images drawn with the frozen model that the adapters should still draw (prior preservation), >= 0;
             100 as published, 0 for none.
-        prior_prompt: of these images; no class is named.
-        weighting: "attributes" as published, or "uniform".
-        template: a prompt with one "{}".
-        rare_word: stands before the name in it.
-        use_names: whether names are told to the model at all.
+        prior_prompt: the prompt of these images; it names no class.
+        weighting: weights of the time-steps: "attributes" as published, or "uniform".
+        template: a prompt with one "{}" for the name of the class.
+        rare_word: a word before the name in the prompt.
+        use_names: whether prompts contain the names of the classes.
     """
 
     name: ClassVar[str] = "tif"
-    summary: ClassVar[str] = "adapters of a text-to-image model for each class, read at the time-steps of nuances"
 
     steps: int | None = None
     rank: int | None = None
@@ -94,12 +96,12 @@ class Tif:
         check_template("tif.template", self.template)
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
-        """See `AskingMethod.prompts`."""
-        told = (f"{self.rare_word} {name}" if self.use_names else self.rare_word for name in label_space.prompt_names)
-        return tuple(self.template.replace("{}", name) for name in told)
+        """See `DiffusionScorer.prompts`."""
+        named = (f"{self.rare_word} {name}" if self.use_names else self.rare_word for name in label_space.prompt_names)
+        return tuple(self.template.replace("{}", name) for name in named)
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings:
-        """See `AskingMethod.adapter_settings`."""
+        """See `DiffusionScorer.adapter_settings`."""
         small = latent_side <= SMALL_SIDE
         defaults = _small() if small else _published(shots)
         given = {name: value for name in defaults if (value := getattr(self, name, None)) is not None}
@@ -107,13 +109,13 @@ class Tif:
         return AdapterSettings(**defaults | given, stratified=small, prior_weight=weight)
 
     def prior(self, *, latent_side: int) -> PriorImages | None:
-        """See `AskingMethod.prior`."""
+        """See `DiffusionScorer.prior`."""
         published = 0 if latent_side <= SMALL_SIDE else PUBLISHED_PRIOR_IMAGES
         count = published if self.prior_images is None else self.prior_images
         return PriorImages(prompt=self.prior_prompt, count=count) if count else None
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
-        """See `AskingMethod.weights`; uniform, too, where there is but one class to take the nuanced size from."""
+        """See `DiffusionScorer.weights`; uniform, too, where there is but one class to take the nuanced size from."""
         if self.weighting == "uniform" or len(labels.unique()) < 2:  # type: ignore[no-untyped-call]
             return torch.ones(num_steps, dtype=torch.float64)
         return attribute_weights(linear_alphas_cumprod(num_steps), nuanced_size(latents, labels))
@@ -138,7 +140,7 @@ def _published(shots: int) -> dict[str, Any]:
     return {
         "steps": PUBLISHED_STEPS[nearest],
         "rank": 16,
-        "blocks": filter_for(shots),
+        "blocks": block_filter_for(shots),
         "samples": 1,
         "unet_rate": 1e-4,
         "text_rate": 5e-5,

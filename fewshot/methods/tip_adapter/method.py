@@ -1,17 +1,21 @@
-"""Tip-Adapter as a method: training-free, hyperparameters from cross-validation inside the shots."""
+"""Tip-Adapter as a method: training-free, hyperparameters from cross-validation inside the shots.
+
+As functions of tensors it is `fewshot.key_value_cache.cache_classifier`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Self
 
-from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point
+from torch import Tensor
+
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
-from fewshot.methods.tip_adapter.functional import sweep
-from fewshot.model_selection.cross_validation import FOLDS, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -22,13 +26,11 @@ class TipAdapter:
 
     Attributes:
         alpha: weight of the votes, >= 0.
-        beta: sharpness, >= 0.
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
     """
 
     name: ClassVar[str] = "tip_adapter"
-    summary: ClassVar[str] = "names plus a vote of the examples; training-free"
     classifier_type: ClassVar[type[CacheClassifier]] = CacheClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None
@@ -59,7 +61,20 @@ class TipAdapter:
             logit_scale=problem.logit_scale,
         )
 
-    def _choose(self, problem: Problem, *, seed: int) -> Point:
+    def _choose(self, problem: Problem, *, seed: int) -> CachePoint:
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(grid, problem, sweep, default=default, seed=seed)
+        return select_point(grid, problem, sweep, default=default, seed=seed)
+
+
+def sweep(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
+    """Yield the logits of the queries of a split at each point."""
+    problem, cache = split.problem, Cache.from_problem(split.problem)
+    return sweep_cache(
+        split.queries.features,
+        problem.class_embeddings,
+        cache.keys,
+        cache.counts,
+        points,
+        logit_scale=problem.logit_scale,
+    )

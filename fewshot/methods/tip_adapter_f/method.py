@@ -1,8 +1,8 @@
 """Tip-Adapter-F (Zhang et al. 2022, arXiv 2207.09519) as a method.
 
-The keys of the cache are trained (`fewshot.key_value_cache.cache_training`, with where it differs from the paper); how
-loud and how sharp they are is chosen after the training, on held-out shots, with keys trained without them. The authors
-choose both and the epoch on larger sets, the epoch on the test images; ours is the last.
+The keys of the cache are trained (`fewshot.key_value_cache.cache_training`, with where it differs from the paper);
+alpha and beta are chosen after the training, on held-out shots, with keys trained without them. The authors choose them
+on larger sets, and the epoch on the test images; ours is the last.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import CacheClassifier, Point, cache_grid, default_point, sweep_cache
-from fewshot.key_value_cache.cache_training import Recipe, tuned_cache
-from fewshot.method import Need
+from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings, train_cache_keys
 from fewshot.methods.hyperparameters import check_number, values_for
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
 
@@ -29,25 +28,21 @@ class TipAdapterF:
 
     Attributes:
         alpha: weight of the votes, >= 0.
-        beta: sharpness, >= 0.
-        learning_rate: see `fewshot.key_value_cache.cache_training.Recipe`.
-        epochs: likewise.
-        min_steps: likewise.
-        max_steps: likewise; 0 is Tip-Adapter.
+        beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
+        learning_rate, epochs, min_steps, max_steps: see
+            `fewshot.key_value_cache.cache_training.CacheTrainingSettings`. With `max_steps = 0` it is Tip-Adapter.
     """
 
     name: ClassVar[str] = "tip_adapter_f"
-    summary: ClassVar[str] = "tip_adapter with examples that are moved until they recognise each other"
     classifier_type: ClassVar[type[CacheClassifier]] = CacheClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None
     beta: float | None = None
-    learning_rate: float = Recipe.learning_rate
-    epochs: int = Recipe.epochs
-    min_steps: int = Recipe.min_steps
-    max_steps: int = Recipe.max_steps
+    learning_rate: float = CacheTrainingSettings.learning_rate
+    epochs: int = CacheTrainingSettings.epochs
+    min_steps: int = CacheTrainingSettings.min_steps
+    max_steps: int = CacheTrainingSettings.max_steps
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -82,8 +77,8 @@ class TipAdapterF:
         """See `TrainedMethod.pretrain_fold`."""
         self._keys(split.problem, seed=seed, training_cache=training_cache)
 
-    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Point:
-        def sweep(split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
+    def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> CachePoint:
+        def sweep(split: Split, points: Collection[CachePoint]) -> Iterator[tuple[CachePoint, Tensor]]:
             learned = split.problem
             keys = self._keys(learned, seed=seed, training_cache=training_cache)
             features = split.queries.features
@@ -93,9 +88,9 @@ class TipAdapterF:
 
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
-        return choose(grid, problem, sweep, default=default, seed=seed)
+        return select_point(grid, problem, sweep, default=default, seed=seed)
 
     def _keys(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> Tensor:
-        recipe = Recipe(**values_for(Recipe, self))
-        key = training_key("tip_adapter_f", problem, seed=seed, **asdict(recipe))
-        return training_cache(key, lambda: {"keys": tuned_cache(problem, recipe=recipe, seed=seed)})["keys"]
+        settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self))
+        key = training_key("tip_adapter_f", problem, seed=seed, **asdict(settings))
+        return training_cache(key, lambda: {"keys": train_cache_keys(problem, settings=settings, seed=seed)})["keys"]

@@ -1,4 +1,4 @@
-"""Tip-X: Tip-Adapter, and images compared by what the text says about them."""
+"""Tip-X: Tip-Adapter, and images compared by their similarities to the class names."""
 
 from fewshot.methods.tip_x.classifier import TipXClassifier
 from fewshot.methods.tip_x.method import TipX

@@ -1,4 +1,4 @@
-"""What Tip-X's `fit` returns."""
+"""The classifier that Tip-X fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TipXClassifier:
         offsets: [K] float32.
         certainty: [K] float32.
         alpha: weight of the votes by cosine.
-        beta: their sharpness.
+        beta: how fast they fall with the distance.
         gamma: weight of the votes by divergence.
         tau: temperature of the cosines with the text.
         logit_scale: the backbone's.

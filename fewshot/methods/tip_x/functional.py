@@ -31,12 +31,12 @@ from fewshot.optimization.content_order import by_content, image_ids
 from fewshot.problem import Problem
 
 MAX_QUERIES = 1024
-"""Shots whose divergences from all keys are looked at for the range of D."""
+"""Shots whose divergences from all keys give the range of D."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """What the text says about an image, as a distribution over the classes.
+    """The similarities of an image to the class names, as a distribution over the classes.
 
     Attributes:
         text: [K, D] float32: the text prototypes less their mean, over tau.
@@ -46,22 +46,22 @@ class Signatures:
 
     @classmethod
     def from_text(cls, text: Tensor, *, tau: float) -> Signatures:
-        """From text prototypes [K, D], unit rows, and the temperature of raw cosines, > 0."""
+        """Make them from text prototypes [K, D], unit rows, and the temperature of raw cosines, > 0."""
         return cls((text - text.mean(dim=0)) / tau)
 
     def log_mean_exp(self, features: Tensor) -> Tensor:
-        """[B] float32: log mean_k exp(f w_k / tau) for features [B, D]."""
+        """Return log mean_k exp(f w_k / tau) for features [B, D]; [B] float32."""
         return torch.logsumexp(features @ self.text.T, dim=1) - math.log(len(self.text))
 
     def expected_text(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """For features [B, D]: p W / tau [B, D] and KL(p || uniform) [B], nats, >= 0 up to rounding."""
+        """Return p W / tau [B, D] and KL(p || uniform) [B] in nats, >= 0 up to rounding, for features [B, D]."""
         logits = features @ self.text.T
         share = softmax(logits, dim=1)
         mean = torch.logsumexp(logits, dim=1) - math.log(len(self.text))
         return share @ self.text, (share * logits).sum(dim=1) - mean
 
     def divergences(self, features: Tensor, keys: Tensor) -> Tensor:
-        """[B, M] float32: KL(p_i || q_j) in nats, for features [B, D] and keys [M, D]."""
+        """Return KL(p_i || q_j) in nats for features [B, D] and keys [M, D]; [B, M] float32."""
         expected, certainty = self.expected_text(features)
         return certainty[:, None] + self.log_mean_exp(keys) - expected @ keys.T
 
@@ -73,7 +73,8 @@ class Contrast:
     Attributes:
         rows: [K, D] float32.
         offsets: [K] float32.
-        certainty: [K] float32, what KL(p || uniform) takes away; 0 for a class without keys, like all else of it.
+        certainty: [K] float32, the weight of KL(p || uniform), which is subtracted. A class without keys has 0 in all
+            three.
     """
 
     rows: Tensor
@@ -81,7 +82,7 @@ class Contrast:
     certainty: Tensor
 
     def votes(self, features: Tensor, signatures: Signatures) -> Tensor:
-        """[B, K] float32 for features [B, D], unit rows."""
+        """Return the votes for features [B, D], unit rows; [B, K] float32."""
         expected, certainty = signatures.expected_text(features)
         return torch.addmm(self.offsets - certainty[:, None] * self.certainty, expected, self.rows.T)
 
@@ -107,8 +108,8 @@ def collapse(
     """
     block = max(1, memory_bytes // (4 * len(counts)))
     log_means = torch.cat([keys.new_zeros(0), *(signatures.log_mean_exp(part) for part in torch.split(keys, block))])
-    seen = counts > 0
-    weight = psi.slope * len(keys) / max(1, int(seen.sum())) / counts.clamp(min=1)
+    present = counts > 0
+    weight = psi.slope * len(keys) / max(1, int(present.sum())) / counts.clamp(min=1)
     offsets = weight * (psi.highest * counts - segment_sum(log_means[:, None], counts).squeeze(1))
     return Contrast(weight[:, None] * segment_sum(keys, counts), offsets, weight * counts)
 

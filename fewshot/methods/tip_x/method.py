@@ -14,21 +14,19 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import Point as CachePoint
-from fewshot.key_value_cache.cache_classifier import cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, default_point, sweep_cache
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.method import Need
 from fewshot.methods.hyperparameters import check_number
 from fewshot.methods.tip_x.classifier import TipXClassifier
 from fewshot.methods.tip_x.functional import Contrast, Signatures, collapse, frozen_psi
-from fewshot.model_selection.cross_validation import FOLDS, Split, choose
+from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
 GAMMA_UNITS = (0.0, 0.01, 0.04, 0.16, 0.64)
 
 
-class Point(NamedTuple):
+class TipXPoint(NamedTuple):
     """A point of the grid."""
 
     gamma: float
@@ -42,15 +40,13 @@ class TipX:
 
     Attributes:
         alpha: weight of the votes by cosine, >= 0.
-        beta: their sharpness, >= 0.
+        beta: how fast such a vote falls with the distance, >= 0; 0 counts every example the same.
         gamma: weight of the votes by divergence, >= 0; 0 is Tip-Adapter.
         tau: temperature of the cosines with the text, > 0.
     """
 
     name: ClassVar[str] = "tip_x"
-    summary: ClassVar[str] = "tip_adapter that also compares images by what the text says about them"
     classifier_type: ClassVar[type[TipXClassifier]] = TipXClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     alpha: float | None = None
@@ -95,11 +91,11 @@ class TipX:
         signatures = Signatures.from_text(problem.class_embeddings, tau=self.tau)
         return collapse(cache.keys, cache.counts, signatures, frozen_psi(problem, signatures))
 
-    def _choose(self, problem: Problem, *, seed: int) -> Point:
-        return choose(self._grid(problem), problem, self._sweep, default=self._default, seed=seed)
+    def _choose(self, problem: Problem, *, seed: int) -> TipXPoint:
+        return select_point(self._grid(problem), problem, self._sweep, default=self._default, seed=seed)
 
-    def _sweep(self, split: Split, points: Collection[Point]) -> Iterator[tuple[Point, Tensor]]:
-        """Logits of a split's queries at each point: those of Tip-Adapter, and gamma an axpy."""
+    def _sweep(self, split: Split, points: Collection[TipXPoint]) -> Iterator[tuple[TipXPoint, Tensor]]:
+        """Yield the logits of the queries of a split at each point: those of Tip-Adapter, and gamma an axpy."""
         problem, features = split.problem, split.queries.features
         cache = Cache.from_problem(problem)
         votes = self._contrast(problem, cache).votes(
@@ -113,15 +109,15 @@ class TipX:
         )
         for at, logits in tip:
             for gamma in gammas[at]:
-                yield Point(gamma, *at), torch.add(logits, votes, alpha=gamma)
+                yield TipXPoint(gamma, *at), torch.add(logits, votes, alpha=gamma)
 
-    def _default(self, problem: Problem) -> Point:
+    def _default(self, problem: Problem) -> TipXPoint:
         tip = default_point(problem, alpha=self.alpha, beta=self.beta)
-        return Point(0.0 if self.gamma is None else self.gamma, *tip)
+        return TipXPoint(0.0 if self.gamma is None else self.gamma, *tip)
 
-    def _grid(self, problem: Problem) -> list[Point]:
-        """Tip-Adapter first, and inside it the most zero-shot-like."""
+    def _grid(self, problem: Problem) -> list[TipXPoint]:
+        """List Tip-Adapter first, and within it the most zero-shot-like points."""
         units = [unit * problem.logit_scale for unit in GAMMA_UNITS]
         gammas = [float(f"{unit:.3g}") for unit in units] if self.gamma is None else [self.gamma]
         cache = cache_grid(problem, alpha=self.alpha, beta=self.beta)
-        return [Point(gamma, *at) for gamma, at in product(gammas, cache)]
+        return [TipXPoint(gamma, *at) for gamma, at in product(gammas, cache)]

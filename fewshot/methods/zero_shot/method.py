@@ -1,4 +1,4 @@
-"""Zero-shot CLIP as a method: it ignores the shots, and is the baseline that each shot has to beat."""
+"""Zero-shot CLIP as a method: it ignores the shots, and is the baseline of every method that uses them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from fewshot.method import Need
 from fewshot.model_selection.cross_validation import FOLDS
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotClassifier:
-    """Cosine to the prompt prototypes.
+    """Compares images with the prompt prototypes.
 
     Attributes:
         text: [K, D] float32, unit rows.
@@ -33,12 +32,10 @@ class ZeroShotClassifier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroShot:
-    """Nothing to choose, nothing to learn."""
+    """Zero-shot has no hyperparameters and learns nothing."""
 
     name: ClassVar[str] = "zero_shot"
-    summary: ClassVar[str] = "the class names alone; ignores the examples"
     classifier_type: ClassVar[type[ZeroShotClassifier]] = ZeroShotClassifier
-    needs: ClassVar[frozenset[Need]] = frozenset()
     folds: ClassVar[int] = FOLDS
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:

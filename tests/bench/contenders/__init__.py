@@ -1,1 +1,1 @@
-"""What runs in a process of its own: each module takes its arguments from the command line and ends."""
+"""Programs that benchmarks run in their own process, with arguments on the command line."""

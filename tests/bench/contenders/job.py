@@ -1,6 +1,6 @@
 """The bare backbone and a whole job in turns: `python -m tests.bench.contenders.job IMAGES OUTPUT REPEAT`.
 
-Writes a line of JSON a round: seconds of wall, of CPU and in the forward, an image, of each.
+Writes one line of JSON for each round: wall seconds, CPU seconds and seconds in the forward of both, for an image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ray_jobs.job_file.sections import (
 
 
 class Forward:
-    """Stands in for `ClipBackbone.embed_images` and adds up how long it runs."""
+    """Replaces `ClipBackbone.embed_images`, and sums the time of its calls."""
 
     def __init__(self) -> None:
         self._embed_images, self.seconds = ClipBackbone.embed_images, 0.0
@@ -46,7 +46,7 @@ class Forward:
 
 
 class Clock:
-    """Wall and CPU of this process, and the time in the forward, since the clock was made."""
+    """Wall and CPU time of this process, and the time in the forward, since the creation of the clock."""
 
     def __init__(self, forward: Forward) -> None:
         self.forward, self.started = forward, self._now(forward)
@@ -55,18 +55,18 @@ class Clock:
     def _now(forward: Forward) -> dict[str, float]:
         return {"wall_s": time.monotonic(), "cpu_s": time.process_time(), "forward_s": forward.seconds}
 
-    def an_image(self, name: str, images: float) -> dict[str, float]:
+    def per_image(self, name: str, images: float) -> dict[str, float]:
         now = self._now(self.forward)
         return {f"{name}_{what}": (now[what] - self.started[what]) / images for what in now}
 
 
 class Stopwatch(Reporter):
-    """Takes the time of the stage that embeds, from the moment when the worker is ready."""
+    """Measures the stage that embeds, from the moment when the worker is ready."""
 
     def __init__(self, forward: Forward) -> None:
         super().__init__(Console(stderr=True, quiet=True))
         self.forward = forward
-        self.took: dict[str, float] = {}
+        self.measured: dict[str, float] = {}
 
     @contextmanager
     def stage(self, title: str, total: float | None) -> Iterator[Callable[[Event], None]]:
@@ -79,7 +79,7 @@ class Stopwatch(Reporter):
             if isinstance(event, UnitDone):
                 embedded += event.weight
                 if title == "embedding":
-                    self.took = clock.an_image("job", embedded)
+                    self.measured = clock.per_image("job", embedded)
 
         yield on_event
 
@@ -91,25 +91,25 @@ def main() -> None:
     parser.add_argument("repeat", type=int)
     options = parser.parse_args()
     backbone, paths = load_clip(ClipSpec()), sorted(options.images.iterdir())
-    tensors = [ready(backbone, path) for path in paths]
+    tensors = [to_tensor(backbone, path) for path in paths]
     support = write_support(options.output, paths)
     forward = Forward()
     ClipBackbone.embed_images = lambda clip, images: forward(clip, images)
     for turn in range(options.repeat):
         clock = Clock(forward)
         backbone.embed_images(torch.stack(tensors))
-        bare = clock.an_image("bare", len(tensors))
+        bare = clock.per_image("bare", len(tensors))
         stopwatch = Stopwatch(forward)
-        classify(describe(options.images, support, options.output / str(turn)), stopwatch)
-        sys.stdout.write(json.dumps(bare | stopwatch.took) + "\n")
+        classify(make_job(options.images, support, options.output / str(turn)), stopwatch)
+        sys.stdout.write(json.dumps(bare | stopwatch.measured) + "\n")
 
 
-def ready(backbone: ClipBackbone, path: Path) -> Tensor:
+def to_tensor(backbone: ClipBackbone, path: Path) -> Tensor:
     return backbone.crop(decode(path.read_bytes(), min_side=2 * backbone.image_size))
 
 
 def write_support(folder: Path, paths: list[Path]) -> Path:
-    """Two examples of two classes: they only have to be there."""
+    """Write a table with two examples of two classes; they do not affect the measurement."""
     folder.mkdir()
     table = folder / "examples.csv"
     lines = [f"{path},{label}" for path, label in zip(paths[:4], "abab", strict=True)]
@@ -117,8 +117,8 @@ def write_support(folder: Path, paths: list[Path]) -> Path:
     return table
 
 
-def describe(images: Path, support: Path, output: Path) -> Job:
-    """The job, in one process."""
+def make_job(images: Path, support: Path, output: Path) -> Job:
+    """Return the job, for one process."""
     return Job(
         job=JobSection(name="bench", output=str(output)),
         archive=ArchiveSection(uri=str(images)),

@@ -1,4 +1,4 @@
-"""Label some of a million cached features among ten thousand classes, and tell the rate and the peak of memory."""
+"""Label some of a million cached features among ten thousand classes, and print rate and peak of memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fewshot.inference.predict import TILE_ROWS, predict
 from tests.bench.scoring import DIM, classifier_of, matrix_columns
 
 SAMPLE_ROWS = 2 * TILE_ROWS
-"""Rows that a round labels, of all that are held."""
+"""Rows that a round labels, of all in memory."""
 BLOCK_COLUMNS = 16_384
-"""Columns of a product whose result can be held; the memory for it is there before."""
+"""Columns of one product; the memory for its result is allocated before."""
 
 
 def main(method: str, images: int, classes: int, repeat: int) -> None:
@@ -38,12 +38,12 @@ def main(method: str, images: int, classes: int, repeat: int) -> None:
             ours_s, sgemm_s = ours_s + ours, sgemm_s + sgemm
     labelled = repeat * min(images, SAMPLE_ROWS)
     peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    messages = {"rate": labelled / ours_s, "share": sgemm_s / ours_s, "labelled": labelled, "peak_bytes": peak_bytes}
-    print(json.dumps(messages))  # noqa: T201
+    measured = {"rate": labelled / ours_s, "share": sgemm_s / ours_s, "labelled": labelled, "peak_bytes": peak_bytes}
+    print(json.dumps(measured))  # noqa: T201
 
 
 def unit_rows(images: int) -> Tensor:
-    """[images, D] float32 in random directions, made a tile at a time."""
+    """Return [images, D] float32 unit rows in random directions, made one tile at a time."""
     generator, rows = torch.Generator().manual_seed(0), torch.empty(images, DIM)
     for tile in rows.split(TILE_ROWS):
         torch.randn(tile.shape, generator=generator, out=tile)
@@ -52,7 +52,7 @@ def unit_rows(images: int) -> Tensor:
 
 
 def multiply(rows: Tensor, matrix: Tensor, result: Tensor) -> None:
-    """The products alone, in the tiles that the labels are made in."""
+    """Compute the products alone, in the same tiles as the labels."""
     for tile in rows.split(TILE_ROWS):
         for block in matrix.split(BLOCK_COLUMNS, dim=1):
             torch.mm(tile, block, out=result[: len(tile), : block.shape[1]])

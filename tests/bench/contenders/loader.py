@@ -15,7 +15,7 @@ from tests.bench.contenders.stub import BATCH, Stub, usual_preprocessing
 
 
 class Folder(Dataset):
-    """The usual dataset: open, convert, transform."""
+    """The usual dataset: opens, converts and transforms a file."""
 
     def __init__(self, folder: str) -> None:
         self.paths = sorted(Path(folder).iterdir())

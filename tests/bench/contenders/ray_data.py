@@ -1,6 +1,6 @@
-"""Ray Data as its guide to batch inference writes it: `python -m tests.bench.contenders.ray_data IMAGES OUTPUT`.
+"""Ray Data as in its guide to batch inference: `python -m tests.bench.contenders.ray_data IMAGES OUTPUT`.
 
-Read, preprocess each row in tasks, one actor with the model, write Parquet.
+It reads images, preprocesses each row in tasks, runs one actor with the model, and writes Parquet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def preprocess(row: dict) -> dict:
 
 
 class Predictor:
-    """The model lives in an actor."""
+    """The model, in an actor."""
 
     def __init__(self) -> None:
         import torch

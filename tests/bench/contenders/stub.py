@@ -1,4 +1,4 @@
-"""A backbone whose forward costs nothing: what is left is the way that leads to it."""
+"""A backbone whose forward costs nothing, so that only the path to it is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
 
 class Stub:
-    """Takes the first pixels for features."""
+    """Returns the first pixels as features."""
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         return pixels[:, 0, 0, :DIM]
@@ -25,10 +25,10 @@ class Stub:
 
 @dataclass(frozen=True, slots=True)
 class StubbedEmbedStep(EmbedStep):
-    """`EmbedStep` with everything real (imports, decoding, cropping, normalisation, parts), but the model."""
+    """`EmbedStep` with a stub for the model; imports, decoding, cropping, normalisation and parts are real."""
 
     def setup(self) -> Embedder:
-        """A backbone around the stub."""
+        """Return a backbone with the stub."""
         import torch
         from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
         from torchvision.transforms.functional import pil_to_tensor
@@ -53,7 +53,7 @@ class StubbedEmbedStep(EmbedStep):
 
 
 def usual_preprocessing() -> Callable[[Image.Image], Tensor]:
-    """What the other contenders do with an image, as everybody writes it."""
+    """Return the usual preprocessing of an image, for the other contenders."""
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
     return Compose(

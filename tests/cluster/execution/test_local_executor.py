@@ -26,10 +26,10 @@ from cluster import (
     WorkerStartError,
     run_stage,
 )
-from tests.cluster.faulty import faults, left_behind
-from tests.cluster.steps import BrokenSetup, Square, Strange, marks, units
+from tests.cluster.faulty import faults, write_temporary_file
+from tests.cluster.steps import BrokenSetup, Raising, Square, marks, units
 
-HASTY = LocalExecutor(retry=Retry(first_delay_s=1e-3))
+EXECUTOR = LocalExecutor(retry=Retry(first_delay_s=1e-3))
 
 
 @pytest.fixture
@@ -38,10 +38,10 @@ def ledger() -> Ledger:
 
 
 def run(step: Any, work: Any, ledger: Ledger, **workers: int) -> StageReport:
-    return run_stage(HASTY, step, work, ledger, Workers(**workers))
+    return run_stage(EXECUTOR, step, work, ledger, Workers(**workers))
 
 
-def test_every_unit_leaves_its_part_and_counts(ledger: Ledger, tmp_path: Path) -> None:
+def test_every_unit_commits_its_part_and_is_counted(ledger: Ledger, tmp_path: Path) -> None:
     report = run(Square(tmp_path), units(5), ledger)
     assert (report.done, report.skipped, report.failed, report.workers_lost) == (5, 0, 0, 0)
     assert (report.weight_done, report.summary["images"]) == (50, 50)
@@ -50,14 +50,14 @@ def test_every_unit_leaves_its_part_and_counts(ledger: Ledger, tmp_path: Path) -
     }
 
 
-def test_what_is_done_is_skipped_without_starting_a_worker(ledger: Ledger, tmp_path: Path) -> None:
+def test_done_units_are_skipped_without_starting_a_worker(ledger: Ledger, tmp_path: Path) -> None:
     run(Square(tmp_path / "first"), units(4), ledger)
     events = list(LocalExecutor().run(Square(tmp_path / "again"), units(4), ledger, Workers()))
     assert events == [UnitSkipped(unit.path, 10) for unit in units(4)]
     assert marks(tmp_path / "again/setups") == 0
 
 
-def test_only_what_is_missing_is_done_again(ledger: Ledger, tmp_path: Path) -> None:
+def test_only_missing_parts_are_computed_again(ledger: Ledger, tmp_path: Path) -> None:
     run(Square(tmp_path / "first"), units(4), ledger)
     ledger.store.delete("out/0002.bin")
     report = run(Square(tmp_path / "again"), units(4), ledger)
@@ -65,14 +65,14 @@ def test_only_what_is_missing_is_done_again(ledger: Ledger, tmp_path: Path) -> N
     assert marks(tmp_path / "again/runs/2") == 1
 
 
-def test_a_folder_is_listed_once_however_many_units_it_has(tmp_path: Path) -> None:
+def test_a_folder_is_listed_once_for_all_its_units(tmp_path: Path) -> None:
     with faults() as filesystem:
         run(Square(tmp_path), units(20, folder="a") + units(20, folder="b"), Ledger(Store("faulty://one")))
         assert filesystem.calls.count("list") == 2
         assert filesystem.calls.count("look up") == 0
 
 
-def test_a_unit_that_raises_is_named_and_not_tried_again(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_unit_that_raises_is_reported_and_not_retried(ledger: Ledger, tmp_path: Path) -> None:
     work = [*units(3), Unit("out/bad", {"index": 7, "kind": "raises"}, weight=4)]
     report = run(Square(tmp_path), work, ledger, max_attempts=4)
     (failure,) = report.failures
@@ -89,15 +89,13 @@ def test_a_unit_that_raises_is_named_and_not_tried_again(ledger: Ledger, tmp_pat
         ("exits", "SystemExit: 0", ""),
         ("panics", "Panic: in native code", ""),
         ("is interrupted", "KeyboardInterrupt", ""),
-        ("is mute", "MuteError: it has no message", ""),
+        ("is mute", "MuteError: (no message)", ""),
         ("talks", "ValueError: several lines", "noise with the reason last"),
         ("is no Unicode", "ValueError: a name that ends in \\udcff", ""),
     ],
 )
-def test_whatever_a_unit_raises_is_told_on_one_line_and_the_others_go_on(
-    ledger: Ledger, kind: str, start: str, end: str
-) -> None:
-    report = run(Strange(), [Unit(f"out/{kind}", kind) for kind in ("a", kind, "b", "c")], ledger)
+def test_any_exception_of_a_unit_is_reported_on_one_line(ledger: Ledger, kind: str, start: str, end: str) -> None:
+    report = run(Raising(), [Unit(f"out/{kind}", kind) for kind in ("a", kind, "b", "c")], ledger)
     (failure,) = report.failures
     assert (report.done, failure.attempts) == (3, 1)
     message, _, place = failure.error.rpartition(" (in run, steps.py:")
@@ -109,28 +107,26 @@ def test_whatever_a_unit_raises_is_told_on_one_line_and_the_others_go_on(
 
 
 @pytest.mark.parametrize(("kind", "done", "runs"), [("storage recovers", 1, 3), ("storage stays down", 0, 4)])
-def test_storage_trouble_is_tried_again_a_few_times(
-    ledger: Ledger, tmp_path: Path, kind: str, done: int, runs: int
-) -> None:
+def test_storage_errors_of_a_unit_are_retried(ledger: Ledger, tmp_path: Path, kind: str, done: int, runs: int) -> None:
     report = run(Square(tmp_path), units(1, kind=kind), ledger, max_attempts=4)
     assert (report.done, marks(tmp_path / "runs/0")) == (done, runs)
     assert [failure.attempts for failure in report.failures] == [4] * (1 - done)
 
 
-def test_a_setup_that_fails_stops_before_any_unit(ledger: Ledger) -> None:
+def test_a_failed_setup_stops_before_any_unit(ledger: Ledger) -> None:
     with pytest.raises(WorkerStartError, match=r"BrokenSetup\.setup failed: FileNotFoundError: no weights"):
         run(BrokenSetup(), units(2), ledger)
     assert ledger.done("") == frozenset()
 
 
-def test_equal_steps_share_one_setup_until_another_comes(ledger: Ledger, tmp_path: Path) -> None:
+def test_consecutive_equal_steps_share_one_setup(ledger: Ledger, tmp_path: Path) -> None:
     with LocalExecutor() as executor:
         for folder, name in (("a", "x"), ("b", "x"), ("c", "y"), ("d", "x")):
             run_stage(executor, Square(tmp_path, name), units(2, folder=folder), ledger, Workers())
     assert marks(tmp_path / "setups") == 3
 
 
-def test_units_are_pulled_only_as_fast_as_they_are_done(ledger: Ledger, tmp_path: Path) -> None:
+def test_units_are_pulled_only_as_they_finish(ledger: Ledger, tmp_path: Path) -> None:
     pulled = 0
 
     def endless() -> Iterator[Unit]:
@@ -150,7 +146,7 @@ def test_units_are_pulled_only_as_fast_as_they_are_done(ledger: Ledger, tmp_path
     assert len(ledger.done("out")) <= 12
 
 
-def test_the_first_event_says_that_work_begins(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_first_event_is_workers_ready(ledger: Ledger, tmp_path: Path) -> None:
     events = list(LocalExecutor().run(Square(tmp_path), units(2), ledger, Workers()))
     assert events[0] == WorkersReady(1, "this process")
     assert all(isinstance(event, UnitDone) and event.seconds >= 0 for event in events[1:])
@@ -158,19 +154,19 @@ def test_the_first_event_says_that_work_begins(ledger: Ledger, tmp_path: Path) -
 
 @dataclass(frozen=True)
 class Meeting:
-    """Every unit waits for another one to run beside it."""
+    """Every unit waits until another one runs at the same time."""
 
-    table: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=60), compare=False)
+    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=60), compare=False)
 
     def setup(self) -> None:
         return None
 
     def run(self, state: None, payload: Any) -> Part:
-        self.table.wait()
+        self.barrier.wait()
         return Part(b"")
 
 
-def test_overlap_is_how_many_units_run_at_a_time(ledger: Ledger) -> None:
+def test_overlap_is_the_number_of_concurrent_units(ledger: Ledger) -> None:
     assert run(Meeting(), units(4), ledger, overlap=2).done == 4
     assert run(Meeting(threading.Barrier(2, timeout=0.1)), units(1, folder="b"), ledger, overlap=1).failed == 1
 
@@ -190,7 +186,7 @@ class InterruptedAt:
         return Part(b"whole")
 
 
-def test_an_interrupt_leaves_whole_parts_and_the_next_run_goes_on(ledger: Ledger) -> None:
+def test_an_interrupt_leaves_whole_parts_and_can_be_resumed(ledger: Ledger) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(InterruptedAt(3), units(50), ledger)
     committed = ledger.done("out")
@@ -200,24 +196,24 @@ def test_an_interrupt_leaves_whole_parts_and_the_next_run_goes_on(ledger: Ledger
     assert (report.skipped, report.done) == (len(committed), 50 - len(committed))
 
 
-def test_an_observer_that_fails_stops_the_work(ledger: Ledger, tmp_path: Path) -> None:
-    def complain(event: Any) -> None:
+def test_an_exception_of_on_event_stops_the_work(ledger: Ledger, tmp_path: Path) -> None:
+    def fail(event: Any) -> None:
         if isinstance(event, UnitDone):
-            raise BrokenPipeError("nobody reads")
+            raise BrokenPipeError("stdout is closed")
 
     with pytest.raises(BrokenPipeError):
-        run_stage(HASTY, Square(tmp_path), units(50), ledger, Workers(), on_event=complain)
+        run_stage(EXECUTOR, Square(tmp_path), units(50), ledger, Workers(), on_event=fail)
     assert len(ledger.done("out")) <= 4
 
 
-def test_failures_are_reported_in_the_order_of_their_paths(ledger: Ledger, tmp_path: Path) -> None:
+def test_failures_are_sorted_by_path(ledger: Ledger, tmp_path: Path) -> None:
     report = run(Square(tmp_path), reversed(units(6, kind="raises")), ledger, overlap=3)
     assert [failure.path for failure in report.failures] == [unit.path for unit in units(6)]
     assert all(isinstance(failure, UnitFailed) for failure in report.failures)
 
 
-def test_folders_are_swept_before_their_first_unit(tmp_path: Path) -> None:
+def test_stale_files_are_removed_before_the_first_unit(tmp_path: Path) -> None:
     ledger = Ledger(Store(str(tmp_path / "store")))
-    first, second = (left_behind(tmp_path / "store" / folder, 1e5) for folder in ("a", "b"))
+    first, second = (write_temporary_file(tmp_path / "store" / folder, 1e5) for folder in ("a", "b"))
     run(Square(tmp_path), units(3, folder="a"), ledger)
     assert (first.exists(), second.exists()) == (False, True)

@@ -19,37 +19,37 @@ class Clock:
         return self.now
 
 
-def begun(clock: Clock, *, node: str | None = "a", is_certain: bool = True) -> LossAttribution:
-    loss_attribution = LossAttribution(clock=clock)
-    loss_attribution.begin([InFlightUnit(Unit("out/0", None))], node=node, reason="it died", is_certain=is_certain)
-    return loss_attribution
+def one_loss(clock: Clock, *, node: str | None = "a", is_certain: bool = True) -> LossAttribution:
+    losses = LossAttribution(clock=clock)
+    losses.add([InFlightUnit(Unit("out/0", None))], node=node, reason="it died", is_certain=is_certain)
+    return losses
 
 
-def attributed(loss_attribution: LossAttribution, dead: frozenset[str] = NONE) -> list[bool]:
-    return [died_by_itself for _, died_by_itself in loss_attribution.attributed(dead)]
+def resolved(losses: LossAttribution, dead_nodes: frozenset[str] = NONE) -> list[bool]:
+    return [is_own_death for _, is_own_death in losses.resolve(dead_nodes)]
 
 
 @pytest.mark.parametrize(("is_certain", "grace_s"), [(True, 2.0), (False, 30.0)])
-def test_a_worker_died_by_itself_when_its_node_outlives_the_grace(is_certain: bool, grace_s: float) -> None:
+def test_a_loss_counts_as_own_death_after_the_grace_period(is_certain: bool, grace_s: float) -> None:
     clock = Clock()
-    loss_attribution = begun(clock, is_certain=is_certain)
+    losses = one_loss(clock, is_certain=is_certain)
     clock.now = grace_s - 0.1
-    assert (attributed(loss_attribution), len(loss_attribution)) == ([], 1)
+    assert (resolved(losses), len(losses)) == ([], 1)
     clock.now = grace_s
-    assert (attributed(loss_attribution), len(loss_attribution)) == ([True], 0)
+    assert (resolved(losses), len(losses)) == ([True], 0)
 
 
-def test_a_worker_went_with_its_node_as_soon_as_that_is_known_to_be_dead() -> None:
+def test_a_loss_is_attributed_to_a_dead_node_at_once() -> None:
     clock = Clock()
-    loss_attribution = begun(clock, is_certain=False)
-    assert attributed(loss_attribution, frozenset({"b"})) == []
-    assert attributed(loss_attribution, frozenset({"a", "b"})) == [False]
-    assert attributed(loss_attribution, frozenset({"a", "b"})) == []
+    losses = one_loss(clock, is_certain=False)
+    assert resolved(losses, frozenset({"b"})) == []
+    assert resolved(losses, frozenset({"a", "b"})) == [False]
+    assert resolved(losses, frozenset({"a", "b"})) == []
 
 
-def test_a_worker_without_a_known_node_died_by_itself() -> None:
+def test_a_loss_without_a_known_node_counts_as_own_death() -> None:
     clock = Clock()
-    loss_attribution = begun(clock, node=None)
-    assert attributed(loss_attribution, frozenset({"a"})) == []
+    losses = one_loss(clock, node=None)
+    assert resolved(losses, frozenset({"a"})) == []
     clock.now = 2.0
-    assert attributed(loss_attribution, frozenset({"a"})) == [True]
+    assert resolved(losses, frozenset({"a"})) == [True]

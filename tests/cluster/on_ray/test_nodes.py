@@ -1,4 +1,4 @@
-"""Whether a node is still there shows at its port before the cluster knows."""
+"""A closed port shows that a node is dead before the cluster reports it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from cluster.on_ray.nodes import _AT_A_TIME, deserted, is_deserted
+from cluster.on_ray.nodes import _MAX_PROBES, is_port_closed, unreachable_nodes
 
 LISTENER = """
 import socket, time
@@ -21,45 +21,45 @@ time.sleep(600)
 """
 
 
-def test_a_process_that_is_stopped_still_listens_and_one_that_was_killed_does_not() -> None:
+def test_the_port_of_a_suspended_process_is_open_until_it_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        assert not is_deserted("127.0.0.1", port)
+        assert not is_port_closed("127.0.0.1", port)
         os.kill(process.pid, signal.SIGSTOP)
-        assert not is_deserted("127.0.0.1", port)
+        assert not is_port_closed("127.0.0.1", port)
         process.kill()
-    assert is_deserted("127.0.0.1", port)
+    assert is_port_closed("127.0.0.1", port)
 
 
-def test_nobody_listens_at_a_port_that_nobody_has() -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        assert is_deserted("127.0.0.1", held.getsockname()[1])
+def test_a_port_without_a_listener_is_closed() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert is_port_closed("127.0.0.1", unused.getsockname()[1])
 
 
-def test_a_node_is_deserted_only_if_another_one_answers() -> None:
-    with socket.socket() as held, socket.create_server(("127.0.0.1", 0)) as server:
-        held.bind(("127.0.0.1", 0))
-        silent, alive = held.getsockname(), server.getsockname()
-        assert deserted({"a": silent, "b": alive}, {"a", "b", "gone"}) == {"a"}
-        assert deserted({"a": silent, "b": alive}, {"b"}) == frozenset()
-        assert deserted({"a": silent, "b": silent}, {"a"}) == frozenset()
-        assert deserted({"a": silent}, {"a"}) == frozenset()
+def test_a_node_is_unreachable_only_if_another_is_reachable() -> None:
+    with socket.socket() as unused, socket.create_server(("127.0.0.1", 0)) as server:
+        unused.bind(("127.0.0.1", 0))
+        closed, alive = unused.getsockname(), server.getsockname()
+        assert unreachable_nodes({"a": closed, "b": alive}, {"a", "b", "gone"}) == {"a"}
+        assert unreachable_nodes({"a": closed, "b": alive}, {"b"}) == frozenset()
+        assert unreachable_nodes({"a": closed, "b": closed}, {"a"}) == frozenset()
+        assert unreachable_nodes({"a": closed}, {"a"}) == frozenset()
 
 
-def test_nodes_that_all_take_long_to_refuse_are_asked_at_once_and_not_all_of_them(
+def test_nodes_are_probed_concurrently_and_in_limited_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked, witnesses = threading.Barrier(3, timeout=60), threading.Barrier(_AT_A_TIME, timeout=60)
-    knocks: list[str] = []
+    suspects, others = threading.Barrier(3, timeout=60), threading.Barrier(_MAX_PROBES, timeout=60)
+    probed: list[str] = []
 
-    def nobody(address: str, _: int) -> bool:
-        knocks.append(address)
-        (asked if address in "789" else witnesses).wait()
+    def closed_port(address: str, _: int) -> bool:
+        probed.append(address)
+        (suspects if address in "789" else others).wait()
         return True
 
-    monkeypatch.setattr("cluster.on_ray.nodes.is_deserted", nobody)
+    monkeypatch.setattr("cluster.on_ray.nodes.is_port_closed", closed_port)
     ports = {str(name): (str(name), 1) for name in range(1000)}
-    assert deserted(ports, {"7", "8", "9"}) == frozenset()
-    assert len(knocks) == 3 + _AT_A_TIME
+    assert unreachable_nodes(ports, {"7", "8", "9"}) == frozenset()
+    assert len(probed) == 3 + _MAX_PROBES

@@ -30,19 +30,19 @@ from cluster import (
     run_stage,
 )
 from cluster.execution.events import Event
-from cluster.on_ray.actor import _Prepared
-from cluster.on_ray.worker_pool import reason_of
-from tests.cluster.steps import BrokenSetup, Device, DiesOfTools, Halves, Square, Strange, marks, units
+from cluster.on_ray.actor import _PreparedStep
+from cluster.on_ray.worker_pool import loss_reason
+from tests.cluster.steps import BrokenSetup, Device, DiesInTools, Raising, SplitSquare, Square, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 
 @pytest.fixture(autouse=True)
-def one_node_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a dead worker died by itself, which need not be waited for. Helpers may start late, on a busy machine."""
-    monkeypatch.setattr("cluster.execution.loss_attribution._CERTAIN_S", 0.1)
-    monkeypatch.setattr("cluster.on_ray.stage_run._LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr("cluster.on_ray.helpers._PATIENCE_S", 120.0)
+def stable_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attribute losses at once: no node dies in these tests. Helpers may start late on a busy machine."""
+    monkeypatch.setattr("cluster.execution.loss_attribution._REPORTED_GRACE_S", 0.1)
+    monkeypatch.setattr("cluster.on_ray.stage_run._CHECK_NODES_EVERY_S", 0.1)
+    monkeypatch.setattr("cluster.on_ray.helpers._TASK_TIMEOUT_S", 120.0)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def contents(ledger: Ledger) -> dict[str, bytes]:
     return {path: ledger.store.get(path) for path in ledger.done("")}
 
 
-def test_one_process_one_worker_and_three_workers_leave_the_same_bytes(executor: RayExecutor, tmp_path: Path) -> None:
+def test_every_executor_and_worker_count_gives_the_same_bytes(executor: RayExecutor, tmp_path: Path) -> None:
     found = []
     for name, runner, count in (("local", LocalExecutor(), 1), ("one", executor, 1), ("three", executor, 3)):
         ledger = Ledger(Store(str(tmp_path / name)))
@@ -71,9 +71,7 @@ def test_one_process_one_worker_and_three_workers_leave_the_same_bytes(executor:
     assert len(found[0]) == 12
 
 
-def test_what_is_done_is_skipped_and_workers_start_only_for_the_rest(
-    executor: RayExecutor, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_done_units_are_skipped_and_start_no_worker(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     run_stage(LocalExecutor(), Square(tmp_path / "first"), units(6), ledger, Workers())
     again = Square(tmp_path / "again")
     events = list(executor.run(again, units(6), ledger, Workers(count=2)))
@@ -93,7 +91,7 @@ def test_equal_steps_reuse_live_workers(executor: RayExecutor, ledger: Ledger, t
     assert marks(tmp_path / "setups") == 1
 
 
-def test_a_step_makes_room_for_another_that_needs_it(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_step_stops_idle_workers_of_another(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     for folder in "ab":
         step = Square(tmp_path / folder)
         assert run_stage(executor, step, units(2, folder=folder), ledger, Workers(cpus=3)).done == 2
@@ -112,22 +110,20 @@ def test_a_killed_worker_costs_one_attempt_and_changes_no_byte(
     assert contents(ledger) == contents(plain)
 
 
-def test_a_unit_that_kills_its_worker_is_given_up_and_its_neighbours_are_not(
-    executor: RayExecutor, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_only_the_unit_that_kills_its_worker_is_given_up(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     work = units(6, kind="slow")
     work[1] = Unit("out/poison", {"index": 1, "kind": "kills its worker"})
     report = run_stage(executor, Square(tmp_path), work, ledger, Workers(overlap=2, max_attempts=2))
     (failure,) = report.failures
     assert (report.done, report.workers_lost) == (5, 2)
     assert (failure.path, failure.attempts) == ("out/poison", 2)
-    assert "took its worker down 2 times" in failure.error
+    assert "its worker died 2 times" in failure.error
 
 
-def test_a_unit_that_hangs_is_run_a_second_time_by_an_idle_worker(
+def test_a_hanging_unit_is_duplicated_on_an_idle_worker(
     executor: RayExecutor, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.execution.stragglers._LEAST_S", 0.5)
+    monkeypatch.setattr("cluster.execution.schedule._MIN_SLOW_S", 0.5)
     work = [Unit(f"out/{name}", (name, 0.01, 0.01)) for name in range(8)]
     work[5] = Unit("out/5", (5, 3600.0, 0.01))
     seen: list[Event] = []
@@ -137,7 +133,7 @@ def test_a_unit_that_hangs_is_run_a_second_time_by_an_idle_worker(
     assert [marks(tmp_path / str(name)) for name in range(8)] == [1, 1, 1, 1, 1, 2, 1, 1]
 
 
-def test_a_unit_that_raises_is_named_and_not_tried_again(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_unit_that_raises_is_reported_and_not_retried(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     work = [*units(3), Unit("out/bad", {"index": 7, "kind": "raises"})]
     report = run_stage(executor, Square(tmp_path), work, ledger, Workers())
     (failure,) = report.failures
@@ -145,45 +141,43 @@ def test_a_unit_that_raises_is_named_and_not_tried_again(executor: RayExecutor, 
     assert failure.error.startswith("ValueError: no square of 7 (in run, steps.py:")
 
 
-def test_whatever_units_raise_each_is_named_and_the_others_go_on(executor: RayExecutor, ledger: Ledger) -> None:
+def test_any_exception_of_a_unit_is_reported(executor: RayExecutor, ledger: Ledger) -> None:
     kinds = ["a", "exits", "panics", "is mute", "talks", "b"]
-    report = run_stage(executor, Strange(), [Unit(kind, kind) for kind in kinds], ledger, Workers(max_attempts=2))
+    report = run_stage(executor, Raising(), [Unit(kind, kind) for kind in kinds], ledger, Workers(max_attempts=2))
     assert report.done == 2
-    said = {failure.path: failure.error for failure in report.failures}
-    reasons = {"exits": "took its worker down", "panics": "in native code", "is mute": "Mute", "talks": "reason last"}
-    assert said.keys() == reasons.keys()
-    assert all(reason in said[kind] and len(said[kind]) < 3000 for kind, reason in reasons.items())
+    errors = {failure.path: failure.error for failure in report.failures}
+    reasons = {"exits": "its worker died", "panics": "in native code", "is mute": "Mute", "talks": "reason last"}
+    assert errors.keys() == reasons.keys()
+    assert all(reason in errors[kind] and len(errors[kind]) < 3000 for kind, reason in reasons.items())
 
 
-def test_helpers_get_their_tools_from_another_worker_if_the_first_one_died(
-    executor: RayExecutor, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_helpers_get_their_tools_from_a_live_worker(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     workers = Workers(helpers=Helpers(count=2))
-    report = run_stage(executor, DiesOfTools(tmp_path, work_s=0.05, device_s=0.05), units(16), ledger, workers)
+    report = run_stage(executor, DiesInTools(tmp_path, work_s=0.05, device_s=0.05), units(16), ledger, workers)
     assert (report.done, report.workers_lost) == (16, 1)
     assert report.summary["from elsewhere"] > 0
 
 
-def test_helpers_leave_nothing_on_the_head_for_each_unit(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
+def test_helpers_register_one_function_for_all_units(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     def functions() -> int:
         return len(_internal_kv_list(b"RemoteFunction:", namespace="fun"))
 
     before = functions()
-    report = run_stage(executor, Halves(tmp_path), units(20), ledger, Workers(helpers=Helpers(count=2)))
+    report = run_stage(executor, SplitSquare(tmp_path), units(20), ledger, Workers(helpers=Helpers(count=2)))
     assert report.summary["from elsewhere"] > 0
     assert functions() == before + 1
 
 
-def test_what_a_helper_prepared_and_nobody_has_any_more_is_done_by_the_worker(
+def test_a_lost_result_of_a_helper_is_computed_by_the_worker(
     ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.on_ray.actor._FETCH_S", (0.1, 3600.0))
+    monkeypatch.setattr("cluster.on_ray.actor._FETCH_TIMEOUTS_S", (0.1, 3600.0))
     never = ray.remote(lambda: None).options(resources={"a node that left": 1}).remote()
-    step, (unit,) = Halves(tmp_path), units(1)
-    assert _Prepared(step, never).run(threading.Lock(), unit.payload).summary == {"from elsewhere": False}
+    step, (unit,) = SplitSquare(tmp_path), units(1)
+    assert _PreparedStep(step, never).run(threading.Lock(), unit.payload).summary == {"from elsewhere": False}
 
 
-def test_a_setup_that_raises_stops_the_stage_with_its_own_traceback(executor: RayExecutor, ledger: Ledger) -> None:
+def test_a_setup_that_raises_stops_the_stage_with_its_traceback(executor: RayExecutor, ledger: Ledger) -> None:
     with pytest.raises(WorkerStartError, match=r"(?s)steps\.py.*FileNotFoundError: no weights at models"):
         run_stage(executor, BrokenSetup(), units(3), ledger, Workers(count=2))
     assert contents(ledger) == {}
@@ -194,31 +188,29 @@ def test_a_setup_that_kills_its_worker_stops_the_stage(executor: RayExecutor, le
         run_stage(executor, BrokenSetup(kills=True), units(3), ledger, Workers(max_attempts=2))
 
 
-def test_a_worker_that_cannot_be_placed_stops_the_stage_and_says_what_there_is(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_be_placed_stops_the_stage(ledger: Ledger, tmp_path: Path) -> None:
     with RayExecutor(capacity_timeout_s=0.5) as executor, pytest.raises(WorkerStartError) as caught:
         run_stage(executor, Square(tmp_path), units(1), ledger, Workers(gpus=1))
-    assert "asked for with 1 CPU, 1 GPU" in str(caught.value)
+    assert "needs 1 CPU, 1 GPU" in str(caught.value)
     assert "the cluster has 4 CPU, 0 GPU" in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("the node is running low"), RuntimeError("no hint for this")])
-def test_a_worker_that_ran_out_of_memory_is_a_loss_that_says_what_to_do(error: Exception) -> None:
-    assert ("Reserve more memory for each worker" in reason_of(error)) is isinstance(error, OutOfMemoryError)
+def test_a_loss_by_memory_has_advice(error: Exception) -> None:
+    assert ("Reserve more memory for each worker" in loss_reason(error)) is isinstance(error, OutOfMemoryError)
 
 
-def test_a_cluster_with_room_for_fewer_workers_works_with_those(
-    executor: RayExecutor, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_smaller_cluster_runs_fewer_workers(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     assert run_stage(executor, Square(tmp_path), units(8), ledger, Workers(count=5, cpus=2)).done == 8
     assert marks(tmp_path / "setups") <= 2
 
 
-def test_requests_that_stood_open_while_another_worker_worked_have_not_waited_for_room(
+def test_open_requests_wait_only_while_no_worker_runs(
     executor: RayExecutor, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later_s = 0.0
 
-    def an_hour_passes(event: Event) -> None:
+    def advance_an_hour(event: Event) -> None:
         nonlocal later_s
         later_s = 3600.0 if isinstance(event, UnitDone) else later_s
 
@@ -227,13 +219,11 @@ def test_requests_that_stood_open_while_another_worker_worked_have_not_waited_fo
     )
     work = [*units(2), Unit("out/killed", {"index": 2, "kind": "is killed once"})]
     workers = Workers(count=2, cpus=4, overlap=1)
-    report = run_stage(executor, Square(tmp_path), work, ledger, workers, an_hour_passes)
+    report = run_stage(executor, Square(tmp_path), work, ledger, workers, advance_an_hour)
     assert (report.done, report.failed, report.workers_lost) == (3, 0, 1)
 
 
-def test_units_are_pulled_only_as_workers_have_room_for_them(
-    executor: RayExecutor, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_units_are_pulled_only_as_workers_have_room(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     pulled = 0
 
     def endless() -> Iterator[Unit]:
@@ -261,13 +251,11 @@ def test_closing_the_events_kills_the_workers(executor: RayExecutor, ledger: Led
             pids.append(int(event.summary["pid"]))
             break
     events.close()
-    assert eventually(lambda: not alive(pids[0]))
+    assert eventually(lambda: not is_running(pids[0]))
     assert len(ledger.done("out")) <= 4
 
 
-def test_a_worker_killed_between_runs_is_replaced_and_blames_no_unit(
-    executor: RayExecutor, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_worker_killed_between_runs_is_replaced(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     workers = Workers(max_attempts=1)
     report = run_stage(executor, Square(tmp_path), units(1, folder="a"), ledger, workers)
     os.kill(int(report.summary["pid"]), signal.SIGKILL)
@@ -278,12 +266,12 @@ def test_a_worker_killed_between_runs_is_replaced_and_blames_no_unit(
     assert sum(isinstance(event, WorkersReady) for event in seen) == 1
 
 
-def test_a_store_that_only_the_worker_sees_is_found_out(executor: RayExecutor, tmp_path: Path) -> None:
+def test_a_store_visible_only_to_the_worker_is_an_error(executor: RayExecutor, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="all machines share"):
         run_stage(executor, Square(tmp_path), units(3), Ledger(Store("memory://alone")), Workers())
 
 
-def alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from cluster import ClusterError, RayExecutor
+from cluster.on_ray.session import preserved_sigterm_handler
 
 OWN_RAY = """
 import signal
@@ -36,28 +40,30 @@ def test_importing_the_package_does_not_import_ray() -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_ray_of_our_own_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_local_ray_leaves_no_files(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    with TemporaryDirectory(dir="/tmp", prefix="") as folder:  # Short: paths of sockets must fit in 107 bytes.
+    with TemporaryDirectory(
+        dir="/tmp", prefix=""
+    ) as folder:  # A short path: those of sockets are limited to 107 bytes.
         environment |= {"HOME": str(tmp_path), "TMPDIR": folder, "PYTHONPATH": os.pathsep.join(sys.path)}
         run = subprocess.run(
             [sys.executable, "-c", OWN_RAY], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
         )
         left = list(Path(folder).iterdir())
-    assert run.stdout.startswith("3\nno worker fits on this machine. A worker was asked for with 2 CPU")
+    assert run.stdout.startswith("3\nno worker fits on this machine. Each worker needs 2 CPU")
     assert len(list((tmp_path / "store/out").iterdir())) == 3
     assert left == []
     assert not (tmp_path / ".ray").exists()
 
 
 @pytest.mark.ray
-def test_a_ray_that_does_not_start_is_no_mistake_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_ray_that_does_not_start_is_a_cluster_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def too_late(*_: object, **__: object) -> None:
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Other tests' Ray may be there, and stays.
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Another test's Ray may be running, and stays.
     monkeypatch.setattr("ray.init", too_late)
     monkeypatch.setattr("cluster.on_ray.session._shut_down", lambda: None)
     with pytest.raises(ClusterError, match=r"could not start Ray on this machine: .* timed out .*mode = \"process\""):
@@ -66,10 +72,46 @@ def test_a_ray_that_does_not_start_is_no_mistake_of_ours(monkeypatch: pytest.Mon
 
 
 @pytest.mark.ray
-def test_nobody_at_the_address_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Other tests' Ray may be there.
+def test_an_address_without_ray_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # Another test's Ray may be running.
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{held.getsockname()[1]}"
         with pytest.raises(ClusterError, match=f"could not connect to Ray at '{address}'.*RAY_AUTH_MODE"):
             RayExecutor(address).__enter__()
+
+
+def install_handler_of_ray() -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+
+
+def terminate_during_start() -> None:
+    with preserved_sigterm_handler():
+        install_handler_of_ray()
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def interrupting() -> Iterator[Any]:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_the_handler_of_the_program_is_restored(interrupting: Any) -> None:
+    with preserved_sigterm_handler():
+        install_handler_of_ray()
+    assert signal.getsignal(signal.SIGTERM) is interrupting
+
+
+def test_a_signal_during_the_start_of_ray_reaches_the_program(interrupting: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        terminate_during_start()
+    assert signal.getsignal(signal.SIGTERM) is interrupting
+
+
+def test_a_program_without_a_handler_keeps_that_of_ray(interrupting: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with pytest.raises(SystemExit):
+        terminate_during_start()
+    assert callable(signal.getsignal(signal.SIGTERM))

@@ -1,4 +1,4 @@
-"""Nodes that join, have labels, are told to leave, or are lost while work runs on them."""
+"""Nodes with labels, and nodes that join, drain, or are killed while units run on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cluster import (
 )
 from ray_jobs.steps.gpu_share import assigned_gpus
 from tests.cluster.several_nodes import Nodes, SeveralNodes, several_nodes
-from tests.cluster.steps import Halves, Located, located_units, marks, units
+from tests.cluster.steps import Located, SplitSquare, located_units, marks, units
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -39,13 +39,13 @@ def ledger_in(folder: Path) -> Ledger:
     return Ledger(Store(str(folder / "store")))
 
 
-def used(folder: Path) -> set[str]:
-    """Names of the nodes that units ran on."""
+def used_nodes(folder: Path) -> set[str]:
+    """Return the names of the nodes that units ran on."""
     return {path.name for path in (folder / "nodes").glob("*")}
 
 
 def after(count: int, act: Callable[[], None]) -> Callable[[Event], None]:
-    """Act when that many units are done."""
+    """Return an event handler that calls `act` when that many units are done."""
     done = 0
 
     def on_event(event: Event) -> None:
@@ -58,17 +58,17 @@ def after(count: int, act: Callable[[], None]) -> Callable[[Event], None]:
 
 
 def until(is_over: Callable[[], bool], *, more: int = 0) -> Iterator[Unit]:
-    """Units for as long as something has not come about, and that many more."""
+    """Yield units until a condition holds, and that many more."""
     for unit in located_units(500):
         if is_over():
             if more == 0:
                 return
             more -= 1
         yield unit
-    raise AssertionError("500 units later it had not come about")
+    raise AssertionError("the condition does not hold after 500 units")
 
 
-def on_a_labelled_node(nodes: Nodes, folder: Path) -> str:
+def run_on_labelled_nodes(nodes: Nodes, folder: Path) -> str:
     nodes.ensure("a", "b")
     with RayExecutor("auto") as executor:
         workers = Workers(count=2, labels=(("name", "b"),))
@@ -79,21 +79,21 @@ def on_a_labelled_node(nodes: Nodes, folder: Path) -> str:
     return str(caught.value)
 
 
-def test_workers_run_on_nodes_with_the_labels_that_were_asked_for(cluster: SeveralNodes, tmp_path: Path) -> None:
-    message = cluster.call(on_a_labelled_node, tmp_path)
-    assert used(tmp_path) == {"b"}
-    assert "asked for with 1 CPU, 0 GPU, 0.0 GiB memory, on nodes labelled name=nowhere" in message
+def test_workers_run_on_nodes_with_the_requested_labels(cluster: SeveralNodes, tmp_path: Path) -> None:
+    message = cluster.call(run_on_labelled_nodes, tmp_path)
+    assert used_nodes(tmp_path) == {"b"}
+    assert "needs 1 CPU, 0 GPU, 0.0 GiB memory, on nodes labelled name=nowhere" in message
 
 
-def sharing_a_gpu(nodes: Nodes, folder: Path) -> float:
+def read_gpu_share(nodes: Nodes, folder: Path) -> float:
     nodes.ensure("a", "b")
     import ray
 
     return ray.get(ray.remote(Share).options(num_gpus=0.25, num_cpus=0).remote().read.remote())
 
 
-def test_a_worker_knows_its_share_of_a_gpu(cluster: SeveralNodes, tmp_path: Path) -> None:
-    assert cluster.call(sharing_a_gpu, tmp_path) == 0.25
+def test_a_worker_reads_its_share_of_a_gpu(cluster: SeveralNodes, tmp_path: Path) -> None:
+    assert cluster.call(read_gpu_share, tmp_path) == 0.25
 
 
 class Share:
@@ -101,74 +101,72 @@ class Share:
         return assigned_gpus()
 
 
-def with_helpers(nodes: Nodes, folder: Path) -> StageReport:
+def run_with_helpers(nodes: Nodes, folder: Path) -> StageReport:
     nodes.ensure("a", "b")
     work = units(12, kind="kills the first helper")
     work[7] = Unit("bad/0007.bin", {"index": 7, "kind": "raises"})
     workers = Workers(labels=(("name", "a"),), helpers=Helpers(count=2, cpus=0.5, labels=(("name", "b"),)))
     with RayExecutor("auto") as executor, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cluster.on_ray.helpers._PATIENCE_S", 120.0)  # A busy machine starts them late.
-        return run_stage(executor, Halves(folder, work_s=0.1), work, ledger_in(folder), workers)
+        patch.setattr("cluster.on_ray.helpers._TASK_TIMEOUT_S", 120.0)  # A busy machine starts them late.
+        return run_stage(executor, SplitSquare(folder, work_s=0.1), work, ledger_in(folder), workers)
 
 
-def test_helpers_prepare_on_other_nodes_and_one_that_is_killed_costs_a_try(
-    cluster: SeveralNodes, tmp_path: Path
-) -> None:
-    report = cluster.call(with_helpers, tmp_path)
+def test_a_killed_helper_costs_one_attempt(cluster: SeveralNodes, tmp_path: Path) -> None:
+    report = cluster.call(run_with_helpers, tmp_path)
     (failure,) = report.failures
     assert (report.done, report.workers_lost) == (11, 0)
     assert failure.error.startswith("ValueError: no square of 7")
     assert report.summary["from elsewhere"] > 0
     assert marks(tmp_path / "prepared/b") > report.summary["from elsewhere"]
-    assert used(tmp_path) == {"a"}
+    assert used_nodes(tmp_path) == {"a"}
     plain = LocalExecutor()
     expected = Ledger(Store("memory://halves"))
-    run_stage(plain, Halves(tmp_path / "local"), units(12), expected, Workers())
+    run_stage(plain, SplitSquare(tmp_path / "local"), units(12), expected, Workers())
     spread = ledger_in(tmp_path)
     assert len(spread.done("out")) == 11
     assert all(spread.store.get(path) == expected.store.get(path) for path in spread.done("out"))
 
 
-def while_a_node_joins(nodes: Nodes, folder: Path) -> StageReport:
+def run_while_a_node_joins(nodes: Nodes, folder: Path) -> StageReport:
     nodes.ensure("a", "b")
-    work = until(lambda: "c" in used(folder))
+    work = until(lambda: "c" in used_nodes(folder))
     with RayExecutor("auto") as executor:
         join = after(2, lambda: nodes.ensure("a", "b", "c"))
         return run_stage(executor, Located(folder), work, ledger_in(folder), Workers(count=4), join)
 
 
-def test_work_begins_on_what_there_is_and_spreads_to_a_node_that_joins(cluster: SeveralNodes, tmp_path: Path) -> None:
-    report = cluster.call(while_a_node_joins, tmp_path)
+def test_workers_start_on_a_node_that_joins(cluster: SeveralNodes, tmp_path: Path) -> None:
+    report = cluster.call(run_while_a_node_joins, tmp_path)
     assert (report.failed, report.workers_lost) == (0, 0)
-    assert used(tmp_path) == {"a", "b", "c"}
+    assert used_nodes(tmp_path) == {"a", "b", "c"}
     assert marks(tmp_path / "setups") == 3
 
 
-def while_a_node_is_told_to_leave(nodes: Nodes, folder: Path) -> StageReport:
+def run_while_a_node_drains(nodes: Nodes, folder: Path) -> StageReport:
     nodes.ensure("a", "b", "c")
-    messages: list[str] = []
+    noticed: list[str] = []
 
-    def tell() -> None:
-        messages.extend(sorted(used(folder))[:1])
-        nodes.give_notice(messages[0])
+    def give_notice() -> None:
+        noticed.extend(sorted(used_nodes(folder))[:1])
+        nodes.give_notice(noticed[0])
 
-    work = until(lambda: bool(messages) and not nodes.is_alive(messages[0]) and len(used(folder)) == 3)
+    work = until(lambda: bool(noticed) and not nodes.is_alive(noticed[0]) and len(used_nodes(folder)) == 3)
     with RayExecutor("auto") as executor:
         workers = Workers(count=2, max_attempts=1)
-        return run_stage(executor, Located(folder), work, ledger_in(folder), workers, after(2, tell))
+        return run_stage(executor, Located(folder), work, ledger_in(folder), workers, after(2, give_notice))
 
 
-def test_a_node_that_is_told_to_leave_goes_idle_and_no_unit_is_lost(cluster: SeveralNodes, tmp_path: Path) -> None:
-    report = cluster.call(while_a_node_is_told_to_leave, tmp_path)
+def test_a_draining_node_finishes_its_units(cluster: SeveralNodes, tmp_path: Path) -> None:
+    report = cluster.call(run_while_a_node_drains, tmp_path)
     assert (report.failed, report.workers_lost) == (0, 0)
     assert {marks(path) for path in (tmp_path / "runs").iterdir()} == {1}
 
 
-def while_a_node_is_killed(nodes: Nodes, folder: Path) -> StageReport:
+def run_while_a_node_is_killed(nodes: Nodes, folder: Path) -> StageReport:
     nodes.ensure("a", "b")
 
     def kill(event: Event) -> None:
-        if isinstance(event, UnitDone) and "a" in nodes.known and "a" in used(folder):
+        if isinstance(event, UnitDone) and "a" in nodes.known and "a" in used_nodes(folder):
             nodes.kill("a")
 
     work = until(lambda: "a" not in nodes.known, more=6)
@@ -177,10 +175,10 @@ def while_a_node_is_killed(nodes: Nodes, folder: Path) -> StageReport:
         return run_stage(executor, Located(folder), work, ledger_in(folder), workers, kill)
 
 
-def test_a_node_that_is_killed_gives_up_no_unit_and_changes_no_byte(cluster: SeveralNodes, tmp_path: Path) -> None:
-    report = cluster.call(while_a_node_is_killed, tmp_path)
+def test_a_killed_node_costs_no_unit_and_no_byte(cluster: SeveralNodes, tmp_path: Path) -> None:
+    report = cluster.call(run_while_a_node_is_killed, tmp_path)
     assert (report.done >= 7, report.failed) == (True, 0)
-    assert report.workers_lost >= 1  # A second one, if Ray places it there before it knows that the node is gone.
+    assert report.workers_lost >= 1  # Two, if Ray places a second one there before it notices the death of the node.
     plain = Ledger(Store("memory://killed-node"))
     run_stage(LocalExecutor(), Located(tmp_path / "local"), located_units(report.done), plain, Workers())
     spread = ledger_in(tmp_path)
@@ -189,26 +187,26 @@ def test_a_node_that_is_killed_gives_up_no_unit_and_changes_no_byte(cluster: Sev
     }
 
 
-def while_the_node_of_helpers_is_killed(nodes: Nodes, folder: Path) -> StageReport:
+def run_while_the_helpers_node_is_killed(nodes: Nodes, folder: Path) -> StageReport:
     nodes.ensure("a", "b")
     workers = Workers(labels=(("name", "a"),), helpers=Helpers(count=2, cpus=0.5, labels=(("name", "b"),)))
     with RayExecutor("auto") as executor, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cluster.on_ray.helpers._PATIENCE_S", 3.0)
+        patch.setattr("cluster.on_ray.helpers._TASK_TIMEOUT_S", 3.0)
         kill = after(4, lambda: nodes.kill("b"))
-        return run_stage(executor, Halves(folder, work_s=0.3), units(14), ledger_in(folder), workers, kill)
+        return run_stage(executor, SplitSquare(folder, work_s=0.3), units(14), ledger_in(folder), workers, kill)
 
 
-def test_without_its_helpers_a_worker_does_all_of_its_units(cluster: SeveralNodes, tmp_path: Path) -> None:
-    report = cluster.call(while_the_node_of_helpers_is_killed, tmp_path)
+def test_a_worker_finishes_its_units_without_helpers(cluster: SeveralNodes, tmp_path: Path) -> None:
+    report = cluster.call(run_while_the_helpers_node_is_killed, tmp_path)
     assert (report.done, report.failed, report.workers_lost) == (14, 0, 0)
 
 
-def while_workers_start_on_the_only_node_which_is_killed(nodes: Nodes, folder: Path) -> str:
+def kill_the_only_node_while_workers_start(nodes: Nodes, folder: Path) -> str:
     nodes.ensure("a")
 
     def work() -> Iterator[Unit]:
         yield from located_units(6)
-        time.sleep(0.5)  # Their processes start; none of them has come to say where it is.
+        time.sleep(0.5)  # Their processes start; none has returned its node yet.
         nodes.kill("a")
 
     workers = Workers(count=6, cpus=0.1, max_attempts=1)
@@ -217,8 +215,6 @@ def while_workers_start_on_the_only_node_which_is_killed(nodes: Nodes, folder: P
     return str(caught.value)
 
 
-def test_workers_that_go_with_their_node_before_they_said_which_it_is_are_no_failed_starts(
-    cluster: SeveralNodes, tmp_path: Path
-) -> None:
-    message = cluster.call(while_workers_start_on_the_only_node_which_is_killed, tmp_path)
+def test_workers_lost_with_an_unknown_node_are_no_failed_starts(cluster: SeveralNodes, tmp_path: Path) -> None:
+    message = cluster.call(kill_the_only_node_while_workers_start, tmp_path)
     assert "no room for a worker in 5 s" in message

@@ -1,4 +1,4 @@
-"""What a pool bears, without a Ray."""
+"""The losses and the waits that a pool tolerates, tested without Ray."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from itertools import count
 import pytest
 
 from cluster import UnitLostError, Workers, WorkerStartError
-from cluster.on_ray.worker_pool import Pool
-from tests.cluster.steps import Strange
+from cluster.on_ray.worker_pool import WorkerPool
+from tests.cluster.steps import Raising
 
 
 @pytest.fixture
-def pool() -> Pool:
+def pool() -> WorkerPool:
     shape = Workers(max_attempts=2)
-    return Pool(Strange(), shape, capacity_timeout_s=1.0, can_grow=False, make_room=lambda: None)
+    return WorkerPool(Raising(), shape, capacity_timeout_s=1.0, can_grow=False, make_room=lambda: None)
 
 
-def losses_borne(pool: Pool) -> int:
+def tolerated_losses(pool: WorkerPool) -> int:
     for losses in count():
         try:
             pool.count_loss("bus error")
@@ -26,34 +26,34 @@ def losses_borne(pool: Pool) -> int:
     raise AssertionError("unreachable")
 
 
-@pytest.mark.parametrize("answers", [0, 1, 50])
-def test_losses_in_a_row_are_borne_for_as_long_as_more_has_ended_well(pool: Pool, answers: int) -> None:
+@pytest.mark.parametrize("results", [0, 1, 50])
+def test_more_losses_in_a_row_are_tolerated_after_more_results(pool: WorkerPool, results: int) -> None:
     pool._was_ready = True
-    for _ in range(answers):
-        pool.answered()
-    assert losses_borne(pool) == 4 * 2 + answers
+    for _ in range(results):
+        pool.count_result()
+    assert tolerated_losses(pool) == 4 * 2 + results
     with pytest.raises(
-        UnitLostError, match=rf"{10 + answers} workers in a row died .*answer\. The last one: overheated"
+        UnitLostError, match=rf"{10 + results} workers in a row died .*finishing a unit\. The last one: overheated"
     ):
         pool.count_loss("overheated")
-    pool.answered()
-    assert losses_borne(pool) == 4 * 2 + answers + 1
+    pool.count_result()
+    assert tolerated_losses(pool) == 4 * 2 + results + 1
 
 
-def test_a_cluster_without_room_is_a_wrong_set_up_unless_it_had_some(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+def test_missing_capacity_is_a_start_error_only_before_results(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "waited_s", lambda: 2.0)
+    monkeypatch.setattr(pool, "unplaced_s", lambda: 2.0)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
-    messages = r"no room for a worker in 1 s\. A worker was asked for with 1 CPU.* the cluster has 4 CPU"
-    with pytest.raises(WorkerStartError, match=messages):
-        pool.check_room()
-    pool.answered()
-    with pytest.raises(UnitLostError, match=messages):
-        pool.check_room()
+    message = r"no room for a worker in 1 s\. Each worker needs 1 CPU.* the cluster has 4 CPU"
+    with pytest.raises(WorkerStartError, match=message):
+        pool.check_capacity()
+    pool.count_result()
+    with pytest.raises(UnitLostError, match=message):
+        pool.check_capacity()
 
 
-def test_workers_that_die_before_one_was_ready_are_a_wrong_set_up(pool: Pool) -> None:
+def test_workers_that_die_before_any_is_ready_are_a_start_error(pool: WorkerPool) -> None:
     pool.count_loss("bus error")
     with pytest.raises(WorkerStartError, match=r"2 workers in a row died while starting\. The last one: bus error"):
         pool.count_loss("bus error")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,16 @@ def tar_bytes(members: Iterable[tuple[str, bytes] | tarfile.TarInfo], *, mode: s
             header = tarfile.TarInfo(name)
             header.size = len(data)
             tar.addfile(header, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def zip_bytes(members: Iterable[tuple[str | zipfile.ZipInfo, bytes]], *, method: int = zipfile.ZIP_STORED) -> bytes:
+    """A zip archive of files, or of whatever else a record describes. Equal members give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in members:
+            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
+            archive.writestr(info, data, None if isinstance(name, zipfile.ZipInfo) else method)
     return buffer.getvalue()
 
 

@@ -17,7 +17,7 @@ PAGE = 7  # The real one gives 1000 keys at a time.
 
 
 class S3Server(ThreadingHTTPServer):
-    """Objects of one bucket, and what was asked for: (method, path, query)."""
+    """Objects of one bucket, and the requests made: (method, path, query)."""
 
     daemon_threads = True
 

@@ -1,17 +1,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.records.chunking import cut
+from cluster.records.chunking import chunk
 
 KEYS = [f"image_{number:05d}.jpg" for number in range(4000)]
 
 
 def groups_of(keys, target):
-    return list(cut(keys, key=str, target=target))
+    return list(chunk(keys, key=str, target=target))
 
 
 @given(count=st.integers(0, 600), target=st.integers(1, 64))
-def test_groups_hold_every_item_once_and_have_about_the_size_asked_for(count, target):
+def test_groups_hold_every_item_once_and_have_about_the_target_size(count, target):
     groups = groups_of(KEYS[:count], target)
     assert [key for group in groups for key in group] == KEYS[:count]
     assert all(max(1, target // 2) <= len(group) <= 2 * target for group in groups[:-1])
@@ -32,6 +32,6 @@ def test_the_average_is_near_the_target():
 
 def test_items_are_not_read_ahead():
     pulled = []
-    groups = cut((pulled.append(key) or key for key in KEYS), key=str, target=8)
+    groups = chunk((pulled.append(key) or key for key in KEYS), key=str, target=8)
     next(groups)
     assert len(pulled) <= 16

@@ -69,8 +69,8 @@ def test_links_and_what_is_no_file_become_reasons(tmp_path):
         "chain": "a symbolic link out of the archive",
         "to_folder": "a symbolic link to a folder",
         "loop": "a symbolic link to a folder",
-        "dead": "a symbolic link that leads nowhere",
-        "itself": "a symbolic link that leads nowhere",
+        "dead": "a broken symbolic link",
+        "itself": "a broken symbolic link",
     }
 
 
@@ -106,8 +106,8 @@ def test_a_file_that_changed_since_it_was_listed_is_not_read(tmp_path):
     write_folder(tmp_path, {"a.jpg": b"1", "b.jpg": b"2"})
     (shard,) = open_source(str(tmp_path)).shards()
     (tmp_path / "a.jpg").write_bytes(b"another")
-    messages = [(record.data, record.error) for record in read_shard(shard)]
-    assert messages == [(None, "changed since it was listed; run again"), (b"2", None)]
+    outcomes = [(record.data, record.error) for record in read_shard(shard)]
+    assert outcomes == [(None, "changed since it was listed; run again"), (b"2", None)]
 
 
 def test_a_change_renames_the_shards_around_it_and_no_other(tmp_path):
@@ -138,7 +138,7 @@ def test_the_same_place_has_the_same_fingerprint_however_it_is_written(tmp_path,
     assert open_source(str(tmp_path / "a")).fingerprint != open_source(ways[0]).fingerprint
 
 
-def test_storage_that_fails_for_a_moment_is_asked_again():
+def test_storage_that_fails_for_a_moment_is_retried():
     with faults(read=[fails(ConnectionResetError("cut")), None, fails(TimeoutError())]) as filesystem:
         for key in ("a.jpg", "b.jpg"):
             filesystem.pipe_file(f"/r/{key}", b"x")

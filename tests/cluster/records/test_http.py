@@ -52,4 +52,4 @@ def test_images_are_read_up_to_the_largest_size(url, tmp_path):
 def test_a_tar_that_cannot_be_read_in_pieces_says_why(url, tmp_path):
     (tmp_path / "0.tar").write_bytes(tar_bytes([("a.jpg", bytes(9 << 20))]))
     (reason,) = contents_of(f"{url}/0.tar").values()
-    assert any(why in reason for why in ("it knows no ranges", "its server does not tell its size"))
+    assert any(why in reason for why in ("does not support range requests", "does not report its size"))

@@ -22,5 +22,5 @@ def test_ordinary_names_stay_as_they_are(name):
 
 
 @pytest.mark.parametrize(("name", "expected"), [("a/b.TXT", True), ("LICENSE", True), ("a.jpg", False), ("a", False)])
-def test_sidecars_are_told_by_their_names(name, expected):
+def test_sidecars_are_recognised_by_name(name, expected):
     assert is_sidecar(name) is expected

@@ -105,8 +105,8 @@ def test_an_object_that_changed_since_it_was_listed_is_not_read(server):
     server.objects |= {"photos/a.jpg": b"1", "photos/b.jpg": b"2"}
     (shard,) = open_source("s3://bucket/photos", storage=server.storage).shards()
     server.objects["photos/a.jpg"] = b"another"
-    messages = [(record.data, record.error) for record in read_shard(shard)]
-    assert messages == [(None, "changed since it was listed; run again"), (b"2", None)]
+    outcomes = [(record.data, record.error) for record in read_shard(shard)]
+    assert outcomes == [(None, "changed since it was listed; run again"), (b"2", None)]
 
 
 def test_a_tar_that_is_replaced_while_it_is_read_is_not_mixed(server):

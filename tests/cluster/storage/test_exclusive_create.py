@@ -1,4 +1,4 @@
-"""One writer of many creates an object, also on storage that would let them overwrite each other."""
+"""Exactly one of many writers creates an object, also on storage without conditional writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -15,12 +14,13 @@ import fsspec
 import pytest
 
 from cluster import Retry, Store
-from cluster.storage.exclusive_create import PATIENCE_S, create_by_claims
+from cluster.storage.exclusive_create import STALE_CLAIM_S, create_by_claims
+from cluster.storage.objects import Objects, RemoteObjects, open_objects
 from tests.cluster.faulty import OrderlyFileSystem
 
 
 class Overwriting(OrderlyFileSystem):
-    """Takes a conditional write for a plain one, as some servers do, and is slow enough for races."""
+    """Treats a conditional write as a plain one, as some servers do, and is slow enough for races."""
 
     protocol = "overwriting"
 
@@ -32,8 +32,8 @@ class Overwriting(OrderlyFileSystem):
 fsspec.register_implementation("overwriting", Overwriting, clobber=True)
 
 
-def no_links(monkeypatch):
-    """As on file systems without hard links."""
+def forbid_links(monkeypatch):
+    """Make hard links fail, as on file systems without them."""
 
     def link(source, target):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
@@ -41,14 +41,18 @@ def no_links(monkeypatch):
     monkeypatch.setattr("cluster.storage.objects.os.link", link)
 
 
+def objects_of(store: Store) -> Objects:
+    return open_objects(store.root, store.storage, store.retry)
+
+
 @pytest.fixture(params=["overwriting", "no links"])
 def store(request, tmp_path, monkeypatch):
     if request.param == "no links":
-        no_links(monkeypatch)
+        forbid_links(monkeypatch)
     return Store(str(tmp_path) if request.param == "no links" else f"overwriting://{uuid4().hex}/run")
 
 
-def test_of_many_writers_at_once_one_creates(store):
+def test_one_of_many_concurrent_writers_creates(store):
     start = threading.Barrier(6)
 
     def create(index):
@@ -62,38 +66,38 @@ def test_of_many_writers_at_once_one_creates(store):
     assert list(store.list()) == ["lease/1"]
 
 
-def test_the_claim_of_a_dead_writer_is_removed_when_it_has_stood_for_long(tmp_path):
+def test_a_stale_claim_of_a_dead_writer_is_removed(tmp_path):
     now = [0.0]
 
     def sleep(seconds):
         now[0] += seconds
 
-    store = replace(Store(str(tmp_path)), retry=Retry(clock=lambda: now[0], sleep=sleep))
+    store = Store(str(tmp_path))
     store.put("a/claims-x/dead", b"")
-    assert create_by_claims(store, "a/x", b"mine")
+    assert create_by_claims(objects_of(store), Retry(clock=lambda: now[0], sleep=sleep), "a/x", b"mine")
     assert now[0] > 30.0
     assert list(store.list()) == ["a/x"]
 
 
-def test_while_writers_wait_for_a_dead_one_they_leave_the_claims_of_the_living_alone(monkeypatch):
-    """A claim that is removed while its writer lists the others is one that nobody comes to see.
+def test_claims_of_live_writers_are_not_removed(monkeypatch):
+    """A claim removed while its writer lists the others would be invisible to later writers.
 
-    Until the dead one's has stood for long, the four go in step, and time passes only between two of their rounds.
+    Until the dead writer's claim is stale, the four writers run in step, and time passes only between two rounds.
     """
-    put, delete, owners, removed, again = Store.put, Store.delete, {}, [], []
+    write, delete, owners, removed, reused = RemoteObjects.write, RemoteObjects.delete, {}, [], []
     now = [0.0]
 
-    def time_passes():
-        now[0] += PATIENCE_S / 3
+    def advance_time():
+        now[0] += STALE_CLAIM_S / 3
 
-    written, through = threading.Barrier(4, timeout=60), threading.Barrier(4, time_passes, timeout=60)
+    written, finished = threading.Barrier(4, timeout=60), threading.Barrier(4, advance_time, timeout=60)
 
-    def put_together(self, path, data):
-        if path in owners:  # It would seem to have stood since the first time.
-            again.append(path)
+    def write_together(self, path, data):
+        if path in owners:  # It would seem to stand since its first use.
+            reused.append(path)
         owners[path] = threading.get_ident()
-        put(self, path, data)
-        if now[0] <= PATIENCE_S:
+        write(self, path, data)
+        if now[0] <= STALE_CLAIM_S:
             written.wait()
 
     def watched_delete(self, path):
@@ -102,23 +106,24 @@ def test_while_writers_wait_for_a_dead_one_they_leave_the_claims_of_the_living_a
         delete(self, path)
 
     def sleep(seconds):
-        if now[0] > PATIENCE_S:
+        if now[0] > STALE_CLAIM_S:
             time.sleep(seconds / 10)
         else:
-            through.wait()
+            finished.wait()
 
-    store = replace(Store(f"overwriting://{uuid4().hex}"), retry=Retry(clock=lambda: now[0], sleep=sleep))
+    store, retry = Store(f"overwriting://{uuid4().hex}"), Retry(clock=lambda: now[0], sleep=sleep)
     store.put("a/claims-x/dead", b"")
-    monkeypatch.setattr(Store, "put", put_together)
-    monkeypatch.setattr(Store, "delete", watched_delete)
+    objects = objects_of(store)
+    monkeypatch.setattr(RemoteObjects, "write", write_together)
+    monkeypatch.setattr(RemoteObjects, "delete", watched_delete)
     with ThreadPoolExecutor(4) as threads:
-        won = list(threads.map(lambda index: create_by_claims(store, "a/x", b"%d" % index), range(4)))
+        won = list(threads.map(lambda index: create_by_claims(objects, retry, "a/x", b"%d" % index), range(4)))
     assert sum(won) == 1
-    assert again == []
+    assert reused == []
     assert set(removed) == {"a/claims-x/dead"}
 
 
-def test_a_store_that_creates_exclusively_is_asked_once_and_keeps_nothing_of_it(tmp_path):
+def test_the_probe_for_exclusive_create_leaves_no_object(tmp_path):
     store = Store(str(tmp_path))
     assert store.put_if_absent("a", b"1")
     assert store.put_if_absent("b", b"1")

@@ -23,7 +23,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="files in memory are Linux's")
-def test_a_killed_process_leaves_no_certificates_behind(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_certificate_file(tmp_path: Path) -> None:
     words = [sys.executable, "-c", KILLED, certifi.where()]
     killed = subprocess.run(words, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -31,7 +31,7 @@ def test_a_killed_process_leaves_no_certificates_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["nonsense", "gs"])
-def test_a_scheme_that_nothing_opens_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_scheme_is_named_in_the_error(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(SourceError, match=f"{scheme}:// cannot be opened here: .*({scheme}|gcsfs)"):
-        Store(f"{scheme}://bucket/run").reach()
+    with pytest.raises(SourceError, match=f"cannot open {scheme}:// URLs: .*({scheme}|gcsfs)"):
+        Store(f"{scheme}://bucket/run").check_access()

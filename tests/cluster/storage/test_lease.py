@@ -1,4 +1,4 @@
-"""Of many who want a folder one gets it, whoever is dead loses it, and whoever lost it is told."""
+"""One of many processes gets a lease, dead owners lose theirs, and an owner that lost it gets an error."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import pytest
 
 from cluster import LeaseHeldError, LeaseLostError, Retry, Store, acquire_lease, lease_owner
 from cluster.storage.lease import LeaseRecord
-from cluster.storage.lease import _seconds as lease_seconds
+from cluster.storage.lease import _clock_s as lease_clock_s
 from cluster.storage.lease_owner import Owner
 from tests.cluster import faulty  # noqa: F401 -- registers `orderly://`
 
 TERM_S = 0.6
-"""So short that a busy machine may well renew too late, which matters only to those who watch: see `patient`."""
+"""So short that a busy machine may renew too late, which matters only to watching processes: see `patient`."""
 SLEEPER = """
 import sys, time
 from cluster import Store, acquire_lease
 with acquire_lease(Store(sys.argv[1]), "lease", term_s=float(sys.argv[2])) as lease:
-    print("held", flush=True)
+    print("acquired", flush=True)
     sys.stdin.readline()
     lease.check()
 """
@@ -40,16 +40,16 @@ def store(request, tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a process that holds the lease until it is spoken to."""
+    """Return a function that starts a process with the lease, which it keeps until it reads a line."""
     started = []
 
     def start(term_s=TERM_S):
-        words = [sys.executable, "-c", SLEEPER, str(tmp_path), str(term_s)]
+        command = [sys.executable, "-c", SLEEPER, str(tmp_path), str(term_s)]
         child = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         started.append(child)
-        assert child.stdout.readline() == "held\n"
+        assert child.stdout.readline() == "acquired\n"
         return child
 
     yield start
@@ -59,24 +59,24 @@ def start(tmp_path):
 
 
 def patient(store):
-    """The store of one who watches for a hundred times as long as it was asked to, and looks as often."""
+    """Return the store of a process that watches for a hundred terms, with the usual number of looks."""
     slow = Retry(clock=lambda: time.monotonic() / 100, sleep=lambda _: time.sleep(0.01))
     return replace(store, retry=slow)
 
 
-def stop(child):
-    """Every thread of the process stands still when this returns."""
+def suspend(child):
+    """Suspend a process: all of its threads stand still when this returns."""
     child.send_signal(signal.SIGSTOP)
     os.waitpid(child.pid, os.WUNTRACED)
 
 
-def stranger(term_s=TERM_S, **changes):
-    """A holder of another machine, which nobody here can look at."""
-    values = Owner.here().to_json() | {"machine": "another", "host": "elsewhere", "pid": 7} | changes
+def foreign_lease(term_s=TERM_S, **changes):
+    """Return the lease of an owner on another machine, whose process cannot be examined here."""
+    values = Owner.this_process().to_json() | {"machine": "another", "host": "elsewhere", "pid": 7} | changes
     return LeaseRecord(Owner.from_json(values), term_s).to_bytes()
 
 
-def test_a_lease_is_gone_when_it_was_released(store):
+def test_a_released_lease_leaves_no_object(store):
     for _ in range(3):
         with acquire_lease(store, "lease") as lease:
             lease.check()
@@ -84,23 +84,23 @@ def test_a_lease_is_gone_when_it_was_released(store):
         assert list(store.list()) == []
 
 
-def test_a_living_holder_is_named_and_nothing_is_written(store):
-    messages = []
+def test_a_live_owner_is_named_and_nothing_is_written(store):
+    waited_for = []
     with acquire_lease(store, "lease", term_s=TERM_S) as lease:
         message = rf"is being written by process {os.getpid()} on .* since 20.*; nothing was done"
         with (
             pytest.raises(LeaseHeldError, match=message),
-            acquire_lease(patient(store), "lease", on_wait=messages.append),
+            acquire_lease(patient(store), "lease", on_wait=waited_for.append),
         ):
             pass
         lease.check()
         assert list(store.list()) == ["lease/1"]
-    assert [str(os.getpid()) in who for who in messages] == [True]
+    assert [str(os.getpid()) in owner for owner in waited_for] == [True]
 
 
-def test_who_holds_it_can_be_looked_up_without_waiting(store):
+def test_the_lease_owner_is_found_without_waiting(store):
     assert lease_owner(store, "lease") is None
-    store.put("lease/3", stranger())
+    store.put("lease/3", foreign_lease())
     assert (lease_owner(store, "lease").host, lease_owner(store, "lease").pid) == ("elsewhere", 7)
     with acquire_lease(store, "mine") as lease:
         assert lease_owner(store, "mine").pid == os.getpid()
@@ -108,14 +108,14 @@ def test_who_holds_it_can_be_looked_up_without_waiting(store):
     assert lease_owner(store, "mine") is None
 
 
-def test_of_many_at_once_one_gets_it(store):
+def test_one_of_many_concurrent_processes_gets_the_lease(store):
     done = threading.Event()
 
     def attempt(index):
         try:
             with acquire_lease(patient(store), "lease", term_s=TERM_S):
                 done.wait(60)
-                return "held"
+                return "acquired"
         except LeaseHeldError:
             done.set()
             return "refused"
@@ -126,8 +126,8 @@ def test_of_many_at_once_one_gets_it(store):
     assert list(store.list()) == []
 
 
-def test_a_silent_stranger_is_waited_for_as_long_as_it_asked_to_be(store):
-    store.put("lease/4", stranger(term_s=0.3))
+def test_a_silent_owner_is_watched_for_its_own_term(store):
+    store.put("lease/4", foreign_lease(term_s=0.3))
     before = time.monotonic()
     with acquire_lease(store, "lease", term_s=60.0) as lease:
         assert time.monotonic() - before >= 0.3
@@ -135,9 +135,9 @@ def test_a_silent_stranger_is_waited_for_as_long_as_it_asked_to_be(store):
         assert list(store.list()) == ["lease/5"]
 
 
-def test_a_holder_that_is_taken_over_learns_it_and_takes_nothing_back(store):
+def test_an_owner_that_lost_its_lease_leaves_the_new_one_alone(store):
     with acquire_lease(store, "lease", term_s=TERM_S) as lease:
-        store.put("lease/2", stranger())
+        store.put("lease/2", foreign_lease())
         time.sleep(TERM_S)
         with pytest.raises(LeaseLostError, match=r"taken over by process 7 on elsewhere .*nothing more is written"):
             lease.check()
@@ -145,41 +145,41 @@ def test_a_holder_that_is_taken_over_learns_it_and_takes_nothing_back(store):
 
 
 @pytest.mark.parametrize("left", [[], ["lease/1"]])
-def test_a_holder_whose_object_is_gone_or_another_ones_has_lost(store, monkeypatch, left):
-    """An hour passes at once: a renewal that came between the change and the look would undo the change."""
+def test_an_owner_whose_object_is_gone_or_foreign_has_lost(store, monkeypatch, left):
+    """The clock jumps by an hour, so that no renewal between the change and the check can undo the change."""
     with acquire_lease(store, "lease", term_s=600) as lease:
         store.delete("lease/1")
         for path in left:
-            store.put(path, stranger())
-        real = lease_seconds()
-        monkeypatch.setattr("cluster.storage.lease._seconds", lambda: real + 3600)
+            store.put(path, foreign_lease())
+        real = lease_clock_s()
+        monkeypatch.setattr("cluster.storage.lease._clock_s", lambda: real + 3600)
         with pytest.raises(LeaseLostError):
             lease.check()
     assert list(store.list()) == left
 
 
-def test_one_that_comes_to_an_epoch_that_is_long_over_does_not_win_it(store, monkeypatch):
-    """Between its look and its write, two others have come; one of them is still there."""
+def test_an_epoch_that_is_over_cannot_be_acquired(store, monkeypatch):
+    """Between its listing and its write, two others have acquired the lease; one of them still has it."""
     listings = iter([[], ["lease/1", "lease/2"]])
-    store.put("lease/2", stranger(term_s=600))
+    store.put("lease/2", foreign_lease(term_s=600))
     real = Store.list
 
     def listed(self, prefix=""):
         return iter(next(listings, None) or real(self, prefix))
 
     monkeypatch.setattr(Store, "list", listed)
-    stop = RuntimeError("waits for the one that is still there")
+    waiting = RuntimeError("waits for the present owner")
 
-    def messages(who):
-        raise stop
+    def on_wait(owner):
+        raise waiting
 
-    with pytest.raises(RuntimeError, match="waits"), acquire_lease(store, "lease", on_wait=messages):
+    with pytest.raises(RuntimeError, match="waits"), acquire_lease(store, "lease", on_wait=on_wait):
         pass
     monkeypatch.undo()
     assert list(store.list()) == ["lease/2"]
 
 
-def test_a_killed_process_of_this_machine_is_not_waited_for(tmp_path, start):
+def test_a_dead_process_of_this_machine_is_not_watched(tmp_path, start):
     child = start(term_s=3600)
     child.send_signal(signal.SIGKILL)
     child.wait()
@@ -188,7 +188,7 @@ def test_a_killed_process_of_this_machine_is_not_waited_for(tmp_path, start):
         assert list(Store(str(tmp_path)).list()) == ["lease/2"]
 
 
-def test_a_killed_process_of_this_machine_holds_nothing(tmp_path, start):
+def test_a_dead_process_of_this_machine_is_no_owner(tmp_path, start):
     child = start()
     assert lease_owner(Store(str(tmp_path)), "lease").pid == child.pid
     child.kill()
@@ -196,21 +196,21 @@ def test_a_killed_process_of_this_machine_holds_nothing(tmp_path, start):
     assert lease_owner(Store(str(tmp_path)), "lease") is None
 
 
-def test_a_process_that_slept_finds_its_place_taken_when_it_wakes(tmp_path, start):
+def test_a_suspended_process_that_lost_its_lease_stops(tmp_path, start):
     child = start()
-    stop(child)
+    suspend(child)
     with acquire_lease(Store(str(tmp_path)), "lease") as lease:
         child.send_signal(signal.SIGCONT)
-        _, messages = child.communicate("\n", timeout=120)
-        assert "LeaseLostError" in messages
+        _, stderr = child.communicate("\n", timeout=120)
+        assert "LeaseLostError" in stderr
         lease.check()
 
 
-@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="the system has no clock that goes on asleep")
-def test_a_machine_that_slept_counts_as_silence(store, monkeypatch):
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="the system has no clock that runs while suspended")
+def test_suspending_the_machine_counts_as_silence(store, monkeypatch):
     """`time.monotonic` stands still while Linux is suspended; CLOCK_BOOTTIME jumps ahead, as here."""
     with acquire_lease(store, "lease") as lease:
-        store.put("lease/2", stranger())
+        store.put("lease/2", foreign_lease())
         lease.check()
         real = time.clock_gettime
         monkeypatch.setattr(time, "clock_gettime", lambda clock: real(clock) + 3600 * (clock == time.CLOCK_BOOTTIME))
@@ -218,18 +218,18 @@ def test_a_machine_that_slept_counts_as_silence(store, monkeypatch):
             lease.check()
 
 
-def test_a_process_that_slept_and_was_not_missed_goes_on(tmp_path, start):
+def test_a_suspended_process_that_kept_its_lease_continues(tmp_path, start):
     child = start()
-    stop(child)
+    suspend(child)
     time.sleep(1.5 * TERM_S)
     child.send_signal(signal.SIGCONT)
-    _, messages = child.communicate("\n", timeout=120)
-    assert (child.returncode, messages) == (0, "")
+    _, stderr = child.communicate("\n", timeout=120)
+    assert (child.returncode, stderr) == (0, "")
     assert list(Store(str(tmp_path)).list()) == []
 
 
-def test_a_process_number_that_is_another_process_now_is_dead():
-    owner = Owner.here()
+def test_a_reused_process_number_counts_as_dead():
+    owner = Owner.this_process()
     assert not owner.is_dead
     assert Owner.from_json(owner.to_json() | {"started": "1"}).is_dead
     assert not Owner.from_json(owner.to_json() | {"started": "1", "machine": "another"}).is_dead

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cluster import Retry, Storage, StorageError, Store
 from cluster.storage.filesystems import open_filesystem
-from tests.cluster.faulty import cut_half_way, fails, faults, left_behind, slow
+from tests.cluster.faulty import cut_half_way, fails, faults, slow, write_temporary_file
 
 paths = st.lists(st.sampled_from(["a", "ab", "b.bin", "c d", "é", "x=1"]), min_size=1, max_size=3).map("/".join)
 
@@ -46,7 +46,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(roots[request.param])
 
 
-def test_what_was_put_is_there_until_it_is_deleted(store: Store) -> None:
+def test_an_object_exists_from_put_to_delete(store: Store) -> None:
     assert not store.exists("a/b.bin")
     store.put("a/b.bin", b"first")
     store.put("a/b.bin", b"second!")
@@ -56,18 +56,18 @@ def test_what_was_put_is_there_until_it_is_deleted(store: Store) -> None:
     assert not store.exists("a/b.bin")
 
 
-def test_a_missing_object_is_a_missing_file(store: Store) -> None:
+def test_a_missing_object_is_file_not_found(store: Store) -> None:
     for operation in (store.get, store.size):
         with pytest.raises(FileNotFoundError):
             operation("nowhere/x.bin")
 
 
-def test_a_folder_is_no_object(store: Store) -> None:
+def test_a_folder_is_not_an_object(store: Store) -> None:
     store.put("folder/x", b"1")
     assert not store.exists("folder")
 
 
-def test_a_listing_holds_the_folder_and_nothing_beside_it(store: Store) -> None:
+def test_a_listing_has_only_objects_of_its_folder(store: Store) -> None:
     for path in ("a/1", "a/b/2", "ab/3", "4"):
         store.put(path, b"")
     assert list(store.list("a")) == list(store.list("a/")) == ["a/1", "a/b/2"]
@@ -75,7 +75,7 @@ def test_a_listing_holds_the_folder_and_nothing_beside_it(store: Store) -> None:
     assert list(store.list("missing")) == []
 
 
-def test_the_folders_of_a_folder_are_told_without_what_lies_deeper(store: Store) -> None:
+def test_folders_lists_one_level_only(store: Store) -> None:
     for path in ("a/1", "a/b/c/2", "a/d/3", "ab/4", "5"):
         store.put(path, b"")
     assert list(store.folders("a")) == list(store.folders("a/")) == ["a/b", "a/d"]
@@ -83,13 +83,13 @@ def test_the_folders_of_a_folder_are_told_without_what_lies_deeper(store: Store)
     assert list(store.folders("missing")) == []
 
 
-def test_only_the_first_of_two_creates(store: Store) -> None:
+def test_only_the_first_of_two_writers_creates(store: Store) -> None:
     assert store.put_if_absent("lease", b"mine")
     assert not store.put_if_absent("lease", b"yours")
     assert store.get("lease") == b"mine"
 
 
-def test_of_many_writers_at_once_one_creates(tmp_path: Path) -> None:
+def test_one_of_many_concurrent_writers_creates(tmp_path: Path) -> None:
     store, start = Store(str(tmp_path)), threading.Barrier(8)
 
     def create(index: int) -> bool:
@@ -104,7 +104,7 @@ def test_of_many_writers_at_once_one_creates(tmp_path: Path) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(objects=st.dictionaries(paths, st.binary(max_size=20), max_size=6))
-def test_a_store_is_a_mapping(objects: dict[str, bytes]) -> None:
+def test_a_store_returns_what_was_put(objects: dict[str, bytes]) -> None:
     folders = {path[:end] for path in objects for end in range(len(path)) if path[end] == "/"}
     objects = {path: data for path, data in objects.items() if path not in folders}
     store = Store(f"memory://{uuid4().hex}")
@@ -114,17 +114,17 @@ def test_a_store_is_a_mapping(objects: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("path", ["", ".", "/etc/passwd", "../up", "a/../../up", "a//b", "./a", "a/"])
-def test_a_path_cannot_leave_the_store(store: Store, path: str) -> None:
+def test_a_path_outside_the_store_is_refused(store: Store, path: str) -> None:
     with pytest.raises(ValueError, match="relative path"):
         store.put(path, b"")
 
 
-def test_the_names_of_temporary_files_are_taken(store: Store) -> None:
-    with pytest.raises(ValueError, match="own"):
+def test_names_of_temporary_files_are_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="reserved"):
         store.put("a/.tmp-x", b"")
 
 
-def test_a_store_is_a_value_that_travels(tmp_path: Path) -> None:
+def test_a_store_is_equal_after_pickling(tmp_path: Path) -> None:
     store = Store("s3://bucket/prefix", storage=Storage(endpoint="https://host:9000", region="x"))
     copy = pickle.loads(pickle.dumps(store))
     assert (copy, hash(copy)) == (store, hash(store))
@@ -132,7 +132,7 @@ def test_a_store_is_a_value_that_travels(tmp_path: Path) -> None:
     assert copy != Store("s3://bucket/prefix")
 
 
-def test_a_relative_path_means_the_same_to_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store("runs/a")
     monkeypatch.chdir("/")
@@ -144,7 +144,7 @@ def test_a_relative_path_means_the_same_to_every_worker(tmp_path: Path, monkeypa
     assert not Store("s3://bucket/p").is_local
 
 
-def test_credentials_are_refused_in_urls_and_never_shown() -> None:
+def test_credentials_in_urls_are_refused_and_never_shown() -> None:
     with pytest.raises(StorageError, match="environment") as caught:
         Store("sftp://me:hunter2@host/folder")
     assert "hunter2" not in str(caught.value)
@@ -159,7 +159,7 @@ def test_threads_share_one_file_system() -> None:
     assert len({id(filesystem) for filesystem in opened}) == 1
 
 
-def test_s3_never_answers_from_a_listing_cache() -> None:
+def test_s3_listings_are_never_cached() -> None:
     filesystem, _ = open_filesystem("s3://bucket/prefix", Storage(anonymous=True))
     assert not filesystem.dircache.use_listings_cache
 
@@ -167,7 +167,7 @@ def test_s3_never_answers_from_a_listing_cache() -> None:
 @pytest.mark.parametrize(
     "fault", [fails(TimeoutError("late")), fails(OSError(errno.EBUSY, "SlowDown")), cut_half_way, slow]
 )
-def test_a_write_that_fails_twice_is_whole_in_the_end(fault: Callable[..., None]) -> None:
+def test_a_write_that_fails_twice_is_whole_afterwards(fault: Callable[..., None]) -> None:
     with faults(write=[fault, fault]):
         faulty_store().put("a", b"0123456789")
         assert faulty_store().get("a") == b"0123456789"
@@ -180,14 +180,14 @@ def test_each_write_is_one_request() -> None:
 
 
 @pytest.mark.parametrize("operation", ["read", "look_up", "list"])
-def test_reading_is_retried_as_well(operation: str) -> None:
+def test_reads_and_listings_are_retried(operation: str) -> None:
     with faults(**{operation: [fails(ConnectionResetError("cut")), fails(TimeoutError("late"))]}):
         store = faulty_store()
         store.put("f/a", b"x")
         assert (store.get("f/a"), store.exists("f/a"), list(store.list("f"))) == (b"x", True, ["f/a"])
 
 
-def test_a_listing_that_breaks_in_the_middle_is_not_taken_for_a_short_one() -> None:
+def test_a_listing_that_breaks_half_way_is_repeated() -> None:
     with faults(list=[None, fails(ConnectionResetError("cut"))]):
         store = faulty_store()
         for path in ("f/a/1", "f/b/2", "f/3"):
@@ -195,7 +195,7 @@ def test_a_listing_that_breaks_in_the_middle_is_not_taken_for_a_short_one() -> N
         assert list(store.list("f")) == ["f/3", "f/a/1", "f/b/2"]
 
 
-def test_storage_that_stays_down_is_given_up_at_the_deadline() -> None:
+def test_retries_end_at_the_deadline() -> None:
     clock = Clock()
     message = r"could not write faulty://bucket/run/a: TimeoutError: late\..*resume"
     with faults(write=[fails(TimeoutError("late"))] * 100), pytest.raises(StorageError, match=message):
@@ -205,7 +205,7 @@ def test_storage_that_stays_down_is_given_up_at_the_deadline() -> None:
     assert len(clock.naps) >= 5
 
 
-def test_a_full_disk_is_said_at_once() -> None:
+def test_a_full_disk_fails_without_retries() -> None:
     clock = Clock()
     full = fails(OSError(errno.ENOSPC, "No space left on device"))
     with faults(write=[full]), pytest.raises(StorageError, match=r"is full .*free some space"):
@@ -214,22 +214,22 @@ def test_a_full_disk_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("no such bucket"), PermissionError("denied")])
-def test_what_will_not_change_passes_through_at_once(error: OSError) -> None:
+def test_permanent_errors_are_raised_without_retries(error: OSError) -> None:
     clock = Clock()
     with faults(write=[fails(error)]), pytest.raises(type(error), match=str(error)):
         faulty_store(clock).put("a", b"x")
     assert clock.naps == []
 
 
-def test_a_mistake_in_the_program_is_not_called_storage_trouble() -> None:
+def test_a_program_error_is_not_a_storage_error() -> None:
     with faults(write=[fails(ZeroDivisionError("oops"))]), pytest.raises(ZeroDivisionError):
         faulty_store().put("a", b"x")
 
 
-def test_a_creation_whose_answer_was_lost_knows_its_own_object() -> None:
+def test_a_create_whose_response_was_lost_succeeds() -> None:
     with faults():
-        assert faulty_store().put_if_absent("that the store can do it is asked once", b"")
-    with faults(acknowledge=[fails(ConnectionResetError("answer lost"))]):
+        assert faulty_store().put_if_absent("so that the store is probed before the faults", b"")
+    with faults(acknowledge=[fails(ConnectionResetError("response lost"))]):
         assert faulty_store().put_if_absent("lease", b"mine")
     with faults(write=[None, fails(TimeoutError("late"))]):
         assert faulty_store().put_if_absent("lease", b"mine")
@@ -249,28 +249,33 @@ def test_a_writer_killed_before_the_rename_leaves_no_object(tmp_path: Path) -> N
     assert not Store(str(tmp_path)).exists("f/part")
 
 
-def test_what_killed_writers_left_long_ago_is_swept_and_nothing_else(tmp_path: Path) -> None:
+def test_only_stale_temporary_files_are_removed(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.put("f/part", b"1")
     os.utime(tmp_path / "f/part", (0, 0))
-    stale, fresh, below = (left_behind(tmp_path / f, age) for f, age in (("f", 1e5), ("f", 1e3), ("f/g", 1e5)))
-    stranger = left_behind(tmp_path / "f", 1e5).rename(tmp_path / "f/.tmp-of-somebody-else")
-    os.utime(stranger, (0, 0))
-    assert (store.sweep("f"), store.sweep("f"), store.sweep("missing"), store.sweep("")) == (1, 0, 0, 0)
+    stale, fresh, deeper = (
+        write_temporary_file(tmp_path / f, age) for f, age in (("f", 1e5), ("f", 1e3), ("f/g", 1e5))
+    )
+    foreign = write_temporary_file(tmp_path / "f", 1e5).rename(tmp_path / "f/.tmp-of-another-program")
+    os.utime(foreign, (0, 0))
+    assert (
+        store.remove_stale_files("f"),
+        store.remove_stale_files("f"),
+        store.remove_stale_files("missing"),
+        store.remove_stale_files(""),
+    ) == (1, 0, 0, 0)
     assert not stale.exists()
-    assert all(path.exists() for path in (fresh, below, stranger, tmp_path / "f/part"))
+    assert all(path.exists() for path in (fresh, deeper, foreign, tmp_path / "f/part"))
 
 
-def test_a_sweep_of_other_storage_does_nothing() -> None:
+def test_removing_stale_files_of_remote_storage_does_nothing() -> None:
     store = Store(f"memory://{uuid4().hex}")
     store.put("f/part", b"1")
-    assert store.sweep("f") == 0
+    assert store.remove_stale_files("f") == 0
     assert list(store.list()) == ["f/part"]
 
 
-def test_a_failed_local_write_leaves_the_old_object_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_local_write_keeps_the_old_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
     store.put("a", b"old")
 
@@ -284,7 +289,7 @@ def test_a_failed_local_write_leaves_the_old_object_and_nothing_else(
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_objects_can_be_read_by_the_group_if_the_umask_says_so(tmp_path: Path) -> None:
+def test_objects_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         Store(str(tmp_path)).put("a", b"x")
@@ -293,7 +298,7 @@ def test_objects_can_be_read_by_the_group_if_the_umask_says_so(tmp_path: Path) -
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match=r"file/a: .*choose another place"):
+    with pytest.raises(StorageError, match=r"file/a: .*choose another location"):
         Store(str(tmp_path / "file")).put("a", b"x")

@@ -1,4 +1,4 @@
-"""Any open_clip model loads through the same door, and what cannot be loaded says why and what to do."""
+"""Every open_clip model loads in the same way, and errors name what is missing and what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tiny_folder(tmp_path_factory):
     return write_tiny_clip(tmp_path_factory.mktemp("tiny_clip"))
 
 
-def test_a_local_folder_loads_and_equals_open_clip_itself(tiny_folder):
+def test_a_local_folder_gives_the_features_of_open_clip(tiny_folder):
     clip = load_clip(ClipSpec(model=str(tiny_folder), batch_size=4))
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tiny_folder}")
     image = Image.effect_mandelbrot((80, 50), (-3, -2.5, 2, 2.5), 100).convert("RGB")
@@ -30,7 +30,7 @@ def test_a_local_folder_loads_and_equals_open_clip_itself(tiny_folder):
     torch.testing.assert_close(clip.embed_texts(["a cat"]), text, atol=1e-5, rtol=1e-5)
 
 
-def test_the_identity_follows_the_weights_and_the_settings(tiny_folder, tmp_path):
+def test_the_identity_depends_on_weights_and_settings(tiny_folder, tmp_path):
     spec = ClipSpec(model=str(tiny_folder))
     assert spec.identity() == ClipSpec(model=str(tiny_folder)).identity()
     assert spec.identity() != ClipSpec(model=str(tiny_folder), precision="bf16").identity()
@@ -42,21 +42,21 @@ def test_the_identity_follows_the_weights_and_the_settings(tiny_folder, tmp_path
     weights.write_bytes(saved)
 
 
-def test_a_misspelled_model_is_answered_with_the_nearest_name():
+def test_a_misspelled_model_gets_a_suggestion():
     with pytest.raises(UnknownNameError, match="Did you mean 'ViT-B-32'"):
         load_clip(ClipSpec(model="ViT-B32", pretrained="openai"))
 
 
-def test_an_open_clip_name_without_weights_says_where_the_tags_are_listed():
+def test_an_open_clip_name_without_weights_is_refused_with_a_remedy():
     with pytest.raises(BackboneError, match=r"needs pretrained = one of its tags \(`fewshot models ViT-B-32`"):
         load_clip(ClipSpec(model="ViT-B-32"))
 
 
-def test_the_names_read_from_files_are_those_that_open_clip_lists():
+def test_model_names_from_files_equal_those_of_open_clip():
     assert open_clip_models() == sorted(open_clip.list_models())
 
 
-def test_an_unknown_tag_is_answered_with_the_known_ones():
+def test_an_unknown_tag_gets_a_suggestion():
     with pytest.raises(UnknownNameError, match="Did you mean 'laion2b_e16'"):
         load_clip(ClipSpec(model="ViT-B-32", pretrained="laion2b_e61"))
 
@@ -66,14 +66,14 @@ def test_a_missing_folder_is_named():
         load_clip(ClipSpec(model="models/mine"))
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused_with_its_path(tmp_path):
+def test_a_checkpoint_of_another_model_is_refused_with_its_path(tmp_path):
     checkpoint = tmp_path / "weights.safetensors"
     save_file({"something.weight": torch.zeros(2)}, checkpoint)
     with pytest.raises(BackboneError, match=r"cannot load a CLIP from .*weights\.safetensors"):
         load_clip(ClipSpec(model="RN50", pretrained=str(checkpoint)))
 
 
-def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
+def test_a_pickle_with_code_is_not_loaded(tmp_path):
     import pickle
 
     class Evil:
@@ -87,15 +87,15 @@ def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_gpu_that_is_not_there_is_said_so():
+def test_a_missing_gpu_is_reported():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(BackboneError, match="torch sees no GPU"):
+    with pytest.raises(BackboneError, match="torch finds no GPU"):
         load_clip(ClipSpec(device="cuda"))
 
 
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="batch_size"):
         ClipSpec(batch_size=0)
-    with pytest.raises(ValueError, match="brings its own weights"):
+    with pytest.raises(ValueError, match="has weights of its own"):
         ClipSpec(pretrained="openai")

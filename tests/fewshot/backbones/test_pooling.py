@@ -1,4 +1,4 @@
-"""Every image tower that pools by attention can be cut there, and the folded pool equals the tower's own."""
+"""The attention pool of every image tower is detected, and the folded pool equals the tower's own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from timm.layers import AttentionPool2d
 
 from fewshot.backbones.clip import ClipBackbone
-from fewshot.backbones.pooling import Pooling, maps
-from fewshot.backbones.pooling.find import tapped
+from fewshot.backbones.pooling import Pooling, attention_pools
+from fewshot.backbones.pooling.pooling_detection import detect_pooling
 from fewshot.errors import BackboneError, DataError, UnknownNameError
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 1, "layers": 1}
@@ -70,12 +70,12 @@ def size_of(name):
 
 def tokens_of(visual, pixels):
     """The tokens in full precision, and the feature."""
-    cut, inputs = tapped(visual), []
-    handle = cut.module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    detected, inputs = detect_pooling(visual), []
+    handle = detected.module.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     feature = visual(pixels)
     handle.remove()
-    [given] = inputs
-    return cut.pooling, given.flatten(2).transpose(1, 2) if given.ndim == 4 else given, feature
+    [tokens] = inputs
+    return detected.pooling, tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens, feature
 
 
 @pytest.fixture(params=[*TOWERS, "siglip"])
@@ -88,12 +88,12 @@ def pixels_for(name, count=3):
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_cutting_and_pooling_is_the_tower(name):
+def test_the_detected_pool_gives_the_feature_of_the_tower(name):
     pooling, tokens, feature = tokens_of(tower(name), pixels_for(name))
     torch.testing.assert_close(pooling(tokens), feature, rtol=0, atol=1e-5 * max(1.0, float(feature.abs().max())))
 
 
-def test_dense_tokens_come_with_the_same_features_and_pool_to_them(name):
+def test_dense_tokens_pool_to_the_features_of_the_tower(name):
     clip = backbone(tower(name), size=size_of(name))
     images = ((pixels_for(name, 4) + 1) * 127.5).to(torch.uint8)
     features, dense = clip.embed_dense(images)
@@ -105,7 +105,7 @@ def test_dense_tokens_come_with_the_same_features_and_pool_to_them(name):
     torch.testing.assert_close(clip.pooling(dense), features, rtol=0, atol=5e-3 * scale)  # half precision
 
 
-def test_each_scope_names_tensors_of_the_layer_and_its_gradient_moves_them(name):
+def test_each_scope_gets_gradients_of_its_tensors(name):
     pooling, tokens, _ = tokens_of(tower(name), pixels_for(name))
     for scope in pooling.scopes:
         weights = {key: value.clone().requires_grad_() for key, value in pooling.trainable(scope).items()}
@@ -115,8 +115,8 @@ def test_each_scope_names_tensors_of_the_layer_and_its_gradient_moves_them(name)
         assert all(not value.requires_grad for value in pooling.weights.values())
 
 
-def test_the_three_scopes_of_a_vit_are_nested_and_as_large_as_they_should_be():
-    pooling = tapped(tower("vit")).pooling
+def test_the_scopes_of_a_vit_are_nested_with_the_expected_sizes():
+    pooling = detect_pooling(tower("vit")).pooling
     sizes = [
         sum(value.numel() for value in pooling.trainable(scope).values()) for scope in ("attn", "attn+proj", "block")
     ]
@@ -126,16 +126,16 @@ def test_the_three_scopes_of_a_vit_are_nested_and_as_large_as_they_should_be():
     assert sizes[2] - sizes[1] == 8 * C * C + 5 * C + 6 * C
 
 
-def test_other_weights_are_used_and_the_pretrained_ones_stay(name):
+def test_replaced_weights_are_used_and_pretrained_ones_stay(name):
     pooling, tokens, feature = tokens_of(tower(name), pixels_for(name))
     changed = {key: value + 0.1 for key, value in pooling.trainable().items()}
     assert not torch.allclose(pooling(tokens, changed), feature, atol=1e-3)
     assert torch.equal(pooling(tokens, {}), pooling(tokens))
 
 
-def test_the_tower_keeps_its_own_weights(name):
+def test_changing_the_pool_leaves_the_tower_unchanged(name):
     visual = tower(name)
-    pooling = tapped(visual).pooling
+    pooling = detect_pooling(visual).pooling
     before = {key: value.clone() for key, value in visual.state_dict().items()}
     with torch.no_grad():
         for value in pooling.weights.values():
@@ -144,14 +144,14 @@ def test_the_tower_keeps_its_own_weights(name):
 
 
 @pytest.mark.parametrize("joint", [False, True])
-def test_a_folded_map_pool_has_the_plain_one_s_features_and_gradients(joint):
+def test_a_folded_map_pool_equals_the_plain_one_with_gradients(joint):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         plain = AttentionPool2d(24, 3, out_features=5, embed_dim=16, head_dim=8, qkv_separate=not joint)
         for parameter in plain.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         map_ = torch.randn(4, 24, 3, 3)
-    pooling = Pooling(maps.from_timm(plain, torch.nn.Identity()), maps.SCOPES)
+    pooling = Pooling(attention_pools.map_pool_from_timm(plain, torch.nn.Identity()), attention_pools.MAP_POOL_SCOPES)
     weights = {key: value.clone().requires_grad_() for key, value in pooling.weights.items()}
     folded, expected = pooling(map_.flatten(2).transpose(1, 2), weights), plain(map_)
     torch.testing.assert_close(folded, expected, rtol=1e-5, atol=1e-5)
@@ -167,11 +167,11 @@ def test_a_folded_map_pool_has_the_plain_one_s_features_and_gradients(joint):
         torch.testing.assert_close(weights[key].grad, gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_a_folded_resnet_pool_has_the_plain_one_s_gradients():
+def test_a_folded_resnet_pool_has_the_plain_gradients():
     visual = tower("resnet")
     plain = visual.attnpool.requires_grad_()
     map_ = torch.randn(3, 512, 2, 2, generator=torch.Generator().manual_seed(0)).relu()
-    pooling = Pooling(maps.from_open_clip(plain), maps.SCOPES)
+    pooling = Pooling(attention_pools.map_pool_from_open_clip(plain), attention_pools.MAP_POOL_SCOPES)
     weights = {key: value.clone().requires_grad_() for key, value in pooling.weights.items()}
     pooling(map_.flatten(2).transpose(1, 2), weights).sin().sum().backward()
     plain(map_).sin().sum().backward()
@@ -187,25 +187,25 @@ def test_a_folded_resnet_pool_has_the_plain_one_s_gradients():
     assert plain.k_proj.bias.grad.abs().max() < 1e-5 * plain.k_proj.weight.grad.abs().max() + 1e-6
 
 
-def test_a_pooling_layer_can_be_sent_to_a_worker():
+def test_a_pooling_layer_can_be_pickled():
     pooling, tokens, _ = tokens_of(tower("vit"), pixels_for("vit"))
     assert torch.equal(pickle.loads(pickle.dumps(pooling))(tokens), pooling(tokens))
 
 
-def test_a_tower_without_an_attention_pool_is_refused_with_its_reason():
+def test_a_tower_without_attention_pool_is_refused_with_a_reason():
     average = open_clip.CLIP(48, VIT | {"pool_type": "avg", "final_ln_after_pool": True}, TEXT).visual
     with pytest.raises(BackboneError, match="average"):
-        tapped(average)
+        detect_pooling(average)
     convolutional = open_clip.timm_model.TimmModel("test_convnext", embed_dim=16, image_size=64, pool="avg")
     with pytest.raises(BackboneError, match="ConvNeXt"):
-        tapped(convolutional)
+        detect_pooling(convolutional)
     rotary = open_clip.timm_model.TimmModel("test_convnext", embed_dim=16, image_size=64, pool="rot_attn", proj="none")
     with pytest.raises(BackboneError, match="no attention pool that could be tuned"):
-        tapped(rotary)
+        detect_pooling(rotary)
 
 
 def test_unknown_scopes_and_weights_are_refused():
-    pooling = tapped(tower("resnet")).pooling
+    pooling = detect_pooling(tower("resnet")).pooling
     with pytest.raises(UnknownNameError, match="Known: attn"):
         pooling.trainable("block")
     with pytest.raises(DataError, match="no weights"):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from fewshot.calibration.abstention import ABSTAIN_ALWAYS, error_upper_bound, fewest_images, guaranteed_threshold
 
 
-def test_without_mistakes_everything_is_accepted_once_there_are_enough_images():
+def test_enough_images_without_errors_accept_everything():
     scores = torch.linspace(0.5, 1.0, 100)
     found = guaranteed_threshold(scores, torch.ones(100, dtype=torch.bool), max_error=0.05, confidence=0.9)
     assert found.threshold == 0.5
@@ -14,7 +14,7 @@ def test_without_mistakes_everything_is_accepted_once_there_are_enough_images():
 
 
 @pytest.mark.parametrize("images", [0, 1, 40])
-def test_too_few_images_show_nothing(images):
+def test_too_few_images_guarantee_nothing(images):
     found = guaranteed_threshold(
         torch.ones(images), torch.ones(images, dtype=torch.bool), max_error=0.05, confidence=0.9
     )
@@ -22,14 +22,14 @@ def test_too_few_images_show_nothing(images):
     assert found.error_bound is None
 
 
-def test_mistakes_at_low_scores_are_cut_off():
+def test_errors_at_low_scores_raise_the_threshold():
     scores = torch.linspace(0.0, 1.0, 1000)
     found = guaranteed_threshold(scores, scores > 0.25, max_error=0.02, confidence=0.9)
     assert 0.2 < found.threshold < 0.35
 
 
 @given(errors=st.integers(0, 30), more=st.integers(0, 100), delta=st.floats(0.001, 0.5))
-def test_the_bound_makes_so_few_errors_exactly_that_improbable(errors, more, delta):
+def test_the_error_bound_is_the_exact_binomial_one(errors, more, delta):
     from scipy.stats import binom
 
     images = errors + more
@@ -40,7 +40,7 @@ def test_the_bound_makes_so_few_errors_exactly_that_improbable(errors, more, del
         assert bound == 1.0
 
 
-def test_the_promise_is_kept_as_often_as_it_says():
+def test_the_guarantee_holds_with_its_stated_confidence():
     generator = torch.Generator().manual_seed(0)
     broken = 0
     for _ in range(200):

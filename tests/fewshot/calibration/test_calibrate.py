@@ -7,15 +7,15 @@ from fewshot.calibration.abstention import ABSTAIN_ALWAYS
 from fewshot.calibration.calibrate import fit_calibrated, held_out_logits
 from fewshot.errors import DataError
 from fewshot.inference.predict import predict
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from tests.problems import World, make_problem
 
-TIP = method_named("tip_adapter", alpha=20.0, beta=3.0)
+TIP = build_method("tip_adapter", alpha=20.0, beta=3.0)
 
 
-def test_confidence_agrees_with_accuracy_on_images_never_seen():
+def test_confidence_matches_accuracy_on_unseen_images():
     there = World(10, name_noise=2.0, image_noise=1.5)
-    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([16] * 10), seed=0)
+    calibrated = fit_calibrated(build_method("tip_adapter"), there.problem([16] * 10), seed=0)
     features, labels = there.test_images(2000)
     scored = predict(calibrated, features)
     assert float(scored.score.mean()) == pytest.approx(float((scored.label == labels).double().mean()), abs=0.06)
@@ -23,9 +23,9 @@ def test_confidence_agrees_with_accuracy_on_images_never_seen():
     assert calibrated.report.nll_after <= calibrated.report.nll_before
 
 
-def test_accepted_labels_keep_to_the_error_that_was_asked_for():
+def test_accepted_predictions_keep_the_maximum_error():
     there = World(10, name_noise=2.0, image_noise=1.5)
-    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([16] * 10), seed=0, max_error=0.25)
+    calibrated = fit_calibrated(build_method("tip_adapter"), there.problem([16] * 10), seed=0, max_error=0.25)
     features, labels = there.test_images(2000)
     scored = predict(calibrated, features)
     accepted = ~scored.abstained
@@ -34,7 +34,7 @@ def test_accepted_labels_keep_to_the_error_that_was_asked_for():
     assert float((scored.label != labels)[accepted].double().mean()) <= 0.25
 
 
-def test_where_nothing_can_be_promised_everything_is_abstained_and_said_so():
+def test_without_a_guarantee_all_predictions_abstain():
     problem, features = make_problem([2, 2])
     calibrated = fit_calibrated(TIP, problem, seed=0, max_error=0.01)
     assert calibrated.threshold == ABSTAIN_ALWAYS
@@ -43,7 +43,7 @@ def test_where_nothing_can_be_promised_everything_is_abstained_and_said_so():
     assert predict(calibrated, features).abstained.all()
 
 
-def test_without_a_tolerated_error_nothing_is_abstained():
+def test_without_a_maximum_error_nothing_abstains():
     problem, features = make_problem([2, 2])
     calibrated = fit_calibrated(TIP, problem, seed=0)
     assert calibrated.threshold is None
@@ -54,12 +54,12 @@ def test_without_a_tolerated_error_nothing_is_abstained():
     ("counts", "source", "images"),
     [([3, 3], "folds", 6), ([3, 1], "folds", 3), ([1, 1, 1], "text", 3), ([0, 0], "none", 0)],
 )
-def test_the_report_says_what_was_held_out(counts, source, images):
+def test_the_report_names_the_held_out_source(counts, source, images):
     report = fit_calibrated(TIP, make_problem(counts)[0], seed=0).report
     assert (report.source, report.images) == (source, images)
 
 
-def test_val_is_what_is_measured_on_when_there_is_one():
+def test_validation_images_are_used_for_calibration():
     val = make_problem([5, 5], seed=4)[0].support
     problem = replace(make_problem([1, 1])[0], val=val)
     source, logits, labels = held_out_logits(TIP, problem, seed=0)
@@ -70,9 +70,9 @@ def test_val_is_what_is_measured_on_when_there_is_one():
         torch.testing.assert_close(found.sort(dim=0).values, expected.sort(dim=0).values, rtol=1e-4, atol=1e-4)
 
 
-def test_with_one_shot_and_meaningless_names_the_scores_claim_nothing():
+def test_one_shot_with_meaningless_names_scores_low():
     there = World(8, name_noise=float("inf"), image_noise=0.6)
-    calibrated = fit_calibrated(method_named("tip_adapter"), there.problem([1] * 8), seed=0)
+    calibrated = fit_calibrated(build_method("tip_adapter"), there.problem([1] * 8), seed=0)
     features, labels = there.test_images(300)
     scored = predict(calibrated, features)
     assert float((scored.label == labels).double().mean()) > 0.7
@@ -80,7 +80,7 @@ def test_with_one_shot_and_meaningless_names_the_scores_claim_nothing():
 
 
 @pytest.mark.parametrize("wrong", [{"max_error": 0.0}, {"max_error": 1.5}, {"confidence": 1.0}])
-def test_tolerances_out_of_range_are_refused(wrong):
+def test_error_limits_out_of_range_are_refused(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         fit_calibrated(TIP, make_problem([1, 1])[0], seed=0, **wrong)
 

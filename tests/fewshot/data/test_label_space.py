@@ -1,4 +1,4 @@
-"""The classes: their order, what prompts say, and names that are refused."""
+"""The label space: the order of the classes, their names in prompts, and refused labels."""
 
 import pytest
 from hypothesis import given
@@ -11,21 +11,21 @@ from fewshot.errors import DataError
 labels = st.lists(st.text("abc012_", min_size=1, max_size=5).filter(lambda text: text.strip("_")), min_size=2)
 
 
-def of(*names: str):
+def space_of(*names: str):
     return label_space(Example("", name) for name in names)
 
 
 @given(labels.map(lambda names: list({name.replace("_", ""): name for name in names}.values())), st.randoms())
-def test_the_order_depends_on_the_set_of_labels_only(names, random):
+def test_the_order_depends_only_on_the_set_of_labels(names, random):
     if len(names) < 2:
         return
     shuffled = random.sample(names + names, 2 * len(names))
-    assert of(*shuffled) == of(*names)
-    assert set(of(*names).names) == set(names)
+    assert space_of(*shuffled) == space_of(*names)
+    assert set(space_of(*names).names) == set(names)
 
 
-def test_numbers_in_labels_count_as_numbers():
-    assert of("class 10", "class 2", "Class 1", "class", "10", "9").names == (
+def test_numbers_in_labels_sort_by_value():
+    assert space_of("class 10", "class 2", "Class 1", "class", "10", "9").names == (
         "9",
         "10",
         "class",
@@ -35,15 +35,15 @@ def test_numbers_in_labels_count_as_numbers():
     )
 
 
-def test_a_label_of_very_many_digits_has_a_place():
+def test_labels_of_thousands_of_digits_can_be_sorted():
     assert sorted(["8" * 5000, "9" * 4999], key=natural_order) == ["9" * 4999, "8" * 5000]
 
 
-def test_prompts_say_words():
-    assert of("red_apple", "T-rex", "F/A-18").prompt_names == ("F/A 18", "red apple", "T rex")
+def test_separators_become_spaces_in_prompt_names():
+    assert space_of("red_apple", "T-rex", "F/A-18").prompt_names == ("F/A 18", "red apple", "T rex")
 
 
-def test_a_given_name_wins_and_loses_only_its_line_breaks():
+def test_a_given_name_is_used_as_one_line():
     space = label_space(
         [Example("", "1", "ice-cream\n van"), Example("", "2"), Example("", "2", "tea\u202ecup", "a\tb")]
     )
@@ -51,7 +51,7 @@ def test_a_given_name_wins_and_loses_only_its_line_breaks():
     assert space.descriptions == ("", "a b")
 
 
-def test_a_description_may_come_with_any_row_of_the_class():
+def test_a_description_may_stand_in_any_row():
     space = label_space([Example("a", "x"), Example("b", "x", None, "first"), Example("c", "y")])
     assert space.descriptions == ("first", "")
 
@@ -64,30 +64,30 @@ def test_a_description_may_come_with_any_row_of_the_class():
         ("bell\a", "control characters"),
         ("left\u202eright", "invisible"),
         ("half\ud800", "control characters"),
-        ("..", "reads as a path"),
-        ("a/../b", "reads as a path"),
-        ("/etc", "reads as a path"),
-        ("c\\", "reads as a path"),
-        ("___", "nothing to say"),
+        ("..", "looks like a path"),
+        ("a/../b", "looks like a path"),
+        ("/etc", "looks like a path"),
+        ("c\\", "looks like a path"),
+        ("___", "no letters or digits"),
     ],
 )
-def test_names_that_would_break_a_report_or_a_path_are_refused(name, reason):
+def test_names_unfit_for_reports_or_paths_are_refused(name, reason):
     with pytest.raises(DataError, match=reason):
-        of("cat", "dog", name)
+        space_of("cat", "dog", name)
 
 
 @pytest.mark.parametrize("twin", ["Red_Apple", "red apple", "red-apple", "ｒed apple", "red  apple"])
-def test_names_that_nobody_could_tell_apart_are_refused(twin):
-    with pytest.raises(DataError, match="too alike"):
-        of("red_apple", "pear", twin)
+def test_names_that_look_alike_are_refused(twin):
+    with pytest.raises(DataError, match="differ only in case"):
+        space_of("red_apple", "pear", twin)
 
 
 def test_all_refused_names_are_listed():
     with pytest.raises(DataError) as caught:
-        of("a", "A", "..", "x\ny")
+        space_of("a", "A", "..", "x\ny")
     assert len(str(caught.value).splitlines()) == 4
 
 
-def test_one_class_is_none():
+def test_a_single_class_is_refused():
     with pytest.raises(DataError, match="at least 2 classes"):
-        of("cat", "cat")
+        space_of("cat", "cat")

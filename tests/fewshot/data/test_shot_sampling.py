@@ -1,4 +1,4 @@
-"""The draw of shots: nested, independent of order, different with another seed."""
+"""Sampling of shots: nested, independent of the order, different with another seed."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ def test_fewer_shots_are_a_subset_of_more(pool, shots, seed):
 
 
 @given(pool=labelled_pools(), shots=st.integers(0, 6), seed=st.integers(0, 3))
-def test_each_class_gives_the_shots_it_has_and_no_more(pool, shots, seed):
+def test_each_class_gives_at_most_its_own_shots(pool, shots, seed):
     labels = pool[1]
     drawn = [labels[index] for index in sample_shots(*pool, shots=shots, seed=seed)]
     assert {label: drawn.count(label) for label in labels} == {
@@ -61,7 +61,7 @@ def test_a_file_name_that_is_not_unicode_can_be_drawn():
     assert sample_shots(["\udcff.jpg"], [0], shots=1, seed=0) == [0]
 
 
-def test_impossible_requests_are_refused():
+def test_invalid_arguments_of_the_draw_are_refused():
     with pytest.raises(DataError, match="at least 0, got -1"):
         sample_shots(["a"], [0], shots=-1, seed=0)
     with pytest.raises(DataError, match="1 keys and 2 labels"):

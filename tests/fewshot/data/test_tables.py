@@ -1,4 +1,4 @@
-"""Tables of examples, and what is said about broken ones."""
+"""Parsing of tables of examples, and refusal of invalid ones."""
 
 import io
 import json
@@ -34,7 +34,7 @@ def quoted(cell: str) -> str:
 
 
 @given(st.lists(st.builds(Example, image=words, label=words), min_size=1, max_size=8, unique_by=lambda row: row.image))
-def test_the_three_formats_say_the_same(rows):
+def test_the_three_formats_give_equal_examples(rows):
     assert parse_csv("\n".join(["image,label", *(f"{quoted(row.image)},{quoted(row.label)}" for row in rows)])) == rows
     assert parse_jsonl(*({"image": row.image, "label": row.label} for row in rows)) == rows
     assert parse_parquet({"image": [row.image for row in rows], "label": [row.label for row in rows]}) == rows
@@ -43,36 +43,36 @@ def test_the_three_formats_say_the_same(rows):
 @pytest.mark.parametrize(
     ("image", "label"), [(image, label) for image in COLUMNS["image"] for label in COLUMNS["label"]]
 )
-def test_columns_are_found_by_their_usual_names_in_any_case(image, label):
+def test_columns_are_found_by_common_names_in_any_case(image, label):
     assert parse_csv(f"extra, {label.title()} ,{image.upper()}\n1,cat,a.jpg\n") == [Example("a.jpg", "cat")]
 
 
-def test_names_and_descriptions_are_read_and_blank_ones_are_none():
+def test_blank_names_and_descriptions_are_none():
     rows = parse_csv('image,label,name,description\na.jpg,1,tabby,"striped, grey"\nb.jpg,2, ,\n')
     assert rows == [Example("a.jpg", "1", "tabby", "striped, grey"), Example("b.jpg", "2")]
 
 
-def test_integer_labels_are_text():
+def test_integer_labels_are_read_as_text():
     assert [row.label for row in parse_parquet({"path": ["a", "b"], "label": [7, 10]})] == ["7", "10"]
     assert [row.label for row in parse_jsonl({"path": "a", "label": 7})] == ["7"]
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_what_spreadsheets_save_as_csv_is_read(separator):
+def test_csv_files_of_spreadsheets_are_read(separator):
     lines = [separator.join(cells) for cells in (["image", "label"], ["a.jpg", "cat"], ["", ""])]
     data = ("\ufeff" + "\r\n".join(lines)).encode()
     assert parse_examples(data, format="csv", name="x") == [Example("a.jpg", "cat")]
 
 
-def test_a_label_typed_on_two_systems_is_one_class():
+def test_unicode_forms_of_a_label_are_one_class():
     assert {row.label for row in parse_csv("image,label\na.jpg,cafe\u0301\nb.jpg, caf\u00e9 \n")} == {"caf\u00e9"}
 
 
-def test_a_class_may_come_without_an_example():
+def test_a_row_without_image_adds_a_class():
     assert parse_csv("image,label,name\n,42,okapi\n") == [Example("", "42", "okapi")]
 
 
-def test_a_repeated_image_is_one_example():
+def test_a_repeated_image_counts_as_one_example():
     rows = parse_csv("image,label,name\na.jpg,cat,\na.jpg,cat,tabby\n")
     assert [row.image for row in rows] == ["a.jpg", ""]
     assert rows[1].name == "tabby"
@@ -88,7 +88,7 @@ def test_every_problem_is_listed_with_its_line():
     assert "line 5: the name of class 'cat' is 'tom', but 'tabby' in line 3" in message
 
 
-def test_of_very_many_problems_twenty_are_shown():
+def test_only_the_first_twenty_problems_are_shown():
     with pytest.raises(DataError, match="and 10 more") as caught:
         parse_csv("image,label\n" + "a.jpg,\n" * 30)
     assert len(str(caught.value).splitlines()) == 22
@@ -106,12 +106,12 @@ def test_of_very_many_problems_twenty_are_shown():
         ('image,label\na,"b\n', "begins in line 2: unexpected end of data"),
     ],
 )
-def test_a_csv_that_makes_no_sense_is_refused(text, reason):
+def test_an_invalid_csv_is_refused_with_its_reason(text, reason):
     with pytest.raises(DataError, match=reason):
         parse_csv(text)
 
 
-def test_bytes_that_are_not_utf8_are_named_by_line():
+def test_bytes_that_are_not_utf8_are_located():
     with pytest.raises(DataError, match=r"line 3: byte 10 \(0xe9\) is not UTF-8"):
         parse_examples("image,label\na.jpg,cat\nb.jpg,caf\u00e9\n".encode("latin-1"), format="csv", name="x")
 
@@ -132,18 +132,18 @@ def test_json_rows_of_another_shape_are_refused(row, reason):
 
 
 @pytest.mark.parametrize("line", ['{"image": "a"', "[" * 100_000, "9" * 5000])
-def test_a_line_that_is_not_an_object_is_refused(line):
+def test_a_json_line_without_an_object_is_refused(line):
     with pytest.raises(DataError, match="line 1: "):
         parse_examples(line.encode(), format="jsonl", name="x")
 
 
-def test_a_parquet_file_without_the_columns_is_refused_before_it_is_decoded():
+def test_parquet_without_required_columns_is_never_decoded():
     with pytest.raises(DataError, match=r"found \['pixels'\]"):
         parse_parquet({"pixels": [b"\xff"]})
 
 
 @given(st.binary(max_size=64))
-def test_bytes_that_are_no_parquet_are_refused(data):
+def test_bytes_that_are_not_parquet_are_refused(data):
     with pytest.raises(DataError, match="cannot be read as parquet"):
         parse_examples(data, format="parquet", name="x")
 

@@ -1,4 +1,4 @@
-"""The demo archive: whole, free of surprises, and the same every time."""
+"""The files of the demo: complete, consistent with each other, and identical every time."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_examples_are_a_table_that_the_library_reads(demo):
+def test_the_examples_can_be_parsed(demo):
     examples = parse_examples(demo.examples.read_bytes(), format="csv", name="examples.csv")
     space = label_space(examples)
     assert len(space) == 285
@@ -29,17 +29,17 @@ def test_the_examples_are_a_table_that_the_library_reads(demo):
     assert dict(zip(space.names, space.prompt_names, strict=True))["red_apple"] == "red apple"
 
 
-def test_every_example_and_every_file_in_the_truth_is_a_picture_of_64_pixels(demo):
-    for table, root in ((demo.examples, demo.examples.parent), (demo.truth, demo.archive)):
+def test_every_listed_picture_has_64_pixels_a_side(demo):
+    for table, root in ((demo.examples, demo.examples.parent), (demo.ground_truth, demo.archive)):
         images = [root / row["image"] for row in csv.DictReader(io.StringIO(table.read_text()))]
         assert {decode(image.read_bytes()).size for image in images} == {(64, 64)}
 
 
-def test_the_truth_covers_each_class_once_and_each_readable_file(demo):
-    truth = list(csv.DictReader(io.StringIO(demo.truth.read_text())))
+def test_ground_truth_covers_each_class_and_readable_file(demo):
+    rows = list(csv.DictReader(io.StringIO(demo.ground_truth.read_text())))
     examples = parse_examples(demo.examples.read_bytes(), format="csv", name="examples.csv")
-    assert sorted(row["label"] for row in truth) == sorted({example.label for example in examples})
-    assert {row["image"] for row in truth} == {path.name for path in demo.archive.glob("*.webp")}
+    assert sorted(row["label"] for row in rows) == sorted({example.label for example in examples})
+    assert {row["image"] for row in rows} == {path.name for path in demo.archive.glob("*.webp")}
 
 
 def test_no_broken_file_can_be_decoded(demo):
@@ -50,16 +50,16 @@ def test_no_broken_file_can_be_decoded(demo):
             decode(path.read_bytes())
 
 
-def test_the_bomb_is_small_on_disk(demo):
+def test_the_decompression_bomb_is_small_on_disk(demo):
     assert (demo.archive / "broken" / "bomb.png").stat().st_size < 200
 
 
-def test_the_demo_is_the_same_every_time(demo, tmp_path):
+def test_the_demo_is_identical_every_time(demo, tmp_path):
     write_demo(tmp_path)
     assert contents(tmp_path) == contents(demo.archive.parent)
 
 
-def test_a_second_run_touches_nothing_and_repairs_what_was_changed(tmp_path):
+def test_a_second_run_rewrites_only_changed_files(tmp_path):
     demo = write_demo(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.webp")}
     harmed = demo.archive / "1f34e.webp"
@@ -71,7 +71,7 @@ def test_a_second_run_touches_nothing_and_repairs_what_was_changed(tmp_path):
     assert harmed.read_bytes() == good
 
 
-def test_what_ships_is_small_and_attributed():
+def test_shipped_pictures_are_small_and_attributed():
     folder = Path(__file__).parents[3] / "fewshot" / "demo"
     licences = (folder / "LICENSES.md").read_text(encoding="utf-8")
     packed = sorted(folder.glob("*.zip"))
@@ -79,9 +79,9 @@ def test_what_ships_is_small_and_attributed():
     assert [path.name for path in packed if path.name not in licences] == []
 
 
-def test_the_splits_say_the_same_as_the_tables(demo):
+def test_the_splits_agree_with_the_tables(demo):
     splits = parse_splits(demo.splits.read_bytes())
     assert len(splits.train) == 570
-    truth = {row["image"]: row["label"] for row in csv.DictReader(io.StringIO(demo.truth.read_text()))}
-    names = {f"archive/{image}": label.replace("_", " ") for image, label in truth.items()}
+    rows = {row["image"]: row["label"] for row in csv.DictReader(io.StringIO(demo.ground_truth.read_text()))}
+    names = {f"archive/{image}": label.replace("_", " ") for image, label in rows.items()}
     assert {path: splits.label_space.prompt_names[label] for path, label in splits.test} == names

@@ -1,4 +1,4 @@
-"""Many adapters trained in one batch, against each trained alone and against PEFT's own adapters."""
+"""Adapters trained in one batch equal those trained alone, and those of PEFT."""
 
 import copy
 from dataclasses import replace
@@ -8,11 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from fewshot.diffusion.adapter_training import AdapterSettings, clip_by_class, train_adapters
-from fewshot.diffusion.draws import LatentImages, draw
+from fewshot.backbones.diffusion.noise_schedule import add_noise
+from fewshot.diffusion.adapter_training import AdapterSettings, clip_gradients_by_class, train_adapters
 from fewshot.diffusion.lora import injected
-from fewshot.diffusion.noise import noised
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.random_draws import LatentImages, draw_samples, seeded_generator
 from fewshot.errors import DataError
 from tests.fewshot.diffusion.lora.stacks import batch
 from tests.tiny_diffusion import LATENTS, tiny_diffusion
@@ -22,7 +21,7 @@ NAMES = ("cat", "dog", "red fox/2.")
 
 
 def images(key, prompt=None, *, shots=3, pull=1.0):
-    generator = stream(0, "latents", key)
+    generator = seeded_generator(0, "latents", key)
     mean = pull * torch.randn(1, *LATENTS, generator=generator) + 0.3 * torch.randn(
         shots, *LATENTS, generator=generator
     )
@@ -54,14 +53,14 @@ def equal(one, other):
 def assert_close(one, other):
     for name, tensor in tensors(one).items():
         torch.testing.assert_close(
-            tensor, tensors(other)[name], rtol=0, atol=1e-5, msg=lambda said, at=name: f"{at}: {said}"
+            tensor, tensors(other)[name], rtol=0, atol=1e-5, msg=lambda text, at=name: f"{at}: {text}"
         )
 
 
-def test_a_block_learns_what_trainings_one_after_the_other_do():
+def test_a_block_learns_what_separate_trainings_do():
     together = trained(CLASSES)
-    for k, shown in enumerate(CLASSES):
-        assert_close(together.select([k]), trained([shown], block_size=1))
+    for k, images_of_class in enumerate(CLASSES):
+        assert_close(together.select([k]), trained([images_of_class], block_size=1))
 
 
 def test_training_moves_every_adapter():
@@ -72,13 +71,13 @@ def test_training_moves_every_adapter():
 
 
 @pytest.mark.parametrize("prior", [None, PRIOR])
-def test_an_adapters_bits_do_not_depend_on_its_block_mates(prior):
+def test_bits_of_an_adapter_do_not_depend_on_its_block_mates(prior):
     together = trained(CLASSES, prior=prior)
     assert equal(trained(CLASSES[:1], prior=prior), together.select([0]))
     assert equal(trained([CLASSES[0], images("owl", pull=3.0)], prior=prior).select([0]), together.select([0]))
 
 
-def test_an_adapters_bits_do_not_depend_on_its_place_in_the_block():
+def test_bits_of_an_adapter_do_not_depend_on_its_place_in_the_block():
     assert equal(trained(CLASSES[::-1]).select([2, 1, 0]), trained(CLASSES))
 
 
@@ -92,34 +91,34 @@ def with_peft(model, pairs):
     return adapted
 
 
-def trained_with_peft(shown, settings):
-    """One class, the plain way: two forwards, PEFT's layers, torch's clipping."""
-    backbone, start = tiny_diffusion(), trained([shown], replace(settings, steps=0), block_size=1)
+def trained_with_peft(shots, settings):
+    """One class without this module: two forwards, PEFT's layers, torch's clipping."""
+    backbone, start = tiny_diffusion(), trained([shots], replace(settings, steps=0), block_size=1)
     unet, text = with_peft(backbone.unet, start.unet), with_peft(backbone.text_encoder, start.text)
     groups = [[p for p in model.parameters() if p.requires_grad] for model in (unet, text)]
     rates = (settings.unet_rate, settings.text_rate)
-    descent = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [{"params": group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
         weight_decay=settings.weight_decay,
     )
     for step in range(settings.steps):
-        descent.zero_grad()
-        for term, weight in ((shown, 1.0), (PRIOR, settings.prior_weight)):
-            latents, noise, steps = draw(
-                term, shown.key, step, count=settings.samples, num_steps=1000, stratified=False, seed=0
+        optimizer.zero_grad()
+        for term, weight in ((shots, 1.0), (PRIOR, settings.prior_weight)):
+            latents, noise, steps = draw_samples(
+                term, shots.key, step, count=settings.samples, num_steps=1000, stratified=False, seed=0
             )
             contexts = text(term.token_ids[None]).last_hidden_state.expand(settings.samples, -1, -1)
-            noisy = noised(latents, noise, steps, backbone.alphas_cumprod)
+            noisy = add_noise(latents, noise, steps, backbone.alphas_cumprod)
             error = torch.nn.functional.mse_loss(unet(noisy, steps, contexts).sample, noise)
             (weight * error).backward()
         torch.nn.utils.clip_grad_norm_([*groups[0], *groups[1]], settings.clip)
-        descent.step()
+        optimizer.step()
     return unet.base_model.model, text.base_model.model
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks Transformers.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # Raised by PEFT.
 @pytest.mark.parametrize(("prior_weight", "clip"), [(1.0, 0.05), (0.3, 1e3)])
-def test_a_training_is_what_it_is_with_pefts_layers(prior_weight, clip):
+def test_training_equals_that_of_peft_layers(prior_weight, clip):
     settings = replace(SHORT, prior_weight=prior_weight, clip=clip)
     ours, theirs = trained(CLASSES[1:2], settings), trained_with_peft(CLASSES[1], settings)
     for pairs, model in zip((ours.unet, ours.text), theirs, strict=True):
@@ -129,7 +128,7 @@ def test_a_training_is_what_it_is_with_pefts_layers(prior_weight, clip):
             torch.testing.assert_close(pair.B[0], layer.lora_B["default"].weight.data, rtol=0, atol=1e-5)
 
 
-def test_the_base_stays_as_it_is():
+def test_training_leaves_the_base_model_unchanged():
     backbone = tiny_diffusion()
     parts = {"unet": backbone.unet, "text": backbone.text_encoder}
     before = {part: {name: t.clone() for name, t in model.state_dict().items()} for part, model in parts.items()}
@@ -139,26 +138,26 @@ def test_the_base_stays_as_it_is():
         assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_with_a_rate_of_zero_one_network_learns_nothing():
+def test_a_network_with_a_rate_of_0_learns_nothing():
     lora = trained(CLASSES, replace(SHORT, text_rate=0.0, weight_decay=0.0))
     assert not any(pair.B.any() for pair in lora.text.values())
     assert all(pair.B.any() for pair in lora.unet.values())
 
 
-def test_without_weight_prior_images_play_no_part():
+def test_prior_images_of_weight_0_are_ignored():
     settings = replace(SHORT, prior_weight=0.0)
     assert equal(trained(CLASSES, settings), trained(CLASSES, prior=None))
     assert not equal(trained(CLASSES), trained(CLASSES, prior=None))
 
 
-def test_each_class_is_clipped_by_itself():
+def test_gradients_are_clipped_class_by_class():
     generator = torch.Generator().manual_seed(0)
     pairs = [torch.randn(3, *shape, generator=generator) for shape in ((2, 5), (4, 2))]
     gradients = [pair * torch.tensor([0.01, 1.0, 100.0]).view(-1, 1, 1) for pair in pairs]
     stacked = [torch.zeros_like(pair) for pair in pairs]
     for tensor, gradient in zip(stacked, gradients, strict=True):
         tensor.grad = gradient.clone()
-    clip_by_class(stacked, 1.0)
+    clip_gradients_by_class(stacked, 1.0)
     for k in range(3):
         alone = [torch.zeros_like(pair[k]) for pair in pairs]
         for tensor, gradient in zip(alone, gradients, strict=True):
@@ -169,32 +168,32 @@ def test_each_class_is_clipped_by_itself():
     assert torch.equal(stacked[0].grad[0], gradients[0][0])
 
 
-def test_the_scale_falls_where_the_published_code_lets_it():
+def test_the_scale_falls_after_the_full_scale_steps():
     published = replace(SHORT, full_scale_steps=2)
     assert [published.scales(step) for step in range(4)] == [(1.0, 1.0), (1.0, 1.0), (0.6, 0.7), (0.6, 0.7)]
     assert SHORT.scales(1000) == (1.0, 1.0)
-    seen = {}
+    recorded = {}
     for settings in (SHORT, published):
-        seen[settings] = []
-        lora = trained(CLASSES, settings, on_step=lambda _, losses, messages=seen[settings]: messages.append(losses))
-        seen[settings].append(lora.unet)
-    ours, theirs = seen.values()
+        recorded[settings] = []
+        lora = trained(CLASSES, settings, on_step=lambda _, losses, calls=recorded[settings]: calls.append(losses))
+        recorded[settings].append(lora.unet)
+    ours, theirs = recorded.values()
     assert torch.equal(torch.stack(ours[:2]), torch.stack(theirs[:2]))
     assert not torch.equal(ours[2], theirs[2])
 
 
-def test_progress_is_told_for_the_classes_that_are_there():
-    messages = []
-    trained(CLASSES[:2], on_step=lambda step, losses: messages.append((step, losses.shape, losses.requires_grad)))
-    assert messages == [(step, (2,), False) for step in range(SHORT.steps)]
+def test_progress_covers_the_given_classes_only():
+    calls = []
+    trained(CLASSES[:2], on_step=lambda step, losses: calls.append((step, losses.shape, losses.requires_grad)))
+    assert calls == [(step, (2,), False) for step in range(SHORT.steps)]
 
 
-def test_another_seed_learns_another_adapter():
+def test_another_seed_gives_another_adapter():
     assert equal(trained(CLASSES), trained(CLASSES))
     assert not equal(trained(CLASSES), trained(CLASSES, seed=1))
 
 
-def test_an_adapter_explains_its_class_better_than_the_base_does():
+def test_adapters_lower_the_error_of_their_classes():
     backbone, settings = tiny_diffusion(), replace(SHORT, steps=24, samples=4, unet_rate=2e-2, stratified=True)
     losses = []
     lora = trained(CLASSES, settings, prior=None, on_step=lambda _, now: losses.append(now))
@@ -207,7 +206,7 @@ def test_an_adapter_explains_its_class_better_than_the_base_does():
 
 
 @pytest.mark.parametrize("count", [0, 4])
-def test_a_block_holds_at_least_one_class_and_at_most_its_size(count):
+def test_a_block_of_no_or_too_many_classes_is_refused(count):
     with pytest.raises(DataError, match=f"1 to 3 classes in a block, got {count}"):
         trained([images(str(k)) for k in range(count)])
 

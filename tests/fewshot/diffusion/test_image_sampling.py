@@ -1,4 +1,4 @@
-"""Drawing prior images: diffusers' own pipeline draws the same, and no image depends on its batch-mates."""
+"""Prior images equal those of diffusers' own pipeline, and no image depends on its batch-mates."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from fewshot.diffusion.image_sampling import PriorImages, drawn
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.image_sampling import PriorImages, sample_images
+from fewshot.diffusion.random_draws import seeded_generator
 from fewshot.errors import DataError
 from tests.tiny_diffusion import tiny_diffusion
 
 IMAGES = PriorImages(prompt="a photo of a thing", count=5, steps=3, guidance=2.0)
 
 
-def test_it_is_what_the_pipeline_of_diffusers_draws_from_the_same_noise():
+def test_images_equal_those_of_the_diffusers_pipeline():
     backbone = tiny_diffusion()
     scheduler = DDIMScheduler(
         num_train_timesteps=len(backbone.alphas_cumprod),
@@ -39,9 +39,8 @@ def test_it_is_what_the_pipeline_of_diffusers_draws_from_the_same_noise():
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    noise = torch.stack(
-        [torch.randn(*backbone.latent_shape, generator=stream(7, "prior", IMAGES.prompt, n)) for n in range(2)]
-    )
+    generators = [seeded_generator(7, "prior", IMAGES.prompt, number) for number in range(2)]
+    noise = torch.stack([torch.randn(*backbone.latent_shape, generator=generator) for generator in generators])
     (expected,) = pipeline(
         [IMAGES.prompt] * 2,
         num_inference_steps=IMAGES.steps,
@@ -52,24 +51,24 @@ def test_it_is_what_the_pipeline_of_diffusers_draws_from_the_same_noise():
         height=backbone.image_size,
         width=backbone.image_size,
     )[:1]
-    torch.testing.assert_close(drawn(backbone, IMAGES, [0, 1], seed=7), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(sample_images(backbone, IMAGES, [0, 1], seed=7), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_an_image_has_the_same_bits_in_whichever_batch_it_is_drawn():
+def test_bits_of_an_image_do_not_depend_on_its_batch():
     backbone = tiny_diffusion()
-    together = drawn(backbone, IMAGES, range(5), seed=0)
-    assert torch.equal(drawn(backbone, IMAGES, [3, 1], seed=0), together[[3, 1]])
+    together = sample_images(backbone, IMAGES, range(5), seed=0)
+    assert torch.equal(sample_images(backbone, IMAGES, [3, 1], seed=0), together[[3, 1]])
     assert len({image.numpy().tobytes() for image in together}) == 5
 
 
-def test_seed_prompt_and_guidance_change_what_is_drawn():
+def test_seed_prompt_and_guidance_change_the_image():
     backbone = tiny_diffusion()
-    (plain,) = drawn(backbone, IMAGES, [0], seed=0)
+    (plain,) = sample_images(backbone, IMAGES, [0], seed=0)
     for other, seed in ((IMAGES, 1), (replace(IMAGES, prompt="a cat"), 0), (replace(IMAGES, guidance=1.0), 0)):
-        assert not torch.equal(plain, drawn(backbone, other, [0], seed=seed)[0])
+        assert not torch.equal(plain, sample_images(backbone, other, [0], seed=seed)[0])
 
 
-def test_as_many_steps_as_the_model_has_are_refused():
+def test_a_sampler_with_all_steps_of_the_model_is_refused():
     backbone = tiny_diffusion()
     with pytest.raises(DataError, match="fewer steps than the model's 1000, got 1000"):
-        drawn(backbone, replace(IMAGES, steps=1000), [0], seed=0)
+        sample_images(backbone, replace(IMAGES, steps=1000), [0], seed=0)

@@ -1,11 +1,10 @@
-"""Grids of time-steps, the order they are asked in, and steps at equal mass of the weights."""
+"""Grids of time-steps, the order in which they are scored, and steps at equal mass of the weights."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewshot.diffusion.attributes import attribute_weights, linear_alphas_cumprod
 from fewshot.diffusion.time_grid import (
     published_grid,
     spread_order,
@@ -13,6 +12,7 @@ from fewshot.diffusion.time_grid import (
     support_grid,
     without_tail,
 )
+from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod
 from fewshot.errors import DataError
 
 few = settings(max_examples=40, deadline=None)
@@ -36,7 +36,7 @@ def test_a_stage_covers_the_published_part_of_the_grid(n, first, last):
 
 
 @given(grid=st.integers(1, 1200), share=st.floats(0.0, 1.0))
-def test_a_stage_has_as_many_distinct_steps_as_asked(grid, share):
+def test_a_stage_has_the_given_number_of_distinct_steps(grid, share):
     n = max(1, round(share * grid))
     entries = stage_entries(n, grid)
     assert len(entries) == n == len(set(entries.tolist()))
@@ -54,7 +54,7 @@ def test_every_beginning_of_the_order_is_spread_evenly(n):
 
 
 @given(n=st.integers(20, 300), seed=st.integers(0, 99))
-def test_the_order_asks_more_where_the_density_is_higher(n, seed):
+def test_the_order_is_denser_where_the_density_is_higher(n, seed):
     density = torch.rand(n, generator=torch.Generator().manual_seed(seed)) + torch.linspace(3.0, 0.01, n)
     order = spread_order(density)
     assert sorted(order.tolist()) == list(range(n))
@@ -65,7 +65,7 @@ def test_the_order_asks_more_where_the_density_is_higher(n, seed):
 
 @few
 @given(size=st.floats(2.0, 40.0), n=st.integers(1, 120))
-def test_a_grid_on_the_support_repeats_no_step_and_wastes_none(size, n):
+def test_a_grid_on_the_support_has_distinct_weighted_steps(size, n):
     weights = tif_weights(size)
     steps = support_grid(weights, n)
     assert (steps.diff() > 0).all()
@@ -81,7 +81,7 @@ def test_a_grid_as_long_as_the_support_is_the_support(weights):
     assert torch.equal(support_grid(table, n), table.nonzero().squeeze(1))
 
 
-def test_a_plain_mean_on_the_support_is_the_weighted_mean():
+def test_a_plain_mean_on_the_support_equals_the_weighted_mean():
     weights, errors = tif_weights(), torch.linspace(1, 0, 1000, dtype=torch.float64) ** 2
     weighted = float((weights * errors).sum() / weights.sum())
     for n in (20, 50, 200):
@@ -105,6 +105,6 @@ def test_the_tail_holds_no_more_than_stated(dropped):
     assert int(support_grid(weights, 50, dropped=dropped).max()) <= last
 
 
-def test_more_steps_than_weigh_anything_are_refused():
+def test_a_grid_longer_than_the_support_is_refused():
     with pytest.raises(DataError, match="at most 3"):
         support_grid(torch.tensor([0.0, 1.0, 1.0, 0.5]), 4)

@@ -18,7 +18,7 @@ ROWS = [(0, 0, 0.95), (0, 1, 0.45), (1, 1, 0.85), (1, 1, 0.75), (0, 0, 0.65)]
 rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.floats(0, 1, width=16)), min_size=1, max_size=20)
 
 
-def test_measures_of_a_small_example_are_those_by_hand():
+def test_measures_match_a_computation_by_hand():
     counted = tally(ROWS, abstained=torch.tensor([False, True, False, False, True]))
     assert counted.rows == 5
     assert counted.accuracy == pytest.approx(4 / 5)
@@ -31,14 +31,14 @@ def test_measures_of_a_small_example_are_those_by_hand():
 
 
 @given(left=rows, right=rows)
-def test_tallies_of_parts_add_up_to_the_tally_of_all(left, right):
+def test_tallies_of_parts_sum_to_the_whole(left, right):
     merged, whole = (tally(left) + tally(right)).to_json(), tally(left + right).to_json()
     assert merged.pop("bin_confidence") == pytest.approx(whole.pop("bin_confidence"))
     assert merged == whole
 
 
 @given(some=rows)
-def test_a_tally_survives_json(some):
+def test_a_tally_survives_a_json_round_trip(some):
     values = tally(some).to_json()
     assert Tally.from_json(json.loads(json.dumps(values))).to_json() == values
 
@@ -48,13 +48,13 @@ def test_an_empty_tally_has_no_accuracy():
     assert math.isnan(Tally.from_predictions(empty, empty, torch.zeros(0), num_classes=2).accuracy)
 
 
-def test_a_confidence_that_is_right_that_often_has_no_calibration_error():
+def test_confidence_equal_to_accuracy_has_no_calibration_error():
     correct = torch.tensor([True, True, True, False] * 10)
     assert expected_calibration_error(torch.full((40,), 0.75), correct) == pytest.approx(0.0)
     assert expected_calibration_error(torch.ones(40), correct) == pytest.approx(0.25)
 
 
-def test_a_row_without_a_confidence_counts_for_accuracy_alone():
+def test_rows_without_confidence_count_for_accuracy_only():
     unsure = tally([*ROWS, (2, 2, math.nan), (2, 0, math.nan)])
     assert (unsure.rows, unsure.accuracy) == (7, pytest.approx(5 / 7))
     assert unsure.ece == pytest.approx(tally(ROWS).ece)
@@ -62,7 +62,7 @@ def test_a_row_without_a_confidence_counts_for_accuracy_alone():
     assert math.isnan(tally([(0, 0, math.nan)]).ece)
 
 
-def test_the_likelihood_is_that_of_cross_entropy():
+def test_negative_log_likelihood_equals_cross_entropy():
     logits, labels = torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4
     expected = float(torch.nn.functional.cross_entropy(logits, labels))
     assert negative_log_likelihood(logits, labels) == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""The numbers of each protocol are what slicing and counting by hand give."""
+"""The metrics of each protocol against slicing and counting by hand."""
 
 import math
 
@@ -13,30 +13,30 @@ NEW = torch.tensor([False, False, True, True, True])
 
 
 @st.composite
-def answers(draw):
+def predictions(draw):
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     logits = torch.randn(60, len(NEW), generator=generator)
     return logits, torch.randint(len(NEW), (60,), generator=generator)
 
 
-@given(given=answers())
-def test_base_to_new_is_two_classifiers_each_with_its_own_classes_and_images(given):
-    logits, truth = given
-    numbers, _ = measure("base-to-new", logits, truth, NEW)
-    is_new = NEW[truth]
-    base = (logits[~is_new][:, :2].argmax(dim=1) == truth[~is_new]).float().mean()
-    new = (logits[is_new][:, 2:].argmax(dim=1) == truth[is_new] - 2).float().mean()
+@given(given=predictions())
+def test_base_to_new_separates_the_two_groups_of_classes(given):
+    logits, labels = given
+    numbers, _ = measure("base-to-new", logits, labels, NEW)
+    is_new = NEW[labels]
+    base = (logits[~is_new][:, :2].argmax(dim=1) == labels[~is_new]).float().mean()
+    new = (logits[is_new][:, 2:].argmax(dim=1) == labels[is_new] - 2).float().mean()
     assert numbers["base_accuracy"] == pytest.approx(float(base))
     assert numbers["new_accuracy"] == pytest.approx(float(new))
     assert numbers["harmonic_mean"] == pytest.approx(harmonic_mean(float(base), float(new)))
 
 
-@given(given=answers())
-def test_generalized_zero_shot_averages_classes_that_compete_with_all_others(given):
-    logits, truth = given
-    numbers, per_class = measure("generalized-zero-shot", logits, truth, NEW)
-    hits = logits.argmax(dim=1) == truth
-    by_class = [hits[truth == label].float().mean().item() for label in range(5)]
+@given(given=predictions())
+def test_generalized_zero_shot_averages_over_classes(given):
+    logits, labels = given
+    numbers, per_class = measure("generalized-zero-shot", logits, labels, NEW)
+    hits = logits.argmax(dim=1) == labels
+    by_class = [hits[labels == label].float().mean().item() for label in range(5)]
     assert per_class == pytest.approx(by_class, nan_ok=True)
     seen, unseen = (torch.tensor(by_class)[which].nanmean().item() for which in (~NEW, NEW))
     assert (numbers["seen_accuracy"], numbers["unseen_accuracy"]) == pytest.approx((seen, unseen))
@@ -44,11 +44,11 @@ def test_generalized_zero_shot_averages_classes_that_compete_with_all_others(giv
     assert numbers["accuracy"] == pytest.approx(hits.float().mean().item())
 
 
-@given(given=answers())
-def test_few_shot_accuracy_is_the_share_of_images_that_are_right(given):
-    logits, truth = given
-    numbers, _ = measure("few-shot", logits, truth, torch.zeros(5, dtype=torch.bool))
-    assert numbers["accuracy"] == pytest.approx((logits.argmax(dim=1) == truth).float().mean().item())
+@given(given=predictions())
+def test_few_shot_accuracy_is_the_share_of_correct_images(given):
+    logits, labels = given
+    numbers, _ = measure("few-shot", logits, labels, torch.zeros(5, dtype=torch.bool))
+    assert numbers["accuracy"] == pytest.approx((logits.argmax(dim=1) == labels).float().mean().item())
 
 
 def test_a_class_without_images_has_no_accuracy():
@@ -57,7 +57,7 @@ def test_a_class_without_images_has_no_accuracy():
     assert math.isnan(per_class[4])
 
 
-def test_the_harmonic_mean_of_nothing_is_nothing():
+def test_the_harmonic_mean_of_zeros_is_zero():
     assert harmonic_mean(0.0, 0.0) == 0.0
     assert harmonic_mean(0.5, 0.5) == 0.5
     assert harmonic_mean(0.0, 1.0) == 0.0

@@ -1,4 +1,4 @@
-"""The acceptance properties of SHIP's generator."""
+"""SHIP's generator: its training, its loss and its synthetic features."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from torch.nn.functional import normalize
 from fewshot.backbones.text_tower import TextTower
 from fewshot.feature_synthesis import (
     GeneratorSettings,
-    cosine_inside,
     decode,
     divergence,
     learn_generator,
+    mean_cosine_within_classes,
     reconstruction,
 )
-from fewshot.feature_synthesis.extension import can_be_extended, extended, typical_shots
-from fewshot.feature_synthesis.synthesis import name_latents, synthesise
+from fewshot.feature_synthesis.extension import add_synthetic_shots, can_add_synthetic_shots, median_shots
+from fewshot.feature_synthesis.synthesis import draw_latents, synthesise
 from fewshot.feature_synthesis.vae import contexts, initial_weights, posterior, sample
 from fewshot.feature_synthesis.vae_training import train
 from fewshot.optimization.shots import Shots
@@ -52,13 +52,13 @@ def names_and_shots(problem):
     return [problem.label_space.prompt_names[label] for label in shots.classes.tolist()], shots
 
 
-def test_all_prompt_tokens_of_a_sequence_are_shifted_alike():
+def test_all_prompt_tokens_get_the_same_shift():
     tokens, prompts = contexts(weights(), latents(5)), weights()["prompts"]
     assert tokens.shape == (5, CONTEXT, WIDTH)
     torch.testing.assert_close(tokens[:, 1:] - tokens[:, :1], (prompts[1:] - prompts[:1]).expand(5, -1, -1))
 
 
-def test_features_are_unit_rows_of_the_joint_space():
+def test_synthetic_features_are_unit_rows():
     tower = tiny_tower(DIM)
     features = synthesise(weights(), tower, ["cat", "a much longer name"], count=3, seed=0)
     assert features.shape == (6, DIM)
@@ -66,19 +66,19 @@ def test_features_are_unit_rows_of_the_joint_space():
     torch.testing.assert_close(features.norm(dim=1), torch.ones(6))
 
 
-def test_with_the_embeddings_of_words_the_decoder_says_what_the_tower_does():
+def test_word_embeddings_decode_to_the_text_feature():
     tower = tiny_tower(DIM)
     model, tokenize = clip(DIM)
     silent = {
         f"generator.out.{name}": torch.zeros_like(weights()[f"generator.out.{name}"]) for name in ("weight", "bias")
     }
-    spoken = weights(prompts=tower.words("a photo of a"), **silent)
+    spoken = weights(prompts=tower.embed_phrase("a photo of a"), **silent)
     decoded = decode(spoken, tower, tower.prompts(["cat", "dog house"], context=CONTEXT), latents(2))
     expected = model.encode_text(tokenize(["a photo of a cat.", "a photo of a dog house."]))
     torch.testing.assert_close(decoded, normalize(expected, dim=1), rtol=0, atol=1e-5)
 
 
-def test_training_moves_everything_but_the_backbone():
+def test_training_changes_everything_but_the_backbone():
     problem, _ = make_problem([4, 4, 4])
     model, tokenize = clip(DIM)
     tower, before = TextTower(model, tokenize), {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -92,7 +92,7 @@ def test_training_moves_everything_but_the_backbone():
 
 @quick
 @given(count=st.integers(1, 8), seed=st.integers(0, 99))
-def test_the_reconstruction_of_unit_rows_is_two_minus_two_cosines(count, seed):
+def test_reconstruction_of_unit_rows_follows_from_the_cosine(count, seed):
     left, right = rows(count, seed=seed), rows(count, seed=seed + 100)
     loss = reconstruction(left, right)
     torch.testing.assert_close(loss, (2.0 - 2.0 * (left * right).sum(dim=1)).mean())
@@ -102,7 +102,7 @@ def test_the_reconstruction_of_unit_rows_is_two_minus_two_cosines(count, seed):
 
 @quick
 @given(count=st.integers(1, 8), seed=st.integers(0, 99))
-def test_the_divergence_is_positive_unless_the_latent_says_nothing(count, seed):
+def test_the_divergence_is_zero_only_for_the_prior(count, seed):
     mean, log_variance = latents(count, seed=seed), latents(count, seed=seed + 100)
     divergences = divergence(mean, log_variance)
     assert (divergences > 0).all()
@@ -110,26 +110,26 @@ def test_the_divergence_is_positive_unless_the_latent_says_nothing(count, seed):
     torch.testing.assert_close(divergence(mean.repeat(2, 1), log_variance.repeat(2, 1)), divergences)
 
 
-def test_the_divergence_equals_that_of_two_normal_distributions():
+def test_the_divergence_equals_the_kl_of_normals():
     mean, log_variance = latents(1), latents(1, seed=1)
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, torch.exp(0.5 * log_variance)), normal(0.0, 1.0))
     torch.testing.assert_close(divergence(mean, log_variance), expected[0])
 
 
-def test_without_variance_a_draw_is_the_mean():
+def test_samples_without_variance_equal_the_mean():
     mean = latents(3)
     assert torch.equal(sample(mean, torch.full_like(mean, -1e4), latents(3, seed=1)), mean)
 
 
-def test_the_same_seed_trains_the_same_generator_however_the_shots_are_listed():
+def test_the_generator_ignores_the_order_of_the_shots():
     problem, _ = make_problem([3, 0, 4, 2])
     one, other, another = learned(problem), learned(shuffled(problem)), learned(problem, seed=1)
     assert all(torch.equal(one[name], other[name]) for name in one if "real_spread" not in name)
     assert not torch.equal(one["prompts"], another["prompts"])
 
 
-def test_of_classes_without_shots_nothing_reaches_the_generator():
+def test_the_generator_ignores_classes_without_shots():
     problem, _ = make_problem([3, 0, 4, 0])
     text, spoken = problem.class_embeddings.clone(), list(problem.label_space.prompt_names)
     text[[1, 3]] = text[[3, 1]]
@@ -139,7 +139,7 @@ def test_of_classes_without_shots_nothing_reaches_the_generator():
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_feature_depends_on_its_latent_and_its_name_alone():
+def test_a_feature_depends_only_on_latent_and_name():
     tower, draws = tiny_tower(DIM), latents(3)
     prompts = tower.prompts(["cat", "dog", "a word never seen"], context=CONTEXT)
     together = decode(weights(), tower, prompts, draws)
@@ -149,18 +149,18 @@ def test_a_feature_depends_on_its_latent_and_its_name_alone():
     assert (same_latent[0] - same_latent[1]).abs().max() > 1e-3
 
 
-def test_a_name_draws_the_same_whoever_asks_and_however_much():
+def test_draws_of_a_name_ignore_the_other_requests():
     tower = tiny_tower(DIM)
     few = synthesise(weights(), tower, ["dog"], count=2, seed=5)
     many = synthesise(weights(), tower, ["cat", "dog", "bird"], count=7, seed=5)
     torch.testing.assert_close(many[7:9], few, rtol=0, atol=1e-6)
-    assert torch.equal(name_latents("dog", count=2, size=3, seed=5), name_latents("dog", count=9, size=3, seed=5)[:2])
-    assert not torch.equal(name_latents("dog", count=2, size=3, seed=5), name_latents("dog", count=2, size=3, seed=6))
+    assert torch.equal(draw_latents("dog", count=2, size=3, seed=5), draw_latents("dog", count=9, size=3, seed=5)[:2])
+    assert not torch.equal(draw_latents("dog", count=2, size=3, seed=5), draw_latents("dog", count=2, size=3, seed=6))
 
 
-def test_synthetic_shots_are_the_classes_without_any():
+def test_only_classes_without_shots_get_synthetic_ones():
     problem, _ = make_problem([3, 0, 4, 0])
-    whole = extended(problem, problem.text_tower, SHORT, shots=2, seed=0, training_cache=InMemoryCache())
+    whole = add_synthetic_shots(problem, problem.text_tower, SHORT, shots=2, seed=0, training_cache=InMemoryCache())
     assert torch.equal(whole.support.labels[:7], problem.support.labels)
     assert torch.equal(whole.support.views[:7], problem.support.views)
     assert whole.support.labels[7:].tolist() == [1, 1, 3, 3]
@@ -170,17 +170,17 @@ def test_synthetic_shots_are_the_classes_without_any():
 
 
 @pytest.mark.parametrize(("counts", "can"), [([1, 0], True), ([1, 1], False), ([0, 0], False)])
-def test_something_to_learn_from_and_something_to_make_up_is_needed(counts, can):
-    assert can_be_extended(make_problem(counts)[0]) is can
+def test_synthesis_needs_classes_with_and_without_shots(counts, can):
+    assert can_add_synthetic_shots(make_problem(counts)[0]) is can
 
 
 @pytest.mark.parametrize(("counts", "typical"), [([0, 0], 1), ([4, 0, 4], 4), ([1, 9, 3, 0], 3)])
-def test_the_typical_number_of_shots_is_that_of_the_classes_that_have_any(counts, typical):
-    assert typical_shots(make_problem(counts)[0]) == typical
+def test_the_median_counts_only_classes_with_shots(counts, typical):
+    assert median_shots(make_problem(counts)[0]) == typical
 
 
 @pytest.mark.parametrize(("kl_weight", "low", "high"), [(1.0, 0.0, 1e-2), (1e-3, 1.0, 1e3)])
-def test_the_loss_falls_and_only_a_small_weight_keeps_the_latent_alive(kl_weight, low, high):
+def test_only_a_small_kl_weight_avoids_posterior_collapse(kl_weight, low, high):
     problem, _ = make_problem([6, 6, 6, 6], image_noise=0.5)
     names, shots = names_and_shots(problem)
     tower, features = problem.text_tower, normalize(shots.views[:, 0], dim=1)
@@ -199,7 +199,7 @@ def test_the_loss_falls_and_only_a_small_weight_keeps_the_latent_alive(kl_weight
     assert low <= float(divergence(*posterior(trained, features)).sum()) < high
 
 
-def test_what_was_measured_is_kept_with_the_generator(caplog):
+def test_diagnostics_are_logged_and_stored_with_the_generator(caplog):
     caplog.set_level("INFO")
     state = learned(make_problem([3, 0, 4])[0])
     facts = {name.removeprefix("diagnostics.") for name in state if name.startswith("diagnostics.")}
@@ -208,11 +208,11 @@ def test_what_was_measured_is_kept_with_the_generator(caplog):
     assert not any(name.startswith("encoder.") for name in state)
 
 
-def test_the_cosine_inside_a_class_is_the_mean_over_distinct_pairs():
+def test_the_cosine_within_classes_averages_distinct_pairs():
     features, labels = rows(7), torch.tensor([0, 2, 0, 2, 2, 0, 5])
     pairs = [
         torch.stack([features[i] @ features[j] for i in own for j in own if i != j]).mean()
         for own in ((0, 2, 5), (1, 3, 4))
     ]
-    torch.testing.assert_close(cosine_inside(features, labels), torch.stack(pairs).mean())
-    assert cosine_inside(features, torch.arange(7)).isnan()
+    torch.testing.assert_close(mean_cosine_within_classes(features, labels), torch.stack(pairs).mean())
+    assert mean_cosine_within_classes(features, torch.arange(7)).isnan()

@@ -1,3 +1,5 @@
+"""Every format decodes to upright RGB, and damaged or hostile files are refused with a reason."""
+
 from __future__ import annotations
 
 import re
@@ -15,8 +17,8 @@ from PIL import Image, ImageOps
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
-from fewshot.images.modes import to_bytes
-from fewshot.images.silence import SilencedModule
+from fewshot.images.rgb_conversion import to_bytes
+from fewshot.images.warning_filter import ModuleWarningFilter
 from tests.strange_files import HEIGHT, WIDTH, encode, oriented, photo, png_of_size, write_strange_files
 
 FORMATS = {
@@ -65,7 +67,7 @@ def test_every_strange_file_is_read_or_refused_with_its_reason(tmp_path):
 
 
 @given(name=st.sampled_from(sorted(FORMATS)), share=st.floats(0, 1, exclude_max=True))
-def test_a_file_that_is_cut_off_is_refused_or_complete(name, share):
+def test_a_truncated_file_is_refused_or_complete(name, share):
     try:
         pixels = np.asarray(decode(a_file(name)[: int(share * len(a_file(name)))]))
     except UnreadableImageError:
@@ -74,7 +76,7 @@ def test_a_file_that_is_cut_off_is_refused_or_complete(name, share):
 
 
 @given(name=st.sampled_from(["JPEG", "PNG", "GIF", "WebP", "BMP", "AVIF"]), data=st.data())
-def test_damage_never_raises_anything_but_unreadable(name, data):
+def test_damage_raises_no_other_exception(name, data):
     damaged = bytearray(a_file(name))
     for position in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=8)):
         damaged[position] = data.draw(st.integers(0, 255))
@@ -85,19 +87,19 @@ def test_damage_never_raises_anything_but_unreadable(name, data):
 @given(
     data=st.binary(max_size=200), magic=st.sampled_from([b"", b"\xff\xd8\xff", b"GIF89a", b"BM", b"\x89PNG\r\n\x1a\n"])
 )
-def test_random_bytes_are_unreadable(data, magic):
+def test_random_bytes_are_refused(data, magic):
     with pytest.raises(UnreadableImageError):
         decode(magic + data, max_pixels=1_000_000)
 
 
-def test_a_png_is_checked_by_its_check_sums():
+def test_checksums_of_png_are_verified():
     data = a_file("PNG")
     middle = len(data) // 2
     with pytest.raises(UnreadableImageError, match="checksum"):
         decode(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
 
 
-def test_a_jpeg_has_the_pixels_that_pillow_gives_it():
+def test_a_jpeg_has_the_pixels_of_pillow():
     for name in ("JPEG", "progressive JPEG"):
         with Image.open(BytesIO(a_file(name))) as image:
             np.testing.assert_array_equal(its_pixels(name), np.asarray(image.convert("RGB")))
@@ -119,13 +121,13 @@ def _with_orientation(image: Image.Image, orientation: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "L", "LA", "RGBA", "1"])
-def test_every_mode_looks_as_it_should(mode):
+def test_every_mode_converts_to_the_same_picture(mode):
     name = "TIFF" if mode == "CMYK" else "PNG"
     original = photo().convert(mode)
     assert distance(decode(encode(original, name)), original.convert("RGB")) < 1
 
 
-def test_a_cmyk_jpeg_is_not_a_negative():
+def test_a_cmyk_jpeg_is_not_inverted():
     assert distance(decode(encode(photo().convert("CMYK"), "JPEG")), photo()) < 8
 
 
@@ -136,7 +138,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(container):
     np.testing.assert_allclose(pixels[..., 0], grey / 257, atol=0.5)
 
 
-def test_what_is_transparent_lies_over_white():
+def test_transparent_pixels_become_white():
     image = Image.new("RGBA", (4, 1), (255, 0, 0, 255))
     image.putpixel((1, 0), (255, 0, 0, 0))
     image.putpixel((2, 0), (0, 0, 0, 128))
@@ -144,7 +146,7 @@ def test_what_is_transparent_lies_over_white():
 
 
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_the_first_frame_is_the_image(name):
+def test_the_first_frame_is_decoded(name):
     red, blue = (Image.new("RGB", (20, 20), colour) for colour in ("red", "blue"))
     pixels = np.asarray(decode(encode(red, name, save_all=True, append_images=[blue])))
     assert pixels[..., 0].min() > 240
@@ -167,7 +169,7 @@ def test_grey_values_of_any_range_become_bytes_in_order(values):
 
 @pytest.mark.parametrize("max_pixels", [WIDTH * HEIGHT - 1, WIDTH * HEIGHT])
 @pytest.mark.parametrize("name", sorted(FORMATS))
-def test_the_limit_on_pixels_is_exact(name, max_pixels):
+def test_the_limit_of_pixels_is_exact(name, max_pixels):
     if max_pixels < WIDTH * HEIGHT:
         with pytest.raises(UnreadableImageError, match="too large: 96 x 64"):
             decode(a_file(name), max_pixels=max_pixels)
@@ -196,14 +198,14 @@ def test_scaled_decoding_keeps_both_sides_long_enough(side, width, height):
     assert image.size == full.size or 2 * max(image.size) <= max(full.size) + 1
 
 
-def test_scaled_decoding_shows_the_same_image():
+def test_scaled_decoding_gives_the_same_picture():
     full = photo(640, 480)
     image = decode(encode(full, "JPEG", quality=95), min_side=100)
     assert image.size == (160, 120)
     assert distance(image, full.resize(image.size, Image.Resampling.BOX)) < 3
 
 
-def test_no_warning_escapes_and_no_filter_changes_whatever_the_threads_do(tmp_path):
+def test_no_warning_escapes_from_many_threads(tmp_path):
     files = [tmp_path / name for name in write_strange_files(tmp_path)]
 
     def outcome(path):
@@ -219,14 +221,14 @@ def test_no_warning_escapes_and_no_filter_changes_whatever_the_threads_do(tmp_pa
     assert at_once == [outcome(path) for path in files]
 
 
-def test_silence_ends_with_the_last_thread_and_covers_one_library_only():
-    silenced = SilencedModule(r"a_library\.")
+def test_the_filter_ends_with_the_last_context_and_covers_one_library():
+    ignored = ModuleWarningFilter(r"a_library\.")
 
     def warn(module):
         warnings.warn_explicit("odd", UserWarning, "file", 1, module=module)
 
-    with silenced():
-        with silenced():
+    with ignored():
+        with ignored():
             warn("a_library.part")
         warn("a_library.part")
         with pytest.warns(UserWarning, match="odd"):

@@ -5,7 +5,7 @@ import pytest
 from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.inference.classifier_files import FORMAT, load_classifier, read_card, save_classifier
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from tests.problems import make_problem
 
 CARD, TENSORS = "card.json", "classifier.safetensors"
@@ -13,7 +13,7 @@ CARD, TENSORS = "card.json", "classifier.safetensors"
 
 @pytest.fixture(scope="module")
 def files():
-    calibrated = fit_calibrated(method_named("ape", gamma=0.5), make_problem([4, 4, 4])[0], seed=0, max_error=0.3)
+    calibrated = fit_calibrated(build_method("ape", gamma=0.5), make_problem([4, 4, 4])[0], seed=0, max_error=0.3)
     return save_classifier(calibrated, {"features": "3f2a", "seed": 0})
 
 
@@ -21,7 +21,7 @@ def changed(files, **facts):
     return {**files, CARD: json.dumps({**json.loads(files[CARD]), **facts}).encode()}
 
 
-def test_the_card_tells_what_the_classifier_is_and_what_the_caller_adds(files):
+def test_the_card_describes_the_classifier_and_added_facts(files):
     card = read_card(files)
     assert card["method"] == "ape"
     assert card["hyperparameters"]["gamma"] == 0.5
@@ -31,24 +31,24 @@ def test_the_card_tells_what_the_classifier_is_and_what_the_caller_adds(files):
     assert (card["features"], card["seed"]) == ("3f2a", 0)
 
 
-def test_the_card_may_not_say_otherwise_than_the_classifier(files):
+def test_added_facts_may_not_override_the_card(files):
     with pytest.raises(DataError, match="temperature"):
         save_classifier(load_classifier(files), {"temperature": 1.0})
 
 
 @pytest.mark.parametrize("name", [CARD, TENSORS])
-def test_a_missing_file_is_named(files, name):
+def test_a_missing_file_is_named_in_the_error(files, name):
     with pytest.raises(DataError, match=name):
         load_classifier({other: content for other, content in files.items() if other != name})
 
 
 @pytest.mark.parametrize("name", [CARD, TENSORS])
-def test_a_damaged_file_is_named(files, name):
+def test_a_damaged_file_is_named_in_the_error(files, name):
     with pytest.raises(DataError, match=name):
         load_classifier({**files, name: files[name][:-20]})
 
 
-def test_a_method_from_another_version_is_refused(files):
+def test_an_unknown_method_is_refused_when_loading(files):
     with pytest.raises(UnknownNameError, match="unknown method 'apex'"):
         load_classifier(changed(files, method="apex"))
 
@@ -59,6 +59,6 @@ def test_tensors_of_another_method_are_refused(files):
 
 
 @pytest.mark.parametrize("facts", [{"format": FORMAT + 1}, {"held_out": {"shots": 1}}, {"classifier": 3}])
-def test_a_card_of_another_shape_is_refused(files, facts):
+def test_a_card_of_another_layout_is_refused(files, facts):
     with pytest.raises(DataError, match=CARD):
         load_classifier(changed(files, **facts))

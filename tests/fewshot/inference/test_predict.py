@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.calibration.calibrate import fit_calibrated
-from fewshot.inference.predict import first_maxima, predict
-from fewshot.methods import method_named
+from fewshot.inference.predict import predict, stable_top_k
+from fewshot.methods import build_method
 from tests.problems import World, make_problem
 
 
 @pytest.fixture(scope="module")
 def calibrated():
-    return fit_calibrated(method_named("zero_shot"), World(7).problem([2] * 7), seed=0)
+    return fit_calibrated(build_method("zero_shot"), World(7).problem([2] * 7), seed=0)
 
 
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(0, 40), tile_rows=st.integers(1, 50), top=st.integers(1, 9))
-def test_scores_are_the_softmax_sorted_whatever_the_tiles(calibrated, rows, tile_rows, top):
+def test_scores_are_the_sorted_softmax_for_any_tile(calibrated, rows, tile_rows, top):
     features, _ = World(7).test_images(rows)
     scored = predict(calibrated, features, top=top, tile_rows=tile_rows)
     probabilities = torch.softmax(calibrated.scaling(calibrated.classifier.logits(features)), dim=1)
@@ -31,7 +31,7 @@ def test_scores_are_the_softmax_sorted_whatever_the_tiles(calibrated, rows, tile
     assert torch.equal(scored.top_scores[:, 0], scored.score)
 
 
-def test_dtypes_are_those_of_a_prediction_row(calibrated):
+def test_predictions_have_the_documented_dtypes(calibrated):
     scored = predict(calibrated, World(7).test_images(3)[0])
     assert [getattr(scored, name).dtype for name in ("label", "score", "margin", "abstained")] == [
         torch.int64,
@@ -41,7 +41,7 @@ def test_dtypes_are_those_of_a_prediction_row(calibrated):
     ]
 
 
-def test_a_score_below_the_threshold_is_abstained_and_one_at_it_is_not(calibrated):
+def test_only_scores_below_the_threshold_abstain(calibrated):
     features, _ = World(7).test_images(50)
     scores = predict(calibrated, features).score
     threshold = float(scores.sort().values[20])
@@ -49,9 +49,9 @@ def test_a_score_below_the_threshold_is_abstained_and_one_at_it_is_not(calibrate
 
 
 @given(values=st.lists(st.integers(0, 3), min_size=1, max_size=9), data=st.data())
-def test_of_equals_the_lowest_class_comes_first(values, data):
+def test_ties_rank_the_lowest_class_first(values, data):
     count = data.draw(st.integers(1, len(values)))
-    indices, found = first_maxima(torch.tensor([values], dtype=torch.float32), count=count)
+    indices, found = stable_top_k(torch.tensor([values], dtype=torch.float32), count=count)
     expected = sorted(range(len(values)), key=lambda label: (-values[label], label))[:count]
     assert indices[0].tolist() == expected
     assert found[0].tolist() == [values[label] for label in expected]
@@ -59,7 +59,7 @@ def test_of_equals_the_lowest_class_comes_first(values, data):
 
 def test_two_classes_have_a_margin_and_two_scores():
     problem, features = make_problem([1, 1])
-    scored = predict(fit_calibrated(method_named("zero_shot"), problem, seed=0), features, top=5)
+    scored = predict(fit_calibrated(build_method("zero_shot"), problem, seed=0), features, top=5)
     assert scored.top_labels.shape == (40, 2)
     torch.testing.assert_close(scored.margin, scored.top_scores[:, 0] - scored.top_scores[:, 1])
     torch.testing.assert_close(scored.top_scores.sum(dim=1), torch.ones(40))

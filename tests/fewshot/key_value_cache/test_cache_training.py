@@ -1,32 +1,37 @@
-"""Training of the keys of a cache."""
+"""Training of the keys of a cache, as in Tip-Adapter-F."""
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, one_hot
 
-from fewshot.key_value_cache.cache_training import GroupedShots, Recipe, tuned_cache, votes_of_others
+from fewshot.key_value_cache.cache_training import (
+    CacheTrainingSettings,
+    GroupedShots,
+    leave_one_out_votes,
+    train_cache_keys,
+)
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.optimization.content_order import image_ids
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems, renumbered, repeated, shuffled
 
 quick = settings(max_examples=10, deadline=None)
-SHORT = Recipe(min_steps=10, epochs=1, batch_size=4)
+SHORT = CacheTrainingSettings(min_steps=10, epochs=1, batch_size=4)
 
 
-def tuned(problem, *, recipe=SHORT):
-    return tuned_cache(problem, recipe=recipe, seed=0)
+def tuned(problem, *, training=SHORT):
+    return train_cache_keys(problem, settings=training, seed=0)
 
 
 @quick
 @given(made=problems(min_shots=1), beta=st.floats(0, 20))
-def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and_gradient(made, beta):
+def test_leave_one_out_votes_equal_the_one_hot_product(made, beta):
     problem, features = made
     cache = Cache.from_problem(problem)
     own = torch.rand(len(cache.keys), len(features), generator=torch.Generator().manual_seed(0)) < 0.3
     keys, twin = (cache.keys.clone().requires_grad_() for _ in range(2))
-    votes = votes_of_others(keys, cache.counts, features, own, beta=beta)
+    votes = leave_one_out_votes(keys, cache.counts, features, own, beta=beta)
     affinity = torch.exp(-beta * (1.0 - features @ twin.T)) * ~own.T
     plain = affinity @ one_hot(cache.labels, problem.num_classes).float()
     torch.testing.assert_close(votes, plain, rtol=1e-4, atol=1e-5)
@@ -38,9 +43,9 @@ def test_the_votes_of_the_others_equal_the_product_with_one_hot_values_value_and
 
 @quick
 @given(made=problems())
-def test_no_step_leaves_the_cache_as_it_is(made):
+def test_zero_steps_leave_the_cache_unchanged(made):
     problem, _ = made
-    assert torch.equal(tuned(problem, recipe=Recipe(max_steps=0)), Cache.from_problem(problem).keys)
+    assert torch.equal(tuned(problem, training=CacheTrainingSettings(max_steps=0)), Cache.from_problem(problem).keys)
 
 
 @quick
@@ -52,7 +57,7 @@ def test_the_order_of_the_shots_changes_no_bit(made):
 
 @quick
 @given(made=problems(), seed=st.integers(0, 5))
-def test_renumbering_the_classes_moves_the_keys_and_changes_no_bit(made, seed):
+def test_renumbering_classes_reorders_keys_bit_for_bit(made, seed):
     problem, _ = made
     permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
     other = renumbered(problem, permutation)
@@ -60,12 +65,13 @@ def test_renumbering_the_classes_moves_the_keys_and_changes_no_bit(made, seed):
     assert torch.equal(tuned(problem), tuned(other)[moved])
 
 
-def test_training_lowers_the_loss_of_images_that_do_not_see_themselves():
+def test_training_lowers_the_leave_one_out_loss():
     problem = World(8, name_noise=float("inf"), image_noise=1.2).problem([6] * 8)
     cache = Cache.from_problem(problem)
     ordered = problem.support[torch.argsort(problem.support.labels, stable=True)]
     before, after = (
-        leave_one_out_loss(problem, ordered, keys) for keys in (cache.keys, tuned(problem, recipe=Recipe()))
+        leave_one_out_loss(problem, ordered, keys)
+        for keys in (cache.keys, tuned(problem, training=CacheTrainingSettings()))
     )
     assert after < 0.5 * before
 
@@ -74,31 +80,33 @@ def leave_one_out_loss(problem, images, keys):
     counts, cached = problem.counts, Cache.from_problem(problem).keys
     own = cached @ images.cache_keys.T > 1.0 - 1e-5
     assert own.sum(dim=0).eq(1).all()
-    votes = votes_of_others(keys, counts, images.features, own, beta=3.0)
+    votes = leave_one_out_votes(keys, counts, images.features, own, beta=3.0)
     return float(cross_entropy(50.0 * votes, images.labels))
 
 
 @quick
 @given(classes=st.integers(2, 4), times=st.integers(1, 3))
-def test_where_no_image_has_another_of_its_class_nothing_is_trained(classes, times):
-    """A shot that is listed twice, as in a fold that is topped up, is not another image."""
+def test_one_image_per_class_leaves_keys_untrained(classes, times):
+    """A repeated shot, as in an oversampled fold, is not another image."""
     problem = repeated(make_problem([1] * classes)[0], times)
     assert torch.equal(tuned(problem), Cache.from_problem(problem).keys)
 
 
-def test_one_class_of_two_images_is_enough_to_train_on():
+def test_one_class_with_two_images_trains_keys():
     problem, _ = make_problem([2, 1], image_noise=2.0)
     assert not torch.equal(tuned(problem), Cache.from_problem(problem).keys)
 
 
-def test_equal_images_have_equal_ids_and_others_have_not():
+def test_only_equal_images_share_an_id():
     views = torch.eye(4)[[2, 0, 2, 3], None]
     assert image_ids(Labelled(views, torch.zeros(4, dtype=torch.int64))).tolist() == [0, 1, 0, 3]
 
 
-def test_small_sets_get_more_epochs_and_huge_ones_fewer():
-    def steps(counts, **recipe):
-        return Recipe(batch_size=10, **recipe).steps(GroupedShots.from_problem(make_problem(counts)[0]))
+def test_steps_stay_between_minimum_and_maximum():
+    def steps(counts, **training):
+        return CacheTrainingSettings(batch_size=10, **training).steps(
+            GroupedShots.from_problem(make_problem(counts)[0])
+        )
 
     assert steps([0, 0]) == 0
     assert steps([4, 4], epochs=20, min_steps=200) == 200

@@ -8,7 +8,7 @@ from tests.problems import World, make_problem, shuffled
 
 
 @given(counts=st.lists(st.integers(0, 5), min_size=1, max_size=12), limit=st.integers(0, 20))
-def test_blocks_cover_every_class_and_key_once_and_cut_no_class(counts, limit):
+def test_blocks_partition_keys_without_splitting_a_class(counts, limit):
     classes, keys = [], []
     for some, rows in class_blocks(counts, keys_per_block=limit):
         size = rows.stop - rows.start
@@ -41,13 +41,13 @@ def test_votes_equal_the_plain_sum_over_keys():
 
 
 @pytest.mark.parametrize("counts", [[3, 3, 3], [0, 0], [1, 1, 1, 1], [2, 0, 4], [0, 3, 3]])
-def test_sums_over_segments_are_sums_over_rows_whether_or_not_classes_are_equal(counts):
+def test_segment_sums_equal_row_sums_for_any_counts(counts):
     values = torch.randn(sum(counts), 7, generator=torch.Generator().manual_seed(0))
     expected = torch.stack([rows.sum(dim=0) for rows in values.split(counts)])
     torch.testing.assert_close(segment_sum(values, torch.tensor(counts)), expected)
 
 
-def test_the_cache_is_the_same_bit_for_bit_however_the_shots_were_listed():
+def test_the_cache_ignores_the_order_of_the_shots():
     problem, _ = make_problem([4, 0, 3])
     one, other = Cache.from_problem(problem), Cache.from_problem(shuffled(problem))
     assert torch.equal(one.keys, other.keys)

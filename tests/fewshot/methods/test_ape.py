@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from fewshot.errors import DataError
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.ape import Ape
-from fewshot.methods.ape.functional import label_divergence
-from fewshot.methods.ape.refine import Point, sweep
+from fewshot.methods.ape.functional import ApePoint, label_divergence, sweep
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems, repeated
 
@@ -40,7 +39,7 @@ def test_the_divergence_is_the_definition_of_kl_in_bits(made):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_shots_that_the_text_finds_harder_count_more():
+def test_shots_that_the_text_classifies_badly_count_more():
     there = World(5, name_noise=0.3)
     text, keys = there.text, torch.stack([there.text[0], there.text[1]])
     easy, hard = label_divergence(keys, text, torch.tensor([0, 0])).tolist()
@@ -69,7 +68,7 @@ def test_alpha_zero_is_zero_shot_exactly(made):
 
 @quick
 @given(made=problems(min_shots=1, equal=True))
-def test_without_sharpness_and_weights_equal_shots_decide_nothing(made):
+def test_with_beta_and_gamma_zero_equal_shots_decide_nothing(made):
     problem, features = made
     zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
     assert torch.equal(logits(problem, features, beta=0.0, gamma=0.0).argmax(1), zero_shot.argmax(1))
@@ -77,7 +76,7 @@ def test_without_sharpness_and_weights_equal_shots_decide_nothing(made):
 
 @quick
 @given(made=problems())
-def test_with_infinite_sharpness_only_an_equal_image_is_heard(made):
+def test_with_infinite_beta_only_an_equal_image_votes(made):
     problem, features = made
     zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
     torch.testing.assert_close(logits(problem, features, beta=1e6), zero_shot, rtol=1e-5, atol=1e-4)
@@ -126,17 +125,17 @@ def test_the_class_mean_makes_repeated_shots_of_one_class_irrelevant():
     torch.testing.assert_close(twice, once, rtol=1e-4, atol=1e-4)
 
 
-def test_the_sweep_gives_the_logits_that_a_fit_would_give():
+def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
     points = [
-        Point(fraction, weight, beta, gamma, alpha)
+        ApePoint(fraction, weight, beta, gamma, alpha)
         for fraction in (0.5, 1.0)
         for weight in (0.3, 0.7)
         for beta in (1.0, 6.0)
         for gamma in (0.0, 1.0)
         for alpha in (0.0, 3.0)
     ]
-    for split in held_out(problem, seed=0):
+    for split in held_out_splits(problem, seed=0):
         swept = dict(sweep(split, points, source="text+image", class_mean=True))
         assert swept.keys() == set(points)
         for point, found in swept.items():
@@ -145,7 +144,7 @@ def test_the_sweep_gives_the_logits_that_a_fit_would_give():
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_the_grid_of_alpha_spans_the_same_strengths_at_every_gamma():
+def test_the_grid_of_alpha_spans_the_same_votes_at_every_gamma():
     problem, _ = make_problem([3] * 50)
     chosen = {gamma: Ape(beta=5.0, gamma=gamma, channel_fraction=1.0) for gamma in (0.0, 1.0)}
     points = {gamma: method._grid(problem) for gamma, method in chosen.items()}

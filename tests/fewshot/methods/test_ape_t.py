@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.channels import criterion_channels
 from fewshot.key_value_cache.kernel import Cache, kernel
 from fewshot.methods.ape_t import ApeT
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.tip_adapter import TipAdapter
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import no_cache
 from tests.problems import Cluttered, make_problem, problems
 
@@ -30,11 +30,11 @@ def plain_logits(problem, features, channels, residual, weights, *, selected, al
     cache = Cache.from_problem(problem)
     text = problem.class_embeddings.index_add(1, channels, residual)
     if selected:
-        asked, keys = (normalize(rows[:, channels], dim=1) for rows in (features, cache.keys))
+        compared, keys = (normalize(rows[:, channels], dim=1) for rows in (features, cache.keys))
         keys = keys + residual[cache.labels]
     else:
-        asked, keys = features, cache.keys.index_add(1, channels, residual[cache.labels])
-    affinity = torch.exp(-beta * (1.0 - asked @ keys.T)) * weights
+        compared, keys = features, cache.keys.index_add(1, channels, residual[cache.labels])
+    affinity = torch.exp(-beta * (1.0 - compared @ keys.T)) * weights
     votes = [affinity[:, cache.labels == label].sum(dim=1) for label in range(problem.num_classes)]
     return problem.logit_scale * features @ text.T + alpha * torch.stack(votes, dim=1)
 
@@ -57,8 +57,8 @@ def test_factorised_equals_direct_values_and_gradients(made, selected, alpha, be
                 problem, features, channels, *learned.values(), selected=selected, alpha=alpha, beta=beta
             )
         else:
-            keys, asked = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
-            votes = weighted_votes(keys @ asked.T, learned["weights"], cache.counts, beta=beta)
+            keys, compared = (affinity_side(rows, channels, selected=selected) for rows in (cache.keys, features))
+            votes = weighted_votes(keys @ compared.T, learned["weights"], cache.counts, beta=beta)
             moved = shifts(features, learned["residual"], channels, selected=selected)
             logits = moved_logits(
                 features, problem.class_embeddings, votes, moved, alpha=alpha, beta=beta, logit_scale=100.0
@@ -130,12 +130,12 @@ def test_only_the_kept_channels_are_moved():
     torch.testing.assert_close(fitted.logits(images), untrained.logits(images) + by_weights)
 
 
-def test_the_sweep_gives_the_logits_that_a_fit_would_give():
+def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
+    points = [CachePoint(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
     for affinity in ("all", "selected"):
         method = partial(ApeT, affinity_channels=affinity, **SHORT)
-        for split in held_out(problem, seed=0):
+        for split in held_out_splits(problem, seed=0):
             swept = dict(method()._sweep(split, points, seed=0, training_cache=no_cache))
             assert swept.keys() == set(points)
             for point, found in swept.items():
@@ -143,7 +143,7 @@ def test_the_sweep_gives_the_logits_that_a_fit_would_give():
                 torch.testing.assert_close(found, fitted.logits(split.queries.features), rtol=1e-5, atol=1e-4)
 
 
-def test_what_all_classes_share_is_learned_to_be_ignored():
+def test_common_directions_are_learned_to_be_ignored():
     there = Cluttered(8, dim=32, name_noise=float("inf"))
     problem, (features, labels) = there.problem([16] * 8), there.test_images(400)
     trained, tip = (

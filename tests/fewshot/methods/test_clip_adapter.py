@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.errors import DataError
-from fewshot.feature_adapter import Recipe, adapted, initial_network, train_bottleneck
+from fewshot.feature_adapter import FeatureAdapterSettings, adapted, initial_network, train_bottleneck
 from fewshot.methods.clip_adapter import ClipAdapter
-from fewshot.methods.clip_adapter.functional import Point, sweep
+from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, sweep
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems, renumbered, shuffled
@@ -81,8 +81,8 @@ def test_training_lowers_the_loss_and_leaves_the_class_rows_as_they_were():
     shots, rows = Shots.from_problem(problem), problem.class_embeddings.clone()
 
     def loss(steps):
-        recipe = Recipe(steps=steps)
-        network = train_bottleneck(shots.views, shots.labels, rows, logit_scale=100.0, recipe=recipe, seed=0)
+        training = FeatureAdapterSettings(steps=steps)
+        network = train_bottleneck(shots.views, shots.labels, rows, logit_scale=100.0, settings=training, seed=0)
         features = adapted(normalize(shots.views[:, 0], dim=1), network, residual_ratio=0.2, second_relu=False)
         return float(cross_entropy(100.0 * features @ rows.T, shots.labels))
 
@@ -108,8 +108,8 @@ def test_neither_the_order_of_the_shots_nor_the_numbers_of_the_classes_change_a_
 def test_the_sweep_gives_the_logits_that_a_fit_would_give():
     problem, _ = make_problem([3, 2, 4])
     method = ClipAdapter(**SHORT)
-    points = [Point(ratio, weight) for ratio in (0.0, 0.2, 1.0) for weight in (0.0, 2.0)]
-    for split in held_out(problem, seed=0):
+    points = [ClipAdapterPoint(ratio, weight) for ratio in (0.0, 0.2, 1.0) for weight in (0.0, 2.0)]
+    for split in held_out_splits(problem, seed=0):
         fitted = method.fit(split.problem, seed=0)
         swept = dict(sweep(split, points, {"down": fitted.down, "up": fitted.up}, second_relu=False))
         assert swept.keys() == set(points)
@@ -125,11 +125,11 @@ def test_each_split_is_trained_once_for_choosing_and_calibrating():
     def counting(key, make):
         return training_cache(key, lambda: trained.append(key) or make())
 
-    for split in held_out(problem, seed=0):
+    for split in held_out_splits(problem, seed=0):
         method.pretrain_fold(split, seed=0, training_cache=counting)
     assert len(trained) == 4
     selected = method.select(problem, seed=0, training_cache=counting)
-    for split in held_out(problem, seed=0):
+    for split in held_out_splits(problem, seed=0):
         selected.fit(split.problem, seed=0, training_cache=counting)
     assert len(trained) == 4
 

@@ -1,4 +1,4 @@
-"""CoCoOp shifts the context from image to image, and asks only about classes that are in question."""
+"""CoCoOp shifts the context from image to image, for the classes on the shortlist of an image."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_images_do_get_prompts_of_their_own(trained):
     assert shifts(classifier.weights, features).std(dim=0).max() > 1e-3
 
 
-def test_on_a_shortlist_differences_are_exact_and_other_classes_keep_image_independent_logits(trained):
+def test_on_a_shortlist_only_differences_are_exact(trained):
     problem, features, classifier = trained
     exact = plain_logits(classifier, problem, features)
     point = RowsPoint(classifier.prompt_share, classifier.image_weight)
@@ -101,7 +101,7 @@ def test_context_and_network_learn_and_the_tower_does_not():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_learned_prompts_tell_the_shots_apart_better():
+def test_learned_prompts_separate_the_shots_better():
     problem = World(4, image_noise=0.3).problem([6] * 4)
     images = problem.support
 

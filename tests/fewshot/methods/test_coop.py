@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
-from fewshot.methods import method_named
+from fewshot.methods import build_method
 from fewshot.methods.coop import Coop
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.problem import LabelSpace
 from fewshot.prompt_learning import context_rows
@@ -25,7 +25,7 @@ def accuracy(classifier, images):
     return float((classifier.logits(images.features).argmax(dim=1) == images.labels).float().mean())
 
 
-def test_before_the_first_step_words_give_the_zero_shot_classifier_of_their_prompt():
+def test_before_the_first_step_words_are_zero_shot_prompts():
     problem, _ = make_problem([2, 2, 2])
     model, tokenize = towers.clip()
     texts = [f"a photo of a {name}." for name in problem.label_space.prompt_names]
@@ -38,7 +38,7 @@ def test_before_the_first_step_words_give_the_zero_shot_classifier_of_their_prom
     "options",
     [{}, {"class_specific": True}, {"words": "a photo of a", "learning_rate": 0.1}, {"position": "middle"}],
 )
-def test_a_learned_context_tells_the_shots_apart_better(options):
+def test_a_learned_context_separates_the_shots_better(options):
     problem = World(4, image_noise=0.3).problem([6] * 4)
     before, after = (Coop(steps=steps, **PLAIN, **options).fit(problem, seed=0) for steps in (0, 40))
     assert accuracy(after, problem.support) >= accuracy(before, problem.support) + 0.2
@@ -63,14 +63,14 @@ def test_a_class_without_shots_takes_no_part_in_the_training():
     torch.testing.assert_close(one.rows[:4], other.rows, atol=1e-6, rtol=1e-5)
 
 
-def test_the_context_can_be_put_before_names_that_are_yet_to_come():
+def test_the_context_can_be_put_before_new_names():
     problem, _ = make_problem([3, 3, 0])
     classifier = Coop(steps=4, **PLAIN).fit(problem, seed=0)
     late = context_rows(problem.text_tower, problem.label_space.prompt_names[2:], classifier.context)
     torch.testing.assert_close(late, classifier.rows[2:], atol=1e-6, rtol=1e-5)
 
 
-def test_class_specific_contexts_differ_and_a_class_without_shots_gets_their_mean():
+def test_a_class_without_shots_gets_the_mean_context():
     problem, _ = make_problem([3, 0, 3, 3])
     context = Coop(class_specific=True, steps=4).fit(problem, seed=0).context
     assert context.shape == (4, 16, 32)
@@ -78,7 +78,7 @@ def test_class_specific_contexts_differ_and_a_class_without_shots_gets_their_mea
     torch.testing.assert_close(context[1], context[[0, 2, 3]].mean(dim=0))
 
 
-def test_a_step_may_tell_apart_a_sample_of_the_classes():
+def test_a_step_may_use_a_sample_of_the_classes():
     problem = World(8, image_noise=0.3).problem([4] * 8)
     before, after = (
         Coop(classes=4, steps=steps, learning_rate=0.05, **PLAIN).fit(problem, seed=0) for steps in (0, 40)
@@ -104,19 +104,19 @@ def test_each_training_is_done_once():
             return super().__call__(key, lambda: (trained.append(key), make())[1])
 
     training_cache, method = Spy(), Coop(steps=2)
-    method.pretrain_fold(held_out(problem, seed=0)[0], seed=0, training_cache=training_cache)
+    method.pretrain_fold(held_out_splits(problem, seed=0)[0], seed=0, training_cache=training_cache)
     assert len(trained) == 1
     method.select(problem, seed=0, training_cache=training_cache).fit(problem, seed=0, training_cache=training_cache)
     assert len(trained) == len(set(trained)) == 2
 
 
 @pytest.mark.parametrize("shots", [1, 4, 24])
-def test_names_that_say_nothing_leave_the_class_means(shots):
+def test_meaningless_names_leave_the_class_means(shots):
     there = World(6, name_noise=float("inf"), image_noise=0.7)
     problem, (features, labels) = there.problem([shots] * 6), there.test_images(200)
 
     def right(name, **options):
-        logits = method_named(name, **options).fit(problem, seed=0).logits(features)
+        logits = build_method(name, **options).fit(problem, seed=0).logits(features)
         return float((logits.argmax(dim=1) == labels).float().mean())
 
     assert right("coop", steps=10) >= right("nearest_mean") - 0.03

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy, one_hot
 from fewshot.errors import DataError
 from fewshot.methods.linear_probe import LinearProbe, functional
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, objective, on_all_classes
-from fewshot.methods.linear_probe.search import STRENGTHS, best_strength
+from fewshot.methods.linear_probe.method import STRENGTHS, best_strength
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems, renumbered
 
@@ -84,11 +84,12 @@ def test_hardly_any_strength_leaves_hardly_any_weight():
 @quick
 @given(seed=st.integers(0, 20))
 def test_permuting_the_labels_permutes_the_rows(seed):
+    """Solved in float64: in float32, rounding ends the line search at gradients of up to 3e-5, above the tolerance."""
     features, labels = labelled(seed=seed)
-    permutation = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+    features, permutation = features.double(), torch.randperm(5, generator=torch.Generator().manual_seed(seed))
     rows = fit_plane(features, labels, 5, strength=10.0, **TIGHT)
     permuted = fit_plane(features, permutation.argsort()[labels], 5, strength=10.0, **TIGHT)
-    torch.testing.assert_close(permuted.weight, rows.weight[permutation], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(permuted.weight, rows.weight[permutation], rtol=1e-6, atol=1e-6)
 
 
 @quick
@@ -138,7 +139,7 @@ def test_the_search_halves_towards_the_better_end():
 
         return logits
 
-    splits = held_out(problem, seed=0)
+    splits = held_out_splits(problem, seed=0)
     assert 10 < best_strength(splits, learner) < 90
     assert set(STRENGTHS) < set(asked)
     assert len(asked) == len(set(asked)) * len(splits)
@@ -150,7 +151,7 @@ def test_what_is_chosen_is_no_worse_on_held_out_shots_than_any_of_the_grid():
 
     def accuracy(strength):
         hits = images = 0
-        for split in held_out(problem, seed=0):
+        for split in held_out_splits(problem, seed=0):
             logits = LinearProbe(strength=strength).fit(split.problem, seed=0).logits(split.queries.features)
             hits, images = hits + int((logits.argmax(1) == split.queries.labels).sum()), images + len(split.queries)
         return hits / images
@@ -158,14 +159,14 @@ def test_what_is_chosen_is_no_worse_on_held_out_shots_than_any_of_the_grid():
     assert accuracy(selected.strength) >= max(accuracy(strength) for strength in STRENGTHS) - 0.04
 
 
-def test_a_rehearsed_split_is_not_trained_again():
+def test_a_pretrained_fold_is_not_trained_again():
     problem, _ = make_problem([4, 4, 4])
     training_cache, method, trained = InMemoryCache(), LinearProbe(), []
 
     def counting(key, make):
         return training_cache(key, lambda: trained.append(key) or make())
 
-    for split in held_out(problem, seed=0):
+    for split in held_out_splits(problem, seed=0):
         method.pretrain_fold(split, seed=0, training_cache=counting)
     assert len(trained) == 4
     method.select(problem, seed=0, training_cache=counting)

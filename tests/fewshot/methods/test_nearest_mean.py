@@ -36,7 +36,7 @@ def test_listing_every_shot_twice_changes_nothing(made, weight):
 
 @quick
 @given(made=problems(min_shots=1))
-def test_a_loud_text_decides_like_zero_shot(made):
+def test_with_a_large_text_weight_it_decides_like_zero_shot(made):
     problem, features = made
     zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
     torch.testing.assert_close(logits(problem, features, text_weight=1e7), zero_shot, rtol=1e-3, atol=1e-2)

@@ -8,13 +8,13 @@ from open_clip.modified_resnet import AttentionPool2d
 from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, BlendPoint, blended, sweep
-from fewshot.attention_pooling.pool_training import Recipe, pooled, tune_pooling
-from fewshot.backbones.pooling import Pooling, maps
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, pooled, tune_pooling
+from fewshot.backbones.pooling import Pooling, attention_pools
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.safe import Safe
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out
+from fewshot.model_selection.cross_validation import TIE_STANDARD_ERRORS, held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache, no_cache
 from fewshot.problem import Labelled
 from tests.problems import World, make_problem, problems
@@ -50,7 +50,7 @@ def resnet_pool(seed):
         pool = AttentionPool2d(4, 64, 4, 32)
         for layer in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
             torch.nn.init.normal_(layer.weight, std=64**-0.5)
-    return pool, Pooling(maps.from_open_clip(pool), maps.SCOPES)
+    return pool, Pooling(attention_pools.map_pool_from_open_clip(pool), attention_pools.MAP_POOL_SCOPES)
 
 
 def targets_for(pool, maps_, labels):
@@ -96,12 +96,12 @@ def test_training_on_stored_tokens_is_training_the_layer_in_its_tower():
     maps_, labels = distracting_maps(20, seed=0)
     plain, pooling = resnet_pool(0)
     targets = targets_for(plain, maps_.transpose(1, 2).unflatten(2, (4, 4)), labels)
-    recipe = Recipe(epochs=6, batch_size=20, learning_rate=1e-3, loss_temperature=2.0)
-    tuned = tune_pooling(pooling, maps_, labels, targets, logit_scale=100.0, recipe=recipe, seed=0)
-    optimizer = torch.optim.AdamW(plain.parameters(), lr=recipe.learning_rate, eps=recipe.eps, weight_decay=0.01)
+    training = PoolTrainingSettings(epochs=6, batch_size=20, learning_rate=1e-3, loss_temperature=2.0)
+    tuned = tune_pooling(pooling, maps_, labels, targets, logit_scale=100.0, settings=training, seed=0)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=training.learning_rate, eps=training.eps, weight_decay=0.01)
     for step in range(6):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * recipe.rate(step / 6)
+            group["lr"] = training.learning_rate * training.rate(step / 6)
         optimizer.zero_grad()
         features = normalize(plain(maps_.transpose(1, 2).unflatten(2, (4, 4))), dim=1)
         cross_entropy(50.0 * features @ targets.T, labels).backward()
@@ -117,8 +117,8 @@ def test_the_tuned_layer_learns_to_look_at_the_cell_that_tells(seed):
     (shots, labels), (test, truth) = distracting_maps(20, seed=seed), distracting_maps(200, seed=100 + seed)
     _, pooling = resnet_pool(seed)
     pure = normalize(torch.randn(5, 32, generator=torch.Generator().manual_seed(seed)), dim=1)
-    recipe = Recipe(epochs=200, learning_rate=3e-3)
-    tuned = tune_pooling(pooling, shots, labels, pure, logit_scale=100.0, recipe=recipe, seed=0)
+    training = PoolTrainingSettings(epochs=200, learning_rate=3e-3)
+    tuned = tune_pooling(pooling, shots, labels, pure, logit_scale=100.0, settings=training, seed=0)
     before, after = (accuracy(normalize(pooled(pooling, test, w), dim=1) @ pure.T, truth) for w in (None, tuned))
     assert after >= before + 0.3
 
@@ -145,7 +145,7 @@ def test_mixing_raw_features_favours_the_longer_branch():
 @given(seed=st.integers(0, 20), kind=st.sampled_from(["normalized", "raw"]))
 def test_the_sweep_gives_the_logits_of_the_classifier_fitted_at_the_point(seed, kind):
     problem, _ = make_problem([3, 4, 2], seed=seed)
-    split = held_out(problem, seed=0)[0]
+    split = held_out_splits(problem, seed=0)[0]
     points = [BlendPoint(alpha, weight) for alpha in (0.0, 0.3, 1.0) for weight in (0.0, 2.0)]
     training_cache = InMemoryCache()
     weights = fit(split.problem, training_cache=training_cache, blend_alpha=1.0, image_weight=0.0).weights
@@ -161,7 +161,7 @@ def test_the_chosen_mixture_is_no_worse_on_held_out_shots_than_either_layer_but_
     problem, _ = make_problem([8, 8, 8, 8], seed=seed)
     training_cache, method = InMemoryCache(), Safe(**SHORT, image_weight=0.0)
     chosen = method.select(problem, seed=0, training_cache=training_cache).blend_alpha
-    splits = held_out(problem, seed=0)[: method.folds]
+    splits = held_out_splits(problem, seed=0)[: method.folds]
     queries = sum(len(split.queries) for split in splits)
 
     def right(alpha):
@@ -174,7 +174,7 @@ def test_the_chosen_mixture_is_no_worse_on_held_out_shots_than_either_layer_but_
         )
 
     best = max(right(0.0), right(1.0))
-    assert right(chosen) >= best - EQUAL_ERRORS * (best * (queries - best) / queries) ** 0.5 - 1e-6
+    assert right(chosen) >= best - TIE_STANDARD_ERRORS * (best * (queries - best) / queries) ** 0.5 - 1e-6
 
 
 def test_each_training_is_asked_of_the_memo_once():
@@ -186,11 +186,11 @@ def test_each_training_is_asked_of_the_memo_once():
             return super().__call__(key, lambda: trained.append(key) or make())
 
     training_cache, method = Counting(), Safe(**SHORT)
-    for split in held_out(problem, seed=0)[: method.folds]:
+    for split in held_out_splits(problem, seed=0)[: method.folds]:
         method.pretrain_fold(split, seed=0, training_cache=training_cache)
-    rehearsed = len(trained)
+    pretrained = len(trained)
     method.select(problem, seed=0, training_cache=training_cache)
-    assert len(trained) == rehearsed == method.folds
+    assert len(trained) == pretrained == method.folds
     method.fit(problem, seed=0, training_cache=training_cache)
     assert len(set(trained)) == len(trained) == method.folds + 1
 
@@ -213,9 +213,9 @@ def test_where_names_say_nothing_it_rests_on_the_images():
 
 
 def test_the_rate_warms_up_and_falls_to_its_last_share():
-    recipe = Recipe()
-    assert [recipe.rate(done) for done in (0.0, 0.1, 0.2)] == [0.0, 0.5, 1.0]
-    assert recipe.rate(1.0) == pytest.approx(recipe.last_rate)
+    training = PoolTrainingSettings()
+    assert [training.rate(done) for done in (0.0, 0.1, 0.2)] == [0.0, 0.5, 1.0]
+    assert training.rate(1.0) == pytest.approx(training.last_rate)
 
 
 def test_what_is_out_of_range_or_unknown_is_refused():

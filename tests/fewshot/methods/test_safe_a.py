@@ -8,16 +8,16 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.attention_pooling.blend import Branches
 from fewshot.attention_pooling.joint_training import JOINT_ADAPTERS, tune_jointly
-from fewshot.attention_pooling.pool_training import Recipe, pooling_of
+from fewshot.attention_pooling.pool_training import PoolTrainingSettings, require_pooling
 from fewshot.errors import DataError
 from fewshot.feature_adapter import adapted, initial_network
 from fewshot.key_value_cache.cache_classifier import cache_logits
 from fewshot.methods.safe import Safe
 from fewshot.methods.safe_a import SafeA
 from fewshot.methods.safe_a.adapters import ADAPTERS
-from fewshot.model_selection.cross_validation import EQUAL_ERRORS, held_out
+from fewshot.model_selection.cross_validation import TIE_STANDARD_ERRORS, held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
-from fewshot.text_logits import text_logits
+from fewshot.prototypes import text_logits
 from tests.problems import make_problem, problems
 
 quick = settings(max_examples=3, deadline=None)
@@ -43,7 +43,7 @@ def test_an_adapter_that_counts_nothing_leaves_safe_bit_for_bit(adapter, made):
 def test_the_cache_holds_blended_features_of_the_shots_and_votes_for_their_classes():
     (problem, features), training_cache = make_problem([3, 0, 2]), InMemoryCache()
     classifier = fit(problem, training_cache, adapter="cache", blend_alpha=0.4, image_weight=1.0, alpha=20.0, beta=3.0)
-    shots = Branches.of_shots(problem, classifier.weights)
+    shots = Branches.from_shots(problem, classifier.weights)
     keys = normalize(0.4 * normalize(shots.tuned, dim=1) + 0.6 * normalize(shots.frozen, dim=1), dim=1)
     votes = torch.exp(-3.0 * (1.0 - features @ keys.T)) @ torch.eye(3)[[0, 0, 0, 2, 2]]
     expected = text_logits(features, classifier.rows, logit_scale=100.0) + 20.0 * votes
@@ -79,15 +79,15 @@ def test_the_adapter_is_no_worse_than_safe_on_the_shots_it_was_chosen_on_but_for
     def right(candidate):
         fitted = (
             (s, candidate.fit(s.problem, seed=0, training_cache=training_cache))
-            for s in held_out(problem, seed=0)[: method.folds]
+            for s in held_out_splits(problem, seed=0)[: method.folds]
         )
         return sum(
             int((one.logits(one.pool(split.queries.dense)).argmax(1) == split.queries.labels).sum())
             for split, one in fitted
         )
 
-    plain, queries = right(safe), sum(len(split.queries) for split in held_out(problem, seed=0)[: method.folds])
-    assert right(chosen) >= plain - EQUAL_ERRORS * (plain * (queries - plain) / queries) ** 0.5
+    plain, queries = right(safe), sum(len(split.queries) for split in held_out_splits(problem, seed=0)[: method.folds])
+    assert right(chosen) >= plain - TIE_STANDARD_ERRORS * (plain * (queries - plain) / queries) ** 0.5
 
 
 def test_safe_and_its_adapters_share_their_trainings():
@@ -138,18 +138,18 @@ def test_a_joint_training_changes_both_and_with_no_adapter_is_the_layer_alone(ad
 
 def test_a_joint_step_is_the_gradient_of_the_loss_written_out():
     problem, _ = make_problem([3, 3])
-    pooling, dense = pooling_of(problem)
-    recipe = Recipe(epochs=1, learning_rate=1e-3, warm_up=0.0)
+    pooling, dense = require_pooling(problem)
+    training = PoolTrainingSettings(epochs=1, learning_rate=1e-3, warm_up=0.0)
     targets = problem.class_embeddings
-    tuned = tune_jointly(problem, "bottleneck", targets, recipe=recipe, seed=0)
-    layer = {name: value.clone().requires_grad_() for name, value in pooling.trainable(recipe.scope).items()}
+    tuned = tune_jointly(problem, "bottleneck", targets, settings=training, seed=0)
+    layer = {name: value.clone().requires_grad_() for name, value in pooling.trainable(training.scope).items()}
     network = {name: value.requires_grad_() for name, value in initial_network(targets.shape[1], seed=0).items()}
     pooled = normalize(pooling(dense, layer), dim=1)
     logits = 10.0 * normalize(0.8 * pooled + 0.2 * torch.relu(pooled @ network["down"]) @ network["up"]) @ targets.T
     cross_entropy(logits, problem.support.labels).backward()
     both = layer | {f"adapter.{name}": value for name, value in network.items()}
     for name, value in both.items():
-        expected = value * (1 - 1e-5) - 1e-3 * value.grad / (value.grad.abs() + recipe.eps)
+        expected = value * (1 - 1e-5) - 1e-3 * value.grad / (value.grad.abs() + training.eps)
         torch.testing.assert_close(tuned[name], expected.detach(), rtol=1e-4, atol=2e-6)
 
 

@@ -1,4 +1,4 @@
-"""SHIP on top of other methods: the acceptance properties that are not the generator's."""
+"""SHIP on top of other methods: the acceptance properties beside those of the generator."""
 
 from dataclasses import fields
 
@@ -11,7 +11,7 @@ from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError
 from fewshot.methods import METHODS
 from fewshot.methods.ship import ShipClipAdapter, ShipCoop, ShipTipAdapterF
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem, problems
 
@@ -27,12 +27,12 @@ LONG = {
     ShipTipAdapterF: {"generator_steps": 30, "epochs": 1, "min_steps": 40},
 }
 SHARED = InMemoryCache()
-"""The generator is the same whatever it is learned for."""
+"""All plain methods share the generator."""
 pytestmark = pytest.mark.parametrize("kind", SHORT)
 
 
 class Counted(InMemoryCache):
-    """A memo that knows what it was asked to make."""
+    """A memo that lists the trainings it has made."""
 
     def __init__(self):
         super().__init__()
@@ -78,7 +78,7 @@ def test_its_hyperparameters_are_those_of_both(kind):
     own = {field.name: field.default for field in fields(kind)}
     others = {field.name: field.default for field in fields(kind.plain)}
     assert own == others | {"kl_weight": 1.0, "generator_steps": own["generator_steps"], "synthetic_shots": None}
-    assert METHODS[kind.plain.name] is kind.plain
+    assert METHODS[kind.plain.name].load() is kind.plain
     assert kind.name == f"ship_{kind.plain.name}"
 
 
@@ -118,24 +118,24 @@ def test_a_generator_is_learned_once_for_a_split_and_once_for_all_shots(kind):
     }
 
 
-def test_a_rehearsal_leaves_nothing_to_train_on_its_split(kind):
+def test_pretraining_leaves_nothing_to_train_on_its_fold(kind):
     training_cache = Counted()
     problem = World(6).problem([9, 0, 9, 9, 9, 9])
     method = kind(**SHORT[kind])
-    method.pretrain_fold(held_out(problem, seed=2)[0], seed=2, training_cache=training_cache)
-    rehearsed = len(training_cache.made)
+    method.pretrain_fold(held_out_splits(problem, seed=2)[0], seed=2, training_cache=training_cache)
+    pretrained = len(training_cache.made)
     method.select(problem, seed=2, training_cache=training_cache)
-    assert len(training_cache.made) == rehearsed == 3
+    assert len(training_cache.made) == pretrained == 3
 
 
-def test_with_too_few_images_to_hold_out_the_plain_method_chooses(kind):
+def test_with_too_few_held_out_images_the_plain_method_chooses(kind):
     problem, _ = make_problem([1, 1, 0, 1])
     selected = kind(**SHORT[kind]).select(problem, seed=2)
     chosen = plain(kind).select(problem, seed=2)
     assert all(getattr(selected, field.name) == getattr(chosen, field.name) for field in fields(chosen))
 
 
-def test_a_new_class_is_recognised_when_names_say_what_images_look_like(kind):
+def test_a_new_class_is_recognised_by_a_meaningful_name(kind):
     # The tiny tower knows nothing of the world, so images of a class are made of what it says to the name.
     there = World(8, image_noise=0.5)
     tower = there.problem([1] * 8).text_tower

@@ -6,18 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from fewshot.key_value_cache.cache_classifier import Point
+from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.methods.tip_adapter import TipAdapter
-from fewshot.methods.tip_adapter.functional import sweep
+from fewshot.methods.tip_adapter.method import sweep
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from tests.problems import World, make_problem, problems, repeated
 
 quick = settings(max_examples=15, deadline=None)
 
 
 def plain_logits(problem, features, *, alpha, beta):
-    """The paper's equations, with one-hot values."""
+    """The equations of the paper, with one-hot values."""
     values = one_hot(problem.support.labels, problem.num_classes).float()
     affinity = torch.exp(-beta * (1.0 - features @ problem.support.cache_keys.T))
     return problem.logit_scale * features @ problem.class_embeddings.T + alpha * affinity @ values
@@ -53,16 +53,16 @@ def test_listing_every_shot_twice_is_doubling_alpha(made, alpha, beta):
 
 @quick
 @given(made=problems(min_shots=1, equal=True), alpha=st.floats(0, 50))
-def test_without_sharpness_equal_shots_decide_nothing(made, alpha):
+def test_with_beta_zero_equal_shots_decide_nothing(made, alpha):
     problem, features = made
     zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
     assert torch.equal(logits(problem, features, alpha=alpha, beta=0.0).argmax(1), zero_shot.argmax(1))
 
 
-def test_the_sweep_gives_the_logits_that_a_fit_would_give():
+def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
-    for split in held_out(problem, seed=0):
+    points = [CachePoint(alpha, beta) for alpha in (0.0, 1.0, 30.0) for beta in (0.5, 8.0)]
+    for split in held_out_splits(problem, seed=0):
         swept = dict(sweep(split, points))
         assert swept.keys() == set(points)
         for point, found in swept.items():
@@ -79,7 +79,7 @@ def test_meaningless_names_make_the_cache_dominate():
     assert (chosen == labels).double().mean() > 0.9
 
 
-def test_val_shows_that_useless_examples_should_not_be_heard():
+def test_validation_images_rule_out_useless_examples():
     there = World(8, name_noise=0.1, image_noise=0.3)
     problem, (features, labels) = there.problem([4] * 8), there.test_images(300)
     noise = problem.with_support(type(problem.support)(there.directions(32, 3, 16), problem.support.labels))

@@ -13,7 +13,7 @@ from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import Cluttered, World, problems
 
@@ -56,11 +56,11 @@ def test_only_the_keys_are_trained(made):
         assert same == (field.name != "keys")
 
 
-def test_the_sweep_chooses_what_the_best_of_all_fits_would_be():
+def test_the_sweep_chooses_the_best_of_all_fits():
     """On folds, by hand: a training for each fold, then every point of the grid."""
     problem = World(4, image_noise=1.5).problem([3, 2, 4, 3])
     chosen = TipAdapterF(beta=3.0, **SHORT).select(problem, seed=0)
-    splits = held_out(problem, seed=0)
+    splits = held_out_splits(problem, seed=0)
 
     def correct(alpha):
         fits = [TipAdapterF(alpha=alpha, beta=3.0, **SHORT).fit(split.problem, seed=0) for split in splits]
@@ -72,19 +72,19 @@ def test_the_sweep_chooses_what_the_best_of_all_fits_would_be():
     assert correct(chosen.alpha) >= max(correct(alpha) for alpha in (0.0, 1.0, 8.0, 64.0, 256.0)) - 1e-9
 
 
-def test_a_memo_is_asked_for_one_training_a_fold_and_one_for_all_shots():
+def test_each_fold_and_all_shots_are_trained_once():
     problem = World(4).problem([4] * 4)
-    asked = []
+    trained = []
 
     class Counting(InMemoryCache):
         def __call__(self, key, make):
-            return super().__call__(key, lambda: asked.append(key) or make())
+            return super().__call__(key, lambda: trained.append(key) or make())
 
     fit_calibrated(TipAdapterF(**SHORT), problem, seed=0, training_cache=Counting())
-    assert len(asked) == len(set(asked)) == 5
+    assert len(trained) == len(set(trained)) == 5
 
 
-def test_what_all_classes_share_is_learned_to_be_ignored():
+def test_common_directions_are_learned_to_be_ignored():
     there = Cluttered(8, dim=32, name_noise=float("inf"))
     problem, (features, labels) = there.problem([16] * 8), there.test_images(400)
     trained, tip, mean = (

@@ -11,9 +11,9 @@ from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.methods.tip_x import TipX
 from fewshot.methods.tip_x.functional import Signatures, collapse, frozen_psi
-from fewshot.methods.tip_x.method import Point
+from fewshot.methods.tip_x.method import TipXPoint
 from fewshot.methods.zero_shot import ZeroShot
-from fewshot.model_selection.cross_validation import held_out
+from fewshot.model_selection.cross_validation import held_out_splits
 from tests.problems import World, make_problem, problems, repeated
 
 quick = settings(max_examples=15, deadline=None)
@@ -164,10 +164,10 @@ def test_listing_every_shot_twice_is_doubling_alpha_and_gamma(made, gamma):
     torch.testing.assert_close(twice, once, rtol=1e-3, atol=2e-3)
 
 
-def test_the_sweep_gives_the_logits_that_a_fit_would_give():
+def test_the_sweep_gives_the_logits_of_a_fit():
     problem, _ = make_problem([3, 2, 4])
-    points = [Point(gamma, alpha, beta) for gamma in (0.0, 3.0) for alpha in (0.0, 8.0) for beta in (0.5, 8.0)]
-    for split in held_out(problem, seed=0):
+    points = [TipXPoint(gamma, alpha, beta) for gamma in (0.0, 3.0) for alpha in (0.0, 8.0) for beta in (0.5, 8.0)]
+    for split in held_out_splits(problem, seed=0):
         swept = dict(TipX()._sweep(split, points))
         assert swept.keys() == set(points)
         for point, found in swept.items():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.model_selection import cross_validation as selection
-from fewshot.model_selection.cross_validation import best_point, held_out, held_out_to_text
+from fewshot.model_selection.cross_validation import best_point, held_out_splits, text_only_splits
 from fewshot.optimization.content_order import content_digests
 from tests.problems import World, make_problem, problems, shuffled
 
@@ -19,27 +19,27 @@ def contents(images):
 
 @quick
 @given(made=problems(), seed=st.integers(0, 3))
-def test_every_image_whose_class_has_another_is_asked_about_once(made, seed):
+def test_images_of_larger_classes_are_held_out_once(made, seed):
     problem, _ = made
-    asked = [digest for split in held_out(problem, seed=seed) for digest in content_digests(split.queries)]
+    held_out = [digest for split in held_out_splits(problem, seed=seed) for digest in content_digests(split.queries)]
     expected = problem.support[problem.counts[problem.support.labels] > 1]
-    assert sorted(asked) == sorted(content_digests(expected))
+    assert sorted(held_out) == sorted(content_digests(expected))
 
 
 @quick
 @given(made=problems(), seed=st.integers(0, 3))
-def test_a_fold_does_not_contain_what_it_is_asked_about(made, seed):
+def test_a_split_does_not_contain_its_queries(made, seed):
     problem, _ = made
-    for split in (*held_out(problem, seed=seed), *held_out_to_text(problem, seed=seed)):
+    for split in (*held_out_splits(problem, seed=seed), *text_only_splits(problem, seed=seed)):
         assert not contents(split.queries) & contents(split.problem.support)
         assert split.problem.val is None
 
 
 @quick
 @given(made=problems(), seed=st.integers(0, 3))
-def test_a_fold_is_topped_up_to_the_shots_of_the_whole_evenly(made, seed):
+def test_folds_are_oversampled_evenly_to_full_size(made, seed):
     problem, _ = made
-    for split in held_out(problem, seed=seed):
+    for split in held_out_splits(problem, seed=seed):
         assert torch.equal(split.problem.counts, problem.counts)
         for label in range(problem.num_classes):
             images = split.problem.support[split.problem.support.labels == label]
@@ -49,9 +49,9 @@ def test_a_fold_is_topped_up_to_the_shots_of_the_whole_evenly(made, seed):
 
 @quick
 @given(made=problems(), seed=st.integers(0, 3))
-def test_folds_do_not_depend_on_the_order_of_the_shots(made, seed):
+def test_folds_ignore_the_order_of_the_shots(made, seed):
     problem, _ = made
-    pairs = zip(held_out(problem, seed=seed), held_out(shuffled(problem), seed=seed), strict=True)
+    pairs = zip(held_out_splits(problem, seed=seed), held_out_splits(shuffled(problem), seed=seed), strict=True)
     for one, other in pairs:
         assert torch.equal(one.queries.views, other.queries.views)
         assert contents(one.problem.support) == contents(other.problem.support)
@@ -59,35 +59,37 @@ def test_folds_do_not_depend_on_the_order_of_the_shots(made, seed):
 
 def test_another_seed_draws_other_folds():
     problem, _ = make_problem([8, 8])
-    assert contents(held_out(problem, seed=0)[0].queries) != contents(held_out(problem, seed=1)[0].queries)
+    assert contents(held_out_splits(problem, seed=0)[0].queries) != contents(
+        held_out_splits(problem, seed=1)[0].queries
+    )
 
 
-def test_with_one_shot_a_class_there_is_nothing_to_hold_out_but_to_text():
+def test_one_shot_per_class_gives_text_only_splits():
     problem, _ = make_problem([1, 1, 1])
-    assert held_out(problem, seed=0) == []
-    splits = held_out_to_text(problem, seed=0)
+    assert held_out_splits(problem, seed=0) == []
+    splits = text_only_splits(problem, seed=0)
     assert sum(len(split.queries) for split in splits) == 3
     assert all((split.problem.counts[split.queries.labels] == 0).all() for split in splits)
 
 
-def test_val_is_asked_about_when_there_is_one():
+def test_validation_images_replace_the_folds():
     problem, _ = make_problem([2, 2])
     val = make_problem([3, 3], seed=9)[0].support
-    (split,) = held_out(replace(problem, val=val), seed=0)
+    (split,) = held_out_splits(replace(problem, val=val), seed=0)
     assert contents(split.queries) == contents(val)
     assert contents(split.problem.support) == contents(problem.support)
 
 
-def test_many_shots_are_sampled_for_queries_but_all_learned_from(monkeypatch):
+def test_queries_are_capped_but_all_shots_are_used(monkeypatch):
     monkeypatch.setattr(selection, "MAX_QUERIES", 5)
     problem, _ = make_problem([6, 6])
-    splits = held_out(problem, seed=0)
+    splits = held_out_splits(problem, seed=0)
     assert sum(len(split.queries) for split in splits) == 5
     assert all(len(split.problem.support) == 12 for split in splits)
 
 
 def fixed_sweep(logits):
-    """A sweep whose points have the same logits on every split."""
+    """Return a sweep with the logits of each point from a function of the labels."""
     return lambda split, points: ((point, logits[point](split.queries.labels)) for point in points)
 
 
@@ -95,44 +97,44 @@ def right(labels):
     return torch.nn.functional.one_hot(labels, 3).float()
 
 
-def test_the_most_accurate_point_wins_whatever_its_likelihood():
+def test_the_most_accurate_point_wins_despite_its_likelihood():
     problem, _ = make_problem([4, 4, 4])
     logits = {"a": lambda labels: -right(labels), "b": lambda labels: 1e-3 * right(labels)}
-    assert best_point(["a", "b"], held_out(problem, seed=0), fixed_sweep(logits)) == "b"
+    assert best_point(["a", "b"], held_out_splits(problem, seed=0), fixed_sweep(logits)) == "b"
 
 
-def test_the_scale_of_logits_does_not_decide_between_equals_and_the_first_is_preferred():
+def test_ties_ignore_the_logit_scale_and_prefer_the_first():
     problem, _ = make_problem([4, 4, 4])
     logits = {"a": lambda labels: 4 * right(labels), "b": lambda labels: 2 * right(labels)}
     for points in (["a", "b"], ["b", "a"]):
-        assert best_point(points, held_out(problem, seed=0), fixed_sweep(logits)) == points[0]
+        assert best_point(points, held_out_splits(problem, seed=0), fixed_sweep(logits)) == points[0]
 
 
-def test_less_than_half_a_standard_error_is_no_difference():
-    """Of 100 images, 80 right are the best: half a standard error is 2 images."""
+def test_accuracies_within_half_a_standard_error_tie():
+    """The best point is right on 80 of 100 images, so half a standard error is 2 images."""
     there = World(3)
     problem = replace(there.problem([4, 4, 4]), val=there.images(torch.arange(100) % 3))
 
     def point(mistakes, *, sure):
-        """Barely right, and either sure of its mistakes or not."""
+        """Return small margins on correct images, and errors of high or low confidence."""
         margins = torch.full((100, 1), 0.5)
         margins[:mistakes] = -1.0 if sure else -0.1
         return lambda labels: margins * right(labels)
 
     logits = {"lucky": point(20, sure=True), "likely": point(22, sure=False), "worse": point(23, sure=False)}
-    assert best_point(["lucky", "worse"], held_out(problem, seed=0), fixed_sweep(logits)) == "lucky"
-    assert best_point(["lucky", "likely"], held_out(problem, seed=0), fixed_sweep(logits)) == "likely"
+    assert best_point(["lucky", "worse"], held_out_splits(problem, seed=0), fixed_sweep(logits)) == "lucky"
+    assert best_point(["lucky", "likely"], held_out_splits(problem, seed=0), fixed_sweep(logits)) == "likely"
 
 
-def test_of_equally_accurate_points_the_likelier_one_wins():
+def test_likelihood_breaks_ties_in_accuracy():
     problem, _ = make_problem([4, 4, 4])
 
     def hesitant(labels):
         return right(labels) + 0.9 * right((labels + 1) % 3)
 
     logits = {"hesitant": hesitant, "sure": right}
-    # A mistake that both make keeps the best temperature from being 0.
+    # An error of both keeps the best temperature above 0.
     logits = {
         name: (lambda labels, f=f: torch.cat([f(labels)[:-1], -right(labels[-1:])])) for name, f in logits.items()
     }
-    assert best_point(["hesitant", "sure"], held_out(problem, seed=0), fixed_sweep(logits)) == "sure"
+    assert best_point(["hesitant", "sure"], held_out_splits(problem, seed=0), fixed_sweep(logits)) == "sure"

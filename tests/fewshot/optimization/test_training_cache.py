@@ -1,4 +1,4 @@
-"""A training is found by what determines it, and by nothing else."""
+"""Keys and caches of trainings."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ def key(problem, **changes):
     return training_key("name", problem, **({"seed": 1, "rate": 0.1} | changes))
 
 
-def test_the_order_of_the_shots_plays_no_part():
+def test_keys_ignore_the_order_of_the_shots():
     problem, _ = make_problem([2, 3, 1])
     assert key(shuffled(problem)) == key(problem)
 
 
-def test_everything_else_does():
+def test_keys_change_with_everything_else():
     problem, _ = make_problem([2, 2, 2])
     labels = problem.support.labels
     others = [
@@ -36,7 +36,7 @@ def test_everything_else_does():
     assert len({key(problem), *others}) == 1 + len(others)
 
 
-def test_a_memory_makes_a_thing_once_and_forgetting_makes_it_again():
+def test_the_memory_cache_trains_once_and_no_cache_always():
     for training_cache, times in ((InMemoryCache(), 1), (no_cache, 3)):
         made = []
         for _ in range(3):

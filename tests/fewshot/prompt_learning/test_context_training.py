@@ -1,4 +1,4 @@
-"""Which classes a step tells apart."""
+"""The sample of classes in the softmax of a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fewshot.prompt_learning.context_training import sampled_classes
 
 
 @given(num_classes=st.integers(2, 40), count=st.integers(2, 40), images=st.integers(1, 60), seed=st.integers(0, 9))
-def test_a_step_tells_its_images_classes_apart_as_far_as_there_is_room(num_classes, count, images, seed):
+def test_a_step_samples_its_own_classes_first(num_classes, count, images, seed):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(num_classes, (images,), generator=generator)
     classes = sampled_classes(labels, num_classes=num_classes, count=count, generator=generator)
@@ -20,7 +20,7 @@ def test_a_step_tells_its_images_classes_apart_as_far_as_there_is_room(num_class
     assert len(own & set(classes.tolist())) == min(len(own), len(classes))
 
 
-def test_every_class_is_drawn_now_and_then():
+def test_every_class_is_sampled_eventually():
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([3])
     drawn = [sampled_classes(labels, num_classes=6, count=3, generator=generator) for _ in range(50)]

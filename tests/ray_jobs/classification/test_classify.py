@@ -25,7 +25,7 @@ def failures(outcome):
     return pq.read_table(outcome.run / "failures.parquet").to_pylist()
 
 
-def test_every_strange_file_is_one_row_and_every_broken_one_has_its_reason(place):
+def test_every_strange_file_becomes_one_row(place):
     shutil.rmtree(place.archive)
     place.archive.mkdir()
     expected = write_strange_files(place.archive)
@@ -44,7 +44,7 @@ def test_every_strange_file_is_one_row_and_every_broken_one_has_its_reason(place
     assert messages == {("image", image, row["error"]) for image, row in outcome.rows.items() if row["error"]}
 
 
-def test_an_archive_of_nothing_but_broken_files_ends_well(place):
+def test_an_archive_of_broken_files_completes(place):
     shutil.rmtree(place.archive)
     for name, data in BROKEN.items():
         put(place.archive / name, data)
@@ -54,13 +54,13 @@ def test_an_archive_of_nothing_but_broken_files_ends_well(place):
     assert (outcome.result["ok"], outcome.result["mean_score"]) == (0, None)
 
 
-def test_too_many_unreadable_images_are_a_failure_even_when_the_limit_is_set_later(place):
+def test_too_many_unreadable_images_fail_the_job(place):
     assert place.classify().code == 0
     assert place.classify("archive.max_unreadable_fraction=0.05").code == 1
     assert place.classify("archive.max_unreadable_fraction=0.1").code == 0
 
 
-def test_a_row_has_the_columns_and_types_it_promises(finished):
+def test_rows_have_the_documented_columns_and_types(finished):
     outcome = finished.classify()
     assert ds.dataset(outcome.result["predictions"]).schema.equals(SCHEMA)
     for image, row in outcome.rows.items():
@@ -76,7 +76,7 @@ def test_a_row_has_the_columns_and_types_it_promises(finished):
         assert row["decided_by"] == "tip_adapter"
 
 
-def test_what_is_measured_is_what_the_rows_say(finished):
+def test_metrics_agree_with_the_rows(finished):
     outcome = finished.classify()
     truth = dict(line.split(",") for line in finished.truth.read_text().splitlines()[1:])
     hits = [row["label"] == truth[image] for image, row in outcome.rows.items() if row["label"]]
@@ -97,7 +97,7 @@ def test_the_reason_why_all_predictions_are_abstained_is_printed(place):
     assert "All predictions abstained" not in place.classify().messages
 
 
-def test_examples_that_cannot_be_read_are_told_and_not_counted(place):
+def test_unreadable_examples_are_reported_and_not_counted(place):
     for example in (place.examples / "amber").iterdir():
         example.write_bytes(b"no picture")
     for _ in ("trained", "found trained"):
@@ -110,7 +110,7 @@ def test_examples_that_cannot_be_read_are_told_and_not_counted(place):
         assert "No example is left of amber, of which only the name is known." in outcome.messages
 
 
-def test_labels_that_cannot_be_measured_with_are_told(place):
+def test_unusable_ground_truth_labels_are_reported(place):
     write_table(place.truth, [("archive/photo_000.jpg", "amber"), ("photo_001.jpg", "Blue"), ("photo_002.jpg", "cyan")])
     outcome = place.classify(f"archive.labels={place.truth}")
     assert outcome.result["given_labels"] == {"given": 3, "found": 2, "of_other_classes": 1}
@@ -121,7 +121,7 @@ def test_labels_that_cannot_be_measured_with_are_told(place):
         assert "1 ground-truth labels are of classes that the classifier does not have" in messages
 
 
-def test_no_report_says_that_no_labels_were_given_where_some_were(place):
+def test_unmatched_labels_are_not_reported_as_missing(place):
     write_table(place.truth, [(f"archive/photo_00{i}.jpg", label) for i, label in enumerate(CLASSES)])
     outcome = place.classify(f"archive.labels={place.truth}")
     assert outcome.result["measured"] is None
@@ -129,7 +129,7 @@ def test_no_report_says_that_no_labels_were_given_where_some_were(place):
     assert "3 of 3 ground-truth labels match no image" in outcome.messages
 
 
-def test_labels_that_change_are_measured_anew_without_embedding(place):
+def test_changed_labels_are_measured_without_embedding(place):
     place.write_job(archive={"labels": str(place.truth)})
     before, features = place.classify().result, place.features()
     write_table(place.truth, ((f"photo_{index:03}.jpg", "amber" if index else "blue") for index in range(18)))
@@ -159,7 +159,7 @@ def test_abstained_rows_have_no_label_and_keep_their_best_guess(tmp_path, tiny_c
     assert stored["labels"] == Counter(row["top_labels"][0] for row in rows)
 
 
-def test_a_class_without_examples_and_a_broken_example_are_no_obstacle(place):
+def test_classes_without_examples_and_broken_examples_are_accepted(place):
     put(place.examples / "broken.jpg", b"")
     rows = [(f"{label}/0.jpg", label) for label in CLASSES] + [("broken.jpg", "blue"), ("", "empty"), ("no.jpg", "no")]
     table = write_table(place.examples / "examples.csv", rows)
@@ -168,13 +168,13 @@ def test_a_class_without_examples_and_a_broken_example_are_no_obstacle(place):
     assert set(outcome.rows["photo_000.jpg"]["top_labels"]) == {*CLASSES, "empty", "no"}
 
 
-def test_classes_are_enough_where_nobody_has_an_example(place):
+def test_class_names_alone_are_enough_for_zero_shot(place):
     table = write_table(place.folder / "names.csv", [("", label) for label in CLASSES])
     outcome = place.classify(f"support.uri={table}", "classifier.method=zero_shot")
     assert (outcome.code, len(outcome.rows)) == (0, 20)
 
 
-def test_examples_none_of_which_can_be_read_stop_the_job(place):
+def test_examples_that_are_all_unreadable_stop_the_job(place):
     for label in CLASSES:
         for example in (place.examples / label).iterdir():
             example.write_bytes(b"no picture")
@@ -191,7 +191,7 @@ def test_class_names_may_hold_slashes_accents_and_brackets(place):
     assert set(outcome.rows["photo_000.jpg"]["top_labels"]) == set(names)
 
 
-def test_file_names_may_hold_whatever_files_are_called(place):
+def test_any_file_name_is_accepted(place):
     names = ["a [/bold] b.jpg", "línea\nnueva.jpg", "日本語.jpg", 'quote".jpg', "%20.jpg", "#1?.jpg"]
     for seed, name in enumerate(names):
         put(place.archive / name, picture("blue", seed))
@@ -201,7 +201,7 @@ def test_file_names_may_hold_whatever_files_are_called(place):
     assert {name.replace("\n", "\\n") for name in names} <= {i for i, r in outcome.rows.items() if r["status"] == "ok"}
 
 
-def test_no_image_at_all_is_told_before_anything_runs(place):
+def test_an_archive_without_images_is_refused(place):
     shutil.rmtree(place.archive)
     place.archive.mkdir()
     put(place.archive / "notes.txt", b"soon")
@@ -210,13 +210,13 @@ def test_no_image_at_all_is_told_before_anything_runs(place):
     assert "[archive] uri: " in outcome.messages
 
 
-def test_a_table_without_rows_is_an_archive_without_images(place):
+def test_a_table_without_rows_is_an_empty_archive(place):
     pq.write_table(pa.table({"image": pa.array([], pa.binary())}), place.folder / "empty.parquet")
     outcome = place.classify(f"archive.uri={place.folder / 'empty.parquet'}")
     assert (outcome.code, outcome.result["images"]) == (0, 0)
 
 
-def test_damaged_parts_of_features_fail_their_units_only_and_a_rerun_repairs_them(place):
+def test_damaged_feature_parts_fail_only_their_units(place):
     whole = place.classify()
     parts = sorted(path for path in place.output.glob("features/*/*/*") if "support" not in str(path))
     damages = (b"", b"PAR1 this is no parquet", parts[2].read_bytes()[:-9])
@@ -232,7 +232,7 @@ def test_damaged_parts_of_features_fail_their_units_only_and_a_rerun_repairs_the
     assert (repaired.code, repaired.rows.keys()) == (0, whole.rows.keys())
 
 
-def test_a_damaged_part_of_an_example_is_told_and_a_rerun_repairs_it(place):
+def test_a_rerun_repairs_damaged_parts_of_examples(place):
     place.classify()
     part = min(place.output.glob("features/*/support-1/*"))
     part.write_bytes(b"PAR1 this is no parquet")
@@ -242,7 +242,7 @@ def test_a_damaged_part_of_an_example_is_told_and_a_rerun_repairs_it(place):
     assert place.classify("classifier.method=zero_shot").code == 0
 
 
-def test_a_damaged_classifier_or_prediction_is_told_and_a_rerun_repairs_it(place):
+def test_a_rerun_repairs_damaged_classifiers_and_predictions(place):
     run = place.classify().run
     for damaged in (next(place.output.glob("classifiers/*/*/*.safetensors")), min((run / "predictions").iterdir())):
         whole = damaged.read_bytes()
@@ -256,7 +256,7 @@ def test_a_damaged_classifier_or_prediction_is_told_and_a_rerun_repairs_it(place
 
 
 @pytest.mark.slow
-def test_a_folder_where_a_part_should_be_written_fails_that_unit_only(place):
+def test_a_part_that_cannot_be_written_fails_one_unit(place):
     part = min(path for path in written_parts(place) if "support" not in str(path))
     shutil.rmtree(place.output)
     part.mkdir(parents=True)
@@ -272,7 +272,7 @@ def written_parts(place):
     return list(place.output.glob("features/*/*/*.parquet"))
 
 
-def test_an_archive_that_changes_while_it_is_read_is_told_and_a_rerun_completes(place, monkeypatch):
+def test_a_rerun_completes_an_archive_that_changed(place, monkeypatch):
     from ray_jobs.classification import classify as job
 
     listed = job.list_archive
@@ -297,7 +297,7 @@ def outcome_of_a_fresh_run(place):
     return place.classify(f"job.output={place.folder / 'fresh'}")
 
 
-def test_a_class_known_by_its_name_alone_can_be_given(place):
+def test_a_class_may_have_a_name_only(place):
     place.write_job(support={"classes": [{"label": "violet", "name": "a violet thing"}]})
     outcome = place.classify("classifier.top=4", "classifier.method=nearest_mean")
     assert outcome.code == 0
@@ -305,7 +305,7 @@ def test_a_class_known_by_its_name_alone_can_be_given(place):
     assert sorted(row["top_labels"]) == ["amber", "blue", "cyan", "violet"]
 
 
-def test_the_examples_of_a_class_can_be_limited_down_to_none(place):
+def test_examples_of_a_class_can_be_limited_to_none(place):
     def trained_on(**classes):
         place.write_job(support={"classes": [{"label": label, "examples": n} for label, n in classes.items()]})
         outcome = place.classify("classifier.method=nearest_mean")
@@ -319,7 +319,7 @@ def test_the_examples_of_a_class_can_be_limited_down_to_none(place):
     assert known != by_name
 
 
-def test_what_is_wrong_with_a_class_of_the_job_file_is_told(place):
+def test_mistakes_in_classes_are_reported_by_position(place):
     place.write_job(support={"classes": [{"label": "violet", "examples": -1}, {"name": "nothing"}]})
     outcome = place.classify()
     assert outcome.code == 2

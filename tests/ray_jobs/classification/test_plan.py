@@ -47,7 +47,7 @@ def test_a_plan_after_the_job_has_nothing_left(finished):
     assert outcome.result["run"] == str(finished.classify().run)
 
 
-def test_a_plan_and_a_status_half_way_tell_what_is_there(place):
+def test_plan_and_status_count_a_partial_run(place):
     run = place.classify().run
     archive = sorted(path for path in place.output.glob("features/*/*/*") if "/support-" not in str(path))
     labelled = sorted((run / "predictions").iterdir())
@@ -69,7 +69,7 @@ def test_a_plan_and_a_status_half_way_tell_what_is_there(place):
     assert state(place) == [("complete", f"{len(archive)}/{len(archive)}")]
 
 
-def test_a_status_counts_only_parts_of_the_archive_as_it_is(place):
+def test_status_counts_parts_of_the_current_archive(place):
     shards = len(list((place.classify().run / "predictions").iterdir()))
     put(place.archive / "photo_005.jpg", b"another file")
     run = place.classify().run
@@ -79,7 +79,7 @@ def test_a_status_counts_only_parts_of_the_archive_as_it_is(place):
     assert messages[run.name] == ("embedding", f"{shards}/{shards}")
 
 
-def test_a_probe_times_the_backbone_only_when_work_is_left(place, monkeypatch):
+def test_a_probe_runs_only_when_work_is_left(place, monkeypatch):
     monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.1)
     probe = fewshot("plan", place.job).result["probe"]
     assert probe["images_per_second"] > 0
@@ -88,7 +88,7 @@ def test_a_probe_times_the_backbone_only_when_work_is_left(place, monkeypatch):
     assert fewshot("plan", place.job).result["probe"] is None
 
 
-def test_the_status_of_an_output_that_is_not_there_has_no_runs(tmp_path):
+def test_the_status_of_a_missing_output_has_no_runs(tmp_path):
     outcome = fewshot("status", tmp_path / "nothing")
     assert (outcome.code, outcome.result["runs"]) == (0, [])
 

@@ -76,7 +76,7 @@ def test_more_shots_keep_the_archive_and_another_method_keeps_everything(place):
     assert {row["decided_by"] for row in outcome.rows.values() if row["label"]} == {"zero_shot"}
 
 
-def test_a_file_that_is_added_replaced_or_removed_embeds_its_neighbourhood_only(place):
+def test_a_changed_file_embeds_only_its_shard(place):
     file = place.archive / "photo_005x.jpg"
     before, labels = place.classify().rows, []
     for change in (lambda: put(file, picture("cyan", 500)), lambda: put(file, picture("amber", 501)), file.unlink):
@@ -99,7 +99,7 @@ def test_other_weights_share_nothing(place):
     assert len(new(before, place.features())) == len(before)
 
 
-def test_how_the_work_is_spread_does_not_name_the_run(finished):
+def test_the_number_of_workers_does_not_name_the_run(finished):
     assert finished.classify("cluster.clip_workers=7", "cluster.cpus_per_worker=2").result["did"] == "nothing"
 
 

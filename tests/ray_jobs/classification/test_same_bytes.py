@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.records import FORMS
 from ray_jobs.inputs.archive import archive_units
-from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, kill_again_and_again, picture, put, ray_workers
+from tests.cluster.records.builders import BUILDERS
+from tests.ray_jobs.place import Place, kill_again_and_again, picture, ray_workers
 
 RAY = "cluster.mode=ray"
 
@@ -35,10 +36,15 @@ def files_of(place):
     return {path.relative_to(place.archive).as_posix(): path for path in place.archive.rglob("*") if path.is_file()}
 
 
-def as_tar(place, folder):
-    members = [(name, path.read_bytes()) for name, path in sorted(files_of(place).items())]
-    put(folder / "archive.tar", tar_bytes(members))
-    return folder / "archive.tar"
+def as_form(form):
+    """The files in one container of this form."""
+
+    def write(place, folder):
+        builder = BUILDERS[form.name]
+        contents = {name: path.read_bytes() for name, path in sorted(files_of(place).items())}
+        return builder.write(folder / f"archive{builder.suffix}", contents)
+
+    return pytest.param(write, id=form.name)
 
 
 def as_bytes(place, folder):
@@ -55,8 +61,8 @@ def as_uris(place, folder):
     return folder / "uris.parquet"
 
 
-@pytest.mark.parametrize("kept", [as_tar, as_bytes, as_uris])
-def test_an_archive_gives_the_same_rows_however_it_is_kept(finished, tmp_path, kept):
+@pytest.mark.parametrize("kept", [*(as_form(form) for form in FORMS if form.has_members), as_bytes, as_uris])
+def test_every_form_of_an_archive_gives_the_same_rows(finished, tmp_path, kept):
     outcome = finished.classify(f"archive.uri={kept(finished, tmp_path)}", f"job.output={tmp_path / 'output'}")
     assert outcome.code == 0
     assert_same(outcome.rows, finished.classify().rows)
@@ -71,7 +77,7 @@ def assert_same(rows, others):
         assert row["score"] == (other["score"] and pytest.approx(other["score"], abs=1e-5))
 
 
-def test_neighbours_in_a_shard_change_no_more_than_last_bits(finished, tmp_path):
+def test_shard_neighbours_change_only_last_bits(finished, tmp_path):
     together = finished.classify("archive.shard_images=50", f"job.output={tmp_path}")
     assert_same(together.rows, finished.classify().rows)
 
@@ -87,7 +93,7 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, large, expected, worke
 
 
 @pytest.mark.ray
-def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, expected, monkeypatch):
+def test_a_killed_worker_changes_no_byte(ray_session, large, expected, monkeypatch):
     earlier, killed = ray_workers(), []
 
     def hand_out(*source, **options):
@@ -107,7 +113,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_no_byte(ray_session, large, ex
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(large, expected):
+def test_a_repeatedly_killed_job_ends_with_the_same_bytes(large, expected):
     output = f"job.output={large.folder / 'killed_driver'}"
     assert kill_again_and_again("classify", large.job, output, chance=random.Random(0), parts=(10, 45), runs=30) >= 4
     again = large.classify(output)
@@ -115,5 +121,5 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(large, ex
     assert again.bytes == expected
 
 
-def test_a_picture_is_told_apart_from_its_neighbour():
+def test_pictures_of_the_archive_differ():
     assert picture("amber", 1) != picture("blue", 1) != picture("blue", 2)

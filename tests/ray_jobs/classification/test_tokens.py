@@ -33,7 +33,7 @@ def test_an_archive_is_labelled_with_learned_tokens(place, diffusion, method):
     assert again.result["did"] == "nothing"
 
 
-def test_a_diffusion_model_that_is_not_there_is_told_before_anything_runs(place):
+def test_a_missing_diffusion_model_is_reported_first(place):
     place.write_job(classifier={"method": "mcti"}, diffusion={"model": "/no/such/folder"})
     outcome = place.classify()
     assert outcome.code == 2

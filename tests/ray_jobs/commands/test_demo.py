@@ -16,7 +16,7 @@ PICTURES, BROKEN = 285, 6
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.embedded
-def test_the_demo_labels_its_archive_on_ray_and_a_rerun_finds_it_done(ray_session, tmp_path):
+def test_the_demo_labels_its_archive_on_ray(ray_session, tmp_path):
     outcome = fewshot("demo", "--folder", tmp_path)
     assert outcome.code == 0
     result = outcome.result
@@ -35,7 +35,7 @@ def test_the_demo_labels_its_archive_on_ray_and_a_rerun_finds_it_done(ray_sessio
 @pytest.mark.embedded
 @pytest.mark.bench_data
 @pytest.mark.skipif("FEWSHOT_BENCH_DATA" not in os.environ, reason="FEWSHOT_BENCH_DATA names no folder")
-def test_real_photographs_are_one_row_each_and_labelled_far_above_chance(tmp_path):
+def test_real_photographs_are_labelled_far_above_chance(tmp_path):
     grocery = Path(os.environ["FEWSHOT_BENCH_DATA"]) / "grocery"
     splits = json.loads((grocery / "splits.json").read_text())
     truth = dict(splits["test"][:: len(splits["test"]) // 80][:80])

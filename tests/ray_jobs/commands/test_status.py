@@ -41,7 +41,7 @@ def test_an_evaluation_is_embedding_then_measuring_then_complete(tmp_path, tiny_
     assert states(place.job) == [("complete", "8/8")]
 
 
-def test_who_is_at_work_is_named(finished):
+def test_status_names_the_process_of_a_run(finished):
     run = finished.classify().run
     assert status(finished.output).result["runs"][0]["process"] is None
     with acquire_lease(Store(str(run)), "lease"):
@@ -62,7 +62,7 @@ def test_outputs_below_are_named_where_nothing_has_run(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["status", "report"])
-def test_a_file_that_is_named_as_an_output_is_a_mistake(tmp_path, command):
+def test_a_file_is_refused_as_an_output(tmp_path, command):
     put(tmp_path / "notes.txt", b"")
     outcome = fewshot(command, tmp_path / "notes.txt")
     assert (outcome.code, outcome.result) == (2, None)

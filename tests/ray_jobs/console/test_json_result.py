@@ -1,4 +1,4 @@
-"""A result comes through a log whole, however the log is cut, and people see the rest of it."""
+"""A result is read from a log whole, however the log is cut, and the other lines are shown."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.console.json_result import RESULT_LINE, LogReader, written
+from ray_jobs.console.json_result import RESULT_LINE, LogReader, format_result
 
 RESULT = {"complete": True, "output": "s3://bücket", "names": ["a\nb"]}
 
 
 @given(cuts=st.lists(st.integers(1, 30), max_size=20), before=st.sampled_from(["", "half a line "]))
-def test_the_result_is_found_and_lines_for_people_stay(cuts, before):
-    log = f"one\ntwo\n{before}" + written(RESULT, {RESULT_LINE: "1"}) + "\nlast, without an end"
+def test_the_result_is_read_and_the_other_lines_are_shown(cuts, before):
+    log = f"one\ntwo\n{before}" + format_result(RESULT, {RESULT_LINE: "1"}) + "\nlast, without an end"
     lines: list[str] = []
     reader = LogReader(lines.append)
     for cut in cuts:
@@ -35,4 +35,4 @@ def test_a_log_without_a_result_has_none():
 
 
 def test_a_result_for_stdout_is_plain_json():
-    assert json.loads(written(RESULT, {})) == RESULT
+    assert json.loads(format_result(RESULT, {})) == RESULT

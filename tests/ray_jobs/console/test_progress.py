@@ -1,4 +1,4 @@
-"""The estimate of what is left can be believed: it rests on the last minutes, and only on work that was done."""
+"""The time left is estimated from the last minutes, and only from work of this run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(clock, rate, *, units, weight, seconds):
         rate.add(weight)
 
 
-def test_nothing_is_estimated_before_there_is_anything_to_judge_from(clock):
+def test_nothing_is_estimated_before_work_was_done(clock):
     rate = Rate(clock)
     assert (rate.per_second, rate.left(100)) == (None, None)
     rate.start()
@@ -48,7 +48,7 @@ def test_nothing_is_estimated_before_there_is_anything_to_judge_from(clock):
     assert rate.per_second == pytest.approx(5)
 
 
-def test_starting_workers_takes_no_time_off_the_rate(clock):
+def test_the_start_of_workers_does_not_count(clock):
     rate = Rate(clock)
     clock.tick(60)
     rate.start()
@@ -57,7 +57,7 @@ def test_starting_workers_takes_no_time_off_the_rate(clock):
 
 
 @given(units=st.integers(1, 50), weight=st.integers(1, 300), seconds=st.floats(0.01, 60), left=st.integers(0, 10**6))
-def test_a_steady_pace_gives_exactly_what_is_left(units, weight, seconds, left):
+def test_a_steady_rate_gives_the_exact_time_left(units, weight, seconds, left):
     clock = Clock()
     rate = Rate(clock)
     rate.start()
@@ -66,7 +66,7 @@ def test_a_steady_pace_gives_exactly_what_is_left(units, weight, seconds, left):
     assert rate.left(left).total_seconds() == pytest.approx(left * seconds / weight, abs=0.5, rel=1e-9)
 
 
-def test_a_new_pace_is_all_that_counts_after_two_minutes(clock):
+def test_only_the_last_two_minutes_count(clock):
     rate = Rate(clock)
     rate.start()
     run(clock, rate, units=100, weight=10, seconds=1)
@@ -74,7 +74,7 @@ def test_a_new_pace_is_all_that_counts_after_two_minutes(clock):
     assert rate.per_second == pytest.approx(30)
 
 
-def test_units_that_end_at_the_same_moment_divide_by_nothing(clock):
+def test_units_that_end_at_the_same_moment_give_no_rate(clock):
     rate = Rate(clock)
     rate.add(5)
     rate.add(5)
@@ -91,7 +91,7 @@ def reporter(messages, clock):
     return Reporter(Console(file=messages, width=200, markup=False, highlight=False), clock=clock)
 
 
-def test_work_that_was_found_done_counts_as_done_and_not_as_speed(reporter, messages, clock):
+def test_skipped_units_count_as_done_and_not_as_rate(reporter, messages, clock):
     with reporter.stage("embedding", 1100) as on_event:
         for index in range(10):
             on_event(UnitSkipped(f"{index}", 100))
@@ -106,7 +106,7 @@ def test_work_that_was_found_done_counts_as_done_and_not_as_speed(reporter, mess
     ]
 
 
-def test_no_time_left_is_told_where_nobody_knows_how_much_there_is(reporter, messages, clock):
+def test_no_time_left_is_shown_without_a_total(reporter, messages, clock):
     with reporter.stage("embedding", None) as on_event:
         on_event(WorkersReady(1, "this process"))
         clock.tick(20)
@@ -114,17 +114,17 @@ def test_no_time_left_is_told_where_nobody_knows_how_much_there_is(reporter, mes
     assert messages.getvalue().splitlines()[1] == "embedding: 20, 1.0 img/s"
 
 
-def test_failures_and_losses_are_told_in_words_that_stand_as_they_are(reporter, messages):
+def test_markup_in_failures_is_not_interpreted(reporter, messages):
     with reporter.stage("embedding", 10) as on_event:
         on_event(UnitFailed("part-[/red].parquet", 5, "Traceback\nValueError: [bold] no", 1))
         on_event(WorkerLost("it was [/dim] killed", ("a",)))
     assert messages.getvalue().splitlines()[:2] == [
         "failed: part-[/red].parquet: ValueError: [bold] no",
-        "worker lost, its work goes to a fresh one: it was [/dim] killed",
+        "worker lost, its work goes to a new one: it was [/dim] killed",
     ]
 
 
-def test_a_bar_is_shown_where_somebody_looks_also_without_a_total(messages):
+def test_a_terminal_shows_a_bar_without_a_total(messages):
     console = Console(file=messages, width=120, force_terminal=True, markup=False)
     with Reporter(console).stage("embedding", None) as on_event:
         on_event(WorkersReady(1, "this process"))

@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from ray_jobs.job_file.command_needs import JobCommand
-from ray_jobs.job_file.deploy_section import ManifestKind
+from ray_jobs.job_file.command_needs import JobCommand, ManifestKind
 from ray_jobs.manifest import make_manifest
 
 PLAIN = """\

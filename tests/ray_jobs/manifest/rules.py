@@ -1,4 +1,4 @@
-"""What KubeRay's operator and Kueue refuse although the schema does not: their rules, as far as our manifests go."""
+"""Rules of KubeRay's operator and of Kueue beyond the schema, as far as these manifests need them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 def broken_rules(document: dict[str, Any]) -> list[str]:
-    """The rules that a document breaks, in words."""
+    """The broken rules of a document, in words."""
     name, kind = document["metadata"]["name"], document["kind"]
     found = [*_labels(document["metadata"].get("labels", {}))]
     if len(name) > LONGEST[kind] or not DNS_1035.fullmatch(name):

@@ -1,6 +1,6 @@
-"""Ray's own autoscaler, given our manifests and the workers that the job asks for, starts the machines we say it does.
+"""Ray's own autoscaler, given a manifest and the workers of its job, requests the machines that it should.
 
-It is asked in this process and starts nothing; KubeRay's operator and clouds do that.
+It runs in this process and starts nothing; KubeRay's operator and clouds do that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = ("raycluster", "launcher")
 
 
 def autoscaler(folder: Path, *overrides: str, kind: str) -> AutoscalingConfig:
-    """What the autoscaler makes of the manifest, checked as it checks it."""
+    """The autoscaler's configuration for a manifest, with its own checks."""
     (made,) = documents(folder, PLAIN, "deploy.namespace=vision", *overrides, kind=kind)  # type: ignore[arg-type]
     config = prepare_config(made) if kind == "launcher" else _derive_autoscaling_config_from_ray_cr(made)
     validate_config(config)
@@ -59,14 +59,14 @@ def test_spot_machines_are_started_first_and_others_where_there_are_none(tmp_pat
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_machines_that_are_kept_are_no_spot_machines_and_count(tmp_path, kind):
+def test_kept_machines_are_not_spot_machines(tmp_path, kind):
     config = autoscaler(tmp_path, *SPOT, "deploy.gpu.min=2", kind=kind)
     assert started(config, {"CPU": 1.0, "GPU": 1.0}, 0) == {"gpu": 2}
     assert started(config, {"CPU": 1.0, "GPU": 1.0}, 4) == {"gpu": 2, "gpu-spot": 2}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_needs_no_gpu_waits_on_no_gpu_machine(tmp_path, kind):
+def test_workers_without_gpus_start_cpu_machines(tmp_path, kind):
     config = autoscaler(tmp_path, "deploy.cpu.max=3", kind=kind)
     assert started(config, {"CPU": 6.0}, 2) == {"cpu": 2}
 
@@ -80,9 +80,7 @@ def test_what_needs_no_gpu_waits_on_no_gpu_machine(tmp_path, kind):
     spot=st.booleans(),
     shape=st.sampled_from([(1, 0.25), (1, 0.5), (2, 0.5), (1, 1), (3, 1), (1, 2)]),
 )
-def test_the_workers_that_a_job_asks_for_fill_all_machines_and_need_no_more(
-    tmp_path_factory, kind, most, gpus, cpus, spot, shape
-):
+def test_the_workers_of_a_job_fill_all_machines(tmp_path_factory, kind, most, gpus, cpus, spot, shape):
     folder = tmp_path_factory.getbasetemp()
     overrides = [
         f"cluster.cpus_per_worker={shape[0]}",
@@ -97,7 +95,7 @@ def test_the_workers_that_a_job_asks_for_fill_all_machines_and_need_no_more(
         assert sum(machines.values()) == most
 
 
-def test_ray_knows_the_options_that_its_nodes_are_started_with(tmp_path):
+def test_options_of_ray_start_exist(tmp_path):
     known = {option for parameter in start.params for option in parameter.opts}
     cluster = documents(tmp_path, EVERYTHING, kind="raycluster")[0]["spec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):

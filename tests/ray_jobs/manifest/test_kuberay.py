@@ -1,4 +1,4 @@
-"""Manifests for KubeRay are what its schema and its operator take, and say what the job file says."""
+"""Manifests for KubeRay are valid by its schema and its operator, and equal to the job file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pods_of(made: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("kind", ["rayjob", "raycluster"])
 @pytest.mark.parametrize("text", [PLAIN, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("overrides", [(), QUEUED], ids=["at_once", "queued"])
-def test_a_manifest_is_what_kuberay_takes(tmp_path, kind, text, overrides):
+def test_a_manifest_is_valid_for_kuberay(tmp_path, kind, text, overrides):
     made = documents(tmp_path, text, *overrides, kind=kind)
     assert [document["kind"] for document in made] == {"rayjob": ["ConfigMap", "RayJob"], "raycluster": ["RayCluster"]}[
         kind
@@ -90,7 +90,7 @@ FIRST = "spec.rayClusterSpec.workerGroupSpecs.0"
         (f"{FIRST}.template.spec.containers.0.resources.requests", {}),
     ],
 )
-def test_what_only_the_operator_refuses_is_found_by_the_rules(tmp_path, path, value):
+def test_the_rules_find_what_the_operator_refuses(tmp_path, path, value):
     good = documents(tmp_path, EVERYTHING, *QUEUED)[1]
     bad = changed(good, path, value)
     assert broken_rules(good) == []
@@ -109,7 +109,7 @@ def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", [PLAIN, EVERYTHING], ids=["plain", "everything"])
-def test_the_job_file_in_the_config_map_is_the_same_job_overrides_included(tmp_path, text):
+def test_the_config_map_has_the_job_with_overrides(tmp_path, text):
     overrides = ("support.shots=4", "classifier.method=ape")
     config_map, ray_job = documents(tmp_path, text, *overrides)
     job, problems = read_job(write(tmp_path, text), overrides)
@@ -122,7 +122,7 @@ def test_the_job_file_in_the_config_map_is_the_same_job_overrides_included(tmp_p
 
 
 @pytest.mark.parametrize("command", ["classify", "evaluate"])
-def test_the_entrypoint_is_a_command_that_reads_the_mounted_file(tmp_path, command):
+def test_the_entrypoint_reads_the_mounted_job_file(tmp_path, command):
     made = documents(tmp_path, EVERYTHING, command=command)
     python, flag, module, name, job_file, *settings = made[1]["spec"]["entrypoint"].split()
     (mount,) = [m for m in pods_of(made)["head"]["containers"][0]["volumeMounts"] if m["name"] == "job"]
@@ -131,7 +131,7 @@ def test_the_entrypoint_is_a_command_that_reads_the_mounted_file(tmp_path, comma
     assert settings == ["--set", "cluster.address=auto"]
 
 
-def test_workers_that_the_job_file_leaves_open_are_as_many_as_fit_on_gpus(tmp_path):
+def test_open_workers_are_as_many_as_fit_on_gpus(tmp_path):
     made = documents(tmp_path, PLAIN, "deploy.gpu.max=3", "deploy.gpu.gpus=2")
     job_file = tmp_path / "mounted.toml"
     job_file.write_text(made[0]["data"]["job.toml"], encoding="utf-8")
@@ -141,19 +141,19 @@ def test_workers_that_the_job_file_leaves_open_are_as_many_as_fit_on_gpus(tmp_pa
     assert (job.cluster.address, job.cluster.clip_workers, job.cluster.gpus_per_worker) == ("auto", 6, 1.0)
 
 
-def test_memory_that_workers_reserve_says_how_many_fit(tmp_path):
+def test_reserved_memory_limits_the_workers(tmp_path):
     shape = ("cluster.gpus_per_worker=0.5", "cluster.memory_per_worker_gib=13", "deploy.gpu.max=3")
     made = documents(tmp_path, PLAIN, *shape, "deploy.gpu.memory_gib=24")
     assert made[1]["spec"]["entrypoint"].endswith("--set cluster.clip_workers=3")
 
 
-def test_on_machines_without_gpus_workers_ask_for_none(tmp_path):
+def test_workers_on_machines_without_gpus_take_none(tmp_path):
     made = documents(tmp_path, PLAIN, "deploy.gpu.max=0", "deploy.cpu.max=2", "clip.threads=2")
     assert made[1]["spec"]["entrypoint"].endswith("--set cluster.clip_workers=6 --set cluster.gpus_per_worker=0")
     assert list(pods_of(made)) == ["head", "cpu"]
 
 
-def test_spot_machines_are_taken_first_and_others_stand_in_for_them(tmp_path):
+def test_spot_machines_come_first_and_others_replace_them(tmp_path):
     made = documents(tmp_path, EVERYTHING)
     groups = {group["groupName"]: group for group in cluster_of(made)["workerGroupSpecs"]}
     assert list(groups) == ["gpu", "gpu-spot", "cpu", "cpu-spot"]
@@ -178,7 +178,7 @@ def test_only_spot_groups_are_placed_on_spot_nodes(tmp_path):
         assert kept_off is not name.endswith("-spot")
 
 
-def test_credentials_reach_pods_by_name_only_and_only_the_head_may_ask_kubernetes(tmp_path):
+def test_pods_get_secrets_by_name_and_only_the_head_has_a_token(tmp_path):
     for name, pod in pods_of(documents(tmp_path, EVERYTHING)).items():
         assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "fewshot-storage"}}]
         assert pod["serviceAccountName"] == "reader"
@@ -209,14 +209,14 @@ def test_a_queue_gets_all_machines_at_once(tmp_path):
     assert replicas == {"gpu": (4, 4, 4), "cpu": (3, 3, 3)}
 
 
-def test_ray_is_told_apart_from_shared_memory(tmp_path):
+def test_the_object_store_is_smaller_than_shared_memory(tmp_path):
     cluster = cluster_of(documents(tmp_path, EVERYTHING))
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert 0 < int(group["rayStartParams"]["object-store-memory"]) < 3 * 2**30
 
 
-def test_texts_that_look_like_numbers_stay_texts_for_kubectl_too(tmp_path):
-    """PyYAML reads `1e3` as a text; kubectl's parser reads it as a number, and a label must be a text."""
+def test_strings_that_look_like_numbers_are_quoted(tmp_path):
+    """PyYAML reads `1e3` as a string; kubectl reads it as a number, and a label must be a string."""
     from ray_jobs.manifest import make_manifest
 
     made = make_manifest(write(tmp_path, EVERYTHING))

@@ -1,4 +1,4 @@
-"""The file for `ray up` is what Ray's own checks take, and what they do not check holds as well."""
+"""The cluster file of `ray up` passes Ray's own checks, and further ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plain(folder) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", [plain, everything])
-def test_ray_up_takes_the_file(tmp_path, make):
+def test_ray_up_accepts_the_file(tmp_path, make):
     validate_config(prepare_config(make(tmp_path)))
 
 
@@ -36,7 +36,7 @@ def test_ray_up_refuses_typos(tmp_path, change):
         validate_config(prepare_config(plain(tmp_path) | change))
 
 
-def test_nothing_of_rays_defaults_is_left_that_installs_something(tmp_path):
+def test_none_of_rays_defaults_installs_anything(tmp_path):
     prepared = prepare_config(plain(tmp_path))
     for name in ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"):
         assert prepared[name] == []
@@ -60,7 +60,7 @@ def test_machines_are_those_of_the_job_file(tmp_path):
     assert made["max_workers"] == 7
 
 
-def test_all_machines_want_the_token_which_is_not_in_the_file(tmp_path):
+def test_all_machines_require_a_token_that_is_not_in_the_file(tmp_path):
     made = plain(tmp_path)
     assert "--env RAY_AUTH_MODE=token" in made["docker"]["run_options"]
     assert made["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}

@@ -1,4 +1,4 @@
-"""What holds for a manifest whatever the job file says."""
+"""Properties of every manifest: same bytes, no secrets, every key in it, valid for any job file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ray_jobs.job_file.deploy_section import (
 )
 from ray_jobs.job_file.reading import read_job
 from ray_jobs.manifest import make_manifest
-from ray_jobs.manifest.kubernetes_names import kubernetes_name
+from ray_jobs.manifest.kubernetes_text import kubernetes_name
 from tests.ray_jobs.manifest.jobs import EVERYTHING, PLAIN, documents, write
 from tests.ray_jobs.manifest.rules import DNS_1035, broken_rules
 from tests.ray_jobs.manifest.schemas import schema_errors
@@ -39,7 +39,7 @@ def run(*words: object):
 
 
 @pytest.mark.parametrize("kind", ["rayjob", "raycluster"])
-def test_the_same_job_file_gives_the_same_bytes_on_stdout_and_in_a_file(tmp_path, kind):
+def test_the_same_job_file_gives_the_same_bytes(tmp_path, kind):
     job_file, target = write(tmp_path, EVERYTHING), tmp_path / "manifest.yaml"
     first, second = run("manifest", job_file, "--kind", kind), run("manifest", job_file, "--kind", kind)
     third = run("manifest", job_file, "--kind", kind, "--output", target)
@@ -124,11 +124,11 @@ def test_every_key_is_explained_where_it_is_defined(section):
         ("雑貨", f"job-{'[0-9a-f]' * 12}"),
     ],
 )
-def test_names_of_jobs_become_names_of_objects(name, made):
+def test_names_of_jobs_become_kubernetes_names(name, made):
     assert re.fullmatch(made, kubernetes_name(name))
 
 
-def test_names_without_any_latin_letter_stay_apart():
+def test_names_without_latin_letters_stay_apart():
     assert kubernetes_name("雑貨") != kubernetes_name("家具")
 
 
@@ -161,9 +161,7 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from
 
 @settings(max_examples=80)
 @given(name=job_names, deploy=sections, description=texts, gpus=st.none() | st.sampled_from([0.25, 0.4, 1.0, 3.0]))
-def test_any_job_file_is_refused_or_gives_a_valid_manifest_of_the_same_job(
-    tmp_path_factory, name, deploy, description, gpus
-):
+def test_any_job_file_is_refused_or_gives_a_valid_manifest(tmp_path_factory, name, deploy, description, gpus):
     folder = tmp_path_factory.getbasetemp()
     given_keys = tomlkit.parse(PLAIN[: PLAIN.index("[deploy]")]).unwrap()
     given_keys["job"]["name"] = name

@@ -19,7 +19,7 @@ def rows(read, *, tokens=3, seed=0):
 
 
 @given(read=st.lists(st.booleans(), max_size=6), seed=st.integers(0, 3))
-def test_dense_tokens_come_back_for_the_images_that_were_read(read, seed):
+def test_dense_tokens_of_readable_images_come_back(read, seed):
     given_rows = rows(read, seed=seed)
     found = decode(encode(given_rows), dense=True)
     assert (found.images, found.errors) == (given_rows.images, given_rows.errors)
@@ -28,13 +28,13 @@ def test_dense_tokens_come_back_for_the_images_that_were_read(read, seed):
     assert np.array_equal(found.dense, given_rows.dense)
 
 
-def test_a_part_of_broken_images_only_may_have_no_tokens_at_all():
+def test_a_part_of_broken_images_has_no_tokens():
     found = decode(encode(rows([False, False], tokens=0)), dense=True)
     assert len(found.dense) == 0
     assert found.errors == ["broken", "broken"]
 
 
-def test_dense_tokens_are_not_read_unless_asked_for():
+def test_dense_tokens_are_read_only_on_request():
     assert decode(encode(rows([True, False]))).dense is None
 
 

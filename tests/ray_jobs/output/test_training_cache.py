@@ -20,7 +20,7 @@ def ask(store, value=1.0):
     return state, training_cache.made
 
 
-def test_what_one_process_trained_another_finds(store):
+def test_another_process_finds_the_training(store):
     first, made = ask(store)
     assert made == ["key"]
     second, made = ask(store, value=2.0)
@@ -34,7 +34,7 @@ def test_a_process_reads_a_training_once(store, tmp_path):
     training_cache("key", lambda: {"a": torch.ones(1)})
     (tmp_path / "trainings/key.safetensors").unlink()
     assert training_cache("key", lambda: pytest.fail("trained again"))["a"] == 1
-    assert training_cache.asked == {"key"}
+    assert training_cache.requested == {"key"}
 
 
 def test_a_damaged_training_is_made_anew(store, tmp_path):

@@ -42,7 +42,7 @@ def asleep(large, output, *settings):
     return run
 
 
-def test_a_run_that_is_held_is_refused_and_left_alone(finished, tmp_path):
+def test_a_held_run_is_refused_and_left_alone(finished, tmp_path):
     name = finished.classify().run.name
     output = tmp_path / "output"
     with acquire_lease(Store(str(output)), f"runs/{name}/lease", term_s=6.0):
@@ -55,7 +55,7 @@ def test_a_run_that_is_held_is_refused_and_left_alone(finished, tmp_path):
     assert finished.classify(f"job.output={output}").code == 0
 
 
-def test_of_two_at_once_one_works_and_the_bytes_are_right(large, expected):
+def test_one_of_two_simultaneous_runs_does_the_work(large, expected):
     """The one that works is held up in the middle until the other has come to its end."""
     output, gate = large.folder / "both", large.folder / "gate"
     settings, cut = (f"job.output={output}", "storage.lease_s=9"), Cut(12, gate=gate)
@@ -110,7 +110,7 @@ def evaluated(finished, tmp_path):
     return finished, {"evaluate.splits": splits, "evaluate.images": finished.examples, "job.output": tmp_path / "out"}
 
 
-def test_an_evaluation_is_held_as_well(evaluated, tmp_path):
+def test_an_evaluation_holds_a_lease_too(evaluated, tmp_path):
     place, changes = evaluated
     words = [f"{key}={value}" for key, value in changes.items()]
     words += ["evaluate.methods=['nearest_mean']", "evaluate.shots=[1]", "evaluate.seeds=[1]"]

@@ -99,7 +99,7 @@ def test_the_page_has_every_group_and_every_number(tmp_path):
     assert html.count('<span class="example"><img') == len(CLASSES)
 
 
-def test_the_surest_come_first_and_then_the_least_sure(tmp_path):
+def test_the_most_certain_images_come_first(tmp_path):
     html = page_of(WrittenRun(tmp_path).write(PICTURES))
     assert re.findall(r'class="key"><bdi>(\w)\.png', html) == [*"abcd", *"hgfe"]
 
@@ -108,7 +108,7 @@ def test_the_surest_come_first_and_then_the_least_sure(tmp_path):
 def test_pictures_are_found_again_in_any_kind_of_archive(tmp_path, kind):
     run = WrittenRun(tmp_path).write(ALL, kind=kind, broken=BAD)
     sample = draw_sample(run.store, RUN)
-    pictures = archive_pictures(run.job.archive, by_shard(sample.places))
+    pictures = archive_pictures(run.job.archive, by_shard(sample.spots))
     assert {row.image: pictures[row.spot] for row in (*sample.sure, *sample.unsure)} == {
         key: thumbnail(data, side=96) for key, data in PICTURES.items()
     }
@@ -124,7 +124,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_missing_report_is_made_anew(tmp
     assert Path(found.reports[0].path).read_text(encoding="utf-8").replace("\u00a0", " ") == first
 
 
-def test_an_archive_that_is_gone_costs_the_pictures_and_nothing_else(tmp_path, caplog):
+def test_a_missing_archive_costs_only_the_pictures(tmp_path, caplog):
     run = WrittenRun(tmp_path).write(PICTURES)
     shutil.rmtree(tmp_path / "archive")
     (tmp_path / "examples.parquet").unlink()
@@ -137,13 +137,13 @@ def test_an_archive_that_is_gone_costs_the_pictures_and_nothing_else(tmp_path, c
     ]
 
 
-def test_a_shard_that_has_changed_since_is_not_shown_for_what_it_was(tmp_path):
+def test_a_changed_shard_is_not_shown(tmp_path):
     run = WrittenRun(tmp_path).write(PICTURES)
     os.utime(tmp_path / "archive" / "a.png", (1, 1))
     assert pictures_in_cards(page_of(run)) == 0
 
 
-def test_a_run_of_nothing_but_broken_files_has_a_page(tmp_path):
+def test_a_run_of_broken_files_has_a_page(tmp_path):
     run = WrittenRun(tmp_path).write(dict.fromkeys(BAD, b""), broken=BAD)
     html = page_of(run)
     assert "Nothing could be read." in html
@@ -159,7 +159,7 @@ def test_trouble_is_logged_and_never_raised(tmp_path, caplog):
     assert (found["complete"], found["reports"]) == (False, [{"run": "by-hand", "path": None}])
 
 
-def test_examples_that_were_left_out_are_told_and_not_counted(tmp_path):
+def test_unreadable_examples_are_shown_and_not_counted(tmp_path):
     missing = {"examples": 1, "such_as": ["a.png"], "classes": ["amber"]}
     found, whole = (
         page_of(WrittenRun(tmp_path / name, metrics=metrics).write(PICTURES))
@@ -214,7 +214,7 @@ def test_the_page_stays_small_whatever_is_in_it(tmp_path):
     assert len(html.encode()) < 1_000_000
 
 
-def test_without_given_labels_the_numbers_are_said_to_be_those_of_the_examples(tmp_path):
+def test_without_labels_the_numbers_are_of_the_examples(tmp_path):
     run = WrittenRun(tmp_path).write(PICTURES)
     html = page_of(run)
     assert "No labels of the archive were given to measure with" in html
@@ -233,7 +233,7 @@ def test_without_given_labels_the_numbers_are_said_to_be_those_of_the_examples(t
         ),
     ],
 )
-def test_what_the_threshold_means_is_said(tmp_path, threshold, messages):
+def test_the_meaning_of_the_threshold_is_explained(tmp_path, threshold, messages):
     html = page_of(WrittenRun(tmp_path, metrics={"threshold": threshold}).write(PICTURES))
     assert messages in html
     assert ('class="threshold"' in html) == (threshold == 0.25)
@@ -271,7 +271,7 @@ def test_escalated_images_are_shown(tmp_path):
     )
 
 
-def test_an_escalation_of_no_image_or_of_all_has_a_page(tmp_path):
+def test_escalating_no_image_or_every_image_has_a_page(tmp_path):
     none = WrittenRun(tmp_path / "none", metrics={"escalated": NOTHING_ESCALATED})
     html = page_of(none.write(PICTURES))
     assert "tif scored no image" in html
@@ -280,7 +280,7 @@ def test_an_escalation_of_no_image_or_of_all_has_a_page(tmp_path):
     everything = WrittenRun(tmp_path / "all", metrics=uncalibrated, escalated=tuple(PICTURES))
     html = page_of(everything.write(PICTURES))
     assert "What tif decided (3 images) has no score, is in no chart here, and is under no guarantee." in html
-    assert "None that was read has a score." in html
+    assert "No image that was read has a score." in html
     assert Page(html).classes("figure")["card escalated"] == len(PICTURES)
 
 
@@ -291,7 +291,7 @@ def test_names_of_escalated_images_stay_text(tmp_path):
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 2)), min_size=10, max_size=10))
-def test_bars_of_gaps_stand_on_one_line_and_have_their_lengths(bins):
+def test_bars_of_gaps_have_the_lengths_of_the_gaps(bins):
     gaps, counts = zip(*bins, strict=True)
     chart = gaps_by_time(gaps, counts)
     span = max(0.0, *gaps) - min(0.0, *gaps)
@@ -327,7 +327,7 @@ def test_a_password_in_an_address_is_not_shown(tmp_path):
 
 
 @given(items=st.lists(st.integers().map(str), unique=True, max_size=50), count=st.integers(2, 8))
-def test_what_is_looked_at_is_spread_from_the_first_to_the_last(items, count):
+def test_sampled_parts_are_spread_evenly(items, count):
     chosen = evenly(items, count)
     places = [items.index(item) for item in chosen]
     gaps = {later - earlier for earlier, later in pairwise(places)}
@@ -364,7 +364,7 @@ def test_a_frequent_reason_does_not_crowd_out_the_others():
     assert len(some_of_each([frequent, rare])) == 12
 
 
-def test_only_the_shards_shown_are_read_and_none_beyond_the_last(tmp_path):
+def test_only_shards_with_shown_images_are_read(tmp_path):
     read = []
 
     class Recorded:
@@ -389,11 +389,11 @@ def test_only_the_shards_shown_are_read_and_none_beyond_the_last(tmp_path):
 
 
 @pytest.mark.parametrize("data", [None, b"", b"no image"])
-def test_what_is_no_image_has_no_picture(data):
+def test_data_without_an_image_has_no_picture(data):
     assert thumbnail(data, side=96) is None
 
 
-def test_classify_writes_the_report_once_and_says_where(finished):
+def test_classify_writes_the_report_once(finished):
     outcome = finished.classify()
     path = Path(outcome.result["report"])
     assert path == outcome.run / "report" / "index.html"

@@ -64,7 +64,7 @@ METRICS: JsonObject = {
     | dict.fromkeys(
         ("nll_before", "nll_after", "ece_before", "ece_after", "max_error", "confidence", "coverage", "error_bound")
     )
-    | {"tried": None},
+    | {"candidates": None},
     "escalated": None,
     "versions": {"fewshot": "0"},
 }

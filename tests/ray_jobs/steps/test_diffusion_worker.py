@@ -15,7 +15,7 @@ def test_the_classes_used_last_stay_loaded(monkeypatch):
         made.extend(prompts)
         return torch.zeros(1, 1, 1)
 
-    monkeypatch.setattr("fewshot.diffusion.noise_errors.contexts", contexts)
+    monkeypatch.setattr("fewshot.diffusion.noise_errors.class_contexts", contexts)
     monkeypatch.setattr(worker, "MAX_LOADED_CLASSES", 2)
     here = DiffusionWorker(store=None, backbone=None)
     for prompt in ["a", "b", "a", "c", "a", "b"]:

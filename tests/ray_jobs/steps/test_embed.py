@@ -20,7 +20,7 @@ def travelled(prepared: Pixels) -> Pixels:
 
 
 @pytest.mark.parametrize("views", [0, 2])
-def test_a_shard_that_was_decoded_elsewhere_gives_the_same_bytes(place, tiny_clip, views):
+def test_a_shard_decoded_elsewhere_gives_the_same_bytes(place, tiny_clip, views):
     step = EmbedStep(ClipSpec(model=str(tiny_clip), batch_size=3))
     assert isinstance(step, SplitStep)
     (shard,) = open_source(str(place.archive)).shards()
@@ -32,7 +32,7 @@ def test_a_shard_that_was_decoded_elsewhere_gives_the_same_bytes(place, tiny_cli
     assert (len(errors), sum(errors)) == (20, 2)
 
 
-def test_a_shard_without_a_readable_image_travels_as_well(tiny_clip, tmp_path):
+def test_an_unreadable_shard_can_be_sent(tiny_clip, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     step = EmbedStep(ClipSpec(model=str(tiny_clip)))
     (shard,) = open_source(str(tmp_path)).shards()

@@ -59,7 +59,7 @@ LABELLED = (
         ({"labels": {"pool": "fast"}, "memory_per_worker_gib": 20}, (3, 1.0, 1.0)),
     ],
 )
-def test_only_nodes_that_workers_may_run_on_are_counted_and_only_as_far_as_their_memory_goes(section, expected):
+def test_workers_fit_on_allowed_nodes_with_enough_memory(section, expected):
     assert workers(LABELLED, **section) == expected
 
 
@@ -70,7 +70,7 @@ def test_only_nodes_that_may_decode_are_counted(labels, count):
     assert chosen.helpers == (None if count is None else Helpers(count=count, labels=tuple(labels.items())))
 
 
-def test_nobody_is_asked_where_the_job_file_says_everything():
+def test_the_cluster_is_not_queried_without_need():
     assert workers(None, clip_workers=5, gpus_per_worker=0.25) == (5, 1.0, 0.25)
 
 
@@ -89,14 +89,14 @@ def test_memory_and_labels_reach_the_workers_of_a_cluster():
     assert asked(section).labels == (("pool", "gpu"), ("ray.io/accelerator-type", "H100"))
 
 
-def test_labels_in_any_order_ask_for_the_same_workers():
+def test_the_order_of_labels_does_not_matter():
     pairs = {"a": "1", "b": "2"}
     orders = [pairs, dict(reversed(pairs.items()))]
     first, second = (asked(ClusterSection(address="auto", labels=order)) for order in orders)
     assert first == second
 
 
-def test_this_machine_is_not_asked_for_labels():
+def test_labels_do_not_apply_on_this_machine():
     executor, workers = choose(ClusterSection(labels={"pool": "gpu"}), threads=1, images=10)
     assert isinstance(executor, LocalExecutor)
     assert workers.labels == Workers().labels
@@ -111,7 +111,7 @@ def test_nodes_without_gpus_decode_for_those_that_have_some(nodes, count):
     assert workers.helpers == (None if count is None else Helpers(count=count, cpus=1.0))
 
 
-def test_those_who_decode_are_as_large_as_workers_and_have_labels_of_their_own():
+def test_helpers_have_the_size_of_workers_and_own_labels():
     section = ClusterSection(address="auto", cpus_per_worker=3, decode_workers=5, decode_labels={"pool": "cpu"})
     assert asked(section).helpers == Helpers(count=5, cpus=3, labels=(("pool", "cpu"),))
     assert choose(ClusterSection(decode_workers=5), threads=1, images=10)[1].helpers is None
@@ -129,10 +129,10 @@ def test_the_shares_of_all_workers_fit_into_one_gpu():
         assert taken <= total * (1 + 1e-9)
 
 
-def test_a_share_without_room_for_the_context_is_an_error_that_says_what_to_set():
+def test_a_share_without_room_for_the_context_is_refused():
     with pytest.raises(JobError, match=r"gpus_per_worker is 0\.01 of a GPU of 8\.0 GiB"):
         memory_fraction(0.01, 8 << 30)
 
 
-def test_outside_of_ray_there_is_no_share_to_keep_to():
+def test_outside_of_ray_there_is_no_gpu_share():
     assert assigned_gpus() == 0.0

@@ -37,11 +37,11 @@ class Cluster:
         connections: how the connections to it go, one after the other; a job is over when they are used up.
         status: of a job that is over.
         exit_code: of such a job.
-        refusals: how many calls find nobody before the cluster answers.
+        refusals: calls that fail before the cluster answers.
         nodes: IP addresses.
         jobs: what was submitted.
         sent: what came with the jobs.
-        stops: whether jobs stop when they are told to.
+        stops: whether jobs obey the signal to stop.
     """
 
     text: str = ""
@@ -59,7 +59,7 @@ class Cluster:
         if job_id not in self.jobs:
             self.jobs[job_id] = JobState(id=job_id, status="RUNNING", metadata=metadata)
             self.sent[job_id] = dict(environment) | {"command": command}
-        self._answer()  # What was asked for is done, though nobody may hear of it.
+        self._answer()  # The job is submitted, even if the answer is lost.
 
     def all(self) -> list[JobState]:
         self._answer()
@@ -93,7 +93,7 @@ class Cluster:
         return list(self.nodes)
 
     def end(self, job_id: str) -> JobState:
-        """Let a job come to its end."""
+        """End a job."""
         if not self.jobs[job_id].is_over:
             self.jobs[job_id] = replace(self.jobs[job_id], status=self.status, exit_code=self.exit_code)
         return self.jobs[job_id]

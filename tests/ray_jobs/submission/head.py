@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from ray_jobs.errors import JobError
-from ray_jobs.submission.address import probe
+from ray_jobs.submission.address import fetch_ray_version
 
 START_S = 180.0
 PORTS = range(20_000, 32_768)
@@ -105,7 +105,7 @@ def _wait_for(address: str, token: dict[str, str], process: subprocess.Popen[byt
     end = time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
         try:
-            probe(address, token)
+            fetch_ray_version(address, token)
         except JobError:
             time.sleep(0.2)
         else:

@@ -1,4 +1,4 @@
-"""Whoever mistakes the address, or the token, is told what was expected."""
+"""Wrong addresses and tokens are reported with what was expected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from ray_jobs.errors import JobError
-from ray_jobs.submission.address import dashboard, probe
+from ray_jobs.submission.address import dashboard_url, fetch_ray_version
 
 VERSION = '{"version": "4", "ray_version": "2.60.0"}'
 
 
 @contextmanager
 def answering(body: str, *, token: str | None = None) -> Iterator[str]:
-    """A server that says this to whoever has the token."""
+    """Run a server with this body for requests with the token."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -49,8 +49,8 @@ def answering(body: str, *, token: str | None = None) -> Iterator[str]:
         (None, {"RAY_ADDRESS": "http://a:1", "RAY_API_SERVER_ADDRESS": "auto"}, "http://a:1"),
     ],
 )
-def test_the_address_is_what_was_said_or_what_the_environment_says(given, environment, address):
-    assert dashboard(given, environment) == address
+def test_the_address_comes_from_the_option_or_the_environment(given, environment, address):
+    assert dashboard_url(given, environment) == address
 
 
 @pytest.mark.parametrize(
@@ -64,21 +64,21 @@ def test_the_address_is_what_was_said_or_what_the_environment_says(given, enviro
         ("http://", {}),
     ],
 )
-def test_anything_else_is_refused_with_an_example(given, environment):
+def test_other_addresses_are_refused_with_an_example(given, environment):
     with pytest.raises(JobError, match="--address http://head:8265"):
-        dashboard(given, environment)
+        dashboard_url(given, environment)
 
 
-def test_a_password_in_the_address_is_refused_and_not_repeated():
+def test_a_password_in_the_address_is_refused_and_not_quoted():
     with pytest.raises(JobError) as caught:
-        dashboard("http://me:word@head:8265", {})
+        dashboard_url("http://me:word@head:8265", {})
     assert "RAY_AUTH_TOKEN" in str(caught.value)
     assert "word@" not in str(caught.value)
 
 
-def test_the_version_of_the_cluster_is_told():
+def test_the_version_of_the_cluster_is_returned():
     with answering(VERSION) as address:
-        assert probe(address, {}) == "2.60.0"
+        assert fetch_ray_version(address, {}) == "2.60.0"
 
 
 def test_the_token_is_found_where_ray_finds_it(tmp_path, monkeypatch):
@@ -88,25 +88,25 @@ def test_the_token_is_found_where_ray_finds_it(tmp_path, monkeypatch):
     (tmp_path / "other").write_text("def")
     mode = {"RAY_AUTH_MODE": "token"}
     with answering(VERSION, token="abc") as address:
-        probe(address, mode)
-        probe(address, mode | {"RAY_AUTH_TOKEN": "abc", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")})
-        with pytest.raises(JobError, match=r"does not know the token.*ray get-auth-token"):
-            probe(address, mode | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")})
-        with pytest.raises(JobError, match=r"wants a token. Set RAY_AUTH_MODE=token here"):
-            probe(address, {"RAY_AUTH_TOKEN": "abc"})
+        fetch_ray_version(address, mode)
+        fetch_ray_version(address, mode | {"RAY_AUTH_TOKEN": "abc", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")})
+        with pytest.raises(JobError, match=r"refuses the token.*ray get-auth-token"):
+            fetch_ray_version(address, mode | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")})
+        with pytest.raises(JobError, match=r"requires a token. Set RAY_AUTH_MODE=token here"):
+            fetch_ray_version(address, {"RAY_AUTH_TOKEN": "abc"})
 
 
 @pytest.mark.parametrize("body", ["<html>hello</html>", "[]", "{}", "3"])
-def test_a_server_that_is_no_dashboard_is_recognised(body):
-    with answering(body) as address, pytest.raises(JobError, match=r"something answers at .*, but no Ray"):
-        probe(address, {})
+def test_a_server_that_is_no_dashboard_is_refused(body):
+    with answering(body) as address, pytest.raises(JobError, match=r"the server at .* is not a Ray dashboard"):
+        fetch_ray_version(address, {})
 
 
-def test_a_server_without_such_a_page_is_recognised():
-    with answering(VERSION) as address, pytest.raises(JobError, match="with HTTP status 404, but no Ray"):
-        probe(f"{address}/elsewhere", {})
+def test_a_server_without_the_page_is_refused():
+    with answering(VERSION) as address, pytest.raises(JobError, match=r"is not a Ray dashboard \(HTTP status 404\)"):
+        fetch_ray_version(f"{address}/elsewhere", {})
 
 
-def test_nobody_at_the_address_is_said():
-    with pytest.raises(JobError, match=r"no dashboard answers at http://127.0.0.1:1 .*refused"):
-        probe("http://127.0.0.1:1", {})
+def test_no_response_is_reported_with_the_reason():
+    with pytest.raises(JobError, match=r"no response from http://127.0.0.1:1 .*refused"):
+        fetch_ray_version("http://127.0.0.1:1", {})

@@ -1,10 +1,10 @@
-"""What looks like a secret does not travel: not under its name, not under another, not in a job file."""
+"""Credentials are not sent: not by their name, not under another name, not in a job file."""
 
 from __future__ import annotations
 
 import pytest
 
-from ray_jobs.submission.credentials import credentials_in_job, settings_to_send
+from ray_jobs.submission.credentials import credentials_in_job, variables_to_send
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 ENVIRONMENT = {
@@ -17,34 +17,34 @@ ENVIRONMENT = {
 }
 
 
-def test_settings_are_taken_from_here_or_from_the_command():
-    settings, problems = settings_to_send(["AWS_REGION", "EMPTY", "FEWSHOT_LOG=INFO", "A=b=c"], ENVIRONMENT)
+def test_values_come_from_here_or_from_the_option():
+    variables, problems = variables_to_send(["AWS_REGION", "EMPTY", "FEWSHOT_LOG=INFO", "A=b=c"], ENVIRONMENT)
     assert problems == []
-    assert settings == {"AWS_REGION": "eu-central-1", "EMPTY": "", "FEWSHOT_LOG": "INFO", "A": "b=c"}
+    assert variables == {"AWS_REGION": "eu-central-1", "EMPTY": "", "FEWSHOT_LOG": "INFO", "A": "b=c"}
 
 
 @pytest.mark.parametrize(
     ("item", "problem"),
     [
-        ("AWS_SECRET_ACCESS_KEY", "looks like a credential"),
-        ("HF_TOKEN=x", "looks like a credential"),
-        ("COPY", "its value holds a credential"),
-        (f"WRAPPED=a{SECRET}b", "its value holds a credential"),
-        ("ENDPOINT", "its value holds a credential"),
-        ("SIGNED", "its value holds a credential"),
+        ("AWS_SECRET_ACCESS_KEY", "the name is that of a credential"),
+        ("HF_TOKEN=x", "the name is that of a credential"),
+        ("COPY", "the value contains a credential"),
+        (f"WRAPPED=a{SECRET}b", "the value contains a credential"),
+        ("ENDPOINT", "the value contains a credential"),
+        ("SIGNED", "the value contains a credential"),
         ("ABSENT", "expected a variable that is set here, or NAME=VALUE"),
         ("9=x", "expected a variable"),
         ("=x", "expected a variable"),
     ],
 )
-def test_a_setting_that_cannot_be_sent_is_told_without_its_value(item, problem):
-    settings, problems = settings_to_send([item], ENVIRONMENT)
-    assert settings == {}
+def test_a_refused_variable_is_reported_without_its_value(item, problem):
+    variables, problems = variables_to_send([item], ENVIRONMENT)
+    assert variables == {}
     assert problem in problems[0]
     assert SECRET not in problems[0]
 
 
-def test_a_credential_anywhere_in_a_job_is_found_and_its_key_is_told():
+def test_a_credential_anywhere_in_a_job_is_found():
     job = {
         "job": {"name": "a", "output": f"s3://bucket/{SECRET}"},
         "archive": {"uri": "s3://me:word@bucket"},

@@ -1,4 +1,4 @@
-"""Paths of this machine are known as such, and those of a cluster elsewhere are not mistaken for them."""
+"""Local paths are told from URLs and names of models, and refused for a cluster elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ray_jobs.job_file.sections import ArchiveSection, ClipSection, EvaluateSection, Job, JobSection, SupportSection
-from ray_jobs.submission.local_paths import are_here, local_places, out_of_sight, with_absolute_places
+from ray_jobs.submission.local_paths import are_local, local_path_problems, local_paths, with_absolute_paths
 from tests.ray_jobs.submission.clusters import ELSEWHERE, HERE
 
 
@@ -25,34 +25,34 @@ def job(tmp_path, monkeypatch):
 
 def test_local_paths_are_made_absolute_and_urls_stay(job, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    found = with_absolute_places(job)
+    found = with_absolute_paths(job)
     assert found.job.output == str(tmp_path / "runs/a")
     assert (found.archive.uri, found.archive.labels) == ("s3://bucket/photos", "/data/truth.csv")
     assert found.support.uri == "/home/me/examples"
     assert found.clip.model == str(tmp_path / "weights")
-    assert with_absolute_places(found) == found
+    assert with_absolute_paths(found) == found
 
 
 def test_names_of_models_are_no_paths(job):
-    assert ("escalate", "model") not in local_places(job)
-    assert ("diffusion", "model") not in local_places(job)  # "embedded"
+    assert ("escalate", "model") not in local_paths(job)
+    assert ("diffusion", "model") not in local_paths(job)  # "embedded"
 
 
-def test_everything_that_a_cluster_elsewhere_does_not_see_is_told(job):
+def test_every_path_that_the_cluster_cannot_read_is_reported(job):
     job = replace(job, evaluate=EvaluateSection(splits="splits.json", methods=("zero_shot",)))
-    problems = out_of_sight(job, "classify")
-    assert [problem.partition(" is ")[0] for problem in problems] == [
+    problems = local_path_problems(job, "classify")
+    assert [problem.partition(": ")[0] for problem in problems] == [
         "[job] output",
         "[archive] labels",
         "[support] uri",
         "[clip] model",
     ]
     assert all("s3://…" in problem and "--shared-paths" in problem for problem in problems)
-    messages = [problem.partition(" is ")[0] for problem in out_of_sight(job, "evaluate")]
+    messages = [problem.partition(": ")[0] for problem in local_path_problems(job, "evaluate")]
     assert messages == ["[job] output", "[evaluate] splits", "[clip] model"]
 
 
-def test_a_cluster_is_here_if_all_its_nodes_are():
-    assert are_here([HERE])
-    assert not are_here([HERE, ELSEWHERE])
-    assert not are_here([])
+def test_a_cluster_is_local_if_all_its_nodes_are():
+    assert are_local([HERE])
+    assert not are_local([HERE, ELSEWHERE])
+    assert not are_local([])

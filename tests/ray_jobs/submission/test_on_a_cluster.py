@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from ray_jobs.errors import JobError
-from ray_jobs.submission.address import probe
+from ray_jobs.submission.address import fetch_ray_version
 from tests.ray_jobs.place import Outcome, Place, put, wait_until
 from tests.ray_jobs.submission.head import Head, head
 from tests.ray_jobs.submission.shell import Answer, Shell, shell
@@ -27,14 +27,14 @@ SECRETS = {"AWS_SECRET_ACCESS_KEY": "planted-in-a-pod-1f0c", "STORE_PASSWORD": "
 
 @dataclass(frozen=True)
 class Cluster:
-    """Everything that the tests talk to."""
+    """The cluster, a process for commands, and a job."""
 
     head: Head
     fewshot: Shell
     place: Place
 
-    def ask(self, path: str) -> str:
-        """What the dashboard says."""
+    def fetch(self, path: str) -> str:
+        """The answer of the dashboard."""
         request = Request(
             self.head.address + path, headers={"Authorization": f"Bearer {self.head.client['RAY_AUTH_TOKEN']}"}
         )
@@ -87,10 +87,10 @@ def test_submitting_a_running_job_again_submits_nothing(stopped):
     assert "nothing was submitted" in second.stderr
 
 
-def test_a_job_that_is_stopped_comes_to_an_orderly_end(stopped):
+def test_a_stopped_job_ends_by_itself(stopped):
     _, _, stop, log = stopped
     assert (stop.code, stop.result["status"]) == (0, "STOPPED")
-    assert "error: interrupted; what is done is kept" in log.stdout
+    assert "error: interrupted; finished work is kept" in log.stdout
 
 
 def test_submitting_again_resumes_and_gives_the_bytes_of_one_process(cluster, finished):
@@ -102,7 +102,7 @@ def test_submitting_again_resumes_and_gives_the_bytes_of_one_process(cluster, fi
     assert finished.result["ok"] == alone.result["ok"] == 18
 
 
-def test_a_job_submitted_by_hand_with_rays_own_command_finds_everything_done(cluster, finished):
+def test_a_job_submitted_with_rays_command_finds_everything_done(cluster, finished):
     folder = cluster.place.folder / "sent"
     put(folder / "job.toml", cluster.place.job.read_bytes())
     setting = f'{{"env_vars": {{"PYTHONPATH": "{ROOT}"}}}}'  # As if the project were installed on the node.
@@ -130,8 +130,8 @@ def test_jobs_are_listed_as_they_ended(cluster, stopped, finished):
 
 
 def test_no_secret_and_no_token_is_found_anywhere(cluster, finished):
-    jobs = cluster.ask("/api/jobs/")
-    assert '"SPEED": "high"' in jobs  # The jobs are all told, as they were sent.
+    jobs = cluster.fetch("/api/jobs/")
+    assert '"SPEED": "high"' in jobs  # Jobs are listed as they were sent.
     files = contents(cluster.head.folder) | contents(cluster.place.folder)
     assert {path.name for path in files} >= {f"job-driver-{finished.result['submission']}.log", "metrics.json"}
     for secret in (*SECRETS.values(), cluster.head.client["RAY_AUTH_TOKEN"]):
@@ -139,6 +139,6 @@ def test_no_secret_and_no_token_is_found_anywhere(cluster, finished):
         assert [path for path, content in files.items() if secret.encode() in content] == []
 
 
-def test_who_has_no_token_is_told_to_get_one(cluster):
-    with pytest.raises(JobError, match="wants a token"):
-        probe(cluster.head.address, {})
+def test_a_missing_token_is_reported(cluster):
+    with pytest.raises(JobError, match="requires a token"):
+        fetch_ray_version(cluster.head.address, {})

@@ -1,4 +1,4 @@
-"""Any folder of Stable Diffusion's shape loads, and what cannot be loaded says why and what to do."""
+"""Folders of Stable Diffusion's shape load, and errors name what is missing and what to do."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
+from fewshot.backbones.determinism import TEXT_BATCH
 from fewshot.backbones.diffusion import DiffusionSpec, latent_shape, load_diffusion
-from fewshot.backbones.diffusion.backbone import TEXT_BATCH
 from fewshot.errors import BackboneError
 from tests.tiny_diffusion import DIM, IMAGE_SIZE, LATENTS, WIDTH, tiny_diffusion, write_tiny_diffusion
 
@@ -45,7 +45,7 @@ def edited(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_local_folder_loads_and_equals_the_pipeline_itself(folder, backbone, image):
+def test_a_local_folder_gives_the_numbers_of_the_pipeline(folder, backbone, image):
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     loaded = load_diffusion(DiffusionSpec(model=str(folder), batch_size=8))
     with torch.inference_mode():
@@ -62,13 +62,13 @@ def test_a_local_folder_loads_and_equals_the_pipeline_itself(folder, backbone, i
     torch.testing.assert_close(loaded.encode_images(loaded.crop(image)[None]), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_the_schedule_is_the_pipelines_with_more_digits(folder, backbone):
+def test_the_schedule_equals_the_pipelines_in_float64(folder, backbone):
     scheduler = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).scheduler
     assert backbone.alphas_cumprod.dtype == torch.float64
     torch.testing.assert_close(backbone.alphas_cumprod.float(), scheduler.alphas_cumprod, rtol=1e-4, atol=0.0)
 
 
-def test_latents_of_an_image_do_not_depend_on_the_others_by_a_bit(backbone, image):
+def test_bits_of_latents_do_not_depend_on_other_images(backbone, image):
     images = torch.stack([backbone.crop(image.rotate(angle)) for angle in range(0, 360, 30)])
     mean, std = backbone.posterior(images)
     assert mean.shape == std.shape == (12, *LATENTS)
@@ -78,13 +78,13 @@ def test_latents_of_an_image_do_not_depend_on_the_others_by_a_bit(backbone, imag
     assert backbone.encode_images(images[:0]).shape == (0, *LATENTS)
 
 
-def test_contexts_of_a_text_do_not_depend_on_the_others_by_a_bit(backbone):
+def test_bits_of_contexts_do_not_depend_on_other_texts(backbone):
     texts = [f"a photo of a {word}" for word in ("cat", "dog", "fox", "owl", "red", "blue", "animal", "thing", "one")]
     assert len(texts) > TEXT_BATCH
     assert torch.equal(backbone.embed_texts(texts[::-1]), backbone.embed_texts(texts).flip(0))
 
 
-def test_a_text_encoder_of_the_older_layout_gives_the_same(backbone):
+def test_the_older_layout_of_the_text_encoder_gives_the_same(backbone):
     class Older(nn.Module):
         def __init__(self, model):
             super().__init__()
@@ -106,7 +106,7 @@ def test_everything_is_frozen_and_gradients_pass_through(backbone):
     assert context.grad.abs().max() > 0
 
 
-def test_a_projection_beside_the_pipeline_is_read_and_may_be_missing(folder, copied):
+def test_the_projection_is_read_and_may_be_missing(folder, copied):
     assert load_diffusion(DiffusionSpec(model=str(folder))).projection.shape == (DIM, WIDTH)
     (copied / "text_projection.safetensors").unlink()
     assert load_diffusion(DiffusionSpec(model=str(copied))).projection is None
@@ -115,7 +115,7 @@ def test_a_projection_beside_the_pipeline_is_read_and_may_be_missing(folder, cop
         load_diffusion(DiffusionSpec(model=str(copied)))
 
 
-def test_another_size_of_image_has_latents_of_another_size(folder, image):
+def test_latents_follow_the_image_size(folder, image):
     large = load_diffusion(DiffusionSpec(model=str(folder), image_size=64))
     assert large.latent_shape == latent_shape(DiffusionSpec(model=str(folder), image_size=64)) == (4, 16, 16)
     assert large.encode_images(large.crop(image)[None]).shape == (1, 4, 16, 16)
@@ -123,7 +123,7 @@ def test_another_size_of_image_has_latents_of_another_size(folder, image):
         load_diffusion(DiffusionSpec(model=str(folder), image_size=60))
 
 
-def test_the_identity_follows_the_weights_and_the_settings(copied):
+def test_the_identity_depends_on_weights_and_settings(copied):
     spec = DiffusionSpec(model=str(copied))
     before = spec.identity()
     assert before == DiffusionSpec(model=str(copied)).identity()
@@ -154,7 +154,7 @@ def test_the_identity_follows_the_weights_and_the_settings(copied):
         ("vae/config.json", {"shift_factor": 0.1}, "shifts its latents"),
     ],
 )
-def test_models_of_another_shape_are_refused_before_their_weights_are_read(copied, part, change, message):
+def test_models_of_another_shape_are_refused_by_their_configuration(copied, part, change, message):
     edited(copied / part, **change)
     shutil.rmtree(copied / "vae") if part == "model_index.json" else None
     with pytest.raises(BackboneError, match=message):
@@ -169,7 +169,7 @@ def test_pickled_weights_are_not_read(copied):
         load_diffusion(DiffusionSpec(model=str(copied)))
 
 
-def test_a_folder_that_is_not_there_or_holds_something_else_is_named(tmp_path):
+def test_a_missing_or_unsuitable_folder_is_named(tmp_path):
     with pytest.raises(
         BackboneError, match="no folder 'models/of/mine' on this machine; expected 'embedded', a folder"
     ):
@@ -178,10 +178,10 @@ def test_a_folder_that_is_not_there_or_holds_something_else_is_named(tmp_path):
         DiffusionSpec(model=str(tmp_path)).check()
 
 
-def test_a_hubs_model_that_is_not_here_says_how_to_get_it(monkeypatch):
+def test_an_unreachable_hub_model_is_refused_with_a_remedy(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        BackboneError, match=r"could not be fetched from the hub: .* copy its cache here, or name a local"
+        BackboneError, match=r"could not be fetched from the hub: .* copy its cache here, or set a local"
     ):
         load_diffusion(DiffusionSpec(model="someone/model"))
 
@@ -193,6 +193,6 @@ def test_settings_out_of_range_are_refused():
         DiffusionSpec(revision="main")
 
 
-def test_naming_a_model_loads_no_torch():
+def test_a_spec_is_made_without_loading_torch():
     code = "import sys, fewshot.backbones.diffusion as d; d.DiffusionSpec(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,7 @@
 import torch
 
 from fewshot.diffusion.lora import LoraPair, StackedLora, initial_pairs, sites
-from fewshot.diffusion.streams import stream
+from fewshot.diffusion.random_draws import seeded_generator
 from tests.tiny_diffusion import LATENTS, tiny_diffusion
 
 K, RANK, TOKENS = 4, 3, 6
@@ -19,7 +19,7 @@ def random_pairs(layers, keys, *, rank=RANK, seed=0):
 
 
 def _random(like, seed, key, site):
-    return 0.3 * torch.randn(like.shape, generator=stream(seed, "B", key, site))
+    return 0.3 * torch.randn(like.shape, generator=seeded_generator(seed, "B", key, site))
 
 
 def random_stack(count=K, *, seed=0):

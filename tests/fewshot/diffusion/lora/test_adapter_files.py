@@ -1,4 +1,4 @@
-"""Adapters as files: exact in half precision, readable by PEFT and diffusers, and nothing else passes."""
+"""Adapter files are exact in half precision and readable by PEFT and diffusers; other files are refused."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ from fewshot.errors import DataError
 from tests.fewshot.diffusion.lora.stacks import RANK, K, batch, random_pairs, random_stack
 from tests.tiny_diffusion import tiny_diffusion
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks Transformers.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # Raised by PEFT.
 WEIGHTS = "unet/adapter_model.safetensors"
 CONFIG = "unet/adapter_config.json"
 STRANGE = "Boeing 737-800/ü.\N{CROCODILE} ."
@@ -37,7 +37,7 @@ def written(folder, files):
     return folder
 
 
-def retold(files, path, change):
+def changed(files, path, change):
     """The files with the tensors or the configuration in one of them changed."""
     if path.endswith(".json"):
         return files | {path: json.dumps(json.loads(files[path]) | change).encode()}
@@ -45,8 +45,8 @@ def retold(files, path, change):
     return files | {path: safetensors.torch.save(change(tensors))}
 
 
-def through(stack, k, rows=2):
-    """Outputs of UNet and text encoder for one class."""
+def outputs(stack, k, rows=2):
+    """Outputs of UNet and text encoder with the adapters of one class."""
     backbone, classes = tiny_diffusion(), torch.full((rows,), k)
     ids = backbone.token_ids(["a cat"] * rows)
     with torch.inference_mode(), injected(backbone.unet, stack.unet) as in_unet:
@@ -57,7 +57,7 @@ def through(stack, k, rows=2):
         return predicted, backbone.embed_ids(ids)
 
 
-def test_what_is_loaded_is_what_was_saved_in_half_precision():
+def test_loaded_adapters_equal_the_saved_ones_in_half_precision():
     stack = random_stack()
     loaded = load_adapters([save_adapter(stack, k) for k in range(K)])
     assert equal(loaded, halved(stack))
@@ -73,7 +73,7 @@ def test_peft_loads_an_adapter_and_computes_the_same(tmp_path):
     with torch.inference_mode():
         predicted = unet(*batch(2)).sample
         states = encoder(backbone.token_ids(["a cat"] * 2)).last_hidden_state
-    expected = through(stack, 2)
+    expected = outputs(stack, 2)
     torch.testing.assert_close(predicted, expected[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(states, expected[1], rtol=1e-5, atol=1e-5)
 
@@ -83,10 +83,10 @@ def test_diffusers_loads_an_adapter_and_computes_the_same(tmp_path):
     folder = written(tmp_path, save_adapter(stack, 1)) / "unet"
     unet.load_lora_adapter(folder, prefix="base_model.model", weight_name="adapter_model.safetensors")
     with torch.inference_mode():
-        torch.testing.assert_close(unet(*batch(2)).sample, through(stack, 1)[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(unet(*batch(2)).sample, outputs(stack, 1)[0], rtol=1e-5, atol=1e-5)
 
 
-def test_what_peft_saves_is_loaded(tmp_path):
+def test_adapters_saved_by_peft_are_loaded(tmp_path):
     stack, backbone = halved(random_stack()), tiny_diffusion()
     folder = written(tmp_path / "ours", save_adapter(stack, 0))
     for part, model in (("unet", backbone.unet), ("text_encoder", backbone.text_encoder)):
@@ -99,9 +99,9 @@ def test_what_peft_saves_is_loaded(tmp_path):
     assert equal(load_adapters([theirs]), stack.select([0]))
 
 
-def test_files_of_the_old_layout_of_the_text_encoder_are_loaded():
+def test_the_older_layout_of_the_text_encoder_is_loaded():
     stack, path = random_stack(1), "text_encoder/adapter_model.safetensors"
-    old = retold(
+    old = changed(
         save_adapter(stack, 0),
         path,
         lambda tensors: {
@@ -113,10 +113,10 @@ def test_files_of_the_old_layout_of_the_text_encoder_are_loaded():
     assert equal(load_adapters([old]), halved(stack))
 
 
-def test_a_class_without_a_file_is_refused():
+def test_a_missing_file_is_named():
     files = save_adapter(random_stack(1), 0)
     for path in files:
-        with pytest.raises(DataError, match=f"no {path}"):
+        with pytest.raises(DataError, match=f"needs the file {path}"):
             load_adapters([{name: content for name, content in files.items() if name != path}])
 
 
@@ -127,8 +127,8 @@ def test_pickled_weights_are_refused():
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickle in a zip", b"\x80\x04\x95"])
-def test_what_is_no_safetensors_file_is_refused(content):
-    with pytest.raises(DataError, match="is no safetensors file"):
+def test_files_other_than_safetensors_are_refused(content):
+    with pytest.raises(DataError, match="is not a safetensors file"):
         load_adapters([save_adapter(random_stack(1), 0) | {WEIGHTS: content}])
 
 
@@ -136,7 +136,7 @@ def without_first(tensors):
     return dict(sorted(tensors.items())[1:])
 
 
-def with_stranger(tensors):
+def with_unknown_site(tensors):
     return tensors | {"base_model.model.conv_in.lora_A.weight": torch.zeros(3, 4)}
 
 
@@ -156,34 +156,34 @@ def with_one_odd_rank(tensors):
     ("change", "message"),
     [
         (without_first, "has only B of A and B"),
-        (with_stranger, "conv_in.lora_A.weight' belongs to no site"),
+        (with_unknown_site, "conv_in.lora_A.weight' belongs to no layer"),
         (with_flat, "expected a matrix"),
-        (with_other_rank, f"says rank {RANK}, the weights have {2 * RANK}"),
+        (with_other_rank, f"has rank {RANK}, but its weights have rank {2 * RANK}"),
         (with_one_odd_rank, "one rank over all sites"),
         (lambda tensors: {}, "one rank over all sites"),
     ],
 )
-def test_weights_that_are_no_adapter_are_refused(change, message):
+def test_weights_that_are_not_an_adapter_are_refused(change, message):
     with pytest.raises(DataError, match=message):
-        load_adapters([retold(save_adapter(random_stack(1), 0), WEIGHTS, change)])
+        load_adapters([changed(save_adapter(random_stack(1), 0), WEIGHTS, change)])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"peft_type": "LOHA"}, "no plain LoRA: peft_type is 'LOHA'"),
-        ({"use_dora": True}, "no plain LoRA: use_dora"),
+        ({"peft_type": "LOHA"}, "not a plain LoRA: peft_type is 'LOHA'"),
+        ({"use_dora": True}, "not a plain LoRA: use_dora"),
         ({"lora_alpha": 2 * RANK}, "expected r = 3"),
-        ({"r": None}, "no configuration of a LoRA"),
+        ({"r": None}, "not a configuration of a LoRA"),
     ],
 )
 def test_another_kind_of_adapter_is_refused(change, message):
     with pytest.raises(DataError, match=message):
-        load_adapters([retold(save_adapter(random_stack(1), 0), CONFIG, change)])
+        load_adapters([changed(save_adapter(random_stack(1), 0), CONFIG, change)])
 
 
-def test_a_configuration_that_is_no_json_is_refused():
-    with pytest.raises(DataError, match="no configuration of a LoRA"):
+def test_a_configuration_that_is_not_an_object_is_refused():
+    with pytest.raises(DataError, match="not a configuration of a LoRA"):
         load_adapters([save_adapter(random_stack(1), 0) | {CONFIG: b"[1]"}])
 
 
@@ -194,7 +194,7 @@ def test_classes_with_different_sites_cannot_be_stacked():
         load_adapters([save_adapter(stack, 0), save_adapter(fewer, 0)])
 
 
-def test_what_half_precision_cannot_hold_is_refused():
+def test_weights_that_overflow_half_precision_are_refused():
     stack = random_stack(1).scaled(unet=1e6, text=1.0)
     with pytest.raises(DataError, match="not finite in half precision"):
         save_adapter(stack, 0)
@@ -203,10 +203,10 @@ def test_what_half_precision_cannot_hold_is_refused():
 def test_a_stack_whose_parts_differ_in_classes_is_refused():
     stack = random_stack(2)
     text = random_pairs(sites(tiny_diffusion().text_encoder), ["a", "b", "c"])
-    with pytest.raises(DataError, match=r"are of \[2, 3\] classes"):
+    with pytest.raises(DataError, match=r"same number of classes, got \[2, 3\]"):
         StackedLora(stack.unet, text)
     site, pair = next(iter(stack.unet.items()))
-    with pytest.raises(DataError, match="A is of 2 classes and rank 3, B of 2 and 2"):
+    with pytest.raises(DataError, match="A has 2 classes and rank 3, B has 2 and 2"):
         StackedLora({site: LoraPair(pair.A, pair.B[..., :2])}, stack.text)
     with pytest.raises(DataError, match="one rank over all sites"):
         StackedLora({}, stack.text)

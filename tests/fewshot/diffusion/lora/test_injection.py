@@ -1,4 +1,4 @@
-"""Stacked adapters against PEFT's two ways, merging, and the base alone."""
+"""Stacked adapters equal both ways of PEFT, merged adapters, and at scale 0 the base alone."""
 
 import copy
 
@@ -15,7 +15,7 @@ from tests.tiny_diffusion import tiny_diffusion
 MIXED = torch.tensor([2, 0, 0, 3, 1, 2, 3, 2])
 
 
-def scored(latents, steps, contexts):
+def predict(latents, steps, contexts):
     with torch.inference_mode():
         return tiny_diffusion().predict(latents, steps, contexts)
 
@@ -24,7 +24,7 @@ def stacked(classes, inputs, *, scale=SCALE, rows_per_class=1, pairs=None):
     pairs = random_stack().unet if pairs is None else pairs
     with injected(tiny_diffusion().unet, pairs, scale=scale, rows_per_class=rows_per_class) as set_classes:
         set_classes(classes)
-        return scored(*inputs)
+        return predict(*inputs)
 
 
 def with_peft(pairs):
@@ -41,14 +41,14 @@ def with_peft(pairs):
     return model.eval()
 
 
-def test_adapters_change_what_is_predicted():
+def test_adapters_change_the_prediction():
     inputs = batch(8)
-    assert (stacked(MIXED, inputs) - scored(*inputs)).abs().amax(dim=(1, 2, 3)).min() > 1e-2
+    assert (stacked(MIXED, inputs) - predict(*inputs)).abs().amax(dim=(1, 2, 3)).min() > 1e-2
     assert (stacked(MIXED, inputs) - stacked((MIXED + 1) % K, inputs)).abs().amax(dim=(1, 2, 3)).min() > 1e-2
 
 
 @torch.inference_mode()
-def test_a_mixed_batch_is_what_peft_gives_one_class_after_the_other():
+def test_a_mixed_batch_equals_separate_forwards_of_peft():
     inputs, model = batch(8), with_peft(random_stack().unet)
     expected = torch.empty_like(inputs[0])
     for k in range(K):
@@ -60,13 +60,13 @@ def test_a_mixed_batch_is_what_peft_gives_one_class_after_the_other():
 
 
 @torch.inference_mode()
-def test_a_mixed_batch_is_what_peft_gives_with_adapter_names():
+def test_a_mixed_batch_equals_adapter_names_of_peft():
     inputs, model = batch(8), with_peft(random_stack().unet)
     expected = model(*inputs, adapter_names=[f"c{k}" for k in MIXED.tolist()]).sample
     torch.testing.assert_close(stacked(MIXED, inputs), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_rows_of_a_class_that_take_one_product_give_the_same():
+def test_rows_that_share_a_product_give_the_same():
     inputs, classes = batch(8), torch.tensor([3, 1, 0, 2]).repeat_interleave(2)
     torch.testing.assert_close(
         stacked(classes, inputs, rows_per_class=2), stacked(classes, inputs), rtol=1e-5, atol=1e-5
@@ -74,7 +74,7 @@ def test_rows_of_a_class_that_take_one_product_give_the_same():
 
 
 @pytest.mark.parametrize("rows_per_class", [1, 2])
-def test_a_rows_bits_do_not_depend_on_the_classes_and_images_beside_it(rows_per_class):
+def test_bits_of_a_row_do_not_depend_on_the_other_rows(rows_per_class):
     inputs, others = batch(8), batch(8, seed=1)
     classes = torch.tensor([0, 1, 2, 3]).repeat_interleave(2)
     alone = classes.clone()
@@ -84,42 +84,42 @@ def test_a_rows_bits_do_not_depend_on_the_classes_and_images_beside_it(rows_per_
     assert torch.equal(first, stacked(alone, beside, rows_per_class=rows_per_class)[:2])
 
 
-def test_bits_do_not_depend_on_which_other_classes_are_in_the_stack():
+def test_bits_do_not_depend_on_other_classes_of_the_stack():
     inputs, stack = batch(4), random_stack()
     swapped = stack.select([3, 0, 0, 2])
-    everyone = stacked(torch.tensor([0, 1, 2, 3]), inputs)
+    whole = stacked(torch.tensor([0, 1, 2, 3]), inputs)
     some = stacked(torch.tensor([1, 0, 3, 0]), inputs, pairs=swapped.unet)
-    assert torch.equal(everyone[[0, 2]], some[[0, 2]])
+    assert torch.equal(whole[[0, 2]], some[[0, 2]])
 
 
-def test_a_scale_of_zero_is_the_base():
+def test_scale_0_gives_the_base_model():
     inputs = batch(8)
-    assert torch.equal(stacked(MIXED, inputs, scale=0.0), scored(*inputs))
+    assert torch.equal(stacked(MIXED, inputs, scale=0.0), predict(*inputs))
 
 
-def test_adapters_that_are_not_trained_yet_are_the_base():
+def test_initial_adapters_give_the_base_model():
     inputs, layers = batch(K), unet_sites(tiny_diffusion().unet)
     pairs = initial_pairs(layers, [f"class {k}" for k in range(K)], rank=RANK, seed=0)
-    assert torch.equal(stacked(torch.arange(K), inputs, pairs=pairs, scale=1.0), scored(*inputs))
+    assert torch.equal(stacked(torch.arange(K), inputs, pairs=pairs, scale=1.0), predict(*inputs))
 
 
-def test_afterwards_the_model_is_as_before():
+def test_the_model_is_unchanged_after_the_context():
     inputs = batch(8)
-    before = scored(*inputs)
+    before = predict(*inputs)
     stacked(MIXED, inputs)
-    assert torch.equal(scored(*inputs), before)
+    assert torch.equal(predict(*inputs), before)
     with pytest.raises(DataError), injected(tiny_diffusion().unet, random_stack().unet):
-        scored(*inputs)
-    assert torch.equal(scored(*inputs), before)
+        predict(*inputs)
+    assert torch.equal(predict(*inputs), before)
 
 
-def test_the_scale_may_be_put_into_the_adapters():
+def test_the_scale_may_be_multiplied_into_the_adapters():
     inputs, stack = batch(8), random_stack()
     inside = stacked(MIXED, inputs, pairs=stack.scaled(unet=SCALE, text=1.0).unet, scale=1.0)
     torch.testing.assert_close(inside, stacked(MIXED, inputs), rtol=1e-5, atol=1e-5)
 
 
-def test_texts_go_through_the_text_encoders_adapters():
+def test_adapters_of_the_text_encoder_change_its_texts():
     backbone, stack = tiny_diffusion(), random_stack()
     ids = backbone.token_ids(["a cat", "a dog", "a cat"])
     with torch.inference_mode(), injected(backbone.text_encoder, stack.text) as set_classes:
@@ -131,7 +131,7 @@ def test_texts_go_through_the_text_encoders_adapters():
 
 
 @pytest.mark.parametrize("rows_per_class", [1, 2])
-def test_gradients_are_those_of_the_adapters_by_themselves(rows_per_class):
+def test_gradients_equal_those_of_separate_adapters(rows_per_class):
     backbone, inputs = tiny_diffusion(), batch(4)
     together = random_stack().mapped(lambda tensor: tensor.clone().requires_grad_())
     classes = torch.tensor([1, 1, 3, 3])
@@ -154,7 +154,7 @@ def test_gradients_are_those_of_the_adapters_by_themselves(rows_per_class):
 def test_merged_and_injected_adapters_agree(k):
     inputs, stack, unet = batch(3), random_stack(), tiny_diffusion().unet
     with merged(unet, stack.unet, k, scale=SCALE):
-        together = scored(*inputs)
+        together = predict(*inputs)
     torch.testing.assert_close(together, stacked(torch.full((3,), k), inputs), rtol=1e-5, atol=1e-5)
 
 
@@ -167,7 +167,7 @@ def test_merging_is_undone_bit_for_bit_even_after_an_error():
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_in_half_precision_the_activations_decide():
+def test_adapters_are_applied_in_the_precision_of_the_activations():
     unet = copy.deepcopy(tiny_diffusion().unet).to(torch.bfloat16)
     latents, steps, contexts = batch(2)
     with torch.inference_mode(), injected(unet, random_stack().unet, scale=SCALE) as set_classes:
@@ -184,9 +184,9 @@ def test_in_half_precision_the_activations_decide():
         ([0, 1, 2], "multiple of 2 rows"),
         ([], "multiple of 2 rows"),
         ([0, 1, 2, 2], "runs of 2 rows"),
-        ([0, 0, K, K], f"from 0 to {K - 1}"),
-        ([-1, -1, 0, 0], f"from 0 to {K - 1}"),
-        ([0, 0, 1, 1], "a forward of 8 rows, where set_classes spoke of 4"),
+        ([0, 0, K, K], f"classes from 0 to {K - 1}"),
+        ([-1, -1, 0, 0], f"classes from 0 to {K - 1}"),
+        ([0, 0, 1, 1], "a forward has 8 rows, but set_classes was called for 4"),
     ],
 )
 def test_classes_that_do_not_fit_the_batch_are_refused(classes, message):
@@ -200,13 +200,13 @@ def test_adapters_of_another_model_are_refused():
         pass
     site, pair = next(iter(stack.unet.items()))
     with (
-        pytest.raises(DataError, match="channels, its adapter 7 to"),
+        pytest.raises(DataError, match="channels, but its adapter 7 to"),
         injected(unet, {site: LoraPair(pair.A[..., :7], pair.B)}),
     ):
         pass
 
 
-def test_what_a_class_starts_with_depends_on_no_other_class_or_site():
+def test_initial_adapters_depend_on_no_other_class_or_site():
     layers = unet_sites(tiny_diffusion().unet)
     some = {site: layers[site] for site in list(layers)[3:9]}
     many = initial_pairs(layers, ["cat", "dog", "fox"], rank=RANK, seed=1)
@@ -216,14 +216,14 @@ def test_what_a_class_starts_with_depends_on_no_other_class_or_site():
     assert not torch.equal(initial_pairs(some, ["fox"], rank=RANK, seed=2)[site].A, one[site].A)
 
 
-def test_a_adapters_start_is_gaussian_with_one_over_the_rank():
+def test_initial_adapters_are_gaussian_with_deviation_one_over_rank():
     layers = sites(tiny_diffusion().text_encoder)
     pairs = initial_pairs(layers, [str(k) for k in range(100)], rank=8, seed=0)
-    drawn = torch.cat([pair.A.flatten() for pair in pairs.values()])
-    assert float(drawn.std()) == pytest.approx(1 / 8, rel=0.02)
+    values = torch.cat([pair.A.flatten() for pair in pairs.values()])
+    assert float(values.std()) == pytest.approx(1 / 8, rel=0.02)
     assert not any(pair.B.any() for pair in pairs.values())
 
 
-def test_random_pairs_are_not_vacuous():
+def test_random_pairs_of_the_tests_are_not_zero():
     pairs = random_pairs(sites(tiny_diffusion().text_encoder), ["cat"])
     assert all(pair.B.abs().max() > 0.1 for pair in pairs.values())

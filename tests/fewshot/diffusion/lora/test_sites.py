@@ -1,11 +1,11 @@
-"""Acceptance property 13 of TiF: on Stable Diffusion 2's shape, as many adapters and parameters as published."""
+"""Acceptance property 13 of TiF: Stable Diffusion 2 has the published numbers of adapters and parameters."""
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from fewshot.diffusion.lora import filter_for, sites, unet_sites
+from fewshot.diffusion.lora import block_filter_for, sites, unet_sites
 from fewshot.errors import DataError
 from tests.tiny_diffusion import tiny_diffusion
 
@@ -32,9 +32,7 @@ def stable_diffusion():
     ("blocks", "count", "millions_16", "millions_8"),
     [("all-2", 54, 3.02, 1.51), ("all-1", 99, 4.36, 2.18), ("none", 144, 5.12, 2.56)],
 )
-def test_a_filter_leaves_as_many_layers_and_parameters_as_published(
-    stable_diffusion, blocks, count, millions_16, millions_8
-):
+def test_a_filter_leaves_the_published_layers_and_parameters(stable_diffusion, blocks, count, millions_16, millions_8):
     layers = unet_sites(stable_diffusion, blocks)
     assert len(layers) == count
     assert round(parameters(layers, 16) / 1e6, 2) == millions_16
@@ -56,7 +54,7 @@ def test_a_filter_drops_the_shallowest_resolutions(stable_diffusion):
     }
 
 
-def test_every_layer_of_the_text_encoder_has_four():
+def test_every_layer_of_the_text_encoder_has_four_sites():
     with torch.device("meta"):
         encoder = CLIPTextModel(
             CLIPTextConfig(hidden_size=1024, num_hidden_layers=23, num_attention_heads=16, intermediate_size=4096)
@@ -84,7 +82,7 @@ def test_the_deepest_resolution_with_attention_is_never_dropped(blocks):
     }
 
 
-def test_sites_are_the_same_in_both_layouts_of_the_text_encoder():
+def test_both_layouts_of_the_text_encoder_have_the_same_sites():
     encoder = tiny_diffusion().text_encoder
     old = torch.nn.Module()
     old.text_model = encoder
@@ -95,11 +93,11 @@ def test_sites_are_the_same_in_both_layouts_of_the_text_encoder():
     ("shots", "blocks"), [(1, "all-2"), (2, "all-2"), (4, "all-2"), (8, "all-1"), (16, "none"), (100, "none")]
 )
 def test_the_number_of_shots_decides_the_filter(shots, blocks):
-    assert filter_for(shots) == blocks
+    assert block_filter_for(shots) == blocks
 
 
-def test_another_model_has_no_sites():
+def test_a_model_of_another_kind_is_refused():
     with torch.device("meta"):
         vae = AutoencoderKL()
-    with pytest.raises(DataError, match="no site for an adapter in AutoencoderKL"):
+    with pytest.raises(DataError, match="AutoencoderKL has no layer for an adapter"):
         sites(vae)

@@ -1,4 +1,4 @@
-"""Each class's token takes the steps that it would take alone, and nothing else moves."""
+"""Each class's token takes the steps that it would take alone, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fewshot.diffusion.tokens import TokenPrompts, TokenRecipe, TokenShots, learn_tokens
-from fewshot.diffusion.tokens.losses import images_to_text, text_to_images
-from fewshot.diffusion.tokens.token_prompts import encode, joint, pooled, start_vector
-from fewshot.diffusion.tokens.token_shots import draw
-from fewshot.diffusion.tokens.token_training import token_losses
+from fewshot.diffusion.tokens import TokenPrompts, TokenRecipe, TokenShots, train_tokens
+from fewshot.diffusion.tokens.token_prompts import encode_with_vectors, pool_texts, project_texts, start_vector
+from fewshot.diffusion.tokens.token_shots import draw_token_samples
+from fewshot.diffusion.tokens.token_training import images_to_text_loss, text_to_images_loss, token_losses
 from fewshot.errors import DataError
 from fewshot.prompt_templates import OBJECT_TEMPLATES
 from tests.problems import World, renumbered, shuffled
@@ -42,8 +41,8 @@ def prompts(backbone):
     return TokenPrompts.from_templates(backbone, backbone.templates, "picture")
 
 
-def drawn_for(shots, block, prompts, *, step=0, images=2):
-    return draw(shots, block, step=step, images=images, prompts=len(prompts), times=1000, seed=7)
+def samples_for(shots, block, prompts, *, step=0, images=2):
+    return draw_token_samples(shots, block, step=step, images=images, prompts=len(prompts), times=1000, seed=7)
 
 
 def gradient(backbone, prompts, shots, block, recipe, *, vectors=None, of=slice(None)):
@@ -51,16 +50,16 @@ def gradient(backbone, prompts, shots, block, recipe, *, vectors=None, of=slice(
     if vectors is None:
         vectors = start_vector(backbone, "picture") + 0.1 * torch.arange(len(block), dtype=torch.float32)[:, None]
     vectors = vectors.clone().requires_grad_()
-    drawn = drawn_for(shots, block, prompts)
-    losses = token_losses(backbone, prompts, vectors, drawn, shots.bank, recipe, gamma=recipe.gamma)
+    samples = samples_for(shots, block, prompts)
+    losses = token_losses(backbone, prompts, vectors, samples, shots.bank, recipe, gamma=recipe.gamma)
     losses[of].sum().backward()
     return vectors.grad, losses.detach()
 
 
-def test_only_the_tokens_differ_after_training(problem, backbone, shots):
+def test_training_changes_the_tokens_only(problem, backbone, shots):
     networks = (backbone.unet, backbone.text_encoder, backbone.vae)
     before = [value.clone() for network in networks for value in network.state_dict().values()]
-    vectors = learn_tokens(backbone, shots, [0, 1, 2], SHORT, seed=0)
+    vectors = train_tokens(backbone, shots, [0, 1, 2], SHORT, seed=0)
     after = [value for network in networks for value in network.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
     assert all(p.grad is None for network in networks for p in network.parameters())
@@ -69,35 +68,37 @@ def test_only_the_tokens_differ_after_training(problem, backbone, shots):
     assert moved.max() < 3 * 0.02 * 1.1
 
 
-def test_without_gamma_it_is_textual_inversion(backbone, prompts, shots):
+def test_gamma_0_gives_textual_inversion(backbone, prompts, shots):
     inversion = replace(SHORT, gamma=0.0)
     without_projection = replace(backbone, projection=None)
     one, _ = gradient(without_projection, prompts, shots, [1], inversion)
     vectors = start_vector(backbone, "picture")[None].requires_grad_()
-    drawn = drawn_for(shots, [1], prompts)
-    hidden = encode(backbone, prompts.ids[drawn.prompts], prompts.slots[drawn.prompts], vectors.expand(2, -1))
-    signal = backbone.alphas_cumprod[drawn.steps].float().view(-1, 1, 1, 1)
-    noisy = signal.sqrt() * drawn.latents + (1 - signal).sqrt() * drawn.noise
-    said = backbone.unet(noisy, drawn.steps, encoder_hidden_states=hidden).sample
-    torch.nn.functional.mse_loss(said, drawn.noise).backward()
+    samples = samples_for(shots, [1], prompts)
+    hidden = encode_with_vectors(
+        backbone, prompts.ids[samples.prompts], prompts.slots[samples.prompts], vectors.expand(2, -1)
+    )
+    signal = backbone.alphas_cumprod[samples.steps].float().view(-1, 1, 1, 1)
+    noisy = signal.sqrt() * samples.latents + (1 - signal).sqrt() * samples.noise
+    predicted = backbone.unet(noisy, samples.steps, encoder_hidden_states=hidden).sample
+    torch.nn.functional.mse_loss(predicted, samples.noise).backward()
     torch.testing.assert_close(one, vectors.grad, rtol=1e-4, atol=1e-7)
-    learned = learn_tokens(without_projection, shots, [1], inversion, seed=0)
-    assert torch.equal(learned, learn_tokens(backbone, shots, [1], inversion, seed=0))
+    learned = train_tokens(without_projection, shots, [1], inversion, seed=0)
+    assert torch.equal(learned, train_tokens(backbone, shots, [1], inversion, seed=0))
 
 
-def test_without_alpha_the_unet_is_never_asked_and_the_regulariser_pulls_the_same(backbone, prompts, shots):
+def test_alpha_0_never_runs_the_unet_and_keeps_the_regulariser(backbone, prompts, shots):
     def forbidden(*_, **__):
         raise AssertionError
 
-    blind = replace(backbone, unet=forbidden)
-    alone, _ = gradient(blind, prompts, shots, [0, 1], replace(SHORT, alpha=0.0))
+    without_unet = replace(backbone, unet=forbidden)
+    alone, _ = gradient(without_unet, prompts, shots, [0, 1], replace(SHORT, alpha=0.0))
     both, _ = gradient(backbone, prompts, shots, [0, 1], SHORT)
     rest, _ = gradient(backbone, prompts, shots, [0, 1], replace(SHORT, gamma=0.0))
     assert alone.abs().max() > 1e-4
     torch.testing.assert_close(both - rest, alone, rtol=1e-3, atol=1e-6)
 
 
-def test_the_regulariser_reaches_its_own_token_alone_and_the_coupled_loss_all(backbone, prompts, shots):
+def test_only_the_coupled_loss_reaches_tokens_of_other_classes(backbone, prompts, shots):
     block = [0, 1, 2, 3]
     own, _ = gradient(backbone, prompts, shots, block, replace(SHORT, alpha=0.0), of=2)
     assert own[2].abs().max() > 1e-4
@@ -106,7 +107,7 @@ def test_the_regulariser_reaches_its_own_token_alone_and_the_coupled_loss_all(ba
     assert (coupled.abs().amax(dim=1) > 1e-5).all()
 
 
-def test_gradients_in_a_batch_are_those_of_separate_runs(backbone, prompts, shots):
+def test_gradients_of_a_block_equal_those_of_separate_runs(backbone, prompts, shots):
     vectors = start_vector(backbone, "picture") + 0.1 * torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     together, losses = gradient(backbone, prompts, shots, [0, 1, 2, 3], SHORT, vectors=vectors)
     for k in range(4):
@@ -115,7 +116,7 @@ def test_gradients_in_a_batch_are_those_of_separate_runs(backbone, prompts, shot
         torch.testing.assert_close(losses[k : k + 1], loss, rtol=1e-5, atol=1e-6)
 
 
-def test_other_tokens_change_no_bit_of_a_class(backbone, prompts, shots):
+def test_bits_of_a_gradient_do_not_depend_on_other_tokens(backbone, prompts, shots):
     one = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     other = torch.cat([one[:1], torch.randn(3, 32, generator=torch.Generator().manual_seed(1))])
     grads = [gradient(backbone, prompts, shots, [0, 1, 2, 3], SHORT, vectors=v)[0] for v in (one, other)]
@@ -123,14 +124,14 @@ def test_other_tokens_change_no_bit_of_a_class(backbone, prompts, shots):
     assert not torch.equal(grads[0][1], grads[1][1])
 
 
-def test_a_token_is_the_same_to_the_bit_in_any_block(backbone, shots):
-    together = learn_tokens(backbone, shots, [0, 1, 2, 3], SHORT, seed=0)
-    assert torch.equal(learn_tokens(backbone, shots, [2], SHORT, seed=0), together[2:3])
-    assert torch.equal(learn_tokens(backbone, shots, [3, 0], SHORT, seed=0), together[[3, 0]])
-    assert not torch.equal(learn_tokens(backbone, shots, [2], SHORT, seed=1), together[2:3])
+def test_bits_of_a_token_do_not_depend_on_its_block(backbone, shots):
+    together = train_tokens(backbone, shots, [0, 1, 2, 3], SHORT, seed=0)
+    assert torch.equal(train_tokens(backbone, shots, [2], SHORT, seed=0), together[2:3])
+    assert torch.equal(train_tokens(backbone, shots, [3, 0], SHORT, seed=0), together[[3, 0]])
+    assert not torch.equal(train_tokens(backbone, shots, [2], SHORT, seed=1), together[2:3])
 
 
-def test_how_shots_are_listed_and_classes_numbered_changes_no_bit(problem, shots):
+def test_bits_do_not_depend_on_order_of_shots_and_classes(problem, shots):
     permutation = torch.tensor([2, 0, 3, 1])
     other = TokenShots.from_problem(shuffled(renumbered(problem, permutation)))
     assert other.keys == shots.keys
@@ -138,27 +139,27 @@ def test_how_shots_are_listed_and_classes_numbered_changes_no_bit(problem, shots
     assert torch.equal(permutation[other.classes], shots.classes)
 
 
-def test_draws_belong_to_a_class_and_a_step(shots, prompts):
-    both, alone = drawn_for(shots, [1, 3], prompts), drawn_for(shots, [3], prompts)
+def test_samples_depend_on_class_and_step_alone(shots, prompts):
+    both, alone = samples_for(shots, [1, 3], prompts), samples_for(shots, [3], prompts)
     assert torch.equal(both.noise[2:], alone.noise)
     assert torch.equal(both.chosen[2:], alone.chosen)
     assert both.targets.tolist() == [1, 1, 3, 3]
-    assert not torch.equal(drawn_for(shots, [3], prompts, step=1).noise, alone.noise)
+    assert not torch.equal(samples_for(shots, [3], prompts, step=1).noise, alone.noise)
 
 
-def test_each_step_shows_one_image_of_every_class_and_in_time_all(shots, prompts):
-    chosen = torch.cat([drawn_for(shots, [0], prompts, step=step, images=50).chosen for step in range(4)])
+def test_each_step_draws_one_image_of_every_class(shots, prompts):
+    chosen = torch.cat([samples_for(shots, [0], prompts, step=step, images=50).chosen for step in range(4)])
     labels = torch.repeat_interleave(torch.arange(len(shots)), shots.counts * shots.views)
     assert torch.equal(labels[chosen], torch.arange(len(shots)).expand_as(chosen))
     assert set(chosen.flatten().tolist()) == set(range(len(shots.bank)))
 
 
-def test_features_may_have_any_length_and_equal_similarities_cost_the_logarithm(problem):
+def test_losses_follow_the_formula_for_features_of_any_length(problem):
     generator = torch.Generator().manual_seed(0)
     texts, bank = torch.randn(3, DIM, generator=generator), torch.randn(12, DIM, generator=generator)
     chosen, targets = torch.tensor([[0, 5, 9], [1, 4, 8], [2, 6, 11]]), torch.tensor([0, 2, 1])
     unit = normalize(bank, dim=1)
-    losses = text_to_images(texts, unit, chosen, targets, scale=10.0)
+    losses = text_to_images_loss(texts, unit, chosen, targets, scale=10.0)
     expected = [
         -math.log(math.exp(10 * cos[t]) / sum(math.exp(10 * c) for c in cos))
         for cos, t in zip(
@@ -168,11 +169,13 @@ def test_features_may_have_any_length_and_equal_similarities_cost_the_logarithm(
         )
     ]
     torch.testing.assert_close(losses, torch.tensor(expected))
-    torch.testing.assert_close(text_to_images(7.0 * texts, unit, chosen, targets, scale=10.0), losses)
+    torch.testing.assert_close(text_to_images_loss(7.0 * texts, unit, chosen, targets, scale=10.0), losses)
     same = unit[:1].expand(12, -1)
-    torch.testing.assert_close(text_to_images(texts, same, chosen, targets, scale=10.0), torch.full((3,), math.log(3)))
+    torch.testing.assert_close(
+        text_to_images_loss(texts, same, chosen, targets, scale=10.0), torch.full((3,), math.log(3))
+    )
     images = same[None, :2].expand(5, 2, DIM)
-    ties = images_to_text(texts[:1, None].expand(5, 2, DIM), images, scale=10.0)
+    ties = images_to_text_loss(texts[:1, None].expand(5, 2, DIM), images, scale=10.0)
     torch.testing.assert_close(ties, torch.full((5, 2), math.log(5)))
     longer = problem.with_support(replace(problem.support, views=4.0 * problem.support.views))
     assert torch.equal(
@@ -182,9 +185,9 @@ def test_features_may_have_any_length_and_equal_similarities_cost_the_logarithm(
 
 
 @pytest.mark.parametrize(("pool", "offset"), [("placeholder", 0), ("eos", 1)])
-def test_a_text_is_read_at_its_token_or_at_its_end(backbone, prompts, pool, offset):
+def test_a_text_is_pooled_at_its_token_or_at_its_end(backbone, prompts, pool, offset):
     hidden = torch.arange(24.0)[None, :, None].expand(len(prompts), -1, 32)
-    where = pooled(hidden, prompts.slots, pool=pool)[:, 0]
+    where = pool_texts(hidden, prompts.slots, pool=pool)[:, 0]
     words = [len(backbone.tokenizer.tokenize(template.replace("{}", ""))) for template in OBJECT_TEMPLATES]
     assert where.tolist() == [1 + count + offset for count in words]
     ids = prompts.ids.gather(1, where.long()[:, None])[:, 0]
@@ -192,45 +195,45 @@ def test_a_text_is_read_at_its_token_or_at_its_end(backbone, prompts, pool, offs
     assert ids.tolist() == [token] * len(prompts)
 
 
-def test_a_vector_takes_the_place_of_a_word(backbone, prompts):
+def test_a_vector_replaces_the_embedding_of_a_word(backbone, prompts):
     fox = start_vector(backbone, "fox").expand(len(prompts), -1)
     expected = backbone.embed_texts([template.replace("{}", "fox") for template in OBJECT_TEMPLATES])
     with torch.no_grad():
-        found = encode(backbone, prompts.ids, prompts.slots, fox)
+        found = encode_with_vectors(backbone, prompts.ids, prompts.slots, fox)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_templates_are_27_that_end_in_the_token():
+def test_the_27_templates_end_in_the_token():
     assert len(set(OBJECT_TEMPLATES)) == len(OBJECT_TEMPLATES) == 27
     assert all(template.endswith(" {}") for template in OBJECT_TEMPLATES)
 
 
-def test_gamma_may_fall_along_an_exponential_and_zero_stays_zero():
+def test_gamma_may_fall_exponentially_and_stays_0_at_0():
     falling = TokenRecipe(gamma=1.0, gamma_end=0.01, gamma_schedule="exponential", steps=10)
     assert [falling.gamma_at(step) for step in (0, 5)] == pytest.approx([1.0, 0.1])
     assert replace(falling, gamma=0.0).gamma_at(5) == 0.0
     assert replace(falling, gamma_schedule="constant").gamma_at(9) == 1.0
 
 
-def test_words_and_templates_that_do_not_fit_are_refused(backbone):
-    with pytest.raises(DataError, match=r"as one token; 'elephant' is \[.*\]\. Name another"):
+def test_unsuitable_words_and_templates_are_refused(backbone):
+    with pytest.raises(DataError, match=r"is one token of the text encoder; 'elephant' is \[.*\]\. Choose another"):
         start_vector(backbone, "elephant")
-    with pytest.raises(DataError, match=r"ends in its only \{\}; got \['\{\} here'\]"):
+    with pytest.raises(DataError, match=r"must end in its only \{\}; got \['\{\} here'\]"):
         TokenPrompts.from_templates(backbone, ["a {}", "{} here"], "fox")
-    with pytest.raises(DataError, match="templates of more than 22 tokens"):
+    with pytest.raises(DataError, match="takes at most 22 tokens; shorten these templates"):
         TokenPrompts.from_templates(backbone, ["a " * 30 + "{}"], "fox")
     with pytest.raises(DataError, match=r"no text_projection\.safetensors"):
-        joint(replace(backbone, projection=None), torch.zeros(1, 24, 32), torch.tensor([3]), pool="eos")
+        project_texts(replace(backbone, projection=None), torch.zeros(1, 24, 32), torch.tensor([3]), pool="eos")
 
 
-def test_latents_are_asked_for(problem):
+def test_shots_without_latents_are_refused(problem):
     without = problem.with_support(replace(problem.support, latents=None))
-    with pytest.raises(DataError, match="these images come without"):
+    with pytest.raises(DataError, match="these images have none"):
         TokenShots.from_problem(without)
 
 
-def test_any_model_of_the_shape_will_do():
+def test_a_model_that_predicts_velocities_can_be_used():
     problem = with_diffusion(World(2).problem([1, 1], views=1))
     other = replace(tiny_diffusion(prediction_type="v_prediction"), projection=problem.diffusion.projection)
-    vectors = learn_tokens(other, TokenShots.from_problem(problem), [0, 1], replace(SHORT, steps=1), seed=0)
+    vectors = train_tokens(other, TokenShots.from_problem(problem), [0, 1], replace(SHORT, steps=1), seed=0)
     assert vectors.isfinite().all()

@@ -1,0 +1,79 @@
+"""One policy for the members of tar and zip files.
+
+| member | becomes |
+|---|---|
+| a directory | nothing |
+| hidden, or a sidecar by its name | counted as skipped |
+| an empty name, or one that points outside the archive, hidden or not | an error record |
+| a link, a device, a pipe, a sparse file | an error record |
+| larger than the limit | an error record; its content is not held in memory |
+| a name that occurs twice | a record each time |
+| anything else | a record with its content, or with the reason why it cannot be read |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from cluster.records.base import Skipped
+from cluster.records.names import is_hidden, is_sidecar, printable
+from cluster.records.reading import too_large
+
+
+class MemberType(Enum):
+    """What a member is, according to its header."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "link"
+    SPECIAL = "special"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a container, as described there.
+
+    Attributes:
+        name: its path in the container, with "/".
+        size: bytes of its content, unpacked.
+        type: what it is.
+    """
+
+    name: str
+    size: int
+    type: MemberType = MemberType.FILE
+
+    @property
+    def key(self) -> str:
+        """The key of its record."""
+        return printable(self.name.removeprefix("./"))
+
+    @property
+    def points_outside(self) -> bool:
+        """Whether unpacking it under its name would write outside the folder it is unpacked in."""
+        return self.name.startswith("/") or ".." in self.name.split("/")
+
+
+def is_record(member: Member, skipped: Skipped) -> bool:
+    """Whether a member becomes a record. Counts it as skipped if it is no image by its name."""
+    if member.type is MemberType.DIRECTORY:
+        return False
+    name = member.name.removeprefix("./")
+    if member.points_outside or not (is_hidden(name) or is_sidecar(name)):
+        return True
+    skipped.add(member.key)
+    return False
+
+
+def refusal(member: Member, max_bytes: int) -> str | None:
+    """Return the reason why a member that becomes a record is not read; None if it is read."""
+    if not member.key:
+        return "an empty name"
+    if member.points_outside:
+        return "the name points outside the archive"
+    if member.type is MemberType.LINK:
+        return "a link, not a file"
+    if member.type is not MemberType.FILE:
+        return "not a regular file"
+    return too_large(member.size, max_bytes) if member.size > max_bytes else None

@@ -1,0 +1,94 @@
+"""A classifier with calibrated probabilities, and the held-out numbers that they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from fewshot.calibration.temperature import Scaling
+from fewshot.method import Classifier, Method
+from fewshot.model_selection.candidates import CandidateResult
+
+Source = Literal["val", "folds", "text", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutReport:
+    """Measures of a classifier on held-out images.
+
+    Attributes:
+        source: origin of the held-out images. "val": separate labelled images; "folds": cross-validation inside the
+            shots; "text": one shot of each class, so the measures are lower bounds (see
+            `fewshot.calibration.calibrate`); "none": no images.
+        images: number of held-out images.
+        accuracy: share of images that are classified correctly, in [0, 1].
+        nll_before: negative log-likelihood of the original logits, in nats.
+        nll_after: negative log-likelihood of the scaled logits, in nats.
+        ece_before: expected calibration error of the original logits, in [0, 1].
+        ece_after: expected calibration error of the scaled logits, in [0, 1].
+        max_error: the given maximum error rate; None if there is none.
+        confidence: probability with which `error_bound` holds.
+        coverage: share of images with a score at or above the threshold.
+        error_bound: upper bound of the error rate among accepted images; None if no threshold guarantees `max_error`.
+        candidates: the results of all compared methods, the best first; None if no methods were compared.
+    """
+
+    source: Source
+    images: int
+    accuracy: float | None = None
+    nll_before: float | None = None
+    nll_after: float | None = None
+    ece_before: float | None = None
+    ece_after: float | None = None
+    max_error: float | None = None
+    confidence: float | None = None
+    coverage: float | None = None
+    error_bound: float | None = None
+    candidates: tuple[CandidateResult, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedClassifier:
+    """A classifier with a scaling of its logits and a threshold for abstention.
+
+    Attributes:
+        method: the method with the value of every hyperparameter.
+        classifier: the classifier fitted to all shots.
+        class_names: K names, in label order.
+        logit_scale: of the backbone of the classifier.
+        scaling: applied to the logits before the softmax.
+        threshold: predictions with a lower score abstain; None never abstains, a value above 1 always does.
+        report: the held-out measures behind scaling and threshold.
+    """
+
+    method: Method
+    classifier: Classifier
+    class_names: tuple[str, ...]
+    logit_scale: float
+    scaling: Scaling
+    threshold: float | None
+    report: HeldOutReport
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the classifier's tensors."""
+        values = (getattr(self.classifier, field.name) for field in fields(self.classifier))  # type: ignore[arg-type]
+        return next((value.device for value in values if isinstance(value, Tensor)), torch.device("cpu"))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return a copy with the classifier's tensors on another device."""
+        names = [field.name for field in fields(self.classifier)]  # type: ignore[arg-type]
+        moved = {name: _moved(getattr(self.classifier, name), device) for name in names}
+        return replace(self, classifier=replace(self.classifier, **moved))  # type: ignore[type-var]
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {name: tensor.to(device) for name, tensor in value.items()}
+    return value

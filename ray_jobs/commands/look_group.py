@@ -1,0 +1,127 @@
+"""Commands that show what has run and what there is to choose from. They change nothing but missing reports."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ray_jobs.commands.arguments import Address, Output, locate_output
+from ray_jobs.commands.command_group import CommandGroup, JsonResult
+
+commands = CommandGroup("Look")
+
+
+def _complete_method(incomplete: str) -> list[tuple[str, str]]:
+    """Return names and summaries of methods for shell completion."""
+    from fewshot.methods.table import TABLE
+
+    return [(info.name, info.summary) for info in TABLE if info.name.startswith(incomplete)]
+
+
+@commands.add(example="fewshot status runs/groceries")
+def status(
+    output: Annotated[
+        str | None,
+        typer.Argument(
+            help="Job file, or the output it names (any fsspec URL); with --address, the ID of a submitted job.",
+            metavar="JOB.toml|OUTPUT|ID",
+            show_default=False,
+        ),
+    ] = None,
+    address: Address = None,
+) -> JsonResult:
+    """Show the progress of the runs in an output, or of submitted jobs.
+
+    With an output, the progress is read from storage: no cluster has to be reachable. Without one, or with --address,
+    the jobs of a Ray cluster are listed.
+    """
+    from ray_jobs.console.progress import Reporter
+
+    reporter = Reporter()
+    if output is None or address is not None:
+        from ray_jobs.commands.output_tables import show_jobs
+        from ray_jobs.submission import connect, list_jobs
+
+        jobs = list_jobs(connect(address), output)
+        show_jobs(reporter, jobs)
+        return jobs.to_json()
+    from ray_jobs.commands.output_tables import show_status
+    from ray_jobs.commands.status import read_status
+
+    result = read_status(*locate_output(output))
+    show_status(reporter, result)
+    return result.to_json()
+
+
+@commands.add(example="fewshot report runs/groceries")
+def report(output: Output) -> JsonResult:
+    """Print the paths of the HTML reports of an output, and write missing ones."""
+    from ray_jobs.commands.output_tables import show_reports
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.report import find_reports
+
+    reporter = Reporter()
+    result = find_reports(*locate_output(output))
+    show_reports(reporter, result)
+    return result.to_json()
+
+
+@commands.add(example="fewshot methods tip_adapter")
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Method to describe.", metavar="NAME", show_default="list all", autocompletion=_complete_method
+        ),
+    ] = None,
+) -> JsonResult:
+    """List the classification methods, or describe one.
+
+    The description of a method has its source, and the type, default and meaning of each of its hyperparameters.
+    """
+    from ray_jobs.commands.catalogue import describe_method, list_methods
+    from ray_jobs.commands.catalogue_tables import show_method, show_methods
+    from ray_jobs.console.progress import Reporter
+
+    reporter = Reporter()
+    if name is None:
+        listed = list_methods()
+        show_methods(reporter, listed)
+        return asdict(listed)
+    method = describe_method(name)
+    show_method(reporter, method)
+    return asdict(method)
+
+
+@commands.add_text(example="fewshot schema > job.schema.json")
+def schema() -> None:
+    """Print the JSON schema of job files.
+
+    Editors complete and check job files with it: save it beside a job file, whose first line is then
+    #:schema ./job.schema.json (for taplo, and Even Better TOML in VS Code).
+    """
+    import json
+
+    from ray_jobs.job_file.schema import job_file_schema
+
+    sys.stdout.write(json.dumps(job_file_schema(), indent=2) + "\n")
+
+
+@commands.add(example="fewshot models ViT-H")
+def models(
+    containing: Annotated[
+        str, typer.Argument(help="Part of the names to list, in any case.", metavar="NAME", show_default="all")
+    ] = "",
+) -> JsonResult:
+    r"""List the backbones for \[clip] model, with their pretrained weights."""
+    from ray_jobs.commands.catalogue import list_models
+    from ray_jobs.commands.catalogue_tables import show_models
+    from ray_jobs.console.progress import Reporter
+
+    reporter = Reporter()
+    result = list_models(containing)
+    show_models(reporter, result)
+    return asdict(result)

@@ -1,0 +1,128 @@
+"""The arguments that stand for a job file: an archive, examples, and where results go."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.data.example import is_path
+from ray_jobs.job_file.reading import NO_PASSWORDS, PASSWORD
+from ray_jobs.job_file.sections import MAX_NAME, JobSection
+from ray_jobs.preflight import lies_inside
+
+FALLBACK_NAME = "archive"
+OUTPUTS = "runs"
+"""The folder of default outputs."""
+_CONTAINER_SUFFIX = re.compile(r"\.(tar(\.gz)?|tgz|zip|parquet)$", re.IGNORECASE)
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftArguments:
+    """What a job is drafted from.
+
+    Attributes:
+        archive: a path or URL.
+        examples: a path or URL.
+        output: a path or URL; None is `runs/<name>`, or a place beside the inputs where that lies inside one of them.
+        name: of the job; None is derived from the archive.
+        overrides: "section.key=value", as in `read_job`.
+        examples_option: what messages call `examples`.
+    """
+
+    archive: str
+    examples: str
+    output: str | None = None
+    name: str | None = None
+    overrides: Sequence[str] = ()
+    examples_option: str = "EXAMPLES"
+
+    @property
+    def job_name(self) -> str:
+        """The name of the job."""
+        return default_name(self.archive) if self.name is None else self.name
+
+    @property
+    def job_output(self) -> str:
+        """Where results go."""
+        return default_output(self.job_name, (self.archive, self.examples)) if self.output is None else self.output
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the arguments by themselves, one line each; nothing is looked up."""
+        inputs = {"ARCHIVE": self.archive, self.examples_option: self.examples}
+        places = inputs if self.output is None else inputs | {"--output": self.output}
+        found = [f"{argument}: {reason}" for argument, place in places.items() if (reason := _problem_with(place))]
+        found += [
+            f"{argument}: {place} is a job file; expected images, or a table of examples"
+            for argument, place in inputs.items()
+            if is_job_file(place)
+        ]
+        if self.name is not None:
+            try:
+                JobSection(name=self.name, output=OUTPUTS)
+            except ValueError as error:
+                found.append(f"--name: {str(error).removeprefix('name: ')}")
+        return found
+
+    def in_their_terms(self, problem: str) -> str:
+        """Name the argument, where a problem names the key of the job file that the argument fills."""
+        keys = {
+            "[archive] uri": "ARCHIVE",
+            "[support] uri": self.examples_option,
+            "[job] output": "--output",
+        }
+        key, separator, rest = problem.partition(": ")
+        return f"{keys[key]}{separator}{rest}" if key in keys else problem
+
+
+def is_job_file(argument: str) -> bool:
+    """Return whether an argument of `classify` or `plan` names a job file: the suffix decides."""
+    return argument.endswith(".toml")
+
+
+def default_name(archive: str) -> str:
+    """Return a job's name for an archive: the last part of its path, as far as a name may hold it."""
+    scheme, separator, path = archive.rpartition("://")
+    if not separator or scheme in ("file", "local"):
+        path = str(_local(archive))
+    elif scheme in ("http", "https"):
+        path = path.partition("?")[0]
+    parts = [part for part in posixpath.normpath(path).split("/") if part and not _WILDCARD.search(part)]
+    last = _CONTAINER_SUFFIX.sub("", unicodedata.normalize("NFC", parts[-1])) if parts else ""
+    kept = "".join(char if char.isalnum() or char in "_." else "-" for char in last)
+    return re.sub("-+", "-", kept).strip("-.")[:MAX_NAME] or FALLBACK_NAME
+
+
+def default_output(name: str, inputs: Sequence[str]) -> str:
+    """Return an output outside all inputs: `runs/<name>`, or else `runs/<name>` beside the input that contains it.
+
+    Args:
+        name: of the job.
+        inputs: paths or URLs.
+    """
+    output = f"{OUTPUTS}/{name}"
+    for _ in inputs:
+        around = next((place for place in inputs if lies_inside(output, place)), None)
+        if around is None:
+            break
+        output = str(_local(around).resolve().parent / OUTPUTS / name)
+    return output
+
+
+def _local(uri: str) -> Path:
+    return Path(os.path.expanduser(uri.rpartition("://")[2])).absolute()  # noqa: PTH111 -- never raises
+
+
+def _problem_with(place: str) -> str | None:
+    if not place.strip():
+        return "it is empty; expected a path or a URL"
+    if not is_path(place):
+        return "a job file cannot hold this path: it is no Unicode text, or too long; rename it, or link to it"
+    if place.startswith("~") and os.path.expanduser(place).startswith("~"):  # noqa: PTH111
+        return f"there is no home folder {place.partition('/')[0]}; write ./{place} if this is a name"
+    return NO_PASSWORDS if PASSWORD.search(place) else None

@@ -1,0 +1,161 @@
+"""Look at labelled examples: their form, the classes with their counts, and what in them is no image."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from cluster import Storage
+from cluster.records import Record, Selected, Selection, open_source, read_shard
+from cluster.records.names import printable
+from cluster.secrets import without_credentials
+from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.errors import UnreadableImageError
+from fewshot.images import decode
+from ray_jobs.drafting.duplicates import ExampleContent, digest_of
+from ray_jobs.inputs.examples import TABLES, Labels
+
+ExamplesForm = Literal["folder", "csv", "parquet", "jsonl", "splits"]
+FORM_NAMES: Mapping[ExamplesForm, str] = {
+    "folder": "a folder for each class",
+    "csv": "a csv table",
+    "parquet": "a parquet table",
+    "jsonl": "a jsonl table",
+    "splits": "the train split of a splits.json",
+}
+MAX_INSPECTED = 5_000
+"""Examples that are read at most."""
+MAX_SHOWN = 10
+"""Unreadable examples that are listed; all are counted."""
+DECODED_SIDE = 64
+"""Pixels: images are decoded only to see whether they can be, so JPEGs at a reduced scale."""
+_BLOCK = 256
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableExample:
+    """An example that is no image, or cannot be read."""
+
+    image: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExamplesSurvey:
+    """What the examples are.
+
+    Attributes:
+        uri: where they are, without credentials.
+        form: "folder" (one folder per class), a table ("csv", "parquet", "jsonl"), or "splits" (a splits.json).
+        counts: number of examples of each class, in the order of the label space; 0 for a class known by name only.
+        skipped: entries whose names say that they are no images (hidden files, sidecars); 0 for tables.
+        skipped_examples: a few of them.
+        used: number of examples that the job draws.
+        inspected: how many of these were read: at most `MAX_INSPECTED`.
+        unreadable: how many of these are no images, or cannot be read.
+        unreadable_examples: the first `MAX_SHOWN` of them.
+    """
+
+    uri: str
+    form: ExamplesForm
+    counts: Mapping[str, int]
+    skipped: int
+    skipped_examples: tuple[str, ...]
+    used: int
+    inspected: int
+    unreadable: int
+    unreadable_examples: tuple[UnreadableExample, ...]
+
+    @property
+    def images(self) -> int:
+        """Number of examples."""
+        return sum(self.counts.values())
+
+
+def form_of_examples(uri: str) -> ExamplesForm:
+    """Return the form of examples by their name, as `read_labels` does."""
+    suffix = posixpath.splitext(uri)[1].lower()
+    if suffix == ".json":
+        return "splits"
+    return TABLES.get(suffix, "folder")  # type: ignore[return-value]
+
+
+def count_classes(labels: Labels) -> dict[str, int]:
+    """Return the number of examples of each class, in the order of the label space."""
+    found = Counter(labels.labels)
+    return {name: found[index] for index, name in enumerate(labels.space.names)}
+
+
+def survey_examples(
+    uri: str, labels: Labels, used: Labels, storage: Storage = DEFAULT_STORAGE
+) -> tuple[ExamplesSurvey, list[ExampleContent]]:
+    """Look at examples, reading those that a job would use.
+
+    Args:
+        uri: where they are.
+        labels: all of them.
+        used: those that the job draws.
+        storage: how S3 is reached.
+
+    Returns:
+        The survey, and the contents of the examples that are images.
+
+    Raises:
+        StorageError: storage does not answer, also after retries.
+    """
+    form = form_of_examples(uri)
+    skipped, skipped_examples = _skipped(uri, storage) if form == "folder" else (0, ())
+    contents: list[ExampleContent] = []
+    unreadable: list[UnreadableExample] = []
+    for label, record in _records(used):
+        reason = _problem_with(record)
+        if reason is not None:
+            unreadable.append(UnreadableExample(printable(record.key), label, reason))
+        elif record.data is not None:
+            contents.append(ExampleContent(record.key, label, len(record.data), digest_of(record.data)))
+    survey = ExamplesSurvey(
+        uri=without_credentials(uri),
+        form=form,
+        counts=count_classes(labels),
+        skipped=skipped,
+        skipped_examples=skipped_examples,
+        used=len(used.images),
+        inspected=len(contents) + len(unreadable),
+        unreadable=len(unreadable),
+        unreadable_examples=tuple(unreadable[:MAX_SHOWN]),
+    )
+    return survey, contents
+
+
+def _skipped(uri: str, storage: Storage) -> tuple[int, tuple[str, ...]]:
+    source = open_source(uri, storage=storage)
+    for _ in source.shards():
+        pass
+    return source.skipped.count, tuple(source.skipped.examples)
+
+
+def _records(labels: Labels) -> Iterator[tuple[str, Record]]:
+    """The first examples, read, each with its label."""
+    selection = Selection(labels.folder, storage=labels.storage, schemes=labels.schemes)
+    rows = iter(list(zip(labels.images, labels.labels, strict=True))[:MAX_INSPECTED])
+    while block := list(islice(rows, _BLOCK)):
+        shard = selection.shard([Selected(image, "") for image, _ in block])
+        for (_, label), record in zip(block, read_shard(shard, threads=_THREADS), strict=True):
+            yield labels.space.names[label], record
+
+
+def _problem_with(record: Record) -> str | None:
+    """Why an example is no image; None if it is one."""
+    if record.data is None:
+        return record.error
+    try:
+        decode(record.data, min_side=DECODED_SIDE)
+    except UnreadableImageError as error:
+        return str(error)
+    return None

@@ -1,0 +1,115 @@
+"""What deserves attention in the inputs of a drafted job, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cluster.records.names import printable
+from ray_jobs.drafting.duplicates import MAX_CANDIDATES, Duplicates
+from ray_jobs.drafting.examples_survey import ExamplesSurvey
+from ray_jobs.drafting.job_text import reachable_error
+from ray_jobs.drafting.suggestions import MIN_EXAMPLES, Suggestions
+from ray_jobs.drafting.survey import Survey
+
+FEW = 5
+"""Names that a sentence lists."""
+
+
+def warnings_about(survey: Survey, suggestions: Suggestions, *, max_error: float | None) -> list[str]:
+    """Return a sentence for everything that a user should look at before the job runs.
+
+    Args:
+        survey: of the inputs.
+        suggestions: of the job.
+        max_error: the error rate that the job is to keep; None if it keeps none.
+    """
+    found = [*_about_places(survey), *_about_duplicates(survey.duplicates), *_about_examples(survey.examples)]
+    if max_error is not None and not suggestions.is_reachable:
+        found.append(_about_max_error(suggestions))
+    return found
+
+
+def notes_on(survey: Survey) -> list[str]:
+    """Return a sentence for everything that was not looked at."""
+    notes = []
+    examples, duplicates = survey.examples, survey.duplicates
+    if examples.inspected < examples.used:
+        notes.append(f"Only the first {examples.inspected:,} of the {examples.used:,} examples to use were read.")
+    if not duplicates.compared:
+        notes.append(
+            f"The examples were not looked for in the archive: listing a {survey.archive.kind} archive does not give "
+            "the sizes of its images."
+        )
+    elif not duplicates.all_compared:
+        notes.append(
+            f"Only the first {MAX_CANDIDATES:,} archive images (or 4 GiB) of the same size as an example were compared "
+            "with the examples."
+        )
+    return notes
+
+
+def _about_places(survey: Survey) -> Iterator[str]:
+    if survey.archive_inside_examples:
+        yield (
+            "The archive lies inside the folder of the examples, so its images count as examples. Move it out of "
+            f"{survey.examples.uri}."
+        )
+    if inside := survey.duplicates.examples_inside_archive:
+        yield (
+            f"{_count(inside, 'example lies', 'examples lie')} inside the archive and will be classified, too. Move "
+            "them out, or leave them out when you measure accuracy."
+        )
+
+
+def _about_duplicates(duplicates: Duplicates) -> Iterator[str]:
+    if duplicates.copies:
+        copy = duplicates.copies[0]
+        yield (
+            f"{_count(duplicates.archive_copies, 'archive image is a copy', 'archive images are copies')} of examples, "
+            f"such as {copy.archive_image} of {printable(copy.example)}. Leave them out when you measure accuracy."
+        )
+    if duplicates.contradictions:
+        pair = duplicates.contradictions[0]
+        yield (
+            f"{_count(duplicates.contradicting, 'example has', 'examples have')} the same content as an example of "
+            f"another class, such as {printable(pair.other_image)} ({pair.other_label}) and {printable(pair.image)} "
+            f"({pair.label}). Keep each image in one class."
+        )
+    if duplicates.same_class:
+        yield (
+            f"{_count(duplicates.same_class, 'example repeats', 'examples repeat')} another one of the same class. "
+            "Remove repeated images: they make accuracy on held-out examples look better than it is."
+        )
+
+
+def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
+    if examples.unreadable_examples:
+        first = examples.unreadable_examples[0]
+        yield (
+            f"{_count(examples.unreadable, 'example', 'examples')} cannot be read, such as {first.image}: "
+            f"{first.reason}. Training leaves them out."
+        )
+    if names := [name for name, count in examples.counts.items() if not count]:
+        yield f"{_count(len(names), 'class has', 'classes have')} no example, only a name: {_listed(names)}."
+    if names := [name for name, count in examples.counts.items() if 0 < count < MIN_EXAMPLES]:
+        yield (
+            f"{_count(len(names), 'class has', 'classes have')} only one example: {_listed(names)}. Add a second one: "
+            "scores are calibrated on examples that are held out, and these classes have none to spare."
+        )
+
+
+def _about_max_error(suggestions: Suggestions) -> str:
+    reachable = reachable_error(suggestions)
+    advice = "Add examples" if reachable is None else f"Add examples, or raise max_error to {reachable}"
+    return (
+        f"max_error = {suggestions.max_error} needs at least {suggestions.needed:,} held-out examples, and there are "
+        f"{suggestions.held_out:,}: every prediction would be abstained. {advice}."
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW:,} more" if len(names) > FEW else "")

@@ -1,0 +1,49 @@
+"""What becomes of the members of a container, whichever container it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.records import Skipped
+from cluster.records.members import Member, MemberType, is_record, refusal
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "./a.jpg", "a/b", "a..jpg", "a../b.jpg"])
+def test_a_file_is_a_record_and_read(name):
+    skipped = Skipped()
+    assert is_record(Member(name, 10), skipped)
+    assert refusal(Member(name, 10), 10) is None
+    assert skipped.count == 0
+
+
+@pytest.mark.parametrize("name", [".a.jpg", "a/.b/c.jpg", "./.a.jpg", "__MACOSX/._a.jpg", "a.txt", "a/LICENSE"])
+def test_hidden_members_and_sidecars_are_counted_not_read(name):
+    skipped = Skipped()
+    assert not is_record(Member(name, 10), skipped)
+    assert (skipped.count, skipped.examples) == (1, [name.removeprefix("./")])
+
+
+@pytest.mark.parametrize("name", ["/a.jpg", "../a.jpg", "a/../b.jpg", "..", "../.a.jpg", "/a.txt"])
+def test_a_name_that_points_outside_is_a_record_with_a_reason(name):
+    skipped = Skipped()
+    assert is_record(Member(name, 10), skipped)
+    assert refusal(Member(name, 10), 10) == "the name points outside the archive"
+    assert skipped.count == 0
+
+
+@pytest.mark.parametrize("name", ["", "./"])
+def test_a_file_without_a_name_is_a_record_with_a_reason(name):
+    assert is_record(Member(name, 10), Skipped())
+    assert refusal(Member(name, 10), 10) == "an empty name"
+
+
+def test_a_directory_is_nothing_even_if_hidden():
+    skipped = Skipped()
+    assert not any(is_record(Member(name, 0, MemberType.DIRECTORY), skipped) for name in ("a", ".git", "../x"))
+    assert skipped.count == 0
+
+
+def test_links_special_files_and_large_ones_are_refused():
+    assert refusal(Member("a.jpg", 0, MemberType.LINK), 10) == "a link, not a file"
+    assert refusal(Member("a.jpg", 0, MemberType.SPECIAL), 10) == "not a regular file"
+    assert refusal(Member("a.jpg", 11), 10) == "too large: 11 bytes, at most 10 are read"
