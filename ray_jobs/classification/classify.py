@@ -359,8 +359,8 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     escalated = None
     if job.escalate is not None:
         escalation = work.escalation(classifier.threshold)
-        with escalation.stages(work.prediction_parts, job.cluster, reporter) as scoring:
-            escalated = escalation.carry_out(work.prediction_parts, scoring)
+        with escalation.open_stages(work.prediction_parts, job.cluster, reporter) as scoring:
+            escalated = escalation.escalate(work.prediction_parts, scoring)
         stages += scoring.reports
     lease.check()
     metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)

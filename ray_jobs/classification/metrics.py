@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster import StageReport, Store
-from ray_jobs.escalation.cost_curve import measure_cascades
+from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.ground_truth import read_ground_truth
 from ray_jobs.job_file.sections import Job
@@ -201,7 +201,7 @@ class _Counts:
             return None
         known = {image: self.names[label] for image, label in self.given.items() if label >= 0}
         right = int(self.tally.hits.sum())
-        return measure_cascades(store, run, known, right=right, labelled=self.tally.rows, images=self.images)
+        return measure_escalation(store, run, known, correct=right, labelled=self.tally.rows, images=self.images)
 
     @property
     def images(self) -> int:

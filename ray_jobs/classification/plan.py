@@ -92,7 +92,7 @@ def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:
     escalation = work.escalation(None if classifier is None else classifier.threshold)
     estimate = CostEstimate(escalation, work.prediction_parts, work.job.classifier.top)
-    return estimate.measured() if probe and not estimate.finished else estimate
+    return estimate.with_probe() if probe and not estimate.finished else estimate
 
 
 def _probe(spec: ClipSpec, images: int, workers: int) -> BackboneProbe:

@@ -1,4 +1,4 @@
-"""The expensive opinion: a diffusion model is asked about the images that the classifier is not sure of."""
+"""Escalation: a diffusion model scores the images of which the classifier is least certain."""
 
 from ray_jobs.escalation.escalate import Escalation, escalation_identity
 

@@ -1,4 +1,4 @@
-"""What the model learns before it is asked: an adapter a class, from which examples, and where it is kept."""
+"""The training of adapters before images are scored: one set of adapters a class, their examples and their folders."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ray_jobs.escalation.adapter_unit import ADAPTERS_VERSION, AdapterUnit, Clas
 from ray_jobs.escalation.prior_images import prior_units
 from ray_jobs.escalation.stages import Stages
 from ray_jobs.job_file.sections import EscalateSection
-from ray_jobs.steps.adapter_files import adapter_folder, trained
+from ray_jobs.steps.adapter_files import adapter_folder, trained_folders
 from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionStep
-from ray_jobs.steps.example_latents import Examples
+from ray_jobs.steps.example_latents import ExampleLatents
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fewshot.diffusion.image_sampling import PriorImages
     from fewshot.method import DiffusionScorer
 
-BLOCK = 8
+BLOCK_SIZE = 8
 """Classes that are trained in one batch."""
 
 
@@ -38,41 +38,46 @@ class AdapterTraining:
         section: of the job file.
         store: the output.
         examples: of the classes.
-        for_calibration: whether some examples are kept to ask about, see `withheld`.
+        for_calibration: whether some examples are held out, see `held_out`.
     """
 
     section: EscalateSection
     store: Store
-    examples: Examples
+    examples: ExampleLatents
     for_calibration: bool = False
 
     @cached_property
     def method(self) -> DiffusionScorer:
-        """Who is asked."""
+        """The method of the section."""
         from fewshot.methods import build_diffusion_scorer
 
         return build_diffusion_scorer(self.section.method, **self.section.hyperparameters)
 
+    @property
+    def trains_adapters(self) -> bool:
+        """Whether the method trains adapters at all."""
+        return self.method.adapter_settings(latent_side=1, shots=1) is not None
+
     @cached_property
-    def withheld(self) -> dict[str, tuple[int, ...]]:
-        """By label: which of a class's examples are kept for the exam, a quarter, and one of two or three.
+    def held_out(self) -> dict[str, tuple[int, ...]]:
+        """By label: the examples of a class held out for calibration, a quarter of them, and one of two or three.
 
-        They are drawn by their names. A class with a single example is learned from it.
+        They are drawn by their names. A class with a single example is trained on it.
         """
-        if not self.for_calibration or not self.learns:
+        if not self.for_calibration or not self.trains_adapters:
             return {}
-        return {label: self._drawn(images) for label, images in self.examples.images.items()}
+        return {label: self._draw_held_out(images) for label, images in self.examples.images.items()}
 
-    def rows(self, label: str) -> list[int]:
-        """Which examples of a class are learned from: those that could be read and are not withheld."""
-        return self.examples.latents[label].without(self.withheld.get(label, ()))
+    def training_rows(self, label: str) -> list[int]:
+        """Return the examples that a class is trained on: those that were read and are not held out."""
+        return self.examples.latents[label].training_rows(self.held_out.get(label, ()))
 
-    def _drawn(self, images: Sequence[str]) -> tuple[int, ...]:
+    def _draw_held_out(self, images: Sequence[str]) -> tuple[int, ...]:
         order = sorted(range(len(images)), key=lambda row: fingerprint([self.section.seed, images[row]]))
         return tuple(sorted(order[: max(len(images) // 4, len(images) > 1)]))
 
-    def grid(self) -> Tensor:
-        """Time-steps at equal mass of the method's weights, [n] int64."""
+    def time_steps(self) -> Tensor:
+        """Return the grid of time-steps, at equal mass of the method's weights, [n] int64."""
         import torch
 
         from fewshot.diffusion.time_grid import support_grid
@@ -83,104 +88,103 @@ class AdapterTraining:
         weights = self.method.weights(mean, labels, num_steps=latents[0].num_steps)
         return support_grid(weights, min(self.section.steps, int((weights > 0).sum())))
 
-    @property
-    def learns(self) -> bool:
-        """Whether the method learns adapters at all."""
-        return self.method.adapter_settings(latent_side=1, shots=1) is not None
+    def can_score(self, label: str) -> bool:
+        """Return whether the method can score a class: adapters need a readable example."""
+        return not self.trains_adapters or label in self.examples.latents
 
-    def answers_for(self, label: str) -> bool:
-        """Whether the model can be asked about a class."""
-        return not self.learns or label in self.examples.latents
-
-    def settings(self, label: str) -> AdapterSettings | None:
-        """How a class is learned."""
+    def adapter_settings(self, label: str) -> AdapterSettings | None:
+        """Return how the adapters of a class are trained; None for a method without adapters."""
         side = self.examples.latents[label].posterior.shape[-1]
-        return self.method.adapter_settings(latent_side=side, shots=len(self.rows(label)))
+        return self.method.adapter_settings(latent_side=side, shots=len(self.training_rows(label)))
 
     @cached_property
     def prior(self) -> PriorImages | None:
-        """What all adapters should leave as it is."""
+        """The images that all adapters should leave unchanged; None for none."""
         from fewshot.backbones.diffusion import latent_shape
 
         return self.method.prior(latent_side=latent_shape(self.section.spec)[1])
 
     @cached_property
     def prior_units(self) -> list[Unit]:
-        """What draws the prior images."""
+        """The units that sample the prior images."""
         return prior_units(self.section.spec, self.prior, seed=self.section.seed)
 
     def prior_cost(self) -> float:
-        """Forwards for the prior images that are not drawn yet."""
+        """Return the forwards that the prior images still take."""
         if self.prior is None:
             return 0.0
         return float(self.prior.forwards * sum(u.weight for u in self.prior_units if not self.store.exists(u.path)))
 
     def class_adapter(self, label: str, settings: AdapterSettings) -> ClassAdapter:
-        """A class that is learned, and where its adapters go."""
-        prompt, latents, withheld = self._prompts[label], self.examples.units[label].path, self.withheld.get(label, ())
-        identity = [ADAPTERS_VERSION, asdict(settings), BLOCK, self.section.seed, label, prompt, latents, *self._prior]
-        name = fingerprint([*identity, withheld] if withheld else identity)
-        return ClassAdapter(label, prompt, latents, adapter_folder(self.section.method, name), withheld)
-
-    @cached_property
-    def learned(self) -> frozenset[str]:
-        """Labels of the classes that were learned before."""
-        there = trained(self.store, self.section.method)
-        settings = {label: self.settings(label) for label in self.examples.latents}
-        return frozenset(
-            label for label, s in settings.items() if s is None or self.class_adapter(label, s).folder in there
+        """Return the adapters of a class as they are with some settings."""
+        prompt, latents, held_out = self._prompts[label], self.examples.units[label].path, self.held_out.get(label, ())
+        training = [ADAPTERS_VERSION, asdict(settings), BLOCK_SIZE, self.section.seed]
+        identity: list[object] = [*training, label, prompt, latents, *self._prior]
+        if held_out:
+            identity.append(held_out)
+        return ClassAdapter(
+            label, prompt, latents, adapter_folder(self.section.method, fingerprint(identity)), held_out
         )
 
-    def units(self, labels: Sequence[str]) -> list[Unit]:
-        """What learns some classes, as far as they were not learned before: blocks of classes learned the same way."""
-        alike: dict[AdapterSettings, list[ClassAdapter]] = defaultdict(list)
+    @cached_property
+    def trained_labels(self) -> frozenset[str]:
+        """Labels of the classes that need no training, or had it before."""
+        folders = trained_folders(self.store, self.section.method)
+        settings = {label: self.adapter_settings(label) for label in self.examples.latents}
+        return frozenset(
+            label for label, s in settings.items() if s is None or self.class_adapter(label, s).folder in folders
+        )
+
+    def training_units(self, labels: Sequence[str]) -> list[Unit]:
+        """Return the units that train the classes without adapters, in blocks of equal settings."""
+        by_settings: dict[AdapterSettings, list[ClassAdapter]] = defaultdict(list)
         for label in labels:
-            if (settings := self.learns and self.settings(label)) and label not in self.learned:
-                alike[settings].append(self.class_adapter(label, settings))
+            if (settings := self.trains_adapters and self.adapter_settings(label)) and label not in self.trained_labels:
+                by_settings[settings].append(self.class_adapter(label, settings))
         return [
-            self._unit(settings, class_adapters[start : start + BLOCK])
-            for settings, class_adapters in alike.items()
-            for start in range(0, len(class_adapters), BLOCK)
+            self._unit(settings, class_adapters[start : start + BLOCK_SIZE])
+            for settings, class_adapters in by_settings.items()
+            for start in range(0, len(class_adapters), BLOCK_SIZE)
         ]
 
-    def learn(self, labels: Sequence[str], step: DiffusionStep, stages: Stages, *, called: str) -> None:
-        """Learn some classes, as far as they were not learned before.
+    def train(self, labels: Sequence[str], step: DiffusionStep, stages: Stages, *, stage_name: str) -> None:
+        """Train the adapters of those of the classes that have none.
 
         Args:
             labels: the classes.
-            step: what all work on the model is units of.
-            stages: what carries it out.
-            called: what the stage tells while it runs.
+            step: of the diffusion model.
+            stages: run the units.
+            stage_name: shown while they run.
 
         Raises:
             IncompleteError: a unit failed.
         """
-        if units := self.units(labels):
-            self._forget(units)
-            stages.run("drawing prior images", step, self.prior_units)
-            stages.run(called, step, units)
+        if units := self.training_units(labels):
+            self._delete_stale_parts(units)
+            stages.run("sampling prior images", step, self.prior_units)
+            stages.run(stage_name, step, units)
 
-    def _forget(self, units: Sequence[Unit]) -> None:
-        """Remove parts that say that units are done: if they were, their adapters would be there."""
+    def _delete_stale_parts(self, units: Sequence[Unit]) -> None:
+        """Delete the parts of these units: they mark units as done whose adapters are missing."""
         for path in Ledger(self.store).done(f"adapters/{self.section.method}/blocks") & {unit.path for unit in units}:
             self.store.delete(path)
 
     def class_prompt(self, label: str) -> ClassPrompt:
-        """What stands for a class when the model is asked."""
-        settings = self.settings(label) if self.learns else None
+        """Return a class as the UNet is conditioned on it."""
+        settings = self.adapter_settings(label) if self.trains_adapters else None
         if settings is None:
             return ClassPrompt(self._prompts[label])
         return ClassPrompt(self._prompts[label], self.class_adapter(label, settings).folder, settings.text_scale)
 
-    def scale(self, labels: Sequence[str]) -> float:
-        """Of the UNet's adapters."""
-        scales = {s.unet_scale for label in labels if (s := self.learns and self.settings(label))}
+    def unet_scale(self, labels: Sequence[str]) -> float:
+        """Return the scale of the UNet's adapters, the same for all these classes."""
+        scales = {s.unet_scale for label in labels if (s := self.trains_adapters and self.adapter_settings(label))}
         return scales.pop() if scales else 1.0
 
     def _unit(self, settings: AdapterSettings, class_adapters: Sequence[ClassAdapter]) -> Unit:
         name = fingerprint([class_adapter.folder for class_adapter in class_adapters])
-        class_prompt = "" if self.prior is None else self.prior.prompt
-        unit = AdapterUnit(tuple(class_adapters), settings, BLOCK, self.section.seed, self._prior, class_prompt)
+        prior_prompt = "" if self.prior is None else self.prior.prompt
+        unit = AdapterUnit(tuple(class_adapters), settings, BLOCK_SIZE, self.section.seed, self._prior, prior_prompt)
         return Unit(f"adapters/{self.section.method}/blocks/{name}.json", unit, weight=len(class_adapters))
 
     @property

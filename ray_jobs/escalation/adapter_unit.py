@@ -1,4 +1,4 @@
-"""Training adapters: a block of classes that share a batch in, one folder a class out."""
+"""A unit of adapter training: a block of classes that share a batch in, one folder of adapters a class out."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ ADAPTERS_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class ClassAdapter:
-    """A class that is to be learned.
+    """The adapters of a class, with their training data.
 
     Attributes:
         label: of the class.
-        prompt: what the model is told of it.
-        latents: part of its examples' latents.
-        folder: where its adapters go.
-        withheld: rows of the part that are not learned from, unless nothing else could be read.
+        prompt: of the class.
+        latents: part of the latents of its examples.
+        folder: of its adapters.
+        held_out: rows of the part that are not trained on, unless no other one is readable.
     """
 
     label: str
     prompt: str
     latents: str
     folder: str
-    withheld: tuple[int, ...] = ()
+    held_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterUnit:
-    """Classes that are trained in one batch. Their adapters do not depend on which these are.
+    """Classes that are trained in one batch. The adapters of one do not depend on which the others are.
 
     Attributes:
         class_adapters: at most `block_size` classes.
-        settings: how.
+        settings: of the training.
         block_size: classes of a batch; missing ones are filled up.
         seed: of the training.
-        prior: parts of prior images, of which there may be none.
+        prior: parts of prior images; empty for none.
         prior_prompt: of these images.
     """
 
@@ -60,51 +60,49 @@ class AdapterUnit:
     prior_prompt: str = ""
 
     def run(self, worker: DiffusionWorker) -> Part:
-        """Train the classes and store each; the part only says that it is done."""
+        """Train the classes without adapters and store each; the part only records that the block is done."""
+        missing = [each for each in self.class_adapters if not is_trained(worker.store, each.folder)]
+        if missing:
+            self._train(worker, missing)
+        folders = [class_adapter.folder for class_adapter in self.class_adapters]
+        return Part(to_json(folders), {"classes": len(folders)})
+
+    def _train(self, worker: DiffusionWorker, class_adapters: list[ClassAdapter]) -> None:
         from fewshot.diffusion.adapter_training import train_adapters
         from fewshot.diffusion.lora import save_adapter
 
-        left = [
-            class_adapter for class_adapter in self.class_adapters if not is_trained(worker.store, class_adapter.folder)
-        ]
-        if left:
-            last: dict[str, list[float]] = {}
-            stack = train_adapters(
-                worker.backbone,
-                [_images(worker, class_adapter) for class_adapter in left],
-                self.settings,
-                block_size=self.block_size,
-                seed=self.seed,
-                prior=get_prior(worker, self.prior, self.prior_prompt),
-                on_step=lambda _, losses: last.update(losses=losses.tolist()),
-            )
-            for index, class_adapter in enumerate(left):
-                card = {
-                    "class": class_adapter.label,
-                    "prompt": class_adapter.prompt,
-                    "settings": asdict(self.settings),
-                    "seed": self.seed,
-                }
-                put_adapter(
-                    worker.store,
-                    class_adapter.folder,
-                    save_adapter(stack, index),
-                    card | {"last_loss": last["losses"][index]},
-                )
-        return Part(
-            to_json([class_adapter.folder for class_adapter in self.class_adapters]),
-            {"classes": len(self.class_adapters)},
+        last: dict[str, list[float]] = {}
+        stack = train_adapters(
+            worker.backbone,
+            [_examples(worker, class_adapter) for class_adapter in class_adapters],
+            self.settings,
+            block_size=self.block_size,
+            seed=self.seed,
+            prior=get_prior(worker, self.prior, self.prior_prompt),
+            on_step=lambda _, losses: last.update(losses=losses.tolist()),
         )
+        for index, class_adapter in enumerate(class_adapters):
+            card = self._card(class_adapter, last["losses"][index])
+            put_adapter(worker.store, class_adapter.folder, save_adapter(stack, index), card)
+
+    def _card(self, class_adapter: ClassAdapter, last_loss: float) -> dict[str, object]:
+        return {
+            "class": class_adapter.label,
+            "prompt": class_adapter.prompt,
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "last_loss": last_loss,
+        }
 
 
-def _images(worker: DiffusionWorker, class_adapter: ClassAdapter) -> LatentImages:
-    """A class's examples, in the order of their names."""
+def _examples(worker: DiffusionWorker, class_adapter: ClassAdapter) -> LatentImages:
+    """Return the training examples of a class, in the order of their names."""
     import torch
 
     from fewshot.diffusion.random_draws import LatentImages
 
     latents = get_latents(worker.store, class_adapter.latents)
-    rows = sorted(latents.without(class_adapter.withheld), key=lambda row: latents.images[row])
+    rows = sorted(latents.training_rows(class_adapter.held_out), key=lambda row: latents.images[row])
     mean, std = torch.from_numpy(latents.posterior[rows]).unbind(dim=1)
     (ids,) = worker.backbone.token_ids([class_adapter.prompt])
     return LatentImages(class_adapter.label, mean, std, ids)

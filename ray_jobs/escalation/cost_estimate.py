@@ -1,7 +1,7 @@
-"""What asking a diffusion model will cost, before anything is spent: a look at what there is, nothing is run.
+"""Upper bounds of the cost of escalation, before anything is spent: they follow from existing parts, nothing is run.
 
-Until the cheap method has had its say nobody knows which images are doubtful, only how many can be asked about at most.
-What racing will save is not foretold either: it depends on how alike the classes are. So all costs are bounds.
+Before the cheap predictions are made, only the largest possible number of escalated images is known. What racing saves
+is not estimated either: it depends on how similar the classes are.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from cluster import Ledger, Store, Unit
 from cluster.execution.executor import weight_left
 from ray_jobs.escalation.adapter_training import AdapterTraining
-from ray_jobs.escalation.cost_model import FORWARDS_AN_IMAGE, Probe, ProbeUnit, learning_cost
-from ray_jobs.escalation.escalate import CHOICE, PROBE, Escalation
-from ray_jobs.escalation.results import GAPS
-from ray_jobs.escalation.selection import EscalationCandidates, find_candidates, get_choice
+from ray_jobs.escalation.cost_model import FORWARDS_PER_ENCODING, Probe, ProbeUnit, training_cost
+from ray_jobs.escalation.escalate import NOISE_ERRORS, PROBE, SELECTION, Escalation
+from ray_jobs.escalation.selection import EscalationCandidate, find_candidates, get_selection
+from ray_jobs.output.layout import GAPS
 from ray_jobs.results.cost_plan import EscalationCost, PlannedStage
-from ray_jobs.steps.adapter_files import trained
+from ray_jobs.steps.adapter_files import trained_folders
 
 if TYPE_CHECKING:
     from fewshot.diffusion.adapter_training import AdapterSettings
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What [escalate] will come to.
+    """The cost of [escalate].
 
     Attributes:
-        escalation: that will be carried out.
-        cheap_predictions: the parts of the first opinions, there or not.
-        top: labels that a first opinion lists at most.
-        probe: how fast forwards are; None if nobody measured.
+        escalation: to estimate.
+        cheap_predictions: the parts of the cheap predictions, existing or not.
+        top: labels of a cheap prediction, at most.
+        probe: rate of forwards; None if it was not measured.
     """
 
     escalation: Escalation
@@ -43,9 +43,9 @@ class CostEstimate:
     top: int
     probe: Probe | None = None
 
-    def measured(self) -> CostEstimate:
-        """The same with a rate: what a worker of this run measured, or else what this machine does in a few seconds."""
-        with suppress(FileNotFoundError, KeyError, TypeError, ValueError):  # What is damaged, the job measures anew.
+    def with_probe(self) -> CostEstimate:
+        """Return the estimate with the rate measured by a worker of this run, or else measured here within seconds."""
+        with suppress(FileNotFoundError, KeyError, TypeError, ValueError):  # The job measures a damaged one anew.
             return replace(self, probe=Probe.from_json(self._store.get(f"{self._run}/{PROBE}")))
         worker = self.escalation.step.setup()
         return replace(self, probe=Probe.from_json(ProbeUnit().run(worker).data))
@@ -56,16 +56,14 @@ class CostEstimate:
             self._encode(),
             self._train(),
             *([] if self.escalation.calibration is None else [self._calibrate()]),
-            self._ask(),
+            self._score(),
         ]
 
     def cost(self) -> EscalationCost:
         """Return the cost of all stages together, at most."""
         known = [stage.forwards for stage in self.stages()]
-        examples = FORWARDS_AN_IMAGE * sum(
-            unit.weight for unit in self.escalation.adapter_training.examples.units.values()
-        )
         bounds = [forwards for forwards in known if forwards is not None]
+        examples = FORWARDS_PER_ENCODING * self._num_examples
         forwards = None if len(bounds) < len(known) else min(sum(bounds), examples + self.budget)
         hours = self._hours(forwards)
         device = None if self.probe is None else self.probe.device
@@ -80,43 +78,43 @@ class CostEstimate:
 
     @property
     def finished(self) -> bool:
-        """Whether every image that is asked about is decided."""
+        """Whether every escalated image is decided."""
         return self._store.exists(f"{self._run}/{GAPS}")
 
     @property
     def budget(self) -> float:
-        """Forwards that may be spent on more than encoding the examples."""
+        """Forwards that may be spent besides encoding the examples; infinity without a limit, or without a rate."""
         hours = self.escalation.section.budget_gpu_hours
         return math.inf if hours is None or self.rate is None else 3600.0 * hours * self.rate
 
     @property
     def rate(self) -> float | None:
-        """Forwards a second of a worker."""
+        """Forwards a second of a worker; None if it was not measured."""
         return None if self.probe is None else self.probe.forwards_a_second
 
     @cached_property
-    def chosen(self) -> list[EscalationCandidates] | None:
-        """Who is asked about; None as long as that is not decided."""
-        path = f"{self._run}/{CHOICE}"
-        return get_choice(self._store, path) if self._store.exists(path) else None
+    def selected(self) -> list[EscalationCandidate] | None:
+        """The images to escalate; None before they are selected."""
+        path = f"{self._run}/{SELECTION}"
+        return get_selection(self._store, path) if self._store.exists(path) else None
 
     @cached_property
     def images(self) -> int | None:
-        """How many images are asked about, at most; None if nobody can tell."""
-        if self.chosen is not None:
-            return len(self.chosen)
-        known = self.escalation.listing.images
-        if known is None:
+        """Number of escalated images, at most; None if only reading the archive tells their number."""
+        if self.selected is not None:
+            return len(self.selected)
+        listed = self.escalation.listing.images
+        if listed is None:
             return None
         section = self.escalation.section
-        most = math.floor(section.max_fraction * known)
+        most = math.floor(section.max_fraction * listed)
         if self.budget < math.inf:
-            most = min(most, int(self.budget / (2 * section.steps + FORWARDS_AN_IMAGE)))
-        return min(most, self._candidates) if all(map(self._store.exists, self.cheap_predictions)) else most
+            most = min(most, int(self.budget / (2 * section.steps + FORWARDS_PER_ENCODING)))
+        return min(most, self._count_candidates()) if all(map(self._store.exists, self.cheap_predictions)) else most
 
     @property
-    def candidates(self) -> int:
-        """Classes that are asked about an image, at most."""
+    def classes_per_image(self) -> int:
+        """Classes that are scored for an image, at most."""
         return min(self.escalation.section.candidates, self.top, len(self._labels))
 
     @property
@@ -128,114 +126,114 @@ class CostEstimate:
         return self.escalation.run
 
     @property
-    def _candidates(self) -> int:
-        below, candidates = self.escalation.below, self.escalation.section.candidates
-        return sum(1 for _ in find_candidates(self._store, self.cheap_predictions, below=below, candidates=candidates))
+    def _example_units(self) -> dict[str, Unit]:
+        return self.escalation.adapter_training.examples.units
+
+    @property
+    def _num_examples(self) -> int:
+        return sum(unit.weight for unit in self._example_units.values())
+
+    def _count_candidates(self) -> int:
+        limit, most = self.escalation.score_limit, self.escalation.section.candidates
+        return sum(1 for _ in find_candidates(self._store, self.cheap_predictions, below=limit, candidates=most))
 
     @cached_property
     def _settings(self) -> dict[str, list[AdapterSettings]]:
-        """By label: how a class with examples is learned, for each number of them that may be readable, rising."""
+        """By label of a class with examples: its settings for each number of them that may be readable, rising."""
         from fewshot.backbones.diffusion import latent_shape
 
         method, side = self.escalation.adapter_training.method, latent_shape(self.escalation.section.spec)[1]
         found = {}
-        for label, unit in self.escalation.adapter_training.examples.units.items():
+        for label, unit in self._example_units.items():
             settings = (method.adapter_settings(latent_side=side, shots=shots + 1) for shots in range(unit.weight))
             found[label] = list(dict.fromkeys(each for each in settings if each is not None))
         return {label: settings for label, settings in found.items() if settings}
 
     @property
     def _labels(self) -> Sequence[str]:
-        """Classes that can be asked about: those that can be learned, or all for a method that learns nothing."""
+        """Classes that can be scored: those that can be trained, or all for a method that trains no adapters."""
         return list(self._settings) or self.escalation.support.labels.space.names
 
     @property
-    def _in_question(self) -> set[str]:
-        """Classes that may have to be learned."""
-        if self.chosen is None:
+    def _labels_to_train(self) -> set[str]:
+        """Classes whose adapters may be needed."""
+        if self.selected is None:
             return set(self._settings)
-        return {label for image in self.chosen for label in image.candidates} & self._settings.keys()
+        return {label for image in self.selected for label in image.candidates} & self._settings.keys()
 
     def _encode(self) -> PlannedStage:
-        examples = list(self.escalation.adapter_training.examples.units.values())
-        chosen = [] if self.chosen is None else list(self.escalation.archived(self.chosen).values())
-        done, left = self._done(examples + chosen), None
+        selected = [] if self.selected is None else list(self.escalation.latent_units(self.selected).values())
+        done, left = self._done([*self._example_units.values(), *selected]), None
         if self.images is not None:
-            left = sum(unit.weight for unit in examples) + self.images - done
-        what = f"{sum(unit.weight for unit in examples)} examples and {self._count(self.images)} images"
-        forwards = None if left is None else FORWARDS_AN_IMAGE * left
-        return self._row("encode", what, done, left, forwards, at_most=self.chosen is None)
+            left = self._num_examples + self.images - done
+        what = f"{self._num_examples} examples and {self._at_most(self.images)} images"
+        forwards = None if left is None else FORWARDS_PER_ENCODING * left
+        return self._stage("encode", what, done, left, forwards)
 
     def _train(self) -> PlannedStage:
-        there, labels = trained(self._store, self.escalation.section.method), self._in_question
-        race_plans = self.escalation.race_plans
+        method, labels = self.escalation.section.method, self._labels_to_train
+        folders = trained_folders(self._store, method)
         missing = [
-            {label for label in labels if self._missing(adapter_training, label, there)}
-            for adapter_training in race_plans
+            {label for label in labels if self._is_missing(training, label, folders)}
+            for training in self.escalation.adapter_trainings
         ]
         left = len(set().union(*missing))
-        done = len(labels) - left
-        most = left if self.chosen is not None or self.images is None else min(left, self.images * self.candidates)
-        ways = {how for label in labels for how in self._settings[label]}
-        cost = sum(learning_cost(min(most, len(each)), ways) for each in missing)
-        before = self.escalation.adapter_training.prior_cost() if most else 0.0
-        name = self.escalation.section.method
-        what = f"{name}: {self._count(len(labels))} classes" if self._settings else f"{name} learns nothing"
-        return self._row("train adapters", what, done, most, before + cost, at_most=self.chosen is None)
+        most = left
+        if self.selected is None and self.images is not None:
+            most = min(left, self.images * self.classes_per_image)
+        settings = {each for label in labels for each in self._settings[label]}
+        cost = sum(training_cost(min(most, len(each)), settings) for each in missing)
+        prior_cost = self.escalation.adapter_training.prior_cost() if most else 0.0
+        trains = f"{self._at_most(len(labels))} classes" if self._settings else "no adapters"
+        return self._stage("train adapters", f"{method}: {trains}", len(labels) - left, most, prior_cost + cost)
 
-    def _missing(self, adapter_training: AdapterTraining, label: str, there: frozenset[str]) -> bool:
-        """Whether a class is not learned, however many of its examples can be read; for an exam, once more."""
-        if adapter_training.for_calibration and not adapter_training.withheld.get(label):
+    def _is_missing(self, training: AdapterTraining, label: str, folders: frozenset[str]) -> bool:
+        """Return whether a training lacks the adapters of a class, however many of its examples are readable."""
+        if training.for_calibration and not training.held_out.get(label):
             return False
-        return not there & {adapter_training.class_adapter(label, how).folder for how in self._settings[label]}
+        return not folders & {training.class_adapter(label, each).folder for each in self._settings[label]}
 
     def _calibrate(self) -> PlannedStage:
-        calibration, section = self.escalation.calibration, self.escalation.section
+        calibration, steps = self.escalation.calibration, self.escalation.section.steps
         assert calibration is not None
-        labels = self._in_question if self._settings else self._labels
-        images = sum(
-            calibration.size(label) for label in labels if label in self.escalation.adapter_training.examples.units
-        )
+        labels = self._labels_to_train if self._settings else self._labels
+        images = sum(calibration.max_images(label) for label in labels if label in self._example_units)
         left = 0 if self.finished else images
-        what = f"{self._count(images)} examples × {self.candidates} classes × {section.steps} time-steps"
-        forwards = float(left * self.candidates * section.steps)
-        return self._row("examine", what, images - left, left, forwards, at_most=self.chosen is None)
+        what = f"{self._at_most(images)} examples × {self.classes_per_image} classes × {steps} time-steps"
+        return self._stage("calibrate", what, images - left, left, float(left * self.classes_per_image * steps))
 
-    def _ask(self) -> PlannedStage:
-        section = self.escalation.section
+    def _score(self) -> PlannedStage:
+        steps = self.escalation.section.steps
         left = 0 if self.finished else self.images
         done = self.images if self.finished else 0
-        questions = None if left is None else left * self.candidates
-        if left and self.chosen is not None:
-            questions = sum(len(image.candidates) for image in self.chosen)
-        what = f"{self._count(self.images)} images × {self.candidates} classes × {section.steps} time-steps"
-        forwards = None if questions is None else float(questions * section.steps)
-        return self._row("ask", what + self._rounds(), done, left, forwards, at_most=self.chosen is None)
+        pairs = None if left is None else left * self.classes_per_image
+        if left and self.selected is not None:
+            pairs = sum(len(image.candidates) for image in self.selected)
+        what = f"{self._at_most(self.images)} images × {self.classes_per_image} classes × {steps} time-steps"
+        return self._stage("score", what + self._round(), done, left, None if pairs is None else float(pairs * steps))
 
-    def _rounds(self) -> str:
-        """How far asking has come. Images are decided together, round by round."""
+    def _round(self) -> str:
+        """Return the round that scoring is in. Images are decided together, round by round."""
         if self.finished:
             return ""
-        begun = {path.split("/")[-2] for path in self._store.list(f"{self._run}/answers")}
+        begun = {path.split("/")[-2] for path in self._store.list(f"{self._run}/{NOISE_ERRORS}")}
         return f", in round {len(begun)}" if begun else ""
 
     def _done(self, units: Sequence[Unit]) -> int:
         return sum(unit.weight for unit in units) - weight_left(units, Ledger(self._store))
 
-    def _count(self, number: int | None) -> str:
-        class_prompt = "?" if number is None else str(number)
-        return class_prompt if self.chosen is not None else f"at most {class_prompt}"
+    def _at_most(self, number: int | None) -> str:
+        known = "?" if number is None else str(number)
+        return known if self.selected is not None else f"at most {known}"
 
-    def _row(
-        self, stage: str, what: str, done: int | None, left: int | None, forwards: float | None, *, at_most: bool
-    ) -> PlannedStage:
+    def _stage(self, stage: str, what: str, done: int | None, left: int | None, forwards: float | None) -> PlannedStage:
         most = None if forwards is None else min(forwards, self.budget if stage != "encode" else math.inf)
         return PlannedStage(
             stage=stage,
             what=what,
             done=done,
             left=left,
-            at_most=at_most and bool(left),
+            at_most=self.selected is None and bool(left),
             forwards=most,
             hours=self._hours(most),
         )

@@ -1,4 +1,4 @@
-"""What asking costs, in forwards of the UNet, and how many of them a budget in hours is."""
+"""The cost of escalation, in forwards of the UNet, and the number of forwards that a budget in hours pays for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cluster import Part, Store
-from ray_jobs.escalation.adapter_training import BLOCK
+from ray_jobs.escalation.adapter_training import BLOCK_SIZE
 from ray_jobs.escalation.selection import Budget
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import removed_if_damaged
@@ -20,23 +20,23 @@ from ray_jobs.steps.diffusion_worker import DiffusionWorker
 if TYPE_CHECKING:
     from fewshot.diffusion.adapter_training import AdapterSettings
 
-FORWARDS_A_SAMPLE = 4.0
-"""What a sample of the training costs at most: a forward and the backward of a frozen network, through adapters."""
-FORWARDS_AN_IMAGE = 6.0
-"""What encoding costs at most; Stable Diffusion's VAE takes 1.4 forwards of its UNet, and its forwards have 4 rows."""
-ROWS_A_QUESTION = 1.5
+FORWARDS_PER_SAMPLE = 4.0
+"""Cost of a training sample, at most: a forward and the backward of a frozen network, through adapters."""
+FORWARDS_PER_ENCODING = 6.0
+"""Cost of encoding an image, at most; Stable Diffusion's VAE takes 1.4 forwards of its UNet, of 4 rows each."""
+ROWS_PER_QUERY = 1.5
 """Rows of forwards at most, in the long run: the last forward of a unit, or of a class of it, is filled up."""
 LAST_FORWARDS = 16
-"""Forwards at the ends of rounds, at most, which may be for few questions."""
+"""Forwards at the ends of rounds, at most, which may have few queries."""
 PROBE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeUnit:
-    """Times forwards on a worker."""
+    """Measures the rate of forwards on a worker."""
 
     def run(self, worker: DiffusionWorker) -> Part:
-        """The rate, told once and for all: a resumed run goes by what the first one measured."""
+        """Measure the rate. It is stored, so that a resumed run plans with the same one."""
         import torch
 
         backbone = worker.backbone
@@ -54,7 +54,7 @@ class ProbeUnit:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a `ProbeUnit` found.
+    """The result of a `ProbeUnit`.
 
     Attributes:
         forwards_a_second: of the UNet, on one worker.
@@ -66,7 +66,7 @@ class Probe:
 
     @classmethod
     def from_json(cls, data: bytes) -> Probe:
-        """From its part.
+        """Read a part.
 
         Raises:
             KeyError, TypeError, ValueError: it is damaged.
@@ -74,12 +74,12 @@ class Probe:
         values = json.loads(data)
         rate = float(values["forwards_a_second"])
         if not 0 < rate < math.inf:
-            raise ValueError(f"{rate} forwards a second")
+            raise ValueError(f"forwards_a_second must be positive and finite, got {rate}")
         return cls(rate, str(values["device"]))
 
 
 def get_rate(store: Store, path: str) -> float:
-    """What a `ProbeUnit` found, from storage.
+    """Read the rate that a `ProbeUnit` measured, in forwards a second.
 
     Raises:
         DamagedError: it is damaged, and was removed.
@@ -90,52 +90,53 @@ def get_rate(store: Store, path: str) -> float:
         return Probe.from_json(data).forwards_a_second
 
 
-def training_cost(settings: AdapterSettings) -> float:
-    """Of one class of a block, in forwards. A block costs this for each of its places, taken or filled up."""
+def class_training_cost(settings: AdapterSettings) -> float:
+    """Return the cost of one class of a block, in forwards. A block costs this for each place, taken or filled up."""
     terms = 2 if settings.prior_weight else 1
-    return FORWARDS_A_SAMPLE * settings.steps * settings.samples * terms
+    return FORWARDS_PER_SAMPLE * settings.steps * settings.samples * terms
 
 
-def learning_cost(classes: int, ways: Collection[AdapterSettings]) -> float:
-    """Of some classes in blocks, in forwards, at most.
+def training_cost(num_classes: int, settings: Collection[AdapterSettings]) -> float:
+    """Return an upper bound of the cost of training classes in blocks, in forwards.
 
     Args:
-        classes: how many.
-        ways: how a class may be learned. Those of a block are learned the same way, so that each way may leave a block
-            that is not full.
+        num_classes: how many.
+        settings: that a class may be trained with. The classes of a block have the same, so that each of them may leave
+            a block that is not full.
     """
-    blocks = min(classes, (classes + (BLOCK - 1) * min(classes, len(ways))) // BLOCK)
-    return blocks * BLOCK * max(map(training_cost, ways), default=0.0)
+    spread = num_classes + (BLOCK_SIZE - 1) * min(num_classes, len(settings))
+    blocks = min(num_classes, spread // BLOCK_SIZE)
+    return blocks * BLOCK_SIZE * max(map(class_training_cost, settings), default=0.0)
 
 
-def budget_of(
+def make_budget(
     section: EscalateSection,
     images: int,
-    ways: Collection[AdapterSettings],
+    settings: Collection[AdapterSettings],
     rate: float | None,
     *,
-    before: float = 0.0,
-    calibration_images: int = 0,
+    prior_cost: float = 0.0,
+    held_out_images: int = 0,
 ) -> Budget:
-    """What may be spent.
+    """Return the budget of a run.
 
     Args:
         section: of the job file.
         images: of the archive.
-        ways: how classes are learned; none if nothing is.
+        settings: that classes may be trained with; none for a method without adapters.
         rate: forwards a second of a worker; needed where `budget_gpu_hours` is set.
-        before: forwards that come before the first class is learned.
-        calibration_images: examples of a class that the model is examined on, at most.
+        prior_cost: forwards spent before the first class is trained.
+        held_out_images: examples of a class that calibration scores, at most.
     """
     hours = section.budget_gpu_hours
     assert hours is None or rate is not None
-    times = 2 if section.calibrate else 1  # For the exam a class is learned once more.
+    trainings = 2 if section.calibrate else 1  # Calibration trains every class a second time.
     last = LAST_FORWARDS * section.spec.max_batch_size
     return Budget(
         images=math.floor(section.max_fraction * images),
-        forwards=None if hours is None or rate is None else 3600.0 * hours * rate - before - times * last,
-        learning=lambda classes: times * learning_cost(classes, ways),
-        per_calibration=calibration_images * section.candidates * section.steps * ROWS_A_QUESTION,
-        per_query=section.steps * ROWS_A_QUESTION,
-        per_image=FORWARDS_AN_IMAGE,
+        forwards=None if hours is None or rate is None else 3600.0 * hours * rate - prior_cost - trainings * last,
+        training_cost=lambda classes: trainings * training_cost(classes, settings),
+        per_calibration=held_out_images * section.candidates * section.steps * ROWS_PER_QUERY,
+        per_query=section.steps * ROWS_PER_QUERY,
+        per_image=FORWARDS_PER_ENCODING,
     )

@@ -1,4 +1,4 @@
-"""Escalation, from first opinions to predictions: choose, encode, train, ask in rounds, merge."""
+"""Escalation, from cheap predictions to predictions: select, encode, train, score in rounds, merge."""
 
 from __future__ import annotations
 
@@ -15,49 +15,52 @@ from cluster import Ledger, Store, Unit
 from cluster.records import Shard
 from ray_jobs.console.progress import Reporter
 from ray_jobs.escalation.adapter_training import AdapterTraining
-from ray_jobs.escalation.calibration import ANSWERS, EscalationCalibration
-from ray_jobs.escalation.cost_model import ProbeUnit, budget_of, get_rate
+from ray_jobs.escalation.calibration import EscalationCalibration
+from ray_jobs.escalation.cost_model import ProbeUnit, get_rate, make_budget
 from ray_jobs.escalation.merge_step import EscalatedPrediction, MergeStep, MergeUnit
-from ray_jobs.escalation.results import GAPS
-from ray_jobs.escalation.scoring import Encoded, ImageScoring
+from ray_jobs.escalation.scoring import EncodedImages, ImageScoring
 from ray_jobs.escalation.selection import (
     Budget,
-    EscalationCandidates,
-    affordable,
+    EscalationCandidate,
     find_candidates,
-    get_choice,
-    to_parquet,
+    get_selection,
+    select_affordable,
+    selection_to_parquet,
 )
-from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
+from ray_jobs.escalation.stages import IncompleteError, Stages, open_stages
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.job_file.sections import ClusterSection, EscalateSection
 from ray_jobs.output.feature_parts import get_table
-from ray_jobs.output.layout import PREDICTIONS
-from ray_jobs.results.escalation_summary import EscalationSummary
+from ray_jobs.output.layout import GAPS, PREDICTIONS
+from ray_jobs.results.escalation_summary import CalibrationSummary, EscalationSummary
 from ray_jobs.steps.diffusion_worker import DiffusionStep
-from ray_jobs.steps.example_latents import Examples
+from ray_jobs.steps.example_latents import ExampleLatents
 from ray_jobs.steps.latents import get_latents, latent_unit
 
-CHOICE, PROBE = "escalated.parquet", "probe.json"
+ESCALATION_VERSION = 2
+"""Part of the name of every run with [escalate]: raised when files of escalation change."""
+SELECTION, PROBE = "escalated.parquet", "probe.json"
+NOISE_ERRORS, CALIBRATION_ERRORS = "noise-errors", "calibration-errors"
+"""Folders of a run."""
 
 
 def escalation_identity(section: EscalateSection) -> dict[str, object]:
-    """All of the section that determines predictions."""
-    return asdict(section) | {"spec": section.spec.identity()}
+    """Return all that determines how predictions are escalated, as JSON values."""
+    return asdict(section) | {"spec": section.spec.identity(), "version": ESCALATION_VERSION}
 
 
-class Shards(Protocol):
-    """An archive, as far as it matters here."""
+class ShardSource(Protocol):
+    """An archive whose shards can be listed."""
 
     def shards(self) -> Iterator[Shard]:
-        """Its shards, in its order."""
+        """Yield the shards, in the archive's order."""
         ...
 
 
 @dataclass(frozen=True)
 class Escalation:
-    """What [escalate] adds to a run.
+    """The escalation of a run.
 
     Attributes:
         section: of the job file.
@@ -65,179 +68,173 @@ class Escalation:
         run: folder of the run.
         source, listing: the archive.
         support: the examples; a unit holds those of one class.
-        threshold: the score that the classifier needs to be sure enough; None if it labels everything.
+        threshold: of the classifier, below which it abstains; None if it labels everything.
     """
 
     section: EscalateSection
     store: Store
     run: str
-    source: Shards
+    source: ShardSource
     listing: Listing
     support: LabelledUnits
     threshold: float | None
 
     @cached_property
     def adapter_training(self) -> AdapterTraining:
-        """What is learned of the classes."""
-        return AdapterTraining(self.section, self.store, Examples(self.store, self.section.spec, self.support))
+        """The adapters of the classes."""
+        return AdapterTraining(self.section, self.store, ExampleLatents(self.store, self.section.spec, self.support))
 
     @cached_property
     def calibration(self) -> EscalationCalibration | None:
-        """What the model's answers are worth; None if nobody wants to know."""
-        return EscalationCalibration.after(self.adapter_training, self.step) if self.section.calibrate else None
+        """The calibration of the diffusion model; None without `calibrate`."""
+        return EscalationCalibration.from_training(self.adapter_training, self.step) if self.section.calibrate else None
 
     @property
-    def race_plans(self) -> list[AdapterTraining]:
-        """All that is learned: the lessons, and those of the exam, if there is one."""
-        return (
-            [self.adapter_training]
-            if self.calibration is None
-            else [self.adapter_training, self.calibration.adapter_training]
-        )
+    def adapter_trainings(self) -> list[AdapterTraining]:
+        """The training on all examples and, with calibration, the one without the held-out examples."""
+        calibration = [] if self.calibration is None else [self.calibration.adapter_training]
+        return [self.adapter_training, *calibration]
 
     @cached_property
     def step(self) -> DiffusionStep:
-        """What all work on the diffusion model is units of."""
+        """The step of all work with the diffusion model."""
         return DiffusionStep(self.store, self.section.spec)
 
+    @property
+    def score_limit(self) -> float:
+        """Images with a smaller score may be escalated; infinity without `below` and without a threshold."""
+        return next((limit for limit in (self.section.below, self.threshold) if limit is not None), math.inf)
+
     @contextmanager
-    def stages(self, cheap_predictions: Sequence[str], cluster: ClusterSection, reporter: Reporter) -> Iterator[Stages]:
-        """What carries it out: as many workers as the job is worth."""
+    def open_stages(
+        self, cheap_predictions: Sequence[str], cluster: ClusterSection, reporter: Reporter
+    ) -> Iterator[Stages]:
+        """Start workers, as many as the remaining work pays for."""
         done = self.store.exists(f"{self.run}/{GAPS}")  # Then only the predictions may be incomplete.
-        images = 0 if done or self._missing(cheap_predictions) else self._images(cheap_predictions)
-        asked = self.section.max_fraction * images * self.section.candidates * self.section.steps
-        with stages_for(asked, cluster, Ledger(self.store), reporter, threads=self.section.threads) as stages:
+        images = 0 if done or self._count_missing(cheap_predictions) else self._count_images(cheap_predictions)
+        queries = self.section.max_fraction * images * self.section.candidates * self.section.steps
+        with open_stages(queries, cluster, Ledger(self.store), reporter, threads=self.section.threads) as stages:
             yield stages
 
-    def carry_out(self, cheap_predictions: Sequence[str], stages: Stages) -> EscalationSummary | None:
-        """Turn first opinions into predictions.
+    def escalate(self, cheap_predictions: Sequence[str], stages: Stages) -> EscalationSummary | None:
+        """Turn cheap predictions into predictions.
 
         Args:
-            cheap_predictions: the parts of the first opinions, in the archive's order.
-            stages: what carries it out, and keeps what became of the units.
+            cheap_predictions: the parts of the cheap predictions, in the archive's order.
+            stages: run the units, and collect their reports.
 
         Returns:
-            what was asked and answered, for the metrics. Where something is missing (a first opinion, the answer of a
-            failed unit) there is nothing to tell, and nothing is predicted: another choice would be made once it is
-            there, and two choices in one run would contradict each other.
+            A summary for the metrics. None where a part is missing (cheap predictions, or noise errors of a failed
+            unit): then nothing is predicted, since another selection would be made once the part is there, and two
+            selections in one run would contradict each other.
         """
-        if missing := self._missing(cheap_predictions):
-            class_prompt = f"nothing is asked before all is labelled: {missing} shards have no labels yet"
-            stages.reporter.say(class_prompt, style="red")
+        if missing := self._count_missing(cheap_predictions):
+            shards = f"{missing} of {len(cheap_predictions)} shards"
+            stages.reporter.say(f"nothing is escalated: {shards} have no cheap predictions yet", style="red")
             return None
         try:
-            return self._carry_out(cheap_predictions, self._images(cheap_predictions), stages)
+            return self._escalate(cheap_predictions, self._count_images(cheap_predictions), stages)
         except IncompleteError:
             return None
 
-    def _missing(self, cheap_predictions: Sequence[str]) -> int:
-        """First opinions that are not there."""
+    def _count_missing(self, cheap_predictions: Sequence[str]) -> int:
         folders = {posixpath.dirname(part) for part in cheap_predictions}
         return len(set(cheap_predictions).difference(*(Ledger(self.store).done(folder) for folder in folders)))
 
-    def _carry_out(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> EscalationSummary:
-        stages.run("encoding examples", self.step, list(self.adapter_training.examples.units.values()))
-        chosen = self._chosen(cheap_predictions, images, stages)
-        stages.reporter.say(f"{len(chosen)} of {images} images go to {self.section.method}")
-        archived = self.archived(chosen)
-        stages.run("encoding images", self.step, list(archived.values()))
-        labels = sorted({label for image in chosen for label in image.candidates})
-        self.adapter_training.learn(labels, self.step, stages, called="training adapters")
-        encoded = {part: Encoded(unit.path, unit.payload.rows) for part, unit in archived.items()}
-        asking, images_there = ImageScoring(self.step, self.adapter_training), self._still_there(chosen, encoded)
-        outcome = asking.decided(images_there, encoded, f"{self.run}/answers", stages)
-        result = (
-            None if self.calibration is None else self.calibration.acquire_run(chosen, f"{self.run}/{ANSWERS}", stages)
-        )
-        self._merge(
-            cheap_predictions, outcome.escalated_predictions(None if result is None else result.temperature), stages
-        )
-        self.store.put(f"{self.run}/{GAPS}", outcome.to_parquet())
-        return outcome.summary(
-            method=self.section.method,
-            classes=len(labels),
-            learned=len(labels) if self.adapter_training.learns else 0,
-            calibration=None if result is None else result.summary(),
-        )
-
-    def _images(self, cheap_predictions: Sequence[str]) -> int:
-        """Images of the archive; where only reading tells, every part is read."""
+    def _count_images(self, cheap_predictions: Sequence[str]) -> int:
+        """Return the images of the archive; if the listing has no number, every part is read."""
         if self.listing.images is not None:
             return self.listing.images
         return sum(len(get_table(self.store, part, columns=["image"])) for part in cheap_predictions)
 
-    def _chosen(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> list[EscalationCandidates]:
-        """Who is asked about; decided once for a run. Without a choice, predictions are those of one that is lost."""
-        path = f"{self.run}/{CHOICE}"
+    def _escalate(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> EscalationSummary:
+        stages.run("encoding examples", self.step, list(self.adapter_training.examples.units.values()))
+        selected = self._select(cheap_predictions, images, stages)
+        stages.reporter.say(f"{self.section.method} scores {len(selected)} of {images} images")
+        units = self.latent_units(selected)
+        stages.run("encoding images", self.step, list(units.values()))
+        labels = sorted({label for image in selected for label in image.candidates})
+        self.adapter_training.train(labels, self.step, stages, stage_name="training adapters")
+        encoded = {part: EncodedImages(unit.path, unit.payload.rows) for part, unit in units.items()}
+        scoring, readable = ImageScoring(self.step, self.adapter_training), self._readable(selected, encoded)
+        decided = scoring.score(readable, encoded, f"{self.run}/{NOISE_ERRORS}", stages)
+        calibration = self._calibrate(selected, stages)
+        temperature = None if calibration is None else calibration.temperature
+        self._merge(cheap_predictions, decided.escalated_predictions(temperature), stages)
+        self.store.put(f"{self.run}/{GAPS}", decided.to_parquet())
+        trained = len(labels) if self.adapter_training.trains_adapters else 0
+        return decided.summary(
+            method=self.section.method, classes=len(labels), trained=trained, calibration=calibration
+        )
+
+    def _calibrate(self, selected: Sequence[EscalationCandidate], stages: Stages) -> CalibrationSummary | None:
+        if self.calibration is None:
+            return None
+        return self.calibration.run(selected, f"{self.run}/{CALIBRATION_ERRORS}", stages)
+
+    def _select(self, cheap_predictions: Sequence[str], images: int, stages: Stages) -> list[EscalationCandidate]:
+        """Return the images to escalate, selected once for a run. If that selection is lost, so are its predictions."""
+        path = f"{self.run}/{SELECTION}"
         if not self.store.exists(path):
             for part in self.store.list(f"{self.run}/{PREDICTIONS}"):
                 self.store.delete(part)
-            chosen = affordable(self._candidates(cheap_predictions), self._budget(images, stages), self._learned)
-            self.store.put(path, to_parquet(chosen))
-        return get_choice(self.store, path)
+            budget = self._budget(images, stages)
+            selected = select_affordable(self._candidates(cheap_predictions), budget, self._trained_labels)
+            self.store.put(path, selection_to_parquet(selected))
+        return get_selection(self.store, path)
 
-    @property
-    def below(self) -> float:
-        """Images with a smaller score may be asked about; all, where neither the section nor an error target says."""
-        class_prompt = (limit for limit in (self.section.below, self.threshold) if limit is not None)
-        return next(class_prompt, math.inf)
-
-    def _candidates(self, cheap_predictions: Sequence[str]) -> Iterator[EscalationCandidates]:
-        """Images that may be asked about, with those of their candidates that the method can answer for."""
-        for image in find_candidates(
-            self.store, cheap_predictions, below=self.below, candidates=self.section.candidates
-        ):
-            able = tuple(filter(self.adapter_training.answers_for, image.candidates))
-            if len(able) > 1:
-                yield replace(image, candidates=able)
+    def _candidates(self, cheap_predictions: Sequence[str]) -> Iterator[EscalationCandidate]:
+        """Yield the images that may be escalated, with those of their candidate classes that the method can score."""
+        limit, most = self.score_limit, self.section.candidates
+        for image in find_candidates(self.store, cheap_predictions, below=limit, candidates=most):
+            scorable = tuple(filter(self.adapter_training.can_score, image.candidates))
+            if len(scorable) > 1:
+                yield replace(image, candidates=scorable)
 
     def _budget(self, images: int, stages: Stages) -> Budget:
         rate, path = None, f"{self.run}/{PROBE}"
         if self.section.budget_gpu_hours is not None:
-            stages.run("timing the model", self.step, [Unit(path, ProbeUnit())])
+            stages.run("timing the diffusion model", self.step, [Unit(path, ProbeUnit())])
             rate = get_rate(self.store, path)
-        ways = {s for each in self.race_plans for label in each.examples.latents if (s := each.settings(label))}
-        asked = (
-            max(map(self.calibration.size, self.adapter_training.examples.units), default=0)
-            if self.calibration is not None
-            else 0
-        )
-        return budget_of(
-            self.section, images, ways, rate, before=self.adapter_training.prior_cost(), calibration_images=asked
-        )
+        trainings, held_out = self.adapter_trainings, 0
+        settings = {s for each in trainings for label in each.examples.latents if (s := each.adapter_settings(label))}
+        if self.calibration is not None:
+            held_out = max(map(self.calibration.max_images, self.adapter_training.examples.units), default=0)
+        prior_cost = self.adapter_training.prior_cost()
+        return make_budget(self.section, images, settings, rate, prior_cost=prior_cost, held_out_images=held_out)
 
     @property
-    def _learned(self) -> frozenset[str]:
-        """Classes that nothing is left to learn of."""
-        return frozenset.intersection(*(adapter_training.learned for adapter_training in self.race_plans))
+    def _trained_labels(self) -> frozenset[str]:
+        """Labels of the classes that need no more training."""
+        return frozenset.intersection(*(training.trained_labels for training in self.adapter_trainings))
 
-    def archived(self, chosen: Sequence[EscalationCandidates]) -> dict[int, Unit]:
-        """By shard, in the archive's order: the unit that encodes its chosen images.
+    def latent_units(self, selected: Sequence[EscalationCandidate]) -> dict[int, Unit]:
+        """Return, by number of the shard, the unit that encodes its selected images.
 
         Raises:
-            IncompleteError: the archive is not what it was when it was listed.
+            IncompleteError: the archive has changed since it was listed.
         """
         rows: dict[int, list[int]] = defaultdict(list)
-        for image in chosen:
+        for image in selected:
             rows[image.part].append(image.row)
         names = {index: self.listing.shards[index][0] for index in rows}
         shards = {shard.fingerprint: shard for shard in self.source.shards() if shard.fingerprint in names.values()}
         if not set(names.values()) <= shards.keys():
             raise IncompleteError
-        place = f"archive/{self.listing.place}"
+        folder = f"archive/{self.listing.place}"
         return {
-            index: latent_unit(self.section.spec, place, shards[names[index]], rows[index]) for index in sorted(rows)
+            index: latent_unit(self.section.spec, folder, shards[names[index]], rows[index]) for index in sorted(rows)
         }
 
-    def _still_there(
-        self, chosen: Sequence[EscalationCandidates], encoded: Mapping[int, Encoded]
-    ) -> list[EscalationCandidates]:
-        """Without images that could be read when they were embedded, and cannot be read any more."""
+    def _readable(
+        self, selected: Sequence[EscalationCandidate], encoded: Mapping[int, EncodedImages]
+    ) -> list[EscalationCandidate]:
+        """Return the images without those that could be read when they were embedded, and no longer can."""
         read = {}
-        for part, of in encoded.items():
-            found = get_latents(self.store, of.path).read.tolist()
-            read.update({(part, row): ok for row, ok in zip(of.rows, found, strict=True)})
-        return [image for image in chosen if read[image.part, image.row]]
+        for part, images in encoded.items():
+            found = get_latents(self.store, images.path).read.tolist()
+            read.update({(part, row): ok for row, ok in zip(images.rows, found, strict=True)})
+        return [image for image in selected if read[image.part, image.row]]
 
     def _merge(
         self,
@@ -253,4 +250,4 @@ class Escalation:
             )
             for index, part in enumerate(cheap_predictions)
         ]
-        stages.run("deciding", MergeStep(self.store, self.section.method, self.threshold), units)
+        stages.run("merging predictions", MergeStep(self.store, self.section.method, self.threshold), units)

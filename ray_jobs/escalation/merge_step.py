@@ -1,4 +1,4 @@
-"""The last step: first opinions of a shard in, its predictions out, the diffusion model's decisions in their places."""
+"""The last step: cheap predictions of a shard in, its predictions out, with the diffusion model's decisions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ray_jobs.output.predictions import EscalatedRow, with_escalated
 
 @dataclass(frozen=True, slots=True)
 class EscalatedPrediction:
-    """What the diffusion model says of one image.
+    """The diffusion model's prediction of one image.
 
     Attributes:
         row: of the shard's predictions.
-        labels: candidates, the winner first, then by how long they held out and how well they explain the image.
+        labels: candidates, the winner first, then by the number of scored time-steps and the mean noise error.
         margin: how much larger the runner-up's mean error is than the winner's, as a share of it, >= 0.
-        shares: the probability of each if the image is of one of them; None where the model was not examined.
+        probabilities: of each label, given that the image is of one of them; None without a calibrated temperature.
     """
 
     row: int
     labels: tuple[str, ...]
     margin: float
-    shares: tuple[float, ...] | None = None
+    probabilities: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class MergeUnit:
     """One shard.
 
     Attributes:
-        cheap_predictions: part of the first opinions.
+        cheap_predictions: part of the cheap predictions.
         escalated_predictions: by row, rising.
     """
 
@@ -45,9 +45,9 @@ class MergeStep:
     """Writes predictions.
 
     Attributes:
-        store: where the first opinions are.
-        method: who decided, for `decided_by`.
-        threshold: of the classifier; a label with a smaller score is withheld, whoever decided. None withholds none.
+        store: where the cheap predictions are.
+        method: name of the diffusion method, for `decided_by`.
+        threshold: of the classifier; labels with a smaller score are withheld, of either method. None withholds none.
     """
 
     store: Store
@@ -58,29 +58,32 @@ class MergeStep:
         """Nothing to load."""
 
     def run(self, state: None, unit: MergeUnit) -> Part:
-        """One shard. A score is the probability that the class is a candidate at all, times the model's."""
+        """Merge the predictions of one shard.
+
+        A score is the cheap method's probability of the candidates, times the diffusion model's among the candidates.
+        """
         del state
         table = get_table(self.store, unit.cheap_predictions)
         listed = table.select(["top_labels", "top_scores"]).to_pydict()
         rows = {
-            prediction.row: self._decided(
+            prediction.row: self._row(
                 prediction, listed["top_labels"][prediction.row], listed["top_scores"][prediction.row]
             )
             for prediction in unit.escalated_predictions
         }
         return Part(write_parquet(with_escalated(table, rows)), {"images": len(table), "escalated": len(rows)})
 
-    def _decided(self, prediction: EscalatedPrediction, labels: Sequence[str], scores: Sequence[float]) -> EscalatedRow:
-        """The row of one image; `labels` and `scores` are those of its cheap prediction."""
+    def _row(self, prediction: EscalatedPrediction, labels: Sequence[str], scores: Sequence[float]) -> EscalatedRow:
+        """Return the row of one image; `labels` and `scores` are those of its cheap prediction."""
         cheap = dict(zip(labels, scores, strict=True))
-        possible = min(1.0, sum(cheap[label] for label in prediction.labels))
-        shares = prediction.shares
-        decided = None if shares is None else tuple(possible * share for share in shares)
-        withheld = decided is not None and self.threshold is not None and decided[0] < self.threshold
+        of_candidates = min(1.0, sum(cheap[label] for label in prediction.labels))
+        among_candidates = prediction.probabilities
+        merged = None if among_candidates is None else tuple(of_candidates * share for share in among_candidates)
+        abstained = merged is not None and self.threshold is not None and merged[0] < self.threshold
         return EscalatedRow(
             method=self.method,
             labels=prediction.labels,
-            scores=decided,
+            scores=merged,
             margin=prediction.margin,
-            abstained=withheld,
+            abstained=abstained,
         )

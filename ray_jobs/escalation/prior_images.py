@@ -1,4 +1,4 @@
-"""Prior images: drawn once with the model as it is, for all classes together, and kept as latents."""
+"""Prior images: sampled once from the model without adapters, for all classes together, and kept as latents."""
 
 from __future__ import annotations
 
@@ -10,63 +10,57 @@ import numpy as np
 from cluster import Part, Unit, fingerprint
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
-from ray_jobs.steps.latents import Latents, encoded, get_latents, latents_folder
+from ray_jobs.steps.latents import Latents, get_latents, latents_folder
 
 if TYPE_CHECKING:
     from fewshot.diffusion.image_sampling import PriorImages
     from fewshot.diffusion.random_draws import LatentImages
 
 PRIOR_VERSION = 1
-"""Part of every name of prior images: raised when drawing changes."""
-IMAGES_A_UNIT = 10
+"""Part of every name of prior images: raised when sampling changes."""
+IMAGES_PER_UNIT = 10
 KEY = "prior images"
 
 
 @dataclass(frozen=True, slots=True)
 class PriorUnit:
-    """Some of the images.
+    """Some of the prior images.
 
     Attributes:
-        images: all of them.
-        numbers: which.
+        prior: all prior images.
+        numbers: of the images of this unit.
         seed: of their noise.
     """
 
-    images: PriorImages
+    prior: PriorImages
     numbers: tuple[int, ...]
     seed: int
 
     def run(self, worker: DiffusionWorker) -> Part:
-        """Draw them."""
+        """Sample the images."""
         from fewshot.diffusion.image_sampling import sample_images
 
-        mean = sample_images(worker.backbone, self.images, self.numbers, seed=self.seed).numpy()
+        mean = sample_images(worker.backbone, self.prior, self.numbers, seed=self.seed).numpy()
         keys = tuple(str(number) for number in self.numbers)
         posterior = np.stack([mean, np.zeros_like(mean)], axis=1)
         latents = Latents(keys, (None,) * len(keys), posterior, len(worker.backbone.alphas_cumprod))
-        return Part(encoded(latents), {"images": len(keys)})
+        return Part(latents.to_bytes(), {"images": len(keys)})
 
 
-def prior_units(spec: DiffusionSpec, images: PriorImages | None, *, seed: int) -> list[Unit]:
-    """What draws the images; nothing where there are none."""
-    if images is None:
+def prior_units(spec: DiffusionSpec, prior: PriorImages | None, *, seed: int) -> list[Unit]:
+    """Return the units that sample the prior images; none without a prior."""
+    if prior is None:
         return []
-    blocks = [
-        tuple(range(start, min(start + IMAGES_A_UNIT, images.count))) for start in range(0, images.count, IMAGES_A_UNIT)
-    ]
-    name = fingerprint([PRIOR_VERSION, asdict(images), seed])
+    starts = range(0, prior.count, IMAGES_PER_UNIT)
+    blocks = [tuple(range(start, min(start + IMAGES_PER_UNIT, prior.count))) for start in starts]
+    folder = f"{latents_folder(spec)}/prior/{fingerprint([PRIOR_VERSION, asdict(prior), seed])}"
     return [
-        Unit(
-            f"{latents_folder(spec)}/prior/{name}/part-{block[0]:04d}.safetensors",
-            PriorUnit(images, block, seed),
-            len(block),
-        )
-        for block in blocks
+        Unit(f"{folder}/part-{block[0]:04d}.safetensors", PriorUnit(prior, block, seed), len(block)) for block in blocks
     ]
 
 
 def get_prior(worker: DiffusionWorker, parts: tuple[str, ...], prompt: str) -> LatentImages | None:
-    """The images that some parts hold; None for no parts."""
+    """Read the prior images of some parts; None for no parts."""
     import torch
 
     from fewshot.diffusion.random_draws import LatentImages

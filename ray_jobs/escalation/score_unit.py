@@ -1,4 +1,4 @@
-"""Asking: which images, which classes, which time-steps in; errors of the predicted noise out."""
+"""A unit of scoring: images, classes and time-steps in, noise errors out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ray_jobs.steps.latents import get_latents
 
 
 @dataclass(frozen=True, slots=True)
-class Excerpt:
+class LatentRows:
     """Some images of a part of latents.
 
     Attributes:
         path: of the part.
-        rows: of it.
+        rows: of the images.
     """
 
     path: str
@@ -28,61 +28,68 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class ScoreUnit:
-    """R questions about some images.
+    """R queries, each for the noise error of one image under one class at one time-step.
 
     Attributes:
-        latents: where these are.
-        classes: K classes that the questions are about.
-        image: [R] int32, of the rows of all excerpts, one after the other.
+        latents: the images.
+        classes: K classes.
+        image: [R] int32, of the rows of all `latents`, one after the other.
         label: [R] int32 in [0, K).
         step: [R] int32, time-steps.
         seed: of the noise.
-        scale: of the UNet's adapters.
-        merged: ask a class at a time, with its adapters merged into the weights.
+        unet_scale: of the UNet's adapters.
+        merged: whether to score one class at a time, with its adapters merged into the weights.
     """
 
-    latents: tuple[Excerpt, ...]
+    latents: tuple[LatentRows, ...]
     classes: tuple[ClassPrompt, ...]
     image: np.ndarray = field(repr=False)
     label: np.ndarray = field(repr=False)
     step: np.ndarray = field(repr=False)
     seed: int
-    scale: float
+    unet_scale: float
     merged: bool = False
 
+    def identity(self) -> list[object]:
+        """Return all that determines the noise errors, as JSON values."""
+        latents = [[part.path, part.rows] for part in self.latents]
+        classes = [[each.prompt, each.adapter, each.text_scale] for each in self.classes]
+        queries = [array.tolist() for array in (self.image, self.label, self.step)]
+        return [latents, classes, queries, self.seed, self.unet_scale, self.merged]
+
     def run(self, worker: DiffusionWorker) -> Part:
-        """Answer the questions, in their order."""
+        """Compute the noise error of each query, in their order."""
         import torch
 
         from fewshot.diffusion.lora import concatenated
         from fewshot.diffusion.noise_errors import Queries, errors_by_class, noise_errors
 
         parts = [(get_latents(worker.store, each.path), list(each.rows)) for each in self.latents]
-        ready = [worker.ready(class_prompt) for class_prompt in self.classes]
-        adapters = [adapter for adapter, _ in ready if adapter is not None]
-        asked = (torch.from_numpy(array.astype(np.int64)) for array in (self.image, self.label, self.step))
+        loaded = [worker.load_class(class_prompt) for class_prompt in self.classes]
+        adapters = [adapter for adapter, _ in loaded if adapter is not None]
+        queries = Queries(*(torch.from_numpy(array.astype(np.int64)) for array in (self.image, self.label, self.step)))
         errors = (errors_by_class if self.merged and adapters else noise_errors)(
             worker.backbone,
             torch.from_numpy(np.concatenate([part.posterior[rows, 0] for part, rows in parts])),
             [part.images[row] for part, rows in parts for row in rows],
-            torch.cat([context for _, context in ready]),
-            Queries(*asked),
+            torch.cat([context for _, context in loaded]),
+            queries,
             seed=self.seed,
             adapters=concatenated(adapters) if adapters else None,  # type: ignore[arg-type]
-            scale=self.scale,
+            scale=self.unet_scale,
         )
-        return Part(encoded(errors.numpy()), {"forwards": float(len(errors))})
+        return Part(_to_bytes(errors.numpy()), {"forwards": float(len(errors))})
 
 
-def encoded(errors: np.ndarray) -> bytes:
-    """A part as it is stored: an array in NumPy's format, float32."""
+def _to_bytes(errors: np.ndarray) -> bytes:
+    """Return a part as stored: an array in NumPy's format, float32."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(errors, np.float32), allow_pickle=False)
     return buffer.getvalue()
 
 
 def get_errors(store: Store, path: str) -> np.ndarray:
-    """A part from storage, [R] float32.
+    """Read the noise errors of a part, [R] float32.
 
     Raises:
         DamagedError: it is damaged, and was removed.

@@ -1,4 +1,4 @@
-"""Asking about images until every one of them is decided."""
+"""Scoring images with the diffusion model, in rounds, until every image has a winner."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ray_jobs.escalation.adapter_training import AdapterTraining
-from ray_jobs.escalation.results import Outcome
-from ray_jobs.escalation.rounds import RoundState, decide
+from ray_jobs.escalation.decided_images import DecidedImages
+from ray_jobs.escalation.rounds import score_candidates
 from ray_jobs.escalation.score_unit import get_errors
-from ray_jobs.escalation.selection import EscalationCandidates
+from ray_jobs.escalation.scoring_plan import ScoringPlan
+from ray_jobs.escalation.selection import EscalationCandidate
 from ray_jobs.escalation.stages import Stages
 from ray_jobs.steps.diffusion_worker import DiffusionStep
 
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedImages:
     """A part of latents.
 
     Attributes:
         path: of the part.
-        rows: which rows of a shard it holds, in its order.
+        rows: numbers of its images in their shard, in the order of the part.
     """
 
     path: str
@@ -36,70 +37,69 @@ class Encoded:
 
 @dataclass(frozen=True)
 class ImageScoring:
-    """Asks a model that has had its lessons.
+    """Scores images with a model whose adapters are trained.
 
     Attributes:
-        step: what all work on the model is units of.
-        adapter_training: what it learned.
-        name: of the stages.
+        step: of the diffusion model.
+        adapter_training: of the classes.
+        stage_name: beginning of the names of the stages.
     """
 
     step: DiffusionStep
     adapter_training: AdapterTraining
-    name: str = "asking"
+    stage_name: str = "scoring"
 
     @cached_property
     def steps(self) -> Tensor:
-        """[n] int64, the time-steps that are asked about."""
-        return self.adapter_training.grid()
+        """[n] int64, the time-steps of the grid."""
+        return self.adapter_training.time_steps()
 
-    def decided(
-        self, images: Sequence[EscalationCandidates], encoded: Mapping[int, Encoded], folder: str, stages: Stages
-    ) -> Outcome:
-        """Ask in rounds until every image is decided.
+    def score(
+        self, images: Sequence[EscalationCandidate], encoded: Mapping[int, EncodedImages], folder: str, stages: Stages
+    ) -> DecidedImages:
+        """Score N images in rounds until every one has a winner.
 
         Args:
             images: N images.
-            encoded: by `EscalationCandidates.part`: their latents.
-            folder: where the answers go.
-            stages: what carries it out.
+            encoded: by `EscalationCandidate.part`: their latents.
+            folder: of the parts of noise errors.
+            stages: run the units.
 
         Raises:
             IncompleteError: a unit failed.
         """
         import torch
 
-        section, contest = self.adapter_training.section, self._round_state(images, encoded)
+        section, plan = self.adapter_training.section, self._plan(images, encoded)
 
-        def ask(number: int, image: np.ndarray, column: np.ndarray, entry: np.ndarray) -> np.ndarray:
-            units = list(contest.units(f"{folder}/round-{number:02d}", image, column, entry))
-            stages.run(f"{self.name}, round {number + 1}", self.step, [unit for unit, _ in units])
-            answers = np.zeros(len(image), np.float32)
+        def score_queries(number: int, image: np.ndarray, column: np.ndarray, entry: np.ndarray) -> np.ndarray:
+            units = list(plan.query_units(f"{folder}/round-{number:02d}", image, column, entry))
+            stages.run(f"{self.stage_name}, round {number + 1}", self.step, [unit for unit, _ in units])
+            errors = np.zeros(len(image), np.float32)
             for unit, rows in units:
-                answers[rows] = get_errors(self.adapter_training.store, unit.path)
-            return answers
+                errors[rows] = get_errors(self.adapter_training.store, unit.path)
+            return errors
 
-        present = torch.from_numpy(contest.candidates >= 0)
-        decision = decide(section.schedule, present, len(self.steps), ask, error_rate=section.error_rate)
-        return Outcome(images, decision, self.steps)
+        present, n = torch.from_numpy(plan.candidates >= 0), len(self.steps)
+        scored = score_candidates(section.schedule, present, n, score_queries, error_rate=section.error_rate)
+        return DecidedImages(images, scored, self.steps)
 
-    def _round_state(self, images: Sequence[EscalationCandidates], encoded: Mapping[int, Encoded]) -> RoundState:
-        """Who competes for which image, and where its latents are."""
+    def _plan(self, images: Sequence[EscalationCandidate], encoded: Mapping[int, EncodedImages]) -> ScoringPlan:
         labels = sorted({label for image in images for label in image.candidates})
         index = {label: i for i, label in enumerate(labels)}
         candidates = np.full((len(images), max((len(image.candidates) for image in images), default=1)), -1)
         for row, image in zip(candidates, images, strict=True):
             row[: len(image.candidates)] = [index[label] for label in image.candidates]
         parts = {part: number for number, part in enumerate(encoded)}
-        rows = {part: {row: i for i, row in enumerate(of.rows)} for part, of in encoded.items()}
-        return RoundState(
-            parts=tuple(of.path for of in encoded.values()),
+        rows = {part: {row: i for i, row in enumerate(each.rows)} for part, each in encoded.items()}
+        return ScoringPlan(
+            parts=tuple(each.path for each in encoded.values()),
             part=np.array([parts[image.part] for image in images], dtype=np.int64),
             row=np.array([rows[image.part][image.row] for image in images], dtype=np.int64),
             candidates=candidates,
-            class_prompt=tuple(self.adapter_training.class_prompt(label) for label in labels),
+            class_prompts=tuple(self.adapter_training.class_prompt(label) for label in labels),
             steps=self.steps.numpy(),
             seed=self.adapter_training.section.seed,
-            scale=self.adapter_training.scale(labels),
+            unet_scale=self.adapter_training.unet_scale(labels),
             batch_size=self.adapter_training.section.spec.max_batch_size,
         )

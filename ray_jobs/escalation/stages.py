@@ -1,4 +1,4 @@
-"""Stages that follow each other on one set of workers, up to the first that fails."""
+"""Stages that run one after the other on one set of workers, up to the first that fails."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import ClusterSection
 from ray_jobs.steps.placement import choose
 
+QUERIES_PER_IMAGE = 20
+"""Queries of the diffusion model that take as long as embedding an image, when workers are chosen."""
+
 
 class IncompleteError(Exception):
-    """Something is missing, so that nothing can be decided: failed units are in a report. Never leaves this package."""
+    """A part that a decision depends on is missing; the failed units are in a report. Caught in ray_jobs."""
 
 
 @dataclass
 class Stages:
-    """Runs stages on one set of workers, and keeps what became of them."""
+    """Runs stages on one set of workers, and collects their reports.
+
+    Attributes:
+        executor: runs the units; it was entered.
+        workers: their number and size.
+        ledger: of the output.
+        reporter: shows progress.
+        reports: of the stages that ran, in order.
+    """
 
     executor: Executor
     workers: Workers
@@ -27,7 +38,7 @@ class Stages:
     reports: list[StageReport] = field(default_factory=list)
 
     def run(self, name: str, step: Step, units: Sequence[Unit]) -> None:
-        """Run a stage to its end.
+        """Run a stage to its end; without units, do nothing.
 
         Raises:
             IncompleteError: a unit failed.
@@ -42,10 +53,18 @@ class Stages:
 
 
 @contextmanager
-def stages_for(
-    questions: float, cluster: ClusterSection, ledger: Ledger, reporter: Reporter, *, threads: int
+def open_stages(
+    num_queries: float, cluster: ClusterSection, ledger: Ledger, reporter: Reporter, *, threads: int
 ) -> Iterator[Stages]:
-    """Stages on as many workers as so many questions are worth; `threads` are a worker's."""
-    executor, workers = choose(cluster, threads=threads, images=int(questions) // 20)
+    """Start workers, as many as the work pays for.
+
+    Args:
+        num_queries: queries of the diffusion model, at most.
+        cluster: section of the job file.
+        ledger: of the output.
+        reporter: shows progress.
+        threads: CPU threads of a worker.
+    """
+    executor, workers = choose(cluster, threads=threads, images=int(num_queries) // QUERIES_PER_IMAGE)
     with executor:
         yield Stages(executor, replace(workers, overlap=1), ledger, reporter)

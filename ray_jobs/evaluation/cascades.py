@@ -1,8 +1,8 @@
 """The cascade on a labelled set: accuracy against cost, beside the cheap method alone and the diffusion model alone.
 
-The test images stand for the archive. Every one of them is asked about, the least certain first, so that one cascade
-tells what each smaller one would have come to; and once more among all classes, which is what the diffusion model says
-by itself. Both know the same adapters, latents and first opinions.
+The test images take the place of the archive. All of them are escalated, the least certain first, so that one cascade
+gives the accuracy of each smaller one; and once more with all classes as candidates, which gives the accuracy of the
+diffusion model alone. Both use the same adapters, latents and cheap predictions.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cluster.records import Shard
 from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
 from ray_jobs.escalation import Escalation, escalation_identity
-from ray_jobs.escalation.cost_curve import measure_cascades
-from ray_jobs.escalation.stages import IncompleteError, Stages, stages_for
+from ray_jobs.escalation.cost_curve import measure_escalation
+from ray_jobs.escalation.stages import IncompleteError, Stages, open_stages
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.examples import LabelledUnits
@@ -39,17 +39,17 @@ from ray_jobs.steps.train import Training
 
 CASCADE = "cascade.json"
 FRACTIONS = tuple(i / 20 for i in range(21))
-"""Of the images, at which means over draws are told."""
+"""Shares of escalated images at which means over draws are taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrawCascade(JsonDocument):
+class MeasuredCascade(JsonDocument):
     """The cascade of one draw.
 
     Attributes:
         shots: examples a class.
         seed: of the draw.
-        curve: see `measure_cascades`.
+        curve: see `measure_escalation`.
         alone: the diffusion model alone; None if the budget did not pay for every image.
     """
 
@@ -65,193 +65,195 @@ class LabelledArchive:
     """The test images, as an archive.
 
     Attributes:
-        units: what embeds them.
+        units: that embed them.
     """
 
     units: tuple[Unit, ...]
 
     def shards(self) -> Iterator[Shard]:
-        """One for each unit."""
+        """Yield the shard of each unit."""
         for unit in self.units:
             yield unit.payload.shard
 
     def listing(self) -> Listing:
-        """What is in it."""
+        """Return the listing of the shards."""
         shards = tuple((shard.fingerprint, shard.size) for shard in self.shards())
         return Listing(fingerprint([name for name, _ in shards]), shards, 0, ())
 
 
 @dataclass(frozen=True)
-class Cascades:
-    """The cascades of one draw.
+class DrawCascade:
+    """The cascade of one draw: to be measured, or measured before.
 
     Attributes:
-        work: the evaluation.
+        evaluation: the evaluation.
         section: its [escalate].
         shots: examples a class.
         seed: of the draw.
     """
 
-    work: Evaluation
+    evaluation: Evaluation
     section: EscalateSection
     shots: int
     seed: int
 
     @cached_property
     def support(self) -> LabelledUnits:
-        """The examples, a unit a class."""
-        return self.work.examples(self.shots, self.seed)
+        """The examples; a unit holds those of one class."""
+        return self.evaluation.examples(self.shots, self.seed)
 
     @cached_property
     def training(self) -> Training:
-        """Of the cheap method."""
-        job, cheap = self.work.job, self.work.job.classifier
+        """The training of the cheap method."""
+        job, cheap = self.evaluation.job, self.evaluation.job.classifier
         diffusion = job.diffusion.spec if "diffusion" in needs_of(cheap.method, cheap.hyperparameters) else None
         return Training(job.clip.spec, job.clip.templates, cheap, self.seed, self.support, diffusion)
 
     @property
     def candidates(self) -> tuple[int, int]:
-        """How many classes are asked about an image in the cascade, and by the diffusion model alone: all."""
+        """Classes scored for an image, at most: in the cascade, and by the diffusion model alone (all of them)."""
         classes = len(self.support.labels.space)
         return min(self.section.candidates, classes), classes
 
     @cached_property
     def folder(self) -> str:
-        """Where it is kept; in the name is all that determines it."""
+        """The folder of its files, named after all that determines them."""
         identity = [
             prediction_format(),
             self.training.identity.to_json(),
-            self.work.test.identity,
+            self.evaluation.test.identity,
             escalation_identity(self.section),
         ]
-        method = self.work.job.classifier.method
+        method = self.evaluation.job.classifier.method
         return f"cascades/{method}/{self.shots}-shots-seed-{self.seed}-{fingerprint(identity)}"
 
-    def measured(self) -> DrawCascade | None:
-        """What was measured before; None if nothing, or if it cannot be read."""
+    def stored(self) -> MeasuredCascade | None:
+        """Return what was measured before; None if nothing was, or if it cannot be read."""
         path = f"{self.folder}/{CASCADE}"
         with suppress(FileNotFoundError, FormatError):
-            return DrawCascade.from_json(self.work.store.get(path), where=self.work.store.url(path))
+            return MeasuredCascade.from_json(self.evaluation.store.get(path), where=self.evaluation.store.url(path))
         return None
 
-    def measure(self, stages: Stages) -> DrawCascade:
-        """Label the test images, ask about all of them, and look.
+    def measure(self, stages: Stages) -> MeasuredCascade:
+        """Predict the test images, escalate all of them, and measure the accuracy at each cost.
 
         Raises:
             IncompleteError: a unit failed.
         """
-        cheap_predictions = self._label(stages)
-        some, every = (self._ask(count, cheap_predictions, stages) for count in self.candidates)
+        cheap_predictions = self._predict(stages)
+        some, every = (self._escalate(count, cheap_predictions, stages) for count in self.candidates)
         last = every.curve[-1]
         alone = last if last.fraction == 1.0 else None
-        found = DrawCascade(shots=self.shots, seed=self.seed, curve=some.curve, alone=alone)
-        self.work.store.put(f"{self.folder}/{CASCADE}", found.to_bytes())
+        found = MeasuredCascade(shots=self.shots, seed=self.seed, curve=some.curve, alone=alone)
+        self.evaluation.store.put(f"{self.folder}/{CASCADE}", found.to_bytes())
         return found
 
-    def _label(self, stages: Stages) -> list[str]:
-        """First opinions on the test images, with all classes in the order of their scores."""
-        classifier, test = self.training.run(self.work.store), self.work.test
-        step = PredictStep(self.work.store, classifier, self.work.job.clip.spec, top=len(self.support.labels.space))
+    def _predict(self, stages: Stages) -> list[str]:
+        """Make the cheap predictions of the test images, with all classes in the order of their scores."""
+        classifier, test = self.training.run(self.evaluation.store), self.evaluation.test
+        step = PredictStep(
+            self.evaluation.store, classifier, self.evaluation.job.clip.spec, top=len(self.support.labels.space)
+        )
+        folder = f"{self.folder}/{CHEAP_PREDICTIONS}"
         units = [
-            Unit(prediction_part(f"{self.folder}/{CHEAP_PREDICTIONS}", i, unit.payload.shard.fingerprint), unit.path)
-            for i, unit in enumerate(test.units)
+            Unit(prediction_part(folder, index, unit.payload.shard.fingerprint), unit.path)
+            for index, unit in enumerate(test.units)
         ]
         stages.run("labelling", step, units)
         return [unit.path for unit in units]
 
-    def _ask(self, candidates: int, cheap_predictions: Sequence[str], stages: Stages) -> MeasuredEscalation:
-        run, archive = f"{self.folder}/of-{candidates}", LabelledArchive(self.work.test.units)
+    def _escalate(self, candidates: int, cheap_predictions: Sequence[str], stages: Stages) -> MeasuredEscalation:
+        run, archive = f"{self.folder}/of-{candidates}", LabelledArchive(self.evaluation.test.units)
         section = replace(self.section, candidates=max(2, candidates))
-        asking = Escalation(section, self.work.store, run, archive, archive.listing(), self.support, None)
-        if asking.carry_out(cheap_predictions, stages) is None:
+        escalation = Escalation(section, self.evaluation.store, run, archive, archive.listing(), self.support, None)
+        if escalation.escalate(cheap_predictions, stages) is None:
             raise IncompleteError
-        right, readable = self._right(run)
-        return measure_cascades(self.work.store, run, self.work.truth, right=right, labelled=readable, images=readable)
+        correct, readable = self._count_correct(run)
+        labels = self.evaluation.ground_truth
+        return measure_escalation(
+            self.evaluation.store, run, labels, correct=correct, labelled=readable, images=readable
+        )
 
-    def _right(self, run: str) -> tuple[int, int]:
-        """Predictions that are right, and images that could be read."""
-        right = readable = 0
-        for part in self.work.store.list(f"{run}/{PREDICTIONS}"):
-            rows = pq.read_table(io.BytesIO(self.work.store.get(part)), columns=["image", "top_labels"])
+    def _count_correct(self, run: str) -> tuple[int, int]:
+        """Return the number of correct predictions, and of images that could be read."""
+        correct = readable = 0
+        for part in self.evaluation.store.list(f"{run}/{PREDICTIONS}"):
+            rows = pq.read_table(io.BytesIO(self.evaluation.store.get(part)), columns=["image", "top_labels"])
             for image, label in zip(rows["image"].to_pylist(), best_guesses(rows), strict=True):
                 readable += label is not None
-                right += label == self.work.truth[image]
-        return right, readable
+                correct += label == self.evaluation.ground_truth[image]
+        return correct, readable
 
 
-def cascades_of(work: Evaluation) -> list[Cascades]:
-    """Those of every draw; none without [escalate], or where classes without examples are asked for.
+def plan_cascades(evaluation: Evaluation) -> list[DrawCascade]:
+    """Return the cascade of every draw; none without [escalate], or for protocols with classes without examples.
 
-    Every test image is asked about, whatever the section says of `below` and `max_fraction`; its budget is shared out.
-    Scores play no part, so nobody is examined.
+    All test images are escalated, whatever `below` and `max_fraction` are; the budget is divided among the cascades.
+    They are not calibrated, as no measure depends on scores.
     """
-    if work.job.escalate is None or not work.draws_cascades:
+    if evaluation.job.escalate is None or not evaluation.has_cascades:
         return []
-    draws, hours = list(work.draws), work.job.escalate.budget_gpu_hours
+    draws, hours = list(evaluation.draws), evaluation.job.escalate.budget_gpu_hours
     share = None if hours is None else hours / (2 * len(draws))
-    section = replace(work.job.escalate, below=None, max_fraction=1.0, budget_gpu_hours=share, calibrate=False)
-    return [Cascades(work, section, shots, seed) for shots, seed in draws]
+    section = replace(evaluation.job.escalate, below=None, max_fraction=1.0, budget_gpu_hours=share, calibrate=False)
+    return [DrawCascade(evaluation, section, shots, seed) for shots, seed in draws]
 
 
-def measure_all(
-    work: Evaluation, cascades: Sequence[Cascades], reporter: Reporter
-) -> tuple[list[DrawCascade], list[StageReport]]:
+def measure_cascades(
+    evaluation: Evaluation, cascades: Sequence[DrawCascade], reporter: Reporter
+) -> tuple[list[MeasuredCascade], list[StageReport]]:
     """Measure the cascades that were not measured before, on one set of workers.
 
     Returns:
-        what they came to, without those that are incomplete; and what became of the units.
+        The complete cascades, and the reports of the stages.
     """
-    known = [(cascade, cascade.measured()) for cascade in cascades]
-    found = [each for _, each in known if each is not None]
-    left = [cascade for cascade, each in known if each is None]
-    if not left:
-        return found, []
-    section = left[0].section
-    questions = len(left) * sum(left[0].candidates) * len(work.test.images) * section.steps
-    with stages_for(questions, work.job.cluster, work.ledger, reporter, threads=section.threads) as stages:
-        for cascade in left:
+    known = [(cascade, cascade.stored()) for cascade in cascades]
+    measured = [found for _, found in known if found is not None]
+    missing = [cascade for cascade, found in known if found is None]
+    if not missing:
+        return measured, []
+    section = missing[0].section
+    queries = len(missing) * sum(missing[0].candidates) * len(evaluation.test.images) * section.steps
+    with open_stages(queries, evaluation.job.cluster, evaluation.ledger, reporter, threads=section.threads) as stages:
+        for cascade in missing:
             with suppress(IncompleteError):
-                found.append(cascade.measure(stages))
-    return found, stages.reports
+                measured.append(cascade.measure(stages))
+    return measured, stages.reports
 
 
-def mean_cascades(found: Sequence[DrawCascade]) -> list[CascadeRow]:
-    """Over the draws of each number of shots.
-
-    Args:
-        found: from `Cascades.measure`.
-    """
+def mean_cascades(cascades: Sequence[MeasuredCascade]) -> list[CascadeRow]:
+    """Return the means over the draws of each number of shots."""
     rows = []
-    for shots in sorted({each.shots for each in found}):
-        draws = [each for each in found if each.shots == shots]
+    for shots in sorted({cascade.shots for cascade in cascades}):
+        draws = [cascade for cascade in cascades if cascade.shots == shots]
         most = min(draw.curve[-1].fraction for draw in draws)
         rows += [
-            _row(shots, "cascade", fraction, [_at(fraction, draw.curve) for draw in draws])
+            _mean_row(shots, "cascade", fraction, [_interpolate(draw.curve, fraction) for draw in draws])
             for fraction in FRACTIONS
             if fraction <= most
         ]
-        alone = [each.alone for each in draws if each.alone is not None]
+        alone = [draw.alone for draw in draws if draw.alone is not None]
         if len(alone) == len(draws):
-            at = [(point.forwards_an_image, point.accuracy) for point in alone]
-            rows.append(_row(shots, "diffusion alone", 1.0, at))
+            points = [(point.forwards_an_image, point.accuracy) for point in alone]
+            rows.append(_mean_row(shots, "diffusion alone", 1.0, points))
     return rows
 
 
-def _at(fraction: float, curve: Sequence[CostPoint]) -> tuple[float, float]:
-    """Forwards an image and accuracy at a fraction, between the points of a curve."""
+def _interpolate(curve: Sequence[CostPoint], fraction: float) -> tuple[float, float]:
+    """Return forwards an image and accuracy at a fraction, between the points of a curve."""
     known = [point.fraction for point in curve]
     forwards = np.interp(fraction, known, [point.forwards_an_image for point in curve])
     return float(forwards), float(np.interp(fraction, known, [point.accuracy for point in curve]))
 
 
-def _row(shots: int, what: CascadeKind, fraction: float, at: Sequence[tuple[float, float]]) -> CascadeRow:
-    forwards, accuracies = zip(*at, strict=True)
+def _mean_row(shots: int, what: CascadeKind, fraction: float, points: Sequence[tuple[float, float]]) -> CascadeRow:
+    forwards, accuracies = zip(*points, strict=True)
     return CascadeRow(
         shots=shots,
-        seeds=len(at),
+        seeds=len(points),
         what=what,
         fraction=fraction,
         forwards_an_image=statistics.fmean(forwards),
         accuracy_mean=statistics.fmean(accuracies),
-        accuracy_std=statistics.stdev(accuracies) if len(at) > 1 else 0.0,
+        accuracy_std=statistics.stdev(accuracies) if len(points) > 1 else 0.0,
     )

@@ -1,4 +1,4 @@
-"""The step that measures a cell of an evaluation (a method, a number of shots, a draw) and trains its folds before."""
+"""The step that trains the folds of a cell of an evaluation (a method, a number of shots, a draw) and measures it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster import Part, Store
 from fewshot.backbones import ClipSpec
@@ -16,7 +16,8 @@ from fewshot.methods.table import needs_of
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
-from ray_jobs.steps.example_latents import latents_of
+from ray_jobs.results.cell_result import CellResult
+from ray_jobs.steps.example_latents import get_example_latents
 from ray_jobs.steps.gpu_share import keep_to_share
 from ray_jobs.steps.train import parts_for, read_labelled
 
@@ -26,20 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a cell trains on, and what it is asked.
+    """A method at a number of shots, on one draw of the examples.
 
     Attributes:
-        method: a method's name.
-        hyperparameters: given ones; the others are chosen inside the shots.
+        method: name of the method.
+        hyperparameters: those given; the others are selected inside the shots.
         shots: examples a class.
         seed: of the draw and of the method.
         images: the examples.
-        protocol: what is asked.
+        protocol: determines the measures.
         new: labels of the classes without examples.
     """
 
     method: str
-    hyperparameters: Mapping[str, Any]
+    hyperparameters: Mapping[str, object]
     shots: int
     seed: int
     images: tuple[str, ...]
@@ -49,7 +50,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class FoldPretraining:
-    """The trainings that a cell will ask for on one of its folds."""
+    """The trainings that a cell needs on one of its folds, done before it.
+
+    Attributes:
+        cell: the cell.
+        fold: number of the fold, from 0.
+    """
 
     cell: Cell
     fold: int
@@ -57,6 +63,14 @@ class FoldPretraining:
 
 @dataclass(slots=True)
 class _Data:
+    """The state of a worker.
+
+    Attributes:
+        pool: the problem with every train image that was read.
+        position: image -> its row in the support set of `pool`.
+        test: the test images.
+    """
+
     pool: Problem
     position: dict[str, int]
     test: Labelled
@@ -67,13 +81,13 @@ class EvaluateStep:
     """Trains and measures cells on cached features.
 
     Attributes:
-        store: where the features are, and where trainings are kept.
-        spec: the backbone, for the text side.
+        store: holds the features and the training cache.
+        spec: the backbone, for its text encoder.
         templates: prompts; None takes the backbone's own.
         pool: the train images, embedded.
         test: the test images, embedded.
-        needs: what the methods want beside features.
-        diffusion: the diffusion model of methods that learn with one; None if there are none.
+        needs: of the methods, beside features.
+        diffusion: the diffusion model of methods that train with one; None without such methods.
     """
 
     store: Store
@@ -85,7 +99,7 @@ class EvaluateStep:
     diffusion: DiffusionSpec | None = None
 
     def __hash__(self) -> int:
-        """By what determines it."""
+        """Return the hash of all that determines the state."""
         return hash(
             (self.store, self.spec, self.templates, self.pool.identity, self.test.identity, self.needs, self.diffusion)
         )
@@ -100,7 +114,7 @@ class EvaluateStep:
         space = self.pool.labels.space
         images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
         if self.diffusion is not None:
-            pool = replace(pool, latents=latents_of(self.store, self.diffusion, self.pool, images))
+            pool = replace(pool, latents=get_example_latents(self.store, self.diffusion, self.pool, images))
         _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
         text = clip.prototypes(space, self.templates)
         parts = parts_for(clip, self.needs, self.diffusion)
@@ -108,20 +122,20 @@ class EvaluateStep:
         position = {image: i for i, image in enumerate(images)}
         return _Data(problem, position, test)
 
-    def run(self, state: _Data, work: Cell | FoldPretraining) -> Part:
+    def run(self, state: _Data, unit: Cell | FoldPretraining) -> Part:
         """Train a fold, or measure a cell."""
-        return self._pretrain_fold(state, work) if isinstance(work, FoldPretraining) else self._measure(state, work)
+        return self._pretrain_fold(state, unit) if isinstance(unit, FoldPretraining) else self._measure(state, unit)
 
-    def _pretrain_fold(self, state: _Data, work: FoldPretraining) -> Part:
+    def _pretrain_fold(self, state: _Data, unit: FoldPretraining) -> Part:
         from fewshot.calibration.calibrate import calibration_splits
         from fewshot.method import TrainedMethod
         from fewshot.methods import build_method
 
-        method = build_method(work.cell.method, **work.cell.hyperparameters)
-        training_cache = self._training_cache(work.cell)
-        _, splits = calibration_splits(method, _problem(state, work.cell), seed=work.cell.seed)
-        if isinstance(method, TrainedMethod) and work.fold < len(splits):
-            method.pretrain_fold(splits[work.fold], seed=work.cell.seed, training_cache=training_cache)
+        method = build_method(unit.cell.method, **unit.cell.hyperparameters)
+        training_cache = self._training_cache(unit.cell)
+        _, splits = calibration_splits(method, _problem(state, unit.cell), seed=unit.cell.seed)
+        if isinstance(method, TrainedMethod) and unit.fold < len(splits):
+            method.pretrain_fold(splits[unit.fold], seed=unit.cell.seed, training_cache=training_cache)
         return Part(to_json({"trainings": sorted(training_cache.requested)}), {"trained": len(training_cache.made)})
 
     def _training_cache(self, cell: Cell) -> StoredTrainingCache:
@@ -129,7 +143,7 @@ class EvaluateStep:
         return StoredTrainingCache(self.store, trainings_folder(self.spec, self.templates, diffusion))
 
     def _measure(self, state: _Data, cell: Cell) -> Part:
-        """Train on the cell's examples, then look at the test images, once."""
+        """Train on the cell's examples, then measure the test images, once."""
         import torch
 
         from fewshot.calibration.calibrate import fit_calibrated
@@ -145,21 +159,21 @@ class EvaluateStep:
         logits = calibrated_logits(calibrated, features_for(calibrated.classifier, state.test))
         is_new = torch.zeros(problem.num_classes, dtype=torch.bool)
         is_new[list(cell.new)] = True
-        numbers, per_class = measure(cell.protocol, logits, state.test.labels, is_new)
-        result = {
-            "method": cell.method,
-            "shots": cell.shots,
-            "seed": cell.seed,
-            **{name: None if math.isnan(number) else number for name, number in numbers.items()},
+        measures, per_class = measure(cell.protocol, logits, state.test.labels, is_new)
+        result = CellResult(
+            method=cell.method,
+            shots=cell.shots,
+            seed=cell.seed,
+            measures={name: None if math.isnan(value) else value for name, value in measures.items()},
             **asdict(calibrated.scaling),
-            "decided_by": calibrated.method.name,
-            "hyperparameters": json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
-            "held_out": json.dumps(asdict(calibrated.report)),
-            "labels_consumed": len(problem.support),
-            "test_images": len(state.test),
-            "per_class_accuracy": [None if math.isnan(share) else round(share, 6) for share in per_class],
-        }
-        return Part(to_json(result), {"cells": 1, "trained": len(training_cache.made)})
+            decided_by=calibrated.method.name,
+            hyperparameters=json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
+            held_out=json.dumps(asdict(calibrated.report)),
+            labels_consumed=len(problem.support),
+            test_images=len(state.test),
+            per_class_accuracy=tuple(None if math.isnan(share) else round(share, 6) for share in per_class),
+        )
+        return Part(result.to_bytes(), {"cells": 1, "trained": len(training_cache.made)})
 
 
 def _problem(state: _Data, cell: Cell) -> Problem:

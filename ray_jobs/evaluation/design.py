@@ -1,4 +1,4 @@
-"""An evaluation as its job file describes it: what is drawn, what is measured, what everything is called."""
+"""An evaluation as its job file describes it: its splits, draws, cells and their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 from cluster import Ledger, Store, Unit, fingerprint
 from fewshot.data import Splits, parse_splits
@@ -21,6 +20,7 @@ from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
 from ray_jobs.output.layout import features_folder, run_folder
 from ray_jobs.output.predictions import prediction_format
+from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.run_plan import RunPlan
 
 VIEWS = 10
@@ -30,13 +30,13 @@ TEST_BLOCK = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that was looked at, but not run.
+    """An evaluation whose splits were read, and that was not run.
 
     Attributes:
         job: the job file.
         section: its [evaluate].
         store: the output.
-        splits: which image is for what.
+        splits: train and test images with their labels.
     """
 
     job: Job
@@ -49,8 +49,8 @@ class Evaluation:
         """Read the splits.
 
         Raises:
-            JobError: [evaluate] is missing, or the splits hold nothing to learn from or to test on.
-            DataError: the splits are not what they should be.
+            JobError: [evaluate] is missing, or the splits hold no images in train or in test.
+            DataError: the splits are malformed.
         """
         if job.evaluate is None:
             raise JobError(["evaluate needs the section [evaluate]"])
@@ -62,7 +62,7 @@ class Evaluation:
 
     @property
     def ledger(self) -> Ledger:
-        """What is committed."""
+        """The committed parts of the output."""
         return Ledger(self.store)
 
     @property
@@ -72,12 +72,12 @@ class Evaluation:
 
     @cached_property
     def dense(self) -> bool:
-        """Whether a method wants dense tokens."""
-        cheap = [self.job.classifier.method] if self.draws_cascades else []
+        """Whether a method needs dense tokens."""
+        cheap = [self.job.classifier.method] if self.has_cascades else []
         return any("dense" in needs_of(name, self._hyperparameters(name)) for name in [*self.section.methods, *cheap])
 
     @property
-    def draws_cascades(self) -> bool:
+    def has_cascades(self) -> bool:
         """Whether cascades are measured: with [escalate], where every class has examples."""
         return self.job.escalate is not None and self.section.protocol == "few-shot"
 
@@ -86,7 +86,7 @@ class Evaluation:
         """Classes without examples.
 
         Raises:
-            JobError: `new_classes` names a class that there is not, or all of them.
+            JobError: `new_classes` has an unknown class, or all of them.
         """
         names = self.splits.label_space.names
         if self.section.protocol == "few-shot":
@@ -97,12 +97,12 @@ class Evaluation:
             raise JobError([f"[evaluate] new_classes: {self.section.splits} has no class {', '.join(unknown)}"])
         new = tuple(label for label, name in enumerate(names) if name in set(self.section.new_classes))
         if len(new) == len(names):
-            raise JobError(["[evaluate] new_classes names every class; nothing is left to learn from"])
+            raise JobError(["[evaluate] new_classes names every class; none is left to train on"])
         return new
 
     @cached_property
     def pool(self) -> LabelledUnits:
-        """The train images that any cell draws."""
+        """The train images of all draws."""
         groups = by_draw(self.draws[max(self.section.shots), seed] for seed in dict.fromkeys(self.section.seeds))
         drawn = {image for group in groups for image in group}
         labels = self._labels([pair for pair in self.splits.train if pair[0] in drawn])
@@ -118,49 +118,49 @@ class Evaluation:
 
     @cached_property
     def draws(self) -> dict[tuple[int, int], Labels]:
-        """The examples of a number of shots and a seed: drawn from all classes, those of new classes then left out."""
+        """By shots and seed, the examples: drawn from all classes, then those of new classes removed."""
         train, new = self._labels(self.splits.train), set(self.new)
         limits = [0 if label in new else None for label in range(len(self.splits.label_space))]
         wanted = product(self.section.shots, self.section.seeds)
         return {(shots, seed): train.drawn(shots, seed).limited(limits) for shots, seed in wanted}
 
     def shortages(self) -> list[str]:
-        """Numbers of shots that the train split does not have for every class, a sentence each."""
+        """Return a sentence for each number of shots that is more than the train split has for every class."""
         counts = Counter(label for _, label in self.splits.train)
         have = {label: counts[label] for label in range(len(self.splits.label_space)) if label not in self.new}
         lacking = {shots: sum(count < shots for count in have.values()) for shots in sorted(set(self.section.shots))}
         return [
-            f"{shots} shots: {classes} of {len(have)} classes have fewer examples in train, one only"
-            f" {min(have.values())}; they are learned from what there is"
+            f"{shots} shots: {classes} of {len(have)} classes have fewer examples in train (the smallest"
+            f" {min(have.values())}), and use all of them"
             for shots, classes in lacking.items()
             if classes
         ]
 
     def examples(self, shots: int, seed: int) -> LabelledUnits:
-        """Those of a draw, a unit a class."""
+        """Return the examples of a draw, a unit for each class."""
         drawn, folder = self.draws[shots, seed], self._features(f"support-{self.views}")
         return labelled_units(drawn, by_class(drawn), features=folder, views=self.views, dense=self.dense)
 
     @cached_property
-    def truth(self) -> dict[str, str]:
+    def ground_truth(self) -> dict[str, str]:
         """The label of each test image."""
         names = self.splits.label_space.names
         return {image: names[label] for image, label in self.splits.test}
 
     def step(self, needs: frozenset[str]) -> EvaluateStep:
-        """What trains and measures cells of methods that need this."""
+        """Return the step that measures cells of methods with these needs."""
         diffusion = self.job.diffusion.spec if "diffusion" in needs else None
         clip = self.job.clip
         return EvaluateStep(self.store, clip.spec, clip.templates, self.pool, self.test, needs, diffusion)
 
     @cached_property
     def cells(self) -> list[Unit]:
-        """One unit for each method, number of shots and seed; what the job file names twice is measured once."""
+        """One unit for each method, number of shots and seed; duplicates in the job file are measured once."""
         cells = product(self.section.methods, self.section.shots, self.section.seeds)
         return [self._cell(*cell) for cell in dict.fromkeys(cells)]
 
     def fold_pretrainings(self, cell: Cell) -> Iterator[Unit]:
-        """The trainings that a cell will ask for: a unit for each fold of each method that it consists of."""
+        """Yield the trainings that a cell needs: a unit for each fold of each method that it consists of."""
         from fewshot.method import TrainedMethod
         from fewshot.methods import build_method
 
@@ -175,9 +175,9 @@ class Evaluation:
 
     @cached_property
     def run(self) -> str:
-        """Folder of the table."""
+        """Folder of the run."""
         identity: list[object] = [unit.path for unit in self.cells]
-        if self.job.escalate is not None and self.draws_cascades:
+        if self.job.escalate is not None and self.has_cascades:
             cheap = self.job.classifier
             escalation = escalation_identity(self.job.escalate)
             identity.append([prediction_format(), escalation, cheap.method, cheap.hyperparameters])
@@ -185,7 +185,7 @@ class Evaluation:
 
     @cached_property
     def plan(self) -> RunPlan:
-        """What the run sets out to do."""
+        """The plan of the run."""
         return RunPlan(
             kind="evaluation",
             job=self.job.job.name,
@@ -198,10 +198,16 @@ class Evaluation:
     def _cell(self, method: str, shots: int, seed: int) -> Unit:
         images, hyperparameters = self.draws[shots, seed].images, self._hyperparameters(method)
         cell = Cell(method, hyperparameters, shots, seed, images, self.section.protocol, self.new)
-        identity = [self._trained_from(cell).to_json(), self.test.identity, cell.protocol, cell.new]
+        identity = [
+            CellResult.format_version,
+            self._trained_from(cell).to_json(),
+            self.test.identity,
+            cell.protocol,
+            cell.new,
+        ]
         return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
 
-    def _hyperparameters(self, method: str) -> Mapping[str, Any]:
+    def _hyperparameters(self, method: str) -> Mapping[str, object]:
         return self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
 
     @staticmethod
@@ -209,8 +215,8 @@ class Evaluation:
         return f"{cell.method}/{cell.shots}-shots-seed-{cell.seed}"
 
     def _trained_from(self, cell: Cell) -> TrainingIdentity:
-        """All that determines what a cell trains."""
-        learns = "diffusion" in needs_of(cell.method, cell.hyperparameters)
+        """Return all that determines what a cell trains."""
+        trains_with_diffusion = "diffusion" in needs_of(cell.method, cell.hyperparameters)
         return TrainingIdentity(
             clip=self._clip,
             templates=self.job.clip.templates,
@@ -218,7 +224,7 @@ class Evaluation:
             hyperparameters=cell.hyperparameters,
             seed=cell.seed,
             support=self._supports[cell.shots, cell.seed],
-            diffusion=self.job.diffusion.spec.identity() if learns else None,
+            diffusion=self.job.diffusion.spec.identity() if trains_with_diffusion else None,
         )
 
     @cached_property

@@ -1,23 +1,22 @@
-"""Measure methods × shots × seeds on a labelled set. Every image is embedded once, every cell is a unit of its own.
+"""Measure methods × shots × seeds on a labelled set. Every image is embedded once, every cell is a unit.
 
 Protocol (CoOp's, with nested draws): shots are drawn from the train split by (seed, image), hyperparameters and
-temperature are chosen inside them, and the test split is read once, at the end of a cell. What a cell trains on its
-folds are units, too, that run before the cells; trained parameters are kept (`ray_jobs.output.training_cache`).
+temperature are selected inside them, and the test split is read once, at the end of a cell. The trainings of a cell on
+its folds are units, too, and run before the cells; trained parameters are kept (`ray_jobs.output.training_cache`).
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.execution.executor import unfinished, weight_left
 from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
-from ray_jobs.errors import JobError
-from ray_jobs.evaluation.cascades import cascades_of, mean_cascades, measure_all
+from ray_jobs.errors import DamagedError, JobError
+from ray_jobs.evaluation.cascades import mean_cascades, measure_cascades, plan_cascades
 from ray_jobs.evaluation.cell_step import Cell
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.job_file.sections import Job
@@ -26,9 +25,10 @@ from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import METRICS, REPORT
 from ray_jobs.output.runs import Run, acquire_run, begin_run
 from ray_jobs.report import render_evaluation
-from ray_jobs.report.evaluation_table import Grid, Row, columns_of, mean_rows, per_class_rows, to_csv, to_markdown
+from ray_jobs.report.evaluation_table import Grid, class_rows, mean_rows, to_csv, to_markdown, to_table
+from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult
-from ray_jobs.results.json_format import JsonObject, to_plain
+from ray_jobs.results.json_format import FormatError, JsonObject, JsonValue, to_plain
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.example_latents import encode_examples
 from ray_jobs.steps.placement import WORTH_A_RAY, choose
@@ -39,10 +39,11 @@ MANY_CELLS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedEvaluation:
-    """What `evaluate` comes to.
+    """The outcome of `evaluate`.
 
     Attributes:
         run: the run with its table, complete or not.
+        result: its table and cascades.
         seconds: by method, seconds that its units took in this call, rounded.
         report: URL of the page; None if there is no row to show.
     """
@@ -53,7 +54,7 @@ class FinishedEvaluation:
     report: str | None
 
     def to_json(self) -> JsonObject:
-        """Return what the command prints: the table, and where everything lies."""
+        """Return what the command prints: the table, and the places of all files."""
         places: JsonObject = {"run": self.run.url, "seconds": to_plain(self.seconds), "report": self.report}
         return self.result.to_json() | places
 
@@ -63,58 +64,55 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
 
     Args:
         job: a job file with [evaluate].
-        reporter: where to tell how it is going.
+        reporter: shows progress.
 
     Returns:
-        with the table, mean and standard deviation over seeds; `result.complete` says whether every cell is in it.
+        With the table, mean and standard deviation over seeds; `result.complete` is whether it has every cell.
 
     Raises:
         JobError: the job cannot start.
-        DataError: the splits are not what they should be.
-        LeaseHeldError: another process is at work on this very evaluation; nothing was done.
-        ClusterError: storage or workers fail as a whole. Run again to resume.
+        DataError: the splits are malformed.
+        LeaseHeldError: another process runs the same evaluation; nothing was done.
+        DamagedError: a measured cell was damaged, and was removed; run again to measure it anew.
+        ClusterError: storage or workers fail as a whole; run again to resume.
     """
-    work = Evaluation.from_job(job)
-    if job.escalate is not None and not work.draws_cascades:
-        reporter.say(f"[escalate] plays no part in {work.section.protocol}: cascades need examples of every class")
-    for reason in work.shortages():
+    evaluation = Evaluation.from_job(job)
+    if job.escalate is not None and not evaluation.has_cascades:
+        reporter.say(f"[escalate] is ignored in {evaluation.section.protocol}: cascades need examples of every class")
+    for reason in evaluation.shortages():
         reporter.say(reason, style="yellow")
-    cascades = cascades_of(work)
-    with acquire_run(work.store, work.run, job.storage, reporter) as lease:
-        _write_plan(work)
-        embedding = _embed(work, [unit for cascade in cascades for unit in cascade.support.units], reporter)
+    cascades = plan_cascades(evaluation)
+    with acquire_run(evaluation.store, evaluation.run, job.storage, reporter) as lease:
+        begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan)
+        embedding = _embed(evaluation, [unit for cascade in cascades for unit in cascade.support.units], reporter)
         if embedding.failed:
-            raise JobError([f"could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
-        measuring, seconds = _measure(work, reporter)
-        curves, asking = measure_all(work, cascades, reporter)
+            raise JobError([f"images could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
+        measuring, seconds = _measure(evaluation, reporter)
+        measured, escalating = measure_cascades(evaluation, cascades, reporter)
         lease.check()
-        return _report(work, [measuring, *asking], mean_cascades(curves), seconds)
+        return _report(evaluation, [measuring, *escalating], mean_cascades(measured), seconds)
 
 
-def _write_plan(work: Evaluation) -> None:
-    begin_run(work.store, work.run, work.job, work.plan)
-
-
-def _measure(work: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
+def _measure(evaluation: Evaluation, reporter: Reporter) -> tuple[StageReport, dict[str, float]]:
     """Train the folds of the cells that are missing, then measure these cells, on the same workers."""
-    missing = [unit.payload for unit in unfinished(work.cells, work.ledger) if isinstance(unit, Unit)]
-    folds = {unit.path: unit for cell in missing for unit in work.fold_pretrainings(cell)}
-    threads = work.job.clip.threads
+    missing = [unit.payload for unit in unfinished(evaluation.cells, evaluation.ledger) if isinstance(unit, Unit)]
+    folds = {unit.path: unit for cell in missing for unit in evaluation.fold_pretrainings(cell)}
+    threads = evaluation.job.clip.threads
     executor, workers = choose(
-        work.job.cluster, threads=threads, images=WORTH_A_RAY if len(missing) >= MANY_CELLS else 0
+        evaluation.job.cluster, threads=threads, images=WORTH_A_RAY if len(missing) >= MANY_CELLS else 0
     )
     if not missing:
         executor = LocalExecutor()
     workers = replace(workers, overlap=1)  # Nothing to decode ahead, and no module for two threads at a time.
-    step = work.step(_needs(missing))
+    step = evaluation.step(_needs(missing))
     if step.diffusion is not None:
-        encode_examples(work.store, step.diffusion, work.pool)
+        encode_examples(evaluation.store, step.diffusion, evaluation.pool)
     seconds: dict[str, float] = defaultdict(float)
     with executor:
         with reporter.stage("training folds", len(folds), unit="folds") as on_event:
-            run_stage(executor, step, list(folds.values()), work.ledger, workers, _timed(seconds, on_event))
-        with reporter.stage("evaluating", len(work.cells), unit="cells") as on_event:
-            report = run_stage(executor, step, work.cells, work.ledger, workers, _timed(seconds, on_event))
+            run_stage(executor, step, list(folds.values()), evaluation.ledger, workers, _timed(seconds, on_event))
+        with reporter.stage("evaluating", len(evaluation.cells), unit="cells") as on_event:
+            report = run_stage(executor, step, evaluation.cells, evaluation.ledger, workers, _timed(seconds, on_event))
     return report, {method: round(spent, 1) for method, spent in sorted(seconds.items())}
 
 
@@ -123,76 +121,102 @@ def _needs(cells: Sequence[Cell]) -> frozenset[str]:
 
 
 def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Tell an event, and add a unit's time to its method's."""
+    """Return a handler that also adds the time of each unit to that of its method."""
 
-    def tell(event: Event) -> None:
+    def handle(event: Event) -> None:
         if isinstance(event, UnitDone):
             seconds[event.path.split("/")[-2]] += event.seconds
         on_event(event)
 
-    return tell
+    return handle
 
 
-def _embed(work: Evaluation, examples: Sequence[Unit], reporter: Reporter) -> StageReport:
+def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter) -> StageReport:
     """Embed the train and test images, and the examples of cascades."""
-    units = list({unit.path: unit for unit in [*work.pool.units, *examples, *work.test.units]}.values())
-    left = weight_left(units, work.ledger)
-    executor, workers = choose(work.job.cluster, threads=work.job.clip.threads, images=left)
+    units = list({unit.path: unit for unit in [*evaluation.pool.units, *examples, *evaluation.test.units]}.values())
+    left = weight_left(units, evaluation.ledger)
+    executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
     if not left:
         executor = LocalExecutor()
-    step = EmbedStep(work.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
+    step = EmbedStep(evaluation.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
     with executor, reporter.stage("embedding", sum(unit.weight for unit in units)) as on_event:
-        return run_stage(executor, step, units, work.ledger, workers, on_event)
+        return run_stage(executor, step, units, evaluation.ledger, workers, on_event)
 
 
 def _report(
-    work: Evaluation, stages: Sequence[StageReport], cascades: Sequence[CascadeRow], seconds: dict[str, float]
+    evaluation: Evaluation, stages: Sequence[StageReport], cascades: Sequence[CascadeRow], seconds: dict[str, float]
 ) -> FinishedEvaluation:
+    """Write the tables, the metrics and the page."""
     failed = {failure.path for stage in stages for failure in stage.failures}
-    rows = [json.loads(work.store.get(unit.path)) for unit in work.cells if unit.path not in failed]
-    table = mean_rows(rows, work.section.protocol)
-    per_class = per_class_rows(rows, work.splits.label_space.names)
-    tables: dict[str, Sequence[Row]] = {
-        "table": [row.to_json() for row in table],
-        "per_class": per_class,
-        "cascades": [row.to_json() for row in cascades],
-    }
-    for name, lines in tables.items():
-        if lines or name != "cascades":
-            work.store.put(f"{work.run}/{name}.csv", to_csv(columns_of(lines)))
-            work.store.put(f"{work.run}/{name}.parquet", write_parquet(columns_of(lines)))
-    work.store.put(f"{work.run}/table.md", to_markdown(Grid(table, work.section.protocol)))
-    work.store.put(f"{work.run}/cells.parquet", write_parquet(columns_of(rows)))
-    result = EvaluationResult(
-        title=_title(work, test_images=max((row["test_images"] for row in rows), default=len(work.splits.test))),
-        protocol=work.section.protocol,
+    cells = [_read_cell(evaluation, unit.path) for unit in evaluation.cells if unit.path not in failed]
+    per_class = class_rows(cells, evaluation.splits.label_space.names)
+    result = _result(evaluation, cells, cascades, failed)
+    _write_tables(evaluation, {"table": result.table, "per_class": per_class, "cascades": cascades})
+    store, folder = evaluation.store, evaluation.run
+    store.put(f"{folder}/table.md", to_markdown(Grid(result.table, result.protocol)))
+    store.put(f"{folder}/cells.parquet", write_parquet(to_table([cell.to_row() for cell in cells])))
+    store.put(f"{folder}/{METRICS}", result.to_bytes())
+    page = f"{folder}/{REPORT}"
+    if result.table:
+        store.put(page, render_evaluation(result, per_class))
+    if result.complete:
+        record_latest(store, evaluation.job.job.name, "evaluation", folder)
+    report = store.url(page) if result.table else None
+    run = Run(store, folder, evaluation.plan, result)
+    return FinishedEvaluation(run=run, result=result, seconds=seconds, report=report)
+
+
+def _result(
+    evaluation: Evaluation, cells: Sequence[CellResult], cascades: Sequence[CascadeRow], failed: Collection[str]
+) -> EvaluationResult:
+    test_images = max((cell.test_images for cell in cells), default=len(evaluation.splits.test))
+    return EvaluationResult(
+        title=_title(evaluation, test_images=test_images),
+        protocol=evaluation.section.protocol,
         complete=not failed,
-        table=tuple(table),
-        cascades=_cascade_table(work, cascades),
+        table=tuple(mean_rows(cells, evaluation.section.protocol)),
+        cascades=_cascade_table(evaluation, cascades),
         failed_cells=tuple(sorted(failed)),
     )
-    work.store.put(f"{work.run}/{METRICS}", result.to_bytes())
-    page = f"{work.run}/{REPORT}"
-    if table:
-        work.store.put(page, render_evaluation(result, per_class))
-    if result.complete:
-        record_latest(work.store, work.job.job.name, "evaluation", work.run)
-    run = Run(work.store, work.run, work.plan, result)
-    return FinishedEvaluation(run=run, result=result, seconds=seconds, report=work.store.url(page) if table else None)
 
 
-def _title(work: Evaluation, *, test_images: int) -> str:
-    lost = len(work.splits.test) - test_images
+def _read_cell(evaluation: Evaluation, path: str) -> CellResult:
+    """Read a measured cell.
+
+    Raises:
+        DamagedError: it is damaged, and was removed.
+    """
+    store = evaluation.store
+    try:
+        return CellResult.from_json(store.get(path), where=store.url(path))
+    except FormatError as error:
+        store.delete(path)
+        raise DamagedError(f"{store.url(path)} was damaged and is gone; run again to measure it anew") from error
+
+
+def _write_tables(evaluation: Evaluation, tables: Mapping[str, Sequence[JsonValue]]) -> None:
+    """Write each table as csv and as Parquet; the one of cascades only if it has rows."""
+    for name, rows in tables.items():
+        if not rows and name == "cascades":
+            continue
+        table = to_table([row.to_json() for row in rows])
+        evaluation.store.put(f"{evaluation.run}/{name}.csv", to_csv(table))
+        evaluation.store.put(f"{evaluation.run}/{name}.parquet", write_parquet(table))
+
+
+def _title(evaluation: Evaluation, *, test_images: int) -> str:
+    lost = len(evaluation.splits.test) - test_images
     unreadable = f" ({lost} could not be read)" if lost else ""
-    new = f", {len(work.new)} of them new" if work.new else ""
-    classes = f"{len(work.splits.label_space)} classes{new}"
-    return f"{work.job.job.name}, {work.section.protocol}: {classes}, {test_images} test images{unreadable}, in %"
+    new = f", {len(evaluation.new)} of them new" if evaluation.new else ""
+    classes = f"{len(evaluation.splits.label_space)} classes{new}"
+    name, protocol = evaluation.job.job.name, evaluation.section.protocol
+    return f"{name}, {protocol}: {classes}, {test_images} test images{unreadable}, in %"
 
 
-def _cascade_table(work: Evaluation, cascades: Sequence[CascadeRow]) -> CascadeTable | None:
-    section = work.job.escalate
+def _cascade_table(evaluation: Evaluation, cascades: Sequence[CascadeRow]) -> CascadeTable | None:
+    section = evaluation.job.escalate
     if section is None or not cascades:
         return None
-    candidates = min(section.candidates, len(work.splits.label_space))
-    cheap = work.job.classifier.method
+    candidates = min(section.candidates, len(evaluation.splits.label_space))
+    cheap = evaluation.job.classifier.method
     return CascadeTable(cheap=cheap, method=section.method, candidates=candidates, rows=tuple(cascades))

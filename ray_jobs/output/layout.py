@@ -12,8 +12,8 @@ from ray_jobs.output.feature_parts import FEATURES_VERSION
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
 PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
-PREDICTIONS, CHEAP_PREDICTIONS = "predictions", "cheap-predictions"
-"""With [escalate], what the classifier gives are the cheap predictions, and what is decided in the end the others."""
+PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
+"""With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
 INTERACTIVE = Retry(deadline_s=10.0)
 """Interactive: give up quickly on storage that is down."""

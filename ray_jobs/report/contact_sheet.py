@@ -22,7 +22,7 @@ def contact_sheet(contents: Contents) -> Iterator[Element]:
     yield element(
         "p", f"The most and the least certain of {looked_at}, sampled from all over the archive.", class_="note"
     )
-    none = "No image that was read has a score." if contents.seen else "Nothing could be read."
+    none = "No image that was read has a score." if contents.escalated else "Nothing could be read."
     yield from _group("Most certain", [_labelled(row, contents) for row in contents.sample.sure], none=none)
     yield from _group(
         "Least certain", [_labelled(row, contents) for row in contents.sample.unsure], none="There are no more."

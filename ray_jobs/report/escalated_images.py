@@ -1,6 +1,6 @@
-"""What the diffusion model saw, as far as it is shown: the gap by time-step of all images, and a few of them.
+"""What a report shows of escalated images: the error gap by time-step of all, and a few of them.
 
-Pictures are looked for at the beginning of shards only, like those of the contact sheet.
+Pictures are taken from the beginning of shards only, like those of the contact sheet.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import Store
-from ray_jobs.escalation.results import GAPS
-from ray_jobs.output.layout import PREDICTIONS, shard_of_prediction
+from ray_jobs.output.layout import GAPS, PREDICTIONS, shard_of_prediction
 from ray_jobs.report.image_sample import ROWS, Spot
 
 SHOWN = 8
@@ -24,12 +23,12 @@ SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
-    """By time-step, in bins of equal width, the first with the least noise.
+class GapProfile:
+    """Error gaps by time-step, in bins of equal width, the first with the least noise.
 
     Attributes:
-        gaps: how much larger the runner-up's error is than the winner's; positive speaks for the winner.
-        counts: what each is the mean of; 0 where nothing was asked.
+        gaps: by how much the runner-up's error exceeds the winner's; positive values favour the winner.
+        counts: number of values in each mean; 0 where nothing was scored.
     """
 
     gaps: tuple[float, ...]
@@ -38,83 +37,83 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class EscalatedImage:
-    """An image that was asked about.
+    """An image that the diffusion model decided.
 
     Attributes:
         spot: where it is.
         image: its key.
-        first: label and score of the cheap method.
+        cheap: label and score of the cheap prediction.
         label: of the winner.
-        runner_up: the label that came closest.
-        margin: by how much of the winner's error the runner-up's is larger.
-        forwards: what it took.
-        profile: over its time-steps.
+        runner_up: label of the candidate second to it.
+        margin: by how much the runner-up's error is larger than the winner's, as a share of it.
+        forwards: of the UNet, spent on it.
+        profile: of its time-steps.
     """
 
     spot: Spot
     image: str
-    first: tuple[str, float]
+    cheap: tuple[str, float]
     label: str
     runner_up: str
     margin: float
     forwards: int
-    profile: Profile
+    profile: GapProfile
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What is shown.
+class EscalatedSample:
+    """The escalated images that a report shows.
 
     Attributes:
-        profile: mean of the images' gaps, over those that were asked there.
-        shown: a few images: those whose label changed before the others, each the least certain first.
+        profile: mean of the gaps of all escalated images, in each bin over those that were scored there.
+        images: a few images: those whose label changed before the others, each the least certain first.
     """
 
-    profile: Profile
-    shown: tuple[EscalatedImage, ...]
+    profile: GapProfile
+    images: tuple[EscalatedImage, ...]
 
     @property
     def spots(self) -> list[tuple[Spot, str]]:
-        """Of the images to show, with their keys."""
-        return [(row.spot, row.image) for row in self.shown]
+        """The places of the images to show, with their keys."""
+        return [(row.spot, row.image) for row in self.images]
 
 
-def read_escalated_images(store: Store, run: str) -> Seen:
-    """Read what a run kept that asked about an image or more.
+def read_escalated_images(store: Store, run: str) -> EscalatedSample:
+    """Read the gaps of a run with at least one escalated image.
 
     Raises:
-        FileNotFoundError: it kept nothing.
+        FileNotFoundError: the run has none.
     """
     table = pq.read_table(io.BytesIO(store.get(f"{run}/{GAPS}")))
     shards = [shard_of_prediction(part) for part in store.list(f"{run}/{PREDICTIONS}")]
-    shown = tuple(_asked(row, shards[row["part"]]) for row in table.take(_chosen(table)).to_pylist())
-    return Seen(_mean(table), shown)
+    rows = table.take(_shown(table)).to_pylist()
+    return EscalatedSample(_mean(table), tuple(_escalated_image(row, shards[row["part"]]) for row in rows))
 
 
-def _chosen(table: pa.Table) -> pa.Array:
-    same = np.equal(table["first_label"].to_numpy(), table["label"].to_numpy()).astype(bool)
+def _shown(table: pa.Table) -> pa.Array:
+    same = np.equal(table["cheap_label"].to_numpy(), table["label"].to_numpy()).astype(bool)
     order = np.argsort(same, kind="stable")
     near = order[table["row"].to_numpy()[order] < ROWS]
     return pa.array(near[:SHOWN], pa.int64())
 
 
-def _mean(table: pa.Table) -> Profile:
+def _mean(table: pa.Table) -> GapProfile:
     gaps, counts = (_matrix(table[name]) for name in ("gaps", "counts"))
     images = (counts > 0).sum(axis=0)
     means = (gaps * (counts > 0)).sum(axis=0, dtype=np.float64) / np.maximum(images, 1)
-    return Profile(tuple(means.tolist()), tuple(images.tolist()))
+    return _profile(means.tolist(), images.tolist())
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """[N, bins] of a column of lists."""
+    """Return a column of lists as [N, bins]."""
     return np.array(column.to_pylist()).reshape(len(column), -1)
 
 
-def _asked(row: Mapping[str, Any], shard: str) -> EscalatedImage:
+def _escalated_image(row: Mapping[str, Any], shard: str) -> EscalatedImage:
     return EscalatedImage(
         spot=Spot(shard, row["row"]),
         image=row["image"],
-        first=(row["first_label"], row["first_score"]),
+        cheap=(row["cheap_label"], row["cheap_score"]),
         label=row["label"],
         runner_up=row["runner_up"],
         margin=row["margin"],
@@ -123,5 +122,5 @@ def _asked(row: Mapping[str, Any], shard: str) -> EscalatedImage:
     )
 
 
-def _profile(gaps: Sequence[float], counts: Sequence[int]) -> Profile:
-    return Profile(tuple(gaps), tuple(counts))
+def _profile(gaps: Sequence[float], counts: Sequence[int]) -> GapProfile:
+    return GapProfile(tuple(gaps), tuple(counts))

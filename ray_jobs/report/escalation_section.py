@@ -1,60 +1,60 @@
-"""The expensive opinion in a report: what was asked, what it was worth, and what the diffusion model saw."""
+"""The escalation in a report: how many images, what it cost, how accurate it was, and a few images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from ray_jobs.report.charts import accuracy_by_cost, gaps_by_time, small_gaps_by_time
+from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, small_gaps_by_time
 from ray_jobs.report.contact_sheet import KEY, picture
-from ray_jobs.report.escalated_images import EscalatedImage
+from ray_jobs.report.escalated_images import EscalatedImage, EscalatedSample
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural, tile
 from ray_jobs.report.report_data import Contents
+from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 
 def escalation_section(contents: Contents) -> Iterator[Element]:
-    """Tiles, charts and a few images; nothing for a run that asked no diffusion model."""
-    escalated = contents.metrics.escalated
-    if escalated is None:
+    """Yield tiles, charts and a few images; nothing for a run without escalation."""
+    metrics, sample = contents.metrics, contents.escalated
+    if (escalated := metrics.escalated) is None:
         return
-    yield element("h2", "The expensive opinion")
-    yield element("p", _told(escalated), class_="note")
-    yield listing(_tiles(escalated, contents.metrics.images), class_="tiles")
+    yield element("h2", "Escalation")
+    yield element("p", _note(escalated), class_="note")
+    yield listing(_tiles(escalated, metrics.images), class_="tiles")
     if escalated.measured is not None:
-        yield listing(_measured(escalated.measured), class_="tiles")
-    if contents.seen is not None:
-        yield element("div", *_charts(contents), class_="charts")
-        yield from _shown(contents)
+        yield listing(_measured_tiles(escalated.measured), class_="tiles")
+    if sample is not None:
+        yield element("div", *_charts(sample, escalated, metrics), class_="charts")
+        yield from _images(sample, contents)
 
 
-def _told(escalated: EscalationSummary) -> str:
+def _note(escalated: EscalationSummary) -> str:
     if not escalated.images:
-        return f"{escalated.method} was asked about no image: none was doubtful, or the budget pays for none."
+        return f"{escalated.method} scored no image: none was uncertain enough, or the budget pays for none."
     return (
-        f"{escalated.method} decided the least certain images, each among the classes that were likeliest to the "
-        f"cheap method, by asking at up to {plural(escalated.time_steps, 'time-step')} which class explains it best."
+        f"{escalated.method} decided the least certain images, each among the classes most probable by the cheap "
+        f"method: the class with the smallest noise error over up to {plural(escalated.time_steps, 'time-step')} wins."
     )
 
 
 def _tiles(escalated: EscalationSummary, images: int) -> Iterator[Element]:
-    asked, forwards, most = escalated.images, escalated.forwards, escalated.forwards_if_exhaustive
+    scored, forwards, most = escalated.images, escalated.forwards, escalated.forwards_if_exhaustive
     changed = escalated.decided_otherwise
-    yield tile("Asked about", number(asked), f"{percent(asked / images if images else None)} of the archive")
-    yield tile("Label changed", number(changed), f"{percent(changed / asked if asked else None)} of them")
+    yield tile("Escalated", number(scored), f"{percent(scored / images if images else None)} of the archive")
+    yield tile("Labels changed", number(changed), f"{percent(changed / scored if scored else None)} of them")
     share = percent(forwards / most if most else None)
-    yield tile("Forwards spent", number(forwards), f"{share} of asking everything")
+    yield tile("Forwards", number(forwards), f"{share} of an exhaustive schedule")
     if (calibration := escalated.calibration) is not None and calibration.images:
         yield tile(
-            "In the exam",
+            "Calibration accuracy",
             percent(calibration.accuracy),
-            f"right of {plural(calibration.images, 'example')} not learned from",
+            f"on {plural(calibration.images, 'held-out example')}",
         )
-    learned = escalated.learned
-    yield tile("Classes", number(escalated.classes), f"in question, {number(learned)} of them learned")
+    yield tile("Classes", number(escalated.classes), f"candidates, {number(escalated.learned)} with trained adapters")
 
 
-def _measured(measured: MeasuredEscalation) -> Iterator[Element]:
+def _measured_tiles(measured: MeasuredEscalation) -> Iterator[Element]:
     known = plural(measured.labelled_images, "image")
     yield tile("Accuracy before", percent(measured.accuracy_before), "by the cheap method alone")
     yield tile("Accuracy", percent(measured.accuracy), "of the predictions")
@@ -62,51 +62,42 @@ def _measured(measured: MeasuredEscalation) -> Iterator[Element]:
     yield tile("Spoiled", number(measured.spoiled), "right before, wrong now", class_="unreadable")
 
 
-def _charts(contents: Contents) -> Iterator[Element]:
-    assert contents.seen is not None
-    profile = contents.seen.profile
-    told = element("figcaption", "Where the decisions fell: how much larger the runner-up's error is than the winner's")
-    yield element("figure", told, gaps_by_time(profile.gaps, profile.counts))
-    escalated = contents.metrics.escalated
-    if escalated is not None and escalated.measured is not None:
-        points = escalated.measured.curve
-        told = element("figcaption", f"What other choices of max_fraction come to, {_ends(contents)}; without training")
-        curve = accuracy_by_cost([p.forwards_an_image for p in points], [p.accuracy for p in points])
-        yield element("figure", told, curve)
+def _charts(sample: EscalatedSample, escalated: EscalationSummary, metrics: ClassificationMetrics) -> Iterator[Element]:
+    by_time = "Error gap by time-step: how much larger the runner-up's noise error is than the winner's"
+    yield element("figure", element("figcaption", by_time), gaps_by_time(sample.profile.gaps, sample.profile.counts))
+    if escalated.measured is not None:
+        alone = escalated.images == metrics.ok + metrics.abstained
+        ends = f"from the cheap method alone to {'the diffusion model alone' if alone else 'this run'}"
+        caption = f"Accuracy by cost for other values of max_fraction, {ends}; training is not counted"
+        points = [CurvePoint(point.forwards_an_image, point.accuracy) for point in escalated.measured.curve]
+        yield element("figure", element("figcaption", caption), accuracy_by_cost(points))
 
 
-def _ends(contents: Contents) -> str:
-    metrics = contents.metrics
-    alone = metrics.escalated is not None and metrics.escalated.images == metrics.ok + metrics.abstained
-    return f"from the cheap method alone to {'the diffusion model alone' if alone else 'this run'}"
-
-
-def _shown(contents: Contents) -> Iterator[Element]:
-    assert contents.seen is not None
+def _images(sample: EscalatedSample, contents: Contents) -> Iterator[Element]:
     note = (
         "Bars by time-step, from little noise to nothing but noise: up where the winner explains the image better than "
         "the runner-up, down where it does not. Images whose label changed come first."
     )
-    yield element("h3", "What the diffusion model saw")
+    yield element("h3", "Escalated images")
     yield element("p", note, class_="note")
-    yield listing([_card(asked, contents) for asked in contents.seen.shown], class_="cards")
+    yield listing([_card(image, contents) for image in sample.images], class_="cards")
 
 
-def _card(asked: EscalatedImage, contents: Contents) -> Element:
-    first, score = asked.first
-    badge = element("span", "changed", class_="badge") if first != asked.label else None
+def _card(image: EscalatedImage, contents: Contents) -> Element:
+    cheap_label, cheap_score = image.cheap
+    badge = element("span", "changed", class_="badge") if cheap_label != image.label else None
     return element(
         "figure",
-        picture(contents.pictures.get(asked.spot)),
+        picture(contents.pictures.get(image.spot)),
         badge,
         element(
             "figcaption",
-            element("p", outside(asked.label), class_="label"),
-            element("p", "not ", outside(asked.runner_up, limit=KEY), class_="second"),
-            element("p", "at first ", outside(first, limit=KEY), f" {score:.2f}", class_="second"),
-            small_gaps_by_time(asked.profile.gaps, asked.profile.counts),
-            element("p", f"{plural(asked.forwards, 'forward')}, margin {percent(asked.margin)}", class_="key"),
-            element("p", outside(asked.image, limit=KEY), class_="key"),
+            element("p", outside(image.label), class_="label"),
+            element("p", "runner-up ", outside(image.runner_up, limit=KEY), class_="second"),
+            element("p", "before ", outside(cheap_label, limit=KEY), f" {cheap_score:.2f}", class_="second"),
+            small_gaps_by_time(image.profile.gaps, image.profile.counts),
+            element("p", f"{plural(image.forwards, 'forward')}, margin {percent(image.margin)}", class_="key"),
+            element("p", outside(image.image, limit=KEY), class_="key"),
         ),
-        class_="card asked",
+        class_="card escalated",
     )

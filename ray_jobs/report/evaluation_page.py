@@ -1,4 +1,4 @@
-"""The page of an evaluation: which method, with how many examples, and which classes are the hard ones."""
+"""The page of an evaluation: accuracy by method and number of examples, cascades, and the accuracy of each class."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
-from ray_jobs.report.charts import accuracy_by_cost
+from ray_jobs.report.charts import CurvePoint, accuracy_by_cost
 from ray_jobs.report.classification_page import page_head
-from ray_jobs.report.evaluation_table import Grid, Row
+from ray_jobs.report.evaluation_table import Grid
 from ray_jobs.report.markup import document, element, outside, plural
+from ray_jobs.results.cell_result import ClassRow
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
 
 MAX_CLASSES = 200
 """Classes in the second table."""
 
 
-def render_evaluation(result: EvaluationResult, per_class: Sequence[Row]) -> bytes:
-    """The page, one self-contained file.
+def render_evaluation(result: EvaluationResult, class_rows: Sequence[ClassRow]) -> bytes:
+    """Return the page, one self-contained file.
 
     Args:
         result: of the evaluation.
-        per_class: `method`, `shots`, `class` and `accuracy_mean` of every class.
+        class_rows: the accuracy of every class.
     """
     sections = (
         _means(Grid(result.table, result.protocol)),
         _cascades(result.cascades),
-        _classes(result.table, per_class),
+        _classes(result.table, class_rows),
     )
     title = element("h1", outside(result.title, limit=160))
     body = element("main", title, *(element("section", *nodes) for section in sections if (nodes := list(section))))
@@ -46,22 +47,22 @@ def _means(grid: Grid) -> Iterator[Element]:
 
 
 def _cell(grid: Grid, method: str, column: tuple[int, str]) -> Element:
-    told, mean = grid.told(method, column), grid.mean(method, column)
+    text, mean = grid.text(method, column), grid.mean(method, column)
     if mean is None:
-        return element("td", told)
+        return element("td", text)
     bar = element("span", element("span", style=f"width:{100 * mean:.1f}%"), class_="bar")
-    return element("td", element("strong", told) if grid.is_best(method, column) else told, bar, class_="count")
+    return element("td", element("strong", text) if grid.is_best(method, column) else text, bar, class_="count")
 
 
 def _cascades(table: CascadeTable | None) -> Iterator[Element]:
-    """A curve for each number of shots; nothing where no cascade was measured."""
+    """Yield a curve for each number of shots; nothing where no cascade was measured."""
     if table is None:
         return
     yield element("h2", f"{table.cheap}, then {table.method}")
     note = (
-        f"What {table.method} is worth as the second opinion on the least certain images, each among the "
-        f"{table.candidates} classes that are likeliest to {table.cheap} (broken line: {table.cheap} alone). "
-        f"The ring is {table.method} alone, asked about every image among all classes. Training is not counted."
+        f"{table.method} on the least certain images, each scored for the {table.candidates} classes most probable by "
+        f"{table.cheap} (broken line: {table.cheap} alone). The ring is {table.method} alone: every image, scored for "
+        "every class. Training is not counted."
     )
     yield element("p", note, class_="note")
     by_shots: dict[int, list[CascadeRow]] = defaultdict(list)
@@ -71,24 +72,27 @@ def _cascades(table: CascadeTable | None) -> Iterator[Element]:
 
 
 def _curve(shots: int, rows: Sequence[CascadeRow]) -> Element:
-    curve = [row for row in rows if row.what == "cascade"]
-    alone = next(((row.forwards_an_image, row.accuracy_mean) for row in rows if row.what != "cascade"), None)
-    chart = accuracy_by_cost([row.forwards_an_image for row in curve], [row.accuracy_mean for row in curve], alone)
-    return element("figure", element("figcaption", plural(shots, "shot")), chart)
+    curve = [_point(row) for row in rows if row.what == "cascade"]
+    alone = next((_point(row) for row in rows if row.what != "cascade"), None)
+    return element("figure", element("figcaption", plural(shots, "shot")), accuracy_by_cost(curve, alone))
 
 
-def _classes(table: Sequence[EvaluationRow], per_class: Sequence[Row]) -> Iterator[Element]:
-    """Accuracy of each class at the most shots: a darker cell is a better one, the hardest classes first."""
+def _point(row: CascadeRow) -> CurvePoint:
+    return CurvePoint(row.forwards_an_image, row.accuracy_mean)
+
+
+def _classes(table: Sequence[EvaluationRow], class_rows: Sequence[ClassRow]) -> Iterator[Element]:
+    """Yield the accuracy of each class at the most shots: darker cells are better, the hardest classes come first."""
     most = max(row.shots for row in table)
     methods = list(dict.fromkeys(row.method for row in table))
-    values = {(row["method"], row["class"]): row["accuracy_mean"] for row in per_class if row["shots"] == most}
-    names = dict.fromkeys(row["class"] for row in per_class)
+    values = {(row.method, row.label): row.accuracy_mean for row in class_rows if row.shots == most}
+    names = dict.fromkeys(row.label for row in class_rows)
 
     def mean(name: str) -> float:
         known = [value for method in methods if (value := values.get((method, name))) is not None]
         return sum(known) / len(known) if known else 2.0
 
-    yield element("h2", f"Each class, {most} shot{'s' * (most > 1)}")
+    yield element("h2", f"Each class, {plural(most, 'shot')}")
     yield element("p", "Accuracy in % of its test images, mean over draws; the hardest classes first.", class_="note")
     head = element("tr", element("th", "class"), *(element("th", method) for method in methods))
     rows = (

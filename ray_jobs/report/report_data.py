@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cluster import Store
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.runs import read_run
-from ray_jobs.report.escalated_images import Seen, read_escalated_images
+from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
 from ray_jobs.report.failures import Reason, read_reasons
 from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
 from ray_jobs.report.pictures import archive_pictures, example_pictures
@@ -29,7 +29,7 @@ class Contents:
         metrics: of the run.
         plan: of the run.
         sample: images of the archive.
-        seen: what the diffusion model saw; None if no image was escalated.
+        escalated: escalated images; None without any.
         pictures: data URIs of the images that could be read again.
         labels: the most frequent labels with their counts.
         examples: data URIs of one example of each of these labels, where one could be read.
@@ -41,7 +41,7 @@ class Contents:
     metrics: ClassificationMetrics
     plan: RunPlan
     sample: Sample
-    seen: Seen | None
+    escalated: EscalatedSample | None
     pictures: Mapping[Spot, str]
     labels: tuple[tuple[str, int], ...]
     examples: Mapping[str, str]
@@ -61,15 +61,16 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         raise FileNotFoundError(f"{store.url(run)} is no finished classification")
     labels = tuple(metrics.labels.items())[:LABELS]
     sample = draw_sample(store, run)
-    seen = read_escalated_images(store, run) if metrics.escalated is not None and metrics.escalated.images else None
-    wanted = by_shard([*sample.spots, *(seen.spots if seen else ())])
+    some = metrics.escalated is not None and metrics.escalated.images > 0
+    escalated = read_escalated_images(store, run) if some else None
+    wanted = by_shard([*sample.spots, *(escalated.spots if escalated else ())])
     return Contents(
         run=found.name,
         job=job,
         metrics=metrics,
         plan=found.plan,
         sample=sample,
-        seen=seen,
+        escalated=escalated,
         pictures=archive_pictures(job.archive, wanted, store.storage) if job.archive else {},
         labels=labels,
         examples=example_pictures(job.support, [name for name, _ in labels], store.storage) if job.support else {},

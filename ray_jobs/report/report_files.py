@@ -20,6 +20,7 @@ from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, out
 from ray_jobs.report.classification_page import render
 from ray_jobs.report.evaluation_page import render_evaluation
 from ray_jobs.report.report_data import gather
+from ray_jobs.results.cell_result import ClassRow
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.output_status import OutputReports, RunReport
 
@@ -88,7 +89,7 @@ def _report_of(store: Store, run: Run | UnreadableRun) -> RunReport | None:
 def _rendered(store: Store, run: Run) -> bytes:
     if isinstance(run.metrics, EvaluationResult):
         per_class = pq.read_table(io.BytesIO(store.get(f"{run.folder}/{PER_CLASS}")))
-        return render_evaluation(run.metrics, per_class.to_pylist())
+        return render_evaluation(run.metrics, [ClassRow.from_row(row) for row in per_class.to_pylist()])
     return _of_run(store, run.folder)
 
 

@@ -21,7 +21,7 @@ class EvaluationRow(JsonValue):
         method: name of the method.
         shots: examples a class.
         seeds: draws of the examples that were measured.
-        means: by name of the measure (see `ray_jobs.report.evaluation_table.NUMBERS`), the mean over the draws, in
+        means: by name of the measure (see `ray_jobs.report.evaluation_table.MEASURES`), the mean over the draws, in
             [0, 1]; None where no draw has it.
         deviations: the sample standard deviations; 0 for one draw.
     """

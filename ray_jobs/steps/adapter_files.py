@@ -1,9 +1,9 @@
-"""Adapters in storage: one class a folder, in the format of PEFT, with a card that is written last."""
+"""Adapters in storage: one folder a class, in the format of PEFT, with a card that is written last."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster import Store
 from ray_jobs.errors import DamagedError
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
     from fewshot.diffusion.lora import StackedLora
 
 CARD = "card.json"
-"""Of a class: written last, so a folder with a card is complete."""
+"""Describes the training of a class. Written last, so that a folder with a card is complete."""
 FILES = "files"
 
 
 def adapter_folder(method: str, fingerprint: str) -> str:
-    """Where the adapters of one class lie."""
+    """Return the folder of the adapters of one class."""
     return f"adapters/{method}/{fingerprint}"
 
 
 def is_trained(store: Store, folder: str) -> bool:
-    """Whether a class's adapters are complete."""
+    """Return whether the adapters of a class are complete."""
     return store.exists(f"{folder}/{CARD}")
 
 
-def trained(store: Store, method: str) -> frozenset[str]:
-    """Folders of all classes whose adapters are complete, by one listing."""
+def trained_folders(store: Store, method: str) -> frozenset[str]:
+    """Return the folders of all complete adapters of a method, by one listing."""
     paths = (path.rpartition("/") for path in store.list(f"adapters/{method}"))
     return frozenset(folder for folder, _, name in paths if name == CARD)
 
 
-def put_adapter(store: Store, folder: str, files: Mapping[str, bytes], card: Mapping[str, Any]) -> None:
-    """Store one class.
+def put_adapter(store: Store, folder: str, files: Mapping[str, bytes], card: Mapping[str, object]) -> None:
+    """Store the adapters of one class.
 
     Args:
         store: where.
         folder: of the class.
-        files: of `fewshot.diffusion.lora.save_adapter`.
-        card: what people want to know of it: JSON values.
+        files: from `fewshot.diffusion.lora.save_adapter`.
+        card: class, prompt, settings and result of the training, as JSON values.
     """
     for name, content in sorted(files.items()):
         store.put(f"{folder}/{name}", content)
@@ -50,7 +50,7 @@ def put_adapter(store: Store, folder: str, files: Mapping[str, bytes], card: Map
 
 
 def get_adapter(store: Store, folder: str, device: torch.device) -> StackedLora:
-    """One class's adapters, on a device.
+    """Read the adapters of one class onto a device.
 
     Raises:
         DamagedError: they are damaged; their card was removed, so that the next run trains them anew.
@@ -62,9 +62,9 @@ def get_adapter(store: Store, folder: str, device: torch.device) -> StackedLora:
     if not is_trained(store, folder):
         raise FileNotFoundError(store.url(f"{folder}/{CARD}"))
     try:
-        files = {name: store.get(f"{folder}/{name}") for name in ADAPTER_FILES}  # not what a card may name
+        files = {name: store.get(f"{folder}/{name}") for name in ADAPTER_FILES}  # Never the names in the card.
         return load_adapters([files]).mapped(lambda tensor: tensor.to(device))
     except (DataError, FileNotFoundError) as error:
         store.delete(f"{folder}/{CARD}")
-        message = f"{store.url(folder)} was damaged and is to be trained anew; run again ({error})"
+        message = f"the adapters in {store.url(folder)} were damaged; run again to train them anew ({error})"
         raise DamagedError(message) from error

@@ -1,6 +1,6 @@
-"""The step of all work on the diffusion model: a worker loads it once and then does whatever a unit asks of it.
+"""The step of all work with the diffusion model: a worker loads the model once and then runs units of any kind.
 
-Encoding, training and asking are units of one step, so that workers live on from stage to stage.
+Encoding, training and scoring are units of one step, so that workers live on from stage to stage.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
     from fewshot.diffusion.lora import StackedLora
 
-CLASSES_KEPT = 256
+MAX_LOADED_CLASSES = 256
 """With Stable Diffusion 2, adapters of rank 16 take 24 to 32 MB a class."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassPrompt:
-    """What stands for a class when the UNet is asked: a prompt, and adapters to look through.
+    """A class as the UNet is conditioned on it: a prompt and adapters.
 
     Attributes:
         prompt: of the class.
-        adapter: folder of its adapters in the store; None for the model as it is.
+        adapter: folder of its adapters in the store; None for the model without adapters.
         text_scale: of the text encoder's adapters.
     """
 
@@ -45,42 +45,43 @@ class DiffusionWorker:
     Attributes:
         store: where latents and adapters are.
         backbone: the model, resident.
-        known: the classes that it was last asked about, with their adapters and contexts [1, L, width].
+        loaded: the adapters and contexts [1, L, width] of the classes used last, the most recent last.
     """
 
     store: Store
     backbone: DiffusionBackbone
-    known: dict[ClassPrompt, tuple[StackedLora | None, Tensor]] = field(default_factory=dict)
+    loaded: dict[ClassPrompt, tuple[StackedLora | None, Tensor]] = field(default_factory=dict)
 
-    def ready(self, told: ClassPrompt) -> tuple[StackedLora | None, Tensor]:
-        """A class's adapters and context, kept until `CLASSES_KEPT` others have been asked about."""
+    def load_class(self, class_prompt: ClassPrompt) -> tuple[StackedLora | None, Tensor]:
+        """Return a class's adapters and context; they stay loaded until `MAX_LOADED_CLASSES` others have been used."""
         from fewshot.diffusion.noise_errors import class_contexts
 
-        found = self.known.pop(told, None)
+        found = self.loaded.pop(class_prompt, None)
         if found is None:
-            adapter = None if told.adapter is None else get_adapter(self.store, told.adapter, self.backbone.device)
-            found = adapter, class_contexts(self.backbone, [told.prompt], adapter, scale=told.text_scale)
-        self.known[told] = found
-        if len(self.known) > CLASSES_KEPT:
-            del self.known[next(iter(self.known))]
+            folder, scale = class_prompt.adapter, class_prompt.text_scale
+            adapter = None if folder is None else get_adapter(self.store, folder, self.backbone.device)
+            found = adapter, class_contexts(self.backbone, [class_prompt.prompt], adapter, scale=scale)
+        self.loaded[class_prompt] = found
+        if len(self.loaded) > MAX_LOADED_CLASSES:
+            del self.loaded[next(iter(self.loaded))]
         return found
 
 
 class DiffusionUnit(Protocol):
-    """What a unit's payload is: small, picklable, and able to do its work on a worker."""
+    """The payload of a unit: small, picklable, run on a worker."""
 
     def run(self, worker: DiffusionWorker) -> Part:
-        """Do it."""
+        """Run the unit."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DiffusionStep:
-    """Runs units on a diffusion model.
+    """Runs units with a diffusion model.
 
     Attributes:
         store: where latents and adapters are.
-        spec: which model, and how it runs.
+        spec: the model and the settings that fix its numbers.
     """
 
     store: Store

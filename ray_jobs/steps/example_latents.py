@@ -1,4 +1,4 @@
-"""Latents of the examples, for methods that learn with a diffusion model before anything is asked."""
+"""Latents of the examples, for methods that train with a diffusion model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SUPPORT = "support"
 
 
 @dataclass(frozen=True)
-class Examples:
-    """The examples as the diffusion model sees them, class by class.
+class ExampleLatents:
+    """The latents of the examples, class by class.
 
     Attributes:
         store: the output.
@@ -38,19 +38,19 @@ class Examples:
 
     @cached_property
     def units(self) -> dict[str, Unit]:
-        """By label: what encodes a class's examples."""
+        """By label: the unit that encodes the examples of a class."""
         label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
         space, units = self.support.labels.space, example_units(self.spec, self.support)
         return {space.names[label_of[names[0]]]: unit for names, unit in zip(self._names, units, strict=True)}
 
     @cached_property
     def images(self) -> dict[str, tuple[str, ...]]:
-        """By label: the names of a class's examples, in the order of its part."""
+        """By label: the names of the examples of a class, in the order of its part."""
         return dict(zip(self.units, self._names, strict=True))
 
     @cached_property
     def latents(self) -> dict[str, Latents]:
-        """By label: those of the classes that have an example that could be read; they must be encoded."""
+        """By label: the latents of a class with at least one readable example. All units must be done."""
         latents = {label: get_latents(self.store, unit.path) for label, unit in self.units.items()}
         return {label: found for label, found in latents.items() if found.read.any()}
 
@@ -61,7 +61,7 @@ class Examples:
 
 
 def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -> None:
-    """Encode what is not encoded yet, in this process: examples are few.
+    """Encode the examples that are not encoded yet, in this process: they are few.
 
     Raises:
         JobError: some could not be encoded.
@@ -73,14 +73,14 @@ def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -
         raise JobError([f"the examples could not be encoded: {f.path}: {f.error}" for f in report.failures])
 
 
-def latents_of(store: Store, spec: DiffusionSpec, support: LabelledUnits, images: Sequence[str]) -> Tensor:
-    """Latents of examples that were encoded.
+def get_example_latents(store: Store, spec: DiffusionSpec, support: LabelledUnits, images: Sequence[str]) -> Tensor:
+    """Read the latents of examples that were encoded.
 
     Args:
         store: where they are.
         spec: the model.
         support: the examples.
-        images: M references of some of them that can be read.
+        images: M references of readable examples.
 
     Returns:
         [M, 2, C, h, w] float32, mean and standard deviation of the VAE's posterior.
@@ -96,6 +96,6 @@ def latents_of(store: Store, spec: DiffusionSpec, support: LabelledUnits, images
 
 
 def example_units(spec: DiffusionSpec, support: LabelledUnits) -> list[Unit]:
-    """What encodes the examples: a unit for each of theirs."""
+    """Return the units that encode the examples: one for each unit of `support`."""
     shards = (unit.payload.shard for unit in support.units)
     return [latent_unit(spec, SUPPORT, shard, range(shard.size)) for shard in shards]

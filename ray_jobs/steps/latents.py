@@ -1,4 +1,4 @@
-"""Encoding: images in, latents out. Only images that somebody asks about are encoded, and only once."""
+"""Encoding: images in, latents out. Only images that a diffusion model scores or trains on are encoded, each once."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ LATENTS_VERSION = 2
 
 
 def latents_folder(spec: DiffusionSpec) -> str:
-    """Where a model's latents are kept."""
+    """Return the folder of a model's latents."""
     return f"latents/{fingerprint([LATENTS_VERSION, spec.identity()])}"
 
 
-def latent_unit(spec: DiffusionSpec, place: str, shard: Shard, rows: Iterable[int]) -> Unit:
-    """What encodes some images of a shard.
+def latent_unit(spec: DiffusionSpec, folder: str, shard: Shard, rows: Iterable[int]) -> Unit:
+    """Return the unit that encodes some images of a shard.
 
     Args:
         spec: the model.
-        place: folder of the part, below that of the model's latents.
-        shard: where the images are.
-        rows: their places in it.
+        folder: of the part, below that of the model's latents.
+        shard: holds the images.
+        rows: numbers of the images in the shard.
     """
-    wanted = tuple(sorted(rows))
-    name = f"{shard.fingerprint}-{fingerprint(wanted)[:8]}"
-    return Unit(f"{latents_folder(spec)}/{place}/part-{name}.safetensors", LatentUnit(shard, wanted), len(wanted))
+    ordered = tuple(sorted(rows))
+    name = f"{shard.fingerprint}-{fingerprint(ordered)[:8]}"
+    return Unit(f"{latents_folder(spec)}/{folder}/part-{name}.safetensors", LatentUnit(shard, ordered), len(ordered))
 
 
 @dataclass(frozen=True, slots=True)
 class LatentUnit:
-    """What one unit encodes.
+    """Images to encode.
 
     Attributes:
-        shard: where the images are.
-        rows: their places in it.
+        shard: holds the images.
+        rows: numbers of the images in the shard, rising.
     """
 
     shard: Shard
     rows: tuple[int, ...]
 
     def run(self, worker: DiffusionWorker) -> Part:
-        """Encode the images; what cannot be read is a row with its reason."""
+        """Encode the images; an unreadable one becomes a row with its reason."""
         import torch
 
         backbone = worker.backbone
@@ -67,9 +67,9 @@ class LatentUnit:
         if images:
             read = torch.tensor([p is not None for p in pixels])
             posterior[read] = torch.stack(backbone.posterior(torch.stack(images)), dim=1)
-        unread = float(sum(error is not None for error in errors))
+        unreadable = float(sum(error is not None for error in errors))
         latents = Latents(keys, errors, posterior.numpy(), len(backbone.alphas_cumprod))
-        return Part(encoded(latents), {"images": len(keys), "unreadable": unread})
+        return Part(latents.to_bytes(), {"images": len(keys), "unreadable": unreadable})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,19 @@ class Latents:
 
     @property
     def read(self) -> np.ndarray:
-        """[n] bool, which were read."""
+        """[n] bool, whether the image was read."""
         return np.array([error is None for error in self.errors], dtype=bool)
 
-    def without(self, withheld: Container[int]) -> list[int]:
-        """Rows that were read and are not withheld; all that were read, if that leaves none."""
+    def training_rows(self, held_out: Container[int]) -> list[int]:
+        """Return the rows that were read and are not held out; all that were read, if none would be left."""
         readable: list[int] = self.read.nonzero()[0].tolist()
-        return [row for row in readable if row not in withheld] or readable
+        return [row for row in readable if row not in held_out] or readable
+
+    def to_bytes(self) -> bytes:
+        """Return the part as stored: safetensors, keys and reasons in the metadata. Equal parts give equal bytes."""
+        # One entry: several would be written in any order.
+        rows = json.dumps([self.images, self.errors, self.num_steps])
+        return save({"posterior": np.ascontiguousarray(self.posterior, np.float32)}, {"rows": rows})
 
 
 def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[str, str | None, Tensor | None]]:
@@ -105,7 +111,7 @@ def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[st
 
 
 def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Tensor | None]:
-    """The reason why there are no pixels, or the pixels."""
+    """Return the pixels, or the reason why there are none."""
     from fewshot.errors import UnreadableImageError
     from fewshot.images import decode
 
@@ -117,15 +123,8 @@ def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Te
         return str(error), None
 
 
-def encoded(latents: Latents) -> bytes:
-    """A part as it is stored: safetensors, keys and reasons in the metadata. Equal parts give equal bytes."""
-    # One entry: several would be written in any order.
-    rows = json.dumps([latents.images, latents.errors, latents.num_steps])
-    return save({"posterior": np.ascontiguousarray(latents.posterior, np.float32)}, {"rows": rows})
-
-
 def get_latents(store: Store, path: str) -> Latents:
-    """A part from storage.
+    """Read a part.
 
     Raises:
         DamagedError: it is damaged, and was removed.

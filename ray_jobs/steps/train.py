@@ -17,7 +17,7 @@ from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.output.classifiers import ClassifierRef, TrainingIdentity, find_classifier, put_classifier
 from ray_jobs.output.feature_parts import FeatureRows, load
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
-from ray_jobs.steps.example_latents import encode_examples, latents_of
+from ray_jobs.steps.example_latents import encode_examples, get_example_latents
 
 if TYPE_CHECKING:
     from fewshot.backbones import ClipBackbone
@@ -94,7 +94,7 @@ class Training:
         images, shots = read_labelled(store, self.support, dense="dense" in needs)
         if self.diffusion is not None:
             encode_examples(store, self.diffusion, self.support)
-            shots = replace(shots, latents=latents_of(store, self.diffusion, self.support, images))
+            shots = replace(shots, latents=get_example_latents(store, self.diffusion, self.support, images))
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
         parts = parts_for(clip, needs, self.diffusion)

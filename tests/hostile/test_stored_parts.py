@@ -118,7 +118,7 @@ def test_what_a_card_lists_is_never_opened(store, tmp_path, listed):
 def test_an_adapter_without_a_file_is_damaged_and_trained_anew(store):
     put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), {})
     store.delete(f"{FOLDER}/{ADAPTER_FILES[0]}")
-    with pytest.raises(DamagedError, match="trained anew"):
+    with pytest.raises(DamagedError, match="train them anew"):
         get_adapter(store, FOLDER, torch.device("cpu"))
     assert not is_trained(store, FOLDER)
 

@@ -17,12 +17,12 @@ import tomlkit
 from cluster import Store
 from cluster.records import read_shard
 from ray_jobs.classification.metrics import FAILURE_SCHEMA
-from ray_jobs.escalation.results import GAPS, GAPS_SCHEMA
+from ray_jobs.escalation.decided_images import GAPS_SCHEMA
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.job_file.reading import resolved
 from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection
 from ray_jobs.output.feature_parts import write_parquet
-from ray_jobs.output.layout import FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
+from ray_jobs.output.layout import FAILURES, GAPS, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
 from ray_jobs.output.predictions import SCHEMA
 from ray_jobs.results import ArchiveSummary, RunPlan
 from tests.cluster.records.archives import tar_bytes, write_folder
@@ -105,14 +105,14 @@ class WrittenRun:
         folder: of everything.
         classes: labels that images get in turn.
         metrics: what `metrics.json` says differently from `METRICS_BY_HAND`.
-        asked: images that were decided by a diffusion model, the least certain first: every second one otherwise than
-            before, the first of them at every time-step of every class.
+        escalated: images that a diffusion model decided, the least certain first: the label of every second one
+            changed, the first one was scored at every time-step of every class.
     """
 
     folder: Path
     classes: Sequence[str] = CLASSES
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    asked: Sequence[str] = ()
+    escalated: Sequence[str] = ()
 
     @property
     def store(self) -> Store:
@@ -161,8 +161,8 @@ class WrittenRun:
             return {"image": key, "status": "unreadable", "error": broken[key], "source": ""}
         score = 1.0 - (position + 0.5) / images
         first, second = (self.classes[(position + i) % len(self.classes)] for i in range(2))
-        if key in self.asked:
-            labels = [first, second] if self.asked.index(key) % 2 else [second, first]
+        if key in self.escalated:
+            labels = [first, second] if self.escalated.index(key) % 2 else [second, first]
             decided = {"label": labels[0], "margin": 0.5, "top_labels": labels, "decided_by": "tif", "status": "ok"}
             return {"image": key, "score": None, "top_scores": None, **decided}
         return {
@@ -191,7 +191,7 @@ class WrittenRun:
 
     def _gaps(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         by_image = {row["image"]: row for row in rows}
-        return [self._gap(rank, by_image[image]) for rank, image in enumerate(self.asked)]
+        return [self._gap(rank, by_image[image]) for rank, image in enumerate(self.escalated)]
 
     def _gap(self, rank: int, row: Mapping[str, Any]) -> dict[str, Any]:
         label, runner_up = row["top_labels"]
@@ -199,8 +199,8 @@ class WrittenRun:
             "image": row["image"],
             "part": row["place"][0],
             "row": row["place"][1],
-            "first_label": label if rank % 2 else runner_up,
-            "first_score": 0.25,
+            "cheap_label": label if rank % 2 else runner_up,
+            "cheap_score": 0.25,
             "label": label,
             "runner_up": runner_up,
             "margin": row["margin"],

@@ -127,8 +127,8 @@ def test_an_escalated_job_on_s3_writes_the_bytes_of_a_local_one(tmp_path, tiny_c
         look_ups = proxy.count()["HEAD"]
     assert (here.code, outcome.code) == (0, 0), outcome.messages
     assert parts_of(bucket, outcome) == local_parts(here)
-    assert max(reads.values()) <= 4  # Latents of examples: by the driver, in both trainings, and for the exam.
-    assert look_ups <= 3 + 4 * len(CLASSES)  # Adapters, and those of the exam: before training, before asking.
+    assert max(reads.values()) <= 4  # Latents of examples: by the driver, in both trainings, and for calibration.
+    assert look_ups <= 3 + 4 * len(CLASSES)  # Adapters, and those of calibration: before training, before scoring.
 
 
 @pytest.mark.parametrize("kept", ["tar", "table"])

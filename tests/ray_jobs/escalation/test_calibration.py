@@ -1,4 +1,4 @@
-"""The exam: a diffusion model's answers get a score from examples that it learned without."""
+"""Calibration: predictions of a diffusion model get scores from held-out examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cluster import Store, Unit
 from ray_jobs.escalation.adapter_training import AdapterTraining
 from ray_jobs.escalation.calibration import EscalationCalibration
 from ray_jobs.escalation.merge_step import EscalatedPrediction, MergeStep, MergeUnit
-from ray_jobs.escalation.selection import EscalationCandidates
+from ray_jobs.escalation.selection import EscalationCandidate
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.predictions import SCHEMA
 from ray_jobs.steps.latents import Latents
@@ -23,9 +23,9 @@ from tests.tiny_diffusion import write_tiny_diffusion
 
 
 @pytest.fixture(scope="module")
-def examined(tmp_path_factory, tiny_clip):
-    """A job that asks about every image, with five examples a class, and what it told."""
-    folder = tmp_path_factory.mktemp("exam")
+def calibrated(tmp_path_factory, tiny_clip):
+    """A job that escalates every image, with five examples a class, and its outcome."""
+    folder = tmp_path_factory.mktemp("calibration")
     place = Place(folder, tiny_clip).fill(shots=5)
     section = {"model": str(write_tiny_diffusion(folder / "diffusion")), "max_fraction": 1.0, "steps": 8}
     place.write_job(
@@ -41,20 +41,20 @@ def cards(place):
     return [json.loads(card.read_text()) for card in (place.output / "adapters/tif").glob("*/card.json")]
 
 
-def first(outcome):
+def cheap_predictions(outcome):
     rows = ds.dataset(outcome.run / "cheap-predictions").to_table().to_pylist()
     return {row["image"]: row for row in rows}
 
 
 @pytest.mark.slow
-def test_every_answer_has_a_probability_that_leaves_room_for_other_classes(examined):
-    _, outcome = examined
-    believed = first(outcome)
+def test_probabilities_of_candidates_sum_to_that_of_the_cheap_method(calibrated):
+    _, outcome = calibrated
+    cheap = cheap_predictions(outcome)
     for image, row in outcome.rows.items():
         if row["status"] == "unreadable":
             continue
         scores = dict(zip(row["top_labels"], row["top_scores"], strict=True))
-        possible = dict(zip(believed[image]["top_labels"], believed[image]["top_scores"], strict=True))
+        possible = dict(zip(cheap[image]["top_labels"], cheap[image]["top_scores"], strict=True))
         assert sum(scores.values()) == pytest.approx(sum(possible[label] for label in scores), abs=1e-5)
         assert row["score"] == max(scores.values()) == scores[row["label"]]
         assert row["decided_by"] == "tif"
@@ -64,19 +64,19 @@ def test_every_answer_has_a_probability_that_leaves_room_for_other_classes(exami
 
 
 @pytest.mark.slow
-def test_every_class_is_learned_twice_and_examined_on_what_was_withheld(examined):
-    place, outcome = examined
+def test_every_class_is_trained_twice_and_calibrated_on_held_out_examples(calibrated):
+    place, outcome = calibrated
     assert sorted(card["class"] for card in cards(place)) == sorted([*CLASSES, *CLASSES])
     calibration = outcome.result["escalated"]["calibration"]
     assert calibration["images"] == len(CLASSES)
     assert round(3 * calibration["accuracy"], 6) in {0, 1, 2, 3}
     assert calibration["temperature"] > 0
-    assert f"on {len(CLASSES)} held-out examples: " in " ".join(outcome.messages.split())
+    assert f"diffusion model on {len(CLASSES)} held-out examples: " in " ".join(outcome.messages.split())
 
 
 @pytest.mark.slow
-def test_whether_an_exam_is_held_changes_no_label(examined):
-    place, outcome = examined
+def test_calibration_changes_no_label(calibrated):
+    place, outcome = calibrated
     without = place.classify("escalate.calibrate=false")
     assert {i: row["label"] for i, row in without.rows.items()} == {i: r["label"] for i, r in outcome.rows.items()}
     assert {row["score"] for row in without.rows.values()} == {None}
@@ -84,8 +84,8 @@ def test_whether_an_exam_is_held_changes_no_label(examined):
 
 
 @pytest.mark.slow
-def test_a_method_that_learns_nothing_is_examined_on_every_example(examined):
-    place, _ = examined
+def test_a_method_without_adapters_is_calibrated_on_every_example(calibrated):
+    place, _ = calibrated
     hyperparameters = "escalate.hyperparameters={}"
     outcome = place.classify("escalate.method=diffusion_classifier", hyperparameters, "escalate.max_fraction=0.2")
     assert outcome.code == 0, outcome.messages
@@ -93,8 +93,8 @@ def test_a_method_that_learns_nothing_is_examined_on_every_example(examined):
 
 
 @pytest.mark.slow
-def test_with_one_example_a_class_nothing_can_be_withheld_and_there_is_no_score(examined):
-    place, _ = examined
+def test_with_one_example_a_class_there_is_no_score(calibrated):
+    place, _ = calibrated
     outcome = place.classify("support.shots=1", "escalate.max_fraction=0.2")
     assert outcome.code == 0, outcome.messages
     assert outcome.result["escalated"]["calibration"] == {"images": 0, "accuracy": None, "temperature": None}
@@ -102,7 +102,7 @@ def test_with_one_example_a_class_nothing_can_be_withheld_and_there_is_no_score(
     assert scores == {None}
 
 
-def test_answers_below_the_score_that_the_error_target_needs_are_withheld(tmp_path):
+def test_escalated_labels_below_the_threshold_are_withheld(tmp_path):
     cheap = {"top_labels": ["a", "b", "c"], "top_scores": [0.5, 0.3, 0.1], "status": "abstained", "decided_by": "ape"}
     cheap |= {"classifier": "ape/0123456789abcdef"}
     rows = [{"image": str(i), "label": None, "score": 0.5, "margin": 0.2} | cheap for i in range(4)]
@@ -123,8 +123,8 @@ def test_answers_below_the_score_that_the_error_target_needs_are_withheld(tmp_pa
     assert [row["status"] for row in merged] == ["ok", "abstained", "ok", "abstained"]
 
 
-class ClassPrompt:
-    """Enough of `Examples` for questions: three classes; the second one's last example could not be read."""
+class Examples:
+    """Enough of `ExampleLatents` for calibration: three classes; the last example of the second is unreadable."""
 
     def __init__(self):
         self.images = {"a": ("a0", "a1", "a2", "a3"), "b": ("b0", "b1"), "c": ("c0",)}
@@ -135,20 +135,20 @@ class ClassPrompt:
             self.latents[label] = Latents(names, errors, np.zeros((len(names), 2, 4, 8, 8), np.float32), 1000)
 
 
-def test_what_is_withheld_is_not_learned_from_and_is_asked_about_among_candidates_of_the_archive(tmp_path):
-    adapter_training = AdapterTraining(EscalateSection(), Store(str(tmp_path)), ClassPrompt(), for_calibration=True)
-    withheld = adapter_training.withheld
-    assert {label: len(rows) for label, rows in withheld.items()} == {"a": 1, "b": 1, "c": 0}
-    learned = {label: adapter_training.rows(label) for label in "abc"}
-    assert learned["a"] == [row for row in range(4) if row not in withheld["a"]]
-    assert learned["b"] == [0]  # The only one that could be read, withheld or not.
-    assert learned["c"] == [0]
-    chosen = [
-        EscalationCandidates(0.1, "x", 0, 0, ("c", "b"), "c"),
-        EscalationCandidates(0.2, "y", 0, 1, ("b", "a"), "b"),
-        EscalationCandidates(0.3, "z", 0, 2, ("a", "c"), "a"),
+def test_held_out_examples_are_not_trained_on_and_take_candidates_of_the_archive(tmp_path):
+    adapter_training = AdapterTraining(EscalateSection(), Store(str(tmp_path)), Examples(), for_calibration=True)
+    held_out = adapter_training.held_out
+    assert {label: len(rows) for label, rows in held_out.items()} == {"a": 1, "b": 1, "c": 0}
+    trained_on = {label: adapter_training.training_rows(label) for label in "abc"}
+    assert trained_on["a"] == [row for row in range(4) if row not in held_out["a"]]
+    assert trained_on["b"] == [0]  # The only readable one, held out or not.
+    assert trained_on["c"] == [0]
+    selected = [
+        EscalationCandidate(0.1, "x", 0, 0, ("c", "b"), "c"),
+        EscalationCandidate(0.2, "y", 0, 1, ("b", "a"), "b"),
+        EscalationCandidate(0.3, "z", 0, 2, ("a", "c"), "a"),
     ]
-    questions = EscalationCalibration(None, adapter_training).questions(chosen)
-    found = [(question.image, question.label, question.candidates) for question in questions]
-    assert found == [(f"a{withheld['a'][0]}", "a", ("b", "a"))]
-    assert EscalationCalibration(None, adapter_training).questions(chosen[:1]) == []
+    images = EscalationCalibration(None, adapter_training).held_out_images(selected)
+    found = [(image.image, image.label, image.candidates) for image in images]
+    assert found == [(f"a{held_out['a'][0]}", "a", ("b", "a"))]
+    assert EscalationCalibration(None, adapter_training).held_out_images(selected[:1]) == []

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import Store
-from ray_jobs.escalation.cost_curve import POINTS, measure_cascades
-from ray_jobs.escalation.results import GAPS, GAPS_SCHEMA
+from ray_jobs.escalation.cost_curve import MAX_POINTS, measure_escalation
+from ray_jobs.escalation.decided_images import GAPS_SCHEMA
+from ray_jobs.output.layout import GAPS
 from tests.ray_jobs.place import Place
 from tests.tiny_diffusion import write_tiny_diffusion
 
@@ -23,7 +24,7 @@ QUICK = {"steps": 1, "samples": 1}
 
 @pytest.fixture(scope="module")
 def escalated(tmp_path_factory, tiny_clip):
-    """A place whose labels are given, with a job that asks about every image."""
+    """A place whose labels are given, with a job that escalates every image."""
     folder = tmp_path_factory.mktemp("cascades")
     place = Place(folder, tiny_clip).fill()
     section = {
@@ -47,7 +48,7 @@ def truth(place):
     return dict(line.split(",") for line in place.truth.read_text().splitlines()[1:])
 
 
-def first_labels(outcome):
+def cheap_labels(outcome):
     rows = ds.dataset(outcome.run / "cheap-predictions").to_table().to_pylist()
     return {row["image"]: row["label"] for row in rows if row["label"] is not None}
 
@@ -57,10 +58,10 @@ def share_right(labels, known):
 
 
 def written(folder, rows):
-    """A store with what was seen, of (image, first label, label, forwards)."""
+    """Return a store with gaps, of (image, cheap label, label, forwards)."""
     import pyarrow as pa
 
-    names = ("image", "first_label", "label", "forwards")
+    names = ("image", "cheap_label", "label", "forwards")
     store = Store(str(folder))
     Path(folder, "run").mkdir()
     pq.write_table(
@@ -69,7 +70,7 @@ def written(folder, rows):
     return store
 
 
-def test_the_ends_of_the_curve_are_the_first_opinions_and_the_predictions(escalated):
+def test_the_curve_begins_with_cheap_predictions_and_ends_with_predictions(escalated):
     outcome = escalated.classify()
     known = truth(escalated)
     final = {image: row["label"] for image, row in outcome.rows.items()}
@@ -79,7 +80,7 @@ def test_the_ends_of_the_curve_are_the_first_opinions_and_the_predictions(escala
         "images": 0,
         "fraction": 0.0,
         "forwards_an_image": 0.0,
-        "accuracy": share_right(first_labels(outcome), known),
+        "accuracy": share_right(cheap_labels(outcome), known),
     }
     assert (last["images"], last["accuracy"]) == (18, share_right(final, known))
     assert last["forwards_an_image"] == outcome.result["escalated"]["forwards"] / 20
@@ -90,7 +91,7 @@ def test_the_ends_of_the_curve_are_the_first_opinions_and_the_predictions(escala
 
 
 @pytest.mark.parametrize("images", [3, 11])
-def test_a_smaller_cascade_ends_where_the_curve_says(escalated, images):
+def test_a_smaller_cascade_has_the_accuracy_of_its_point_on_the_curve(escalated, images):
     (point,) = (p for p in metrics(escalated.classify())["escalated"]["measured"]["curve"] if p["images"] == images)
     smaller = escalated.classify(f"escalate.max_fraction={point['fraction']}")
     assert smaller.result["escalated"]["images"] == images
@@ -98,7 +99,7 @@ def test_a_smaller_cascade_ends_where_the_curve_says(escalated, images):
     assert smaller.result["measured"]["accuracy"] == pytest.approx(point["accuracy"])
 
 
-def test_images_without_a_score_count_for_accuracy_and_for_no_number_about_scores(escalated):
+def test_images_without_a_score_count_for_accuracy_only(escalated):
     everything, some = escalated.classify(), escalated.classify("escalate.max_fraction=0.55")
     assert everything.result["measured"]["labelled_images"] == some.result["measured"]["labelled_images"] == 18
     assert (everything.result["mean_score"], everything.result["measured"]["ece"]) == (None, None)
@@ -109,12 +110,12 @@ def test_images_without_a_score_count_for_accuracy_and_for_no_number_about_score
     assert sum(map(sum, messages["score_histogram"].values())) == len(scores) == sum(messages["reliability"]["rows"])
 
 
-def test_what_an_image_cost_is_kept_with_it_in_the_order_of_certainty(escalated):
+def test_gaps_keep_the_cost_of_each_image_in_order_of_certainty(escalated):
     outcome = escalated.classify()
     rows = pq.read_table(outcome.run / "gaps.parquet").to_pylist()
     assert sum(row["forwards"] for row in rows) == outcome.result["escalated"]["forwards"]
-    assert [row["first_score"] for row in rows] == sorted(row["first_score"] for row in rows)
-    assert {row["image"]: row["first_label"] for row in rows} == first_labels(outcome)
+    assert [row["cheap_score"] for row in rows] == sorted(row["cheap_score"] for row in rows)
+    assert {row["image"]: row["cheap_label"] for row in rows} == cheap_labels(outcome)
     parts = sorted((outcome.run / "predictions").iterdir())
     for row in rows:
         prediction = pq.read_table(parts[row["part"]]).to_pylist()[row["row"]]
@@ -123,15 +124,15 @@ def test_what_an_image_cost_is_kept_with_it_in_the_order_of_certainty(escalated)
         ]
 
 
-def test_the_report_shows_pictures_of_what_was_asked_about_and_the_curve(escalated):
+def test_the_report_shows_escalated_images_and_the_curve(escalated):
     html = Path(escalated.classify().result["report"]).read_text(encoding="utf-8")
-    assert html.count('class="card asked"><div class="picture"><img') == 8
+    assert html.count('class="card escalated"><div class="picture"><img') == 8
     assert html.count('class="curve"') == 1
     assert html.count('class="point"') == 19
     assert "from the cheap method alone to the diffusion model alone" in html
 
 
-def test_the_table_for_people_tells_accuracy_before_and_after(escalated):
+def test_the_table_shows_accuracy_before_and_after(escalated):
     outcome = escalated.classify()
     measured = outcome.result["escalated"]["measured"]
     messages = " ".join(outcome.messages.split())
@@ -142,10 +143,10 @@ def test_the_table_for_people_tells_accuracy_before_and_after(escalated):
     )
 
 
-def test_cascades_by_hand(tmp_path):
+def test_cascades_match_a_calculation_by_hand(tmp_path):
     rows = [("a", "x", "y", 10), ("b", "x", "x", 4), ("c", "x", "y", 6), ("d", "y", "x", 2), ("e", "x", "y", 8)]
     given = {"a": "y", "b": "x", "d": "y", "e": "x", "f": "x"}  # right: b and f, then a; c is not known
-    found = measure_cascades(written(tmp_path, rows), "run", given, right=3, labelled=5, images=10)
+    found = measure_escalation(written(tmp_path, rows), "run", given, correct=3, labelled=5, images=10)
     curve = [(p.images, p.fraction, p.forwards_an_image, p.accuracy) for p in found.curve]
     assert {name: value for name, value in found.to_json().items() if name != "curve"} == {
         "labelled_images": 4,
@@ -158,8 +159,8 @@ def test_cascades_by_hand(tmp_path):
     assert curve == [pytest.approx(point) for point in [*expected, (5, 0.5, 3.0, 0.6)]]
 
 
-def test_a_long_curve_is_told_in_few_points_from_the_first_to_the_last(tmp_path):
+def test_a_long_curve_has_few_points_from_first_to_last(tmp_path):
     store = written(tmp_path, [(str(i), "x", "y", 1) for i in range(1000)])
-    curve = measure_cascades(store, "run", {"0": "y"}, right=1, labelled=1, images=1000).curve
-    assert (len(curve), curve[0].images, curve[-1].images) == (POINTS, 0, 1000)
-    assert [point.accuracy for point in curve] == [0.0] + [1.0] * (POINTS - 1)
+    curve = measure_escalation(store, "run", {"0": "y"}, correct=1, labelled=1, images=1000).curve
+    assert (len(curve), curve[0].images, curve[-1].images) == (MAX_POINTS, 0, 1000)
+    assert [point.accuracy for point in curve] == [0.0] + [1.0] * (MAX_POINTS - 1)

@@ -1,4 +1,4 @@
-"""What asking a diffusion model will cost is told before anything is spent, and is never less than what is spent."""
+"""The cost of escalation is estimated before anything is spent, and is never less than what is spent."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 from cluster import Part
 from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.diffusion.adapter_training import AdapterSettings
-from ray_jobs.escalation.adapter_training import BLOCK
-from ray_jobs.escalation.cost_model import FORWARDS_A_SAMPLE, FORWARDS_AN_IMAGE, ProbeUnit, learning_cost
+from ray_jobs.escalation.adapter_training import BLOCK_SIZE
+from ray_jobs.escalation.cost_model import FORWARDS_PER_ENCODING, FORWARDS_PER_SAMPLE, ProbeUnit, training_cost
 from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import Place, fewshot, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES, ASKED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
-ENCODE, ASK = FORWARDS_AN_IMAGE * (EXAMPLES + ASKED), float(ASKED * CLASSES * STEPS)
-TRAIN = 4.0 * 2 * 1 * BLOCK  # A block that is not full costs as much.
+EXAMPLES, ESCALATED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
+ENCODE, SCORE = FORWARDS_PER_ENCODING * (EXAMPLES + ESCALATED), float(ESCALATED * CLASSES * STEPS)
+TRAIN = 4.0 * 2 * 1 * BLOCK_SIZE  # A block that is not full costs as much.
 
 
 @pytest.fixture(scope="module")
@@ -64,62 +64,62 @@ def test_before_anything_runs_every_number_is_a_bound_and_nothing_is_written(pla
     before = written(place.folder)
     outcome = plan(place)
     assert stages(outcome) == {
-        "encode": (0, EXAMPLES + ASKED, True, ENCODE),
+        "encode": (0, EXAMPLES + ESCALATED, True, ENCODE),
         "train adapters": (0, CLASSES, True, TRAIN),
-        "ask": (0, ASKED, True, ASK),
+        "score": (0, ESCALATED, True, SCORE),
     }
     escalation = outcome.result["escalation"]
-    assert (escalation["forwards"], escalation["hours"]) == (ENCODE + TRAIN + ASK, None)
+    assert (escalation["forwards"], escalation["hours"]) == (ENCODE + TRAIN + SCORE, None)
     assert written(place.folder) == before
     assert "at most 12" in outcome.messages
-    assert f"at most {ENCODE + TRAIN + ASK:.0f} forwards" in outcome.messages
+    assert f"at most {ENCODE + TRAIN + SCORE:.0f} forwards" in outcome.messages
 
 
-def test_prior_images_cost_their_drawing_and_a_second_term_of_each_training_step(place):
+def test_prior_images_cost_their_sampling_and_a_second_loss_term(place):
     messages = stages(plan(place, "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"))
-    drawing = 12 * 50 * 2.0  # Fifty steps with guidance each.
-    assert messages["train adapters"] == (0, CLASSES, True, 2 * TRAIN + drawing)
+    sampling = 12 * 50 * 2.0  # Fifty steps with guidance each.
+    assert messages["train adapters"] == (0, CLASSES, True, 2 * TRAIN + sampling)
 
 
-def test_an_exam_is_planned_as_it_is_held(place):
-    """Of two examples a class one is withheld, and every class is learned twice."""
+def test_calibration_is_planned_as_it_runs(place):
+    """Of two examples a class one is held out, and every class is trained twice."""
     messages = stages(plan(place, "escalate.calibrate=true"))
     assert messages["train adapters"] == (0, CLASSES, True, 2 * TRAIN)
-    assert messages["examine"] == (0, CLASSES, True, float(CLASSES * CLASSES * STEPS))
+    assert messages["calibrate"] == (0, CLASSES, True, float(CLASSES * CLASSES * STEPS))
     outcome = place.classify("escalate.calibrate=true")
     assert outcome.result["escalated"]["calibration"]["images"] == CLASSES
     after = stages(plan(place, "escalate.calibrate=true"))
     assert after["train adapters"] == (CLASSES, 0, False, 0.0)
-    assert after["examine"] == (CLASSES, 0, False, 0.0)
+    assert after["calibrate"] == (CLASSES, 0, False, 0.0)
     assert {stage[1] for stage in after.values()} == {0}
 
 
-def test_what_was_asked_is_what_was_planned_and_afterwards_nothing_is_left(place):
-    assert place.classify().result["escalated"]["forwards"] == ASK
+def test_the_plan_is_what_runs_and_afterwards_nothing_is_left(place):
+    assert place.classify().result["escalated"]["forwards"] == SCORE
     outcome = plan(place)
     assert stages(outcome) == {
-        "encode": (EXAMPLES + ASKED, 0, False, 0.0),
+        "encode": (EXAMPLES + ESCALATED, 0, False, 0.0),
         "train adapters": (CLASSES, 0, False, 0.0),
-        "ask": (ASKED, 0, False, 0.0),
+        "score": (ESCALATED, 0, False, 0.0),
     }
     assert outcome.result["escalation"]["forwards"] == 0.0
 
 
-def test_half_way_the_plan_knows_who_is_asked_and_what_is_learned(place):
+def test_a_plan_half_way_counts_selected_images_and_trained_classes(place):
     run = place.classify().run
     for path in (run / "metrics.json", run / "gaps.parquet", *(run / "predictions").iterdir()):
         path.unlink()
-    shutil.rmtree(run / "answers" / "round-00")
+    shutil.rmtree(run / "noise-errors" / "round-00")
     next((place.output / "adapters/tif").glob("*/card.json")).unlink()
     next((place.output / "latents").glob("*/support/*")).unlink()
     assert stages(plan(place)) == {
-        "encode": (EXAMPLES + ASKED - 2, 2, False, FORWARDS_AN_IMAGE * 2),
+        "encode": (EXAMPLES + ESCALATED - 2, 2, False, FORWARDS_PER_ENCODING * 2),
         "train adapters": (CLASSES - 1, 1, False, TRAIN),
-        "ask": (0, ASKED, False, ASK),
+        "score": (0, ESCALATED, False, SCORE),
     }
 
 
-def test_a_run_that_escalates_says_so(place):
+def test_status_of_a_run_that_escalates(place):
     run = place.classify().run
     parts = [*(run / "predictions").iterdir()]
     for path in (run / "metrics.json", *parts):
@@ -131,18 +131,18 @@ def test_a_run_that_escalates_says_so(place):
     assert (state["state"], state["parts"]) == ("labelling", f"{len(parts) - 1}/{len(parts)}")
 
 
-def test_first_opinions_bound_the_number_of_doubtful_images(place):
+def test_cheap_predictions_bound_the_number_of_escalated_images(place):
     run = place.classify("escalate.below=0.000001").run
     for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
         (run / name).unlink()
     messages = stages(plan(place, "escalate.below=0.000001"))
-    assert messages["ask"] == (0, 0, False, 0.0)
+    assert messages["score"] == (0, 0, False, 0.0)
     assert messages["encode"][:2] == (EXAMPLES, 0)
     assert messages["train adapters"][1] == 0
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b'{"forwards_a_second": 0, "device": "cpu"}', b"\xff"])
-def test_a_damaged_probe_is_measured_anew_by_a_plan_which_leaves_it_alone(place, monkeypatch, damaged):
+def test_a_plan_measures_a_damaged_probe_anew_and_leaves_it_alone(place, monkeypatch, damaged):
     probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
@@ -168,30 +168,30 @@ def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
     outcome = plan(place, f"escalate.budget_gpu_hours={110 / 10 / 3600}", probe=True)
-    images = int(110 // (2 * STEPS + FORWARDS_AN_IMAGE))  # of the cheapest kind: two candidates
+    images = int(110 // (2 * STEPS + FORWARDS_PER_ENCODING))  # of the cheapest kind: two candidates
     assert stages(outcome) == {
-        "encode": (0, EXAMPLES + images, True, FORWARDS_AN_IMAGE * (EXAMPLES + images)),
+        "encode": (0, EXAMPLES + images, True, FORWARDS_PER_ENCODING * (EXAMPLES + images)),
         "train adapters": (0, CLASSES, True, TRAIN),
-        "ask": (0, images, True, pytest.approx(110.0)),
+        "score": (0, images, True, pytest.approx(110.0)),
     }
     messages = outcome.result["escalation"]
-    encoding = FORWARDS_AN_IMAGE * EXAMPLES  # comes before any choice
+    encoding = FORWARDS_PER_ENCODING * EXAMPLES  # comes before any choice
     assert messages["forwards"] == pytest.approx(encoding + 110.0)
     assert messages["hours"] == messages["gpu_hours"] == pytest.approx(messages["forwards"] / 10 / 3600)
     assert "hours of a GPU, at 10.0 a second on cuda:0" in " ".join(outcome.messages.split())
 
 
-def test_a_method_that_learns_nothing_trains_nothing(place):
+def test_a_method_without_adapters_trains_nothing(place):
     messages = stages(plan(place, "escalate.method=diffusion_classifier", "escalate.hyperparameters={}"))
     assert messages["train adapters"] == (0, 0, False, 0)
-    assert messages["ask"][3] == ASK
+    assert messages["score"][3] == SCORE
 
 
-def test_of_an_archive_that_must_be_read_to_be_counted_the_cost_is_not_known(place):
+def test_the_cost_for_an_uncounted_archive_is_unknown(place):
     images = [(path.name, path.read_bytes()) for path in sorted(place.archive.glob("*.jpg"))]
     put(place.folder / "tars/all.tar", tar_bytes(images))
     outcome = plan(place, f"archive.uri={place.folder / 'tars'}")
-    assert stages(outcome)["ask"] == (0, None, False, None)
+    assert stages(outcome)["score"] == (0, None, False, None)
     assert outcome.result["escalation"]["forwards"] is None
     assert "not known before the archive was read" in outcome.messages
     known = outcome.result["archive"]["images"]
@@ -200,11 +200,11 @@ def test_of_an_archive_that_must_be_read_to_be_counted_the_cost_is_not_known(pla
 
 @pytest.fixture
 def rows(monkeypatch):
-    """Rows of the UNet's forwards, in training and outside."""
+    """Rows of the UNet's forwards, in training and in scoring."""
     counted, predict = Counter(), DiffusionBackbone.predict
 
     def counting(self, noisy, steps, context):
-        counted["training" if torch.is_grad_enabled() else "asking"] += len(noisy)
+        counted["training" if torch.is_grad_enabled() else "scoring"] += len(noisy)
         return predict(self, noisy, steps, context)
 
     monkeypatch.setattr(DiffusionBackbone, "predict", counting)
@@ -213,9 +213,7 @@ def rows(monkeypatch):
 
 @pytest.mark.parametrize("calibrate", ["true", "false"])
 @pytest.mark.parametrize("budget", [500, 3000, 6000])
-def test_no_more_forwards_are_made_than_were_planned_and_than_the_budget_pays_for(
-    place, monkeypatch, rows, budget, calibrate
-):
+def test_forwards_exceed_neither_the_plan_nor_the_budget(place, monkeypatch, rows, budget, calibrate):
     probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     settings = [
@@ -225,14 +223,14 @@ def test_no_more_forwards_are_made_than_were_planned_and_than_the_budget_pays_fo
     ]
     messages = stages(plan(place, *settings, probe=True))
     assert place.classify(*settings).code == 0
-    assert FORWARDS_A_SAMPLE * rows["training"] <= messages["train adapters"][3]
-    assert FORWARDS_A_SAMPLE * rows["training"] + rows["asking"] <= budget
-    assert (rows["training"] > 0) == (budget > FORWARDS_A_SAMPLE * 50 * BLOCK * (1 + (calibrate == "true")))
+    assert FORWARDS_PER_SAMPLE * rows["training"] <= messages["train adapters"][3]
+    assert FORWARDS_PER_SAMPLE * rows["training"] + rows["scoring"] <= budget
+    assert (rows["training"] > 0) == (budget > FORWARDS_PER_SAMPLE * 50 * BLOCK_SIZE * (1 + (calibrate == "true")))
 
 
 @pytest.mark.parametrize(
-    ("classes", "ways", "blocks"), [(0, 1, 0), (1, 1, 1), (8, 1, 1), (9, 1, 2), (2, 3, 2), (9, 2, 2)]
+    ("classes", "settings", "blocks"), [(0, 1, 0), (1, 1, 1), (8, 1, 1), (9, 1, 2), (2, 3, 2), (9, 2, 2)]
 )
-def test_classes_that_are_learned_in_other_ways_share_no_block(classes, ways, blocks):
-    known = {AdapterSettings(steps=step + 1) for step in range(ways)}
-    assert learning_cost(classes, known) == blocks * BLOCK * FORWARDS_A_SAMPLE * ways * 2  # Of the dearest, with prior.
+def test_classes_with_other_settings_share_no_block(classes, settings, blocks):
+    known = {AdapterSettings(steps=step + 1) for step in range(settings)}
+    assert training_cost(classes, known) == blocks * BLOCK_SIZE * FORWARDS_PER_SAMPLE * settings * 2  # With a prior.

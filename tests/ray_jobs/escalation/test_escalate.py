@@ -1,10 +1,11 @@
-"""Escalation: the doubtful images go to a diffusion model, within the budget, and can be resumed at any point."""
+"""Escalation: a diffusion model decides the least certain images, within the budget, resumable at any point."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
+import re
 import shutil
 
 import pyarrow as pa
@@ -56,17 +57,17 @@ def test_the_least_certain_images_are_decided_by_the_diffusion_model(place, meth
         for row in pq.read_table(part).to_pylist()
         if row["status"] != "unreadable"
     }
-    asked = {image for image, who in decided_by(outcome).items() if who == method}
-    assert asked == set(sorted(first, key=lambda image: (first[image], image))[:6])  # 0.3 of 20 images
+    escalated = {image for image, who in decided_by(outcome).items() if who == method}
+    assert escalated == set(sorted(first, key=lambda image: (first[image], image))[:6])  # 0.3 of 20 images
     messages = outcome.result["escalated"]
     assert messages["images"] == 6
     assert 0 < messages["forwards"] <= messages["forwards_if_exhaustive"] == 6 * 3 * 8
     assert (schedule != "exhaustive") or messages["forwards"] == messages["forwards_if_exhaustive"]
     assert outcome.result["images"] == 20
-    assert all(outcome.rows[image]["label"] == outcome.rows[image]["top_labels"][0] for image in asked)
+    assert all(outcome.rows[image]["label"] == outcome.rows[image]["top_labels"][0] for image in escalated)
 
 
-def test_what_the_model_saw_is_kept_by_time_step(place):
+def test_error_gaps_are_kept_by_time_step(place):
     outcome = place(schedule="exhaustive").classify()
     rows = pq.read_table(outcome.run / "gaps.parquet").to_pylist()
     assert len(rows) == 6
@@ -86,8 +87,8 @@ def test_adapters_are_kept_one_class_a_folder_and_trained_once(place):
     assert {card: card.stat().st_mtime_ns for card in cards} == before
 
 
-def test_prior_images_are_drawn_once_and_change_what_is_learned(place):
-    def learned(here):
+def test_prior_images_are_sampled_once_and_change_the_adapters(place):
+    def trained(here):
         cards = {
             json.loads(card.read_text())["class"]: card.parent
             for card in (here.output / "adapters/tif").glob("*/card.json")
@@ -98,15 +99,15 @@ def test_prior_images_are_drawn_once_and_change_what_is_learned(place):
 
     here = place()
     assert here.classify().code == 0
-    without = learned(here)
+    without = trained(here)
     shutil.rmtree(here.output)
     with_prior = "escalate.hyperparameters={steps = 2, samples = 1, prior_images = 12}"
     outcome = here.classify(with_prior)
     assert outcome.code == 0, outcome.messages
     parts = written(next(here.output.glob("latents/*/prior")))
     assert len(parts) == 2  # Ten images a unit.
-    assert without.keys() == learned(here).keys()
-    assert all(without[label] != files for label, files in learned(here).items())
+    assert without.keys() == trained(here).keys()
+    assert all(without[label] != files for label, files in trained(here).items())
     assert here.classify(with_prior, "escalate.max_fraction=0.5").code == 0
     assert written(next(here.output.glob("latents/*/prior"))) == parts
 
@@ -119,7 +120,7 @@ def test_a_budget_in_hours_is_never_overrun(place, monkeypatch):
     assert set(decided_by(outcome).values()) == {"tip_adapter", None}
 
 
-def test_another_model_or_method_that_is_not_there_is_told_before_anything_runs(place):
+def test_a_wrong_model_or_hyperparameter_stops_before_anything_runs(place):
     here = place()
     outcome = here.classify("escalate.model=/no/such/folder", "escalate.hyperparameters={step=3}")
     assert outcome.code == 2
@@ -128,7 +129,7 @@ def test_another_model_or_method_that_is_not_there_is_told_before_anything_runs(
     assert not (here.output / "features").exists()
 
 
-def test_nothing_is_asked_before_all_is_labelled(place, monkeypatch):
+def test_nothing_is_escalated_before_all_cheap_predictions_exist(place, monkeypatch):
     here, run = place(), EmbedStep.run
 
     def broken(self, state, unit):
@@ -140,7 +141,7 @@ def test_nothing_is_asked_before_all_is_labelled(place, monkeypatch):
         patch.setattr(EmbedStep, "run", broken)
         cut = here.classify()
     assert cut.code == 1
-    assert "1 shards have no labels yet" in cut.messages
+    assert re.search(r"nothing is escalated: 1 of \d+ shards have no cheap predictions yet", cut.messages)
     assert not (cut.run / "predictions").exists()
     again = here.classify()
     assert again.code == 0, again.messages
@@ -179,14 +180,14 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
     ("kind", "lost"),
     [
         ("latents/*/support/*", "predictions/*"),
-        ("runs/*/answers/*/*", "predictions/*"),
+        ("runs/*/noise-errors/*/*", "predictions/*"),
         ("runs/*/cheap-predictions/*", "predictions/*"),
         ("runs/*/cheap-predictions/*", "escalated.parquet"),
         ("runs/*/escalated.parquet", "predictions/*"),
         ("runs/*/probe.json", "escalated.parquet"),
     ],
 )
-def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, monkeypatch, kind, lost):
+def test_a_damaged_part_is_reported_and_a_rerun_repairs_it(place, monkeypatch, kind, lost):
     monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
     here = place(max_fraction=0.2, budget_gpu_hours=100.0)
     done = here.classify()
@@ -204,24 +205,24 @@ def test_a_damaged_part_is_told_and_a_rerun_repairs_it(place, monkeypatch, kind,
     assert again.bytes == expected
 
 
-def test_predictions_of_a_choice_that_is_lost_are_not_mixed_with_those_of_another(place):
+def test_predictions_of_a_lost_selection_are_made_anew(place):
     here = place(max_fraction=0.2)
     done = here.classify()
     expected = done.bytes
     for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
         (done.run / name).unlink()
     part = min((done.run / "predictions").iterdir())
-    part.write_bytes((done.run / "cheap-predictions" / part.name).read_bytes())  # As if nobody was asked about.
+    part.write_bytes((done.run / "cheap-predictions" / part.name).read_bytes())  # As if no image was escalated.
     assert here.classify().bytes == expected
 
 
 @pytest.mark.parametrize("damage", ["cut short", "gone"])
-def test_adapters_are_learned_anew_however_often_they_are_damaged(place, damage):
+def test_damaged_adapters_are_trained_anew_every_time(place, damage):
     here = place(max_fraction=0.2, calibrate=False)
     done = here.classify()
     assert done.code == 0, done.messages
     expected, adapter = done.bytes, next((here.output / "adapters/tif").glob("*/card.json")).parent
-    for _ in range(2):  # The second time a block of this class alone has been learned before.
+    for _ in range(2):  # The second time a block of this class alone has been trained before.
         shutil.rmtree(done.run)
         if damage == "gone":
             shutil.rmtree(adapter)
@@ -237,12 +238,12 @@ def test_adapters_are_learned_anew_however_often_they_are_damaged(place, damage)
     ("below", "threshold", "limit"),
     [(None, None, math.inf), (None, 0.0, 0.0), (None, 0.7, 0.7), (0.4, 0.7, 0.4)],
 )
-def test_who_may_be_asked_about_is_what_the_section_or_the_error_target_says(below, threshold, limit):
+def test_the_score_limit_is_that_of_the_section_or_the_threshold(below, threshold, limit):
     section = EscalateSection(below=below)
-    assert Escalation(section, None, "run", None, None, None, threshold).below == limit
+    assert Escalation(section, None, "run", None, None, None, threshold).score_limit == limit
 
 
-def test_an_image_whose_score_is_1_may_be_asked_about_where_every_image_may(tmp_path):
+def test_without_a_limit_an_image_with_score_1_is_a_candidate(tmp_path):
     row = {"image": "a", "score": 1.0, "label": "x", "top_labels": ["x", "y"], "status": "ok"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "part.parquet")
     (found,) = find_candidates(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)

@@ -1,4 +1,4 @@
-"""`evaluate` with [escalate]: the curve of a cascade over the test images, and both of its parts alone."""
+"""`evaluate` with [escalate]: the curve of a cascade over the test images, and both of its methods alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import fmean
 import pyarrow.csv as pa_csv
 import pytest
 
-from ray_jobs.evaluation.cascades import FRACTIONS, DrawCascade, mean_cascades
+from ray_jobs.evaluation.cascades import FRACTIONS, MeasuredCascade, mean_cascades
 from ray_jobs.results import CostPoint
 from tests.ray_jobs.evaluation.test_evaluate import write_splits
 from tests.ray_jobs.place import Place, fewshot, put, write_table, written
@@ -48,7 +48,7 @@ def rows(outcome, shots, what):
 
 
 @pytest.mark.parametrize("shots", SHOTS)
-def test_a_curve_begins_with_the_cheap_method_as_it_was_measured_alone(done, shots):
+def test_a_curve_begins_with_the_cheap_method_alone(done, shots):
     _, outcome = done
     curve = rows(outcome, shots, "cascade")
     (alone,) = (r for r in outcome.result["table"] if (r["method"], r["shots"]) == ("tip_adapter", shots))
@@ -58,7 +58,7 @@ def test_a_curve_begins_with_the_cheap_method_as_it_was_measured_alone(done, sho
     assert curve[0]["accuracy_std"] == pytest.approx(alone["accuracy_std"])
 
 
-def test_the_diffusion_model_alone_is_a_job_that_asks_about_every_image_among_all_classes(done):
+def test_the_diffusion_model_alone_matches_a_job_that_escalates_every_image(done):
     place, outcome = done
     splits, images = json.loads((place.folder / "splits.json").read_text()), place.folder / "images"
     for path, _ in splits["test"]:
@@ -72,14 +72,14 @@ def test_the_diffusion_model_alone_is_a_job_that_asks_about_every_image_among_al
         support={"uri": str(write_table(images / "train.csv", labelled["train"])), "shots": 2, "views": 10},
         escalate=ESCALATE | {"model": str(place.folder / "diffusion"), "candidates": 3, "max_fraction": 1.0},
     )
-    messages = [job.classify(f"support.seed={seed}").result for seed in SEEDS]
+    results = [job.classify(f"support.seed={seed}").result for seed in SEEDS]
     (alone,) = rows(outcome, 2, "diffusion alone")
-    assert alone["accuracy_mean"] == pytest.approx(fmean(each["measured"]["accuracy"] for each in messages))
-    assert alone["forwards_an_image"] == fmean(each["escalated"]["forwards"] for each in messages) / 15
+    assert alone["accuracy_mean"] == pytest.approx(fmean(each["measured"]["accuracy"] for each in results))
+    assert alone["forwards_an_image"] == fmean(each["escalated"]["forwards"] for each in results) / 15
     assert len({row["accuracy_mean"] for row in rows(outcome, 2, "cascade")} | {alone["accuracy_mean"]}) > 2
 
 
-def test_a_rerun_measures_nothing_again_and_tells_the_same(done):
+def test_a_rerun_measures_nothing_again(done):
     place, outcome = done
     before = written(place.output / "cascades")
     again = fewshot("evaluate", place.job)
@@ -87,34 +87,34 @@ def test_a_rerun_measures_nothing_again_and_tells_the_same(done):
     assert written(place.output / "cascades") == before
 
 
-def test_the_files_and_the_page_show_what_was_told(done):
+def test_files_and_page_show_the_cascades(done):
     _, outcome = done
-    messages = outcome.result["cascades"]["rows"]
-    assert pa_csv.read_csv(outcome.run / "cascades.csv").to_pylist() == [pytest.approx(row) for row in messages]
+    expected = outcome.result["cascades"]["rows"]
+    assert pa_csv.read_csv(outcome.run / "cascades.csv").to_pylist() == [pytest.approx(row) for row in expected]
     html = Path(outcome.result["report"]).read_text(encoding="utf-8")
     assert html.count('class="curve"') == html.count('class="alone"') == len(SHOTS)
     assert "tif alone" in html
     words = " ".join(outcome.messages.split())
     assert "none: tip_adapter alone" in words
-    assert "all, among all classes: tif alone" in words
+    assert "all, every class: tif alone" in words
 
 
-def test_without_examples_of_every_class_no_cascade_is_measured_and_that_is_said(done):
+def test_without_examples_of_every_class_no_cascade_is_measured(done):
     place, _ = done
     outcome = fewshot("evaluate", place.job, "--protocol", "base-to-new", "--set", "evaluate.shots=[1]")
     assert outcome.result["cascades"] is None
-    assert "[escalate] plays no part in base-to-new" in outcome.messages
+    assert "[escalate] is ignored in base-to-new" in outcome.messages
 
 
-def test_means_over_draws_by_hand():
+def test_means_over_draws_match_a_calculation_by_hand():
     def point(fraction, forwards, accuracy):
         return CostPoint(images=0, fraction=fraction, forwards_an_image=forwards, accuracy=accuracy)
 
     alone, start, end = point(1.0, 90.0, 0.5), point(0.0, 0.0, 0.6), point(1.0, 10.0, 0.8)
-    whole = DrawCascade(shots=4, seed=1, curve=(start, end), alone=alone)
-    short = DrawCascade(shots=4, seed=2, curve=(point(0.0, 0.0, 0.8), point(0.5, 20.0, 0.4)), alone=None)
+    whole = MeasuredCascade(shots=4, seed=1, curve=(start, end), alone=alone)
+    short = MeasuredCascade(shots=4, seed=2, curve=(point(0.0, 0.0, 0.8), point(0.5, 20.0, 0.4)), alone=None)
     found = mean_cascades([whole, short])
-    assert [row.fraction for row in found] == list(FRACTIONS[:11])  # One of them asked about half of the images.
+    assert [row.fraction for row in found] == list(FRACTIONS[:11])  # One of them escalated half of the images.
     first, last = found[0], found[-1]
     assert (first.accuracy_mean, first.accuracy_std) == (pytest.approx(0.7), pytest.approx(0.02**0.5))
     assert (last.accuracy_mean, last.forwards_an_image) == (pytest.approx(0.55), pytest.approx(12.5))

@@ -1,4 +1,4 @@
-"""The table of an evaluation is what independent arithmetic gives, and a rerun trains only what is missing."""
+"""The table of an evaluation matches independent arithmetic, and a rerun trains only what is missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def evaluation(folder, clip, **keys):
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, tiny_clip):
-    """A finished evaluation, and what it told. Shared: leave it as it is."""
+    """A finished evaluation and its outcome. Shared: leave it as it is."""
     folder = tmp_path_factory.mktemp("evaluation")
     write_splits(folder)
     place = evaluation(folder, tiny_clip)
@@ -62,7 +62,7 @@ def cells(place):
     return written(place.output / "evaluations")
 
 
-def test_the_table_has_every_method_and_shots_with_mean_and_deviation_over_seeds(done):
+def test_the_table_has_means_and_deviations_over_seeds(done):
     _, outcome = done
     assert outcome.result["complete"] is True
     rows = pq.read_table(outcome.run / "cells.parquet").to_pylist()
@@ -78,7 +78,7 @@ def test_the_table_has_every_method_and_shots_with_mean_and_deviation_over_seeds
         assert {row["test_images"] for row in mine} == {15}
 
 
-def test_zero_shot_is_what_the_backbone_alone_says(done):
+def test_zero_shot_matches_the_backbone_alone(done):
     place, outcome = done
     clip = load_clip(ClipSpec(model=str(place.clip), batch_size=4))
     space = LabelSpace(CLASSES, CLASSES, ("",) * len(CLASSES))
@@ -91,7 +91,7 @@ def test_zero_shot_is_what_the_backbone_alone_says(done):
     assert messages == pytest.approx([np.mean(hits)] * len(SHOTS))
 
 
-def test_the_files_hold_the_table_that_was_told(done):
+def test_the_files_hold_the_printed_table(done):
     _, outcome = done
     parquet = pq.read_table(outcome.run / "table.parquet").to_pylist()
     csv = pa_csv.read_csv(outcome.run / "table.csv").to_pylist()
@@ -116,7 +116,21 @@ def test_a_rerun_trains_only_the_cells_that_are_missing(tmp_path, tiny_clip):
     assert {name: cells(place)[name] for name in after} == after
 
 
-def test_a_split_file_of_coop_is_read_as_it_is(tmp_path, tiny_clip, done):
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"[]", b"\xff", b'{"format_version": 1, "method": "zero_shot"}'])
+def test_a_damaged_cell_is_removed_and_a_rerun_measures_it_anew(tmp_path, tiny_clip, damaged):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])
+    expected = fewshot("evaluate", place.job).result["table"]
+    (cell,) = (place.output / "evaluations").rglob("*.json")
+    cell.write_bytes(damaged)
+    broken = fewshot("evaluate", place.job)
+    assert broken.code != 0
+    assert f"{cell} was damaged and is gone; run again" in broken.messages
+    assert not cell.exists()
+    assert fewshot("evaluate", place.job).result["table"] == expected
+
+
+def test_a_split_file_of_coop_is_read_unchanged(tmp_path, tiny_clip, done):
     write_splits(tmp_path, coop=True)
     place = evaluation(tmp_path, tiny_clip)
     outcome = fewshot("evaluate", place.job)
@@ -124,7 +138,7 @@ def test_a_split_file_of_coop_is_read_as_it_is(tmp_path, tiny_clip, done):
     assert outcome.result["table"] == done[1].result["table"]
 
 
-def test_a_class_without_a_test_image_leaves_files_that_are_json(tmp_path, tiny_clip):
+def test_a_class_without_test_images_is_null_in_json(tmp_path, tiny_clip):
     splits = write_splits(tmp_path)
     splits["test"] = [entry for entry in splits["test"] if entry[1] != 2]
     (tmp_path / "splits.json").write_text(json.dumps(splits))
@@ -136,14 +150,14 @@ def test_a_class_without_a_test_image_leaves_files_that_are_json(tmp_path, tiny_
     assert per_class["per_class_accuracy"][2] is None
 
 
-def test_asking_twice_counts_once(tmp_path, tiny_clip):
+def test_duplicates_in_the_job_file_count_once(tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=["zero_shot", "zero_shot"], shots=[1, 1], seeds=[1, 1])
     (row,) = fewshot("evaluate", place.job).result["table"]
     assert row["seeds"] == 1
 
 
-def test_broken_images_are_left_out_on_both_sides(tmp_path, tiny_clip):
+def test_unreadable_images_are_left_out_of_train_and_test(tmp_path, tiny_clip):
     write_splits(tmp_path)
     put(tmp_path / "images/amber/0.jpg", b"")
     put(tmp_path / "images/amber/9.jpg", b"")
@@ -154,7 +168,7 @@ def test_broken_images_are_left_out_on_both_sides(tmp_path, tiny_clip):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_set_without_one_of_its_sides_is_refused(tmp_path, tiny_clip, split):
+def test_a_set_without_train_or_test_is_refused(tmp_path, tiny_clip, split):
     splits = write_splits(tmp_path) | {split: []}
     (tmp_path / "splits.json").write_text(json.dumps(splits))
     outcome = fewshot("evaluate", evaluation(tmp_path, tiny_clip).job)
@@ -166,7 +180,7 @@ def trainings(place):
     return written(place.output / "trainings")
 
 
-def test_what_escalate_names_is_looked_at_before_anything_runs_where_it_plays_a_part(tmp_path, tiny_clip):
+def test_escalate_is_checked_before_anything_runs_where_it_applies(tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, shots=[1], seeds=[1], methods=["zero_shot"])
     wrong = ["--set", "escalate.model=/no/such/folder", "--set", "escalate.hyperparameters={step=3}"]
@@ -178,7 +192,7 @@ def test_what_escalate_names_is_looked_at_before_anything_runs_where_it_plays_a_
     assert fewshot("evaluate", place.job, *wrong, "--protocol", "base-to-new").code == 0
 
 
-def test_another_seed_and_another_method_leave_everything_that_is_there(tmp_path, tiny_clip):
+def test_another_seed_keeps_all_files_but_the_latest(tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter", TRAINED], seeds=[1])
     fewshot("evaluate", place.job)
@@ -194,18 +208,18 @@ def cells_of(names):
     return [name for name in names if name.startswith("evaluations/")]
 
 
-def test_the_folds_of_a_trained_method_are_units_and_its_cells_find_them(tmp_path, tiny_clip):
+def test_cells_find_the_trainings_of_their_folds(tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=[TRAINED], shots=[4], seeds=[1])
     fewshot("evaluate", place.job)
-    messages = [json.loads(path.read_text()) for path in (place.output / "fold-pretrainings").rglob("*.json")]
-    pretrained = {f"{key}.safetensors" for part in messages for key in part["trainings"]}
+    parts = [json.loads(path.read_text()) for path in (place.output / "fold-pretrainings").rglob("*.json")]
+    pretrained = {f"{key}.safetensors" for part in parts for key in part["trainings"]}
     kept = {name.rpartition("/")[2] for name in trainings(place)}
     assert pretrained < kept
     assert len(kept - pretrained) == 1  # what is trained on all the shots
 
 
-def test_a_grid_that_is_killed_trains_only_what_is_missing_and_ends_with_the_same_table(tmp_path, tiny_clip):
+def test_a_killed_evaluation_ends_with_the_same_table(tmp_path, tiny_clip):
     write_splits(tmp_path)
     methods = {"methods": ["zero_shot", TRAINED], "shots": [2, 4], "seeds": [1, 2]}
     place = evaluation(tmp_path, tiny_clip, **methods)
@@ -223,7 +237,7 @@ def test_a_grid_that_is_killed_trains_only_what_is_missing_and_ends_with_the_sam
     assert fewshot("evaluate", place.job, "--set", here).result["table"] == expected
 
 
-def test_new_classes_are_learned_from_nothing_and_measured_by_each_protocol(tmp_path, tiny_clip):
+def test_new_classes_without_examples_are_measured_by_each_protocol(tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=["nearest_mean", "zero_shot"], shots=[4])
     joint = fewshot("evaluate", place.job, "--protocol", "generalized-zero-shot")
@@ -242,7 +256,7 @@ def test_new_classes_are_learned_from_nothing_and_measured_by_each_protocol(tmp_
         assert (row["seen_accuracy"], row["unseen_accuracy"]) == pytest.approx((seen, row["per_class_accuracy"][2]))
 
 
-def test_new_classes_can_be_named_and_a_wrong_name_is_told(tmp_path, tiny_clip):
+def test_new_classes_can_be_named_and_a_wrong_name_is_refused(tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], protocol="base-to-new")
     named = fewshot("evaluate", place.job, "--set", 'evaluate.new_classes=["amber"]')
@@ -252,7 +266,7 @@ def test_new_classes_can_be_named_and_a_wrong_name_is_told(tmp_path, tiny_clip):
     assert "ambre" in wrong.messages
 
 
-def test_the_accuracy_of_each_class_is_written_beside_the_table(done):
+def test_the_accuracy_of_each_class_is_written(done):
     _, outcome = done
     rows = pq.read_table(outcome.run / "per_class.parquet").to_pylist()
     assert rows == pa_csv.read_csv(outcome.run / "per_class.csv").to_pylist()
@@ -263,7 +277,7 @@ def test_the_accuracy_of_each_class_is_written_beside_the_table(done):
         assert row["accuracy_mean"] == pytest.approx(np.mean(values))
 
 
-def test_the_table_for_documents_has_a_row_a_method_and_the_best_in_bold(done):
+def test_the_markdown_table_has_the_best_in_bold(done):
     _, outcome = done
     head, rule, *rows = (outcome.run / "table.md").read_text().splitlines()
     assert head == "| method | 1 shot | 2 shots |"
@@ -273,14 +287,14 @@ def test_the_table_for_documents_has_a_row_a_method_and_the_best_in_bold(done):
     assert f"| **{100 * best:.1f} ± " in (outcome.run / "table.md").read_text()
 
 
-def test_the_page_to_look_at_tells_every_method_and_class(done):
+def test_the_page_shows_every_method_and_class(done):
     _, outcome = done
     page = Path(outcome.result["report"]).read_text()
     assert all(f"<td>{name}</td>" in page for name in ("zero_shot", "tip_adapter"))
     assert all(label in page for label in CLASSES)
 
 
-def test_the_page_of_an_evaluation_is_found_and_written_anew_where_it_is_missing(done):
+def test_a_missing_page_is_written_anew(done):
     place, outcome = done
     path = Path(outcome.result["report"])
     messages = {"run": outcome.run.name, "path": str(path)}
@@ -291,7 +305,7 @@ def test_the_page_of_an_evaluation_is_found_and_written_anew_where_it_is_missing
     assert path.read_bytes() == page
 
 
-def test_test_images_that_could_not_be_read_are_not_counted_as_tested(tmp_path, tiny_clip):
+def test_unreadable_test_images_are_not_counted(tmp_path, tiny_clip):
     splits = write_splits(tmp_path)
     (tmp_path / "images" / splits["test"][0][0]).write_bytes(b"this is no image")
     place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])
@@ -300,11 +314,11 @@ def test_test_images_that_could_not_be_read_are_not_counted_as_tested(tmp_path, 
     )
 
 
-def test_more_shots_than_there_are_examples_are_told(done):
+def test_more_shots_than_examples_are_reported(done):
     place, outcome = done
     assert "fewer examples" not in outcome.messages
     messages = fewshot("evaluate", place.job, "--set", "evaluate.shots=[2, 7]", "--set", "evaluate.seeds=[1]").messages
-    assert "7 shots: 3 of 3 classes have fewer examples in train, one only 6" in messages
+    assert "7 shots: 3 of 3 classes have fewer examples in train (the smallest 6)" in messages
     assert "2 shots: " not in messages
 
 
@@ -316,7 +330,7 @@ def test_the_job_file_lies_beside_the_table(done):
 
 
 @pytest.mark.ray
-def test_workers_on_ray_measure_what_one_process_does(ray_session, tmp_path, tiny_clip):
+def test_ray_measures_the_same_as_one_process(ray_session, tmp_path, tiny_clip):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=["zero_shot", TRAINED], shots=[4])
     alone = fewshot("evaluate", place.job)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from cluster.records import Record, Shard
 from ray_jobs.report import ensure_report, find_reports
-from ray_jobs.report.charts import accuracy_by_cost, gaps_by_time, histogram
+from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, histogram
 from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
 from ray_jobs.report.image_sample import SHOWN, Spot, by_shard, draw_sample, evenly
 from ray_jobs.report.markup import document, element, outside
@@ -245,23 +245,23 @@ def test_warnings_come_first(tmp_path):
     assert html.index("2 units of work failed") < html.index("More images are unreadable") < html.index("Labelled")
 
 
-def test_what_the_diffusion_model_saw_is_shown(tmp_path):
+def test_escalated_images_are_shown(tmp_path):
     changes = MEASURED | {"escalated": ESCALATED | {"measured": CASCADES}}
-    run = WrittenRun(tmp_path, metrics=changes, asked=("h.png", "a.png", "e.png")).write(ALL, broken=BAD)
+    run = WrittenRun(tmp_path, metrics=changes, escalated=("h.png", "a.png", "e.png")).write(ALL, broken=BAD)
     html = page_of(run)
     page = Page(html)
     assert re.findall(r'class="key"><bdi>(\w)\.png', html)[:3] == [*"hea"]  # h and e have changed
-    assert page.classes("figure")["card asked"] == 3
+    assert page.classes("figure")["card escalated"] == 3
     assert page.classes("figure")["card"] + page.classes("figure")["card abstained"] == len(PICTURES) - 3
     assert pictures_in_cards(html) == len(PICTURES)
     for messages in (
         "62.5 %",
         "cheap method alone to this run",
-        "25.0 % of asking everything",
-        "3 of them learned",
+        "25.0 % of an exhaustive schedule",
+        "3 with trained adapters",
         "66.7 % of them",
         "Scores of what tif decided (3 images) are calibrated on 4 examples that it was not trained on.",
-        "right of 4 examples not learned from",
+        "on 4 held-out examples",
     ):
         assert messages in html
     assert page.classes("circle") == {"dot": 2, "point": 3}
@@ -274,18 +274,18 @@ def test_what_the_diffusion_model_saw_is_shown(tmp_path):
 def test_escalating_no_image_or_every_image_has_a_page(tmp_path):
     none = WrittenRun(tmp_path / "none", metrics={"escalated": NOTHING_ESCALATED})
     html = page_of(none.write(PICTURES))
-    assert "tif was asked about no image" in html
+    assert "tif scored no image" in html
     assert Page(html).classes("svg") == {None: 1}
-    unexamined = {"escalated": ESCALATED | {"calibration": None}}
-    everything = WrittenRun(tmp_path / "all", metrics=unexamined, asked=tuple(PICTURES))
+    uncalibrated = {"escalated": ESCALATED | {"calibration": None}}
+    everything = WrittenRun(tmp_path / "all", metrics=uncalibrated, escalated=tuple(PICTURES))
     html = page_of(everything.write(PICTURES))
     assert "What tif decided (3 images) has no score, is in no chart here, and is under no guarantee." in html
     assert "No image that was read has a score." in html
-    assert Page(html).classes("figure")["card asked"] == len(PICTURES)
+    assert Page(html).classes("figure")["card escalated"] == len(PICTURES)
 
 
 def test_names_of_escalated_images_stay_text(tmp_path):
-    run = WrittenRun(tmp_path, classes=(HOSTILE, f"{HOSTILE}2"), metrics={"escalated": ESCALATED}, asked=("a.png",))
+    run = WrittenRun(tmp_path, classes=(HOSTILE, f"{HOSTILE}2"), metrics={"escalated": ESCALATED}, escalated=("a.png",))
     page = Page(page_of(run.write(PICTURES)))
     assert not {"script", "iframe", "object", "link"} & {tag for tag, _ in page.tags}
 
@@ -306,14 +306,14 @@ def test_bars_of_gaps_have_the_lengths_of_the_gaps(bins):
         assert (bar.get("class") == "for") == (gap >= 0) or float(bar.get("height")) < 0.2
 
 
-def test_the_curve_rises_where_accuracy_does_and_ends_at_the_right():
-    chart = accuracy_by_cost([0.0, 30.0, 60.0], [0.625, 0.875, 0.75])
+def test_the_curve_follows_the_accuracy_to_the_right_edge():
+    chart = accuracy_by_cost([CurvePoint(0.0, 0.625), CurvePoint(30.0, 0.875), CurvePoint(60.0, 0.75)])
     (line,) = chart.iter("polyline")
     points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
     assert [x for x, _ in points] == [44.0, 227.0, 410.0]
     (_, first), (_, second), (_, third) = points
     assert first - second == pytest.approx(2 * (first - third), abs=0.2)
-    assert accuracy_by_cost([0.0], [1.0]) is not None
+    assert accuracy_by_cost([CurvePoint(0.0, 1.0)]) is not None
 
 
 def test_a_password_in_an_address_is_not_shown(tmp_path):

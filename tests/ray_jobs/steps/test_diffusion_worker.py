@@ -1,4 +1,4 @@
-"""What a worker of the diffusion model keeps between units."""
+"""A worker of the diffusion model keeps the classes used last between units."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ray_jobs.steps import diffusion_worker as worker
 from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionWorker
 
 
-def test_of_many_classes_those_that_were_asked_about_last_are_kept(monkeypatch):
+def test_the_classes_used_last_stay_loaded(monkeypatch):
     made = []
 
     def contexts(backbone, prompts, adapter, *, scale):
@@ -16,9 +16,9 @@ def test_of_many_classes_those_that_were_asked_about_last_are_kept(monkeypatch):
         return torch.zeros(1, 1, 1)
 
     monkeypatch.setattr("fewshot.diffusion.noise_errors.class_contexts", contexts)
-    monkeypatch.setattr(worker, "CLASSES_KEPT", 2)
+    monkeypatch.setattr(worker, "MAX_LOADED_CLASSES", 2)
     here = DiffusionWorker(store=None, backbone=None)
     for prompt in ["a", "b", "a", "c", "a", "b"]:
-        here.ready(ClassPrompt(prompt))
-        assert len(here.known) <= 2
+        here.load_class(ClassPrompt(prompt))
+        assert len(here.loaded) <= 2
     assert made == ["a", "b", "c", "b"]

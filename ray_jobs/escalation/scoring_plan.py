@@ -1,0 +1,113 @@
+"""Queries of a round, cut into units.
+
+A query is one row of a forward of the UNet: an image, a candidate class and a time-step. Units are named after their
+queries, so that a resumed job finds the noise errors it computed before; how queries are cut changes no error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from cluster import Unit, fingerprint
+from ray_jobs.escalation.score_unit import LatentRows, ScoreUnit
+from ray_jobs.steps.diffusion_worker import ClassPrompt
+
+QUERIES_PER_UNIT = 2048
+"""Queries of one unit, up to twice as many: fewer in a small round, so that there is work for many workers."""
+UNITS_PER_ROUND = 64
+FORWARDS_PER_UNIT = 8
+"""Forwards of the UNet, on average at least, in a round with enough queries: the last of each unit is filled up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringPlan:
+    """N images to score, each for at most C candidates, at n time-steps.
+
+    Attributes:
+        parts: P parts of latents.
+        part: [N] int64 in [0, P), the part of each image.
+        row: [N] int64, its row in the part.
+        candidates: [N, C] int64 indices of `class_prompts`; -1 where an image has fewer.
+        class_prompts: K classes.
+        steps: [n] int64 time-steps, rising.
+        seed: of the noise.
+        unet_scale: of the UNet's adapters.
+        batch_size: rows in a forward.
+    """
+
+    parts: tuple[str, ...]
+    part: np.ndarray
+    row: np.ndarray
+    candidates: np.ndarray
+    class_prompts: tuple[ClassPrompt, ...]
+    steps: np.ndarray
+    seed: int
+    unet_scale: float
+    batch_size: int
+
+    def query_units(
+        self, folder: str, image: np.ndarray, column: np.ndarray, entry: np.ndarray
+    ) -> Iterator[tuple[Unit, np.ndarray]]:
+        """Cut R queries into units.
+
+        Args:
+            folder: of the units' parts.
+            image: [R] in [0, N).
+            column: [R] in [0, C), the candidate.
+            entry: [R] in [0, n), the time-step.
+
+        Yields:
+            A unit, and the numbers of its queries among the R, in its order.
+        """
+        label = self.candidates[image, column]
+        merged = self._worth_merging(self.part[image], label)
+        by = (entry, image, label) if merged else (label, image, entry)
+        order = np.lexsort((*by, self.part[image]))
+        size = self._unit_size(len(order))
+        _, begin, of_part = np.unique(self.part[image[order]], return_index=True, return_inverse=True)
+        # Merging is done for the queries of one part. Stacked adapters share forwards between parts; a part is read
+        # once, unless it is a large one.
+        together = of_part if merged else (begin // size)[of_part]
+        for rows_together in np.split(order, np.flatnonzero(np.diff(together)) + 1):
+            for rows in np.split(rows_together, range(2 * size, len(rows_together), 2 * size)):
+                if len(rows):
+                    yield self._unit(folder, image[rows], label[rows], self.steps[entry[rows]], merged=merged), rows
+
+    def _unit_size(self, num_queries: int) -> int:
+        """Return a size that depends on the round alone, so that a resumed job cuts it like the first one."""
+        by_round = min(math.ceil(num_queries / UNITS_PER_ROUND), QUERIES_PER_UNIT)
+        return max(by_round, FORWARDS_PER_UNIT * self.batch_size)
+
+    def _worth_merging(self, part: np.ndarray, label: np.ndarray) -> bool:
+        """Return whether a class has enough queries of a part, on average over the round, however it is cut."""
+        from fewshot.diffusion.noise_errors import MIN_ROWS_TO_MERGE
+
+        groups = len(np.unique(np.stack([part, label]), axis=1).T)
+        enough = groups > 0 and len(label) >= MIN_ROWS_TO_MERGE * groups
+        return enough and self.class_prompts[label[0]].adapter is not None
+
+    def _unit(self, folder: str, image: np.ndarray, label: np.ndarray, step: np.ndarray, *, merged: bool) -> Unit:
+        classes, local = np.unique(label, return_inverse=True)
+        images, place = np.unique(image, return_inverse=True)
+        by_part = np.lexsort((self.row[images], self.part[images]))
+        unit = ScoreUnit(
+            latents=tuple(self._latent_rows(images[by_part])),
+            classes=tuple(self.class_prompts[c] for c in classes),
+            image=by_part.argsort()[place].astype(np.int32),
+            label=local.astype(np.int32),
+            step=step.astype(np.int32),
+            seed=self.seed,
+            unet_scale=self.unet_scale,
+            merged=merged,
+        )
+        return Unit(f"{folder}/part-{fingerprint(unit.identity())}.npy", unit, weight=len(image))
+
+    def _latent_rows(self, images: np.ndarray) -> Iterator[LatentRows]:
+        """Yield the rows of images that are sorted by part."""
+        for part, of_part in groupby(images, key=lambda image: int(self.part[image])):
+            yield LatentRows(self.parts[part], tuple(int(self.row[image]) for image in of_part))
