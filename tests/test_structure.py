@@ -1,18 +1,20 @@
-"""The tools that measure how the tree is built, on made-up trees."""
+"""How the tree is built: the tools that measure it, on made-up trees, and what must hold for the real one."""
 
 import json
 import shutil
 import subprocess
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.sources import ROOT
 from tools.code_counts import annotation_counts, code_lines, function_lines, modules_by_folder
 from tools.import_graph import import_circles, import_graph
 from tools.private_words import GLOSSARY, ONLY_NAMES, WHOLE_NAMES, private_words, words_in_names, words_in_text
 from tools.source_trees import read_folder, read_revision
-from tools.structure import double_names, main, measure, table
+from tools.structure import double_names, is_method_file, main, measure, table
 
 KINDS = ("folder", "module", "class", "function", "method", "parameter", "field", "constant")
 STORE = "class Store:\n    pass\n"
@@ -348,3 +350,45 @@ def test_what_cannot_be_measured_is_refused(checkout, capsys):
     (checkout / "cluster" / "b.py").write_text("\n\ndef\n")
     assert main([str(checkout)]) == 2
     assert "cluster/b.py:3 is not Python" in capsys.readouterr().err
+
+
+PLAIN_WORDS = {
+    "answer": "a response of a server is one as well",
+    "strength": "of a regularisation, in scikit-learn's words",
+}
+"""Words of the glossary that public names may have, and why."""
+SMALL_FILES = {
+    "__main__": "is what `python -m` runs, and nothing else",
+    "errors": "holds one base class a package, which every module of it can import without a circle",
+}
+"""Names of modules that may be small, and why. The conventional files of a method's folder may be, too."""
+
+
+@pytest.fixture(scope="module")
+def structure():
+    """This checkout, measured once."""
+    return measure(read_folder(ROOT))
+
+
+def test_no_files_import_each_other_in_a_circle(structure):
+    assert [[str(line) for line in circle.example] for circle in structure.circles] == []
+
+
+def test_no_module_name_stands_for_two_things(structure):
+    assert structure.double_names == {}
+
+
+def test_public_names_have_no_private_words(structure):
+    assert [
+        f"{word.path}:{word.line} {word.kind} {word.name}: write {word.standard}"
+        for word in structure.words_in_names
+        if word.word not in PLAIN_WORDS
+    ] == []
+
+
+def test_no_file_is_too_small_to_stand_alone(structure):
+    assert [
+        f"{path} has {lines} code lines: move them to a neighbour"
+        for path, lines in structure.small_files.items()
+        if PurePosixPath(path).stem not in SMALL_FILES and not is_method_file(path)
+    ] == []
