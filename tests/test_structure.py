@@ -360,6 +360,9 @@ PLAIN_WORDS = {
 SMALL_FILES = {
     "__main__": "is what `python -m` runs, and nothing else",
     "errors": "holds one base class a package, which every module of it can import without a circle",
+    "chunking": "cuts listings of folders and tables of rows alike",
+    "shards": "reads what every form of archive lists; each form is a module of its own",
+    "interrupts": "is imported by the command and by its groups, and must not import more",
 }
 """Names of modules that may be small, and why. The conventional files of a method's folder may be, too."""
 

@@ -22,25 +22,25 @@ ProtocolName = Literal["few-shot", "base-to-new", "generalized-zero-shot"]
 
 
 def measure(
-    protocol: ProtocolName, logits: Tensor, truth: Tensor, is_new: Tensor
+    protocol: ProtocolName, logits: Tensor, labels: Tensor, is_new: Tensor
 ) -> tuple[dict[str, float], list[float]]:
-    """Measure test images.
+    """Compute the metrics of test images.
 
     Args:
-        protocol: what is asked.
+        protocol: which classes have examples, and among which images are classified.
         logits: [N, K] float32, calibrated (`fewshot.calibration.temperature.Scaling`).
-        truth: [N] int64.
-        is_new: [K] bool, the classes without examples; of no meaning for "few-shot".
+        labels: [N] int64 in [0, K), the true classes.
+        is_new: [K] bool, whether a class has no examples; ignored for "few-shot".
 
     Returns:
         numbers by name, fractions; and the accuracy of each class under the protocol, NaN for a class without images.
     """
     if protocol == "base-to-new":
-        base, new = _among(logits, truth, ~is_new), _among(logits, truth, is_new)
+        base, new = _among(logits, labels, ~is_new), _among(logits, labels, is_new)
         accuracies = new.per_class_accuracy.where(is_new, base.per_class_accuracy)
         numbers = {"base_accuracy": base.accuracy, "new_accuracy": new.accuracy}
         return numbers | {"harmonic_mean": harmonic_mean(base.accuracy, new.accuracy)}, accuracies.tolist()
-    tally = _among(logits, truth, is_new.new_ones(len(is_new)))
+    tally = _among(logits, labels, is_new.new_ones(len(is_new)))
     accuracies = tally.per_class_accuracy
     if protocol == "few-shot":
         return {"accuracy": tally.accuracy, "macro_f1": tally.macro_f1, "ece": tally.ece}, accuracies.tolist()
@@ -50,15 +50,15 @@ def measure(
 
 
 def harmonic_mean(first: float, second: float) -> float:
-    """2ab / (a + b); 0 when both are."""
+    """Return 2ab / (a + b), or 0 if both are 0."""
     return 2.0 * first * second / (first + second) if first + second else 0.0
 
 
-def _among(logits: Tensor, truth: Tensor, classes: Tensor) -> Tally:
-    """The images of these classes [K] bool, told apart among these classes; counted over all K."""
+def _among(logits: Tensor, labels: Tensor, classes: Tensor) -> Tally:
+    """Classify the images of some classes [K] bool among these classes, and count over all K."""
     from fewshot.evaluation.metrics import Tally
 
-    rows = classes[truth]
+    rows = classes[labels]
     probabilities = logits[rows].masked_fill(~classes, float("-inf")).softmax(dim=1)
     confidence, predicted = probabilities.max(dim=1)
-    return Tally.from_predictions(truth[rows], predicted, confidence, num_classes=len(classes))
+    return Tally.from_predictions(labels[rows], predicted, confidence, num_classes=len(classes))
