@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from typer.testing import CliRunner
 
 from ray_jobs.commands.app import app
 from ray_jobs.job_file.reading import SECTIONS, read_job
+from tools.notebook import run_notebook
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -87,12 +92,10 @@ def test_the_manifests_of_the_page_about_clusters_are_made_from_its_job_files(tm
 
 @pytest.mark.slow
 @pytest.mark.embedded
-def test_the_commands_of_the_readme_run_on_its_own_job_file(tmp_path, monkeypatch):
+def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
     """In a folder with `photos/` and `examples/`, as the README has it."""
     from tests.strange_files import photo
 
-    readme = (ROOT / "README.md").read_text()
-    (tmp_path / "job.toml").write_text(re.findall(r"^```toml\n(.*?)^```", readme, re.M | re.S)[0])
     for i, colour in enumerate(("apple", "pear")):
         for j in range(5):
             target = tmp_path / ("photos" if j == 4 else f"examples/{colour}") / f"{colour}{j}.png"
@@ -101,13 +104,56 @@ def test_the_commands_of_the_readme_run_on_its_own_job_file(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     commands = [
         shlex.split(line, comments=True)
-        for block in re.findall(r"^```bash\n(.*?)^```", readme, re.M | re.S)
+        for block in re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
         for line in block.splitlines()
         if line.startswith("fewshot")
     ]
-    assert [command[1] for command in commands] == ["plan", "classify", "status", "report"]
+    assert [command[1] for command in commands] == ["classify", "init", "plan", "classify", "status", "report"]
     for command in commands:
         result = CliRunner().invoke(app, command[1:])
         assert result.exit_code == 0, result.output
-    assert len(list(tmp_path.glob("runs/groceries/runs/*/predictions/part-*.parquet"))) == 1
+    assert len(list(tmp_path.glob("runs/groceries/runs/*/predictions/part-*.parquet"))) >= 1
+    assert (tmp_path / "runs/groceries/latest.json").is_file()
     shutil.rmtree(tmp_path / "runs")
+
+
+@pytest.mark.slow
+def test_the_readme_installs_a_package_whose_command_runs(tmp_path):
+    """`uv tool install` and pip build the same wheel; what it depends on is installed here already."""
+    (block,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [line[:3] for line in lines] == [["uv", "tool", "install"]] * 2 + [["docker", "build", "--tag"]]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert all(line[-1] == ".[embedded]" for line in lines[:2])
+    assert "embedded" in project["optional-dependencies"]
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not installed")
+    options = subprocess.run([uv, "tool", "install", "--help"], check=True, capture_output=True, text=True).stdout
+    assert "--torch-backend" in options
+    install = [uv, "pip", "install", "--quiet", "--offline", "--no-deps", "--no-build-isolation", "--target"]
+    subprocess.run([*install, str(tmp_path / "tool"), str(ROOT)], check=True, cwd=ROOT, env=_in_this_environment())
+    run = [sys.executable, str(tmp_path / "tool" / "bin" / "fewshot"), "--version"]
+    told = subprocess.run(run, check=True, capture_output=True, text=True, env=_in_this_environment(tmp_path / "tool"))
+    assert told.stdout == f"fewshot {project['version']}\n"
+
+
+def _in_this_environment(*folders: Path) -> dict[str, str]:
+    """Environment variables with which uv installs into this environment, and folders come first on the path."""
+    return os.environ | {"VIRTUAL_ENV": sys.prefix, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+
+@pytest.mark.slow
+@pytest.mark.embedded
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = run_notebook(ROOT / "docs" / "python.ipynb")
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    values = ["".join(output["data"]["text/plain"]) for output in outputs if "data" in output]
+    assert "(True, 291, 6)" in values
+    assert "(True, 'nearest_mean', 'index.html')" in values
+
+
+def test_the_notebook_is_stored_with_its_outputs():
+    cells = json.loads((ROOT / "docs" / "python.ipynb").read_text())["cells"]
+    assert all(cell["outputs"] for cell in cells if cell["cell_type"] == "code")

@@ -82,5 +82,6 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
             raise no_classifier from None
         if run.plan.classifier is None:
             raise no_classifier from None
-        place = run.plan.classifier
-        return open_classifier(place if "://" in place or Path(place).is_absolute() else run.store.url(place), storage)
+        stored = run.plan.classifier
+        is_elsewhere = "://" in stored or Path(stored).is_absolute()
+        return open_classifier(stored if is_elsewhere else f"{run.output}/{stored}", storage)

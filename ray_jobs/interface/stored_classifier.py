@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, overload
 
-from cluster import Storage, Store
-from cluster.errors import ClusterError
+from cluster import Storage
+from cluster.records.base import EntryError
+from cluster.records.location import Location
+from cluster.records.reading import read_local, read_remote, with_retries
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import UnreadableImageError
 
@@ -26,6 +28,8 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarra
 """A path or URL, the bytes of a file, a Pillow image, or an array [H, W], [H, W, 3] or [H, W, 4] of uint8."""
 IMAGES_AT_ONCE = 256
 """Decoded images held in memory at a time."""
+MAX_BYTES = 256 << 20
+"""Larger files are not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,19 +230,15 @@ def _content(place: str, storage: Storage) -> bytes:
     """Read a file.
 
     Raises:
-        UnreadableImageError: there is none, or it may not be read.
-        StorageError: storage does not answer.
+        UnreadableImageError: there is none, it is larger than `MAX_BYTES`, or it may not be read.
+        StorageError: storage does not respond.
     """
-    folder, name = posixpath.split(place)
+    location = Location.parse(place, storage)
     try:
-        return Store(folder or ".", storage=storage).get(name)
-    except FileNotFoundError:
-        raise UnreadableImageError("no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise UnreadableImageError(error.strerror or str(error)) from None
-    except ClusterError:
-        raise
-    except ValueError as error:
+        filesystem, path = location.open()
+        read = partial(read_local, path) if location.is_local else partial(read_remote, filesystem, path)
+        return with_retries(lambda: read(MAX_BYTES), location.redacted)
+    except EntryError as error:
         raise UnreadableImageError(str(error)) from None
 
 

@@ -74,6 +74,11 @@ class Run:
         return self.store.url(self.folder)
 
     @property
+    def output(self) -> str:
+        """URL of the output that the run belongs to."""
+        return self.url.removesuffix(f"/{RUNS}/{self.name}")
+
+    @property
     def report(self) -> str:
         """URL of the report, a page for a browser, which is written when the run finishes."""
         return f"{self.url}/{REPORT}"
