@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +104,17 @@ def _show_escalation(reporter: Reporter, escalated: EscalationSummary) -> None:
         )
 
 
+def command_path() -> str:
+    """Return how to type this command here: its name if the shell finds it, else its path from the current folder."""
+    program = Path(sys.argv[0])
+    if program.name != "fewshot" or not program.is_file():
+        return "fewshot"
+    found = shutil.which("fewshot")
+    if found is not None and Path(found).samefile(program):
+        return "fewshot"
+    return os.path.relpath(program)
+
+
 def show_demo(reporter: Reporter, result: FinishedDemo) -> None:
     """Show a few predictions, the whole, and what to try next."""
     table = Table("picture", "label", "score", "ground truth", "result", title="a few of them", title_justify="left")
@@ -108,9 +123,11 @@ def show_demo(reporter: Reporter, result: FinishedDemo) -> None:
     reporter.console.print(table)
     show_classification(reporter, result.finished)
     job_file = Path(result.job_file)
-    reporter.say(f"try next: fewshot classify {job_file} --set classifier.method=ape")
-    reporter.say(f"          fewshot evaluate {job_file.with_name('evaluate.toml')}")
-    reporter.say(f"your own pictures: copy {job_file} and point [archive] and [support] at them")
+    fewshot = shlex.quote(command_path())
+    reporter.say("try next:")
+    reporter.say(f"  {fewshot} classify {shlex.quote(str(job_file))} --set classifier.method=ape")
+    reporter.say(f"  {fewshot} evaluate {shlex.quote(str(job_file.with_name('evaluate.toml')))}")
+    reporter.say(f"your own pictures: {fewshot} classify FOLDER --examples FOLDER_OF_CLASSES")
 
 
 def _cells(row: DemoRow) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 
+from ray_jobs.job_file.reading import read_job
 from tests.ray_jobs.place import Place, fewshot, put, written
 
 PICTURES, BROKEN = 285, 6
@@ -29,6 +31,10 @@ def test_the_demo_labels_its_archive_on_ray(ray_session, tmp_path):
     before = written(tmp_path / "output")
     again = fewshot("classify", tmp_path / "job.toml")
     assert (again.code, again.result["did"], written(tmp_path / "output")) == (0, "nothing", before)
+    commands = [shlex.split(line)[1:] for line in outcome.messages.splitlines() if line.startswith("  fewshot ")]
+    assert [command[0] for command in commands] == ["classify", "evaluate"]
+    assert fewshot(*commands[0]).result["method"] == "ape"
+    assert read_job(commands[1][1], needs=("evaluate",))[1] == []
 
 
 @pytest.mark.slow
