@@ -88,7 +88,7 @@ def _show_trouble(reporter: Reporter, metrics: ClassificationMetrics) -> None:
 def _show_escalation(reporter: Reporter, escalated: EscalationSummary) -> None:
     saved = 1.0 - escalated.forwards / max(1, escalated.forwards_if_exhaustive)
     reporter.say(
-        f"{escalated.method} scored {escalated.images} images: {escalated.decided_otherwise} labels changed,"
+        f"{escalated.method} scored {escalated.images} images: {escalated.labels_changed} labels changed,"
         f" {escalated.forwards} forwards of the diffusion model ({_percent(saved)} fewer than scoring every candidate"
         " at every time-step)"
     )

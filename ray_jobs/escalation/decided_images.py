@@ -100,12 +100,12 @@ class DecidedImages:
         return EscalationSummary(
             method=method,
             images=len(self.images),
-            decided_otherwise=changed,
+            labels_changed=changed,
             forwards=self.scored.forwards,
             forwards_if_exhaustive=sum(len(image.candidates) for image in self.images) * len(self.steps),
             time_steps=len(self.steps),
             classes=classes,
-            learned=trained,
+            trained_classes=trained,
             calibration=calibration,
         )
 

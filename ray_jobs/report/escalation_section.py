@@ -40,7 +40,7 @@ def _note(escalated: EscalationSummary) -> str:
 
 def _tiles(escalated: EscalationSummary, images: int) -> Iterator[Element]:
     scored, forwards, most = escalated.images, escalated.forwards, escalated.forwards_if_exhaustive
-    changed = escalated.decided_otherwise
+    changed = escalated.labels_changed
     yield tile("Escalated", number(scored), f"{percent(scored / images if images else None)} of the archive")
     yield tile("Labels changed", number(changed), f"{percent(changed / scored if scored else None)} of them")
     share = percent(forwards / most if most else None)
@@ -51,7 +51,9 @@ def _tiles(escalated: EscalationSummary, images: int) -> Iterator[Element]:
             percent(calibration.accuracy),
             f"on {plural(calibration.images, 'held-out example')}",
         )
-    yield tile("Classes", number(escalated.classes), f"candidates, {number(escalated.learned)} with trained adapters")
+    yield tile(
+        "Classes", number(escalated.classes), f"candidates, {number(escalated.trained_classes)} with trained adapters"
+    )
 
 
 def _measured_tiles(measured: MeasuredEscalation) -> Iterator[Element]:

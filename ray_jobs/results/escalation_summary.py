@@ -1,4 +1,4 @@
-"""What a diffusion model decided in a run, what that cost, and what it was worth where labels are known."""
+"""The escalation of a run: its decisions and their cost, and its accuracy where labels are known."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ray_jobs.results.json_format import JsonValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSummary(JsonValue):
-    """How the diffusion model did on examples that its adapters were not trained on.
+    """The accuracy of the diffusion model on held-out examples, which its adapters were not trained on.
 
     Attributes:
         images: number of these examples.
-        accuracy: share of them decided right, in [0, 1]; None without any.
-        temperature: of the gaps of errors; None where there was nothing to fit it to, so that decisions have no score.
+        accuracy: share of them labelled right, in [0, 1]; None without any.
+        temperature: of the gaps of errors; None without any, so that decisions have no score.
     """
 
     images: int
@@ -24,10 +24,10 @@ class CalibrationSummary(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostPoint(JsonValue):
-    """One cascade: a share of the images, the least certain ones, goes to the diffusion model.
+    """A cascade that escalates a share of the images, the least certain ones.
 
     Attributes:
-        images: number of images that go there.
+        images: number of escalated images.
         fraction: their share of the archive, in [0, 1].
         forwards_an_image: forwards of the UNet per image of the archive, training not counted.
         accuracy: of all predictions whose label is known, in [0, 1].
@@ -41,7 +41,7 @@ class CostPoint(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredEscalation(JsonValue):
-    """What escalation was worth, measured against given labels.
+    """The accuracy of escalation, measured against given labels.
 
     Attributes:
         labelled_images: escalated images whose label is known.
@@ -49,7 +49,7 @@ class MeasuredEscalation(JsonValue):
         spoiled: labels that became wrong.
         accuracy_before: of the cheap predictions, over all images whose label is known, in [0, 1].
         accuracy: of the predictions, over the same images.
-        curve: what smaller cascades would have come to, from no escalated image to all of them.
+        curve: smaller cascades, from no escalated image to all of them.
     """
 
     labelled_images: int
@@ -62,28 +62,28 @@ class MeasuredEscalation(JsonValue):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationSummary(JsonValue):
-    """What a diffusion model decided.
+    """The decisions of a diffusion model in a run, and their cost.
 
     Attributes:
         method: name of the method.
         images: number of escalated images.
-        decided_otherwise: of these, images whose label is not that of the cheap prediction.
+        labels_changed: of these, images whose label is not that of the cheap prediction.
         forwards: forwards of the UNet that were spent on decisions.
         forwards_if_exhaustive: forwards that scoring every candidate at every time-step would have taken.
         time_steps: time-steps of an image, at most.
         classes: number of classes among the candidates.
-        learned: of these, classes with a trained adapter.
-        calibration: how it did on held-out examples; None if it was not calibrated.
-        measured: what it was worth; None where no label of the archive is known.
+        trained_classes: of these, classes with trained adapters.
+        calibration: on held-out examples; None without calibration.
+        measured: against given labels; None where no label of the archive is known.
     """
 
     method: str
     images: int
-    decided_otherwise: int
+    labels_changed: int
     forwards: int
     forwards_if_exhaustive: int
     time_steps: int
     classes: int
-    learned: int
+    trained_classes: int
     calibration: CalibrationSummary | None
     measured: MeasuredEscalation | None = None

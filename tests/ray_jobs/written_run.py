@@ -43,12 +43,12 @@ MEASURED = {
 ESCALATED = {
     "method": "tif",
     "images": 3,
-    "decided_otherwise": 2,
+    "labels_changed": 2,
     "forwards": 600,
     "forwards_if_exhaustive": 2400,
     "time_steps": 100,
     "classes": 3,
-    "learned": 3,
+    "trained_classes": 3,
     "calibration": {"images": 4, "accuracy": 0.75, "temperature": 0.02},
     "measured": None,
 }

@@ -136,7 +136,7 @@ def test_the_table_shows_accuracy_before_and_after(escalated):
     outcome = escalated.classify()
     measured = outcome.result["escalated"]["measured"]
     messages = " ".join(outcome.messages.split())
-    assert f"tif scored 18 images: {outcome.result['escalated']['decided_otherwise']} labels changed" in messages
+    assert f"tif scored 18 images: {outcome.result['escalated']['labels_changed']} labels changed" in messages
     assert (
         f"accuracy {100 * measured['accuracy_before']:.1f} % before, {100 * measured['accuracy']:.1f} % after"
         in messages
