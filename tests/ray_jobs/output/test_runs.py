@@ -15,7 +15,7 @@ from ray_jobs.job_file.sections import StorageSection
 from ray_jobs.output.predictions import SCHEMA
 from ray_jobs.output.runs import Run, UnreadableRun, acquire_run, find_runs, open_run
 from ray_jobs.results import ClassificationMetrics, EvaluationResult
-from tests.cluster.faulty import left_behind
+from tests.cluster.faulty import write_temporary_file
 from tests.ray_jobs.evaluation.test_evaluate import evaluation, write_splits
 from tests.ray_jobs.place import fewshot, put, written
 
@@ -159,8 +159,8 @@ def test_a_run_that_cannot_be_read_hides_no_other(finished, tmp_path, file, cont
 
 def test_holding_a_run_removes_half_written_files(tmp_path):
     store = Store(str(tmp_path))
-    own = [left_behind(tmp_path / folder, 1e5) for folder in ("runs/a", "runs/a/lease")]
-    others = left_behind(tmp_path / "runs/b", 1e5)
+    own = [write_temporary_file(tmp_path / folder, 1e5) for folder in ("runs/a", "runs/a/lease")]
+    others = write_temporary_file(tmp_path / "runs/b", 1e5)
     with acquire_run(store, "runs/a", StorageSection(), Reporter()):
         assert not any(path.exists() for path in own)
     assert others.exists()
