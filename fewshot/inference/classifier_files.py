@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,7 @@ def load_classifier(
     _check_kinds(card)
     try:
         tensors = safetensors.torch.load(files[TENSORS])
+        _refuse_nan(tensors)
         parts = {"text_tower": text_tower, "pooling": pooling}
         method = build_method(card["method"], **card["hyperparameters"])
         return CalibratedClassifier(
@@ -126,14 +128,24 @@ def load_classifier(
         raise DataError(f"{CARD} is incomplete: {error}") from error
 
 
+def _refuse_nan(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise DataError(f"{TENSORS} is damaged: {name} has values that are not numbers")
+
+
 def _check_kinds(card: Mapping[str, Any]) -> None:
-    """Raise a DataError unless the numbers of a card are numbers and its class names are texts."""
+    """Raise a DataError unless the numbers of a card are finite and its class names are different texts."""
     classes = card.get("classes")
     numbers = [card.get(name) for name in ("logit_scale", *SCALING)] + [card.get("threshold") or 0.0]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DataError(f"{CARD}: classes must be a list of texts")
+    if not classes or len(set(classes)) != len(classes):
+        raise DataError(f"{CARD}: expected at least one class and no name twice, got {len(classes)} names")
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
         raise DataError(f"{CARD}: logit_scale, {', '.join(SCALING)} and threshold must be numbers")
+    if not all(math.isfinite(value) for value in numbers) or min(card["temperature"], card["least_spread"]) <= 0:
+        raise DataError(f"{CARD}: expected finite numbers, temperature and least_spread above 0, got {numbers}")
 
 
 def backbone_parts(method: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from ray_jobs.classification.classify import Classification
 from ray_jobs.escalation.cost_estimate import CostEstimate
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
+from ray_jobs.report.markup import plural
 from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, PlannedStage
 from ray_jobs.steps.placement import choose
 
@@ -62,7 +63,7 @@ def _example_stages(work: Classification, done: int, left: int) -> list[PlannedS
     if not work.example_units and work.stored is not None:
         return []
     views = work.job.support.views if work.job.support else 0
-    what = f"{work.examples} examples of {len(work.classes)} classes, {1 + views} views each"
+    what = f"{work.examples} examples of {len(work.classes)} classes, {plural(1 + views, 'view')} each"
     return [PlannedStage(stage="embed examples", what=what, done=done, left=left)]
 
 
@@ -70,9 +71,9 @@ def _archive_stage(stage: str, work: Classification, left: tuple[int, int]) -> P
     """A stage over the archive; `left`: its shards, and their images as far as known."""
     shards, images = left
     known = work.listing.images
-    what = f"{'?' if known is None else known} images in {len(work.listing.shards)} shards"
+    what = f"{'?' if known is None else known} images in {plural(len(work.listing.shards), 'shard')}"
     if known is None:
-        return PlannedStage(stage=stage, what=what, done=None, left=f"{shards} shards")
+        return PlannedStage(stage=stage, what=what, done=None, left=plural(shards, "shard"))
     return PlannedStage(stage=stage, what=what, done=known - images, left=images)
 
 

@@ -16,6 +16,7 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.inputs.unreadable_examples import unreadable_summary
 from ray_jobs.output.layout import FAILURES
+from ray_jobs.report.markup import plural
 from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
 from ray_jobs.results.cost_plan import CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.escalation_summary import EscalationSummary
@@ -63,11 +64,17 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
 def _all_abstained(held_out: HeldOut) -> str:
     from fewshot.calibration.abstention import fewest_images
 
-    too_few = f"{held_out.images} held-out examples cannot guarantee an error rate of {_percent(held_out.max_error)}"
+    rate = _percent(held_out.max_error)
     fewest = fewest_images(held_out.max_error or 0.0, confidence=held_out.confidence or 0.0)
+    if held_out.images >= fewest:
+        return (
+            f"All predictions abstained: {_percent(held_out.accuracy)} of {held_out.images} held-out examples are"
+            f" labelled right, and no threshold keeps the error rate below {rate}. Add examples, try another method, or"
+            " raise max_error."
+        )
     return (
-        f"All predictions abstained: {too_few}. Add examples (at least {fewest} held-out ones, all labelled right) or"
-        " raise max_error."
+        f"All predictions abstained: {held_out.images} held-out examples cannot guarantee an error rate of {rate}. Add"
+        f" examples (at least {fewest} held-out ones, all labelled right) or raise max_error."
     )
 
 
@@ -76,7 +83,8 @@ def _show_trouble(reporter: Reporter, metrics: ClassificationMetrics) -> None:
         reporter.say(missing, style="yellow")
     if metrics.skipped_entries:
         names = ", ".join(metrics.skipped_examples)
-        reporter.say(f"{metrics.skipped_entries} entries skipped, which are no images by their names: {names}")
+        entries = plural(metrics.skipped_entries, "entry", "entries")
+        reporter.say(f"{entries} skipped, not images by their names: {names}")
     if metrics.failed_units:
         reporter.say(f"{metrics.failed_units} units failed; run again to try them again", style="red")
     elif not metrics.complete:
@@ -146,8 +154,8 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
     reporter.console.print(table)
     if (probe := plan.probe) is not None:
         reporter.say(
-            f"the backbone embeds {probe.images_per_second:.1f} images/s a worker on {probe.device};"
-            f" with {plan.workers} workers about {probe.hours * 60:.1f} minutes"
+            f"one worker embeds {probe.images_per_second:.1f} images/s on {probe.device};"
+            f" the rest takes about {probe.hours * 60:.1f} minutes with {plural(plan.workers, 'worker')}"
         )
     if plan.escalation is not None:
         reporter.say(_cost(plan.escalation))

@@ -38,7 +38,7 @@ def show_draft(reporter: Reporter, result: InitResult) -> None:
 def _show_skipped(reporter: Reporter, where: str, skipped: int, names: tuple[str, ...]) -> None:
     if skipped:
         more = ", …" if skipped > len(names) else ""
-        reporter.say(f"skipped in the {where}, as no images by their names: {', '.join(names)}{more}")
+        reporter.say(f"skipped in the {where}, not images by their names: {', '.join(names)}{more}")
 
 
 def _show_classes(reporter: Reporter, counts: Mapping[str, int]) -> None:

@@ -253,7 +253,9 @@ def _folder_per_class(uri: str, storage: Storage) -> list[Entry]:
     try:
         source = open_source(uri, storage=storage)
     except ClusterError as error:
-        raise DataError(f"no examples: {error}") from error
+        reason = str(error).partition("; expected")[0]
+        expected = "expected a folder with a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json"
+        raise DataError(f"no examples: {reason}; {expected}") from error
     if source.kind != "folder":
         raise DataError(f"{uri} is a {source.kind} archive; expected a folder per class, a table or a splits.json")
     entries = [

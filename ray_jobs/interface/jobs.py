@@ -89,6 +89,9 @@ def evaluate(
     from ray_jobs.evaluation.evaluate import evaluate as run_job
 
     given = {"methods": methods, "shots": shots, "seeds": seeds}
+    wrong = [name for name, values in given.items() if isinstance(values, str | int)]
+    if wrong:
+        raise JobError([f"{name}: expected a list, got {given[name]!r}" for name in wrong])
     if _is_job_file(splits):
         _refuse([*given.items(), ("output", output)], "a job file says it")
         job = _job_from_file(splits, settings, needs=("evaluate",))

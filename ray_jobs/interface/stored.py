@@ -55,12 +55,17 @@ def load_classifier(url: str | os.PathLike[str], *, storage: Storage | None = No
     """
     from cluster.storage.settings import DEFAULT_STORAGE
     from fewshot.backbones import load_clip
+    from ray_jobs.errors import DamagedError, JobError
     from ray_jobs.interface.stored_classifier import StoredClassifier
 
     place, storage = os.fspath(url), storage or DEFAULT_STORAGE
     ref = _find_classifier(place, storage)
     spec = ref.backbone(None)
-    return StoredClassifier(ref.load(spec), load_clip(spec), storage)
+    try:
+        calibrated = ref.load(spec)
+    except DamagedError as error:
+        raise JobError([str(error)]) from error
+    return StoredClassifier(calibrated, load_clip(spec), storage)
 
 
 def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
@@ -78,8 +83,8 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
     except JobError as no_classifier:
         try:
             run = open_stored(place, kind="classification", storage=storage)
-        except JobError:
-            raise no_classifier from None
+        except JobError as no_run:
+            raise JobError([*no_classifier.problems, *no_run.problems]) from None
         if run.plan.classifier is None:
             raise no_classifier from None
         stored = run.plan.classifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, overload
 
 from cluster import Storage
+from cluster.errors import SourceError
 from cluster.records.base import EntryError
 from cluster.records.location import Location
 from cluster.records.reading import read_local, read_remote, with_retries
@@ -70,6 +72,10 @@ class StoredClassifier:
     calibrated: CalibratedClassifier
     clip: ClipBackbone
     storage: Storage = DEFAULT_STORAGE
+
+    def __repr__(self) -> str:
+        """Return a line with what the classifier is."""
+        return f"StoredClassifier({self.method}, {len(self.classes)} classes)"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -204,10 +210,14 @@ def _converted(image: Image.Image) -> Image.Image:
     """Upright, mode RGB, as `decode` gives it."""
     from PIL import ImageOps
 
-    from fewshot.images.limits import crop_extreme
+    from fewshot.images.limits import check_size, crop_extreme
     from fewshot.images.rgb_conversion import to_rgb
 
-    return crop_extreme(to_rgb(ImageOps.exif_transpose(image)))
+    check_size(*image.size, max_pixels=sys.maxsize)
+    try:
+        return crop_extreme(to_rgb(ImageOps.exif_transpose(image)))
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow decodes on first use, and may find damage then.
+        raise UnreadableImageError(f"the Pillow image cannot be read: {error}") from error
 
 
 def _from_array(array: object) -> Image.Image:
@@ -233,12 +243,12 @@ def _content(place: str, storage: Storage) -> bytes:
         UnreadableImageError: there is none, it is larger than `MAX_BYTES`, or it may not be read.
         StorageError: storage does not respond.
     """
-    location = Location.parse(place, storage)
     try:
+        location = Location.parse(place, storage)
         filesystem, path = location.open()
         read = partial(read_local, path) if location.is_local else partial(read_remote, filesystem, path)
         return with_retries(lambda: read(MAX_BYTES), location.redacted)
-    except EntryError as error:
+    except (EntryError, SourceError, ValueError) as error:
         raise UnreadableImageError(str(error)) from None
 
 

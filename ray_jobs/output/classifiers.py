@@ -138,7 +138,7 @@ class ClassifierRef:
         try:
             spec.check()
             found = _comparable(spec.identity())
-        except (FewShotError, OSError) as error:
+        except (FewShotError, OSError, TypeError, ValueError) as error:
             raise JobError([f"{where} needs the CLIP {spec.model!r} it was trained on: {error}"]) from error
         expected = _comparable(self.clip)
         if found != expected:

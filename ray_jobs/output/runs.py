@@ -53,6 +53,11 @@ class Run:
     plan: RunPlan
     metrics: RunMetrics | None
 
+    def __repr__(self) -> str:
+        """Return a line with what and where the run is."""
+        state = "complete" if self.is_complete else "not complete"
+        return f"Run({self.url!r}, {self.kind}, {state})"
+
     @property
     def name(self) -> str:
         """Name of the run: the job's name and a fingerprint of everything that determines the results."""

@@ -64,7 +64,7 @@ def _warnings(metrics: ClassificationMetrics) -> Iterator[Element]:
         yield element("p", *_left_out(metrics.unreadable_examples), role="alert", class_="notice")
     if metrics.skipped_entries:
         entries = plural(metrics.skipped_entries, "entry", "entries")
-        skipped = f"{entries} skipped, which are no images by their names, such as "
+        skipped = f"{entries} skipped, not images by their names, such as "
         yield element("p", skipped, *_names(metrics.skipped_examples), class_="note")
 
 

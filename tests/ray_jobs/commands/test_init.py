@@ -93,7 +93,11 @@ def test_what_is_there_is_shown_and_told(here):
     ):
         assert shown in outcome.messages
     text = (here / "job.toml").read_text()
-    for comment in ("folder, 4 images; 1 hidden", "takes 44 held-out examples, the 6 here allow 0.54", "ViT-B-32"):
+    for comment in (
+        "folder, 4 images; 1 entry skipped",
+        "takes 44 held-out examples, the 6 here allow 0.54",
+        "ViT-B-32",
+    ):
         assert comment in text
 
 

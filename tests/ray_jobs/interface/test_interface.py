@@ -1,5 +1,7 @@
 """`import fewshot`: the jobs of the commands, with the same results, and what it costs."""
 
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -129,8 +131,18 @@ def test_an_unreadable_image_is_a_prediction_with_its_reason(place, monkeypatch)
     monkeypatch.setattr(stored_classifier, "IMAGES_AT_ONCE", 2)
     classifier = fewshot.load_classifier(classify(place, "output").url)
     good, missing = place.archive / "photo_000.jpg", place.archive / "missing.jpg"
-    predictions = classifier.predict([b"no image", good, missing, place.archive, good])
-    assert [p.status for p in predictions] == ["unreadable", "ok", "unreadable", "unreadable", "ok"]
+    truncated = Image.open(io.BytesIO(good.read_bytes()[:-100]))
+    others = ["a\0b", "foo://x", truncated, Image.new("RGB", (0, 5))]
+    predictions = classifier.predict([b"no image", good, missing, place.archive, good, *others])
+    assert [p.status for p in predictions] == [
+        "unreadable",
+        "ok",
+        "unreadable",
+        "unreadable",
+        "ok",
+        *["unreadable"] * 4,
+    ]
+    assert all(p.error for p in predictions[5:])
     assert predictions[0].error.startswith("not an image")
     assert (predictions[2].image, predictions[2].error) == (str(missing), "not found")
     assert predictions[1] == predictions[4]
@@ -223,6 +235,51 @@ def test_evaluate_gives_a_run_with_its_table(place, tmp_path):
 def test_the_stub_names_what_the_interface_offers():
     stub = Path(fewshot.__file__).with_suffix(".pyi").read_text()
     assert all(f"{name} as {name}" in stub or f"\n{name}: " in stub for name in fewshot.__all__)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0.0},
+        {"threshold": float("nan")},
+        {"classes": []},
+        {"classes": ["a", "a", "b"]},
+        {"method": "no_such_method"},
+        {"trained_from": {"method": "tip_adapter", "clip": {"model": 5}}},
+    ],
+)
+def test_a_damaged_card_is_refused(place, change):
+    run = classify(place, "output")
+    card = Path(run.output) / run.plan.classifier / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | change))
+    with pytest.raises(fewshot.JobError, match=r"classifier|CLIP"):
+        fewshot.load_classifier(card.parent)
+
+
+def test_tensors_that_are_no_numbers_are_refused(place):
+    run = classify(place, "output")
+    tensors = Path(run.output) / run.plan.classifier / "classifier.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-8] + b"\xff" * 8)
+    with pytest.raises(fewshot.JobError, match="damaged"):
+        fewshot.load_classifier(tensors.parent)
+
+
+def test_an_output_with_several_jobs_is_explained(place):
+    for name in ("one", "two"):
+        fewshot.classify(place.job, settings={"job.name": name}, progress=False)
+    with pytest.raises(fewshot.JobError, match="has several jobs"):
+        fewshot.load_classifier(place.output)
+
+
+def test_values_have_a_short_representation(place):
+    run = classify(place, "output")
+    assert repr(run) == f"Run({run.url!r}, classification, complete)"
+    assert repr(fewshot.load_classifier(run.url)) == "StoredClassifier(tip_adapter, 3 classes)"
+
+
+def test_one_method_in_place_of_a_list_is_refused():
+    with pytest.raises(fewshot.JobError, match="methods: expected a list, got 'safe'"):
+        fewshot.evaluate("splits.json", methods="safe")
 
 
 def test_no_run_and_no_classifier_are_told_apart(tmp_path):
