@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from ray_jobs.drafting.draft import draft_job
 from ray_jobs.drafting.draft_arguments import DraftArguments
 from ray_jobs.drafting.job_copy import is_job_copy, job_copy, keep_job_file
+from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import parse_job, resolved
-from tests.ray_jobs.place import Place
+from tests.ray_jobs.place import Place, written
 from tests.tiny_clip import write_tiny_clip
 
 
@@ -40,7 +42,24 @@ def test_a_copy_is_written_once(draft):
     path = keep_job_file(draft)
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         assert file.read() == job_copy(draft)
+    before = written(Path(path).parent)
     assert keep_job_file(draft) == path
+    assert written(Path(path).parent) == before
+
+
+def test_an_edited_file_stays_only_if_it_is_the_same_job_without_a_problem(draft, tmp_path):
+    job = replace(draft.job, job=replace(draft.job.job, output=str(tmp_path)))
+    moved = replace(draft, job=job, arguments=replace(draft.arguments, output=str(tmp_path)))
+    path = tmp_path / "job.toml"
+    same = "# mine\n" + job_copy(moved)
+    path.write_text(same, encoding="utf-8")
+    assert keep_job_file(moved) == str(path)
+    assert path.read_text(encoding="utf-8") == same
+    wrong = f"{same}\n[nonsense]\nx = 1\n"
+    path.write_text(wrong, encoding="utf-8")
+    with pytest.raises(JobError, match="is another job file, written or edited by hand"):
+        keep_job_file(moved)
+    assert path.read_text(encoding="utf-8") == wrong
 
 
 @given(data=st.data())

@@ -113,13 +113,27 @@ def test_archive_images_with_the_bytes_of_an_example_are_found(tmp_path, monkeyp
     assert len(read) == 3
 
 
+def test_of_many_copies_the_first_are_shown_and_all_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(duplicates, "MAX_SHOWN", 2)
+    folder = write_folder(tmp_path / "archive", {f"{index}.jpg": b"same" for index in range(5)})
+    _, finder = survey_archive(open_source(str(folder)), [content("x/1", "x")])
+    assert (len(finder.shown), finder.count) == (2, 5)
+
+
+def test_images_that_the_listing_refuses_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(duplicates, "pick", lambda *_, **__: pytest.fail("read"))
+    folder = write_folder(tmp_path / "archive", {"a.jpg": b"same"})
+    _, finder = survey_archive(open_source(str(folder), max_bytes=3), [content("x/1", "x")])
+    assert (finder.compared, finder.all_compared, finder.count) == (True, True, 0)
+
+
 pick = duplicates.pick
 
 
 @pytest.mark.parametrize("limit", ["MAX_CANDIDATES", "MAX_CANDIDATE_BYTES"])
 def test_what_is_read_for_a_comparison_is_bounded(tmp_path, monkeypatch, limit):
     folder = write_folder(tmp_path / "archive", {f"{index}.jpg": b"same" for index in range(5)})
-    monkeypatch.setattr(duplicates, limit, 2 if limit == "MAX_CANDIDATES" else 9)
+    monkeypatch.setattr(duplicates, limit, 2 if limit == "MAX_CANDIDATES" else 8)
     _, finder = survey_archive(open_source(str(folder)), [content("x/1", "x")])
     assert (finder.compared, finder.all_compared, finder.count) == (True, False, 2)
 
@@ -130,4 +144,4 @@ def test_archives_whose_listing_has_no_sizes_are_counted_and_not_compared(tmp_pa
     for name, images in (("a.tar", None), ("b.parquet", 2)):
         found, finder = survey_archive(open_source(str(tmp_path / name)), [content("x/1", "x")])
         assert (found.kind, found.images) == (name.partition(".")[2], images)
-        assert (finder.compared, finder.count) == (False, 0)
+        assert (finder.compared, finder.all_compared, finder.count) == (False, False, 0)

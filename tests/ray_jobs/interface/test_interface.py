@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 import fewshot
+from cluster import Store
 from fewshot.methods.table import DIFFUSION_SCORERS, METHODS
 from ray_jobs.interface import stored_classifier
 from ray_jobs.job_file.reading import read_job
+from ray_jobs.output.latest_runs import record_latest
 
 HEAVY = {"torch", "ray", "pyarrow", "numpy", "pydantic", "PIL", "s3fs"}
 
@@ -99,6 +101,7 @@ def test_a_loaded_classifier_predicts_as_the_run_did(place):
     predictions = classifier.predict(place.archive / row["image"] for row in rows)
     assert [(p.label, p.status) for p in predictions] == [(row["label"], "ok") for row in rows]
     assert [np.float32(p.score) for p in predictions] == [np.float32(row["score"]) for row in rows]
+    assert [np.float32(p.margin) for p in predictions] == [np.float32(row["margin"]) for row in rows]
     assert [list(p.top_labels) for p in predictions] == [row["top_labels"] for row in rows]
     assert classifier.classes == ("amber", "blue", "cyan")
     assert (classifier.method, classifier.threshold) == ("tip_adapter", None)
@@ -109,6 +112,12 @@ def test_a_classifier_is_found_by_its_folder_its_run_or_their_output(place, wher
     run = classify(place, "output")
     place_of = {"run": run.url, "output": run.output, "folder": f"{run.output}/{run.plan.classifier}"}
     assert fewshot.load_classifier(place_of[where]).classes == ("amber", "blue", "cyan")
+
+
+def test_an_evaluation_in_the_same_output_hides_no_classifier(place):
+    run = classify(place, "output")
+    record_latest(Store(run.output), run.job, "evaluation", "runs/evaluated-0123")
+    assert fewshot.load_classifier(run.output).classes == ("amber", "blue", "cyan")
 
 
 def test_one_image_of_any_kind_gives_one_prediction(place):

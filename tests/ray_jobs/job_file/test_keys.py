@@ -58,6 +58,7 @@ class Table(Base):
         (OpenFraction, "a number above 0 and below 1"),
         (Annotated[int, Field(ge=2, le=1000, strict=True)], "an integer of at least 2 and at most 1000"),
         (Seed, "an integer of 64 bits"),
+        (Annotated[Seed, Field(description="an even number")], "an even number"),
         (Folder | None, "an absolute path"),
         (Literal["a"], '"a"'),
         (Literal["a", "b", "c"] | None, '"a", "b" or "c"'),

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from cluster import Store, acquire_lease
+from cluster import Lease, LeaseLostError, Store, acquire_lease
 from ray_jobs.output import latest_runs
 from ray_jobs.output.latest_runs import LATEST, LATEST_LEASE, LatestRuns, read_latest, record_latest
 from ray_jobs.results import FormatError
@@ -81,6 +81,18 @@ def test_a_damaged_file_is_written_anew(store, damaged):
     store.put(LATEST, damaged)
     record_latest(store, "a", "classification", "runs/a-1")
     assert read_latest(store) == LatestRuns(jobs={"a": {"classification": "runs/a-1"}})
+
+
+def test_nothing_is_written_once_the_lease_is_lost(store, monkeypatch):
+    def stolen(_):
+        raise LeaseLostError("taken over")
+
+    record_latest(store, "a", "classification", "runs/a-1")
+    before = store.get(LATEST)
+    monkeypatch.setattr(Lease, "check", stolen)
+    with pytest.raises(LeaseLostError):
+        record_latest(store, "a", "classification", "runs/a-2")
+    assert store.get(LATEST) == before
 
 
 def test_a_lease_that_is_not_given_back_fails_no_job(store, caplog, monkeypatch):

@@ -46,7 +46,7 @@ def part(abstained=(False, True)):
     )
     return ScoredPart(
         images=["a.jpg", "b.jpg", "c.jpg"],
-        sources=["", "", ""],
+        sources=["", "1.tar", "2.tar"],
         errors=[None, "empty file", None],
         scored=scored,
         classes=CLASSES,
@@ -63,6 +63,10 @@ def test_a_row_has_a_label_only_where_its_status_is_ok():
     assert best_guesses(table) == ["cyan", None, "amber"]
     assert table["top_labels"].to_pylist() == [["cyan", "blue"], None, ["amber", "cyan"]]
     assert table["score"].to_pylist() == [0.75, None, 0.5]
+    assert table["margin"].to_pylist() == [0.5, None, 0.25]
+    assert table["top_scores"].to_pylist() == [[0.75, 0.25], None, [0.5, 0.25]]
+    assert table["decided_by"].to_pylist() == ["ape", None, "ape"]
+    assert table["source"].to_pylist() == ["", "1.tar", "2.tar"]
     assert table["classifier"].to_pylist() == ["ape/0123456789abcdef", None, "ape/0123456789abcdef"]
     assert table["error"].to_pylist() == [None, "empty file", None]
 
@@ -73,6 +77,8 @@ def test_an_escalated_row_keeps_its_image_and_its_classifier():
     after = with_escalated(before, {2: row, 0: replace(row, scores=None, abstained=True)})
     assert after.schema.equals(before.schema, check_metadata=True)
     assert after["label"].to_pylist() == [None, None, "blue"]
+    assert after["status"].to_pylist() == ["abstained", "unreadable", "ok"]
+    assert after["margin"].to_pylist() == [0.125, None, 0.125]
     assert best_guesses(after) == ["blue", None, "blue"]
     assert after["score"].to_pylist() == [None, None, 0.5]
     assert after["top_scores"].to_pylist() == [None, None, [0.5, 0.25]]
@@ -91,6 +97,8 @@ def test_the_metadata_of_a_part_say_where_it_comes_from():
     assert PredictionOrigin.from_schema(schema) == ORIGIN
     assert schema.metadata[b"fewshot.format_version"] == str(PREDICTIONS_VERSION).encode()
     assert PredictionOrigin.from_schema(build_predictions(part()).schema) is None
+    partial = {name: value for name, value in schema.metadata.items() if name != b"fewshot.run"}
+    assert PredictionOrigin.from_schema(schema.with_metadata(partial)) is None
 
 
 @pytest.mark.parametrize(

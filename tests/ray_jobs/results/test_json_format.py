@@ -20,7 +20,7 @@ from ray_jobs.results import (
     FormatError,
     RunPlan,
 )
-from ray_jobs.results.json_format import JsonDocument, JsonObject
+from ray_jobs.results.json_format import MAX_SHOWN, JsonDocument, JsonObject
 
 WHERE = "runs/a/metrics.json"
 ROW = EvaluationRow(method="ape", shots=4, seeds=2, means={"accuracy": 0.5, "ece": None}, deviations={"accuracy": 0.0})
@@ -132,6 +132,13 @@ def test_a_missing_key_and_a_missing_version_are_named():
         read({key: value for key, value in METRICS.items() if key != "images"})
     with pytest.raises(FormatError, match="has no format_version, expected 1: it is from an older version"):
         read({key: value for key, value in METRICS.items() if key != "format_version"})
+
+
+def test_of_many_mistakes_the_first_are_listed_and_the_others_counted():
+    with pytest.raises(FormatError) as refused:
+        read(METRICS | {f"colour{number}": number for number in range(8)})
+    assert str(refused.value).count("unknown key colour") == MAX_SHOWN
+    assert f" and {8 - MAX_SHOWN} more. " in str(refused.value)
 
 
 @pytest.mark.parametrize("data", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000, b"null", b'{"format_version": NaN}'])
