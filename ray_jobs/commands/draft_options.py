@@ -68,9 +68,7 @@ def choose_job(
         JobError: the arguments contradict each other, or with every problem of the job.
         ClusterError: storage does not answer.
     """
-    from ray_jobs.drafting.draft import draft_job
     from ray_jobs.drafting.draft_arguments import DraftArguments, is_job_file
-    from ray_jobs.drafting.job_copy import keep_job_file
     from ray_jobs.errors import JobError
     from ray_jobs.job_file.reading import stop_if_any
 
@@ -80,6 +78,10 @@ def choose_job(
         return read_checked_job(source, overrides, "classify")
     if examples is None:
         raise JobError([_no_examples(source)])
+
+    from ray_jobs.drafting.draft import draft_job
+    from ray_jobs.drafting.job_copy import keep_job_file
+
     draft = draft_job(
         DraftArguments(
             archive=source,

@@ -217,7 +217,7 @@ def test_settings_of_a_training_are_refused_beside_a_stored_classifier(classifie
     given = {"method": "nearest_mean", "hyperparameters": {}, "max_error": 0.1, "confidence": 0.9}[key]
     outcome = write_job(elsewhere, classifier={"from": str(classifier), key: given}).classify()
     assert (outcome.code, outcome.result) == (2, None)
-    assert f"[classifier] from names a stored classifier, which brings its own {key}: remove {key}" in outcome.messages
+    assert f"[classifier] from: names a stored classifier, which brings its own {key}: remove {key}" in outcome.messages
 
 
 def test_an_evaluation_takes_no_stored_classifier(classifier, elsewhere):
@@ -236,7 +236,10 @@ def test_escalation_needs_examples_of_the_same_classes(trained, classifier, else
     sections = {"classifier": {"from": str(classifier)}, "escalate": escalate}
     alone = write_job(elsewhere, **sections).classify()
     assert alone.code == 2
-    assert "section [support] is missing: [escalate] needs examples, also with [classifier] from." in alone.messages
+    assert (
+        "[support]: missing section; it needs uri; [escalate] needs examples, also with [classifier] from"
+        in alone.messages
+    )
     put(elsewhere.examples / "amber/0.jpg", picture("amber", 1))
     put(elsewhere.examples / "violet/0.jpg", picture("blue", 1))
     other = write_job(elsewhere, **sections, support={"uri": str(elsewhere.examples)}).classify()
