@@ -86,15 +86,17 @@ def evaluate(
         FewShotError: the splits are not what they should be.
         ClusterError: storage or workers fail as a whole, or another process runs this job. Call it again to resume.
     """
+    from ray_jobs.commands.arguments import read_checked_job
+    from ray_jobs.drafting.draft_arguments import is_job_file
     from ray_jobs.evaluation.evaluate import evaluate as run_job
 
     given = {"methods": methods, "shots": shots, "seeds": seeds}
     wrong = [name for name, values in given.items() if isinstance(values, str | int)]
     if wrong:
         raise JobError([f"{name}: expected a list, got {given[name]!r}" for name in wrong])
-    if _is_job_file(splits):
+    if is_job_file(os.fspath(splits)):
         _refuse([*given.items(), ("output", output)], "a job file says it")
-        job = _job_from_file(splits, settings, needs=("evaluate",))
+        job = read_checked_job(os.fspath(splits), _overrides(settings), "evaluate")
     else:
         evaluation: dict[str, object] = {key: list(values) for key, values in given.items() if values is not None}
         sections: dict[str, dict[str, object]] = {
@@ -113,17 +115,18 @@ def _classification_job(
     name: str | None,
     settings: Settings | None,
 ) -> Job:
-    if _is_job_file(archive):
+    from ray_jobs.commands.arguments import read_checked_job
+    from ray_jobs.drafting.draft_arguments import default_name, default_output, is_job_file
+
+    if is_job_file(os.fspath(archive)):
         given = {"examples": examples, "classifier": classifier, "output": output, "name": name}
         _refuse(given.items(), "a job file says it")
-        return _job_from_file(archive, settings, needs=("archive",))
+        return read_checked_job(os.fspath(archive), _overrides(settings), "classify")
     if (examples is None) == (classifier is None):
         given_both = "both" if examples is not None else "neither"
         raise JobError([f"expected either examples or a classifier, got {given_both}"])
     if examples is not None:
         return _drafted_job(archive, examples, output, name, settings)
-    from ray_jobs.drafting.draft_arguments import default_name, default_output
-
     source = os.fspath(archive)
     name = default_name(source) if name is None else name
     sections = {
@@ -155,15 +158,6 @@ def _drafted_job(
     return draft.job
 
 
-def _job_from_file(path: PathLike, settings: Settings | None, *, needs: Sequence[str]) -> Job:
-    from ray_jobs.job_file.reading import read_job, stop_if_any
-    from ray_jobs.preflight import check
-
-    job, problems = read_job(os.fspath(path), _overrides(settings), needs=needs)
-    stop_if_any([*problems, *check(job, needs)])
-    return job
-
-
 def _job_from_sections(
     function: str, sections: Mapping[str, Mapping[str, object]], settings: Settings | None, *, needs: Sequence[str]
 ) -> Job:
@@ -190,10 +184,6 @@ def _overrides(settings: Settings | None) -> list[str]:
         except (TypeError, ValueError) as error:
             raise JobError([f"settings {key!r}: expected a value of TOML, got {type(value).__name__}"]) from error
     return overrides
-
-
-def _is_job_file(path: PathLike) -> bool:
-    return os.fspath(path).endswith(".toml")
 
 
 def _refuse(given: object, reason: str) -> None:

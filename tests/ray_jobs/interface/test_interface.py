@@ -201,6 +201,12 @@ def test_a_job_file_runs_as_it_is(place):
         fewshot.classify(place.job, place.examples, output="x")
 
 
+def test_the_examples_of_a_job_file_are_looked_at_before_anything_runs(place):
+    with pytest.raises(fewshot.JobError, match=r"\[support\] uri"):
+        fewshot.classify(place.job, settings={"support.uri": str(place.folder / "missing")}, progress=False)
+    assert not place.output.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
