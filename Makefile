@@ -31,8 +31,8 @@ $(READY): requirements.lock pyproject.toml Makefile
 demo: $(READY) ## label an archive of emoji from two examples a class, on a Ray of its own
 	@$(BIN)/fewshot demo >/dev/null
 
-test: $(READY) ## the whole test suite
-	@$(BIN)/python -m pytest
+test: $(READY) ## the whole test suite, in two processes
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-all: test
 

@@ -33,6 +33,17 @@ settings.register_profile(
 settings.load_profile("here")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let two processes share the suite: one file is one piece, and so is everything that needs Ray or the S3 server.
+
+    There is one Ray and one S3 server, then, and what a file prepares for its tests is prepared once.
+    """
+    for item in items:
+        on_a_cluster = any(item.get_closest_marker(name) for name in ("ray", "s3"))
+        item.add_marker(pytest.mark.xdist_group("cluster" if on_a_cluster else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A Ray of 4 logical CPUs. Starting one takes 10 s, so there is one for all tests marked `ray`."""
