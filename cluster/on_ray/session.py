@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 # One token for every Ray that this process starts: Ray reads it once and keeps it.
 _TOKEN = secrets.token_hex(32)
 _PROBE_TIMEOUT_S = 10.0
+LOOPBACK = "127.0.0.1"
+"""Address of a Ray that is started here. Its servers bind to the address of their node if that is this one, and to all
+interfaces otherwise."""
 
 
 class RaySession:
@@ -93,11 +96,14 @@ class RaySession:
     def _start(self, cleanup: ExitStack) -> None:
         import ray
 
-        folder = tempfile.mkdtemp(prefix="ray-")  # A short path: those of the sockets in it are limited to 107 bytes.
-        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        # A short path: those of the sockets in it are limited to 107 bytes. Ray opens its own folder to all users (mode
+        # 0777), so it lies in one that only this user may enter.
+        private = tempfile.mkdtemp(prefix="ray-")
+        cleanup.callback(shutil.rmtree, private, ignore_errors=True)
+        options = {"include_dashboard": False, "_temp_dir": f"{private}/s", "_node_ip_address": LOOPBACK}
         try:
-            with preserved_sigterm_handler():
-                ray.init("local", include_dashboard=False, _temp_dir=folder, **_log_options(), **self._resources)
+            with preserved_sigterm_handler(), _kept_loopback_address():
+                ray.init("local", **options, **_log_options(), **self._resources)
         except Exception as error:  # Ray raises a plain Exception if its node is not up after half a minute.
             _shut_down()
             raise ClusterError(
@@ -141,8 +147,29 @@ def preserved_sigterm_handler() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _kept_loopback_address() -> Iterator[None]:
+    """Keep Ray from replacing a loopback address by one of the network while it starts.
+
+    On Linux `ray.init` rewrites `127.0.0.1` to the address of the host, and then all servers of the node bind to all
+    interfaces. There is no option against it (Ray 2.60). With a Ray that has renamed the function, the address is
+    rewritten as before, and the token alone protects the servers.
+    """
+    from ray._private import services
+
+    rewrite = getattr(services, "resolve_ip_for_localhost", None)
+    if rewrite is None:
+        yield
+        return
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = rewrite
+
+
 def _secure_environment() -> None:
-    """Turn on token authentication: Ray listens on all interfaces and runs the code that it receives.
+    """Turn on token authentication: Ray runs the code that it receives, from any process on this machine.
 
     A token from here keeps Ray from writing one to the user's home. Variables that the user has set stay. Ray reads the
     mode when it is imported; if it was imported before, without a mode, it turns tokens on itself.

@@ -18,12 +18,20 @@ from cluster.on_ray.session import preserved_sigterm_handler
 OWN_RAY = """
 import signal
 import sys
+import tempfile
 from pathlib import Path
+import psutil
 from cluster import Ledger, RayExecutor, Store, WorkerStartError, Workers, run_stage
 from tests.cluster.steps import Square, units
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 with RayExecutor(num_cpus=1) as executor:
     assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    (folder,) = Path(tempfile.gettempdir()).glob("ray-*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    sockets = [each for process in processes for each in process.net_connections("tcp")]
+    listening = {each.laddr.ip.removeprefix("::ffff:") for each in sockets if each.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}, listening
     ledger = Ledger(Store("store"))
     print(run_stage(executor, Square(Path("scratch").absolute()), units(3), ledger, Workers()).done)
     try:
@@ -40,7 +48,7 @@ def test_importing_the_package_does_not_import_ray() -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_local_ray_leaves_no_files(tmp_path: Path) -> None:
+def test_a_local_ray_is_private_and_leaves_no_files(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with TemporaryDirectory(
         dir="/tmp", prefix=""
