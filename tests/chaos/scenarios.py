@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,26 +46,28 @@ class Scenario:
         return bool(metrics) and all(json.loads(store.get(path))["complete"] for path in metrics)
 
 
-def scenarios(folder: Path) -> list[Scenario]:
+def scenarios(folder: Path, *, images: int = IMAGES, draws: Sequence[int] = (1, 2)) -> list[Scenario]:
     """Write the data and the job files of all scenarios, and return the scenarios.
 
     Args:
         folder: an empty folder that every node of the cluster can read.
+        images: number of images in the archive.
+        draws: numbers of shots, and seeds, of the evaluation.
     """
     place = Place(folder / "place", folder / "clip")
     for part in (place.folder, place.clip):
         part.mkdir(parents=True)
     write_tiny_clip(place.clip)
     diffusion = write_tiny_diffusion(folder / "diffusion")
-    place.fill(images=IMAGES, shots=3)
+    place.fill(images=images, shots=3)
     escalation = {"model": str(diffusion), "max_fraction": 0.2, "steps": 20, "batch_size": 8}
     write_splits(place.folder)
     cells = {
         "splits": str(place.folder / "splits.json"),
         "images": str(place.folder / "images"),
         "methods": ["clip_adapter", "tip_adapter_f", "coop"],
-        "shots": [1, 2],
-        "seeds": [1, 2],
+        "shots": list(draws),
+        "seeds": list(draws),
     }
     return [
         Scenario("classify", "classify", _written(place, "classify"), _predictions),
