@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from cluster.errors import SourceError
 from cluster.records.base import EntryError, ReadOptions, Skipped
 from cluster.records.containers import Container
+from cluster.records.delta_log import current_files
 from cluster.records.forms import FOLDER, FORMS, Form, expected_forms, form_of_file
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
@@ -264,11 +265,17 @@ class Files:
             SourceError: the folder is no archive of this form.
         """
         contents = Contents(self.location, self.options)
+        current = None if self.form.summarize is None else current_files(self.location)
+        missing = set(current or ())
         for entry in walk(self.location, skipped, follow_links=self.options.follow_links):
             form = contents.add(entry)
-            if form is self.form or entry.is_folder:  # A folder that is not entered may hold files of the archive.
+            missing.discard(entry.path)
+            is_own = form is self.form and (current is None or entry.path in current)
+            if is_own or entry.is_folder:  # A folder that is not entered may hold files of the archive.
                 yield entry
             else:
                 skipped.add(entry.key)
+        for path in sorted(missing):
+            yield Entry(path, problem="not found, but the log of the Delta table lists it")
         with explained(self.location):
             contents.check_place() if self.is_chosen else contents.check(self.form)

@@ -30,13 +30,14 @@ _ANNOTATIONS = frozenset(
     {"mask", "masks", "seg", "segm", "segmentation", "semantic", "instance", "panoptic", "label", "labels", "gt"}
     | {"depth", "matte", "trimap", "cls"}
 )
-_LOSSY = frozenset({"jpg", "jpeg", "jpe", "jfif", "webp", "heic", "heif", "hif", "avif", "jxl"})
-_LOSSLESS = frozenset({"png", "tif", "tiff", "bmp", "gif", "ppm", "pgm", "pbm", "pnm"})
+_PHOTOGRAPHS = frozenset({"jpg", "jpeg", "jpe", "jfif", "webp"})
+_MASKS = frozenset({"png", "tif", "tiff"})
 _OTHER_IMAGES = frozenset(
-    {"jp2", "j2k", "jpx", "tga", "ico", "psd", "exr", "hdr"}
-    | {"dng", "cr2", "cr3", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "raf", "pef", "srw", "3fr", "iiq"}
+    {"gif", "bmp", "ppm", "pgm", "pbm", "pnm", "heic", "heif", "hif", "avif", "jxl", "jp2", "j2k", "jpx"}
+    | {"tga", "ico", "psd", "exr", "hdr", "dng", "cr2", "cr3", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "raf"}
+    | {"pef", "srw", "3fr", "iiq"}
 )
-_IMAGES = _LOSSY | _LOSSLESS | _OTHER_IMAGES
+_IMAGES = _PHOTOGRAPHS | _MASKS | _OTHER_IMAGES
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -66,7 +67,7 @@ def is_sidecar(path: str) -> bool:
         extensions.pop()
     if not extensions:
         return False
-    is_annotation = len(extensions) > 1 and extensions[-2] in _ANNOTATIONS and extensions[-1] in _LOSSLESS
+    is_annotation = len(extensions) > 1 and extensions[-2] in _ANNOTATIONS and extensions[-1] in _MASKS
     return is_annotation or extensions[-1] in _SIDECAR_SUFFIXES
 
 
@@ -108,9 +109,9 @@ def is_image(path: str) -> bool:
 
 
 def may_be_mask(path: str, other: str) -> bool:
-    """Whether one of two images of a sample may be a mask of the other: one has a lossless format, one a lossy one."""
+    """Whether one of two images of a sample may be a mask of the other: a PNG or TIFF beside a JPEG or WebP."""
     kinds = {suffix_of(path), suffix_of(other)}
-    return bool(kinds & _LOSSY and kinds & _LOSSLESS)
+    return bool(kinds & _PHOTOGRAPHS and kinds & _MASKS)
 
 
 def _base(path: str) -> str:

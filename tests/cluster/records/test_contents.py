@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pyarrow as pa
@@ -177,6 +178,52 @@ def test_a_tar_that_comes_after_the_images_is_found_when_they_are_listed(tmp_pat
     put_images(write_folder(tmp_path, {f"{number}.jpg": b"1" for number in range(9)}) / "photos.tar")
     assert open_source(str(tmp_path)).kind == "folder"
     assert "holds 1 .tar file and 9 images, such as 0.jpg" in reason_against(tmp_path)
+
+
+def action(kind, path, **more):
+    return json.dumps({kind: {"path": path, **more}}) + "\n"
+
+
+def write_delta_table(folder, checkpoint=False):
+    """A Delta table of which the second of three files, in a folder of their own, was replaced by the third."""
+    for number in range(4):
+        put_images(folder / "d=é x" / f"{number}.parquet", f"{number}.jpg")
+    path = "d=%C3%A9%20x/{}.parquet".format
+    log = {0: action("add", path(0)) + action("add", path(1)), 1: action("remove", path(1)) + action("add", path(2))}
+    commits = {f"_delta_log/{number:020}.json": text.encode() for number, text in log.items()}
+    write_folder(folder, commits | {"_delta_log/_last_checkpoint": b"{}"})
+    if checkpoint:
+        rows = [{"path": path(0)}, None, {"path": path(1)}]
+        put_table(folder / "_delta_log" / f"{0:020}.checkpoint.parquet", {"add": rows})
+        (folder / "_delta_log" / f"{0:020}.json").unlink()
+    return folder
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_the_current_version_of_a_delta_table_is_read(tmp_path, checkpoint):
+    source = open_source(str(write_delta_table(tmp_path, checkpoint)))
+    assert contents_of(source) == {"0.jpg": b"1", "2.jpg": b"1"}
+    assert source.skipped.examples == ["_delta_log/", "d=é x/1.parquet", "d=é x/3.parquet"]
+
+
+def test_a_file_of_a_delta_table_that_is_not_there_is_a_reason(tmp_path):
+    (write_delta_table(tmp_path) / "d=é x/2.parquet").unlink()
+    reason = "not found, but the log of the Delta table lists it"
+    assert contents_of(tmp_path) == {"0.jpg": b"1", "d=é x/2.parquet": reason}
+
+
+def test_a_delta_table_with_deleted_rows_is_refused(tmp_path):
+    write_delta_table(tmp_path)
+    added = action("add", "d=%C3%A9%20x/0.parquet", deletionVector={"cardinality": 1})
+    write_folder(tmp_path, {f"_delta_log/{2:020}.json": added.encode()})
+    assert "a Delta table with deletion vectors" in reason_against(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"add": 1}', '{"add": {}}', "\xff"])
+def test_a_log_that_lists_no_file_hides_none(tmp_path, text):
+    put_images(tmp_path / "0.parquet")
+    write_folder(tmp_path, {f"_delta_log/{0:020}.json": text.encode("latin-1")})
+    assert contents_of(tmp_path) == {"a.jpg": b"1"}
 
 
 def test_a_cache_of_the_hub_is_refused_with_the_snapshot_to_read(tmp_path):

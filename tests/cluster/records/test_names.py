@@ -30,7 +30,7 @@ SIDECARS = {
     "editors and cameras": ["a.xmp", "a.jpg.xmp", "A.AAE", "a.THM", "a.pp3", "Icon\r", "a/Icon\r"],
     "computers": ["Thumbs.db", "x/desktop.ini", "a.lnk", "a.url"],
     "WebDataset": ["a.cls", "a.cls2", "a.json", "a.txt", "a.url", "a.npy", "a.pyd", "a.ten", "a.msgpack", "__len__"],
-    "masks": ["a.mask.png", "x/a.SEG.png", "a.b.depth.png", "a.label.tif", "a.gt.bmp"],
+    "masks": ["a.mask.png", "x/a.SEG.png", "a.b.depth.png", "a.label.tif", "a.gt.tiff"],
     "tables": ["_metadata", "_common_metadata", "x=1/_SUCCESS", "_committed_1", "0.crc", "a.jsonl.gz", "a.csv.zst"],
     "repositories": ["README", "a.md", "CHANGELOG", "a.jpg.dvc", "dvc.lock", "sha256sums", "CITATION.cff"],
 }
