@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster import SourceError
-from cluster.records import FORMS, open_source
+from cluster.records import FORMS, delta_log, open_source
 from cluster.records.contents import ENOUGH, MAX_STRAYS
 from tests.cluster.records.archives import contents_of, tar_bytes, write_folder, zip_bytes
 
@@ -216,10 +217,26 @@ def test_a_delta_table_with_deleted_rows_is_refused(tmp_path):
     write_delta_table(tmp_path)
     added = action("add", "d=%C3%A9%20x/0.parquet", deletionVector={"cardinality": 1})
     write_folder(tmp_path, {f"_delta_log/{2:020}.json": added.encode()})
-    assert "a Delta table with deletion vectors" in reason_against(tmp_path)
+    assert "it has deletion vectors; write it anew as a Parquet table" in reason_against(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"add": 1}', '{"add": {}}', "\xff"])
+def test_a_log_of_a_delta_table_that_never_ends_is_refused(tmp_path, monkeypatch):
+    write_delta_table(tmp_path)
+    monkeypatch.setattr(delta_log, "MAX_BYTES", 150)
+    assert "its log has more than 150 bytes; write it anew" in reason_against(tmp_path)
+    monkeypatch.setattr(delta_log, "MAX_BYTES", 20)
+    assert "too large" in reason_against(tmp_path)
+    assert contents_of(tmp_path / "*/0.parquet") == {"0.jpg": b"1"}
+
+
+def test_a_pipe_in_a_log_is_not_waited_for(tmp_path):
+    put_images(tmp_path / "0.parquet")
+    (tmp_path / "_delta_log").mkdir()
+    os.mkfifo(tmp_path / "_delta_log" / f"{0:020}.json")
+    assert f"{0:020}.json in its log: not a regular file" in reason_against(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"add": 1}', '{"add": {}}', "\xff", "[" * 99999])
 def test_a_log_that_lists_no_file_hides_none(tmp_path, text):
     put_images(tmp_path / "0.parquet")
     write_folder(tmp_path, {f"_delta_log/{0:020}.json": text.encode("latin-1")})
