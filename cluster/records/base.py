@@ -103,12 +103,16 @@ class ReadOptions:
         max_bytes: a larger entry becomes an error record.
         columns: of Parquet tables.
         schemes: kinds of URL that rows of tables may name beside the archive's own kind, see `References`.
+        component: which files or members count as images, see `is_entry`; None goes by the usual names.
+        follow_links: whether symbolic links out of a local folder are followed, see `walk`.
     """
 
     shard_records: int = 256
     max_bytes: int = 256 << 20
     columns: Columns = field(default_factory=Columns)
     schemes: frozenset[str] = frozenset()
+    component: str | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, ReadOptions, Shard, Skipped, Unreadable
-from cluster.records.listing import version_of, walk
+from cluster.records.listing import Entry, version_of
+from cluster.records.local_files import FILE_FLAGS, Link, open_listed
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
-from cluster.records.reading import open_stream, with_retries
+from cluster.records.reading import open_local_stream, open_stream, with_retries
 
 WILDCARDS = "*?["
 
@@ -27,6 +30,7 @@ class Container:
         name: relative to the archive, printable.
         size: bytes.
         version: changes with the content.
+        link: which symbolic links are followed to a local file; "out" if its path was given, not listed.
     """
 
     location: Location
@@ -34,11 +38,24 @@ class Container:
     name: str
     size: int
     version: str
+    link: Link = "out"
+
+    @classmethod
+    def from_entry(cls, location: Location, entry: Entry) -> Container:
+        """Return the container that a listing of a folder found."""
+        _, root = location.open()
+        path = f"{root.rstrip('/')}/{entry.path}"
+        return cls(location, path, entry.key, entry.size or 0, entry.version, entry.link)
 
     def open(self) -> io.BufferedReader:
         """Open the file as a seekable stream."""
-        filesystem, _ = self.location.open()
-        return open_stream(filesystem, self.path, self.size, self.name, self.version)
+        filesystem, root = self.location.open()
+        if not self.location.is_local:
+            return open_stream(filesystem, self.path, self.size, self.name, self.version)
+        if self.link == "out":
+            return open_local_stream(partial(os.open, self.path, FILE_FLAGS), self.size, self.name)
+        path = self.path.removeprefix(root).lstrip("/")
+        return open_local_stream(partial(open_listed, root, path, self.link), self.size, self.name)
 
     @property
     def identity(self) -> list[str | int]:
@@ -58,11 +75,13 @@ class Archive:
         location: a folder, a file, or a glob.
         suffixes: of the container files in it, in lower case; none where every file is an entry itself.
         options: how it is cut and read.
+        files: lists the files of a folder that belong to the archive, and counts the others as skipped.
     """
 
     location: Location
     suffixes: tuple[str, ...]
     options: ReadOptions
+    files: Callable[[Skipped], Iterator[Entry]]
 
     def containers(self, skipped: Skipped) -> Iterator[Container | Unreadable]:
         """Yield the containers, sorted by name.
@@ -100,15 +119,11 @@ class Archive:
                 skipped.add(printable(name))
 
     def _files(self, skipped: Skipped) -> Iterator[Container | Unreadable]:
-        _, path = self.location.open()
-        for entry in walk(self.location, skipped):
-            if not self._holds(entry.path):
-                skipped.add(entry.key)
-            elif entry.problem is not None:
+        for entry in self.files(skipped):
+            if entry.problem is not None:
                 yield Unreadable(entry.key, entry.problem, entry.key)
             else:
-                full = f"{path.rstrip('/')}/{entry.path}"
-                yield Container(self.location, full, entry.key, entry.size or 0, entry.version)
+                yield Container.from_entry(self.location, entry)
 
     def _holds(self, name: str) -> bool:
         return name.lower().endswith(self.suffixes)

@@ -10,36 +10,32 @@ from fsspec import AbstractFileSystem
 
 from cluster.errors import ChangedError
 from cluster.fingerprint import fingerprint
-from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
+from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
 from cluster.records.chunking import chunk
 from cluster.records.containers import Archive
-from cluster.records.listing import Entry, walk
+from cluster.records.listing import Entry
 from cluster.records.location import Location
-from cluster.records.names import is_sidecar
-from cluster.records.reading import CHANGED, etag_of, ordered_map, read_local, read_remote, too_large, with_retries
+from cluster.records.reading import CHANGED, etag_of, ordered_map, read_listed, read_remote, too_large, with_retries
 from cluster.storage.filesystems import fetch
 
 
 def open_folder(archive: Archive) -> Lister:
     """Open a folder as an archive: every file is an entry, unless its name marks it as hidden or as a sidecar."""
-    return partial(_shards, archive.location, archive.options)
+    return partial(_shards, archive)
 
 
-def _shards(location: Location, options: ReadOptions, skipped: Skipped) -> Iterator[Shard]:
-    images = _images(location, options.max_bytes, skipped)
-    for group in chunk(images, key=lambda entry: entry.path, target=options.shard_records):
+def _shards(archive: Archive, skipped: Skipped) -> Iterator[Shard]:
+    location, max_bytes = archive.location, archive.options.max_bytes
+    images = (_limited(entry, max_bytes) for entry in archive.files(skipped))
+    for group in chunk(images, key=lambda entry: entry.path, target=archive.options.shard_records):
         contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
-        yield Shard(fingerprint(contents), len(group), FolderSlice(location, tuple(group), options.max_bytes))
+        yield Shard(fingerprint(contents), len(group), FolderSlice(location, tuple(group), max_bytes))
 
 
-def _images(location: Location, max_bytes: int, skipped: Skipped) -> Iterator[Entry]:
-    for entry in walk(location, skipped):
-        if is_sidecar(entry.path):
-            skipped.add(entry.key)
-        elif entry.size is not None and entry.size > max_bytes:
-            yield Entry(entry.path, entry.size, entry.version, too_large(entry.size, max_bytes))
-        else:
-            yield entry
+def _limited(entry: Entry, max_bytes: int) -> Entry:
+    if entry.size is not None and entry.size > max_bytes:
+        return replace(entry, problem=too_large(entry.size, max_bytes))
+    return entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +60,21 @@ class FolderSlice:
         if entry.problem is not None:
             return Record(entry.key, None, entry.problem, "")
         try:
-            data = with_retries(lambda: self._data(filesystem, f"{root}/{entry.path}", entry), entry.key)
+            data = with_retries(lambda: self._data(filesystem, root, entry), entry.key)
         except EntryError as error:
             return Record(entry.key, None, str(error), "")
         except ChangedError:  # A change to one file is no reason to give up the files beside it.
             return Record(entry.key, None, CHANGED, "")
         return Record(entry.key, data, None, "")
 
-    def _data(self, filesystem: AbstractFileSystem, path: str, entry: Entry) -> bytes:
+    def _data(self, filesystem: AbstractFileSystem, root: str, entry: Entry) -> bytes:
         """Read what was listed, as the shard is named after it; of local files, only the size is compared."""
+        path = f"{root}/{entry.path}"
+        if self.location.is_local:
+            data = read_listed(root or "/", entry.path, entry.link, self.max_bytes)
+            if len(data) != entry.size:
+                raise ChangedError
+            return data
         if entry.size is None:
             return read_remote(filesystem, path, self.max_bytes)
-        if not self.location.is_local:
-            return fetch(filesystem, path, tag=etag_of(entry.version))
-        data = read_local(path, self.max_bytes)
-        if len(data) != entry.size:
-            raise ChangedError
-        return data
+        return fetch(filesystem, path, tag=etag_of(entry.version))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cluster.records.base import Lister, ReadOptions, Source
-from cluster.records.containers import Archive
+from cluster.records.base import Lister, ReadOptions, Skipped, Source
+from cluster.records.columns import Columns
+from cluster.records.containers import Archive, Container
 from cluster.records.folder import open_folder
+from cluster.records.listing import Entry
 from cluster.records.location import Location
-from cluster.records.parquet import open_tables
+from cluster.records.parquet import TableSummary, open_tables, summarize_table
 from cluster.records.tar import open_tars
 from cluster.records.zip import open_zips
 
@@ -23,21 +25,32 @@ class Form:
         suffixes: of its container files, in lower case; none where every file is an entry itself.
         opener: returns the function that lists an archive of this form; may raise SourceError.
         has_members: whether its containers hold images as named members. Containers of other forms beside them, such
-            as a Parquet table for each tar, are sidecars then.
+            as a Parquet table for each tar, are sidecars then, unless they hold images.
+        summarize: looks into a container, which may be a sidecar of images; None where it cannot be one.
     """
 
     name: str
     suffixes: tuple[str, ...]
     opener: Callable[[Archive], Lister]
     has_members: bool = False
+    summarize: Callable[[Container, Columns], TableSummary] | None = None
 
-    def open(self, location: Location, options: ReadOptions) -> Source:
+    def holds(self, path: str) -> bool:
+        """Whether the name is that of a container of this form."""
+        return bool(self.suffixes) and path.lower().endswith(self.suffixes)
+
+    def open(self, location: Location, options: ReadOptions, files: Callable[[Skipped], Iterator[Entry]]) -> Source:
         """Open the archive at a place.
+
+        Args:
+            location: a folder, a file, or a glob.
+            options: how it is read.
+            files: see `Archive`.
 
         Raises:
             SourceError: nothing of this form can be read there.
         """
-        return Source(self.name, location.redacted, self.opener(Archive(location, self.suffixes, options)))
+        return Source(self.name, location.redacted, self.opener(Archive(location, self.suffixes, options, files)))
 
 
 FOLDER = Form("folder", (), open_folder)
@@ -45,16 +58,19 @@ FORMS = (
     FOLDER,
     Form("tar", (".tar", ".tar.gz", ".tgz"), open_tars, has_members=True),
     Form("zip", (".zip",), open_zips, has_members=True),
-    Form("parquet", (".parquet",), open_tables),
+    Form("parquet", (".parquet", ".pq"), open_tables, summarize=summarize_table),
 )
+_SUFFIXES = tuple(suffix for form in FORMS for suffix in form.suffixes)
 
 
 def form_of_file(path: str) -> Form | None:
     """Return the form of a container by its name; None if the file is no container."""
-    return next((form for form in FORMS if path.lower().endswith(form.suffixes)), None)
+    if not path.lower().endswith(_SUFFIXES):
+        return None
+    return next(form for form in FORMS if form.holds(path))
 
 
 def expected_forms() -> str:
     """Describe for a message what an archive can be."""
-    *suffixes, last = (suffix for form in FORMS for suffix in form.suffixes)
+    *suffixes, last = _SUFFIXES
     return f"expected a folder of images, or a file, a folder or a glob of {', '.join(suffixes)} or {last}"

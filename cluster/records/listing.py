@@ -7,18 +7,19 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
 from cluster.records.base import EntryError, Skipped
+from cluster.records.local_files import Link, is_within
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
 from cluster.records.reading import with_retries
 from cluster.storage.filesystems import is_s3
 from cluster.storage.s3 import list_pages
 
+_FOLLOW = "archive.follow_links = true follows it"
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -31,7 +32,9 @@ class Entry:
         size: bytes; None if the listing does not give it.
         version: changes with the content: an ETag, or the modification time.
         problem: why it cannot be read; None if nothing is known against it.
-        is_folder: only while listing.
+        is_folder: whether it is a folder; in a finished listing, one that was not entered.
+        link: where the symbolic links on the path of a local file lead, see `Link`; they have not changed since.
+        leads_out: whether it is a link to a file or folder out of the archive that was not followed.
     """
 
     path: str
@@ -39,6 +42,8 @@ class Entry:
     version: str = ""
     problem: str | None = None
     is_folder: bool = False
+    link: Link = "none"
+    leads_out: bool = False
 
     @property
     def key(self) -> str:
@@ -51,28 +56,25 @@ class Entry:
         return (self.path + "/" * self.is_folder).encode("utf-8", "surrogatepass")
 
 
-def walk(location: Location, skipped: Skipped) -> Iterator[Entry]:
+def walk(location: Location, skipped: Skipped, *, follow_links: bool = False) -> Iterator[Entry]:
     """Yield all files below a place, sorted by path, without hidden ones.
-
-    A symbolic link is followed to a regular file inside the place and has a problem otherwise. No folder is entered
-    through a link, so nothing is listed twice and no loop is entered.
 
     Args:
         location: a folder, or the common prefix of some objects.
         skipped: counts hidden files and folders.
+        follow_links: see `_LocalFolders`.
 
     Raises:
         EntryError: the place itself cannot be listed.
         StorageError: storage does not answer.
     """
     if location.is_local:
-        root = os.path.realpath(location.uri)
-        names = _depth_first(lambda folder: _local_children(root, folder), skipped)
-        return (entry if entry.problem else _described(root, entry.path) for entry in names)
+        folders = _LocalFolders(location.uri, follow_links=follow_links)
+        return map(folders.describe, _depth_first(folders.children, skipped))
     filesystem, path = location.open()
     if is_s3(filesystem):
         return _s3_objects(filesystem, path, skipped)
-    return _depth_first(lambda folder: _remote_children(filesystem, path, folder), skipped)
+    return _depth_first(lambda folder: _remote_children(filesystem, path, folder.path), skipped)
 
 
 def version_of(info: dict[str, Any]) -> str:
@@ -80,62 +82,118 @@ def version_of(info: dict[str, Any]) -> str:
     return next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
 
 
-def _depth_first(children: Callable[[str], list[Entry]], skipped: Skipped) -> Iterator[Entry]:
+def _depth_first(children: Callable[[Entry], list[Entry]], skipped: Skipped) -> Iterator[Entry]:
     """Yield the entries below a folder, keeping in memory only the rest of each folder on the current path."""
-    waiting = sorted(children(""), key=lambda entry: entry.order, reverse=True)
+    waiting = sorted(children(Entry("", is_folder=True)), key=lambda entry: entry.order, reverse=True)
     while waiting:
         entry = waiting.pop()
         if is_hidden(entry.path):
             skipped.add(entry.key + "/" * entry.is_folder)
         elif entry.is_folder:
             try:
-                below = children(entry.path)
+                below = children(entry)
             except EntryError as error:
-                yield Entry(entry.path, problem=f"a folder that cannot be listed: {error}")
+                yield Entry(entry.path, problem=f"a folder that cannot be listed: {error}", is_folder=True)
             else:
                 waiting += sorted(below, key=lambda entry: entry.order, reverse=True)
         else:
             yield entry
 
 
-def _local_children(root: str, folder: str) -> list[Entry]:
-    return with_retries(lambda: _scan(root, folder), printable(folder) or root)
+class _LocalFolders:
+    """The folders and files below a local folder.
 
+    Symbolic links to regular files inside are followed. Other links are entries with a problem, unless `follow_links`:
+    then links to regular files anywhere are followed, and linked folders are entered, each folder once. So nothing is
+    listed twice and no loop is entered.
 
-def _scan(root: str, folder: str) -> list[Entry]:
-    with os.scandir(f"{root}/{folder}") as items:
-        prefix = f"{folder}/" if folder else ""
-        return [Entry(prefix + item.name, is_folder=item.is_dir(follow_symlinks=False)) for item in items]
-
-
-def _described(root: str, path: str) -> Entry:
-    """Return a local file with its size and version, looked up only when the listing reaches it."""
-    try:
-        status = with_retries(lambda: os.lstat(f"{root}/{path}"), printable(path))
-        if stat.S_ISLNK(status.st_mode):
-            status = _target(root, path)
-    except EntryError as error:
-        return Entry(path, problem=str(error))
-    problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
-    return Entry(path, status.st_size, str(status.st_mtime_ns), problem)
-
-
-def _target(root: str, path: str) -> os.stat_result:
-    """Return the status of the file that a symbolic link leads to.
-
-    Raises:
-        EntryError: it is not followed.
+    Args:
+        root: the folder.
+        follow_links: whether links out of it are followed.
     """
-    try:
-        target = Path(root, path).resolve(strict=True)
-        status = target.stat()
-    except (OSError, RuntimeError):  # RuntimeError: a link to itself
-        raise EntryError("a broken symbolic link") from None
-    if not target.is_relative_to(root):
-        raise EntryError("a symbolic link out of the archive")
-    if stat.S_ISDIR(status.st_mode):
-        raise EntryError("a symbolic link to a folder")
-    return status
+
+    def __init__(self, root: str, *, follow_links: bool) -> None:
+        self._root = os.path.realpath(root)
+        self._follow_links = follow_links
+        self._entered: set[tuple[int, int]] = set()
+
+    def children(self, folder: Entry) -> list[Entry]:
+        """List a folder. Files are not looked at yet.
+
+        Raises:
+            EntryError: it cannot be listed, or is listed elsewhere.
+        """
+        return with_retries(lambda: self._scan(folder), folder.key or self._root)
+
+    def describe(self, entry: Entry) -> Entry:
+        """Return a file with its size and version, looked up only when the listing reaches it."""
+        if entry.problem is not None:
+            return entry
+        try:
+            return with_retries(lambda: self._described(entry), entry.key)
+        except EntryError as error:
+            return Entry(entry.path, problem=str(error))
+
+    def _scan(self, folder: Entry) -> list[Entry]:
+        place = f"{self._root}/{folder.path}"
+        if self._follow_links:
+            self._enter(place, folder)
+        prefix = f"{folder.path}/" if folder.path else ""
+        with os.scandir(place) as items:
+            return [self._child(item, prefix + item.name, folder.link) for item in items]
+
+    def _child(self, item: os.DirEntry[str], path: str, link: Link) -> Entry:
+        if self._follow_links and item.is_symlink():
+            is_folder = os.path.isdir(f"{self._root}/{path}")  # noqa: PTH112 (a path may hold any bytes)
+            return Entry(path, is_folder=is_folder, link="out")
+        return Entry(path, is_folder=item.is_dir(follow_symlinks=False), link=link)
+
+    def _enter(self, place: str, folder: Entry) -> None:
+        """Remember a folder, unless its images are listed under another path."""
+        status = os.stat(place)  # noqa: PTH116
+        identity = (status.st_dev, status.st_ino)
+        if folder.link == "out":
+            target = os.path.realpath(place)
+            if identity in self._entered or is_within(target, self._root) or is_within(self._root, target):
+                raise EntryError("a symbolic link to a folder that the archive lists under another path")
+        self._entered.add(identity)
+
+    def _described(self, entry: Entry) -> Entry:
+        status = os.lstat(f"{self._root}/{entry.path}")
+        if stat.S_ISLNK(status.st_mode):
+            return self._linked(entry.path)
+        return _regular(entry.path, status, str(status.st_mtime_ns), entry.link)
+
+    def _linked(self, path: str) -> Entry:
+        """Return the entry of a symbolic link. Its version changes with the link and with what it leads to."""
+        place = f"{self._root}/{path}"
+        try:
+            target = os.path.realpath(place, strict=True)
+            status = os.stat(target)  # noqa: PTH116
+        except PermissionError:
+            return Entry(path, problem="a symbolic link: permission denied")
+        except OSError:
+            return Entry(path, problem="a broken symbolic link")
+        is_inside, is_folder = is_within(target, self._root), stat.S_ISDIR(status.st_mode)
+        if not (is_inside or self._follow_links):
+            return _unfollowed(path, status)
+        if is_folder:
+            return Entry(path, problem="a symbolic link to a folder", is_folder=True)
+        version = f"{status.st_mtime_ns} {os.readlink(place)}"  # noqa: PTH115
+        return _regular(path, status, version, "inside" if is_inside else "out")
+
+
+def _regular(path: str, status: os.stat_result, version: str, link: Link) -> Entry:
+    problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
+    return Entry(path, status.st_size, version, problem, link=link)
+
+
+def _unfollowed(path: str, status: os.stat_result) -> Entry:
+    """Return the entry of a link out of the archive to something with this status."""
+    is_folder, is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
+    problem = "a symbolic link to a folder out of the archive" if is_folder else "a symbolic link out of the archive"
+    advice = f"; {_FOLLOW}" if is_folder or is_file else ""
+    return Entry(path, problem=problem + advice, is_folder=is_folder, leads_out=is_folder or is_file)
 
 
 def _remote_children(filesystem: AbstractFileSystem, root: str, folder: str) -> list[Entry]:

@@ -3,9 +3,10 @@
 | member | becomes |
 |---|---|
 | a directory | nothing |
-| hidden, or a sidecar by its name | counted as skipped |
+| hidden, or a sidecar by its name; of another component than the one named | counted as skipped |
 | an empty name, or one that points outside the archive, hidden or not | an error record |
-| a link, a device, a pipe, a sparse file | an error record |
+| a symbolic link, a device, a pipe, a sparse file | an error record |
+| a hard link | the content of the member before it that it names, or an error record |
 | larger than the limit | an error record; its content is not held in memory |
 | a name that occurs twice | a record each time |
 | anything else | a record with its content, or with the reason why it cannot be read |
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cluster.records.base import Skipped
-from cluster.records.names import is_hidden, is_sidecar, printable
+from cluster.records.names import is_entry, printable
 from cluster.records.reading import too_large
 
 
@@ -27,6 +28,7 @@ class MemberType(Enum):
     FILE = "file"
     DIRECTORY = "directory"
     LINK = "link"
+    HARD_LINK = "hard link"
     SPECIAL = "special"
 
 
@@ -55,12 +57,11 @@ class Member:
         return self.name.startswith("/") or ".." in self.name.split("/")
 
 
-def is_record(member: Member, skipped: Skipped) -> bool:
-    """Whether a member becomes a record. Counts it as skipped if it is no image by its name."""
+def is_record(member: Member, skipped: Skipped, component: str | None = None) -> bool:
+    """Whether a member becomes a record. Counts it as skipped if it is no image by its name, see `is_entry`."""
     if member.type is MemberType.DIRECTORY:
         return False
-    name = member.name.removeprefix("./")
-    if member.points_outside or not (is_hidden(name) or is_sidecar(name)):
+    if member.points_outside or is_entry(member.name.removeprefix("./"), component):
         return True
     skipped.add(member.key)
     return False
@@ -74,6 +75,6 @@ def refusal(member: Member, max_bytes: int) -> str | None:
         return "the name points outside the archive"
     if member.type is MemberType.LINK:
         return "a link, not a file"
-    if member.type is not MemberType.FILE:
+    if member.type not in (MemberType.FILE, MemberType.HARD_LINK):
         return "not a regular file"
     return too_large(member.size, max_bytes) if member.size > max_bytes else None

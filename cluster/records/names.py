@@ -1,16 +1,43 @@
-"""Names of entries: make them printable, and recognise hidden files and sidecars."""
+"""Names of entries: make them printable, and recognise images, sidecars and what systems keep for themselves."""
 
 from __future__ import annotations
 
 import unicodedata
-from pathlib import PurePosixPath
 
-_TEXTS = {".txt", ".md", ".rst", ".log", ".caption", ".cap", ".cls", ".html", ".htm", ".pdf"}
-_RECORDS = {".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini"}
-_TABLES = {".npy", ".npz", ".parquet", ".arrow", ".feather", ".db", ".sqlite", ".idx", ".index"}
-_TOOLS = {".md5", ".sha256", ".py", ".ipynb", ".sh"}
-_SIDECAR_SUFFIXES = frozenset(_TEXTS | _RECORDS | _TABLES | _TOOLS)
-_SIDECAR_NAMES = frozenset({"_success", "license", "licence", "readme", "notice", "thumbs.db", "desktop.ini"})
+_TEXTS = {"txt", "md", "rst", "log", "caption", "cap", "cls", "html", "htm", "pdf", "text", "lst", "cff", "bib", "url"}
+_RECORDS = {"json", "jsonl", "ndjson", "geojson", "csv", "tsv", "xml", "yaml", "yml", "toml", "ini"}
+_TABLES = {"npy", "npz", "parquet", "pq", "arrow", "feather", "db", "sqlite", "idx", "index", "avro", "orc"}
+_ARRAYS = {"h5", "hdf5", "mat"}
+_TOOLS = {"md5", "sha1", "sha256", "sha512", "crc", "sfv", "py", "ipynb", "sh", "dvc", "lock", "tag", "lnk", "webloc"}
+_EDITORS = {"xmp", "aae", "thm", "pp3", "dop", "cos", "on1", "vrd", "nksc", "exif", "mie", "gpx", "kml"}
+_WEBDATASET = {"cls2", "id", "inx", "count", "len", "transcript", "pyd", "pkl", "pickle", "pt", "pth", "ten", "tb"}
+_PACKERS = {"mp", "msg", "msgpack", "cbor"}
+_SIDECAR_SUFFIXES = frozenset(_TEXTS | _RECORDS | _TABLES | _ARRAYS | _TOOLS | _EDITORS | _WEBDATASET | _PACKERS)
+_SIDECAR_NAMES = frozenset(
+    {"_success", "_metadata", "_common_metadata", "__len__"}  # Spark, dask, pyarrow, open_clip
+    | {"license", "licence", "readme", "notice", "copying", "authors", "changelog", "citation", "version", "manifest"}
+    | {"checksums", "md5sums", "sha1sums", "sha256sums", "makefile", "dockerfile"}
+    | {"thumbs.db", "desktop.ini", "icon\r"}
+)
+_SIDECAR_STARTS = ("_committed_", "_started_")  # Databricks
+_PACKED = frozenset({"gz", "bz2", "xz", "zst"})
+_SYSTEM_FOLDERS = frozenset(
+    {"__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
+    | {"@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"}  # network disks of Synology and QNAP
+    | {"_delta_log", "_change_data", "_spark_metadata", "_temporary"}
+)
+_ANNOTATIONS = frozenset(
+    {"mask", "masks", "seg", "segm", "segmentation", "semantic", "instance", "panoptic", "label", "labels", "gt"}
+    | {"depth", "matte", "trimap", "cls"}
+)
+_PHOTOGRAPHS = frozenset({"jpg", "jpeg", "jpe", "jfif", "webp"})
+_MASKS = frozenset({"png", "tif", "tiff"})
+_OTHER_IMAGES = frozenset(
+    {"gif", "bmp", "ppm", "pgm", "pbm", "pnm", "heic", "heif", "hif", "avif", "jxl", "jp2", "j2k", "jpx"}
+    | {"tga", "ico", "psd", "exr", "hdr", "dng", "cr2", "cr3", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "raf"}
+    | {"pef", "srw", "3fr", "iiq"}
+)
+_IMAGES = _PHOTOGRAPHS | _MASKS | _OTHER_IMAGES
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -26,11 +53,66 @@ def printable(name: str) -> str:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether any component of a relative path begins with a dot."""
-    return any(part.startswith(".") for part in path.split("/"))
+    """Whether any component of a relative path begins with a dot, or is a folder that a system keeps for itself."""
+    return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in path.split("/"))
 
 
 def is_sidecar(path: str) -> bool:
-    """Whether the name is that of a file beside images: a caption, a table, a licence."""
-    name = PurePosixPath(path.lower())
-    return name.suffix in _SIDECAR_SUFFIXES or name.name in _SIDECAR_NAMES
+    """Whether the name is that of a file beside images: a caption, a table, a licence, a mask such as "x.mask.png"."""
+    name = _base(path)
+    if name in _SIDECAR_NAMES or name.startswith(_SIDECAR_STARTS):
+        return True
+    extensions = name.split(".")[1:]
+    if extensions and extensions[-1] in _PACKED:
+        extensions.pop()
+    if not extensions:
+        return False
+    is_annotation = len(extensions) > 1 and extensions[-2] in _ANNOTATIONS and extensions[-1] in _MASKS
+    return is_annotation or extensions[-1] in _SIDECAR_SUFFIXES
+
+
+def is_entry(path: str, component: str | None = None) -> bool:
+    """Whether a file or a member counts as an image by its name.
+
+    Args:
+        path: relative, with "/".
+        component: what the name must have after the first dot of its base name, in any case; several are separated by
+            ";". None counts every name that is not that of a sidecar.
+    """
+    if is_hidden(path):
+        return False
+    if component is None:
+        return not is_sidecar(path)
+    return component_of(path) in {part.strip().removeprefix(".") for part in component.lower().split(";")}
+
+
+def component_of(path: str) -> str:
+    """Return what WebDataset calls the extension: everything after the first dot of the base name, in lower case."""
+    return _base(path).partition(".")[2]
+
+
+def sample_of(path: str) -> str:
+    """Return what WebDataset calls the key: the path up to the first dot of its base name."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + name.partition(".")[0]
+
+
+def suffix_of(path: str) -> str:
+    """Return the last extension in lower case, without its dot; "" if there is none."""
+    _, dot, suffix = _base(path).rpartition(".")
+    return suffix if dot else ""
+
+
+def is_image(path: str) -> bool:
+    """Whether the suffix is that of an image format, decodable here or not."""
+    return suffix_of(path) in _IMAGES
+
+
+def may_be_mask(path: str, other: str) -> bool:
+    """Whether one of two images of a sample may be a mask of the other: a PNG or TIFF beside a JPEG or WebP."""
+    kinds = {suffix_of(path), suffix_of(other)}
+    return bool(kinds & _PHOTOGRAPHS and kinds & _MASKS)
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2].lower()

@@ -8,10 +8,10 @@ from cluster.errors import SourceError
 from cluster.records.base import EntryError, ReadOptions, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.containers import is_pattern
-from cluster.records.forms import FOLDER, FORMS, Form, expected_forms, form_of_file
-from cluster.records.listing import walk
+from cluster.records.contents import Contents, Files, explained
+from cluster.records.forms import FOLDER, FORMS, Form, form_of_file
+from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
-from cluster.records.names import is_sidecar
 from cluster.records.reading import with_retries
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
@@ -24,11 +24,14 @@ def open_source(
     columns: Columns | None = None,
     schemes: Collection[str] = (),
     storage: Storage = DEFAULT_STORAGE,
+    form: str | None = None,
+    component: str | None = None,
+    follow_links: bool = False,
 ) -> Source:
     """Open an archive of any form in `FORMS`.
 
     The suffix decides for a file and for the files that a glob matches. A folder is an archive of containers if it
-    holds nothing else but sidecars.
+    holds nothing else but sidecars, see `Contents`; part of that is known only when it has been listed.
 
     Args:
         uri: any fsspec URL, or a local path.
@@ -37,6 +40,10 @@ def open_source(
         columns: of Parquet tables; None goes by the usual names.
         schemes: kinds of URL that rows of tables may name beside the archive's own kind, see `References`.
         storage: how S3 is reached.
+        form: name of the form; files of all other forms are passed over. None goes by what is there.
+        component: what the names of images have after their first dot, see `is_entry`; None counts every name that is
+            not that of a sidecar.
+        follow_links: whether symbolic links out of a local folder are followed, see `walk`.
 
     Raises:
         SourceError: there is nothing, or nothing of one form; the message states what was expected.
@@ -46,61 +53,71 @@ def open_source(
         raise SourceError(f"shard_records must be at least 1, got {shard_records}")
     location = Location.parse(uri, storage)
     options = ReadOptions(
-        shard_records=shard_records, max_bytes=max_bytes, columns=columns or Columns(), schemes=frozenset(schemes)
+        shard_records=shard_records,
+        max_bytes=max_bytes,
+        columns=columns or Columns(),
+        schemes=frozenset(schemes),
+        component=component,
+        follow_links=follow_links,
     )
-    try:
-        return _find_form(location).open(location, options)
-    except EntryError as error:
-        raise SourceError(f"{location.redacted}: {error}; {expected_forms()}") from error
+    with explained(location):
+        found = _find_form(location, options) if form is None else _named_form(form, location, options)
+        if component is not None and found is not FOLDER and not found.has_members:
+            reason = f"a {found.name} archive has no files or members that component = {component!r} could name"
+            raise SourceError(f"{location.redacted}: {reason}; remove component")
+        return found.open(location, options, Files(location, options, found, is_chosen=form is not None))
 
 
-def _find_form(location: Location) -> Form:
+def _find_form(location: Location, options: ReadOptions) -> Form:
     filesystem, path = location.open()
     if form_of_file(path) is not None and location.is_file():
-        return _form_of_files([path])
+        return _form_of_files([path], location, options)
     if is_pattern(location):
-        return _form_of_files(with_retries(lambda: filesystem.glob(path), location.redacted))
+        return _form_of_files(with_retries(lambda: filesystem.glob(path), location.redacted), location, options)
     try:
-        return _form_of_folder(location)
+        return _form_of_folder(location, options)
     except EntryError:
         if location.is_file():
-            return _form_of_files([path])
+            return _form_of_files([path], location, options)
         raise
 
 
-def _form_of_files(paths: Collection[str]) -> Form:
-    found = {form for path in paths if (form := form_of_file(path)) is not None}
-    if not found:
-        raise EntryError("not an archive" if paths else "no file matches")
-    return _choose(found)
+def _form_of_files(paths: Collection[str], location: Location, options: ReadOptions) -> Form:
+    contents = Contents(location, options, is_folder=False)
+    for path in paths:
+        contents.add(Entry(path.rpartition("/")[2]))
+    if contents.containers:
+        return contents.form()
+    if not paths:
+        raise EntryError("no file matches")
+    suffixes = ", ".join(f".{suffix} files" for suffix in contents.unread)
+    raise EntryError(f"not an archive{f': {suffixes} are not read' if suffixes else ''}")
 
 
-def _form_of_folder(location: Location) -> Form:
-    """Stop at the first file that is neither a container nor a sidecar: a folder of images is not listed twice."""
-    found: set[Form] = set()
-    has_problems = False
-    for entry in walk(location, Skipped()):
-        if (form := form_of_file(entry.path)) is not None:
-            found.add(form)
-        elif entry.problem is None and not is_sidecar(entry.path):
+def _form_of_folder(location: Location, options: ReadOptions) -> Form:
+    """Stop as soon as the answer is known: a folder of images is not listed twice."""
+    contents = Contents(location, options)
+    for entry in walk(location, Skipped(), follow_links=options.follow_links):
+        contents.add(entry)
+        if contents.is_settled:
             return FOLDER
-        has_problems |= entry.problem is not None
-    if found:
-        return _choose(found)
-    if has_problems:
-        return FOLDER
-    raise EntryError("no images (hidden files and sidecars do not count)")
+    return contents.form()
 
 
-def _choose(found: Collection[Form]) -> Form:
-    """Choose the form of an archive that holds containers of these forms, at least one.
+def _named_form(name: str, location: Location, options: ReadOptions) -> Form:
+    """Return the form of this name, if there is something of it.
 
     Raises:
-        EntryError: several of them have members, so that none is a sidecar of another.
+        SourceError: there is no such form.
+        EntryError: there is nothing of it.
     """
-    forms = [form for form in FORMS if form in found]
-    forms = [form for form in forms if form.has_members] or forms
-    if len(forms) > 1:
-        suffixes = [form.suffixes[0] for form in forms]
-        raise EntryError(f"files of several forms ({', '.join(suffixes)}): choose one, for example with *{suffixes[0]}")
-    return forms[0]
+    found = next((form for form in FORMS if form.name == name), None)
+    if found is None:
+        raise SourceError(f"unknown form {name!r}; expected {', '.join(form.name for form in FORMS)}")
+    if location.is_file() or is_pattern(location):
+        if found is FOLDER:
+            raise SourceError(f"{location.redacted} is not a folder, as form = {name!r} needs one")
+        return found
+    for _ in Files(location, options, found, is_chosen=True)(Skipped()):
+        return found
+    raise EntryError(f"nothing of the form {name!r}")

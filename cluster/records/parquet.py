@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,6 +59,36 @@ def _first_layout(archive: Archive) -> Layout:
         except EntryError as error:
             reason = f"{found.name}: {error}"
     raise SourceError(f"no table of {archive.location.redacted} can be read: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class TableSummary:
+    """What a table beside images is.
+
+    Attributes:
+        holds: images, their paths or URLs, neither, or something that cannot be read.
+        rows: number of its rows, as it claims.
+    """
+
+    holds: Literal["images", "paths", "neither", "damage"]
+    rows: int = 0
+
+
+def summarize_table(container: Container, columns: Columns) -> TableSummary:
+    """Read the footer of a table that may be a sidecar of images.
+
+    Raises:
+        StorageError: storage does not answer.
+    """
+    try:
+        with _opened(container) as table:
+            rows = table.metadata.num_rows
+            layout = find_layout(table.schema_arrow, columns, container.name)
+    except EntryError:
+        return TableSummary("damage")
+    except SourceError:
+        return TableSummary("neither", rows)
+    return TableSummary("paths" if layout.holds == "uri" else "images", rows)
 
 
 def _split(container: Container, skipped: Skipped, *, layout: Layout, options: ReadOptions) -> Iterator[Shard]:

@@ -9,13 +9,14 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem, get_filesystem_class
-from fsspec.implementations.local import LocalFileSystem
 
 from cluster.errors import ChangedError, StorageError
 from cluster.records.base import EntryError
+from cluster.records.local_files import FILE_FLAGS, Link, open_listed
 from cluster.storage.error_classes import (
     advice,
     http_status,
@@ -64,7 +65,7 @@ def with_retries(operation: Callable[[], T], what: str) -> T:
     try:
         return RETRY.call(operation, is_transient=_is_transient)
     except Exception as error:
-        if is_changed(error):
+        if is_changed(error) or isinstance(error, ChangedError):
             raise ChangedError(f"{what} {CHANGED}") from None
         if reason := _permanent_reason(error):
             raise EntryError(reason) from None
@@ -75,16 +76,29 @@ def with_retries(operation: Callable[[], T], what: str) -> T:
 
 
 def read_local(path: str | bytes, max_bytes: int) -> bytes:
-    """Read a regular local file, without waiting for a pipe or a device.
+    """Read a regular local file, through symbolic links, without waiting for a pipe or a device.
 
     Raises:
         EntryError: no regular file, or larger than `max_bytes`.
         OSError: it cannot be opened or read.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise EntryError("not a regular file")
+    return _read_regular(os.open(path, FILE_FLAGS), max_bytes)
+
+
+def read_listed(root: str, path: str, link: Link, max_bytes: int) -> bytes:
+    """Read a local file of a listing, see `open_listed`.
+
+    Raises:
+        EntryError: no regular file, or larger than `max_bytes`.
+        ChangedError: a symbolic link was put in its place.
+        OSError: it cannot be opened or read.
+    """
+    return _read_regular(open_listed(root, path, link), max_bytes)
+
+
+def _read_regular(descriptor: int, max_bytes: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        status = _regular(descriptor)
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise EntryError(too_large(max(status.st_size, len(data)), max_bytes))
@@ -109,13 +123,31 @@ def read_remote(filesystem: AbstractFileSystem, path: str, max_bytes: int) -> by
     return data
 
 
+def _regular(descriptor: int) -> os.stat_result:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise EntryError("not a regular file")
+    return status
+
+
 def open_stream(filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> io.BufferedReader:
     """Open an object as a seekable file whose every request is retried.
 
-    Reading raises ChangedError if a local file or an object of S3 changes meanwhile, so that pieces of two versions are
-    never mixed, and EntryError if the server does not support ranges.
+    Reading raises ChangedError if an object of S3 changes meanwhile, so that pieces of two versions are never mixed,
+    and EntryError if the server does not support ranges.
     """
-    return io.BufferedReader(_Ranges(filesystem, path, size, what, version), BUFFER_BYTES)
+    return io.BufferedReader(_Ranges(partial(_fetch, filesystem, path, etag_of(version)), size, what), BUFFER_BYTES)
+
+
+def open_local_stream(opener: Callable[[], int], size: int, what: str) -> io.BufferedReader:
+    """Open a local file as a seekable file whose every read is retried, and raises ChangedError if the file changes.
+
+    Args:
+        opener: opens it and returns the descriptor.
+        size: bytes, as listed.
+        what: its name in error messages.
+    """
+    return io.BufferedReader(_Ranges(_LocalRanges(opener, size, what), size, what), BUFFER_BYTES)
 
 
 def etag_of(version: str) -> str:
@@ -126,9 +158,8 @@ def etag_of(version: str) -> str:
 class _Ranges(io.RawIOBase):
     """Reads an object range by range, so that a failed request can be repeated."""
 
-    def __init__(self, filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> None:
-        self._filesystem, self._path, self._size, self._what = filesystem, path, size, what
-        self._tag, self._file = etag_of(version), ""
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int, what: str) -> None:
+        self._read_range, self._size, self._what = read_range, size, what
         self._position = 0
 
     def readable(self) -> bool:
@@ -149,21 +180,35 @@ class _Ranges(io.RawIOBase):
         start, end = self._position, min(self._size, self._position + len(buffer))
         if start >= end:
             return 0
-        data = with_retries(lambda: self._range(start, end), self._what)
+        data = with_retries(lambda: self._read_range(start, end), self._what)
         if len(data) > end - start:
             raise EntryError("its server does not support range requests")
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
-    def _range(self, start: int, end: int) -> bytes:
-        data = fetch(self._filesystem, self._path, start=start, end=end, tag=self._tag)
-        if isinstance(self._filesystem, LocalFileSystem):
-            status = os.stat(self._path)  # noqa: PTH116
-            file = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
-            if status.st_size != self._size or file != (self._file or file):
-                raise ChangedError(f"{self._what} {CHANGED}")
-            self._file = file
+
+def _fetch(filesystem: AbstractFileSystem, path: str, tag: str, start: int, end: int) -> bytes:
+    return fetch(filesystem, path, start=start, end=end, tag=tag)
+
+
+class _LocalRanges:
+    """Reads ranges of a local file, all of the same version of the same file."""
+
+    def __init__(self, opener: Callable[[], int], size: int, what: str) -> None:
+        self._opener, self._size, self._what = opener, size, what
+        self._file: tuple[int, ...] | None = None
+
+    def __call__(self, start: int, end: int) -> bytes:
+        with os.fdopen(self._opener(), "rb", buffering=0) as file:
+            _regular(file.fileno())
+            file.seek(start)
+            data = file.read(end - start)
+            status = os.fstat(file.fileno())
+        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if status.st_size != self._size or version != (self._file or version):
+            raise ChangedError(f"{self._what} {CHANGED}")
+        self._file = version
         return data
 
 

@@ -6,37 +6,51 @@ import gzip
 import tarfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import IO, cast
 
 from cluster.fingerprint import fingerprint
-from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
+from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.containers import Archive, Container
 from cluster.records.members import Member, MemberType, is_record, refusal
-from cluster.records.names import printable
+from cluster.records.names import component_of, may_be_mask, printable, sample_of
 from cluster.records.reading import BUFFER_BYTES
 from cluster.records.tar_headers import Header
+from cluster.records.tar_links import EarlierMembers
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 
 
+RULES = 2
+"""Version of what becomes of the members of a tar. It is part of the names of shards, as only reading fills them."""
+
+
 def open_tars(archive: Archive) -> Lister:
     """Open tar files as an archive; each is one shard."""
-    return partial(archive.shards, partial(_split, max_bytes=archive.options.max_bytes))
+    return partial(archive.shards, partial(_split, options=archive.options))
 
 
-def _split(container: Container, skipped: Skipped, *, max_bytes: int) -> Iterator[Shard]:
+def _split(container: Container, skipped: Skipped, *, options: ReadOptions) -> Iterator[Shard]:
     del skipped  # Only reading finds what is in a tar.
-    yield Shard(fingerprint([container.identity, max_bytes]), None, WholeTar(container, max_bytes))
+    payload = WholeTar(container, options.max_bytes, options.component)
+    yield Shard(fingerprint([RULES, container.identity, options.max_bytes, options.component]), None, payload)
 
 
 @dataclass(frozen=True, slots=True)
 class WholeTar:
-    """All of one tar file."""
+    """All of one tar file.
+
+    Attributes:
+        container: the tar.
+        max_bytes: a larger member is not read.
+        component: which members count as images, see `is_entry`.
+    """
 
     container: Container
     max_bytes: int
+    component: str | None = None
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
         """See `read_shard`. A tar is read by one thread."""
@@ -44,11 +58,13 @@ class WholeTar:
         before = "its first member"
         try:
             with self.container.open() as raw, _plain(raw) as content, _open(content) as tar:
-                while (header := tar.next()) is not None:
-                    tar.members.clear()  # otherwise the library keeps a description of every member
-                    if (record := self._record(tar, header, skipped)) is not None:
-                        yield record
-                    before = f"what follows {printable(header.name)}"
+                members = _Members(self, skipped)
+                with closing(members.earlier):
+                    while (header := tar.next()) is not None:
+                        tar.members.clear()  # otherwise the library keeps a description of every member
+                        if (record := members.record(tar, header)) is not None:
+                            yield record
+                        before = f"what follows {printable(header.name)}"
                 problem = tar.problem() or _problem_after_the_end(tar)
         except _DAMAGE as error:
             problem = str(error) or type(error).__name__
@@ -58,14 +74,47 @@ class WholeTar:
             name = self.container.name
             yield Record(name, None, f"{name} is damaged or cut off, {before} cannot be read: {problem}", name)
 
-    def _record(self, tar: _Tar, header: tarfile.TarInfo, skipped: Skipped) -> Record | None:
+
+class _Members:
+    """Makes records of the members of a tar, in their order."""
+
+    def __init__(self, tar: WholeTar, skipped: Skipped) -> None:
+        self._tar, self._skipped = tar, skipped
+        self.earlier = EarlierMembers(tar.container.open, _plain)
+        self._sample = ""
+
+    def record(self, tar: _Tar, header: tarfile.TarInfo) -> Record | None:
+        """Return the record of the next member; None if it becomes none."""
         member = _member(header)
-        if not is_record(member, skipped):
+        if member.type is MemberType.FILE and not member.points_outside:
+            self.earlier.add(header)
+        if not is_record(member, self._skipped, self._tar.component):
             return None
-        if reason := refusal(member, self.max_bytes):
-            return Record(member.key, None, reason, self.container.name)
-        file = cast("IO[bytes]", tar.extractfile(header))
-        return Record(member.key, file.read(), None, self.container.name)
+        source, max_bytes = self._tar.container.name, self._tar.max_bytes
+        if reason := refusal(member, max_bytes) or self._second_image(member.name):
+            return Record(member.key, None, reason, source)
+        try:
+            return Record(member.key, self._data(tar, header), None, source)
+        except EntryError as error:
+            return Record(member.key, None, str(error), source)
+
+    def _data(self, tar: _Tar, header: tarfile.TarInfo) -> bytes:
+        if header.islnk():
+            return self.earlier.read(header, self._tar.max_bytes)
+        return cast("IO[bytes]", tar.extractfile(header)).read()
+
+    def _second_image(self, name: str) -> str | None:
+        """Return why a member is not labelled: it may be the mask of the image before it, in the same sample."""
+        first = self._sample
+        if sample_of(name) != sample_of(first):
+            self._sample = name
+        elif self._tar.component is None and may_be_mask(name, first):
+            one, both = component_of(first), f"{component_of(first)};{component_of(name)}"
+            return (
+                f"a second image of the sample of {printable(first)}; name the one that counts by"
+                f' component = "{printable(one)}", or both by "{printable(both)}"'
+            )
+        return None
 
 
 class _Tar(tarfile.TarFile):
@@ -114,7 +163,9 @@ def _member(header: tarfile.TarInfo) -> Member:
 def _type(header: tarfile.TarInfo) -> MemberType:
     if header.isdir():
         return MemberType.DIRECTORY
-    if header.issym() or header.islnk():
+    if header.islnk():
+        return MemberType.HARD_LINK
+    if header.issym():
         return MemberType.LINK
     # A sparse file can claim any size and have no content.
     return MemberType.FILE if header.isfile() and not header.issparse() else MemberType.SPECIAL

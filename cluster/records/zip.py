@@ -52,7 +52,7 @@ def open_zips(archive: Archive) -> Lister:
 
 def _split(container: Container, skipped: Skipped, *, options: ReadOptions) -> Iterator[Shard]:
     """Cut a zip by its directory; its members are not read."""
-    listing = _Listing(container, options.max_bytes, skipped)
+    listing = _Listing(container, options, skipped)
     for group in chunk(listing.entries(), key=lambda entry: entry.name, target=options.shard_records):
         contents = [[entry.member.key, entry.size, entry.crc, entry.position, entry.problem] for entry in group]
         payload = ZipSlice(container, listing.shift, tuple(group))
@@ -67,14 +67,14 @@ class _Listing:
 
     Attributes:
         container: the zip.
-        max_bytes: a larger member is not read.
+        options: which members are read.
         skipped: counts hidden members and sidecars.
         shift: bytes of the file before the zip proper, once `entries` yields.
         problem: why the zip could not be listed completely, once `entries` has ended; None if it was.
     """
 
     container: Container
-    max_bytes: int
+    options: ReadOptions
     skipped: Skipped
     shift: int = 0
     problem: str | None = None
@@ -86,9 +86,9 @@ class _Listing:
                 directory = find_directory(stream, self.container.size)
                 self.shift, claimed = directory.shift, 0
                 for entry in directory.entries(stream):
-                    if not is_record(entry.member, self.skipped):
+                    if not is_record(entry.member, self.skipped, self.options.component):
                         continue
-                    problem = _problem(entry, self.max_bytes) or _contradiction(entry, directory, claimed)
+                    problem = _problem(entry, self.options.max_bytes) or _contradiction(entry, directory, claimed)
                     claimed += 0 if problem else LOCAL_HEADER.size + entry.packed_size
                     yield replace(entry, problem=problem)
                 self.problem = directory.surplus

@@ -120,7 +120,7 @@ def find_directory(stream: BinaryIO, size: int) -> Directory:
     tail = stream.read(size - start)
     at = end = _find_end_record(tail)
     _, disk, first_disk, _, members, length, offset, comment = _END.unpack_from(tail, end)
-    is_zip64 = tail[max(0, end - _LOCATOR.size) : end].startswith(_LOCATOR_MARK)
+    is_zip64 = end >= _LOCATOR.size and tail.startswith(_LOCATOR_MARK, end - _LOCATOR.size)
     if is_zip64:
         at = _find_end_record_64(tail, end - _LOCATOR.size, start)
         _, _, _, _, disk, first_disk, _, members, length, offset = _END64.unpack_from(tail, at)

@@ -134,7 +134,7 @@ def survey_examples(
 
 
 def _skipped(uri: str, storage: Storage) -> tuple[int, tuple[str, ...]]:
-    source = open_source(uri, storage=storage)
+    source = open_source(uri, storage=storage, follow_links=True)
     for _ in source.shards():
         pass
     return source.skipped.count, tuple(source.skipped.examples)

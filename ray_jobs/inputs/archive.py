@@ -73,6 +73,9 @@ def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) ->
         columns=Columns(image=section.image_column, key=section.key_column),
         storage=storage,
         schemes=section.schemes,
+        form=section.form,
+        component=section.component,
+        follow_links=section.follow_links,
     )
 
 

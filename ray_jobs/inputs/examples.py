@@ -120,13 +120,20 @@ class LabelledUnits:
         return tuple(unit.path for unit in self.units)
 
 
-def read_labels(uri: str, classes: Sequence[ClassSection] = (), *, storage: Storage = DEFAULT_STORAGE) -> Labels:
+def read_labels(
+    uri: str,
+    classes: Sequence[ClassSection] = (),
+    *,
+    storage: Storage = DEFAULT_STORAGE,
+    follow_links: bool = True,
+) -> Labels:
     """Read labelled examples from a folder per class, a table or a splits.json.
 
     Args:
         uri: a folder per class, a table, or a splits.json (its train split).
         classes: of the job file; their names and descriptions replace those of the examples.
         storage: how S3 is reached.
+        follow_links: whether symbolic links out of a folder per class are followed.
 
     Raises:
         DataError: it is none of these, or inconsistent.
@@ -143,7 +150,7 @@ def read_labels(uri: str, classes: Sequence[ClassSection] = (), *, storage: Stor
     if suffix in TABLES:
         rows = parse_examples(read_text(uri, storage), format=TABLES[suffix], name=name)  # type: ignore[arg-type]
         return _from_examples([*said, *rows], folder or ".", storage)
-    entries = _folder_per_class(uri, storage)
+    entries = _folder_per_class(uri, storage, follow_links=follow_links)
     examples = [Example(image=entry.path, label=entry.path.split("/")[0]) for entry in entries]
     versions = {entry.path: f"{entry.size} {entry.version}" for entry in entries if entry.problem is None}
     return replace(_from_examples([*said, *examples], uri, storage), versions=versions)
@@ -248,19 +255,21 @@ def _columns(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, ...], tuple[i
     return tuple(image for image, _ in rows), tuple(label for _, label in rows)
 
 
-def _folder_per_class(uri: str, storage: Storage) -> list[Entry]:
+def _folder_per_class(uri: str, storage: Storage, *, follow_links: bool) -> list[Entry]:
     """List the images one level down; the name of their folder is the label."""
     try:
-        source = open_source(uri, storage=storage)
+        source = open_source(uri, storage=storage, follow_links=follow_links)
+        slices = [shard.payload for shard in source.shards() if isinstance(shard.payload, FolderSlice)]
     except ClusterError as error:
         reason = str(error).partition("; expected")[0]
         expected = "expected a folder with a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json"
         raise DataError(f"no examples: {reason}; {expected}") from error
     if source.kind != "folder":
         raise DataError(f"{uri} is a {source.kind} archive; expected a folder per class, a table or a splits.json")
-    entries = [
-        entry for shard in source.shards() if isinstance(shard.payload, FolderSlice) for entry in shard.payload.entries
-    ]
+    entries = [entry for files in slices for entry in files.entries]
+    if links := [entry.key for entry in entries if entry.leads_out]:
+        found = f"{len(links)} symbolic links out of it, e.g. {links[0]}"
+        raise DataError(f"{uri}: {found}; support.follow_links = true follows them")
     paths = [entry.path for entry in entries]
     loose = [path for path in paths if "/" not in path]
     if loose or not paths:
@@ -271,7 +280,8 @@ def _folder_per_class(uri: str, storage: Storage) -> list[Entry]:
 
 def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) -> Labels:
     """Read and sample the examples of a job."""
-    labels = replace(read_labels(section.uri, section.classes, storage=storage), schemes=section.schemes)
+    labels = read_labels(section.uri, section.classes, storage=storage, follow_links=section.follow_links)
+    labels = replace(labels, schemes=section.schemes)
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
     return drawn.limited([own.get(name, section.shots) for name in labels.space.names])

@@ -153,6 +153,12 @@ class ArchiveSection:
             from it. Not set: accuracy is not measured.
         max_image_bytes: Size in bytes above which an image file counts as unreadable.
         schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
+        form: What is read of a folder that holds files of several forms: "folder" (the images), "tar", "zip" or
+            "parquet"; all other files are skipped. Not set: it is detected, and a mixture is refused.
+        component: What the names of images have after their first dot, as in WebDataset: with "jpg", x.jpg is an image
+            and x.mask.png is not. Several are separated by ";". Not set: every name that is not that of a sidecar.
+        follow_links: Follow symbolic links that lead out of a local folder, to files and to folders, as in snapshots of
+            the Hugging Face Hub, DVC and git-annex. Every file that the user may read can then become an image.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -164,6 +170,9 @@ class ArchiveSection:
     labels: str | None = None
     max_image_bytes: Count = 256 << 20
     schemes: tuple[SchemeName, ...] = ()
+    form: str | None = None
+    component: Annotated[str, Field(min_length=1)] | None = None
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +206,7 @@ class SupportSection:
         views: Augmented views of each example over which its features are averaged; 0 uses the image as it is.
         classes: Settings of single classes, and classes without examples.
         schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
+        follow_links: Follow symbolic links that lead out of the folder of the classes, to files and to folders.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -206,6 +216,7 @@ class SupportSection:
     views: Annotated[int, Field(ge=0, le=1000)] = 10
     classes: tuple[ClassSection, ...] = ()
     schemes: tuple[SchemeName, ...] = ()
+    follow_links: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

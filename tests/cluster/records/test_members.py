@@ -43,6 +43,19 @@ def test_a_directory_is_nothing_even_if_hidden():
     assert skipped.count == 0
 
 
+def test_a_hard_link_is_left_to_the_container():
+    assert refusal(Member("a.jpg", 0, MemberType.HARD_LINK), 10) is None
+    assert refusal(Member("../a.jpg", 0, MemberType.HARD_LINK), 10) == "the name points outside the archive"
+
+
+def test_members_of_other_components_are_counted():
+    skipped = Skipped()
+    assert is_record(Member("./a/x.jpg", 1), skipped, "jpg")
+    assert not is_record(Member("a/x.seg.png", 1), skipped, "jpg")
+    assert is_record(Member("a/x.seg.png", 1), skipped, "seg.png")
+    assert skipped == Skipped(1, ["a/x.seg.png"])
+
+
 def test_links_special_files_and_large_ones_are_refused():
     assert refusal(Member("a.jpg", 0, MemberType.LINK), 10) == "a link, not a file"
     assert refusal(Member("a.jpg", 0, MemberType.SPECIAL), 10) == "not a regular file"

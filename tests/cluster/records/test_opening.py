@@ -17,7 +17,7 @@ from tests.cluster.records.archives import contents_of, tar_bytes, write_folder
     [
         (["a.jpg"], "folder"),
         (["a"], "folder"),
-        (["a.jpg", "b.tar", "c.parquet"], "folder"),
+        (["a.jpg", "b.json", "_SUCCESS"], "folder"),
         (["b.tar", "b.parquet", "b_stats.json", "_SUCCESS"], "tar"),
         (["sub/b.TGZ", "README"], "tar"),
         (["photos.tar/a.jpg"], "folder"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster import Retry, StorageError
 from cluster.errors import ChangedError
-from cluster.records import Skipped, open_source, read_shard, reading
+from cluster.records import Skipped, open_source, read_shard, reading, tar_links
 from tests.cluster.faulty import fails, faults
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes, write_folder
 
@@ -79,6 +79,7 @@ def test_members_that_lead_out_of_the_archive_are_refused(tmp_path):
     contents = contents_of(folder)
     assert contents.pop("a.jpg") == b"fine"
     assert sorted(set(contents.values())) == [
+        "a hard link to a.jpg, which is not before it in this tar",
         "a link, not a file",
         "not a regular file",
         "the name points outside the archive",
@@ -196,3 +197,120 @@ def test_a_tar_that_changes_while_it_is_read_is_not_mixed(tmp_path, how):
         path.write_bytes(new if how == "rewritten" else old[:-1])
     with pytest.raises(ChangedError, match=r"0.tar changed since it was listed; run again"):
         list(records)
+
+
+def hard_link(name, target):
+    return special(name, tarfile.LNKTYPE, linkname=target)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_hard_link_has_the_content_of_the_member_that_it_names(mode):
+    members = [
+        ("./s/a.jpg", b"a" * 700),
+        ("s/b.jpg", b"b" * 1300),
+        (".hidden.jpg", b"h"),
+        hard_link("t/b.jpg", "./s/b.jpg"),
+        hard_link("t/a.jpg", "s/a.jpg"),
+        ("c.jpg", b"c"),
+        hard_link("u/a.jpg", "t/a.jpg"),
+        hard_link("h.jpg", ".hidden.jpg"),
+        ("s/a.jpg", b"new"),
+        hard_link("v/a.jpg", "s/a.jpg"),
+        hard_link("x.txt", "s/b.jpg"),
+    ]
+    records = list(contents_of_records(tar_bytes(members, mode=mode)))
+    assert records == [
+        ("s/a.jpg", b"a" * 700),
+        ("s/b.jpg", b"b" * 1300),
+        ("t/b.jpg", b"b" * 1300),
+        ("t/a.jpg", b"a" * 700),
+        ("c.jpg", b"c"),
+        ("u/a.jpg", b"a" * 700),
+        ("h.jpg", b"h"),
+        ("s/a.jpg", b"new"),
+        ("v/a.jpg", b"new"),
+    ]
+
+
+def contents_of_records(data, **options):
+    with faults() as filesystem:
+        filesystem.pipe_file("/r/0.tar", data)
+        yield from ((record.key, record.data or record.error) for record in records_of("faulty://r/0.tar", **options))
+
+
+def test_hard_links_that_gnu_tar_makes_are_read(tmp_path):
+    import subprocess
+
+    folder = write_folder(tmp_path / "s", {"a.jpg": b"1", "b.jpg": b"2"})
+    (folder / "c.jpg").hardlink_to(folder / "a.jpg")
+    command = ["tar", "-cf", str(tmp_path / "0.tar"), "-C", str(folder), "a.jpg", "b.jpg", "c.jpg"]
+    subprocess.run(command, check=True)
+    assert contents_of(tmp_path / "0.tar") == {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"1"}
+
+
+def test_a_hard_link_that_cannot_be_read_is_a_reason_that_names_the_member():
+    members = [
+        ("big.jpg", b"x" * 9),
+        special("link.jpg", tarfile.SYMTYPE, linkname="big.jpg"),
+        hard_link("0.jpg", "gone.jpg"),
+        hard_link("1.jpg", "/etc/hostname"),
+        hard_link("2.jpg", "link.jpg"),
+        hard_link("3.jpg", "big.jpg"),
+        hard_link("4.jpg", "4.jpg"),
+        hard_link("../5.jpg", "big.jpg"),
+    ]
+    contents = contents_of_bytes(tar_bytes(members), max_bytes=4)
+    assert contents == {
+        "big.jpg": "too large: 9 bytes, at most 4 are read",
+        "link.jpg": "a link, not a file",
+        "0.jpg": "a hard link to gone.jpg, which is not before it in this tar",
+        "1.jpg": "a hard link to /etc/hostname, which is not before it in this tar",
+        "2.jpg": "a hard link to link.jpg, which is not before it in this tar",
+        "3.jpg": "too large: 9 bytes, at most 4 are read",
+        "4.jpg": "a hard link to 4.jpg, which is not before it in this tar",
+        "../5.jpg": "the name points outside the archive",
+    }
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_hard_links_do_not_make_a_tar_expand_without_bound(monkeypatch, mode):
+    monkeypatch.setattr(tar_links, "SPARE_BYTES", 1000)
+    members = [("a.jpg", b"a" * 12000), *(hard_link(f"{number}.jpg", "a.jpg") for number in range(40))]
+    contents = contents_of_bytes(tar_bytes(members, mode=mode))
+    read = [key for key, data in contents.items() if data == b"a" * 12000]
+    assert 10 < len(read) < 40
+    assert "lead to too many bytes" in contents["39.jpg"]
+
+
+def test_masks_are_skipped_and_the_component_names_what_counts(tmp_path):
+    samples = {
+        f"{number}.{suffix}": b"x" for number in "01" for suffix in ("cls", "jpg", "json", "seg.png", "mask.png")
+    }
+    (tmp_path / "0.tar").write_bytes(tar_bytes(samples.items()))
+    assert set(contents_of(tmp_path)) == {"0.jpg", "1.jpg"}
+    assert set(contents_of(tmp_path, component="seg.png")) == {"0.seg.png", "1.seg.png"}
+    assert set(contents_of(tmp_path, component="jpg;mask.png")) == {"0.jpg", "0.mask.png", "1.jpg", "1.mask.png"}
+    names = {shard.fingerprint for c in (None, "jpg") for shard in open_source(str(tmp_path), component=c).shards()}
+    assert len(names) == 2, "another component gives other records"
+
+
+@pytest.mark.parametrize("names", [("x.jpg", "x.png"), ("x.png", "x.jpg"), ("a/x.jpeg", "a/x.edge.png")])
+def test_a_second_image_of_a_sample_that_may_be_a_mask_is_a_reason(tmp_path, names):
+    first, second = names
+    (tmp_path / "0.tar").write_bytes(tar_bytes([(first, b"1"), (second, b"2"), ("y.jpg", b"3")]))
+    contents = contents_of(tmp_path)
+    one, other = (name.partition("x.")[2] for name in names)
+    assert contents.pop(second) == (
+        f'a second image of the sample of {first}; name the one that counts by component = "{one}", or both by '
+        f'"{one};{other}"'
+    )
+    assert contents == {first: b"1", "y.jpg": b"3"}
+    assert contents_of(tmp_path, component=f"{one};{other};jpg") == {first: b"1", second: b"2", "y.jpg": b"3"}
+
+
+@pytest.mark.parametrize(
+    "names", [("x.1.jpg", "x.2.jpg"), ("x.jpg", "y.png"), ("a/x.jpg", "b/x.png"), ("x.jpg", "x.dng")]
+)
+def test_images_that_only_look_alike_by_name_are_images(tmp_path, names):
+    (tmp_path / "0.tar").write_bytes(tar_bytes((name, b"1") for name in names))
+    assert contents_of(tmp_path) == dict.fromkeys(names, b"1")

@@ -65,23 +65,25 @@ def test_a_folder_of_zips_is_an_archive(tmp_path):
     assert contents_of(f"{tmp_path}/[01]/*.ZIP") == {"0.jpg": b"x", "1.jpg": b"x"}
 
 
-def test_a_zip_beside_images_is_a_file_of_their_folder(tmp_path):
+def test_a_zip_beside_images_is_refused_and_either_is_chosen_by_name(tmp_path):
     write_folder(tmp_path, {"a.jpg": b"1", "b.zip": zip_bytes(IMAGES.items())})
-    assert open_source(str(tmp_path)).kind == "folder"
-    assert list(contents_of(tmp_path)) == ["a.jpg", "b.zip"]
+    with pytest.raises(SourceError, match=r"holds 1 \.zip file and 1 image, such as a\.jpg; expected one of them"):
+        contents_of(tmp_path)
+    assert contents_of(tmp_path, form="folder") == {"a.jpg": b"1"}
+    assert contents_of(tmp_path, form="zip") == IMAGES
 
 
 def test_tars_and_zips_together_are_refused_and_chosen_with_a_glob(tmp_path):
     write_folder(tmp_path, {"0.tar": tar_bytes([("a.jpg", b"1")]), "0.zip": zip_bytes([("b.jpg", b"2")])})
     for place in (tmp_path, tmp_path / "*"):
-        with pytest.raises(SourceError, match=r"several forms \(\.tar, \.zip\).*with \*\.tar; expected a folder"):
+        with pytest.raises(SourceError, match=r"holds 1 \.tar file and 1 \.zip file; expected .*\*\.tar"):
             open_source(str(place))
     assert contents_of(tmp_path / "*.tar") == {"a.jpg": b"1"}
     assert contents_of(tmp_path / "*.zip") == {"b.jpg": b"2"}
 
 
 def test_the_forms_that_are_read_are_named_where_there_is_none(tmp_path):
-    with pytest.raises(SourceError, match=r"a glob of \.tar, \.tar\.gz, \.tgz, \.zip or \.parquet"):
+    with pytest.raises(SourceError, match=r"a glob of \.tar, \.tar\.gz, \.tgz, \.zip, \.parquet or \.pq"):
         open_source(str(tmp_path / "missing"))
 
 
