@@ -9,6 +9,7 @@ from cluster.records.base import Lister, ReadOptions, Source
 from cluster.records.containers import Archive
 from cluster.records.folder import open_folder
 from cluster.records.location import Location
+from cluster.records.packed_tar import PACKED_SUFFIXES
 from cluster.records.parquet import open_tables
 from cluster.records.tar import open_tars
 from cluster.records.zip import open_zips
@@ -43,9 +44,9 @@ class Form:
 FOLDER = Form("folder", (), open_folder)
 FORMS = (
     FOLDER,
-    Form("tar", (".tar", ".tar.gz", ".tgz"), open_tars, has_members=True),
+    Form("tar", (".tar", *PACKED_SUFFIXES), open_tars, has_members=True),
     Form("zip", (".zip",), open_zips, has_members=True),
-    Form("parquet", (".parquet",), open_tables),
+    Form("parquet", (".parquet", ".pq"), open_tables),
 )
 
 

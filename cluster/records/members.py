@@ -6,6 +6,7 @@
 | hidden, or a sidecar by its name | counted as skipped |
 | an empty name, or one that points outside the archive, hidden or not | an error record |
 | a link, a device, a pipe, a sparse file | an error record |
+| an archive or a compressed file by its name | an error record; archives in archives are not opened |
 | larger than the limit | an error record; its content is not held in memory |
 | a name that occurs twice | a record each time |
 | anything else | a record with its content, or with the reason why it cannot be read |
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cluster.records.base import Skipped
-from cluster.records.names import is_hidden, is_sidecar, printable
+from cluster.records.names import is_hidden, is_packed, is_sidecar, printable
 from cluster.records.reading import too_large
 
 
@@ -76,4 +77,6 @@ def refusal(member: Member, max_bytes: int) -> str | None:
         return "a link, not a file"
     if member.type is not MemberType.FILE:
         return "not a regular file"
+    if is_packed(member.name):
+        return "an archive or a compressed file in an archive, which is not opened; unpack the outer one first"
     return too_large(member.size, max_bytes) if member.size > max_bytes else None

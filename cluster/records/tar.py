@@ -15,6 +15,7 @@ from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
 from cluster.records.containers import Archive, Container
 from cluster.records.members import Member, MemberType, is_record, refusal
 from cluster.records.names import printable
+from cluster.records.packed_tar import PackingError, open_unpacked
 from cluster.records.reading import BUFFER_BYTES
 from cluster.records.tar_headers import Header
 
@@ -43,13 +44,16 @@ class WholeTar:
         del threads
         before = "its first member"
         try:
-            with self.container.open() as raw, _plain(raw) as content, _open(content) as tar:
+            with self.container.open() as raw, _open(open_unpacked(raw, self.container.size)) as tar:
                 while (header := tar.next()) is not None:
                     tar.members.clear()  # otherwise the library keeps a description of every member
                     if (record := self._record(tar, header, skipped)) is not None:
                         yield record
                     before = f"what follows {printable(header.name)}"
                 problem = tar.problem() or _problem_after_the_end(tar)
+        except PackingError as error:
+            yield Record(self.container.name, None, str(error), self.container.name)
+            return
         except _DAMAGE as error:
             problem = str(error) or type(error).__name__
         except EntryError as error:
@@ -80,20 +84,6 @@ class _Tar(tarfile.TarFile):
         if isinstance(self.ending, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
             return None
         return str(self.ending) if str(self.ending) != "empty header" else "no end-of-archive marker"
-
-
-class _Gzip(gzip.GzipFile):
-    """Returns everything unpacked before a truncation is reported, where the library would lose it."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        return self.read1(-1 if size is None else size)
-
-
-def _plain(raw: IO[bytes]) -> IO[bytes]:
-    """Return the content, decompressed if it is gzip, whatever the suffix."""
-    magic = raw.read(2)
-    raw.seek(0)
-    return cast("IO[bytes]", _Gzip(fileobj=raw)) if magic == b"\x1f\x8b" else raw
 
 
 def _open(content: IO[bytes]) -> _Tar:
