@@ -7,6 +7,7 @@ import re
 HEAD_BYTES = 16
 """First bytes of a file that `packing_of` looks at."""
 
+PARQUET = "a Parquet table"
 GZIP, BZIP2, XZ, ZSTANDARD = "packed with gzip", "packed with bzip2", "packed with xz", "packed with Zstandard"
 
 # A tar begins with the name of a member, so short marks of letters alone would take some names for a packing.
@@ -22,7 +23,7 @@ _SIGNATURES = (
     ("a zip file", rb"PK(\x03\x04|\x05\x06)"),
     ("a 7z archive", rb"7z\xbc\xaf\x27\x1c"),
     ("a RAR archive", rb"Rar!\x1a\x07"),
-    ("a Parquet table", rb"PAR1\x15"),
+    (PARQUET, rb"PAR1\x15"),
 )
 
 
