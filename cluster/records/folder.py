@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -26,14 +26,21 @@ def open_folder(archive: Archive) -> Lister:
 
 
 def _shards(location: Location, options: ReadOptions, skipped: Skipped) -> Iterator[Shard]:
-    images = _images(location, options.max_bytes, skipped)
+    yield from slice_folder(location, walk(location, skipped), options, skipped)
+
+
+def slice_folder(
+    location: Location, entries: Iterable[Entry], options: ReadOptions, skipped: Skipped
+) -> Iterator[Shard]:
+    """Cut listed files of a folder into shards; sidecars are counted as skipped."""
+    images = _images(entries, options.max_bytes, skipped)
     for group in chunk(images, key=lambda entry: entry.path, target=options.shard_records):
         contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
         yield Shard(fingerprint(contents), len(group), FolderSlice(location, tuple(group), options.max_bytes))
 
 
-def _images(location: Location, max_bytes: int, skipped: Skipped) -> Iterator[Entry]:
-    for entry in walk(location, skipped):
+def _images(entries: Iterable[Entry], max_bytes: int, skipped: Skipped) -> Iterator[Entry]:
+    for entry in entries:
         if is_sidecar(entry.path):
             skipped.add(entry.key)
         elif entry.size is not None and entry.size > max_bytes:

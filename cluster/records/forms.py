@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from cluster.records.base import Lister, ReadOptions, Source
 from cluster.records.containers import Archive
 from cluster.records.folder import open_folder
+from cluster.records.list_rows import LIST_SUFFIXES
 from cluster.records.location import Location
 from cluster.records.packed_tar import PACKED_SUFFIXES
 from cluster.records.parquet import open_tables
+from cluster.records.path_list import open_lists
+from cluster.records.patterns import open_glob
 from cluster.records.tar import open_tars
 from cluster.records.zip import open_zips
 
@@ -25,12 +28,14 @@ class Form:
         opener: returns the function that lists an archive of this form; may raise SourceError.
         has_members: whether its containers hold images as named members. Containers of other forms beside them, such
             as a Parquet table for each tar, are sidecars then.
+        is_named: whether its files count only if the archive's URL ends as they do; in folders they are sidecars.
     """
 
     name: str
     suffixes: tuple[str, ...]
     opener: Callable[[Archive], Lister]
     has_members: bool = False
+    is_named: bool = False
 
     def open(self, location: Location, options: ReadOptions) -> Source:
         """Open the archive at a place.
@@ -42,20 +47,32 @@ class Form:
 
 
 FOLDER = Form("folder", (), open_folder)
+GLOB = Form("glob", (), open_glob)
+LIST = Form("list", LIST_SUFFIXES, open_lists, is_named=True)
 FORMS = (
     FOLDER,
+    GLOB,
     Form("tar", (".tar", *PACKED_SUFFIXES), open_tars, has_members=True),
     Form("zip", (".zip",), open_zips, has_members=True),
     Form("parquet", (".parquet", ".pq"), open_tables),
+    LIST,
 )
 
 
 def form_of_file(path: str) -> Form | None:
-    """Return the form of a container by its name; None if the file is no container."""
-    return next((form for form in FORMS if path.lower().endswith(form.suffixes)), None)
+    """Return the form of a container by its name, wherever it is; None if the file is no container."""
+    found = next((form for form in FORMS if path.lower().endswith(form.suffixes)), None)
+    return None if found is None or found.is_named else found
+
+
+def is_list(path: str) -> bool:
+    """Whether a file is a list of images, if an archive's URL names it; or a glob, if it matches lists."""
+    return path.lower().endswith(LIST.suffixes)
 
 
 def expected_forms() -> str:
     """Describe for a message what an archive can be."""
-    *suffixes, last = (suffix for form in FORMS for suffix in form.suffixes)
-    return f"expected a folder of images, or a file, a folder or a glob of {', '.join(suffixes)} or {last}"
+    *suffixes, last = (suffix for form in FORMS if not form.is_named for suffix in form.suffixes)
+    lists = f"a list of paths or URLs ({', '.join(LIST.suffixes)})"
+    containers = f"a file, a folder or a glob of {', '.join(suffixes)} or {last}"
+    return f"expected a folder of images or a glob of them, {containers}, or {lists}"

@@ -8,10 +8,11 @@ from cluster.errors import SourceError
 from cluster.records.base import EntryError, ReadOptions, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.containers import is_pattern
-from cluster.records.forms import FOLDER, FORMS, Form, expected_forms, form_of_file
+from cluster.records.forms import FOLDER, FORMS, GLOB, LIST, Form, expected_forms, form_of_file, is_list
 from cluster.records.listing import walk
 from cluster.records.location import Location
 from cluster.records.names import is_sidecar
+from cluster.records.patterns import matching_files
 from cluster.records.reading import with_retries
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
@@ -27,8 +28,8 @@ def open_source(
 ) -> Source:
     """Open an archive of any form in `FORMS`.
 
-    The suffix decides for a file and for the files that a glob matches. A folder is an archive of containers if it
-    holds nothing else but sidecars.
+    The suffix decides for a file and for the files that a glob matches; lists of images must be named so, as they are
+    sidecars elsewhere. A folder is an archive of containers if it holds nothing else but sidecars.
 
     Args:
         uri: any fsspec URL, or a local path.
@@ -55,17 +56,33 @@ def open_source(
 
 
 def _find_form(location: Location) -> Form:
-    filesystem, path = location.open()
+    _, path = location.open()
+    if is_list(path) and location.is_file():
+        return LIST
     if form_of_file(path) is not None and location.is_file():
         return _form_of_files([path])
     if is_pattern(location):
-        return _form_of_files(with_retries(lambda: filesystem.glob(path), location.redacted))
+        return _form_of_glob(location)
     try:
         return _form_of_folder(location)
     except EntryError:
         if location.is_file():
             return _form_of_files([path])
         raise
+
+
+def _form_of_glob(location: Location) -> Form:
+    """Return the form of what a glob matches: images if the first file that is no sidecar is no container."""
+    filesystem, path = location.open()
+    if is_list(path) or form_of_file(path) is not None:
+        matches = with_retries(lambda: filesystem.glob(path), location.redacted)
+        return LIST if is_list(path) and matches else _form_of_files(matches)
+    for entry in matching_files(location, Skipped()):
+        if form_of_file(entry.path) is not None:
+            return _form_of_files(with_retries(lambda: filesystem.glob(path), location.redacted))
+        if not is_sidecar(entry.path):
+            return GLOB
+    raise EntryError("no file matches; ** stands for folders at any depth")
 
 
 def _form_of_files(paths: Collection[str]) -> Form:

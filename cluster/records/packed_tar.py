@@ -117,6 +117,9 @@ class _Limited:
             raise EntryError(f"{self._packing}, and it expands to more than {MAX_EXPANSION} times its size")
         return data
 
+    def close(self) -> None:
+        """Do nothing more than to look like a file: the file itself is closed by its owner."""
+
 
 class _Streams:
     """Unpacks streams one after another, with zeros between them."""

@@ -85,7 +85,11 @@ class References:
     def _relative(self, path: str) -> Location:
         if self.location.is_local or path.startswith("/"):
             return self._local(posixpath.join(self.folder, path))
-        joined = posixpath.normpath(f"{self.folder}/{path}")
+        if self.location.scheme in _OF_HOSTS:  # Their paths in the file system are whole URLs; "..": on the same host.
+            host, _, folder = self.folder.partition("://")[2].partition("/")
+            joined = host + posixpath.normpath(f"/{folder}/{path}")
+        else:
+            joined = posixpath.normpath(f"{self.folder}/{path}")
         return Location(f"{self.location.scheme}://{joined}", self.location.storage)
 
     def _local(self, path: str) -> Location:
