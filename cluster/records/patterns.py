@@ -13,7 +13,7 @@ from functools import partial
 
 from fsspec.utils import glob_translate
 
-from cluster.errors import SourceError
+from cluster.errors import ClusterError
 from cluster.records.base import EntryError, Lister, Shard, Skipped
 from cluster.records.containers import WILDCARDS, Archive, is_pattern
 from cluster.records.folder import slice_folder
@@ -72,15 +72,11 @@ def folder_of(location: Location) -> Location:
 
 
 def images_folder(uri: str, storage: Storage = DEFAULT_STORAGE) -> str:
-    """Return the folder that an archive's files are in: of a glob the part before the first wildcard.
-
-    Raises:
-        StorageError: storage does not answer.
-    """
+    """Return the folder that an archive's files are in: of a glob the part before the first wildcard."""
     location = Location.parse(uri, storage)
     try:
         return folder_of(location).uri if is_pattern(location) else uri
-    except (EntryError, SourceError):  # Opening the archive gives the reason.
+    except ClusterError:  # Opening the archive gives the reason.
         return uri
 
 
