@@ -98,16 +98,17 @@ class _Reader(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Limited:
+class _Limited(io.RawIOBase):
     """Limits how much is unpacked, and turns what the libraries raise into reasons."""
 
     def __init__(self, reader: _Reader, packing: str, size: int) -> None:
+        super().__init__()
         self._reader, self._packing = reader, packing
         self._left = MAX_EXPANSION * max(size, _SMALL_FILE)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         try:
-            data = self._reader.read(size)
+            data = self._reader.read(_INPUT_BYTES if size < 0 else size)
         except ClusterError:
             raise
         except (OSError, EOFError, ValueError, lzma.LZMAError, pa.ArrowException) as error:
@@ -116,9 +117,6 @@ class _Limited:
         if self._left < 0:
             raise EntryError(f"{self._packing}, and it expands to more than {MAX_EXPANSION} times its size")
         return data
-
-    def close(self) -> None:
-        """Do nothing more than to look like a file: the file itself is closed by its owner."""
 
 
 class _Streams:
