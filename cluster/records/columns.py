@@ -18,8 +18,10 @@ BYTES_COLUMNS = (
 )  # fmt: skip
 URI_COLUMNS = (
     "uri", "url", "path", "image_path", "file", "image", "img",
-    "image_url", "image_uri", "img_path", "file_path", "filepath", "file_name", "filename",
+    "image_url", "image_uri", "img_path", "file_path", "filepath",
 )  # fmt: skip
+LIST_COLUMNS = (*URI_COLUMNS, "file_name", "filename")
+"""Of lists. A Parquet table of these describes images beside it, as in Hugging Face's folders of images."""
 KEY_COLUMNS = ("key", "__key__", "id", "image_id", "path", "filename", "name")
 """Usual names, the preferred first."""
 
@@ -88,10 +90,18 @@ def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
     return find_layouts(schema, columns, where)[0]
 
 
-def find_layouts(schema: pa.Schema, columns: Columns, where: str) -> list[Layout]:
+def find_layouts(
+    schema: pa.Schema, columns: Columns, where: str, uri_columns: tuple[str, ...] = URI_COLUMNS
+) -> list[Layout]:
     """Return what may be read, the preferred first: they have the same images and other keys, the last none.
 
     There is one if the user names the column of the keys, or if the images are named by their own paths.
+
+    Args:
+        schema: see `find_layout`.
+        columns: see `find_layout`.
+        where: see `find_layout`.
+        uri_columns: usual names of columns of paths or URLs.
 
     Raises:
         SourceError: see `find_layout`.
@@ -100,11 +110,11 @@ def find_layouts(schema: pa.Schema, columns: Columns, where: str) -> list[Layout
     for option, name in (("image", columns.image), ("key", columns.key)):
         if name is not None and name not in types:
             raise SourceError(f"{where} has no column {name!r} ({option} column). It has: {_listed(types)}.")
-    image = columns.image or _find_image(types)
+    image = columns.image or _find_image(types, uri_columns)
     if image is None:
         raise SourceError(
             f"{where} has no column of images: expected bytes in one of {', '.join(BYTES_COLUMNS)}, or paths or URLs "
-            f"in one of {', '.join(URI_COLUMNS)}. It has: {_listed(types)}. Name the image column."
+            f"in one of {', '.join(uri_columns)}. It has: {_listed(types)}. Name the image column."
         )
     if not (_is_image(types[image]) or _is_text(types[image])):
         raise SourceError(
@@ -118,13 +128,13 @@ def find_layouts(schema: pa.Schema, columns: Columns, where: str) -> list[Layout
     return [item for item in layouts if item.key is None or schema.names.count(item.key) == 1]
 
 
-def _find_image(types: dict[str, pa.DataType]) -> str | None:
+def _find_image(types: dict[str, pa.DataType], uri_columns: tuple[str, ...]) -> str | None:
     """Find bytes under a usual name, or the only struct of bytes and path, or paths under a usual name."""
     structs = [name for name, kind in types.items() if _is_image(kind) and _has_path(kind)]
     found = [
         *_in_any_case(types, BYTES_COLUMNS, _is_image),
         *(structs if len(structs) == 1 else ()),
-        *_in_any_case(types, URI_COLUMNS, _is_text),
+        *_in_any_case(types, uri_columns, _is_text),
     ]
     return next(iter(found), None)
 

@@ -73,6 +73,6 @@ def is_list(path: str) -> bool:
 def expected_forms() -> str:
     """Describe for a message what an archive can be."""
     *suffixes, last = (suffix for form in FORMS if not form.is_named for suffix in form.suffixes)
-    lists = f"a list of paths or URLs ({', '.join(LIST.suffixes)})"
     containers = f"a file, a folder or a glob of {', '.join(suffixes)} or {last}"
-    return f"expected a folder of images or a glob of them, {containers}, or {lists}"
+    lists = f"a list of paths or URLs ({', '.join(LIST.suffixes)})"
+    return f"expected a folder of images, or {containers}, or a glob of images, or {lists}"

@@ -37,6 +37,10 @@ class PackingError(EntryError):
     """A file called a tar is something else that is not read."""
 
 
+class UnpackingError(ValueError):
+    """Packed data is damaged, cut off, or expands without end."""
+
+
 class Unpacker(Protocol):
     """The interface of `bz2.BZ2Decompressor` and `lzma.LZMADecompressor`."""
 
@@ -112,10 +116,10 @@ class _Limited(io.RawIOBase):
         except ClusterError:
             raise
         except (OSError, EOFError, ValueError, lzma.LZMAError, pa.ArrowException) as error:
-            raise EntryError(f"{self._packing}, and unpacking fails: {_summary(error)}") from None
+            raise UnpackingError(f"{self._packing}, and unpacking fails: {_summary(error)}") from None
         self._left -= len(data)
         if self._left < 0:
-            raise EntryError(f"{self._packing}, and it expands to more than {MAX_EXPANSION} times its size")
+            raise UnpackingError(f"{self._packing}, and it expands to more than {MAX_EXPANSION} times its size")
         return data
 
 

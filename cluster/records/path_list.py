@@ -22,7 +22,7 @@ from cluster.errors import SourceError
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.chunking import chunk
-from cluster.records.columns import Layout, find_layouts
+from cluster.records.columns import LIST_COLUMNS, Layout, find_layouts
 from cluster.records.containers import Archive, Container, unreadable_shard
 from cluster.records.inline_images import is_inline
 from cluster.records.list_rows import ListRow, read_rows
@@ -176,7 +176,7 @@ class _ListFile:
             raise EntryError(str(rows[0].problem))
         schema = pa.schema([(name, pa.string()) for name in columns])
         try:
-            layouts = find_layouts(schema, options.columns, container.name)
+            layouts = find_layouts(schema, options.columns, container.name, LIST_COLUMNS)
         except SourceError as error:
             raise EntryError(str(error)) from None
         layout = next((item for item in layouts[:-1] if _tells_apart(rows, item)), layouts[-1])

@@ -36,7 +36,7 @@ def test_bytes_are_preferred_to_urls(tmp_path, name):
     assert contents_of(table) == {"t/0": b"1"}
 
 
-@pytest.mark.parametrize("name", ["image_url", "img_path", "file_path", "filepath", "file_name", "Filename", "URL"])
+@pytest.mark.parametrize("name", ["image_url", "image_uri", "img_path", "file_path", "filepath", "URL", "Path"])
 def test_more_names_of_paths_are_known(tmp_path, name):
     write_folder(tmp_path, {"a.jpg": b"1"})
     assert list(contents_of(write_table(tmp_path / "t.parquet", {name: ["a.jpg"]})).values()) == [b"1"]

@@ -72,7 +72,7 @@ def test_a_column_whose_values_repeat_is_no_key(folder):
 def test_rows_that_name_nothing_are_a_reason_each(folder):
     lines = ["a.jpg", "missing.jpg", "sub", "x" * 70_000, "a.jpg"]
     path = write(folder, "list.txt", "\n".join(lines))
-    found = [(record.key, record.data or record.error) for record in records_of(path)]
+    found = [(record.key, record.data or str(record.error).partition(" in ")[0]) for record in records_of(path)]
     assert found == [
         ("a.jpg", b"1"),
         ("missing.jpg", "not found"),

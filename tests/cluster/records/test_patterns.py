@@ -77,7 +77,7 @@ def test_an_archive_among_images_is_named(tmp_path):
 )
 def test_a_glob_of_nothing_is_refused(tmp_path, pattern, reason):
     write_folder(tmp_path, {"x/a.jpg": b"1"})
-    with pytest.raises(SourceError, match=f"{reason}.*expected a folder of images or a glob"):
+    with pytest.raises(SourceError, match=f"{reason}.*expected a folder of images, or .*or a glob of images"):
         open_source(f"{tmp_path}/{pattern}")
 
 
