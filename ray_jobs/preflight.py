@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from cluster import Store
 from cluster.errors import ClusterError
+from cluster.records import images_folder
 from cluster.records.location import Location
 from cluster.storage.settings import S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
@@ -92,9 +93,8 @@ def _escalates(job: Job, needs: Sequence[str]) -> bool:
 
 def _image_folders(job: Job, needs: Sequence[str]) -> list[str]:
     """Folders and URLs whose files are images to the job."""
-    return [
-        section.uri for name in ("archive", "support") if name in needs and (section := getattr(job, name)) is not None
-    ]
+    sections = [getattr(job, name) for name in ("archive", "support") if name in needs]
+    return [images_folder(section.uri, job.storage.resolve()) for section in sections if section is not None]
 
 
 def _outside(store: Store, places: Sequence[str]) -> None:

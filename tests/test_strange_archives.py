@@ -19,9 +19,9 @@ def write_archive(folder, form):
     files = folder / "files"
     files.mkdir()
     expected = write_strange_files(files)
-    if not form.suffixes:
-        return files, expected
     builder = BUILDERS[form.name]
+    if not form.suffixes:
+        return f"{files}/{builder.place}", expected
     return builder.write(
         folder / f"0{builder.suffix}", {name: (files / name).read_bytes() for name in expected}
     ), expected

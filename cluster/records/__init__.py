@@ -10,6 +10,7 @@ from cluster.records.base import Record, Shard, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.forms import FORMS, Form
 from cluster.records.opening import open_source
+from cluster.records.patterns import images_folder
 from cluster.records.selection import Selected, Selection
 from cluster.records.shards import pick, read_shard
 
@@ -23,6 +24,7 @@ __all__ = [
     "Shard",
     "Skipped",
     "Source",
+    "images_folder",
     "open_source",
     "pick",
     "read_shard",

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import pyarrow as pa
 
 from cluster.errors import SourceError
 from cluster.records.names import printable
 
-BYTES_COLUMNS = ("image", "img", "jpg", "png", "jpeg", "bytes", "content", "data")
-URI_COLUMNS = ("uri", "url", "path", "image_path", "file", "image")
+BYTES_COLUMNS = (
+    "image", "img", "jpg", "png", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jxl",
+    "bytes", "content", "data", "image_bytes",
+)  # fmt: skip
+URI_COLUMNS = (
+    "uri", "url", "path", "image_path", "file", "image", "img",
+    "image_url", "image_uri", "img_path", "file_path", "filepath",
+)  # fmt: skip
+LIST_COLUMNS = (*URI_COLUMNS, "file_name", "filename")
+"""Of lists. A Parquet table of these describes images beside it, as in Hugging Face's folders of images."""
 KEY_COLUMNS = ("key", "__key__", "id", "image_id", "path", "filename", "name")
+"""Usual names, the preferred first."""
+
+Fits: TypeAlias = Callable[[pa.DataType], bool]
 
 MAX_SHOWN = 20
 """Columns that a message lists."""
@@ -38,7 +51,8 @@ class Layout:
 
     Attributes:
         image: column of the images.
-        holds: "bytes", "struct" (of `bytes` and `path`) or "uri".
+        holds: "bytes", "struct" (of `bytes` and `path`), "unnamed struct" (the same, and its paths do not tell images
+            apart) or "uri".
         key: column of the keys; None names images by `path` of the struct, or by file and row.
     """
 
@@ -47,13 +61,23 @@ class Layout:
     key: str | None
 
     @property
+    def is_struct(self) -> bool:
+        """Whether images are structs of `bytes` and `path`."""
+        return self.holds in ("struct", "unnamed struct")
+
+    @property
+    def key_field(self) -> str | None:
+        """Column, or field of a column, that the keys are from; None if rows are numbered."""
+        return self.key or (f"{self.image}.path" if self.holds == "struct" else None)
+
+    @property
     def columns(self) -> list[str]:
         """The columns to read, each once."""
         return list(dict.fromkeys(name for name in (self.image, self.key) if name is not None))
 
 
 def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
-    """Decide which columns to read.
+    """Decide which columns to read, by their names and types.
 
     Args:
         schema: of the table.
@@ -63,15 +87,34 @@ def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
     Raises:
         SourceError: no column fits, or the named one does not.
     """
+    return find_layouts(schema, columns, where)[0]
+
+
+def find_layouts(
+    schema: pa.Schema, columns: Columns, where: str, uri_columns: tuple[str, ...] = URI_COLUMNS
+) -> list[Layout]:
+    """Return what may be read, the preferred first: they have the same images and other keys, the last none.
+
+    There is one if the user names the column of the keys, or if the images are named by their own paths.
+
+    Args:
+        schema: see `find_layout`.
+        columns: see `find_layout`.
+        where: see `find_layout`.
+        uri_columns: usual names of columns of paths or URLs.
+
+    Raises:
+        SourceError: see `find_layout`.
+    """
     types = {field.name: _storage(field.type) for field in schema}
     for option, name in (("image", columns.image), ("key", columns.key)):
         if name is not None and name not in types:
             raise SourceError(f"{where} has no column {name!r} ({option} column). It has: {_listed(types)}.")
-    image = columns.image or _first(types, BYTES_COLUMNS, _is_image) or _first(types, URI_COLUMNS, _is_text)
+    image = columns.image or _find_image(types, uri_columns)
     if image is None:
         raise SourceError(
             f"{where} has no column of images: expected bytes in one of {', '.join(BYTES_COLUMNS)}, or paths or URLs "
-            f"in one of {', '.join(URI_COLUMNS)}. It has: {_listed(types)}. Name the image column."
+            f"in one of {', '.join(uri_columns)}. It has: {_listed(types)}. Name the image column."
         )
     if not (_is_image(types[image]) or _is_text(types[image])):
         raise SourceError(
@@ -79,15 +122,45 @@ def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
         )
     if columns.key is not None and not _is_key(types[columns.key]):
         raise SourceError(f"column {columns.key!r} of {where} is {types[columns.key]}: expected string or integer")
-    holds = "uri" if _is_text(types[image]) else "struct" if pa.types.is_struct(types[image]) else "bytes"
-    layout = Layout(image, holds, columns.key or _first(types, KEY_COLUMNS, _is_key))
-    if twice := [name for name in layout.columns if schema.names.count(name) > 1]:
+    layouts = _layouts(types, image, columns.key)
+    if twice := [name for name in layouts[0].columns if schema.names.count(name) > 1]:
         raise SourceError(f"{where} has several columns {twice[0]!r}: expected one")
-    return layout
+    return [item for item in layouts if item.key is None or schema.names.count(item.key) == 1]
 
 
-def _first(types: dict[str, pa.DataType], names: tuple[str, ...], fits: object) -> str | None:
-    return next((name for name in names if name in types and fits(types[name])), None)  # type: ignore[operator]
+def _find_image(types: dict[str, pa.DataType], uri_columns: tuple[str, ...]) -> str | None:
+    """Find bytes under a usual name, or the only struct of bytes and path, or paths under a usual name."""
+    structs = [name for name, kind in types.items() if _is_image(kind) and _has_path(kind)]
+    found = [
+        *_in_any_case(types, BYTES_COLUMNS, _is_image),
+        *(structs if len(structs) == 1 else ()),
+        *_in_any_case(types, uri_columns, _is_text),
+    ]
+    return next(iter(found), None)
+
+
+def _in_any_case(types: dict[str, pa.DataType], names: tuple[str, ...], fits: Fits) -> list[str]:
+    """Return the columns of these names whose types fit; those written in another case last."""
+    lower = {name.lower(): name for name in reversed(types)}
+    others = [lower[name] for name in names if name in lower and fits(types[lower[name]])]
+    return [*_usual(types, names, fits), *others]
+
+
+def _layouts(types: dict[str, pa.DataType], image: str, key: str | None) -> list[Layout]:
+    kind = types[image]
+    holds = "uri" if _is_text(kind) else "struct" if pa.types.is_struct(kind) else "bytes"
+    if key is not None:
+        return [Layout(image, holds, key)]
+    keys = _usual(types, KEY_COLUMNS, _is_key)
+    if image in keys:  # Paths name their images, however often one occurs.
+        return [Layout(image, holds, name) for name in keys[: keys.index(image) + 1]]
+    unnamed = [Layout(image, "unnamed struct", None)] if holds == "struct" else []
+    return [*(Layout(image, holds, name) for name in keys), Layout(image, holds, None), *unnamed]
+
+
+def _usual(types: dict[str, pa.DataType], names: tuple[str, ...], fits: Fits) -> list[str]:
+    """Return the columns of these names whose types fit, in the order of the names."""
+    return [name for name in names if name in types and fits(types[name])]
 
 
 def _storage(kind: pa.DataType) -> pa.DataType:
@@ -111,6 +184,10 @@ def _is_image(kind: pa.DataType) -> bool:
         fields = [field for field in kind if field.name == "bytes"]
         return len(fields) == 1 and _is_binary(fields[0].type)
     return _is_binary(kind)
+
+
+def _has_path(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind)) and any(field.name == "path" for field in kind)
 
 
 def _is_key(kind: pa.DataType) -> bool:

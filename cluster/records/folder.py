@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -10,7 +10,7 @@ from fsspec import AbstractFileSystem
 
 from cluster.errors import ChangedError
 from cluster.fingerprint import fingerprint
-from cluster.records.base import EntryError, Lister, Record, Shard, Skipped
+from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.chunking import chunk
 from cluster.records.containers import Archive
 from cluster.records.listing import Entry
@@ -25,9 +25,14 @@ def open_folder(archive: Archive) -> Lister:
 
 
 def _shards(archive: Archive, skipped: Skipped) -> Iterator[Shard]:
-    location, max_bytes = archive.location, archive.options.max_bytes
-    images = (_limited(entry, max_bytes) for entry in archive.files(skipped))
-    for group in chunk(images, key=lambda entry: entry.path, target=archive.options.shard_records):
+    yield from slice_folder(archive.location, archive.files(skipped), archive.options)
+
+
+def slice_folder(location: Location, entries: Iterable[Entry], options: ReadOptions) -> Iterator[Shard]:
+    """Cut listed images of a folder into shards."""
+    max_bytes = options.max_bytes
+    images = (_limited(entry, max_bytes) for entry in entries)
+    for group in chunk(images, key=lambda entry: entry.path, target=options.shard_records):
         contents = [[entry.key, entry.size, entry.version, entry.problem] for entry in group]
         yield Shard(fingerprint(contents), len(group), FolderSlice(location, tuple(group), max_bytes))
 

@@ -9,9 +9,13 @@ from cluster.records.base import Lister, ReadOptions, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.containers import Archive, Container
 from cluster.records.folder import open_folder
+from cluster.records.list_rows import LIST_SUFFIXES
 from cluster.records.listing import Entry
 from cluster.records.location import Location
+from cluster.records.packed_tar import PACKED_SUFFIXES
 from cluster.records.parquet import TableSummary, open_tables, summarize_table
+from cluster.records.path_list import open_lists
+from cluster.records.patterns import open_glob
 from cluster.records.tar import open_tars
 from cluster.records.zip import open_zips
 
@@ -27,6 +31,7 @@ class Form:
         has_members: whether its containers hold images as named members. Containers of other forms beside them, such
             as a Parquet table for each tar, are sidecars then, unless they hold images.
         summarize: looks into a container, which may be a sidecar of images; None where it cannot be one.
+        is_named: whether its files count only if the archive's URL ends as they do; in folders they are sidecars.
     """
 
     name: str
@@ -34,6 +39,7 @@ class Form:
     opener: Callable[[Archive], Lister]
     has_members: bool = False
     summarize: Callable[[Container, Columns], TableSummary] | None = None
+    is_named: bool = False
 
     def holds(self, path: str) -> bool:
         """Whether the name is that of a container of this form."""
@@ -54,23 +60,34 @@ class Form:
 
 
 FOLDER = Form("folder", (), open_folder)
+GLOB = Form("glob", (), open_glob)
+LIST = Form("list", LIST_SUFFIXES, open_lists, is_named=True)
 FORMS = (
     FOLDER,
-    Form("tar", (".tar", ".tar.gz", ".tgz"), open_tars, has_members=True),
+    GLOB,
+    Form("tar", (".tar", *PACKED_SUFFIXES), open_tars, has_members=True),
     Form("zip", (".zip",), open_zips, has_members=True),
     Form("parquet", (".parquet", ".pq"), open_tables, summarize=summarize_table),
+    LIST,
 )
-_SUFFIXES = tuple(suffix for form in FORMS for suffix in form.suffixes)
+_SUFFIXES = tuple(suffix for form in FORMS if not form.is_named for suffix in form.suffixes)
 
 
 def form_of_file(path: str) -> Form | None:
-    """Return the form of a container by its name; None if the file is no container."""
+    """Return the form of a container by its name, wherever it is; None if the file is no container."""
     if not path.lower().endswith(_SUFFIXES):
         return None
-    return next(form for form in FORMS if form.holds(path))
+    return next(form for form in FORMS if form.holds(path) and not form.is_named)
+
+
+def is_list(path: str) -> bool:
+    """Whether a file is a list of images, if an archive's URL names it; or a glob, if it matches lists."""
+    return LIST.holds(path)
 
 
 def expected_forms() -> str:
     """Describe for a message what an archive can be."""
     *suffixes, last = _SUFFIXES
-    return f"expected a folder of images, or a file, a folder or a glob of {', '.join(suffixes)} or {last}"
+    containers = f"a file, a folder or a glob of {', '.join(suffixes)} or {last}"
+    lists = f"a list of paths or URLs ({', '.join(LIST.suffixes)})"
+    return f"expected a folder of images, or {containers}, or a glob of images, or {lists}"

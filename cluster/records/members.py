@@ -7,6 +7,7 @@
 | an empty name, or one that points outside the archive, hidden or not | an error record |
 | a symbolic link, a device, a pipe, a sparse file | an error record |
 | a hard link | the content of the member before it that it names, or an error record |
+| an archive or a compressed file by its name | an error record; archives in archives are not opened |
 | larger than the limit | an error record; its content is not held in memory |
 | a name that occurs twice | a record each time |
 | anything else | a record with its content, or with the reason why it cannot be read |
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cluster.records.base import Skipped
-from cluster.records.names import is_entry, printable
+from cluster.records.names import is_entry, is_packed, printable
 from cluster.records.reading import too_large
 
 
@@ -77,4 +78,6 @@ def refusal(member: Member, max_bytes: int) -> str | None:
         return "a link, not a file"
     if member.type not in (MemberType.FILE, MemberType.HARD_LINK):
         return "not a regular file"
+    if is_packed(member.name):
+        return "an archive or a compressed file in an archive, which is not opened; unpack the outer one first"
     return too_large(member.size, max_bytes) if member.size > max_bytes else None

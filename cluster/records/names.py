@@ -1,4 +1,4 @@
-"""Names of entries: make them printable, and recognise images, sidecars and what systems keep for themselves."""
+"""Names of entries: make them printable, and recognise images, sidecars, archives and what systems keep."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _SIDECAR_NAMES = frozenset(
 )
 _SIDECAR_STARTS = ("_committed_", "_started_")  # Databricks
 _PACKED = frozenset({"gz", "bz2", "xz", "zst"})
+_ARCHIVES = _PACKED | {"zip", "tar", "7z", "rar", "tgz", "tbz", "tbz2", "txz", "tzst", "lz4", "z"}
 _SYSTEM_FOLDERS = frozenset(
     {"__macosx", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
     | {"@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"}  # network disks of Synology and QNAP
@@ -106,6 +107,11 @@ def suffix_of(path: str) -> str:
 def is_image(path: str) -> bool:
     """Whether the suffix is that of an image format, decodable here or not."""
     return suffix_of(path) in _IMAGES
+
+
+def is_packed(path: str) -> bool:
+    """Whether the name is that of an archive or of a compressed file."""
+    return suffix_of(path) in _ARCHIVES
 
 
 def may_be_mask(path: str, other: str) -> bool:

@@ -9,9 +9,11 @@ from cluster.records.base import EntryError, ReadOptions, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.containers import is_pattern
 from cluster.records.contents import Contents, Files, explained
-from cluster.records.forms import FOLDER, FORMS, Form, form_of_file
+from cluster.records.forms import FOLDER, FORMS, GLOB, LIST, Form, form_of_file, is_list
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
+from cluster.records.names import is_entry
+from cluster.records.patterns import matching_files
 from cluster.records.reading import with_retries
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
@@ -30,8 +32,9 @@ def open_source(
 ) -> Source:
     """Open an archive of any form in `FORMS`.
 
-    The suffix decides for a file and for the files that a glob matches. A folder is an archive of containers if it
-    holds nothing else but sidecars, see `Contents`; part of that is known only when it has been listed.
+    The suffix decides for a file and for the files that a glob matches; lists of images must be named so, as they are
+    sidecars elsewhere. A folder is an archive of containers if it holds nothing else but sidecars, see `Contents`; part
+    of that is known only when it has been listed.
 
     Args:
         uri: any fsspec URL, or a local path.
@@ -62,24 +65,41 @@ def open_source(
     )
     with explained(location):
         found = _find_form(location, options) if form is None else _named_form(form, location, options)
-        if component is not None and found is not FOLDER and not found.has_members:
+        if component is not None and found not in (FOLDER, GLOB) and not found.has_members:
             reason = f"a {found.name} archive has no files or members that component = {component!r} could name"
             raise SourceError(f"{location.redacted}: {reason}; remove component")
         return found.open(location, options, Files(location, options, found, is_chosen=form is not None))
 
 
 def _find_form(location: Location, options: ReadOptions) -> Form:
-    filesystem, path = location.open()
+    _, path = location.open()
+    if is_list(path) and location.is_file():
+        return LIST
     if form_of_file(path) is not None and location.is_file():
         return _form_of_files([path], location, options)
     if is_pattern(location):
-        return _form_of_files(with_retries(lambda: filesystem.glob(path), location.redacted), location, options)
+        return _form_of_glob(location, options)
     try:
         return _form_of_folder(location, options)
     except EntryError:
         if location.is_file():
             return _form_of_files([path], location, options)
         raise
+
+
+def _form_of_glob(location: Location, options: ReadOptions) -> Form:
+    """Return the form of what a glob matches: images if the first file that is no sidecar is no container."""
+    filesystem, path = location.open()
+    if is_list(path) or form_of_file(path) is not None:
+        matches = with_retries(lambda: filesystem.glob(path), location.redacted)
+        return LIST if is_list(path) and matches else _form_of_files(matches, location, options)
+    for entry in matching_files(location, Skipped(), follow_links=options.follow_links):
+        if form_of_file(entry.path) is not None:
+            matches = with_retries(lambda: filesystem.glob(path), location.redacted)
+            return _form_of_files(matches, location, options)
+        if is_entry(entry.path, options.component):
+            return GLOB
+    raise EntryError("no file matches; ** stands for folders at any depth")
 
 
 def _form_of_files(paths: Collection[str], location: Location, options: ReadOptions) -> Form:
@@ -111,9 +131,9 @@ def _named_form(name: str, location: Location, options: ReadOptions) -> Form:
         SourceError: there is no such form.
         EntryError: there is nothing of it.
     """
-    found = next((form for form in FORMS if form.name == name), None)
-    if found is None:
-        raise SourceError(f"unknown form {name!r}; expected {', '.join(form.name for form in FORMS)}")
+    choices = {form.name: form for form in FORMS if form is not GLOB and not form.is_named}
+    if (found := choices.get(name)) is None:
+        raise SourceError(f"unknown form {name!r}; expected {', '.join(choices)}")
     if location.is_file() or is_pattern(location):
         if found is FOLDER:
             raise SourceError(f"{location.redacted} is not a folder, as form = {name!r} needs one")

@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 from cluster.errors import SourceError, StorageError
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
-from cluster.records.columns import Columns, Layout, find_layout
+from cluster.records.columns import Columns, Layout, find_layout, find_layouts
 from cluster.records.containers import Archive, Container, unreadable_shard
+from cluster.records.inline_images import is_inline
 from cluster.records.names import printable
-from cluster.records.parquet_cells import get_bytes, get_field, get_text
+from cluster.records.parquet_cells import get_bytes, get_field, get_reference, get_text
 from cluster.records.reading import ordered_map
 from cluster.records.references import References
+from cluster.records.signatures import HEAD_BYTES, PARQUET, packing_of
 
 MAX_SLICES = 8
 """At most so many shards are cut from one row group: reading rows in its middle means reading those before them."""
@@ -32,8 +34,16 @@ MAX_GROUP_ROWS = 1 << 20
 MAX_EXPANSION = 1000
 """How many times larger than the file the images of a shard may be: a dictionary can repeat one value endlessly."""
 
+SAMPLED_KEYS = 1000
+"""Keys of the first and of the last row group that are compared to find out whether a column tells images apart."""
+
 _SMALL_FILE = 1 << 20
-_BATCH_ROWS = {"bytes": 1, "struct": 1, "uri": 8}  # A row can be as large as memory allows; copying costs the same.
+_BATCH_ROWS = {
+    "bytes": 1,
+    "struct": 1,
+    "unnamed struct": 1,
+    "uri": 8,
+}  # A row can be as large as memory allows; copying costs the same.
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
@@ -55,7 +65,8 @@ def _first_layout(archive: Archive) -> Layout:
             continue
         try:
             with _opened(found) as table:
-                return find_layout(table.schema_arrow, archive.options.columns, found.name)
+                layouts = find_layouts(table.schema_arrow, archive.options.columns, found.name)
+                return next((item for item in layouts[:-1] if _tells_apart(table, item)), layouts[-1])
         except EntryError as error:
             reason = f"{found.name}: {error}"
     raise SourceError(f"no table of {archive.location.redacted} can be read: {reason}")
@@ -89,6 +100,34 @@ def summarize_table(container: Container, columns: Columns) -> TableSummary:
     except SourceError:
         return TableSummary("neither", rows)
     return TableSummary("paths" if layout.holds == "uri" else "images", rows)
+
+
+def _tells_apart(table: pq.ParquetFile, layout: Layout) -> bool:
+    """Whether no key occurs twice among some of a table.
+
+    Images of one file name in many folders are usual, and Hugging Face's tables keep the names alone; some have one
+    name in every row. Groups far apart are compared, as rows are often sorted by folder.
+    """
+    if layout.key_field is None:
+        return True
+    groups = sorted({0, table.num_row_groups - 1}) if table.num_row_groups else []
+    try:
+        keys = [key for group in groups for key in itertools.islice(_keys(table, layout, group), SAMPLED_KEYS)]
+    except StorageError:
+        raise
+    except (EntryError, *_DAMAGE):  # Reading gives the reason.
+        return True
+    return len(set(keys)) == len(keys)
+
+
+def _keys(table: pq.ParquetFile, layout: Layout, group: int) -> Iterator[str]:
+    """Yield the keys of a row group, without those that are null."""
+    batches = table.iter_batches(64, row_groups=[group], columns=[layout.key_field], use_threads=False)
+    for batch in batches:
+        for cell in batch.column(0):
+            key = get_text(get_field(cell, "path") if layout.key is None else cell, "key")
+            if key is not None:
+                yield key
 
 
 def _split(container: Container, skipped: Skipped, *, layout: Layout, options: ReadOptions) -> Iterator[Shard]:
@@ -178,7 +217,7 @@ class RowRange:
             with _opened(self.container) as table:
                 for image, key in self._cells(table):
                     found = self._row(image, key, row)
-                    left -= len(found.data or b"")
+                    left -= 0 if isinstance(found, Record) else len(found.data or found.reference or b"")
                     if left < 0:
                         raise EntryError(f"the file expands to more than {MAX_EXPANSION} times its size")
                     yield found
@@ -211,15 +250,24 @@ class RowRange:
     def _row(self, image: pa.Scalar, key: pa.Scalar | None, row: int) -> Row | Record:
         name = self._numbered(row)
         try:
-            path = get_text(get_field(image, "path"), "path") if self.layout.holds == "struct" else None
-            given = get_text(key, "key")
-            name = name if given is None and path is None else printable(str(path if given is None else given))
+            cell = get_field(image, "path") if self.layout.is_struct else image
+            path = None if self.layout.holds == "bytes" else get_reference(cell, self.max_bytes)
+            if (given := self._given_key(key, path)) is not None:
+                name = printable(given)
             if self.layout.holds == "uri":
-                return Row(name, None, get_text(image, "path"))
-            data = get_field(image, "bytes") if self.layout.holds == "struct" else image
+                return Row(name, None, path)
+            data = get_field(image, "bytes") if self.layout.is_struct else image
             return Row(name, get_bytes(data, self.max_bytes), path)
         except EntryError as error:
             return Record(name, None, str(error), self.container.name)
+
+    def _given_key(self, key: pa.Scalar | None, path: str | None) -> str | None:
+        """Return what the table calls a row; None if nothing. An image that is a text is no name."""
+        is_name = path is not None and not is_inline(path)
+        if self.layout.key == self.layout.image:
+            return path if is_name else None
+        given = get_text(key, "key")
+        return path if given is None and self.layout.holds == "struct" and is_name else given
 
     def _numbered(self, row: int) -> str:
         return f"{PurePosixPath(self.container.name).with_suffix('')}/{self.before + row}"
@@ -237,7 +285,14 @@ def _opened(container: Container) -> pq.ParquetFile:
     except StorageError:
         raise
     except _DAMAGE as error:
-        raise EntryError(f"damaged parquet file: {_first_line(error)}") from error
+        raise EntryError(_packing(container) or f"damaged parquet file: {_first_line(error)}") from error
+
+
+def _packing(container: Container) -> str | None:
+    """Return what a file that is called a table is instead, as a reason; None if it is not known."""
+    with container.open() as stream:
+        packing = packing_of(stream.read(HEAD_BYTES))
+    return f"{packing}, not a Parquet file" if packing and packing != PARQUET else None
 
 
 def _group_rows(metadata: pq.FileMetaData, size: int) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from cluster.records.base import EntryError
+from cluster.records.inline_images import is_inline, max_characters
 from cluster.records.reading import too_large
 
 MAX_TEXT_BYTES = 1 << 16
@@ -23,15 +24,28 @@ def get_bytes(cell: pa.Scalar | None, max_bytes: int) -> bytes | None:
     return None if buffer is None else buffer.to_pybytes()
 
 
-def get_text(cell: pa.Scalar | None, what: str) -> str | None:
+def get_reference(cell: pa.Scalar | None, max_bytes: int) -> str | None:
+    """Return a path, a URL, or an image of at most so many bytes as text; None if it is null.
+
+    Raises:
+        EntryError: see `get_text`; or it is an image and too large.
+    """
+    text = get_text(cell, "path", max(MAX_TEXT_BYTES, max_characters(max_bytes)))
+    if text is not None and len(text) > MAX_TEXT_BYTES and not is_inline(text):
+        raise EntryError(_too_long("path", len(text), MAX_TEXT_BYTES))
+    return text
+
+
+def get_text(cell: pa.Scalar | None, what: str, max_text_bytes: int = MAX_TEXT_BYTES) -> str | None:
     """Return a text, or a number as text; None if it is null.
 
     Args:
         cell: of a type for keys, or of any type in the `path` of a struct.
         what: name of the cell in error messages.
+        max_text_bytes: a longer text is an error.
 
     Raises:
-        EntryError: not UTF-8, longer than `MAX_TEXT_BYTES`, or something else.
+        EntryError: not UTF-8, too long, or something else.
     """
     cell = _stored(cell)
     if cell is None or not cell.is_valid:
@@ -41,8 +55,8 @@ def get_text(cell: pa.Scalar | None, what: str) -> str | None:
     buffer = _buffer(cell)
     if buffer is None:
         raise EntryError(f"the {what} is {cell.type}, not text")
-    if buffer.size > MAX_TEXT_BYTES:
-        raise EntryError(f"the {what} is too long: {buffer.size} bytes, at most {MAX_TEXT_BYTES} are read")
+    if buffer.size > max_text_bytes:
+        raise EntryError(_too_long(what, buffer.size, max_text_bytes))
     try:
         return str(buffer.to_pybytes(), "utf-8")
     except UnicodeDecodeError:
@@ -53,6 +67,10 @@ def get_field(cell: pa.Scalar, name: str) -> pa.Scalar | None:
     """Return a field of a struct; None if the struct or the field is missing."""
     cell = _stored(cell)
     return cell[name] if cell is not None and cell.is_valid and name in cell else None
+
+
+def _too_long(what: str, size: int, limit: int) -> str:
+    return f"the {what} is too long: {size} bytes, at most {limit} are read"
 
 
 def _buffer(cell: pa.Scalar | None) -> pa.Buffer | None:

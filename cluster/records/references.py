@@ -6,6 +6,7 @@ import posixpath
 from dataclasses import dataclass
 
 from cluster.records.base import EntryError
+from cluster.records.inline_images import decode_inline, is_inline
 from cluster.records.location import Location
 from cluster.records.names import printable
 from cluster.records.reading import read_local, read_remote, with_retries
@@ -37,15 +38,18 @@ class References:
     schemes: frozenset[str] = frozenset()
 
     def read(self, reference: str) -> bytes:
-        """Read an object.
+        """Read an object, or the image that the reference itself is.
 
         Args:
-            reference: a URL, or a path relative to the table; if that is local, also an absolute one.
+            reference: a URL, or a path relative to the table; if that is local, also an absolute one; or an image as a
+                data: URI or as base64.
 
         Raises:
             EntryError: it cannot be read, now or later.
             StorageError: storage does not answer.
         """
+        if isinstance(reference, str) and is_inline(reference):
+            return decode_inline(reference, self.max_bytes)
         place = self.resolve(reference)
         if place.is_local:
             return with_retries(lambda: read_local(place.uri, self.max_bytes), "a local file")
@@ -81,7 +85,11 @@ class References:
     def _relative(self, path: str) -> Location:
         if self.location.is_local or path.startswith("/"):
             return self._local(posixpath.join(self.folder, path))
-        joined = posixpath.normpath(f"{self.folder}/{path}")
+        if self.location.scheme in _OF_HOSTS:  # Their paths in the file system are whole URLs; "..": on the same host.
+            host, _, folder = self.folder.partition("://")[2].partition("/")
+            joined = host + posixpath.normpath(f"/{folder}/{path}")
+        else:
+            joined = posixpath.normpath(f"{self.folder}/{path}")
         return Location(f"{self.location.scheme}://{joined}", self.location.storage)
 
     def _local(self, path: str) -> Location:

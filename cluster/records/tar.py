@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard,
 from cluster.records.containers import Archive, Container
 from cluster.records.members import Member, MemberType, is_record, refusal
 from cluster.records.names import component_of, may_be_mask, printable, sample_of
+from cluster.records.packed_tar import PackingError, open_unpacked
 from cluster.records.reading import BUFFER_BYTES
 from cluster.records.tar_headers import Header
 from cluster.records.tar_links import EarlierMembers
@@ -57,7 +59,7 @@ class WholeTar:
         del threads
         before = "its first member"
         try:
-            with self.container.open() as raw, _plain(raw) as content, _open(content) as tar:
+            with self.container.open() as raw, _open(self.unpack(raw)) as tar:
                 members = _Members(self, skipped)
                 with closing(members.earlier):
                     while (header := tar.next()) is not None:
@@ -66,6 +68,9 @@ class WholeTar:
                             yield record
                         before = f"what follows {printable(header.name)}"
                 problem = tar.problem() or _problem_after_the_end(tar)
+        except PackingError as error:
+            yield Record(self.container.name, None, str(error), self.container.name)
+            return
         except _DAMAGE as error:
             problem = str(error) or type(error).__name__
         except EntryError as error:
@@ -74,13 +79,17 @@ class WholeTar:
             name = self.container.name
             yield Record(name, None, f"{name} is damaged or cut off, {before} cannot be read: {problem}", name)
 
+    def unpack(self, raw: io.BufferedReader) -> IO[bytes]:
+        """Return the content of the opened tar as a stream; the tar itself if it is not packed."""
+        return open_unpacked(raw, self.container.size)
+
 
 class _Members:
     """Makes records of the members of a tar, in their order."""
 
     def __init__(self, tar: WholeTar, skipped: Skipped) -> None:
         self._tar, self._skipped = tar, skipped
-        self.earlier = EarlierMembers(tar.container.open, _plain)
+        self.earlier = EarlierMembers(tar.container.open, tar.unpack)
         self._sample = ""
 
     def record(self, tar: _Tar, header: tarfile.TarInfo) -> Record | None:
@@ -129,20 +138,6 @@ class _Tar(tarfile.TarFile):
         if isinstance(self.ending, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
             return None
         return str(self.ending) if str(self.ending) != "empty header" else "no end-of-archive marker"
-
-
-class _Gzip(gzip.GzipFile):
-    """Returns everything unpacked before a truncation is reported, where the library would lose it."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        return self.read1(-1 if size is None else size)
-
-
-def _plain(raw: IO[bytes]) -> IO[bytes]:
-    """Return the content, decompressed if it is gzip, whatever the suffix."""
-    magic = raw.read(2)
-    raw.seek(0)
-    return cast("IO[bytes]", _Gzip(fileobj=raw)) if magic == b"\x1f\x8b" else raw
 
 
 def _open(content: IO[bytes]) -> _Tar:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from cluster.records.base import EntryError
 from cluster.records.members import Member, MemberType
 from cluster.records.names import printable
+from cluster.records.signatures import HEAD_BYTES, packing_of
 
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 LOCAL_MARK = b"PK\x03\x04"
@@ -118,7 +119,9 @@ def find_directory(stream: BinaryIO, size: int) -> Directory:
     start = max(0, size - _TAIL_BYTES)
     stream.seek(start)
     tail = stream.read(size - start)
-    at = end = _find_end_record(tail)
+    if (found := _find_end_record(tail)) is None:
+        raise DamagedError(_no_zip(stream))
+    at = end = found
     _, disk, first_disk, _, members, length, offset, comment = _END.unpack_from(tail, end)
     is_zip64 = end >= _LOCATOR.size and tail.startswith(_LOCATOR_MARK, end - _LOCATOR.size)
     if is_zip64:
@@ -166,8 +169,16 @@ def read_entry(stream: BinaryIO, position: int) -> tuple[ZipEntry, int]:
     return entry, position + _RECORD.size + sum(lengths)
 
 
-def _find_end_record(tail: bytes) -> int:
-    """Return where the end record is in the last bytes of a file.
+def _no_zip(stream: BinaryIO) -> str:
+    """Return what a file without an end record is."""
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    packing = None if head.startswith(LOCAL_MARK) else packing_of(head)
+    return f"{packing}, not a zip file" if packing else "not a zip file, or cut off: it has no end record"
+
+
+def _find_end_record(tail: bytes) -> int | None:
+    """Return where the end record is in the last bytes of a file; None if it has none.
 
     A comment may follow it, and may contain what looks like another one. A record whose comment ends with the file is
     preferred to one that is followed by something else.
@@ -178,10 +189,7 @@ def _find_end_record(tail: bytes) -> int:
         stop = at + _END.size + _END.unpack_from(tail, at)[-1]
         exact = at if stop == len(tail) else exact
         loose = at if stop < len(tail) else loose
-    found = loose if exact is None else exact
-    if found is None:
-        raise DamagedError("not a zip file, or cut off: it has no end record")
-    return found
+    return loose if exact is None else exact
 
 
 def _find_surplus(stream: BinaryIO, shift: int, rest: bytes) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.records import images_folder
 from fewshot.data.example import is_path
 from ray_jobs.job_file.reading import NO_PASSWORDS, PASSWORD
 from ray_jobs.job_file.sections import MAX_NAME, JobSection
@@ -18,7 +19,9 @@ from ray_jobs.preflight import lies_inside
 FALLBACK_NAME = "archive"
 OUTPUTS = "runs"
 """The folder of default outputs."""
-_CONTAINER_SUFFIX = re.compile(r"\.(tar(\.gz)?|tgz|zip|parquet)$", re.IGNORECASE)
+_CONTAINER_SUFFIX = re.compile(
+    r"\.(tar(\.(gz|bz2|xz|zst))?|tgz|tbz2?|txz|tzst|zip|parquet|pq|txt|csv|tsv|jsonl|ndjson)$", re.IGNORECASE
+)
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -106,8 +109,9 @@ def default_output(name: str, inputs: Sequence[str]) -> str:
         inputs: paths or URLs.
     """
     output = f"{OUTPUTS}/{name}"
-    for _ in inputs:
-        around = next((place for place in inputs if lies_inside(output, place)), None)
+    places = [place if "://" in place else images_folder(place) for place in inputs]
+    for _ in places:
+        around = next((place for place in places if lies_inside(output, place)), None)
         if around is None:
             break
         output = str(_local(around).resolve().parent / OUTPUTS / name)

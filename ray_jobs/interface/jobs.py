@@ -31,8 +31,8 @@ def classify(
     """Label every image of an archive. Call it again to resume, or after images or examples were added.
 
     Args:
-        archive: a folder, tars, zips or Parquet tables, as a path or URL; or a job file (.toml), then nothing else but
-            `settings` is given.
+        archive: a folder, a glob, tars, zips, Parquet tables or a list of paths, as a path or URL; or a job file
+            (.toml), then nothing else but `settings` is given.
         examples: a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json.
         classifier: folder of a stored classifier, in place of examples; see `load_classifier`.
         output: folder or URL of all results; None takes `runs/<name>`.

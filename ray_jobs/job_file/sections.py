@@ -143,16 +143,21 @@ class ArchiveSection:
     """Section [archive]: the images to label.
 
     Attributes:
-        uri: Path or URL (any fsspec URL) of the images: a folder with images at any depth, Parquet tables (*.parquet)
-            with images or their URIs, tar files (*.tar, as WebDataset writes them) or zip files (*.zip).
+        uri: Path or URL (any fsspec URL) of the images: a folder with images at any depth; a glob of images
+            (photos/**/*.jpg); Parquet tables (*.parquet, *.pq) with images or their URIs; tar files (*.tar, as
+            WebDataset writes them, also packed: *.tar.gz, *.tar.bz2, *.tar.xz, *.tar.zst); zip files (*.zip); or a list
+            of paths or URLs (*.txt, *.csv, *.tsv, *.jsonl), relative to the list.
         shard_images: Approximate number of images in a unit of work.
         max_unreadable_fraction: Largest share of unreadable images with which the job succeeds.
-        image_column: Column of a Parquet table with the images or their URIs. Not set: it is detected.
-        key_column: Column of a Parquet table with the names of the images. Not set: it is detected.
+        image_column: Column of a Parquet table or a list with the images (bytes, base64 or data: URIs) or their paths
+            or URLs. Not set: it is detected, bytes before URLs.
+        key_column: Column of a Parquet table or a list with the names of the images. Not set: it is detected; a column
+            whose values repeat is passed over, and rows without names are numbered.
         labels: Table with the columns image and label, to measure the accuracy of the predictions; nothing is learned
             from it. Not set: accuracy is not measured.
         max_image_bytes: Size in bytes above which an image file counts as unreadable.
-        schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
+        schemes: Schemes of URLs that the rows of a table or a list may point to, in addition to the scheme of the table
+            or list itself.
         form: What is read of a folder that holds files of several forms: "folder" (the images), "tar", "zip" or
             "parquet"; all other files are skipped. Not set: it is detected, and a mixture is refused.
         component: What the names of images have after their first dot, as in WebDataset: with "jpg", x.jpg is an image

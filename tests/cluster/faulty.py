@@ -83,6 +83,11 @@ class FaultyFileSystem(MemoryFileSystem):
         self._apply_fault("look up", path)
         return super().info(path)
 
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        if self.plan.get("open"):  # `cat_file` opens as well, and is counted as one read.
+            self._apply_fault("open", path)
+        return super()._open(path, mode, **kwargs)
+
     def _apply_fault(self, operation: str, path: str, data: bytes = b"") -> None:
         self.calls.append(operation)
         planned = self.plan.get(operation, [])

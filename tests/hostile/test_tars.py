@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import tarfile
+import zlib
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.records import open_source, read_shard
+from cluster.records import open_source, packed_tar, read_shard
 from cluster.records.tar_headers import MAX_NAME_BYTES, check_records
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes
 
@@ -28,6 +32,10 @@ def extended(body: bytes, *, name: str = "a.jpg", data: bytes = b"x", kind: byte
     header = tarfile.TarInfo("header")
     header.type, header.size = kind, len(body)
     return header.tobuf() + body + bytes(-len(body) % 512) + tar_bytes([(name, data)])
+
+
+def zstandard(data: bytes) -> bytes:
+    return pa.compress(data, codec="zstd", asbytes=True)
 
 
 def reasons(tmp_path, data: bytes, name: str = "0.tar", **options: object) -> list[str]:
@@ -105,6 +113,28 @@ def test_a_packed_member_larger_than_the_limit_is_passed_over_and_not_held(tmp_p
     assert len(packed) < 1 << 20
     contents = contents_of(tmp_path / "0.tar.gz", max_bytes=1 << 20)
     assert contents == {"bomb.jpg": "too large: 33554432 bytes, at most 1048576 are read", "a.jpg": b"x"}
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, zstandard], ids=["bzip2", "xz", "Zstandard"])
+def test_a_packed_tar_that_expands_without_end_is_left_early(tmp_path, pack, monkeypatch):
+    monkeypatch.setattr(packed_tar, "_SMALL_FILE", 1 << 12)
+    (tmp_path / "0.tar").write_bytes(pack(tar_bytes([("a.jpg", b"x"), ("bomb.jpg", bytes(16 << 20))])))
+    assert (tmp_path / "0.tar").stat().st_size < 4_000
+    contents = contents_of(tmp_path / "0.tar", max_bytes=1 << 20)
+    assert contents.pop("a.jpg") == b"x"
+    assert contents.pop("bomb.jpg") == "too large: 16777216 bytes, at most 1048576 are read"
+    assert "expands to more than 1100 times its size" in str(contents.pop("0.tar"))
+    assert not contents
+
+
+def test_unpacking_takes_no_more_memory_than_the_limit(tmp_path):
+    packed = bytearray(lzma.compress(tar_bytes([("a.jpg", b"x")])))
+    header = slice(12, 12 + 4 * packed[12])  # of the first block, behind that of the stream; its CRC-32 follows
+    at = packed.index(b"\x21\x01", header.start) + 2  # LZMA2 with one byte of properties: the size of the dictionary
+    packed[at] = 40  # 4 GiB
+    packed[header.stop : header.stop + 4] = zlib.crc32(packed[header]).to_bytes(4, "little")
+    (reason,) = reasons(tmp_path, bytes(packed))
+    assert "Memory usage limit exceeded" in reason
 
 
 def test_members_are_not_remembered_however_many_there_are(tmp_path):

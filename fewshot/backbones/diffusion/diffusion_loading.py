@@ -5,7 +5,9 @@ Only safetensors are read: a pickled checkpoint can run code.
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -26,6 +28,8 @@ from fewshot.errors import BackboneError
 from fewshot.prompt_templates import OBJECT_TEMPLATES, PICTURE_TEMPLATES
 
 PARTS = ("text_encoder", "unet", "vae")
+VARIANTS = ("fp32", "fp16", "bf16")
+"""Variants of weights, as diffusers names files after them, that are read where there are no plain ones."""
 
 
 def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
@@ -84,6 +88,30 @@ def _sizes(spec: DiffusionSpec, unet: dict[str, Any], vae: dict[str, Any]) -> tu
     return size, (positive_integer(vae, "latent_channels"), size // factor, size // factor)
 
 
+def find_variant(folder: Path, part: str) -> str | None:
+    """Return the variant of a part's weights that is read, of `VARIANTS`; None for plain weights.
+
+    Args:
+        folder: in diffusers' layout.
+        part: of `PARTS`.
+
+    Raises:
+        BackboneError: there are only other variants.
+    """
+    base = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    names = {path.name for path in (folder / part).glob(f"{base}.*")}
+    if names & {f"{base}.safetensors", f"{base}.safetensors.index.json"}:
+        return None
+    pattern = re.compile(rf"{base}\.(?:(\w+)\.safetensors|safetensors\.index\.(\w+)\.json)")
+    found = {match[1] or match[2] for name in names if (match := pattern.fullmatch(name))}
+    if found and not found & set(VARIANTS):
+        raise BackboneError(
+            f"{folder / part} has weights of the variants {', '.join(sorted(found))} alone; expected "
+            f"{base}.safetensors, or one of the variants {', '.join(VARIANTS)}. Rename a file if it is the one to use."
+        )
+    return next((variant for variant in VARIANTS if variant in found), None)
+
+
 class _Source:
     """A folder or a hub's repository with the parts of a model."""
 
@@ -113,11 +141,24 @@ class _Source:
 
     def weights(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
         """Load a frozen network, every weight of it from the file: missing ones would be random, and are refused."""
-        options = {"use_safetensors": True, "dtype": dtype, "output_loading_info": True}
-        network, found = self._read(kind.from_pretrained, subfolder=part, **options)
+        options = {"subfolder": part, "use_safetensors": True, "dtype": dtype, "output_loading_info": True}
+        if self._folder is not None:
+            network, found = self._read(kind.from_pretrained, **options, variant=find_variant(self._folder, part))
+        else:
+            network, found = self._fetched(kind, options)
         if missing := sorted(found["missing_keys"]):
             raise BackboneError(f"{self._where}: {part} lacks {len(missing)} weights, among them {missing[0]}")
         return network.eval().requires_grad_(False)
+
+    def _fetched(self, kind: Any, options: dict[str, Any]) -> Any:
+        """Load a network from the hub: its plain weights, or else its weights in fp16."""
+        try:
+            return self._read(kind.from_pretrained, **options)
+        except BackboneError as error:
+            try:
+                return self._read(kind.from_pretrained, **options, variant="fp16")
+            except BackboneError:
+                raise error from None
 
     def tokenizer(self) -> Any:
         """Load the text encoder's tokenizer."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import safetensors
 
 from fewshot.backbones.clip_spec import EMBEDDED, Precision, file_digest
 from fewshot.errors import BackboneError
@@ -14,6 +18,7 @@ PROJECTION = "text_projection.safetensors"
 """An optional file beside the pipeline's: "text_projection.weight" [D, width], see `DiffusionBackbone.projection`."""
 CPU_BATCH, GPU_BATCH = 16, 32
 """Rows in one forward of the UNet, by default."""
+CHECKPOINT_SUFFIXES = (".safetensors", ".ckpt")
 IDENTIFYING_SUFFIXES = (".safetensors", ".json", ".txt")
 
 
@@ -74,12 +79,17 @@ class DiffusionSpec:
         """
         folder = self.folder
         if folder is None:
+            if Path(self.model).is_file():
+                raise BackboneError(_conversion(Path(self.model)))
             if len(self.model.split("/")) != 2:
                 raise BackboneError(
                     f"no folder {self.model!r} on this machine; expected 'embedded', a folder with a {INDEX}, "
                     "or a hub's 'org/name'"
                 )
         elif not (folder / INDEX).is_file():
+            checkpoints = sorted(path for path in folder.iterdir() if path.suffix in CHECKPOINT_SUFFIXES)
+            if checkpoints:
+                raise BackboneError(_conversion(checkpoints[0]))
             raise BackboneError(
                 f"{self._folder_description} has no {INDEX}; expected a folder as diffusers' `save_pretrained` writes "
                 f"it: {INDEX}, scheduler, text_encoder, tokenizer, unet, vae"
@@ -110,3 +120,36 @@ class DiffusionSpec:
             return [self.model, self.revision]
         files = sorted(path for path in folder.rglob("*") if path.suffix in IDENTIFYING_SUFFIXES and path.is_file())
         return [[path.relative_to(folder).as_posix(), file_digest(path)] for path in files]
+
+
+def _conversion(path: Path) -> str:
+    """Return why a single file is not read, and how to convert it."""
+    expected = f"expected a folder in diffusers' layout, with a {INDEX}"
+    if path.suffix not in CHECKPOINT_SUFFIXES:
+        return f"{str(path)!r} is a file; {expected}"
+    if (reason := _no_checkpoint(path)) is not None:
+        return f"{str(path)!r} {reason}; {expected}"
+    code = (
+        "from diffusers import StableDiffusionPipeline as P; "
+        f"P.from_single_file({json.dumps(str(path))}).save_pretrained({json.dumps(str(path.with_suffix('')))})"
+    )
+    trust = " A .ckpt is a pickle, which could run code: convert one only if you trust it." * (path.suffix == ".ckpt")
+    return (
+        f"{str(path)!r} is a single file; {expected}. Convert it once, on a machine that reaches the Hugging Face hub "
+        f"(for the configurations and the tokenizer, which are not in the file): python -c {shlex.quote(code)}.{trust}"
+    )
+
+
+def _no_checkpoint(path: Path) -> str | None:
+    """Return what is wrong with a file as a checkpoint in Stable Diffusion's original layout; None if nothing is."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+    except (safetensors.SafetensorError, OSError) as error:
+        return f"is no valid safetensors file: {error}"
+    if any(name.startswith("model.diffusion_model.") for name in names):
+        return None
+    found = repr(min(names))[:80] if names else "nothing"
+    return f"holds no Stable Diffusion in its original layout: no model.diffusion_model.*, but {found}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import stat
 import tarfile
@@ -26,12 +28,19 @@ class Builder:
         write_broken: the same for entries that cannot be read. Returns a pattern of the reason for each key.
         suffix: of the container.
         has_names: whether keys are names of files, so that hidden ones and sidecars are skipped.
+        place: what opens a folder of containers as an archive of the form, below it; "" is the folder.
+        marks_its_end: whether a container that is cut off can be told from one with fewer entries.
+        has_contents: whether the containers hold the images; otherwise they name other files, and what is known of
+            those elsewhere than on a local disk is no part of a shard's name.
     """
 
     write: Callable[[Path, Mapping[str, bytes]], Path]
     write_broken: Callable[[Path], dict[str, str]]
     suffix: str = ""
     has_names: bool = True
+    place: str = ""
+    marks_its_end: bool = True
+    has_contents: bool = True
 
 
 def _write_broken_folder(path: Path) -> dict[str, str]:
@@ -78,7 +87,46 @@ def _write_broken_table(path: Path) -> dict[str, str]:
     return {"null.jpg": "no image: null"}
 
 
+def _write_list(path: Path, contents: Mapping[str, bytes]) -> Path:
+    """Write the files into a hidden folder beside the list, so that no key is a path."""
+    files = path.with_name(f".files of {path.stem}")
+    names = {key: f"{number:04d}" for number, key in enumerate(contents)}
+    write_folder(files, {names[key]: data for key, data in contents.items()})
+    rows = [{"key": key, "path": f"{files.name}/{name}"} for key, name in names.items()]
+    if path.suffix == ".txt":
+        write_folder(path.parent, contents)
+        path.write_text("".join(f"{key}\n" for key in contents))
+    elif path.suffix in (".csv", ".tsv"):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["key", "path"], delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def _write_broken_list(path: Path) -> dict[str, str]:
+    path.write_text("key,path\nmissing,missing.jpg\nelsewhere,http://127.0.0.1:1/a.jpg\nnothing,\nfolder,.\n")
+    return {
+        "missing": "not found",
+        "elsewhere": "http URLs are not followed",
+        "nothing": "empty path",
+        "folder": "a folder, not a file",
+    }
+
+
 BUILDERS = {
+    "glob": Builder(write=write_folder, write_broken=_write_broken_folder, place="**"),
+    "list": Builder(
+        write=_write_list,
+        write_broken=_write_broken_list,
+        suffix=".csv",
+        has_names=False,
+        place="*.csv",
+        marks_its_end=False,
+        has_contents=False,
+    ),
     "folder": Builder(write=write_folder, write_broken=_write_broken_folder),
     "tar": Builder(write=_write_tar, write_broken=_write_broken_tar, suffix=".tar"),
     "zip": Builder(write=_write_zip, write_broken=_write_broken_zip, suffix=".zip"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from cluster import SourceError
+from cluster.records import open_source
 from tests.cluster.records.archives import contents_of, tar_bytes, write_folder
 
 
@@ -53,3 +56,17 @@ def test_a_tar_that_cannot_be_read_in_pieces_says_why(url, tmp_path):
     (tmp_path / "0.tar").write_bytes(tar_bytes([("a.jpg", bytes(9 << 20))]))
     (reason,) = contents_of(f"{url}/0.tar").values()
     assert any(why in reason for why in ("does not support range requests", "does not report its size"))
+
+
+def test_a_list_names_files_beside_it_and_of_no_other_server(url, tmp_path):
+    rows = ["a.jpg", "../b.jpg", "../../../c.jpg", f"{url}/b.jpg", "http://127.0.0.1:1/a.jpg", "/etc/hostname"]
+    write_folder(tmp_path, {"sets/a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"3"})
+    write_folder(tmp_path, {"sets/list.txt": "\n".join(rows).encode()})
+    with suppress(SourceError):  # A server that does not report sizes.
+        contents = list(contents_of(f"{url}/sets/list.txt").values())
+        assert contents[:4] == [b"1", b"2", b"3", b"2"]
+        assert "http URLs are not followed" in str(contents[4])
+        assert contents[5] == "a local path in a table that is not local"
+        return
+    with pytest.raises(SourceError, match="does not report its size"):
+        open_source(f"{url}/sets/list.txt")

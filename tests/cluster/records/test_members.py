@@ -60,3 +60,9 @@ def test_links_special_files_and_large_ones_are_refused():
     assert refusal(Member("a.jpg", 0, MemberType.LINK), 10) == "a link, not a file"
     assert refusal(Member("a.jpg", 0, MemberType.SPECIAL), 10) == "not a regular file"
     assert refusal(Member("a.jpg", 11), 10) == "too large: 11 bytes, at most 10 are read"
+
+
+@pytest.mark.parametrize("name", ["b.zip", "a/b.TAR", "b.tar.gz", "b.7z", "b.rar", "a.jpg.gz", "b.tzst"])
+def test_an_archive_in_an_archive_is_refused_by_name(name):
+    assert is_record(Member(name, 10), Skipped())
+    assert str(refusal(Member(name, 10), 10)).startswith("an archive or a compressed file in an archive")

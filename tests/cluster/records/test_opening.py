@@ -54,7 +54,7 @@ def test_a_folder_without_images_is_refused(tmp_path, files):
         open_source(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["missing", "missing.tar", "*.tar", "a.jpg", "*.jpg"])
+@pytest.mark.parametrize("name", ["missing", "missing.tar", "*.tar", "a.jpg", "*.png", "*.csv", "x*/*"])
 def test_what_is_no_archive_is_refused(tmp_path, name):
     write_folder(tmp_path, {"a.jpg": b"1"})
     with pytest.raises(SourceError, match="expected a folder of images"):

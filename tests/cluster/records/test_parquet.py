@@ -30,6 +30,70 @@ def test_bytes_are_found_under_the_usual_names(tmp_path, name, kind):
     assert contents_of(table) == {"t/0": b"1", "t/1": b"2"}
 
 
+@pytest.mark.parametrize("name", ["webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jxl", "image_bytes", "JPG"])
+def test_bytes_are_preferred_to_urls(tmp_path, name):
+    table = write_table(tmp_path / "t.parquet", {"url": ["https://host/a.jpg"], "caption": ["x"], name: [b"1"]})
+    assert contents_of(table) == {"t/0": b"1"}
+
+
+@pytest.mark.parametrize("name", ["image_url", "image_uri", "img_path", "file_path", "filepath", "URL", "Path"])
+def test_more_names_of_paths_are_known(tmp_path, name):
+    write_folder(tmp_path, {"a.jpg": b"1"})
+    assert list(contents_of(write_table(tmp_path / "t.parquet", {name: ["a.jpg"]})).values()) == [b"1"]
+
+
+def test_the_only_struct_of_bytes_and_path_is_found_under_any_name(tmp_path):
+    photos = pa.array([{"bytes": b"1", "path": "a.jpg"}], STRUCT)
+    table = write_table(tmp_path / "t.parquet", {"path": ["elsewhere.jpg"], "photo": photos})
+    assert contents_of(table, columns=Columns(key="path")) == {"elsewhere.jpg": b"1"}
+    table = write_table(tmp_path / "t.parquet", {"photo": photos, "mask": photos})
+    with pytest.raises(SourceError, match="no column of images"):
+        open_source(str(table))
+
+
+def structs(*paths):
+    return pa.array([{"bytes": b"%d" % row, "path": path} for row, path in enumerate(paths)], STRUCT)
+
+
+@pytest.mark.parametrize(
+    "paths", [["image.jpg"] * 6, ["1.jpg", "2.jpg", "3.jpg"] * 2, ["a.jpg", None, "b.jpg", "c.jpg", None, "a.jpg"]]
+)
+@pytest.mark.parametrize("group", [2, 3, 6])
+def test_rows_are_numbered_where_paths_do_not_tell_them_apart(tmp_path, paths, group):
+    table = write_table(tmp_path / "t.parquet", {"image": structs(*paths)}, row_group_size=group)
+    assert contents_of(table) == {f"t/{row}": b"%d" % row for row in range(6)}
+    assert list(contents_of(table, shard_records=1)) == [f"t/{row}" for row in range(6)]
+
+
+def test_a_column_whose_values_repeat_is_no_key_unless_it_is_named(tmp_path):
+    columns = {"image": structs("a.jpg", "b.jpg"), "id": [7, 7], "name": ["cat", "cat"]}
+    table = write_table(tmp_path / "t.parquet", columns)
+    assert list(contents_of(table)) == ["a.jpg", "b.jpg"]
+    assert [record.key for record in records_of(table, columns=Columns(key="name"))] == ["cat", "cat"]
+    write_table(table, columns | {"filename": ["x", "y"]})
+    assert list(contents_of(table)) == ["x", "y"]
+    write_table(table, {"image": [b"1", b"2"], "name": ["cat", "cat"]})
+    assert list(contents_of(table)) == ["t/0", "t/1"]
+
+
+def test_a_path_that_occurs_twice_names_its_image_twice(tmp_path):
+    write_folder(tmp_path, {"a.jpg": b"1"})
+    table = write_table(tmp_path / "t.parquet", {"path": ["a.jpg", "a.jpg"]})
+    assert [record.key for record in records_of(table)] == ["a.jpg", "a.jpg"]
+
+
+def test_paths_that_cannot_be_compared_are_a_reason_each(tmp_path):
+    keys = pa.array([b"\xff", b"\xff"], pa.binary()).view(pa.string())
+    table = write_table(tmp_path / "t.parquet", {"key": keys, "image": [b"1", b"2"]})
+    assert contents_of(table) == {"t/0": "the key is not UTF-8", "t/1": "the key is not UTF-8"}
+
+
+def test_a_file_called_a_table_is_named_for_what_it_is(tmp_path):
+    write_table(tmp_path / "1.pq", {"image": [b"1"]})
+    write_folder(tmp_path, {"0.parquet": b"\x1f\x8b" + bytes(20)})
+    assert contents_of(tmp_path) == {"0.parquet": "packed with gzip, not a Parquet file", "1/0": b"1"}
+
+
 @pytest.mark.parametrize("name", ["key", "__key__", "id", "image_id", "path", "filename", "name"])
 @pytest.mark.parametrize("values", [["x", "y"], [7, 8]])
 def test_keys_are_found_under_the_usual_names(tmp_path, name, values):

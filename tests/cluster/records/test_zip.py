@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
 import struct
@@ -83,8 +84,31 @@ def test_tars_and_zips_together_are_refused_and_chosen_with_a_glob(tmp_path):
 
 
 def test_the_forms_that_are_read_are_named_where_there_is_none(tmp_path):
-    with pytest.raises(SourceError, match=r"a glob of \.tar, \.tar\.gz, \.tgz, \.zip, \.parquet or \.pq"):
+    with pytest.raises(SourceError, match=r"a glob of \.tar, \.tar\.gz, \.tgz, .*, \.zip, \.parquet or \.pq"):
         open_source(str(tmp_path / "missing"))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (gzip.compress(b"x"), "packed with gzip"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(50), "a 7z archive"),
+        (b"Rar!\x1a\x07\0" + bytes(50), "a RAR archive"),
+        (zip_bytes(IMAGES.items())[:-30], None),
+    ],
+)
+def test_a_file_called_a_zip_is_named_for_what_it_is(tmp_path, data, kind):
+    (tmp_path / "0.zip").write_bytes(data)
+    expected = f"{kind}, not a zip file" if kind else "not a zip file, or cut off: it has no end record"
+    assert contents_of(tmp_path) == {"0.zip": expected}
+
+
+def test_folders_of_classes_are_in_the_keys_and_a_zip_in_a_zip_is_a_reason(tmp_path):
+    inner = zip_bytes([("a.jpg", b"1")])
+    (tmp_path / "0.zip").write_bytes(zip_bytes([("cat/1.jpg", b"1"), ("dog/1.jpg", b"2"), ("more/inner.zip", inner)]))
+    contents = contents_of(tmp_path)
+    assert "unpack the outer one first" in str(contents.pop("more/inner.zip"))
+    assert contents == {"cat/1.jpg": b"1", "dog/1.jpg": b"2"}
 
 
 def test_hidden_members_and_sidecars_are_counted_when_it_is_listed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pyarrow as pa
@@ -61,7 +62,21 @@ def as_uris(place, folder):
     return folder / "uris.parquet"
 
 
-@pytest.mark.parametrize("kept", [*(as_form(form) for form in FORMS if form.has_members), as_bytes, as_uris])
+def as_list(place, folder):
+    rows = [{"key": name, "path": str(path)} for name, path in sorted(files_of(place).items())]
+    (folder / "list.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder / "list.jsonl"
+
+
+def as_glob(place, folder):
+    del folder
+    return place.archive / "**"
+
+
+KEPT = [*(as_form(form) for form in FORMS if form.has_members), as_bytes, as_uris, as_list, as_glob]
+
+
+@pytest.mark.parametrize("kept", KEPT)
 def test_every_form_of_an_archive_gives_the_same_rows(finished, tmp_path, kept):
     outcome = finished.classify(f"archive.uri={kept(finished, tmp_path)}", f"job.output={tmp_path / 'output'}")
     assert outcome.code == 0

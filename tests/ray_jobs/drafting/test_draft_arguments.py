@@ -23,6 +23,9 @@ from ray_jobs.preflight import lies_inside
         ("shop.tar.gz", "shop"),
         ("shop.TGZ", "shop"),
         ("shop.parquet", "shop"),
+        ("shop.tar.zst", "shop"),
+        ("shop.csv", "shop"),
+        ("data/photos/**/*.jpg", "photos"),
         ("v1.2", "v1.2"),
         ("data/shards/part-*.tar", "shards"),
         ("s3://bucket/archive/2024/", "2024"),
@@ -129,3 +132,9 @@ def test_problems_of_the_job_are_told_of_the_arguments():
     assert arguments.in_their_terms("[archive] uri: nothing") == "ARCHIVE: nothing"
     assert arguments.in_their_terms("[support] uri: nothing") == "EXAMPLES: nothing"
     assert arguments.in_their_terms("[clip] model: nothing") == "[clip] model: nothing"
+
+
+def test_the_output_lies_beside_the_folder_of_a_glob(tmp_path, monkeypatch):
+    (folder := tmp_path / "photos").mkdir()
+    monkeypatch.chdir(folder)
+    assert default_output("birds", ("**/*.jpg", "../examples")) == str(tmp_path / "runs/birds")

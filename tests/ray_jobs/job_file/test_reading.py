@@ -175,6 +175,12 @@ def test_an_output_inside_the_images_is_refused(filled, where):
     assert "lies inside" in outcome.messages
 
 
+def test_an_output_inside_the_folder_of_a_glob_is_refused(filled):
+    outcome = filled.classify(f"archive.uri={filled.archive}/**/*.jpg", f"job.output={filled.archive / 'results'}")
+    assert outcome.code == 2
+    assert "lies inside" in outcome.messages
+
+
 def test_an_output_inside_an_archive_is_found_under_other_spellings(monkeypatch):
     monkeypatch.setattr(Store, "check_access", lambda self: None)
     for place, output in (("s3://b/photos", "s3a://b/photos/out"), ("s3a://b//photos/", "s3://b/photos/out")):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import transforms
 
@@ -169,6 +173,80 @@ def test_pickled_weights_are_not_read(copied):
         load_diffusion(DiffusionSpec(model=str(copied)))
 
 
+WEIGHTS = {
+    "text_encoder": "model.safetensors",
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+}
+
+
+def rename(folder, variant, *parts):
+    for part in parts:
+        path = folder / part / WEIGHTS[part]
+        path.rename(path.with_suffix(f".{variant}.safetensors"))
+
+
+def predictions(folder):
+    loaded = load_diffusion(DiffusionSpec(model=str(folder), batch_size=8))
+    text = loaded.embed_texts(["a photo of a cat"])
+    return loaded.predict(torch.ones(1, *LATENTS), torch.tensor([500]), text)
+
+
+@pytest.mark.parametrize("parts", [["unet"], ["text_encoder", "vae"], list(WEIGHTS)])
+def test_a_folder_of_one_variant_alone_is_read(folder, copied, parts):
+    rename(copied, "fp16", *parts)
+    assert torch.equal(predictions(copied), predictions(folder))
+
+
+def test_weights_in_half_precision_are_read_as_numbers_of_the_chosen_one(folder, tmp_path):
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None).to(dtype=torch.float16)
+    pipeline.save_pretrained(tmp_path, variant="fp16", max_shard_size="100KB")
+    assert list(tmp_path.glob("unet/*.index.fp16.json"))
+    assert not list(tmp_path.glob("*/*model.safetensors"))
+    loaded = load_diffusion(DiffusionSpec(model=str(tmp_path)))
+    assert loaded.unet.dtype == loaded.text_encoder.dtype == loaded.vae.dtype == torch.float32
+    torch.testing.assert_close(predictions(tmp_path), predictions(folder), atol=2e-2, rtol=2e-2)
+
+
+def test_plain_weights_are_preferred_to_a_variant(folder, copied):
+    (copied / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"nonsense")
+    assert torch.equal(predictions(copied), predictions(folder))
+
+
+def test_an_unknown_variant_alone_is_refused(copied):
+    rename(copied, "non_ema", "unet")
+    with pytest.raises(BackboneError, match=r"unet has weights of the variants non_ema alone; expected diffusion_pyt"):
+        load_diffusion(DiffusionSpec(model=str(copied)))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("name", ["sd v1.5.safetensors", 'it\'s "sd".ckpt'])
+def test_a_single_file_is_refused_with_the_command_that_converts_it(tmp_path, name, inside):
+    path = tmp_path / name
+    save_file({"model.diffusion_model.out.2.bias": torch.zeros(4)}, path)
+    with pytest.raises(BackboneError, match="is a single file; expected a folder in diffusers' layout") as caught:
+        DiffusionSpec(model=str(tmp_path if inside else path)).check()
+    assert ("only if you trust it" in str(caught.value)) == name.endswith(".ckpt")
+    command = re.search(r"python -c .*\)'?(?=\.)", str(caught.value))
+    program, option, code = shlex.split(command[0])
+    assert (program, option) == ("python", "-c")
+    calls = [node.args[0].value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert set(calls) == {str(path), str(path.with_suffix(""))}
+
+
+def test_another_single_file_is_named_for_what_it_lacks(tmp_path):
+    save_file({"lora_unet.down.weight": torch.zeros(4)}, tmp_path / "adapter.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"nonsense")
+    (tmp_path / "notes.txt").write_text("x")
+    for name, reason in (
+        ("adapter.safetensors", r"no model\.diffusion_model\.\*, but 'lora_unet\.down\.weight'"),
+        ("broken.safetensors", "is no valid safetensors file"),
+        ("notes.txt", "is a file; expected a folder in diffusers' layout"),
+    ):
+        with pytest.raises(BackboneError, match=reason):
+            DiffusionSpec(model=str(tmp_path / name)).check()
+
+
 def test_a_missing_or_unsuitable_folder_is_named(tmp_path):
     with pytest.raises(
         BackboneError, match="no folder 'models/of/mine' on this machine; expected 'embedded', a folder"
@@ -184,6 +262,18 @@ def test_an_unreachable_hub_model_is_refused_with_a_remedy(monkeypatch):
         BackboneError, match=r"could not be fetched from the hub: .* copy its cache here, or set a local"
     ):
         load_diffusion(DiffusionSpec(model="someone/model"))
+
+
+def test_a_model_of_the_hub_in_half_precision_alone_is_read(folder, tmp_path, monkeypatch):
+    """From a cache, as there is no hub here."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--model"
+    shutil.copytree(folder, repository / "snapshots" / ("0" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("0" * 40)
+    rename(repository / "snapshots" / ("0" * 40), "fp16", *WEIGHTS)
+    assert torch.equal(predictions("someone/model"), predictions(folder))
 
 
 def test_settings_out_of_range_are_refused():
