@@ -15,7 +15,9 @@ from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import read_labels, read_text, support_labels
+from ray_jobs.inputs.example_tables import read_text
+from ray_jobs.inputs.examples import support_labels
+from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.job_file.sections import EscalateSection, Job
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE
@@ -48,8 +50,8 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[Finding]:
         yield "[clip] model", job.clip.spec.check
     if (archive := job.archive) is not None and "archive" in needs:
         yield "[archive] uri", lambda: open_archive(archive, storage)
-        if (labels := archive.labels) is not None:
-            yield "[archive] labels", lambda: read_labels(labels, storage=storage)
+        if archive.labels is not None:
+            yield "[archive] labels", lambda: read_given_labels(archive, storage)
     if (support := job.support) is not None and "support" in needs and _trains_on_examples(job):
         yield "[support] uri", lambda: support_labels(support, storage)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:

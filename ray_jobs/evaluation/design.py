@@ -15,7 +15,9 @@ from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
-from ray_jobs.inputs.examples import LabelledUnits, Labels, by_class, by_draw, in_blocks, labelled_units, read_text
+from ray_jobs.inputs.example_tables import read_text
+from ray_jobs.inputs.examples import LabelledUnits, Labels, by_class, by_draw, in_blocks, labelled_units
+from ray_jobs.inputs.images_folder import folder_of_images
 from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
 from ray_jobs.output.layout import features_folder, run_folder
@@ -50,7 +52,7 @@ class Evaluation:
 
         Raises:
             JobError: [evaluate] is missing, or the splits hold no images in train or in test.
-            DataError: the splits are malformed.
+            DataError: the splits are malformed, or their images lie in another folder.
         """
         if job.evaluate is None:
             raise JobError(["evaluate needs the section [evaluate]"])
@@ -58,6 +60,9 @@ class Evaluation:
         splits = parse_splits(read_text(job.evaluate.splits, storage), name=posixpath.basename(job.evaluate.splits))
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
+        images = [image for image, _ in splits.test]
+        name, key = posixpath.basename(job.evaluate.splits), "evaluate.images"
+        folder_of_images(images, _default_folder(job.evaluate), job.evaluate.images, name, storage, key=key)
         return cls(job, job.evaluate, Store(job.job.output, storage=storage), splits)
 
     @property
@@ -238,7 +243,7 @@ class Evaluation:
 
     @property
     def _folder(self) -> str:
-        return self.section.images or posixpath.dirname(self.section.splits) or "."
+        return self.section.images or _default_folder(self.section)
 
     def _features(self, of: str) -> str:
         return features_folder(self.job.clip.spec, of)
@@ -246,3 +251,7 @@ class Evaluation:
     def _labels(self, pairs: Sequence[tuple[str, int]]) -> Labels:
         images, labels = zip(*pairs, strict=True)
         return Labels(self.splits.label_space, self._folder, images, labels, self.store.storage)
+
+
+def _default_folder(section: EvaluateSection) -> str:
+    return posixpath.dirname(section.splits) or "."

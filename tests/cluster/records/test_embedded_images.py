@@ -6,8 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.records import Selection, read_shard
-from cluster.records import embedded_images
+from cluster.records import Selection, embedded_images, read_shard
 from tests.cluster.records.archives import write_folder
 from tests.cluster.records.s3_server import s3_server
 

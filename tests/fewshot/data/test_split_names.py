@@ -73,7 +73,7 @@ def test_without_a_choice_there_must_be_one_split():
 
 
 def test_a_choice_without_splits_is_refused():
-    with pytest.raises(DataError, match="t.csv has no column 'split'"):
+    with pytest.raises(DataError, match=r"t\.csv has no column 'split'"):
         chosen("train", None, None)
 
 

@@ -138,5 +138,5 @@ def test_without_a_default_several_splits_need_a_choice():
 def test_a_split_without_images_is_refused():
     with pytest.raises(DataError, match='no images in train; those in test are used with labels_split = "test"'):
         choose(None, "train", test=[["1.jpg", 1]])
-    with pytest.raises(DataError, match="s.json has no split 'val'; it has 'test'"):
+    with pytest.raises(DataError, match=r"s\.json has no split 'val'; it has 'test'"):
         choose("val", "train", test=[["1.jpg", 1]])
