@@ -86,7 +86,7 @@ def form_of_examples(uri: str, labels: Labels) -> ExamplesForm:
     suffix = posixpath.splitext(uri)[1].lower()
     if suffix == ".json":
         return "splits"
-    return TABLES.get(suffix, "folder")  # type: ignore[return-value]
+    return TABLES.get(suffix, "folder")
 
 
 def survey_examples(

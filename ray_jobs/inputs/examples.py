@@ -14,7 +14,7 @@ from cluster.records import Selected, Selection, open_source
 from cluster.records.containers import WILDCARDS
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
-from fewshot.data import Example, SplitChoice, label_space, parse_splits, sample_shots
+from fewshot.data import Example, SplitChoice, Splits, label_space, parse_splits, sample_shots
 from fewshot.data.splits import chosen_pairs
 from fewshot.errors import DataError
 from ray_jobs.inputs.class_folders import read_class_folders
@@ -172,13 +172,42 @@ def read_labels(
 
 def _from_splits(uri: str, named: Sequence[Example], options: LabelOptions, storage: Storage) -> Labels:
     """Read one split of a splits.json."""
-    folder, name = posixpath.split(uri)
-    splits = parse_splits(read_text(uri, storage), name=name)
-    pairs = chosen_pairs(splits, options.split, default=options.default_split, where=name)
-    root = folder_of_images([image for image, _ in pairs], folder or ".", options.images, name, storage)
+    splits = parse_splits(read_text(uri, storage), name=posixpath.basename(uri))
+    pairs = chosen_pairs(splits, options.split, default=options.default_split, where=posixpath.basename(uri))
+    root = _folder_of(uri, pairs, options.images, storage)
     if named:
         return _from_examples([*named, *_examples(splits.label_space, pairs)], root, storage)
     return Labels(splits.label_space, root, *_columns(pairs), storage)
+
+
+def read_splits(uri: str, images: str | None, storage: Storage = DEFAULT_STORAGE) -> tuple[Splits, str]:
+    """Read a splits.json with all its splits, for an evaluation.
+
+    Args:
+        uri: of the file.
+        images: folder that its paths are relative to; None: the folder of the file.
+        storage: how S3 is reached.
+
+    Returns:
+        The splits, and the folder that their paths start in.
+
+    Raises:
+        DataError: it is no such file, or its images lie in another folder.
+        ClusterError: it cannot be read.
+    """
+    name = posixpath.basename(uri)
+    if posixpath.splitext(uri)[1].lower() != ".json":
+        layout = '{"classes": [name, ...], "train": [[path, index], ...], "test": [[path, index], ...]}'
+        raise DataError(f"{uri}: expected a splits.json, a JSON file such as {layout}")
+    splits = parse_splits(read_text(uri, storage), name=name)
+    return splits, _folder_of(uri, splits.test or splits.train, images, storage, key="evaluate.images")
+
+
+def _folder_of(
+    uri: str, pairs: Sequence[tuple[str, int]], images: str | None, storage: Storage, *, key: str = "support.images"
+) -> str:
+    folder, name = posixpath.split(uri)
+    return folder_of_images([image for image, _ in pairs], folder or ".", images, name, storage, key=key)
 
 
 def _examples(space: LabelSpace, pairs: Iterable[tuple[str, int]]) -> list[Example]:

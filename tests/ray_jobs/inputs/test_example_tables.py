@@ -15,7 +15,7 @@ from fewshot.errors import DataError
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.class_warnings import warnings_about_classes
 from ray_jobs.inputs.example_tables import LabelOptions
-from ray_jobs.inputs.examples import labelled_units, read_labels
+from ray_jobs.inputs.examples import labelled_units, read_labels, read_splits
 from ray_jobs.inputs.ground_truth import read_given_labels, read_ground_truth
 from ray_jobs.job_file.reading import parse_job
 from ray_jobs.job_file.sections import ArchiveSection
@@ -169,6 +169,14 @@ def test_the_folder_of_the_images_is_named_and_never_guessed(tmp_path, splits, i
         Evaluation.from_job(job)
     job, _ = parse_job(f'{text}images = "{way}"\n', "job.toml")
     assert Evaluation.from_job(job).splits.test == (("cat/2.jpg", 0),)
+
+
+@pytest.mark.parametrize("splits", ["", "train", "t.csv"])
+def test_an_evaluation_of_anything_but_a_splits_file_is_refused_with_the_layout(tmp_path, splits):
+    write_folder(tmp_path, {f"{split}/cat/1.jpg": b"x" for split in ("train", "test")})
+    write_table(tmp_path / "t.csv", [("train/cat/1.jpg", "cat")])
+    with pytest.raises(DataError, match=r"expected a splits\.json, a JSON file such as"):
+        read_splits(str(tmp_path / splits), None)
 
 
 def test_a_table_whose_images_are_nowhere_is_read(tmp_path):
