@@ -21,6 +21,10 @@ class DataError(FewShotError, ValueError):
     """Examples, splits, features or settings are invalid or do not fit together."""
 
 
+class MissingColumnError(DataError):
+    """A table lacks a column that it must have, or has it twice."""
+
+
 class BackboneError(FewShotError, RuntimeError):
     """A backbone cannot be loaded. The message says what is missing and how to get it."""
 
@@ -42,12 +46,13 @@ class UnknownNameError(FewShotError, LookupError):
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {listed}.")
 
 
-def raise_if_any(source: str, problems: Sequence[str]) -> None:
+def raise_if_any(source: str, problems: Sequence[str], kind: type[DataError] = DataError) -> None:
     """Raise a DataError if there are problems; its message lists the first `SHOWN` and counts the rest.
 
     Args:
         source: the source of the problems, e.g. a file name.
         problems: one line each.
+        kind: of the error.
 
     Raises:
         DataError: `problems` is not empty.
@@ -57,4 +62,4 @@ def raise_if_any(source: str, problems: Sequence[str]) -> None:
     lines = [f"  {problem}" for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
         lines.append(f"  … and {len(problems) - SHOWN} more")
-    raise DataError("\n".join([f"{source} cannot be used:", *lines]))
+    raise kind("\n".join([f"{source} cannot be used:", *lines]))

@@ -16,7 +16,8 @@ from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import read_labels, read_text, support_labels
+from ray_jobs.inputs.examples import read_splits, support_labels
+from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.job_file.sections import EscalateSection, Job
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE
@@ -49,12 +50,12 @@ def _findings(job: Job, needs: Sequence[str]) -> Iterator[Finding]:
         yield "[clip] model", job.clip.spec.check
     if (archive := job.archive) is not None and "archive" in needs:
         yield "[archive] uri", lambda: open_archive(archive, storage)
-        if (labels := archive.labels) is not None:
-            yield "[archive] labels", lambda: read_labels(labels, storage=storage)
+        if archive.labels is not None:
+            yield "[archive] labels", lambda: read_given_labels(archive, storage)
     if (support := job.support) is not None and "support" in needs and _trains_on_examples(job):
         yield "[support] uri", lambda: support_labels(support, storage)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
-        yield "[evaluate] splits", lambda: read_text(evaluation.splits, storage)
+        yield "[evaluate] splits", lambda: read_splits(evaluation.splits, evaluation.images, storage)
         for name in evaluation.methods:
             yield "[evaluate] methods", lambda name=name: check_method(name)  # type: ignore[misc]
     yield from _classifier_findings(job, needs)

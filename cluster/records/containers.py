@@ -129,6 +129,20 @@ class Archive:
         return name.lower().endswith(self.suffixes)
 
 
+def container_at(location: Location) -> Container:
+    """Return the container at a place.
+
+    Raises:
+        EntryError: it cannot be opened.
+        StorageError: storage does not answer.
+    """
+    _, path = location.open()
+    found = _described(location, path, PurePosixPath(path).name)
+    if isinstance(found, Container):
+        return found
+    raise EntryError(found.reason)
+
+
 def is_pattern(location: Location) -> bool:
     """Whether a place is a glob: it has a wildcard, and nothing of exactly this name exists.
 

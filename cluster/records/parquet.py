@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -176,6 +176,7 @@ class RowRange:
         stop: the row after the last.
         max_bytes: larger images become an error.
         schemes: of the source.
+        wanted: the rows of the group to read, of those from `start` to `stop`; None reads all.
     """
 
     container: Container
@@ -186,13 +187,18 @@ class RowRange:
     stop: int
     max_bytes: int
     schemes: frozenset[str] = frozenset()
+    wanted: frozenset[int] | None = None
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
         """See `read_shard`."""
         del skipped
         folder = self.container.path.rpartition("/")[0]
         references = References(self.container.location, folder, self.max_bytes, self.schemes)
-        yield from ordered_map(lambda row: self._record(row, references), self._rows(), threads)
+        rows = (row for number, row in enumerate(self._rows(), self.start) if self._is_wanted(number))
+        yield from ordered_map(lambda row: self._record(row, references), rows, threads)
+
+    def _is_wanted(self, number: int) -> bool:
+        return self.wanted is None or number in self.wanted
 
     def _record(self, row: Row | Record, references: References) -> Record:
         if isinstance(row, Record):
@@ -271,6 +277,41 @@ class RowRange:
 
     def _numbered(self, row: int) -> str:
         return f"{PurePosixPath(self.container.name).with_suffix('')}/{self.before + row}"
+
+
+def read_rows(
+    container: Container, image: str, numbers: Collection[int], options: ReadOptions
+) -> Iterator[tuple[int, Record]]:
+    """Read some rows of a table, group by group.
+
+    Args:
+        container: the table.
+        image: the column with the images, or with their paths or URLs.
+        numbers: of the rows, from 0.
+        options: how much is read, and from where.
+
+    Yields:
+        Number and record of each of these rows, in ascending order.
+
+    Raises:
+        EntryError: the table cannot be read, or has no such column or row.
+        StorageError: storage does not answer, also after retries.
+    """
+    with _opened(container) as table:
+        try:
+            layout = find_layout(table.schema_arrow, Columns(image=image), container.name)
+        except SourceError as error:
+            raise EntryError(str(error)) from None
+        groups = _group_rows(table.metadata, container.size)
+    if missing := [number for number in numbers if not 0 <= number < sum(groups)]:
+        raise EntryError(f"{container.name} has {sum(groups)} rows, but row {missing[0] + 1} is wanted")
+    for index, (before, rows) in enumerate(zip(itertools.accumulate(groups, initial=0), groups, strict=False)):
+        wanted = sorted(number - before for number in numbers if before <= number < before + rows)
+        if wanted:
+            place = (index, before, wanted[0], wanted[-1] + 1)
+            part = RowRange(container, layout, *place, options.max_bytes, options.schemes, frozenset(wanted))
+            for number, record in zip(wanted, part.read(threads=1, skipped=Skipped()), strict=True):
+                yield before + number, record
 
 
 def _opened(container: Container) -> pq.ParquetFile:

@@ -35,11 +35,12 @@ RETRY = Retry(deadline_s=60.0)
 BUFFER_BYTES = 4 << 20
 """Bytes of one request of a stream."""
 
+NOT_FOUND = "not found"
 _PERMANENT = {
-    FileNotFoundError: "not found",
+    FileNotFoundError: NOT_FOUND,
     PermissionError: "permission denied",
     IsADirectoryError: "a folder, not a file",
-    NotADirectoryError: "not found",
+    NotADirectoryError: NOT_FOUND,
 }
 CHANGED = "changed since it was listed; run again"
 _PERMANENT_ERRNO = frozenset({errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV})

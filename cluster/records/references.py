@@ -1,20 +1,33 @@
-"""Read images that a table refers to by path or URL."""
+"""Read images that a table refers to by path or URL.
+
+A path is taken as it is written. Tables made on other systems write backslashes, percent escapes and blanks around a
+path: where there is such a thing, the other reading of the path is looked up as well. Two readings that both lead
+somewhere are an error, never a guess.
+"""
 
 from __future__ import annotations
 
+import itertools
 import posixpath
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import unquote
 
 from cluster.records.base import EntryError
 from cluster.records.inline_images import decode_inline, is_inline
 from cluster.records.location import Location
 from cluster.records.names import printable
-from cluster.records.reading import read_local, read_remote, with_retries
+from cluster.records.reading import NOT_FOUND, ordered_map, read_local, read_remote, with_retries
+
+T = TypeVar("T")
 
 SCHEMES = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory"})
 """Schemes that a table may refer to, beside the archive's own. Others can run programs or unpack archives."""
 
 _OF_HOSTS = frozenset({"http", "https"})
+_FILE_URL = re.compile(r"\s*file:/", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +43,14 @@ class References:
         folder: of the table, in the archive's file system; relative paths are relative to it.
         max_bytes: a larger object is an error.
         schemes: further schemes, of `SCHEMES`, that are followed.
+        start: what messages call the folder.
     """
 
     location: Location
     folder: str
     max_bytes: int
     schemes: frozenset[str] = frozenset()
+    start: str = "the folder of the table"
 
     def read(self, reference: str) -> bytes:
         """Read an object, or the image that the reference itself is.
@@ -50,10 +65,60 @@ class References:
         """
         if isinstance(reference, str) and is_inline(reference):
             return decode_inline(reference, self.max_bytes)
-        place = self.resolve(reference)
-        if place.is_local:
-            return with_retries(lambda: read_local(place.uri, self.max_bytes), "a local file")
-        return self._remote(place)
+        return self.find(reference, self._content)
+
+    def read_all(self, references: Sequence[str], *, threads: int) -> Iterator[bytes | EntryError]:
+        """Read objects, in order; for each its content, or the reason why it cannot be read."""
+
+        def attempt(reference: str) -> bytes | EntryError:
+            try:
+                return self.read(reference)
+            except EntryError as error:
+                return error
+
+        yield from ordered_map(attempt, references, threads)
+
+    def find(self, reference: str, look: Callable[[Location], T]) -> T:
+        """Look at the object that a reference leads to, under any reading of it.
+
+        Args:
+            reference: see `read`.
+            look: returns what is wanted of the object; raises EntryError(NOT_FOUND) if there is none.
+
+        Raises:
+            EntryError: there is no such object, it cannot be looked at, or two readings lead to different objects.
+            StorageError: storage does not answer.
+        """
+        found: dict[str, T] = {}
+        for place in self._readings(reference):
+            try:
+                found[place.uri] = look(place)
+            except EntryError as error:
+                if str(error) != NOT_FOUND:
+                    raise
+        if len(found) > 1:
+            both = " and ".join(repr(printable(posixpath.basename(uri))) for uri in found)
+            raise EntryError(f"two files can be meant, {both}: rename one, or write the path without escapes")
+        if not found:
+            raise EntryError(self._missing(reference))
+        return next(iter(found.values()))
+
+    def _readings(self, reference: str) -> Iterator[Location]:
+        """Yield the places that a reference can mean, the literal one first."""
+        yield self.resolve(reference)
+        if self.location.scheme in _OF_HOSTS:
+            return  # Servers take escapes and plain text for the same.
+        for other in _other_readings(reference):
+            try:
+                yield self.resolve(other)
+            except EntryError:
+                continue  # No place that this table may refer to.
+
+    def _missing(self, reference: str) -> str:
+        """Describe a reference that leads nowhere: where it starts, and what is unusual about it."""
+        is_relative = "://" not in reference and not reference.startswith("/")
+        where = f"{NOT_FOUND} in {self.start}" if is_relative and self.start else NOT_FOUND
+        return "; ".join([where, *_oddities(reference)])
 
     def resolve(self, reference: str) -> Location:
         """Return the location of a reference, without accessing it.
@@ -65,16 +130,17 @@ class References:
             raise EntryError(f"expected a path or URL, got {type(reference).__name__}")
         if not reference or "\0" in reference:
             raise EntryError("a path with a NUL byte" if reference else "no image: empty path")
-        scheme, separator, path = reference.partition("://")
+        if _FILE_URL.match(reference):
+            return self._local(_path_of(reference))
+        scheme, separator, path = reference.strip().partition("://")
         if not separator:
             return self._relative(reference)
+        scheme = scheme.lower()
         if "::" in reference or scheme not in SCHEMES | {self.location.scheme}:
             raise EntryError(f"unsupported kind of URL: {printable(scheme[:20])}")
-        if scheme == "file":
-            return self._local(path)
         if not self._is_own(scheme, path) and scheme not in self.schemes:
             raise EntryError(f'{scheme} URLs are not followed from this table; allow them with schemes = ["{scheme}"]')
-        return Location(reference, self.location.storage)
+        return Location(f"{scheme}://{path}", self.location.storage)
 
     def _is_own(self, scheme: str, path: str) -> bool:
         if scheme != self.location.scheme:
@@ -97,6 +163,63 @@ class References:
             raise EntryError("a local path in a table that is not local")
         return Location(path)
 
-    def _remote(self, location: Location) -> bytes:
-        filesystem, path = location.open()
-        return with_retries(lambda: read_remote(filesystem, path, self.max_bytes), location.redacted)
+    def _content(self, place: Location) -> bytes:
+        if place.is_local:
+            return with_retries(lambda: read_local(place.uri, self.max_bytes), "a local file")
+        filesystem, path = place.open()
+        return with_retries(lambda: read_remote(filesystem, path, self.max_bytes), place.redacted)
+
+
+def _other_readings(reference: str) -> list[str]:
+    """Return how else a path may be meant: with slashes, without escapes, without blanks around it; URLs have none."""
+    if _FILE_URL.match(reference):
+        literal = _path_of(reference, decoded=False)
+        return [literal] if literal != _path_of(reference) else []
+    if "://" in reference:
+        return []
+    steps: tuple[Callable[[str], str], ...] = (str.strip, lambda path: path.replace("\\", "/"), _unescaped)
+    readings = []
+    for chosen in itertools.product((False, True), repeat=len(steps)):
+        reading = reference
+        for step in itertools.compress(steps, chosen):
+            reading = step(reading)
+        readings.append(reading)
+    return [each for each in dict.fromkeys(readings) if each not in ("", reference) and "://" not in each]
+
+
+def _unescaped(path: str) -> str:
+    """Return a path without percent escapes; as it is if they are no text."""
+    try:
+        return unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return path
+
+
+def _path_of(url: str, *, decoded: bool = True) -> str:
+    """Return the path of a file URL.
+
+    Raises:
+        EntryError: it has a host, or its path is not absolute.
+    """
+    rest = url.strip().partition(":")[2]
+    host, slash, path = rest.removeprefix("//").partition("/")
+    if not rest.startswith("//"):  # file:/data/a.jpg is another way to write it.
+        host, path = "", rest.removeprefix("/")
+    if not slash or host.lower() not in ("", "localhost"):
+        expected = "a file URL must have an absolute path, such as file:///data/a.jpg"
+        raise EntryError(f"{expected}; this one names the host {printable(host[:40])}")
+    return f"/{unquote(path) if decoded else path}"
+
+
+def _oddities(reference: str) -> Iterator[str]:
+    """Yield what is unusual about a path, as a cause of not finding it."""
+    if reference != reference.strip():
+        yield "it is written with a blank at its " + ("end" if reference != reference.rstrip() else "beginning")
+    if drive := re.match(r"\s*([A-Za-z]:)[\\/]", reference):
+        yield f"it is a path of Windows (drive {drive[1]}), use relative ones"
+    elif "\\" in reference:
+        yield 'it is written with "\\", "/" was tried as well'
+    if "%" in reference and _unescaped(reference) != reference:
+        yield "it is written with percent escapes, plain text was tried as well"
+    if reference.startswith("~"):
+        yield '"~" is not expanded'

@@ -3,7 +3,17 @@
 from fewshot.data.example import Example
 from fewshot.data.label_space import label_space
 from fewshot.data.shot_sampling import sample_shots
+from fewshot.data.split_names import SplitChoice
 from fewshot.data.splits import Splits, parse_splits
 from fewshot.data.tables import COLUMNS, parse_examples
 
-__all__ = ["COLUMNS", "Example", "Splits", "label_space", "parse_examples", "parse_splits", "sample_shots"]
+__all__ = [
+    "COLUMNS",
+    "Example",
+    "SplitChoice",
+    "Splits",
+    "label_space",
+    "parse_examples",
+    "parse_splits",
+    "sample_shots",
+]

@@ -16,21 +16,32 @@ class Example:
     """A reference to an image, and its label.
 
     Attributes:
-        image: path or URL as written; "" adds a class to the label space without an example.
+        image: path or URL as written, but for "." and empty parts of a path ("./a.jpg" is "a.jpg": one image has one
+            name); or, for an image in a cell of a table, "<table>#<row>" with rows from 1. "" adds a class to the label
+            space without an example.
         label: the class, normalised to Unicode NFC without surrounding white space, so that a word typed on two systems
             is one class.
         name: the name of the class in prompts; None derives it from the label.
         description: a sentence about the class for prompts; None if there is none.
+        split: the split that a table has it in, "" for a blank cell; None if the table has no splits.
     """
 
     image: str
     label: str
     name: str | None = None
     description: str | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
-        """Normalise the label."""
+        """Normalise the label and the path."""
+        object.__setattr__(self, "image", plain_path(self.image))
         object.__setattr__(self, "label", unicodedata.normalize("NFC", self.label).strip())
+
+
+def plain_path(path: str) -> str:
+    """Return a path without "." and empty parts; a URL, and a path with nothing else in it, is returned as it is."""
+    has_none = "./" not in path and "//" not in path and not path.endswith("/.")
+    return path if has_none or ":" in path.partition("/")[0] else str(PurePosixPath(path))
 
 
 def is_path(text: str) -> bool:

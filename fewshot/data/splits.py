@@ -14,12 +14,12 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from fewshot.classes import LabelSpace
-from fewshot.data.example import relative_path_problem
+from fewshot.data.example import plain_path, relative_path_problem
 from fewshot.data.label_space import build_label_space
+from fewshot.data.split_names import ALL, SplitChoice, names_chosen, suggested_split
 from fewshot.errors import DataError, raise_if_any
 
 SPLITS = ("train", "val", "test")
@@ -54,7 +54,7 @@ class _Entry:
 def parse_splits(data: bytes, *, name: str = "splits.json") -> Splits:
     """Parse a split file of either layout. Paths are relative to the folder of images, with forward slashes.
 
-    An image that a split lists twice with the same label is kept once.
+    An image that a split lists twice with the same label, as "a.jpg" or "./a.jpg", is kept once.
 
     Args:
         data: the whole file.
@@ -75,6 +75,35 @@ def parse_splits(data: bytes, *, name: str = "splits.json") -> Splits:
     raise_if_any(name, _out_of_range(entries, len(space)))
     parts = {split: tuple((e.path, e.label) for e in entries if e.split == split) for split in SPLITS}
     return Splits(**parts, label_space=space)
+
+
+def chosen_pairs(
+    splits: Splits, choice: SplitChoice, *, default: str | None, where: str
+) -> tuple[tuple[str, int], ...]:
+    """Return the images of the chosen split with their labels.
+
+    Args:
+        splits: of a file.
+        choice: which split.
+        default: the split if none is chosen; None requires a choice if there are several.
+        where: name of the file in errors.
+
+    Raises:
+        DataError: the split has no images, or none was chosen.
+    """
+    sizes = {name: len(getattr(splits, name)) for name in SPLITS if getattr(splits, name)}
+    split = choice.split or default or (ALL if len(sizes) == 1 else None)
+    if split is None:
+        found = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+        raise DataError(
+            f"{where} has several splits ({found} images); choose one with {choice.setting('test')}, or all of them "
+            f"with {choice.setting(ALL)}"
+        )
+    if choice.split is None and split not in (*sizes, ALL):
+        other = suggested_split(sizes)
+        raise DataError(f"{where} has no images in {split}; those in {other} are used with {choice.setting(other)}")
+    chosen = names_chosen(split, list(sizes), where=where)
+    return tuple(pair for name in SPLITS if name in chosen for pair in getattr(splits, name))
 
 
 def _document(data: bytes, name: str) -> Mapping[str, Any]:
@@ -103,7 +132,7 @@ def _entries(document: Mapping[str, Any], problems: list[str]) -> Iterator[_Entr
                     if reason := relative_path_problem(path):
                         problems.append(f"{place}: {path[:200]!r} {reason}")
                     else:
-                        yield _Entry(place, split, path, label, *(rest or (None,)))
+                        yield _Entry(place, split, plain_path(path), label, *(rest or (None,)))
                 case _:
                     problems.append(f"{place}: expected [path, label] or [path, label, class name], got {item!r:.80}")
 
@@ -114,9 +143,9 @@ def _is_class_name(rest: list[Any]) -> bool:
 
 def _without_repeats(entries: Iterable[_Entry], problems: list[str]) -> list[_Entry]:
     """Return each image once, and append a line to `problems` for each in two splits or with two labels."""
-    first: dict[PurePosixPath, _Entry] = {}
+    first: dict[str, _Entry] = {}
     for entry in entries:
-        known = first.setdefault(PurePosixPath(entry.path), entry)
+        known = first.setdefault(entry.path, entry)
         if known.split != entry.split:
             problems.append(f"{entry.place}: {entry.path!r} is in two splits, also {known.place}")
         elif known.label != entry.label:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,19 +42,31 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The names of all columns, also of those that were not read, and the rows that are not empty."""
+    """A table, as far as it was read.
+
+    Attributes:
+        columns: the names of all columns, also of those that were not read.
+        rows: the rows that are not empty.
+        images: columns of a Parquet file that hold the images themselves: binary, or a struct with the field `bytes`
+            (as Hugging Face `datasets` writes it). Their cells are not read.
+        class_names: by column, the names of its integer labels, from the features that `datasets` stores.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    images: frozenset[str] = frozenset()
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_csv(data: bytes, name: str) -> Table:
     """Parse a csv file with a header, separated by the most frequent of comma, semicolon and tab in the header.
 
+    A first line "sep=;", as some spreadsheets write it, is skipped.
+
     Raises:
         DataError: the file is not UTF-8, its quoting is broken, or rows have more cells than the header.
     """
-    text = _utf8(data, name)
+    text = re.sub(r"\A\"?sep=.\"?\r?\n", "", _utf8(data, name))
     separator = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     rows, problems = [], []
@@ -93,34 +107,85 @@ def read_jsonl(data: bytes, name: str) -> Table:
     return Table(tuple(dict.fromkeys(key for row in rows for key in row.cells)), tuple(rows))
 
 
-def read_parquet(data: bytes, name: str, *, columns: Collection[str]) -> Table:
-    """Parse a parquet file. Columns whose lower-case name is not in `columns` are not decoded.
+def read_parquet(
+    data: bytes | BinaryIO, name: str, *, columns: Collection[str], image_columns: Collection[str] = ()
+) -> Table:
+    """Parse a parquet file. Columns whose lower-case name is not in `columns` are not decoded, nor are images.
+
+    Args:
+        data: the whole file, or an open file of which only these columns are read.
+        name: the name of the file in errors.
+        columns: of texts and integers, in lower case.
+        image_columns: columns that may hold images, in lower case.
 
     Raises:
         DataError: the file is not a parquet file, or is damaged.
     """
     try:
-        present, table = _decoded(data, columns)
-        rows = table.to_pylist()
+        return _decoded(io.BytesIO(data) if isinstance(data, bytes) else data, columns, image_columns)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise DataError(f"{name} cannot be read as parquet: {error}") from error
-    return Table(present, tuple(Row(f"row {number}", cells) for number, cells in enumerate(rows, start=1)))
 
 
-def _decoded(data: bytes, columns: Collection[str]) -> tuple[tuple[str, ...], pa.Table]:
-    """Return the names of all columns and a table of the wanted ones, with one copy of repeated values."""
-    schema = pq.ParquetFile(pa.BufferReader(data)).schema_arrow
-    wanted = [field for field in schema if field.name.strip().lower() in columns]
-    texts = [field.name for field in wanted if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
-    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
-    if file.metadata.num_rows > MAX_ROWS:
-        raise ValueError(f"{file.metadata.num_rows} rows, at most {MAX_ROWS} are read")
-    if nested := [field.name for field in wanted if pa.types.is_nested(field.type)]:
+def _decoded(file: BinaryIO, columns: Collection[str], image_columns: Collection[str]) -> Table:
+    """Return the wanted columns, with one copy of repeated values."""
+    footer = pq.ParquetFile(file)
+    schema, count = footer.schema_arrow, footer.metadata.num_rows
+    if count > MAX_ROWS:
+        raise ValueError(f"{count} rows, at most {MAX_ROWS} are read")
+    images = frozenset(item.name for item in schema if _is_in(image_columns, item) and _holds_images(item.type))
+    wanted = [item for item in schema if _is_in(columns, item) and item.name not in images]
+    if nested := [item.name for item in wanted if pa.types.is_nested(item.type)]:
         raise ValueError(f"column {nested[0]!r} is {str(schema.field(nested[0]).type)[:80]}, expected text or integers")
-    table = file.read(columns=[field.name for field in wanted], use_threads=False)
+    texts = [item.name for item in wanted if pa.types.is_string(item.type) or pa.types.is_large_string(item.type)]
+    table = pq.ParquetFile(file, read_dictionary=texts).read(columns=[item.name for item in wanted], use_threads=False)
     if (total := sum(map(_text_bytes, table.columns))) > MAX_TEXT:
         raise ValueError(f"{total} bytes of text, at most {MAX_TEXT} are read")
-    return tuple(schema.names), table
+    cells = table.to_pylist() if wanted else [{} for _ in range(count)]
+    rows = tuple(Row(f"row {number}", row) for number, row in enumerate(cells, start=1))
+    return Table(tuple(schema.names), rows, images, _class_names(schema.metadata or {}))
+
+
+def _is_in(columns: Collection[str], item: pa.Field) -> bool:
+    return item.name.strip().lower() in columns
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    """Return whether a column holds images: binary, or a struct with one field `bytes` that is."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds_images(kind.storage_type)
+    if pa.types.is_struct(kind):
+        fields = [item for item in kind if item.name == "bytes"]
+        return len(fields) == 1 and _is_binary(fields[0].type)
+    return _is_binary(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    tests: tuple[Callable[[pa.DataType], bool], ...] = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_binary_view,
+        pa.types.is_fixed_size_binary,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the features `ClassLabel` by column; none where the metadata are not those of `datasets`."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"].items()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    labels = {name: item.get("names") for name, item in features if isinstance(item, dict) and _is_class_label(item)}
+    return {
+        name: tuple(names)
+        for name, names in labels.items()
+        if isinstance(names, list) and all(isinstance(each, str) for each in names)
+    }
+
+
+def _is_class_label(feature: Mapping[str, Any]) -> bool:
+    return feature.get("_type") == "ClassLabel"
 
 
 def _text_bytes(column: pa.ChunkedArray) -> int:
@@ -149,6 +214,8 @@ def _too_many(columns: Collection[str]) -> list[str]:
 
 def _utf8(data: bytes, name: str) -> str:
     """Decode text, with or without a byte order mark; the error names every line that is not UTF-8."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{name} is UTF-16; save the file as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

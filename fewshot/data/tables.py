@@ -1,45 +1,65 @@
-"""Tables of examples: csv, parquet or jsonl with the columns image, label[, name, description]."""
+"""Tables of examples: csv, parquet or jsonl with the columns image, label[, name, description, split]."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from fewshot.data.example import Example, is_path
+from fewshot.data.split_names import NO_SPLIT, SplitChoice, select_split, split_of
 from fewshot.data.table_rows import Row, Table, read_csv, read_jsonl, read_parquet
-from fewshot.errors import DataError, UnknownNameError, raise_if_any
+from fewshot.errors import DataError, MissingColumnError, UnknownNameError, raise_if_any
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "path", "uri", "url", "file", "filename", "file_name", "image_path"),
     "label": ("label", "class", "category"),
     "name": ("name", "class_name", "classname"),
     "description": ("description",),
+    "split": ("split",),
 }
 """Accepted names of the columns, in lower case; if a table has several of them, the first one is used."""
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "content", "data")
+"""Accepted names of columns with the images themselves; they are used before columns of paths."""
+OTHER_SPLIT_COLUMNS = ("set", "subset", "partition", "phase")
+"""Names of columns that hold splits if every cell is the name of one."""
 
 REQUIRED = ("image", "label")
+SETTINGS = {"image": "image_column", "label": "label_column"}
+"""How messages call the setting that names a column."""
 
-READERS: Mapping[str, Callable[[bytes, str], Table]] = {
-    "csv": read_csv,
-    "jsonl": read_jsonl,
-    "parquet": partial(read_parquet, columns={alias for aliases in COLUMNS.values() for alias in aliases}),
-}
+TableFormat = Literal["csv", "parquet", "jsonl"]
+Reader = Callable[..., Table]
+READERS: Mapping[str, Reader] = {"csv": read_csv, "jsonl": read_jsonl, "parquet": read_parquet}
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleRows:
+    """The examples of one table, before rows that repeat or contradict each other were looked for.
+
+    Attributes:
+        rows: place of the row ("line 7", "row 7") and the example, in the order of the table.
+        images: column that holds the images themselves; None if rows refer to images by paths or URLs.
+    """
+
+    rows: tuple[tuple[str, Example], ...]
+    images: str | None = None
 
 
 def parse_examples(
     data: bytes,
     *,
-    format: Literal["csv", "parquet", "jsonl"],  # noqa: A002
+    format: TableFormat,  # noqa: A002
     name: str,
 ) -> list[Example]:
     """Parse a table of labelled images.
 
     Columns are found by any name in `COLUMNS`, in any case and order; others are ignored. Labels are text or
-    integers. A row with an empty image adds its class to the label space without an example. An image that is repeated
-    with the same label is not a second example: of the repeated row, only class, name and description are used.
+    integers; integers have the names that `datasets` stored, if any. A row with an empty image adds its class to the
+    label space without an example. An image that is repeated with the same label is not a second example: of the
+    repeated row, only class, name and description are used.
 
     Args:
         data: the whole file; text is UTF-8, with or without a byte order mark.
@@ -52,42 +72,118 @@ def parse_examples(
     Raises:
         DataError: a required column is missing, the table is empty or unreadable, or cells are invalid: up to 20
             problems are listed, each with its line or row. Two labels of an image, and two names or descriptions of a
-            class, are problems, too.
+            class, are problems, too. So are several splits.
         UnknownNameError: the format is none of the three.
     """
-    if format not in READERS:
-        raise UnknownNameError("table format", format, READERS)
-    table = READERS[format](data, name)
+    return unique_examples(parse_rows(data, format=format, name=name).rows, name=name)
+
+
+def parse_rows(
+    data: bytes | BinaryIO,
+    *,
+    format: TableFormat,  # noqa: A002
+    name: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> ExampleRows:
+    """Parse the rows of a table of labelled images.
+
+    Args:
+        data: see `parse_examples`; of a parquet file, also an open file.
+        format: see `parse_examples`.
+        name: the name of the table in errors, and in references to images that it holds.
+        image_column: the column of the images, of their paths or URLs; None goes by the usual names.
+        label_column: the column of the labels; None goes by the usual names.
+
+    Raises:
+        DataError: see `parse_examples`.
+        UnknownNameError: see `parse_examples`.
+    """
+    given = {
+        field: column for field, column in (("image", image_column), ("label", label_column)) if column is not None
+    }
+    table = _reader(format, given)(data, name)
     if not table.rows:
         raise DataError(f"{name} has no rows; expected at least one example")
-    chosen = _choose_columns(table.columns, name)
+    chosen = _choose_columns(table, given, name)
     found: list[tuple[str, Example]] = []
     problems: list[str] = []
-    for row in table.rows:
+    for number, row in enumerate(table.rows, start=1):
         try:
-            found.append((row.place, _parse_example(row, chosen)))
+            embedded = f"{name}#{number}" if chosen["image"] in table.images else None
+            found.append((row.place, _parse_example(row, chosen, table.class_names, embedded)))
         except DataError as error:
             problems.append(f"{row.place}: {error}")
     raise_if_any(name, [*problems, *_contradictions(found)])
-    return _without_repeats(example for _, example in found)
+    return ExampleRows(tuple(found), chosen["image"] if chosen["image"] in table.images else None)
 
 
-def _choose_columns(columns: tuple[str, ...], name: str) -> dict[str, str]:
+def unique_examples(rows: Iterable[tuple[str, Example]], *, name: str, split: SplitChoice = NO_SPLIT) -> list[Example]:
+    """Return the examples of a split, each image once.
+
+    Args:
+        rows: of one or several tables, see `ExampleRows`.
+        name: the name of the tables in errors.
+        split: the split, if there are several.
+
+    Raises:
+        DataError: rows contradict each other, or there are several splits and none was chosen.
+    """
+    found = list(rows)
+    raise_if_any(name, _contradictions(found))
+    return _without_repeats(select_split([example for _, example in found], split, where=name))
+
+
+def _reader(format: str, given: Mapping[str, str]) -> Callable[[Any, str], Table]:  # noqa: A002
+    if format not in READERS:
+        raise UnknownNameError("table format", format, READERS)
+    if format != "parquet":
+        return READERS[format]
+    usual = {alias for field, aliases in COLUMNS.items() if field not in given for alias in aliases}
+    named = {field: column.strip().lower() for field, column in given.items()}
+    images = {named["image"]} if "image" in named else set(IMAGE_COLUMNS)
+    return partial(read_parquet, columns=usual.union(OTHER_SPLIT_COLUMNS, named.values()), image_columns=images)
+
+
+def _choose_columns(table: Table, given: Mapping[str, str], name: str) -> dict[str, str]:
     """Return the column of the table for each field; optional fields may be absent."""
-    lowered = [column.strip().lower() for column in columns]
+    lowered = [column.strip().lower() for column in table.columns]
     chosen, problems = {}, []
-    for field, aliases in COLUMNS.items():
-        alias = next((alias for alias in aliases if alias in lowered), None)
-        if alias is not None:
-            chosen[field] = columns[lowered.index(alias)]
-            if lowered.count(alias) > 1:
-                problems.append(f"{lowered.count(alias)} columns {alias!r}, expected one; remove the others")
+    for field in COLUMNS:
+        wanted = given[field].strip().lower() if field in given else _usual_name(field, table, lowered)
+        if wanted in lowered:
+            chosen[field] = table.columns[lowered.index(wanted)]
+            if lowered.count(wanted) > 1:
+                problems.append(f"{lowered.count(wanted)} columns {wanted!r}, expected one; remove the others")
+        elif field in given:
+            problems.append(f"no column {given[field]!r} ({SETTINGS[field]}); found {_shown_columns(table.columns)}")
         elif field in REQUIRED:
             problems.append(
-                f"no column for the {field}: expected one of {', '.join(aliases)}; found {_shown_columns(columns)}"
+                f"no column for the {field}: expected one of {', '.join(COLUMNS[field])}; found "
+                f"{_shown_columns(table.columns)}. Name the column with {SETTINGS[field]}"
             )
-    raise_if_any(name, problems)
+    raise_if_any(name, problems, MissingColumnError)
     return chosen
+
+
+def _usual_name(field: str, table: Table, lowered: Sequence[str]) -> str:
+    """Return the column of a field by its usual names, in lower case; "" if there is none."""
+    aliases: Sequence[str] = COLUMNS[field]
+    if field == "image":
+        images = {column.strip().lower() for column in table.images}
+        if held := next((alias for alias in IMAGE_COLUMNS if alias in images), None):
+            return held
+    if field == "split":
+        aliases = [*aliases, *(alias for alias in OTHER_SPLIT_COLUMNS if _holds_splits(table, lowered, alias))]
+    return next((alias for alias in aliases if alias in lowered), "")
+
+
+def _holds_splits(table: Table, lowered: Sequence[str], alias: str) -> bool:
+    """Return whether every cell of a column is the name of a split."""
+    if alias not in lowered:
+        return False
+    column = table.columns[lowered.index(alias)]
+    return all(isinstance(cell := row.cells.get(column), str) and split_of(cell) is not None for row in table.rows)
 
 
 def _shown_columns(columns: tuple[str, ...]) -> str:
@@ -95,9 +191,12 @@ def _shown_columns(columns: tuple[str, ...]) -> str:
     return f"[{shown}]" + f" and {len(columns) - 20} more" * (len(columns) > 20)
 
 
-def _parse_example(row: Row, chosen: Mapping[str, str]) -> Example:
+def _parse_example(
+    row: Row, chosen: Mapping[str, str], class_names: Mapping[str, tuple[str, ...]], embedded: str | None
+) -> Example:
     cells = {field: row.cells.get(column) for field, column in chosen.items()}
-    image, label = cells["image"], _text(cells["label"], "label")
+    image = embedded or cells["image"]
+    label = _label(cells["label"], class_names.get(chosen["label"]))
     if not label:
         raise DataError("the label is empty")
     if image is not None and not isinstance(image, str):
@@ -109,7 +208,19 @@ def _parse_example(row: Row, chosen: Mapping[str, str]) -> Example:
         label=label,
         name=_text(cells.get("name"), "name"),
         description=_text(cells.get("description"), "description"),
+        split=_text(cells["split"], "split") or "" if "split" in chosen else None,
     )
+
+
+def _label(cell: Any, names: Sequence[str] | None) -> str | None:
+    """Return a label as text: an integer by its name, where there are names."""
+    if names is None or not isinstance(cell, int) or isinstance(cell, bool):
+        return _text(cell, "label")
+    if not 0 <= cell < len(names):
+        raise DataError(
+            f"label {cell} is none of the {len(names)} classes that the table names (0 to {len(names) - 1})"
+        )
+    return names[cell].strip()
 
 
 def _text(cell: Any, field: str) -> str | None:
@@ -128,6 +239,7 @@ def _contradictions(found: Iterable[tuple[str, Example]]) -> list[str]:
     for place, example in found:
         claims = (
             ("label of image", example.image, example.label),
+            ("split of image", example.image, example.split),
             ("name of class", example.label, example.name),
             ("description of class", example.label, example.description),
         )

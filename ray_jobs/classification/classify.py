@@ -23,7 +23,8 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
-from ray_jobs.inputs.examples import LabelledUnits, read_labels, support_units
+from ray_jobs.inputs.examples import LabelledUnits, support_units
+from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
@@ -173,8 +174,8 @@ class Classification:
     def run(self) -> str:
         """Folder of the results. Its name follows from everything that determines predictions and metrics."""
         archive = self.job.archive
-        given = archive.labels if archive is not None else None
-        ground_truth = read_labels(given, storage=self.store.storage).identity if given else None
+        given = read_given_labels(archive, self.store.storage) if archive is not None else None
+        ground_truth = None if given is None else given.identity
         place = [self.listing.place, self.listing.contents]
         identity = [prediction_format(), self._classifier_identity, *place, self.job.classifier.top, ground_truth]
         if self.job.escalate is not None:

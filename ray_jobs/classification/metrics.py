@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster import StageReport, Store
+from fewshot.data.example import plain_path
 from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.ground_truth import read_ground_truth
@@ -68,9 +69,9 @@ def summarise(
         escalated: what the diffusion model decided; None if nothing.
     """
     calibrated = classifier.load(job.clip.spec)
-    given = job.archive.labels if job.archive is not None else None
-    labels = read_ground_truth(given, calibrated.class_names, store.storage) if given else None
-    counts = _Counts(calibrated.class_names, labels)
+    names = calibrated.class_names
+    labels = read_ground_truth(job.archive, names, store.storage) if job.archive is not None else None
+    counts = _Counts(names, labels)
     failed = [failure for stage in stages for failure in stage.failures]
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, FAILURE_SCHEMA, compression="zstd") as failures:
@@ -170,7 +171,8 @@ class _Counts:
         from fewshot.evaluation.metrics import Tally
 
         assert self.given is not None
-        known = [self.given[image] for image in part["image"].to_pylist() if image in self.given]
+        images = [plain_path(image) for image in part["image"].to_pylist()]
+        known = [self.given[image] for image in images if image in self.given]
         self.found += len(known)
         self.of_other_classes += sum(label < 0 for label in known)
         rows = list(self._labelled(part, guesses))
@@ -191,7 +193,7 @@ class _Counts:
         assert self.given is not None
         columns = (part[name].to_pylist() for name in ("image", "score", "status"))
         for image, score, status, guess in zip(*columns, guesses, strict=True):
-            known = self.given.get(image, -1)
+            known = self.given.get(plain_path(image), -1)
             if known >= 0 and guess is not None:
                 yield known, self.index[guess], math.nan if score is None else score, status == "abstained"
 

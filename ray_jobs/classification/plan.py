@@ -9,6 +9,7 @@ from cluster.execution.executor import weight_left
 from fewshot.backbones import ClipSpec
 from ray_jobs.classification.classify import Classification
 from ray_jobs.escalation.cost_estimate import CostEstimate
+from ray_jobs.inputs.class_warnings import warnings_about_classes
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.report.markup import plural
@@ -30,6 +31,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         ClusterError, DataError, JobError: as the job itself would.
     """
     work = Classification.from_job(job)
+    counts = {} if work.support is None else work.support.labels.counts
     examples = sum(unit.weight for unit in work.example_units)
     examples_left = weight_left(work.example_units, work.ledger)
     classifier = work.stored if work.stored is not None else work.training.find(work.store)
@@ -50,6 +52,8 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         archive=work.listing.summary(),
         examples=work.examples,
         classes=len(work.classes),
+        examples_of_class=counts,
+        warnings=tuple(warnings_about_classes(counts)),
         workers=workers.count,
         on="this process" if isinstance(executor, LocalExecutor) else job.cluster.address or "a Ray on this machine",
         run=work.store.url(work.run),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from ray_jobs.commands.init_tables import show_classes
 from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.inputs.unreadable_examples import unreadable_summary
@@ -152,6 +153,10 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
     for stage in plan.stages:
         table.add_row(stage.stage, stage.what, "?" if stage.done is None else str(stage.done), _left(stage))
     reporter.console.print(table)
+    if plan.examples_of_class:
+        show_classes(reporter, plan.examples_of_class)
+    for warning in plan.warnings:
+        reporter.say(f"warning: {warning}", style="yellow")
     if (probe := plan.probe) is not None:
         reporter.say(
             f"one worker embeds {probe.images_per_second:.1f} images/s on {probe.device};"

@@ -1,4 +1,4 @@
-"""Tables of `init`."""
+"""Tables of `init`, and the classes that `plan` shows as well."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show_draft(reporter: Reporter, result: InitResult) -> None:
     _show_skipped(reporter, "archive", archive.skipped, archive.skipped_examples)
     reporter.say(f"examples: {examples.uri} ({examples_summary(examples.counts, examples.form)})")
     _show_skipped(reporter, "examples", examples.skipped, examples.skipped_examples)
-    _show_classes(reporter, examples.counts)
+    show_classes(reporter, examples.counts)
     for warning in result.warnings:
         reporter.say(f"warning: {warning}", style="yellow")
     for note in result.notes:
@@ -41,7 +41,8 @@ def _show_skipped(reporter: Reporter, where: str, skipped: int, names: tuple[str
         reporter.say(f"skipped in the {where}, not images by their names: {', '.join(names)}{more}")
 
 
-def _show_classes(reporter: Reporter, counts: Mapping[str, int]) -> None:
+def show_classes(reporter: Reporter, counts: Mapping[str, int]) -> None:
+    """Show the number of examples of each class."""
     from rich.table import Table
 
     table = Table("class", title="examples of each class", title_justify="left")

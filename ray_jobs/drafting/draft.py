@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fewshot.backbones.clip_spec import ClipSpec
 from ray_jobs.drafting.archive_survey import ArchiveSurvey
 from ray_jobs.drafting.draft_arguments import DraftArguments
-from ray_jobs.drafting.examples_survey import count_classes, form_of_examples
+from ray_jobs.drafting.examples_survey import form_of_examples
 from ray_jobs.drafting.job_text import basic_sections, job_sections
 from ray_jobs.drafting.suggestions import (
     EXAMPLE_MAX_ERROR,
@@ -22,7 +22,7 @@ from ray_jobs.drafting.suggestions import (
     suggest_views,
 )
 from ray_jobs.drafting.toml_text import Section, override_sections, render
-from ray_jobs.inputs.examples import Labels, read_labels, support_labels
+from ray_jobs.inputs.examples import Labels, read_labels, support_labels, support_options
 from ray_jobs.job_file.command_needs import NEEDS
 from ray_jobs.job_file.reading import parse_job, parse_overrides, stop_if_any
 from ray_jobs.job_file.sections import ArchiveSection, Job, SupportSection
@@ -84,9 +84,10 @@ def draft_job(arguments: DraftArguments) -> Draft:
     job = _checked_job(arguments, clip)
     assert job.support is not None
     storage = job.storage.resolve()
-    labels = read_labels(job.support.uri, job.support.classes, storage=storage)
+    options = support_options(job.support)
+    labels = read_labels(job.support.uri, job.support.classes, options=options, storage=storage)
     given = overrides.get("support", {})
-    shots = job.support.shots if "shots" in given else suggest_shots(count_classes(labels).values())
+    shots = job.support.shots if "shots" in given else suggest_shots(labels.counts.values())
     used = support_labels(replace(job.support, shots=shots), storage)
     views = job.support.views if "views" in given else suggest_views(len(used.images))
     suggestions = _suggestions(job, clip, used, shots, views)
@@ -136,5 +137,5 @@ def _sections(
     labels: Labels,
     archive: ArchiveSurvey | None = None,
 ) -> list[Section]:
-    counts, form = count_classes(labels), form_of_examples(arguments.examples)
+    counts, form = labels.counts, form_of_examples(arguments.examples, labels)
     return override_sections(job_sections(arguments, suggestions, counts, form, archive), overrides)

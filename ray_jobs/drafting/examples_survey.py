@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
 from cluster import Storage
-from cluster.records import Record, Selected, Selection, open_source, read_shard
+from cluster.records import Record, Selected, open_source, read_shard
 from cluster.records.names import printable
+from cluster.records.reading import NOT_FOUND
 from cluster.secrets import without_credentials
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
 from ray_jobs.drafting.duplicates import ExampleContent, digest_of
-from ray_jobs.inputs.examples import TABLES, Labels
+from ray_jobs.inputs.example_tables import TABLES
+from ray_jobs.inputs.examples import Labels
 
 ExamplesForm = Literal["folder", "csv", "parquet", "jsonl", "splits"]
 FORM_NAMES: Mapping[ExamplesForm, str] = {
@@ -25,7 +26,7 @@ FORM_NAMES: Mapping[ExamplesForm, str] = {
     "csv": "a csv table",
     "parquet": "a parquet table",
     "jsonl": "a jsonl table",
-    "splits": "the train split of a splits.json",
+    "splits": "a splits.json",
 }
 MAX_INSPECTED = 5_000
 """Examples that are read at most."""
@@ -78,18 +79,14 @@ class ExamplesSurvey:
         return sum(self.counts.values())
 
 
-def form_of_examples(uri: str) -> ExamplesForm:
-    """Return the form of examples by their name, as `read_labels` does."""
+def form_of_examples(uri: str, labels: Labels) -> ExamplesForm:
+    """Return the form of examples: tables that hold images can be a folder of them, all others go by the name."""
+    if labels.image_column is not None:
+        return "parquet"
     suffix = posixpath.splitext(uri)[1].lower()
     if suffix == ".json":
         return "splits"
-    return TABLES.get(suffix, "folder")  # type: ignore[return-value]
-
-
-def count_classes(labels: Labels) -> dict[str, int]:
-    """Return the number of examples of each class, in the order of the label space."""
-    found = Counter(labels.labels)
-    return {name: found[index] for index, name in enumerate(labels.space.names)}
+    return TABLES.get(suffix, "folder")
 
 
 def survey_examples(
@@ -109,12 +106,12 @@ def survey_examples(
     Raises:
         StorageError: storage does not answer, also after retries.
     """
-    form = form_of_examples(uri)
+    form = form_of_examples(uri, labels)
     skipped, skipped_examples = _skipped(uri, storage) if form == "folder" else (0, ())
     contents: list[ExampleContent] = []
     unreadable: list[UnreadableExample] = []
     for label, record in _records(used):
-        reason = _problem_with(record)
+        reason = _problem_with(record, labels.folder)
         if reason is not None:
             unreadable.append(UnreadableExample(printable(record.key), label, reason))
         elif record.data is not None:
@@ -122,7 +119,7 @@ def survey_examples(
     survey = ExamplesSurvey(
         uri=without_credentials(uri),
         form=form,
-        counts=count_classes(labels),
+        counts=labels.counts,
         skipped=skipped,
         skipped_examples=skipped_examples,
         used=len(used.images),
@@ -142,7 +139,7 @@ def _skipped(uri: str, storage: Storage) -> tuple[int, tuple[str, ...]]:
 
 def _records(labels: Labels) -> Iterator[tuple[str, Record]]:
     """The first examples, read, each with its label."""
-    selection = Selection(labels.folder, storage=labels.storage, schemes=labels.schemes)
+    selection = labels.selection
     rows = iter(list(zip(labels.images, labels.labels, strict=True))[:MAX_INSPECTED])
     while block := list(islice(rows, _BLOCK)):
         shard = selection.shard([Selected(image, "") for image, _ in block])
@@ -150,10 +147,11 @@ def _records(labels: Labels) -> Iterator[tuple[str, Record]]:
             yield labels.space.names[label], record
 
 
-def _problem_with(record: Record) -> str | None:
-    """Why an example is no image; None if it is one."""
+def _problem_with(record: Record, folder: str) -> str | None:
+    """Why an example is no image; None if it is one. One that is not found was looked up in `folder`."""
     if record.data is None:
-        return record.error
+        is_missing = (record.error or "").startswith(NOT_FOUND) and "://" not in record.key
+        return f"{NOT_FOUND} in {folder}{(record.error or '').removeprefix(NOT_FOUND)}" if is_missing else record.error
     try:
         decode(record.data, min_side=DECODED_SIDE)
     except UnreadableImageError as error:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cluster.records.names import printable
 from ray_jobs.drafting.duplicates import MAX_CANDIDATES, Duplicates
 from ray_jobs.drafting.examples_survey import ExamplesSurvey
 from ray_jobs.drafting.job_text import reachable_error
-from ray_jobs.drafting.suggestions import MIN_EXAMPLES, Suggestions
+from ray_jobs.drafting.suggestions import Suggestions
 from ray_jobs.drafting.survey import Survey
-
-FEW = 5
-"""Names that a sentence lists."""
+from ray_jobs.inputs.class_warnings import warnings_about_classes
 
 
 def warnings_about(survey: Survey, suggestions: Suggestions, *, max_error: float | None) -> list[str]:
@@ -89,13 +87,7 @@ def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
             f"{_count(examples.unreadable, 'example', 'examples')} cannot be read, such as {first.image}: "
             f"{first.reason}. Training leaves them out."
         )
-    if names := [name for name, count in examples.counts.items() if not count]:
-        yield f"{_count(len(names), 'class has', 'classes have')} no example, only a name: {_listed(names)}."
-    if names := [name for name, count in examples.counts.items() if 0 < count < MIN_EXAMPLES]:
-        yield (
-            f"{_count(len(names), 'class has', 'classes have')} only one example: {_listed(names)}. Add a second one: "
-            "scores are calibrated on examples that are held out, and these classes have none to spare."
-        )
+    yield from warnings_about_classes(examples.counts)
 
 
 def _about_max_error(suggestions: Suggestions) -> str:
@@ -109,7 +101,3 @@ def _about_max_error(suggestions: Suggestions) -> str:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW:,} more" if len(names) > FEW else "")

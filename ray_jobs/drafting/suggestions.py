@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
 from fewshot.errors import BackboneError
+from ray_jobs.inputs.class_warnings import MIN_EXAMPLES
 
 MAX_SHOTS = 64
 """Examples of a class beyond which more cost time and gain little."""
@@ -15,8 +16,6 @@ MAX_FORWARDS = 15_000
 """Images and augmented views of examples together that are embedded without a second thought: minutes on a CPU."""
 VIEWS = (10, 2, 0)
 """Augmented views to choose from."""
-MIN_EXAMPLES = 2
-"""Examples of a class that it takes to hold one out."""
 MAX_HELD_OUT = 2048
 """Held-out examples that calibration uses at most."""
 THRESHOLDS_TRIED = 10

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cluster import Store
+from fewshot.data.example import plain_path
 from ray_jobs.output.feature_parts import get_table
 from ray_jobs.output.layout import GAPS
 from ray_jobs.results.escalation_summary import CostPoint, MeasuredEscalation
@@ -27,7 +28,7 @@ def measure_escalation(
     Args:
         store: the output.
         run: folder of the run.
-        ground_truth: image -> its label, where known.
+        ground_truth: image -> its label, where known; images as `plain_path` writes them.
         correct: predictions of the run that agree with it.
         labelled: predictions of images with a known label, at least 1.
         images: of the archive.
@@ -39,10 +40,11 @@ def measure_escalation(
         DamagedError: the file of gaps is damaged, and was removed.
     """
     rows = get_table(store, f"{run}/{GAPS}", columns=COLUMNS).to_pydict()
-    known = np.array([image in ground_truth for image in rows["image"]], dtype=bool)
+    images_escalated = [plain_path(image) for image in rows["image"]]
+    known = np.array([image in ground_truth for image in images_escalated], dtype=bool)
     before, after = (
         np.array(
-            [ground_truth.get(image) == label for image, label in zip(rows["image"], rows[name], strict=True)],
+            [ground_truth.get(image) == label for image, label in zip(images_escalated, rows[name], strict=True)],
             dtype=bool,
         )
         for name in ("cheap_label", "label")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +9,20 @@ from functools import cached_property
 from itertools import product
 
 from cluster import Ledger, Store, Unit, fingerprint
-from fewshot.data import Splits, parse_splits
+from fewshot.data import Splits
 from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
-from ray_jobs.inputs.examples import LabelledUnits, Labels, by_class, by_draw, in_blocks, labelled_units, read_text
+from ray_jobs.inputs.examples import (
+    LabelledUnits,
+    Labels,
+    by_class,
+    by_draw,
+    in_blocks,
+    labelled_units,
+    read_splits,
+)
 from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
 from ray_jobs.output.layout import features_folder, run_folder
@@ -37,12 +44,14 @@ class Evaluation:
         section: its [evaluate].
         store: the output.
         splits: train and test images with their labels.
+        folder: folder that their paths start in.
     """
 
     job: Job
     section: EvaluateSection
     store: Store
     splits: Splits
+    folder: str
 
     @classmethod
     def from_job(cls, job: Job) -> Evaluation:
@@ -50,15 +59,15 @@ class Evaluation:
 
         Raises:
             JobError: [evaluate] is missing, or the splits hold no images in train or in test.
-            DataError: the splits are malformed.
+            DataError: the splits are malformed, or their images lie in another folder.
         """
         if job.evaluate is None:
             raise JobError(["evaluate needs the section [evaluate]"])
         storage = job.storage.resolve()
-        splits = parse_splits(read_text(job.evaluate.splits, storage), name=posixpath.basename(job.evaluate.splits))
+        splits, folder = read_splits(job.evaluate.splits, job.evaluate.images, storage)
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
-        return cls(job, job.evaluate, Store(job.job.output, storage=storage), splits)
+        return cls(job, job.evaluate, Store(job.job.output, storage=storage), splits, folder)
 
     @property
     def ledger(self) -> Ledger:
@@ -113,7 +122,7 @@ class Evaluation:
     def test(self) -> LabelledUnits:
         """The test images."""
         labels = self._labels(self.splits.test)
-        folder = self._features(fingerprint(["test", self._folder]))
+        folder = self._features(fingerprint(["test", self.folder]))
         return labelled_units(labels, in_blocks(labels, TEST_BLOCK), features=folder, views=0, dense=self.dense)
 
     @cached_property
@@ -236,13 +245,9 @@ class Evaluation:
         """By shots and seed, the identity of the examples."""
         return {which: self.pool.identity_of(drawn) for which, drawn in self.draws.items()}
 
-    @property
-    def _folder(self) -> str:
-        return self.section.images or posixpath.dirname(self.section.splits) or "."
-
     def _features(self, of: str) -> str:
         return features_folder(self.job.clip.spec, of)
 
     def _labels(self, pairs: Sequence[tuple[str, int]]) -> Labels:
         images, labels = zip(*pairs, strict=True)
-        return Labels(self.splits.label_space, self._folder, images, labels, self.store.storage)
+        return Labels(self.splits.label_space, self.folder, images, labels, self.store.storage)

@@ -8,24 +8,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from cluster import Storage, Store, Unit, fingerprint
+from cluster import Storage, Unit, fingerprint
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
-from cluster.records.base import EntryError
-from cluster.records.folder import FolderSlice
-from cluster.records.listing import Entry
-from cluster.records.reading import read_local, too_large
+from cluster.records.containers import WILDCARDS
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
-from fewshot.data import Example, Splits, label_space, parse_examples, parse_splits, sample_shots
+from fewshot.data import Example, SplitChoice, Splits, label_space, parse_splits, sample_shots
+from fewshot.data.splits import chosen_pairs
 from fewshot.errors import DataError
+from ray_jobs.inputs.class_folders import read_class_folders
+from ray_jobs.inputs.example_tables import (
+    TABLES,
+    FoundExamples,
+    LabelOptions,
+    read_table,
+    read_tables,
+    read_text,
+)
+from ray_jobs.inputs.images_folder import folder_of_images
 from ray_jobs.job_file.sections import ClassSection, SupportSection
 from ray_jobs.output.layout import dense_folder, feature_part
 from ray_jobs.steps.embed import EmbedUnit
 
-MAX_TABLE_BYTES = 256 << 20
-"""Largest table of examples or splits: it is read whole; a million rows have some 50 MB."""
-TABLES = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+DEFAULT_OPTIONS = LabelOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ class Labels:
         storage: how S3 is reached, if images lie there.
         schemes: kinds of URL that references may have, beside the folder's own kind.
         versions: of the images whose version is known from a listing, see `Selected.version`.
+        image_column: column of the images, where references are rows of tables; None if they are paths and URLs.
     """
 
     space: LabelSpace
@@ -49,11 +56,23 @@ class Labels:
     storage: Storage = DEFAULT_STORAGE
     schemes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    image_column: str | None = None
 
     @property
     def identity(self) -> list[object]:
         """What fingerprints of labels are taken of: neither the storage settings nor the versions of the images."""
         return [self.space, self.folder, self.images, self.labels]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images of each class, in the order of the label space."""
+        found = Counter(self.labels)
+        return {name: found[index] for index, name in enumerate(self.space.names)}
+
+    @property
+    def selection(self) -> Selection:
+        """What reads the images."""
+        return Selection(self.folder, storage=self.storage, schemes=self.schemes, image_column=self.image_column)
 
     def drawn(self, shots: int | None, seed: int) -> Labels:
         """Return at most `shots` images of each class; more shots contain the fewer."""
@@ -124,66 +143,94 @@ def read_labels(
     uri: str,
     classes: Sequence[ClassSection] = (),
     *,
+    options: LabelOptions = DEFAULT_OPTIONS,
     storage: Storage = DEFAULT_STORAGE,
-    follow_links: bool = True,
 ) -> Labels:
     """Read labelled examples from a folder per class, a table or a splits.json.
 
     Args:
-        uri: a folder per class, a table, or a splits.json (its train split).
+        uri: a folder per class, a table (or a folder or glob of Parquet tables), or a splits.json.
         classes: of the job file; their names and descriptions replace those of the examples.
+        options: which split is used, which columns, and where relative paths start.
         storage: how S3 is reached.
-        follow_links: whether symbolic links out of a folder per class are followed.
 
     Raises:
-        DataError: it is none of these, or inconsistent.
+        DataError: it is none of these, it is inconsistent, or it can be read in several ways.
         ClusterError: it cannot be read.
     """
     suffix = posixpath.splitext(uri)[1].lower()
-    folder, name = posixpath.split(uri)
-    said = [Example("", item.label, item.name, item.description) for item in classes]
+    named = [Example("", item.label, item.name, item.description) for item in classes]
     if suffix == ".json":
-        splits = parse_splits(read_text(uri, storage), name=name)
-        if said:
-            return _from_examples([*said, *_examples(splits)], folder or ".", storage)
-        return Labels(splits.label_space, folder or ".", *_columns(splits.train), storage)
-    if suffix in TABLES:
-        rows = parse_examples(read_text(uri, storage), format=TABLES[suffix], name=name)  # type: ignore[arg-type]
-        return _from_examples([*said, *rows], folder or ".", storage)
-    entries = _folder_per_class(uri, storage, follow_links=follow_links)
-    examples = [Example(image=entry.path, label=entry.path.split("/")[0]) for entry in entries]
-    versions = {entry.path: f"{entry.size} {entry.version}" for entry in entries if entry.problem is None}
-    return replace(_from_examples([*said, *examples], uri, storage), versions=versions)
+        return _from_splits(uri, named, options, storage)
+    if suffix in TABLES and not any(char in uri for char in WILDCARDS):
+        found = read_table(uri, options, storage)
+    else:
+        found = _from_folder(uri, [item.label for item in named], options, storage)
+    labels = _from_examples([*named, *found.examples], found.folder, storage)
+    return replace(labels, image_column=found.image_column, versions=found.versions)
 
 
-def _examples(splits: Splits) -> list[Example]:
-    """Return the train split as rows, with a row without an image for each class."""
-    space = splits.label_space
-    classes = zip(space.names, space.prompt_names, space.descriptions, strict=True)
-    named = [Example("", name, spoken, description or None) for name, spoken, description in classes]
-    return [*named, *(Example(image, space.names[label]) for image, label in splits.train)]
+def _from_splits(uri: str, named: Sequence[Example], options: LabelOptions, storage: Storage) -> Labels:
+    """Read one split of a splits.json."""
+    splits = parse_splits(read_text(uri, storage), name=posixpath.basename(uri))
+    pairs = chosen_pairs(splits, options.split, default=options.default_split, where=posixpath.basename(uri))
+    root = _folder_of(uri, pairs, options.images, storage)
+    if named:
+        return _from_examples([*named, *_examples(splits.label_space, pairs)], root, storage)
+    return Labels(splits.label_space, root, *_columns(pairs), storage)
 
 
-def read_text(uri: str, storage: Storage = DEFAULT_STORAGE) -> bytes:
-    """Read a whole small object; `storage` is how S3 is reached.
+def read_splits(uri: str, images: str | None, storage: Storage = DEFAULT_STORAGE) -> tuple[Splits, str]:
+    """Read a splits.json with all its splits, for an evaluation.
+
+    Args:
+        uri: of the file.
+        images: folder that its paths are relative to; None: the folder of the file.
+        storage: how S3 is reached.
+
+    Returns:
+        The splits, and the folder that their paths start in.
 
     Raises:
-        DataError: there is none, it is larger than `MAX_TABLE_BYTES`, or no regular file (a pipe is not waited for).
+        DataError: it is no such file, or its images lie in another folder.
+        ClusterError: it cannot be read.
     """
+    name = posixpath.basename(uri)
+    if posixpath.splitext(uri)[1].lower() != ".json":
+        layout = '{"classes": [name, ...], "train": [[path, index], ...], "test": [[path, index], ...]}'
+        raise DataError(f"{uri}: expected a splits.json, a JSON file such as {layout}")
+    splits = parse_splits(read_text(uri, storage), name=name)
+    return splits, _folder_of(uri, splits.test or splits.train, images, storage, key="evaluate.images")
+
+
+def _folder_of(
+    uri: str, pairs: Sequence[tuple[str, int]], images: str | None, storage: Storage, *, key: str = "support.images"
+) -> str:
     folder, name = posixpath.split(uri)
-    store = Store(folder or ".", storage=storage)
+    return folder_of_images([image for image, _ in pairs], folder or ".", images, name, storage, key=key)
+
+
+def _examples(space: LabelSpace, pairs: Iterable[tuple[str, int]]) -> list[Example]:
+    """Return labelled images as rows, after a row without an image for each class."""
+    classes = zip(space.names, space.prompt_names, space.descriptions, strict=True)
+    named = [Example("", name, spoken, description or None) for name, spoken, description in classes]
+    return [*named, *(Example(image, space.names[label]) for image, label in pairs)]
+
+
+def _from_folder(uri: str, known: Sequence[str], options: LabelOptions, storage: Storage) -> FoundExamples:
     try:
-        if store.is_local:
-            return read_local(f"{store.root}/{name}", MAX_TABLE_BYTES)
-        if (size := store.size(name)) > MAX_TABLE_BYTES:
-            raise EntryError(too_large(size, MAX_TABLE_BYTES))
-        return store.get(name)
-    except EntryError as error:
-        raise DataError(f"{uri}: {error}") from error
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise DataError(f"there is no {uri}") from error
-    except PermissionError as error:
-        raise DataError(f"{uri} may not be read: permission denied") from error
+        source = open_source(uri, storage=storage, follow_links=options.follow_links)
+        slices = [shard.payload for shard in source.shards() if isinstance(shard.payload, FolderSlice)]
+    except ClusterError as error:
+        reason = str(error).partition("; expected")[0]
+        expected = "expected a folder with a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json"
+        raise DataError(f"no examples: {reason}; {expected}") from error
+    entries = [entry for part in slices for entry in part.entries]
+    if source.kind == "parquet":
+        return read_tables(source, uri, options, storage)
+    if source.kind != "folder":
+        raise DataError(f"{uri} is a {source.kind} archive; expected a folder per class, a table or a splits.json")
+    return read_class_folders(entries, uri, options, known, storage, has_others=source.skipped.count > 0)
 
 
 def labelled_units(
@@ -198,7 +245,7 @@ def labelled_units(
         views: augmented views of an image.
         dense: keep the dense tokens, too; the parts then lie in a folder of their own.
     """
-    selection = Selection(labels.folder, storage=labels.storage, schemes=labels.schemes)
+    selection = labels.selection
     selected = [_looked_up(selection, group, labels.versions) for group in groups]
     folder = dense_folder(features) if dense else features
     units = tuple(_unit(selection, group, folder, views, dense=dense) for group in selected)
@@ -255,32 +302,21 @@ def _columns(pairs: Iterable[tuple[str, int]]) -> tuple[tuple[str, ...], tuple[i
     return tuple(image for image, _ in rows), tuple(label for _, label in rows)
 
 
-def _folder_per_class(uri: str, storage: Storage, *, follow_links: bool) -> list[Entry]:
-    """List the images one level down; the name of their folder is the label."""
-    try:
-        source = open_source(uri, storage=storage, follow_links=follow_links)
-        slices = [shard.payload for shard in source.shards() if isinstance(shard.payload, FolderSlice)]
-    except ClusterError as error:
-        reason = str(error).partition("; expected")[0]
-        expected = "expected a folder with a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json"
-        raise DataError(f"no examples: {reason}; {expected}") from error
-    if source.kind != "folder":
-        raise DataError(f"{uri} is a {source.kind} archive; expected a folder per class, a table or a splits.json")
-    entries = [entry for files in slices for entry in files.entries]
-    if links := [entry.key for entry in entries if entry.leads_out]:
-        found = f"{len(links)} symbolic links out of it, e.g. {links[0]}"
-        raise DataError(f"{uri}: {found}; support.follow_links = true follows them")
-    paths = [entry.path for entry in entries]
-    loose = [path for path in paths if "/" not in path]
-    if loose or not paths:
-        found = f"{len(loose)} images that are in no class folder, e.g. {loose[0]}" if loose else "no images"
-        raise DataError(f"{uri}: expected a folder per class with images in it, found {found}")
-    return entries
+def support_options(section: SupportSection) -> LabelOptions:
+    """Return how the examples of a job are read."""
+    return LabelOptions(
+        split=SplitChoice(section.split, "support.split"),
+        images=section.images,
+        image_column=section.image_column,
+        label_column=section.label_column,
+        class_folder=section.class_folder,
+        follow_links=section.follow_links,
+    )
 
 
 def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) -> Labels:
     """Read and sample the examples of a job."""
-    labels = read_labels(section.uri, section.classes, storage=storage, follow_links=section.follow_links)
+    labels = read_labels(section.uri, section.classes, options=support_options(section), storage=storage)
     labels = replace(labels, schemes=section.schemes)
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)

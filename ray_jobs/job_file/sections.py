@@ -155,6 +155,8 @@ class ArchiveSection:
             whose values repeat is passed over, and rows without names are numbered.
         labels: Table with the columns image and label, to measure the accuracy of the predictions; nothing is learned
             from it. Not set: accuracy is not measured.
+        labels_split: Split of these labels to measure with, such as "test", where they have several, or "all". Not set:
+            they must be of one split.
         max_image_bytes: Size in bytes above which an image file counts as unreadable.
         schemes: Schemes of URLs that the rows of a table or a list may point to, in addition to the scheme of the table
             or list itself.
@@ -173,6 +175,7 @@ class ArchiveSection:
     image_column: str | None = None
     key_column: str | None = None
     labels: str | None = None
+    labels_split: str | None = None
     max_image_bytes: Count = 256 << 20
     schemes: tuple[SchemeName, ...] = ()
     form: str | None = None
@@ -203,9 +206,18 @@ class SupportSection:
     """Section [support]: the labelled examples to learn from.
 
     Attributes:
-        uri: Path or URL of the examples: a folder with a subfolder of images for each class; a table (.csv, .parquet,
-            .jsonl) with the columns image, label and, optionally, name and description of the class; or a splits.json,
-            whose train split is used.
+        uri: Path or URL of the examples: a folder with a subfolder of images for each class, or with images and a
+            metadata.csv beside them; a table (.csv, .parquet, .jsonl) with the columns image, label and, optionally,
+            name and description of the class and split; Parquet tables (one, a folder, or a glob) that hold the images,
+            as Hugging Face datasets writes them; or a splits.json.
+        split: Split of the examples, such as "train": a subfolder, a value in the column "split" of a table, the
+            beginning of the names of tables, or a split of a splits.json; "all" takes all splits of a table. Not set:
+            there must be one split, but of a splits.json, "train" is used.
+        images: Folder that relative paths of a table or a splits.json start in. Not set: the folder of that file.
+        image_column: Column of a table with the images, or their paths or URLs. Not set: it is detected.
+        label_column: Column of a table with the labels. Not set: it is detected.
+        class_folder: Folder that names the class where images lie deeper than in one folder per class: the "first" one
+            below uri, or the "last" one. Not set: the first, and deeper folders may not look like classes.
         shots: Most examples of a class to use; they are drawn at random. Not set: all of them.
         seed: Seed of that draw. A draw of more examples contains every draw of fewer.
         views: Augmented views of each example over which its features are averaged; 0 uses the image as it is.
@@ -216,6 +228,11 @@ class SupportSection:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     uri: PathOrUrl
+    split: str | None = None
+    images: PathOrUrl | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    class_folder: Literal["first", "last"] | None = None
     shots: Count | None = None
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000)] = 10

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from cluster import Storage
 from cluster.errors import ClusterError
-from cluster.records import Selected, Selection, Shard, Source, pick, read_shard
+from cluster.records import Selected, Shard, Source, pick, read_shard
 from cluster.secrets import without_credentials
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
@@ -86,8 +86,7 @@ def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]
 def _of_examples(section: SupportSection, names: Sequence[str], storage: Storage) -> Iterator[tuple[str, str]]:
     labels = support_labels(section, storage)
     classes = {image: name for name, image in _first_images(labels).items() if name in set(names)}
-    selection = Selection(labels.folder, storage=labels.storage, schemes=labels.schemes)
-    for record in read_shard(selection.shard([Selected(image, "") for image in sorted(classes)])):
+    for record in read_shard(labels.selection.shard([Selected(image, "") for image in sorted(classes)])):
         if picture := thumbnail(record.data, side=EXAMPLE_SIDE):
             yield classes[record.key], picture
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ray_jobs.results.json_format import JsonObject, JsonValue
@@ -85,6 +86,8 @@ class CostPlan(JsonValue):
         archive: the archive as listed.
         examples: number of examples; None for a stored classifier that does not say.
         classes: number of classes.
+        examples_of_class: number of examples that are used of each class; empty where a stored classifier needs none.
+        warnings: sentences about what looks odd in the classes.
         workers: workers of the embedding stage.
         on: where they run, for people.
         run: URL of the run's folder.
@@ -97,6 +100,8 @@ class CostPlan(JsonValue):
     archive: ArchiveSummary
     examples: int | None
     classes: int
+    examples_of_class: Mapping[str, int]
+    warnings: tuple[str, ...]
     workers: int
     on: str
     run: str

@@ -71,7 +71,7 @@ def test_a_value_that_a_dictionary_repeats_is_read_row_by_row_and_not_without_en
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        (pa.array([3]), "not found"),
+        (pa.array([3]), "not found in the folder of the table"),
         (pa.array([["x"]]), "the path is list<element: string>, not text"),
         (pa.array([{"a": 1}]), "the path is struct<a: int64>, not text"),
         (undecodable(b"\xff\xfe"), "the path is not UTF-8"),
@@ -88,7 +88,7 @@ def test_a_row_that_is_no_text_costs_that_row_only(table):
         "a": b"1", "t/1": "the key is not UTF-8", "c": b"3",
     }  # fmt: skip
     assert contents_of(write(table, {"url": undecodable(b"\xff\xfe", b"no.jpg")})) == {
-        "t/0": "the path is not UTF-8", "t/1": "not found",
+        "t/0": "the path is not UTF-8", "t/1": "not found in the folder of the table",
     }  # fmt: skip
 
 

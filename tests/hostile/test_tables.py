@@ -17,7 +17,7 @@ from fewshot.data import label_space, parse_examples, parse_splits
 from fewshot.data import table_rows as rows
 from fewshot.data.label_space import MAX_LABEL
 from fewshot.errors import DataError
-from ray_jobs.inputs import examples as support
+from ray_jobs.inputs import example_tables
 from ray_jobs.inputs.examples import read_labels
 from tests.ray_jobs.place import write_table
 
@@ -72,8 +72,10 @@ def test_half_a_character_is_no_path():
         ({"image": repeated("x" * (10 << 20), 99), "label": repeated("y", 99)}, "a cell of 10485760 bytes"),
         ({"image": pa.array([b"\xff"]).view(pa.string()), "label": ["b"]}, "cannot be read as parquet"),
         ({"image": [["a"]], "label": ["b"]}, "column 'image' is list<element: string>, expected text or integers"),
-        ({"image": [{"bytes": b"x"}], "label": ["b"]}, "expected text or integers"),
-        ({"image": [b"\xff"], "label": ["b"]}, "the image must be a path or a URL, got bytes"),
+        ({"image": [{"byte": b"x"}], "label": ["b"]}, "expected text or integers"),
+        ({"path": [b"\xff"], "label": ["b"]}, "the image must be a path or a URL, got bytes"),
+        ({"image": ["a"], "label": [b"x"]}, "the label must be text or an integer, got b'x'"),
+        ({"image": [b"x"], "label": [["b"]]}, "column 'label' is list<element: string>, expected text or integers"),
     ],
 )
 def test_a_parquet_table_of_another_kind_is_refused(columns, reason):
@@ -90,7 +92,7 @@ def test_a_parquet_table_cannot_repeat_itself_without_end(monkeypatch):
 
 
 def test_a_table_is_read_up_to_a_size_and_a_pipe_is_not_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(support, "MAX_TABLE_BYTES", 100)
+    monkeypatch.setattr(example_tables, "MAX_TABLE_BYTES", 100)
     with pytest.raises(DataError, match=r"t\.csv: too large: \d+ bytes, at most 100 are read"):
         read_labels(str(write_table(tmp_path / "t.csv", [("a.jpg", "b")] * 20)))
     os.mkfifo(tmp_path / "pipe.csv")

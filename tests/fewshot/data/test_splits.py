@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.data import parse_splits
+from fewshot.data import SplitChoice, parse_splits
+from fewshot.data.splits import chosen_pairs
 from fewshot.errors import DataError
 
 
@@ -50,7 +51,7 @@ def test_an_unsplit_set_is_all_for_training():
 
 
 def test_an_image_listed_twice_is_kept_once():
-    assert parse({"classes": ["a", "b"], "train": [["x.jpg", 0], ["./x.jpg", 0]]}).train == (("x.jpg", 0),)
+    assert parse({"classes": ["a", "b"], "train": [["./x.jpg", 0], ["x.jpg", 0]]}).train == (("x.jpg", 0),)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +113,30 @@ def test_arbitrary_bytes_are_refused_without_a_crash(data):
 def test_json_beyond_the_parser_limits_is_refused(data):
     with pytest.raises(DataError, match="is not JSON"):
         parse_splits(data)
+
+
+def choose(split, default=None, **splits):
+    parsed = parse({"classes": ["a", "b"]} | splits)
+    return chosen_pairs(parsed, SplitChoice(split, "labels_split"), default=default, where="s.json")
+
+
+def test_a_split_is_chosen_by_any_of_its_names():
+    splits = {"train": [["0.jpg", 0]], "val": [["1.jpg", 1]], "test": [["2.jpg", 0]]}
+    assert choose(None, "train", **splits) == (("0.jpg", 0),)
+    assert choose("validation", "train", **splits) == (("1.jpg", 1),)
+    assert choose("all", **splits) == (("0.jpg", 0), ("1.jpg", 1), ("2.jpg", 0))
+    assert choose(None, test=[["2.jpg", 0]]) == (("2.jpg", 0),)
+
+
+def test_without_a_default_several_splits_need_a_choice():
+    with pytest.raises(
+        DataError, match=r"s.json has several splits \(train: 1, test: 2 images\); choose .*labels_split"
+    ):
+        choose(None, train=[["0.jpg", 0]], test=[["1.jpg", 1], ["2.jpg", 0]])
+
+
+def test_a_split_without_images_is_refused():
+    with pytest.raises(DataError, match='no images in train; those in test are used with labels_split = "test"'):
+        choose(None, "train", test=[["1.jpg", 1]])
+    with pytest.raises(DataError, match=r"s\.json has no split 'val'; it has 'test'"):
+        choose("val", "train", test=[["1.jpg", 1]])

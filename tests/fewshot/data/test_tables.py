@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.data import COLUMNS, Example, parse_examples
-from fewshot.errors import DataError, UnknownNameError
+from fewshot.data import COLUMNS, Example, SplitChoice, parse_examples
+from fewshot.data.tables import IMAGE_COLUMNS, parse_rows, unique_examples
+from fewshot.errors import DataError, MissingColumnError, UnknownNameError
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Z")), min_size=1, max_size=8)
 
@@ -151,3 +152,107 @@ def test_bytes_that_are_not_parquet_are_refused(data):
 def test_an_unknown_format_is_refused():
     with pytest.raises(UnknownNameError, match="Known: csv, jsonl, parquet"):
         parse_examples(b"", format="xlsx", name="x")
+
+
+def hugging_face(columns, features):
+    """A table with the metadata that `datasets` writes."""
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return written(pa.table(columns).replace_schema_metadata(metadata))
+
+
+def written(table):
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def parse_images(data, **options):
+    found = parse_rows(data, format="parquet", name="t.parquet", **options)
+    return found.images, [(example.image, example.label) for _, example in found.rows]
+
+
+LABELS = {"label": {"names": ["tabby cat", "dog"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+CELLS = [{"bytes": b"1", "path": "a.jpg"}, {"bytes": b"2", "path": "a.jpg"}]
+
+
+def test_images_in_a_table_are_named_by_their_rows_and_labels_by_their_features():
+    data = hugging_face({"image": CELLS, "label": [1, 0]}, LABELS | {"other": [{"_type": "Value"}]})
+    assert parse_images(data) == ("image", [("t.parquet#1", "dog"), ("t.parquet#2", "tabby cat")])
+
+
+@pytest.mark.parametrize("column", IMAGE_COLUMNS)
+def test_columns_of_images_come_before_columns_of_paths(column):
+    data = written(pa.table({"url": ["x", "y"], column: [b"1", b"2"], "label": ["a", "b"]}))
+    assert parse_images(data) == (column, [("t.parquet#1", "a"), ("t.parquet#2", "b")])
+
+
+def test_columns_can_be_named():
+    data = hugging_face(
+        {"image": CELLS, "label": [1, 0], "photo": [b"1", b"2"], "coarse": [0, 1], "url": ["x", "y"]},
+        {"coarse": {"names": ["pet", "farm"], "_type": "ClassLabel"}},
+    )
+    assert parse_images(data, image_column="photo", label_column="Coarse") == (
+        "photo",
+        [("t.parquet#1", "pet"), ("t.parquet#2", "farm")],
+    )
+    assert parse_images(data, image_column="url") == (None, [("x", "1"), ("y", "0")])
+    rows = parse_rows(
+        b"photo,species\na.jpg,cat\n", format="csv", name="t", image_column="photo", label_column="species"
+    )
+    assert rows.rows == (("line 2", Example("a.jpg", "cat")),)
+
+
+def test_a_named_column_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(MissingColumnError, match=r"no column 'species' \(label_column\); found \['image', 'label'\]"):
+        parse_rows(b"image,label\na,b\n", format="csv", name="t", label_column="species")
+    with pytest.raises(MissingColumnError, match="Name the column with label_column"):
+        parse_rows(b"image,species\na,b\n", format="csv", name="t")
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_without_a_name_in_the_features_is_refused(label):
+    with pytest.raises(
+        DataError, match=rf"row 2: label {label} is none of the 2 classes that the table names \(0 to 1\)"
+    ):
+        parse_images(hugging_face({"image": CELLS, "label": [1, label]}, LABELS))
+
+
+@pytest.mark.parametrize("metadata", [b"", b"{", b"[]", b'{"info": {"features": {"label": {"_type": "ClassLabel"}}}}'])
+def test_labels_without_features_are_numbers(metadata):
+    table = pa.table({"image": CELLS, "label": [1, 0]}).replace_schema_metadata({b"huggingface": metadata})
+    assert parse_images(written(table)) == ("image", [("t.parquet#1", "1"), ("t.parquet#2", "0")])
+
+
+def test_a_column_of_splits_is_found_by_its_name_or_its_cells():
+    def splits(text):
+        return [example.split for _, example in parse_rows(text.encode(), format="csv", name="t").rows]
+
+    assert splits("image,label,Split\na,x,train\nb,y,\n") == ["train", ""]
+    assert splits("image,label,subset\na,x,train\nb,y,valid\n") == ["train", "valid"]
+    assert splits("image,label,subset\na,x,train\nb,y,north\n") == [None, None]
+
+
+def test_an_image_in_two_splits_is_refused():
+    rows = parse_rows(b"image,label,split\na,x,train\nb,x,test\n", format="csv", name="t").rows
+    assert len(unique_examples(rows, name="t", split=SplitChoice("train"))) == 1
+    with pytest.raises(DataError, match="line 3: the split of image 'a' is 'test', but 'train' in line 2"):
+        parse_rows(b"image,label,split\na,x,train\n./a,x,test\n", format="csv", name="t")
+
+
+def test_several_splits_are_never_mixed_silently():
+    with pytest.raises(DataError, match="several splits"):
+        parse_csv("image,label,split\na,x,train\nb,y,test\n")
+
+
+def test_one_image_has_one_name():
+    rows = parse_csv("image,label\n./a.jpg,cat\na.jpg,cat\nb//c/./d.jpg,cat\nhttps://h//a/./b,cat\n")
+    assert [row.image for row in rows] == ["a.jpg", "", "b/c/d.jpg", "https://h//a/./b"]
+
+
+def test_the_separator_that_a_spreadsheet_declares_is_skipped():
+    assert parse_csv("sep=;\r\nimage;label\r\na,b.jpg;cat\r\n") == [Example("a,b.jpg", "cat")]
+
+
+def test_a_table_in_utf16_is_named():
+    with pytest.raises(DataError, match="x is UTF-16; save the file as UTF-8"):
+        parse_examples("image\tlabel\na\tcat\n".encode("utf-16"), format="csv", name="x")

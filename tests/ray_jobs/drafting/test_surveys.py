@@ -59,12 +59,14 @@ def test_tables_and_splits_are_recognised_by_name(examples):
         found, contents = survey(examples / name)
         assert (found.form, found.counts) == (form, {"amber": 1, "blue": 2, "only a name": 0})
         assert [item.image for item in contents] == ["amber/0.jpg", "blue/1.jpg"]
-        assert [(item.image, item.reason) for item in found.unreadable_examples] == [("missing.jpg", "not found")]
+        assert [(item.image, item.reason) for item in found.unreadable_examples] == [
+            ("missing.jpg", f"not found in {examples}")
+        ]
     splits = {"classes": ["a", "b"], "train": [["amber/0.jpg", 0]], "val": [], "test": [["blue/0.jpg", 1]]}
     (examples / "splits.json").write_text(json.dumps(splits))
     found, _ = survey(examples / "splits.json")
     assert (found.form, found.counts) == ("splits", {"a": 1, "b": 0})
-    assert form_of_examples("s3://bucket/EXAMPLES.TSV") == "csv"
+    assert form_of_examples("s3://bucket/EXAMPLES.TSV", read_labels(str(examples))) == "csv"
 
 
 def test_only_so_many_examples_are_read(examples, monkeypatch):

@@ -1,0 +1,72 @@
+"""What looks odd in the classes of labelled examples, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from fewshot.data.split_names import split_of
+
+MIN_EXAMPLES = 2
+"""Examples of a class that it takes to hold one out."""
+UNEQUAL = 20
+"""A class with so many times the examples of another is worth a look."""
+FOLDERS_OF_FILES = frozenset(
+    {"image", "images", "img", "imgs", "jpegimages", "data", "dataset", "annotation", "annotations", "label", "labels"}
+    | {"mask", "masks", "bbox", "bboxes"}
+)
+"""Names, in lower case, of folders that hold files of one kind rather than of one class."""
+FEW = 5
+"""Names that a sentence lists."""
+
+
+def warnings_about_classes(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield a sentence for everything that a user should look at before the classes are learned.
+
+    Args:
+        counts: number of examples of each class, in the order of the label space.
+    """
+    if not counts:
+        return
+    if names := [name for name, count in counts.items() if not count]:
+        yield f"{_classes(names)} no example, only a name: {_listed(names)}."
+    if names := [name for name, count in counts.items() if 0 < count < MIN_EXAMPLES]:
+        yield (
+            f"{_classes(names)} only one example: {_listed(names)}. Add a second one: scores are calibrated on examples"
+            " that are held out, and these classes have none to spare."
+        )
+    yield from _about_unequal({name: count for name, count in counts.items() if count})
+    yield from _about_names(list(counts))
+
+
+def _about_unequal(counts: Mapping[str, int]) -> Iterator[str]:
+    if not counts:
+        return
+    most, least = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
+    if counts[most] >= UNEQUAL * counts[least]:
+        yield (
+            f"The classes have very unequal numbers of examples, from {counts[least]:,} ({least}) to {counts[most]:,} "
+            f"({most}). Look whether {least} is a class; support.shots limits the examples of a class."
+        )
+
+
+def _about_names(names: Sequence[str]) -> Iterator[str]:
+    if found := [name for name in names if split_of(name) is not None]:
+        yield f"{_classes(found)} the name of a split: {_listed(found)}. Look whether it holds examples of classes."
+    if found := [name for name in names if name.casefold() in FOLDERS_OF_FILES]:
+        yield (
+            f"{_classes(found)} the name of a folder of files, not of what is in them: {_listed(found)}. Look whether "
+            "uri points at the folder with the classes."
+        )
+    if all(name.isdecimal() for name in names):
+        yield (
+            f"The {len(names):,} classes have numbers for names ({_listed(names)}). Methods that use the names of "
+            "classes label better with words: add a column name, or [[support.classes]] with label and name."
+        )
+
+
+def _classes(names: Sequence[str]) -> str:
+    return f"{len(names):,} {'class has' if len(names) == 1 else 'classes have'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW:,} more" if len(names) > FEW else "")
