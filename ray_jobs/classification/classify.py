@@ -185,7 +185,10 @@ class Classification:
     def _classifier_identity(self) -> object:
         if self.stored is None:
             return self.training.identity.to_json()
-        return ["stored", self.stored.identity, self.support.identity if self.support is not None else None]
+        from fewshot.images.plugins import decoding_identity
+
+        examples = self.support.identity if self.support is not None else None
+        return ["stored", self.stored.identity, examples, decoding_identity()]
 
     @cached_property
     def plan(self) -> RunPlan:

@@ -47,7 +47,9 @@ def features_folder(spec: ClipSpec, of: str) -> str:
         spec: the backbone.
         of: names what is embedded: an archive's fingerprint, or "support-" and the number of views.
     """
-    return f"features/{fingerprint([FEATURES_VERSION, spec.identity()])}/{of}"
+    from fewshot.images.plugins import decoding_identity
+
+    return f"features/{fingerprint([FEATURES_VERSION, decoding_identity(), spec.identity()])}/{of}"
 
 
 def dense_folder(features: str) -> str:

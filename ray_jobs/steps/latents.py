@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
 
 LATENTS_VERSION = 2
-"""Part of every fingerprint of latents: raised when decoding or encoding changes."""
+"""Part of every fingerprint of latents, beside that of decoding: raised when encoding changes."""
 
 
 def latents_folder(spec: DiffusionSpec) -> str:
     """Return the folder of a model's latents."""
-    return f"latents/{fingerprint([LATENTS_VERSION, spec.identity()])}"
+    from fewshot.images.plugins import decoding_identity
+
+    return f"latents/{fingerprint([LATENTS_VERSION, decoding_identity(), spec.identity()])}"
 
 
 def latent_unit(spec: DiffusionSpec, folder: str, shard: Shard, rows: Iterable[int]) -> Unit:
