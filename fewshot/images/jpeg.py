@@ -64,6 +64,8 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
             raise
         except ValueError as error:
             warning = str(error)
+        if refusal := _refusal(data):
+            raise refusal
         if "subsampling" in warning:
             return _decode_unusual(data, max_pixels)
         data = _repaired(data, warning)
@@ -138,7 +140,6 @@ def _repaired(data: bytes, warning: str) -> bytes:
     """Return the file without the causes of harmless warnings.
 
     Raises:
-        UnreadableImageError: it is of a kind that is not read.
         ValueError: the warning is not harmless, or its cause could not be removed.
     """
     padded = _EXTRANEOUS.search(warning)
@@ -147,7 +148,7 @@ def _repaired(data: bytes, warning: str) -> bytes:
     else:
         repaired = _reduced(data) if _HARMLESS.search(warning) else data
     if repaired == data:
-        raise _refusal(data) or ValueError(warning)
+        raise ValueError(warning)
     return repaired
 
 
