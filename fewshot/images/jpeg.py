@@ -110,20 +110,23 @@ def _ink_to_rgb(pixels: np.ndarray, *, inverted: bool) -> Image.Image:
 
 def _first(data: bytes, marker: int) -> slice | None:
     """Return the first segment of a kind in `_KEPT`, searched before the first scan, as browsers do."""
-    for found, extent in _segments(data):
+    for found, extent in _segments(data, scans=False):
         if found == marker and data.startswith(_KEPT[marker], extent.start + 4):
             return extent
-        if found == _SCAN:
-            break
     return None
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, slice]]:
-    """Yield marker and extent of each segment up to the end mark, without bytes between them; scans with their data."""
+def _segments(data: bytes, *, scans: bool = True) -> Iterator[tuple[int, slice]]:
+    """Yield marker and extent of each segment, without bytes between them.
+
+    Args:
+        data: the file.
+        scans: go on to the end mark; a scan has its data in its extent. Otherwise stop before the first scan.
+    """
     position = data.find(b"\xff", 2)
     while 0 <= position < len(data) - 4:
         marker = data[position + 1]
-        if marker == _END[1]:
+        if marker == _END[1] or (marker == _SCAN and not scans):
             return
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # No marker, or one without a segment.
             position = data.find(b"\xff", position + 1)
@@ -179,7 +182,7 @@ def _refusal(data: bytes) -> UnreadableImageError | None:
 
 def _frame(data: bytes) -> bytes:
     """Return the segment that describes the frame; empty if there is none."""
-    return next((data[extent] for marker, extent in _segments(data) if marker in _FRAMES), b"")
+    return next((data[extent] for marker, extent in _segments(data, scans=False) if marker in _FRAMES), b"")
 
 
 def _with_whole_spectrum(scan: bytes) -> bytes:

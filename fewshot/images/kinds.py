@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cache
 
 FORMATS = ("JPEG", "AVIF", "BMP", "GIF", "PNG", "TIFF", "WebP")
 """The formats that are decoded without a plug-in; `plugins.py` adds others."""
@@ -153,6 +155,11 @@ def _iso_media(data: bytes) -> tuple[str, str]:
     return ("video (QuickTime)" if brands[0] == b"qt  " else "video (MP4)"), _FRAMES
 
 
-def _match(kinds: dict[bytes, str], data: bytes) -> str | None:
+def _match(kinds: Mapping[bytes, str], data: bytes) -> str | None:
     start = data[:_START]
-    return next((name for pattern, name in kinds.items() if re.match(pattern, start, re.DOTALL)), None)
+    return next((name for pattern, name in kinds.items() if _compiled(pattern).match(start)), None)
+
+
+@cache
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(pattern, re.DOTALL)

@@ -15,14 +15,11 @@ from PIL import Image
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode, limits
 from tests.strange_files import encode, oriented, photo, png_of_size
+from tests.strange_files import png_chunk as chunk
 
 HUGE = 30_000
 """Pixels of a side: 0.9 billion in all, which would be 2.7 GB."""
 BOMB = zlib.compress(bytes(64 << 20), 9)
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png_with(*chunks: bytes) -> bytes:

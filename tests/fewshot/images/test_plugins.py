@@ -7,7 +7,6 @@ import sys
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
-import pillow_heif
 import pillow_jxl
 import pytest
 from PIL import ImageOps
@@ -18,7 +17,6 @@ from fewshot.images.jxl_header import JxlHeader, read_jxl_header
 from fewshot.images.plugins import decoding_identity
 from tests.strange_files import encode, oriented, photo
 
-pillow_heif.register_heif_opener()
 FORMATS = {"HEIC": ("HEIF", {"quality": -1, "chroma": 444}), "JPEG XL": ("JXL", {"lossless": True})}
 
 

@@ -12,14 +12,10 @@ from PIL import Image, PngImagePlugin
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
 from tests.strange_files import encode, oriented, photo
+from tests.strange_files import png_chunk as chunk
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
-
-
-def chunk(kind: bytes, body: bytes, *, checksum: int | None = None) -> bytes:
-    stored = zlib.crc32(kind + body) if checksum is None else checksum
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", stored)
 
 
 def write_png(pixels: np.ndarray, depth: int, colours: int, *chunks: bytes) -> bytes:

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
-from tests.fewshot.images import tiff_writer as tiff
-from tests.fewshot.images.tiff_writer import Variant, write_tiff
+from tests import tiff_writer as tiff
 from tests.strange_files import encode, oriented, photo
+from tests.tiff_writer import Variant, write_tiff
 
 COLOURS = np.asarray(photo(21, 19))
 GREYS = np.asarray(photo(21, 19).convert("L"))[..., None]
