@@ -50,7 +50,7 @@ def decode_tiff(data: bytes, *, max_pixels: int) -> Image.Image:
     if not directories:
         raise ValueError("there is no page")
     page = next((d for d in directories if not d.is_reduced), directories[0])
-    if page.number(Tag.COMPRESSION, 0) == OLD_JPEG and Tag.JPEG_START in page.tags:
+    if page.number(Tag.COMPRESSION, 0) == OLD_JPEG and Tag.JPEG_START in page.entries:
         return _whole_jpeg(data, page, max_pixels)
     layout = page_layout(page, form, max_pixels)
     if layout.compression == JPEG:
@@ -88,7 +88,7 @@ def _verify_jpegs(data: bytes, layout: PageLayout, page: Directory) -> None:
     sizes = layout.sizes or (len(data),)
     if len(sizes) < len(layout.offsets) or sum(sizes) > 2 * len(data):
         raise ValueError("strips or tiles overlap")
-    tables = bytes(page.tags.get(Tag.JPEG_TABLES, ()))[:-2]  # without the mark of the end
+    tables = bytes(page.values(Tag.JPEG_TABLES))[:-2]  # without the mark of the end
     for offset, size in zip(layout.offsets, sizes, strict=False):
         block = data[offset : offset + size]
         decode_jpeg(tables + block[2:] if tables else block, min_side=1, max_pixels=layout.block[0] * layout.block[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 
@@ -42,8 +42,10 @@ class Tag(IntEnum):
 
 
 _TAGS = frozenset(Tag)
-_MAX_PAGES = 64
+_MAX_PAGES = 16
 """Pages that are searched for the image itself; it is nearly always the first."""
+_MAX_VALUES = 1 << 20
+"""Values of a tag that are read at most: no page that is decoded has more strips or tiles."""
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 _FRACTION = 5
 """Type of values that are two numbers each, numerator and denominator."""
@@ -83,22 +85,57 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Directory:
-    """One page, or one image below a page.
+class Entry:
+    """A tag as it is listed.
 
     Attributes:
-        offset: where it lies.
-        tags: values of the tags that matter here, by number; of a fraction both numbers, of other kinds none.
+        kind: number of the type of its values.
+        count: of values.
+        room: where the values lie, or the offset of them if they need more room.
+    """
+
+    kind: int
+    count: int
+    room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One page, or one image below a page. Values are read when they are needed.
+
+    Attributes:
+        data: the file.
+        form: how it stores numbers.
+        offset: where the directory lies.
+        entries: the tags that matter here, by number.
         next: offset of the next page, 0 if it is the last.
     """
 
+    data: bytes = field(repr=False)
+    form: Form
     offset: int
-    tags: Mapping[int, tuple[int, ...]]
+    entries: Mapping[int, Entry]
     next: int
+
+    def values(self, tag: int, most: int = _MAX_VALUES) -> tuple[int, ...]:
+        """Return the values of a tag, at most so many: of a fraction two each; none if they are no whole numbers.
+
+        Raises:
+            EOFError: they lie behind the end of the file.
+        """
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in _TYPES or not entry.count:
+            return ()
+        each = 2 if entry.kind == _FRACTION else 1
+        layout = f"{min(entry.count * each, most)}{_TYPES[entry.kind]}"
+        start = entry.room
+        if entry.count * each * struct.calcsize(f"<{_TYPES[entry.kind]}") > struct.calcsize(self.form.offset):
+            (start,) = self.form.unpack(self.form.offset[1:], self.data, entry.room)
+        return self.form.unpack(layout, self.data, start)
 
     def number(self, tag: int, default: int) -> int:
         """Return the first value of a tag."""
-        return next(iter(self.tags.get(tag, ())), default)
+        return next(iter(self.values(tag, 1)), default)
 
     @property
     def is_reduced(self) -> bool:
@@ -124,31 +161,20 @@ def read_directories(data: bytes) -> Iterator[Directory]:
         seen.add(offset)
         page = _directory(data, form, offset)
         yield page
-        below, offset = below or page.tags.get(Tag.SUB_DIRECTORIES, ()), page.next
-    for offset in below[:_MAX_PAGES]:
+        below, offset = below or page.values(Tag.SUB_DIRECTORIES, _MAX_PAGES), page.next
+    for offset in below:
         yield _directory(data, form, offset)
 
 
 def _directory(data: bytes, form: Form, offset: int) -> Directory:
-    counter, entry = ("Q", "HHQ") if form.big else ("H", "HHI")
+    counter, layout = ("Q", "HHQ") if form.big else ("H", "HHI")
     (count,) = form.unpack(counter, data, offset)
     start, size = offset + struct.calcsize(counter), 20 if form.big else 12
     end = start + count * size
     (following,) = form.unpack(form.offset[1:], data, end)
-    tags: dict[int, tuple[int, ...]] = {}
+    entries: dict[int, Entry] = {}
     for position in range(start, end, size):
-        tag, kind, length = form.unpack(entry, data, position)
+        tag, kind, length = form.unpack(layout, data, position)
         if tag in _TAGS:
-            count = length * (2 if kind == _FRACTION else 1)
-            is_whole = kind in _TYPES and count
-            tags.setdefault(tag, _values(data, form, f"{count}{_TYPES[kind]}", position + size) if is_whole else ())
-    return Directory(offset, tags, following)
-
-
-def _values(data: bytes, form: Form, layout: str, end: int) -> tuple[int, ...]:
-    """Return the values of an entry that ends here: short ones are in it, others elsewhere."""
-    room = struct.calcsize(form.offset)
-    if struct.calcsize(form.order + layout) <= room:
-        return form.unpack(layout, data, end - room)
-    (offset,) = form.unpack(form.offset[1:], data, end - room)
-    return form.unpack(layout, data, offset)
+            entries.setdefault(tag, Entry(kind, length, position + size - struct.calcsize(form.offset)))
+    return Directory(data, form, offset, entries, following)

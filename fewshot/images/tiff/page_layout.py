@@ -35,6 +35,8 @@ _PACKED = {10, 12, 14}
 _FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 """Black and white of luma and both chroma, as Pillow takes them (ReferenceBlackWhite)."""
 _MAX_BANDS = 6
+_MAX_SAMPLES = 64
+"""Samples of a pixel whose kinds are compared."""
 _MAX_SEGMENTS = 1_000_000
 """Strips or tiles of a page: each costs a moment, however small."""
 
@@ -144,7 +146,7 @@ def page_layout(page: Directory, form: Form, max_pixels: int) -> PageLayout:
     """
     width, height = page.number(Tag.WIDTH, 0), page.number(Tag.HEIGHT, 0)
     check_size(width, height, max_pixels)
-    is_tiled = Tag.TILE_OFFSETS in page.tags
+    is_tiled = Tag.TILE_OFFSETS in page.entries
     layout = PageLayout(
         form=form,
         width=width,
@@ -161,8 +163,8 @@ def page_layout(page: Directory, form: Form, max_pixels: int) -> PageLayout:
         orientation=page.number(Tag.ORIENTATION, 1),
         block=_block(page, width, height, is_tiled=is_tiled),
         is_tiled=is_tiled,
-        offsets=page.tags.get(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS, ()),
-        sizes=page.tags.get(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, ()),
+        offsets=page.values(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS),
+        sizes=page.values(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES),
     )
     _check_bands(layout, page)
     _check_variant(layout, page)
@@ -177,7 +179,7 @@ def refused(what: str) -> UnreadableImageError:
 
 def _one(page: Directory, number: int, default: int, otherwise: str) -> int:
     """Return the value of a tag that has one for each sample, which must be the same."""
-    values = set(page.tags.get(number) or (default,))
+    values = set(page.values(number, _MAX_SAMPLES) or (default,))
     if len(values) > 1:
         raise refused(otherwise)
     return values.pop()
@@ -185,7 +187,7 @@ def _one(page: Directory, number: int, default: int, otherwise: str) -> int:
 
 def _colours(page: Directory) -> Colours:
     compression = page.number(Tag.COMPRESSION, RAW)
-    if Tag.PHOTOMETRIC not in page.tags and compression not in _FAX:
+    if Tag.PHOTOMETRIC not in page.entries and compression not in _FAX:
         raise refused("colours that it does not name (PhotometricInterpretation is missing)")
     value = page.number(Tag.PHOTOMETRIC, Colours.WHITE_IS_ZERO)
     try:
@@ -226,7 +228,7 @@ def _check_bands(layout: PageLayout, page: Directory) -> None:
     extras = layout.samples - layout.bands
     if extras < 0:
         raise ValueError("fewer samples than its colours have")
-    declared = len(page.tags.get(Tag.EXTRAS, ()))
+    declared = len(page.values(Tag.EXTRAS, _MAX_SAMPLES))
     is_custom = layout.colours == Colours.RGB and layout.samples == 4
     if layout.samples > _MAX_BANDS or (extras != declared and not is_custom):
         raise refused(f"{layout.samples} bands, {declared} of them declared as extra")
@@ -248,9 +250,9 @@ def _check_variant(layout: PageLayout, page: Directory) -> None:
 
 def _check_ycbcr(page: Directory) -> None:
     """Refuse what Pillow takes for one value of each colour a pixel, in full range, and is not."""
-    if page.tags.get(Tag.SUBSAMPLING) != (1, 1):
+    if page.values(Tag.SUBSAMPLING, 2) != (1, 1):
         raise refused("subsampled YCbCr colours that are not JPEG")
-    values = page.tags.get(Tag.BLACK_AND_WHITE, ())
+    values = page.values(Tag.BLACK_AND_WHITE, 12)
     if values and tuple(a / max(1, b) for a, b in zip(values[::2], values[1::2], strict=True)) != _FULL_RANGE:
         raise refused("YCbCr colours of a range of their own")
 
