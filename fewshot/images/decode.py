@@ -15,11 +15,11 @@ from contextlib import suppress
 from PIL import Image
 
 from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import PLUGIN_FORMATS, image_format, unread_reason
 from fewshot.images.jpeg import decode_jpeg
-from fewshot.images.kinds import image_format, unread_reason
 from fewshot.images.limits import MAX_PIXELS, crop_extreme
 from fewshot.images.pillow_formats import decode_raster
-from fewshot.images.plugins import PLUGIN_FORMATS, decode_by_plugin
+from fewshot.images.plugins import decode_by_plugin
 from fewshot.images.png import decode_png
 from fewshot.images.rgb_conversion import to_rgb
 from fewshot.images.tiff import decode_tiff

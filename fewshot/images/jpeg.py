@@ -19,7 +19,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images.kinds import not_read
+from fewshot.image_formats import not_read
 from fewshot.images.limits import check_scans, check_size
 
 _SCAN, _APP0, _APP1, _ADOBE = 0xDA, 0xE0, 0xE1, 0xEE

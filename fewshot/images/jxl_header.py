@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images.kinds import not_read
+from fewshot.image_formats import not_read
 
 _SIGNATURE = b"\xff\x0a"
 _HEADER_BYTES = 64

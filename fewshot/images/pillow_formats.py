@@ -11,7 +11,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images.kinds import not_read
+from fewshot.image_formats import not_read
 from fewshot.images.limits import check_size
 
 # The plug-ins are called directly, not through `Image.open`: it also tries formats that start other programs

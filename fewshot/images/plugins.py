@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 
 import simplejpeg
 from PIL import Image
 
 from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import not_read
 from fewshot.images.jpeg import decode_jpeg
 from fewshot.images.jxl_header import JxlHeader, read_jxl_header
-from fewshot.images.kinds import not_read
 from fewshot.images.limits import check_size
 
-PLUGIN_FORMATS = {"HEIC": "pillow-heif", "HEIF": "pillow-heif", "JPEG XL": "pillow-jxl-plugin"}
-"""Formats that need a plug-in, and its package."""
-DECODING_VERSION = 2
-"""Raised when the same file gives other pixels, or becomes readable or unreadable."""
 _MAX_EXTRA_CHANNELS = 4
 """Of a JPEG XL: each is decoded as a whole image, whether it is shown or not."""
 _ORIENTATION = 0x0112
-
-
-def decoding_identity() -> list[str | int]:
-    """Return what decides which files are read and what their pixels are: the version, and those of plug-ins."""
-    return [DECODING_VERSION, *(f"{package}=={_version(package)}" for package in sorted({*PLUGIN_FORMATS.values()}))]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def decode_by_plugin(data: bytes, name: str, *, min_side: int | None, max_pixels: int) -> Image.Image:
@@ -40,7 +23,7 @@ def decode_by_plugin(data: bytes, name: str, *, min_side: int | None, max_pixels
 
     Args:
         data: the file.
-        name: its format, one of `PLUGIN_FORMATS`.
+        name: its format, one of `image_formats.PLUGIN_FORMATS`.
         min_side: see `decode`; for a JPEG that is stored as JPEG XL.
         max_pixels: the largest area.
 
@@ -64,7 +47,7 @@ def _decode_heif(data: bytes, max_pixels: int) -> Image.Image:
 
     options.DECODE_THREADS = 1  # There are as many threads as decode.
     try:
-        image = HeifImageFile(BytesIO(data))
+        image: Image.Image = HeifImageFile(BytesIO(data))
         check_size(*image.size, max_pixels)
         image.load()
     except (OSError, RuntimeError, SyntaxError, ValueError) as error:

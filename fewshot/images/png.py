@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images.kinds import not_read
+from fewshot.image_formats import not_read
 from fewshot.images.limits import check_size
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"

@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 from cluster import Part, Store, Unit, fingerprint
 from cluster.records import Record, Shard, pick
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from fewshot.image_formats import decoding_identity
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
 
@@ -27,8 +28,6 @@ LATENTS_VERSION = 2
 
 def latents_folder(spec: DiffusionSpec) -> str:
     """Return the folder of a model's latents."""
-    from fewshot.images.plugins import decoding_identity
-
     return f"latents/{fingerprint([LATENTS_VERSION, decoding_identity(), spec.identity()])}"
 
 

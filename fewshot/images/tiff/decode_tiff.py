@@ -12,8 +12,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import DEVELOP, not_read
 from fewshot.images.jpeg import decode_jpeg
-from fewshot.images.kinds import DEVELOP, not_read
 from fewshot.images.rgb_conversion import to_bytes
 from fewshot.images.tiff.camera_raw import camera_raw
 from fewshot.images.tiff.directories import Directory, Form, Tag, form_of, read_directories
@@ -130,9 +130,9 @@ def _to_8_bits(part: NDArray[Any], layout: PageLayout) -> NDArray[np.uint8]:
     if layout.colours == Colours.WHITE_IS_ZERO:
         colours = top - colours
     if layout.alpha == Alpha.NONE:
-        scaled = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)[colours]
+        scaled: NDArray[np.uint8] = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)[colours]
     else:
         light, alpha = colours / np.float32(top), part[..., bands : bands + 1] / np.float32(top)
         light = light if layout.alpha == Alpha.PREMULTIPLIED else light * alpha
         scaled = np.rint(np.clip(light + 1 - alpha, 0, 1) * 255).astype(np.uint8)
-    return scaled[..., 0] if bands == 1 else scaled
+    return scaled.squeeze(-1) if bands == 1 else scaled

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fewshot.errors import UnreadableImageError
-from fewshot.images.kinds import not_read
+from fewshot.image_formats import not_read
 from fewshot.images.limits import check_size
 from fewshot.images.tiff.directories import Directory, Form, Tag
 

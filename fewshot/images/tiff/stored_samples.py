@@ -120,7 +120,7 @@ def _as_bytes(packed: list[bytes], layout: PageLayout, width: int, height: int) 
     tiled = layout.is_tiled
     first = 8 + sum(map(len, packed))
     offsets = [8 + sum(map(len, packed[:index])) for index in range(len(packed))]
-    fields = {
+    fields: dict[int, list[int]] = {
         Tag.WIDTH: [width],
         Tag.HEIGHT: [height],
         Tag.BITS: [8],

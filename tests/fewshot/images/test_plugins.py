@@ -12,9 +12,9 @@ import pytest
 from PIL import ImageOps
 
 from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import decoding_identity
 from fewshot.images import decode
 from fewshot.images.jxl_header import JxlHeader, read_jxl_header
-from fewshot.images.plugins import decoding_identity
 from tests.strange_files import encode, oriented, photo
 
 FORMATS = {"HEIC": ("HEIF", {"quality": -1, "chroma": 444}), "JPEG XL": ("JXL", {"lossless": True})}
@@ -197,7 +197,7 @@ def test_the_identity_of_decoding_names_the_plugins(monkeypatch):
     def missing(package):
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("fewshot.images.plugins.version", missing)
+    monkeypatch.setattr("fewshot.image_formats.version", missing)
     absent = decoding_identity()
     assert present[0] == absent[0]
     assert present != absent

@@ -25,7 +25,7 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("fewshot.images.plugins.version", missing)
+    monkeypatch.setattr("fewshot.image_formats.version", missing)
     for loaded in [name for name in sys.modules if name.partition(".")[0] in MODULES.values()]:
         monkeypatch.setitem(sys.modules, loaded, None)
 
@@ -36,10 +36,10 @@ def test_features_and_latents_are_named_after_what_decodes(monkeypatch):
 
     installed = names()
     with monkeypatch.context() as patched:
-        patched.setattr("fewshot.images.plugins.version", lambda package: "0.0.1")
+        patched.setattr("fewshot.image_formats.version", lambda package: "0.0.1")
         updated = names()
     with monkeypatch.context() as patched:
-        patched.setattr("fewshot.images.plugins.DECODING_VERSION", -1)
+        patched.setattr("fewshot.image_formats.DECODING_VERSION", -1)
         changed = names()
     assert names() == installed
     for features, latents in (updated, changed):

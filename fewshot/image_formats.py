@@ -1,13 +1,21 @@
-"""Kinds of files, recognised by their first bytes: formats that are decoded, and names for what is not."""
+"""Formats of images: which are read and by what, recognised by their first bytes, and names for what is not read.
+
+Importing this imports no decoder.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 FORMATS = ("JPEG", "AVIF", "BMP", "GIF", "PNG", "TIFF", "WebP")
-"""The formats that are decoded without a plug-in; `plugins.py` adds others."""
+"""Formats that are always read."""
+PLUGIN_FORMATS = {"HEIC": "pillow-heif", "HEIF": "pillow-heif", "JPEG XL": "pillow-jxl-plugin"}
+"""Formats that are read with the extra `formats`, and the package that decodes them."""
+DECODING_VERSION = 2
+"""Raised when the same file gives other pixels, or becomes readable or unreadable."""
 
 CONVERT = "convert it to JPEG, PNG or TIFF"
 DEVELOP = "develop it to JPEG or TIFF"
@@ -88,11 +96,23 @@ _HEIF = {b"mif1", b"mif2", b"msf1", b"miaf"}
 _MAX_BRANDS = 64
 
 
+def decoding_identity() -> list[str | int]:
+    """Return what decides which files are read and what their pixels are: this version, and those of the plug-ins."""
+    return [DECODING_VERSION, *(f"{package}=={_version(package)}" for package in sorted({*PLUGIN_FORMATS.values()}))]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def image_format(data: bytes) -> str | None:
     """Detect a format that can be decoded, with or without a plug-in; None for any other content.
 
     Returns:
-        One of `FORMATS`, "HEIC", "HEIF" or "JPEG XL".
+        One of `FORMATS` or `PLUGIN_FORMATS`.
     """
     if data[4:8] == b"ftyp":
         name, _ = _iso_media(data)
