@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401, the import registers the format
 from PIL import Image
 
+from tests import tiff_writer as tiff
+from tests.tiff_writer import Variant, write_tiff
+
 WIDTH, HEIGHT = 96, 64
+_NEF = {262: [32803], 271: list(b"NIKON\0")}
 _EXIF_ORIENTATION = 0x0112
+pillow_heif.register_heif_opener()
 
 
 def photo(width: int = WIDTH, height: int = HEIGHT, *, seed: int = 0) -> Image.Image:
@@ -43,10 +50,14 @@ def oriented(image: Image.Image, orientation: int, name: str = "JPEG", **options
 def png_of_size(width: int, height: int) -> bytes:
     """Return a PNG whose header claims a size that its data does not have."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
-    )
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, body) for kind, body in chunks)
+
+
+def png_chunk(kind: bytes, body: bytes, *, checksum: int | None = None) -> bytes:
+    """Return a chunk of a PNG, with its own checksum or another."""
+    stored = zlib.crc32(kind + body) if checksum is None else checksum
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", stored)
 
 
 def with_hole(data: bytes, start: float, length: int) -> bytes:
@@ -94,6 +105,9 @@ def _jpegs(image: Image.Image) -> dict[str, bytes]:
         "junk_in_the_header.jpg": jpeg[:tables] + b"\x00\x11\x22" + jpeg[tables:],
         "padding_at_the_end.jpg": jpeg[:-2] + bytes(64) + jpeg[-2:],
         "jfif_version_2.jpg": jpeg.replace(b"JFIF\0\x01", b"JFIF\0\x02"),
+        "scan_parameters.jpg": jpeg.replace(b"\0\x3f\0", b"\0\0\0", 1),
+        "half_a_profile.jpg": jpeg[:2] + b"\xff\xe2\0\x20ICC_PROFILE\0\x01\x02" + bytes(16) + jpeg[2:],
+        "unknown_colours.jpg": jpeg[:2] + b"\xff\xee\0\x0eAdobe" + bytes(6) + b"\x07" + jpeg[2:],
         "unusual_sampling.jpg": _with_chroma_sampling(jpeg, 0x14),
         "two_pictures.jpg": encode(image, "MPO", save_all=True, append_images=[photo(seed=1)]),
         "one_pixel.jpg": encode(photo(1, 1), "JPEG"),
@@ -107,6 +121,7 @@ def _with_chroma_sampling(jpeg: bytes, factors: int) -> bytes:
 
 
 def _pngs(image: Image.Image) -> dict[str, bytes]:
+    plain = encode(image, "PNG")
     grey16 = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     return {
         "palette.png": encode(image.convert("P"), "PNG"),
@@ -118,6 +133,9 @@ def _pngs(image: Image.Image) -> dict[str, bytes]:
         "one_bit.png": encode(image.convert("1"), "PNG"),
         "animated.png": encode(image, "PNG", save_all=True, append_images=[photo(seed=1)]),
         "rotated.png": oriented(image, 3, "PNG"),
+        "large_profile.png": plain[:33] + png_chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(1_300_000))) + plain[33:],
+        "damaged_text.png": plain[:33] + png_chunk(b"tEXt", b"Title\0x")[:-1] + b"?" + plain[33:],
+        "cut_behind_the_pixels.png": plain[:-9],
         "one_row.png": encode(photo(6000, 1), "PNG"),
         "one_column.png": encode(photo(1, 6000), "PNG"),
     }
@@ -125,6 +143,8 @@ def _pngs(image: Image.Image) -> dict[str, bytes]:
 
 def _other_formats(image: Image.Image) -> dict[str, bytes]:
     frames: dict[str, Any] = {"save_all": True, "append_images": [photo(seed=1)]}
+
+    colours = np.asarray(image)
     floats = Image.fromarray((np.asarray(image.convert("L")) / 255).astype(np.float32))
     return {
         "still.gif": encode(image, "GIF"),
@@ -139,6 +159,10 @@ def _other_formats(image: Image.Image) -> dict[str, bytes]:
         "cmyk.tiff": encode(image.convert("CMYK"), "TIFF"),
         "float.tiff": encode(floats, "TIFF"),
         "int_32_bit.tiff": encode(image.convert("L").convert("I"), "TIFF"),
+        "planes_of_16_bits.tiff": write_tiff(colours.astype(np.uint16) * 257, Variant(16, planar=True)),
+        "grey_of_12_bits.tiff": write_tiff(colours[..., :1].astype(np.uint16) * 16, Variant(12, tiff.BLACK_IS_ZERO)),
+        "photo.heic": encode(image, "HEIF"),
+        "photo.jxl": encode(image, "JXL"),
     }
 
 
@@ -151,8 +175,15 @@ def _broken() -> dict[str, tuple[bytes, str]]:
         "garbage.jpg": (np.random.default_rng(0).bytes(5000), "not an image"),
         "text.jpg": (b"this is no image\n" * 40, "not an image"),
         "error_page.jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "not an image"),
-        "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n", "not an image"),
-        "vector.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image"),
+        "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n", "^PostScript is not"),
+        "vector.svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "^SVG is not read"),
+        "scan.jp2": (encode(image, "JPEG2000"), "^JPEG 2000 is not read; convert it"),
+        "layers.psd": (b"8BPS\0\x01" + bytes(300), "^Photoshop .PSD. is not read; convert it"),
+        "photo.nef": (write_tiff(np.asarray(image), Variant(more=_NEF)), "^camera RAW .NEF. is not read; develop it"),
+        "bands.tiff": (write_tiff(np.dstack([image, image]), Variant(extras=[0] * 3, more={277: [9]})), "9 bands"),
+        "film.mp4": (b"\0\0\0\x14ftypisom" + bytes(300), "^video .MP4. is not read; extract its frames"),
+        "truncated.heic": (encode(image, "HEIF")[:-100], "damaged HEIC"),
+        "truncated.jxl": (encode(image, "JXL")[:-100], "damaged JPEG XL"),
         "truncated.jpg": (jpeg[: len(jpeg) // 2], "truncated JPEG"),
         "truncated_then_ended.jpg": (jpeg[: len(jpeg) // 2] + b"\xff\xd9", "truncated JPEG"),
         "cut_in_the_header.jpg": (jpeg[:40], "(truncated|damaged) JPEG"),

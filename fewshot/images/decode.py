@@ -15,10 +15,14 @@ from contextlib import suppress
 from PIL import Image
 
 from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import PLUGIN_FORMATS, image_format, unread_reason
 from fewshot.images.jpeg import decode_jpeg
 from fewshot.images.limits import MAX_PIXELS, crop_extreme
-from fewshot.images.pillow_formats import FORMATS, decode_raster, image_format
+from fewshot.images.pillow_formats import decode_raster
+from fewshot.images.plugins import decode_by_plugin
+from fewshot.images.png import decode_png
 from fewshot.images.rgb_conversion import to_rgb
+from fewshot.images.tiff import decode_tiff
 from fewshot.images.warning_filter import ignore_pillow_warnings
 
 _ORIENTATION = 0x0112
@@ -51,8 +55,7 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
     """
     name = image_format(data)
     if name is None:
-        known = ", ".join(FORMATS)
-        raise UnreadableImageError(f"not an image ({known} are read)" if data else "empty file")
+        raise UnreadableImageError(unread_reason(data))
     with ignore_pillow_warnings():
         try:
             image = _decode(data, name, min_side=min_side, max_pixels=max_pixels)
@@ -64,14 +67,23 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
 
 
 def _decode(data: bytes, name: str, *, min_side: int | None, max_pixels: int) -> Image.Image:
-    if name == "JPEG":
-        image = rgb = decode_jpeg(data, min_side=min_side, max_pixels=max_pixels)
-    else:
-        image = decode_raster(data, name, max_pixels=max_pixels)
-        rgb = to_rgb(image)
+    image = _stored_image(data, name, min_side=min_side, max_pixels=max_pixels)
+    rgb = crop_extreme(image if image.mode == "RGB" and name == "JPEG" else to_rgb(image))
     turn = _turn(image)
-    rgb = crop_extreme(rgb)
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _stored_image(data: bytes, name: str, *, min_side: int | None, max_pixels: int) -> Image.Image:
+    """Return the image in its own mode, as it is stored: its orientation is in the EXIF data."""
+    if name == "JPEG":
+        return decode_jpeg(data, min_side=min_side, max_pixels=max_pixels)
+    if name == "PNG":
+        return decode_png(data, max_pixels=max_pixels)
+    if name == "TIFF":
+        return decode_tiff(data, max_pixels=max_pixels)
+    if name in PLUGIN_FORMATS:
+        return decode_by_plugin(data, name, min_side=min_side, max_pixels=max_pixels)
+    return decode_raster(data, name, max_pixels=max_pixels)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -1,9 +1,10 @@
 """Decode JPEG with simplejpeg, which turns libjpeg's warnings into errors.
 
 Pillow ignores those warnings, and libjpeg replaces damaged or missing data by grey. Pixels are otherwise the same as
-Pillow's, bit for bit: both are libjpeg-turbo. Some warnings concern nothing visible (bytes between header segments,
-padding before the end mark, a JFIF version); such a file is repaired in memory and decoded again. Chroma sampling that
-simplejpeg does not support is left to Pillow, which detects missing data but not damage.
+Pillow's, bit for bit: both are libjpeg-turbo. Some warnings concern nothing visible: bytes between header segments,
+padding before the end mark, a JFIF version, colour profiles, a code for colours that libjpeg does not know, scan
+parameters that a sequential file does not use. Such a file is reduced in memory to what its pixels need, and decoded
+again. Chroma sampling that simplejpeg does not support is left to Pillow, which detects missing data but not damage.
 """
 
 from __future__ import annotations
@@ -18,11 +19,25 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import not_read
 from fewshot.images.limits import check_scans, check_size
 
 _SCAN, _APP0, _APP1, _ADOBE = 0xDA, 0xE0, 0xE1, 0xEE
+_METADATA = {*range(0xE0, 0xF0), 0xFE}
+_SEQUENTIAL = {0xC0, 0xC1, 0xC9}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 _END, _SCAN_MARK = b"\xff\xd9", b"\xff\xda"
-_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x(\w\w)")
+_NO_SCAN_DATA = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+"""The first marker after the data of a scan, which may contain restart marks and stuffed bytes."""
+_HARMLESS = re.compile(
+    r"extraneous bytes before marker|JFIF revision|Invalid SOS parameters|ICC marker|Adobe color transform"
+)
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_KEPT = {_APP0: b"JFIF\0", _APP1: b"Exif\0\0", _ADOBE: b"Adobe"}
+"""Metadata that decide colours or orientation, and how they begin."""
+_MAX_REPAIRS = 3
+_TRANSFORM = 15
+"""Where the code for colours is in the Adobe segment."""
 
 
 def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.Image:
@@ -38,21 +53,23 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
         An RGB image.
 
     Raises:
-        UnreadableImageError: the image is too large or has too many scans.
+        UnreadableImageError: the image is too large, has too many scans, or is of a kind that is not read.
         ValueError: libjpeg found damage; the message is libjpeg's.
     """
     check_scans(data.count(_SCAN_MARK))
-    try:
-        return _decode(data, min_side or 0, max_pixels)
-    except UnreadableImageError:
-        raise
-    except ValueError as error:
-        if "subsampling" in str(error):
-            return _decode_unusual(data, max_pixels)
-        repaired = _repaired(data, str(error))
-        if repaired is None:
+    for _ in range(_MAX_REPAIRS):
+        try:
+            return _decode(data, min_side or 0, max_pixels)
+        except UnreadableImageError:
             raise
-    return _decode(repaired, min_side or 0, max_pixels)
+        except ValueError as error:
+            warning = str(error)
+        if refusal := _refusal(data):
+            raise refusal
+        if "subsampling" in warning:
+            return _decode_unusual(data, max_pixels)
+        data = _repaired(data, warning)
+    return _decode(data, min_side or 0, max_pixels)
 
 
 def _decode(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
@@ -67,10 +84,8 @@ def _decode(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
         min_width=min_side,
         min_factor=2 if min_side else 1,
     )
-    segments = dict(_segments(data))
-    image = _ink_to_rgb(pixels, inverted=_ADOBE in segments) if ink else Image.fromarray(pixels)
-    exif = segments.get(_APP1, slice(0, 0))
-    if data[exif][4:10] == b"Exif\0\0":
+    image = _ink_to_rgb(pixels, inverted=_first(data, _ADOBE) is not None) if ink else Image.fromarray(pixels)
+    if (exif := _first(data, _APP1)) is not None:
         image.info["exif"] = data[exif][4:]
     return image
 
@@ -78,8 +93,13 @@ def _decode(data: bytes, min_side: int, max_pixels: int) -> Image.Image:
 def _decode_unusual(data: bytes, max_pixels: int) -> Image.Image:
     image = JpegImageFile(BytesIO(data))
     check_size(*image.size, max_pixels)
-    rgb = image.convert("RGB")
-    rgb.info = {name: value for name, value in image.info.items() if name == "exif"}
+    if image.mode == "CMYK":  # Pillow takes all ink for inverted.
+        rgb = _ink_to_rgb(255 - np.asarray(image), inverted=_first(data, _ADOBE) is not None)
+    else:
+        rgb = image.convert("RGB")
+    rgb.info = {}
+    if (exif := _first(data, _APP1)) is not None:
+        rgb.info["exif"] = data[exif][4:]
     return rgb
 
 
@@ -88,48 +108,105 @@ def _ink_to_rgb(pixels: np.ndarray, *, inverted: bool) -> Image.Image:
     return Image.fromarray(255 - pixels if inverted else pixels, mode="CMYK").convert("RGB")
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, slice]]:
-    """Yield marker and extent of each header segment, without the bytes between them; the last one is all scans.
+def _first(data: bytes, marker: int) -> slice | None:
+    """Return the first segment of a kind in `_KEPT`, searched before the first scan, as browsers do."""
+    for found, extent in _segments(data, scans=False):
+        if found == marker and data.startswith(_KEPT[marker], extent.start + 4):
+            return extent
+    return None
 
-    Of several APP1 segments `dict` would keep the last, which may be XMP; so only the one with EXIF is yielded.
+
+def _segments(data: bytes, *, scans: bool = True) -> Iterator[tuple[int, slice]]:
+    """Yield marker and extent of each segment, without bytes between them.
+
+    Args:
+        data: the file.
+        scans: go on to the end mark; a scan has its data in its extent. Otherwise stop before the first scan.
     """
     position = data.find(b"\xff", 2)
     while 0 <= position < len(data) - 4:
         marker = data[position + 1]
-        if marker == _SCAN:
-            yield marker, slice(position, len(data))
+        if marker == _END[1] or (marker == _SCAN and not scans):
             return
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # No marker, or one without a segment.
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # No marker, or one without a segment.
             position = data.find(b"\xff", position + 1)
             continue
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
-        if marker != _APP1 or data[position + 4 : position + 8] == b"Exif":
-            yield marker, slice(position, end)
+        if marker == _SCAN:
+            following = _NO_SCAN_DATA.search(data, end)
+            end = following.start() if following else len(data)
+        yield marker, slice(position, end)
         position = data.find(b"\xff", end)
 
 
-def _repaired(data: bytes, warning: str) -> bytes | None:
-    """Return the file without the cause of libjpeg's warning, if that is harmless; None if it is not."""
-    if found := _EXTRANEOUS.search(warning):
-        count, marker = int(found[1]), int(found[2], 16)
-        return _without_padding(data, count) if marker == _END[1] else _with_header_repaired(data)
-    return _with_header_repaired(data) if "JFIF revision" in warning else None
+def _repaired(data: bytes, warning: str) -> bytes:
+    """Return the file without the causes of harmless warnings.
+
+    Raises:
+        ValueError: the warning is not harmless, or its cause could not be removed.
+    """
+    padded = _EXTRANEOUS.search(warning)
+    if padded:
+        repaired = _without_padding(data, int(padded[1]))
+    else:
+        repaired = _reduced(data) if _HARMLESS.search(warning) else data
+    if repaired == data:
+        raise ValueError(warning)
+    return repaired
 
 
-def _without_padding(data: bytes, count: int) -> bytes | None:
-    """Remove bytes left over at the end if they are equal, hence padding; other bytes mean earlier damage: None."""
-    scan = dict(_segments(data)).get(_SCAN)
-    end = data.find(_END, scan.start) if scan else -1
-    if end < count or len(set(data[end - count : end])) > 1:
-        return None
-    return data[: end - count] + data[end:]
-
-
-def _with_header_repaired(data: bytes) -> bytes:
-    parts = [b"\xff\xd8"]
+def _reduced(data: bytes) -> bytes:
+    """Return the file with nothing but what its pixels need, and harmless mistakes corrected."""
+    frame, parts, end = _frame(data), [data[:2]], 2
     for marker, extent in _segments(data):
-        part = data[extent]
-        if marker == _APP0 and part[4:9] == b"JFIF\0":
-            part = part[:9] + b"\x01" + part[10:]
+        part, end = data[extent], extent.stop
+        if marker == _SCAN and len(frame) > 1 and frame[1] in _SEQUENTIAL:
+            part = _with_whole_spectrum(part)
+        elif marker in _METADATA:
+            part = _needed_metadata(marker, part, components=frame[9] if len(frame) > 9 else 0)
         parts.append(part)
-    return b"".join(parts)
+    return b"".join([*parts, data[end : end + len(_END)]])
+
+
+def _refusal(data: bytes) -> UnreadableImageError | None:
+    """Return the error for a valid file of a process that libjpeg does not decode; None for any other."""
+    frame = _frame(data)
+    if len(frame) < 5:
+        return None
+    if frame[1] == 0xF7:
+        return UnreadableImageError(not_read("JPEG-LS"))
+    if frame[4] in (12, 16):
+        return UnreadableImageError(not_read(f"JPEG with {frame[4]} bits a sample"))
+    return UnreadableImageError(not_read("hierarchical JPEG")) if frame[1] & 0xF4 == 0xC4 else None
+
+
+def _frame(data: bytes) -> bytes:
+    """Return the segment that describes the frame; empty if there is none."""
+    return next((data[extent] for marker, extent in _segments(data, scans=False) if marker in _FRAMES), b"")
+
+
+def _with_whole_spectrum(scan: bytes) -> bytes:
+    """Set the parameters of a scan that is not progressive to the only values they can have."""
+    end = 2 + int.from_bytes(scan[2:4])
+    return scan[: end - 3] + bytes([0, 63, 0]) + scan[end:]
+
+
+def _needed_metadata(marker: int, part: bytes, *, components: int) -> bytes:
+    """Return a segment of metadata with values that libjpeg knows; empty if pixels do not depend on it."""
+    if marker not in _KEPT or not part.startswith(_KEPT[marker], 4):
+        return b""
+    if marker == _APP0:
+        return part[:9] + b"\x01" + part[10:]
+    if marker == _ADOBE and len(part) > _TRANSFORM:
+        known = {3: (0, 1), 4: (0, 2)}.get(components)
+        if known and part[_TRANSFORM] not in known:  # libjpeg takes the second for any other code
+            return part[:_TRANSFORM] + bytes([known[1]]) + part[_TRANSFORM + 1 :]
+    return part
+
+
+def _without_padding(data: bytes, count: int) -> bytes:
+    """Remove bytes left over at the end if they are equal, hence padding; other bytes mean earlier damage."""
+    end = max((extent.stop for _, extent in _segments(data)), default=0)
+    if end < count or data[end : end + len(_END)] != _END or len(set(data[end - count : end])) > 1:
+        return data
+    return data[: end - count] + data[end:]

@@ -20,9 +20,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: Pillow has no conversion from this mode, or no pixel is finite.
     """
     if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float64) / 257.0)
+        return _grey16(np.asarray(image), image.info.get("transparency"))
     if image.mode in ("I", "F"):
         return _grey(to_bytes(np.asarray(image).astype(np.float64)))
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         return _over_white(image.convert("RGBA"))
     return image.convert("RGB")
@@ -51,6 +53,11 @@ def to_bytes(values: NDArray[np.float64]) -> NDArray[np.float64]:
     if white is None:
         values, white = values - low, (high - low) or 1.0
     return np.nan_to_num(values / white * 255.0, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _grey16(values: NDArray[np.uint16], transparent: object) -> Image.Image:
+    grey = values.astype(np.float64) / 257.0
+    return _grey(np.where(values == transparent, 255.0, grey) if isinstance(transparent, int) else grey)
 
 
 def _grey(values: NDArray[np.float64]) -> Image.Image:

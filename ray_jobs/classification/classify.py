@@ -17,6 +17,7 @@ from typing import Literal
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.execution.executor import weight_left
 from cluster.records import Source
+from fewshot.image_formats import decoding_identity
 from fewshot.methods.table import needs_of
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
@@ -186,7 +187,8 @@ class Classification:
     def _classifier_identity(self) -> object:
         if self.stored is None:
             return self.training.identity.to_json()
-        return ["stored", self.stored.identity, self.support.identity if self.support is not None else None]
+        examples = self.support.identity if self.support is not None else None
+        return ["stored", self.stored.identity, examples, decoding_identity()]
 
     @cached_property
     def plan(self) -> RunPlan:

@@ -12,6 +12,7 @@ from cluster import Storage, Unit, fingerprint
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
 from cluster.records.containers import WILDCARDS
+from cluster.records.folder import FolderSlice
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
 from fewshot.data import Example, SplitChoice, Splits, label_space, parse_splits, sample_shots
@@ -220,7 +221,8 @@ def _examples(space: LabelSpace, pairs: Iterable[tuple[str, int]]) -> list[Examp
 def _from_folder(uri: str, known: Sequence[str], options: LabelOptions, storage: Storage) -> FoundExamples:
     try:
         source = open_source(uri, storage=storage, follow_links=options.follow_links)
-        slices = [shard.payload for shard in source.shards() if isinstance(shard.payload, FolderSlice)]
+        shards = source.shards() if source.kind == "folder" else ()
+        slices = [shard.payload for shard in shards if isinstance(shard.payload, FolderSlice)]
     except ClusterError as error:
         reason = str(error).partition("; expected")[0]
         expected = "expected a folder with a folder per class, a table (.csv, .parquet, .jsonl) or a splits.json"

@@ -17,7 +17,7 @@ from ray_jobs.errors import DamagedError
 
 SIZES = (b"views", b"dim", b"tokens", b"channels")
 FEATURES_VERSION = 1
-"""Part of every fingerprint of features: raised when decoding or the columns change."""
+"""Part of every fingerprint of features, beside that of decoding: raised when the columns change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster import Retry, Storage, Store, fingerprint
 from fewshot.backbones import ClipSpec
+from fewshot.image_formats import decoding_identity
 from ray_jobs.output.feature_parts import FEATURES_VERSION
 
 JOB, PLAN, METRICS, FAILURES = "job.toml", "plan.json", "metrics.json", "failures.parquet"
@@ -47,7 +48,7 @@ def features_folder(spec: ClipSpec, of: str) -> str:
         spec: the backbone.
         of: names what is embedded: an archive's fingerprint, or "support-" and the number of views.
     """
-    return f"features/{fingerprint([FEATURES_VERSION, spec.identity()])}/{of}"
+    return f"features/{fingerprint([FEATURES_VERSION, decoding_identity(), spec.identity()])}/{of}"
 
 
 def dense_folder(features: str) -> str:

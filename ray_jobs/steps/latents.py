@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 from cluster import Part, Store, Unit, fingerprint
 from cluster.records import Record, Shard, pick
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from fewshot.image_formats import decoding_identity
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
 
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from fewshot.backbones.diffusion import DiffusionBackbone
 
 LATENTS_VERSION = 2
-"""Part of every fingerprint of latents: raised when decoding or encoding changes."""
+"""Part of every fingerprint of latents, beside that of decoding: raised when encoding changes."""
 
 
 def latents_folder(spec: DiffusionSpec) -> str:
     """Return the folder of a model's latents."""
-    return f"latents/{fingerprint([LATENTS_VERSION, spec.identity()])}"
+    return f"latents/{fingerprint([LATENTS_VERSION, decoding_identity(), spec.identity()])}"
 
 
 def latent_unit(spec: DiffusionSpec, folder: str, shard: Shard, rows: Iterable[int]) -> Unit:

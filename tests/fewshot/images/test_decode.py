@@ -32,6 +32,8 @@ FORMATS = {
     "TIFF": {},
     "LZW TIFF": {"compression": "tiff_lzw"},
     "AVIF": {},
+    "HEIF": {},
+    "JXL": {},
 }
 
 
@@ -75,7 +77,10 @@ def test_a_truncated_file_is_refused_or_complete(name, share):
     np.testing.assert_array_equal(pixels, its_pixels(name))
 
 
-@given(name=st.sampled_from(["JPEG", "PNG", "GIF", "WebP", "BMP", "AVIF"]), data=st.data())
+@given(
+    name=st.sampled_from(["JPEG", "PNG", "GIF", "WebP", "BMP", "AVIF", "TIFF", "LZW TIFF", "HEIF", "JXL"]),
+    data=st.data(),
+)
 def test_damage_raises_no_other_exception(name, data):
     damaged = bytearray(a_file(name))
     for position in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=8)):
