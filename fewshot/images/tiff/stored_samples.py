@@ -51,8 +51,11 @@ def stored_samples(data: bytes, layout: PageLayout) -> Iterator[NDArray[Any]]:
     step = max(1, _CHUNK_BYTES // (planes * across * layout.block[1] * _row_bytes(layout)))
     for top in range(0, down, step):
         rows = range(top, min(top + step, down))
-        parts = [_numbers(_unpacked(data, layout, rows, plane), layout) for plane in range(planes)]
-        yield np.concatenate(parts, axis=-1) if planes > 1 else parts[0]
+        unpacked = [_unpacked(data, layout, rows, plane) for plane in range(planes)]
+        thin = max(1, _CHUNK_BYTES // (planes * across * _row_bytes(layout)))
+        for start in range(0, len(unpacked[0]), thin):  # Numbers and light take more memory than bytes.
+            parts = [_numbers(plane[start : start + thin], layout) for plane in unpacked]
+            yield np.concatenate(parts, axis=-1) if planes > 1 else parts[0]
 
 
 def _row_bytes(layout: PageLayout) -> int:

@@ -149,8 +149,8 @@ def test_reversed_bits_are_turned_around():
 
 def test_a_thick_strip_is_read_in_parts(monkeypatch):
     monkeypatch.setattr("fewshot.images.tiff.stored_samples._CHUNK_BYTES", 1000)
-    for planar, rows in ((False, None), (True, None), (True, 9)):
-        variant = Variant(16, planar=planar, rows=rows)
+    for planar, packing in itertools.product((False, True), ({}, {"rows": 9}, DEFLATE | DIFFERENCES, TILES | LZW)):
+        variant = Variant(16, planar=planar, **packing)
         np.testing.assert_array_equal(outcome(write_tiff(at_depth(COLOURS, 16), variant)), COLOURS)
 
 
