@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fewshot.backbones.clip_spec import ClipSpec
+from fewshot.calibration.error_bounds import fewest_images, least_error
+from ray_jobs.classification.labelled_shares import folds_of, held_out_examples
 from ray_jobs.drafting.archive_survey import ArchiveSurvey
 from ray_jobs.drafting.draft_arguments import DraftArguments
 from ray_jobs.drafting.examples_survey import count_classes, form_of_examples
@@ -14,9 +16,6 @@ from ray_jobs.drafting.job_text import basic_sections, job_sections
 from ray_jobs.drafting.suggestions import (
     EXAMPLE_MAX_ERROR,
     Suggestions,
-    held_out_examples,
-    least_error,
-    needed_examples,
     suggest_clip,
     suggest_shots,
     suggest_views,
@@ -115,7 +114,7 @@ def _checked_job(arguments: DraftArguments, clip: ClipSpec | None) -> Job:
 
 
 def _suggestions(job: Job, clip: ClipSpec | None, used: Labels, shots: int | None, views: int) -> Suggestions:
-    held_out = held_out_examples(Counter(used.labels).values())
+    held_out = held_out_examples(Counter(used.labels).values(), folds=folds_of(job.classifier))
     max_error = job.classifier.max_error or EXAMPLE_MAX_ERROR
     confidence = job.classifier.confidence
     return Suggestions(
@@ -124,8 +123,8 @@ def _suggestions(job: Job, clip: ClipSpec | None, used: Labels, shots: int | Non
         clip=clip,
         held_out=held_out,
         max_error=max_error,
-        needed=needed_examples(max_error, confidence),
-        least_error=least_error(held_out, confidence),
+        needed=fewest_images(max_error, confidence=confidence),
+        least_error=least_error(held_out, confidence=confidence),
     )
 
 

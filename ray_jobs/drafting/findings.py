@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cluster.records.names import printable
+from ray_jobs.classification.labelled_shares import MIN_EXAMPLES, shortage
 from ray_jobs.drafting.duplicates import MAX_CANDIDATES, Duplicates
 from ray_jobs.drafting.examples_survey import ExamplesSurvey
-from ray_jobs.drafting.job_text import reachable_error
-from ray_jobs.drafting.suggestions import MIN_EXAMPLES, Suggestions
+from ray_jobs.drafting.suggestions import Suggestions
 from ray_jobs.drafting.survey import Survey
 
 FEW = 5
@@ -25,7 +25,7 @@ def warnings_about(survey: Survey, suggestions: Suggestions, *, max_error: float
     """
     found = [*_about_places(survey), *_about_duplicates(survey.duplicates), *_about_examples(survey.examples)]
     if max_error is not None and not suggestions.is_reachable:
-        found.append(_about_max_error(suggestions))
+        found.append(shortage(suggestions.max_error, suggestions.needed, suggestions.held_out, suggestions.least_error))
     return found
 
 
@@ -96,15 +96,6 @@ def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
             f"{_count(len(names), 'class has', 'classes have')} only one example: {_listed(names)}. Add a second one: "
             "scores are calibrated on examples that are held out, and these classes have none to spare."
         )
-
-
-def _about_max_error(suggestions: Suggestions) -> str:
-    reachable = reachable_error(suggestions)
-    advice = "Add examples" if reachable is None else f"Add examples, or raise max_error to {reachable}"
-    return (
-        f"max_error = {suggestions.max_error} needs at least {suggestions.needed:,} held-out examples, and there are "
-        f"{suggestions.held_out:,}: every prediction would be abstained. {advice}."
-    )
 
 
 def _count(number: int, one: str, many: str) -> str:

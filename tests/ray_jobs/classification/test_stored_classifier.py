@@ -62,7 +62,8 @@ def test_another_archive_gets_the_rows_of_a_job_with_the_examples(trained, class
         f"archive.uri={elsewhere.archive}",
         f"job.output={with_examples.output}",
     )
-    outcome = write_job(elsewhere, classifier={"from": str(classifier)}).classify()
+    limits = {"max_error": 0.9, "confidence": 0.1}
+    outcome = write_job(elsewhere, classifier={"from": str(classifier)} | limits).classify()
     assert (outcome.code, trained_here.code) == (0, 0), outcome.messages
     assert outcome.rows == trained_here.rows
     assert {row["classifier"] for row in outcome.rows.values()} == {
@@ -88,7 +89,7 @@ def test_the_place_of_the_classifier_plays_no_part_in_the_run(classifier, elsewh
 def test_the_job_file_beside_the_results_resumes_the_run(classifier, elsewhere):
     outcome = write_job(elsewhere, classifier={"from": str(classifier)}).classify()
     stored = tomlkit.parse((outcome.run / "job.toml").read_text())
-    assert stored["classifier"] == {"from": str(classifier), "top": 5}
+    assert stored["classifier"] == {"from": str(classifier), "confidence": 0.9, "top": 5}
     assert stored["clip"]["model"] == str(elsewhere.clip)
     assert fewshot("classify", outcome.run / "job.toml").result["did"] == "nothing"
 
@@ -212,9 +213,9 @@ def test_a_run_that_is_named_instead_says_where_its_classifier_is(trained, elsew
     assert f"its classifier is {folder.relative_to(trained.output)} in the output" in outcome.messages
 
 
-@pytest.mark.parametrize("key", ["method", "hyperparameters", "max_error", "confidence"])
+@pytest.mark.parametrize("key", ["method", "hyperparameters"])
 def test_settings_of_a_training_are_refused_beside_a_stored_classifier(classifier, elsewhere, key):
-    given = {"method": "nearest_mean", "hyperparameters": {}, "max_error": 0.1, "confidence": 0.9}[key]
+    given = {"method": "nearest_mean", "hyperparameters": {}}[key]
     outcome = write_job(elsewhere, classifier={"from": str(classifier), key: given}).classify()
     assert (outcome.code, outcome.result) == (2, None)
     assert f"[classifier] from: names a stored classifier, which brings its own {key}: remove {key}" in outcome.messages
