@@ -78,6 +78,17 @@ def test_another_archive_gets_the_rows_of_a_job_with_the_examples(trained, class
     assert (plan["classifier"], plan["examples"], plan["classes"]) == (str(classifier), 6, 3)
 
 
+def test_a_stored_classifier_takes_the_maximum_error_of_the_job(classifier, elsewhere):
+    given = {"from": str(classifier)}
+    none = write_job(elsewhere, classifier=given).classify()
+    strict = write_job(elsewhere, classifier=given | {"max_error": 0.01}).classify()
+    assert (none.result["ok"], none.result["threshold"]) == (12, None)
+    assert (strict.result["ok"], strict.result["abstained"], strict.result["threshold"]) == (0, 12, 2.0)
+    assert {row["score"] for row in none.rows.values()} == {row["score"] for row in strict.rows.values()}
+    told = " ".join(strict.messages.split())
+    assert "max_error = 0.01 needs at least 230 held-out examples, and there are 6" in told
+
+
 def test_the_place_of_the_classifier_plays_no_part_in_the_run(classifier, elsewhere):
     first = write_job(elsewhere, classifier={"from": str(classifier)}).classify()
     copy = elsewhere.folder / "models" / "v1"
