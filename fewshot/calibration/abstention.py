@@ -33,7 +33,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from fewshot.calibration.error_bounds import error_upper_bound, first_count, shows
 from fewshot.errors import DataError
@@ -66,8 +65,8 @@ class HeldOutScores:
         correct: [n] bool, whether the predicted class is the true one.
     """
 
-    scores: Tensor
-    correct: Tensor
+    scores: np.ndarray
+    correct: np.ndarray
 
     def guarantee(self, max_error: float | None, *, confidence: float) -> Guarantee:
         """Return the lowest threshold that guarantees an error rate; see `guaranteed_threshold`.
@@ -100,7 +99,7 @@ def check_error_limits(max_error: float | None, confidence: float) -> None:
         raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
 
 
-def guaranteed_threshold(scores: Tensor, correct: Tensor, *, max_error: float, confidence: float) -> Guarantee:
+def guaranteed_threshold(scores: np.ndarray, correct: np.ndarray, *, max_error: float, confidence: float) -> Guarantee:
     """Return the lowest tested threshold that guarantees an error rate of at most `max_error` at or above it.
 
     Few images guarantee little: an error rate below 10 % takes 22 without an error, one below 5 % takes 45, at 90 %
@@ -115,13 +114,13 @@ def guaranteed_threshold(scores: Tensor, correct: Tensor, *, max_error: float, c
     Returns:
         The guarantee; its threshold is `ABSTAIN_ALWAYS` if the first test fails, or if there is none.
     """
-    has_score = ~scores.isnan()
-    descending, order = scores[has_score].sort(descending=True)
-    kept = _kept(descending.numpy(), correct[has_score][order].numpy(), max_error=max_error, confidence=confidence)
+    has_score = ~np.isnan(scores)
+    order = np.argsort(-scores[has_score], kind="stable")
+    descending, hits = scores[has_score][order], correct[has_score][order]
+    kept = _kept(descending, hits, max_error=max_error, confidence=confidence)
     if not kept:
         return Guarantee(ABSTAIN_ALWAYS, None, 0.0)
-    errors = kept - int(correct[has_score][order][:kept].sum())
-    bound = error_upper_bound(errors, kept, delta=1.0 - confidence)
+    bound = error_upper_bound(kept - int(hits[:kept].sum()), kept, delta=1.0 - confidence)
     return Guarantee(float(descending[kept - 1]), min(bound, max_error), kept / len(scores))
 
 

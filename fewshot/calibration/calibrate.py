@@ -78,7 +78,7 @@ def fit_calibrated(
         scaling=scaling,
         threshold=None,
         report=replace(_measured(source, logits, labels, scaling), candidates=candidates),
-        held_out=HeldOutScores(scores, predicted == labels),
+        held_out=HeldOutScores(scores.cpu().numpy(), (predicted == labels).cpu().numpy()),
     )
     return calibrated.with_max_error(max_error, confidence=confidence)
 

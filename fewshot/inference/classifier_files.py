@@ -16,10 +16,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fewshot.calibration.abstention import HeldOutScores
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
+from fewshot.inference.held_out_scores import NAMES, held_out_scores_from
 from fewshot.method import Classifier
 from fewshot.methods import METHODS, build_method
 from fewshot.model_selection.candidates import CandidateResult
@@ -34,8 +34,6 @@ FORMAT = 4
 """Version of the card's layout."""
 SCALING = tuple(field.name for field in dataclasses.fields(Scaling))
 """Keys of the numbers of a `Scaling` in a card."""
-HELD_OUT = {"scores": "held_out.scores", "correct": "held_out.correct"}
-"""Field of `HeldOutScores` to name of its tensor; no field of a classifier has a dot in its name."""
 PARTS = ("pooling", "text_tower")
 """Fields of a classifier that are parts of its backbone: not stored, but passed when it is loaded."""
 
@@ -54,8 +52,8 @@ def save_classifier(calibrated: CalibratedClassifier, card: Mapping[str, Any]) -
         DataError: `card` has a key of the classifier's own.
     """
     fields = _field_values(calibrated.classifier)
-    held_out = {name: getattr(calibrated.held_out, field) for field, name in HELD_OUT.items()}
-    tensors = {name: value.cpu().contiguous() for name, value in (_tensors(fields) | held_out).items()}
+    tensors = {name: value.cpu().contiguous() for name, value in _tensors(fields).items()}
+    tensors |= {name: torch.from_numpy(getattr(calibrated.held_out, field)) for field, name in NAMES.items()}
     facts = {
         "format": FORMAT,
         "method": calibrated.method.name,
@@ -115,7 +113,8 @@ def load_classifier(
     _check_kinds(card)
     try:
         tensors = safetensors.torch.load(files[TENSORS])
-        held_out = _pop_held_out(tensors)
+        held_out = held_out_scores_from(tensors, file=TENSORS)
+        tensors = {name: value for name, value in tensors.items() if name not in NAMES.values()}
         _refuse_nan(tensors)
         parts = {"text_tower": text_tower, "pooling": pooling}
         method = build_method(card["method"], **card["hyperparameters"])
@@ -133,34 +132,6 @@ def load_classifier(
         raise DataError(f"{TENSORS} is damaged: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{CARD} is incomplete: {error}") from error
-
-
-def load_held_out(files: Mapping[str, bytes]) -> HeldOutScores:
-    """Load the held-out scores of a stored classifier, which determine its threshold for any maximum error rate.
-
-    Raises:
-        DataError: the tensors are missing or damaged.
-    """
-    if TENSORS not in files:
-        raise DataError(f"expected a file {TENSORS}, got {sorted(files)}")
-    try:
-        return _pop_held_out(safetensors.torch.load(files[TENSORS]))
-    except safetensors.SafetensorError as error:
-        raise DataError(f"{TENSORS} is damaged: {error}") from error
-
-
-def _pop_held_out(tensors: dict[str, Tensor]) -> HeldOutScores:
-    """Remove the held-out scores from the tensors of a file, and return them."""
-    if missing := sorted(set(HELD_OUT.values()) - tensors.keys()):
-        raise DataError(f"{TENSORS} is damaged: {', '.join(missing)} is missing")
-    found = HeldOutScores(**{field: tensors.pop(name) for field, name in HELD_OUT.items()})
-    if (found.scores.dtype, found.correct.dtype) != (torch.float32, torch.bool):
-        raise DataError(f"{TENSORS} is damaged: expected held-out scores in float32 and hits in bool")
-    if found.scores.ndim != 1 or found.scores.shape != found.correct.shape:
-        raise DataError(f"{TENSORS} is damaged: expected a hit or a miss for each held-out score")
-    if bool(((found.scores < 0.0) | (found.scores > 1.0)).any()):
-        raise DataError(f"{TENSORS} is damaged: held-out scores must lie in [0, 1]")
-    return found
 
 
 def _refuse_nan(tensors: Mapping[str, Tensor]) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from fewshot.calibration.error_bounds import fewest_images, least_error
-from ray_jobs.job_file.sections import ClassifierSection
+from fewshot.methods.table import folds_of
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 
 if TYPE_CHECKING:
     from fewshot.calibration.abstention import HeldOutScores
     from ray_jobs.inputs.examples import LabelledUnits
+    from ray_jobs.job_file.sections import ClassifierSection
     from ray_jobs.output.classifiers import ClassifierRef
 
 MAX_ERRORS = (0.05, 0.1, 0.2, 0.3)
@@ -65,18 +66,9 @@ def error_limit_plan(
     )
 
 
-def folds_of(section: ClassifierSection) -> int:
-    """Return the folds that a method is calibrated on; loads it, unless it is the default."""
-    if section.method == ClassifierSection().method:
-        return FOLDS
-    from fewshot.methods import build_method
-
-    return build_method(section.method, **section.hyperparameters).folds
-
-
 def _held_out_of(section: ClassifierSection, support: LabelledUnits | None) -> int:
     counts = () if support is None else Counter(support.labels.labels).values()
-    return held_out_examples(counts, folds=folds_of(section))
+    return held_out_examples(counts, folds=folds_of(section.method, section.hyperparameters))
 
 
 def labelled_shares(scores: HeldOutScores | None, confidence: float) -> tuple[LabelledShare, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.calibration.error_bounds import fewest_images, least_error
-from ray_jobs.classification.labelled_shares import folds_of, held_out_examples
+from fewshot.methods.table import folds_of
+from ray_jobs.classification.labelled_shares import held_out_examples
 from ray_jobs.drafting.archive_survey import ArchiveSurvey
 from ray_jobs.drafting.draft_arguments import DraftArguments
 from ray_jobs.drafting.examples_survey import count_classes, form_of_examples
@@ -114,7 +115,8 @@ def _checked_job(arguments: DraftArguments, clip: ClipSpec | None) -> Job:
 
 
 def _suggestions(job: Job, clip: ClipSpec | None, used: Labels, shots: int | None, views: int) -> Suggestions:
-    held_out = held_out_examples(Counter(used.labels).values(), folds=folds_of(job.classifier))
+    folds = folds_of(job.classifier.method, job.classifier.hyperparameters)
+    held_out = held_out_examples(Counter(used.labels).values(), folds=folds)
     max_error = job.classifier.max_error or EXAMPLE_MAX_ERROR
     confidence = job.classifier.confidence
     return Suggestions(

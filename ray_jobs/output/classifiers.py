@@ -133,17 +133,17 @@ class ClassifierRef:
         return calibrated.with_max_error(self.max_error, confidence=self.confidence)
 
     def held_out_scores(self) -> HeldOutScores:
-        """Read the scores of the held-out examples, on which thresholds are chosen; no backbone is loaded.
+        """Read the scores of the held-out examples, on which thresholds are chosen; takes neither torch nor backbone.
 
         Raises:
             FileNotFoundError: it is gone, or not complete.
             DamagedError: it is damaged.
         """
-        from fewshot.inference.classifier_files import load_held_out
+        from fewshot.inference.held_out_scores import read_held_out_scores
 
-        files = {TENSORS: self.store.get(f"{self.folder}/{TENSORS}")}
+        data = self.store.get(f"{self.folder}/{TENSORS}")
         with self._checked():
-            return load_held_out(files)
+            return read_held_out_scores(data, file=TENSORS)
 
     def threshold(self) -> float | None:
         """Return the score below which labels are withheld: None withholds none, above 1 withholds all.

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -83,7 +84,7 @@ def classifier_of(method: str, K: int) -> CalibratedClassifier:
     chosen = build_method(method, **METHODS[method])
     fitted = chosen.fit(problem, seed=0)
     names = problem.label_space.names
-    nothing, report = HeldOutScores(torch.zeros(0), torch.zeros(0, dtype=torch.bool)), HeldOutReport("none", 0)
+    nothing, report = HeldOutScores(np.zeros(0, np.float32), np.zeros(0, bool)), HeldOutReport("none", 0)
     return CalibratedClassifier(chosen, fitted, names, problem.logit_scale, Scaling(), None, report, nothing)
 
 

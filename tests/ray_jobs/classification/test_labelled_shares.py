@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,19 +15,18 @@ from hypothesis import strategies as st
 from fewshot.calibration.abstention import HeldOutScores
 from fewshot.calibration.calibrate import calibration_splits
 from fewshot.methods import METHODS, build_method
+from fewshot.methods.table import folds_of
 from fewshot.model_selection import cross_validation
 from ray_jobs.classification.labelled_shares import (
     FOLDS,
     MAX_ERRORS,
     MAX_HELD_OUT,
     MAX_PAIRS,
-    folds_of,
     held_out_examples,
     labelled_shares,
     rounded_up,
     shortage,
 )
-from ray_jobs.job_file.sections import ClassifierSection
 from tests.problems import World
 from tests.ray_jobs.place import Place, fewshot, written
 
@@ -38,20 +38,30 @@ from tests.ray_jobs.place import Place, fewshot, written
 def test_held_out_examples_are_those_that_calibration_holds_out(counts, method):
     problem = World(len(counts)).problem(counts)
     _, splits = calibration_splits(build_method(method), problem, seed=1)
-    found = held_out_examples(counts, folds=folds_of(ClassifierSection(method=method)))
+    found = held_out_examples(counts, folds=folds_of(method, {}))
     assert found == sum(len(split.queries) for split in splits)
 
 
 def test_constants_are_those_of_calibration():
     expected = (cross_validation.FOLDS, cross_validation.MAX_QUERIES, cross_validation.MAX_COSINES)
     assert (FOLDS, MAX_HELD_OUT, MAX_PAIRS) == expected
-    assert METHODS[ClassifierSection().method].load().folds == FOLDS
     assert held_out_examples([MAX_HELD_OUT, MAX_HELD_OUT]) == MAX_HELD_OUT
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_table_has_the_folds_of_each_method(name):
+    assert folds_of(name, {}) == build_method(name).folds
+
+
+def test_of_several_candidates_the_most_folds_count():
+    assert folds_of("auto", {"candidates": ["coop", "safe"]}) == build_method("auto", candidates=("coop", "safe")).folds
+    assert folds_of("auto", {"candidates": []}) == folds_of("auto", {}) == 4
+    assert folds_of("no_such_method", {}) == 1
 
 
 def test_shares_grow_with_what_the_held_out_scores_allow():
     scores = torch.linspace(0.0, 1.0, 100)
-    shares = labelled_shares(HeldOutScores(scores, scores > 0.4), 0.9)
+    shares = labelled_shares(HeldOutScores(scores.numpy(), (scores > 0.4).numpy()), 0.9)
     assert [share.max_error for share in shares] == list(MAX_ERRORS)
     assert [share.needed for share in shares] == [45, 22, 11, 7]
     coverages = [share.held_out_share for share in shares]
@@ -67,7 +77,7 @@ def test_before_the_training_only_the_needed_examples_are_known():
 
 
 def test_where_nothing_would_be_labelled_there_is_no_threshold():
-    for share in labelled_shares(HeldOutScores(torch.ones(60), torch.zeros(60, dtype=torch.bool)), 0.9):
+    for share in labelled_shares(HeldOutScores(np.ones(60, np.float32), np.zeros(60, bool)), 0.9):
         assert (share.threshold, share.held_out_share) == (None, 0.0)
 
 
