@@ -20,10 +20,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fewshot.calibration.abstention import guaranteed_threshold
+from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
 from fewshot.calibration.temperature import Scaling, fit_scaling
-from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.method import Method, features_for
 from fewshot.model_selection.candidates import CandidateResult
@@ -65,35 +64,23 @@ def fit_calibrated(
     Raises:
         DataError: `max_error` or `confidence` is out of range.
     """
-    if max_error is not None and not 0.0 < max_error < 1.0:
-        raise DataError(f"max_error must lie in (0, 1), got {max_error!r}")
-    if not 0.0 < confidence < 1.0:
-        raise DataError(f"confidence must lie in (0, 1), got {confidence!r}")
+    check_error_limits(max_error, confidence)
     training_cache = training_cache or InMemoryCache()
     selected, candidates = _selected(method, problem, seed=seed, training_cache=training_cache)
     source, logits, labels = held_out_logits(selected, problem, seed=seed, training_cache=training_cache)
     scaling = fit_scaling(logits, labels)
     scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
-    report, threshold = replace(_measured(source, logits, labels, scaling), candidates=candidates), None
-    if max_error is not None:
-        found = guaranteed_threshold(scores, predicted == labels, max_error=max_error, confidence=confidence)
-        threshold = found.threshold
-        report = replace(
-            report,
-            max_error=max_error,
-            confidence=confidence,
-            coverage=float((scores >= threshold).double().mean()) if len(scores) else 0.0,
-            error_bound=found.error_bound,
-        )
-    return CalibratedClassifier(
+    calibrated = CalibratedClassifier(
         method=selected,
         classifier=selected.fit(problem, seed=seed, training_cache=training_cache),
         class_names=problem.label_space.names,
         logit_scale=problem.logit_scale,
         scaling=scaling,
-        threshold=threshold,
-        report=report,
+        threshold=None,
+        report=replace(_measured(source, logits, labels, scaling), candidates=candidates),
+        held_out=HeldOutScores(scores.cpu().numpy(), (predicted == labels).cpu().numpy()),
     )
+    return calibrated.with_max_error(max_error, confidence=confidence)
 
 
 def _selected(

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from fewshot.calibration.abstention import HeldOutScores
 from fewshot.calibration.temperature import Scaling
 from fewshot.method import Classifier, Method
 from fewshot.model_selection.candidates import CandidateResult
@@ -32,8 +33,9 @@ class HeldOutReport:
         ece_after: expected calibration error of the scaled logits, in [0, 1].
         max_error: the given maximum error rate; None if there is none.
         confidence: probability with which `error_bound` holds.
-        coverage: share of images with a score at or above the threshold.
-        error_bound: upper bound of the error rate among accepted images; None if no threshold guarantees `max_error`.
+        coverage: share of images with a score at or above the threshold; 1 without `max_error`.
+        error_bound: upper bound of the error rate among accepted images; None if no threshold guarantees `max_error`,
+            or without images.
         candidates: the results of all compared methods, the best first; None if no methods were compared.
     """
 
@@ -63,6 +65,7 @@ class CalibratedClassifier:
         scaling: applied to the logits before the softmax.
         threshold: predictions with a lower score abstain; None never abstains, a value above 1 always does.
         report: the held-out measures behind scaling and threshold.
+        held_out: the held-out scores that a threshold is chosen on.
     """
 
     method: Method
@@ -72,6 +75,27 @@ class CalibratedClassifier:
     scaling: Scaling
     threshold: float | None
     report: HeldOutReport
+    held_out: HeldOutScores
+
+    def with_max_error(self, max_error: float | None, *, confidence: float) -> Self:
+        """Return the classifier with the threshold for another maximum error rate; nothing is trained.
+
+        Args:
+            max_error: maximum error rate among predictions that do not abstain, in (0, 1); None never abstains.
+            confidence: probability with which it must hold, in (0, 1).
+
+        Raises:
+            DataError: an argument is out of range.
+        """
+        found = self.held_out.guarantee(max_error, confidence=confidence)
+        report = replace(
+            self.report,
+            max_error=max_error,
+            confidence=confidence,
+            coverage=found.coverage,
+            error_bound=found.error_bound,
+        )
+        return replace(self, threshold=found.threshold, report=report)
 
     @property
     def device(self) -> torch.device:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.errors import DataError
+from fewshot.inference.held_out_scores import NAMES, held_out_scores_from
 from fewshot.method import Classifier
 from fewshot.methods import METHODS, build_method
 from fewshot.model_selection.candidates import CandidateResult
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 TENSORS = "classifier.safetensors"
 CARD = "card.json"
-FORMAT = 3
+FORMAT = 4
 """Version of the card's layout."""
 SCALING = tuple(field.name for field in dataclasses.fields(Scaling))
 """Keys of the numbers of a `Scaling` in a card."""
@@ -51,6 +53,7 @@ def save_classifier(calibrated: CalibratedClassifier, card: Mapping[str, Any]) -
     """
     fields = _field_values(calibrated.classifier)
     tensors = {name: value.cpu().contiguous() for name, value in _tensors(fields).items()}
+    tensors |= {name: torch.from_numpy(getattr(calibrated.held_out, field)) for field, name in NAMES.items()}
     facts = {
         "format": FORMAT,
         "method": calibrated.method.name,
@@ -110,6 +113,8 @@ def load_classifier(
     _check_kinds(card)
     try:
         tensors = safetensors.torch.load(files[TENSORS])
+        held_out = held_out_scores_from(tensors, file=TENSORS)
+        tensors = {name: value for name, value in tensors.items() if name not in NAMES.values()}
         _refuse_nan(tensors)
         parts = {"text_tower": text_tower, "pooling": pooling}
         method = build_method(card["method"], **card["hyperparameters"])
@@ -121,6 +126,7 @@ def load_classifier(
             scaling=Scaling(**{name: card[name] for name in SCALING}),
             threshold=card["threshold"],
             report=_report(card["held_out"]),
+            held_out=held_out,
         )
     except safetensors.SafetensorError as error:
         raise DataError(f"{TENSORS} is damaged: {error}") from error

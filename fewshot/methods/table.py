@@ -60,6 +60,7 @@ class MethodInfo:
         summary: one line for `fewshot methods`.
         paper: where it was published; None for a method of this project.
         needs: what it needs beside features, see `Need`.
+        folds: how many of the four folds of the examples it is calibrated on; the class has it as `folds`, too.
         scores_images: whether it is a diffusion scorer, which scores archive images with a diffusion model for
             [escalate] (`fewshot.method`), and not a method that learns from features.
     """
@@ -70,6 +71,7 @@ class MethodInfo:
     summary: str
     paper: Paper | None
     needs: frozenset[Need] = frozenset()
+    folds: int = 4
     scores_images: bool = False
 
     def load(self) -> type[Any]:
@@ -121,6 +123,7 @@ TABLE = (
         summary="CoOp with prompts that depend on the image; runs the text tower for every image",
         paper=Paper("Conditional Prompt Learning for Vision-Language Models", 2022, "arXiv:2203.05557"),
         needs=frozenset({"text_tower"}),
+        folds=1,
     ),
     MethodInfo(
         name="coop",
@@ -129,6 +132,7 @@ TABLE = (
         summary="the words around the class names, learned through the text tower",
         paper=Paper("Learning to Prompt for Vision-Language Models", 2021, "arXiv:2109.01134"),
         needs=frozenset({"text_tower"}),
+        folds=1,
     ),
     MethodInfo(
         name="diffusion_classifier",
@@ -154,6 +158,7 @@ TABLE = (
             "Multi-Class Textual-Inversion Secretly Yields a Semantic-Agnostic Classifier", 2024, "arXiv:2410.22317"
         ),
         needs=frozenset({"diffusion"}),
+        folds=1,
     ),
     MethodInfo(
         name="nearest_mean",
@@ -169,6 +174,7 @@ TABLE = (
         summary="the pooling layer of the image tower, fine-tuned and blended with the frozen one",
         paper=SAFE,
         needs=frozenset({"dense"}),
+        folds=2,
     ),
     MethodInfo(
         name="safe_a",
@@ -177,6 +183,7 @@ TABLE = (
         summary="SAFE, with a key-value cache or a small network on its features",
         paper=SAFE,
         needs=frozenset({"dense"}),
+        folds=2,
     ),
     MethodInfo(
         name="ship_clip_adapter",
@@ -185,6 +192,7 @@ TABLE = (
         summary="CLIP-Adapter, with synthetic features for classes without examples",
         paper=SHIP,
         needs=frozenset({"text_tower"}),
+        folds=1,
     ),
     MethodInfo(
         name="ship_coop",
@@ -193,6 +201,7 @@ TABLE = (
         summary="CoOp, with synthetic features for classes without examples",
         paper=SHIP,
         needs=frozenset({"text_tower"}),
+        folds=1,
     ),
     MethodInfo(
         name="ship_tip_adapter_f",
@@ -201,6 +210,7 @@ TABLE = (
         summary="Tip-Adapter-F, with synthetic features for classes without examples",
         paper=SHIP,
         needs=frozenset({"text_tower"}),
+        folds=1,
     ),
     MethodInfo(
         name="textual_inversion",
@@ -213,6 +223,7 @@ TABLE = (
             "arXiv:2208.01618",
         ),
         needs=frozenset({"diffusion"}),
+        folds=1,
     ),
     MethodInfo(
         name="tif",
@@ -271,3 +282,15 @@ def needs_of(name: str, hyperparameters: Mapping[str, Any]) -> frozenset[Need]:
     names = [name, *(candidates if isinstance(candidates, list | tuple) else ())]
     known = [METHODS[each].needs for each in names if isinstance(each, str) and each in METHODS]
     return frozenset[Need]().union(*known)
+
+
+def folds_of(name: str, hyperparameters: Mapping[str, Any]) -> int:
+    """Return on how many of the four folds of the examples a method is calibrated; of candidates of `auto`, the most.
+
+    Args:
+        name: of a method, or of none, which is refused where the method is built.
+        hyperparameters: those given, as they are in the job file; they may be wrong.
+    """
+    candidates = hyperparameters.get("candidates")
+    names = candidates if isinstance(candidates, list | tuple) and candidates else [name]
+    return max(METHODS[each].folds if isinstance(each, str) and each in METHODS else 1 for each in names)

@@ -19,6 +19,7 @@ from cluster.execution.executor import weight_left
 from cluster.records import Source
 from fewshot.image_formats import decoding_identity
 from fewshot.methods.table import needs_of
+from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
@@ -132,6 +133,7 @@ class Classification:
         storage = job.storage.resolve()
         stored = open_classifier(job.classifier.from_, storage) if job.classifier.from_ is not None else None
         if stored is not None:
+            stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
         source = open_archive(archive, storage)
         needs_examples = stored is None or job.escalate is not None
@@ -178,7 +180,9 @@ class Classification:
         given = read_given_labels(archive, self.store.storage) if archive is not None else None
         ground_truth = None if given is None else given.identity
         place = [self.listing.place, self.listing.contents]
-        identity = [prediction_format(), self._classifier_identity, *place, self.job.classifier.top, ground_truth]
+        section = self.job.classifier
+        identity = [prediction_format(), self._classifier_identity, *place, section.top, ground_truth]
+        identity.append([section.max_error, section.confidence])
         if self.job.escalate is not None:
             identity.append(escalation_identity(self.job.escalate))
         return run_folder(self.job.job.name, identity)
@@ -201,6 +205,8 @@ class Classification:
             archive=self.listing.summary(),
             classifier=self.training.identity.folder if self.stored is None else self.stored.url,
             examples=self.examples,
+            max_error=self.job.classifier.max_error,
+            confidence=self.job.classifier.confidence,
         )
 
     @property
@@ -355,19 +361,31 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     """All stages, as the only one at work on this run."""
     job = work.job
     begin_run(work.store, work.run, job, work.plan)
+    _warn_of_shortage(work, reporter)
     embedding = _embed(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, embedding, reporter)
+    if classifier.held_out:
+        reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     labelling = _label(work, classifier, reporter)
     stages = [embedding, labelling]
     escalated = None
     if job.escalate is not None:
-        escalation = work.escalation(classifier.threshold)
+        escalation = work.escalation(classifier.threshold())
         with escalation.open_stages(work.prediction_parts, job.cluster, reporter) as scoring:
             escalated = escalation.escalate(work.prediction_parts, scoring)
         stages += scoring.reports
     lease.check()
     metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
     return _finish(work, metrics, did="everything" if not embedding.skipped else "the rest")
+
+
+def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
+    """Say before anything is embedded that every prediction would be abstained."""
+    if work.job.classifier.max_error is None:
+        return
+    limit = error_limit_plan(work.job.classifier, work.support, work.stored)
+    if not limit.is_reachable:
+        reporter.say(shortage(limit.max_error, limit.needed, limit.held_out, limit.least_error), style="yellow")
 
 
 def _check_loads(stored: ClassifierRef, job: Job) -> None:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from cluster import StageReport, Store
 from fewshot.data.example import plain_path
+from ray_jobs.classification.labelled_shares import labelled_shares
 from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.ground_truth import read_ground_truth
@@ -34,6 +35,7 @@ from ray_jobs.results.classification_metrics import (
     Reliability,
     ScoreHistogram,
 )
+from ray_jobs.results.error_limits import LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ def summarise(
     calibrated = classifier.load(job.clip.spec)
     names = calibrated.class_names
     labels = read_ground_truth(job.archive, names, store.storage) if job.archive is not None else None
-    counts = _Counts(names, labels)
+    shares = labelled_shares(calibrated.held_out, classifier.confidence)
+    counts = _Counts(names, labels, [share.threshold for share in shares])
     failed = [failure for stage in stages for failure in stage.failures]
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, FAILURE_SCHEMA, compression="zstd") as failures:
@@ -104,6 +107,7 @@ def summarise(
         held_out=held_out(calibrated.report),
         escalated=None if escalated is None else replace(escalated, measured=counts.escalation(store, run)),
         versions={name: version(name) for name in PACKAGES},
+        labelled_shares=shares if job.escalate is not None else counts.with_archive_shares(shares),
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics
@@ -127,10 +131,15 @@ class _Counts:
     Args:
         names: the K classes.
         given: image -> index of its class, -1 for another class; None if no labels were given.
+        thresholds: of the score; None for one that no score reaches.
     """
 
-    def __init__(self, names: tuple[str, ...], given: Mapping[str, int] | None) -> None:
+    def __init__(
+        self, names: tuple[str, ...], given: Mapping[str, int] | None, thresholds: Sequence[float | None] = ()
+    ) -> None:
         self.names, self.given = names, given
+        self.thresholds = np.array([math.inf if each is None else each for each in thresholds])
+        self.reaching = np.zeros(len(self.thresholds), np.int64)
         self.index = {name: i for i, name in enumerate(names)}
         self.parts, self.scored, self.score = 0, 0, 0.0
         self.found, self.of_other_classes = 0, 0
@@ -161,6 +170,7 @@ class _Counts:
         scored = part.filter(pc.is_valid(part["score"]))
         self.scored += len(scored)
         self.score += sum(scored["score"].to_pylist())
+        self.reaching += (scored["score"].to_numpy()[:, None] >= self.thresholds).sum(axis=0)
         for status, bins in self.scores.items():
             scores = scored.filter(pc.equal(scored["status"], status))["score"].to_numpy()
             bins += np.histogram(scores.clip(0.0, 1.0), bins=SCORE_BINS, range=(0.0, 1.0))[0]
@@ -204,6 +214,12 @@ class _Counts:
         known = {image: self.names[label] for image, label in self.given.items() if label >= 0}
         right = int(self.tally.hits.sum())
         return measure_escalation(store, run, known, correct=right, labelled=self.tally.rows, images=self.images)
+
+    def with_archive_shares(self, shares: Sequence[LabelledShare]) -> tuple[LabelledShare, ...]:
+        """Return the shares of the thresholds with the share of the readable images that reach each of them."""
+        readable = self.images - self.status["unreadable"]
+        found = [int(count) / readable if readable else None for count in self.reaching]
+        return tuple(replace(share, archive_share=part) for share, part in zip(shares, found, strict=True))
 
     @property
     def images(self) -> int:

@@ -8,6 +8,7 @@ from cluster import ClusterError, Executor, LocalExecutor, Workers
 from cluster.execution.executor import weight_left
 from fewshot.backbones import ClipSpec
 from ray_jobs.classification.classify import Classification
+from ray_jobs.classification.labelled_shares import error_limit_plan
 from ray_jobs.escalation.cost_estimate import CostEstimate
 from ray_jobs.inputs.class_warnings import warnings_about_classes
 from ray_jobs.job_file.sections import Job
@@ -58,6 +59,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         on="this process" if isinstance(executor, LocalExecutor) else job.cluster.address or "a Ray on this machine",
         run=work.store.url(work.run),
         finished=work.finished() is not None,
+        error_limit=error_limit_plan(job.classifier, work.support, classifier),
         probe=_probe(work.job.clip.spec, left, workers.count) if probe and left else None,
     )
 
@@ -95,7 +97,7 @@ def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
 
 
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:
-    escalation = work.escalation(None if classifier is None else classifier.threshold)
+    escalation = work.escalation(None if classifier is None else classifier.threshold())
     estimate = CostEstimate(escalation, work.prediction_parts, work.job.classifier.top)
     return estimate.with_probe() if probe and not estimate.finished else estimate
 

@@ -7,11 +7,13 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from ray_jobs.classification.labelled_shares import rounded_up, shares_sentence, shortage
 from ray_jobs.commands.init_tables import show_classes
 from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
@@ -20,6 +22,7 @@ from ray_jobs.output.layout import FAILURES
 from ray_jobs.report.markup import plural
 from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
 from ray_jobs.results.cost_plan import CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 
 if TYPE_CHECKING:
@@ -50,8 +53,12 @@ def show_classification(reporter: Reporter, result: FinishedClassification) -> N
 
 def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
     held_out, measured = metrics.held_out, metrics.measured
-    if metrics.threshold is not None and metrics.threshold > 1:
+    if metrics.threshold is None:
+        reporter.say(_expected_error(held_out))
+    elif metrics.threshold > 1:
         reporter.say(_all_abstained(held_out), style="yellow")
+    if held_out.images:
+        reporter.console.print(_shares_table(metrics.labelled_shares, held_out))
     if measured is not None:
         reporter.say(
             f"against the given labels ({measured.labelled_images} images):"
@@ -62,8 +69,31 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
         reporter.say(reason, style="yellow")
 
 
+def _expected_error(held_out: HeldOut) -> str:
+    """What is known of the error rate where no label is withheld."""
+    if held_out.accuracy is None:
+        return "Every readable image has a label. How many are wrong is unknown: no example could be held out."
+    too_high = " This is rather too high: with one example a class, the class of a held-out one has only its name."
+    return (
+        f"Every readable image has a label. Expected error rate: {_percent(1.0 - held_out.accuracy)} on"
+        f" {held_out.images} held-out examples, at most {_percent(held_out.error_bound)} with"
+        f" {_percent(held_out.confidence)} confidence.{too_high if held_out.source == 'text' else ''}"
+    )
+
+
+def _shares_table(shares: Sequence[LabelledShare], held_out: HeldOut) -> Table:
+    title = f"share that would be labelled, with {_percent(held_out.confidence)} confidence in max_error"
+    table = Table(title=title, title_justify="left")
+    for column in ("max_error", "held-out examples needed", f"of the {held_out.images} held out", "of the archive"):
+        table.add_column(column, justify="right")
+    for share in shares:
+        parts = (_percent(share.held_out_share), _percent(share.archive_share))
+        table.add_row(f"{share.max_error:g}", str(share.needed), *parts)
+    return table
+
+
 def _all_abstained(held_out: HeldOut) -> str:
-    from fewshot.calibration.abstention import fewest_images
+    from fewshot.calibration.error_bounds import fewest_images
 
     rate = _percent(held_out.max_error)
     fewest = fewest_images(held_out.max_error or 0.0, confidence=held_out.confidence or 0.0)
@@ -164,6 +194,24 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
         )
     if plan.escalation is not None:
         reporter.say(_cost(plan.escalation))
+    _show_error_limit(reporter, plan.error_limit)
+
+
+def _show_error_limit(reporter: Reporter, limit: ErrorLimitPlan) -> None:
+    """Show how many examples `max_error` takes and, of a trained classifier, what it would label."""
+    if not limit.is_reachable:
+        text = shortage(limit.max_error, limit.needed, limit.held_out, limit.least_error)
+        reporter.say(text, style="yellow")
+    elif limit.max_error is not None:
+        reporter.say(
+            f"max_error = {limit.max_error} needs at least {limit.needed} held-out examples, all labelled right; there"
+            f" are {limit.held_out:,}"
+        )
+    elif (reachable := rounded_up(limit.least_error)) is not None:
+        held_out = plural(limit.held_out, "held-out example")
+        reporter.say(f"no max_error: every image gets a label; {held_out} could guarantee a max_error of {reachable}")
+    if any(share.held_out_share is not None for share in limit.shares):
+        reporter.say(shares_sentence(limit.shares))
 
 
 def _left(stage: PlannedStage) -> str:

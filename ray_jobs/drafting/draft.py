@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fewshot.backbones.clip_spec import ClipSpec
+from fewshot.calibration.error_bounds import fewest_images, least_error
+from fewshot.methods.table import folds_of
+from ray_jobs.classification.labelled_shares import held_out_examples
 from ray_jobs.drafting.archive_survey import ArchiveSurvey
 from ray_jobs.drafting.draft_arguments import DraftArguments
 from ray_jobs.drafting.examples_survey import form_of_examples
@@ -14,9 +17,6 @@ from ray_jobs.drafting.job_text import basic_sections, job_sections
 from ray_jobs.drafting.suggestions import (
     EXAMPLE_MAX_ERROR,
     Suggestions,
-    held_out_examples,
-    least_error,
-    needed_examples,
     suggest_clip,
     suggest_shots,
     suggest_views,
@@ -116,7 +116,8 @@ def _checked_job(arguments: DraftArguments, clip: ClipSpec | None) -> Job:
 
 
 def _suggestions(job: Job, clip: ClipSpec | None, used: Labels, shots: int | None, views: int) -> Suggestions:
-    held_out = held_out_examples(Counter(used.labels).values())
+    folds = folds_of(job.classifier.method, job.classifier.hyperparameters)
+    held_out = held_out_examples(Counter(used.labels).values(), folds=folds)
     max_error = job.classifier.max_error or EXAMPLE_MAX_ERROR
     confidence = job.classifier.confidence
     return Suggestions(
@@ -125,8 +126,8 @@ def _suggestions(job: Job, clip: ClipSpec | None, used: Labels, shots: int | Non
         clip=clip,
         held_out=held_out,
         max_error=max_error,
-        needed=needed_examples(max_error, confidence),
-        least_error=least_error(held_out, confidence),
+        needed=fewest_images(max_error, confidence=confidence),
+        least_error=least_error(held_out, confidence=confidence),
     )
 
 

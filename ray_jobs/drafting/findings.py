@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cluster.records.names import printable
+from ray_jobs.classification.labelled_shares import shortage
 from ray_jobs.drafting.duplicates import MAX_CANDIDATES, Duplicates
 from ray_jobs.drafting.examples_survey import ExamplesSurvey
-from ray_jobs.drafting.job_text import reachable_error
 from ray_jobs.drafting.suggestions import Suggestions
 from ray_jobs.drafting.survey import Survey
 from ray_jobs.inputs.class_warnings import warnings_about_classes
@@ -23,7 +23,7 @@ def warnings_about(survey: Survey, suggestions: Suggestions, *, max_error: float
     """
     found = [*_about_places(survey), *_about_duplicates(survey.duplicates), *_about_examples(survey.examples)]
     if max_error is not None and not suggestions.is_reachable:
-        found.append(_about_max_error(suggestions))
+        found.append(shortage(suggestions.max_error, suggestions.needed, suggestions.held_out, suggestions.least_error))
     return found
 
 
@@ -88,15 +88,6 @@ def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
             f"{first.reason}. Training leaves them out."
         )
     yield from warnings_about_classes(examples.counts)
-
-
-def _about_max_error(suggestions: Suggestions) -> str:
-    reachable = reachable_error(suggestions)
-    advice = "Add examples" if reachable is None else f"Add examples, or raise max_error to {reachable}"
-    return (
-        f"max_error = {suggestions.max_error} needs at least {suggestions.needed:,} held-out examples, and there are "
-        f"{suggestions.held_out:,}: every prediction would be abstained. {advice}."
-    )
 
 
 def _count(number: int, one: str, many: str) -> str:

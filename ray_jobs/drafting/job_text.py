@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
+from ray_jobs.classification.labelled_shares import rounded_up
 from ray_jobs.drafting.archive_survey import ArchiveSurvey
 from ray_jobs.drafting.draft_arguments import DraftArguments
 from ray_jobs.drafting.examples_survey import FORM_NAMES, ExamplesForm
@@ -112,15 +112,8 @@ def max_error_comment(suggestions: Suggestions) -> str:
     comment = f"abstain rather than be wrong more often; takes {suggestions.needed:,} held-out examples"
     if suggestions.is_reachable:
         return f"{comment}, there are {suggestions.held_out:,}"
-    reachable = reachable_error(suggestions)
+    reachable = rounded_up(suggestions.least_error)
     return f"{comment}, the {suggestions.held_out:,} here {f'allow {reachable}' if reachable else 'are too few'}"
-
-
-def reachable_error(suggestions: Suggestions) -> float | None:
-    """Return the least error rate that the held-out examples can show, rounded up to hundredths; None if none."""
-    least = suggestions.least_error
-    rounded = 1.0 if least is None else math.ceil(least * 100 - 1e-9) / 100
-    return rounded if rounded < 1.0 else None
 
 
 def _suggested(key: str, value: object, comment: str) -> Setting:

@@ -38,32 +38,45 @@ def open_run(
     return open_stored(os.fspath(url), job=job, kind=kind, storage=storage or DEFAULT_STORAGE)
 
 
-def load_classifier(url: str | os.PathLike[str], *, storage: Storage | None = None) -> StoredClassifier:
+def load_classifier(
+    url: str | os.PathLike[str],
+    *,
+    max_error: float | None = None,
+    confidence: float = 0.9,
+    storage: Storage | None = None,
+) -> StoredClassifier:
     """Load a trained classifier with its backbone into this process.
 
     Args:
         url: path or URL of a classifier's folder, of a run's folder, or of an output: then the classifier of its newest
             complete run.
+        max_error: largest tolerated share of wrong labels among the labels given, in (0, 1); None takes that of the
+            run, and gives every image a label if `url` is a classifier's folder.
+        confidence: probability with which `max_error` holds, in (0, 1); used only if `max_error` is given.
         storage: how S3 is reached; None follows the environment.
 
     Returns:
         The classifier: `predict(images)`, `classes`, `method`, `threshold`.
 
     Raises:
-        JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had.
+        JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had; or `max_error` or
+            `confidence` is out of range.
         StorageError: storage does not answer.
     """
     from cluster.storage.settings import DEFAULT_STORAGE
     from fewshot.backbones import load_clip
+    from fewshot.errors import DataError
     from ray_jobs.errors import DamagedError, JobError
     from ray_jobs.interface.stored_classifier import StoredClassifier
 
     place, storage = os.fspath(url), storage or DEFAULT_STORAGE
     ref = _find_classifier(place, storage)
+    if max_error is not None:
+        ref = ref.with_max_error(max_error, confidence)
     spec = ref.backbone(None)
     try:
         calibrated = ref.load(spec)
-    except DamagedError as error:
+    except (DamagedError, DataError) as error:
         raise JobError([str(error)]) from error
     return StoredClassifier(calibrated, load_clip(spec), storage)
 
@@ -89,4 +102,5 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
             raise no_classifier from None
         stored = run.plan.classifier
         is_elsewhere = "://" in stored or Path(stored).is_absolute()
-        return open_classifier(stored if is_elsewhere else f"{run.output}/{stored}", storage)
+        found = open_classifier(stored if is_elsewhere else f"{run.output}/{stored}", storage)
+        return found.with_max_error(run.plan.max_error, run.plan.confidence)

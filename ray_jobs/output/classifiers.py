@@ -23,6 +23,7 @@ from ray_jobs.results.classification_metrics import UnreadableExamples
 from ray_jobs.results.run_plan import RunPlan
 
 if TYPE_CHECKING:
+    from fewshot.calibration.abstention import HeldOutScores
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 CARD = "card.json"
@@ -36,6 +37,8 @@ METHODS_VERSION = 4
 class TrainingIdentity:
     """All that determines a classifier: of equal ones, equal classifiers are trained.
 
+    `max_error` is not part of it: thresholds are chosen on the held-out scores that are stored with the classifier.
+
     Attributes:
         clip: identity of the backbone, see `ClipSpec.identity`.
         templates: prompts; None for the backbone's own.
@@ -43,8 +46,6 @@ class TrainingIdentity:
         hyperparameters: given ones; the others are chosen inside the examples.
         seed: of everything random.
         support: identity of the examples.
-        max_error: error rate that is tolerated among labels given; None labels every image.
-        confidence: with which `max_error` is to hold.
         diffusion: identity of the diffusion model of methods that learn with one; None for all others.
     """
 
@@ -54,8 +55,6 @@ class TrainingIdentity:
     hyperparameters: Mapping[str, object]
     seed: int
     support: str
-    max_error: float | None = None
-    confidence: float = 0.9
     diffusion: Mapping[str, object] | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -79,11 +78,13 @@ class ClassifierRef:
         name: method and fingerprint of everything it was trained from, the same wherever it lies.
         method: name of the method, the selected one where methods were compared.
         classes: K names, in label order.
-        threshold: labels with a smaller score are withheld; None withholds none, above 1 withholds all.
-        identity: fingerprint; equal ones make equal predictions.
+        identity: fingerprint; equal ones make equal predictions for equal `max_error` and `confidence`.
         examples: number of examples it was trained from; None where its card does not say.
+        held_out: number of held-out examples, on which its scores are calibrated.
         unreadable_examples: examples that it was trained without.
         clip: identity of the backbone it was trained on, see `ClipSpec.identity`.
+        max_error: error rate that is tolerated among labels given; None labels every image.
+        confidence: with which `max_error` is to hold.
         is_own: whether the job trained it. If it is damaged, it is removed, and the next run trains it anew.
     """
 
@@ -92,11 +93,13 @@ class ClassifierRef:
     name: str
     method: str
     classes: tuple[str, ...]
-    threshold: float | None
     identity: str
     examples: int | None
+    held_out: int
     unreadable_examples: UnreadableExamples
     clip: Mapping[str, object] = field(hash=False, repr=False)
+    max_error: float | None = None
+    confidence: float = 0.9
     is_own: bool = True
 
     @property
@@ -104,8 +107,12 @@ class ClassifierRef:
         """Where it lies."""
         return self.store.url(self.folder)
 
+    def with_max_error(self, max_error: float | None, confidence: float) -> ClassifierRef:
+        """Return the classifier with another maximum error rate; see the attributes."""
+        return replace(self, max_error=max_error, confidence=confidence)
+
     def load(self, spec: ClipSpec) -> CalibratedClassifier:
-        """Load the classifier.
+        """Load the classifier, with the threshold for its `max_error`.
 
         Args:
             spec: the backbone it was trained on; loaded only if the classifier needs a part of it.
@@ -122,7 +129,31 @@ class ClassifierRef:
             needed = backbone_parts(read_card(files)["method"])
         clip = load_clip(spec) if needed else None
         with self._checked():
-            return load_classifier(files, **{name: getattr(clip, name) for name in needed})
+            calibrated = load_classifier(files, **{name: getattr(clip, name) for name in needed})
+        return calibrated.with_max_error(self.max_error, confidence=self.confidence)
+
+    def held_out_scores(self) -> HeldOutScores:
+        """Read the scores of the held-out examples, on which thresholds are chosen; takes neither torch nor backbone.
+
+        Raises:
+            FileNotFoundError: it is gone, or not complete.
+            DamagedError: it is damaged.
+        """
+        from fewshot.inference.held_out_scores import read_held_out_scores
+
+        data = self.store.get(f"{self.folder}/{TENSORS}")
+        with self._checked():
+            return read_held_out_scores(data, file=TENSORS)
+
+    def threshold(self) -> float | None:
+        """Return the score below which labels are withheld: None withholds none, above 1 withholds all.
+
+        Raises:
+            FileNotFoundError, DamagedError: as `held_out_scores`.
+        """
+        if self.max_error is None:
+            return None
+        return self.held_out_scores().guarantee(self.max_error, confidence=self.confidence).threshold
 
     def backbone(self, given: ClipSpec | None) -> ClipSpec:
         """Return the backbone that images must be embedded with.
@@ -268,16 +299,16 @@ def _ref_from_card(store: Store, folder: str, data: bytes) -> ClassifierRef:
     """
     card = json.loads(data)
     trained_from, unreadable = card["trained_from"], card["unreadable_examples"]
-    threshold, examples, fingerprint_ = card["threshold"], card.get("examples"), fingerprint(trained_from)
+    examples, fingerprint_ = card.get("examples"), fingerprint(trained_from)
     return ClassifierRef(
         store=store,
         folder=folder,
         name=f"{trained_from['method']}/{fingerprint_}",
         method=_text(card["method"]),
         classes=tuple(map(_text, card["classes"])),
-        threshold=None if threshold is None else float(threshold),
         identity=fingerprint_,
         examples=None if examples is None else int(examples),
+        held_out=int(card["held_out"]["images"]),
         unreadable_examples=UnreadableExamples(
             examples=int(unreadable["examples"]),
             such_as=tuple(map(_text, unreadable["such_as"])),

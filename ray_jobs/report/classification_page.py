@@ -12,10 +12,10 @@ from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
 from ray_jobs.report.escalation_section import escalation_section
 from ray_jobs.report.headline import headline
-from ray_jobs.report.markup import document, element, listing, number, outside, plural
+from ray_jobs.report.markup import document, element, listing, number, outside, percent, plural
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.report_data import Contents
-from ray_jobs.results.classification_metrics import ClassificationMetrics
+from ray_jobs.results.classification_metrics import ClassificationMetrics, HeldOut
 from ray_jobs.results.escalation_summary import EscalationSummary
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -68,19 +68,48 @@ def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
         caption = element("figcaption", "Accuracy by score: on the line, a score means what it says")
         charts.append(element("figure", caption, reliability(metrics.reliability)))
     yield element("div", *charts, class_="charts")
+    if metrics.labelled_shares and metrics.held_out.images:
+        held_out = plural(metrics.held_out.images, "held-out example")
+        yield element("p", f"What another max_error would label, by {held_out}:", class_="note")
+        yield _shares(metrics)
 
 
 def _promise(metrics: ClassificationMetrics) -> str:
     threshold, held_out = metrics.threshold, metrics.held_out
     score = "A score is the calibrated probability that the label is right."
     if threshold is None:
-        return f"{score} No label is withheld: the job sets no max_error."
+        return f"{score} No label is withheld: the job sets no max_error.{_bounded(held_out)}"
     wrong, confidence = (f"{100 * (share or 0.0):g}\u00a0%" for share in (held_out.max_error, held_out.confidence))
     target = f"at most {wrong} of the labels given are wrong, with {confidence} confidence"
     if threshold > 1:
         return f"{score} No threshold can guarantee that {target}, so every label is withheld."
     kept = f"Labels below {threshold:.2f} are withheld so that {target}"
     return f"{score} {kept}, as far as the archive is like the examples."
+
+
+def _bounded(held_out: HeldOut) -> str:
+    """The upper bound of the error rate where no label is withheld."""
+    if held_out.error_bound is None or held_out.confidence is None:
+        return ""
+    wrong, confidence = percent(held_out.error_bound), f"{100 * held_out.confidence:g}\u00a0%"
+    return f" At most {wrong} are wrong, with {confidence} confidence, as far as the archive is like the examples."
+
+
+def _shares(metrics: ClassificationMetrics) -> Element:
+    """A table of what would be labelled at several maximum error rates."""
+    names = ("max_error", "held-out examples needed", "labelled of those held out", "labelled of the archive")
+    rows = (
+        element(
+            "tr",
+            element("td", f"{share.max_error:g}"),
+            element("td", number(share.needed), class_="count"),
+            element("td", percent(share.held_out_share), class_="count"),
+            element("td", percent(share.archive_share), class_="count"),
+        )
+        for share in metrics.labelled_shares
+    )
+    head = element("tr", *(element("th", name) for name in names))
+    return element("table", element("thead", head), element("tbody", *rows))
 
 
 def _without_promise(escalated: EscalationSummary) -> str:

@@ -13,6 +13,7 @@ from ray_jobs.results.classification_metrics import (
     UnreadableExamples,
 )
 from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import CalibrationSummary, CostPoint, EscalationSummary, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
 from ray_jobs.results.json_format import FormatError, Json, JsonObject, NewerFormatError, SupportsJson
@@ -30,6 +31,7 @@ __all__ = [
     "ClassificationMetrics",
     "CostPlan",
     "CostPoint",
+    "ErrorLimitPlan",
     "EscalationCost",
     "EscalationSummary",
     "EvaluationResult",
@@ -39,6 +41,7 @@ __all__ = [
     "HeldOut",
     "Json",
     "JsonObject",
+    "LabelledShare",
     "Measured",
     "MeasuredEscalation",
     "NewerFormatError",

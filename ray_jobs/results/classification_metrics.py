@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ray_jobs.results.error_limits import LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
 
@@ -128,8 +129,9 @@ class HeldOut(JsonValue):
         ece_after: of the scaled ones.
         max_error: the error rate that is tolerated among labels given; None for any.
         confidence: probability with which `error_bound` holds.
-        coverage: share of them at or above the threshold.
-        error_bound: upper bound of the error rate at or above the threshold; None where no threshold keeps `max_error`.
+        coverage: share of them at or above the threshold; 1 without `max_error`.
+        error_bound: upper bound of the error rate at or above the threshold; None where no threshold keeps `max_error`,
+            or without images.
         candidates: how each method did that was compared, the best first; None where one was named.
     """
 
@@ -176,6 +178,7 @@ class ClassificationMetrics(JsonDocument):
         least_spread: see `spread_power`.
         threshold: labels with a smaller score are withheld; None withholds none, above 1 withholds all.
         held_out: what was measured on the examples alone.
+        labelled_shares: what would be labelled at several maximum error rates.
         escalated: what a diffusion model decided; None without [escalate], or where that is not complete.
         versions: of the packages that decide the numbers.
     """
@@ -206,6 +209,7 @@ class ClassificationMetrics(JsonDocument):
     held_out: HeldOut
     escalated: EscalationSummary | None
     versions: Mapping[str, str]
+    labelled_shares: tuple[LabelledShare, ...] = ()
 
     def count(self, status: Status) -> int:
         """Return the number of images with a status."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ray_jobs.results.error_limits import ErrorLimitPlan
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import ArchiveSummary
 
@@ -92,6 +93,7 @@ class CostPlan(JsonValue):
         on: where they run, for people.
         run: URL of the run's folder.
         finished: whether the run is complete already.
+        error_limit: whether there are enough examples for `max_error`.
         probe: how fast the backbone is; None where nothing is left, or it was not timed.
     """
 
@@ -106,4 +108,5 @@ class CostPlan(JsonValue):
     on: str
     run: str
     finished: bool
+    error_limit: ErrorLimitPlan
     probe: BackboneProbe | None

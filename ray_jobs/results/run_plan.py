@@ -40,6 +40,8 @@ class RunPlan(JsonDocument):
         archive: of a classification: the archive as it was listed.
         classifier: of a classification: folder of the classifier in the output, or its URL if it lies elsewhere.
         examples: of a classification: number of examples; None for a stored classifier that does not say.
+        max_error: of a classification: error rate that is tolerated among labels given; None labels every image.
+        confidence: of a classification: with which `max_error` is to hold.
         protocol: of an evaluation: name of the protocol.
         cells: of an evaluation: parts of the results, paths in the output.
     """
@@ -52,6 +54,8 @@ class RunPlan(JsonDocument):
     archive: ArchiveSummary | None = None
     classifier: str | None = None
     examples: int | None = None
+    max_error: float | None = None
+    confidence: float = 0.9
     protocol: ProtocolName | None = None
     cells: tuple[str, ...] = ()
 

@@ -36,7 +36,7 @@ class Training:
     Attributes:
         spec: the backbone.
         templates: prompts; None takes the backbone's own.
-        section: method, hyperparameters and error target.
+        section: method and hyperparameters, and the error rate that is tolerated, which nothing is trained for.
         seed: of everything random.
         support: the examples.
         diffusion: the diffusion model of methods that learn with one; None for all others.
@@ -57,8 +57,6 @@ class Training:
             templates=self.templates,
             method=self.section.method,
             hyperparameters=self.section.hyperparameters,
-            max_error=self.section.max_error,
-            confidence=self.section.confidence,
             seed=self.seed,
             support=self.support.identity,
             diffusion=None if self.diffusion is None else self.diffusion.identity(),
@@ -70,7 +68,8 @@ class Training:
         Raises:
             DamagedError: its card is damaged, and was removed.
         """
-        return find_classifier(store, self.identity.folder)
+        found = find_classifier(store, self.identity.folder)
+        return None if found is None else self._with_max_error(found)
 
     def run(self, store: Store) -> ClassifierRef:
         """Train and store the classifier, unless it is there.
@@ -79,7 +78,10 @@ class Training:
             DataError: no example could be read.
             DamagedError: what is stored is damaged, and was removed.
         """
-        return self.find(store) or self._fit(store)
+        return self.find(store) or self._with_max_error(self._fit(store))
+
+    def _with_max_error(self, classifier: ClassifierRef) -> ClassifierRef:
+        return classifier.with_max_error(self.section.max_error, self.section.confidence)
 
     def _fit(self, store: Store) -> ClassifierRef:
         from fewshot.backbones import load_clip
@@ -102,8 +104,6 @@ class Training:
             method,
             Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts._asdict()),
             seed=self.seed,
-            max_error=self.section.max_error,
-            confidence=self.section.confidence,
             training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
         unreadable = find_unreadable(self.support, images)

@@ -6,10 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fewshot.calibration.abstention import HeldOutScores
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
 from fewshot.inference.predict import TILE_ROWS, predict
@@ -82,7 +84,8 @@ def classifier_of(method: str, K: int) -> CalibratedClassifier:
     chosen = build_method(method, **METHODS[method])
     fitted = chosen.fit(problem, seed=0)
     names = problem.label_space.names
-    return CalibratedClassifier(chosen, fitted, names, problem.logit_scale, Scaling(), None, HeldOutReport("none", 0))
+    nothing, report = HeldOutScores(np.zeros(0, np.float32), np.zeros(0, bool)), HeldOutReport("none", 0)
+    return CalibratedClassifier(chosen, fitted, names, problem.logit_scale, Scaling(), None, report, nothing)
 
 
 def matrix_columns(classifier: CalibratedClassifier) -> int:

@@ -94,6 +94,10 @@ METRICS_BY_HAND: dict[str, Any] = {
         "coverage": 0.5,
     },
     "versions": {"fewshot": "0"},
+    "labelled_shares": [
+        {"max_error": 0.1, "needed": 22, "threshold": None, "held_out_share": 0.0, "archive_share": 0.0},
+        {"max_error": 0.3, "needed": 7, "threshold": 0.2, "held_out_share": 0.875, "archive_share": 0.8125},
+    ],
 }
 
 

@@ -43,6 +43,16 @@ def test_without_a_guarantee_all_predictions_abstain():
     assert predict(calibrated, features).abstained.all()
 
 
+def test_another_maximum_error_is_as_if_trained_for_it():
+    problem, features = make_problem([8, 8, 8])
+    lax, none = (fit_calibrated(TIP, problem, seed=0, max_error=error) for error in (0.5, None))
+    changed = none.with_max_error(0.5, confidence=0.9)
+    assert (changed.threshold, changed.report) == (lax.threshold, lax.report)
+    assert torch.equal(predict(changed, features).abstained, predict(lax, features).abstained)
+    again = changed.with_max_error(None, confidence=0.9)
+    assert (again.threshold, again.report) == (None, none.report)
+
+
 def test_without_a_maximum_error_nothing_abstains():
     problem, features = make_problem([2, 2])
     calibrated = fit_calibrated(TIP, problem, seed=0)

@@ -1,10 +1,13 @@
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.inference.classifier_files import FORMAT, load_classifier, read_card, save_classifier
+from fewshot.inference.held_out_scores import read_held_out_scores
 from fewshot.methods import build_method
 from tests.problems import make_problem
 
@@ -46,6 +49,33 @@ def test_a_missing_file_is_named_in_the_error(files, name):
 def test_a_damaged_file_is_named_in_the_error(files, name):
     with pytest.raises(DataError, match=name):
         load_classifier({**files, name: files[name][:-20]})
+
+
+def test_held_out_scores_come_back_and_give_any_threshold(files):
+    held_out, loaded = read_held_out_scores(files[TENSORS], file=TENSORS), load_classifier(files)
+    assert np.array_equal(held_out.scores, loaded.held_out.scores)
+    assert np.array_equal(held_out.correct, loaded.held_out.correct)
+    assert len(held_out.scores) == loaded.report.images == 12
+    assert held_out.guarantee(0.3, confidence=0.9).threshold == loaded.threshold
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"held_out.scores": None},
+        {"held_out.correct": np.ones(12, np.float32)},
+        {"held_out.correct": np.ones(11, bool)},
+        {"held_out.scores": np.ones((3, 4), np.float32)},
+        {"held_out.scores": np.full(12, 1.5, np.float32)},
+        {"held_out.scores": np.full(12, -np.inf, np.float32)},
+    ],
+)
+def test_damaged_held_out_scores_are_refused(files, change):
+    tensors = {name: value for name, value in (load(files[TENSORS]) | change).items() if value is not None}
+    damaged = {**files, TENSORS: save(tensors)}
+    for reading in (load_classifier, lambda files: read_held_out_scores(files[TENSORS], file=TENSORS)):
+        with pytest.raises(DataError, match=f"{TENSORS} is damaged"):
+            reading(damaged)
 
 
 def test_an_unknown_method_is_refused_when_loading(files):

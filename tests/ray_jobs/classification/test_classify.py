@@ -93,7 +93,7 @@ def test_the_reason_why_all_predictions_are_abstained_is_printed(place):
     outcome = place.classify("classifier.max_error=0.001")
     assert outcome.result["ok"] == 0
     assert "All predictions abstained: 6 held-out examples cannot guarantee an error rate of 0.1 %." in outcome.messages
-    assert "Add examples (at least 4603 held-out ones, all labelled right) or raise max_error." in outcome.messages
+    assert "Add examples (at least 2302 held-out ones, all labelled right) or raise max_error." in outcome.messages
     assert "All predictions abstained" not in place.classify().messages
 
 

@@ -62,7 +62,8 @@ def test_another_archive_gets_the_rows_of_a_job_with_the_examples(trained, class
         f"archive.uri={elsewhere.archive}",
         f"job.output={with_examples.output}",
     )
-    outcome = write_job(elsewhere, classifier={"from": str(classifier)}).classify()
+    limits = {"max_error": 0.9, "confidence": 0.1}
+    outcome = write_job(elsewhere, classifier={"from": str(classifier)} | limits).classify()
     assert (outcome.code, trained_here.code) == (0, 0), outcome.messages
     assert outcome.rows == trained_here.rows
     assert {row["classifier"] for row in outcome.rows.values()} == {
@@ -77,6 +78,17 @@ def test_another_archive_gets_the_rows_of_a_job_with_the_examples(trained, class
     assert (plan["classifier"], plan["examples"], plan["classes"]) == (str(classifier), 6, 3)
 
 
+def test_a_stored_classifier_takes_the_maximum_error_of_the_job(classifier, elsewhere):
+    given = {"from": str(classifier)}
+    none = write_job(elsewhere, classifier=given).classify()
+    strict = write_job(elsewhere, classifier=given | {"max_error": 0.01}).classify()
+    assert (none.result["ok"], none.result["threshold"]) == (12, None)
+    assert (strict.result["ok"], strict.result["abstained"], strict.result["threshold"]) == (0, 12, 2.0)
+    assert {row["score"] for row in none.rows.values()} == {row["score"] for row in strict.rows.values()}
+    told = " ".join(strict.messages.split())
+    assert "max_error = 0.01 needs at least 230 held-out examples, and there are 6" in told
+
+
 def test_the_place_of_the_classifier_plays_no_part_in_the_run(classifier, elsewhere):
     first = write_job(elsewhere, classifier={"from": str(classifier)}).classify()
     copy = elsewhere.folder / "models" / "v1"
@@ -88,7 +100,7 @@ def test_the_place_of_the_classifier_plays_no_part_in_the_run(classifier, elsewh
 def test_the_job_file_beside_the_results_resumes_the_run(classifier, elsewhere):
     outcome = write_job(elsewhere, classifier={"from": str(classifier)}).classify()
     stored = tomlkit.parse((outcome.run / "job.toml").read_text())
-    assert stored["classifier"] == {"from": str(classifier), "top": 5}
+    assert stored["classifier"] == {"from": str(classifier), "confidence": 0.9, "top": 5}
     assert stored["clip"]["model"] == str(elsewhere.clip)
     assert fewshot("classify", outcome.run / "job.toml").result["did"] == "nothing"
 
@@ -212,9 +224,9 @@ def test_a_run_that_is_named_instead_says_where_its_classifier_is(trained, elsew
     assert f"its classifier is {folder.relative_to(trained.output)} in the output" in outcome.messages
 
 
-@pytest.mark.parametrize("key", ["method", "hyperparameters", "max_error", "confidence"])
+@pytest.mark.parametrize("key", ["method", "hyperparameters"])
 def test_settings_of_a_training_are_refused_beside_a_stored_classifier(classifier, elsewhere, key):
-    given = {"method": "nearest_mean", "hyperparameters": {}, "max_error": 0.1, "confidence": 0.9}[key]
+    given = {"method": "nearest_mean", "hyperparameters": {}}[key]
     outcome = write_job(elsewhere, classifier={"from": str(classifier), key: given}).classify()
     assert (outcome.code, outcome.result) == (2, None)
     assert f"[classifier] from: names a stored classifier, which brings its own {key}: remove {key}" in outcome.messages

@@ -80,7 +80,7 @@ def test_what_is_there_is_shown_and_told(here):
         "clip": None,
         "held_out": 6,
         "max_error": 0.1,
-        "needed": 44,
+        "needed": 22,
         "least_error": None,
     }
     for shown in (
@@ -95,7 +95,7 @@ def test_what_is_there_is_shown_and_told(here):
     text = (here / "job.toml").read_text()
     for comment in (
         "folder, 4 images; 1 entry skipped",
-        "takes 44 held-out examples, the 6 here allow 0.54",
+        "takes 22 held-out examples, the 6 here allow 0.32",
         "ViT-B-32",
     ):
         assert comment in text
@@ -255,7 +255,7 @@ def test_classes_known_by_name_only_are_told(here):
     named, single, reach = outcome.result["warnings"]
     assert named == "2 classes have no example, only a name: amber, cyan."
     assert single.startswith("1 class has only one example: blue. Add a second one")
-    assert reach.endswith("there are 1: every prediction would be abstained. Add examples, or raise max_error to 0.99.")
+    assert reach.endswith("there are 1: every prediction would be abstained. Add examples, or raise max_error to 0.9.")
 
 
 def test_many_examples_are_capped(here, monkeypatch):

@@ -165,6 +165,20 @@ def test_a_label_below_the_threshold_is_withheld(place):
     assert (one.label, one.status, len(one.top_labels)) == (None, "abstained", 3)
 
 
+def test_a_loaded_classifier_takes_another_maximum_error(place):
+    run = classify(place, "output", **{"classifier.max_error": 0.01})
+    folder = Path(run.output) / run.plan.classifier
+    lax = fewshot.load_classifier(run.url, max_error=0.9, confidence=0.5)
+    assert (fewshot.load_classifier(run.url).threshold, fewshot.load_classifier(folder).threshold) == (2.0, None)
+    report = lax.calibrated.report
+    assert (report.max_error, report.confidence) == (0.9, 0.5)
+    assert lax.threshold == lax.calibrated.held_out.guarantee(0.9, confidence=0.5).threshold
+    assert fewshot.load_classifier(folder, max_error=0.9, confidence=0.5).threshold == lax.threshold
+    for wrong in ({"max_error": 1.5}, {"max_error": 0.1, "confidence": 1.0}):
+        with pytest.raises(fewshot.JobError, match=r"must lie in \(0, 1\)"):
+            fewshot.load_classifier(run.url, **wrong)
+
+
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [

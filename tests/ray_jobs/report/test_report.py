@@ -92,6 +92,9 @@ def test_the_page_has_every_group_and_every_number(tmp_path):
         "tip_adapter",
         "at most 20 %",
         "2 · max(1, spread of the logits",
+        "What another max_error would label, by 12 held-out examples:",
+        "87.5 %",
+        "81.2 %",
     ):
         assert messages in html
     assert page.classes("circle") == {"dot": 2}

@@ -1,0 +1,53 @@
+"""What a `max_error` takes and gives: before a training, by the number of examples; after it, by held-out scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray_jobs.results.json_format import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledShare(JsonValue):
+    """What would be labelled at a `max_error`.
+
+    Attributes:
+        max_error: error rate that is tolerated among labels given, in (0, 1).
+        needed: held-out examples, all labelled right, that it takes at least.
+        threshold: labels with a smaller score would be withheld; None where all would be, or nothing is trained yet.
+        held_out_share: share of the held-out examples that would be labelled, in [0, 1]; None before the training.
+        archive_share: share of the images of the archive that could be read; None before they are labelled, and with
+            [escalate], where another `max_error` escalates other images.
+    """
+
+    max_error: float
+    needed: int
+    threshold: float | None = None
+    held_out_share: float | None = None
+    archive_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorLimitPlan(JsonValue):
+    """Whether there are enough examples for a job's `max_error`.
+
+    Attributes:
+        max_error: of the job; None labels every image.
+        confidence: with which it is to hold, in (0, 1).
+        held_out: examples that can be held out, at most; of a trained classifier, that were.
+        needed: held-out examples, all labelled right, that `max_error` takes at least; None without one.
+        least_error: the least error rate that `held_out` examples can show, in (0, 1); None where there are none.
+        shares: what would be labelled at several maximum error rates.
+    """
+
+    max_error: float | None
+    confidence: float
+    held_out: int
+    needed: int | None
+    least_error: float | None
+    shares: tuple[LabelledShare, ...]
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether so many held-out examples can show that error rate."""
+        return self.needed is None or self.held_out >= self.needed
