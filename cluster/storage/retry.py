@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cluster.secrets import redacted
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,6 @@ class Retry:
                 delay_s = self.delay_s(failures)
                 if not is_transient(error) or self.clock() + delay_s > deadline:
                     raise
-                logger.info("retrying failures=%d delay_s=%.2f error=%r", failures, delay_s, error)
+                logger.info("retrying failures=%d delay_s=%.2f error=%s", failures, delay_s, redacted(repr(error)))
                 self.sleep(delay_s)
         raise AssertionError("unreachable: the loop only ends by returning or raising")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from cluster import Storage, Store
-from cluster.secrets import without_credentials
+from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.layout import JOB, PER_CLASS, REPORT
@@ -50,7 +50,7 @@ def _ensure(store: Store, run: str, made: Callable[[], bytes], *, keep: bool = T
         if not (keep and store.exists(path)):
             store.put(path, made())
     except Exception as error:  # the boundary between the job and a page to look at
-        reason = without_credentials(f"{type(error).__name__}: {error}")
+        reason = redacted(f"{type(error).__name__}: {error}")
         logger.warning("no report run=%s error=%s", run, reason, exc_info=logger.isEnabledFor(logging.DEBUG))
         return None
     return store.url(path)
