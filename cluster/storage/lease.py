@@ -63,7 +63,8 @@ class Lease:
     """A lease of this process, renewed by its own thread until `release`. See `acquire_lease`."""
 
     def __init__(self, store: Store, folder: str, epoch: int, record: LeaseRecord) -> None:
-        self._store = replace(store, retry=replace(store.retry, deadline_s=record.term_s / 3))
+        retry = replace(store.retry, deadline_s=record.term_s / 3, throttled_deadline_s=None)
+        self._store = replace(store, retry=retry)
         self._folder, self._epoch, self._record = folder, epoch, record
         self._renewed_at = _clock_s()
         self._lost: str | None = None
