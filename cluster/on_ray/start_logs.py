@@ -1,0 +1,45 @@
+"""The last lines of the logs of a Ray that did not start: they have the reason, and are removed with its folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import shorten
+
+MAX_LINES = 12
+LINES_PER_FILE = 3
+MAX_LINE_LENGTH = 300
+_TAIL_BYTES = 16 << 10
+_FIRST = ("raylet.err", "gcs_server.err", "raylet.out", "gcs_server.out")
+"""Logs that have the reason most often."""
+_TROUBLE = re.compile(r"[\]\d] [EFC] [\[\d]|\b(error|exception|fatal|cannot|could not|failed|failure|denied)\b", re.I)
+
+
+def last_log_lines(folder: str) -> str:
+    """Return the last lines about trouble in the logs of Ray's sessions in a folder, or the very last ones.
+
+    Returns:
+        the text to append to a message, which begins with a line end; "" where there are no logs.
+    """
+    paths = sorted(Path(folder).glob("session_*/logs/*.*"), key=lambda path: (path.name not in _FIRST, _rank(path)))
+    lines = [line for path in paths if path.is_file() and not path.parent.parent.is_symlink() for line in _tail(path)]
+    return "".join(f"\n  {line}" for line in ["Its logs end with:", *lines[:MAX_LINES]]) if lines else ""
+
+
+def _rank(path: Path) -> tuple[int, str]:
+    return (_FIRST.index(path.name) if path.name in _FIRST else len(_FIRST), path.name)
+
+
+def _tail(path: Path) -> Iterator[str]:
+    """Yield the last lines about trouble in a file; of Ray's main programs, those at the end where there are none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="backslashreplace").splitlines()
+    except OSError:
+        return
+    lines = [line for line in lines if line.strip()]
+    found = [line for line in lines if _TROUBLE.search(line)] or (lines if path.name in _FIRST else [])
+    yield from (f"{path.name}: {shorten(line, MAX_LINE_LENGTH)}" for line in found[-LINES_PER_FILE:])
