@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
@@ -24,7 +24,8 @@ def last_log_lines(folder: str) -> str:
         the text to append to a message, which begins with a line end; "" where there are no logs.
     """
     paths = sorted(Path(folder).glob("session_*/logs/*.*"), key=lambda path: (path.name not in _FIRST, _rank(path)))
-    lines = [line for path in paths if path.is_file() and not path.parent.parent.is_symlink() for line in _tail(path)]
+    tails = {path: _tail(path) for path in paths if path.is_file() and not path.parent.parent.is_symlink()}
+    lines = list(_chosen(tails, _TROUBLE.search)) or list(_chosen(tails, bool))
     return "".join(f"\n  {line}" for line in ["Its logs end with:", *lines[:MAX_LINES]]) if lines else ""
 
 
@@ -32,14 +33,18 @@ def _rank(path: Path) -> tuple[int, str]:
     return (_FIRST.index(path.name) if path.name in _FIRST else len(_FIRST), path.name)
 
 
-def _tail(path: Path) -> Iterator[str]:
-    """Yield the last lines about trouble in a file; of Ray's main programs, those at the end where there are none."""
+def _chosen(tails: Mapping[Path, Sequence[str]], choose: Callable[[str], object]) -> Iterator[str]:
+    """Yield the last of the lines that are chosen in each file, with the name of the file."""
+    for path, lines in tails.items():
+        found = [line for line in lines if choose(line.strip())]
+        yield from (f"{path.name}: {shorten(line, MAX_LINE_LENGTH)}" for line in found[-LINES_PER_FILE:])
+
+
+def _tail(path: Path) -> list[str]:
+    """Return the lines at the end of a file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().decode(errors="backslashreplace").splitlines()
+            return file.read().decode(errors="backslashreplace").splitlines()
     except OSError:
-        return
-    lines = [line for line in lines if line.strip()]
-    found = [line for line in lines if _TROUBLE.search(line)] or (lines if path.name in _FIRST else [])
-    yield from (f"{path.name}: {shorten(line, MAX_LINE_LENGTH)}" for line in found[-LINES_PER_FILE:])
+        return []
