@@ -68,10 +68,11 @@ def locate_output(name: str) -> tuple[str, Storage]:
         JobError: the job file or its [storage] section is wrong.
     """
     from cluster.storage.settings import DEFAULT_STORAGE
+    from ray_jobs.drafting.draft_arguments import is_job_file
     from ray_jobs.errors import JobError
     from ray_jobs.job_file.reading import read_job, stop_if_any
 
-    if not name.endswith(".toml"):
+    if not is_job_file(name):
         return name, DEFAULT_STORAGE
     job, problems = read_job(name)
     stop_if_any(problems)

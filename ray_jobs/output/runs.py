@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import ClusterError, Lease, Storage, Store, acquire_lease
+from cluster.storage.error_classes import is_storage_error, is_transient
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
@@ -231,15 +232,22 @@ def acquire_run(store: Store, run: str, section: StorageSection, reporter: Repor
 
     Raises:
         LeaseHeldError: another process is at work on the run. Nothing was written.
+        JobError: nothing can be written there, for a reason that waiting does not change.
     """
 
     def wait(owner: str) -> None:
         reporter.say(f"{store.url(run)} belongs to {owner}; checking whether it is alive")
 
-    with (
-        acquire_lease(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait) as lease,
-        reporter.checking(lease.check),
-    ):
+    with ExitStack() as stack:
+        try:
+            store.check_writable()
+            lease = stack.enter_context(acquire_lease(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait))
+        except OSError as error:
+            cause = error.__cause__ or error
+            if is_transient(cause) or not is_storage_error(cause):
+                raise
+            raise JobError([f"[job] output: {error}"]) from error
+        stack.enter_context(reporter.checking(lease.check))
         for folder in (run, f"{run}/{LEASE}"):
             store.remove_stale_files(folder)
         yield lease
