@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from cluster import Storage, Store
@@ -150,17 +149,20 @@ def _outside(store: Store, places: Sequence[str]) -> None:
     """Raise unless the output responds and lies outside these folders."""
     store.check_access()
     for place in places:
-        with suppress(SourceError):  # No place at all, which its own check reports.
-            if lies_inside(store.root, place):
-                root, around = _real(store.root), _real(Location.parse(place).redacted)
-                raise ValueError(
-                    f"{root} lies inside {around}: results would be taken for images; choose one beside it"
-                )
+        if lies_inside(store.root, place):
+            root, around = _real(store.root), _real(Location.parse(place).redacted)
+            raise ValueError(f"{root} lies inside {around}: results would be taken for images; choose one beside it")
 
 
 def lies_inside(place: str, folder: str) -> bool:
-    """Return whether a path or URL is this folder or lies below it, however the two are written."""
-    inner, outer = (_real(Location.parse(uri).redacted) for uri in (place, folder))
+    """Return whether a path or URL is this folder or lies below it, however the two are written.
+
+    A text that is no place lies nowhere: its own check reports it.
+    """
+    try:
+        inner, outer = (_real(Location.parse(uri).redacted) for uri in (place, folder))
+    except SourceError:
+        return False
     return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
 
 
