@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, Protocol
@@ -52,6 +53,10 @@ class Objects(Protocol):
 
     def size(self, path: str) -> int:
         """Return the length of an object in bytes; FileNotFoundError if it does not exist."""
+        ...
+
+    def age_s(self, path: str) -> float | None:
+        """Return the seconds since an object was written, by the storage's clock where it has one; None if unknown."""
         ...
 
     def list(self, folder: str) -> Iterator[str]:
@@ -109,6 +114,10 @@ class LocalObjects:
         if target.is_dir():
             raise FileNotFoundError(target)
         return target.stat().st_size
+
+    def age_s(self, path: str) -> float | None:
+        """Compare the time of the last change with this machine's clock."""
+        return max(0.0, time.time() - (self._root / path).stat().st_mtime)
 
     def list(self, folder: str) -> Iterator[str]:
         """Yield all files at any depth, except temporary ones; none if the folder does not exist."""
@@ -184,6 +193,13 @@ class RemoteObjects:
         if info["type"] != "file":
             raise FileNotFoundError(path)
         return int(info["size"])
+
+    def age_s(self, path: str) -> float | None:
+        """Compare the time that the file system reports, if it does, with this machine's clock."""
+        info = self._filesystem.info(self._full_path(path))
+        written = next((info[key] for key in ("mtime", "updated", "last_modified", "created") if info.get(key)), None)
+        seconds = written.timestamp() if isinstance(written, datetime) else written
+        return max(0.0, time.time() - seconds) if isinstance(seconds, int | float) else None
 
     def list(self, folder: str) -> Iterator[str]:
         """List folder by folder. fsspec's `find` is not used: it skips folders whose listing fails."""

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,14 @@ class S3Objects:
     def size(self, path: str) -> int:
         """Look up with one HEAD."""
         return int(self._call("head_object", Key=self._key(path))["ContentLength"])
+
+    def age_s(self, path: str) -> float | None:
+        """Look up with one HEAD; both times in its response are the server's."""
+        response = self._call("head_object", Key=self._key(path))
+        now = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if now is None:
+            return None
+        return max(0.0, (parsedate_to_datetime(now) - response["LastModified"]).total_seconds())
 
     def list(self, folder: str) -> Iterator[str]:
         """List with one request for a thousand objects, at any depth. Objects that mark a folder are skipped."""

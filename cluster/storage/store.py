@@ -126,6 +126,16 @@ class Store:
         """
         return self._retried("look up", _checked(path), lambda objects: objects.size(path))
 
+    def age_s(self, path: str) -> float | None:
+        """Return the seconds since an object was written, >= 0; None where storage does not report it.
+
+        On S3 both times are the server's; on a network mount, clocks may differ. For messages, not for decisions.
+
+        Raises:
+            FileNotFoundError: the object does not exist.
+        """
+        return self._retried("look up", _checked(path), lambda objects: objects.age_s(path))
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """List all objects below a folder.
 
