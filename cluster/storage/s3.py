@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
@@ -68,7 +69,8 @@ class S3Objects:
         now = response["ResponseMetadata"]["HTTPHeaders"].get("date")
         if now is None:
             return None
-        return max(0.0, (parsedate_to_datetime(now) - response["LastModified"]).total_seconds())
+        written: datetime = response["LastModified"]
+        return max(0.0, (parsedate_to_datetime(now) - written).total_seconds())
 
     def list(self, folder: str) -> Iterator[str]:
         """List with one request for a thousand objects, at any depth. Objects that mark a folder are skipped."""

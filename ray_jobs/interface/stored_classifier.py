@@ -118,7 +118,7 @@ class StoredClassifier:
         if top < 1:
             raise ValueError(f"top must be at least 1, got {top}")
         if _is_one(images):
-            return next(self._predictions([cast("ImageLike", _from_arrow(images))], top))
+            return next(self._predictions([_from_arrow(cast("ImageLike", images))], top))
         many = map(_from_arrow, cast("Iterable[ImageLike]", images))
         return [
             prediction

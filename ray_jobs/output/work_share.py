@@ -70,8 +70,9 @@ def measure_progress(store: Store, folder: str, plan: RunPlan, files: Collection
         plan: of the run.
         files: everything in the run's folder, listed before.
     """
+    state: RunState = "measuring"
     if plan.kind == "evaluation":
-        state, done, escalated = "measuring", _present(store, plan.cells), 0.0
+        done, escalated = _present(store, plan.cells), 0.0
     else:
         state, done, escalated = _labelling(folder, plan, files)
     if done or state == "escalating":
