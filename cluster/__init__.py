@@ -19,7 +19,7 @@ from cluster.execution.stage import StageReport, run_stage
 from cluster.execution.step import Helpers, Part, SplitStep, Step, Unit, Workers
 from cluster.fingerprint import fingerprint
 from cluster.on_ray.ray_executor import RayExecutor
-from cluster.storage.lease import Lease, acquire_lease, lease_owner
+from cluster.storage.lease import Lease, LeaseState, acquire_lease, lease_owner, lease_state
 from cluster.storage.retry import Retry
 from cluster.storage.settings import Storage
 from cluster.storage.store import Ledger, Store
@@ -32,6 +32,7 @@ __all__ = [
     "Lease",
     "LeaseHeldError",
     "LeaseLostError",
+    "LeaseState",
     "Ledger",
     "LocalExecutor",
     "Part",
@@ -56,5 +57,6 @@ __all__ = [
     "acquire_lease",
     "fingerprint",
     "lease_owner",
+    "lease_state",
     "run_stage",
 ]

@@ -1,8 +1,13 @@
 """Errors of spreading and storing work. Callers catch `ClusterError` or a subclass of it."""
 
+from cluster.secrets import redacted
+
 
 class ClusterError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose. Secrets in its message are redacted."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redacted(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class StorageError(ClusterError, OSError):
@@ -14,7 +19,7 @@ class ChangedError(ClusterError, RuntimeError):
 
 
 class SourceError(ClusterError, ValueError):
-    """An archive cannot be opened in its declared form. Running again will not help."""
+    """A place cannot be opened as it is named, or an archive in its declared form. Running again will not help."""
 
 
 class WorkerStartError(ClusterError, RuntimeError):

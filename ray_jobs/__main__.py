@@ -1,5 +1,25 @@
-"""`python -m ray_jobs classify job.toml` is `fewshot classify job.toml`."""
+"""The command `fewshot`, also as `python -m ray_jobs`: answers Ctrl-C while everything else is imported."""
 
-from ray_jobs.commands.app import main
+from __future__ import annotations
 
-main()
+import os
+import sys
+
+from ray_jobs.console.interrupts import INTERRUPTED, acknowledge, install_handlers
+
+
+def main() -> None:
+    """Run the console command."""
+    install_handlers(os.environ)
+    try:
+        from ray_jobs.commands.app import main as run
+
+        run()
+    except KeyboardInterrupt:  # Before a command has begun, or when it has ended.
+        if not acknowledge():
+            sys.stderr.write("error: interrupted\n")
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

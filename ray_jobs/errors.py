@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.errors import ClusterError
+from cluster.secrets import redacted
 
 
 class JobError(Exception):
     """The job file or the set-up is wrong. Nothing has run; exit code 2.
 
     Attributes:
-        problems: every problem found, one line each.
+        problems: every problem found, one line each, with secrets redacted.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(map(redacted, problems))
         super().__init__("\n".join(self.problems))
 
 

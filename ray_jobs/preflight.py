@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
-from cluster import Store
-from cluster.errors import ClusterError
+from cluster import Storage, Store
+from cluster.errors import ClusterError, SourceError
 from cluster.records import images_folder
 from cluster.records.location import Location
-from cluster.storage.settings import S3_SCHEMES
+from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from ray_jobs.errors import JobError
@@ -20,10 +20,26 @@ from ray_jobs.inputs.examples import read_splits, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.job_file.sections import EscalateSection, Job
 from ray_jobs.output.classifiers import open_classifier
-from ray_jobs.output.layout import INTERACTIVE
+from ray_jobs.output.layout import INTERACTIVE, RUNS
 
-Finding: TypeAlias = tuple[str, Callable[[], object]]
-"""A key of the job file, and what raises where it is wrong."""
+
+class Check(NamedTuple):
+    """A check of a key of the job file.
+
+    Attributes:
+        where: the key.
+        attempt: raises where it is wrong.
+        place: the path or URL that is looked at; None if none is.
+    """
+
+    where: str
+    attempt: Callable[[], object]
+    place: str | None = None
+
+    @property
+    def needs_s3(self) -> bool:
+        """Whether the S3 server must respond."""
+        return self.place is not None and "://" in self.place and self.place.partition("://")[0] in S3_SCHEMES
 
 
 def check(job: Job, needs: Sequence[str]) -> list[str]:
@@ -35,50 +51,73 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
         job: as far as its sections are right.
         needs: sections that the command uses.
     """
-    if problem := _problem("[storage]", lambda: job.storage.resolve().check_endpoint()):
-        return [problem]  # Whatever else lies behind it would be reported as one problem more.
-    return [problem for finding in _findings(job, needs) if (problem := _problem(*finding)) is not None]
+    problem = _problem("[storage]", lambda: job.storage.resolve().check_endpoint())
+    storage = DEFAULT_STORAGE if problem is not None else job.storage.resolve()
+    found = [] if problem is None else [problem]
+    for check in _checks(job, needs, storage):
+        if problem is not None and check.needs_s3:
+            continue  # Whatever lies behind the endpoint would be reported as one problem more.
+        if (reason := _problem(check.where, check.attempt)) is not None:
+            found.append(reason)
+    return found
 
 
-def _findings(job: Job, needs: Sequence[str]) -> Iterator[Finding]:
-    storage = job.storage.resolve()
-    yield (
-        "[job] output",
-        lambda: _outside(Store(job.job.output, storage=storage, retry=INTERACTIVE), _image_folders(job, needs)),
+def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
+    output, images = job.job.output, _image_folders(job, needs)
+    yield Check(
+        "[job] output", lambda: _check_output(Store(output, storage=storage, retry=INTERACTIVE), images), output
     )
     if job.classifier.from_ is None or job.clip_given is not None:
-        yield "[clip] model", job.clip.spec.check
+        yield Check("[clip] model", job.clip.spec.check)
     if (archive := job.archive) is not None and "archive" in needs:
-        yield "[archive] uri", lambda: open_archive(archive, storage)
-        if archive.labels is not None:
-            yield "[archive] labels", lambda: read_given_labels(archive, storage)
-    if (support := job.support) is not None and "support" in needs and _trains_on_examples(job):
-        yield "[support] uri", lambda: support_labels(support, storage)
+        yield Check("[archive] uri", lambda: open_archive(archive, storage), archive.uri)
+        if (labels := archive.labels) is not None:
+            yield Check("[archive] labels", lambda: read_given_labels(archive, storage), labels)
+    if (support := job.support) is not None and "support" in needs:
+        if _trains_on_examples(job):
+            yield Check("[support] uri", lambda: support_labels(support, storage), support.uri)
+        else:
+            yield Check("[support]", _refuse_unused_examples)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
-        yield "[evaluate] splits", lambda: read_splits(evaluation.splits, evaluation.images, storage)
+        splits, images_of = evaluation.splits, evaluation.images
+        yield Check("[evaluate] splits", lambda: read_splits(splits, images_of, storage), splits)
         for name in evaluation.methods:
-            yield "[evaluate] methods", lambda name=name: check_method(name)  # type: ignore[misc]
-    yield from _classifier_findings(job, needs)
+            yield Check("[evaluate] methods", lambda name=name: check_method(name))  # type: ignore[misc]
+    yield from _classifier_checks(job, needs, storage)
     if (escalate := job.escalate) is not None and _escalates(job, needs):
-        yield "[escalate] model", escalate.spec.check
+        yield Check("[escalate] model", escalate.spec.check)
         if escalate.hyperparameters:
-            yield "[escalate] hyperparameters", lambda: check_escalation_method(escalate)
+            yield Check("[escalate] hyperparameters", lambda: check_escalation_method(escalate))
 
 
-def _classifier_findings(job: Job, needs: Sequence[str]) -> Iterator[Finding]:
-    section, storage = job.classifier, job.storage.resolve()
+def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
+    section = job.classifier
     if (stored := section.from_) is None:
-        yield "[classifier] method", lambda: check_method(section.method, **section.hyperparameters)
+        yield Check("[classifier] method", lambda: check_method(section.method, **section.hyperparameters))
         if "diffusion" in needs_of(section.method, section.hyperparameters):
-            yield "[diffusion] model", job.diffusion.spec.check
+            yield Check("[diffusion] model", job.diffusion.spec.check)
     elif "evaluate" in needs:
-        yield "[classifier] from", _refuse_evaluation
+        yield Check("[classifier] from", _refuse_evaluation)
     else:
-        yield "[classifier] from", lambda: open_classifier(stored, storage).backbone(job.clip_given)
+        yield Check("[classifier] from", lambda: _check_stored(job, stored, storage), stored)
+
+
+def _check_stored(job: Job, stored: str, storage: Storage) -> None:
+    """Raise unless the stored classifier can be used; a backbone that is not there is a problem of [clip]."""
+    classifier = open_classifier(stored, storage)
+    if (given := job.clip_given) is None or _problem("[clip] model", given.check) is None:
+        classifier.backbone(given)
 
 
 def _refuse_evaluation() -> None:
     raise ValueError("an evaluation trains its classifiers from the splits; remove from")
+
+
+def _refuse_unused_examples() -> None:
+    raise ValueError(
+        "[classifier] from names a stored classifier, which is not trained on examples: remove [support], or remove "
+        "from to train on them"
+    )
 
 
 def _trains_on_examples(job: Job) -> bool:
@@ -98,6 +137,16 @@ def _image_folders(job: Job, needs: Sequence[str]) -> list[str]:
     return [images_folder(section.uri, job.storage.resolve()) for section in sections if section is not None]
 
 
+def _check_output(store: Store, places: Sequence[str]) -> None:
+    """Raise unless the output responds, lies outside these folders and can be written to.
+
+    An output with runs may be finished, and is then only read: `acquire_run` checks whether it can be written.
+    """
+    _outside(store, places)
+    if store.is_local and not any(store.folders(RUNS)):
+        store.check_writable()
+
+
 def _outside(store: Store, places: Sequence[str]) -> None:
     """Raise unless the output responds and lies outside these folders."""
     store.check_access()
@@ -108,8 +157,14 @@ def _outside(store: Store, places: Sequence[str]) -> None:
 
 
 def lies_inside(place: str, folder: str) -> bool:
-    """Return whether a path or URL is this folder or lies below it, however the two are written."""
-    inner, outer = (_real(Location.parse(uri).redacted) for uri in (place, folder))
+    """Return whether a path or URL is this folder or lies below it, however the two are written.
+
+    A text that is no place lies nowhere: its own check reports it.
+    """
+    try:
+        inner, outer = (_real(Location.parse(uri).redacted) for uri in (place, folder))
+    except SourceError:
+        return False
     return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
 
 

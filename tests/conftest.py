@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ray_jobs.console import waiting
 from tests.s3.bucket import Bucket
 from tests.s3.server import CREDENTIALS, S3Server, missing_programs, start_server
 from tests.slow_start import wait_for_slow_nodes
@@ -22,6 +23,9 @@ os.environ.update(CREDENTIALS)
 
 # Who starts tests in the background may have them ignore interrupts; some tests are about interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# However busy the machine is, commands that tests run in this process announce no waits; some tests are about these.
+waiting.AFTER_S = 3600.0
 
 # A loaded machine is not a failing test, and CI looks at the same examples each time.
 settings.register_profile(

@@ -41,6 +41,11 @@ class RayExecutor:
         self._capacity_timeout_s = capacity_timeout_s
         self._pools: dict[tuple[Step, Workers], WorkerPool] = {}  # The most recent is last.
 
+    @property
+    def where(self) -> str:
+        """A name of this Ray for messages."""
+        return self._session.where
+
     def __enter__(self) -> Self:
         """Start Ray or connect to it.
 

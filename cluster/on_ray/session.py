@@ -18,6 +18,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
+from cluster.on_ray.start_logs import last_log_lines
 
 logger = logging.getLogger(__name__)
 
@@ -100,15 +101,18 @@ class RaySession:
         # 0777), so it lies in one that only this user may enter.
         private = tempfile.mkdtemp(prefix="ray-")
         cleanup.callback(shutil.rmtree, private, ignore_errors=True)
-        options = {"include_dashboard": False, "_temp_dir": f"{private}/s", "_node_ip_address": LOOPBACK}
+        folder = f"{private}/s"
+        options = {"include_dashboard": False, "_temp_dir": folder, "_node_ip_address": LOOPBACK}
         try:
             with preserved_sigterm_handler(), _kept_loopback_address():
                 ray.init("local", **options, **_log_options(), **self._resources)
-        except Exception as error:  # Ray raises a plain Exception if its node is not up after half a minute.
+        except BaseException as error:  # Ray raises a plain Exception if its node is not up after half a minute.
             _shut_down()
+            if not isinstance(error, Exception):  # An interrupt.
+                raise
             raise ClusterError(
                 f"could not start Ray on this machine: {error} The machine may be too busy: run again, or run without "
-                'Ray ([cluster] mode = "process").'
+                f'Ray ([cluster] mode = "process").{last_log_lines(folder)}'
             ) from error
         self.is_own = True
 

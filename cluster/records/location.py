@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import fsspec
 from fsspec import AbstractFileSystem
 
 from cluster.records.base import EntryError
 from cluster.records.reading import with_retries
-from cluster.secrets import without_credentials
+from cluster.secrets import public_url
 from cluster.storage.filesystems import is_s3, open_filesystem
+from cluster.storage.objects import absolute_path
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 
@@ -29,10 +30,14 @@ class Location:
 
     @classmethod
     def parse(cls, uri: str, storage: Storage = DEFAULT_STORAGE) -> Location:
-        """Normalise a URL or a path, absolute or relative, so that equal places are equal locations."""
+        """Normalise a URL or a path, absolute or relative, so that equal places are equal locations.
+
+        Raises:
+            SourceError: the text cannot be a path.
+        """
         scheme, separator, path = uri.rpartition("://")
         if not separator or scheme in ("file", "local"):
-            uri = str(Path(path).expanduser().absolute())
+            uri = absolute_path(path)
         return cls(uri.rstrip("/") or "/", storage)
 
     @property
@@ -48,7 +53,7 @@ class Location:
     @property
     def redacted(self) -> str:
         """The URL without credentials."""
-        return self.uri if self.is_local else without_credentials(self.uri)
+        return self.uri if self.is_local else public_url(self.uri)
 
     def is_file(self) -> bool:
         """Whether there is one regular file here, not a folder or a prefix.
@@ -57,7 +62,7 @@ class Location:
             StorageError: storage does not answer.
         """
         if self.is_local:
-            return Path(self.uri).is_file()
+            return os.path.isfile(self.uri)  # noqa: PTH113 -- also of a path that is too long
         filesystem, path = self.open()
         try:
             return with_retries(lambda: _is_file(filesystem, path), self.redacted)

@@ -17,7 +17,10 @@ WRONG_REGION = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "301"}
 )
 NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName", "ParamValidationError"})
+THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"})
 WRONG_CLOCK = frozenset({"RequestTimeTooSkewed"})
+NOT_S3 = frozenset({"ResponseParserError", "NotS3Error", "TooManyRedirects"})
+"""Types of errors that web pages and endless redirects in place of S3's responses lead to."""
 STORE_WIDE = WRONG_CREDENTIALS | WRONG_REGION | NO_BUCKET | WRONG_CLOCK
 """S3 codes that concern a whole store. Their HTTP statuses usually mean that only this one object is missing."""
 
@@ -34,7 +37,9 @@ def is_storage_error(error: BaseException) -> bool:
 
 def is_store_wide(error: BaseException) -> bool:
     """Return whether every object of the store is unavailable, for a reason that waiting does not change."""
-    return s3_code(error) in STORE_WIDE or type(error).__name__ in NO_CREDENTIALS | NOT_TRUSTED | NO_BUCKET
+    return s3_code(error) in STORE_WIDE or bool(
+        _type_names(error) & (NO_CREDENTIALS | NOT_TRUSTED | NO_BUCKET | NOT_S3)
+    )
 
 
 def is_transient(error: BaseException) -> bool:
@@ -47,6 +52,16 @@ def is_transient(error: BaseException) -> bool:
     return getattr(error, "errno", None) not in FULL | _PERMANENT_ERRNOS
 
 
+def _type_names(error: BaseException) -> set[str]:
+    """Return the names of the types of an error and of the one behind it, which a client library has wrapped."""
+    return {type(each).__name__ for each in (error, error.__cause__ or error.__context__) if each is not None}
+
+
+def is_throttled(error: BaseException) -> bool:
+    """Return whether a server has asked for fewer requests."""
+    return s3_code(error) in THROTTLED or http_status(error) in (429, 503)
+
+
 def http_status(error: BaseException) -> int | None:
     """Return the HTTP status of the server's response; None if the client library does not pass it on."""
     response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
@@ -55,6 +70,13 @@ def http_status(error: BaseException) -> int | None:
     else:
         status = getattr(error, "status", None)
     return status if isinstance(status, int) else None
+
+
+def is_web_page(error: BaseException) -> bool:
+    """Return whether botocore got a web page for a listing: it makes that a response with status 500."""
+    response = getattr(error.__cause__, "response", None) or {}
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return http_status(error) == 500 and str(headers.get("content-type", "")).startswith("text/html")
 
 
 def summary(error: BaseException) -> str:
@@ -66,9 +88,9 @@ def summary(error: BaseException) -> str:
 
 def advice(error: BaseException) -> str:
     """Return one sentence or two: what the user can do about the error."""
-    code, name = s3_code(error), type(error).__name__
+    names = _type_names(error) | {s3_code(error)}
     for codes, text in _ADVICE:
-        if code in codes or name in codes:
+        if names & codes:
             return text
     if getattr(error, "errno", None) in FULL:
         return "The storage is full or over its quota: free some space and run again; finished work is kept."
@@ -96,6 +118,13 @@ _ADVICE = (
     ),
     (WRONG_REGION, "The bucket is in another region: set region under [storage] to it."),
     (NO_BUCKET, "The bucket does not exist: create it, or check its name and the endpoint under [storage]."),
+    (
+        NOT_S3,
+        (
+            "The server does not respond as an S3 server does, but with web pages or redirects: check the host and "
+            "port of the endpoint under [storage] (a server's console has another port than its storage)."
+        ),
+    ),
     (WRONG_CLOCK, "The clock of this machine differs too much from the server's: set it."),
     (NOT_TRUSTED, TRUST_ADVICE),
 )

@@ -17,15 +17,19 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from cluster.errors import LeaseHeldError, LeaseLostError, StorageError
 from cluster.storage.lease_owner import Owner
 from cluster.storage.store import Store
 
 TERM_S = 30.0
+
+Note: TypeAlias = Mapping[str, Any]
+"""What an owner reports of its work: a few JSON values."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +42,18 @@ class LeaseRecord:
         owner: the process with the lease.
         term_s: seconds without a renewal after which the owner counts as dead.
         renewals: the counter.
+        note: what the owner reports of its work, JSON values for messages.
     """
 
     owner: Owner
     term_s: float
     renewals: int = 0
+    note: Note = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return the stored form, JSON."""
-        return json.dumps(self.owner.to_json() | {"term_s": self.term_s, "renewals": self.renewals}).encode()
+        own = {"term_s": self.term_s, "renewals": self.renewals, "note": self.note}
+        return json.dumps(self.owner.to_json() | own).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LeaseRecord:
@@ -56,15 +63,46 @@ class LeaseRecord:
             ValueError, KeyError, TypeError: the bytes are not a lease.
         """
         values = json.loads(data)
-        return cls(Owner.from_json(values), float(values["term_s"]), int(values["renewals"]))
+        note = values.get("note", {})
+        return cls(
+            Owner.from_json(values),
+            float(values["term_s"]),
+            int(values["renewals"]),
+            note if isinstance(note, dict) else {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """A lease as another process sees it without waiting.
+
+    Attributes:
+        owner: the process with the lease.
+        term_s: seconds without a renewal after which others may take over.
+        age_s: seconds since its last renewal; None where storage does not report it.
+        note: what the owner reported of its work then; values of any kind.
+    """
+
+    owner: Owner
+    term_s: float
+    age_s: float | None
+    note: Note
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the owner seems to be at work: not known to be dead, and not silent for longer than its term."""
+        return not self.owner.is_dead and (self.age_s is None or self.age_s <= self.term_s)
 
 
 class Lease:
     """A lease of this process, renewed by its own thread until `release`. See `acquire_lease`."""
 
-    def __init__(self, store: Store, folder: str, epoch: int, record: LeaseRecord) -> None:
-        self._store = replace(store, retry=replace(store.retry, deadline_s=record.term_s / 3))
-        self._folder, self._epoch, self._record = folder, epoch, record
+    def __init__(
+        self, store: Store, folder: str, epoch: int, record: LeaseRecord, note: Callable[[], Note] = dict
+    ) -> None:
+        retry = replace(store.retry, deadline_s=record.term_s / 3, throttled_deadline_s=None)
+        self._store = replace(store, retry=retry)
+        self._folder, self._epoch, self._record, self._note = folder, epoch, record, note
         self._renewed_at = _clock_s()
         self._lost: str | None = None
         self._renewing = threading.Lock()
@@ -115,7 +153,7 @@ class Lease:
                     f"{self._store.url(self._folder)} was taken over by {new_owner}; nothing more is written here"
                 )
             if self._lost is None:
-                self._record = replace(self._record, renewals=self._record.renewals + 1)
+                self._record = replace(self._record, renewals=self._record.renewals + 1, note=self._note())
                 self._store.put(_path(self._folder, self._epoch), self._record.to_bytes())
                 self._renewed_at = now
 
@@ -140,7 +178,12 @@ def _clock_s() -> float:
 
 @contextmanager
 def acquire_lease(
-    store: Store, folder: str, *, term_s: float = TERM_S, on_wait: Callable[[str], None] = lambda _: None
+    store: Store,
+    folder: str,
+    *,
+    term_s: float = TERM_S,
+    on_wait: Callable[[str], None] = lambda _: None,
+    note: Callable[[], Note] = dict,
 ) -> Iterator[Lease]:
     """Acquire the lease on a folder, and release it after the block.
 
@@ -150,12 +193,14 @@ def acquire_lease(
         term_s: seconds without a renewal after which others may take over; the lease is renewed three times a term.
         on_wait: called with a description of the present owner before its counter is watched, which takes at most the
             owner's term.
+        note: returns what `lease_state` tells others of the work, a few JSON values; called at every renewal, in the
+            lease's own thread.
 
     Raises:
         LeaseHeldError: another live process has the lease. Nothing was written.
         StorageError: storage failed.
     """
-    lease = _acquire(store, folder, term_s, on_wait)
+    lease = _acquire(store, folder, term_s, on_wait, note)
     try:
         yield lease
     finally:
@@ -177,7 +222,34 @@ def lease_owner(store: Store, folder: str) -> Owner | None:
     return None if found is None or found.owner.is_dead else found.owner
 
 
-def _acquire(store: Store, folder: str, term_s: float, on_wait: Callable[[str], None]) -> Lease:
+def lease_state(store: Store, folder: str, *, paths: Iterable[str] | None = None) -> LeaseState | None:
+    """Look up the lease on a folder, without waiting.
+
+    Args:
+        store: contains the folder.
+        folder: for the lease alone, relative to the store.
+        paths: objects that include those of the folder, if they were listed already; None lists the folder.
+
+    Returns:
+        the lease, whose owner may have died; None if there is none.
+
+    Raises:
+        StorageError: storage failed, or the object there is not a lease.
+    """
+    last = max(_epochs(store, folder) if paths is None else _epochs_in(paths, folder), default=0)
+    found = _read(store, folder, last) if last else None
+    if found is None:
+        return None
+    try:
+        age_s = store.age_s(_path(folder, last))
+    except FileNotFoundError:  # Released meanwhile.
+        return None
+    return LeaseState(found.owner, found.term_s, age_s, found.note)
+
+
+def _acquire(
+    store: Store, folder: str, term_s: float, on_wait: Callable[[str], None], note: Callable[[], Note]
+) -> Lease:
     record = LeaseRecord(Owner.this_process(), term_s)
     while True:
         last = _last_epoch(store, folder)
@@ -192,7 +264,7 @@ def _acquire(store: Store, folder: str, term_s: float, on_wait: Callable[[str], 
         for epoch in epochs:
             if epoch <= last:
                 store.delete(_path(folder, epoch))
-        return Lease(store, folder, last + 1, record)
+        return Lease(store, folder, last + 1, record, note)
 
 
 def _is_expired(store: Store, folder: str, epoch: int, on_wait: Callable[[str], None]) -> bool:
@@ -226,7 +298,11 @@ def _path(folder: str, epoch: int) -> str:
 
 
 def _epochs(store: Store, folder: str) -> list[int]:
-    names = (path.removeprefix(f"{folder}/") for path in store.list(folder))
+    return _epochs_in(store.list(folder), folder)
+
+
+def _epochs_in(paths: Iterable[str], folder: str) -> list[int]:
+    names = (path.removeprefix(f"{folder}/") for path in paths if path.startswith(f"{folder}/"))
     return [int(name) for name in names if name.isdecimal()]
 
 

@@ -50,8 +50,14 @@ class Owner:
 
         Raises:
             KeyError: a field is missing.
+            TypeError, ValueError: a field has a value that it never has.
         """
-        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+        found = {name: values[name] for name in cls.__dataclass_fields__}
+        if wrong := [name for name, value in found.items() if type(value) is not (int if name == "pid" else str)]:
+            raise TypeError(f"unexpected values of {', '.join(wrong)}")
+        if not 0 < found["pid"] < 1 << 31:
+            raise ValueError(f"{found['pid']} is no process number")
+        return cls(**found)
 
     def to_json(self) -> dict[str, str | int]:
         """Return the fields as JSON values."""
@@ -59,8 +65,17 @@ class Owner:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process has certainly ended: it ran on this machine, and no such process exists now."""
-        return bool(self.machine) and self.machine == _machine_id() and _start_ticks(self.pid) != self.started
+        """Whether the process has certainly ended: it ran on this machine, and no such process exists now.
+
+        A process of another user counts as alive where `/proc` hides it (mounted with hidepid): all that is left to see
+        is that its number is in use.
+        """
+        if not self.machine or self.machine != _machine_id():
+            return False
+        if not _exists(self.pid):
+            return True
+        started = _start_ticks(self.pid)
+        return started is not None and bool(self.started) and started != self.started
 
     def __str__(self) -> str:
         """Return a description for messages."""
@@ -75,11 +90,27 @@ def _machine_id() -> str:
         return ""
 
 
-def _start_ticks(pid: int) -> str | None:
-    """Return the start time of a process; None if it does not exist or is a zombie."""
+def _exists(pid: int) -> bool:
+    """Return whether there is a process of this number that is no zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # It belongs to another user.
+        pass
+    fields = _stat_fields(pid)
+    return fields is None or fields[0] not in "ZX"
+
+
+def _start_ticks(pid: int) -> str | None:
+    """Return the start time of a process; None where it cannot be seen."""
+    fields = _stat_fields(pid)
+    return None if fields is None else fields[19]
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """Return what the kernel reports of a process behind its name; None if it does not exist or is hidden."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    state, started = fields[0], fields[19]
-    return None if state in "ZX" else started

@@ -7,17 +7,19 @@ a module of its own, `cluster.storage.s3`. Nothing here retries: `cluster.storag
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import ENOTDIR
+from datetime import datetime
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any, Protocol
 from uuid import uuid4
 
+from cluster.errors import SourceError
 from cluster.storage.filesystems import is_s3, open_filesystem
 from cluster.storage.retry import Retry
 from cluster.storage.s3 import S3Objects
@@ -25,6 +27,12 @@ from cluster.storage.settings import Storage
 
 TEMPORARY = ".tmp-"
 """Prefix of the temporary files that a killed writer may leave in a local folder."""
+MIN_FREE_BYTES = 1 << 20
+"""A disk with less is full."""
+_UNSUPPORTED_SYNC = frozenset(
+    {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
+)
+"""Network and FUSE file systems refuse to flush a folder, or to open it for that."""
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{32}")
 
 
@@ -47,6 +55,10 @@ class Objects(Protocol):
         """Return the length of an object in bytes; FileNotFoundError if it does not exist."""
         ...
 
+    def age_s(self, path: str) -> float | None:
+        """Return the seconds since an object was written, by the storage's clock where it has one; None if unknown."""
+        ...
+
     def list(self, folder: str) -> Iterator[str]:
         """Yield the paths of all objects below a folder ("" is the root), in no particular order."""
         ...
@@ -61,6 +73,10 @@ class Objects(Protocol):
 
     def check_access(self) -> None:
         """Make one cheap request; its error shows that the store cannot be used."""
+        ...
+
+    def check_writable(self) -> None:
+        """Raise OSError if nothing can be written, as far as that can be seen without writing."""
         ...
 
     def remove_stale_files(self, folder: str, older_than_s: float) -> int:
@@ -99,6 +115,10 @@ class LocalObjects:
             raise FileNotFoundError(target)
         return target.stat().st_size
 
+    def age_s(self, path: str) -> float | None:
+        """Compare the time of the last change with this machine's clock."""
+        return max(0.0, time.time() - (self._root / path).stat().st_mtime)
+
     def list(self, folder: str) -> Iterator[str]:
         """Yield all files at any depth, except temporary ones; none if the folder does not exist."""
         for parent, _, names in os.walk(self._root / folder, onerror=_raise_unless_missing):
@@ -121,7 +141,20 @@ class LocalObjects:
         """Look up the root, which may be missing but must not be a file."""
         with suppress(FileNotFoundError):
             if not S_ISDIR(self._root.stat().st_mode):
-                raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(self._root))
+                raise _error(errno.ENOTDIR, self._root)
+
+    def check_writable(self) -> None:
+        """Look at the root, or at the folder that it would be made in: permissions and free space."""
+        folder = next(parent for parent in (self._root, *self._root.parents) if os.path.lexists(parent))
+        if not folder.is_dir():
+            raise _error(errno.ENOTDIR, folder)
+        disk = os.statvfs(folder)
+        if disk.f_flag & os.ST_RDONLY:
+            raise _error(errno.EROFS, folder)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _error(errno.EACCES, folder)
+        if disk.f_blocks and disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
+            raise _error(errno.ENOSPC, folder)
 
     def remove_stale_files(self, folder: str, older_than_s: float) -> int:
         """Remove temporary files not modified for that long. Files that cannot be examined or removed stay."""
@@ -161,6 +194,13 @@ class RemoteObjects:
             raise FileNotFoundError(path)
         return int(info["size"])
 
+    def age_s(self, path: str) -> float | None:
+        """Compare the time that the file system reports, if it does, with this machine's clock."""
+        info = self._filesystem.info(self._full_path(path))
+        written = next((info[key] for key in ("mtime", "updated", "last_modified", "created") if info.get(key)), None)
+        seconds = written.timestamp() if isinstance(written, datetime) else written
+        return max(0.0, time.time() - seconds) if isinstance(seconds, int | float) else None
+
     def list(self, folder: str) -> Iterator[str]:
         """List folder by folder. fsspec's `find` is not used: it skips folders whose listing fails."""
         self._filesystem.invalidate_cache()
@@ -187,6 +227,9 @@ class RemoteObjects:
         """Look up the root, which may be missing."""
         with suppress(FileNotFoundError):
             self._filesystem.info(self._root or "/")
+
+    def check_writable(self) -> None:
+        """Do nothing: only writing shows it."""
 
     def remove_stale_files(self, folder: str, older_than_s: float) -> int:
         """Do nothing: a remote write leaves no temporary files."""
@@ -228,19 +271,50 @@ def _temporary_file(target: Path, data: bytes) -> Iterator[Path]:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            _flush(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush the folder, so that a new name in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Flush the folder, so that a new name in it survives a power cut; do without where that is not supported."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # A folder may be writable and not readable.
+        return
+    try:
+        _flush(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED_SYNC:
+            raise
+
+
+def _error(number: int, path: Path) -> OSError:
+    """Return an error of the operating system."""
+    return OSError(number, os.strerror(number), str(path))
+
+
+def absolute_path(path: str) -> str:
+    """Return a local path, absolute, with the home folder that "~" stands for.
+
+    Raises:
+        SourceError: there is no such home folder, or the text cannot be a path.
+    """
+    if "\0" in path:
+        raise SourceError(f"expected a path, got {path!r} with a NUL character in it")
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:
+        user = path.partition("/")[0]
+        raise SourceError(f"there is no home folder {user}; write ./{path} if this is a name") from None
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from cluster.secrets import redacted
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ class Retry:
         first_delay_s: seconds after the first failure, > 0; doubled with every further one.
         max_delay_s: the longest delay between two attempts, in seconds.
         deadline_s: no attempt starts later than this many seconds after the first one.
+        throttled_deadline_s: the same after a server has asked for fewer requests: it is there, and waiting helps. None
+            is `deadline_s`.
         clock: a monotonic clock in seconds.
         sleep: waits for a number of seconds.
     """
@@ -32,6 +36,7 @@ class Retry:
     first_delay_s: float = 0.2
     max_delay_s: float = 15.0
     deadline_s: float = 120.0
+    throttled_deadline_s: float | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -43,20 +48,34 @@ class Retry:
         longest = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(failures - 1, 60))
         return longest * (0.75 + 0.25 * _JITTER.random())
 
-    def call(self, action: Callable[[], T], *, is_transient: Callable[[Exception], bool]) -> T:
+    def call(
+        self,
+        action: Callable[[], T],
+        *,
+        is_transient: Callable[[Exception], bool],
+        is_throttled: Callable[[Exception], bool] = lambda _: False,
+    ) -> T:
         """Call `action` until it returns, raises an error that is not transient, or the deadline has passed.
+
+        Args:
+            action: makes an attempt.
+            is_transient: whether another attempt may succeed after this error.
+            is_throttled: whether the error is a server's request for fewer requests.
 
         Raises:
             Exception: whatever the last call of `action` raised.
         """
-        deadline = self.clock() + self.deadline_s
+        start = self.clock()
         for failures in itertools.count(1):
             try:
                 return action()
             except Exception as error:
                 delay_s = self.delay_s(failures)
-                if not is_transient(error) or self.clock() + delay_s > deadline:
+                deadline_s = self.deadline_s
+                if self.throttled_deadline_s is not None and is_throttled(error):
+                    deadline_s = self.throttled_deadline_s
+                if not is_transient(error) or self.clock() + delay_s > start + deadline_s:
                     raise
-                logger.info("retrying failures=%d delay_s=%.2f error=%r", failures, delay_s, error)
+                logger.info("retrying failures=%d delay_s=%.2f error=%s", failures, delay_s, redacted(repr(error)))
                 self.sleep(delay_s)
         raise AssertionError("unreachable: the loop only ends by returning or raising")

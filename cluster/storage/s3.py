@@ -11,10 +11,12 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from cluster.storage.error_classes import http_status, is_transient
+from cluster.storage.error_classes import http_status, is_transient, is_web_page
 from cluster.storage.filesystems import fetch
 from cluster.storage.retry import Retry
 
@@ -22,6 +24,10 @@ PART_BYTES = 64 << 20
 """Objects of at least twice this size are sent in parts of this size: S3 refuses a single PUT above 5 GiB, and only the
 part that failed is sent again. S3 allows 10,000 parts, which is 640 GB."""
 CONCURRENT_PARTS = 4
+
+
+class NotS3Error(OSError):
+    """The server does not respond as S3 does."""
 
 
 class S3Objects:
@@ -57,6 +63,15 @@ class S3Objects:
         """Look up with one HEAD."""
         return int(self._call("head_object", Key=self._key(path))["ContentLength"])
 
+    def age_s(self, path: str) -> float | None:
+        """Look up with one HEAD; both times in its response are the server's."""
+        response = self._call("head_object", Key=self._key(path))
+        now = response["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if now is None:
+            return None
+        written: datetime = response["LastModified"]
+        return max(0.0, (parsedate_to_datetime(now) - written).total_seconds())
+
     def list(self, folder: str) -> Iterator[str]:
         """List with one request for a thousand objects, at any depth. Objects that mark a folder are skipped."""
         prefix = self._key(f"{folder}/" if folder else "")
@@ -76,8 +91,20 @@ class S3Objects:
         self._call("delete_object", Key=self._key(path))
 
     def check_access(self) -> None:
-        """List at most one object."""
-        self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
+        """List at most one object.
+
+        Raises:
+            NotS3Error: a web server responds.
+        """
+        try:
+            _checked_listing(self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1))
+        except OSError as error:
+            if is_web_page(error):
+                raise NotS3Error(errno.EPROTO, "the response to a listing is a web page") from error
+            raise
+
+    def check_writable(self) -> None:
+        """Do nothing: only writing shows it."""
 
     def remove_stale_files(self, folder: str, older_than_s: float) -> int:
         """Do nothing: unfinished uploads are in no listing of objects; a lifecycle rule of the bucket removes them."""
@@ -137,6 +164,17 @@ def _multipart_etag(parts: Sequence[dict[str, Any]]) -> str | None:
     return f"{hashlib.md5(hashes, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
+def _checked_listing(page: dict[str, Any]) -> dict[str, Any]:
+    """Return a page of a listing. A web page that happens to be XML is parsed, too, as an empty listing.
+
+    Raises:
+        NotS3Error: the response has no element of a listing.
+    """
+    if not page.keys() & {"IsTruncated", "Name", "MaxKeys", "KeyCount", "Contents", "CommonPrefixes"}:
+        raise NotS3Error(errno.EPROTO, "the response to a listing is none")
+    return page
+
+
 def list_pages(request: Callable[..., dict[str, Any]], *, field: str = "Contents") -> Iterator[dict[str, Any]]:
     """Yield the items of a listing, sorted by key, one page at a time.
 
@@ -146,7 +184,7 @@ def list_pages(request: Callable[..., dict[str, Any]], *, field: str = "Contents
     """
     more: dict[str, str] = {}
     while True:
-        page = request(**more)
+        page = _checked_listing(request(**more))
         yield from page.get(field, [])
         if not page.get("IsTruncated"):
             return

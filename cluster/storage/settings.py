@@ -8,15 +8,20 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from cluster.errors import StorageError
+from cluster.secrets import redacted
+from cluster.storage.retry import Retry
 
 S3_SCHEMES = frozenset({"s3", "s3a"})
 ENDPOINT_TIMEOUT_S = 10.0
 TRUST_ADVICE = (
     "Set ca_file under [storage] to the certificate of the server's authority, or use http:// if it does not offer TLS."
 )
+_RETRY = Retry(deadline_s=3.0)
+_NOT_S3_ADVICE = "Check the host and port of the endpoint: a server's console has another port than its storage."
 _ENDPOINT_ADVICE = "Check the host and port of the endpoint, and that the server is running."
 
 
@@ -52,13 +57,14 @@ class Storage:
             self._ssl_context()
         if self.endpoint is None:
             return
-        url = urlsplit(self.endpoint)
-        if "@" in url.netloc:
+        if "@" in self.endpoint:
             raise ValueError("endpoint: the URL contains credentials; pass them through the environment instead")
-        if url.scheme not in ("http", "https") or not _has_valid_host(url) or url.path.strip("/") or url.query:
+        url = urlsplit(self.endpoint)
+        has_more = bool(url.path.strip("/") or url.query or url.fragment)
+        if url.scheme not in ("http", "https") or not _has_valid_host(url) or has_more:
             raise ValueError(
                 "endpoint: expected a URL such as https://host:9000, without a path or query behind the host, "
-                f"got {self.endpoint!r}"
+                f"got {redacted(repr(self.endpoint))}"
             )
 
     def _ssl_context(self) -> ssl.SSLContext:
@@ -71,15 +77,22 @@ class Storage:
         """Make one request to the endpoint, so that a wrong endpoint is distinguished from later errors of the server.
 
         Raises:
-            StorageError: no response within 10 s, no HTTP response, or a TLS failure; the message has the endpoint.
+            StorageError: no response within 10 s, no HTTP response, web pages, redirects without end, or a TLS failure;
+                the message has the endpoint.
         """
         if self.endpoint is None:
             return
         context = self._ssl_context() if self.endpoint.startswith("https") else None
+        opener = urllib.request.build_opener(_SameServer, urllib.request.HTTPSHandler(context=context))
         try:
-            urllib.request.urlopen(self.endpoint, timeout=ENDPOINT_TIMEOUT_S, context=context).close()  # noqa: S310
-        except urllib.error.HTTPError:
+            if _RETRY.call(lambda: _content_type(opener, self.endpoint), is_transient=_is_cut) == "text/html":
+                raise StorageError(f"{self.endpoint} serves web pages, not S3. {_NOT_S3_ADVICE}")
+        except urllib.error.HTTPError as error:
+            if str(error.reason).startswith(_SameServer.inf_msg):
+                raise StorageError(f"{self.endpoint} redirects without end, and is not S3. {_NOT_S3_ADVICE}") from error
             return  # A response: most servers refuse unsigned requests.
+        except StorageError:
+            raise
         except (HTTPException, UnicodeError) as error:
             detail = str(error).strip() or type(error).__name__
             raise StorageError(f"no S3 server responds at {self.endpoint}: {detail}. {_ENDPOINT_ADVICE}") from error
@@ -90,10 +103,33 @@ class Storage:
             raise StorageError(f"cannot connect to {self.endpoint}: {reason}. {_ENDPOINT_ADVICE}") from error
 
 
+def _content_type(opener: urllib.request.OpenerDirector, endpoint: str | None) -> str:
+    with opener.open(str(endpoint), timeout=ENDPOINT_TIMEOUT_S) as response:
+        return str(response.headers.get_content_type())
+
+
+def _is_cut(error: Exception) -> bool:
+    """Return whether a server, perhaps an overloaded one, closed the connection."""
+    return isinstance(getattr(error, "reason", error), ConnectionResetError | BrokenPipeError)
+
+
+class _SameServer(urllib.request.HTTPRedirectHandler):
+    """Follow a few redirects within a server. A redirect to another one is its response: AWS has one to a web page."""
+
+    max_repeats = 2
+    max_redirections = 4
+
+    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
+        """Return the next request; None if the redirect is not followed."""
+        *_, url = args
+        is_same = urlsplit(url).netloc == urlsplit(req.full_url).netloc
+        return super().redirect_request(req, *args) if is_same else None
+
+
 def _has_valid_host(url: SplitResult) -> bool:
     """Return whether a URL has a possible host and either a possible port or none."""
     try:
-        return bool(url.hostname) and url.port != 0 and re.search(r"[\s\x00-\x1f]", url.netloc) is None
+        return bool(url.hostname) and url.port != 0 and re.search(r"[\s\x00-\x1f;,\"'<>]", url.netloc) is None
     except ValueError:
         return False
 

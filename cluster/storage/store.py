@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 
-from cluster.errors import StorageError
-from cluster.storage.error_classes import advice, is_storage_error, is_store_wide, is_transient, summary
+from cluster.errors import SourceError, StorageError
+from cluster.secrets import has_parameters, has_password
+from cluster.storage.error_classes import advice, is_storage_error, is_store_wide, is_throttled, is_transient, summary
 from cluster.storage.exclusive_create import create_by_claims, supports_exclusive_create
-from cluster.storage.objects import TEMPORARY, Objects, open_objects
+from cluster.storage.objects import TEMPORARY, Objects, absolute_path, open_objects
 from cluster.storage.retry import Retry
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
@@ -35,7 +36,8 @@ class Store:
         retry: delays and deadline.
 
     Raises:
-        StorageError: the URL contains a password.
+        StorageError: the URL contains a password, a query string or a signature.
+        SourceError: the text cannot be a path or URL.
     """
 
     root: str
@@ -46,10 +48,13 @@ class Store:
     def __post_init__(self) -> None:
         """Normalise the URL."""
         scheme, separator, rest = self.root.rpartition("://")
-        if separator and ":" in rest.partition("/")[0].rpartition("@")[0]:
-            raise StorageError(f"the {scheme}:// URL contains a password; pass credentials through the environment")
+        if separator and (has_password(self.root) or has_parameters(self.root)):
+            what = "a password" if has_password(self.root) else "a query string or a signature"
+            raise StorageError(f"the {scheme}:// URL contains {what}; pass credentials through the environment")
         if not separator or scheme in ("file", "local"):
-            object.__setattr__(self, "root", str(Path(rest).expanduser().absolute()))
+            object.__setattr__(self, "root", absolute_path(rest))
+        elif "\0" in rest:
+            raise SourceError(f"expected a URL, got {self.root!r} with a NUL character in it")
         elif rest.strip("/"):
             object.__setattr__(self, "root", self.root.rstrip("/"))
 
@@ -121,6 +126,16 @@ class Store:
         """
         return self._retried("look up", _checked(path), lambda objects: objects.size(path))
 
+    def age_s(self, path: str) -> float | None:
+        """Return the seconds since an object was written, >= 0; None where storage does not report it.
+
+        On S3 both times are the server's; on a network mount, clocks may differ. For messages, not for decisions.
+
+        Raises:
+            FileNotFoundError: the object does not exist.
+        """
+        return self._retried("look up", _checked(path), lambda objects: objects.age_s(path))
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """List all objects below a folder.
 
@@ -174,6 +189,15 @@ class Store:
         """
         self._retried("reach", "", lambda objects: objects.check_access())
 
+    def check_writable(self) -> None:
+        """Look whether a local folder can be written to, without writing anything. Remote storage is not looked at.
+
+        Raises:
+            StorageError: it cannot: a read-only file system, a full disk, a file in the way.
+            PermissionError: the permissions do not allow it.
+        """
+        self._retried("write", "", lambda objects: objects.check_writable())
+
     def _listed(self, prefix: str, paths: Callable[[Objects, str], Iterator[str]]) -> Iterator[str]:
         folder = prefix.strip("/")
         where = _checked(folder) if folder else ""
@@ -181,7 +205,7 @@ class Store:
 
     def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
         with self._named_errors(operation, path):
-            return self.retry.call(lambda: action(self._open()), is_transient=is_transient)
+            return self.retry.call(lambda: action(self._open()), is_transient=is_transient, is_throttled=is_throttled)
 
     def _open(self) -> Objects:
         return open_objects(self.root, self.storage, self.retry)

@@ -24,6 +24,7 @@ from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
+from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.inputs.examples import LabelledUnits, support_units
 from ray_jobs.inputs.ground_truth import read_given_labels
@@ -40,12 +41,13 @@ from ray_jobs.output.layout import (
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
 from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics
+from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
-from ray_jobs.results.run_plan import RunPlan
+from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.embed import EmbedStep
-from ray_jobs.steps.placement import choose
+from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training
 
@@ -207,6 +209,21 @@ class Classification:
             examples=self.examples,
             max_error=self.job.classifier.max_error,
             confidence=self.job.classifier.confidence,
+            example_parts=tuple(unit.path for unit in self.example_units),
+            work=self._work,
+        )
+
+    @property
+    def _work(self) -> PlannedWork:
+        examples, images = sum(unit.weight for unit in self.example_units), self.listing.images
+        section, queries = self.job.escalate, 0.0
+        if section is not None:
+            queries = section.max_fraction * (images or 0) * min(section.candidates, len(self.classes)) * section.steps
+        return classification_work(
+            examples=examples,
+            images=images,
+            shards=len(self.listing.shards),
+            escalation=queries / QUERIES_PER_IMAGE,
         )
 
     @property
@@ -345,12 +362,14 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
         LeaseHeldError: another process is at work on this very run; nothing was done.
         ClusterError: storage or workers fail as a whole. Run again to resume.
     """
-    work = Classification.from_job(job)
+    with reporter.waiting("reading the examples and listing the archive"):
+        work = Classification.from_job(job)
     if (metrics := work.finished()) is not None:
         reporter.say(f"nothing to do: {work.store.url(work.run)} is complete")
         return _finish(work, metrics, did="nothing")
     if work.stored is not None:
-        _check_loads(work.stored, work.job)
+        with reporter.waiting("loading the stored classifier"):
+            _check_loads(work.stored, work.job)
     with acquire_run(work.store, work.run, job.storage, reporter) as lease:
         if (metrics := work.finished()) is not None:  # by the process that held it before
             return _finish(work, metrics, did="nothing")
@@ -375,8 +394,9 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
             escalated = escalation.escalate(work.prediction_parts, scoring)
         stages += scoring.reports
     lease.check()
-    metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
-    return _finish(work, metrics, did="everything" if not embedding.skipped else "the rest")
+    with reporter.waiting("counting the predictions and writing the report"):
+        metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
+        return _finish(work, metrics, did="everything" if not embedding.skipped else "the rest")
 
 
 def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
@@ -409,14 +429,15 @@ def _embed(work: Classification, reporter: Reporter) -> StageReport:
     shards, images = work.to_embed()
     left = weight_left(work.example_units, work.ledger)
     known = work.listing.images
-    executor, workers = choose(
-        work.job.cluster, threads=work.job.clip.threads, images=images + left if known is not None else None
-    )
+    with reporter.waiting(LOOKING):
+        executor, workers = choose(
+            work.job.cluster, threads=work.job.clip.threads, images=images + left if known is not None else None
+        )
     if not shards and not left:
         executor = LocalExecutor()
     total = None if known is None else known + sum(unit.weight for unit in work.example_units)
     step = EmbedStep(work.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
-    with executor, reporter.stage("embedding", total) as on_event:
+    with entered(executor, reporter), reporter.stage("embedding", total) as on_event:
         return run_stage(executor, step, work.embed_units(), work.ledger, workers, on_event)
 
 
@@ -425,8 +446,10 @@ def _train(work: Classification, embedding: StageReport, reporter: Reporter) -> 
     folder = support.paths[0].rpartition("/")[0] if support.paths else "features"
     if not set(support.paths) <= work.ledger.done(folder):
         raise JobError([f"the examples could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
-    reporter.say(f"training {work.job.classifier.method} on {len(support.images)} examples")
-    return work.training.run(work.store)
+    what = f"training {work.job.classifier.method} on {len(support.images)} examples"
+    reporter.say(what)
+    with reporter.doing(what):
+        return work.training.run(work.store)
 
 
 def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> StageReport:
@@ -438,5 +461,5 @@ def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) 
         executor, workers = choose(work.job.cluster, threads=threads, images=images)
         workers = replace(workers, overlap=1)  # Parts of a backbone are not for several threads at a time.
     step = PredictStep(work.store, classifier, work.job.clip.spec, top=work.job.classifier.top, origin=work.origin)
-    with executor, reporter.stage("labelling", images) as on_event:
+    with entered(executor, reporter), reporter.stage("labelling", images) as on_event:
         return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fewshot.calibration.error_bounds import fewest_images, least_error
 from fewshot.methods.table import folds_of
+from ray_jobs.inputs.class_warnings import MIN_EXAMPLES
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 MAX_ERRORS = (0.05, 0.1, 0.2, 0.3)
 """Maximum error rates that are compared."""
-MIN_EXAMPLES = 2
-"""Examples of a class that it takes to hold one out."""
 FOLDS = 4
 """Folds that the examples of a class are divided into."""
 MAX_HELD_OUT, MAX_PAIRS = 2048, 2**27

@@ -58,8 +58,8 @@ def read_checked_job(path: str | Path, overrides: Sequence[str] | None, command:
     return job
 
 
-def locate_output(name: str) -> tuple[str, Storage]:
-    """Return the URL of an output and the storage settings to read it with.
+def locate_output(name: str) -> tuple[str, Storage, str | None]:
+    """Return the URL of an output, the storage settings to read it with, and the job file that names it, if any.
 
     Args:
         name: the path of a job file (*.toml), or the URL itself, which is read with the default settings.
@@ -68,14 +68,15 @@ def locate_output(name: str) -> tuple[str, Storage]:
         JobError: the job file or its [storage] section is wrong.
     """
     from cluster.storage.settings import DEFAULT_STORAGE
+    from ray_jobs.drafting.draft_arguments import is_job_file
     from ray_jobs.errors import JobError
     from ray_jobs.job_file.reading import read_job, stop_if_any
 
-    if not name.endswith(".toml"):
-        return name, DEFAULT_STORAGE
+    if not is_job_file(name):
+        return name, DEFAULT_STORAGE, None
     job, problems = read_job(name)
     stop_if_any(problems)
     try:
-        return job.job.output, job.storage.resolve()
+        return job.job.output, job.storage.resolve(), name
     except (OSError, ValueError) as error:
         raise JobError([f"[storage]: {error}"]) from error

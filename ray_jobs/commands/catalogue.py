@@ -115,11 +115,17 @@ def list_models(containing: str = "") -> ModelList:
 
     Args:
         containing: part of the names to list, in any case.
+
+    Raises:
+        UnknownNameError: it is part of no name.
     """
+    from fewshot.backbones.clip_spec import EMBEDDED, open_clip_models
+
+    known = (EMBEDDED, *open_clip_models())
+    names = [name for name in known if containing.lower() in name.lower()]
+    if not names:
+        raise UnknownNameError("backbone", containing, known)
     import open_clip
 
-    from fewshot.backbones.clip_spec import EMBEDDED
-
-    names = [name for name in (EMBEDDED, *open_clip.list_models()) if containing.lower() in name.lower()]
     tags = {name: () if name == EMBEDDED else tuple(open_clip.list_pretrained_tags_by_model(name)) for name in names}
     return ModelList(models=tags)

@@ -14,11 +14,12 @@ from typing import Any, ParamSpec, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ray_jobs.console.interrupts import acknowledge
+from ray_jobs.console.interrupts import ANSWER, INTERRUPTED, acknowledge
 from ray_jobs.console.json_result import format_result
 from ray_jobs.console.sanitize import sanitized
+from ray_jobs.console.waiting import loading
 
-DONE, SOME_FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, SOME_FAILED, WRONG = 0, 1, 2
 EXIT_CODES = (
     "Exit codes: 0 done; 1 some work failed, run again to retry it; 2 the job file or the setup is wrong, "
     "nothing was run; 130 interrupted."
@@ -74,7 +75,7 @@ class CommandGroup:
         def decorate(function: Callable[P, JsonResult]) -> Callable[P, None]:
             @wraps(function)
             def command(*args: P.args, **kwargs: P.kwargs) -> None:
-                with errors_as_exit_codes(), redirect_stdout(sys.stderr):  # Ray reports lost workers on stdout.
+                with errors_as_exit_codes(), loading(), redirect_stdout(sys.stderr):  # Ray reports losses on stdout.
                     result = function(*args, **kwargs)
                 if not sys.stdout.isatty():
                     sys.stdout.write(format_result(_without_nan(result), os.environ))
@@ -97,7 +98,7 @@ class CommandGroup:
         def decorate(function: Callable[P, None]) -> Callable[P, None]:
             @wraps(function)
             def command(*args: P.args, **kwargs: P.kwargs) -> None:
-                with errors_as_exit_codes():
+                with errors_as_exit_codes(), loading():
                     function(*args, **kwargs)
 
             return self._register(command, example, exit_codes=False)
@@ -126,8 +127,7 @@ def errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        acknowledge()
-        _exit(["interrupted; finished work is kept, run again to resume"], INTERRUPTED)
+        _exit([] if acknowledge() else [ANSWER], INTERRUPTED)
     except Exception as error:
         code = _code_of(error)
         if code is None:

@@ -77,7 +77,8 @@ def run_demo(folder: Path, reporter: Reporter) -> FinishedDemo:
     """
     job_file = folder / "job.toml"
     try:
-        paths = write_demo(folder)
+        with reporter.waiting("writing the demo's archive"):
+            paths = write_demo(folder)
         _fill(CONFIGS / "demo.toml", job_file, folder)
         _fill(CONFIGS / "evaluate.toml", folder / "evaluate.toml", folder)
     except OSError as error:

@@ -45,13 +45,16 @@ def status(
         from ray_jobs.commands.output_tables import show_jobs
         from ray_jobs.submission import connect, list_jobs
 
-        jobs = list_jobs(connect(address), output)
+        with reporter.waiting("connecting to the cluster"):
+            jobs = list_jobs(connect(address), output)
         show_jobs(reporter, jobs)
         return jobs.to_json()
     from ray_jobs.commands.output_tables import show_status
     from ray_jobs.commands.status import read_status
 
-    result = read_status(*locate_output(output))
+    with reporter.waiting("reading the output"):
+        place, storage, job_file = locate_output(output)
+        result = read_status(place, storage, job_file=job_file)
     show_status(reporter, result)
     return result.to_json()
 
@@ -64,7 +67,9 @@ def report(output: Output) -> JsonResult:
     from ray_jobs.report import find_reports
 
     reporter = Reporter()
-    result = find_reports(*locate_output(output))
+    with reporter.waiting("reading the output"):
+        place, storage, job_file = locate_output(output)
+        result = find_reports(place, storage, job_file=job_file)
     show_reports(reporter, result)
     return result.to_json()
 
@@ -122,6 +127,7 @@ def models(
     from ray_jobs.console.progress import Reporter
 
     reporter = Reporter()
-    result = list_models(containing)
+    with reporter.waiting("loading open_clip"):
+        result = list_models(containing)
     show_models(reporter, result)
     return asdict(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -10,7 +11,8 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
 
-RESUMABLE = "stopped; run again to resume"
+STOPPED = "stopped"
+_SHORT_S = 120
 
 
 def show_status(reporter: Reporter, status: OutputStatus) -> None:
@@ -18,20 +20,51 @@ def show_status(reporter: Reporter, status: OutputStatus) -> None:
     if not status.runs:
         _say_nothing(reporter, "nothing has run yet", status.output, status.below)
         return
-    table = Table("run", "state", "parts", "images", "process", title=status.output, title_justify="left")
+    table = Table("run", "state", "done", "parts", "images", title=status.output, title_justify="left")
     for run in status.runs:
         images = "?" if run.images is None else str(run.images)
-        table.add_row(run.run, run.state, run.parts or "–", images, _process(run))
+        name = f"{run.run} (newest)" if run.newest and len(status.runs) > 1 else run.run
+        table.add_row(name, _state(run), _share(run), run.parts or "–", images)
     reporter.console.print(table)
     for run in status.runs:
         if run.problem is not None:
             reporter.say(run.problem, style="yellow")
+        elif run.running:
+            reporter.say(f"{run.run}: {_work(run)}")
+        elif run.resume is not None:
+            reporter.say(f"{run.run}: {_stop(run)}. To go on: {run.resume}", style="yellow")
 
 
-def _process(run: RunStatus) -> str:
-    if run.process is not None or run.state in ("complete", "unreadable"):
-        return run.process or "–"
-    return RESUMABLE
+def _state(run: RunStatus) -> str:
+    return run.state if run.running or run.resume is None or run.state == "incomplete" else f"{run.state}, {STOPPED}"
+
+
+def _share(run: RunStatus) -> str:
+    return "–" if run.share is None else f"{math.floor(100 * run.share)} %"
+
+
+def _work(run: RunStatus) -> str:
+    """Return what the process of a run does, how fast, for how long, and when it was heard of."""
+    rate = None if run.per_second is None else f"{run.per_second:.1f} {run.unit or ''}/s"
+    of_what = "" if run.state == "embedding" else " of that"
+    left = None if run.seconds_left is None else f"about {_duration(run.seconds_left)} left{of_what}"
+    heard = None if run.sign_of_life_s is None else f"last sign of life {_duration(run.sign_of_life_s)} ago"
+    return "; ".join(part for part in (run.doing, rate, left, run.process, heard) if part)
+
+
+def _stop(run: RunStatus) -> str:
+    """Return how a run has stopped, as far as that is known."""
+    if run.state == "incomplete":
+        return "some work has failed"
+    heard = "" if run.sign_of_life_s is None else f", last sign of life {_duration(run.sign_of_life_s)} ago"
+    return f"{STOPPED}{heard}" + (f" ({run.process})" if run.process else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _SHORT_S:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < _SHORT_S else f"{minutes / 60:.0f} h"
 
 
 def show_reports(reporter: Reporter, result: OutputReports) -> None:

@@ -21,6 +21,7 @@ from ray_jobs.commands.draft_options import (
 )
 
 commands = CommandGroup("Run")
+CHECKING = "checking the job file and the storage, models and files that it names"
 
 
 @commands.add(example="fewshot demo --folder runs/demo", exit_codes=True)
@@ -68,7 +69,8 @@ def init(
     arguments = DraftArguments(
         archive=archive, examples=examples, output=output, name=name, overrides=tuple(set_ or ())
     )
-    result = write_draft(arguments, job, reporter, force=force)
+    with reporter.waiting("looking at the archive and the examples"):
+        result = write_draft(arguments, job, reporter, force=force)
     show_draft(reporter, result)
     return result.to_json()
 
@@ -94,8 +96,10 @@ def plan(
     from ray_jobs.console.progress import Reporter
 
     reporter = Reporter()
-    chosen = choose_job(job, examples=examples, output=output, name=name, overrides=set_ or ())
-    result = make_plan(chosen, probe=probe)
+    with reporter.waiting(CHECKING):
+        chosen = choose_job(job, examples=examples, output=output, name=name, overrides=set_ or ())
+    with reporter.waiting("reading the examples, listing the archive, timing the models"):
+        result = make_plan(chosen, probe=probe)
     show_plan(reporter, result)
     return result.to_json()
 
@@ -121,14 +125,15 @@ def classify(
     from ray_jobs.console.progress import Reporter
 
     reporter = Reporter()
-    chosen = choose_job(
-        job,
-        examples=examples,
-        output=output,
-        name=name,
-        overrides=set_ or (),
-        on_kept=lambda path: reporter.say(f"job file: {path}"),
-    )
+    with reporter.waiting(CHECKING):
+        chosen = choose_job(
+            job,
+            examples=examples,
+            output=output,
+            name=name,
+            overrides=set_ or (),
+            on_kept=lambda path: reporter.say(f"job file: {path}"),
+        )
     result = classify_archive(chosen, reporter)
     show_classification(reporter, result)
     return result.to_json()
@@ -156,6 +161,8 @@ def evaluate(
 
     reporter = Reporter()
     overrides = [*(set_ or []), *([f"evaluate.protocol={protocol}"] if protocol else [])]
-    result = evaluate_methods(read_checked_job(job, overrides, "evaluate"), reporter)
+    with reporter.waiting(CHECKING):
+        checked = read_checked_job(job, overrides, "evaluate")
+    result = evaluate_methods(checked, reporter)
     show_evaluation(reporter, result)
     return result.to_json()

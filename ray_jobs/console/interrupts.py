@@ -3,12 +3,22 @@
 A signal that stops the process raises `KeyboardInterrupt`. That exception can be lost: a signal handler may raise it in
 code that ignores exceptions, or Ray may have installed a handler of its own. (A job was seen to run on when it was
 stopped while it connected.) So it is raised again after a while, until it is acknowledged.
+
+Python raises it only between two steps of its own: not while the main thread loads a library or waits in native code,
+and a unit that runs in another thread is waited for. Ctrl-C is therefore answered by a thread of its own, to which the
+kernel writes the signal. If the process has not ended `GRACE_S` later, that thread ends it: every write is atomic, so
+nothing is lost but the current units.
 """
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Mapping
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
@@ -16,6 +26,28 @@ STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
 it to SIGINT."""
 REPEAT_S = 20.0
 """Seconds between interrupts: longer than it takes to shut workers down, and short beside a job's time to stop."""
+GRACE_S = 0.8
+"""Seconds from Ctrl-C to the end of the process, also if it is waiting for something."""
+ANSWER_AFTER_S = 0.3
+"""Seconds that the command has to answer by itself."""
+INTERRUPTED = 130
+"""Exit code of an interrupted process."""
+ANSWER = "interrupted; finished work is kept, run again to resume"
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class _State:
+    """Of the answer to Ctrl-C in this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.acknowledged = threading.Event()
+        self.is_answered = False
+        self.grace_s = GRACE_S
+        self.is_watching = False
+
+
+_state = _State()
 
 
 def install_handlers(environment: Mapping[str, str]) -> None:
@@ -27,13 +59,73 @@ def install_handlers(environment: Mapping[str, str]) -> None:
     numbers = [signal.SIGTERM, signal.SIGALRM]
     if environment.get(STOP_SIGNAL) == "SIGINT":
         numbers.append(signal.SIGINT)
+    elif not _state.is_watching:
+        _state.is_watching = True
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=_watch, args=(reader,), name="interrupts", daemon=True).start()
     for number in numbers:
         signal.signal(number, _interrupt)
 
 
-def acknowledge() -> None:
-    """Stop repeating the interrupt: the command is ending."""
+def acknowledge() -> bool:
+    """Stop repeating the interrupt: the command is ending.
+
+    Returns:
+        whether the interrupt has been answered already, so that the command need not.
+    """
     signal.setitimer(signal.ITIMER_REAL, 0)
+    with _state.lock:
+        _state.acknowledged.set()
+        return _state.is_answered
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Give the process more time to end after Ctrl-C in the block, because it must stop other processes."""
+    _state.grace_s, before = max(seconds, _state.grace_s), _state.grace_s
+    try:
+        yield
+    finally:
+        if not _state.acknowledged.is_set():
+            _state.grace_s = before
+
+
+def _watch(reader: int) -> None:
+    """Answer Ctrl-C and see to it that the process ends; a second one ends it at once."""
+    pressed_at = None
+    while True:
+        if signal.SIGINT not in os.read(reader, 64):
+            continue
+        if pressed_at is not None:
+            _end()
+        pressed_at = time.monotonic()
+        threading.Thread(target=_answer_and_end, args=(pressed_at,), name="interrupted", daemon=True).start()
+
+
+def _answer_and_end(pressed_at: float) -> None:
+    _state.acknowledged.wait(ANSWER_AFTER_S)
+    with _state.lock:
+        if not _state.acknowledged.is_set():
+            _state.is_answered = True
+            _write(f"error: {ANSWER}\n")
+    while time.monotonic() < pressed_at + _state.grace_s:
+        time.sleep(0.05)
+    _end()
+
+
+def _end() -> None:
+    """End this process without waiting for its threads."""
+    if sys.stderr.isatty():
+        _write(_SHOW_CURSOR)
+    os._exit(INTERRUPTED)
+
+
+def _write(text: str) -> None:
+    """Write to stderr, whatever holds the lock of its buffer."""
+    with suppress(OSError):
+        os.write(2, text.encode())
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

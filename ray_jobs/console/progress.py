@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from ray_jobs.console.sanitize import sanitized
+from ray_jobs.console.waiting import announced, finish_loading
 
 if TYPE_CHECKING:
     from cluster import Event
@@ -94,8 +95,11 @@ class Reporter:
     """
 
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        finish_loading()
         self._clock = clock
         self._check: Callable[[], None] = lambda: None
+        self._doing: str | None = None
+        self._display: _Display | None = None
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
     def say(self, message: str, style: str | None = None) -> None:
@@ -106,6 +110,29 @@ class Reporter:
             style: of rich, such as "red".
         """
         self.console.print(sanitized(message), style=style)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Say what is done in the context, if it takes longer than a moment.
+
+        Args:
+            what: a phrase, such as "reading the archive".
+        """
+        with self.doing(what), announced(what, self.say):
+            yield
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Note what is done in the context, for other processes; nothing is printed."""
+        self._doing, before = what, self._doing
+        try:
+            yield
+        finally:
+            self._doing = before
+
+    def note(self) -> dict[str, str | float | None]:
+        """Return what is done now, for other processes: see `RunStatus`. May be called in any thread."""
+        return {"doing": self._doing} if self._display is None else self._display.note()
 
     @contextmanager
     def stage(self, title: str, total: float | None, *, unit: str = "img") -> Iterator[Callable[[Event], None]]:
@@ -120,13 +147,20 @@ class Reporter:
             a function to call with every event.
         """
         kind = _Bar if self.console.is_terminal else _Lines
-        with kind(self.console, title, total, Rate(self._clock, unit)) as display:
+        with kind(self.console, title, total, Rate(self._clock, unit)) as display, ExitStack() as starting:
+            starting.enter_context(announced(f"{title}: starting workers, loading models", self.say))
+            self._display = display
 
             def on_event(event: Event) -> None:
                 self._check()
+                if not isinstance(event, _skipped()):
+                    starting.close()
                 display.on_event(event)
 
-            yield on_event
+            try:
+                yield on_event
+            finally:
+                self._display = None
 
     @contextmanager
     def checking(self, check: Callable[[], None]) -> Iterator[None]:
@@ -136,6 +170,12 @@ class Reporter:
             yield
         finally:
             self._check = before
+
+
+def _skipped() -> type:
+    from cluster import UnitSkipped  # Here, because it takes long.
+
+    return UnitSkipped
 
 
 class _Display:
@@ -164,6 +204,16 @@ class _Display:
                 self.lost += 1
                 self.console.print(sanitized(f"worker lost, its work goes to a new one: {reason}"), style="yellow")
         self.refresh()
+
+    def note(self) -> dict[str, str | float | None]:
+        """Return the stage, its rate, and the seconds left of it."""
+        left = None if self.total is None else self.rate.left(self.total - self.completed)
+        return {
+            "doing": self.title,
+            "unit": self.rate.unit,
+            "per_second": self.rate.per_second,
+            "seconds_left": None if left is None else left.total_seconds(),
+        }
 
     def refresh(self) -> None:
         raise NotImplementedError

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.records import images_folder
+from cluster.secrets import has_password
 from fewshot.data.example import is_path
-from ray_jobs.job_file.reading import NO_PASSWORDS, PASSWORD
+from ray_jobs.job_file.reading import NO_PASSWORDS
 from ray_jobs.job_file.sections import MAX_NAME, JobSection
 from ray_jobs.preflight import lies_inside
 
@@ -84,8 +85,8 @@ class DraftArguments:
 
 
 def is_job_file(argument: str) -> bool:
-    """Return whether an argument of `classify` or `plan` names a job file: the suffix decides."""
-    return argument.endswith(".toml")
+    """Return whether an argument names a job file: the suffix decides, unless it is a folder."""
+    return argument.endswith(".toml") and "://" not in argument and not os.path.isdir(argument)  # noqa: PTH112
 
 
 def default_name(archive: str) -> str:
@@ -129,4 +130,4 @@ def _problem_with(place: str) -> str | None:
         return "a job file cannot hold this path: it is no Unicode text, or too long; rename it, or link to it"
     if place.startswith("~") and os.path.expanduser(place).startswith("~"):  # noqa: PTH111
         return f"there is no home folder {place.partition('/')[0]}; write ./{place} if this is a name"
-    return NO_PASSWORDS if PASSWORD.search(place) else None
+    return NO_PASSWORDS if has_password(place) else None

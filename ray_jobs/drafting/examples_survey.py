@@ -12,7 +12,7 @@ from cluster import Storage
 from cluster.records import Record, Selected, open_source, read_shard
 from cluster.records.names import printable
 from cluster.records.reading import NOT_FOUND
-from cluster.secrets import without_credentials
+from cluster.secrets import public_url
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
@@ -117,7 +117,7 @@ def survey_examples(
         elif record.data is not None:
             contents.append(ExampleContent(record.key, label, len(record.data), digest_of(record.data)))
     survey = ExamplesSurvey(
-        uri=without_credentials(uri),
+        uri=public_url(uri),
         form=form,
         counts=labels.counts,
         skipped=skipped,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 
 from cluster.records.names import printable
-from cluster.secrets import without_credentials
+from cluster.secrets import public_url
 
 COMMENT_COLUMN = 36
 """Where comments begin, if the setting before them is shorter."""
@@ -123,7 +123,7 @@ def toml_key(key: str) -> str:
 
 def _without_query(value: object) -> object:
     is_http = isinstance(value, str) and value.startswith(("http://", "https://"))
-    return without_credentials(str(value)) if is_http else value
+    return public_url(str(value)) if is_http else value
 
 
 def _section_text(section: Section) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from cluster import Executor, Ledger, StageReport, Step, Unit, Workers, run_stage
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import ClusterSection
-from ray_jobs.steps.placement import choose
+from ray_jobs.steps.placement import choose, entered
 
 QUERIES_PER_IMAGE = 20
 """Queries of the diffusion model that take as long as embedding an image, when workers are chosen."""
@@ -66,5 +66,5 @@ def open_stages(
         threads: CPU threads of a worker.
     """
     executor, workers = choose(cluster, threads=threads, images=int(num_queries) // QUERIES_PER_IMAGE)
-    with executor:
+    with entered(executor, reporter):
         yield Stages(executor, replace(workers, overlap=1), ledger, reporter)

@@ -27,6 +27,7 @@ from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
 from ray_jobs.output.layout import features_folder, run_folder
 from ray_jobs.output.predictions import prediction_format
+from ray_jobs.output.work_share import evaluation_work
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.run_plan import RunPlan
 
@@ -202,6 +203,7 @@ class Evaluation:
             features=tuple(unit.path for unit in [*self.pool.units, *self.test.units]),
             protocol=self.section.protocol,
             cells=tuple(unit.path for unit in self.cells),
+            work=evaluation_work(images=sum(unit.weight for unit in [*self.pool.units, *self.test.units])),
         )
 
     def _cell(self, method: str, shots: int, seed: int) -> Unit:

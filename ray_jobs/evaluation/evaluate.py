@@ -31,7 +31,7 @@ from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, Evaluat
 from ray_jobs.results.json_format import FormatError, JsonObject, JsonValue, to_plain
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.example_latents import encode_examples
-from ray_jobs.steps.placement import WORTH_A_RAY, choose
+from ray_jobs.steps.placement import LOOKING, WORTH_A_RAY, choose, entered
 
 MANY_CELLS = 12
 """Cells still to be measured from which starting Ray pays on a machine that holds several workers."""
@@ -76,7 +76,8 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
         DamagedError: a measured cell was damaged, and was removed; run again to measure it anew.
         ClusterError: storage or workers fail as a whole; run again to resume.
     """
-    evaluation = Evaluation.from_job(job)
+    with reporter.waiting("reading the splits"):
+        evaluation = Evaluation.from_job(job)
     if job.escalate is not None and not evaluation.has_cascades:
         reporter.say(f"[escalate] is ignored in {evaluation.section.protocol}: cascades need examples of every class")
     for reason in evaluation.shortages():
@@ -108,7 +109,7 @@ def _measure(evaluation: Evaluation, reporter: Reporter) -> tuple[StageReport, d
     if step.diffusion is not None:
         encode_examples(evaluation.store, step.diffusion, evaluation.pool)
     seconds: dict[str, float] = defaultdict(float)
-    with executor:
+    with entered(executor, reporter):
         with reporter.stage("training folds", len(folds), unit="folds") as on_event:
             run_stage(executor, step, list(folds.values()), evaluation.ledger, workers, _timed(seconds, on_event))
         with reporter.stage("evaluating", len(evaluation.cells), unit="cells") as on_event:
@@ -135,11 +136,12 @@ def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter)
     """Embed the train and test images, and the examples of cascades."""
     units = list({unit.path: unit for unit in [*evaluation.pool.units, *examples, *evaluation.test.units]}.values())
     left = weight_left(units, evaluation.ledger)
-    executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
+    with reporter.waiting(LOOKING):
+        executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
     if not left:
         executor = LocalExecutor()
     step = EmbedStep(evaluation.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
-    with executor, reporter.stage("embedding", sum(unit.weight for unit in units)) as on_event:
+    with entered(executor, reporter), reporter.stage("embedding", sum(unit.weight for unit in units)) as on_event:
         return run_stage(executor, step, units, evaluation.ledger, workers, on_event)
 
 

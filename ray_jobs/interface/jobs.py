@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import JobError
@@ -91,17 +91,16 @@ def evaluate(
     from ray_jobs.evaluation.evaluate import evaluate as run_job
 
     given = {"methods": methods, "shots": shots, "seeds": seeds}
-    wrong = [name for name, values in given.items() if isinstance(values, str | int)]
-    if wrong:
-        raise JobError([f"{name}: expected a list, got {given[name]!r}" for name in wrong])
+    lists = {name: as_plain(values) for name, values in given.items() if values is not None}
+    if wrong := [name for name, values in lists.items() if not isinstance(values, list)]:
+        raise JobError([f"{name}: expected a list, got {lists[name]!r}" for name in wrong])
     if is_job_file(os.fspath(splits)):
         _refuse([*given.items(), ("output", output)], "a job file says it")
         job = read_checked_job(os.fspath(splits), _overrides(settings), "evaluate")
     else:
-        evaluation: dict[str, object] = {key: list(values) for key, values in given.items() if values is not None}
         sections: dict[str, dict[str, object]] = {
             "job": {"name": name, "output": os.fspath(output) if output is not None else f"runs/{name}"},
-            "evaluate": {"splits": os.fspath(splits), **evaluation},
+            "evaluate": {"splits": os.fspath(splits), **lists},
         }
         job = _job_from_sections("evaluate", sections, settings, needs=("evaluate",))
     return run_job(job, _reporter(progress)).run
@@ -166,7 +165,10 @@ def _job_from_sections(
     from ray_jobs.job_file.reading import parse_job, stop_if_any
     from ray_jobs.preflight import check
 
-    text = tomlkit.dumps(sections)
+    try:
+        text = tomlkit.dumps(sections)
+    except (TypeError, ValueError) as error:
+        raise JobError([f"expected paths, names and lists of numbers or names: {error}"]) from error
     job, problems = parse_job(text, f"the arguments of fewshot.{function}", _overrides(settings), needs=needs)
     stop_if_any([*problems, *check(job, needs)])
     return job
@@ -178,12 +180,25 @@ def _overrides(settings: Settings | None) -> list[str]:
 
     overrides = []
     for key, value in (settings or {}).items():
-        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
         try:
-            overrides.append(f"{key}={tomlkit.item(plain).as_string()}")
+            overrides.append(f"{key}={tomlkit.item(as_plain(value)).as_string()}")
         except (TypeError, ValueError) as error:
             raise JobError([f"settings {key!r}: expected a value of TOML, got {type(value).__name__}"]) from error
     return overrides
+
+
+def as_plain(value: object) -> object:
+    """Return a value with plain ones in place of paths, numpy's and pandas' numbers, arrays and series, and ranges."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    for method in ("to_pylist", "tolist", "to_list", "as_py", "item"):  # Of pyarrow, numpy, polars.
+        if callable(convert := getattr(value, method, None)):
+            return as_plain(convert())
+    if isinstance(value, Mapping):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [as_plain(item) for item in value]
+    return value
 
 
 def _refuse(given: object, reason: str) -> None:

@@ -102,8 +102,9 @@ class StoredClassifier:
         Scores are those that a run gives to the same file, bit for bit on the same machine.
 
         Args:
-            images: one image or an iterable of images: paths, URLs, bytes of files, Pillow images, uint8 arrays. A
-                generator is read as it goes; at most `IMAGES_AT_ONCE` decoded images are held in memory.
+            images: one image or an iterable of images: paths, URLs, bytes of files, Pillow images, uint8 arrays; also a
+                pandas or polars Series, or an Arrow array, of paths, URLs or bytes. A generator is read as it goes; at
+                most `IMAGES_AT_ONCE` decoded images are held in memory.
             top: number of classes to list for each image, >= 1.
 
         Returns:
@@ -117,8 +118,8 @@ class StoredClassifier:
         if top < 1:
             raise ValueError(f"top must be at least 1, got {top}")
         if _is_one(images):
-            return next(self._predictions([cast("ImageLike", images)], top))
-        many = iter(cast("Iterable[ImageLike]", images))
+            return next(self._predictions([_from_arrow(cast("ImageLike", images))], top))
+        many = map(_from_arrow, cast("Iterable[ImageLike]", images))
         return [
             prediction
             for batch in iter(lambda: list(islice(many, IMAGES_AT_ONCE)), [])
@@ -177,12 +178,19 @@ class StoredClassifier:
 
 
 def _is_one(images: object) -> bool:
-    """Whether this is one image. An array of four dimensions is many."""
-    if isinstance(images, str | bytes | os.PathLike):
+    """Whether this is one image. An array of four dimensions is many, and so is a column of any library."""
+    if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "as_py"):
         return True
     if hasattr(images, "__array_interface__") and not hasattr(images, "ndim"):
         return True  # a Pillow image
+    if getattr(images, "ndim", 4) == 1:
+        return getattr(getattr(images, "dtype", None), "kind", "") in "biufc"  # Numbers, which are no image.
     return getattr(images, "ndim", 4) < 4
+
+
+def _from_arrow(image: ImageLike) -> ImageLike:
+    """Return the value of an item of an Arrow array; other values as they are."""
+    return cast("ImageLike", image.as_py()) if hasattr(image, "as_py") else image
 
 
 def _pixels(image: ImageLike, *, min_side: int, storage: Storage) -> Image.Image:
@@ -227,7 +235,7 @@ def _from_array(array: object) -> Image.Image:
     if not isinstance(array, np.ndarray):
         raise TypeError(
             f"expected a path, bytes, a Pillow image or a numpy array, got {type(array).__name__}; convert it first,"
-            " e.g. by numpy.asarray"
+            " e.g. by numpy.asarray; of a table, pass the column with the images"
         )
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ValueError(f"expected uint8 [H, W], [H, W, 3] or [H, W, 4], got {array.dtype} {list(array.shape)}")

@@ -28,8 +28,10 @@ def is_deep(value: Any) -> bool:
 
 
 def shortened(value: Any) -> str:
-    """Return a value as Python writes it, cut to `MAX_VALUE_CHARS`."""
-    text = repr(value)
+    """Return a value as Python writes it, without secrets, cut to `MAX_VALUE_CHARS`."""
+    from cluster.secrets import redacted  # Here, because importing `cluster` takes longer than `fewshot schema`.
+
+    text = redacted(repr(value))
     return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"
 
 

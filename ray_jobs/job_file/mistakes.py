@@ -121,16 +121,16 @@ def _mistake(table: type[Any], section: str, item: Any) -> Mistake:
         name = str(item["loc"][-1])
         known = keys_of(table_in(annotation) or table)
         text = f"unknown key. {suggestion(name, known)}{_NO_CREDENTIALS if section == 'storage' else ''}"
-        return Mistake((*path, name), False, f"{_place(section, (*path, name))}: {text}")
+        return Mistake((*path, name), False, f"{place_of(section, (*path, name))}: {text}")
     if item["type"] in _MISSING:
-        return Mistake(path, True, f"{_place(section, path)}: missing; expected {expected(annotation)}")
+        return Mistake(path, True, f"{place_of(section, path)}: missing; expected {expected(annotation)}")
     if key_type is not None:
-        text = f"{_place(section, path[:-1])}: expected {expected(key_type)}, got {shortened(path[-1])}"
+        text = f"{place_of(section, path[:-1])}: expected {expected(key_type)}, got {shortened(path[-1])}"
         return Mistake(path[:-1], False, text)
     if item["type"] == "value_error":
         return _of_check(path, annotation, section, item["msg"].removeprefix("Value error, "))
     got = shortened(item["input"])
-    return Mistake(path, False, f"{_place(section, path)}: expected {expected(annotation)}, got {got}")
+    return Mistake(path, False, f"{place_of(section, path)}: expected {expected(annotation)}, got {got}")
 
 
 def _of_check(path: tuple[str | int, ...], annotation: Any, section: str, message: str) -> Mistake:
@@ -138,8 +138,8 @@ def _of_check(path: tuple[str | int, ...], annotation: Any, section: str, messag
     kind = table_in(annotation)
     word, _, rest = message.partition(" ")
     if kind is not None and (key := word.removesuffix(":")) in keys_of(kind):
-        return Mistake((*path, key), False, f"{_place(section, (*path, key))}: {rest}")
-    return Mistake(path, False, f"{_place(section, path)}: {message}")
+        return Mistake((*path, key), False, f"{place_of(section, (*path, key))}: {rest}")
+    return Mistake(path, False, f"{place_of(section, path)}: {message}")
 
 
 def _follow(table: type[Any], location: Iterable[str | int]) -> tuple[tuple[str | int, ...], Any, Any]:
@@ -164,8 +164,8 @@ def _follow(table: type[Any], location: Iterable[str | int]) -> tuple[tuple[str 
     return tuple(path), annotation, None
 
 
-def _place(section: str, path: tuple[str | int, ...]) -> str:
-    """Return "[section.table] key"; where a list is on the way, "[section] list.0.key"."""
+def place_of(section: str, path: tuple[str | int, ...]) -> str:
+    """Return how messages name a key: "[section.table] key"; where a list is on the way, "[section] list.0.key"."""
     words = [str(part) if isinstance(part, int) else key_text(part) for part in path]
     if any(isinstance(part, int) for part in path):
         return f"[{section}] {'.'.join(words)}"

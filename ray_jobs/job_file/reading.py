@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -15,12 +13,13 @@ from typing import Any, TypeAlias
 import tomlkit
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.secrets import without_credentials
+from cluster.records.names import printable
+from cluster.secrets import has_password, public_url
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.keys import keys_of, table_in
 from ray_jobs.job_file.limits import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES, is_deep, key_text, shortened
-from ray_jobs.job_file.mistakes import Mistake, Position, find_mistakes, messages, suggestion
-from ray_jobs.job_file.sections import TRAINING_KEYS, Job
+from ray_jobs.job_file.mistakes import Mistake, Position, find_mistakes, messages, place_of, suggestion
+from ray_jobs.job_file.sections import TRAINING_KEYS, Job, JobSection
 
 Table: TypeAlias = dict[str, Any]
 """A table of a TOML document: values of any kind, until pydantic has checked them."""
@@ -30,7 +29,8 @@ SECTIONS: dict[str, type[Any]] = {
 """The dataclasses of the sections, by name."""
 
 NO_PASSWORDS = "a URL with a password in it; credentials come from the environment or from the machine's identity"
-PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+STAND_INS: dict[str, Table] = {"job": {"name": "unnamed", "output": "memory://unnamed"}}
+"""Values in place of wrong ones, by section, with which the other sections are checked; no such job ever runs."""
 
 
 def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable[str] = ()) -> tuple[Job, list[str]]:
@@ -46,7 +46,7 @@ def read_job(path: str | Path, overrides: Sequence[str] = (), *, needs: Iterable
         file. The caller adds the problems that it finds in the right sections before it stops (`stop_if_any`).
 
     Raises:
-        JobError: there is no such file, it is not TOML, it has no [job], or a URL in it contains a password.
+        JobError: there is no such file, or it is not TOML.
     """
     return parse_job(_read_text(Path(path)), str(path), overrides, needs=needs)
 
@@ -66,12 +66,11 @@ def parse_job(
         the same as `read_job`.
 
     Raises:
-        JobError: the text is not TOML, it has no [job], or a URL in it contains a password.
+        JobError: the text is not TOML.
     """
     document = _parse(text, path)
     problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
     overridden = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
-    _refuse_passwords(document, path, text)
     sections: Table = {}
     for name, content in islice(document.items(), MAX_MISTAKES):
         position = Position(path, text, name, overridden)
@@ -84,9 +83,8 @@ def parse_job(
             sections[name], mistakes = _read_section(SECTIONS[name], name, content)
             problems += messages(mistakes, position)
     problems += [f"{path}: {problem}" for problem in _missing_sections(document, needs)]
-    if not sections.get("job"):
-        raise JobError(problems)
     found = {name: value for name, value in sections.items() if value is not None}
+    found.setdefault("job", JobSection(**STAND_INS["job"]))
     return Job(**found, given=frozenset(sections)), problems
 
 
@@ -141,16 +139,14 @@ def job_file_text(job: Job) -> str:
     return tomlkit.dumps(resolved(job))
 
 
-def _refuse_passwords(document: Mapping[str, Any], path: str, text: str) -> None:
-    """Stop at a password in a URL: further errors would quote it."""
-    stop_if_any(
-        [
-            Position(path, text, name).message(f"[{key_text(name)}] {key_text(key)}: {NO_PASSWORDS}", [key])
-            for name, content in document.items()
-            for key, value in (content.items() if isinstance(content, dict) else ())
-            if isinstance(value, str) and PASSWORD.search(value)
-        ]
-    )
+def _passwords(section: str, value: Any, path: tuple[str | int, ...] = ()) -> Iterator[Mistake]:
+    """Yield a mistake for each URL with a password in a section."""
+    if isinstance(value, str):
+        if has_password(value):
+            yield Mistake(path, False, f"{place_of(section, path)}: {NO_PASSWORDS}")
+    elif isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _passwords(section, item, (*path, key))
 
 
 def _keyed(section: Any) -> Table:
@@ -169,7 +165,7 @@ def _storable(values: Mapping[str, Any]) -> Table:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
-        return without_credentials(value)
+        return public_url(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return _storable(value) if isinstance(value, dict) else value
@@ -184,8 +180,8 @@ def _read_text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise JobError([f"there is no job file {path}"]) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise JobError([f"cannot read the job file {path}: {error}"]) from error
+    except (OSError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the path
+        raise JobError([f"cannot read the job file {printable(str(path))}: {error}"]) from error
 
 
 def _parse(text: str, path: str) -> Table:
@@ -199,14 +195,22 @@ def _parse(text: str, path: str) -> Table:
 
 
 def _read_section(table: type[Any], name: str, content: Table) -> tuple[Any, list[Mistake]]:
-    """Return a section and its mistakes; keys with mistakes are left out, so that the rest can be checked, too."""
-    adapter = TypeAdapter(table)
-    try:
-        return adapter.validate_python(content), []
-    except ValidationError as error:
-        mistakes = find_mistakes(table, name, error)
-    with suppress(ValidationError):
-        return adapter.validate_python(_without(content, mistakes)), mistakes
+    """Return a section and its mistakes; keys with mistakes are left out, so that the rest can be checked, too.
+
+    A check of the whole section runs only where its keys are right, so the rest may have further mistakes.
+    """
+    adapter, stand_ins = TypeAdapter(table), STAND_INS.get(name, {})
+    mistakes = new = list(_passwords(name, content))
+    for _ in range(MAX_MISTAKES):
+        content = _without(content, new) | (stand_ins if mistakes else {})
+        try:
+            return adapter.validate_python(content), mistakes
+        except ValidationError as error:
+            known = {key for mistake in mistakes for key in (mistake.key, _removed(mistake))}
+            new = [mistake for mistake in find_mistakes(table, name, error) if mistake.key not in known]
+        if not new:
+            break
+        mistakes = [*mistakes, *new]
     return None, mistakes
 
 
@@ -214,14 +218,17 @@ def _without(content: Table, mistakes: Iterable[Mistake]) -> Table:
     """Return a section without its wrong keys, and without the tables in it that lack a key."""
     rest = copy.deepcopy(content)
     for mistake in mistakes:
-        *parents, key = mistake.key or ("",)
-        if mistake.is_missing and parents:
-            *parents, key = parents
+        *parents, key = _removed(mistake) or ("",)
         table = rest
         for parent in parents:
             table = table.get(parent, {})  # Removed before, if it lacks a key as well.
         table.pop(key, None)
     return rest
+
+
+def _removed(mistake: Mistake) -> tuple[str, ...]:
+    """Return the path of what is left out because of a mistake: the wrong key, or the table that lacks one."""
+    return mistake.key[:-1] if mistake.is_missing and len(mistake.key) > 1 else mistake.key
 
 
 def _missing(section: str) -> str:

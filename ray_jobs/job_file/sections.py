@@ -124,11 +124,12 @@ class StorageSection:
 
         Raises:
             OSError: the certificates cannot be read.
-            ValueError: the file has no certificates.
+            ValueError: the file has no certificates, or there is no such home folder.
         """
         from cluster import Storage
+        from cluster.storage.objects import absolute_path
 
-        certificates = None if self.ca_file is None else Path(self.ca_file).expanduser().read_text(errors="replace")
+        certificates = None if self.ca_file is None else Path(absolute_path(self.ca_file)).read_text(errors="replace")
         return Storage(
             endpoint=self.endpoint,
             region=self.region,

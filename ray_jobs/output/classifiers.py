@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from cluster import Storage, Store, fingerprint
 from cluster.errors import ClusterError
-from cluster.secrets import without_credentials
+from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.backbones import ClipSpec
 from fewshot.errors import FewShotError
@@ -264,7 +264,7 @@ def open_classifier(url: str, storage: Storage = DEFAULT_STORAGE) -> ClassifierR
     except FileNotFoundError as error:
         raise JobError([_missing(url, storage)]) from error
     except (ClusterError, OSError, ValueError) as error:
-        raise JobError([f"cannot read the classifier {without_credentials(url)}: {error}"]) from error
+        raise JobError([f"cannot read the classifier {redacted(url)}: {error}"]) from error
     try:
         _check_tensors(files[1])
         ref = _ref_from_card(store, folder, files[0])
@@ -276,7 +276,7 @@ def open_classifier(url: str, storage: Storage = DEFAULT_STORAGE) -> ClassifierR
 
 def _missing(url: str, storage: Storage) -> str:
     """What to write instead of a folder without a classifier; of a run's folder, its classifier."""
-    expected = f"no classifier in {without_credentials(url)}: expected a folder with {CARD} and {TENSORS}"
+    expected = f"no classifier in {redacted(url)}: expected a folder with {CARD} and {TENSORS}"
     with suppress(ClusterError, OSError, ValueError, JobError):
         store, folder = open_parent(url, storage)
         plan = RunPlan.from_json(store.get(f"{folder}/{PLAN}"), where=url)

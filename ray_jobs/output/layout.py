@@ -16,8 +16,8 @@ PER_CLASS = "per_class.parquet"
 PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
 """With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
-INTERACTIVE = Retry(deadline_s=10.0)
-"""Interactive: give up quickly on storage that is down."""
+INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)
+"""Interactive: give up quickly on storage that is down, but not on storage that asks for fewer requests."""
 
 
 def open_parent(url: str, storage: Storage) -> tuple[Store, str]:

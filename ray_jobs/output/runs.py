@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster import ClusterError, Lease, Storage, Store, acquire_lease
+from cluster.storage.error_classes import is_storage_error, is_transient
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
@@ -231,15 +233,23 @@ def acquire_run(store: Store, run: str, section: StorageSection, reporter: Repor
 
     Raises:
         LeaseHeldError: another process is at work on the run. Nothing was written.
+        JobError: nothing can be written there, for a reason that waiting does not change.
     """
 
     def wait(owner: str) -> None:
         reporter.say(f"{store.url(run)} belongs to {owner}; checking whether it is alive")
 
-    with (
-        acquire_lease(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait) as lease,
-        reporter.checking(lease.check),
-    ):
+    with ExitStack() as stack:
+        try:
+            store.check_writable()
+            held = acquire_lease(store, f"{run}/{LEASE}", term_s=section.lease_s, on_wait=wait, note=reporter.note)
+            lease = stack.enter_context(held)
+        except OSError as error:
+            cause = error.__cause__ or error
+            if is_transient(cause) or not is_storage_error(cause):
+                raise
+            raise JobError([f"[job] output: {error}"]) from error
+        stack.enter_context(reporter.checking(lease.check))
         for folder in (run, f"{run}/{LEASE}"):
             store.remove_stale_files(folder)
         yield lease
@@ -307,6 +317,22 @@ def outputs_below(store: Store) -> list[str]:
     near = list(islice(store.folders(), _MOST_LOOKED_INTO))
     far = (folder for parent in near for folder in store.folders(parent))
     return [store.url(folder) for folder in islice(chain(near, far), _MOST_LOOKED_INTO) if _is_output(store, folder)]
+
+
+def outputs_beside(store: Store) -> list[str]:
+    """List outputs in the same folder whose names are like that of this one, the nearest first."""
+    with suppress(FileNotFoundError, ClusterError, OSError):
+        parent, name = open_parent(store.root, store.storage)
+        near = get_close_matches(name, [folder for folder in parent.folders() if folder != name], n=_FEW, cutoff=0.6)
+        return [parent.url(folder) for folder in near if _is_output(parent, folder)]
+    return []
+
+
+def no_output(store: Store) -> JobError:
+    """Return the error for a place that is no output, with the outputs that may have been meant."""
+    near = [*outputs_below(store), *outputs_beside(store)]
+    meant = [f"there is an output at {place}" for place in near]
+    return JobError([f"no job has run in {store.root}: there is no run below it", *meant])
 
 
 def _is_output(store: Store, folder: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from xml.etree.ElementTree import Element
 
-from cluster.secrets import without_credentials
+from cluster.secrets import public_url
 from ray_jobs.output.layout import FAILURES, JOB, METRICS, PREDICTIONS
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
@@ -193,11 +193,11 @@ def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
     yield "temperature", f"{metrics.temperature:.3g}{_growth(metrics)}"
     yield "backbone", " ".join(filter(None, (job.clip.model, job.clip.pretrained, job.clip.precision)))
     if job.archive is not None:
-        yield "archive", without_credentials(job.archive.uri)
+        yield "archive", public_url(job.archive.uri)
     if job.classifier.from_ is not None:
-        yield "classifier", without_credentials(job.classifier.from_)
+        yield "classifier", public_url(job.classifier.from_)
     if job.support is not None:
-        yield "examples", without_credentials(job.support.uri)
+        yield "examples", public_url(job.support.uri)
         yield "shots", "all" if job.support.shots is None else f"at most {job.support.shots} a class"
         yield "seed", job.support.seed
         yield "views", job.support.views

@@ -14,7 +14,7 @@ from typing import TypeVar
 from cluster import Storage
 from cluster.errors import ClusterError
 from cluster.records import Selected, Shard, Source, pick, read_shard
-from cluster.secrets import without_credentials
+from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.inputs.archive import open_archive
@@ -61,7 +61,7 @@ def _as_far_as_readable(what: str, pictures: Callable[[], Iterator[tuple[K, str]
     try:
         found.update(pictures())  # keeps what came before any trouble
     except (ClusterError, FewShotError, OSError) as error:
-        reason = without_credentials(str(error))
+        reason = redacted(str(error))
         logger.warning("report without some pictures of=%s found=%d error=%s", what, len(found), reason)
     return found
 

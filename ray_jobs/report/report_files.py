@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from cluster import Storage, Store
-from cluster.secrets import without_credentials
+from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.layout import JOB, PER_CLASS, REPORT
-from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
+from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below
 from ray_jobs.report.classification_page import render
 from ray_jobs.report.evaluation_page import render_evaluation
 from ray_jobs.report.report_data import gather
@@ -50,29 +50,33 @@ def _ensure(store: Store, run: str, made: Callable[[], bytes], *, keep: bool = T
         if not (keep and store.exists(path)):
             store.put(path, made())
     except Exception as error:  # the boundary between the job and a page to look at
-        reason = without_credentials(f"{type(error).__name__}: {error}")
+        reason = redacted(f"{type(error).__name__}: {error}")
         logger.warning("no report run=%s error=%s", run, reason, exc_info=logger.isEnabledFor(logging.DEBUG))
         return None
     return store.url(path)
 
 
-def find_reports(output: str, storage: Storage = DEFAULT_STORAGE) -> OutputReports:
+def find_reports(output: str, storage: Storage = DEFAULT_STORAGE, *, job_file: str | None = None) -> OutputReports:
     """Find the reports of an output; one that is missing is written.
 
     Args:
         output: any fsspec URL.
         storage: how S3 is reached.
+        job_file: that names the output, which may have no run yet; None if the output was named by itself.
 
     Returns:
         every run that has finished, its path None if the report could not be written. Where there are none, `below`:
         outputs in folders below.
 
     Raises:
-        JobError: nothing can be looked up there.
+        JobError: nothing can be looked up there, or there is no output.
         StorageError: storage does not respond any more.
     """
     store = open_output(output, storage)
-    reports = tuple(report for run in find_runs(store) if (report := _report_of(store, run)) is not None)
+    runs = tuple(find_runs(store))
+    if not runs and job_file is None:
+        raise no_output(store)
+    reports = tuple(report for run in runs if (report := _report_of(store, run)) is not None)
     return OutputReports(output=store.root, reports=reports, below=() if reports else tuple(outputs_below(store)))
 
 

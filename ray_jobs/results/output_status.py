@@ -27,6 +27,18 @@ class RunStatus(JsonValue):
         classes: number of classes; None if unreadable.
         accuracy: against given labels, in [0, 1]; None if not measured.
         process: the process that holds the run, or held it when it was killed on another machine; None without one.
+        newest: whether it was begun or resumed last among the runs of the output.
+        running: whether its process shows signs of life. A run that is neither running nor complete has stopped.
+        sign_of_life_s: seconds since the last sign of life of its process; None where there is none, or storage does
+            not report times.
+        share: of the whole job that is done, in [0, 1]: examples and escalation are part of it. An estimate; None for
+            an unreadable run, or one that an older version planned.
+        doing: what its process did at the last sign of life; None if that is not known.
+        per_second: units of that which it finished a second; None if that is not known.
+        unit: abbreviation of the unit.
+        seconds_left: estimate of the time left: while it embeds of the whole job, later of what it is doing; None if
+            that is not known.
+        resume: command that goes on with a run that has stopped; None if it is running, complete or unreadable.
         problem: why the run is unreadable, and what to do; None if it is not.
     """
 
@@ -40,6 +52,15 @@ class RunStatus(JsonValue):
     classes: int | None = None
     accuracy: float | None = None
     process: str | None = None
+    newest: bool = False
+    running: bool = False
+    sign_of_life_s: float | None = None
+    share: float | None = None
+    doing: str | None = None
+    per_second: float | None = None
+    unit: str | None = None
+    seconds_left: float | None = None
+    resume: str | None = None
     problem: str | None = None
 
 

@@ -29,6 +29,28 @@ class ArchiveSummary(JsonValue):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedWork(JsonValue):
+    """The work of a run, in images to embed that take as long, as it was estimated.
+
+    Attributes:
+        examples: of embedding the examples.
+        archive: of embedding the archive, or the data set of an evaluation.
+        results: of labelling, or of measuring.
+        escalation: of [escalate], at most.
+    """
+
+    examples: float
+    archive: float
+    results: float
+    escalation: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.examples + self.archive + self.results + self.escalation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan(JsonDocument):
     """What a run set out to do.
 
@@ -44,6 +66,8 @@ class RunPlan(JsonDocument):
         confidence: of a classification: with which `max_error` is to hold.
         protocol: of an evaluation: name of the protocol.
         cells: of an evaluation: parts of the results, paths in the output.
+        example_parts: of a classification: parts of features of the examples, paths in the output.
+        work: what it takes, for estimates of progress; None in plans of older versions.
     """
 
     format_version: ClassVar[int] = 1
@@ -58,6 +82,8 @@ class RunPlan(JsonDocument):
     confidence: float = 0.9
     protocol: ProtocolName | None = None
     cells: tuple[str, ...] = ()
+    example_parts: tuple[str, ...] = ()
+    work: PlannedWork | None = None
 
     def __post_init__(self) -> None:
         """Check that a classification has an archive.

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from cluster import Executor, Helpers, LocalExecutor, RayExecutor, Workers
 from cluster.on_ray.capacity import Node, cluster_nodes
+from ray_jobs.console.interrupts import patient
+from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import ClusterSection
 
 WORTH_A_RAY = 1500
 """Images to embed from which starting Ray (some ten seconds of CPU) pays on a machine for several workers."""
+
+
+LOOKING = "loading PyTorch, looking for GPUs or the nodes of the cluster"
+"""What `choose` does that may take long, for messages."""
+STOP_RAY_S = 10.0
+"""Seconds that it takes to stop the workers and a Ray of our own."""
 
 
 def local_gpus() -> int:
@@ -20,6 +29,27 @@ def local_gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+@contextmanager
+def entered(executor: Executor, reporter: Reporter) -> Iterator[None]:
+    """Enter an executor; say so while Ray starts, and leave it time to stop after Ctrl-C.
+
+    Args:
+        executor: not entered yet.
+        reporter: shows the message.
+
+    Raises:
+        ClusterError: Ray cannot be started, or no cluster responds at the address.
+    """
+    if not isinstance(executor, RayExecutor):
+        with executor:
+            yield
+        return
+    with patient(STOP_RAY_S), ExitStack() as stack:
+        with reporter.waiting(f"starting or reaching {executor.where}"):
+            stack.enter_context(executor)
+        yield
 
 
 def choose(

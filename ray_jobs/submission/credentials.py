@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.secrets import names_a_secret, secrets_in, without_credentials
+from cluster.secrets import names_a_secret, quotes_secret, secrets_in, without_credentials
 
 CREDENTIALS_ADVICE = (
     "Ray stores what comes with a job in the clear. Give credentials to the cluster's own processes: by a Secret in "
@@ -16,7 +16,7 @@ CREDENTIALS_ADVICE = (
 
 def credential_in(text: str, environment: Mapping[str, str]) -> str | None:
     """Return the name of a variable whose secret value occurs in the text; None if there is none."""
-    return next((name for name, value in secrets_in(environment).items() if value in text), None)
+    return next((name for name, value in secrets_in(environment).items() if quotes_secret(text, value)), None)
 
 
 def variables_to_send(given: Sequence[str], environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

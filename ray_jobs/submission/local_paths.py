@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.storage.objects import absolute_path
 from ray_jobs.job_file.command_needs import DATA_PATHS, DRIVER_PATHS, MODEL_PATHS, JobCommand, paths_in
 from ray_jobs.job_file.sections import Job
 
@@ -64,4 +65,4 @@ def _local(value: str) -> Path | None:
     scheme, separator, rest = value.rpartition("://")
     if separator and scheme not in ("file", "local"):
         return None
-    return Path(rest).expanduser().absolute()
+    return Path(absolute_path(rest))

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cluster.secrets import without_credentials
+from cluster.secrets import public_url
 from ray_jobs.console.interrupts import STOP_SIGNAL
 from ray_jobs.console.json_result import RESULT_LINE
 from ray_jobs.job_file.command_needs import JobCommand
@@ -53,7 +53,7 @@ class Payload:
     def metadata(self) -> dict[str, str]:
         """Command, name, output and key, for lists of jobs."""
         section = self.job.job
-        metadata = {"command": self.command, "name": section.name, "output": without_credentials(section.output)}
+        metadata = {"command": self.command, "name": section.name, "output": public_url(section.output)}
         return metadata | ({"key": self.key} if self.key is not None else {})
 
     @contextmanager

@@ -60,7 +60,8 @@ def submit_job(
     problems = [] if shared_paths else local_path_problems(payload.job, payload.command)
     if problems and not are_local(_call(retry, jobs.node_addresses)):
         raise JobError(problems)
-    job_id = _start(payload, jobs, reporter, retry)
+    with reporter.waiting(f"submitting the job to {jobs.address}"):
+        job_id = _start(payload, jobs, reporter, retry)
     if not wait:
         return SubmittedJob(submission=job_id, status=jobs.get(job_id).status, address=jobs.address)
     log = LogReader(lambda line: reporter.console.file.write(line))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkerStartError, run_stage
-from cluster.secrets import HIDDEN, redacted, without_credentials
+from cluster import ClusterError, Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkerStartError, run_stage
+from cluster.records.location import Location
+from cluster.secrets import HIDDEN, has_password, public_url, redacted, without_credentials
 from cluster.storage.store import StorageError
 from ray_jobs.console.sanitize import configure_logging, sanitized
+from ray_jobs.errors import JobError
 from tests.hostile.steps import PASSWORD, SECRET, Indiscreet
 
 PLANTED = {
@@ -194,3 +200,149 @@ def test_a_secret_of_any_letters_is_hidden_as_it_is_and_as_it_is_quoted(secret):
 def test_what_is_no_secret_stays(monkeypatch, name):
     monkeypatch.setenv(name, "an ordinary value")
     assert redacted("an ordinary value") == "an ordinary value"
+
+
+SECRET_NAMES = ("sig", "X-Amz-Signature", "access_token", "api_key", "AccountKey")
+PASSWORD_URLS = (
+    "{scheme}://me:{first}{mark}{second}@host/photos",
+    "{scheme}://me:7/{first}{mark}{second}@host:9000",
+    "zip://*.jpg::{scheme}://me:{first}{mark}{second}@host/photos.zip",
+)
+SECRET_URLS = (
+    *PASSWORD_URLS,
+    "{scheme}://{first}@host/photos?{name}={second}",
+    "{scheme}://host/photos?a=b&{name}={first}{mark}{second}",
+    "{scheme}://host/photos#{first}{mark}{second}",
+    "{scheme}://host/photos#state=1&{name}={first}{mark}{second}",
+    "{scheme}://host/photos;{name}={first}{mark}{second}",
+    "{scheme}://host/photos;v=1;{name}={first}{mark}{second}?x",
+)
+QUOTED = (
+    str,
+    repr,
+    json.dumps,
+    lambda url: json.dumps({"url": url}).replace("/", "\\/"),
+    lambda url: json.dumps(json.dumps({"url": url})),
+    lambda url: quote(url, safe=""),
+    lambda url: quote(quote(url, safe=""), safe=""),
+    lambda url: f"https://proxy/fetch?url={quote_plus(url)}",
+    lambda url: f"ConnectionError(host={url!r}, port=443): refused",
+)
+halves = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=12, max_size=12)
+marks = st.text("/+=@:?#&;%\"'\\~é", max_size=3)
+urls = st.sampled_from(["s3", "https", "redis", "S3A"])
+
+
+def shown(message: str) -> str:
+    """A message as the console, the log, and the errors of both packages show it."""
+    return "\n".join([redacted(message), sanitized(message), str(ClusterError(message)), str(JobError([message]))])
+
+
+@given(
+    form=st.sampled_from(SECRET_URLS),
+    scheme=urls,
+    first=halves,
+    mark=marks,
+    second=halves,
+    name=st.sampled_from(SECRET_NAMES),
+    quoted=st.sampled_from(QUOTED),
+)
+def test_no_part_of_a_secret_in_a_url_is_shown(form, scheme, first, mark, second, name, quoted):
+    url = form.format(scheme=scheme, first=first, mark=mark, second=second, name=name)
+    messages = shown(f"cannot open {quoted(url)}: not found")
+    assert first not in messages
+    assert second not in messages
+    assert messages.startswith("cannot open ")
+
+
+@given(form=st.sampled_from(PASSWORD_URLS), scheme=urls, first=halves, mark=marks, second=halves)
+def test_a_url_with_a_password_is_refused_before_it_is_opened(form, scheme, first, mark, second):
+    url = form.format(scheme=scheme, first=first, mark=mark, second=second)
+    assert has_password(url) or url.partition("://")[2].startswith("me:7/")  # Port 7 of a host "me", as it stands.
+    if has_password(url):
+        with pytest.raises(StorageError) as caught:
+            Store(url)
+        assert first not in str(caught.value)
+
+
+@given(
+    name=st.sampled_from(["password", "db_passwd", "client_secret", "aws_secret_access_key", *SECRET_NAMES]),
+    first=halves,
+    form=st.sampled_from(
+        ["{name}={secret}", "?x=1&{name}={secret}&y=2", "{{'{name}': '{secret}'}}", '{{"{name}": "{secret}, more"}}']
+    ),
+    quoted=st.sampled_from([str, repr, json.dumps, quote]),
+)
+def test_a_value_beside_the_name_of_a_secret_is_not_shown(name, first, form, quoted):
+    assert first not in shown(quoted(form.format(name=name, secret=first)))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "headers={'Authorization': 'AWS4-HMAC-SHA256 Credential=A/s3/aws4_request, Signature=%s'}",
+        "Authorization: Bearer %s",
+        '{\\"authorization\\": \\"Bearer %s\\"}',
+        "raw_headers=((b'Authorization', b'Bearer %s'),)",
+        "x-amz-security-token: %s",
+    ],
+)
+def test_the_headers_of_a_request_are_not_shown(message):
+    assert "0123456789abcdef" not in shown(message % "0123456789abcdef")
+
+
+@given(
+    secret=st.text(
+        st.one_of(
+            st.sampled_from("/+= \"'\\&<>\n\té😀"), st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+        ),
+        min_size=8,
+        max_size=30,
+    ),
+    quoted=st.sampled_from(
+        [
+            repr,
+            json.dumps,
+            lambda text: json.dumps(text, ensure_ascii=False),
+            lambda text: json.dumps(json.dumps(text)),
+            lambda text: repr(text.encode()),
+            quote,
+            lambda text: re.sub("%..", lambda byte: byte[0].lower(), quote(text, safe="")),
+            lambda text: quote(quote(text, safe="")),
+            quote_plus,
+        ]
+    ),
+)
+def test_a_secret_of_the_environment_is_hidden_however_it_is_encoded(secret, quoted):
+    encoded = quoted(secret).strip("b\"'") if quoted not in (quote, quote_plus) else quoted(secret)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOME_API_KEY", secret)
+        assert encoded not in redacted(f"<{quoted(secret)}>") or encoded in HIDDEN
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://minio:9000/photos/logo@2x.png",
+        "s3://bucket/2024/#1/a;b=c.jpg",
+        "abfs://container@account.dfs.core.windows.net/photos",
+        "https://host/wiki/A:B@C",
+        "/home/me:x@y/photos#1",
+    ],
+)
+def test_a_place_without_secrets_stays_as_it_is(url):
+    assert public_url(url) == url
+    assert not has_password(url)
+    assert Location.parse(url).redacted == url
+
+
+def test_an_ordinary_message_stays_as_it_is():
+    message = "[support] shots: expected an integer, got 'x'; see https://host:8265/jobs or s3://bucket/a@b (token 3)"
+    assert redacted(message) == message
+
+
+@pytest.mark.parametrize("part", ["a", "a_", "\\", ";", "x://", "::a", "%25", "token", "a:b@", '"', "authorization"])
+def test_a_long_message_is_redacted_in_little_time(part):
+    begin = time.process_time()
+    redacted(f's3://{part * 5_000} authorization="{part * 5_000} x;{part * 5_000}')
+    assert time.process_time() - begin < 1.0

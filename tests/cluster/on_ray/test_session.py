@@ -66,7 +66,15 @@ def test_a_local_ray_is_private_and_leaves_no_files(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 def test_a_ray_that_does_not_start_is_a_cluster_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def too_late(*_: object, **__: object) -> None:
+    def too_late(*_: object, _temp_dir: str, **__: object) -> None:
+        logs = Path(_temp_dir, "session_1/logs")
+        logs.mkdir(parents=True)
+        Path(_temp_dir, "session_latest").symlink_to("session_1")
+        (logs / "raylet.out").write_text(
+            "[2026-01-01 I 7 7] started\n" * 9 + "[2026-01-01 C 7 7] No space in /dev/shm\n"
+        )
+        (logs / "monitor.log").write_text("all is well\n")
+        (logs / "agent.log").write_text(f"ValueError: failed with https://me:{'s3cret'}@host\n")
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -74,8 +82,31 @@ def test_a_ray_that_does_not_start_is_a_cluster_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr("ray.is_initialized", lambda: False)  # Another test's Ray may be running, and stays.
     monkeypatch.setattr("ray.init", too_late)
     monkeypatch.setattr("cluster.on_ray.session._shut_down", lambda: None)
-    with pytest.raises(ClusterError, match=r"could not start Ray on this machine: .* timed out .*mode = \"process\""):
+    message = r"could not start Ray on this machine: .* timed out .*mode = \"process\".*\n  Its logs end with:\n"
+    with pytest.raises(ClusterError, match=message) as caught:
         RayExecutor().__enter__()
+    lines = str(caught.value).splitlines()[2:]
+    assert lines == [
+        "  raylet.out: [2026-01-01 C 7 7] No space in /dev/shm",
+        "  agent.log: ValueError: failed with https://host",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+def test_an_interrupt_while_ray_starts_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    stopped = []
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", interrupt)
+    monkeypatch.setattr("cluster.on_ray.session._shut_down", lambda: stopped.append(True))
+    with pytest.raises(KeyboardInterrupt):
+        RayExecutor().__enter__()
+    assert stopped == [True]
     assert list(tmp_path.iterdir()) == []
 
 

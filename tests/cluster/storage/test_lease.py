@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -233,3 +234,36 @@ def test_a_reused_process_number_counts_as_dead():
     assert not owner.is_dead
     assert Owner.from_json(owner.to_json() | {"started": "1"}).is_dead
     assert not Owner.from_json(owner.to_json() | {"started": "1", "machine": "another"}).is_dead
+
+
+def test_a_process_that_the_system_hides_is_alive(monkeypatch):
+    owner = Owner.from_json(Owner.this_process().to_json() | {"pid": os.getppid(), "started": "1"})
+    read = Path.read_text
+
+    def hidden(path, *args, **kwargs):
+        if str(path) == f"/proc/{os.getppid()}/stat":
+            raise FileNotFoundError(path)
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    for seen in (None, PermissionError):
+
+        def kill(pid, number, seen=seen):
+            assert (pid, number) == (os.getppid(), 0)
+            if seen is not None:
+                raise seen
+
+        monkeypatch.setattr(os, "kill", kill)
+        assert not owner.is_dead
+
+    def gone(_, __):
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", gone)
+    assert owner.is_dead
+
+
+@pytest.mark.parametrize("changes", [{"pid": 10**30}, {"pid": 0}, {"pid": "1"}, {"pid": True}, {"host": 7}])
+def test_an_owner_that_cannot_be_is_no_owner(changes):
+    with pytest.raises((TypeError, ValueError)):
+        Owner.from_json(Owner.this_process().to_json() | changes)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster import Retry, Storage, StorageError, Store
+from cluster import Retry, SourceError, Storage, StorageError, Store
 from cluster.storage.filesystems import open_filesystem
 from tests.cluster.faulty import cut_half_way, fails, faults, slow, write_temporary_file
 
@@ -302,3 +302,87 @@ def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"file/a: .*choose another location"):
         Store(str(tmp_path / "file")).put("a", b"x")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES])
+def test_a_file_system_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch, number):
+    flush = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):  # noqa: PTH112
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    store = Store(str(tmp_path), retry=Retry(deadline_s=0))
+    store.put("a/b", b"1")
+    assert store.put_if_absent("a/c", b"2")
+    assert (store.get("a/b"), store.get("a/c")) == (b"1", b"2")
+
+
+def test_a_disk_that_fails_to_flush_fails_the_write(tmp_path, monkeypatch):
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match=r"could not write .*Input/output error"):
+        Store(str(tmp_path), retry=Retry(deadline_s=0)).put("a", b"1")
+
+
+def test_a_folder_that_can_be_written_to_is_found_without_writing(tmp_path):
+    Store(str(tmp_path / "new/deeper")).check_writable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_to_is_found_without_writing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=f"could not write {tmp_path}/file/output: .*[Nn]ot a directory"):
+        Store(str(tmp_path / "file/output")).check_writable()
+    (tmp_path / "broken").symlink_to("nowhere")
+    with pytest.raises(StorageError, match=r"[Nn]ot a directory"):
+        Store(str(tmp_path / "broken/output")).check_writable()
+    disk = os.statvfs(tmp_path)
+    for changes, message in (({9: 0, 4: 0}, "No space left"), ({8: os.ST_RDONLY}, "Read-only file system")):
+        values = os.statvfs_result([changes.get(index, value) for index, value in enumerate(disk)])
+        monkeypatch.setattr(os, "statvfs", lambda _, values=values: values)
+        with pytest.raises(StorageError, match=message):
+            Store(str(tmp_path / "output")).check_writable()
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=f"could not write {tmp_path}/output: .*Permission denied"):
+        Store(str(tmp_path / "output")).check_writable()
+
+
+@pytest.mark.parametrize("root", ["~nosuchuser/output", "file://~nosuchuser/output", "a\0b", "s3://bucket/a\0b"])
+def test_a_text_that_is_no_place_is_refused(root):
+    with pytest.raises(SourceError, match=r"no home folder ~nosuchuser; write ./~nosuch|NUL character"):
+        Store(root)
+
+
+@pytest.mark.parametrize("root", ["s3://me:pass/word@bucket/x", "s3://bucket/x?token=1", "https://host/x;sig=1"])
+def test_a_place_with_a_secret_in_it_is_refused(root):
+    with pytest.raises(StorageError, match=r"contains a .*; pass credentials through the environment"):
+        Store(root)
+
+
+def test_a_path_that_is_too_long_is_an_error_of_storage(tmp_path):
+    store = Store(str(tmp_path / ("a" * 5000)))
+    with pytest.raises(StorageError, match="File name too long"):
+        store.check_access()
+
+
+def test_a_throttled_request_is_tried_for_longer_than_one_to_a_server_that_is_down():
+    clock = Clock()
+    retry = Retry(deadline_s=10, throttled_deadline_s=60, clock=lambda: clock.now, sleep=clock.sleep)
+
+    def failing(message: str) -> float:
+        clock.now = 0.0
+
+        def attempt() -> None:
+            raise OSError(message)
+
+        with pytest.raises(OSError, match=message):
+            retry.call(attempt, is_transient=lambda _: True, is_throttled=lambda error: "slow down" in str(error))
+        return clock.now
+
+    assert failing("refused") < 10 < 40 < failing("slow down") < 60

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster import acquire_lease
 from ray_jobs.report.image_sample import SHARDS as SHARDS_SHOWN
 from ray_jobs.report.image_sample import SHOWN
 from tests.cluster.records.archives import tar_bytes
@@ -227,6 +228,20 @@ def test_the_status_of_a_finished_run_takes_few_requests(finished, bucket, tmp_p
         (run,) = fewshot("status", job).result["runs"]
         assert (run["state"], run["parts"]) == ("complete", f"{parts}/{parts}")
         assert proxy.count() == {"LIST": 3, "GET": 2}
+
+
+def test_the_status_of_a_running_job_takes_few_requests(finished, bucket, tmp_path):
+    bucket.upload(finished.output, "output")
+    run = finished.classify().run.name
+    bucket.store("output").delete(f"runs/{run}/metrics.json")
+    with acquire_lease(bucket.store("output"), f"runs/{run}/lease"), bucket.through() as (near, proxy):
+        job = tmp_path / "job.toml"
+        job.write_text(finished.job.read_text() + f'[storage]\nendpoint = "{near.storage.endpoint}"\n')
+        job.write_text(job.read_text().replace(str(finished.output), near.url("output")))
+        (found,) = fewshot("status", job).result["runs"]
+        assert (found["state"], found["running"], found["share"]) == ("labelling", True, 1.0)
+        assert 0 <= found["sign_of_life_s"] < 60
+        assert proxy.count() == {"LIST": 3, "GET": 3, "HEAD": 1}
 
 
 @pytest.mark.parametrize("command", ["status", "report"])

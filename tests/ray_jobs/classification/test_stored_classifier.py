@@ -270,3 +270,19 @@ def find_classifier_name(folder: Path) -> str:
     ref = find_classifier(Store(str(folder.parent)), folder.name)
     assert ref is not None
     return ref.name
+
+
+def test_examples_beside_a_stored_classifier_are_refused(classifier, elsewhere):
+    support = {"uri": str(elsewhere.examples), "views": 1}
+    outcome = write_job(elsewhere, classifier={"from": str(classifier)}, support=support).classify()
+    assert (outcome.code, outcome.result) == (2, None)
+    assert outcome.messages == (
+        "error: [support]: [classifier] from names a stored classifier, which is not trained on examples: remove "
+        "[support], or remove from to train on them\n"
+    )
+
+
+def test_a_backbone_that_is_not_there_is_reported_once(classifier, elsewhere):
+    outcome = write_job(elsewhere, classifier={"from": str(classifier)}, clip={"model": "ViT-B32"}).classify()
+    (line,) = outcome.messages.splitlines()
+    assert line.startswith("error: [clip] model: ")

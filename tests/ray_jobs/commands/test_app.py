@@ -169,7 +169,8 @@ def test_the_module_runs_the_command():
         [sys.executable, "-m", "ray_jobs", "classify", "absent.toml"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: there is no job file absent.toml\n"
+    assert done.stderr.endswith("error: there is no job file absent.toml\n")
+    assert done.stderr.removeprefix("loading libraries …\n").count("\n") == 1
 
 
 @pytest.mark.parametrize(("level", "code"), [("info", 0), ("DEBUG", 0), ("loud", 2)])
@@ -232,3 +233,9 @@ def test_a_result_is_json_on_stdout_and_an_exit_code(result, code):
     assert done.exit_code == code
     assert json.loads(done.stdout) == result | {"accuracy": None, "each": [None, 0.5]}
     assert done.stderr == "noise of a library\n"
+
+
+def test_a_name_that_is_part_of_no_backbone_is_refused_with_near_ones():
+    outcome = fewshot("models", "ViT-B23")
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "unknown backbone 'ViT-B23'. Did you mean 'ViT-B-32'?" in outcome.messages

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -134,6 +135,16 @@ def test_one_image_of_any_kind_gives_one_prediction(place):
     assert classifier.predict(path, top=2).top_labels == by_path.top_labels[:2]
     assert classifier.predict([]) == []
     assert len(classifier.predict(np.stack([pixels, pixels]))) == 2
+    paths = [str(path), str(place.archive / "photo_002.jpg")]
+    expected = classifier.predict(paths)
+    columns = (pd.Series(paths, index=[7, 7]), pl.Series(paths), pa.array(paths), pa.chunked_array([paths]))
+    for column in (*columns, np.array(paths), np.array(paths, dtype=object)):
+        assert classifier.predict(column) == expected
+    assert classifier.predict(pa.scalar(paths[0])) == expected[0]
+    assert classifier.predict(pa.array([path.read_bytes()]))[0].label == by_path.label
+    for table in (pd.DataFrame({"image": paths}), pl.DataFrame({"image": paths}), pa.table({"image": paths})):
+        with pytest.raises(TypeError, match="of a table, pass the column"):
+            classifier.predict(table)
 
 
 def test_an_unreadable_image_is_a_prediction_with_its_reason(place, monkeypatch):
@@ -246,7 +257,7 @@ def test_evaluate_gives_a_run_with_its_table(place, tmp_path):
 
     write_splits(tmp_path)
     run = fewshot.evaluate(
-        tmp_path / "splits.json", methods=["zero_shot", "nearest_mean"], shots=[1, 2], seeds=[1],
+        tmp_path / "splits.json", methods=("zero_shot", "nearest_mean"), shots=np.array([1, 2]), seeds=range(1, 2),
         output=tmp_path / "out", progress=False,
         settings={
             "clip.model": str(place.clip),
@@ -309,6 +320,20 @@ def test_values_have_a_short_representation(place):
 def test_one_method_in_place_of_a_list_is_refused():
     with pytest.raises(fewshot.JobError, match="methods: expected a list, got 'safe'"):
         fewshot.evaluate("splits.json", methods="safe")
+    with pytest.raises(fewshot.JobError, match="shots: expected a list, got 4"):
+        fewshot.evaluate("splits.json", shots=np.int64(4))
+    with pytest.raises(fewshot.JobError, match="expected paths, names and lists of numbers or names"):
+        fewshot.evaluate("splits.json", seeds=[object()])
+
+
+def test_a_path_that_cannot_be_is_an_error_of_the_job():
+    for call in (fewshot.open_run, fewshot.load_classifier, fewshot.evaluate):
+        with pytest.raises(fewshot.JobError, match=r"(?i)nul"):
+            call("a\0b")
+    with pytest.raises(fewshot.JobError, match="no home folder ~nosuchuser"):
+        fewshot.open_run("~nosuchuser/output")
+    with pytest.raises(fewshot.JobError, match=r"(?i)nul"):
+        fewshot.classify("a\0b", classifier="c")
 
 
 def test_no_run_and_no_classifier_are_told_apart(tmp_path):

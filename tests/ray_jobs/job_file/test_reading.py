@@ -386,11 +386,94 @@ def test_a_section_with_a_mistake_is_checked_further(place):
 
 
 def test_a_password_in_a_url_is_refused_and_not_quoted(tmp_path):
-    (found,) = problems(tmp_path, SECTIONS.replace('"photos/"', '"s3://me:hunter2@photos"') + "nonsense = 1\n")
+    text = SECTIONS.replace('"photos/"', '"s3://me:hunter/2@photos"') + "nonsense = 1\n[clip]\n"
+    found, other, nested = problems(tmp_path, text + 'templates = ["a {}", "https://me:hunter/2@host {}"]\n')
     assert found.startswith(
         "job.toml, line 6: [archive] uri: a URL with a password in it; credentials come from the env"
     )
+    assert other.startswith("job.toml, line 10: [support] nonsense: unknown key.")
+    assert nested.startswith("job.toml, line 12: [clip] templates.1: a URL with a password in it")
+    assert "hunter" not in f"{found}{other}{nested}"
+
+
+def test_a_long_value_is_cut_without_a_part_of_its_password(tmp_path):
+    (found,) = problems(tmp_path, SECTIONS + f'classes = "s3://me:{"hunter2" * 40}@photos"\n')
     assert "hunter2" not in found
+
+
+FIVE = {
+    "job": ['name = "two words"\noutput = "out"', 'name = "x"\noutput = 3', 'name = "x"', "name = 1\nnames = 2"],
+    "archive": ['uri = "nowhere/"', 'uri = "s3://me:hunter2@photos"', "shard_images = 4", 'uri = "~nosuchuser/photos"'],
+    "support": ['uri = "nobody/"', "uri = 4", 'uri = "nobody.csv"', "views = 1"],
+    "clip": ['model = "ViT-B32"', 'templates = ["a photo"]', "threads = 0", "precison = 1"],
+    "classifier": ['method = "appe"', "max_error = 1.5", 'from = "nothing/"\nmethod = "ape"', "hyperparameters = 3"],
+    "storage": ['endpoint = "localhost"', "lease_s = 0", 'ca_file = "nowhere.pem"', 'endpoint = "http://127.0.0.1:9"'],
+}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_mistakes_in_six_sections_are_six_lines_whatever_they_are(tmp_path, number):
+    sections = {name: texts[(number + index) % 4] for index, (name, texts) in enumerate(FIVE.items())}
+    job_file = tmp_path / "job.toml"
+    job_file.write_text("\n".join(f"[{name}]\n{text}" for name, text in sections.items()))
+    outcome = fewshot("classify", job_file)
+    assert (outcome.code, outcome.result) == (2, None)
+    lines = outcome.messages.splitlines()
+    for name in sections:
+        assert any(f"[{name}]" in line for line in lines), (name, lines)
+    two = sum("names = 2" in text for text in sections.values())
+    assert len(lines) == len(sections) + 2 * two, lines
+
+
+def test_a_section_that_fails_its_check_beside_a_wrong_key_has_both_reported(tmp_path):
+    found = problems(tmp_path, SECTIONS + '[clip]\nthreads = "two"\ntemplates = ["a photo"]\n')
+    assert len(found) == 2
+    assert "[clip] threads: expected an integer of at least 1" in found[0]
+    assert "[clip] templates: expected exactly one {} in each" in found[1]
+
+
+def test_a_server_that_does_not_respond_hides_no_local_mistake(bare):
+    bare.write_job(
+        storage={"endpoint": "http://127.0.0.1:9"},
+        archive={"uri": "s3://bucket/photos"},
+        support={"uri": "nobody.csv"},
+        clip={"model": "ViT-B32"},
+    )
+    lines = fewshot("classify", bare.job).messages.splitlines()
+    assert [line.partition("]")[0] for line in lines] == ["error: [storage", "error: [clip", "error: [support"]
+
+
+def test_an_output_that_cannot_be_written_stops_the_job_before_any_work(filled, monkeypatch):
+    (filled.folder / "file").write_bytes(b"")
+    for output in (filled.folder / "file/output", "~nosuchuser/output", f"/{'x' * 300}/output"):
+        outcome = filled.classify(f"job.output={output}")
+        assert (outcome.code, outcome.result) == (2, None)
+        assert "error: [job] output: " in outcome.messages
+    monkeypatch.setattr("os.access", lambda *_: False)
+    outcome = filled.classify()
+    assert (outcome.code, outcome.result) == (2, None)
+    assert f"[job] output: could not write {filled.output}: PermissionError" in outcome.messages
+    assert not filled.output.exists()
+
+
+def test_a_finished_run_is_recognised_where_nothing_can_be_written(finished, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert finished.classify().result["did"] == "nothing"
+    outcome = finished.classify("classifier.top=2")
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "[job] output: could not write" in outcome.messages
+
+
+def test_a_folder_with_the_name_of_a_job_file_is_an_output(tmp_path):
+    (tmp_path / "x.toml").mkdir()
+    outcome = fewshot("classify", tmp_path / "x.toml")
+    assert "is no job file" in outcome.messages
+
+
+def test_a_job_file_whose_path_cannot_be_is_refused():
+    for path in ("a\0b.toml", f"{'x' * 300}.toml"):
+        with pytest.raises(JobError, match="cannot read the job file"):
+            read_job(path)
 
 
 @pytest.mark.parametrize("key", ["access_key", "secret_key", "token", "password"])
