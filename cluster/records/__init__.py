@@ -10,7 +10,7 @@ from cluster.records.base import Record, Shard, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.forms import FORMS, Form
 from cluster.records.opening import open_source
-from cluster.records.selection import Selected, Selection
+from cluster.records.selection import Selected, Selection, content_digest
 from cluster.records.shards import pick, read_shard
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Shard",
     "Skipped",
     "Source",
+    "content_digest",
     "open_source",
     "pick",
     "read_shard",

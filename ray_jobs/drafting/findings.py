@@ -87,7 +87,7 @@ def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
         first = examples.unreadable_examples[0]
         yield (
             f"{_count(examples.unreadable, 'example', 'examples')} cannot be read, such as {first.image}: "
-            f"{first.reason}. Training leaves them out."
+            f"{first.reason}. They stop the job: repair or remove them, or set support.skip_unreadable = true."
         )
     if names := [name for name, count in examples.counts.items() if not count]:
         yield f"{_count(len(names), 'class has', 'classes have')} no example, only a name: {_listed(names)}."

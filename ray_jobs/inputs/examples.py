@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from cluster import Storage, Store, Unit, fingerprint
 from cluster.errors import ClusterError
@@ -39,7 +40,6 @@ class Labels:
         labels: M indices in [0, K).
         storage: how S3 is reached, if images lie there.
         schemes: kinds of URL that references may have, beside the folder's own kind.
-        versions: of the images whose version is known from a listing, see `Selected.version`.
     """
 
     space: LabelSpace
@@ -48,11 +48,10 @@ class Labels:
     labels: tuple[int, ...]
     storage: Storage = DEFAULT_STORAGE
     schemes: tuple[str, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def identity(self) -> list[object]:
-        """What fingerprints of labels are taken of: neither the storage settings nor the versions of the images."""
+        """What fingerprints of labels are taken of: neither the storage settings nor the contents of the images."""
         return [self.space, self.folder, self.images, self.labels]
 
     def drawn(self, shots: int | None, seed: int) -> Labels:
@@ -119,6 +118,12 @@ class LabelledUnits:
         """Paths of the parts."""
         return tuple(unit.path for unit in self.units)
 
+    @property
+    def groups(self) -> list[tuple[Selected, ...]]:
+        """The references of each unit."""
+        items = iter(self.selected)
+        return [tuple(islice(items, unit.payload.shard.size)) for unit in self.units]
+
 
 def read_labels(uri: str, classes: Sequence[ClassSection] = (), *, storage: Storage = DEFAULT_STORAGE) -> Labels:
     """Read labelled examples from a folder per class, a table or a splits.json.
@@ -145,8 +150,7 @@ def read_labels(uri: str, classes: Sequence[ClassSection] = (), *, storage: Stor
         return _from_examples([*said, *rows], folder or ".", storage)
     entries = _folder_per_class(uri, storage)
     examples = [Example(image=entry.path, label=entry.path.split("/")[0]) for entry in entries]
-    versions = {entry.path: f"{entry.size} {entry.version}" for entry in entries if entry.problem is None}
-    return replace(_from_examples([*said, *examples], uri, storage), versions=versions)
+    return _from_examples([*said, *examples], uri, storage)
 
 
 def _examples(splits: Splits) -> list[Example]:
@@ -180,7 +184,13 @@ def read_text(uri: str, storage: Storage = DEFAULT_STORAGE) -> bytes:
 
 
 def labelled_units(
-    labels: Labels, groups: Iterable[Sequence[str]], *, features: str, views: int, dense: bool = False
+    labels: Labels,
+    groups: Iterable[Sequence[str]],
+    *,
+    features: str,
+    views: int,
+    dense: bool = False,
+    digests: Mapping[str, str] | None = None,
 ) -> LabelledUnits:
     """Cut labelled images into units of embedding.
 
@@ -190,9 +200,14 @@ def labelled_units(
         features: folder of the parts.
         views: augmented views of an image.
         dense: keep the dense tokens, too; the parts then lie in a folder of their own.
+        digests: of the images' contents, see `ExampleContents.digests`; None identifies them by size and modification
+            time (or ETag), without reading them.
     """
     selection = Selection(labels.folder, storage=labels.storage, schemes=labels.schemes)
-    selected = [_looked_up(selection, group, labels.versions) for group in groups]
+    selected = [
+        selection.look_up(group) if digests is None else [Selected.by_content(image, digests[image]) for image in group]
+        for group in groups
+    ]
     folder = dense_folder(features) if dense else features
     units = tuple(_unit(selection, group, folder, views, dense=dense) for group in selected)
     recipe = fingerprint([features, views])
@@ -220,13 +235,6 @@ def in_blocks(labels: Labels, size: int) -> list[list[str]]:
     """Return groups of a fixed size."""
     images = sorted(set(labels.images))
     return [images[start : start + size] for start in range(0, len(images), size)]
-
-
-def _looked_up(selection: Selection, group: Sequence[str], known: Mapping[str, str]) -> list[Selected]:
-    """Return the versions of images; they are looked up only if a listing has not shown them."""
-    if all(image in known for image in group):
-        return [Selected(image, known[image]) for image in group]
-    return selection.look_up(group)
 
 
 def _unit(selection: Selection, group: Sequence[Selected], features: str, views: int, *, dense: bool) -> Unit:
@@ -275,11 +283,3 @@ def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) 
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
     return drawn.limited([own.get(name, section.shots) for name in labels.space.names])
-
-
-def support_units(
-    section: SupportSection, features: str, *, dense: bool = False, storage: Storage = DEFAULT_STORAGE
-) -> LabelledUnits:
-    """Read and sample the examples of a job, and cut them into units of embedding."""
-    labels = support_labels(section, storage)
-    return labelled_units(labels, by_class(labels), features=features, views=section.views, dense=dense)
