@@ -30,6 +30,8 @@ from ray_jobs.output.layout import dense_folder, feature_part, features_folder
 
 Spot: TypeAlias = tuple[str, int]
 """A part of features and a row of it."""
+MAX_EXAMPLES = 5_000
+"""Examples of [support] that are read to be compared; of more, which would take long, none."""
 PARTS_HELD = 8
 """Parts that are held in memory at a time."""
 
@@ -61,13 +63,15 @@ def _known_examples(evaluation: Evaluation, pool: LabelledUnits) -> Mapping[str,
     section = evaluation.job.support
     if section is None:
         return {}
-    labels = support_labels(section, evaluation.store.storage)
     folder = features_folder(evaluation.job.clip.spec, f"support-{section.views}")
+    done = evaluation.ledger.done(dense_folder(folder) if evaluation.dense else folder)
+    labels = support_labels(section, evaluation.store.storage) if done else None
+    if labels is None or len(labels.images) > MAX_EXAMPLES:
+        return {}
     digests = ExampleContents.read(labels).digests
     support = labelled_units(
         labels, by_class(labels), features=folder, views=section.views, dense=evaluation.dense, digests=digests
     )
-    done = evaluation.ledger.done(dense_folder(folder) if evaluation.dense else folder)
     spots = {
         item.digest: (unit.path, row)
         for unit, items in zip(support.units, support.groups, strict=True)
