@@ -93,14 +93,19 @@ class Problem:
         """Check shapes and ranges.
 
         Raises:
-            DataError: shapes or labels do not fit together.
+            DataError: shapes or labels do not fit together, or features are not finite: one such image would spoil what
+                is learned from all.
         """
         K, D = len(self.label_space), self.class_embeddings.shape[-1]
         if self.class_embeddings.shape != (K, D):
             raise DataError(f"class_embeddings must be [K, D] = [{K}, D], got {list(self.class_embeddings.shape)}")
+        if wrong := _not_finite(self.class_embeddings):
+            raise DataError(f"the text embeddings of {wrong} of {K} classes are not finite numbers")
         for name, part in (("support", self.support), ("val", self.val)):
             if part is None:
                 continue
+            if wrong := _not_finite(part.views):
+                raise DataError(f"{name} features of {wrong} of {len(part)} images are not finite numbers")
             if part.views.ndim != 3 or part.views.shape[-1] != D or len(part.views) != len(part.labels):
                 raise DataError(f"{name} views must be [M, V, {D}] beside [M] labels, got {list(part.views.shape)}")
             if len(part) and not (0 <= int(part.labels.min()) and int(part.labels.max()) < K):
@@ -120,3 +125,8 @@ class Problem:
     def with_support(self, support: Labelled) -> Problem:
         """Return the problem with other shots, such as those of a fold."""
         return replace(self, support=support)
+
+
+def _not_finite(rows: Tensor) -> int:
+    """Return the number of rows of [N, ...] with NaN or infinity in them."""
+    return int((~rows.isfinite()).flatten(1).any(dim=1).sum()) if len(rows) else 0

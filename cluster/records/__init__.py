@@ -11,7 +11,7 @@ from cluster.records.columns import Columns
 from cluster.records.forms import FORMS, Form
 from cluster.records.opening import open_source
 from cluster.records.patterns import images_folder
-from cluster.records.selection import Selected, Selection
+from cluster.records.selection import Selected, Selection, content_digest
 from cluster.records.shards import pick, read_shard
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Shard",
     "Skipped",
     "Source",
+    "content_digest",
     "images_folder",
     "open_source",
     "pick",

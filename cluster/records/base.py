@@ -124,17 +124,24 @@ class Source:
         uri: where it is, without credentials.
         lister: of its form.
         skipped: what the last listing passed over.
+        id: a name that stands for the place, whichever that is; None for the place itself.
     """
 
     kind: str
     uri: str
     lister: Lister = field(repr=False)
     skipped: Skipped = field(default_factory=Skipped, compare=False)
+    id: str | None = None
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal characters over kind and place, not over contents."""
         return fingerprint([self.kind, self.uri])
+
+    @property
+    def identity(self) -> str:
+        """The same over the name if there is one: what is kept under it is found again at another place."""
+        return self.fingerprint if self.id is None else fingerprint(["archive", self.id])
 
     def shards(self) -> Iterator[Shard]:
         """List the archive, in an order that only its contents determine, holding little of it at a time.

@@ -7,14 +7,24 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from cluster.errors import ChangedError
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Record, Shard, Skipped
 from cluster.records.embedded_images import EmbeddedImages
 from cluster.records.listing import version_of
 from cluster.records.location import Location
-from cluster.records.reading import ordered_map, with_retries
+from cluster.records.names import printable
+from cluster.records.reading import CHANGED, ordered_map, with_retries
 from cluster.records.references import References
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
+
+THREADS = 16
+"""Objects that are looked up or read at a time where storage is remote."""
+
+
+def content_digest(data: bytes) -> str:
+    """Return 32 hexadecimal digits that stand for a content: equal ones, equal bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +33,25 @@ class Selected:
 
     Attributes:
         reference: as it was written: a URL, or a path relative to the folder.
-        version: size and modification time (or ETag); "" if it cannot be looked up, and reading it gives the reason.
+        version: size and modification time (or ETag), or the digest; "" if it cannot be looked up, and reading it gives
+            the reason.
+        size: bytes that reading must give; None accepts any number.
+        digest: of the content that reading must give, "" if it must be unreadable; None accepts any content.
     """
 
     reference: str
-    version: str
+    version: str = ""
+    size: int | None = None
+    digest: str | None = None
+
+    @classmethod
+    def by_content(cls, reference: str, digest: str) -> Selected:
+        """Return a reference that is identified by its content."""
+        return cls(reference, digest, digest=digest)
+
+    def is_unchanged(self, data: bytes) -> bool:
+        """Return whether these bytes may be what was looked up."""
+        return self.size in (None, len(data)) and (self.digest is None or self.digest == content_digest(data))
 
 
 class Selection:
@@ -56,7 +80,7 @@ class Selection:
         self._schemes = frozenset(schemes)
         self._image_column = image_column
 
-    def look_up(self, references: Sequence[str], *, threads: int = 16) -> list[Selected]:
+    def look_up(self, references: Sequence[str], *, threads: int = THREADS) -> list[Selected]:
         """Look up the versions of the objects that references lead to, in order.
 
         Raises:
@@ -68,11 +92,29 @@ class Selection:
             return [self._select(reference) for reference in references]
         return list(ordered_map(self._select, references, threads))
 
+    def read(self, references: Sequence[str]) -> Iterator[Record]:
+        """Read the objects that references lead to, in order, whatever their version is.
+
+        Raises:
+            StorageError: storage does not answer, also after retries.
+        """
+        selected = tuple(Selected(reference) for reference in references)
+        return _Slice(self._references(), selected).read(threads=THREADS, skipped=Skipped())
+
+    def locate(self, reference: str) -> Location | None:
+        """Return where a reference leads to, without accessing it; None if it leads nowhere."""
+        try:
+            return self._references().resolve(reference)
+        except EntryError:
+            return None
+
     def shard(self, selected: Sequence[Selected]) -> Shard:
-        """Return one shard of these records, in order; the key of a record is its reference."""
+        """Return one shard of these records, in order; the key of a record is its reference.
+
+        Reading the shard raises ChangedError where an object is no longer what was looked up.
+        """
         contents = [[item.reference, item.version] for item in selected]
-        names = tuple(item.reference for item in selected)
-        return Shard(fingerprint(["selection", contents]), len(names), _Slice(self._references(), names))
+        return Shard(fingerprint(["selection", contents]), len(selected), _Slice(self._references(), tuple(selected)))
 
     def _references(self) -> References | EmbeddedImages:
         _, folder = self._location.open()
@@ -81,44 +123,53 @@ class Selection:
 
     def _select(self, reference: str) -> Selected:
         try:
-            return Selected(reference, self._version(reference))
+            return self._looked_up(reference)
         except EntryError:
-            return Selected(reference, "")
+            return Selected(reference)
 
-    def _version(self, reference: str) -> str:
+    def _looked_up(self, reference: str) -> Selected:
         references = self._references()
-        return references.find(reference, _version_at) if isinstance(references, References) else ""
+        if not isinstance(references, References):
+            return Selected(reference)
+        version, size = references.find(reference, _version_at)
+        return Selected(reference, version, size=size)
 
     def _embedded(self, references: Sequence[str]) -> list[Selected]:
         """Identify images in tables by their contents: what the storage knows of a table is about all of its rows."""
         found = self._references().read_all(references, threads=1)
-        return [Selected(name, _digest(data)) for name, data in zip(references, found, strict=True)]
+        return [
+            Selected(name) if isinstance(data, EntryError) else Selected.by_content(name, content_digest(data))
+            for name, data in zip(references, found, strict=True)
+        ]
 
 
-def _version_at(place: Location) -> str:
+def _version_at(place: Location) -> tuple[str, int | None]:
+    """Return the version of an object and, if it is local, its size."""
     if place.is_local:
         status = with_retries(lambda: os.stat(place.uri), "a local file")  # noqa: PTH116
-        return f"{status.st_size} {status.st_mtime_ns}"
+        return f"{status.st_size} {status.st_mtime_ns}", status.st_size
     filesystem, path = place.open()
     info = with_retries(lambda: filesystem.info(path), place.redacted)
-    return f"{info.get('size')} {version_of(info)}"
-
-
-def _digest(data: bytes | EntryError) -> str:
-    return "" if isinstance(data, EntryError) else hashlib.blake2b(data, digest_size=16).hexdigest()
+    return f"{info.get('size')} {version_of(info)}", None
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
     references: References | EmbeddedImages
-    names: tuple[str, ...] = field(repr=False)
+    selected: tuple[Selected, ...] = field(repr=False)
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
         """See `read_shard`."""
         del skipped
-        found = self.references.read_all(self.names, threads=threads)
-        for name, data in zip(self.names, found, strict=True):
-            if isinstance(data, EntryError):
-                yield Record(name, None, str(data), "")
-            else:
-                yield Record(name, data, None, "")
+        found = self.references.read_all([item.reference for item in self.selected], threads=threads)
+        yield from map(_record, self.selected, found)
+
+
+def _record(item: Selected, data: bytes | EntryError) -> Record:
+    if isinstance(data, EntryError):
+        if item.digest:  # As a record with a reason it would stand for the content that was there before.
+            raise ChangedError(f"{printable(item.reference)} {CHANGED} ({data})")
+        return Record(item.reference, None, str(data), "")
+    if not item.is_unchanged(data):
+        raise ChangedError(f"{printable(item.reference)} {CHANGED}")
+    return Record(item.reference, data, None, "")

@@ -14,7 +14,8 @@ probable ones, and their low scores reflect that nothing could be measured.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -24,7 +25,7 @@ from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
 from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
-from fewshot.method import Method, features_for
+from fewshot.method import Classifier, Method, features_for
 from fewshot.model_selection.candidates import CandidateResult
 from fewshot.model_selection.cross_validation import Split, held_out_splits, text_only_splits
 from fewshot.optimization.training_cache import InMemoryCache, TrainingCache, no_cache
@@ -62,17 +63,21 @@ def fit_calibrated(
         training_cache: cache of trained parameters; None uses one in memory for this call.
 
     Raises:
-        DataError: `max_error` or `confidence` is out of range.
+        DataError: `max_error` or `confidence` is out of range, or the method's training diverged: scores of held-out
+            images, or its parameters, are not finite.
     """
     check_error_limits(max_error, confidence)
     training_cache = training_cache or InMemoryCache()
     selected, candidates = _selected(method, problem, seed=seed, training_cache=training_cache)
     source, logits, labels = held_out_logits(selected, problem, seed=seed, training_cache=training_cache)
+    _check_finite(selected, logits)
     scaling = fit_scaling(logits, labels)
     scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
+    classifier = selected.fit(problem, seed=seed, training_cache=training_cache)
+    _check_finite(selected, *_tensors(classifier))
     calibrated = CalibratedClassifier(
         method=selected,
-        classifier=selected.fit(problem, seed=seed, training_cache=training_cache),
+        classifier=classifier,
         class_names=problem.label_space.names,
         logit_scale=problem.logit_scale,
         scaling=scaling,
@@ -81,6 +86,21 @@ def fit_calibrated(
         held_out=HeldOutScores(scores.cpu().numpy(), (predicted == labels).cpu().numpy()),
     )
     return calibrated.with_max_error(max_error, confidence=confidence)
+
+
+def _check_finite(method: Method, *values: Tensor) -> None:
+    """Raise a DataError if there is NaN in scores or parameters of a method: it would score every image with it."""
+    if any(bool(value.isnan().any()) for value in values if value.is_floating_point()):
+        raise DataError(
+            f"{method.name} diverged: its scores or parameters are not finite numbers. Lower its learning rate or its"
+            " number of steps, or choose another method."
+        )
+
+
+def _tensors(classifier: Classifier) -> list[Tensor]:
+    values = [getattr(classifier, field.name) for field in fields(classifier)]  # type: ignore[arg-type]
+    nested = [part for value in values if isinstance(value, Mapping) for part in value.values()]
+    return [value for value in (*values, *nested) if isinstance(value, Tensor)]
 
 
 def _selected(

@@ -12,6 +12,17 @@ BINS = 15
 """Equal-width bins of the expected calibration error (Guo et al. 2017, arXiv 1706.04599)."""
 
 
+def correct_rows(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return [N] bool: whether the largest logit of a row is that of its label; never with NaN or infinity in it.
+
+    Args:
+        logits: [N, K] float32.
+        labels: [N] int64 in [0, K).
+    """
+    predicted = logits.argmax(dim=1)  # NaN counts as the largest.
+    return (predicted == labels) & logits.gather(1, predicted[:, None]).squeeze(1).isfinite()
+
+
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
     """Return the mean of -log softmax(logits)[label] in nats, of logits [N, K] float32 and labels [N] int64."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
@@ -72,13 +83,13 @@ class Tally:
         Args:
             labels: [N] int64 in [0, K), the true classes.
             predicted: [N] int64 in [0, K).
-            confidence: [N] float32 in [0, 1]; NaN for a row without a confidence, which is in no bin.
+            confidence: [N] float32 in [0, 1]; not finite for a row without a confidence, which is in no bin.
             num_classes: K.
             abstained: [N] bool; None if no row abstains.
         """
         correct = labels == predicted
         accepted = torch.ones_like(correct) if abstained is None else ~abstained
-        has_confidence = ~confidence.isnan()
+        has_confidence = confidence.isfinite()
         known = confidence[has_confidence].double()
         bins = (known * BINS).long().clamp(0, BINS - 1)
         return cls(

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from fewshot.errors import DataError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -34,7 +36,12 @@ def measure(
 
     Returns:
         numbers by name, fractions; and the accuracy of each class under the protocol, NaN for a class without images.
+
+    Raises:
+        DataError: logits are not finite, so that they rank no classes.
     """
+    if wrong := int((~logits.isfinite().all(dim=1)).sum()):
+        raise DataError(f"the scores of {wrong} of {len(logits)} test images are not finite numbers")
     if protocol == "base-to-new":
         base, new = _among(logits, labels, ~is_new), _among(logits, labels, is_new)
         accuracies = new.per_class_accuracy.where(is_new, base.per_class_accuracy)

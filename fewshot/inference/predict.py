@@ -16,6 +16,8 @@ from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 TILE_ROWS = 1024
 """Rows of a tile."""
+NOT_FINITE = "the classifier's scores of this image are not finite numbers"
+"""Why an image with such scores has no prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Predictions:
         margin: [N] float32, its probability minus that of the second class.
         top_labels: [N, min(top, K)] int64, the most probable first.
         top_scores: [N, min(top, K)] float32, their probabilities.
-        abstained: [N] bool, whether the score is below the threshold.
+        abstained: [N] bool, whether the score is not at or above the threshold: so that NaN abstains.
     """
 
     label: Tensor
@@ -41,6 +43,15 @@ class Predictions:
     def __len__(self) -> int:
         """N."""
         return len(self.label)
+
+    def __getitem__(self, index: Tensor) -> Predictions:
+        """Return the predictions selected by an index [n] or a boolean mask [N]."""
+        return Predictions(*(getattr(self, name)[index] for name in self.__slots__))
+
+    @property
+    def finite(self) -> Tensor:
+        """[N] bool, whether all scores of an image are numbers; if not, it has no prediction (`NOT_FINITE`)."""
+        return self.score.isfinite() & self.margin.isfinite() & self.top_scores.isfinite().all(dim=1)
 
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self:
@@ -96,7 +107,7 @@ def _predict_tile(calibrated: CalibratedClassifier, features: Tensor, *, top: in
         margin=score - top_scores[:, 1],
         top_labels=top_labels[:, :top],
         top_scores=top_scores[:, :top],
-        abstained=score < threshold,
+        abstained=~(score >= threshold),
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fewshot.calibration.temperature import fit_scaling
+from fewshot.errors import DataError
 from fewshot.evaluation.metrics import negative_log_likelihood
 
 TIE_STANDARD_ERRORS = 2.0
@@ -51,8 +52,14 @@ def measure_candidates(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[Ca
 
     Returns:
         The results, the best choice first: candidates that count as equal to the most accurate one in the given order,
-        then the others by accuracy.
+        then the others by accuracy. Candidates with logits that are not finite, whose training diverged, are left out.
+
+    Raises:
+        DataError: no candidate has finite logits.
     """
+    given, logits = logits, {name: values for name, values in logits.items() if values.isfinite().all()}
+    if not logits:
+        raise DataError(f"the scores of all candidates ({', '.join(given)}) are not finite numbers")
     hits = {name: (values.argmax(dim=1) == labels).double() for name, values in logits.items()}
     best = max(hits.values(), key=lambda hit: float(hit.mean()))
     results = [_measure(name, values, labels, best - hits[name]) for name, values in logits.items()]

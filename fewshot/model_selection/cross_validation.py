@@ -26,6 +26,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from fewshot.evaluation.metrics import correct_rows
 from fewshot.optimization.content_order import by_content, content_digests
 from fewshot.problem import Labelled, Problem
 
@@ -162,7 +163,7 @@ def best_point(
     correct: dict[PointT, Tensor] = {point: torch.zeros((), dtype=torch.int64) for point in points}
     for split in splits:
         for point, logits in sweep(split, points):
-            correct[point] = correct[point] + (logits.argmax(dim=1) == split.queries.labels).sum()
+            correct[point] = correct[point] + correct_rows(logits, split.queries.labels).sum()
     queries = sum(len(split.queries) for split in splits)
     counts = [int(correct[point]) for point in points]
     enough = max(counts) - TIE_STANDARD_ERRORS * math.sqrt(max(counts) * (queries - max(counts)) / queries)
@@ -172,7 +173,7 @@ def best_point(
     losses = dict.fromkeys(tied, torch.zeros(len(TEMPERATURES), dtype=torch.float64))
     for split in splits:
         for point, logits in sweep(split, tied):
-            losses[point] = losses[point] + _losses(logits, split.queries.labels)
+            losses[point] = losses[point] + _losses(logits, split.queries.labels).nan_to_num(nan=torch.inf)
     # Rounded, so that the order of summation does not decide.
     return min(tied, key=lambda point: round(float(losses[point].min()) / queries, 4))
 

@@ -8,10 +8,9 @@ examples to embed and nothing to train.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import chain
 from typing import Literal
 
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
@@ -26,8 +25,10 @@ from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
-from ray_jobs.inputs.examples import LabelledUnits, support_units
+from ray_jobs.inputs.example_contents import ExampleContents
+from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
+from ray_jobs.inputs.unreadable_examples import stop_at_unreadable
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
@@ -49,7 +50,7 @@ from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.predict import PredictStep
-from ray_jobs.steps.train import Training
+from ray_jobs.steps.train import Training, read_rows, reasons_of
 
 LONG = ("curve", "labels", "reliability", "score_histogram")
 """Metrics that are too long to be printed."""
@@ -137,12 +138,10 @@ class Classification:
         if stored is not None:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
-        source = open_archive(archive, storage)
+        source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
-        support = _examples(job, dense=_needs_dense(job, stored)) if needs_examples else None
-        if stored is not None and support is not None:
-            _check_classes(stored, support)
-        return cls(job, Store(job.job.output, storage=storage), source, list_archive(source), support, stored)
+        support = _examples(job, store, stored) if needs_examples else None
+        return cls(job, store, source, list_archive(source), support, stored)
 
     @property
     def ledger(self) -> Ledger:
@@ -169,11 +168,7 @@ class Classification:
         """
         if self.support is None or self.stored is not None:
             raise JobError(["a stored classifier is not trained"])
-        seed = self.job.support.seed if self.job.support else 0
-        section = self.job.classifier
-        learns = "diffusion" in needs_of(section.method, section.hyperparameters)
-        diffusion = self.job.diffusion.spec if learns else None
-        return Training(self.job.clip.spec, self.job.clip.templates, section, seed, self.support, diffusion)
+        return _training(self.job, self.support)
 
     @cached_property
     def run(self) -> str:
@@ -181,7 +176,8 @@ class Classification:
         archive = self.job.archive
         given = read_given_labels(archive, self.store.storage) if archive is not None else None
         ground_truth = None if given is None else given.identity
-        place = [self.listing.place, self.listing.contents]
+        # Parts of predictions state where the archive is.
+        place = [self.source.fingerprint, self.listing.contents]
         section = self.job.classifier
         identity = [prediction_format(), self._classifier_identity, *place, section.top, ground_truth]
         identity.append([section.max_error, section.confidence])
@@ -289,9 +285,12 @@ class Classification:
         """Units that embed the examples: none for a stored classifier."""
         return self.support.units if self.support is not None and self.stored is None else ()
 
-    def embed_units(self) -> Iterator[Unit]:
-        """Examples first: they are few, and mistakes in them show early."""
-        return chain(self.example_units, archive_units(self.source, self.features, dense=self.needs_dense))
+    def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], int | None]]:
+        """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
+        examples = sum(unit.weight for unit in self.example_units)
+        yield "embedding examples", self.example_units, examples
+        archive = archive_units(self.source, self.features, dense=self.needs_dense)
+        yield "embedding", archive, self.listing.images
 
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
@@ -322,12 +321,42 @@ def _with_backbone_of(stored: ClassifierRef, job: Job) -> Job:
     return replace(job, clip=ClipSection(**asdict(spec), templates=job.clip.templates))
 
 
-def _examples(job: Job, *, dense: bool) -> LabelledUnits:
+def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledUnits:
+    """Read the examples, and stop at those that cannot be used, before anything of the archive is looked at.
+
+    Those that a classifier in the output was trained on were looked at before it was.
+    """
     if job.support is None:
         needed = job.classifier.from_ is not None
         raise JobError([ESCALATE_WITHOUT_EXAMPLES if needed else "classify needs the section [support]"])
-    folder = features_folder(job.clip.spec, f"support-{job.support.views}")
-    return support_units(job.support, folder, dense=dense, storage=job.storage.resolve())
+    section, dense = job.support, _needs_dense(job, stored)
+    labels = support_labels(section, store.storage)
+    contents = ExampleContents.read(labels)
+    folder = features_folder(job.clip.spec, f"support-{section.views}")
+    support = labelled_units(
+        labels, by_class(labels), features=folder, views=section.views, dense=dense, digests=contents.digests
+    )
+    if stored is not None:
+        _check_classes(stored, support)
+    trained = _training(job, support).find(store) if stored is None else None
+    if trained is None or (trained.unreadable_examples.examples and not section.skip_unreadable):
+        contents.check(skip=section.skip_unreadable)
+    return support
+
+
+def _training(job: Job, support: LabelledUnits) -> Training:
+    """What a classifier is trained from."""
+    section, seed = job.classifier, job.support.seed if job.support else 0
+    learns = "diffusion" in needs_of(section.method, section.hyperparameters)
+    return Training(
+        job.clip.spec,
+        job.clip.templates,
+        section,
+        seed,
+        support,
+        job.diffusion.spec if learns else None,
+        skip_unreadable=job.support is not None and job.support.skip_unreadable,
+    )
 
 
 def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:
@@ -382,11 +411,10 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     begin_run(work.store, work.run, job, work.plan)
     _warn_of_shortage(work, reporter)
     embedding = _embed(work, reporter)
-    classifier = work.stored if work.stored is not None else _train(work, embedding, reporter)
+    classifier = work.stored if work.stored is not None else _train(work, reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
-    labelling = _label(work, classifier, reporter)
-    stages = [embedding, labelling]
+    stages = [*embedding, _label(work, classifier, reporter)]
     escalated = None
     if job.escalate is not None:
         escalation = work.escalation(classifier.threshold())
@@ -396,7 +424,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
         metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
-        return _finish(work, metrics, did="everything" if not embedding.skipped else "the rest")
+        return _finish(work, metrics, did="the rest" if any(report.skipped for report in embedding) else "everything")
 
 
 def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
@@ -425,7 +453,12 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
-def _embed(work: Classification, reporter: Reporter) -> StageReport:
+def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
+    """Embed the examples and, if all of them are right, the archive, on one pool of workers.
+
+    Raises:
+        JobError: an example could not be embedded, or its features are of no use.
+    """
     shards, images = work.to_embed()
     left = weight_left(work.example_units, work.ledger)
     known = work.listing.images
@@ -435,18 +468,33 @@ def _embed(work: Classification, reporter: Reporter) -> StageReport:
         )
     if not shards and not left:
         executor = LocalExecutor()
-    total = None if known is None else known + sum(unit.weight for unit in work.example_units)
     step = EmbedStep(work.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
-    with entered(executor, reporter), reporter.stage("embedding", total) as on_event:
-        return run_stage(executor, step, work.embed_units(), work.ledger, workers, on_event)
+    reports = []
+    with entered(executor, reporter):
+        for title, units, total in work.embed_units():
+            with reporter.stage(title, total) as on_event:
+                reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
+            if len(reports) == 1:
+                _check_examples(work, reports[0])
+    return reports
 
 
-def _train(work: Classification, embedding: StageReport, reporter: Reporter) -> ClassifierRef:
+def _check_examples(work: Classification, embedding: StageReport) -> None:
+    """Raise JobError unless every example was embedded just now or before; those that could be skipped need not be."""
+    if work.stored is not None:
+        return
     support = work.training.support
     folder = support.paths[0].rpartition("/")[0] if support.paths else "features"
     if not set(support.paths) <= work.ledger.done(folder):
         raise JobError([f"the examples could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
-    what = f"training {work.job.classifier.method} on {len(support.images)} examples"
+    unchecked = embedding.skipped and work.training.find(work.store) is None  # A report counts only new parts.
+    if embedding.summary.get("unreadable") or unchecked:
+        rows = read_rows(work.store, support.paths)
+        stop_at_unreadable(support.labels, reasons_of(rows), skip=work.training.skip_unreadable)
+
+
+def _train(work: Classification, reporter: Reporter) -> ClassifierRef:
+    what = f"training {work.job.classifier.method} on {len(work.training.support.images)} examples"
     reporter.say(what)
     with reporter.doing(what):
         return work.training.run(work.store)

@@ -167,7 +167,7 @@ class _Counts:
 
     def _count_scores(self, part: pa.Table) -> None:
         """Rows that were decided without a score are in none of this."""
-        scored = part.filter(pc.is_valid(part["score"]))
+        scored = part.filter(pc.fill_null(pc.is_finite(part["score"]), False))
         self.scored += len(scored)
         self.score += sum(scored["score"].to_pylist())
         self.reaching += (scored["score"].to_numpy()[:, None] >= self.thresholds).sum(axis=0)

@@ -85,7 +85,7 @@ def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
         first = examples.unreadable_examples[0]
         yield (
             f"{_count(examples.unreadable, 'example', 'examples')} cannot be read, such as {first.image}: "
-            f"{first.reason}. Training leaves them out."
+            f"{first.reason}. They stop the job: repair or remove them, or set support.skip_unreadable = true."
         )
     yield from warnings_about_classes(examples.counts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,20 +66,28 @@ class MergeStep:
         del state
         table = get_table(self.store, unit.cheap_predictions)
         listed = table.select(["top_labels", "top_scores"]).to_pydict()
-        rows = {
+        found = {
             prediction.row: self._row(
                 prediction, listed["top_labels"][prediction.row], listed["top_scores"][prediction.row]
             )
             for prediction in unit.escalated_predictions
         }
+        rows = {row: escalated for row, escalated in found.items() if escalated is not None}
         return Part(write_parquet(with_escalated(table, rows)), {"images": len(table), "escalated": len(rows)})
 
-    def _row(self, prediction: EscalatedPrediction, labels: Sequence[str], scores: Sequence[float]) -> EscalatedRow:
-        """Return the row of one image; `labels` and `scores` are those of its cheap prediction."""
+    def _row(
+        self, prediction: EscalatedPrediction, labels: Sequence[str], scores: Sequence[float]
+    ) -> EscalatedRow | None:
+        """Return the row of one image; `labels` and `scores` are those of its cheap prediction.
+
+        None if the scores are not finite: such numbers decide nothing, and the cheap prediction stays.
+        """
         cheap = dict(zip(labels, scores, strict=True))
         of_candidates = min(1.0, sum(cheap[label] for label in prediction.labels))
         among_candidates = prediction.probabilities
         merged = None if among_candidates is None else tuple(of_candidates * share for share in among_candidates)
+        if not all(map(math.isfinite, (*(merged or ()), prediction.margin))):
+            return None
         abstained = merged is not None and self.threshold is not None and merged[0] < self.threshold
         return EscalatedRow(
             method=self.method,

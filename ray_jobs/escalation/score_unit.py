@@ -98,4 +98,6 @@ def get_errors(store: Store, path: str) -> np.ndarray:
     data = store.get(path)
     with removed_if_damaged(store, path):
         errors: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+        if not np.isfinite(errors).all():
+            raise ValueError("noise errors that are not finite")
         return errors

@@ -14,6 +14,7 @@ from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
+from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import (
     LabelledUnits,
     Labels,
@@ -110,18 +111,38 @@ class Evaluation:
             raise JobError(["[evaluate] new_classes names every class; none is left to train on"])
         return new
 
+    @property
+    def skip_unreadable(self) -> bool:
+        """Whether train images that cannot be read are left out, see `SupportSection`."""
+        return self.job.support is not None and self.job.support.skip_unreadable
+
     @cached_property
     def pool(self) -> LabelledUnits:
-        """The train images of all draws."""
-        groups = by_draw(self.draws[max(self.section.shots), seed] for seed in dict.fromkeys(self.section.seeds))
-        drawn = {image for group in groups for image in group}
-        labels = self._labels([pair for pair in self.splits.train if pair[0] in drawn])
-        folder = self._features(f"support-{self.views}")
-        return labelled_units(labels, groups, features=folder, views=self.views, dense=self.dense)
+        """The train images of all draws, identified by their contents."""
+        folder, contents = self._features(f"support-{self.views}"), self.contents
+        return labelled_units(
+            contents.labels,
+            self._groups,
+            features=folder,
+            views=self.views,
+            dense=self.dense,
+            digests=contents.digests,
+        )
+
+    @cached_property
+    def contents(self) -> ExampleContents:
+        """The contents of the train images of all draws."""
+        drawn = {image for group in self._groups for image in group}
+        return ExampleContents.read(self._labels([pair for pair in self.splits.train if pair[0] in drawn]))
+
+    @cached_property
+    def _groups(self) -> list[list[str]]:
+        """The train images of each unit."""
+        return by_draw(self.draws[max(self.section.shots), seed] for seed in dict.fromkeys(self.section.seeds))
 
     @cached_property
     def test(self) -> LabelledUnits:
-        """The test images."""
+        """The test images, which may be many: they are identified by sizes and times (or ETags), not by contents."""
         labels = self._labels(self.splits.test)
         folder = self._features(fingerprint(["test", self.folder]))
         return labelled_units(labels, in_blocks(labels, TEST_BLOCK), features=folder, views=0, dense=self.dense)
@@ -149,7 +170,14 @@ class Evaluation:
     def examples(self, shots: int, seed: int) -> LabelledUnits:
         """Return the examples of a draw, a unit for each class."""
         drawn, folder = self.draws[shots, seed], self._features(f"support-{self.views}")
-        return labelled_units(drawn, by_class(drawn), features=folder, views=self.views, dense=self.dense)
+        return labelled_units(
+            drawn,
+            by_class(drawn),
+            features=folder,
+            views=self.views,
+            dense=self.dense,
+            digests=self.contents.digests,
+        )
 
     @cached_property
     def ground_truth(self) -> dict[str, str]:

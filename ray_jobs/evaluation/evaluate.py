@@ -8,7 +8,7 @@ its folds are units, too, and run before the cells; trained parameters are kept 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
@@ -19,6 +19,8 @@ from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.evaluation.cascades import mean_cascades, measure_cascades, plan_cascades
 from ray_jobs.evaluation.cell_step import Cell
 from ray_jobs.evaluation.design import Evaluation
+from ray_jobs.evaluation.known_features import copy_known_features
+from ray_jobs.inputs.unreadable_examples import stop_at_unreadable
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.latest_runs import record_latest
@@ -32,6 +34,7 @@ from ray_jobs.results.json_format import FormatError, JsonObject, JsonValue, to_
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.example_latents import encode_examples
 from ray_jobs.steps.placement import LOOKING, WORTH_A_RAY, choose, entered
+from ray_jobs.steps.train import read_rows, reasons_of
 
 MANY_CELLS = 12
 """Cells still to be measured from which starting Ray pays on a machine that holds several workers."""
@@ -70,14 +73,15 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
         With the table, mean and standard deviation over seeds; `result.complete` is whether it has every cell.
 
     Raises:
-        JobError: the job cannot start.
+        JobError: the job cannot start, or train images cannot be read.
         DataError: the splits are malformed.
         LeaseHeldError: another process runs the same evaluation; nothing was done.
         DamagedError: a measured cell was damaged, and was removed; run again to measure it anew.
         ClusterError: storage or workers fail as a whole; run again to resume.
     """
-    with reporter.waiting("reading the splits"):
+    with reporter.waiting("reading the splits and the train images"):
         evaluation = Evaluation.from_job(job)
+        evaluation.contents.check(skip=evaluation.skip_unreadable)
     if job.escalate is not None and not evaluation.has_cascades:
         reporter.say(f"[escalate] is ignored in {evaluation.section.protocol}: cascades need examples of every class")
     for reason in evaluation.shortages():
@@ -85,9 +89,9 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
     cascades = plan_cascades(evaluation)
     with acquire_run(evaluation.store, evaluation.run, job.storage, reporter) as lease:
         begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan)
-        embedding = _embed(evaluation, [unit for cascade in cascades for unit in cascade.support.units], reporter)
-        if embedding.failed:
-            raise JobError([f"images could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
+        if copied := copy_known_features(evaluation):
+            reporter.say(f"{copied} images were embedded before in this output: their features are copied")
+        _embed(evaluation, [unit for cascade in cascades for unit in cascade.support.units], reporter)
         measuring, seconds = _measure(evaluation, reporter)
         measured, escalating = measure_cascades(evaluation, cascades, reporter)
         lease.check()
@@ -132,17 +136,37 @@ def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Call
     return handle
 
 
-def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter) -> StageReport:
-    """Embed the train and test images, and the examples of cascades."""
-    units = list({unit.path: unit for unit in [*evaluation.pool.units, *examples, *evaluation.test.units]}.values())
-    left = weight_left(units, evaluation.ledger)
+def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter) -> None:
+    """Embed the train images and the examples of cascades; if all are right, the test images, on the same workers.
+
+    Raises:
+        JobError: images could not be embedded, or features of train images are of no use.
+    """
+    train = _once([*evaluation.pool.units, *examples])
+    test = _once(evaluation.test.units)
+    left = weight_left([*train, *test], evaluation.ledger)
     with reporter.waiting(LOOKING):
         executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
     if not left:
         executor = LocalExecutor()
     step = EmbedStep(evaluation.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
-    with entered(executor, reporter), reporter.stage("embedding", sum(unit.weight for unit in units)) as on_event:
-        return run_stage(executor, step, units, evaluation.ledger, workers, on_event)
+    with entered(executor, reporter):
+        for title, units in (("embedding examples", train), ("embedding", test)):
+            with reporter.stage(title, sum(unit.weight for unit in units)) as on_event:
+                report = run_stage(executor, step, units, evaluation.ledger, workers, on_event)
+            if report.failed:
+                raise JobError([f"images could not be embedded: {f.path}: {f.error}" for f in report.failures])
+            if units is train:
+                _check_train_images(evaluation)
+
+
+def _once(units: Iterable[Unit]) -> list[Unit]:
+    return list({unit.path: unit for unit in units}.values())
+
+
+def _check_train_images(evaluation: Evaluation) -> None:
+    rows = read_rows(evaluation.store, evaluation.pool.paths)
+    stop_at_unreadable(evaluation.pool.labels, reasons_of(rows), skip=evaluation.skip_unreadable)
 
 
 def _report(

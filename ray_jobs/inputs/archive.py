@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster import Storage, Unit, fingerprint
 from cluster.records import Columns, Source, open_source
@@ -19,7 +19,7 @@ class Listing:
     """What the archive held when it was listed: an entry for each shard, none for each image.
 
     Attributes:
-        place: fingerprint of its URL.
+        place: fingerprint of its URL, or of the name that stands for it.
         shards: pairs of fingerprint and number of images (None if only reading tells it), in the archive's order.
         skipped: number of entries skipped because they are no images by their names.
         skipped_examples: names of a few of them.
@@ -66,7 +66,7 @@ def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) ->
     Raises:
         SourceError: there is nothing there.
     """
-    return open_source(
+    source = open_source(
         section.uri,
         shard_records=section.shard_images,
         max_bytes=section.max_image_bytes,
@@ -77,12 +77,13 @@ def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) ->
         component=section.component,
         follow_links=section.follow_links,
     )
+    return replace(source, id=section.id)
 
 
 def list_archive(source: Source) -> Listing:
     """List an archive."""
     shards = tuple((shard.fingerprint, shard.size) for shard in source.shards())
-    return Listing(source.fingerprint, shards, source.skipped.count, tuple(source.skipped.examples))
+    return Listing(source.identity, shards, source.skipped.count, tuple(source.skipped.examples))
 
 
 def archive_units(source: Source, folder: str, *, dense: bool = False) -> Iterator[Unit]:

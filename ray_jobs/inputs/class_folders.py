@@ -117,8 +117,7 @@ def read_class_folders(
     _check_empty(folder, known, storage)
     label_level = _label_level(folder, options)
     examples = [Example(image.entry.path, image.folders[label_level]) for image in folder.images]
-    listed = [image.entry for image in folder.images if image.entry.problem is None]
-    return FoundExamples(examples, uri, versions={entry.path: f"{entry.size} {entry.version}" for entry in listed})
+    return FoundExamples(examples, uri)
 
 
 def _of_split(folder: ImageFolder, options: LabelOptions) -> ImageFolder | None:

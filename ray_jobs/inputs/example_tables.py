@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 from cluster import Storage, Store
@@ -60,13 +60,11 @@ class FoundExamples:
         examples: the examples, and classes without any.
         folder: folder in which relative image paths start.
         image_column: of tables that hold the images; None if `examples` have paths and URLs.
-        versions: of the images whose version is known from a listing.
     """
 
     examples: Sequence[Example]
     folder: str
     image_column: str | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_text(uri: str, storage: Storage) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from cluster import Storage, Unit, fingerprint
 from cluster.errors import ClusterError
@@ -46,7 +47,6 @@ class Labels:
         labels: M indices in [0, K).
         storage: how S3 is reached, if images lie there.
         schemes: kinds of URL that references may have, beside the folder's own kind.
-        versions: of the images whose version is known from a listing, see `Selected.version`.
         image_column: column of the images, where references are rows of tables; None if they are paths and URLs.
     """
 
@@ -56,12 +56,11 @@ class Labels:
     labels: tuple[int, ...]
     storage: Storage = DEFAULT_STORAGE
     schemes: tuple[str, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     image_column: str | None = None
 
     @property
     def identity(self) -> list[object]:
-        """What fingerprints of labels are taken of: neither the storage settings nor the versions of the images."""
+        """What fingerprints of labels are taken of: neither the storage settings nor the contents of the images."""
         return [self.space, self.folder, self.images, self.labels]
 
     @property
@@ -139,6 +138,12 @@ class LabelledUnits:
         """Paths of the parts."""
         return tuple(unit.path for unit in self.units)
 
+    @property
+    def groups(self) -> list[tuple[Selected, ...]]:
+        """The references of each unit."""
+        items = iter(self.selected)
+        return [tuple(islice(items, unit.payload.shard.size)) for unit in self.units]
+
 
 def read_labels(
     uri: str,
@@ -168,7 +173,7 @@ def read_labels(
     else:
         found = _from_folder(uri, [item.label for item in named], options, storage)
     labels = _from_examples([*named, *found.examples], found.folder, storage)
-    return replace(labels, image_column=found.image_column, versions=found.versions)
+    return replace(labels, image_column=found.image_column)
 
 
 def _from_splits(uri: str, named: Sequence[Example], options: LabelOptions, storage: Storage) -> Labels:
@@ -236,7 +241,13 @@ def _from_folder(uri: str, known: Sequence[str], options: LabelOptions, storage:
 
 
 def labelled_units(
-    labels: Labels, groups: Iterable[Sequence[str]], *, features: str, views: int, dense: bool = False
+    labels: Labels,
+    groups: Iterable[Sequence[str]],
+    *,
+    features: str,
+    views: int,
+    dense: bool = False,
+    digests: Mapping[str, str] | None = None,
 ) -> LabelledUnits:
     """Cut labelled images into units of embedding.
 
@@ -246,9 +257,14 @@ def labelled_units(
         features: folder of the parts.
         views: augmented views of an image.
         dense: keep the dense tokens, too; the parts then lie in a folder of their own.
+        digests: of the images' contents, see `ExampleContents.digests`; None identifies them by size and modification
+            time (or ETag), without reading them.
     """
     selection = labels.selection
-    selected = [_looked_up(selection, group, labels.versions) for group in groups]
+    selected = [
+        selection.look_up(group) if digests is None else [Selected.by_content(image, digests[image]) for image in group]
+        for group in groups
+    ]
     folder = dense_folder(features) if dense else features
     units = tuple(_unit(selection, group, folder, views, dense=dense) for group in selected)
     recipe = fingerprint([features, views])
@@ -276,13 +292,6 @@ def in_blocks(labels: Labels, size: int) -> list[list[str]]:
     """Return groups of a fixed size."""
     images = sorted(set(labels.images))
     return [images[start : start + size] for start in range(0, len(images), size)]
-
-
-def _looked_up(selection: Selection, group: Sequence[str], known: Mapping[str, str]) -> list[Selected]:
-    """Return the versions of images; they are looked up only if a listing has not shown them."""
-    if all(image in known for image in group):
-        return [Selected(image, known[image]) for image in group]
-    return selection.look_up(group)
 
 
 def _unit(selection: Selection, group: Sequence[Selected], features: str, views: int, *, dense: bool) -> Unit:
@@ -323,11 +332,3 @@ def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) 
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
     return drawn.limited([own.get(name, section.shots) for name in labels.space.names])
-
-
-def support_units(
-    section: SupportSection, features: str, *, dense: bool = False, storage: Storage = DEFAULT_STORAGE
-) -> LabelledUnits:
-    """Read and sample the examples of a job, and cut them into units of embedding."""
-    labels = support_labels(section, storage)
-    return labelled_units(labels, by_class(labels), features=features, views=section.views, dense=dense)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from fewshot.backbones import ClipBackbone
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.inference.predict import Predictions
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 """A path or URL, the bytes of a file, a Pillow image, or an array [H, W], [H, W, 3] or [H, W, 4] of uint8."""
@@ -46,7 +47,7 @@ class Prediction:
         top_labels: the most probable classes, the most probable first, also where `label` is withheld.
         top_scores: their probabilities.
         status: "ok", "abstained" (the score is below the threshold) or "unreadable".
-        error: why the image could not be read; None otherwise.
+        error: why the image could not be read or scored; None otherwise.
     """
 
     image: str | None
@@ -141,18 +142,25 @@ class StoredClassifier:
             if isinstance(item, str) or scored is None:
                 yield _unreadable(name, str(item))
                 continue
-            labels = tuple(self.classes[label] for label in scored.top_labels[row].tolist())
-            abstained = bool(scored.abstained[row])
-            yield Prediction(
-                image=name,
-                label=None if abstained else labels[0],
-                score=float(scored.score[row]),
-                margin=float(scored.margin[row]),
-                top_labels=labels,
-                top_scores=tuple(scored.top_scores[row].tolist()),
-                status="abstained" if abstained else "ok",
-            )
+            yield self._prediction(name, scored, row)
             row += 1
+
+    def _prediction(self, image: str | None, scored: Predictions, row: int) -> Prediction:
+        from fewshot.inference.predict import NOT_FINITE
+
+        if not scored.finite[row]:
+            return _unreadable(image, NOT_FINITE)
+        labels = tuple(self.classes[label] for label in scored.top_labels[row].tolist())
+        abstained = bool(scored.abstained[row])
+        return Prediction(
+            image=image,
+            label=None if abstained else labels[0],
+            score=float(scored.score[row]),
+            margin=float(scored.margin[row]),
+            top_labels=labels,
+            top_scores=tuple(scored.top_scores[row].tolist()),
+            status="abstained" if abstained else "ok",
+        )
 
     def _decoded(self, image: ImageLike) -> Tensor | str:
         """[3, H, W] uint8, or the reason why the image cannot be read."""
@@ -173,6 +181,8 @@ class StoredClassifier:
             views, dense = self.clip.embed_dense(pixels)
         else:
             views = self.clip.embed_images(pixels)
+        finite = views.square().sum(dim=1).isfinite()  # A length that overflows would make all features 0.
+        views = views.masked_fill(~finite[:, None], torch.nan)
         labels = torch.zeros(len(pixels), dtype=torch.int64)
         return features_for(self.calibrated.classifier, Labelled(views[:, None], labels, dense))
 

@@ -148,6 +148,9 @@ class ArchiveSection:
             (photos/**/*.jpg); Parquet tables (*.parquet, *.pq) with images or their URIs; tar files (*.tar, as
             WebDataset writes them, also packed: *.tar.gz, *.tar.bz2, *.tar.xz, *.tar.zst); zip files (*.zip); or a list
             of paths or URLs (*.txt, *.csv, *.tsv, *.jsonl), relative to the list.
+        id: Name that stands for the archive's path or URL, so that its features are found again under another path,
+            mount point or bucket. Sizes and times (or ETags) still say which images changed. Two archives with results
+            in one output must not share a name. Not set: the path or URL.
         shard_images: Approximate number of images in a unit of work.
         max_unreadable_fraction: Largest share of unreadable images with which the job succeeds.
         image_column: Column of a Parquet table or a list with the images (bytes, base64 or data: URIs) or their paths
@@ -171,6 +174,7 @@ class ArchiveSection:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     uri: PathOrUrl
+    id: Annotated[str, Field(min_length=1)] | None = None
     shard_images: Count = 256
     max_unreadable_fraction: Fraction = 1.0
     image_column: str | None = None
@@ -225,6 +229,8 @@ class SupportSection:
         classes: Settings of single classes, and classes without examples.
         schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
         follow_links: Follow symbolic links that lead out of the folder of the classes, to files and to folders.
+        skip_unreadable: Go on without examples that cannot be read, as long as every class has another one. Otherwise
+            they stop the job before anything is done.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -240,6 +246,7 @@ class SupportSection:
     classes: tuple[ClassSection, ...] = ()
     schemes: tuple[SchemeName, ...] = ()
     follow_links: bool = True
+    skip_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,7 +406,7 @@ class EscalateSection(DiffusionSection):
     hyperparameters: Hyperparameters = field(default_factory=dict)
     below: PositiveFraction | None = None
     max_fraction: PositiveFraction = 0.1
-    budget_gpu_hours: Annotated[float, Field(gt=0, strict=True)] | None = None
+    budget_gpu_hours: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] | None = None
     candidates: Annotated[int, Field(ge=2, le=1000, strict=True)] = 5
     schedule: ScheduleName = "racing"
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
@@ -466,9 +473,9 @@ class ClusterSection:
     address: str | None = None
     mode: Literal["auto", "process", "ray"] = "auto"
     clip_workers: Count | None = None
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
-    cpus_per_worker: Annotated[float, Field(ge=0)] | None = None
-    memory_per_worker_gib: Annotated[float, Field(gt=0)] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    memory_per_worker_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     labels: dict[str, str] = field(default_factory=dict)
     decode_workers: Count | Literal["auto"] | None = None
     decode_labels: dict[str, str] = field(default_factory=dict)

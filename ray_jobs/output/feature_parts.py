@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,28 @@ class FeatureRows:
         return len(self.images)
 
 
+def without_nonfinite(rows: FeatureRows, reason: str = "the stored features are not finite numbers") -> FeatureRows:
+    """Return the rows with a reason in place of features that no score can be computed of.
+
+    These are NaN and the infinities, from an overflow or a flipped bit, and numbers whose squares overflow.
+    """
+    read = np.flatnonzero([error is None for error in rows.errors])
+    with np.errstate(over="ignore", invalid="ignore"):
+        views = rows.views[read]
+        finite = np.isfinite(np.einsum("nvd,nvd->nv", views, views)).all(axis=1)
+        if rows.dense is not None:
+            finite &= np.isfinite(rows.dense).all(axis=(1, 2))
+    if finite.all():
+        return rows
+    lost = set(read[~finite].tolist())
+    return replace(
+        rows,
+        errors=[reason if row in lost else error for row, error in enumerate(rows.errors)],
+        views=np.where(np.isin(np.arange(len(rows)), list(lost))[:, None, None], np.float32(0.0), rows.views),
+        dense=None if rows.dense is None else rows.dense[finite],
+    )
+
+
 def encode(rows: FeatureRows) -> bytes:
     """Return the rows as one Parquet object; equal rows give equal bytes."""
     n, V, D = rows.views.shape
@@ -80,7 +102,10 @@ def _dense_column(dense: np.ndarray, errors: Sequence[str | None]) -> pa.Array:
 
 
 def decode(data: bytes, *, dense: bool = False) -> FeatureRows:
-    """Return the rows of a part, see `encode`; dense tokens only with `dense`, and only if the part has them."""
+    """Return the rows of a part, see `encode`; dense tokens only with `dense`, and only if the part has them.
+
+    Features that are not finite are no features: such rows have a reason, see `without_nonfinite`.
+    """
     columns = ["image", "source", "error", "features", *(["dense"] if dense else [])]
     table = pq.read_table(io.BytesIO(data), columns=columns)
     sizes = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name in SIZES}
@@ -90,13 +115,14 @@ def decode(data: bytes, *, dense: bool = False) -> FeatureRows:
     read = np.asarray(column.is_valid())
     if read.any():
         views[read] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, V, D)
-    return FeatureRows(
+    rows = FeatureRows(
         images=table["image"].to_pylist(),
         sources=table["source"].to_pylist(),
         errors=table["error"].to_pylist(),
         views=views,
         dense=_dense_array(table["dense"], sizes) if dense else None,
     )
+    return without_nonfinite(rows)
 
 
 def _dense_array(column: pa.ChunkedArray, sizes: dict[str, int]) -> np.ndarray:

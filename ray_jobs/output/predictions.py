@@ -20,7 +20,7 @@ from cluster import fingerprint
 if TYPE_CHECKING:
     from fewshot.inference.predict import Predictions
 
-PREDICTIONS_VERSION = 2
+PREDICTIONS_VERSION = 3
 """Part of every run's name: raised when a column changes its meaning. Names and types of columns are a part, too."""
 _PREFIX = "fewshot."
 
@@ -165,7 +165,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "status",
         pa.string(),
-        "ok; abstained (the label is withheld: its score is below the threshold); unreadable (see `error`).",
+        "ok; abstained (the label is withheld: its score is below the threshold); unreadable (no score: see `error`).",
         lambda part: part.of_read(pa.array(np.where(part.abstained, "abstained", "ok"), pa.string())).fill_null(
             "unreadable"
         ),
@@ -174,7 +174,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "error",
         pa.string(),
-        "Why the image could not be read; null where it was.",
+        "Why the image has no prediction: it could not be read, or features or scores are not finite; null where it has"
+        " one.",
         lambda part: pa.array(part.errors, pa.string()),
     ),
     Column(

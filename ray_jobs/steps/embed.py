@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster import Part
-from cluster.records import Record, Shard, read_shard
+from cluster.records import Record, Shard, content_digest, read_shard
 from fewshot.backbones import ClipSpec
-from ray_jobs.output.feature_parts import FeatureRows, counts, encode
+from ray_jobs.output.feature_parts import FeatureRows, counts, encode, without_nonfinite
 from ray_jobs.steps.gpu_share import keep_to_share
 
 if TYPE_CHECKING:
@@ -186,8 +186,9 @@ def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
         image = decode(record.data, min_side=2 * tools.image_size)
     except UnreadableImageError as error:
         return _Decoded(record.key, record.source, str(error), None)
+    content = content_digest(record.data) if views else ""  # The views are those of the content, whatever its name.
     augmented = (
-        augmented_view(image, size=tools.image_size, seed=VIEW_SEED, key=record.key, view=view) for view in range(views)
+        augmented_view(image, size=tools.image_size, seed=VIEW_SEED, key=content, view=view) for view in range(views)
     )
     return _Decoded(record.key, record.source, None, torch.stack([tools.crop(i) for i in (image, *augmented)]))
 
@@ -236,5 +237,13 @@ def _part(rows: list[_Decoded], output: _Output, *, dim: int) -> Part:
     embedded, dense = output.arrays(dim)
     features = np.zeros((len(rows), output.views, dim), dtype=np.float32)
     features[read] = embedded
-    data = encode(FeatureRows([row.key for row in rows], [row.source for row in rows], errors, features, dense))
-    return Part(data, counts(errors))
+    embedded_rows = FeatureRows([row.key for row in rows], [row.source for row in rows], errors, features, dense)
+    found = without_nonfinite(embedded_rows, _not_finite(output.clip))
+    return Part(encode(found), counts(found.errors))
+
+
+def _not_finite(clip: ClipBackbone) -> str:
+    """Why an image has no features, though it was read."""
+    name = str(clip.dtype).removeprefix("torch.")
+    advice = '; set clip.precision = "bf16" or "fp32"' if name == "float16" else ""
+    return f"the model's features of this image are not finite numbers in {name}{advice}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from cluster import Ledger, LocalExecutor, Store, Unit, Workers, run_stage
@@ -56,8 +55,7 @@ class ExampleLatents:
 
     @property
     def _names(self) -> list[tuple[str, ...]]:
-        images = iter(self.support.images)
-        return [tuple(islice(images, unit.payload.shard.size)) for unit in self.support.units]
+        return [tuple(item.reference for item in group) for group in self.support.groups]
 
 
 def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -> None:
@@ -84,14 +82,21 @@ def get_example_latents(store: Store, spec: DiffusionSpec, support: LabelledUnit
 
     Returns:
         [M, 2, C, h, w] float32, mean and standard deviation of the VAE's posterior.
+
+    Raises:
+        JobError: the model has no latents of one of them.
     """
     import numpy as np
     import torch
 
     found: dict[str, np.ndarray] = {}
+    reasons: dict[str, str | None] = {}
     for unit in example_units(spec, support):
         latents = get_latents(store, unit.path)
         found.update(zip(latents.images, latents.posterior, strict=True))
+        reasons.update(zip(latents.images, latents.errors, strict=True))
+    if missing := [f"the example {image} has no latents: {reasons[image]}" for image in images if reasons[image]]:
+        raise JobError(missing)
     return torch.from_numpy(np.stack([found[image] for image in images]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,9 +68,8 @@ class LatentUnit:
         if images:
             read = torch.tensor([p is not None for p in pixels])
             posterior[read] = torch.stack(backbone.posterior(torch.stack(images)), dim=1)
-        unreadable = float(sum(error is not None for error in errors))
-        latents = Latents(keys, errors, posterior.numpy(), len(backbone.alphas_cumprod))
-        return Part(latents.to_bytes(), {"images": len(keys), "unreadable": unreadable})
+        latents = Latents(keys, errors, posterior.numpy(), len(backbone.alphas_cumprod)).without_nonfinite()
+        return Part(latents.to_bytes(), {"images": len(keys), "unreadable": float((~latents.read).sum())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,17 @@ class Latents:
     def read(self) -> np.ndarray:
         """[n] bool, whether the image was read."""
         return np.array([error is None for error in self.errors], dtype=bool)
+
+    def without_nonfinite(self) -> Latents:
+        """Return the latents with a reason in place of those that are not finite: in fp16, autoencoders overflow."""
+        finite = np.isfinite(self.posterior).all(axis=(1, 2, 3, 4))
+        if finite.all():
+            return self
+        reason = "its latents are not finite numbers"
+        errors = tuple(
+            error or (None if ok else reason) for error, ok in zip(self.errors, finite.tolist(), strict=True)
+        )
+        return replace(self, errors=errors, posterior=np.where(finite[:, None, None, None, None], self.posterior, 0.0))
 
     def training_rows(self, held_out: Container[int]) -> list[int]:
         """Return the rows that were read and are not held out; all that were read, if none would be left."""
@@ -135,4 +145,4 @@ def get_latents(store: Store, path: str) -> Latents:
     with removed_if_damaged(store, path):
         length = int.from_bytes(data[:8], "little")
         images, errors, num_steps = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
-        return Latents(tuple(images), tuple(errors), load(data)["posterior"], num_steps)
+        return Latents(tuple(images), tuple(errors), load(data)["posterior"], num_steps).without_nonfinite()

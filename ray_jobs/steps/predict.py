@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class PredictStep:
         """
         import torch
 
-        from fewshot.inference.predict import predict
+        from fewshot.inference.predict import NOT_FINITE, predict
         from fewshot.method import PoolingClassifier, features_for
         from fewshot.problem import Labelled
 
@@ -62,14 +63,22 @@ class PredictStep:
         images = Labelled(torch.from_numpy(rows.views[read]), torch.zeros(int(read.sum()), dtype=torch.int64), dense)
         unit_rows = features_for(state.classifier, images)
         scored = predict(state, unit_rows, top=self.top)
+        errors = _errors(rows.errors, np.flatnonzero(read)[~scored.finite.numpy()], NOT_FINITE)
+        scored = scored[scored.finite]
         part = ScoredPart(
             images=rows.images,
             sources=rows.sources,
-            errors=rows.errors,
+            errors=errors,
             scored=scored,
             classes=state.class_names,
             method=type(state.method).name,
             classifier=self.classifier.name,
         )
-        summary = counts(rows.errors) | {"abstained": float(scored.abstained[: len(unit_rows)].sum())}
+        summary = counts(errors) | {"abstained": float(scored.abstained.sum())}
         return Part(write_parquet(build_predictions(part, self.origin)), summary)
+
+
+def _errors(errors: Sequence[str | None], lost: np.ndarray, reason: str) -> list[str | None]:
+    """Return the errors with a reason at the lost rows, too."""
+    rows = set(lost.tolist())
+    return [reason if row in rows else error for row, error in enumerate(errors)]

@@ -12,7 +12,7 @@ from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.errors import DataError
 from ray_jobs.inputs.examples import LabelledUnits
-from ray_jobs.inputs.unreadable_examples import find_unreadable
+from ray_jobs.inputs.unreadable_examples import find_unreadable, stop_at_unreadable
 from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.output.classifiers import ClassifierRef, TrainingIdentity, find_classifier, put_classifier
 from ray_jobs.output.feature_parts import FeatureRows, load
@@ -40,6 +40,7 @@ class Training:
         seed: of everything random.
         support: the examples.
         diffusion: the diffusion model of methods that learn with one; None for all others.
+        skip_unreadable: train without examples that cannot be read, instead of stopping at them.
     """
 
     spec: ClipSpec
@@ -48,6 +49,7 @@ class Training:
     seed: int
     support: LabelledUnits
     diffusion: DiffusionSpec | None = None
+    skip_unreadable: bool = False
 
     @property
     def identity(self) -> TrainingIdentity:
@@ -75,7 +77,7 @@ class Training:
         """Train and store the classifier, unless it is there.
 
         Raises:
-            DataError: no example could be read.
+            JobError: examples could not be read.
             DamagedError: what is stored is damaged, and was removed.
         """
         return self.find(store) or self._with_max_error(self._fit(store))
@@ -93,7 +95,7 @@ class Training:
         method = build_method(self.section.method, **self.section.hyperparameters)
         needs = needs_of(self.section.method, self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
-        images, shots = read_labelled(store, self.support, dense="dense" in needs)
+        images, shots = read_labelled(store, self.support, dense="dense" in needs, skip_unreadable=self.skip_unreadable)
         if self.diffusion is not None:
             encode_examples(store, self.diffusion, self.support)
             shots = replace(shots, latents=get_example_latents(store, self.diffusion, self.support, images))
@@ -138,19 +140,23 @@ def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSp
     )
 
 
-def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) -> tuple[list[str], Labelled]:
+def read_labelled(
+    store: Store, support: LabelledUnits, *, dense: bool = False, skip_unreadable: bool | None = None
+) -> tuple[list[str], Labelled]:
     """Read embedded images with their labels; an image that could not be read is left out, and logged.
 
     Args:
         store: where the features are.
         support: the images.
         dense: read the dense tokens, too.
+        skip_unreadable: see `stop_at_unreadable`; None leaves out any image, as of a set to measure on.
 
     Returns:
         the references of the images that were read, and their features.
 
     Raises:
         DataError: there are images, and none could be read.
+        JobError: images could not be read, and are not to be skipped.
     """
     import torch
 
@@ -158,16 +164,24 @@ def read_labelled(store: Store, support: LabelledUnits, *, dense: bool = False) 
 
     rows = read_rows(store, support.paths, dense=dense)
     label_of = dict(zip(support.labels.images, support.labels.labels, strict=True))
-    broken = [f"{image}: {error}" for image, error in zip(rows.images, rows.errors, strict=True) if error is not None]
-    for line in broken:
-        logger.warning("example left out image=%s", line)
-    if rows.images and len(broken) == len(rows):
-        raise DataError(f"none of the {len(rows)} examples could be read, e.g. {broken[0]}")
+    reasons = reasons_of(rows)
+    if skip_unreadable is not None:
+        stop_at_unreadable(support.labels, reasons, skip=skip_unreadable)
+    for image, reason in reasons.items():
+        logger.warning("example left out image=%s: %s", image, reason)
+    if rows.images and len(reasons) == len(rows):
+        image, reason = next(iter(reasons.items()))
+        raise DataError(f"none of the {len(rows)} examples could be read, e.g. {image}: {reason}")
     kept = [i for i, error in enumerate(rows.errors) if error is None]
     images = [rows.images[i] for i in kept]
     labels = torch.tensor([label_of[image] for image in images], dtype=torch.int64)
     tokens = None if rows.dense is None else torch.from_numpy(rows.dense)
     return images, Labelled(torch.from_numpy(rows.views[kept]), labels, tokens)
+
+
+def reasons_of(rows: FeatureRows) -> dict[str, str]:
+    """Return the images without features, with the reason of each."""
+    return {image: error for image, error in zip(rows.images, rows.errors, strict=True) if error is not None}
 
 
 def read_rows(store: Store, paths: Sequence[str], *, dense: bool = False) -> FeatureRows:

@@ -63,7 +63,7 @@ def test_what_vanishes_or_changes_its_kind_after_it_was_listed_is_a_reason(tmp_p
 class Endless:
     """A source of very many shards. A hundred thousand stand for a million: what is held grows with their number."""
 
-    uri, kind, fingerprint, skipped = "stub", "folder", "0" * 16, Skipped()
+    uri, kind, identity, skipped = "stub", "folder", "0" * 16, Skipped()
 
     def shards(self):
         for number in range(100_000):

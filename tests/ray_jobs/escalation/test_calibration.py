@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -105,22 +106,24 @@ def test_with_one_example_a_class_there_is_no_score(calibrated):
 def test_escalated_labels_below_the_threshold_are_withheld(tmp_path):
     cheap = {"top_labels": ["a", "b", "c"], "top_scores": [0.5, 0.3, 0.1], "status": "abstained", "decided_by": "ape"}
     cheap |= {"classifier": "ape/0123456789abcdef"}
-    rows = [{"image": str(i), "label": None, "score": 0.5, "margin": 0.2} | cheap for i in range(4)]
+    rows = [{"image": str(i), "label": None, "score": 0.5, "margin": 0.2} | cheap for i in range(6)]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "part.parquet")
     escalated_predictions = (
         EscalatedPrediction(0, ("b", "a"), 0.1, (0.9, 0.1)),
         EscalatedPrediction(1, ("b", "a"), 0.1, (0.6, 0.4)),
         EscalatedPrediction(2, ("c", "a", "b"), 0.1, None),
+        EscalatedPrediction(4, ("b", "a"), 0.1, (math.nan, math.nan)),
+        EscalatedPrediction(5, ("b", "a"), math.nan, None),
     )
     step = MergeStep(Store(str(tmp_path)), "tif", threshold=0.7)
     (tmp_path / "merged.parquet").write_bytes(step.run(None, MergeUnit("part.parquet", escalated_predictions)).data)
     merged = pq.read_table(tmp_path / "merged.parquet").to_pylist()
-    assert [row["label"] for row in merged] == ["b", None, "c", None]
-    assert [row["top_labels"][0] for row in merged] == ["b", "b", "c", "a"]
-    assert [row["decided_by"] for row in merged] == ["tif", "tif", "tif", "ape"]
+    assert [row["label"] for row in merged] == ["b", None, "c", None, None, None]
+    assert [row["top_labels"][0] for row in merged] == ["b", "b", "c", "a", "a", "a"]
+    assert [row["decided_by"] for row in merged] == ["tif", "tif", "tif", "ape", "ape", "ape"]
     assert {row["classifier"] for row in merged} == {"ape/0123456789abcdef"}
-    assert [row["score"] for row in merged] == [pytest.approx(0.72), pytest.approx(0.48), None, 0.5]
-    assert [row["status"] for row in merged] == ["ok", "abstained", "ok", "abstained"]
+    assert [row["score"] for row in merged] == [pytest.approx(0.72), pytest.approx(0.48), None, 0.5, 0.5, 0.5]
+    assert [row["status"] for row in merged] == ["ok", "abstained", "ok", *["abstained"] * 3]
 
 
 class Examples:

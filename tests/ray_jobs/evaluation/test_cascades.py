@@ -18,7 +18,7 @@ from tests.tiny_diffusion import write_tiny_diffusion
 
 pytestmark = pytest.mark.slow
 
-SHOTS, SEEDS = [1, 2], [1, 2]
+SHOTS, SEEDS = [1, 2], [1, 3]
 ESCALATE = {"steps": 8, "batch_size": 8, "hyperparameters": {"steps": 1, "samples": 1}}
 
 

@@ -162,7 +162,10 @@ def test_unreadable_images_are_left_out_of_train_and_test(tmp_path, tiny_clip):
     put(tmp_path / "images/amber/0.jpg", b"")
     put(tmp_path / "images/amber/9.jpg", b"")
     place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter"], shots=[16], seeds=[1])
-    outcome = fewshot("evaluate", place.job)
+    refused = fewshot("evaluate", place.job)
+    assert (refused.code, place.output.exists()) == (2, False)
+    assert f"{tmp_path}/images/amber/0.jpg (amber): empty file" in refused.messages
+    outcome = fewshot("evaluate", place.job, "--set", "support.skip_unreadable=true")
     (row,) = pq.read_table(outcome.run / "cells.parquet").to_pylist()
     assert (row["test_images"], row["labels_consumed"]) == (14, 17)
 

@@ -1,0 +1,155 @@
+"""Features that `classify` made in the same output. An evaluation copies them, instead of embedding the images again.
+
+They are found by the job file: [archive] names images that may be test images, [support] examples that may be train
+images. Archive images are known again by place, size and time (or ETag), examples by their contents. A copied part has
+the bytes that embedding would give it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from cluster import Store, Unit
+from cluster.errors import ClusterError
+from cluster.execution.executor import unfinished
+from cluster.records import Selected, Selection, Source
+from cluster.records.folder import FolderSlice
+from fewshot.errors import DataError
+from ray_jobs.evaluation.design import Evaluation
+from ray_jobs.inputs.archive import open_archive
+from ray_jobs.inputs.example_contents import ExampleContents
+from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
+from ray_jobs.output.feature_parts import FeatureRows, encode, load
+from ray_jobs.output.layout import dense_folder, feature_part, features_folder
+
+Spot: TypeAlias = tuple[str, int]
+"""A part of features and a row of it."""
+MAX_EXAMPLES = 5_000
+"""Examples of [support] that are read to be compared; of more, which would take long, none."""
+PARTS_HELD = 8
+"""Parts that are held in memory at a time."""
+
+
+def copy_known_features(evaluation: Evaluation) -> int:
+    """Copy the features of those units whose images were all embedded before.
+
+    Returns:
+        the number of images of these units.
+
+    Raises:
+        StorageError: storage does not answer, also after retries.
+    """
+    copied, parts = 0, _Parts(evaluation.store, dense=evaluation.dense)
+    for units, find in ((evaluation.pool, _known_examples), (evaluation.test, _known_archive_images)):
+        missing = {unit.path for unit in unfinished(units.units, evaluation.ledger) if isinstance(unit, Unit)}
+        with suppress(ClusterError, DataError, OSError):  # Then the images are embedded.
+            known = find(evaluation, units) if missing else {}
+            for unit, items in zip(units.units, units.groups, strict=True):
+                spots = [known[item.reference] for item in items if item.reference in known]
+                if unit.path in missing and len(spots) == len(items):
+                    evaluation.ledger.commit(unit.path, encode(parts.rows(items, spots)))
+                    copied += len(items)
+    return copied
+
+
+def _known_examples(evaluation: Evaluation, pool: LabelledUnits) -> Mapping[str, Spot]:
+    """Find train images among the examples of [support]."""
+    section = evaluation.job.support
+    if section is None:
+        return {}
+    folder = features_folder(evaluation.job.clip.spec, f"support-{section.views}")
+    done = evaluation.ledger.done(dense_folder(folder) if evaluation.dense else folder)
+    labels = support_labels(section, evaluation.store.storage) if done else None
+    if labels is None or len(labels.images) > MAX_EXAMPLES:
+        return {}
+    digests = ExampleContents.read(labels).digests
+    support = labelled_units(
+        labels, by_class(labels), features=folder, views=section.views, dense=evaluation.dense, digests=digests
+    )
+    spots = {
+        item.digest: (unit.path, row)
+        for unit, items in zip(support.units, support.groups, strict=True)
+        for row, item in enumerate(items)
+        if unit.path in done and item.digest
+    }
+    return {item.reference: spots[item.digest] for item in pool.selected if item.digest in spots}
+
+
+def _known_archive_images(evaluation: Evaluation, test: LabelledUnits) -> Mapping[str, Spot]:
+    """Find test images in the folder of [archive]."""
+    section, storage = evaluation.job.archive, evaluation.store.storage
+    if section is None:
+        return {}
+    source = open_archive(section, storage)
+    folder = features_folder(evaluation.job.clip.spec, source.identity)
+    folder = dense_folder(folder) if evaluation.dense else folder
+    if not (done := evaluation.ledger.done(folder)):
+        return {}
+    selection = Selection(test.labels.folder, storage=storage, schemes=test.labels.schemes)
+    places = {item: selection.locate(item.reference) for item in test.selected if item.version}
+    wanted = {(_normal(place.uri), item.version): item.reference for item, place in places.items() if place}
+    return {
+        wanted[image]: (part, row)
+        for part, row, image in _archive_images(source, folder)
+        if part in done and image in wanted
+    }
+
+
+def _archive_images(source: Source, folder: str) -> Iterator[tuple[str, int, tuple[str, str]]]:
+    """Yield part, row, and place with version, of each image of a folder; nothing of an archive of another form."""
+    for shard in source.shards():
+        if isinstance(shard.payload, FolderSlice):
+            root = shard.payload.location.uri.rstrip("/")
+            for row, entry in enumerate(shard.payload.entries):
+                version = f"{entry.size} {entry.version}"
+                yield feature_part(folder, shard.fingerprint), row, (_normal(f"{root}/{entry.path}"), version)
+
+
+def _normal(uri: str) -> str:
+    scheme, separator, path = uri.rpartition("://")
+    return f"{scheme}{separator}{posixpath.normpath(path)}"
+
+
+@dataclass
+class _Parts:
+    """Parts of features, the last few of which are held.
+
+    Attributes:
+        store: where they are.
+        dense: whether dense tokens are read, too.
+    """
+
+    store: Store
+    dense: bool
+    _held: dict[str, FeatureRows] = field(default_factory=dict)
+
+    def rows(self, items: Sequence[Selected], spots: Sequence[Spot]) -> FeatureRows:
+        """Return the rows at these spots as those of other references to the same images."""
+        found = [(self._part(part), row) for part, row in spots]
+        errors = [part.errors[row] for part, row in found]
+        tokens = [_tokens(part, row) for part, row in found if part.errors[row] is None]
+        return FeatureRows(
+            images=[item.reference for item in items],
+            sources=[""] * len(items),
+            errors=errors,
+            views=np.stack([part.views[row] for part, row in found]),
+            dense=None if not self.dense else np.stack(tokens) if tokens else np.zeros((0, 0, 0), np.float16),
+        )
+
+    def _part(self, path: str) -> FeatureRows:
+        if path not in self._held:
+            if len(self._held) >= PARTS_HELD:
+                del self._held[next(iter(self._held))]
+            self._held[path] = load(self.store, path, dense=self.dense)
+        return self._held[path]
+
+
+def _tokens(part: FeatureRows, row: int) -> np.ndarray | None:
+    """Return the dense tokens [T, C] of a row that was read; None if none are kept."""
+    return None if part.dense is None else part.dense[sum(error is None for error in part.errors[:row])]

@@ -1,0 +1,85 @@
+"""The contents of examples: each is read once, which identifies it, and looked at before anything else is done."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from cluster.records import content_digest
+from ray_jobs.inputs.examples import Labels
+from ray_jobs.inputs.unreadable_examples import skipped_summary, stop_at_unreadable
+
+DECODED_BYTES = 128 << 20
+"""Bytes of examples that are decoded before a job begins, the first of them; embedding finds damage in the others."""
+DECODED_SIDE = 64
+"""Pixels: images are decoded only to see whether they can be, so JPEGs at a reduced scale."""
+_THREADS = 4
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ExampleContents:
+    """What the examples of a job hold.
+
+    Attributes:
+        labels: the examples.
+        digests: image -> digest of its content; "" where it cannot be read.
+        reasons: image -> why it cannot be read.
+        kept: image -> content, of the first `DECODED_BYTES`; nothing once they were looked at.
+    """
+
+    labels: Labels
+    digests: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, labels: Labels) -> ExampleContents:
+        """Read examples, several at a time.
+
+        Raises:
+            StorageError: storage does not answer, also after retries.
+        """
+        contents, images = cls(labels), sorted(set(labels.images))
+        for image, record in zip(images, labels.selection.read(images), strict=True):
+            contents._add(image, record.data, record.error)
+        return contents
+
+    def _add(self, image: str, data: bytes | None, error: str | None) -> None:
+        self.digests[image] = "" if data is None else content_digest(data)
+        if data is None:
+            self.reasons[image] = str(error)
+        elif sum(map(len, self.kept.values())) + len(data) <= DECODED_BYTES:
+            self.kept[image] = data
+
+    def check(self, *, skip: bool) -> None:
+        """Decode the examples, as far as they were kept, and stop at those that cannot be read.
+
+        Args:
+            skip: only warn of them, unless a class has no other example.
+
+        Raises:
+            JobError: with a list of them.
+        """
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="examples") as pool:
+            for image, reason in zip(self.kept, pool.map(_problem_with, self.kept.values()), strict=True):
+                if reason is not None:
+                    self.reasons[image] = reason
+        self.kept.clear()
+        stop_at_unreadable(self.labels, self.reasons, skip=skip)
+        if self.reasons:
+            logger.warning("%s", skipped_summary(self.labels, self.reasons))
+
+
+def _problem_with(data: bytes) -> str | None:
+    """Return why this is no image; None if it is one."""
+    from fewshot.errors import UnreadableImageError
+    from fewshot.images import decode
+
+    try:
+        decode(data, min_side=DECODED_SIDE)
+    except UnreadableImageError as error:
+        return str(error)
+    return None
