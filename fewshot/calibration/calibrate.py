@@ -24,6 +24,7 @@ from torch import Tensor
 from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
 from fewshot.calibration.temperature import Scaling, fit_scaling
+from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.method import Classifier, Method, features_for
 from fewshot.model_selection.candidates import CandidateResult
