@@ -46,7 +46,7 @@ from ray_jobs.steps.placement import choose
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training
 
-LONG = ("curve", "labels", "reliability", "score_histogram")
+LONG = ("curve", "labels", "part_bytes", "reliability", "score_histogram")
 """Metrics that are too long to be printed."""
 LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""

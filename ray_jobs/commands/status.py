@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from cluster import Storage, Store, lease_owner
 from cluster.storage.settings import DEFAULT_STORAGE
-from ray_jobs.output.layout import CHEAP_PREDICTIONS, LEASE, PREDICTIONS
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, LEASE, PREDICTIONS, prediction_parts
 from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.output_status import OutputStatus, RunState, RunStatus
@@ -70,15 +70,13 @@ def _measuring(store: Store, run: Run) -> tuple[RunState, int]:
 
 def _labelling(store: Store, run: Run) -> tuple[RunState, int]:
     """Whether a run labels with its classifier or escalates, and how many parts of that are there."""
-    cheap_predictions = _count(store, f"{run.folder}/{CHEAP_PREDICTIONS}")
-    done = _count(store, f"{run.folder}/{PREDICTIONS}")
+    cheap_predictions, done = (
+        _present(store, prediction_parts(f"{run.folder}/{name}", run.plan.features))
+        for name in (CHEAP_PREDICTIONS, PREDICTIONS)
+    )
     if cheap_predictions and cheap_predictions == run.plan.parts:
         return "escalating", done
     return "labelling", done or cheap_predictions
-
-
-def _count(store: Store, folder: str) -> int:
-    return sum(1 for _ in store.list(folder))
 
 
 def _present(store: Store, parts: Collection[str]) -> int:

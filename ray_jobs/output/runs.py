@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,15 +11,27 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster import ClusterError, Lease, Storage, Store, acquire_lease
 from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.digests import PLACEHOLDER, seal
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job, StorageSection
+from ray_jobs.output.feature_parts import DAMAGE, read_parquet
 from ray_jobs.output.latest_runs import read_latest
-from ray_jobs.output.layout import INTERACTIVE, JOB, LEASE, METRICS, PLAN, PREDICTIONS, REPORT, RUNS, open_parent
+from ray_jobs.output.layout import (
+    INTERACTIVE,
+    JOB,
+    LEASE,
+    METRICS,
+    PLAN,
+    PREDICTIONS,
+    REPORT,
+    RUNS,
+    open_parent,
+    prediction_parts,
+)
 from ray_jobs.output.prediction_table import PredictionTable
 from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
 from ray_jobs.results.classification_metrics import ClassificationMetrics
@@ -101,7 +112,7 @@ class Run:
             unreadable, and `top_labels` has the best guess. Of a run that is not complete, the rows that are there.
 
         Raises:
-            JobError: the run is an evaluation, or a part of it is damaged.
+            JobError: the run is an evaluation, or a part of it is damaged, or missing although the run is complete.
             StorageError: storage does not respond.
         """
         tables = list(self._parts())
@@ -131,16 +142,33 @@ class Run:
         return None if first is None else PredictionOrigin.from_schema(first.schema)
 
     def _parts(self) -> Iterator[pa.Table]:
-        if self.kind != "classification":
-            raise JobError([f"{self.url} is an evaluation, which has a table (run.metrics.table) and no predictions."])
-        for path in self.store.list(f"{self.folder}/{PREDICTIONS}"):
+        for path in self.prediction_parts():
             data = self.store.get(path)
             try:
-                yield pq.read_table(io.BytesIO(data))
-            except (pa.ArrowException, OSError, ValueError) as error:
-                remedy = f"Delete it and the run's {METRICS}, and run the job again"
+                yield read_parquet(data)
+            except DAMAGE as error:
+                remedy = f"`fewshot verify {self.url}` lists all that is damaged; then run the job again"
                 problem = f"{self.store.url(path)} is damaged ({error}). {remedy}."
                 raise JobError([problem]) from error
+
+    def prediction_parts(self) -> list[str]:
+        """Return the parts of predictions that are there, as paths in `store`, in the order of the archive.
+
+        Whatever else lies beside them (notes, copies, files of a file system) is none of the run's.
+
+        Raises:
+            JobError: the run is an evaluation; or it is complete, and parts are missing.
+        """
+        if self.kind != "classification":
+            raise JobError([f"{self.url} is an evaluation, which has a table (run.metrics.table) and no predictions."])
+        folder = f"{self.folder}/{PREDICTIONS}"
+        own, present = prediction_parts(folder, self.plan.features), frozenset(self.store.list(folder))
+        missing = [part for part in own if part not in present]
+        if missing and self.is_complete:
+            counts, example = f"{len(missing)} of {len(own)}", posixpath.basename(missing[0])
+            problem = f"{self.url} is complete, but {counts} parts of predictions are missing, such as {example}"
+            raise JobError([f"{problem}. Run the job again to make them anew."])
+        return [part for part in own if part in present]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +241,13 @@ def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
         job: its job file.
         plan: of the run.
     """
-    store.put(f"{folder}/{JOB}", job_file_text(job).encode())
+    store.put(f"{folder}/{JOB}", sealed_job_file(job))
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
+
+
+def sealed_job_file(job: Job) -> bytes:
+    """Return the job file of a run, with its digest in a comment (see `fewshot.digests`)."""
+    return seal(f"{job_file_text(job)}\n# Written by fewshot, content {PLACEHOLDER}\n".encode())
 
 
 @contextmanager
@@ -268,7 +301,7 @@ def find_runs(store: Store) -> Iterator[Run | UnreadableRun]:
     for folder in store.folders(RUNS):
         try:
             run = read_run(store, folder)
-        except FormatError as error:
+        except (FormatError, PermissionError) as error:
             yield UnreadableRun(posixpath.basename(folder), str(error))
         else:
             if run is not None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tomllib
 from collections.abc import Callable
 from functools import partial
 
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from cluster import Storage, Store
 from cluster.secrets import without_credentials
 from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.digests import check_seal
 from ray_jobs.job_file.sections import Job
+from ray_jobs.output.feature_parts import read_parquet
 from ray_jobs.output.layout import JOB, PER_CLASS, REPORT
 from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
 from ray_jobs.report.classification_page import render
@@ -88,7 +88,7 @@ def _report_of(store: Store, run: Run | UnreadableRun) -> RunReport | None:
 
 def _rendered(store: Store, run: Run) -> bytes:
     if isinstance(run.metrics, EvaluationResult):
-        per_class = pq.read_table(io.BytesIO(store.get(f"{run.folder}/{PER_CLASS}")))
+        per_class = read_parquet(store.get(f"{run.folder}/{PER_CLASS}"))
         return render_evaluation(run.metrics, [ClassRow.from_row(row) for row in per_class.to_pylist()])
     return _of_run(store, run.folder)
 
@@ -98,4 +98,6 @@ def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
 
 
 def _stored_job(store: Store, run: str) -> Job:
-    return TypeAdapter(Job).validate_python(tomllib.loads(store.get(f"{run}/{JOB}").decode()))
+    data = store.get(f"{run}/{JOB}")
+    check_seal(data)
+    return TypeAdapter(Job).validate_python(tomllib.loads(data.decode()))

@@ -44,7 +44,7 @@ class RunPlan(JsonDocument):
         cells: of an evaluation: parts of the results, paths in the output.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     kind: RunKind
     job: str
     classes: int

@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 from cluster import Part, Store, Unit, fingerprint
 from cluster.records import Record, Shard, pick
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from fewshot.digests import PLACEHOLDER, check_seal, seal
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from fewshot.backbones.diffusion import DiffusionBackbone
 
-LATENTS_VERSION = 2
+LATENTS_VERSION = 3
 """Part of every fingerprint of latents: raised when decoding or encoding changes."""
 
 
@@ -101,8 +102,8 @@ class Latents:
     def to_bytes(self) -> bytes:
         """Return the part as stored: safetensors, keys and reasons in the metadata. Equal parts give equal bytes."""
         # One entry: several would be written in any order.
-        rows = json.dumps([self.images, self.errors, self.num_steps])
-        return save({"posterior": np.ascontiguousarray(self.posterior, np.float32)}, {"rows": rows})
+        rows = json.dumps([self.images, self.errors, self.num_steps, PLACEHOLDER])
+        return seal(save({"posterior": np.ascontiguousarray(self.posterior, np.float32)}, {"rows": rows}))
 
 
 def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[str, str | None, Tensor | None]]:
@@ -132,6 +133,7 @@ def get_latents(store: Store, path: str) -> Latents:
     """
     data = store.get(path)
     with removed_if_damaged(store, path):
+        check_seal(data)
         length = int.from_bytes(data[:8], "little")
-        images, errors, num_steps = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
+        images, errors, num_steps, _ = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
         return Latents(tuple(images), tuple(errors), load(data)["posterior"], num_steps)

@@ -14,6 +14,7 @@ from PIL import Image
 
 import fewshot
 from cluster import Store
+from fewshot.digests import seal_json
 from fewshot.methods.table import DIFFUSION_SCORERS, METHODS
 from ray_jobs.interface import stored_classifier
 from ray_jobs.job_file.reading import read_job
@@ -266,7 +267,7 @@ def test_the_stub_names_what_the_interface_offers():
 def test_a_damaged_card_is_refused(place, change):
     run = classify(place, "output")
     card = Path(run.output) / run.plan.classifier / "card.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | change))
+    card.write_text(json.dumps(seal_json(json.loads(card.read_text()) | change)))
     with pytest.raises(fewshot.JobError, match=r"classifier|CLIP"):
         fewshot.load_classifier(card.parent)
 

@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from cluster import Store
+from fewshot.digests import seal_json
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import StorageSection
@@ -172,9 +173,9 @@ def test_metrics_that_are_damaged_are_written_anew_and_newer_ones_are_kept(place
     metrics.write_text("{")
     again = place.classify()
     assert (again.code, again.result["did"], metrics.read_bytes()) == (0, "the rest", whole)
-    newer = json.dumps(json.loads(whole) | {"format_version": 2})
+    newer = json.dumps(seal_json(json.loads(whole) | {"format_version": 3}))
     metrics.write_text(newer)
     refused = place.classify()
     assert (refused.code, refused.result) == (2, None)
-    assert "has format 2; this version of fewshot reads format 1. Upgrade fewshot" in refused.messages
+    assert "has format 3; this version of fewshot reads format 2. Upgrade fewshot" in refused.messages
     assert metrics.read_text() == newer
