@@ -85,7 +85,7 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
         reporter.say(reason, style="yellow")
     cascades = plan_cascades(evaluation)
     with acquire_run(evaluation.store, evaluation.run, job.storage, reporter) as lease:
-        begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan)
+        begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan, reporter)
         embedding = _embed(evaluation, [unit for cascade in cascades for unit in cascade.support.units], reporter)
         if embedding.failed:
             raise JobError([f"images could not be embedded: {f.path}: {f.error}" for f in embedding.failures])

@@ -18,6 +18,7 @@ from fewshot.digests import PLACEHOLDER, seal
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job, StorageSection
+from ray_jobs.output.damage_list import remove_damaged
 from ray_jobs.output.feature_parts import DAMAGE, read_parquet
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import (
@@ -232,15 +233,18 @@ def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
     return next(iter(found.values()))
 
 
-def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
-    """Write what a run sets out to do, so that it is found from now on.
+def begin_run(store: Store, folder: str, job: Job, plan: RunPlan, reporter: Reporter) -> None:
+    """Write what a run sets out to do, so that it is found from now on, and remove what was found damaged.
 
     Args:
         store: the output.
         folder: of the run.
         job: its job file.
         plan: of the run.
+        reporter: says what was damaged.
     """
+    if damaged := remove_damaged(store, folder):
+        reporter.say(f"{len(damaged)} damaged objects are made anew, such as {store.url(damaged[0])}", style="yellow")
     store.put(f"{folder}/{JOB}", sealed_job_file(job))
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
 

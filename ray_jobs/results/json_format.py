@@ -35,6 +35,10 @@ class FormatError(JobError, ValueError):
         super().__init__([problem])
 
 
+class OlderFormatError(FormatError):
+    """A stored document was written by an older version of fewshot, or is damaged so that it looks like one."""
+
+
 class NewerFormatError(FormatError):
     """A stored document was written by a newer version of fewshot."""
 
@@ -148,7 +152,7 @@ def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) 
             f"{where} has format {version}; this version of fewshot reads format {readable}. Upgrade fewshot."
         )
     found = f"{FORMAT_KEY} {version!r}" if FORMAT_KEY in content else f"no {FORMAT_KEY}"
-    raise FormatError(
+    raise OlderFormatError(
         f"{where} has {found}, expected {readable}: it is from an older version of fewshot, or damaged. {_REMEDY}"
     )
 
