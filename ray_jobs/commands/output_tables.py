@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ray_jobs.console.progress import Reporter
-from ray_jobs.console.sanitize import sanitized
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
 from ray_jobs.results.verification import Verification
@@ -49,12 +48,10 @@ def show_verification(reporter: Reporter, result: Verification) -> None:
     if not result.runs:
         _say_nothing(reporter, "nothing has run yet", result.output, result.below)
         return
-    damaged = [(run.run, each) for run in result.runs for each in run.damaged]
-    if damaged:
-        table = Table("run", "damaged object", "problem", title=result.output, title_justify="left")
-        for name, each in damaged:
-            table.add_row(*map(sanitized, (name, each.path.removeprefix(f"{result.output}/"), each.problem)))
-        reporter.console.print(table)
+    damaged = [(each.path, each.problem) for run in result.runs for each in run.damaged]
+    width = max((len(path) for path, _ in damaged), default=0)
+    for path, problem in damaged:  # No table of rich: it would break the paths.
+        reporter.say(f"{path:{width}}  {problem}", style="red")
     objects = result.shared + sum(run.objects for run in result.runs)
     found = f"{len(damaged)} damaged or missing" if damaged else "all as they were written"
     reporter.say(f"{objects} objects of {len(result.runs)} runs, {result.bytes / 1e6:.1f} MB: {found}")

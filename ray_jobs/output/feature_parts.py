@@ -14,15 +14,15 @@ from safetensors import SafetensorError
 
 from cluster import Store
 from fewshot.digests import PLACEHOLDER, check_seal, seal
-from ray_jobs.errors import DamagedError
+from ray_jobs.errors import DamagedError, JobError
 
 SIZES = (b"views", b"dim", b"tokens", b"channels")
 FEATURES_VERSION = 2
 """Part of every fingerprint of features: raised when decoding or the columns change."""
 DAMAGE = (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError)
 """Errors of decoding a stored object that is not what was written."""
-_DIGEST = b"fewshot.digest"
-"""Key of the metadata of every Parquet object; see `fewshot.digests`."""
+DIGEST = "fewshot.digest"
+"""Key of the metadata of every Parquet file, not of its schema; see `fewshot.digests`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,21 @@ def get_table(store: Store, path: str, *, columns: Sequence[str] | None = None) 
         return read_parquet(data, columns=columns)
 
 
+def view_table(store: Store, path: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or some of its columns, for a command that only looks: what is damaged stays where it is.
+
+    Raises:
+        JobError: it is damaged.
+        FileNotFoundError: there is none.
+    """
+    data = store.get(path)
+    try:
+        return read_parquet(data, columns=columns)
+    except DAMAGE as error:
+        advice = "List all damage of the run with fewshot verify, then run the job again"
+        raise JobError([f"{store.url(path)} is damaged ({error}). {advice}."]) from error
+
+
 def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table, or some of its columns, from a Parquet object that `write_parquet` wrote.
 
@@ -160,9 +175,7 @@ def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Tab
         pa.ArrowException, OSError, ValueError: it is no table with these columns.
     """
     check_seal(data)
-    table = pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
-    metadata = {name: value for name, value in (table.schema.metadata or {}).items() if name != _DIGEST}
-    return table.replace_schema_metadata(metadata or None)
+    return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
 
 
 def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:
@@ -187,7 +200,7 @@ def concat_parquet(schema: pa.Schema, tables: Iterable[pa.Table], *, plain: Sequ
     with writer:
         for table in tables:
             writer.write_table(table)
-        writer.add_key_value_metadata({_DIGEST.decode(): PLACEHOLDER})
+        writer.add_key_value_metadata({DIGEST: PLACEHOLDER})
     return seal(buffer.getvalue())
 
 

@@ -19,7 +19,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job, StorageSection
 from ray_jobs.output.damage_list import remove_damaged
-from ray_jobs.output.feature_parts import DAMAGE, read_parquet
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import (
     INTERACTIVE,
@@ -144,13 +144,7 @@ class Run:
 
     def _parts(self) -> Iterator[pa.Table]:
         for path in self.prediction_parts():
-            data = self.store.get(path)
-            try:
-                yield read_parquet(data)
-            except DAMAGE as error:
-                remedy = f"`fewshot verify {self.url}` lists all that is damaged; then run the job again"
-                problem = f"{self.store.url(path)} is damaged ({error}). {remedy}."
-                raise JobError([problem]) from error
+            yield view_table(self.store, path)
 
     def prediction_parts(self) -> list[str]:
         """Return the parts of predictions that are there, as paths in `store`, in the order of the archive.

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster import Store
-from ray_jobs.output.feature_parts import read_parquet
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import GAPS, shard_of
 from ray_jobs.report.image_sample import ROWS, Spot
 
@@ -88,7 +88,7 @@ def read_escalated_images(store: Store, run: str, features: Sequence[str]) -> Es
     Raises:
         FileNotFoundError: the run has none.
     """
-    table = read_parquet(store.get(f"{run}/{GAPS}"))
+    table = view_table(store, f"{run}/{GAPS}")
     shards = [shard_of(part) for part in features]
     rows = table.take(_shown(table)).to_pylist()
     return EscalatedSample(_mean(table), tuple(_escalated_image(row, shards[row["part"]]) for row in rows))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 
 from cluster import Store
-from ray_jobs.output.feature_parts import read_parquet
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import FAILURES
 
 EXAMPLES = 12
@@ -58,7 +58,7 @@ def some_of_each(reasons: Sequence[Reason]) -> list[Broken]:
 
 
 def _unreadable(store: Store, run: str) -> Iterator[Broken]:
-    table = read_parquet(store.get(f"{run}/{FAILURES}"), columns=["kind", "image", "error"])
+    table = view_table(store, f"{run}/{FAILURES}", columns=["kind", "image", "error"])
     for batch in table.to_batches(max_chunksize=BATCH):
         for row in batch.to_pylist():
             if row["kind"] == "image":

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster import Store
-from ray_jobs.output.feature_parts import read_parquet
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import shard_of
 
 SHARDS = 6
@@ -88,7 +88,7 @@ def draw_sample(store: Store, predictions: Sequence[str]) -> Sample:
     rows: list[Labelled] = []
     images = 0
     for part in evenly(predictions, SHARDS):
-        table = read_parquet(store.get(part), columns=COLUMNS).slice(0, ROWS)
+        table = view_table(store, part, columns=COLUMNS).slice(0, ROWS)
         images += len(table)
         rows += _extremes(table, shard_of(part))
     rows.sort(key=lambda row: -row.score)

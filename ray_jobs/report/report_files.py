@@ -12,9 +12,10 @@ from pydantic import TypeAdapter
 from cluster import Storage, Store
 from cluster.secrets import without_credentials
 from cluster.storage.settings import DEFAULT_STORAGE
-from fewshot.digests import check_seal
+from fewshot.digests import DigestError, check_seal
+from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import Job
-from ray_jobs.output.feature_parts import read_parquet
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import JOB, PER_CLASS, REPORT
 from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
 from ray_jobs.report.classification_page import render
@@ -88,16 +89,24 @@ def _report_of(store: Store, run: Run | UnreadableRun) -> RunReport | None:
 
 def _rendered(store: Store, run: Run) -> bytes:
     if isinstance(run.metrics, EvaluationResult):
-        per_class = read_parquet(store.get(f"{run.folder}/{PER_CLASS}"))
+        per_class = view_table(store, f"{run.folder}/{PER_CLASS}")
         return render_evaluation(run.metrics, [ClassRow.from_row(row) for row in per_class.to_pylist()])
     return _of_run(store, run.folder)
 
 
 def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
-    return render(gather(store, run, job or _stored_job(store, run)))
+    return render(gather(store, run, job or stored_job(store, run)))
 
 
-def _stored_job(store: Store, run: str) -> Job:
+def stored_job(store: Store, run: str) -> Job:
+    """Read the job file that was stored with a run.
+
+    Raises:
+        JobError: it is damaged.
+    """
     data = store.get(f"{run}/{JOB}")
-    check_seal(data)
+    try:
+        check_seal(data)
+    except DigestError as error:
+        raise JobError([f"{store.url(run)}/{JOB} is damaged ({error}). Run the job again to write it anew."]) from error
     return TypeAdapter(Job).validate_python(tomllib.loads(data.decode()))

@@ -146,9 +146,7 @@ UNSEALED = b'{"forwards_a_second": 5.0, "device": "cpu"}'
 NO_RATE = to_json({"forwards_a_second": 0, "device": "cpu"})
 
 
-@pytest.mark.parametrize(
-    "damaged", [b"", b"{", b"[]", b"{}", NO_RATE, UNSEALED, b"\xff"]
-)
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", NO_RATE, UNSEALED, b"\xff"])
 def test_a_plan_measures_a_damaged_probe_anew_and_leaves_it_alone(place, monkeypatch, damaged):
     probe = Part(to_json({"forwards_a_second": 10.0, "device": "cpu"}))
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
