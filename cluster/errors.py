@@ -17,6 +17,10 @@ class SourceError(ClusterError, ValueError):
     """An archive cannot be opened in its declared form. Running again will not help."""
 
 
+class DamagedLeaseError(StorageError):
+    """The object of a lease is not one. Nobody can tell who has the lease until it is removed."""
+
+
 class WorkerStartError(ClusterError, RuntimeError):
     """A step's `setup` failed or no worker could be placed: nothing can run, so the stage stops at once."""
 

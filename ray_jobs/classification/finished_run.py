@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster import Store
-from ray_jobs.output.damage_list import DAMAGE_LIST
+from ray_jobs.output.damage_list import DAMAGE_LIST, counted
 from ray_jobs.output.layout import FAILURES, GAPS, JOB, PLAN
 from ray_jobs.output.runs import read_plan
 from ray_jobs.results.classification_metrics import ClassificationMetrics
@@ -37,15 +37,11 @@ class Losses:
     def lines(self, store: Store) -> list[str]:
         """Return a line for each kind of loss."""
         kinds = (
-            (self.missing, "missing"),
+            (self.missing, "missing from the finished run"),
             (self.resized, "of another length than was recorded"),
             (self.unreadable, "damaged"),
         )
-        return [
-            f"{len(paths)} objects of the finished run are {what} and are made anew, such as {store.url(paths[0])}"
-            for paths, what in kinds
-            if paths
-        ]
+        return [f"{what}, made anew: {counted(store, paths)}" for paths, what in kinds if paths]
 
 
 def find_losses(store: Store, run: str, predictions: Sequence[str], metrics: ClassificationMetrics) -> Losses:

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Collection
 
 from cluster import Storage, Store, lease_owner
+from cluster.errors import DamagedLeaseError
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.output.layout import CHEAP_PREDICTIONS, LEASE, PREDICTIONS, prediction_parts
 from ray_jobs.output.runs import Run, UnreadableRun, find_runs, open_output, outputs_below
@@ -32,7 +33,6 @@ def read_status(output: str, storage: Storage = DEFAULT_STORAGE) -> OutputStatus
 def _status(store: Store, run: Run | UnreadableRun) -> RunStatus:
     if isinstance(run, UnreadableRun):
         return RunStatus(run=run.name, state="unreadable", problem=run.problem)
-    owner = lease_owner(store, f"{run.folder}/{LEASE}")
     state, done, parts = _progress(store, run)
     listed = None if run.plan.archive is None else run.plan.archive.images
     metrics = run.metrics if isinstance(run.metrics, ClassificationMetrics) else None
@@ -47,8 +47,17 @@ def _status(store: Store, run: Run | UnreadableRun) -> RunStatus:
         examples=run.plan.examples,
         classes=run.plan.classes,
         accuracy=None if measured is None else measured.accuracy,
-        process=None if owner is None else str(owner),
+        process=_owner(store, run),
     )
+
+
+def _owner(store: Store, run: Run) -> str | None:
+    """Return the process that has the run, or that nobody can tell."""
+    try:
+        owner = lease_owner(store, f"{run.folder}/{LEASE}")
+    except DamagedLeaseError as error:
+        return str(error)
+    return None if owner is None else str(owner)
 
 
 def _progress(store: Store, run: Run) -> tuple[RunState, int, int]:

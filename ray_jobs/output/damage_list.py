@@ -33,6 +33,12 @@ class DamageList(JsonDocument):
     objects: tuple[str, ...]
 
 
+def counted(store: Store, objects: Sequence[str]) -> str:
+    """Return the first of some objects, and the number of the others, for a message."""
+    others = f" and {len(objects) - 1} more" if len(objects) > 1 else ""
+    return f"{store.url(objects[0])}{others}"
+
+
 def note_damage(store: Store, run: str, objects: Sequence[str]) -> None:
     """Note what is damaged with a run; without anything, an earlier note is removed.
 

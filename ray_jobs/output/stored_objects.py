@@ -26,6 +26,7 @@ _RUN = (
 _OF_A_RUN = re.compile(_RUN)
 _SHARED = re.compile(
     rf"latest\.json|features/{_HASH}/[^/]+/part-{_HASH}\.parquet"
+    rf"|evaluations/[^/]+/[^/]+/\d+-shots-seed-\d+-{_HASH}\.json"
     rf"|classifiers/[^/]+/{_HASH}/card\.json"
     rf"|trainings/{_HASH}/[^/]+-[0-9a-f]{{32}}\.safetensors"
     rf"|fold-pretrainings/[^/]+/\d+-shots-seed-\d+-fold-\d+-{_HASH}\.json"

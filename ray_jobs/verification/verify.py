@@ -89,12 +89,12 @@ def _patient(store: Store) -> Store:
 def _shared(store: Store, runs: Sequence[RunObjects]) -> list[str]:
     """Return what runs share, each object once: what they name, the features of examples, and what was trained.
 
-    Where a plan cannot be read, all features of the output may be those of its run.
+    Where a plan cannot be read, all features and cells of the output may be those of its run.
     """
     named = [path for run in runs for path in run.shared]
     clips = sorted({posixpath.dirname(posixpath.dirname(path)) for path in named if path.startswith("features/")})
     folders = [folder for clip in clips for folder in store.folders(clip) if "/support-" in folder]
-    folders += ["features"] if any(run.plan is None and not run.is_foreign for run in runs) else []
+    folders += ["features", "evaluations"] if any(run.plan is None and not run.is_foreign for run in runs) else []
     listed = [path for folder in (*folders, *SHARED_FOLDERS) for path in store.list(folder) if is_shared(path)]
     latest = [LATEST] if store.exists(LATEST) else []
     return list(dict.fromkeys([*named, *listed, *latest])) if runs else []
