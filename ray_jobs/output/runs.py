@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
-from cluster import ClusterError, Lease, Storage, Store, acquire_lease
+from cluster import ClusterError, Lease, Storage, StorageError, Store, acquire_lease
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.digests import PLACEHOLDER, seal
 from ray_jobs.errors import JobError
@@ -35,6 +35,7 @@ from ray_jobs.output.layout import (
 )
 from ray_jobs.output.prediction_table import PredictionTable
 from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
+from ray_jobs.output.stored_objects import is_of_one_object
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError
@@ -300,6 +301,10 @@ def find_runs(store: Store) -> Iterator[Run | UnreadableRun]:
         try:
             run = read_run(store, folder)
         except (FormatError, PermissionError) as error:
+            yield UnreadableRun(posixpath.basename(folder), str(error))
+        except StorageError as error:
+            if not is_of_one_object(error):
+                raise
             yield UnreadableRun(posixpath.basename(folder), str(error))
         else:
             if run is not None:

@@ -6,6 +6,7 @@ a file system) belongs to somebody else, and is neither counted nor touched.
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import re
 
@@ -36,6 +37,12 @@ _SHARED = re.compile(
 )
 SHARED_FOLDERS = ("classifiers", "trainings", "fold-pretrainings", "latents", "adapters", "cascades")
 """Folders of an output with objects that several runs may have, beside the features."""
+
+
+def is_of_one_object(error: StorageError) -> bool:
+    """Return whether only one object cannot be read: a folder is in its place, or its sectors on a disk are lost."""
+    cause = error.__cause__
+    return isinstance(cause, IsADirectoryError) or getattr(cause, "errno", None) == errno.EIO
 
 
 def is_of_run(path: str) -> bool:
@@ -75,8 +82,10 @@ def look(store: Store, path: str) -> tuple[int, str | None]:
         return size, "it is missing"
     except PermissionError as error:
         return size, str(error)
-    except StorageError:
-        raise
+    except StorageError as error:
+        if not is_of_one_object(error):
+            raise
+        return size, str(error)
     except DAMAGE as error:
         return size, str(error)
     return size, None

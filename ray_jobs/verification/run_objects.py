@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-from cluster import ClusterError, Store
+from cluster import ClusterError, StorageError, Store
 from ray_jobs.errors import JobError
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import CHEAP_PREDICTIONS, FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_parts
 from ray_jobs.output.runs import RunMetrics, read_metrics, read_plan
-from ray_jobs.output.stored_objects import CARD, is_of_run
+from ray_jobs.output.stored_objects import CARD, is_of_one_object, is_of_run
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError, NewerFormatError, OlderFormatError
 from ray_jobs.results.run_plan import RunPlan
 
 MISSING = "it is missing"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +65,34 @@ def list_objects(store: Store, folder: str) -> RunObjects:
     sizes = store.sizes(folder)
     own = tuple(path for path in sizes if is_of_run(path.removeprefix(f"{folder}/")))
     plan_path, metrics_path = f"{folder}/{PLAN}", f"{folder}/{METRICS}"
-    metrics: RunMetrics | None = None
     try:
-        plan = read_plan(store, folder)
-    except FormatError as error:
-        if isinstance(error, NewerFormatError | OlderFormatError):
-            return RunObjects(folder, None, problems={plan_path: str(error)}, is_foreign=True)
-        return RunObjects(folder, None, own, problems={plan_path: str(error)})
-    if plan is None:
-        return RunObjects(folder, None, own, problems={plan_path: MISSING})
-    run = RunObjects(folder, plan, own)
-    try:
-        metrics = read_metrics(store, folder, plan.kind)
-    except FormatError as error:
-        run = replace(run, problems={metrics_path: str(error)})
+        plan, problem = _read(lambda: read_plan(store, folder))
+        if plan is None:
+            return RunObjects(folder, None, own, problems={plan_path: problem or MISSING})
+        kind = plan.kind
+        metrics, problem = _read(lambda: read_metrics(store, folder, kind))
+    except (NewerFormatError, OlderFormatError) as error:
+        return RunObjects(folder, None, problems={plan_path: str(error)}, is_foreign=True)
+    run = RunObjects(folder, plan, own, problems={} if problem is None else {metrics_path: problem})
     return _with_shared(store, _with_documents(run, plan, metrics, sizes), plan, metrics)
+
+
+def _read(read: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Return a document, or what is wrong with it.
+
+    Raises:
+        NewerFormatError, OlderFormatError: another version wrote it.
+    """
+    try:
+        return read(), None
+    except (NewerFormatError, OlderFormatError):
+        raise
+    except (FormatError, PermissionError) as error:
+        return None, str(error)
+    except StorageError as error:
+        if not is_of_one_object(error):
+            raise
+        return None, str(error)
 
 
 def _with_documents(run: RunObjects, plan: RunPlan, metrics: RunMetrics | None, sizes: Mapping[str, int]) -> RunObjects:

@@ -158,6 +158,23 @@ def test_a_run_that_cannot_be_read_hides_no_other(finished, tmp_path, file, cont
         open_run(str(tmp_path / "runs/broken-0123"))
 
 
+@pytest.mark.parametrize("file", ["plan.json", "metrics.json"])
+def test_a_folder_in_the_place_of_a_document_hides_no_other_run(finished, tmp_path, file, caplog):
+    run = finished.classify().run
+    for name in ("whole", "broken"):
+        for path in ("plan.json", "metrics.json"):
+            put(tmp_path / "runs" / name / path, (run / path).read_bytes())
+    (tmp_path / "runs/broken" / file).unlink()
+    (tmp_path / "runs/broken" / file).mkdir()
+    for command in ("status", "report", "verify"):
+        outcome = fewshot(command, tmp_path)
+        assert outcome.code <= 1, outcome.messages
+        assert f"broken/{file}" in outcome.messages + caplog.text
+        caplog.clear()
+    states = {each["run"]: each["state"] for each in fewshot("status", tmp_path).result["runs"]}
+    assert states == {"broken": "unreadable", "whole": "complete"}
+
+
 def test_holding_a_run_removes_half_written_files(tmp_path):
     store = Store(str(tmp_path))
     own = [write_temporary_file(tmp_path / folder, 1e5) for folder in ("runs/a", "runs/a/lease")]
