@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cluster import Store
-from ray_jobs.output.stored_objects import find_problem
+from ray_jobs.output.stored_objects import find_problem, is_object
 from ray_jobs.results.json_format import FormatError, JsonDocument
 
 DAMAGE_LIST = "damaged.json"
@@ -67,7 +67,7 @@ def remove_damaged(store: Store, run: str) -> list[str]:
     path, damaged = f"{run}/{DAMAGE_LIST}", list[str]()
     with suppress(FileNotFoundError):
         for noted in _read(store, path).objects:
-            if find_problem(store, noted) is not None:
+            if is_object(noted, run) and find_problem(store, noted) is not None:
                 store.delete(noted)
                 damaged.append(noted)
         store.delete(path)

@@ -35,6 +35,10 @@ _SHARED = re.compile(
     rf"|adapters/[^/]+/(?:{_HASH}/card\.json|blocks/{_HASH}\.json)"
     rf"|cascades/[^/]+/[^/]+/(?:cascade\.json|cheap-predictions/{_PART}|of-\d+/(?:{_RUN}))"
 )
+_BESIDE_CARD = re.compile(
+    r"classifier\.safetensors|tokens/\d+\.safetensors|(?:unet|text_encoder)/adapter_(?:config\.json|model\.safetensors)"
+)
+_TABLE = re.compile(r"[a-z_]+\.(?:csv|md|parquet)")
 SHARED_FOLDERS = ("classifiers", "trainings", "fold-pretrainings", "latents", "adapters", "cascades")
 """Folders of an output with objects that several runs may have, beside the features."""
 
@@ -53,6 +57,17 @@ def is_of_run(path: str) -> bool:
 def is_shared(path: str) -> bool:
     """Return whether an output has an object of this name that runs share; the path is relative to the output."""
     return _SHARED.fullmatch(path) is not None
+
+
+def is_table(name: str) -> bool:
+    """Return whether a run has a table of this name whose digest is in its metrics."""
+    return _TABLE.fullmatch(name) is not None
+
+
+def is_object(path: str, run: str) -> bool:
+    """Return whether a run has, or shares, an object of this name; paths are relative to the output."""
+    name = path.removeprefix(f"{run}/")
+    return is_shared(path) or (name != path and (is_of_run(name) or is_table(name)))
 
 
 def find_problem(store: Store, path: str) -> str | None:
@@ -106,6 +121,8 @@ def _check_card(store: Store, folder: str, data: bytes) -> int:
     """Check a card and the files that it lists; return their length."""
     size = 0
     for name, expected in from_json(data)[FILES].items():
+        if not _BESIDE_CARD.fullmatch(name):
+            raise ValueError(f"it lists {name!r:.80}, which is no file of a classifier or an adapter")
         try:
             content = store.get(f"{folder}/{name}")
             check_digest(content, expected)

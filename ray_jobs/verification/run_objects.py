@@ -13,7 +13,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import CHEAP_PREDICTIONS, FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_parts
 from ray_jobs.output.runs import RunMetrics, read_metrics, read_plan
-from ray_jobs.output.stored_objects import CARD, is_of_one_object, is_of_run
+from ray_jobs.output.stored_objects import CARD, is_of_one_object, is_of_run, is_table
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError, NewerFormatError, OlderFormatError
@@ -111,7 +111,7 @@ def _with_documents(run: RunObjects, plan: RunPlan, metrics: RunMetrics | None, 
             if path in sizes and sizes[path] != expected
         }
     if isinstance(metrics, EvaluationResult):
-        digests = {f"{run.folder}/{name}": expected for name, expected in metrics.files.items()}
+        digests = {f"{run.folder}/{name}": expected for name, expected in metrics.files.items() if is_table(name)}
         required += digests
     if metrics is not None and metrics.complete:
         problems |= {path: MISSING for path in required if path not in sizes}

@@ -91,7 +91,7 @@ def _shared(store: Store, runs: Sequence[RunObjects]) -> list[str]:
 
     Where a plan cannot be read, all features and cells of the output may be those of its run.
     """
-    named = [path for run in runs for path in run.shared]
+    named = [path for run in runs for path in run.shared if is_shared(path)]
     clips = sorted({posixpath.dirname(posixpath.dirname(path)) for path in named if path.startswith("features/")})
     folders = [folder for clip in clips for folder in store.folders(clip) if "/support-" in folder]
     folders += ["features", "evaluations"] if any(run.plan is None and not run.is_foreign for run in runs) else []
