@@ -22,6 +22,10 @@ class SourceError(ClusterError, ValueError):
     """A place cannot be opened as it is named, or an archive in its declared form. Running again will not help."""
 
 
+class DamagedLeaseError(StorageError):
+    """The object of a lease is not one. Nobody can tell who has the lease until it is removed."""
+
+
 class WorkerStartError(ClusterError, RuntimeError):
     """A step's `setup` failed or no worker could be placed: nothing can run, so the stage stops at once."""
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from cluster.errors import LeaseHeldError, LeaseLostError, StorageError
+from cluster.errors import DamagedLeaseError, LeaseHeldError, LeaseLostError
 from cluster.storage.lease_owner import Owner
 from cluster.storage.store import Store
 
@@ -215,7 +215,8 @@ def lease_owner(store: Store, folder: str) -> Owner | None:
         a process of this machine that has died.
 
     Raises:
-        StorageError: storage failed, or the object there is not a lease.
+        DamagedLeaseError: the object there is not a lease.
+        StorageError: storage failed.
     """
     last = _last_epoch(store, folder)
     found = _read(store, folder, last) if last else None
@@ -318,6 +319,6 @@ def _read(store: Store, folder: str, epoch: int) -> LeaseRecord | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         path = store.url(_path(folder, epoch))
-        raise StorageError(
+        raise DamagedLeaseError(
             f"{path} is not a valid lease: {error}. Remove it if no process writes there, and run again."
         ) from error

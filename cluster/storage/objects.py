@@ -63,6 +63,10 @@ class Objects(Protocol):
         """Yield the paths of all objects below a folder ("" is the root), in no particular order."""
         ...
 
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Yield what `list` yields, each with its length in bytes, by the same requests."""
+        ...
+
     def folders(self, folder: str) -> Iterator[str]:
         """Yield the paths of the folders directly in a folder ("" is the root), in no particular order."""
         ...
@@ -125,6 +129,12 @@ class LocalObjects:
             for name in names:
                 if not name.startswith(TEMPORARY):
                     yield (Path(parent) / name).relative_to(self._root).as_posix()
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Look up the length of each file; one that is gone by then is left out."""
+        for path in self.list(folder):
+            with suppress(FileNotFoundError):
+                yield path, (self._root / path).stat().st_size
 
     def folders(self, folder: str) -> Iterator[str]:
         """Yield the folders in a folder, empty ones included; none if it does not exist."""
@@ -203,19 +213,28 @@ class RemoteObjects:
 
     def list(self, folder: str) -> Iterator[str]:
         """List folder by folder. fsspec's `find` is not used: it skips folders whose listing fails."""
+        for path, _ in self._files(folder):
+            yield path
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """List folder by folder; where a listing has no lengths, each is looked up."""
+        for path, size in self._files(folder):
+            yield path, self.size(path) if size is None else int(size)
+
+    def _files(self, folder: str) -> Iterator[tuple[str, Any]]:
         self._filesystem.invalidate_cache()
         folders = [self._full_path(folder).rstrip("/")]
         while folders:
-            for kind, path in self._entries(folders.pop()):
+            for kind, path, size in self._entries(folders.pop()):
                 if kind == "directory":
                     folders.append(path)
                 elif kind == "file":
-                    yield path.removeprefix(self._root).lstrip("/")
+                    yield path.removeprefix(self._root).lstrip("/"), size
 
     def folders(self, folder: str) -> Iterator[str]:
         """Yield the folders of one listing."""
         self._filesystem.invalidate_cache()
-        for kind, path in self._entries(self._full_path(folder).rstrip("/")):
+        for kind, path, _ in self._entries(self._full_path(folder).rstrip("/")):
             if kind == "directory":
                 yield path.removeprefix(self._root).lstrip("/")
 
@@ -236,13 +255,13 @@ class RemoteObjects:
         del folder, older_than_s
         return 0
 
-    def _entries(self, folder: str) -> Iterator[tuple[str, str]]:
-        """Yield ("file" or "directory", path) for each entry of a folder; none if it does not exist."""
+    def _entries(self, folder: str) -> Iterator[tuple[str, str, Any]]:
+        """Yield ("file" or "directory", path, length or None) of each entry of a folder; none if it does not exist."""
         with suppress(FileNotFoundError):
             for entry in self._filesystem.ls(folder, detail=True):
                 path = entry["name"].rstrip("/")
                 if path != folder and (entry["type"] == "directory" or entry["name"] == path):
-                    yield entry["type"], path
+                    yield entry["type"], path, entry.get("size")
 
     def _full_path(self, path: str) -> str:
         return f"{self._root}/{path}"

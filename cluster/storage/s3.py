@@ -74,10 +74,15 @@ class S3Objects:
 
     def list(self, folder: str) -> Iterator[str]:
         """List with one request for a thousand objects, at any depth. Objects that mark a folder are skipped."""
+        for path, _ in self.sizes(folder):
+            yield path
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """List like `list`: the same responses have the lengths."""
         prefix = self._key(f"{folder}/" if folder else "")
         for item in list_pages(partial(self._call, "list_objects_v2", Prefix=prefix)):
             if not item["Key"].endswith("/"):
-                yield item["Key"].removeprefix(self._prefix)
+                yield item["Key"].removeprefix(self._prefix), int(item["Size"])
 
     def folders(self, folder: str) -> Iterator[str]:
         """List with one request for a thousand folders, whatever their size."""

@@ -17,6 +17,7 @@ from cluster.storage.retry import Retry
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 T = TypeVar("T")
+L = TypeVar("L", str, tuple[str, int])
 
 STALE_S = 86_400.0
 """Age in seconds at which a temporary file is stale: longer than clocks differ and servers are unavailable."""
@@ -147,6 +148,17 @@ class Store:
         """
         return self._listed(prefix, lambda objects, folder: objects.list(folder))
 
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """List all objects below a folder with their lengths, by the requests of `list`.
+
+        Args:
+            prefix: a folder, relative to the root; "" is the root. A missing one has no objects.
+
+        Returns:
+            By path relative to the root, the length in bytes.
+        """
+        return dict(self._listed(prefix, lambda objects, folder: objects.sizes(folder)))
+
     def folders(self, prefix: str = "") -> Iterator[str]:
         """List the folders directly in a folder, in a few requests whatever their size.
 
@@ -198,10 +210,10 @@ class Store:
         """
         self._retried("write", "", lambda objects: objects.check_writable())
 
-    def _listed(self, prefix: str, paths: Callable[[Objects, str], Iterator[str]]) -> Iterator[str]:
+    def _listed(self, prefix: str, entries: Callable[[Objects, str], Iterator[L]]) -> Iterator[L]:
         folder = prefix.strip("/")
         where = _checked(folder) if folder else ""
-        return iter(self._retried("list", where, lambda objects: sorted(paths(objects, folder))))
+        return iter(self._retried("list", where, lambda objects: sorted(entries(objects, folder))))
 
     def _retried(self, operation: str, path: str, action: Callable[[Objects], T]) -> T:
         with self._named_errors(operation, path):

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import safetensors
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport
 from fewshot.calibration.temperature import Scaling
+from fewshot.digests import DigestError, check_digest, check_json, digest, seal_json
 from fewshot.errors import DataError
 from fewshot.inference.held_out_scores import NAMES, held_out_scores_from
 from fewshot.method import Classifier
@@ -32,21 +34,26 @@ TENSORS = "classifier.safetensors"
 CARD = "card.json"
 FORMAT = 4
 """Version of the card's layout."""
+DIGESTS = "files"
+"""Key of a card: by name, the digests of the files beside it."""
 SCALING = tuple(field.name for field in dataclasses.fields(Scaling))
 """Keys of the numbers of a `Scaling` in a card."""
 PARTS = ("pooling", "text_tower")
 """Fields of a classifier that are parts of its backbone: not stored, but passed when it is loaded."""
 
 
-def save_classifier(calibrated: CalibratedClassifier, card: Mapping[str, Any]) -> dict[str, bytes]:
+def save_classifier(
+    calibrated: CalibratedClassifier, card: Mapping[str, Any], others: Mapping[str, bytes] = MappingProxyType({})
+) -> dict[str, bytes]:
     """Serialise a classifier.
 
     Args:
         calibrated: the classifier.
         card: further JSON values for the card (fingerprints, versions).
+        others: further files beside the card, name to content, whose digests it is to hold.
 
     Returns:
-        File name to content.
+        File name to content, without the others.
 
     Raises:
         DataError: `card` has a key of the classifier's own.
@@ -54,6 +61,7 @@ def save_classifier(calibrated: CalibratedClassifier, card: Mapping[str, Any]) -
     fields = _field_values(calibrated.classifier)
     tensors = {name: value.cpu().contiguous() for name, value in _tensors(fields).items()}
     tensors |= {name: torch.from_numpy(getattr(calibrated.held_out, field)) for field, name in NAMES.items()}
+    data = safetensors.torch.save(tensors)
     facts = {
         "format": FORMAT,
         "method": calibrated.method.name,
@@ -64,11 +72,12 @@ def save_classifier(calibrated: CalibratedClassifier, card: Mapping[str, Any]) -
         **dataclasses.asdict(calibrated.scaling),
         "threshold": calibrated.threshold,
         "held_out": dataclasses.asdict(calibrated.report),
+        DIGESTS: {name: digest(content) for name, content in {TENSORS: data, **others}.items()},
     }
     if taken := sorted(facts.keys() & card.keys()):
         raise DataError(f"keys {', '.join(taken)} are set by the classifier; use other keys for further values")
-    text = json.dumps({**facts, **card}, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return {TENSORS: safetensors.torch.save(tensors), CARD: (text + "\n").encode()}
+    text = json.dumps(seal_json({**facts, **card}), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return {TENSORS: data, CARD: (text + "\n").encode()}
 
 
 def read_card(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -88,6 +97,10 @@ def read_card(files: Mapping[str, bytes]) -> dict[str, Any]:
         raise DataError(
             f"{CARD} must be a classifier card of format {FORMAT}, got {found!r:.80}; train the classifier again"
         )
+    try:
+        card = check_json(card)
+    except DigestError as error:
+        raise DataError(f"{CARD} is damaged: {error}") from error
     if not isinstance(card.get("method"), str):
         raise DataError(f"{CARD}: method must be a text, got {card.get('method')!r:.80}")
     return card
@@ -112,6 +125,7 @@ def load_classifier(
         raise DataError(f"expected a file {TENSORS}, got {sorted(files)}")
     _check_kinds(card)
     try:
+        check_digest(files[TENSORS], card[DIGESTS][TENSORS])
         tensors = safetensors.torch.load(files[TENSORS])
         held_out = held_out_scores_from(tensors, file=TENSORS)
         tensors = {name: value for name, value in tensors.items() if name not in NAMES.values()}
@@ -128,7 +142,7 @@ def load_classifier(
             report=_report(card["held_out"]),
             held_out=held_out,
         )
-    except safetensors.SafetensorError as error:
+    except (DigestError, safetensors.SafetensorError) as error:
         raise DataError(f"{TENSORS} is damaged: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{CARD} is incomplete: {error}") from error

@@ -7,7 +7,6 @@ examples to embed and nothing to train.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from cluster.execution.executor import weight_left
 from cluster.records import Source
 from fewshot.image_formats import decoding_identity
 from fewshot.methods.table import needs_of
+from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
 from ray_jobs.console.progress import Reporter
@@ -52,7 +52,7 @@ from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, read_rows, reasons_of
 
-LONG = ("curve", "labels", "reliability", "score_histogram")
+LONG = ("curve", "labels", "part_bytes", "reliability", "score_histogram")
 """Metrics that are too long to be printed."""
 LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
@@ -61,7 +61,6 @@ ESCALATE_WITHOUT_EXAMPLES = "[escalate] needs examples: add the section [support
 FEW = 5
 """Classes that a message names."""
 
-logger = logging.getLogger(__name__)
 Did = Literal["everything", "the rest", "nothing"]
 
 
@@ -245,22 +244,49 @@ class Classification:
         )
 
     def finished(self) -> ClassificationMetrics | None:
-        """Return the metrics of this very run, if it is complete.
+        """Return the metrics of this very run, if it is complete and nothing of it was lost since.
 
         Raises:
-            FormatError: they were written by a newer version of fewshot.
+            FormatError: they, or the plan, were written by a newer version of fewshot.
         """
         try:
-            metrics = read_metrics(self.store, self.run, "classification")
+            metrics = self._complete_metrics()
         except NewerFormatError:
             raise
-        except FormatError as error:
-            logger.warning("metrics are written anew error=%s", error)
+        except FormatError:
             return None
-        if not isinstance(metrics, ClassificationMetrics) or not metrics.complete:
+        if metrics is None or self._losses(metrics):
             return None
         many = too_many_unreadable(self.job, images=metrics.images, unreadable=metrics.unreadable)
         return replace(metrics, too_many_unreadable=many)
+
+    def _losses(self, metrics: ClassificationMetrics) -> Losses:
+        predictions = [prediction_part(f"{self.run}/{PREDICTIONS}", *part) for part in self._numbered_shards]
+        return find_losses(self.store, self.run, predictions, metrics)
+
+    def remove_losses(self) -> list[str]:
+        """Remove parts of other lengths than were recorded, so that they are made anew. The run must be held.
+
+        Returns:
+            what the finished run has lost, in lines; nothing for a run that has not finished.
+        """
+        try:
+            metrics = self._complete_metrics()
+        except FormatError as error:
+            return [str(error)]
+        losses = Losses() if metrics is None else self._losses(metrics)
+        for part in losses.resized:
+            self.store.delete(part)
+        return losses.lines(self.store)
+
+    def _complete_metrics(self) -> ClassificationMetrics | None:
+        """Return the metrics of this very run if they say that it is complete. Raises as `read_metrics`."""
+        metrics = read_metrics(self.store, self.run, "classification")
+        return metrics if isinstance(metrics, ClassificationMetrics) and metrics.complete else None
+
+    @property
+    def _numbered_shards(self) -> list[tuple[int, str]]:
+        return [(index, name) for index, (name, _) in enumerate(self.listing.shards)]
 
     @property
     def labelled(self) -> str:
@@ -270,7 +296,7 @@ class Classification:
     @property
     def prediction_parts(self) -> list[str]:
         """The parts of what the classifier gives, in the archive's order."""
-        return [prediction_part(self.labelled, index, name) for index, (name, _) in enumerate(self.listing.shards)]
+        return [prediction_part(self.labelled, *part) for part in self._numbered_shards]
 
     def to_embed(self) -> tuple[int, int]:
         """How many shards, and images as far as known, have no features yet."""
@@ -408,7 +434,9 @@ def classify(job: Job, reporter: Reporter) -> FinishedClassification:
 def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> FinishedClassification:
     """All stages, as the only one at work on this run."""
     job = work.job
-    begin_run(work.store, work.run, job, work.plan)
+    for line in work.remove_losses():
+        reporter.say(line, style="yellow")
+    begin_run(work.store, work.run, job, work.plan, reporter)
     _warn_of_shortage(work, reporter)
     embedding = _embed(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, reporter)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cluster import StageReport, Store
 from fewshot.data.example import plain_path
 from ray_jobs.classification.labelled_shares import labelled_shares
+from ray_jobs.errors import DamagedError
 from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.ground_truth import read_ground_truth
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
-from ray_jobs.output.feature_parts import get_table
-from ray_jobs.output.layout import FAILURES, METRICS, PREDICTIONS
+from ray_jobs.output.feature_parts import concat_parquet, read_parquet, removed_if_damaged
+from ray_jobs.output.layout import FAILURES, METRICS, PREDICTIONS, prediction_part
 from ray_jobs.output.predictions import best_guesses
 from ray_jobs.results.classification_metrics import (
     CandidateMethod,
@@ -69,6 +69,9 @@ def summarise(
         classifier: the classifier.
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
+
+    Raises:
+        DamagedError: parts are damaged, and were removed.
     """
     calibrated = classifier.load(job.clip.spec)
     names = calibrated.class_names
@@ -76,13 +79,9 @@ def summarise(
     shares = labelled_shares(calibrated.held_out, classifier.confidence)
     counts = _Counts(names, labels, [share.threshold for share in shares])
     failed = [failure for stage in stages for failure in stage.failures]
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, FAILURE_SCHEMA, compression="zstd") as failures:
-        for failure in failed:
-            failures.write_table(_failures([("unit", failure.path, "", failure.error)]))
-        for part in store.list(f"{run}/{PREDICTIONS}"):
-            failures.write_table(counts.add(get_table(store, part, columns=COLUMNS)))
-    store.put(f"{run}/{FAILURES}", buffer.getvalue())
+    units = [_failures([("unit", failure.path, "", failure.error)]) for failure in failed]
+    failures = concat_parquet(FAILURE_SCHEMA, chain(units, _count_parts(store, run, listing, counts)))
+    store.put(f"{run}/{FAILURES}", failures)
     metrics = ClassificationMetrics(
         complete=not failed and counts.parts == len(listing.shards),
         failed_units=len(failed),
@@ -108,9 +107,35 @@ def summarise(
         escalated=None if escalated is None else replace(escalated, measured=counts.escalation(store, run)),
         versions={name: version(name) for name in PACKAGES},
         labelled_shares=shares if job.escalate is not None else counts.with_archive_shares(shares),
+        part_bytes=tuple(counts.part_bytes),
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics
+
+
+def _count_parts(store: Store, run: str, listing: Listing, counts: _Counts) -> Iterator[pa.Table]:
+    """Count the run's own parts, which may have company in their folder; yield the unreadable images of each.
+
+    Raises:
+        DamagedError: parts are damaged, and were removed; all of them, so that one more run makes them anew.
+    """
+    present, damaged = frozenset(store.list(f"{run}/{PREDICTIONS}")), list[str]()
+    for index, (shard, _) in enumerate(listing.shards):
+        part = prediction_part(f"{run}/{PREDICTIONS}", index, shard)
+        data = store.get(part) if part in present else None
+        counts.part_bytes.append(0 if data is None else len(data))
+        if data is None:
+            continue
+        try:
+            with removed_if_damaged(store, part):
+                table = read_parquet(data, columns=COLUMNS)
+        except DamagedError as error:
+            damaged.append(str(error))
+        else:
+            yield counts.add(table)
+    if damaged:
+        more = f" {len(damaged) - 1} more parts likewise." if len(damaged) > 1 else ""
+        raise DamagedError(f"{damaged[0]}{more}")
 
 
 def held_out(report: HeldOutReport) -> HeldOut:
@@ -142,6 +167,7 @@ class _Counts:
         self.reaching = np.zeros(len(self.thresholds), np.int64)
         self.index = {name: i for i, name in enumerate(names)}
         self.parts, self.scored, self.score = 0, 0, 0.0
+        self.part_bytes: list[int] = []
         self.found, self.of_other_classes = 0, 0
         self.status: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()

@@ -1,4 +1,7 @@
-"""Commands that show what has run and what there is to choose from. They change nothing but missing reports."""
+"""Commands that show what has run and what there is to choose from.
+
+They change nothing but missing reports, and notes of what is damaged.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,34 @@ def report(output: Output) -> JsonResult:
         place, storage, job_file = locate_output(output)
         result = find_reports(place, storage, job_file=job_file)
     show_reports(reporter, result)
+    return result.to_json()
+
+
+@commands.add(example="fewshot verify runs/groceries")
+def verify(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Job file, the output it names, or the folder of one run (any fsspec URL).",
+            metavar="JOB.toml|OUTPUT|RUN",
+            show_default=False,
+        ),
+    ],
+) -> JsonResult:
+    """Read everything that runs stand on, and list what is damaged or missing.
+
+    Predictions, features, classifiers, adapters, metrics and reports are compared with the digests they were written
+    with. Damage is noted with its run; the command that is printed with it then makes the damaged objects anew. The
+    exit code is 1 if anything is damaged.
+    """
+    from ray_jobs.commands.output_tables import show_verification
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.verification.verify import verify as verify_objects
+
+    reporter = Reporter()
+    place, storage, job_file = locate_output(run)
+    result = verify_objects(place, storage, reporter=reporter, job_file=job_file)
+    show_verification(reporter, result)
     return result.to_json()
 
 

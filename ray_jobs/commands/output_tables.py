@@ -10,6 +10,7 @@ from rich.table import Table
 from ray_jobs.console.progress import Reporter
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
+from ray_jobs.results.verification import Verification
 
 STOPPED = "stopped"
 _SHORT_S = 120
@@ -73,6 +74,23 @@ def show_reports(reporter: Reporter, result: OutputReports) -> None:
         reporter.say(f"{report.run}: {report.path or 'no report could be written'}")
     if not result.reports:
         _say_nothing(reporter, "no run has finished", result.output, result.below)
+
+
+def show_verification(reporter: Reporter, result: Verification) -> None:
+    """Show what is damaged, and the commands that repair it."""
+    if not result.runs:
+        _say_nothing(reporter, "nothing has run yet", result.output, result.below)
+        return
+    damaged = [(each.path, each.problem) for run in result.runs for each in run.damaged]
+    width = max((len(path) for path, _ in damaged), default=0)
+    for path, problem in damaged:  # No table of rich: it would break the paths.
+        reporter.say(f"{path:{width}}  {problem}", style="red")
+    objects = result.shared + sum(run.objects for run in result.runs)
+    found = f"{len(damaged)} damaged or missing" if damaged else "all as they were written"
+    reporter.say(f"{objects} objects of {len(result.runs)} runs, {result.bytes / 1e6:.1f} MB: {found}")
+    for run in result.runs:
+        if run.repair is not None:
+            reporter.say(f"to make what is damaged of {run.run} anew: {run.repair}")
 
 
 def _say_nothing(reporter: Reporter, what: str, output: str, below: Sequence[str]) -> None:

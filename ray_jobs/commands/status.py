@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cluster import LeaseState, Storage, Store, lease_state
+from cluster.errors import DamagedLeaseError
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.output.latest_runs import read_latest
@@ -68,7 +69,7 @@ def _status(store: Store, run: Run | UnreadableRun, job_file: str | None) -> Run
     if isinstance(run, UnreadableRun):
         return RunStatus(run=run.name, state="unreadable", problem=run.problem)
     files = None if run.is_complete else frozenset(store.list(run.folder))
-    lease = lease_state(store, f"{run.folder}/{LEASE}", paths=files)
+    lease, damage = _lease(store, run, files)
     progress = _progress(store, run, files)
     listed = None if run.plan.archive is None else run.plan.archive.images
     metrics = run.metrics if isinstance(run.metrics, ClassificationMetrics) else None
@@ -83,13 +84,21 @@ def _status(store: Store, run: Run | UnreadableRun, job_file: str | None) -> Run
         examples=run.plan.examples,
         classes=run.plan.classes,
         accuracy=None if measured is None else measured.accuracy,
-        process=None if lease is None or lease.owner.is_dead else str(lease.owner),
+        process=damage if lease is None or lease.owner.is_dead else str(lease.owner),
         share=progress.share,
         sign_of_life_s=None if lease is None else lease.age_s,
     )
     if lease is not None and lease.is_alive:
         return _running(status, run, lease)
     return status if run.is_complete else replace(status, resume=_resume_command(store, run, job_file))
+
+
+def _lease(store: Store, run: Run, files: frozenset[str] | None) -> tuple[LeaseState | None, str | None]:
+    """Return the lease on a run, and what is wrong with one that cannot be read."""
+    try:
+        return lease_state(store, f"{run.folder}/{LEASE}", paths=files), None
+    except DamagedLeaseError as error:
+        return None, str(error)
 
 
 def _progress(store: Store, run: Run, files: frozenset[str] | None) -> Progress:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.random_draws import LatentImages
 
-ADAPTERS_VERSION = 1
+ADAPTERS_VERSION = 2
 """Part of every class's fingerprint: raised when training changes."""
 
 
@@ -65,7 +65,7 @@ class AdapterUnit:
         if missing:
             self._train(worker, missing)
         folders = [class_adapter.folder for class_adapter in self.class_adapters]
-        return Part(to_json(folders), {"classes": len(folders)})
+        return Part(to_json({"adapters": folders}), {"classes": len(folders)})
 
     def _train(self, worker: DiffusionWorker, class_adapters: list[ClassAdapter]) -> None:
         from fewshot.diffusion.adapter_training import train_adapters

@@ -216,7 +216,8 @@ class CostEstimate:
         """Return the round that scoring is in. Images are decided together, round by round."""
         if self.finished:
             return ""
-        begun = {path.split("/")[-2] for path in self._store.list(f"{self._run}/{NOISE_ERRORS}")}
+        folders = (path.split("/")[-2] for path in self._store.list(f"{self._run}/{NOISE_ERRORS}"))
+        begun = {name for name in folders if name.startswith("round-")}
         return f", in round {len(begun)}" if begun else ""
 
     def _done(self, units: Sequence[Unit]) -> int:

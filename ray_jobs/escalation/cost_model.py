@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Collection
@@ -14,7 +13,7 @@ from ray_jobs.escalation.adapter_training import BLOCK_SIZE
 from ray_jobs.escalation.selection import Budget
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import removed_if_damaged
-from ray_jobs.output.layout import to_json
+from ray_jobs.output.layout import from_json, to_json
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Probe:
         Raises:
             KeyError, TypeError, ValueError: it is damaged.
         """
-        values = json.loads(data)
+        values = from_json(data)
         rate = float(values["forwards_a_second"])
         if not 0 < rate < math.inf:
             raise ValueError(f"forwards_a_second must be positive and finite, got {rate}")

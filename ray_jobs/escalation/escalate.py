@@ -38,7 +38,7 @@ from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.example_latents import ExampleLatents
 from ray_jobs.steps.latents import get_latents, latent_unit
 
-ESCALATION_VERSION = 2
+ESCALATION_VERSION = 3
 """Part of the name of every run with [escalate]: raised when files of escalation change."""
 SELECTION, PROBE = "escalated.parquet", "probe.json"
 NOISE_ERRORS, CALIBRATION_ERRORS = "noise-errors", "calibration-errors"
@@ -176,7 +176,8 @@ class Escalation:
         """Return the images to escalate, selected once for a run. If that selection is lost, so are its predictions."""
         path = f"{self.run}/{SELECTION}"
         if not self.store.exists(path):
-            for part in self.store.list(f"{self.run}/{PREDICTIONS}"):
+            own = {self._merged(part) for part in cheap_predictions}
+            for part in own.intersection(self.store.list(f"{self.run}/{PREDICTIONS}")):
                 self.store.delete(part)
             budget = self._budget(images, stages)
             selected = select_affordable(self._candidates(cheap_predictions), budget, self._trained_labels)
@@ -207,6 +208,10 @@ class Escalation:
     def _trained_labels(self) -> frozenset[str]:
         """Labels of the classes that need no more training."""
         return frozenset.intersection(*(training.trained_labels for training in self.adapter_trainings))
+
+    def _merged(self, cheap_predictions: str) -> str:
+        """Return the part of predictions of the same shard."""
+        return f"{self.run}/{PREDICTIONS}/{posixpath.basename(cheap_predictions)}"
 
     def latent_units(self, selected: Sequence[EscalationCandidate]) -> dict[int, Unit]:
         """Return, by number of the shard, the unit that encodes its selected images.
@@ -244,7 +249,7 @@ class Escalation:
     ) -> None:
         units = [
             Unit(
-                f"{self.run}/{PREDICTIONS}/{part.rpartition('/')[2]}",
+                self._merged(part),
                 MergeUnit(part, escalated_predictions.get(index, ())),
                 weight=self.listing.shards[index][1] or 1,
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cluster import Part, Store
+from fewshot.digests import PLACEHOLDER, check_seal, seal
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionWorker
 from ray_jobs.steps.latents import get_latents
@@ -82,10 +83,10 @@ class ScoreUnit:
 
 
 def _to_bytes(errors: np.ndarray) -> bytes:
-    """Return a part as stored: an array in NumPy's format, float32."""
+    """Return a part as stored: an array in NumPy's format, float32, and a digest behind it, which NumPy ignores."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(errors, np.float32), allow_pickle=False)
-    return buffer.getvalue()
+    return seal(buffer.getvalue() + PLACEHOLDER.encode())
 
 
 def get_errors(store: Store, path: str) -> np.ndarray:
@@ -97,6 +98,7 @@ def get_errors(store: Store, path: str) -> np.ndarray:
     """
     data = store.get(path)
     with removed_if_damaged(store, path):
+        check_seal(data)
         errors: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
         if not np.isfinite(errors).all():
             raise ValueError("noise errors that are not finite")

@@ -7,7 +7,6 @@ diffusion model alone. Both use the same adapters, latents and cheap predictions
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +15,6 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from cluster import StageReport, Unit, fingerprint
 from cluster.records import Shard
@@ -29,7 +27,8 @@ from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.job_file.sections import EscalateSection
-from ray_jobs.output.layout import CHEAP_PREDICTIONS, PREDICTIONS, prediction_part
+from ray_jobs.output.feature_parts import get_table
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, PREDICTIONS, prediction_part, prediction_parts
 from ray_jobs.output.predictions import best_guesses, prediction_format
 from ray_jobs.results.escalation_summary import CostPoint, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeKind, CascadeRow
@@ -53,7 +52,7 @@ class MeasuredCascade(JsonDocument):
         alone: the diffusion model alone; None if the budget did not pay for every image.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     shots: int
     seed: int
     curve: tuple[CostPoint, ...]
@@ -177,8 +176,8 @@ class DrawCascade:
     def _count_correct(self, run: str) -> tuple[int, int]:
         """Return the number of correct predictions, and of images that could be read."""
         correct = readable = 0
-        for part in self.evaluation.store.list(f"{run}/{PREDICTIONS}"):
-            rows = pq.read_table(io.BytesIO(self.evaluation.store.get(part)), columns=["image", "top_labels"])
+        for part in prediction_parts(f"{run}/{PREDICTIONS}", self.evaluation.test.paths):
+            rows = get_table(self.evaluation.store, part, columns=["image", "top_labels"])
             for image, label in zip(rows["image"].to_pylist(), best_guesses(rows), strict=True):
                 readable += label is not None
                 correct += label == self.evaluation.ground_truth[image]

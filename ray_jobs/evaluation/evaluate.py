@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
 from cluster.execution.executor import unfinished, weight_left
+from fewshot.digests import digest
 from fewshot.methods.table import needs_of
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
@@ -59,7 +60,8 @@ class FinishedEvaluation:
     def to_json(self) -> JsonObject:
         """Return what the command prints: the table, and the places of all files."""
         places: JsonObject = {"run": self.run.url, "seconds": to_plain(self.seconds), "report": self.report}
-        return self.result.to_json() | places
+        printed = {name: value for name, value in self.result.to_json().items() if name != "files"}
+        return printed | places
 
 
 def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
@@ -88,7 +90,7 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
         reporter.say(reason, style="yellow")
     cascades = plan_cascades(evaluation)
     with acquire_run(evaluation.store, evaluation.run, job.storage, reporter) as lease:
-        begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan)
+        begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan, reporter)
         if copied := copy_known_features(evaluation):
             reporter.say(f"{copied} images were embedded before in this output: their features are copied")
         _embed(evaluation, [unit for cascade in cascades for unit in cascade.support.units], reporter)
@@ -177,10 +179,13 @@ def _report(
     cells = [_read_cell(evaluation, unit.path) for unit in evaluation.cells if unit.path not in failed]
     per_class = class_rows(cells, evaluation.splits.label_space.names)
     result = _result(evaluation, cells, cascades, failed)
-    _write_tables(evaluation, {"table": result.table, "per_class": per_class, "cascades": cascades})
+    files = _tables({"table": result.table, "per_class": per_class, "cascades": cascades})
+    files["table.md"] = to_markdown(Grid(result.table, result.protocol))
+    files["cells.parquet"] = write_parquet(to_table([cell.to_row() for cell in cells]))
     store, folder = evaluation.store, evaluation.run
-    store.put(f"{folder}/table.md", to_markdown(Grid(result.table, result.protocol)))
-    store.put(f"{folder}/cells.parquet", write_parquet(to_table([cell.to_row() for cell in cells])))
+    for name, content in files.items():
+        store.put(f"{folder}/{name}", content)
+    result = replace(result, files={name: digest(content) for name, content in sorted(files.items())})
     store.put(f"{folder}/{METRICS}", result.to_bytes())
     page = f"{folder}/{REPORT}"
     if result.table:
@@ -203,6 +208,7 @@ def _result(
         table=tuple(mean_rows(cells, evaluation.section.protocol)),
         cascades=_cascade_table(evaluation, cascades),
         failed_cells=tuple(sorted(failed)),
+        files={},
     )
 
 
@@ -220,14 +226,14 @@ def _read_cell(evaluation: Evaluation, path: str) -> CellResult:
         raise DamagedError(f"{store.url(path)} was damaged and is gone; run again to measure it anew") from error
 
 
-def _write_tables(evaluation: Evaluation, tables: Mapping[str, Sequence[JsonValue]]) -> None:
-    """Write each table as csv and as Parquet; the one of cascades only if it has rows."""
+def _tables(tables: Mapping[str, Sequence[JsonValue]]) -> dict[str, bytes]:
+    """Return, by name, each table as csv and as Parquet; the one of cascades only if it has rows."""
+    files: dict[str, bytes] = {}
     for name, rows in tables.items():
-        if not rows and name == "cascades":
-            continue
-        table = to_table([row.to_json() for row in rows])
-        evaluation.store.put(f"{evaluation.run}/{name}.csv", to_csv(table))
-        evaluation.store.put(f"{evaluation.run}/{name}.parquet", write_parquet(table))
+        if rows or name != "cascades":
+            table = to_table([row.to_json() for row in rows])
+            files |= {f"{name}.csv": to_csv(table), f"{name}.parquet": write_parquet(table)}
+    return files
 
 
 def _title(evaluation: Evaluation, *, test_images: int) -> str:

@@ -16,9 +16,10 @@ from cluster.errors import ClusterError
 from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.backbones import ClipSpec
+from fewshot.digests import check_digest
 from fewshot.errors import FewShotError
 from ray_jobs.errors import DamagedError, JobError
-from ray_jobs.output.layout import PLAN, classifier_folder, open_parent
+from ray_jobs.output.layout import PLAN, classifier_folder, from_json, open_parent
 from ray_jobs.results.classification_metrics import UnreadableExamples
 from ray_jobs.results.run_plan import RunPlan
 
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
 CARD = "card.json"
-TENSORS, TOKENS = "classifier.safetensors", "tokens"
+TENSORS, TOKENS, FILES = "classifier.safetensors", "tokens", "files"
+"""Tensors and learned tokens, and the key of the card with their digests."""
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
-METHODS_VERSION = 4
+METHODS_VERSION = 5
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 
@@ -222,10 +224,9 @@ def put_classifier(
     """
     from fewshot.inference.classifier_files import save_classifier
 
-    folder = identity.folder
-    _put_tokens(store, folder, calibrated)
+    folder, tokens = identity.folder, _token_files(calibrated)
     facts = {"trained_from": identity.to_json(), "examples": examples, "unreadable_examples": unreadable.to_json()}
-    files = save_classifier(calibrated, facts)
+    files = {**tokens, **save_classifier(calibrated, facts, tokens)}
     for name in sorted(files, key=lambda name: name == CARD):
         store.put(f"{folder}/{name}", files[name])
     return _ref_from_card(store, folder, files[CARD])
@@ -267,6 +268,7 @@ def open_classifier(url: str, storage: Storage = DEFAULT_STORAGE) -> ClassifierR
         raise JobError([f"cannot read the classifier {redacted(url)}: {error}"]) from error
     try:
         _check_tensors(files[1])
+        check_digest(files[1], from_json(files[0])[FILES][TENSORS])
         ref = _ref_from_card(store, folder, files[0])
     except (*CARD_DAMAGE, SafetensorError) as error:
         raise JobError([f"the classifier {store.url(folder)} is damaged: {type(error).__name__}: {error}"]) from error
@@ -297,7 +299,7 @@ def _ref_from_card(store: Store, folder: str, data: bytes) -> ClassifierRef:
     Raises:
         KeyError, TypeError, ValueError, RecursionError: the card is damaged (`CARD_DAMAGE`).
     """
-    card = json.loads(data)
+    card = from_json(data)
     trained_from, unreadable = card["trained_from"], card["unreadable_examples"]
     examples, fingerprint_ = card.get("examples"), fingerprint(trained_from)
     return ClassifierRef(
@@ -333,11 +335,13 @@ def _comparable(identity: Mapping[str, object]) -> dict[str, object]:
     return plain | {"pretrained": "a file"} if isinstance(weights, str) else plain
 
 
-def _put_tokens(store: Store, folder: str, calibrated: CalibratedClassifier) -> None:
+def _token_files(calibrated: CalibratedClassifier) -> dict[str, bytes]:
     """Learned tokens, one file a class in the order of the card's classes, as diffusers and its users read them."""
     from fewshot.diffusion.tokens import TokenClassifier, placeholder, token_file
 
-    if isinstance(classifier := calibrated.classifier, TokenClassifier):
-        for label in classifier.tokens.any(dim=1).nonzero().flatten().tolist():
-            file = token_file(placeholder(label), classifier.tokens[label])
-            store.put(f"{folder}/{TOKENS}/{label:04d}.safetensors", file)
+    if not isinstance(classifier := calibrated.classifier, TokenClassifier):
+        return {}
+    return {
+        f"{TOKENS}/{label:04d}.safetensors": token_file(placeholder(label), classifier.tokens[label])
+        for label in classifier.tokens.any(dim=1).nonzero().flatten().tolist()
+    }

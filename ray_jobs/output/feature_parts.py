@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,11 +13,16 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
 from cluster import Store
-from ray_jobs.errors import DamagedError
+from fewshot.digests import PLACEHOLDER, check_seal, seal
+from ray_jobs.errors import DamagedError, JobError
 
 SIZES = (b"views", b"dim", b"tokens", b"channels")
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Part of every fingerprint of features, beside that of decoding: raised when the columns change."""
+DAMAGE = (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError)
+"""Errors of decoding a stored object that is not what was written."""
+DIGEST = "fewshot.digest"
+"""Key of the metadata of every Parquet file, not of its schema; see `fewshot.digests`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +112,8 @@ def decode(data: bytes, *, dense: bool = False) -> FeatureRows:
     Features that are not finite are no features: such rows have a reason, see `without_nonfinite`.
     """
     columns = ["image", "source", "error", "features", *(["dense"] if dense else [])]
-    table = pq.read_table(io.BytesIO(data), columns=columns)
-    sizes = {name.decode(): int(value) for name, value in table.schema.metadata.items() if name in SIZES}
+    table = read_parquet(data, columns=columns)
+    sizes = {name.decode(): int(value) for name, value in (table.schema.metadata or {}).items() if name in SIZES}
     V, D = sizes["views"], sizes["dim"]
     column = table["features"].combine_chunks()
     views = np.zeros((len(table), V, D), dtype=np.float32)
@@ -155,7 +160,7 @@ def removed_if_damaged(store: Store, path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except DAMAGE as error:
         store.delete(path)
         message = f"{store.url(path)} was damaged and is gone; run again to make it anew ({error})"
         raise DamagedError(message) from error
@@ -170,16 +175,59 @@ def get_table(store: Store, path: str, *, columns: Sequence[str] | None = None) 
     """
     data = store.get(path)
     with removed_if_damaged(store, path):
-        return pq.read_table(io.BytesIO(data), columns=columns)
+        return read_parquet(data, columns=columns)
+
+
+def view_table(store: Store, path: str, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or some of its columns, for a command that only looks: what is damaged stays where it is.
+
+    Raises:
+        JobError: it is damaged.
+        FileNotFoundError: there is none.
+    """
+    data = store.get(path)
+    try:
+        return read_parquet(data, columns=columns)
+    except DAMAGE as error:
+        advice = "List all damage of the run with fewshot verify, then run the job again"
+        raise JobError([f"{store.url(path)} is damaged ({error}). {advice}."]) from error
+
+
+def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or some of its columns, from a Parquet object that `write_parquet` wrote.
+
+    Raises:
+        DigestError: it is damaged.
+        pa.ArrowException, OSError, ValueError: it is no table with these columns.
+    """
+    check_seal(data)
+    return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
 
 
 def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:
     """Return a table as one Parquet object; columns named in `plain` are not compressed."""
+    return concat_parquet(table.schema, [table], plain=plain)
+
+
+def concat_parquet(schema: pa.Schema, tables: Iterable[pa.Table], *, plain: Sequence[str] = ()) -> bytes:
+    """Return tables of one schema as one Parquet object, one after the other.
+
+    Pages carry checksums, for readers of any kind, and the metadata the digest of the whole object: checksums of pages
+    leave out their headers, the footer and the frame of the file.
+    """
     buffer = io.BytesIO()
-    compression = {name: "NONE" if name in plain else "ZSTD" for name in table.column_names}
-    dictionary = [name for name in table.column_names if name not in plain]
-    pq.write_table(table, buffer, compression=compression, use_dictionary=dictionary)
-    return buffer.getvalue()
+    writer = pq.ParquetWriter(
+        buffer,
+        schema,
+        compression={name: "NONE" if name in plain else "ZSTD" for name in schema.names},
+        use_dictionary=[name for name in schema.names if name not in plain],
+        write_page_checksum=True,
+    )
+    with writer:
+        for table in tables:
+            writer.write_table(table)
+        writer.add_key_value_metadata({DIGEST: PLACEHOLDER})
+    return seal(buffer.getvalue())
 
 
 def counts(errors: Sequence[str | None]) -> dict[str, float]:

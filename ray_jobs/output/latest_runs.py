@@ -29,7 +29,7 @@ class LatestRuns(JsonDocument):
         jobs: by job name and kind of run, the run's folder in the output.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     jobs: Mapping[str, Mapping[RunKind, str]]
 
     def with_run(self, job: str, kind: RunKind, folder: str) -> LatestRuns:

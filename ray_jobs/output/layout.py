@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster import Retry, Storage, Store, fingerprint
 from fewshot.backbones import ClipSpec
+from fewshot.digests import check_json, seal_json
 from fewshot.image_formats import decoding_identity
 from ray_jobs.output.feature_parts import FEATURES_VERSION
 
@@ -76,11 +78,34 @@ def prediction_part(folder: str, index: int, shard: str) -> str:
     return f"{folder}/part-{index:06d}-{shard}.parquet"
 
 
-def shard_of_prediction(part: str) -> str:
-    """Return the fingerprint of the shard of a part of predictions."""
+def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
+    """Return the parts of predictions in a folder, those of a run and no others, in the archive's order.
+
+    Args:
+        folder: of the predictions.
+        features: the parts of features that the run reads, see `RunPlan`.
+    """
+    return [prediction_part(folder, index, shard_of(part)) for index, part in enumerate(features)]
+
+
+def shard_of(part: str) -> str:
+    """Return the fingerprint of the shard of a part of features or predictions."""
     return part.rpartition("-")[2].removesuffix(".parquet")
 
 
-def to_json(value: Any) -> bytes:
-    """Return a JSON object as it is stored, readable for people."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """Return a JSON object as it is stored, readable for people, with its digest."""
+    return (json.dumps(seal_json(value), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def from_json(data: bytes) -> dict[str, Any]:
+    """Read what `to_json` returned.
+
+    Raises:
+        DigestError: it is damaged.
+        ValueError, RecursionError: it is not JSON, or no object.
+    """
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    return check_json(value)

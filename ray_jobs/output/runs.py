@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import posixpath
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,18 +12,32 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cluster import ClusterError, Lease, Storage, Store, acquire_lease
+from cluster import ClusterError, Lease, Storage, StorageError, Store, acquire_lease
 from cluster.storage.error_classes import is_storage_error, is_transient
 from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.digests import PLACEHOLDER, seal
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job, StorageSection
+from ray_jobs.output.damage_list import counted, remove_damaged
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.latest_runs import read_latest
-from ray_jobs.output.layout import INTERACTIVE, JOB, LEASE, METRICS, PLAN, PREDICTIONS, REPORT, RUNS, open_parent
+from ray_jobs.output.layout import (
+    INTERACTIVE,
+    JOB,
+    LEASE,
+    METRICS,
+    PLAN,
+    PREDICTIONS,
+    REPORT,
+    RUNS,
+    open_parent,
+    prediction_parts,
+)
 from ray_jobs.output.prediction_table import PredictionTable
 from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
+from ray_jobs.output.stored_objects import is_of_one_object
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError
@@ -103,7 +116,7 @@ class Run:
             unreadable, and `top_labels` has the best guess. Of a run that is not complete, the rows that are there.
 
         Raises:
-            JobError: the run is an evaluation, or a part of it is damaged.
+            JobError: the run is an evaluation, or a part of it is damaged, or missing although the run is complete.
             StorageError: storage does not respond.
         """
         tables = list(self._parts())
@@ -133,16 +146,27 @@ class Run:
         return None if first is None else PredictionOrigin.from_schema(first.schema)
 
     def _parts(self) -> Iterator[pa.Table]:
+        for path in self.prediction_parts():
+            yield view_table(self.store, path)
+
+    def prediction_parts(self) -> list[str]:
+        """Return the parts of predictions that are there, as paths in `store`, in the order of the archive.
+
+        Whatever else lies beside them (notes, copies, files of a file system) is none of the run's.
+
+        Raises:
+            JobError: the run is an evaluation; or it is complete, and parts are missing.
+        """
         if self.kind != "classification":
             raise JobError([f"{self.url} is an evaluation, which has a table (run.metrics.table) and no predictions."])
-        for path in self.store.list(f"{self.folder}/{PREDICTIONS}"):
-            data = self.store.get(path)
-            try:
-                yield pq.read_table(io.BytesIO(data))
-            except (pa.ArrowException, OSError, ValueError) as error:
-                remedy = f"Delete it and the run's {METRICS}, and run the job again"
-                problem = f"{self.store.url(path)} is damaged ({error}). {remedy}."
-                raise JobError([problem]) from error
+        folder = f"{self.folder}/{PREDICTIONS}"
+        own, present = prediction_parts(folder, self.plan.features), frozenset(self.store.list(folder))
+        missing = [part for part in own if part not in present]
+        if missing and self.is_complete:
+            counts, example = f"{len(missing)} of {len(own)}", posixpath.basename(missing[0])
+            problem = f"{self.url} is complete, but {counts} parts of predictions are missing, such as {example}"
+            raise JobError([f"{problem}. Run the job again to make them anew."])
+        return [part for part in own if part in present]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,17 +230,25 @@ def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
     return next(iter(found.values()))
 
 
-def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
-    """Write what a run sets out to do, so that it is found from now on.
+def begin_run(store: Store, folder: str, job: Job, plan: RunPlan, reporter: Reporter) -> None:
+    """Write what a run sets out to do, so that it is found from now on, and remove what was found damaged.
 
     Args:
         store: the output.
         folder: of the run.
         job: its job file.
         plan: of the run.
+        reporter: says what was damaged.
     """
-    store.put(f"{folder}/{JOB}", job_file_text(job).encode())
+    if damaged := remove_damaged(store, folder):
+        reporter.say(f"damaged, made anew: {counted(store, damaged)}", style="yellow")
+    store.put(f"{folder}/{JOB}", sealed_job_file(job))
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
+
+
+def sealed_job_file(job: Job) -> bytes:
+    """Return the job file of a run, with its digest in a comment (see `fewshot.digests`)."""
+    return seal(f"{job_file_text(job)}\n# Written by fewshot, content {PLACEHOLDER}\n".encode())
 
 
 @contextmanager
@@ -278,7 +310,11 @@ def find_runs(store: Store) -> Iterator[Run | UnreadableRun]:
     for folder in store.folders(RUNS):
         try:
             run = read_run(store, folder)
-        except FormatError as error:
+        except (FormatError, PermissionError) as error:
+            yield UnreadableRun(posixpath.basename(folder), str(error))
+        except StorageError as error:
+            if not is_of_one_object(error):
+                raise
             yield UnreadableRun(posixpath.basename(folder), str(error))
         else:
             if run is not None:

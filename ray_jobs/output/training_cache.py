@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING
 from cluster import Store, fingerprint
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from fewshot.digests import PLACEHOLDER, DigestError, check_seal, seal
 
 if TYPE_CHECKING:
     from fewshot.optimization.training_cache import State
 
-TRAININGS_VERSION = 1
+TRAININGS_VERSION = 2
 """Part of every training's path: raised when training changes."""
+
+logger = logging.getLogger(__name__)
 
 
 def trainings_folder(spec: ClipSpec, templates: Sequence[str] | None, diffusion: DiffusionSpec | None = None) -> str:
@@ -54,18 +58,22 @@ class StoredTrainingCache:
         from safetensors.torch import load
 
         try:
-            return load(self.store.get(self._path(key)))
+            data = self.store.get(self._path(key))
+            check_seal(data)
+            return load(data)
         except FileNotFoundError:
             return None
-        except SafetensorError:
-            self.store.delete(self._path(key))
+        except (DigestError, SafetensorError) as error:
+            path = self._path(key)
+            logger.warning("training was damaged and is made anew path=%s error=%s", self.store.url(path), error)
+            self.store.delete(path)
             return None
 
     def _made(self, key: str, make: Callable[[], State]) -> State:
         from safetensors.torch import save
 
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
-        self.store.put(self._path(key), save(state))
+        self.store.put(self._path(key), seal(save(state, {"digest": PLACEHOLDER})))
         self.made.append(key)
         return state
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from cluster import Store
-from ray_jobs.output.layout import CHEAP_PREDICTIONS, GAPS, PREDICTIONS
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, GAPS, PREDICTIONS, prediction_parts
 from ray_jobs.results.output_status import RunState
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 
@@ -85,7 +85,10 @@ def measure_progress(store: Store, folder: str, plan: RunPlan, files: Collection
 
 def _labelling(folder: str, plan: RunPlan, files: Collection[str]) -> tuple[RunState, int, float]:
     """Return whether a run labels or escalates, how many parts of that are there, and the share of the escalation."""
-    cheap, done = (_count(files, f"{folder}/{name}/") for name in (CHEAP_PREDICTIONS, PREDICTIONS))
+    cheap, done = (
+        sum(part in files for part in prediction_parts(f"{folder}/{name}", plan.features))
+        for name in (CHEAP_PREDICTIONS, PREDICTIONS)
+    )
     if not cheap or cheap < plan.parts:
         return "labelling", done or cheap, 0.0
     if done or f"{folder}/{GAPS}" in files:

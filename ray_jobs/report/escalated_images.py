@@ -5,17 +5,16 @@ Pictures are taken from the beginning of shards only, like those of the contact 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster import Store
-from ray_jobs.output.layout import GAPS, PREDICTIONS, shard_of_prediction
+from ray_jobs.output.feature_parts import view_table
+from ray_jobs.output.layout import GAPS, shard_of
 from ray_jobs.report.image_sample import ROWS, Spot
 
 SHOWN = 8
@@ -78,14 +77,19 @@ class EscalatedSample:
         return [(row.spot, row.image) for row in self.images]
 
 
-def read_escalated_images(store: Store, run: str) -> EscalatedSample:
+def read_escalated_images(store: Store, run: str, features: Sequence[str]) -> EscalatedSample:
     """Read the gaps of a run with at least one escalated image.
+
+    Args:
+        store: the output.
+        run: the run's folder.
+        features: the parts of features that the run reads, in the archive's order.
 
     Raises:
         FileNotFoundError: the run has none.
     """
-    table = pq.read_table(io.BytesIO(store.get(f"{run}/{GAPS}")))
-    shards = [shard_of_prediction(part) for part in store.list(f"{run}/{PREDICTIONS}")]
+    table = view_table(store, f"{run}/{GAPS}")
+    shards = [shard_of(part) for part in features]
     rows = table.take(_shown(table)).to_pylist()
     return EscalatedSample(_mean(table), tuple(_escalated_image(row, shards[row["part"]]) for row in rows))
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 
-import pyarrow.parquet as pq
-
 from cluster import Store
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import FAILURES
 
 EXAMPLES = 12
 """Images shown, and kept for each reason."""
+BATCH = 1 << 16
+"""Rows at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Reason:
 
 
 def read_reasons(store: Store, run: str) -> list[Reason]:
-    """Read the reasons of a run, the most frequent first; the file is read batch by batch."""
+    """Read the reasons of a run, the most frequent first; rows become objects batch by batch."""
     reasons: dict[str, Reason] = {}
     for broken in _unreadable(store, run):
         reason = reasons.setdefault(re.sub(r"\d+", "0", broken.error), Reason(broken.error))
@@ -58,8 +58,8 @@ def some_of_each(reasons: Sequence[Reason]) -> list[Broken]:
 
 
 def _unreadable(store: Store, run: str) -> Iterator[Broken]:
-    file = pq.ParquetFile(io.BytesIO(store.get(f"{run}/{FAILURES}")))
-    for batch in file.iter_batches(columns=["kind", "image", "error"]):
+    table = view_table(store, f"{run}/{FAILURES}", columns=["kind", "image", "error"])
+    for batch in table.to_batches(max_chunksize=BATCH):
         for row in batch.to_pylist():
             if row["kind"] == "image":
                 yield Broken(row["image"], row["error"])

@@ -6,17 +6,16 @@ archive of any size. The choice depends on nothing but the run.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cluster import Store
-from ray_jobs.output.layout import PREDICTIONS, shard_of_prediction
+from ray_jobs.output.feature_parts import view_table
+from ray_jobs.output.layout import shard_of
 
 SHARDS = 6
 """Shards that images are chosen from."""
@@ -84,21 +83,20 @@ def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
     return found
 
 
-def draw_sample(store: Store, run: str) -> Sample:
-    """Choose the images to show from a run's predictions."""
-    parts = evenly(list(store.list(f"{run}/{PREDICTIONS}")), SHARDS)
+def draw_sample(store: Store, predictions: Sequence[str]) -> Sample:
+    """Choose the images to show from the parts of a run's predictions."""
     rows: list[Labelled] = []
     images = 0
-    for part in parts:
-        table = pq.read_table(io.BytesIO(store.get(part)), columns=COLUMNS).slice(0, ROWS)
+    for part in evenly(predictions, SHARDS):
+        table = view_table(store, part, columns=COLUMNS).slice(0, ROWS)
         images += len(table)
-        rows += _extremes(table, shard_of_prediction(part))
+        rows += _extremes(table, shard_of(part))
     rows.sort(key=lambda row: -row.score)
     sure = min(SHOWN, (len(rows) + 1) // 2)
     return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images)
 
 
-def evenly(items: list[str], count: int) -> list[str]:
+def evenly(items: Sequence[str], count: int) -> Sequence[str]:
     """Return at most `count` of the items, spread evenly, the first and the last among them."""
     if len(items) <= count:
         return items

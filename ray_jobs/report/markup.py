@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, tostring
 
+from fewshot.digests import PLACEHOLDER, seal
+
 Node = Element | str | None
 
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -65,8 +67,9 @@ def listing(items: Iterable[Element], *, class_: str) -> Element:
 
 
 def document(root: Element) -> bytes:
-    """Return a whole page, in UTF-8."""
-    return f"<!doctype html>\n{tostring(root, encoding='unicode', method='html')}\n".encode()
+    """Return a whole page, in UTF-8, sealed (see `fewshot.digests`)."""
+    page = tostring(root, encoding="unicode", method="html")
+    return seal(f"<!doctype html>\n{page}\n<!-- {PLACEHOLDER} -->\n".encode())
 
 
 def number(count: int) -> str:

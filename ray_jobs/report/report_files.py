@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import tomllib
 from collections.abc import Callable
 from functools import partial
 
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from cluster import Storage, Store
 from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.digests import DigestError, check_seal
+from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import Job
+from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import JOB, PER_CLASS, REPORT
 from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below
 from ray_jobs.report.classification_page import render
@@ -92,14 +93,24 @@ def _report_of(store: Store, run: Run | UnreadableRun) -> RunReport | None:
 
 def _rendered(store: Store, run: Run) -> bytes:
     if isinstance(run.metrics, EvaluationResult):
-        per_class = pq.read_table(io.BytesIO(store.get(f"{run.folder}/{PER_CLASS}")))
+        per_class = view_table(store, f"{run.folder}/{PER_CLASS}")
         return render_evaluation(run.metrics, [ClassRow.from_row(row) for row in per_class.to_pylist()])
     return _of_run(store, run.folder)
 
 
 def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
-    return render(gather(store, run, job or _stored_job(store, run)))
+    return render(gather(store, run, job or stored_job(store, run)))
 
 
-def _stored_job(store: Store, run: str) -> Job:
-    return TypeAdapter(Job).validate_python(tomllib.loads(store.get(f"{run}/{JOB}").decode()))
+def stored_job(store: Store, run: str) -> Job:
+    """Read the job file that was stored with a run.
+
+    Raises:
+        JobError: it is damaged.
+    """
+    data = store.get(f"{run}/{JOB}")
+    try:
+        check_seal(data)
+    except DigestError as error:
+        raise JobError([f"{store.url(run)}/{JOB} is damaged ({error}). Run the job again to write it anew."]) from error
+    return TypeAdapter(Job).validate_python(tomllib.loads(data.decode()))

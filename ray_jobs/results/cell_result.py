@@ -29,7 +29,7 @@ class CellResult(JsonDocument):
         per_class_accuracy: [K], in [0, 1]; None for a class without test images.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     method: str
     shots: int
     seed: int

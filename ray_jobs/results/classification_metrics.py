@@ -181,9 +181,10 @@ class ClassificationMetrics(JsonDocument):
         labelled_shares: what would be labelled at several maximum error rates.
         escalated: what a diffusion model decided; None without [escalate], or where that is not complete.
         versions: of the packages that decide the numbers.
+        part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     complete: bool
     failed_units: int
     too_many_unreadable: bool
@@ -209,6 +210,7 @@ class ClassificationMetrics(JsonDocument):
     held_out: HeldOut
     escalated: EscalationSummary | None
     versions: Mapping[str, str]
+    part_bytes: tuple[int, ...]
     labelled_shares: tuple[LabelledShare, ...] = ()
 
     def count(self, status: Status) -> int:

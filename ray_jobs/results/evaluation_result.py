@@ -90,15 +90,17 @@ class EvaluationResult(JsonDocument):
         table: a row for each method and number of shots.
         cascades: what [escalate] is worth; None if no cascade was measured.
         failed_cells: parts of the cells that failed.
+        files: by name, the digest of each table in the run's folder.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     title: str
     protocol: ProtocolName
     complete: bool
     table: tuple[EvaluationRow, ...]
     cascades: CascadeTable | None
     failed_cells: tuple[str, ...]
+    files: Mapping[str, str]
 
     @classmethod
     def restructured(cls, content: JsonObject) -> JsonObject:

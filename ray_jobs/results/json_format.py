@@ -1,7 +1,8 @@
 """Typed values that are stored and printed as JSON, and read back strictly.
 
-Every document says its `format_version`. A reader refuses what it does not understand (a newer version, an unknown or a
-missing key, a value of another type) with the name of the file and what to do, and never guesses.
+Every document says its `format_version` and ends with a digest of its content. A reader refuses what it does not
+understand (a newer version, an unknown or a missing key, a value of another type) or what is not as it was written,
+with the name of the file and what to do, and never guesses.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
+from fewshot.digests import KEY, DigestError, check_json, seal_json
 from ray_jobs.errors import JobError
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ class FormatError(JobError, ValueError):
 
     def __init__(self, problem: str) -> None:
         super().__init__([problem])
+
+
+class OlderFormatError(FormatError):
+    """A stored document was written by an older version of fewshot, or is damaged so that it looks like one."""
 
 
 class NewerFormatError(FormatError):
@@ -64,15 +70,15 @@ class JsonDocument(JsonValue):
         format_version: raised when keys change their names or their meaning.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
 
     def to_json(self) -> JsonObject:
         """Return the document, `format_version` first."""
         return {FORMAT_KEY: self.format_version, **JsonValue.to_json(self)}
 
     def to_bytes(self) -> bytes:
-        """Return the document as it is stored, readable for people."""
-        return (json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        """Return the document as it is stored, readable for people, with its digest."""
+        return (json.dumps(seal_json(self.to_json()), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes | str, *, where: str) -> Self:
@@ -85,7 +91,7 @@ class JsonDocument(JsonValue):
         Raises:
             FormatError: it is damaged, of a newer version, or has other keys than this version writes.
         """
-        content = _checked_version(cls, _parsed(data, where), where)
+        content = _checked(cls, _parsed(data, where), where)
         found: Self = _validated(cls, cls.restructured(content), where)
         return found
 
@@ -127,6 +133,16 @@ def _refuse_constant(name: str) -> None:
 _REMEDY = "Delete it and run the job again to write it anew."
 
 
+def _checked(kind: type[JsonDocument], content: JsonObject, where: str) -> JsonObject:
+    """Return the content without version and digest. Only what has the right digest is believed to be a newer one."""
+    try:
+        return _checked_version(kind, check_json(content), where)
+    except DigestError as error:
+        if KEY not in content:
+            _checked_version(kind, content, where)
+        raise FormatError(f"{where} is damaged: {error}. {_REMEDY}") from error
+
+
 def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) -> JsonObject:
     version, readable = content.get(FORMAT_KEY), kind.format_version
     if version == readable and type(version) is int:
@@ -136,7 +152,7 @@ def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) 
             f"{where} has format {version}; this version of fewshot reads format {readable}. Upgrade fewshot."
         )
     found = f"{FORMAT_KEY} {version!r}" if FORMAT_KEY in content else f"no {FORMAT_KEY}"
-    raise FormatError(
+    raise OlderFormatError(
         f"{where} has {found}, expected {readable}: it is from an older version of fewshot, or damaged. {_REMEDY}"
     )
 

@@ -70,7 +70,7 @@ class RunPlan(JsonDocument):
         work: what it takes, for estimates of progress; None in plans of older versions.
     """
 
-    format_version: ClassVar[int] = 1
+    format_version: ClassVar[int] = 2
     kind: RunKind
     job: str
     classes: int

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cluster import Store
+from fewshot.digests import check_digest, digest
 from ray_jobs.errors import DamagedError
-from ray_jobs.output.layout import to_json
+from ray_jobs.output.layout import from_json, to_json
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 CARD = "card.json"
 """Describes the training of a class. Written last, so that a folder with a card is complete."""
 FILES = "files"
+"""Key of a card: by name, the digest of each file beside it."""
 
 
 def adapter_folder(method: str, fingerprint: str) -> str:
@@ -46,7 +48,8 @@ def put_adapter(store: Store, folder: str, files: Mapping[str, bytes], card: Map
     """
     for name, content in sorted(files.items()):
         store.put(f"{folder}/{name}", content)
-    store.put(f"{folder}/{CARD}", to_json({**card, FILES: sorted(files)}))
+    digests = {name: digest(content) for name, content in sorted(files.items())}
+    store.put(f"{folder}/{CARD}", to_json({**card, FILES: digests}))
 
 
 def get_adapter(store: Store, folder: str, device: torch.device) -> StackedLora:
@@ -57,14 +60,15 @@ def get_adapter(store: Store, folder: str, device: torch.device) -> StackedLora:
         FileNotFoundError: there are none.
     """
     from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters
-    from fewshot.errors import DataError
 
-    if not is_trained(store, folder):
-        raise FileNotFoundError(store.url(f"{folder}/{CARD}"))
+    card = store.get(f"{folder}/{CARD}")
     try:
+        digests = from_json(card)[FILES]
         files = {name: store.get(f"{folder}/{name}") for name in ADAPTER_FILES}  # Never the names in the card.
+        for name, content in files.items():
+            check_digest(content, digests[name])
         return load_adapters([files]).mapped(lambda tensor: tensor.to(device))
-    except (DataError, FileNotFoundError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, FileNotFoundError) as error:
         store.delete(f"{folder}/{CARD}")
         message = f"the adapters in {store.url(folder)} were damaged; run again to train them anew ({error})"
         raise DamagedError(message) from error

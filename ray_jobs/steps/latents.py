@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 from cluster import Part, Store, Unit, fingerprint
 from cluster.records import Record, Shard, pick
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from fewshot.digests import PLACEHOLDER, check_seal, seal
 from fewshot.image_formats import decoding_identity
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from fewshot.backbones.diffusion import DiffusionBackbone
 
-LATENTS_VERSION = 2
-"""Part of every fingerprint of latents, beside that of decoding: raised when encoding changes."""
+LATENTS_VERSION = 3
+"""Part of every fingerprint of latents, beside that of decoding: raised when encoding or the format changes."""
 
 
 def latents_folder(spec: DiffusionSpec) -> str:
@@ -112,8 +113,8 @@ class Latents:
     def to_bytes(self) -> bytes:
         """Return the part as stored: safetensors, keys and reasons in the metadata. Equal parts give equal bytes."""
         # One entry: several would be written in any order.
-        rows = json.dumps([self.images, self.errors, self.num_steps])
-        return save({"posterior": np.ascontiguousarray(self.posterior, np.float32)}, {"rows": rows})
+        rows = json.dumps([self.images, self.errors, self.num_steps, PLACEHOLDER])
+        return seal(save({"posterior": np.ascontiguousarray(self.posterior, np.float32)}, {"rows": rows}))
 
 
 def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[str, str | None, Tensor | None]]:
@@ -143,6 +144,7 @@ def get_latents(store: Store, path: str) -> Latents:
     """
     data = store.get(path)
     with removed_if_damaged(store, path):
+        check_seal(data)
         length = int.from_bytes(data[:8], "little")
-        images, errors, num_steps = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
+        images, errors, num_steps, _ = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["rows"])
         return Latents(tuple(images), tuple(errors), load(data)["posterior"], num_steps).without_nonfinite()

@@ -11,6 +11,7 @@ from cluster import Store
 from fewshot.backbones import ClipSpec
 from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.diffusion.lora import ADAPTER_FILES, load_adapters, save_adapter
+from fewshot.digests import digest, seal_json
 from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
 from fewshot.methods import build_method
@@ -65,7 +66,7 @@ def store(tmp_path):
 )
 def test_a_card_with_values_of_another_kind_is_damaged_and_removed(files, store, change):
     card = json.loads(files[CARD]) | change
-    for name, data in {**files, CARD: json.dumps(card).encode()}.items():
+    for name, data in {**files, CARD: json.dumps(seal_json(card)).encode()}.items():
         store.put(f"c/{name}", data)
     with pytest.raises(DamagedError, match="run again to train it anew"):
         find_classifier(store, "c").load(ClipSpec())
@@ -109,9 +110,22 @@ def test_pickles_in_the_output_are_not_loaded(files, store, tmp_path):
 @pytest.mark.parametrize(
     "listed", [["../../secret"], ["/etc/passwd"], [3], "x", None, {"a": 1}, ["unet/../../x"] * 10_000]
 )
-def test_what_a_card_lists_is_never_opened(store, tmp_path, listed):
+def test_what_a_card_lists_is_never_opened(store, monkeypatch, listed):
     put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), {})
-    store.put(f"{FOLDER}/{CARD}", json.dumps({"files": listed}).encode())
+    store.put(f"{FOLDER}/{CARD}", json.dumps(seal_json({"files": listed})).encode())
+    opened: list[str] = []
+    monkeypatch.setattr(Store, "get", lambda self, path, get=Store.get: (opened.append(path), get(self, path))[1])
+    with pytest.raises(DamagedError, match="run again to train them anew"):
+        get_adapter(store, FOLDER, torch.device("cpu"))
+    assert set(opened) <= {f"{FOLDER}/{name}" for name in (CARD, *ADAPTER_FILES)}
+    assert not is_trained(store, FOLDER)
+
+
+def test_of_what_a_card_lists_only_adapters_are_opened(store):
+    files = save_adapter(random_stack(1), 0)
+    listed = {name: digest(content) for name, content in files.items()} | {"../../secret": digest(b"")}
+    put_adapter(store, FOLDER, files, {})
+    store.put(f"{FOLDER}/{CARD}", json.dumps(seal_json({"files": listed})).encode())
     assert len(get_adapter(store, FOLDER, torch.device("cpu"))) == 1
 
 

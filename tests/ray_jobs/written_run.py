@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +10,27 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tomlkit
 
 from cluster import Store
 from cluster.records import read_shard
 from ray_jobs.classification.metrics import FAILURE_SCHEMA
 from ray_jobs.escalation.decided_images import GAPS_SCHEMA
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.job_file.reading import resolved
 from ray_jobs.job_file.sections import ArchiveSection, Job, JobSection, SupportSection
 from ray_jobs.output.feature_parts import write_parquet
-from ray_jobs.output.layout import FAILURES, GAPS, JOB, METRICS, PLAN, PREDICTIONS, prediction_part
+from ray_jobs.output.layout import (
+    FAILURES,
+    GAPS,
+    JOB,
+    METRICS,
+    PLAN,
+    PREDICTIONS,
+    feature_part,
+    prediction_part,
+    to_json,
+)
 from ray_jobs.output.predictions import SCHEMA
+from ray_jobs.output.runs import sealed_job_file
 from ray_jobs.results import ArchiveSummary, RunPlan
 from tests.cluster.records.archives import tar_bytes, write_folder
 
@@ -66,7 +73,7 @@ CASCADES = {
 }
 GAPS_BY_HAND = [0.0, 0.5, -0.25, *[0.125] * 6, 0.0]
 METRICS_BY_HAND: dict[str, Any] = {
-    "format_version": 1,
+    "format_version": 2,
     "complete": True,
     "failed_units": 0,
     "too_many_unreadable": False,
@@ -98,6 +105,7 @@ METRICS_BY_HAND: dict[str, Any] = {
         {"max_error": 0.1, "needed": 22, "threshold": None, "held_out_share": 0.0, "archive_share": 0.0},
         {"max_error": 0.3, "needed": 7, "threshold": 0.2, "held_out_share": 0.875, "archive_share": 0.8125},
     ],
+    "part_bytes": [],
 }
 
 
@@ -150,7 +158,8 @@ class WrittenRun:
     def _write_results(self, images: int, broken: Mapping[str, str]) -> None:
         assert self.job.archive is not None
         rows: list[dict[str, Any]] = []
-        for index, shard in enumerate(open_archive(self.job.archive).shards()):
+        shards = list(open_archive(self.job.archive).shards())
+        for index, shard in enumerate(shards):
             part = [self._row(record.key, len(rows) + i, images, broken) for i, record in enumerate(read_shard(shard))]
             self.store.put(
                 prediction_part(f"{RUN}/{PREDICTIONS}", index, shard.fingerprint),
@@ -158,7 +167,7 @@ class WrittenRun:
             )
             places = {row["image"]: (index, place) for place, row in enumerate(part)}
             rows += [row | {"place": places[row["image"]]} for row in part]
-        self._write_about(rows)
+        self._write_about(rows, [feature_part("features/0/0", shard.fingerprint) for shard in shards])
 
     def _row(self, key: str, position: int, images: int, broken: Mapping[str, str]) -> dict[str, Any]:
         if key in broken:
@@ -178,20 +187,23 @@ class WrittenRun:
             "status": "ok" if score >= METRICS_BY_HAND["threshold"] else "abstained",
         }
 
-    def _write_about(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _write_about(self, rows: Sequence[Mapping[str, Any]], features: Sequence[str]) -> None:
         broken = [row | {"kind": "image"} for row in rows if row["status"] == "unreadable"]
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(broken, FAILURE_SCHEMA), buffer)
         archive = ArchiveSummary(images=len(rows), shards=1, skipped=0, skipped_examples=())
         count = len(self.classes)
         plan = RunPlan(
-            kind="classification", job="by-hand", classes=count, features=(), archive=archive, examples=count
+            kind="classification",
+            job="by-hand",
+            classes=count,
+            features=tuple(features),
+            archive=archive,
+            examples=count,
         )
         self.store.put(f"{RUN}/{PLAN}", plan.to_bytes())
-        self.store.put(f"{RUN}/{METRICS}", json.dumps(self._metrics(rows)).encode())
-        self.store.put(f"{RUN}/{FAILURES}", buffer.getvalue())
+        self.store.put(f"{RUN}/{METRICS}", to_json(self._metrics(rows)))
+        self.store.put(f"{RUN}/{FAILURES}", write_parquet(pa.Table.from_pylist(broken, FAILURE_SCHEMA)))
         self.store.put(f"{RUN}/{GAPS}", write_parquet(pa.Table.from_pylist(self._gaps(rows), GAPS_SCHEMA)))
-        self.store.put(f"{RUN}/{JOB}", tomlkit.dumps(resolved(self.job)).encode())
+        self.store.put(f"{RUN}/{JOB}", sealed_job_file(self.job))
 
     def _gaps(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         by_image = {row["image"]: row for row in rows}

@@ -56,8 +56,9 @@ def test_a_listing_is_one_request_for_a_thousand_objects(bucket):
         store = near.store("run")
         assert list(store.list()) == paths
         assert list(store.list("a")) == [path for path in paths if path.startswith("a/")]
+        assert store.sizes() == dict.fromkeys(paths, 0)
         assert list(store.list("missing")) == []
-        assert proxy.count()["LIST"] == 2 + 1 + 1
+        assert proxy.count()["LIST"] == 2 + 1 + 2 + 1
 
 
 def test_folders_are_listed_with_one_request(bucket):

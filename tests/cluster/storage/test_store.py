@@ -75,6 +75,14 @@ def test_a_listing_has_only_objects_of_its_folder(store: Store) -> None:
     assert list(store.list("missing")) == []
 
 
+def test_sizes_are_those_of_a_listing(store: Store) -> None:
+    for path in ("a/1", "a/b/22", "ab/333", "4"):
+        store.put(path, path.encode())
+    assert store.sizes("a") == {"a/1": 3, "a/b/22": 6}
+    assert store.sizes() == {"a/1": 3, "a/b/22": 6, "ab/333": 6, "4": 1}
+    assert store.sizes("missing") == {}
+
+
 def test_folders_lists_one_level_only(store: Store) -> None:
     for path in ("a/1", "a/b/c/2", "a/d/3", "ab/4", "5"):
         store.put(path, b"")

@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.digests import seal_json
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.inference.classifier_files import FORMAT, load_classifier, read_card, save_classifier
 from fewshot.inference.held_out_scores import read_held_out_scores
@@ -21,7 +22,7 @@ def files():
 
 
 def changed(files, **facts):
-    return {**files, CARD: json.dumps({**json.loads(files[CARD]), **facts}).encode()}
+    return {**files, CARD: json.dumps(seal_json({**json.loads(files[CARD]), **facts})).encode()}
 
 
 def test_the_card_describes_the_classifier_and_added_facts(files):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tomlkit
 
+from fewshot.digests import seal_json
 from ray_jobs.output.classifiers import find_classifier
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
@@ -157,7 +158,7 @@ def test_a_backbone_that_is_gone_is_named(classifier, elsewhere, tmp_path):
     shutil.copytree(classifier, copy)
     card = json.loads((copy / "card.json").read_text())
     card["trained_from"]["clip"]["model"] = "/no/such/clip"
-    (copy / "card.json").write_text(json.dumps(card))
+    (copy / "card.json").write_text(json.dumps(seal_json(card)))
     outcome = write_job(elsewhere, classifier={"from": str(copy)}).classify()
     assert (outcome.code, outcome.result) == (2, None)
     assert "needs the CLIP '/no/such/clip' it was trained on" in outcome.messages
@@ -179,13 +180,13 @@ def break_card(folder):
 
 def break_the_fit_of_both(folder):
     card = json.loads((folder / "card.json").read_text()) | {"method": "zero_shot", "hyperparameters": {}}
-    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "card.json").write_text(json.dumps(seal_json(card)))
 
 
 def break_the_facts(folder):
     card = json.loads((folder / "card.json").read_text())
     del card["trained_from"]
-    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "card.json").write_text(json.dumps(seal_json(card)))
 
 
 @pytest.mark.parametrize(

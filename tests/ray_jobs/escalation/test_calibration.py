@@ -17,6 +17,7 @@ from ray_jobs.escalation.calibration import EscalationCalibration
 from ray_jobs.escalation.merge_step import EscalatedPrediction, MergeStep, MergeUnit
 from ray_jobs.escalation.selection import EscalationCandidate
 from ray_jobs.job_file.sections import EscalateSection
+from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.predictions import SCHEMA
 from ray_jobs.steps.latents import Latents
 from tests.ray_jobs.place import CLASSES, Place
@@ -107,7 +108,7 @@ def test_escalated_labels_below_the_threshold_are_withheld(tmp_path):
     cheap = {"top_labels": ["a", "b", "c"], "top_scores": [0.5, 0.3, 0.1], "status": "abstained", "decided_by": "ape"}
     cheap |= {"classifier": "ape/0123456789abcdef"}
     rows = [{"image": str(i), "label": None, "score": 0.5, "margin": 0.2} | cheap for i in range(6)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "part.parquet")
+    (tmp_path / "part.parquet").write_bytes(write_parquet(pa.Table.from_pylist(rows, schema=SCHEMA)))
     escalated_predictions = (
         EscalatedPrediction(0, ("b", "a"), 0.1, (0.9, 0.1)),
         EscalatedPrediction(1, ("b", "a"), 0.1, (0.6, 0.4)),

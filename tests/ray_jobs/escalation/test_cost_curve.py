@@ -13,6 +13,7 @@ import pytest
 from cluster import Store
 from ray_jobs.escalation.cost_curve import MAX_POINTS, measure_escalation
 from ray_jobs.escalation.decided_images import GAPS_SCHEMA
+from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.layout import GAPS
 from tests.ray_jobs.place import Place
 from tests.tiny_diffusion import write_tiny_diffusion
@@ -63,10 +64,8 @@ def written(folder, rows):
 
     names = ("image", "cheap_label", "label", "forwards")
     store = Store(str(folder))
-    Path(folder, "run").mkdir()
-    pq.write_table(
-        pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], GAPS_SCHEMA), folder / "run" / GAPS
-    )
+    table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], GAPS_SCHEMA)
+    store.put(f"run/{GAPS}", write_parquet(table))
     return store
 
 

@@ -14,6 +14,7 @@ from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.diffusion.adapter_training import AdapterSettings
 from ray_jobs.escalation.adapter_training import BLOCK_SIZE
 from ray_jobs.escalation.cost_model import FORWARDS_PER_ENCODING, FORWARDS_PER_SAMPLE, ProbeUnit, training_cost
+from ray_jobs.output.layout import to_json
 from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import Place, fewshot, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
@@ -141,9 +142,13 @@ def test_cheap_predictions_bound_the_number_of_escalated_images(place):
     assert messages["train adapters"][1] == 0
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b'{"forwards_a_second": 0, "device": "cpu"}', b"\xff"])
+UNSEALED = b'{"forwards_a_second": 5.0, "device": "cpu"}'
+NO_RATE = to_json({"forwards_a_second": 0, "device": "cpu"})
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", NO_RATE, UNSEALED, b"\xff"])
 def test_a_plan_measures_a_damaged_probe_anew_and_leaves_it_alone(place, monkeypatch, damaged):
-    probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
+    probe = Part(to_json({"forwards_a_second": 10.0, "device": "cpu"}))
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
     path = Path(plan(place).result["run"]) / "probe.json"
@@ -164,7 +169,7 @@ def test_hours_follow_from_a_probe_of_the_model_on_this_machine(place, monkeypat
 
 
 def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):
-    probe = Part(b'{"forwards_a_second": 10.0, "device": "cuda:0"}')
+    probe = Part(to_json({"forwards_a_second": 10.0, "device": "cuda:0"}))
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
     outcome = plan(place, f"escalate.budget_gpu_hours={110 / 10 / 3600}", probe=True)
@@ -214,7 +219,7 @@ def rows(monkeypatch):
 @pytest.mark.parametrize("calibrate", ["true", "false"])
 @pytest.mark.parametrize("budget", [500, 3000, 6000])
 def test_forwards_exceed_neither_the_plan_nor_the_budget(place, monkeypatch, rows, budget, calibrate):
-    probe = Part(b'{"forwards_a_second": 10.0, "device": "cpu"}')
+    probe = Part(to_json({"forwards_a_second": 10.0, "device": "cpu"}))
     monkeypatch.setattr(ProbeUnit, "run", lambda self, worker: probe)
     settings = [
         f"escalate.budget_gpu_hours={budget / 10 / 3600}",

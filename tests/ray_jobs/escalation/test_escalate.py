@@ -17,8 +17,9 @@ from cluster.records import read_shard
 from ray_jobs.escalation import Escalation
 from ray_jobs.escalation.selection import find_candidates
 from ray_jobs.job_file.sections import EscalateSection
+from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.steps.embed import EmbedStep
-from tests.ray_jobs.place import Place, kill_again_and_again, written
+from tests.ray_jobs.place import Place, kill_again_and_again, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
 QUICK = {"steps": 2, "samples": 1}
@@ -245,6 +246,6 @@ def test_the_score_limit_is_that_of_the_section_or_the_threshold(below, threshol
 
 def test_without_a_limit_an_image_with_score_1_is_a_candidate(tmp_path):
     row = {"image": "a", "score": 1.0, "label": "x", "top_labels": ["x", "y"], "status": "ok"}
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "part.parquet")
+    put(tmp_path / "part.parquet", write_parquet(pa.Table.from_pylist([row])))
     (found,) = find_candidates(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
     assert found.image == "a"

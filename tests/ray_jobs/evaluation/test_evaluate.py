@@ -116,7 +116,7 @@ def test_a_rerun_trains_only_the_cells_that_are_missing(tmp_path, tiny_clip):
     assert {name: cells(place)[name] for name in after} == after
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{}", b"[]", b"\xff", b'{"format_version": 1, "method": "zero_shot"}'])
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"[]", b"\xff", b'{"format_version": 2, "method": "zero_shot"}'])
 def test_a_damaged_cell_is_removed_and_a_rerun_measures_it_anew(tmp_path, tiny_clip, damaged):
     write_splits(tmp_path)
     place = evaluation(tmp_path, tiny_clip, methods=["zero_shot"], shots=[1], seeds=[1])

@@ -1,12 +1,27 @@
 """Parts of features give back what was put in, dense tokens and images that could not be read included."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.output.feature_parts import FeatureRows, decode, encode
+from cluster import Store
+from fewshot.digests import PLACEHOLDER, DigestError
+from ray_jobs.errors import DamagedError, JobError
+from ray_jobs.output.feature_parts import (
+    DIGEST,
+    FeatureRows,
+    decode,
+    encode,
+    get_table,
+    read_parquet,
+    view_table,
+    write_parquet,
+)
 
 
 def rows(read, *, tokens=3, seed=0):
@@ -47,3 +62,46 @@ def test_a_part_without_tokens_cannot_give_any():
 
 def test_equal_rows_give_equal_bytes():
     assert encode(rows([True, False, True])) == encode(rows([True, False, True]))
+
+
+def flipped(data, bit):
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_no_flipped_bit_of_a_part_goes_unnoticed():
+    part = encode(rows([True, False, True]))
+    for bit in range(0, 8 * len(part), 7):
+        with pytest.raises(DigestError):
+            decode(flipped(part, bit), dense=True)
+
+
+def test_pages_have_checksums_for_readers_of_any_kind():
+    """The digest is ours alone: damage inside a page is found by whoever verifies checksums of pages."""
+    part = write_parquet(pa.table({"a": pa.array([b"x" * 50], pa.binary(50))}), plain=["a"])
+    places = [place for place in range(len(part)) if part.startswith(b"x" * 50, place)]  # In statistics as well.
+    tables = {place: flipped(part, 8 * place + 200) for place in places}
+    (damaged,) = (data for data in tables.values() if pq.read_table(io.BytesIO(data))["a"].to_pylist() != [b"x" * 50])
+    with pytest.raises(OSError, match=r"(?i)crc|checksum"):
+        pq.read_table(io.BytesIO(damaged), page_checksum_verification=True)
+
+
+def test_metadata_come_back_without_the_digest():
+    table = pa.table({"a": [1]}).replace_schema_metadata({"b": "blake2b:", "c": PLACEHOLDER})
+    part = write_parquet(table)
+    assert read_parquet(part).schema.equals(table.schema, check_metadata=True)
+    assert read_parquet(write_parquet(read_parquet(part))).schema.metadata == table.schema.metadata
+    assert DIGEST.encode() in pq.read_metadata(io.BytesIO(part)).metadata
+    assert read_parquet(write_parquet(pa.table({"a": [1]}))).schema.metadata is None
+
+
+def test_a_table_that_is_only_looked_at_stays_where_it_is(tmp_path):
+    store = Store(str(tmp_path))
+    store.put("a.parquet", write_parquet(pa.table({"a": [1]}))[:-3])
+    with pytest.raises(JobError, match=r"a\.parquet is damaged .*fewshot verify"):
+        view_table(store, "a.parquet")
+    assert store.exists("a.parquet")
+    with pytest.raises(DamagedError, match="was damaged and is gone"):
+        get_table(store, "a.parquet")
+    assert not store.exists("a.parquet")

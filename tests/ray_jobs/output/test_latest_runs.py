@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from cluster import Lease, LeaseLostError, Store, acquire_lease
+from fewshot.digests import check_json
 from ray_jobs.output import latest_runs
 from ray_jobs.output.latest_runs import LATEST, LATEST_LEASE, LatestRuns, read_latest, record_latest
 from ray_jobs.results import FormatError
@@ -26,9 +27,9 @@ def test_the_newest_run_of_each_job_and_kind_is_named(store):
     record_latest(store, "a", "classification", "runs/a-1")
     record_latest(store, "a", "evaluation", "runs/a-2")
     record_latest(store, "b", "classification", "runs/b-2")
-    found = json.loads(store.get(LATEST))
+    found = check_json(json.loads(store.get(LATEST)))
     assert found == {
-        "format_version": 1,
+        "format_version": 2,
         "jobs": {
             "a": {"classification": "runs/a-1", "evaluation": "runs/a-2"},
             "b": {"classification": "runs/b-2"},
@@ -67,16 +68,19 @@ def test_jobs_that_finish_at_once_lose_nothing(tmp_path):
 
 
 def test_a_file_of_a_newer_version_is_left_alone(store, caplog):
-    newer = b'{"format_version": 2, "whatever": 1}'
+    newer = b'{"format_version": 3, "whatever": 1}'
     store.put(LATEST, newer)
     record_latest(store, "a", "classification", "runs/a-1")
     assert store.get(LATEST) == newer
     assert "latest run not noted" in caplog.text
-    with pytest.raises(FormatError, match=r"latest\.json has format 2; this version of fewshot reads format 1"):
+    with pytest.raises(FormatError, match=r"latest\.json has format 3; this version of fewshot reads format 2"):
         read_latest(store)
 
 
-@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"format_version": 1, "jobs": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"[]", b'{"format_version": 2, "jobs": {"a": 1}}', b'{"format_version": 3, "jobs": {}, "digest": ""}'],
+)
 def test_a_damaged_file_is_written_anew(store, damaged):
     store.put(LATEST, damaged)
     record_latest(store, "a", "classification", "runs/a-1")

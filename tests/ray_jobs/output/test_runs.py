@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from cluster import Store
+from fewshot.digests import seal_json
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import StorageSection
@@ -157,6 +158,23 @@ def test_a_run_that_cannot_be_read_hides_no_other(finished, tmp_path, file, cont
         open_run(str(tmp_path / "runs/broken-0123"))
 
 
+@pytest.mark.parametrize("file", ["plan.json", "metrics.json"])
+def test_a_folder_in_the_place_of_a_document_hides_no_other_run(finished, tmp_path, file, caplog):
+    run = finished.classify().run
+    for name in ("whole", "broken"):
+        for path in ("plan.json", "metrics.json"):
+            put(tmp_path / "runs" / name / path, (run / path).read_bytes())
+    (tmp_path / "runs/broken" / file).unlink()
+    (tmp_path / "runs/broken" / file).mkdir()
+    for command in ("status", "report", "verify"):
+        outcome = fewshot(command, tmp_path)
+        assert outcome.code <= 1, outcome.messages
+        assert f"broken/{file}" in outcome.messages + caplog.text
+        caplog.clear()
+    states = {each["run"]: each["state"] for each in fewshot("status", tmp_path).result["runs"]}
+    assert states == {"broken": "unreadable", "whole": "complete"}
+
+
 def test_holding_a_run_removes_half_written_files(tmp_path):
     store = Store(str(tmp_path))
     own = [write_temporary_file(tmp_path / folder, 1e5) for folder in ("runs/a", "runs/a/lease")]
@@ -172,9 +190,9 @@ def test_metrics_that_are_damaged_are_written_anew_and_newer_ones_are_kept(place
     metrics.write_text("{")
     again = place.classify()
     assert (again.code, again.result["did"], metrics.read_bytes()) == (0, "the rest", whole)
-    newer = json.dumps(json.loads(whole) | {"format_version": 2})
+    newer = json.dumps(seal_json(json.loads(whole) | {"format_version": 3}))
     metrics.write_text(newer)
     refused = place.classify()
     assert (refused.code, refused.result) == (2, None)
-    assert "has format 2; this version of fewshot reads format 1. Upgrade fewshot" in refused.messages
+    assert "has format 3; this version of fewshot reads format 2. Upgrade fewshot" in refused.messages
     assert metrics.read_text() == newer

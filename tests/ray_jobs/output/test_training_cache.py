@@ -46,6 +46,16 @@ def test_a_damaged_training_is_made_anew(store, tmp_path):
     assert ask(store)[1] == []
 
 
+def test_a_training_with_a_flipped_bit_is_made_anew(store, tmp_path, caplog):
+    ask(store)
+    path = tmp_path / "trainings/key.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # A number of a tensor.
+    path.write_bytes(data)
+    assert ask(store, value=3.0)[1] == ["key"]
+    assert f"training was damaged and is made anew path={path}" in caplog.text
+
+
 def test_backbones_and_prompts_keep_their_trainings_apart(tiny_clip):
     tiny, other = ClipSpec(model=str(tiny_clip)), ClipSpec(model=str(tiny_clip), batch_size=7)
     folders = [trainings_folder(tiny, None), trainings_folder(other, None), trainings_folder(tiny, ("a {}",))]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cluster.records import Record, Shard
+from ray_jobs.output.runs import read_run
 from ray_jobs.report import ensure_report, find_reports
 from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, histogram
 from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
@@ -110,7 +111,7 @@ def test_the_most_certain_images_come_first(tmp_path):
 @pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
 def test_pictures_are_found_again_in_any_kind_of_archive(tmp_path, kind):
     run = WrittenRun(tmp_path).write(ALL, kind=kind, broken=BAD)
-    sample = draw_sample(run.store, RUN)
+    sample = draw_sample(run.store, read_run(run.store, RUN).prediction_parts())
     pictures = archive_pictures(run.job.archive, by_shard(sample.spots))
     assert {row.image: pictures[row.spot] for row in (*sample.sure, *sample.unsure)} == {
         key: thumbnail(data, side=96) for key, data in PICTURES.items()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fewshot.digests import seal_json
 from ray_jobs.results.cell_result import CellResult, ClassRow
 from ray_jobs.results.json_format import FormatError
 
@@ -34,15 +35,16 @@ def test_a_cell_is_read_back_as_it_was_written():
 def test_measures_of_a_cell_stand_behind_its_seed():
     names = list(json.loads(CELL.to_bytes()))
     assert names[:6] == ["format_version", "method", "shots", "seed", "base_accuracy", "new_accuracy"]
-    assert list(CELL.to_row()) == names[1:]
+    assert list(CELL.to_row()) == names[1:-1]
+    assert names[-1] == "digest"
 
 
 @pytest.mark.parametrize(
-    "change", [{"temperature": "warm"}, {"per_class_accuracy": 0.5}, {"base_accuracy": "high"}, {"format_version": 2}]
+    "change", [{"temperature": "warm"}, {"per_class_accuracy": 0.5}, {"base_accuracy": "high"}, {"format_version": 3}]
 )
 def test_a_cell_with_a_wrong_value_is_refused(change):
     with pytest.raises(FormatError, match=r"cell\.json"):
-        CellResult.from_json(json.dumps(json.loads(CELL.to_bytes()) | change), where="cell.json")
+        CellResult.from_json(json.dumps(seal_json(json.loads(CELL.to_bytes()) | change)), where="cell.json")
 
 
 def test_an_infinite_measure_is_null():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewshot.digests import seal_json
 from ray_jobs.errors import JobError
 from ray_jobs.results import (
     CascadeRow,
@@ -34,10 +35,11 @@ RESULT = EvaluationResult(
     table=(ROW,),
     cascades=CascadeTable(cheap="ape", method="tif", candidates=5, rows=(CASCADE,)),
     failed_cells=(),
+    files={"table.csv": "blake2b:0"},
 )
 PLAN = RunPlan(kind="evaluation", job="a", classes=3, features=("f/1",), protocol="few-shot", cells=("e/1", "e/2"))
 METRICS: JsonObject = {
-    "format_version": 1,
+    "format_version": 2,
     "complete": True,
     "failed_units": 0,
     "too_many_unreadable": False,
@@ -70,11 +72,12 @@ METRICS: JsonObject = {
     "labelled_shares": [
         {"max_error": 0.1, "needed": 22, "threshold": 0.5, "held_out_share": 0.25, "archive_share": None}
     ],
+    "part_bytes": [700],
 }
 
 
 def read(document: JsonObject, kind: type[JsonDocument] = ClassificationMetrics) -> JsonDocument:
-    return kind.from_json(json.dumps(document), where=WHERE)
+    return kind.from_json(json.dumps(seal_json(document)), where=WHERE)
 
 
 @pytest.mark.parametrize("document", [RESULT, PLAN], ids=["evaluation", "plan"])
@@ -111,10 +114,10 @@ def test_measures_are_stored_flat_beside_the_method():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "has format 2; this version of fewshot reads format 1. Upgrade fewshot"),
-        ({"format_version": 0}, "has format_version 0, expected 1"),
-        ({"format_version": "1"}, "has format_version '1', expected 1"),
-        ({"format_version": True}, "has format_version True, expected 1"),
+        ({"format_version": 3}, "has format 3; this version of fewshot reads format 2. Upgrade fewshot"),
+        ({"format_version": 0}, "has format_version 0, expected 2"),
+        ({"format_version": "2"}, "has format_version '2', expected 2"),
+        ({"format_version": True}, "has format_version True, expected 2"),
         ({"colour": 1}, "unknown key colour"),
         ({"images": "3"}, "images: input should be a valid integer"),
         ({"ok": 2.5}, "ok: input should be a valid integer"),
@@ -133,7 +136,7 @@ def test_a_document_of_another_shape_is_refused_by_name(change, message):
 def test_a_missing_key_and_a_missing_version_are_named():
     with pytest.raises(FormatError, match="key images is missing"):
         read({key: value for key, value in METRICS.items() if key != "images"})
-    with pytest.raises(FormatError, match="has no format_version, expected 1: it is from an older version"):
+    with pytest.raises(FormatError, match="has no format_version, expected 2: it is from an older version"):
         read({key: value for key, value in METRICS.items() if key != "format_version"})
 
 

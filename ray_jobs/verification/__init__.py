@@ -1,0 +1,1 @@
+"""What runs stand on, read and checked: the command `verify`."""

@@ -1,0 +1,154 @@
+"""The objects of a run: those that its listing, its plan and its metrics name, and what these show to be wrong."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from cluster import ClusterError, StorageError, Store
+from ray_jobs.errors import JobError
+from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_parts
+from ray_jobs.output.runs import RunMetrics, read_metrics, read_plan
+from ray_jobs.output.stored_objects import CARD, is_of_one_object, is_of_run, is_table
+from ray_jobs.results.classification_metrics import ClassificationMetrics
+from ray_jobs.results.evaluation_result import EvaluationResult
+from ray_jobs.results.json_format import FormatError, NewerFormatError, OlderFormatError
+from ray_jobs.results.run_plan import RunPlan
+
+MISSING = "it is missing"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunObjects:
+    """The objects of a run. Paths are relative to the output.
+
+    Attributes:
+        folder: of the run.
+        plan: None if it cannot be read.
+        own: objects of this run alone.
+        shared: its features, cells and classifier, which other runs may have as well.
+        digests: by path, digests of objects that hold none.
+        problems: by path, what listing and documents show.
+        is_foreign: whether another version wrote the run; its objects are then not listed.
+    """
+
+    folder: str
+    plan: RunPlan | None
+    own: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    is_foreign: bool = False
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """All objects, also those that are missing."""
+        yield from (*self.own, *self.shared, *self.problems)
+
+
+def list_objects(store: Store, folder: str) -> RunObjects:
+    """List the objects of a run.
+
+    Args:
+        store: the output.
+        folder: of the run.
+
+    Raises:
+        StorageError: storage does not respond.
+    """
+    sizes = store.sizes(folder)
+    own = tuple(path for path in sizes if is_of_run(path.removeprefix(f"{folder}/")))
+    plan_path, metrics_path = f"{folder}/{PLAN}", f"{folder}/{METRICS}"
+    try:
+        plan, problem = _read(lambda: read_plan(store, folder))
+        if plan is None:
+            return RunObjects(folder, None, own, problems={plan_path: problem or MISSING})
+        kind = plan.kind
+        metrics, problem = _read(lambda: read_metrics(store, folder, kind))
+    except (NewerFormatError, OlderFormatError) as error:
+        return RunObjects(folder, None, problems={plan_path: str(error)}, is_foreign=True)
+    run = RunObjects(folder, plan, own, problems={} if problem is None else {metrics_path: problem})
+    return _with_shared(store, _with_documents(run, plan, metrics, sizes), plan, metrics)
+
+
+def _read(read: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Return a document, or what is wrong with it.
+
+    Raises:
+        NewerFormatError, OlderFormatError: another version wrote it.
+    """
+    try:
+        return read(), None
+    except (NewerFormatError, OlderFormatError):
+        raise
+    except (FormatError, PermissionError) as error:
+        return None, str(error)
+    except StorageError as error:
+        if not is_of_one_object(error):
+            raise
+        return None, str(error)
+
+
+def _with_documents(run: RunObjects, plan: RunPlan, metrics: RunMetrics | None, sizes: Mapping[str, int]) -> RunObjects:
+    """Compare the listing of a run's folder with its plan and its metrics."""
+    predictions = _predictions(run.folder, PREDICTIONS, plan)
+    parts = {*predictions, *_predictions(run.folder, CHEAP_PREDICTIONS, plan)}
+    own = [path for path in run.own if path in parts or not posixpath.dirname(path).endswith(PREDICTIONS)]
+    problems, digests = dict(run.problems), dict[str, str]()
+    required = [f"{run.folder}/{JOB}"]
+    if isinstance(metrics, ClassificationMetrics):
+        required += [f"{run.folder}/{FAILURES}", *predictions]
+        recorded = zip(predictions, metrics.part_bytes, strict=False)
+        problems |= {
+            path: f"it has {sizes[path]} bytes, expected {expected}"
+            for path, expected in recorded
+            if path in sizes and sizes[path] != expected
+        }
+    if isinstance(metrics, EvaluationResult):
+        digests = {f"{run.folder}/{name}": expected for name, expected in metrics.files.items() if is_table(name)}
+        required += digests
+    if metrics is not None and metrics.complete:
+        problems |= {path: MISSING for path in required if path not in sizes}
+    own += [path for path in digests if path in sizes and path not in own]
+    return replace(run, own=tuple(own), digests=digests, problems=problems)
+
+
+def _predictions(folder: str, name: str, plan: RunPlan) -> list[str]:
+    return prediction_parts(f"{folder}/{name}", plan.features) if plan.kind == "classification" else []
+
+
+def _with_shared(store: Store, run: RunObjects, plan: RunPlan, metrics: RunMetrics | None) -> RunObjects:
+    """Add what a run reads: its features as far as they are there, its cells and its classifier.
+
+    Features are only needed to make predictions, and may be removed once they are made.
+    """
+    is_complete = metrics is not None and metrics.complete
+    shared = [*_present(store, plan.features), *(plan.cells if is_complete else _present(store, plan.cells))]
+    if plan.classifier is None:
+        return replace(run, shared=tuple(shared))
+    if "://" in plan.classifier or Path(plan.classifier).is_absolute():
+        return replace(
+            run, shared=tuple(shared), problems={**run.problems, **_problem_elsewhere(store, plan.classifier)}
+        )
+    card = f"{plan.classifier}/{CARD}"
+    return replace(run, shared=(*shared, *([card] if is_complete or store.exists(card) else [])))
+
+
+def _problem_elsewhere(store: Store, classifier: str) -> dict[str, str]:
+    """Read a classifier that lies in no output of this job, and return what is wrong with it."""
+    try:
+        open_classifier(classifier, store.storage)
+    except (JobError, ClusterError) as error:
+        return {classifier: str(error)}
+    return {}
+
+
+def _present(store: Store, parts: Sequence[str]) -> list[str]:
+    present = {path for folder in {posixpath.dirname(part) for part in parts} for path in store.list(folder)}
+    return [part for part in parts if part in present]

@@ -1,0 +1,154 @@
+"""A finished run that lost something is not complete: the loss is named, and made anew with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from fewshot.digests import check_json
+from ray_jobs.errors import JobError
+from ray_jobs.output.runs import open_run
+from tests.ray_jobs.place import Place, fewshot, put, written
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_clip):
+    """A finished run. Tests that take something from it leave it as it was."""
+    place = Place(tmp_path_factory.mktemp("finished"), tiny_clip).fill()
+    assert place.classify().code == 0
+    return place
+
+
+@pytest.fixture
+def run(place):
+    """The run's folder; afterwards every object has its bytes again."""
+    outcome = place.classify()
+    assert outcome.result["did"] == "nothing"
+    before = {path: path.read_bytes() for path in outcome.run.rglob("*") if path.is_file()}
+    yield outcome.run
+    assert {path: path.read_bytes() for path in outcome.run.rglob("*") if path.is_file()} == before
+
+
+def parts(run):
+    return sorted((run / "predictions").iterdir())
+
+
+def test_metrics_record_the_length_of_every_part(run):
+    metrics = check_json(json.loads((run / "metrics.json").read_text()))
+    assert metrics["part_bytes"] == [part.stat().st_size for part in parts(run)]
+
+
+def test_missing_parts_are_named_and_made_anew(place, run):
+    for part in parts(run)[1:3]:
+        part.unlink()
+    problem = "is complete, but 2 of 9 parts of predictions are missing, such as part-000001"
+    with pytest.raises(JobError, match=problem):
+        open_run(str(run)).predictions()
+    assert fewshot("plan", place.job, "--no-probe").result["finished"] is False
+    outcome = place.classify()
+    assert (outcome.code, outcome.result["did"], outcome.result["images"]) == (0, "the rest", 20)
+    assert re.search(
+        rf"missing from the finished run, made anew: {run}/predictions/part-\S+ and 1 more", outcome.messages
+    )
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: b"", lambda data: data + b"\n"])
+def test_a_part_of_another_length_is_made_anew(place, run, change):
+    part = parts(run)[0]
+    part.write_bytes(change(part.read_bytes()))
+    outcome = place.classify()
+    assert outcome.code == 0
+    assert f"of another length than was recorded, made anew: {part}" in outcome.messages
+
+
+@pytest.mark.parametrize("name", ["failures.parquet", "job.toml", "plan.json"])
+def test_a_missing_document_is_written_anew(place, run, name):
+    (run / name).unlink()
+    outcome = place.classify()
+    assert outcome.code == 0
+    assert f"missing from the finished run, made anew: {run / name}" in outcome.messages
+
+
+@pytest.mark.parametrize("name", ["plan.json", "metrics.json"])
+def test_a_damaged_document_is_written_anew_and_hides_no_other_run(place, run, name, caplog):
+    other = place.classify("classifier.method=zero_shot").run
+    put(run / name, (run / name).read_bytes().replace(b'"classes"', b'"claszes"').replace(b'"images"', b'"imagez"'))
+    status = fewshot("status", place.output)
+    assert (status.code, {each["run"]: each["state"] for each in status.result["runs"]}) == (
+        0,
+        {run.name: "unreadable", other.name: "complete"},
+    )
+    report = fewshot("report", place.output)
+    assert {each["run"]: each["path"] is not None for each in report.result["reports"]} == {
+        run.name: False,
+        other.name: True,
+    }
+    verified = fewshot("verify", place.output)
+    assert [len(each["damaged"]) for each in verified.result["runs"]] == [
+        int(each["run"] == run.name) for each in verified.result["runs"]
+    ]
+    assert open_run(str(other)).is_complete
+    assert place.classify("classifier.method=zero_shot").result["did"] == "nothing"
+    (run / "damaged.json").unlink()
+    outcome = place.classify()
+    assert outcome.code == 0
+    assert f"{run / name}" in outcome.messages
+    assert fewshot("status", place.output).result["runs"][0]["state"] == "complete"
+    shutil.rmtree(other)
+
+
+def test_files_of_others_are_neither_counted_nor_touched(place, run):
+    (first, second), count = parts(run)[:2], len(parts(run))
+    strays = {
+        first.with_name(f"{first.stem} (copy).parquet"): first.read_bytes(),
+        first.with_name(".nfs000000000001"): first.read_bytes(),
+        first.with_name("notes.txt"): b"mine",
+        first.with_name("part-000099-0123456789abcdef.parquet~"): b"",
+        first.parent / "more" / second.name: second.read_bytes(),
+    }
+    for path, data in strays.items():
+        put(path, data)
+    before = {path: changed for path, changed in written(run).items() if path != "metrics.json"}
+    assert place.classify().result["did"] == "nothing"
+    assert len(open_run(str(run)).predictions()) == 20
+    (run / "metrics.json").unlink()
+    outcome = place.classify()
+    assert (outcome.code, outcome.result["complete"], outcome.result["images"]) == (0, True, 20)
+    assert {path: before[path] for path in before if "predictions" in path} == {
+        path: changed for path, changed in written(run).items() if "predictions" in path
+    }
+    (run / "metrics.json").unlink()
+    second.unlink()
+    assert fewshot("status", place.output).result["runs"][0]["parts"] == f"{count - 1}/{count}"
+    assert place.classify().code == 0
+    for path in strays:
+        path.unlink()
+    (first.parent / "more").rmdir()
+
+
+def test_all_damaged_parts_of_a_resumed_run_are_removed_at_once(place, run):
+    (run / "metrics.json").unlink()
+    for part in parts(run)[:3]:
+        data = bytearray(part.read_bytes())
+        data[len(data) // 2] ^= 1
+        part.write_bytes(data)
+    broken = place.classify()
+    assert (broken.code, broken.result) == (1, None)
+    assert "part-000000" in broken.messages
+    assert "was damaged and is gone; run again to make it anew" in broken.messages
+    assert "2 more parts likewise" in broken.messages
+    outcome = place.classify()
+    assert (outcome.code, outcome.result["complete"]) == (0, True)
+
+
+def test_a_damaged_lease_is_a_line_of_the_status(place, run):
+    put(run / "lease/1", b"{")
+    status = fewshot("status", place.output)
+    assert status.code == 0
+    assert "is not a valid lease" in status.result["runs"][0]["process"]
+    (run / "lease/1").unlink()
