@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,9 +19,12 @@ from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_splits, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
+from ray_jobs.job_file.limits import shortened
 from ray_jobs.job_file.sections import EscalateSection, Job
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE, RUNS
+
+_ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]\0]{1,255}):\d{1,5}")
 
 
 class Check(NamedTuple):
@@ -84,6 +88,8 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
         for name in evaluation.methods:
             yield Check("[evaluate] methods", lambda name=name: check_method(name))  # type: ignore[misc]
     yield from _classifier_checks(job, needs, storage)
+    if (address := job.cluster.address) is not None:
+        yield Check("[cluster] address", lambda: _check_address(address))
     if (escalate := job.escalate) is not None and _escalates(job, needs):
         yield Check("[escalate] model", escalate.spec.check)
         if escalate.hyperparameters:
@@ -107,6 +113,13 @@ def _check_stored(job: Job, stored: str, storage: Storage) -> None:
     classifier = open_classifier(stored, storage)
     if (given := job.clip_given) is None or _problem("[clip] model", given.check) is None:
         classifier.backbone(given)
+
+
+def _check_address(address: str) -> None:
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError(
+            f'expected "auto" on a node of the cluster, "host:port" or "ray://host:port", got {shortened(address)}'
+        )
 
 
 def _refuse_evaluation() -> None:

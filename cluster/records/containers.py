@@ -111,7 +111,7 @@ class Archive:
     def _matches(self, skipped: Skipped) -> Iterator[Container | Unreadable]:
         filesystem, path = self.location.open()
         root = path[: path.index(next(char for char in path if char in WILDCARDS))].rpartition("/")[0]
-        for match in sorted(filesystem.glob(path)):
+        for match in sorted(with_retries(lambda: filesystem.glob(path), self.location.redacted)):
             name = match.removeprefix(root).lstrip("/")
             if self._holds(name) and not is_hidden(name):
                 yield _described(self.location, match, name)

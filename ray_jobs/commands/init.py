@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,8 +86,12 @@ def write_draft(arguments: DraftArguments, path: Path, reporter: Reporter, *, fo
 def _problems_with(path: Path, *, force: bool) -> list[str]:
     if path.suffix != ".toml":
         return [f"--job: {path} does not end in .toml, which is how commands recognise a job file"]
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:  # noqa: PTH110 -- also of a path that is too long
         return [f"{path} exists; choose another file with --job, or replace it with --force"]
+    folder = next((parent for parent in path.parents if os.path.lexists(parent)), path.parent)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        reason = os.strerror(errno.EACCES if folder.is_dir() else errno.EEXIST)
+        return [f"cannot write {path}: {reason} ({folder})"]
     return []
 
 

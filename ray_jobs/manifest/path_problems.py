@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.secrets import without_credentials
@@ -88,7 +89,7 @@ def _is_needed(job: Job, section: str) -> bool:
 
 
 def _is_folder(model: str) -> bool:
-    return model.startswith(("/", ".", "~")) or (model != EMBEDDED and Path(model).exists())
+    return model.startswith(("/", ".", "~")) or (model != EMBEDDED and os.path.exists(model))  # noqa: PTH110 -- never raises
 
 
 def _writable(deploy: DeploySection) -> list[str]:

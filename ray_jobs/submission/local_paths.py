@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,7 +23,7 @@ def local_paths(job: Job, command: JobCommand | None = None) -> dict[tuple[str, 
     """
     found = {}
     for section, key, value in paths_in(job, {**DATA_PATHS, **MODEL_PATHS, **DRIVER_PATHS}, command):
-        if (path := _local(value)) is not None and (section not in MODEL_PATHS or path.exists()):
+        if (path := _local(value)) is not None and (section not in MODEL_PATHS or os.path.exists(path)):  # noqa: PTH110
             found[section, key] = path
     return found
 

@@ -15,7 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import ClusterError, Ledger, LocalExecutor, RayExecutor, Store, Unit, Workers, WorkerStartError, run_stage
+from cluster import (
+    ClusterError,
+    Ledger,
+    LocalExecutor,
+    RayExecutor,
+    Retry,
+    Store,
+    Unit,
+    Workers,
+    WorkerStartError,
+    run_stage,
+)
 from cluster.records.location import Location
 from cluster.secrets import HIDDEN, has_password, public_url, redacted, without_credentials
 from cluster.storage.store import StorageError
@@ -346,3 +357,23 @@ def test_a_long_message_is_redacted_in_little_time(part):
     begin = time.process_time()
     redacted(f's3://{part * 5_000} authorization="{part * 5_000} x;{part * 5_000}')
     assert time.process_time() - begin < 1.0
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://127.0.0.1:1/photos.tar#{}",
+        "https://127.0.0.1:1/photos.tar;sig={}",
+        "https://me:pass/{}@127.0.0.1:1/photos.tar",
+        "https://{}@127.0.0.1:1/photos.tar",
+        "memory://photos?token={}",
+    ],
+)
+def test_a_place_with_a_secret_in_it_is_not_told_or_stored(place, uri, monkeypatch):
+    monkeypatch.setattr("cluster.records.reading.RETRY", Retry(deadline_s=0))
+    for section in ({"archive": {"uri": uri}}, {"support": {"uri": uri}}, {"job": {"output": uri}}):
+        changes = {name: {key: value.format(PASSWORD) for key, value in keys.items()} for name, keys in section.items()}
+        place.write_job(**changes)
+        outcome = place.classify()
+        assert outcome.code in (1, 2), section
+        assert traces(place.output, outcome.messages) == []

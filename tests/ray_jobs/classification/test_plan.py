@@ -88,12 +88,16 @@ def test_a_probe_runs_only_when_work_is_left(place, monkeypatch):
     assert fewshot("plan", place.job).result["probe"] is None
 
 
-def test_the_status_of_a_missing_output_has_no_runs(tmp_path):
+def test_the_status_of_a_missing_output_is_refused(tmp_path):
     outcome = fewshot("status", tmp_path / "nothing")
-    assert (outcome.code, outcome.result["runs"]) == (0, [])
+    assert (outcome.code, outcome.result) == (2, None)
+    assert outcome.messages == f"error: no job has run in {tmp_path / 'nothing'}: there is no run below it\n"
 
 
 def test_a_stray_file_among_the_runs_is_no_run(tmp_path):
     put(tmp_path / "runs/.DS_Store", b"")
     put(tmp_path / "runs/notes.txt", b"")
-    assert fewshot("status", tmp_path).result["runs"] == []
+    outcome = fewshot("status", tmp_path)
+    assert (outcome.code, outcome.result) == (2, None)
+    (tmp_path / "job.toml").write_text(f'[job]\nname = "a"\noutput = "{tmp_path}"\n')
+    assert fewshot("status", tmp_path / "job.toml").result["runs"] == []

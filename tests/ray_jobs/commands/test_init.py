@@ -334,3 +334,12 @@ def test_of_many_classes_the_largest_and_the_smallest_are_shown():
     assert rows[5] == ("…", "11 classes between")
     assert rows[-1] == ("class 0", "0")
     assert len(rows_to_show(dict.fromkeys(map(str, range(MAX_CLASSES)), 1))) == MAX_CLASSES
+
+
+@pytest.mark.parametrize("job", ["no_folder.txt/job.toml", f"{'x' * 300}/job.toml"])
+def test_a_job_file_that_cannot_be_written_is_found_before_the_archive_is_read(place, job):
+    (place.folder / "no_folder.txt").write_bytes(b"")
+    outcome = fewshot("init", place.archive, place.examples, "--job", place.folder / job)
+    assert (outcome.code, outcome.result) == (2, None)
+    assert "cannot write" in outcome.messages
+    assert "File exists" in outcome.messages or "File name too long" in outcome.messages

@@ -69,10 +69,12 @@ with ThreadPoolExecutor(1) as threads:
 """
 PATIENT = """
 with interrupts.patient(30):
-    try:
-        print("ready", flush=True); time.sleep(60)
-    except KeyboardInterrupt:
-        print("stopping", flush=True); time.sleep(60)
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print("stopping", flush=True)
 """
 MUCH = 30.0
 """Seconds that are far more than an interrupt may take, however busy the machine is, and less than what it ends."""

@@ -498,3 +498,22 @@ def test_a_file_without_certificates_is_refused(filled):
 
 def test_storage_settings_do_not_change_the_run(finished):
     assert finished.classify("storage.region=elsewhere", "storage.path_style=true").result["did"] == "nothing"
+
+
+@pytest.mark.parametrize("value", ["a\0b", "~nosuchuser/x", "x" * 5000, f"/{'y' * 300}/z"])
+def test_a_text_that_names_nothing_is_a_line_for_each_key(bare, value):
+    keys = {
+        "job": ("output",),
+        "archive": ("uri", "labels"),
+        "support": ("uri",),
+        "clip": ("model",),
+        "storage": ("ca_file",),
+        "cluster": ("address",),
+    }
+    bare.write_job(**{section: dict.fromkeys(names, value) for section, names in keys.items()})
+    outcome = fewshot("classify", bare.job)
+    assert (outcome.code, outcome.result) == (2, None)
+    for section, names in keys.items():
+        for key in names:
+            found = [line for line in outcome.messages.splitlines() if line.startswith(f"error: [{section}]")]
+            assert any(key in line or section == "storage" for line in found), (section, key, outcome.messages)
