@@ -28,7 +28,7 @@ from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_a
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
-from ray_jobs.inputs.unreadable_examples import stop_at_unreadable
+from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
@@ -365,8 +365,11 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledU
     if stored is not None:
         _check_classes(stored, support)
     trained = _training(job, support).find(store) if stored is None else None
-    if trained is None or (trained.unreadable_examples.examples and not section.skip_unreadable):
+    left_out = None if trained is None else unreadable_summary(trained.unreadable_examples)
+    if trained is None or (left_out and not section.skip_unreadable):
         contents.check(skip=section.skip_unreadable)
+    if left_out and not section.skip_unreadable:
+        raise JobError([f"[support] {left_out} Remove them, or set {SKIP} to go on without them."])
     return support
 
 

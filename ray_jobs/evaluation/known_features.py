@@ -133,8 +133,8 @@ class _Parts:
         """Return the rows at these spots as those of other references to the same images."""
         found = [(self._part(part), row) for part, row in spots]
         errors = [part.errors[row] for part, row in found]
-        readable = [(part, row) for part, row in found if part.errors[row] is None]
-        tokens = [kept for part, row in readable if (kept := _tokens(part, row)) is not None]
+        read = [_tokens(part, row) for part, row in found if part.errors[row] is None]
+        tokens = [each for each in read if each is not None]
         return FeatureRows(
             images=[item.reference for item in items],
             sources=[""] * len(items),

@@ -34,6 +34,7 @@ class ExampleContents:
     digests: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     kept: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _kept_bytes: int = 0
 
     @classmethod
     def read(cls, labels: Labels) -> ExampleContents:
@@ -51,8 +52,9 @@ class ExampleContents:
         self.digests[image] = "" if data is None else content_digest(data)
         if data is None:
             self.reasons[image] = str(error)
-        elif sum(map(len, self.kept.values())) + len(data) <= DECODED_BYTES:
+        elif self._kept_bytes + len(data) <= DECODED_BYTES:
             self.kept[image] = data
+            self._kept_bytes += len(data)
 
     def check(self, *, skip: bool) -> None:
         """Decode the examples, as far as they were kept, and stop at those that cannot be read.

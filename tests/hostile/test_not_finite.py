@@ -202,6 +202,9 @@ def test_an_example_without_features_stops_the_job_before_the_archive_is_embedde
     assert all("/support-" in f"/{name}" for name in place.features())
     skipped = place.classify("support.skip_unreadable=true")
     assert (skipped.code, skipped.result["unreadable_examples"]["such_as"]) == (0, ["blue/dark.png"])
+    strict = place.classify()
+    assert (strict.code, strict.result) == (2, None)
+    assert "1 of the examples could not be read and were left out, such as blue/dark.png" in strict.messages
 
 
 def test_a_prediction_in_this_process_has_the_same_reason(tiny_clip, overflowing):
