@@ -36,7 +36,7 @@ class FormatError(JobError, ValueError):
 
 
 class OlderFormatError(FormatError):
-    """A stored document was written by an older version of fewshot, or is damaged so that it looks like one."""
+    """A stored document was written by an older version of fewshot."""
 
 
 class NewerFormatError(FormatError):
@@ -152,7 +152,8 @@ def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) 
             f"{where} has format {version}; this version of fewshot reads format {readable}. Upgrade fewshot."
         )
     found = f"{FORMAT_KEY} {version!r}" if FORMAT_KEY in content else f"no {FORMAT_KEY}"
-    raise OlderFormatError(
+    kind_of_error = OlderFormatError if type(version) is int else FormatError
+    raise kind_of_error(
         f"{where} has {found}, expected {readable}: it is from an older version of fewshot, or damaged. {_REMEDY}"
     )
 

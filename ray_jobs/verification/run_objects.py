@@ -67,13 +67,15 @@ def list_objects(store: Store, folder: str) -> RunObjects:
     plan_path, metrics_path = f"{folder}/{PLAN}", f"{folder}/{METRICS}"
     try:
         plan, problem = _read(lambda: read_plan(store, folder))
-        if plan is None:
-            return RunObjects(folder, None, own, problems={plan_path: problem or MISSING})
-        kind = plan.kind
-        metrics, problem = _read(lambda: read_metrics(store, folder, kind))
+        kind = "evaluation" if plan is None else plan.kind  # Only an evaluation has tables, which its metrics name.
+        metrics, unread = _read(lambda: read_metrics(store, folder, kind))
     except (NewerFormatError, OlderFormatError) as error:
         return RunObjects(folder, None, problems={plan_path: str(error)}, is_foreign=True)
-    run = RunObjects(folder, plan, own, problems={} if problem is None else {metrics_path: problem})
+    if plan is None:
+        run = RunObjects(folder, None, own, problems={plan_path: problem or MISSING})
+        return _with_tables(run, metrics, sizes)
+    run = RunObjects(folder, plan, own, problems={} if unread is None else {metrics_path: unread})
+    run = _with_tables(run, metrics, sizes)
     return _with_shared(store, _with_documents(run, plan, metrics, sizes), plan, metrics)
 
 
@@ -95,12 +97,22 @@ def _read(read: Callable[[], T]) -> tuple[T | None, str | None]:
         return None, str(error)
 
 
+def _with_tables(run: RunObjects, metrics: RunMetrics | None, sizes: Mapping[str, int]) -> RunObjects:
+    """Add the tables of an evaluation with their digests."""
+    if not isinstance(metrics, EvaluationResult):
+        return run
+    digests = {f"{run.folder}/{name}": expected for name, expected in metrics.files.items() if is_table(name)}
+    missing = {path: MISSING for path in digests if path not in sizes}
+    own = dict.fromkeys([*run.own, *(path for path in digests if path in sizes)])
+    return replace(run, own=tuple(own), digests=digests, problems={**run.problems, **missing})
+
+
 def _with_documents(run: RunObjects, plan: RunPlan, metrics: RunMetrics | None, sizes: Mapping[str, int]) -> RunObjects:
     """Compare the listing of a run's folder with its plan and its metrics."""
     predictions = _predictions(run.folder, PREDICTIONS, plan)
     parts = {*predictions, *_predictions(run.folder, CHEAP_PREDICTIONS, plan)}
     own = [path for path in run.own if path in parts or not posixpath.dirname(path).endswith(PREDICTIONS)]
-    problems, digests = dict(run.problems), dict[str, str]()
+    problems = dict(run.problems)
     required = [f"{run.folder}/{JOB}"]
     if isinstance(metrics, ClassificationMetrics):
         required += [f"{run.folder}/{FAILURES}", *predictions]
@@ -110,13 +122,9 @@ def _with_documents(run: RunObjects, plan: RunPlan, metrics: RunMetrics | None, 
             for path, expected in recorded
             if path in sizes and sizes[path] != expected
         }
-    if isinstance(metrics, EvaluationResult):
-        digests = {f"{run.folder}/{name}": expected for name, expected in metrics.files.items() if is_table(name)}
-        required += digests
     if metrics is not None and metrics.complete:
         problems |= {path: MISSING for path in required if path not in sizes}
-    own += [path for path in digests if path in sizes and path not in own]
-    return replace(run, own=tuple(own), digests=digests, problems=problems)
+    return replace(run, own=tuple(own), problems=problems)
 
 
 def _predictions(folder: str, name: str, plan: RunPlan) -> list[str]:

@@ -133,7 +133,7 @@ def kinds(spec: ClipSpec) -> list[Kind]:
         Kind("selection", "(?:runs|cascades)/.*/escalated.parquet", get_selection),
         Kind("gaps", "(?:runs|cascades)/.*/gaps.parquet", get_table),
         Kind("noise errors", "(?:runs|cascades)/.*/(?:noise|calibration)-errors/.*", get_errors),
-        Kind("probe", f"{run}/probe.json", get_rate),
+        Kind("probe", "(?:runs|cascades)/.*/probe.json", get_rate),
         Kind("plan", f"{run}/plan.json", _document(RunPlan)),
         Kind("metrics", "runs/test-c[^/]*/metrics.json", _document(ClassificationMetrics)),
         Kind("metrics of evaluations", "runs/test-e[^/]*/metrics.json", _document(EvaluationResult)),
