@@ -306,8 +306,8 @@ def _examples(job: Job, *, dense: bool) -> LabelledUnits:
     if job.support is None:
         needed = job.classifier.from_ is not None
         raise JobError([ESCALATE_WITHOUT_EXAMPLES if needed else "classify needs the section [support]"])
-    folder = features_folder(job.clip.spec, f"support-{job.support.views}")
-    return support_units(job.support, folder, dense=dense, storage=job.storage.resolve())
+    folder = features_folder(job.clip.spec, f"support-{job.views}")
+    return support_units(job.support, folder, views=job.views, dense=dense, storage=job.storage.resolve())
 
 
 def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:

@@ -278,8 +278,8 @@ def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) 
 
 
 def support_units(
-    section: SupportSection, features: str, *, dense: bool = False, storage: Storage = DEFAULT_STORAGE
+    section: SupportSection, features: str, *, views: int, dense: bool = False, storage: Storage = DEFAULT_STORAGE
 ) -> LabelledUnits:
-    """Read and sample the examples of a job, and cut them into units of embedding."""
+    """Read and sample the examples of a job, and cut them into units of embedding; see `labelled_units`."""
     labels = support_labels(section, storage)
-    return labelled_units(labels, by_class(labels), features=features, views=section.views, dense=dense)
+    return labelled_units(labels, by_class(labels), features=features, views=views, dense=dense)
