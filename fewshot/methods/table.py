@@ -28,6 +28,10 @@ Need = Literal["dense", "diffusion", "text_tower"]
 `Problem.diffusion`, or `Problem.text_tower`."""
 
 
+VIEWS = 10
+"""Augmented views of each example for methods that draw one of them in each step of their training."""
+
+
 @dataclass(frozen=True, slots=True)
 class Paper:
     """Where a method was published.
@@ -61,6 +65,8 @@ class MethodInfo:
         paper: where it was published; None for a method of this project.
         needs: what it needs beside features, see `Need`.
         folds: how many of the four folds of the examples it is calibrated on; the class has it as `folds`, too.
+        views: augmented views of each example to embed for it, unless a job says otherwise: `VIEWS` for methods that
+            train on them, none for all others (docs/evaluation.md has what they gain).
         scores_images: whether it is a diffusion scorer, which scores archive images with a diffusion model for
             [escalate] (`fewshot.method`), and not a method that learns from features.
     """
@@ -72,6 +78,7 @@ class MethodInfo:
     paper: Paper | None
     needs: frozenset[Need] = frozenset()
     folds: int = 4
+    views: int = 0
     scores_images: bool = False
 
     def load(self) -> type[Any]:
@@ -101,6 +108,7 @@ TABLE = (
         family="adapter",
         summary="Tip-Adapter with a trained shift of each class, on the channels that separate the classes best",
         paper=APE,
+        views=VIEWS,
     ),
     MethodInfo(
         name="auto",
@@ -108,6 +116,7 @@ TABLE = (
         family="method selection",
         summary="the best of several methods on held-out examples",
         paper=None,
+        views=VIEWS,
     ),
     MethodInfo(
         name="clip_adapter",
@@ -115,6 +124,7 @@ TABLE = (
         family="adapter",
         summary="a small trained network on the image features, blended with them",
         paper=Paper("CLIP-Adapter: Better Vision-Language Models with Feature Adapters", 2021, "arXiv:2110.04544"),
+        views=VIEWS,
     ),
     MethodInfo(
         name="cocoop",
@@ -124,6 +134,7 @@ TABLE = (
         paper=Paper("Conditional Prompt Learning for Vision-Language Models", 2022, "arXiv:2203.05557"),
         needs=frozenset({"text_tower"}),
         folds=1,
+        views=VIEWS,
     ),
     MethodInfo(
         name="coop",
@@ -133,6 +144,7 @@ TABLE = (
         paper=Paper("Learning to Prompt for Vision-Language Models", 2021, "arXiv:2109.01134"),
         needs=frozenset({"text_tower"}),
         folds=1,
+        views=VIEWS,
     ),
     MethodInfo(
         name="diffusion_classifier",
@@ -159,6 +171,7 @@ TABLE = (
         ),
         needs=frozenset({"diffusion"}),
         folds=1,
+        views=VIEWS,
     ),
     MethodInfo(
         name="nearest_mean",
@@ -193,6 +206,7 @@ TABLE = (
         paper=SHIP,
         needs=frozenset({"text_tower"}),
         folds=1,
+        views=VIEWS,
     ),
     MethodInfo(
         name="ship_coop",
@@ -202,6 +216,7 @@ TABLE = (
         paper=SHIP,
         needs=frozenset({"text_tower"}),
         folds=1,
+        views=VIEWS,
     ),
     MethodInfo(
         name="ship_tip_adapter_f",
@@ -211,6 +226,7 @@ TABLE = (
         paper=SHIP,
         needs=frozenset({"text_tower"}),
         folds=1,
+        views=VIEWS,
     ),
     MethodInfo(
         name="textual_inversion",
@@ -224,6 +240,7 @@ TABLE = (
         ),
         needs=frozenset({"diffusion"}),
         folds=1,
+        views=VIEWS,
     ),
     MethodInfo(
         name="tif",
@@ -246,6 +263,7 @@ TABLE = (
         family="adapter",
         summary="Tip-Adapter with trained examples (the keys of its cache)",
         paper=TIP_ADAPTER,
+        views=VIEWS,
     ),
     MethodInfo(
         name="tip_x",
@@ -284,6 +302,16 @@ def needs_of(name: str, hyperparameters: Mapping[str, Any]) -> frozenset[Need]:
     return frozenset[Need]().union(*known)
 
 
+def views_of(name: str, hyperparameters: Mapping[str, Any]) -> int:
+    """Return how many augmented views of each example a method gains from; of candidates of `auto`, the most.
+
+    Args:
+        name: of a method, or of none, which is refused where the method is built.
+        hyperparameters: those given, as they are in the job file; they may be wrong.
+    """
+    return max(METHODS[each].views if each in METHODS else 0 for each in _compared(name, hyperparameters))
+
+
 def folds_of(name: str, hyperparameters: Mapping[str, Any]) -> int:
     """Return on how many of the four folds of the examples a method is calibrated; of candidates of `auto`, the most.
 
@@ -291,6 +319,10 @@ def folds_of(name: str, hyperparameters: Mapping[str, Any]) -> int:
         name: of a method, or of none, which is refused where the method is built.
         hyperparameters: those given, as they are in the job file; they may be wrong.
     """
+    return max(METHODS[each].folds if each in METHODS else 1 for each in _compared(name, hyperparameters))
+
+
+def _compared(name: str, hyperparameters: Mapping[str, Any]) -> list[str]:
+    """Return the names of the candidates given to a method, or its own; they may be of no method."""
     candidates = hyperparameters.get("candidates")
-    names = candidates if isinstance(candidates, list | tuple) and candidates else [name]
-    return max(METHODS[each].folds if isinstance(each, str) and each in METHODS else 1 for each in names)
+    return [str(each) for each in candidates] if isinstance(candidates, list | tuple) and candidates else [name]

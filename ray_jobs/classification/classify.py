@@ -358,9 +358,9 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledU
     section, dense = job.support, _needs_dense(job, stored)
     labels = support_labels(section, store.storage)
     contents = ExampleContents.read(labels)
-    folder = features_folder(job.clip.spec, f"support-{section.views}")
+    folder = features_folder(job.clip.spec, f"support-{job.views}")
     support = labelled_units(
-        labels, by_class(labels), features=folder, views=section.views, dense=dense, digests=contents.digests
+        labels, by_class(labels), features=folder, views=job.views, dense=dense, digests=contents.digests
     )
     if stored is not None:
         _check_classes(stored, support)

@@ -68,8 +68,7 @@ def _example_stages(work: Classification, done: int, left: int) -> list[PlannedS
     """Nothing where a stored classifier needs no examples embedded."""
     if not work.example_units and work.stored is not None:
         return []
-    views = work.job.support.views if work.job.support else 0
-    what = f"{work.examples} examples of {len(work.classes)} classes, {plural(1 + views, 'view')} each"
+    what = f"{work.examples} examples of {len(work.classes)} classes, {plural(1 + work.job.views, 'view')} each"
     return [PlannedStage(stage="embed examples", what=what, done=done, left=left)]
 
 

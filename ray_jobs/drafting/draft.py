@@ -19,7 +19,6 @@ from ray_jobs.drafting.suggestions import (
     Suggestions,
     suggest_clip,
     suggest_shots,
-    suggest_views,
 )
 from ray_jobs.drafting.toml_text import Section, override_sections, render
 from ray_jobs.inputs.examples import Labels, read_labels, support_labels, support_options
@@ -89,8 +88,7 @@ def draft_job(arguments: DraftArguments) -> Draft:
     given = overrides.get("support", {})
     shots = job.support.shots if "shots" in given else suggest_shots(labels.counts.values())
     used = support_labels(replace(job.support, shots=shots), storage)
-    views = job.support.views if "views" in given else suggest_views(len(used.images))
-    suggestions = _suggestions(job, clip, used, shots, views)
+    suggestions = _suggestions(job, clip, used, shots, job.views)
     drafted, problems = parse_job(render((), _sections(arguments, overrides, suggestions, labels)), TEXT_NAME)
     stop_if_any(problems)
     return Draft(

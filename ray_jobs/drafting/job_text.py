@@ -9,7 +9,7 @@ from ray_jobs.classification.labelled_shares import rounded_up
 from ray_jobs.drafting.archive_survey import ArchiveSurvey
 from ray_jobs.drafting.draft_arguments import DraftArguments
 from ray_jobs.drafting.examples_survey import FORM_NAMES, ExamplesForm
-from ray_jobs.drafting.suggestions import DOWNLOADED, VIEWS, Suggestions
+from ray_jobs.drafting.suggestions import DOWNLOADED, Suggestions
 from ray_jobs.drafting.toml_text import Section, Setting
 from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.report.markup import plural
@@ -69,7 +69,11 @@ def job_sections(
             (
                 Setting("uri", arguments.examples, examples_summary(counts, form)),
                 _shots(suggestions.shots, max(counts.values(), default=0)),
-                Setting("views", suggestions.views, _views_comment(suggestions.views)),
+                Setting(
+                    "views",
+                    suggestions.views,
+                    "augmented views of each example; methods that train gain from 10",
+                ),
             ),
         ),
         _clip(suggestions.clip),
@@ -126,11 +130,6 @@ def _shots(shots: int | None, largest: int) -> Setting:
             "shots", _OTHER_SHOTS, f"examples of a class to use at most; all if left out (now up to {largest:,})"
         )
     return Setting("shots", shots, f"examples of a class to use at most; the largest class has {largest:,}")
-
-
-def _views_comment(views: int) -> str:
-    advice = "fewer are faster" if views >= VIEWS[0] else f"{VIEWS[0]} are better and take longer"
-    return f"augmented views of each example; {advice}"
 
 
 def _clip(clip: ClipSpec | None) -> Section:

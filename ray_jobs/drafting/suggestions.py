@@ -10,10 +10,6 @@ from fewshot.errors import BackboneError
 
 MAX_SHOTS = 64
 """Examples of a class beyond which more cost time and gain little."""
-MAX_FORWARDS = 15_000
-"""Images and augmented views of examples together that are embedded without a second thought: minutes on a CPU."""
-VIEWS = (10, 2, 0)
-"""Augmented views to choose from."""
 EXAMPLE_MAX_ERROR = 0.1
 """The `max_error` that a drafted job file shows."""
 DOWNLOADED = ClipSpec(model="ViT-B-32", pretrained="laion2b_s34b_b79k")
@@ -55,15 +51,6 @@ def suggest_shots(counts: Collection[int]) -> int | None:
         counts: number of examples of each class.
     """
     return MAX_SHOTS if max(counts, default=0) > MAX_SHOTS else None
-
-
-def suggest_views(examples: int) -> int:
-    """Return how many augmented views of each example to embed, so that all of it is done in minutes.
-
-    Args:
-        examples: number of examples that are used.
-    """
-    return next((views for views in VIEWS if examples * (1 + views) <= MAX_FORWARDS), VIEWS[-1])
 
 
 def suggest_clip() -> ClipSpec:

@@ -10,7 +10,7 @@ from itertools import product
 
 from cluster import Ledger, Store, Unit, fingerprint
 from fewshot.data import Splits
-from fewshot.methods.table import needs_of
+from fewshot.methods.table import needs_of, views_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
@@ -32,8 +32,6 @@ from ray_jobs.output.work_share import evaluation_work
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.run_plan import RunPlan
 
-VIEWS = 10
-"""Augmented views of an example where the job file has no [support]."""
 TEST_BLOCK = 256
 
 
@@ -78,8 +76,10 @@ class Evaluation:
 
     @property
     def views(self) -> int:
-        """Augmented views of each example."""
-        return self.job.support.views if self.job.support else VIEWS
+        """Augmented views of each example: those that the job names, else as many as any of the methods gains from."""
+        if self.job.support is not None and self.job.support.views is not None:
+            return self.job.support.views
+        return max(views_of(name, self._hyperparameters(name)) for name in self.section.methods)
 
     @cached_property
     def dense(self) -> bool:

@@ -63,14 +63,14 @@ def _known_examples(evaluation: Evaluation, pool: LabelledUnits) -> Mapping[str,
     section = evaluation.job.support
     if section is None:
         return {}
-    folder = features_folder(evaluation.job.clip.spec, f"support-{section.views}")
+    folder = features_folder(evaluation.job.clip.spec, f"support-{evaluation.views}")
     done = evaluation.ledger.done(dense_folder(folder) if evaluation.dense else folder)
     labels = support_labels(section, evaluation.store.storage) if done else None
     if labels is None or len(labels.images) > MAX_EXAMPLES:
         return {}
     digests = ExampleContents.read(labels).digests
     support = labelled_units(
-        labels, by_class(labels), features=folder, views=section.views, dense=evaluation.dense, digests=digests
+        labels, by_class(labels), features=folder, views=evaluation.views, dense=evaluation.dense, digests=digests
     )
     spots = {
         item.digest: (unit.path, row)

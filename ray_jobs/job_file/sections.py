@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
-from fewshot.methods.table import DIFFUSION_SCORERS
+from fewshot.methods.table import DIFFUSION_SCORERS, views_of
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import (
     STRICT,
@@ -225,7 +225,10 @@ class SupportSection:
             below uri, or the "last" one. Not set: the first, and deeper folders may not look like classes.
         shots: Most examples of a class to use; they are drawn at random. Not set: all of them.
         seed: Seed of that draw. A draw of more examples contains every draw of fewer.
-        views: Augmented views of each example over which its features are averaged; 0 uses the image as it is.
+        views: Augmented views of each example, over which its features are averaged; 0 uses the image as it is. A view
+            costs as much to embed as an image of the archive. Not set: 10 for methods that train on them
+            (tip_adapter_f, ape_t, clip_adapter, coop, cocoop, ship_..., mcti, textual_inversion, and auto, which
+            compares some of these), 0 for all others, which gain nothing from them on average.
         classes: Settings of single classes, and classes without examples.
         schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
         follow_links: Follow symbolic links that lead out of the folder of the classes, to files and to folders.
@@ -242,7 +245,7 @@ class SupportSection:
     class_folder: Literal["first", "last"] | None = None
     shots: Count | None = None
     seed: Seed = 1
-    views: Annotated[int, Field(ge=0, le=1000)] = 10
+    views: Annotated[int, Field(ge=0, le=1000)] | None = None
     classes: tuple[ClassSection, ...] = ()
     schemes: tuple[SchemeName, ...] = ()
     follow_links: bool = True
@@ -502,6 +505,13 @@ class Job:
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None
     given: frozenset[str] = field(default=frozenset(), compare=False, metadata={"is_derived": True})
+
+    @property
+    def views(self) -> int:
+        """Augmented views of each example to embed for the classifier."""
+        if self.support is not None and self.support.views is not None:
+            return self.support.views
+        return views_of(self.classifier.method, self.classifier.hyperparameters)
 
     @property
     def clip_given(self) -> ClipSpec | None:

@@ -200,5 +200,5 @@ def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
         yield "examples", public_url(job.support.uri)
         yield "shots", "all" if job.support.shots is None else f"at most {job.support.shots} a class"
         yield "seed", job.support.seed
-        yield "views", job.support.views
+        yield "views", job.views
     yield from ((f"{name} version", version) for name, version in metrics.versions.items())

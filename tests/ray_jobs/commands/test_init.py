@@ -76,7 +76,7 @@ def test_what_is_there_is_shown_and_told(here):
     assert (examples["form"], examples["counts"]) == ("folder", dict.fromkeys(CLASSES, 2))
     assert outcome.result["suggestions"] | {"clip": None, "least_error": None} == {
         "shots": None,
-        "views": 10,
+        "views": 0,
         "clip": None,
         "held_out": 6,
         "max_error": 0.1,
