@@ -67,7 +67,7 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
 
 
 def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
-    output, images = job.job.output, _image_folders(job, needs)
+    output, images = job.job.output, _image_folders(job, needs, storage)
     yield Check(
         "[job] output", lambda: _check_output(Store(output, storage=storage, retry=INTERACTIVE), images), output
     )
@@ -144,10 +144,10 @@ def _escalates(job: Job, needs: Sequence[str]) -> bool:
     return "archive" in needs or measured
 
 
-def _image_folders(job: Job, needs: Sequence[str]) -> list[str]:
+def _image_folders(job: Job, needs: Sequence[str], storage: Storage) -> list[str]:
     """Folders and URLs whose files are images to the job."""
     sections = [getattr(job, name) for name in ("archive", "support") if name in needs]
-    return [images_folder(section.uri, job.storage.resolve()) for section in sections if section is not None]
+    return [images_folder(section.uri, storage) for section in sections if section is not None]
 
 
 def _check_output(store: Store, places: Sequence[str]) -> None:

@@ -196,7 +196,7 @@ def _broken() -> dict[str, tuple[bytes, str]]:
         "truncated.png": (encode(image, "PNG")[:-100], "truncated PNG"),
         "hole.png": (with_hole(encode(image, "PNG"), 0.5, 4), "damaged PNG"),
         "bomb.png": (png_of_size(60_000, 60_000), "too large: 60000 x 60000"),
-        "bomb.jpg": (_with_height(_with_width(encode(image, "JPEG"), 65_500), 65_500), "too large"),
+        "wide.jpg": (_with_height(_with_width(encode(image, "JPEG"), 65_500), 65_500), "too large"),
         "header_only.png": (png_of_size(300, 300), "truncated PNG|damaged PNG"),
         "truncated.gif": (encode(image, "GIF")[:-500], "truncated GIF"),
         "truncated.webp": (encode(image, "WEBP")[:-100], "damaged WebP"),

@@ -81,10 +81,10 @@ def folder_of(location: Location) -> Location:
 
 def images_folder(uri: str, storage: Storage = DEFAULT_STORAGE) -> str:
     """Return the folder that an archive's files are in: of a glob the part before the first wildcard."""
-    location = Location.parse(uri, storage)
     try:
+        location = Location.parse(uri, storage)
         return folder_of(location).uri if is_pattern(location) else uri
-    except ClusterError:  # Opening the archive gives the reason.
+    except (ClusterError, OSError, ValueError):  # Opening the archive gives the reason.
         return uri
 
 

@@ -56,7 +56,7 @@ class Guarantee:
     coverage: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HeldOutScores:
     """Scores of held-out predictions: what a threshold for any `max_error` is chosen on, without another training.
 
@@ -67,6 +67,18 @@ class HeldOutScores:
 
     scores: np.ndarray
     correct: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all scores and hits are the same; NaN equals NaN."""
+        return (
+            isinstance(other, HeldOutScores)
+            and np.array_equal(self.scores, other.scores, equal_nan=True)
+            and np.array_equal(self.correct, other.correct)
+        )
+
+    def __hash__(self) -> int:
+        """Equal ones have equal hashes."""
+        return hash((len(self.scores), int(self.correct.sum())))
 
     def guarantee(self, max_error: float | None, *, confidence: float) -> Guarantee:
         """Return the lowest threshold that guarantees an error rate; see `guaranteed_threshold`.

@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr, betaincinv
 
 ROUNDING = 1e-9
 """Relative tolerance of the test, so that rounding of `1 - confidence` does not ask for another example."""
@@ -30,6 +29,8 @@ def shows(errors: Any, images: Any, *, max_error: float, confidence: float) -> n
     Returns:
         [...] bool.
     """
+    from scipy.special import bdtr  # a finished job is recognised without it
+
     return np.asarray(bdtr(errors, images, max_error) <= (1.0 - confidence) * (1.0 + ROUNDING))
 
 
@@ -68,7 +69,11 @@ def error_upper_bound(errors: int, images: int, *, delta: float) -> float:
         images: number of predictions.
         delta: one minus the confidence of the bound, in (0, 1).
     """
-    return 1.0 if errors == images else float(betaincinv(errors + 1, images - errors, 1.0 - delta))
+    from scipy.special import betaincinv
+
+    if errors == images:
+        return 1.0
+    return float(betaincinv(errors + 1, images - errors, 1.0 - delta))
 
 
 def first_count(images: int, *, max_error: float, confidence: float) -> int:

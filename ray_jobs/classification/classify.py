@@ -7,6 +7,7 @@ examples to embed and nothing to train.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -51,6 +52,8 @@ from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, read_rows, reasons_of
+
+logger = logging.getLogger(__name__)
 
 LONG = ("curve", "labels", "part_bytes", "reliability", "score_histogram")
 """Metrics that are too long to be printed."""
@@ -364,13 +367,22 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledU
     )
     if stored is not None:
         _check_classes(stored, support)
-    trained = _training(job, support).find(store) if stored is None else None
+    trained = _trained_before(_training(job, support), store) if stored is None else None
     left_out = None if trained is None else unreadable_summary(trained.unreadable_examples)
     if trained is None or (left_out and not section.skip_unreadable):
         contents.check(skip=section.skip_unreadable)
     if left_out and not section.skip_unreadable:
         raise JobError([f"[support] {left_out} Remove them, or set {SKIP} to go on without them."])
     return support
+
+
+def _trained_before(training: Training, store: Store) -> ClassifierRef | None:
+    """Return the classifier in the output; None if there is none, or its card is damaged: then it is trained anew."""
+    try:
+        return training.find(store)
+    except DamagedError as error:
+        logger.warning("%s", error)
+        return None
 
 
 def _training(job: Job, support: LabelledUnits) -> Training:

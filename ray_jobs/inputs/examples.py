@@ -14,6 +14,7 @@ from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
 from cluster.records.containers import WILDCARDS
 from cluster.records.folder import FolderSlice
+from cluster.records.location import Location
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
 from fewshot.data import Example, SplitChoice, Splits, label_space, parse_splits, sample_shots
@@ -201,6 +202,7 @@ def read_splits(uri: str, images: str | None, storage: Storage = DEFAULT_STORAGE
         DataError: it is no such file, or its images lie in another folder.
         ClusterError: it cannot be read.
     """
+    Location.parse(uri, storage)  # Refuses what no path can be.
     name = posixpath.basename(uri)
     if posixpath.splitext(uri)[1].lower() != ".json":
         layout = '{"classes": [name, ...], "train": [[path, index], ...], "test": [[path, index], ...]}'

@@ -22,7 +22,7 @@ from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.candidates import measure_candidates
 from fewshot.model_selection.cross_validation import best_point, held_out_splits
 from ray_jobs.errors import DamagedError
-from ray_jobs.escalation.score_unit import get_errors
+from ray_jobs.escalation.score_unit import _to_bytes, get_errors
 from ray_jobs.interface.stored_classifier import StoredClassifier
 from ray_jobs.output.feature_parts import FeatureRows, decode, encode, without_nonfinite
 from ray_jobs.steps.latents import Latents, get_latents
@@ -135,7 +135,7 @@ def test_a_confidence_that_is_none_is_in_no_bin():
 
 
 def test_stored_noise_errors_that_are_none_are_damage(tmp_path):
-    np.save(tmp_path / "part.npy", np.array([0.5, math.nan], np.float32))
+    (tmp_path / "part.npy").write_bytes(_to_bytes(np.array([0.5, math.nan], np.float32)))
     with pytest.raises(DamagedError, match="noise errors that are not finite"):
         get_errors(Store(str(tmp_path)), "part.npy")
     assert not (tmp_path / "part.npy").exists()

@@ -7,8 +7,6 @@ import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import safetensors
-
 from fewshot.backbones.clip_spec import EMBEDDED, Precision, file_digest
 from fewshot.errors import BackboneError
 
@@ -142,6 +140,8 @@ def _conversion(path: Path) -> str:
 
 def _no_checkpoint(path: Path) -> str | None:
     """Return what is wrong with a file as a checkpoint in Stable Diffusion's original layout; None if nothing is."""
+    import safetensors
+
     if path.suffix != ".safetensors":
         return None
     try:

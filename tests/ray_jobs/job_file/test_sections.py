@@ -57,4 +57,4 @@ def test_the_documentation_names_every_method_with_views():
 )
 def test_an_evaluation_embeds_what_one_of_its_methods_gains_from(methods, views, expected):
     section = EvaluateSection(splits="splits.json", methods=methods)
-    assert Evaluation(job(views=views), section, None, None).views == expected
+    assert Evaluation(job(views=views), section, None, None, "").views == expected

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cluster import Store
+from ray_jobs.output.layout import prediction_parts
 from ray_jobs.output.work_share import classification_work, evaluation_work, measure_progress
 from ray_jobs.results.run_plan import ArchiveSummary, RunPlan
 
@@ -33,10 +34,10 @@ def test_every_stage_of_a_classification_adds_its_share(tmp_path):
     for path in (
         *PLAN.example_parts,
         *PLAN.features,
-        *(f"{RUN}/cheap-predictions/part-{index}" for index in range(SHARDS)),
+        *prediction_parts(f"{RUN}/cheap-predictions", PLAN.features),
         f"{RUN}/noise-errors/1",
         f"{RUN}/gaps.parquet",
-        *(f"{RUN}/predictions/part-{index}" for index in range(SHARDS)),
+        *prediction_parts(f"{RUN}/predictions", PLAN.features),
     ):
         store.put(path, b"")
         seen.append(progress(store, PLAN))
@@ -54,8 +55,8 @@ def test_every_stage_of_a_classification_adds_its_share(tmp_path):
 def test_a_run_without_escalation_is_done_when_it_is_labelled(tmp_path):
     store = Store(str(tmp_path))
     plan = replace(PLAN, work=classification_work(examples=0, images=None, shards=SHARDS, escalation=0))
-    for index in range(SHARDS):
-        store.put(f"{RUN}/predictions/part-{index}", b"")
+    for path in prediction_parts(f"{RUN}/predictions", PLAN.features):
+        store.put(path, b"")
         assert progress(store, plan).state == "labelling"
     assert progress(store, plan).share == 1.0
 
