@@ -2,11 +2,11 @@
 
 A threshold on the score is chosen on n held-out predictions by a fixed-sequence test (Bauer 1991, Statistics in
 Medicine 10; as calibration of a predictor: Angelopoulos et al. 2021, "Learn then Test", arXiv 2110.01052). Candidates
-are the k most confident predictions, in ascending order from a first k that depends on n alone
-(`error_bounds.first_count`: 22 for a maximum error of 0.1) to n. For each of them the hypothesis H_k, "of predictions
-with such scores, more than `max_error` are wrong", is tested with the exact binomial test at the full failure
-probability delta = 1 - confidence. The first test that does not reject ends the search, and the answer is the largest k
-before it.
+are the k most confident predictions, in ascending order from a first k that depends on n alone (`first_count`: 22 for a
+maximum error of 0.1) to n. For each of them the hypothesis H_k, "of predictions with such scores, more than `max_error`
+are wrong", is tested with the exact binomial test at the full failure probability delta = 1 - confidence: x errors
+among k predictions reject H_k if P(Binomial(k, max_error) <= x) <= delta (Clopper and Pearson 1934). The first test
+that does not reject ends the search, and the answer is the largest k before it.
 
 Delta is not divided among the tests. Let k* be the first candidate whose H is true. An answer with too many errors is
 k* or larger, so the test of k* must have rejected; if that has at most the probability delta, so has a wrong answer.
@@ -30,15 +30,20 @@ ten of them, a maximum error of 0.1 takes 44 held-out predictions without an err
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from fewshot.calibration.error_bounds import error_upper_bound, first_count, shows
 from fewshot.errors import DataError
 
 ABSTAIN_ALWAYS = 2.0
 """A threshold above every probability: all predictions abstain."""
+ROUNDING = 1e-9
+"""Relative tolerance of the test, so that rounding of `1 - confidence` does not ask for another example."""
+LEAST_COVERAGE = 0.1
+"""Least share of the held-out predictions that a search for a threshold begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ def guaranteed_threshold(scores: np.ndarray, correct: np.ndarray, *, max_error: 
     """Return the lowest tested threshold that guarantees an error rate of at most `max_error` at or above it.
 
     Few images guarantee little: an error rate below 10 % takes 22 without an error, one below 5 % takes 45, at 90 %
-    confidence (`error_bounds.fewest_images`). Equal scores are kept or abstain together.
+    confidence (`fewest_images`). Equal scores are kept or abstain together.
 
     Args:
         scores: [n] float32, confidences of held-out images; NaN abstains.
@@ -144,3 +149,77 @@ def _kept(descending: np.ndarray, correct: np.ndarray, *, max_error: float, conf
     rejects = shows((~correct).cumsum()[counts - 1], counts, max_error=max_error, confidence=confidence)
     passed = counts[np.logical_and.accumulate(rejects)]
     return int(passed[-1]) if len(passed) else 0
+
+
+def shows(errors: Any, images: Any, *, max_error: float, confidence: float) -> np.ndarray:
+    """Return whether so many errors show that the error rate is at most `max_error`.
+
+    Args:
+        errors: [...] int, numbers of wrong predictions, in [0, images].
+        images: [...] int, numbers of predictions, >= 1.
+        max_error: in (0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        [...] bool.
+    """
+    from scipy.special import bdtr
+
+    return np.asarray(bdtr(errors, images, max_error) <= (1.0 - confidence) * (1.0 + ROUNDING))
+
+
+def fewest_images(max_error: float, *, confidence: float) -> int:
+    """Return how many held-out images, all labelled right, show an error rate: 22 for 0.1 at a confidence of 0.9.
+
+    Args:
+        max_error: in (0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        The least k with (1 - max_error)^k <= 1 - confidence, at least 1.
+    """
+    images = max(1, math.ceil(math.log(1.0 - confidence) / math.log1p(-max_error) - ROUNDING))
+    return images if shows(0, images, max_error=max_error, confidence=confidence) else images + 1
+
+
+def least_error(images: int, *, confidence: float) -> float | None:
+    """Return the least error rate that so many held-out images can show, None if there are none.
+
+    Args:
+        images: number of held-out images, >= 0.
+        confidence: in (0, 1).
+
+    Returns:
+        1 - (1 - confidence)^(1 / images), in (0, 1).
+    """
+    return 1.0 - (1.0 - confidence) ** (1.0 / images) if images else None
+
+
+def error_upper_bound(errors: int, images: int, *, delta: float) -> float:
+    """Return the Clopper-Pearson bound: the error rate at which at most so many errors have probability `delta`.
+
+    Args:
+        errors: number of wrong predictions, in [0, images].
+        images: number of predictions.
+        delta: one minus the confidence of the bound, in (0, 1).
+    """
+    from scipy.special import betaincinv
+
+    return 1.0 if errors == images else float(betaincinv(errors + 1, images - errors, 1.0 - delta))
+
+
+def first_count(images: int, *, max_error: float, confidence: float) -> int:
+    """Return how many of the most confident held-out images a search for a threshold tests first.
+
+    As few as can succeed at all, but not less than a tenth: among thousands of images, a single wrong label among the
+    22 most confident ones would end the search for a coverage that nobody wants.
+
+    Args:
+        images: number of held-out images.
+        max_error: in (0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        A number >= 1; more than `images` if these are too few to show `max_error`.
+    """
+    return max(fewest_images(max_error, confidence=confidence), math.ceil(LEAST_COVERAGE * images))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from fewshot.calibration.error_bounds import fewest_images, least_error
+from fewshot.calibration.abstention import fewest_images, least_error
 from fewshot.methods.table import folds_of
 from ray_jobs.inputs.class_warnings import MIN_EXAMPLES
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare

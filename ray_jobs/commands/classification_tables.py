@@ -93,7 +93,7 @@ def _shares_table(shares: Sequence[LabelledShare], held_out: HeldOut) -> Table:
 
 
 def _all_abstained(held_out: HeldOut) -> str:
-    from fewshot.calibration.error_bounds import fewest_images
+    from fewshot.calibration.abstention import fewest_images
 
     rate = _percent(held_out.max_error)
     fewest = fewest_images(held_out.max_error or 0.0, confidence=held_out.confidence or 0.0)

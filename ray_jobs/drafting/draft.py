@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fewshot.backbones.clip_spec import ClipSpec
-from fewshot.calibration.error_bounds import fewest_images, least_error
+from fewshot.calibration.abstention import fewest_images, least_error
 from fewshot.methods.table import folds_of
 from ray_jobs.classification.labelled_shares import held_out_examples
 from ray_jobs.drafting.archive_survey import ArchiveSurvey

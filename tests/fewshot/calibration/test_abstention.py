@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
-from fewshot.calibration.abstention import ABSTAIN_ALWAYS, HeldOutScores, guaranteed_threshold
-from fewshot.calibration.error_bounds import error_upper_bound, fewest_images
+from fewshot.calibration.abstention import (
+    ABSTAIN_ALWAYS,
+    HeldOutScores,
+    error_upper_bound,
+    fewest_images,
+    first_count,
+    guaranteed_threshold,
+    least_error,
+    shows,
+)
 from fewshot.errors import DataError
 
 DELTA = 0.1
@@ -195,6 +203,14 @@ def test_the_fewest_images_are_the_first_that_any_threshold_passes_with(max_erro
     assert not passes(fewest - 1)
 
 
+def test_held_out_scores_are_equal_by_their_values():
+    scores, hits = np.array([0.5, math.nan]), np.array([True, False])
+    assert HeldOutScores(scores, hits) == HeldOutScores(scores.copy(), hits.copy())
+    assert HeldOutScores(scores, hits) != HeldOutScores(scores, ~hits)
+    assert HeldOutScores(scores, hits) != HeldOutScores(scores[:1], hits[:1])
+    assert HeldOutScores(scores, hits) != "scores"
+
+
 def test_without_a_maximum_everything_is_kept_and_bounded():
     held_out = HeldOutScores(np.linspace(0.0, 1.0, 20), np.arange(20) >= 4)
     found = held_out.guarantee(None, confidence=0.9)
@@ -210,3 +226,51 @@ def test_without_a_maximum_everything_is_kept_and_bounded():
 def test_limits_out_of_range_are_refused(max_error, confidence):
     with pytest.raises(DataError, match=r"must lie in \(0, 1\)"):
         HeldOutScores(np.ones(1), np.ones(1, bool)).guarantee(max_error, confidence=confidence)
+
+
+rates = st.floats(0.01, 0.9)
+confidences = st.floats(0.5, 0.99)
+
+
+def accepts(images: int, *, max_error: float, confidence: float) -> bool:
+    """Whether so many images, all labelled right, satisfy calibration."""
+    scores, correct = np.linspace(0, 1, images), np.ones(images, bool)
+    found = guaranteed_threshold(scores, correct, max_error=max_error, confidence=confidence)
+    return found.threshold < ABSTAIN_ALWAYS
+
+
+@pytest.mark.parametrize(("max_error", "fewest"), [(0.05, 45), (0.1, 22), (0.2, 11), (0.3, 7), (0.9, 1), (0.99, 1)])
+def test_the_fewest_images_at_common_error_rates(max_error, fewest):
+    assert fewest_images(max_error, confidence=0.9) == fewest
+
+
+@given(max_error=rates, confidence=confidences)
+def test_the_fewest_images_are_the_fewest_that_calibration_accepts(max_error, confidence):
+    needed = fewest_images(max_error, confidence=confidence)
+    assert accepts(needed, max_error=max_error, confidence=confidence)
+    assert not accepts(needed - 1, max_error=max_error, confidence=confidence)
+
+
+@given(held_out=st.integers(1, 2000), confidence=confidences)
+def test_the_least_error_is_the_least_that_calibration_accepts(held_out, confidence):
+    least = least_error(held_out, confidence=confidence)
+    assert accepts(held_out, max_error=least * 1.0001, confidence=confidence)
+    assert not accepts(held_out, max_error=least * 0.9999, confidence=confidence)
+
+
+def test_without_held_out_images_no_error_can_be_shown():
+    assert least_error(0, confidence=0.9) is None
+
+
+@given(errors=st.integers(0, 30), more=st.integers(0, 100), max_error=rates, confidence=confidences)
+def test_errors_show_a_rate_where_the_exact_bound_does_not_exceed_it(errors, more, max_error, confidence):
+    bound = error_upper_bound(errors, errors + more, delta=1.0 - confidence)
+    if errors + more and abs(bound - max_error) > 1e-6:
+        assert shows(errors, errors + more, max_error=max_error, confidence=confidence) == (bound < max_error)
+
+
+@pytest.mark.parametrize(
+    ("images", "first"), [(0, 22), (21, 22), (22, 22), (220, 22), (221, 23), (1000, 100), (2048, 205)]
+)
+def test_the_search_begins_where_it_can_succeed_or_at_a_tenth(images, first):
+    assert first_count(images, max_error=0.1, confidence=0.9) == first
