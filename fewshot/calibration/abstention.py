@@ -61,7 +61,7 @@ class Guarantee:
     coverage: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HeldOutScores:
     """Scores of held-out predictions: what a threshold for any `max_error` is chosen on, without another training.
 
@@ -72,6 +72,15 @@ class HeldOutScores:
 
     scores: np.ndarray
     correct: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other has the same scores and hits."""
+        if not isinstance(other, HeldOutScores):
+            return NotImplemented
+        same_scores = np.array_equal(self.scores, other.scores, equal_nan=True)
+        return same_scores and np.array_equal(self.correct, other.correct)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def guarantee(self, max_error: float | None, *, confidence: float) -> Guarantee:
         """Return the lowest threshold that guarantees an error rate; see `guaranteed_threshold`.

@@ -45,7 +45,7 @@ def held_out_scores_from(tensors: Mapping[str, Any], *, file: str) -> HeldOutSco
     if missing := sorted(set(NAMES.values()) - tensors.keys()):
         raise DataError(f"{file} is damaged: {', '.join(missing)} is missing")
     found = HeldOutScores(**{field: np.asarray(tensors[name]) for field, name in NAMES.items()})
-    if (found.scores.dtype, found.correct.dtype) != (np.float32, np.bool_):
+    if found.scores.dtype != np.float32 or found.correct.dtype != np.bool_:
         raise DataError(f"{file} is damaged: expected held-out scores in float32 and hits in bool")
     if found.scores.ndim != 1 or found.scores.shape != found.correct.shape:
         raise DataError(f"{file} is damaged: expected a hit or a miss for each held-out score")

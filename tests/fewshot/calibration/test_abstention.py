@@ -203,6 +203,14 @@ def test_the_fewest_images_are_the_first_that_any_threshold_passes_with(max_erro
     assert not passes(fewest - 1)
 
 
+def test_held_out_scores_are_equal_by_their_values():
+    scores, hits = np.array([0.5, math.nan]), np.array([True, False])
+    assert HeldOutScores(scores, hits) == HeldOutScores(scores.copy(), hits.copy())
+    assert HeldOutScores(scores, hits) != HeldOutScores(scores, ~hits)
+    assert HeldOutScores(scores, hits) != HeldOutScores(scores[:1], hits[:1])
+    assert HeldOutScores(scores, hits) != "scores"
+
+
 def test_without_a_maximum_everything_is_kept_and_bounded():
     held_out = HeldOutScores(np.linspace(0.0, 1.0, 20), np.arange(20) >= 4)
     found = held_out.guarantee(None, confidence=0.9)
