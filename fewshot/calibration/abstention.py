@@ -74,16 +74,13 @@ class HeldOutScores:
     correct: np.ndarray
 
     def __eq__(self, other: object) -> bool:
-        """Whether all scores and hits are the same; NaN equals NaN."""
-        return (
-            isinstance(other, HeldOutScores)
-            and np.array_equal(self.scores, other.scores, equal_nan=True)
-            and np.array_equal(self.correct, other.correct)
-        )
+        """Whether the other has the same scores and hits."""
+        if not isinstance(other, HeldOutScores):
+            return NotImplemented
+        same_scores = np.array_equal(self.scores, other.scores, equal_nan=True)
+        return same_scores and np.array_equal(self.correct, other.correct)
 
-    def __hash__(self) -> int:
-        """Equal ones have equal hashes."""
-        return hash((len(self.scores), int(self.correct.sum())))
+    __hash__ = None  # type: ignore[assignment]
 
     def guarantee(self, max_error: float | None, *, confidence: float) -> Guarantee:
         """Return the lowest threshold that guarantees an error rate; see `guaranteed_threshold`.
