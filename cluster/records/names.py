@@ -114,6 +114,11 @@ def is_packed(path: str) -> bool:
     return suffix_of(path) in _ARCHIVES
 
 
+def is_table(path: str) -> bool:
+    """Whether the name is that of a Parquet table, which may hold images."""
+    return suffix_of(path) in ("parquet", "pq")
+
+
 def may_be_mask(path: str, other: str) -> bool:
     """Whether one of two images of a sample may be a mask of the other: a PNG or TIFF beside a JPEG or WebP."""
     kinds = {suffix_of(path), suffix_of(other)}
