@@ -39,6 +39,8 @@ _OTHER_IMAGES = frozenset(
     | {"pef", "srw", "3fr", "iiq"}
 )
 _IMAGES = _PHOTOGRAPHS | _MASKS | _OTHER_IMAGES
+DESCRIBES_IMAGES = "metadata.parquet"
+"""A table that only describes the images beside it, as `imagefolder` of Hugging Face `datasets` has it."""
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 

@@ -19,11 +19,9 @@ from cluster.records.containers import WILDCARDS, Archive, is_pattern
 from cluster.records.folder import slice_folder
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
-from cluster.records.names import is_entry, is_packed, is_table
+from cluster.records.names import DESCRIBES_IMAGES, is_entry, is_packed, is_table
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
-_DESCRIBES_IMAGES = "metadata.parquet"
-"""As `imagefolder` of Hugging Face `datasets` has it."""
 _WILDCARD = re.compile(f"[{re.escape(WILDCARDS)}]")
 
 
@@ -38,7 +36,7 @@ def _shards(archive: Archive, skipped: Skipped) -> Iterator[Shard]:
 
 def _images(archive: Archive, skipped: Skipped) -> Iterator[Entry]:
     for entry in matching_files(archive.location, skipped, follow_links=archive.options.follow_links):
-        if is_table(entry.path) and not entry.path.lower().endswith(_DESCRIBES_IMAGES):
+        if is_table(entry.path) and not entry.path.lower().endswith(DESCRIBES_IMAGES):
             found = f"{archive.location.redacted}: the glob matches images and tables, such as {entry.key}"
             raise SourceError(f"{found}; expected a glob that matches files of one form, such as *.jpg or *.parquet")
         if entry.is_folder or is_entry(entry.path, archive.options.component):
