@@ -37,6 +37,8 @@ _UNREAD = frozenset(
     | {"tfrecord", "tfrecords", "lmdb", "mdb", "mds", "beton", "rec"}
 )
 """Suffixes of containers that no form reads."""
+_DATA = frozenset({"arrow", "feather", "avro", "orc", "npz", "h5", "hdf5", "lmdb"})
+"""Suffixes of sidecars that may be all the data there are, with a picture or two to look at beside them."""
 _HUB_BLOB = re.compile(r"(?:^|/)blobs/[0-9a-f]{40}(?:[0-9a-f]{24})?$")
 _HUB_SNAPSHOT = re.compile(r"(?:.*/)?snapshots/[^/]+(?=/)")
 
@@ -58,6 +60,8 @@ class Contents:
         strays: files whose names are neither those of images nor of sidecars.
         unread: of each suffix of `_UNREAD`, how many files.
         sidecars: of each suffix, how many sidecars.
+
+    Data of kinds that are not read beside even fewer images are not taken for sidecars of these.
     """
 
     location: Location
@@ -170,6 +174,9 @@ class Contents:
         return self.images + (self.strays if self.strays > max(MAX_STRAYS, self.containers.total()) else 0)
 
     def _form_without_containers(self) -> Form:
+        data = self.unread + Counter({suffix: self.sidecars[suffix] for suffix in self.sidecars.keys() & _DATA})
+        if self.images and data.total() > self.images:
+            raise MixtureError(self._preview(data))
         if self._beside or (self.strays and not self.unread) or (self._problems and not self.unread):
             return FOLDER
         kinds = (self.unread + self.sidecars).most_common(5)
@@ -216,6 +223,14 @@ class Contents:
         if self._beside > self.images or not (self.images or self.unread or len(forms) > 1):
             found.append(f"{_count(self.strays, 'file')} of unknown kind, such as {self._example}")
         return f"holds {' and '.join(found)}; {self._choices(forms)}"
+
+    def _preview(self, data: Counter[str]) -> str:
+        found = [_count(count, f".{suffix} file") for suffix, count in data.most_common(3)]
+        images = _count(self.images, "image")
+        return (
+            f"holds {' and '.join(found)}, which are not read, and only {images}, such as {self._example}; write the "
+            f'images as files, .tar or .parquet, or read what is there with form = "{FOLDER.name}"'
+        )
 
     def _choices(self, forms: list[Form]) -> str:
         if not self.is_folder:

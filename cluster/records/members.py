@@ -7,6 +7,8 @@
 | an empty name, or one that points outside the archive, hidden or not | an error record |
 | a symbolic link, a device, a pipe, a sparse file | an error record |
 | a hard link | the content of the member before it that it names, or an error record |
+| a Parquet table, unless it is called `DESCRIBES_IMAGES` | an error record: it may hold images |
+| a second image of a sample that may be a mask, see `Samples` | an error record, unless a component is named |
 | an archive or a compressed file by its name | an error record; archives in archives are not opened |
 | larger than the limit | an error record; its content is not held in memory |
 | a name that occurs twice | a record each time |
@@ -19,7 +21,17 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cluster.records.base import Skipped
-from cluster.records.names import is_entry, is_packed, printable
+from cluster.records.names import (
+    DESCRIBES_IMAGES,
+    component_of,
+    is_entry,
+    is_hidden,
+    is_packed,
+    is_table,
+    may_be_mask,
+    printable,
+    sample_of,
+)
 from cluster.records.reading import too_large
 
 
@@ -62,7 +74,8 @@ def is_record(member: Member, skipped: Skipped, component: str | None = None) ->
     """Whether a member becomes a record. Counts it as skipped if it is no image by its name, see `is_entry`."""
     if member.type is MemberType.DIRECTORY:
         return False
-    if member.points_outside or is_entry(member.name.removeprefix("./"), component):
+    name = member.name.removeprefix("./")
+    if member.points_outside or is_entry(name, component) or (component is None and _may_hold_images(name)):
         return True
     skipped.add(member.key)
     return False
@@ -80,4 +93,36 @@ def refusal(member: Member, max_bytes: int) -> str | None:
         return "not a regular file"
     if is_packed(member.name):
         return "an archive or a compressed file in an archive, which is not opened; unpack the outer one first"
+    if _may_hold_images(member.name):
+        return "a Parquet table in an archive, which is not opened; unpack the archive first"
     return too_large(member.size, max_bytes) if member.size > max_bytes else None
+
+
+def _may_hold_images(name: str) -> bool:
+    """Whether a member is a table that does not only describe the images beside it."""
+    return is_table(name) and not is_hidden(name) and not name.lower().endswith(DESCRIBES_IMAGES)
+
+
+@dataclass(slots=True)
+class Samples:
+    """The samples of members in their order, as WebDataset has them: members that are equal up to the first dot.
+
+    Attributes:
+        component: which members count as images; None if none is named.
+    """
+
+    component: str | None = None
+    _first: str = ""
+
+    def second_image(self, name: str) -> str | None:
+        """Return why a member is not labelled: it may be the mask of the image before it, in the same sample."""
+        first = self._first
+        if sample_of(name) != sample_of(first):
+            self._first = name
+        elif self.component is None and may_be_mask(name, first):
+            one, both = component_of(first), f"{component_of(first)};{component_of(name)}"
+            return (
+                f"a second image of the sample of {printable(first)}; name the one that counts by"
+                f' component = "{printable(one)}", or both by "{printable(both)}"'
+            )
+        return None

@@ -39,6 +39,8 @@ _OTHER_IMAGES = frozenset(
     | {"pef", "srw", "3fr", "iiq"}
 )
 _IMAGES = _PHOTOGRAPHS | _MASKS | _OTHER_IMAGES
+DESCRIBES_IMAGES = "metadata.parquet"
+"""A table that only describes the images beside it, as `imagefolder` of Hugging Face `datasets` has it."""
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -112,6 +114,11 @@ def is_image(path: str) -> bool:
 def is_packed(path: str) -> bool:
     """Whether the name is that of an archive or of a compressed file."""
     return suffix_of(path) in _ARCHIVES
+
+
+def is_table(path: str) -> bool:
+    """Whether the name is that of a Parquet table, which may hold images."""
+    return suffix_of(path) in ("parquet", "pq")
 
 
 def may_be_mask(path: str, other: str) -> bool:

@@ -131,7 +131,7 @@ def _keys(table: pq.ParquetFile, layout: Layout, group: int) -> Iterator[str]:
 
 
 def _split(container: Container, skipped: Skipped, *, layout: Layout, options: ReadOptions) -> Iterator[Shard]:
-    """Cut a table by its footer; its columns are not read."""
+    """Cut a table by its footer; of its columns only local paths are read, and their files looked up."""
     del skipped
     try:
         with _opened(container) as table:
@@ -150,7 +150,7 @@ def _split(container: Container, skipped: Skipped, *, layout: Layout, options: R
 
 def _shard(rows: RowRange) -> Shard:
     place = [rows.group, rows.start, rows.stop]
-    options = [rows.max_bytes, *sorted(rows.schemes)]
+    options = [rows.max_bytes, *sorted(rows.schemes), *rows.versions()]
     return Shard(fingerprint([rows.container.identity, rows.layout, place, *options]), rows.stop - rows.start, rows)
 
 
@@ -192,10 +192,20 @@ class RowRange:
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
         """See `read_shard`."""
         del skipped
-        folder = self.container.path.rpartition("/")[0]
-        references = References(self.container.location, folder, self.max_bytes, self.schemes)
+        references = self._references()
         rows = (row for number, row in enumerate(self._rows(), self.start) if self._is_wanted(number))
         yield from ordered_map(lambda row: self._record(row, references), rows, threads)
+
+    def versions(self) -> list[str]:
+        """Return sizes and times of the local files that the rows name: the table stays the same when they change."""
+        if self.layout.holds != "uri" or not self.container.location.is_local:
+            return []
+        references = self._references()
+        return [references.version(row.reference) for row in self._rows() if isinstance(row, Row) and row.reference]
+
+    def _references(self) -> References:
+        folder = self.container.path.rpartition("/")[0]
+        return References(self.container.location, folder, self.max_bytes, self.schemes)
 
     def _is_wanted(self, number: int) -> bool:
         return self.wanted is None or number in self.wanted

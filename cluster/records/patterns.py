@@ -13,13 +13,13 @@ from functools import partial
 
 from fsspec.utils import glob_translate
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, SourceError
 from cluster.records.base import EntryError, Lister, Shard, Skipped
 from cluster.records.containers import WILDCARDS, Archive, is_pattern
 from cluster.records.folder import slice_folder
 from cluster.records.listing import Entry, walk
 from cluster.records.location import Location
-from cluster.records.names import is_entry, is_packed
+from cluster.records.names import DESCRIBES_IMAGES, is_entry, is_packed, is_table
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 _WILDCARD = re.compile(f"[{re.escape(WILDCARDS)}]")
@@ -36,6 +36,9 @@ def _shards(archive: Archive, skipped: Skipped) -> Iterator[Shard]:
 
 def _images(archive: Archive, skipped: Skipped) -> Iterator[Entry]:
     for entry in matching_files(archive.location, skipped, follow_links=archive.options.follow_links):
+        if is_table(entry.path) and not entry.path.lower().endswith(DESCRIBES_IMAGES):
+            found = f"{archive.location.redacted}: the glob matches images and tables, such as {entry.key}"
+            raise SourceError(f"{found}; expected a glob that matches files of one form, such as *.jpg or *.parquet")
         if entry.is_folder or is_entry(entry.path, archive.options.component):
             yield entry
         else:

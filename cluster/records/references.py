@@ -8,6 +8,7 @@ somewhere are an error, never a guess.
 from __future__ import annotations
 
 import itertools
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,17 @@ class References:
         if isinstance(reference, str) and is_inline(reference):
             return decode_inline(reference, self.max_bytes)
         return self.find(reference, self._content)
+
+    def version(self, reference: str) -> str:
+        """Return size and time of the local file that a reference leads to; "" if there is none.
+
+        Raises:
+            StorageError: storage does not answer.
+        """
+        try:
+            return "" if is_inline(reference) else self.find(reference, _local_version)
+        except EntryError:  # Reading gives the reason.
+            return ""
 
     def read_all(self, references: Sequence[str], *, threads: int) -> Iterator[bytes | EntryError]:
         """Read objects, in order; for each its content, or the reason why it cannot be read."""
@@ -168,6 +180,13 @@ class References:
             return with_retries(lambda: read_local(place.uri, self.max_bytes), "a local file")
         filesystem, path = place.open()
         return with_retries(lambda: read_remote(filesystem, path, self.max_bytes), place.redacted)
+
+
+def _local_version(place: Location) -> str:
+    if not place.is_local:
+        return ""  # Looking each up would take a request.
+    status = with_retries(lambda: os.stat(place.uri), "a local file")  # noqa: PTH116 (it may hold any bytes)
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _other_readings(reference: str) -> list[str]:

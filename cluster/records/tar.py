@@ -15,8 +15,8 @@ from typing import IO, cast
 from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.containers import Archive, Container
-from cluster.records.members import Member, MemberType, is_record, refusal
-from cluster.records.names import component_of, may_be_mask, printable, sample_of
+from cluster.records.members import Member, MemberType, Samples, is_record, refusal
+from cluster.records.names import printable
 from cluster.records.packed_tar import PackingError, open_unpacked
 from cluster.records.reading import BUFFER_BYTES
 from cluster.records.tar_headers import Header
@@ -25,7 +25,7 @@ from cluster.records.tar_links import EarlierMembers
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 
 
-RULES = 2
+RULES = 3
 """Version of what becomes of the members of a tar. It is part of the names of shards, as only reading fills them."""
 
 
@@ -90,7 +90,7 @@ class _Members:
     def __init__(self, tar: WholeTar, skipped: Skipped) -> None:
         self._tar, self._skipped = tar, skipped
         self.earlier = EarlierMembers(tar.container.open, tar.unpack)
-        self._sample = ""
+        self._samples = Samples(tar.component)
 
     def record(self, tar: _Tar, header: tarfile.TarInfo) -> Record | None:
         """Return the record of the next member; None if it becomes none."""
@@ -100,7 +100,7 @@ class _Members:
         if not is_record(member, self._skipped, self._tar.component):
             return None
         source, max_bytes = self._tar.container.name, self._tar.max_bytes
-        if reason := refusal(member, max_bytes) or self._second_image(member.name):
+        if reason := refusal(member, max_bytes) or self._samples.second_image(member.name):
             return Record(member.key, None, reason, source)
         try:
             return Record(member.key, self._data(tar, header), None, source)
@@ -111,19 +111,6 @@ class _Members:
         if header.islnk():
             return self.earlier.read(header, self._tar.max_bytes)
         return cast("IO[bytes]", tar.extractfile(header)).read()
-
-    def _second_image(self, name: str) -> str | None:
-        """Return why a member is not labelled: it may be the mask of the image before it, in the same sample."""
-        first = self._sample
-        if sample_of(name) != sample_of(first):
-            self._sample = name
-        elif self._tar.component is None and may_be_mask(name, first):
-            one, both = component_of(first), f"{component_of(first)};{component_of(name)}"
-            return (
-                f"a second image of the sample of {printable(first)}; name the one that counts by"
-                f' component = "{printable(one)}", or both by "{printable(both)}"'
-            )
-        return None
 
 
 class _Tar(tarfile.TarFile):

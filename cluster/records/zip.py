@@ -14,7 +14,7 @@ from cluster.fingerprint import fingerprint
 from cluster.records.base import EntryError, Lister, ReadOptions, Record, Shard, Skipped
 from cluster.records.chunking import chunk
 from cluster.records.containers import Archive, Container, unreadable_shard
-from cluster.records.members import is_record, refusal
+from cluster.records.members import Samples, is_record, refusal
 from cluster.records.reading import CHANGED, too_large
 from cluster.records.zip_directory import (
     LOCAL_HEADER,
@@ -85,12 +85,13 @@ class _Listing:
             with self.container.open() as stream:
                 directory = find_directory(stream, self.container.size)
                 self.shift, claimed = directory.shift, 0
+                samples = Samples(self.options.component)
                 for entry in directory.entries(stream):
                     if not is_record(entry.member, self.skipped, self.options.component):
                         continue
                     problem = _problem(entry, self.options.max_bytes) or _contradiction(entry, directory, claimed)
                     claimed += 0 if problem else LOCAL_HEADER.size + entry.packed_size
-                    yield replace(entry, problem=problem)
+                    yield replace(entry, problem=problem or samples.second_image(entry.member.name))
                 self.problem = directory.surplus
         except EntryError as error:
             self.problem = str(error)

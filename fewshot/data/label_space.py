@@ -14,6 +14,8 @@ from fewshot.errors import raise_if_any
 # words are format characters as well, but part of a name, and are kept.
 HIDDEN = re.compile("[\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
+_NO_LABELS = frozenset({"-1", "nan", "NaN", "<NA>"})
+"""What pandas, torchvision and Hugging Face `datasets` write in place of a missing label."""
 MAX_LABEL = 200
 """Maximum number of characters of a label, which is stored in every row of the predictions."""
 
@@ -92,6 +94,8 @@ def natural_order(label: str) -> tuple[list[tuple[str, int, str]], str]:
 def _problem_with(label: str) -> str | None:
     if not label:
         return "the name is empty"
+    if label in _NO_LABELS:
+        return "images without a label are written so by other programs; remove them, or rename the class"
     if len(label) > MAX_LABEL:
         return f"{len(label)} characters, at most {MAX_LABEL} are allowed; move sentences to the description"
     if HIDDEN.search(label) or any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
@@ -106,13 +110,20 @@ def _lookalikes(labels: Sequence[str]) -> list[str]:
     first: dict[str, int] = {}
     problems = []
     for index, label in enumerate(labels):
-        other = first.setdefault(_as_words(unicodedata.normalize("NFKC", _visible(label))).casefold() or label, index)
+        words = _as_words(unicodedata.normalize("NFKC", _visible(label))).casefold() or label
+        other = first.setdefault(_number(words) or words, index)
         if other != index:
             problems.append(
-                f"{labels[other]!r} and {label!r} differ only in case, width, separators or invisible characters; "
-                "write them the same, or rename one"
+                f"{labels[other]!r} and {label!r} differ only in case, width, separators, invisible characters or the "
+                "way a number is written; write them the same, or rename one"
             )
     return problems
+
+
+def _number(text: str) -> str:
+    """Return a whole number as it is written with digits alone: "1" for "01" and "1.0"; "" for any other text."""
+    found = re.fullmatch(r"0*([0-9]+)(\.0+)?", text)
+    return found[1] if found else ""
 
 
 def _as_words(label: str) -> str:

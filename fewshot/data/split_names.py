@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ ALL = "all"
 MAX_SHOWN = 10
 """Splits that a message lists."""
 
+_COMPANY = "set|sets|data|dataset|image|images|img|imgs|folder|split|seg"
+"""Words that data sets put before or behind the name of a split: "training_set", "seg_train", "test_images"."""
+_DECORATED = re.compile(rf"(?:(?:{_COMPANY})[ _.-]+)?([a-z]+?)(?:[ _.-]?(?:{_COMPANY}))?[ _.-]?[0-9]*")
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
@@ -47,8 +51,12 @@ NO_SPLIT = SplitChoice()
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a name means (a key of `SPLIT_NAMES`), in any case; None if it is no such name."""
-    return _SPLIT_OF.get(_folded(name))
+    """Return the split that a name means (a key of `SPLIT_NAMES`), in any case; None if it is no such name.
+
+    Numbers behind it and usual words beside it do not count, as in "train2017", "seg_train" and "training_set".
+    """
+    decorated = _DECORATED.fullmatch(_folded(name))
+    return None if decorated is None else _SPLIT_OF.get(decorated[1])
 
 
 def suggested_split(names: Iterable[str]) -> str:

@@ -23,8 +23,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Accepted names of the columns, in lower case; if a table has several of them, the first one is used."""
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "content", "data")
 """Accepted names of columns with the images themselves; they are used before columns of paths."""
-OTHER_SPLIT_COLUMNS = ("set", "subset", "partition", "phase")
-"""Names of columns that hold splits if every cell is the name of one."""
+OTHER_SPLIT_COLUMNS = (
+    "set", "subset", "partition", "phase", "splits", "data set", "data_set", "dataset", "usage", "mode", "stage",
+    "train_val_test", "train_test", "fold",
+)  # fmt: skip
+"""Names of columns that hold splits if every cell is the name of one, or there are names of several."""
 
 REQUIRED = ("image", "label")
 SETTINGS = {"image": "image_column", "label": "label_column"}
@@ -42,10 +45,12 @@ class ExampleRows:
     Attributes:
         rows: place of the row ("line 7", "row 7") and the example, in the order of the table.
         images: column that holds the images themselves; None if rows refer to images by paths or URLs.
+        has_numbers: whether labels are integers without names.
     """
 
     rows: tuple[tuple[str, Example], ...]
     images: str | None = None
+    has_numbers: bool = False
 
 
 def parse_examples(
@@ -115,7 +120,12 @@ def parse_rows(
         except DataError as error:
             problems.append(f"{row.place}: {error}")
     raise_if_any(name, [*problems, *_contradictions(found)])
-    return ExampleRows(tuple(found), chosen["image"] if chosen["image"] in table.images else None)
+    images = chosen["image"] if chosen["image"] in table.images else None
+    return ExampleRows(tuple(found), images, _has_numbers(table, chosen["label"]))
+
+
+def _has_numbers(table: Table, column: str) -> bool:
+    return column not in table.class_names and any(isinstance(row.cells.get(column), int) for row in table.rows)
 
 
 def unique_examples(rows: Iterable[tuple[str, Example]], *, name: str, split: SplitChoice = NO_SPLIT) -> list[Example]:
@@ -179,11 +189,13 @@ def _usual_name(field: str, table: Table, lowered: Sequence[str]) -> str:
 
 
 def _holds_splits(table: Table, lowered: Sequence[str], alias: str) -> bool:
-    """Return whether every cell of a column is the name of a split."""
+    """Return whether every cell of a column is the name of a split, or cells have the names of several."""
     if alias not in lowered:
         return False
     column = table.columns[lowered.index(alias)]
-    return all(isinstance(cell := row.cells.get(column), str) and split_of(cell) is not None for row in table.rows)
+    cells = {row.cells.get(column) for row in table.rows if isinstance(row.cells.get(column), str | int | None)}
+    splits = {split_of(cell) if isinstance(cell, str) else None for cell in cells}
+    return splits != {None} and (None not in splits or len(splits) > 2)
 
 
 def _shown_columns(columns: tuple[str, ...]) -> str:

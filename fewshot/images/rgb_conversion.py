@@ -6,6 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import not_read
+
+_TWELVE_BITS = 1 << 12
+
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert to mode RGB.
@@ -18,6 +23,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         ValueError: Pillow has no conversion from this mode, or no pixel is finite.
+        UnreadableImageError: see `check_used_bits` and `check_visible`.
     """
     if image.mode.startswith("I;16"):
         return _grey16(np.asarray(image), image.info.get("transparency"))
@@ -28,6 +34,30 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return _over_white(image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def check_used_bits(largest: int) -> None:
+    """Refuse 16-bit samples that would be all but black, since they are 12-bit ones (of a microscope, of an X-ray).
+
+    Args:
+        largest: of the samples; 0 is black however many bits count.
+
+    Raises:
+        UnreadableImageError: only the lowest 12 bits are used.
+    """
+    if 0 < largest < _TWELVE_BITS:
+        kind = f"a 16-bit image that uses only the lowest 12 bits (largest value {largest})"
+        raise UnreadableImageError(not_read(kind, "scale it to 16 bits, or convert it to 8 bits"))
+
+
+def check_visible(*, is_visible: bool) -> None:
+    """Refuse an image that is transparent all over, mostly by a wrong alpha channel: it would be a white area.
+
+    Raises:
+        UnreadableImageError: no pixel is visible.
+    """
+    if not is_visible:
+        raise UnreadableImageError("transparent all over, so nothing is visible; remove its alpha channel")
 
 
 def to_bytes(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -56,6 +86,7 @@ def to_bytes(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _grey16(values: NDArray[np.uint16], transparent: object) -> Image.Image:
+    check_used_bits(int(values.max()))
     grey = values.astype(np.float64) / 257.0
     return _grey(np.where(values == transparent, 255.0, grey) if isinstance(transparent, int) else grey)
 
@@ -65,6 +96,7 @@ def _grey(values: NDArray[np.float64]) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
+    check_visible(is_visible=image.getchannel("A").getextrema()[1] != 0)
     canvas = Image.new("RGB", image.size, "white")
     canvas.paste(image, mask=image)
     return canvas

@@ -371,6 +371,7 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledU
     left_out = None if trained is None else unreadable_summary(trained.unreadable_examples)
     if trained is None or (left_out and not section.skip_unreadable):
         contents.check(skip=section.skip_unreadable)
+        contents.check_labels()
     if left_out and not section.skip_unreadable:
         raise JobError([f"[support] {left_out} Remove them, or set {SKIP} to go on without them."])
     return support

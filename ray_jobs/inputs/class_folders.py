@@ -234,20 +234,30 @@ def _label_level(folder: ImageFolder, options: LabelOptions) -> int:
     """Return which of the folders of an image names its class: 0 for the first, -1 for the last."""
     if options.class_folder is not None:
         return 0 if options.class_folder == "first" else -1
-    deeper: defaultdict[str, set[str]] = defaultdict(set)
-    for image in folder.images:
-        deeper[image.folders[0]].update(image.folders[1:2])
-    nested = [name for name in folder.classes if len(deeper[name]) > 1]
-    if not nested:
+    branches = {name: branch for name in folder.classes if (branch := _branch(folder, name)) is not None}
+    if not branches:
         return 0
-    inside = f"{folder.uri.rstrip('/')}/{nested[0]}"
-    below = _listed(sorted(deeper[nested[0]]))
+    path, names = next(iter(branches.values()))
+    inside, below = f"{folder.uri.rstrip('/')}/{path}", _listed(names)
     if len(folder.classes) == 1:
-        raise DataError(f"the only folder of {folder.uri} is {nested[0]}/, which has {below}: point uri at {inside}")
+        raise DataError(f"the only folder of {folder.uri} is {path}/, which has {below}: point uri at {inside}")
     raise DataError(
-        f"{folder.uri}: {nested[0]}/ has {below}, so that the classes can be the first or the last folders. Set "
+        f"{folder.uri}: {path}/ has {below}, so that the classes can be the first or the last folders. Set "
         'class_folder = "first" or "last", point uri at one of the folders, or list the images in a table'
     )
+
+
+def _branch(folder: ImageFolder, name: str) -> tuple[str, list[str]] | None:
+    """Return the first folder in a class folder, or that itself, that has several folders, and these."""
+    images = [image for image in folder.images if image.folders[0] == name]
+    for depth in range(1, max(len(image.folders) for image in images)):
+        below: defaultdict[str, set[str]] = defaultdict(set)
+        for image in images:
+            if len(image.folders) > depth:
+                below["/".join(image.folders[:depth])].add(image.folders[depth])
+        if found := next(((path, sorted(names)) for path, names in sorted(below.items()) if len(names) > 1), None):
+            return found
+    return None
 
 
 def _listed(names: Iterable[str]) -> str:

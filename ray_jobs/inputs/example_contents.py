@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cluster.records import content_digest
+from cluster.records.names import printable
+from fewshot.errors import SHOWN
+from ray_jobs.errors import JobError
 from ray_jobs.inputs.examples import Labels
 from ray_jobs.inputs.unreadable_examples import skipped_summary, stop_at_unreadable
 
@@ -73,6 +76,27 @@ class ExampleContents:
         stop_at_unreadable(self.labels, self.reasons, skip=skip)
         if self.reasons:
             logger.warning("%s", skipped_summary(self.labels, self.reasons))
+
+    def check_labels(self) -> None:
+        """Stop at images that are examples of two classes, under two names.
+
+        Raises:
+            JobError: with a list of them.
+        """
+        first: dict[str, tuple[str, int]] = {}
+        problems = []
+        for image, label in zip(self.labels.images, self.labels.labels, strict=True):
+            if digest := self.digests[image]:
+                other, known = first.setdefault(digest, (image, label))
+                if known != label:
+                    problems.append(f"  {self._named(other, known)} and {self._named(image, label)}")
+        if problems:
+            shown = problems[:SHOWN] + [f"  … and {len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
+            found = "[support] the same image, byte for byte, is an example of two classes:"
+            raise JobError(["\n".join([found, *shown, "Remove it from one of them."])])
+
+    def _named(self, image: str, label: int) -> str:
+        return f"{printable(image)} ({printable(self.labels.space.names[label])})"
 
 
 def _problem_with(data: bytes) -> str | None:

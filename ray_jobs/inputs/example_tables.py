@@ -118,14 +118,18 @@ def read_tables(source: Source, uri: str, options: LabelOptions, storage: Storag
     """
     containers, choice = _of_split(_containers(source), options.split, uri)
     rows: list[tuple[str, Example]] = []
-    forms = set()
+    forms, numbered = set(), {}
     for container in containers:
         with container.open() as file:
             found = _parsed(file, container.name, options)
         rows += _placed(found, container.name)
         forms.add(found.images)
+        numbered[container.name] = found.has_numbers
     if len(forms) > 1:
         raise DataError(f"{uri}: some tables hold images and others refer to them; expected one kind")
+    if len(set(numbered.values())) > 1:
+        number, name = (next(table for table, has in numbered.items() if has == wanted) for wanted in (True, False))
+        raise DataError(f"{uri}: the labels of {number} are numbers, those of {name} are names; expected one kind")
     examples = unique_examples(rows, name=uri, split=choice)
     location = Location.parse(uri, storage)
     folder = containers[0].path.removesuffix(containers[0].name).rstrip("/")

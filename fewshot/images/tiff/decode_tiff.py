@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from fewshot.errors import UnreadableImageError
 from fewshot.image_formats import DEVELOP, not_read
 from fewshot.images.jpeg import decode_jpeg
-from fewshot.images.rgb_conversion import to_bytes
+from fewshot.images.rgb_conversion import check_used_bits, check_visible, to_bytes
 from fewshot.images.tiff.camera_raw import camera_raw
 from fewshot.images.tiff.directories import Directory, Form, Tag, form_of, read_directories
 from fewshot.images.tiff.page_layout import (
@@ -118,9 +119,21 @@ def _from_samples(data: bytes, layout: PageLayout) -> Image.Image:
         pixels = np.rint(to_bytes(values[: layout.height])).astype(np.uint8)
         image = Image.fromarray(255 - pixels if layout.colours == Colours.WHITE_IS_ZERO else pixels)
     else:
-        pixels = np.concatenate([_to_8_bits(part, layout) for part in parts])[: layout.height]
+        pixels = np.concatenate([_to_8_bits(part, layout) for part in _checked(parts, layout)])[: layout.height]
         image = Image.fromarray(pixels, mode="CMYK") if layout.colours == Colours.CMYK else Image.fromarray(pixels)
     return image.convert("RGB")
+
+
+def _checked(parts: Iterable[NDArray[Any]], layout: PageLayout) -> Iterator[NDArray[Any]]:
+    """Pass unsigned samples through, and refuse them in the end if they would give a black or white area."""
+    largest, is_visible = 0, layout.alpha == Alpha.NONE
+    for part in parts:
+        largest = max(largest, int(part[..., : layout.bands].max(initial=0)))
+        is_visible = is_visible or bool(part[..., layout.bands].any())
+        yield part
+    check_visible(is_visible=is_visible)
+    if layout.bits == _SUBSTITUTE_BITS and layout.colours in (Colours.BLACK_IS_ZERO, Colours.RGB):
+        check_used_bits(largest)
 
 
 def _to_8_bits(part: NDArray[Any], layout: PageLayout) -> NDArray[np.uint8]:

@@ -163,6 +163,18 @@ def test_a_folder_of_containers_that_nothing_reads_names_those_that_are(tmp_path
     assert ".parquet" in single
 
 
+@pytest.mark.parametrize("suffix", ["rar", "tfrecord", "h5", "arrow", "npz", "mdb"])
+def test_a_preview_does_not_make_data_that_nothing_reads_a_folder_of_images(tmp_path, suffix):
+    write_folder(tmp_path, {f"data-{n}.{suffix}": b"x" for n in range(2)} | {"preview.png": b"1", "state.json": b"{}"})
+    assert f"holds 2 .{suffix} files, which are not read, and only 1 image, such as preview.png" in reason_against(
+        tmp_path
+    )
+    assert contents_of(tmp_path, form="folder")["preview.png"] == b"1"
+    write_folder(tmp_path, {"a.jpg": b"1"})
+    assert open_source(str(tmp_path)).kind == "folder"
+    assert list(open_source(str(tmp_path)).shards())
+
+
 def test_containers_that_nothing_reads_beside_tars_are_refused(tmp_path):
     write_folder(put_images(tmp_path / "0.tar"), {"1.rar": b""})
     assert "holds 1 .tar file and 1 .rar file (not read)" in reason_against(tmp_path)
@@ -173,6 +185,12 @@ def test_a_glob_of_containers_and_images_is_refused(tmp_path):
     write_folder(put_images(tmp_path / "0.tar"), {"b.jpg": b"2"})
     assert "expected a glob that matches files of one form, such as *.tar" in reason_against(tmp_path / "*")
     assert contents_of(tmp_path / "0*") == {"a.jpg": b"1"}
+
+
+def test_a_table_that_a_glob_matches_after_images_is_not_passed_over(tmp_path):
+    write_folder(put_images(tmp_path / "z.parquet"), {"b.jpg": b"2", "metadata.parquet": b""})
+    assert "the glob matches images and tables, such as z.parquet; expected a glob" in reason_against(tmp_path / "*")
+    assert contents_of(tmp_path / "*.[jm]*") == {"b.jpg": b"2"}
 
 
 def test_a_tar_that_comes_after_the_images_is_found_when_they_are_listed(tmp_path):

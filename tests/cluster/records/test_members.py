@@ -62,6 +62,14 @@ def test_links_special_files_and_large_ones_are_refused():
     assert refusal(Member("a.jpg", 11), 10) == "too large: 11 bytes, at most 10 are read"
 
 
+def test_a_table_in_an_archive_is_named_unless_it_describes_the_images():
+    skipped = Skipped()
+    assert is_record(Member("data/0.parquet", 1), skipped)
+    assert str(refusal(Member("data/0.parquet", 1), 10)).startswith("a Parquet table in an archive, which is not")
+    assert not any(is_record(Member(name, 1), skipped) for name in ("metadata.parquet", ".cache/0.parquet"))
+    assert not is_record(Member("0.parquet", 1), skipped, "jpg")
+
+
 @pytest.mark.parametrize("name", ["b.zip", "a/b.TAR", "b.tar.gz", "b.7z", "b.rar", "a.jpg.gz", "b.tzst"])
 def test_an_archive_in_an_archive_is_refused_by_name(name):
     assert is_record(Member(name, 10), Skipped())

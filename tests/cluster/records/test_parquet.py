@@ -141,6 +141,15 @@ def test_a_table_from_elsewhere_cannot_name_files_of_this_machine(tmp_path):
     assert values == ["a local path in a table that is not local"] * 2 + [b"1"]
 
 
+def test_a_file_that_changes_behind_its_path_changes_the_shard_that_names_it(tmp_path):
+    table = write_table(tmp_path / "t.parquet", {"path": ["a b.jpg", "a%20b.jpg", None, "gone.jpg", "http://x/a.jpg"]})
+    names = set()
+    for content in (b"1", b"22"):
+        write_folder(tmp_path, {"a b.jpg": content})
+        names |= {shard.fingerprint for shard in open_source(str(table)).shards() for _ in range(2)}
+    assert len(names) == 2
+
+
 def test_a_referred_file_that_is_too_large_is_not_read(tmp_path):
     write_folder(tmp_path, {"a.jpg": b"12345"})
     table = write_table(tmp_path / "t.parquet", {"path": ["a.jpg"], "image": [b"123456"]})

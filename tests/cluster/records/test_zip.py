@@ -279,3 +279,12 @@ def test_a_zip_in_s3_that_changed_since_it_was_listed_is_not_read():
         server.objects["0.zip"] = zip_bytes([("a.jpg", b"2")])
         with pytest.raises(ChangedError, match=r"0.zip changed since it was listed; run again"):
             list(read_shard(shard))
+
+
+def test_a_possible_mask_of_a_sample_is_not_labelled_unless_the_component_is_named(tmp_path):
+    members = [(name, b"1") for name in ("0.jpg", "0.png", "1.jpg", "2.png", "3.png")]
+    write_folder(tmp_path, {"a.zip": zip_bytes(members)})
+    found = {record.key: record.error for shard in open_source(str(tmp_path)).shards() for record in read_shard(shard)}
+    assert str(found.pop("0.png")).startswith("a second image of the sample of 0.jpg; name the one that counts by")
+    assert set(found.values()) == {None}
+    assert set(contents_of(tmp_path, component="jpg;png")) == {"0.jpg", "0.png", "1.jpg", "2.png", "3.png"}

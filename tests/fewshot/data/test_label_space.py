@@ -15,7 +15,9 @@ def space_of(*names: str):
     return label_space(Example("", name) for name in names)
 
 
-@given(labels.map(lambda names: list({name.replace("_", ""): name for name in names}.values())), st.randoms())
+@given(
+    labels.map(lambda names: list({name.replace("_", "").lstrip("0"): name for name in names}.values())), st.randoms()
+)
 def test_the_order_depends_only_on_the_set_of_labels(names, random):
     if len(names) < 2:
         return
@@ -91,3 +93,16 @@ def test_all_refused_names_are_listed():
 def test_a_single_class_is_refused():
     with pytest.raises(DataError, match="at least 2 classes"):
         space_of("cat", "cat")
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("01", "1"), ("0", "0.0"), ("007", "7.00")])
+def test_one_number_in_two_forms_is_refused(one, other):
+    with pytest.raises(DataError, match="or the way a number is written"):
+        label_space([Example("", one, "a"), Example("", other, "b")])
+    assert len(label_space([Example("", one, "a"), Example("", f"{other}.5", "b")])) == 2
+
+
+@pytest.mark.parametrize("label", ["-1", "nan", "<NA>"])
+def test_what_stands_for_a_missing_label_is_no_class(label):
+    with pytest.raises(DataError, match="images without a label are written so by other programs"):
+        label_space([Example("", "cat"), Example("", label)])

@@ -24,7 +24,15 @@ def test_a_split_has_several_names_in_any_case(split, names):
 
 
 def test_other_names_are_no_splits():
-    assert [split_of(name) for name in ("", "trains", "cat", "all", "train set")] == [None] * 5
+    names = ("", "trains", "cat", "all", "test tube", "train_station", "dataset", "set", "2017", "tester")
+    assert {split_of(name) for name in names} == {None}
+
+
+@pytest.mark.parametrize(
+    "name", ["training_set", "seg_train", "train2017", "Train Images", "img.train", "trainset", "train_1"]
+)
+def test_numbers_and_usual_words_beside_a_split_do_not_count(name):
+    assert split_of(name) == "train"
 
 
 @pytest.mark.parametrize(

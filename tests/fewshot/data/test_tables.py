@@ -230,6 +230,8 @@ def test_a_column_of_splits_is_found_by_its_name_or_its_cells():
     assert splits("image,label,Split\na,x,train\nb,y,\n") == ["train", ""]
     assert splits("image,label,subset\na,x,train\nb,y,valid\n") == ["train", "valid"]
     assert splits("image,label,subset\na,x,train\nb,y,north\n") == [None, None]
+    assert splits("image,label,set\na,x,train\nb,y,test\nc,y,held out\n") == ["train", "test", "held out"]
+    assert splits("image,label,data set\na,x,train\nb,y,test\n") == ["train", "test"]
 
 
 def test_an_image_in_two_splits_is_refused():

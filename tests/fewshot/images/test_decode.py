@@ -240,3 +240,22 @@ def test_the_filter_ends_with_the_last_context_and_covers_one_library():
             warn("another")
     with pytest.warns(UserWarning, match="odd"):
         warn("a_library.part")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("suffix", ["PNG", "TIFF"])
+def test_an_image_that_is_transparent_all_over_is_refused(suffix, mode):
+    image = Image.new(mode, (8, 8))
+    with pytest.raises(UnreadableImageError, match="transparent all over, so nothing is visible; remove its alpha"):
+        decode(encode(image, suffix))
+    image.putpixel((0, 0), (9,) * (len(mode) - 1) + (1,))
+    assert decode(encode(image, suffix)).getpixel((7, 7)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("suffix", ["PNG", "TIFF"])
+def test_12_bit_samples_in_16_bits_are_refused_and_black_is_not(suffix):
+    values = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    with pytest.raises(UnreadableImageError, match="uses only the lowest 12 bits"):
+        decode(encode(Image.fromarray(values), suffix))
+    for other in (values * 0, values * 16):
+        assert np.asarray(decode(encode(Image.fromarray(other), suffix))).max() == round(other.max() / 257)

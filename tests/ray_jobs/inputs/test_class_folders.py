@@ -46,6 +46,8 @@ def write(folder, *paths):
         ("gallery", "query"),
         ("train",),
         ("train", "test", "extra"),
+        ("training_set", "test_set"),
+        ("train2017", "val2017"),
     ],
 )
 def test_splits_are_never_classes(tmp_path, splits):
@@ -54,6 +56,14 @@ def test_splits_are_never_classes(tmp_path, splits):
     assert "these are splits, not classes" in message
     assert f'support.split = "{splits[0]}"' in message
     assert f"point uri at {tmp_path}/{splits[0]}" in message
+
+
+@pytest.mark.parametrize("name", ["training_set", "wing"])
+def test_classes_two_folders_deeper_are_not_overlooked(tmp_path, name):
+    other = {"training_set": "test_set", "wing": "leg"}[name]
+    write(tmp_path, *(f"{top}/{top}/{label}/1.jpg" for top in (name, other) for label in ("cat", "dog")))
+    assert ("these are splits" if name == "training_set" else "leg/leg/ has cat/ and dog/") in refused(tmp_path)
+    assert f"point uri at {tmp_path}/{name}/{name}" in refused(tmp_path / name)
 
 
 def test_flat_splits_are_no_classes(tmp_path):

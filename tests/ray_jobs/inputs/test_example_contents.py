@@ -71,6 +71,16 @@ def test_a_class_without_a_readable_example_is_not_skipped(tmp_path):
     assert "No readable example is left of b. Repair one of each class" in message
 
 
+def test_one_image_under_two_names_is_not_learned_as_two_classes(tmp_path):
+    same = picture("amber", 1)
+    for name, data in {"0.jpg": same, "1.jpg": same, "2.jpg": same, "3.jpg": picture("amber", 2)}.items():
+        put(tmp_path / name, data)
+    ExampleContents.read(labels_of(tmp_path, ["0.jpg", "1.jpg", "3.jpg", "gone.jpg"], of_second=2)).check_labels()
+    with pytest.raises(JobError) as caught:
+        ExampleContents.read(labels_of(tmp_path, ["0.jpg", "3.jpg", "2.jpg"], of_second=1)).check_labels()
+    assert "0.jpg (a) and 2.jpg (b)\nRemove it from one of them." in str(caught.value)
+
+
 def test_contents_beyond_a_limit_are_identified_and_not_held(tmp_path, monkeypatch):
     for name in ("0.jpg", "1.jpg"):
         put(tmp_path / name, picture("amber", int(name[0])))

@@ -99,6 +99,12 @@ def test_tables_named_after_their_splits_are_chosen_or_refused(tmp_path, names):
     assert len(found(tmp_path, "all")) == 6
 
 
+def test_tables_with_numbers_and_with_names_of_classes_are_not_mixed(tmp_path):
+    write_splits(tmp_path, "0.parquet", "1.parquet")
+    pq.write_table(pa.table({"image": [b"7"], "label": [1]}), tmp_path / "2.parquet")
+    assert "the labels of 2.parquet are numbers, those of 0.parquet are names; expected one kind" in refused(tmp_path)
+
+
 def test_a_glob_of_tables_is_read_as_one(tmp_path):
     write_splits(tmp_path / "data", "train-0.parquet", "train-1.parquet", "test-0.parquet")
     images = found(tmp_path / "data/train-*.parquet")
@@ -180,7 +186,8 @@ def test_an_evaluation_of_anything_but_a_splits_file_is_refused_with_the_layout(
 
 
 def test_a_table_whose_images_are_nowhere_is_read(tmp_path):
-    table = write_table(tmp_path / "t.csv", [("a.jpg", "cat"), ("https://host/b.jpg", "dog")])
+    put(tmp_path / "data/t.csv", b"")  # Beside `tmp_path` other tests have their images.
+    table = write_table(tmp_path / "data/t.csv", [("a.jpg", "cat"), ("https://host/b.jpg", "dog")])
     assert found(table) == {"a.jpg": "cat", "https://host/b.jpg": "dog"}
 
 
