@@ -46,6 +46,7 @@ def test_constants_are_those_of_calibration():
     expected = (cross_validation.FOLDS, cross_validation.MAX_QUERIES, cross_validation.MAX_COSINES)
     assert (FOLDS, MAX_HELD_OUT, MAX_PAIRS) == expected
     assert held_out_examples([MAX_HELD_OUT, MAX_HELD_OUT]) == MAX_HELD_OUT
+    assert held_out_examples([2**17, 2**17]) == MAX_PAIRS // 2**18 < MAX_HELD_OUT
 
 
 @pytest.mark.parametrize("name", METHODS)
