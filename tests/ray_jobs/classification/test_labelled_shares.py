@@ -88,7 +88,7 @@ def test_a_shortage_names_the_way_out():
         " Add examples, or raise max_error to 0.32."
     )
     assert shortage(0.1, 22, 0, None).endswith("Add examples.")
-    assert [rounded_up(error) for error in (0.3, 0.301, 0.9999, None)] == [0.3, 0.31, None, None]
+    assert [rounded_up(error) for error in (0.3, 0.07, 0.301, 0.9999, None)] == [0.3, 0.07, 0.31, None, None]
 
 
 @pytest.fixture(scope="module")
