@@ -76,3 +76,8 @@ def test_an_evaluation_embeds_and_measures(tmp_path):
 
 def test_the_plan_of_an_older_version_has_no_share(tmp_path):
     assert progress(Store(str(tmp_path)), replace(PLAN, work=None, example_parts=())).share is None
+
+
+def test_an_archive_without_images_is_no_work_and_an_unknown_one_is():
+    none, unknown = (classification_work(examples=5, images=images, shards=2, escalation=0) for images in (0, None))
+    assert (none.total, unknown.archive) == (5.0, 2000.0)
