@@ -159,7 +159,11 @@ REFUSED = {
     "signed colours": (COLOURS, Variant(16, sample_format=tiff.SIGNED), "signed or floating-point"),
     "five bands": (np.dstack([COLOURS, COLOURS])[..., :5], Variant(), "5 bands"),
     "thirteen bands": (np.dstack([GREYS] * 13), Variant(photometric=tiff.BLACK_IS_ZERO, extras=[0] * 12), "13 bands"),
+    "three bands of grey": (np.dstack([GREYS] * 3), Variant(photometric=tiff.BLACK_IS_ZERO, extras=[0, 0]), "3 bands"),
     "9 bits": (at_depth(GREYS, 9), Variant(9, tiff.BLACK_IS_ZERO), "9-bit"),
+    "11 bits": (at_depth(GREYS, 11), Variant(11, tiff.BLACK_IS_ZERO), "11-bit"),
+    "differences of packed bits": (at_depth(GREYS, 12), Variant(12, tiff.BLACK_IS_ZERO, **DEFLATE, predictor=2), "pred"),
+    "predictor 4": (at_depth(GREYS, 16), Variant(16, tiff.BLACK_IS_ZERO, **DEFLATE, predictor=4), "unknown predictor"),
     "palette of 16 bits": (GREYS, Variant(16, tiff.PALETTE, more={320: [0] * 9}), "16-bit palette"),
     "complex numbers": (GREYS, Variant(32, tiff.BLACK_IS_ZERO, more={339: [6]}), "complex"),
     "samples of different sizes": (COLOURS, Variant(more={258: [5, 6, 5]}), "different sizes"),
@@ -170,6 +174,7 @@ REFUSED = {
     "subsampled YCbCr": (COLOURS, Variant(photometric=tiff.YCBCR, more={530: [2, 2]}), "subsampled YCbCr"),
     "undeclared subsampling": (COLOURS, Variant(photometric=tiff.YCBCR), "subsampled YCbCr"),
     "a block that is not stored": (COLOURS, Variant(rows=8, more={273: [8, 0, 8]}), "empty blocks"),
+    "a block of no bytes": (COLOURS, Variant(rows=8, more={279: [1, 0, 1]}), "empty blocks"),
     "planes of CIELAB": (COLOURS, Variant(photometric=8, planar=True), "cielab samples in planes"),
     "odd BigTIFF": (GREYS, Variant(4, tiff.BLACK_IS_ZERO, ">", big=True, more={262: [3]}), "big-endian BigTIFF"),
     "alpha beside ink": (np.dstack([COLOURS, GREYS, GREYS]), Variant(16, tiff.CMYK, extras=[2]), "CMYK and transp"),
@@ -183,6 +188,19 @@ def test_what_is_not_read_is_refused_by_name_and_with_the_way_out(name):
     with pytest.raises(UnreadableImageError, match=f"^TIFF with .*{reason}.* is not read; convert it to") as caught:
         decode(write_tiff(pixels, variant))
     assert len(str(caught.value)) < 140
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_samples_of_undefined_kind_are_unsigned_numbers(bits):
+    data = write_tiff(at_depth(COLOURS, bits), Variant(bits, more={339: [4, 4, 4]}))
+    np.testing.assert_allclose(outcome(data), COLOURS, atol=1)
+
+
+def test_more_strips_than_a_page_can_have_are_refused_before_they_are_read(monkeypatch):
+    monkeypatch.setattr("fewshot.images.tiff.page_layout._MAX_SEGMENTS", 3)
+    assert not isinstance(outcome(write_tiff(GREYS, Variant(photometric=tiff.BLACK_IS_ZERO, rows=7))), str)
+    refusal = outcome(write_tiff(GREYS, Variant(photometric=tiff.BLACK_IS_ZERO, rows=6)))
+    assert refusal == "refused: a TIFF of 4 strips or tiles"
 
 
 def test_colours_that_are_not_named_are_refused():
