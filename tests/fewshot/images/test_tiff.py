@@ -211,9 +211,11 @@ def test_colours_that_are_not_named_are_refused():
         decode(data.replace(mark, struct.pack("<HH", 60000, 4)))
 
 
+@pytest.mark.parametrize("present", [1, 2])
 @pytest.mark.parametrize("variant", [Variant(rows=8), Variant(16, rows=8), Variant(16, tile=(16, 16), planar=True)])
-def test_missing_strips_are_no_black_pixels(variant):
-    data = write_tiff(at_depth(COLOURS, variant.bits), replace(variant, more={324 if variant.tile else 273: [8]}))
+def test_missing_strips_are_no_black_pixels(variant, present):
+    more = {324 if variant.tile else 273: [8] * present}
+    data = write_tiff(at_depth(COLOURS, variant.bits), replace(variant, more=more))
     with pytest.raises(UnreadableImageError, match="truncated TIFF"):
         decode(data)
 
@@ -349,3 +351,19 @@ def test_the_first_kind_of_jpeg_in_tiff_is_a_whole_jpeg():
     np.testing.assert_array_equal(outcome(data), outcome(oriented(photo(), 3)))
     pieces = write_tiff(COLOURS, Variant(more={259: [6]}))
     assert outcome(pieces).startswith("TIFF with old JPEG (in pieces) compression is not read")
+
+
+@pytest.mark.parametrize(("size", "reason"), [(1, None), (3, "damaged TIFF: strips or tiles overlap")])
+def test_blocks_of_jpeg_that_claim_more_than_the_file_are_refused(size, reason):
+    jpeg = encode(photo().convert("L"), "JPEG")
+    width, height = photo().size
+    more = {256: [width], 257: [height], 259: [7], 273: [8], 278: [height], 279: [size * len(jpeg)]}
+    data = write_tiff(np.frombuffer(jpeg, np.uint8)[None, :, None], Variant(photometric=tiff.BLACK_IS_ZERO, more=more))
+    assert reason == outcome(data) if reason else np.abs(outcome(data) - outcome(jpeg)).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 70_000])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_an_orientation_that_means_nothing_turns_nothing(bits, orientation):
+    data = write_tiff(at_depth(COLOURS, bits), Variant(bits, more={274: [orientation]}))
+    np.testing.assert_array_equal(outcome(data), COLOURS)
