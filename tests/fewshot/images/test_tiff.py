@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
+from fewshot.images.tiff.directories import read_directories
 from tests import tiff_writer as tiff
 from tests.strange_files import encode, oriented, photo
 from tests.tiff_writer import Variant, write_tiff
@@ -367,3 +368,28 @@ def test_blocks_of_jpeg_that_claim_more_than_the_file_are_refused(size, reason):
 def test_an_orientation_that_means_nothing_turns_nothing(bits, orientation):
     data = write_tiff(at_depth(COLOURS, bits), Variant(bits, more={274: [orientation]}))
     np.testing.assert_array_equal(outcome(data), COLOURS)
+
+
+def test_full_range_luma_and_chroma_are_read_and_another_range_is_refused():
+    image = photo().convert("YCbCr")
+    expected = np.asarray(image.convert("RGB")).astype(int)
+    np.testing.assert_allclose(outcome(encode(image, "TIFF")), expected, atol=1)
+    narrow = encode(image, "TIFF", tiffinfo={532: (16, 235, 128, 240, 128, 240)})
+    assert outcome(narrow).startswith("TIFF with YCbCr colours of a range of their own is not read")
+
+
+def test_a_page_that_is_followed_by_itself_is_read_once():
+    data = write_tiff(COLOURS, Variant())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    end = first + 2 + 12 * count
+    assert data[end : end + 4] == bytes(4)
+    looped = data[:end] + data[4:8] + data[end + 4 :]
+    assert len(list(read_directories(looped))) == 1
+    np.testing.assert_array_equal(outcome(looped), COLOURS)
+
+
+def test_a_strip_that_unpacks_to_too_much_is_refused(monkeypatch):
+    data = write_tiff(at_depth(COLOURS, 16), Variant(16, **DEFLATE))
+    monkeypatch.setattr("fewshot.images.tiff.stored_samples.MAX_PIXELS", 2 * COLOURS.size - 1)
+    assert outcome(data) == f"too large: a TIFF of which a strip has {2 * COLOURS.size} bytes"
