@@ -110,7 +110,8 @@ def test_a_table_in_s3_leads_to_s3_in_the_same_way_and_nothing_of_this_machine()
 
 
 @pytest.mark.parametrize(
-    "url", ["ssh://h/a", "git://h/a", "hf://h/a", "reference://a", "zip://a::http://h/b", "x\n://"]
+    "url",
+    ["ssh://h/a", "git://h/a", "hf://h/a", "reference://a", "zip://a::http://h/b", "https://h/a::file:///b", "x\n://"],
 )
 def test_other_kinds_of_url_cannot_be_allowed(url):
     table = References(Location("/data"), "/data", 10, frozenset({url.partition("://")[0]}))

@@ -163,7 +163,11 @@ REFUSED = {
     "three bands of grey": (np.dstack([GREYS] * 3), Variant(photometric=tiff.BLACK_IS_ZERO, extras=[0, 0]), "3 bands"),
     "9 bits": (at_depth(GREYS, 9), Variant(9, tiff.BLACK_IS_ZERO), "9-bit"),
     "11 bits": (at_depth(GREYS, 11), Variant(11, tiff.BLACK_IS_ZERO), "11-bit"),
-    "differences of packed bits": (at_depth(GREYS, 12), Variant(12, tiff.BLACK_IS_ZERO, **DEFLATE, predictor=2), "pred"),
+    "differences of packed bits": (
+        at_depth(GREYS, 12),
+        Variant(12, tiff.BLACK_IS_ZERO, **DEFLATE, predictor=2),
+        "pred",
+    ),
     "predictor 4": (at_depth(GREYS, 16), Variant(16, tiff.BLACK_IS_ZERO, **DEFLATE, predictor=4), "unknown predictor"),
     "palette of 16 bits": (GREYS, Variant(16, tiff.PALETTE, more={320: [0] * 9}), "16-bit palette"),
     "complex numbers": (GREYS, Variant(32, tiff.BLACK_IS_ZERO, more={339: [6]}), "complex"),
