@@ -128,3 +128,10 @@ def test_a_path_that_is_no_file_is_a_reason(tmp_path, path):
 
 def test_a_job_file_can_allow_what_leads_to_other_machines_and_nothing_else():
     assert set(get_args(SchemeName)) == SCHEMES - {"file", "memory"}
+
+
+@pytest.mark.parametrize("up", range(1, 6))
+def test_a_relative_path_on_a_web_server_does_not_lead_to_another_one(up):
+    table = References(Location("https://host/sets/1"), "https://host/sets/1", 10)
+    found = table.resolve("../" * up + "other/a.jpg").uri
+    assert found == f"https://host/{'sets/' if up == 1 else ''}other/a.jpg"

@@ -52,7 +52,7 @@ def test_the_transparent_colour_is_white_and_no_other(colours, depth):
     top = (1 << depth) - 1
     stored = np.random.default_rng(1).integers(0, top + 1, (9, 11, SAMPLES[colours]))
     key = stored[4, 5]
-    body = b"".join(struct.pack(">H", int(value) | (0x100 if depth == 8 else 0)) for value in key)  # High bits: unused.
+    body = b"".join(struct.pack(">H", int(value) | 0xFFFF & ~top) for value in key)  # High bits: unused.
     expected = np.where((stored == key).all(-1, keepdims=True), 255, stored * 255 / top)
     found = pixels_of(write_png(stored, depth, colours, chunk(b"tRNS", body)))
     np.testing.assert_allclose(found, expected * np.ones(3), atol=1)
