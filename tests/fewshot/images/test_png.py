@@ -157,3 +157,16 @@ def test_a_flipped_bit_is_found_or_changes_nothing(mode, options):
         except UnreadableImageError:
             refused += 1
     assert refused > len(data)
+
+
+def test_a_transparent_colour_behind_the_pixels_counts_for_nothing():
+    stored = np.full((4, 4, 1), 7)
+    data = write_png(stored, 8, GREY)
+    late = data[:-12] + chunk(b"tRNS", b"\0\7") + data[-12:]
+    np.testing.assert_array_equal(pixels_of(late), pixels_of(data))
+
+
+def test_a_transparent_colour_with_a_damaged_name_is_damage():
+    data = write_png(np.full((4, 4, 1), 7), 8, GREY, chunk(b"tRNS", b"\0\7"))
+    with pytest.raises(UnreadableImageError, match="wrong checksum of tRNS"):
+        decode(data.replace(b"tRNS", b"tRNs"))
