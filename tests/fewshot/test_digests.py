@@ -80,6 +80,12 @@ def test_json_without_a_digest_or_with_nan_is_damaged():
         check_json({"a": float("nan"), KEY: ""})
 
 
+@pytest.mark.parametrize("empty", ["", None, 0, False, []])
+def test_an_empty_digest_is_no_digest_of_anything(empty):
+    with pytest.raises(DigestError, match="does not match"):
+        check_json({"a": 1, KEY: empty})
+
+
 def test_bytes_are_compared_with_a_digest_elsewhere():
     check_digest(b"content", digest(b"content"))
     for expected in (digest(b"other"), None, 3):

@@ -110,7 +110,8 @@ def test_a_table_in_s3_leads_to_s3_in_the_same_way_and_nothing_of_this_machine()
 
 
 @pytest.mark.parametrize(
-    "url", ["ssh://h/a", "git://h/a", "hf://h/a", "reference://a", "zip://a::http://h/b", "x\n://"]
+    "url",
+    ["ssh://h/a", "git://h/a", "hf://h/a", "reference://a", "zip://a::http://h/b", "https://h/a::file:///b", "x\n://"],
 )
 def test_other_kinds_of_url_cannot_be_allowed(url):
     table = References(Location("/data"), "/data", 10, frozenset({url.partition("://")[0]}))
@@ -127,3 +128,10 @@ def test_a_path_that_is_no_file_is_a_reason(tmp_path, path):
 
 def test_a_job_file_can_allow_what_leads_to_other_machines_and_nothing_else():
     assert set(get_args(SchemeName)) == SCHEMES - {"file", "memory"}
+
+
+@pytest.mark.parametrize("up", range(1, 6))
+def test_a_relative_path_on_a_web_server_does_not_lead_to_another_one(up):
+    table = References(Location("https://host/sets/1"), "https://host/sets/1", 10)
+    found = table.resolve("../" * up + "other/a.jpg").uri
+    assert found == f"https://host/{'sets/' if up == 1 else ''}other/a.jpg"

@@ -34,6 +34,8 @@ _PACKED = {10, 12, 14}
 """Bits of samples that are packed without gaps, several in a whole number of bytes."""
 _FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 """Black and white of luma and both chroma, as Pillow takes them (ReferenceBlackWhite)."""
+_UNDEFINED = 4
+"""Kind of number of samples that are to be read as unsigned ones; Pillow does not open them."""
 _MAX_BANDS = 6
 _MAX_SAMPLES = 64
 """Samples of a pixel whose kinds are compared."""
@@ -82,6 +84,7 @@ class PageLayout:
         height: in pixels.
         colours: what the samples mean.
         numbers: what kind of number a sample is.
+        is_undefined: whether the page leaves the kind open; the samples count as unsigned.
         bits: of a sample, the same for all.
         samples: of a pixel, the colours and what is behind them.
         alpha: what the first sample behind the colours is; NONE also where there is none.
@@ -101,6 +104,7 @@ class PageLayout:
     height: int
     colours: Colours
     numbers: Numbers
+    is_undefined: bool
     bits: int
     samples: int
     alpha: Alpha
@@ -125,7 +129,8 @@ class PageLayout:
         if self.compression not in BYTE_STREAMS or self.colours not in _READ_BY_SAMPLES:
             return True
         is_interleaved = not self.has_planes or self.samples == 1
-        return self.bits <= 8 and self.numbers == Numbers.UNSIGNED and is_interleaved and not self.is_odd_big
+        is_odd = self.is_odd_big or (self.is_undefined and self.bits == 8)
+        return self.bits <= 8 and self.numbers == Numbers.UNSIGNED and is_interleaved and not is_odd
 
     @property
     def is_odd_big(self) -> bool:
@@ -153,6 +158,7 @@ def page_layout(page: Directory, form: Form, max_pixels: int) -> PageLayout:
         height=height,
         colours=_colours(page),
         numbers=_numbers(page),
+        is_undefined=page.number(Tag.FORMAT, Numbers.UNSIGNED) == _UNDEFINED,
         bits=_one(page, Tag.BITS, 1, "samples of different sizes"),
         samples=page.number(Tag.SAMPLES, 1),
         alpha=_alpha(page),
@@ -198,7 +204,7 @@ def _colours(page: Directory) -> Colours:
 
 def _numbers(page: Directory) -> Numbers:
     value = _one(page, Tag.FORMAT, Numbers.UNSIGNED, "samples of different kinds")
-    if value == 4:  # "undefined", to be read as unsigned
+    if value == _UNDEFINED:
         return Numbers.UNSIGNED
     try:
         return Numbers(value)

@@ -272,6 +272,11 @@ def test_a_cache_of_the_hub_is_refused_with_the_snapshot_to_read(tmp_path):
     assert contents_of(snapshot, follow_links=True) == {"0.jpg": b"1"}
 
 
+def test_blobs_without_a_snapshot_are_files_like_others(tmp_path):
+    path = f"blobs/{'0' * 40}"
+    assert contents_of(write_folder(tmp_path, {path: b"1"})) == {path: b"1"}
+
+
 def test_only_the_named_component_counts_as_an_image(tmp_path):
     names = ["x.jpg", "X.JPG", "x.mask.png", "x.png", "x.a.jpg", ".x.jpg", "x", "y.z/x.jpg"]
     write_folder(tmp_path, dict.fromkeys(names, b"1"))

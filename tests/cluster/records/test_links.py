@@ -65,6 +65,10 @@ def test_most_entries_being_links_is_enough_to_refuse_an_archive(root):
     link(root / "c.jpg", "../b.jpg")
     with pytest.raises(SourceError, match="2 of 3 entries"):
         contents_of(root)
+    (root / "a.jpg").rename(root / "z.jpg")
+    with pytest.raises(SourceError, match="2 of 3 entries"):  # When it is opened: the first entries are links.
+        open_source(str(root))
+    (root / "z.jpg").rename(root / "a.jpg")
     assert contents_of(root, follow_links=True) == {"a.jpg": b"1", "b.jpg": b"2", "c.jpg": b"2"}
 
 

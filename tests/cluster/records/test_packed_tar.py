@@ -116,3 +116,8 @@ def test_storage_trouble_in_a_packed_tar_is_tried_again_and_then_raised(packing,
         filesystem.plan["read"] = [fails(ConnectionResetError("cut"))] * 99
         with pytest.raises(StorageError, match=r"0\.tar"):
             list(read_shard(shard))
+
+
+def test_the_dictionary_of_the_strongest_xz_is_not_too_large():
+    strongest = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 64 << 20}]  # that of `xz -9`, packed faster
+    assert contents_of_bytes(lzma.compress(TAR, filters=strongest), "0.tar.xz") == IMAGES

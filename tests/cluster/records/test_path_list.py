@@ -205,3 +205,12 @@ def test_a_list_is_never_kept_in_memory(tmp_path, monkeypatch):
         tracemalloc.stop()
     assert count == 2000
     assert peak < 500_000 < path.stat().st_size / 4
+
+
+@pytest.mark.parametrize("content", [b"1", b"123"])
+def test_a_listed_file_of_another_size_than_before_is_a_reason(tmp_path, content):
+    write_folder(tmp_path, {"a.jpg": b"12", "list.txt": b"a.jpg\n"})
+    shards = list(open_source(str(tmp_path / "list.txt")).shards())
+    (tmp_path / "a.jpg").write_bytes(content)
+    (record,) = (record for shard in shards for record in read_shard(shard))
+    assert (record.data, record.error) == (None, reading.CHANGED)

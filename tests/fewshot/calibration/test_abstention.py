@@ -274,3 +274,13 @@ def test_errors_show_a_rate_where_the_exact_bound_does_not_exceed_it(errors, mor
 )
 def test_the_search_begins_where_it_can_succeed_or_at_a_tenth(images, first):
     assert first_count(images, max_error=0.1, confidence=0.9) == first
+
+
+@pytest.mark.parametrize(
+    ("max_error", "confidence", "images"), [(0.02, 0.02, 1), (0.1, 0.19, 2), (0.3, 0.51, 2), (0.2, 0.488, 3)]
+)
+def test_rounding_asks_for_no_further_image_and_exceeds_no_maximum(max_error, confidence, images):
+    assert fewest_images(max_error, confidence=confidence) == images
+    found = guaranteed_threshold(np.ones(images), np.ones(images, bool), max_error=max_error, confidence=confidence)
+    assert (found.threshold, found.coverage) == (1.0, 1.0)
+    assert found.error_bound <= max_error

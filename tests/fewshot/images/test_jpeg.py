@@ -10,6 +10,7 @@ from PIL import Image
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
+from fewshot.images.limits import MAX_SCANS
 from tests.strange_files import encode, oriented, photo
 
 PLAIN = encode(photo(), "JPEG")
@@ -144,4 +145,10 @@ def with_frame(marker: int, precision: int = 8) -> bytes:
 )
 def test_other_processes_are_named(data, kind):
     with pytest.raises(UnreadableImageError, match=f"^{kind} is not read; convert it to"):
+        decode(data)
+
+
+def test_scans_are_counted_before_a_header_is_read():
+    data = PLAIN[:4] + b"\xff\xda" * (MAX_SCANS + 1)
+    with pytest.raises(UnreadableImageError, match=f"^refused: a JPEG of more than {MAX_SCANS} scans$"):
         decode(data)

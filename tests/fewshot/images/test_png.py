@@ -52,7 +52,7 @@ def test_the_transparent_colour_is_white_and_no_other(colours, depth):
     top = (1 << depth) - 1
     stored = np.random.default_rng(1).integers(0, top + 1, (9, 11, SAMPLES[colours]))
     key = stored[4, 5]
-    body = b"".join(struct.pack(">H", int(value) | (0x100 if depth == 8 else 0)) for value in key)  # High bits: unused.
+    body = b"".join(struct.pack(">H", int(value) | 0xFFFF & ~top) for value in key)  # High bits: unused.
     expected = np.where((stored == key).all(-1, keepdims=True), 255, stored * 255 / top)
     found = pixels_of(write_png(stored, depth, colours, chunk(b"tRNS", body)))
     np.testing.assert_allclose(found, expected * np.ones(3), atol=1)
@@ -157,3 +157,16 @@ def test_a_flipped_bit_is_found_or_changes_nothing(mode, options):
         except UnreadableImageError:
             refused += 1
     assert refused > len(data)
+
+
+def test_a_transparent_colour_behind_the_pixels_counts_for_nothing():
+    stored = np.full((4, 4, 1), 7)
+    data = write_png(stored, 8, GREY)
+    late = data[:-12] + chunk(b"tRNS", b"\0\7") + data[-12:]
+    np.testing.assert_array_equal(pixels_of(late), pixels_of(data))
+
+
+def test_a_transparent_colour_with_a_damaged_name_is_damage():
+    data = write_png(np.full((4, 4, 1), 7), 8, GREY, chunk(b"tRNS", b"\0\7"))
+    with pytest.raises(UnreadableImageError, match="wrong checksum of tRNS"):
+        decode(data.replace(b"tRNS", b"tRNs"))

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
+from fewshot.images.tiff.directories import read_directories
 from tests import tiff_writer as tiff
 from tests.strange_files import encode, oriented, photo
 from tests.tiff_writer import Variant, write_tiff
@@ -159,7 +160,15 @@ REFUSED = {
     "signed colours": (COLOURS, Variant(16, sample_format=tiff.SIGNED), "signed or floating-point"),
     "five bands": (np.dstack([COLOURS, COLOURS])[..., :5], Variant(), "5 bands"),
     "thirteen bands": (np.dstack([GREYS] * 13), Variant(photometric=tiff.BLACK_IS_ZERO, extras=[0] * 12), "13 bands"),
+    "three bands of grey": (np.dstack([GREYS] * 3), Variant(photometric=tiff.BLACK_IS_ZERO, extras=[0, 0]), "3 bands"),
     "9 bits": (at_depth(GREYS, 9), Variant(9, tiff.BLACK_IS_ZERO), "9-bit"),
+    "11 bits": (at_depth(GREYS, 11), Variant(11, tiff.BLACK_IS_ZERO), "11-bit"),
+    "differences of packed bits": (
+        at_depth(GREYS, 12),
+        Variant(12, tiff.BLACK_IS_ZERO, **DEFLATE, predictor=2),
+        "pred",
+    ),
+    "predictor 4": (at_depth(GREYS, 16), Variant(16, tiff.BLACK_IS_ZERO, **DEFLATE, predictor=4), "unknown predictor"),
     "palette of 16 bits": (GREYS, Variant(16, tiff.PALETTE, more={320: [0] * 9}), "16-bit palette"),
     "complex numbers": (GREYS, Variant(32, tiff.BLACK_IS_ZERO, more={339: [6]}), "complex"),
     "samples of different sizes": (COLOURS, Variant(more={258: [5, 6, 5]}), "different sizes"),
@@ -170,6 +179,7 @@ REFUSED = {
     "subsampled YCbCr": (COLOURS, Variant(photometric=tiff.YCBCR, more={530: [2, 2]}), "subsampled YCbCr"),
     "undeclared subsampling": (COLOURS, Variant(photometric=tiff.YCBCR), "subsampled YCbCr"),
     "a block that is not stored": (COLOURS, Variant(rows=8, more={273: [8, 0, 8]}), "empty blocks"),
+    "a block of no bytes": (COLOURS, Variant(rows=8, more={279: [1, 0, 1]}), "empty blocks"),
     "planes of CIELAB": (COLOURS, Variant(photometric=8, planar=True), "cielab samples in planes"),
     "odd BigTIFF": (GREYS, Variant(4, tiff.BLACK_IS_ZERO, ">", big=True, more={262: [3]}), "big-endian BigTIFF"),
     "alpha beside ink": (np.dstack([COLOURS, GREYS, GREYS]), Variant(16, tiff.CMYK, extras=[2]), "CMYK and transp"),
@@ -185,6 +195,19 @@ def test_what_is_not_read_is_refused_by_name_and_with_the_way_out(name):
     assert len(str(caught.value)) < 140
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_samples_of_undefined_kind_are_unsigned_numbers(bits):
+    data = write_tiff(at_depth(COLOURS, bits), Variant(bits, more={339: [4, 4, 4]}))
+    np.testing.assert_allclose(outcome(data), COLOURS, atol=1)
+
+
+def test_more_strips_than_a_page_can_have_are_refused_before_they_are_read(monkeypatch):
+    monkeypatch.setattr("fewshot.images.tiff.page_layout._MAX_SEGMENTS", 3)
+    assert not isinstance(outcome(write_tiff(GREYS, Variant(photometric=tiff.BLACK_IS_ZERO, rows=7))), str)
+    refusal = outcome(write_tiff(GREYS, Variant(photometric=tiff.BLACK_IS_ZERO, rows=6)))
+    assert refusal == "refused: a TIFF of 4 strips or tiles"
+
+
 def test_colours_that_are_not_named_are_refused():
     data = write_tiff(GREYS, Variant(photometric=tiff.BLACK_IS_ZERO))
     mark = struct.pack("<HH", 262, 4)
@@ -193,9 +216,11 @@ def test_colours_that_are_not_named_are_refused():
         decode(data.replace(mark, struct.pack("<HH", 60000, 4)))
 
 
+@pytest.mark.parametrize("present", [1, 2])
 @pytest.mark.parametrize("variant", [Variant(rows=8), Variant(16, rows=8), Variant(16, tile=(16, 16), planar=True)])
-def test_missing_strips_are_no_black_pixels(variant):
-    data = write_tiff(at_depth(COLOURS, variant.bits), replace(variant, more={324 if variant.tile else 273: [8]}))
+def test_missing_strips_are_no_black_pixels(variant, present):
+    more = {324 if variant.tile else 273: [8] * present}
+    data = write_tiff(at_depth(COLOURS, variant.bits), replace(variant, more=more))
     with pytest.raises(UnreadableImageError, match="truncated TIFF"):
         decode(data)
 
@@ -331,3 +356,44 @@ def test_the_first_kind_of_jpeg_in_tiff_is_a_whole_jpeg():
     np.testing.assert_array_equal(outcome(data), outcome(oriented(photo(), 3)))
     pieces = write_tiff(COLOURS, Variant(more={259: [6]}))
     assert outcome(pieces).startswith("TIFF with old JPEG (in pieces) compression is not read")
+
+
+@pytest.mark.parametrize(("size", "reason"), [(1, None), (3, "damaged TIFF: strips or tiles overlap")])
+def test_blocks_of_jpeg_that_claim_more_than_the_file_are_refused(size, reason):
+    jpeg = encode(photo().convert("L"), "JPEG")
+    width, height = photo().size
+    more = {256: [width], 257: [height], 259: [7], 273: [8], 278: [height], 279: [size * len(jpeg)]}
+    data = write_tiff(np.frombuffer(jpeg, np.uint8)[None, :, None], Variant(photometric=tiff.BLACK_IS_ZERO, more=more))
+    assert reason == outcome(data) if reason else np.abs(outcome(data) - outcome(jpeg)).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 70_000])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_an_orientation_that_means_nothing_turns_nothing(bits, orientation):
+    data = write_tiff(at_depth(COLOURS, bits), Variant(bits, more={274: [orientation]}))
+    np.testing.assert_array_equal(outcome(data), COLOURS)
+
+
+def test_full_range_luma_and_chroma_are_read_and_another_range_is_refused():
+    image = photo().convert("YCbCr")
+    expected = np.asarray(image.convert("RGB")).astype(int)
+    np.testing.assert_allclose(outcome(encode(image, "TIFF")), expected, atol=1)
+    narrow = encode(image, "TIFF", tiffinfo={532: (16, 235, 128, 240, 128, 240)})
+    assert outcome(narrow).startswith("TIFF with YCbCr colours of a range of their own is not read")
+
+
+def test_a_page_that_is_followed_by_itself_is_read_once():
+    data = write_tiff(COLOURS, Variant())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    end = first + 2 + 12 * count
+    assert data[end : end + 4] == bytes(4)
+    looped = data[:end] + data[4:8] + data[end + 4 :]
+    assert len(list(read_directories(looped))) == 1
+    np.testing.assert_array_equal(outcome(looped), COLOURS)
+
+
+def test_a_strip_that_unpacks_to_too_much_is_refused(monkeypatch):
+    data = write_tiff(at_depth(COLOURS, 16), Variant(16, **DEFLATE))
+    monkeypatch.setattr("fewshot.images.tiff.stored_samples.MAX_PIXELS", 2 * COLOURS.size - 1)
+    assert outcome(data) == f"too large: a TIFF of which a strip has {2 * COLOURS.size} bytes"

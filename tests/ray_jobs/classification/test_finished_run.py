@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from fewshot.digests import check_json
+from ray_jobs.classification.finished_run import Losses
 from ray_jobs.errors import JobError
 from ray_jobs.output.runs import open_run
 from tests.ray_jobs.place import Place, fewshot, put, written
@@ -36,6 +37,12 @@ def run(place):
 
 def parts(run):
     return sorted((run / "predictions").iterdir())
+
+
+@pytest.mark.parametrize("loss", [{"missing": ("a",)}, {"resized": ("a",)}, {"unreadable": ("a",)}, {"is_noted": True}])
+def test_every_kind_of_loss_leaves_something_to_do(loss):
+    assert Losses(**loss)
+    assert not Losses()
 
 
 def test_metrics_record_the_length_of_every_part(run):

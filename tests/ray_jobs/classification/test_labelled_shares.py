@@ -46,6 +46,7 @@ def test_constants_are_those_of_calibration():
     expected = (cross_validation.FOLDS, cross_validation.MAX_QUERIES, cross_validation.MAX_COSINES)
     assert (FOLDS, MAX_HELD_OUT, MAX_PAIRS) == expected
     assert held_out_examples([MAX_HELD_OUT, MAX_HELD_OUT]) == MAX_HELD_OUT
+    assert held_out_examples([2**17, 2**17]) == MAX_PAIRS // 2**18 < MAX_HELD_OUT
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -87,7 +88,7 @@ def test_a_shortage_names_the_way_out():
         " Add examples, or raise max_error to 0.32."
     )
     assert shortage(0.1, 22, 0, None).endswith("Add examples.")
-    assert [rounded_up(error) for error in (0.3, 0.301, 0.9999, None)] == [0.3, 0.31, None, None]
+    assert [rounded_up(error) for error in (0.3, 0.07, 0.301, 0.9999, None)] == [0.3, 0.07, 0.31, None, None]
 
 
 @pytest.fixture(scope="module")

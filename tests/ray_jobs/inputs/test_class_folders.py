@@ -186,3 +186,16 @@ def test_a_table_and_folders_that_differ_need_a_choice(tmp_path):
 
 def test_images_in_no_folder_are_refused_without_a_table(tmp_path):
     assert "1 images that are in no class folder, e.g. 0.jpg" in refused(write(tmp_path, "0.jpg", "cat/1.jpg"))
+
+
+def test_a_table_counts_where_some_images_lie_beside_the_folders(tmp_path):
+    write(tmp_path, "a.jpg", "x/b.jpg", "y/c.jpg")
+    (tmp_path / "metadata.csv").write_text("file_name,label\na.jpg,cat\nx/b.jpg,dog\ny/c.jpg,cat\n")
+    assert found(tmp_path) == {"a.jpg": "cat", "x/b.jpg": "dog", "y/c.jpg": "cat"}
+
+
+def test_a_table_of_all_splits_gives_no_images_of_a_split_with_a_longer_name(tmp_path):
+    write(tmp_path, "train/a.jpg", "train/b.jpg", "training/c.jpg", "val/d.jpg")
+    rows = ("train/a.jpg,cat", "train/b.jpg,dog", "training/c.jpg,cat", "val/d.jpg,dog")
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    assert found(tmp_path, "train") == {"train/a.jpg": "cat", "train/b.jpg": "dog"}

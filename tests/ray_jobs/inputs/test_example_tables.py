@@ -240,6 +240,7 @@ def test_ground_truth_in_a_table_of_images_is_refused(tmp_path):
             {"images": 3, "masks": 3},
             "2 classes have the name of a folder of files, not of what is in them: images, masks",
         ),
+        ({"Images": 3, "dog": 3}, "1 class has the name of a folder of files, not of what is in them: Images"),
         ({"0": 3, "1": 3}, "The 2 classes have numbers for names (0, 1)"),
         ({"cat": 0, "dog": 3}, "1 class has no example, only a name: cat."),
         ({"cat": 1, "dog": 3}, "1 class has only one example: cat."),
@@ -252,4 +253,5 @@ def test_odd_classes_are_warned_of(counts, expected):
 
 def test_ordinary_classes_are_not_warned_of():
     assert list(warnings_about_classes({"cat": 3, "dog": 59, "class 3": 20})) == []
+    assert list(warnings_about_classes({"cat": 2, "dog": 39, "7": 2})) == []
     assert list(warnings_about_classes({})) == []

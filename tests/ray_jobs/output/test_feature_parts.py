@@ -20,6 +20,7 @@ from ray_jobs.output.feature_parts import (
     get_table,
     read_parquet,
     view_table,
+    without_nonfinite,
     write_parquet,
 )
 
@@ -58,6 +59,17 @@ def test_a_part_without_tokens_cannot_give_any():
     part = encode(FeatureRows(given_rows.images, given_rows.sources, given_rows.errors, given_rows.views))
     with pytest.raises(pa.ArrowException):
         decode(part, dense=True)
+
+
+@pytest.mark.parametrize("where", ["views", "dense"])
+def test_behind_an_unreadable_image_the_right_one_loses_its_features(where):
+    given_rows = rows([True, False, True, True])
+    (given_rows.views[2] if where == "views" else given_rows.dense[1])[0, 0] = np.nan
+    found = without_nonfinite(given_rows, "not finite")
+    assert found.errors == [None, "broken", "not finite", None]
+    assert np.array_equal(found.views[[0, 3]], given_rows.views[[0, 3]])
+    assert not found.views[[1, 2]].any()
+    assert np.array_equal(found.dense, given_rows.dense[[0, 2]])
 
 
 def test_equal_rows_give_equal_bytes():

@@ -47,6 +47,8 @@ def test_every_stage_of_a_classification_adds_its_share(tmp_path):
     assert shares[2] == pytest.approx(200 / PLAN.work.total)  # The examples alone.
     assert shares[6] == pytest.approx(600 / PLAN.work.total)
     assert shares[10] == pytest.approx(608 / PLAN.work.total)
+    assert shares[11] == pytest.approx((608 + 0.5 * 800) / PLAN.work.total)
+    assert shares[13] == pytest.approx((608 + 0.925 * 800) / PLAN.work.total)
     states = ["embedding"] * 7 + ["labelling"] * 3 + ["escalating"] * 7
     assert [each.state for each in seen] == states
     assert [(each.done, each.parts) for each in seen][5:9] == [(3, 4), (4, 4), (1, 4), (2, 4)]
@@ -76,3 +78,8 @@ def test_an_evaluation_embeds_and_measures(tmp_path):
 
 def test_the_plan_of_an_older_version_has_no_share(tmp_path):
     assert progress(Store(str(tmp_path)), replace(PLAN, work=None, example_parts=())).share is None
+
+
+def test_an_archive_without_images_is_no_work_and_an_unknown_one_is():
+    none, unknown = (classification_work(examples=5, images=images, shards=2, escalation=0) for images in (0, None))
+    assert (none.total, unknown.archive) == (5.0, 2000.0)
