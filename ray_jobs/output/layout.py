@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cluster import Retry, Storage, Store, fingerprint
@@ -18,6 +19,10 @@ PER_CLASS = "per_class.parquet"
 PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
 """With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
+CARD = "card.json"
+"""Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
+FILES = "files"
+"""Key of a card: by name, the digest of each file beside it."""
 INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)
 """Interactive: give up quickly on storage that is down, but not on storage that asks for fewer requests."""
 
@@ -51,6 +56,13 @@ def features_folder(spec: ClipSpec, of: str) -> str:
         of: names what is embedded: an archive's fingerprint, or "support-" and the number of views.
     """
     return f"features/{fingerprint([FEATURES_VERSION, decoding_identity(), spec.identity()])}/{of}"
+
+
+def present_parts(store: Store, parts: Collection[str]) -> list[str]:
+    """Return the parts that are in storage, in the given order; their folders are listed."""
+    folders = {posixpath.dirname(part) for part in parts}
+    present = {path for folder in folders for path in store.list(folder)}
+    return [part for part in parts if part in present]
 
 
 def dense_folder(features: str) -> str:

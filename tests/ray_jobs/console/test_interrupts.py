@@ -68,7 +68,7 @@ with ThreadPoolExecutor(1) as threads:
     print("ready", flush=True); time.sleep(60)
 """
 PATIENT = """
-with interrupts.patient(30):
+with interrupts.time_to_end(30):
     print("ready", flush=True)
     while True:
         try:
