@@ -26,6 +26,7 @@ from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
+from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
@@ -61,8 +62,7 @@ LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
 
 ESCALATE_WITHOUT_EXAMPLES = "[escalate] needs examples: add the section [support], also with [classifier] from"
-FEW = 5
-"""Classes that a message names."""
+
 
 Did = Literal["everything", "the rest", "nothing"]
 
@@ -405,9 +405,9 @@ def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:
     names = set(support.labels.space.names)
     missing, other = sorted(set(stored.classes) - names), sorted(names - set(stored.classes))
     if missing or other:
-        told = [f"{len(missing)} have no example ({', '.join(missing[:FEW])})"] if missing else []
-        told += [f"{len(other)} are not of the classifier ({', '.join(other[:FEW])})"] if other else []
-        raise JobError([f"[support] must have the {len(stored.classes)} classes of {stored.url}: {'; '.join(told)}"])
+        wrong = [f"{len(missing)} have no example ({first_few(missing)})"] if missing else []
+        wrong += [f"{len(other)} are not of the classifier ({first_few(other)})"] if other else []
+        raise JobError([f"[support] must have the {len(stored.classes)} classes of {stored.url}: {'; '.join(wrong)}"])
 
 
 def _needs_dense(job: Job, stored: ClassifierRef | None) -> bool:

@@ -6,14 +6,13 @@ images are read whose size an example has, and of these a bounded number.
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from cluster.records import Shard, pick
+from cluster.records import Shard, content_digest, pick
 from cluster.records.base import Unreadable
 from ray_jobs.inputs.examples import Labels
 from ray_jobs.preflight import lies_inside
@@ -52,13 +51,13 @@ class ExampleContent:
         image: the reference, as the examples have it.
         label: its class.
         size: bytes.
-        digest: 16 bytes over the content.
+        digest: of the content, see `content_digest`.
     """
 
     image: str
     label: str
     size: int
-    digest: bytes
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +102,6 @@ class Duplicates:
     all_compared: bool
     archive_copies: int
     copies: tuple[ArchiveCopy, ...]
-
-
-def digest_of(data: bytes) -> bytes:
-    """Return 16 bytes that stand for a content."""
-    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def images_inside(labels: Labels, archive: str) -> frozenset[str]:
@@ -195,7 +189,7 @@ class CopyFinder:
         return True
 
     def _compare(self, image: str, data: bytes) -> None:
-        example = self._by_size.get(len(data), {}).get(digest_of(data))
+        example = self._by_size.get(len(data), {}).get(content_digest(data))
         if example is None:
             return
         self.count += 1
