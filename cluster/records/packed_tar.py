@@ -34,7 +34,7 @@ _PIECE_BYTES = 1 << 16
 
 
 class PackingError(EntryError):
-    """A file called a tar is something else that is not read."""
+    """A file with the suffix of a tar has another format, which is not read."""
 
 
 class UnpackingError(ValueError):
@@ -72,7 +72,7 @@ def open_unpacked(raw: io.BufferedReader, size: int) -> IO[bytes]:
         size: its bytes.
 
     Raises:
-        PackingError: it is packed in a way that is not read, or no tar.
+        PackingError: the file has another format, or a packing that is not read.
     """
     packing = packing_of(raw.read(HEAD_BYTES))
     raw.seek(0)
@@ -103,7 +103,7 @@ class _Reader(Protocol):
 
 
 class _Limited(io.RawIOBase):
-    """Limits how much is unpacked, and turns what the libraries raise into reasons."""
+    """Limits how much is unpacked, and turns the errors of the libraries into UnpackingError."""
 
     def __init__(self, reader: _Reader, packing: str, size: int) -> None:
         super().__init__()

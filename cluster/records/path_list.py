@@ -55,7 +55,7 @@ def open_lists(archive: Archive) -> Lister:
 
 
 def _split(container: Container, skipped: Skipped, *, options: ReadOptions) -> Iterator[Shard]:
-    """Cut a list into shards; of what it names, local files are looked up."""
+    """Cut a list into shards; its local files are looked up."""
     del skipped
     try:
         found = _ListFile.open(container, options)

@@ -24,7 +24,7 @@ CARD = "card.json"
 FILES = "files"
 """Key of a card: by name, the digest of each file beside it."""
 INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)
-"""Interactive: give up quickly on storage that is down, but not on storage that asks for fewer requests."""
+"""Interactive: give up quickly on storage that is down, but wait for storage that limits the rate of requests."""
 
 
 def open_parent(url: str, storage: Storage) -> tuple[Store, str]:
