@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cluster import Storage, Store
 from cluster.errors import ClusterError, SourceError
-from cluster.records import images_folder
+from cluster.records import archive_folder
 from cluster.records.location import Location
 from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
@@ -147,7 +147,7 @@ def _escalates(job: Job, needs: Sequence[str]) -> bool:
 def _image_folders(job: Job, needs: Sequence[str], storage: Storage) -> list[str]:
     """Folders and URLs whose files are images to the job."""
     sections = [getattr(job, name) for name in ("archive", "support") if name in needs]
-    return [images_folder(section.uri, storage) for section in sections if section is not None]
+    return [archive_folder(section.uri, storage) for section in sections if section is not None]
 
 
 def _check_output(store: Store, places: Sequence[str]) -> None:

@@ -60,7 +60,7 @@ class Retry:
         Args:
             action: makes an attempt.
             is_transient: whether another attempt may succeed after this error.
-            is_throttled: whether the error is a server's request for fewer requests.
+            is_throttled: whether the error says that a server limits the rate of requests.
 
         Raises:
             Exception: whatever the last call of `action` raised.
