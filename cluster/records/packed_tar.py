@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from cluster.errors import ClusterError
 from cluster.records.base import EntryError
+from cluster.records.reading import first_line
 from cluster.records.signatures import BZIP2, GZIP, HEAD_BYTES, XZ, ZSTANDARD, packing_of
 
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -116,7 +117,7 @@ class _Limited(io.RawIOBase):
         except ClusterError:
             raise
         except (OSError, EOFError, ValueError, lzma.LZMAError, pa.ArrowException) as error:
-            raise UnpackingError(f"{self._packing}, and unpacking fails: {_summary(error)}") from None
+            raise UnpackingError(f"{self._packing}, and unpacking fails: {first_line(error)}") from None
         self._left -= len(data)
         if self._left < 0:
             raise UnpackingError(f"{self._packing}, and it expands to more than {MAX_EXPANSION} times its size")
@@ -166,9 +167,3 @@ class _Zstandard:
 
 def _xz_unpacker() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_DICTIONARY_BYTES)
-
-
-def _summary(error: Exception) -> str:
-    """Return the first line of an error."""
-    lines = str(error).splitlines()
-    return lines[0][:120] if lines else type(error).__name__
