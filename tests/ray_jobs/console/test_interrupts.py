@@ -69,9 +69,9 @@ with ThreadPoolExecutor(1) as threads:
 """
 PATIENT = """
 with interrupts.time_to_end(30):
-    print("ready", flush=True)
     while True:
         try:
+            print("ready", flush=True)  # Within the block: the interrupt may come before the next line.
             time.sleep(60)
         except KeyboardInterrupt:
             print("stopping", flush=True)
