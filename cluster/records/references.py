@@ -79,14 +79,14 @@ class References:
         yield from ordered_map(attempt, references, threads)
 
     def find(self, reference: str, look: Callable[[Location], T]) -> T:
-        """Look at the object that a reference leads to, under any reading of it.
+        """Find the object that a reference leads to, under any reading of it.
 
         Args:
             reference: see `read`.
-            look: returns what is wanted of the object; raises EntryError(NOT_FOUND) if there is none.
+            look: returns the result for an object, such as its content; raises EntryError(NOT_FOUND) if there is none.
 
         Raises:
-            EntryError: there is no such object, it cannot be looked at, or two readings lead to different objects.
+            EntryError: there is no such object, `look` fails, or two readings lead to different objects.
             StorageError: storage does not answer.
         """
         found: dict[str, T] = {}

@@ -202,7 +202,7 @@ class Store:
         self._retried("reach", "", lambda objects: objects.check_access())
 
     def check_writable(self) -> None:
-        """Look whether a local folder can be written to, without writing anything. Remote storage is not looked at.
+        """Check whether a local folder can be written to, without writing anything. Remote storage is not checked.
 
         Raises:
             StorageError: it cannot: a read-only file system, a full disk, a file in the way.

@@ -105,7 +105,7 @@ def _without_long(values: JsonObject) -> JsonObject:
 
 @dataclass(frozen=True)
 class Classification:
-    """A classification whose inputs were looked at: what there is, what it is called, what is left to do.
+    """A classification whose inputs were read: its archive, examples and classifier, and the names of its results.
 
     Attributes:
         job: the job file; with a stored classifier, [clip] is the backbone it was trained on.
@@ -125,7 +125,7 @@ class Classification:
 
     @classmethod
     def from_job(cls, job: Job) -> Classification:
-        """Look at everything a job names; nothing is embedded.
+        """Read the examples and list the archive; nothing is embedded.
 
         Raises:
             JobError: [archive] or [support] is missing, or the stored classifier is, or does not fit.
@@ -268,7 +268,7 @@ class Classification:
         return find_losses(self.store, self.run, predictions, metrics)
 
     def remove_losses(self) -> list[str]:
-        """Remove parts of other lengths than were recorded, so that they are made anew. The run must be held.
+        """Remove parts of other lengths than were recorded, so that they are made anew. Requires the lease on the run.
 
         Returns:
             what the finished run has lost, in lines; nothing for a run that has not finished.
@@ -283,7 +283,7 @@ class Classification:
         return losses.lines(self.store)
 
     def _complete_metrics(self) -> ClassificationMetrics | None:
-        """Return the metrics of this very run if they say that it is complete. Raises as `read_metrics`."""
+        """Return the metrics of this run if it is complete. Raises as `read_metrics`."""
         metrics = read_metrics(self.store, self.run, "classification")
         return metrics if isinstance(metrics, ClassificationMetrics) and metrics.complete else None
 
@@ -351,9 +351,9 @@ def _with_backbone_of(stored: ClassifierRef, job: Job) -> Job:
 
 
 def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledUnits:
-    """Read the examples, and stop at those that cannot be used, before anything of the archive is looked at.
+    """Read and check the examples, before anything of the archive is read.
 
-    Those that a classifier in the output was trained on were looked at before it was.
+    If the output has a classifier that was trained on them, they are not decoded again.
     """
     if job.support is None:
         needed = job.classifier.from_ is not None

@@ -45,16 +45,16 @@ def _about_unequal(counts: Mapping[str, int]) -> Iterator[str]:
     if counts[most] >= UNEQUAL * counts[least]:
         yield (
             f"The classes have very unequal numbers of examples, from {counts[least]:,} ({least}) to {counts[most]:,} "
-            f"({most}). Look whether {least} is a class; support.shots limits the examples of a class."
+            f"({most}). Check whether {least} is a class; support.shots limits the examples of a class."
         )
 
 
 def _about_names(names: Sequence[str]) -> Iterator[str]:
     if found := [name for name in names if split_of(name) is not None]:
-        yield f"{_classes(found)} the name of a split: {first_few(found)}. Look whether it holds examples of classes."
+        yield f"{_classes(found)} the name of a split: {first_few(found)}. Check whether it holds examples of classes."
     if found := [name for name in names if name.casefold() in FOLDERS_OF_FILES]:
         yield (
-            f"{_classes(found)} the name of a folder of files, not of what is in them: {first_few(found)}. Look "
+            f"{_classes(found)} the name of a folder of files, not of what is in them: {first_few(found)}. Check "
             "whether uri points at the folder with the classes."
         )
     if all(name.isdecimal() for name in names):

@@ -91,7 +91,7 @@ def prediction_part(folder: str, index: int, shard: str) -> str:
 
 
 def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
-    """Return the parts of predictions in a folder, those of a run and no others, in the archive's order.
+    """Return the paths of a run's parts of predictions in a folder, in the archive's order.
 
     Args:
         folder: of the predictions.

@@ -33,7 +33,7 @@ def local_gpus() -> int:
 
 @contextmanager
 def entered(executor: Executor, reporter: Reporter) -> Iterator[None]:
-    """Enter an executor; say so while Ray starts, and leave it time to stop after Ctrl-C.
+    """Enter an executor: show a message while Ray starts, and allow time to stop it after Ctrl-C.
 
     Args:
         executor: not entered yet.
