@@ -96,7 +96,7 @@ def read_class_folders(
     """
     if links := [entry.key for entry in entries if entry.leads_out]:
         found = f"{len(links)} symbolic links out of it, e.g. {links[0]}"
-        raise DataError(f"{uri}: {found}; support.follow_links = true follows them")
+        raise DataError(f"{uri}: {found}; set support.follow_links = true to follow them")
     images = [FolderImage(entry, tuple(entry.path.split("/")[:-1])) for entry in entries]
     whole = ImageFolder(root=uri, images=images)
     folder = _of_split(whole, options)

@@ -152,7 +152,7 @@ class Run:
     def prediction_parts(self) -> list[str]:
         """Return the parts of predictions that are there, as paths in `store`, in the order of the archive.
 
-        Whatever else lies beside them (notes, copies, files of a file system) is none of the run's.
+        Other files beside them (notes, copies, files of a file system) are left out.
 
         Raises:
             JobError: the run is an evaluation; or it is complete, and parts are missing.
