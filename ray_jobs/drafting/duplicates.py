@@ -119,7 +119,7 @@ def repeated_examples(contents: Sequence[ExampleContent]) -> tuple[int, list[Exa
         The number of examples that repeat an earlier one of their class, and a pair for each that repeats an earlier
         one of another class.
     """
-    first: dict[bytes, ExampleContent] = {}
+    first: dict[str, ExampleContent] = {}
     same_class, contradictions = 0, []
     for content in contents:
         known = first.setdefault(content.digest, content)
@@ -149,13 +149,13 @@ class CopyFinder:
     all_compared: bool = True
     count: int = 0
     shown: list[ArchiveCopy] = field(default_factory=list)
-    _by_size: dict[int, dict[bytes, ExampleContent]] = field(init=False)
+    _by_size: dict[int, dict[str, ExampleContent]] = field(init=False)
     _candidates: int = 0
     _bytes: int = 0
 
     def __post_init__(self) -> None:
         """Sort the examples by size."""
-        by_size: defaultdict[int, dict[bytes, ExampleContent]] = defaultdict(dict)
+        by_size: defaultdict[int, dict[str, ExampleContent]] = defaultdict(dict)
         for content in self.contents:
             by_size[content.size].setdefault(content.digest, content)
         self._by_size = dict(by_size)
