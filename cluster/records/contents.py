@@ -164,7 +164,8 @@ class Contents:
         if self._links_out > self._entries / 2:
             raise MixtureError(
                 f"{self._links_out} of {self._entries} entries are symbolic links to files or folders out of it, as in"
-                " a snapshot of the Hugging Face Hub, DVC or git-annex; set follow_links = true beside uri to follow them"
+                " a snapshot of the Hugging Face Hub, DVC or git-annex; "
+                "set follow_links = true beside uri to follow them"
             )
 
     @property
