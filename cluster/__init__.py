@@ -19,7 +19,7 @@ from cluster.execution.stage import StageReport, run_stage
 from cluster.execution.step import Helpers, Part, SplitStep, Step, Unit, Workers
 from cluster.fingerprint import fingerprint
 from cluster.on_ray.ray_executor import RayExecutor
-from cluster.storage.lease import Lease, LeaseState, acquire_lease, lease_owner, lease_state
+from cluster.storage.lease import Lease, LeaseState, acquire_lease, lease_state
 from cluster.storage.retry import Retry
 from cluster.storage.settings import Storage
 from cluster.storage.store import Ledger, Store
@@ -56,7 +56,6 @@ __all__ = [
     "WorkersReady",
     "acquire_lease",
     "fingerprint",
-    "lease_owner",
     "lease_state",
     "run_stage",
 ]

@@ -23,7 +23,7 @@ class SourceError(ClusterError, ValueError):
 
 
 class DamagedLeaseError(StorageError):
-    """The object of a lease is not one. Nobody can tell who has the lease until it is removed."""
+    """The object of a lease cannot be read as one. The owner of the lease is unknown until the object is removed."""
 
 
 class WorkerStartError(ClusterError, RuntimeError):

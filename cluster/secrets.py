@@ -4,9 +4,9 @@ Three kinds are found: credentials in URLs, the values of environment variables 
 name such as `password=` or in a header such as `Authorization:`. Texts quote each other, so all of them are also found
 percent-encoded, as JSON or Python write them, and as HTML.
 
-Where a URL can be read in two ways, a text for people loses too much rather than too little: what stands before the
-last "@" of `https://me:pass/word@host` could be a host, a port and a path. A place that is opened or stored
-(`public_url`) keeps whatever may be its path.
+Where a URL is ambiguous, messages hide too much rather than too little: what stands before the last "@" of
+`https://me:pass/word@host` could be a host, a port and a path. A URL that is opened or stored (`public_url`) keeps
+everything that may be its path.
 """
 
 from __future__ import annotations

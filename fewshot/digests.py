@@ -29,7 +29,7 @@ _MARK = PREFIX.encode()
 
 
 class DigestError(DataError):
-    """A stored object does not have the content that was written, or no digest to tell it by."""
+    """A stored object does not have the content that was written, or has no digest."""
 
 
 def digest(data: bytes) -> str:

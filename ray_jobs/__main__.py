@@ -1,4 +1,4 @@
-"""The command `fewshot`, also as `python -m ray_jobs`: answers Ctrl-C while everything else is imported."""
+"""The command `fewshot`, also as `python -m ray_jobs`. Ctrl-C works while everything else is still imported."""
 
 from __future__ import annotations
 

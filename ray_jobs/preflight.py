@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cluster import Storage, Store
 from cluster.errors import ClusterError, SourceError
-from cluster.records import images_folder
+from cluster.records import archive_folder
 from cluster.records.location import Location
 from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
@@ -77,6 +77,18 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
         yield Check("[archive] uri", lambda: open_archive(archive, storage), archive.uri)
         if (labels := archive.labels) is not None:
             yield Check("[archive] labels", lambda: read_given_labels(archive, storage), labels)
+    yield from _labelled_checks(job, needs, storage)
+    yield from _classifier_checks(job, needs, storage)
+    if (address := job.cluster.address) is not None:
+        yield Check("[cluster] address", lambda: _check_address(address))
+    if (escalate := job.escalate) is not None and _escalates(job, needs):
+        yield Check("[escalate] model", escalate.spec.check)
+        if escalate.hyperparameters:
+            yield Check("[escalate] hyperparameters", lambda: check_escalation_method(escalate))
+
+
+def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
+    """Yield the checks of labelled images: [support] and [evaluate]."""
     if (support := job.support) is not None and "support" in needs:
         if _trains_on_examples(job):
             yield Check("[support] uri", lambda: support_labels(support, storage), support.uri)
@@ -87,13 +99,6 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
         yield Check("[evaluate] splits", lambda: read_splits(splits, images_of, storage), splits)
         for name in evaluation.methods:
             yield Check("[evaluate] methods", lambda name=name: check_method(name))  # type: ignore[misc]
-    yield from _classifier_checks(job, needs, storage)
-    if (address := job.cluster.address) is not None:
-        yield Check("[cluster] address", lambda: _check_address(address))
-    if (escalate := job.escalate) is not None and _escalates(job, needs):
-        yield Check("[escalate] model", escalate.spec.check)
-        if escalate.hyperparameters:
-            yield Check("[escalate] hyperparameters", lambda: check_escalation_method(escalate))
 
 
 def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
@@ -147,7 +152,7 @@ def _escalates(job: Job, needs: Sequence[str]) -> bool:
 def _image_folders(job: Job, needs: Sequence[str], storage: Storage) -> list[str]:
     """Folders and URLs whose files are images to the job."""
     sections = [getattr(job, name) for name in ("archive", "support") if name in needs]
-    return [images_folder(section.uri, storage) for section in sections if section is not None]
+    return [archive_folder(section.uri, storage) for section in sections if section is not None]
 
 
 def _check_output(store: Store, places: Sequence[str]) -> None:

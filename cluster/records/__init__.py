@@ -10,7 +10,7 @@ from cluster.records.base import Record, Shard, Skipped, Source
 from cluster.records.columns import Columns
 from cluster.records.forms import FORMS, Form
 from cluster.records.opening import open_source
-from cluster.records.patterns import images_folder
+from cluster.records.patterns import archive_folder
 from cluster.records.selection import Selected, Selection, content_digest
 from cluster.records.shards import pick, read_shard
 
@@ -24,8 +24,8 @@ __all__ = [
     "Shard",
     "Skipped",
     "Source",
+    "archive_folder",
     "content_digest",
-    "images_folder",
     "open_source",
     "pick",
     "read_shard",

@@ -51,8 +51,8 @@ class Layout:
 
     Attributes:
         image: column of the images.
-        holds: "bytes", "struct" (of `bytes` and `path`), "unnamed struct" (the same, and its paths do not tell images
-            apart) or "uri".
+        holds: "bytes", "struct" (of `bytes` and `path`), "unnamed struct" (the same, with paths that are not
+            unique) or "uri".
         key: column of the keys; None names images by `path` of the struct, or by file and row.
     """
 
@@ -93,9 +93,9 @@ def find_layout(schema: pa.Schema, columns: Columns, where: str) -> Layout:
 def find_layouts(
     schema: pa.Schema, columns: Columns, where: str, uri_columns: tuple[str, ...] = URI_COLUMNS
 ) -> list[Layout]:
-    """Return what may be read, the preferred first: they have the same images and other keys, the last none.
+    """Return the possible layouts, the preferred first. They have the same images and different keys, the last none.
 
-    There is one if the user names the column of the keys, or if the images are named by their own paths.
+    There is only one if the user names the column of the keys, or if the images are named by their own paths.
 
     Args:
         schema: see `find_layout`.
@@ -124,7 +124,7 @@ def find_layouts(
         raise SourceError(f"column {columns.key!r} of {where} is {types[columns.key]}: expected string or integer")
     layouts = _layouts(types, image, columns.key)
     if twice := [name for name in layouts[0].columns if schema.names.count(name) > 1]:
-        raise SourceError(f"{where} has several columns {twice[0]!r}: expected one")
+        raise SourceError(f"{where} has several columns {twice[0]!r}: expected one; rename the others")
     return [item for item in layouts if item.key is None or schema.names.count(item.key) == 1]
 
 

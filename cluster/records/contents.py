@@ -1,4 +1,4 @@
-"""Find out what an archive holds, by the names of its files, and refuse a mixture of which a part would be ignored.
+"""Decide the form of an archive by the names of its files, and refuse mixtures, of which a part would be ignored.
 
 The suffix decides about each file. Containers of one form are an archive, whatever sidecars and markers lie beside
 them, and so are images. Both together are refused, with two exceptions: a few files of unknown kind beside containers,
@@ -26,11 +26,13 @@ from cluster.records.parquet import TableSummary
 MAX_TABLES = 20
 """Tables beside images whose footers are read."""
 MAX_ROWS_PER_IMAGE = 2
-"""Rows of a table of paths, for each image beside it, with which it only describes the images: some may be missing."""
+"""Rows for each image beside a table of paths, up to which it counts as a description of these images.
+
+There may be more rows than images, since some images may be missing."""
 MAX_STRAYS = 3
-"""Files of unknown kind that are passed over beside containers, if there are not even more containers."""
+"""Files of unknown kind that are passed over beside containers; as many as there are containers, if these are more."""
 ENOUGH = 1000
-"""Files of unknown kind after which a folder without a container so far is listed as one of images."""
+"""After so many files of unknown kind and no container, a folder counts as one of images."""
 
 _UNREAD = frozenset(
     {"rar", "7z", "gz", "bz2", "xz", "zst", "lz4", "z", "iso", "dmg", "cab", "z01", "001"}
@@ -44,7 +46,7 @@ _HUB_SNAPSHOT = re.compile(r"(?:.*/)?snapshots/[^/]+(?=/)")
 
 
 class MixtureError(EntryError):
-    """Files of several forms, or files that are better read from another place. The message states the way out."""
+    """Files of several forms, or files that should be read from another place. The message says what to do."""
 
 
 @dataclass(slots=True)
@@ -123,7 +125,7 @@ class Contents:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a folder is listed as one of images, whatever follows; the listing goes on counting."""
+        """Whether the folder counts as one of images, whatever files follow."""
         is_plain = not self.containers and not self._problems
         return is_plain and (self.images > 0 or self.strays >= ENOUGH)
 
@@ -132,7 +134,7 @@ class Contents:
 
         Raises:
             EntryError: there is nothing to read.
-            MixtureError: there is something of several forms, or it is better read from another place.
+            MixtureError: there are files of several forms, or they should be read from another place.
         """
         self.check_place()
         if not self.containers:
@@ -145,16 +147,17 @@ class Contents:
         return form
 
     def check(self, form: Form) -> None:
-        """Check that what was listed as an archive of this form is one.
+        """Check the form of an archive after all of it was listed.
 
         Raises:
-            EntryError: it is none.
+            EntryError: there is nothing to read.
+            MixtureError: the archive has another form, or several.
         """
         if self.form() is not form:
             raise MixtureError(self._mixture())
 
     def check_place(self) -> None:
-        """Refuse folders that are better read from another place, or with links followed.
+        """Refuse folders that should be read from another place, or with links followed.
 
         Raises:
             MixtureError: it is such a folder.
@@ -165,7 +168,8 @@ class Contents:
         if self._links_out > self._entries / 2:
             raise MixtureError(
                 f"{self._links_out} of {self._entries} entries are symbolic links to files or folders out of it, as in"
-                f" a snapshot of the Hugging Face Hub, DVC or git-annex; follow_links = true beside uri follows them"
+                " a snapshot of the Hugging Face Hub, DVC or git-annex; "
+                "set archive.follow_links = true to follow them"
             )
 
     @property
@@ -229,22 +233,22 @@ class Contents:
         images = _count(self.images, "image")
         return (
             f"holds {' and '.join(found)}, which are not read, and only {images}, such as {self._example}; write the "
-            f'images as files, .tar or .parquet, or read what is there with form = "{FOLDER.name}"'
+            f'images as files, .tar or .parquet, or read what is there with archive.form = "{FOLDER.name}"'
         )
 
     def _choices(self, forms: list[Form]) -> str:
         if not self.is_folder:
             return f"expected a glob that matches files of one form, such as *{self._suffixes[forms[0]]}"
-        choices = [f'form = "{form.name}" reads the {self._suffixes[form]} files' for form in forms]
+        choices = [f'archive.form = "{form.name}" reads the {self._suffixes[form]} files' for form in forms]
         if self._beside:
-            choices.append(f'form = "{FOLDER.name}" reads the images')
+            choices.append(f'archive.form = "{FOLDER.name}" reads the images')
         glob = f"{self.location.redacted}/**/*{self._suffixes[forms[0]]}"
         return f'expected one of them: {", ".join(choices)}; or choose by a glob, such as uri = "{glob}"'
 
 
 @contextmanager
 def explained(location: Location) -> Iterator[None]:
-    """Turn what is wrong with an archive into a SourceError that names it."""
+    """Turn an EntryError into a SourceError with the location and the expected forms."""
     try:
         yield
     except MixtureError as error:
@@ -259,7 +263,7 @@ def _count(count: int, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Lists the files of a folder that belong to an archive, and checks in the end that nothing else would have to.
+    """Lists the files of a folder that belong to an archive, and checks its form when the listing ends.
 
     Attributes:
         location: the folder.
@@ -293,4 +297,7 @@ class Files:
         for path in sorted(missing):
             yield Entry(path, problem="not found, but the log of the Delta table lists it")
         with explained(self.location):
-            contents.check_place() if self.is_chosen else contents.check(self.form)
+            if self.is_chosen:
+                contents.check_place()
+            else:
+                contents.check(self.form)

@@ -1,7 +1,7 @@
-"""Delta tables: which files are in their current version. Files of older versions lie beside them until a vacuum.
+"""Find the files of the current version of a Delta table. Files of older versions lie beside them until a vacuum.
 
-A log is JSON commits, numbered without a gap, and checkpoints that stand for all commits up to theirs. What cannot be
-read as a log is ignored: then every table of the folder counts.
+A log consists of JSON commits, numbered without a gap, and of checkpoints, each of which replaces all commits up to its
+number. A log that cannot be parsed is ignored: then every table of the folder counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cluster.records.location import Location
 from cluster.records.reading import read_local, read_remote, with_retries
 
 MAX_BYTES = 256 << 20
-"""Most that is read of a log: some millions of files."""
+"""Largest log that is read; it can list some millions of files."""
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 _BATCH_ROWS = 8
@@ -37,10 +37,10 @@ def current_files(location: Location) -> frozenset[str] | None:
         location: a folder.
 
     Returns:
-        None if it is no Delta table, or its log does not tell.
+        None if it is no Delta table, or its log cannot be parsed.
 
     Raises:
-        SourceError: rows of its files are deleted, which only a reader of Delta tables leaves out.
+        SourceError: it has deletion vectors (rows that are deleted, but still in the files), or its log is too large.
         StorageError: storage does not answer.
     """
     log = _Log(location)

@@ -1,4 +1,4 @@
-"""Read images that cells of Parquet tables hold, one by one, by references such as "train.parquet#7"."""
+"""Read single images from cells of Parquet tables, by references such as "train.parquet#7"."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Images written as text, where a path or a URL is expected: data: URIs (RFC 2397) and base64 (RFC 4648).
 
-A text counts as base64 if it is nothing but base64, without a "." as most paths have, and begins as that of a usual
-image does.
+A text counts as base64 if it has only characters of base64 (so no ".", which most paths have) and begins like an image
+of a usual format.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def decode_inline(text: str, max_bytes: int) -> bytes:
     """Return the bytes of an image that is written as text.
 
     Raises:
-        EntryError: it is not what `is_inline` takes it for, or has more than `max_bytes`.
+        EntryError: the text is damaged or has no data, or the image has more than `max_bytes`.
     """
     body, is_base64, what = text, True, "base64"
     if text[:5].lower() == "data:":

@@ -1,6 +1,6 @@
 """The rows of a list of images, read one by one: lines of paths and URLs (.txt), CSV or TSV, JSON Lines.
 
-Text is UTF-8; bytes that are not stay in paths as surrogates, as Python has them in names of files.
+Text is UTF-8. Other bytes become surrogates, as in Python's file names, so that paths with such bytes can be opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import BinaryIO
 from cluster.records.base import EntryError
 
 MAX_LINE_BYTES = 1 << 16
-"""Longer lines are an error: images as text belong into a Parquet table."""
+"""Longer lines are an error; images as text can be stored in a Parquet table."""
 
 PATH = "path"
 """The column of lists that have none."""
@@ -30,7 +30,7 @@ class ListRow:
     Attributes:
         line: number of its last line, from 1.
         cells: its values by column.
-        problem: why it has none; None if it has.
+        problem: why it has no values; None if it has.
     """
 
     line: int
@@ -134,7 +134,7 @@ def _separated_rows(lines: Iterator[_Line], delimiter: str) -> Iterator[ListRow]
 def _header(cells: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     if twice := [name for name in header if name and header.count(name) > 1]:
-        raise EntryError(f"several columns are called {twice[0][:40]!r}")
+        raise EntryError(f"several columns are called {twice[0][:40]!r}; rename all but one")
     return header
 
 

@@ -19,7 +19,7 @@ from cluster.records.reading import with_retries
 from cluster.storage.filesystems import is_s3
 from cluster.storage.s3 import list_pages
 
-_FOLLOW = "archive.follow_links = true follows it"
+_FOLLOW = "set archive.follow_links = true to follow it"
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
 
 

@@ -1,4 +1,4 @@
-"""Names of entries: make them printable, and recognise images, sidecars, archives and what systems keep."""
+"""Names of entries: make them printable, and recognise images, sidecars, archives and system folders."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def printable(name: str) -> str:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether any component of a relative path begins with a dot, or is a folder that a system keeps for itself."""
+    """Whether any component of a relative path begins with a dot, or is a system folder."""
     return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in path.split("/"))
 
 

@@ -115,7 +115,7 @@ def _form_of_files(paths: Collection[str], location: Location, options: ReadOpti
 
 
 def _form_of_folder(location: Location, options: ReadOptions) -> Form:
-    """Stop as soon as the answer is known: a folder of images is not listed twice."""
+    """Return the form of a folder as soon as it is known, so that a folder of images is not listed twice."""
     contents = Contents(location, options)
     for entry in walk(location, Skipped(), follow_links=options.follow_links):
         contents.add(entry)

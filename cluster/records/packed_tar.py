@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from cluster.errors import ClusterError
 from cluster.records.base import EntryError
+from cluster.records.reading import first_line
 from cluster.records.signatures import BZIP2, GZIP, HEAD_BYTES, XZ, ZSTANDARD, packing_of
 
 PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -34,7 +35,7 @@ _PIECE_BYTES = 1 << 16
 
 
 class PackingError(EntryError):
-    """A file called a tar is something else that is not read."""
+    """A file with the suffix of a tar has another format, which is not read."""
 
 
 class UnpackingError(ValueError):
@@ -72,7 +73,7 @@ def open_unpacked(raw: io.BufferedReader, size: int) -> IO[bytes]:
         size: its bytes.
 
     Raises:
-        PackingError: it is packed in a way that is not read, or no tar.
+        PackingError: the file has another format, or a packing that is not read.
     """
     packing = packing_of(raw.read(HEAD_BYTES))
     raw.seek(0)
@@ -103,7 +104,7 @@ class _Reader(Protocol):
 
 
 class _Limited(io.RawIOBase):
-    """Limits how much is unpacked, and turns what the libraries raise into reasons."""
+    """Limits how much is unpacked, and turns the errors of the libraries into UnpackingError."""
 
     def __init__(self, reader: _Reader, packing: str, size: int) -> None:
         super().__init__()
@@ -116,7 +117,7 @@ class _Limited(io.RawIOBase):
         except ClusterError:
             raise
         except (OSError, EOFError, ValueError, lzma.LZMAError, pa.ArrowException) as error:
-            raise UnpackingError(f"{self._packing}, and unpacking fails: {_summary(error)}") from None
+            raise UnpackingError(f"{self._packing}, and unpacking fails: {first_line(error)}") from None
         self._left -= len(data)
         if self._left < 0:
             raise UnpackingError(f"{self._packing}, and it expands to more than {MAX_EXPANSION} times its size")
@@ -166,9 +167,3 @@ class _Zstandard:
 
 def _xz_unpacker() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_DICTIONARY_BYTES)
-
-
-def _summary(error: Exception) -> str:
-    """Return the first line of an error."""
-    lines = str(error).splitlines()
-    return lines[0][:120] if lines else type(error).__name__

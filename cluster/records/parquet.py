@@ -21,7 +21,7 @@ from cluster.records.containers import Archive, Container, unreadable_shard
 from cluster.records.inline_images import is_inline
 from cluster.records.names import printable
 from cluster.records.parquet_cells import get_bytes, get_field, get_reference, get_text
-from cluster.records.reading import ordered_map
+from cluster.records.reading import first_line, ordered_map
 from cluster.records.references import References
 from cluster.records.signatures import HEAD_BYTES, PARQUET, packing_of
 
@@ -244,7 +244,7 @@ class RowRange:
         except StorageError:
             raise
         except _DAMAGE as error:
-            reason = f"damaged parquet file: {_first_line(error)}"
+            reason = f"damaged parquet file: {first_line(error)}"
         for rest in range(row, self.stop):
             yield Record(self._numbered(rest), None, reason, self.container.name)
 
@@ -336,7 +336,7 @@ def _opened(container: Container) -> pq.ParquetFile:
     except StorageError:
         raise
     except _DAMAGE as error:
-        raise EntryError(_packing(container) or f"damaged parquet file: {_first_line(error)}") from error
+        raise EntryError(_packing(container) or f"damaged parquet file: {first_line(error)}") from error
 
 
 def _packing(container: Container) -> str | None:
@@ -365,8 +365,3 @@ def _parts(rows: int, target: int) -> list[range]:
     count = max(1, min(math.ceil(rows / target), MAX_SLICES)) if rows else 0
     bounds = [rows * index // count for index in range(count + 1)] if count else []
     return [range(start, stop) for start, stop in itertools.pairwise(bounds)]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:120] if lines else type(error).__name__

@@ -55,7 +55,7 @@ def open_lists(archive: Archive) -> Lister:
 
 
 def _split(container: Container, skipped: Skipped, *, options: ReadOptions) -> Iterator[Shard]:
-    """Cut a list into shards; of what it names, local files are looked up."""
+    """Cut a list into shards; its local files are looked up."""
     del skipped
     try:
         found = _ListFile.open(container, options)
@@ -205,7 +205,7 @@ class _ListFile:
             return ListEntry(numbered, "", problem=row.problem)
         reference = row.cells.get(self.layout.image, "")
         name = row.cells.get(self.layout.key or "") or reference
-        key = printable(name) if _is_name(name) else numbered
+        key = printable(name.removeprefix("./")) if _is_name(name) else numbered
         try:
             return self._looked_up(key, reference)
         except EntryError as error:

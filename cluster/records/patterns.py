@@ -1,4 +1,4 @@
-"""Globs of images such as photos/**/*.jpg: the folder before the first wildcard, of which only some files count.
+"""Globs of images such as photos/**/*.jpg: of the folder before the first wildcard, only the matching files count.
 
 Matching is that of fsspec's `glob`: `*` and `?` match within a name, `**` any number of folders, upper and lower case
 differ. Unlike it, files are matched one by one as they are listed, and what cannot be listed is an entry with a reason.
@@ -31,7 +31,7 @@ def open_glob(archive: Archive) -> Lister:
 
 
 def _shards(archive: Archive, skipped: Skipped) -> Iterator[Shard]:
-    yield from slice_folder(folder_of(archive.location), _images(archive, skipped), archive.options)
+    yield from slice_folder(folder_of_glob(archive.location), _images(archive, skipped), archive.options)
 
 
 def _images(archive: Archive, skipped: Skipped) -> Iterator[Entry]:
@@ -56,10 +56,10 @@ def matching_files(location: Location, skipped: Skipped, *, follow_links: bool =
         follow_links: whether symbolic links out of the folder of the glob are followed, see `walk`.
 
     Raises:
-        EntryError: the folder of the glob cannot be listed, or the glob is none.
+        EntryError: the folder of the glob cannot be listed, or the text is not a glob.
         StorageError: storage does not answer.
     """
-    folder = folder_of(location)
+    folder = folder_of_glob(location)
     matches = _matcher(location.uri[len(folder.uri) :].lstrip("/"))
     for entry in walk(folder, skipped, follow_links=follow_links):
         if matches(entry.path):
@@ -68,7 +68,7 @@ def matching_files(location: Location, skipped: Skipped, *, follow_links: bool =
             yield entry
 
 
-def folder_of(location: Location) -> Location:
+def folder_of_glob(location: Location) -> Location:
     """Return the folder before the first wildcard of a glob.
 
     Raises:
@@ -78,15 +78,15 @@ def folder_of(location: Location) -> Location:
     assert first is not None
     folder = location.uri[: first.start()].rpartition("/")[0]
     if folder.endswith(":/"):
-        raise EntryError("a wildcard in the name of a bucket or host")
+        raise EntryError("a wildcard in the name of a bucket or host; write the name in full")
     return Location(folder or "/", location.storage)
 
 
-def images_folder(uri: str, storage: Storage = DEFAULT_STORAGE) -> str:
-    """Return the folder that an archive's files are in: of a glob the part before the first wildcard."""
+def archive_folder(uri: str, storage: Storage = DEFAULT_STORAGE) -> str:
+    """Return the folder of the files of an archive: for a glob, the part before the first wildcard."""
     try:
         location = Location.parse(uri, storage)
-        return folder_of(location).uri if is_pattern(location) else uri
+        return folder_of_glob(location).uri if is_pattern(location) else uri
     except (ClusterError, OSError, ValueError):  # Opening the archive gives the reason.
         return uri
 

@@ -51,6 +51,12 @@ def too_large(size: int, max_bytes: int) -> str:
     return f"too large: {size} bytes, at most {max_bytes} are read"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, shortened; the name of its type if it has no text."""
+    lines = str(error).splitlines()
+    return lines[0][:120] if lines else type(error).__name__
+
+
 def with_retries(operation: Callable[[], T], what: str) -> T:
     """Call a storage operation until it succeeds, fails permanently, or `RETRY` gives up.
 

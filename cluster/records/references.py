@@ -1,8 +1,7 @@
 """Read images that a table refers to by path or URL.
 
 A path is taken as it is written. Tables made on other systems write backslashes, percent escapes and blanks around a
-path: where there is such a thing, the other reading of the path is looked up as well. Two readings that both lead
-somewhere are an error, never a guess.
+path: such a path is looked up under its other reading as well. If both readings lead to a file, that is an error.
 """
 
 from __future__ import annotations
@@ -91,14 +90,14 @@ class References:
         yield from ordered_map(attempt, references, threads)
 
     def find(self, reference: str, look: Callable[[Location], T]) -> T:
-        """Look at the object that a reference leads to, under any reading of it.
+        """Find the object that a reference leads to, under any reading of it.
 
         Args:
             reference: see `read`.
-            look: returns what is wanted of the object; raises EntryError(NOT_FOUND) if there is none.
+            look: returns the result for an object, such as its content; raises EntryError(NOT_FOUND) if there is none.
 
         Raises:
-            EntryError: there is no such object, it cannot be looked at, or two readings lead to different objects.
+            EntryError: there is no such object, `look` fails, or two readings lead to different objects.
             StorageError: storage does not answer.
         """
         found: dict[str, T] = {}
@@ -110,7 +109,7 @@ class References:
                     raise
         if len(found) > 1:
             both = " and ".join(repr(printable(posixpath.basename(uri))) for uri in found)
-            raise EntryError(f"two files can be meant, {both}: rename one, or write the path without escapes")
+            raise EntryError(f"two files can be meant, {both}; rename one, or write the path without escapes")
         if not found:
             raise EntryError(self._missing(reference))
         return next(iter(found.values()))
@@ -235,7 +234,7 @@ def _oddities(reference: str) -> Iterator[str]:
     if reference != reference.strip():
         yield "it is written with a blank at its " + ("end" if reference != reference.rstrip() else "beginning")
     if drive := re.match(r"\s*([A-Za-z]:)[\\/]", reference):
-        yield f"it is a path of Windows (drive {drive[1]}), use relative ones"
+        yield f"it is a path of Windows (drive {drive[1]}); use a relative path"
     elif "\\" in reference:
         yield 'it is written with "\\", "/" was tried as well'
     if "%" in reference and _unescaped(reference) != reference:

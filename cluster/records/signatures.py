@@ -1,4 +1,4 @@
-"""Recognise what a file is packed as by its first bytes, so that a message can name it; names are often wrong."""
+"""Recognise the packing of a file by its first bytes, as suffixes are often wrong."""
 
 from __future__ import annotations
 

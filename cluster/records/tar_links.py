@@ -14,15 +14,15 @@ from cluster.records.names import printable
 from cluster.records.reading import BUFFER_BYTES, too_large
 
 SPARE_BYTES, MAX_EXPANSION = 1 << 30, 10
-"""All links of a tar may read as many bytes as ten times the tar before them, and a gigabyte. A link takes 512 bytes
-and can name a large file; in a packed tar, everything before the file is unpacked again."""
+"""Limit of the bytes that all links of a tar read: a gigabyte, and ten times the tar before them. A link takes 512
+bytes and can name a large file; in a packed tar, everything before the file is unpacked again."""
 
 _DIGEST_BYTES = 16
 _LARGEST = (1 << 63) - 1
 
 
 class EarlierMembers:
-    """Where the files of a tar are that were passed, so that links to them can be read.
+    """The positions of the files of a tar that were read, so that links to them can be read.
 
     Args:
         open_tar: opens the tar.
@@ -42,7 +42,7 @@ class EarlierMembers:
         self._read_bytes = 0
 
     def add(self, header: tarfile.TarInfo) -> None:
-        """Remember a file, in 32 bytes: links are rare, and their targets cannot be told from other files."""
+        """Remember a file, in 32 bytes, as any file may be the target of a later link."""
         if header.size < 0:
             return
         self._digests += _digest(header.name)
@@ -83,7 +83,7 @@ class EarlierMembers:
         is_packed = self._content is not self._tar
         self._read_bytes += size + (offset - self._position if is_packed else 0)
         if self._read_bytes > most:
-            raise EntryError(f"a hard link to {target}: the links of this tar lead to too many bytes, unpack it first")
+            raise EntryError(f"a hard link to {target}: the links of this tar lead to too many bytes; unpack it first")
         while is_packed and self._position < offset:
             self._take(min(offset - self._position, BUFFER_BYTES))
         if not is_packed:

@@ -58,7 +58,7 @@ def _type_names(error: BaseException) -> set[str]:
 
 
 def is_throttled(error: BaseException) -> bool:
-    """Return whether a server has asked for fewer requests."""
+    """Return whether a server limits the rate of requests."""
     return s3_code(error) in THROTTLED or http_status(error) in (429, 503)
 
 

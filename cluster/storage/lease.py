@@ -74,7 +74,7 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class LeaseState:
-    """A lease as another process sees it without waiting.
+    """A lease as it is stored at one moment.
 
     Attributes:
         owner: the process with the lease.
@@ -90,7 +90,7 @@ class LeaseState:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the owner seems to be at work: not known to be dead, and not silent for longer than its term."""
+        """Whether the owner is probably running: not known to be dead, and the last renewal no older than the term."""
         return not self.owner.is_dead and (self.age_s is None or self.age_s <= self.term_s)
 
 
@@ -207,22 +207,6 @@ def acquire_lease(
         lease.release()
 
 
-def lease_owner(store: Store, folder: str) -> Owner | None:
-    """Look up the owner of the lease on a folder, without waiting.
-
-    Returns:
-        The owner, which may have died without another process noticing yet; None if there is no lease, or its owner was
-        a process of this machine that has died.
-
-    Raises:
-        DamagedLeaseError: the object there is not a lease.
-        StorageError: storage failed.
-    """
-    last = _last_epoch(store, folder)
-    found = _read(store, folder, last) if last else None
-    return None if found is None or found.owner.is_dead else found.owner
-
-
 def lease_state(store: Store, folder: str, *, paths: Iterable[str] | None = None) -> LeaseState | None:
     """Look up the lease on a folder, without waiting.
 
@@ -232,10 +216,11 @@ def lease_state(store: Store, folder: str, *, paths: Iterable[str] | None = None
         paths: objects that include those of the folder, if they were listed already; None lists the folder.
 
     Returns:
-        the lease, whose owner may have died; None if there is none.
+        the lease, whose owner may have died (see `LeaseState.is_alive`); None if there is none.
 
     Raises:
-        StorageError: storage failed, or the object there is not a lease.
+        DamagedLeaseError: the object there is not a lease.
+        StorageError: storage failed.
     """
     last = max(_epochs(store, folder) if paths is None else _epochs_in(paths, folder), default=0)
     found = _read(store, folder, last) if last else None

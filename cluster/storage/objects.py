@@ -154,7 +154,7 @@ class LocalObjects:
                 raise _error(errno.ENOTDIR, self._root)
 
     def check_writable(self) -> None:
-        """Look at the root, or at the folder that it would be made in: permissions and free space."""
+        """Check permissions and free space of the root, or of the folder that it would be made in."""
         folder = next(parent for parent in (self._root, *self._root.parents) if os.path.lexists(parent))
         if not folder.is_dir():
             raise _error(errno.ENOTDIR, folder)

@@ -27,8 +27,8 @@ class Retry:
         first_delay_s: seconds after the first failure, > 0; doubled with every further one.
         max_delay_s: the longest delay between two attempts, in seconds.
         deadline_s: no attempt starts later than this many seconds after the first one.
-        throttled_deadline_s: the same after a server has asked for fewer requests: it is there, and waiting helps. None
-            is `deadline_s`.
+        throttled_deadline_s: the same while a server limits the rate of requests, as it will recover. None is
+            `deadline_s`.
         clock: a monotonic clock in seconds.
         sleep: waits for a number of seconds.
     """
@@ -60,7 +60,7 @@ class Retry:
         Args:
             action: makes an attempt.
             is_transient: whether another attempt may succeed after this error.
-            is_throttled: whether the error is a server's request for fewer requests.
+            is_throttled: whether the error says that a server limits the rate of requests.
 
         Raises:
             Exception: whatever the last call of `action` raised.

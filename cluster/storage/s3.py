@@ -176,7 +176,7 @@ def _checked_listing(page: dict[str, Any]) -> dict[str, Any]:
         NotS3Error: the response has no element of a listing.
     """
     if not page.keys() & {"IsTruncated", "Name", "MaxKeys", "KeyCount", "Contents", "CommonPrefixes"}:
-        raise NotS3Error(errno.EPROTO, "the response to a listing is none")
+        raise NotS3Error(errno.EPROTO, "the response is not an S3 listing")
     return page
 
 

@@ -23,6 +23,10 @@ STALE_S = 86_400.0
 """Age in seconds at which a temporary file is stale: longer than clocks differ and servers are unavailable."""
 
 
+_WRITING = ("write", "create")
+"""Operations for which a missing object is no answer, but a place that cannot be written to, such as /proc."""
+
+
 @dataclass(frozen=True)
 class Store:
     """A picklable, hashable name of a location for objects; each process opens it on first use.
@@ -202,7 +206,7 @@ class Store:
         self._retried("reach", "", lambda objects: objects.check_access())
 
     def check_writable(self) -> None:
-        """Look whether a local folder can be written to, without writing anything. Remote storage is not looked at.
+        """Check whether a local folder can be written to, without writing anything. Remote storage is not checked.
 
         Raises:
             StorageError: it cannot: a read-only file system, a full disk, a file in the way.
@@ -230,7 +234,8 @@ class Store:
         except Exception as error:
             if not is_storage_error(error):
                 raise
-            if isinstance(error, FileNotFoundError) and not is_store_wide(error):
+            is_missing = isinstance(error, FileNotFoundError) and operation not in _WRITING
+            if is_missing and not is_store_wide(error):
                 raise
             where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
             message = f"could not {operation} {where}: {summary(error)}. {advice(error)}"

@@ -209,7 +209,7 @@ def first_count(images: int, *, max_error: float, confidence: float) -> int:
     """Return how many of the most confident held-out images a search for a threshold tests first.
 
     As few as can succeed at all, but not less than a tenth: among thousands of images, a single wrong label among the
-    22 most confident ones would end the search for a coverage that nobody wants.
+    22 most confident ones would end the search at a useless coverage.
 
     Args:
         images: number of held-out images.

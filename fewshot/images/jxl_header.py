@@ -1,4 +1,4 @@
-"""The header of a JPEG XL (ISO 18181-1, annex D), as far as it says how much there is to decode."""
+"""Read the header of a JPEG XL (ISO 18181-1, annex D), up to the fields that limit how much must be decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 @dataclass(frozen=True, slots=True)
 class JxlHeader:
-    """What the header says.
+    """Fields of the header.
 
     Attributes:
         width: in pixels, as stored.

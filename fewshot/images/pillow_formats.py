@@ -1,4 +1,4 @@
-"""Decode the first frame of the formats that Pillow reads right as they are, using only the plug-ins named here."""
+"""Decode the first frame of formats that Pillow reads correctly, using only the plug-ins named here."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def decode_raster(data: bytes, name: str, *, max_pixels: int) -> Image.Image:
     check_size(*image.size, max_pixels)
     image.load()
     if name == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
-        return image.convert("RGB")  # Many programs leave alpha empty: nobody stores an image that cannot be seen.
+        return image.convert("RGB")  # Many programs write a zero alpha for opaque images.
     return image
 
 

@@ -67,7 +67,7 @@ def _decode_jxl(data: bytes, *, min_side: int | None, max_pixels: int) -> Image.
     try:
         is_jpeg, info, pixels, _, boxes = Decoder(num_threads=0)(data)
     except BaseException as error:
-        if isinstance(error, RuntimeError) or type(error).__name__ == "PanicException":  # of Rust, no Exception
+        if isinstance(error, RuntimeError) or type(error).__name__ == "PanicException":  # of Rust: a BaseException
             raise ValueError("libjxl found damage or an early end") from error
         raise
     if is_jpeg:

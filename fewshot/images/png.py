@@ -1,7 +1,7 @@
 """Decode PNG from the chunks that make the pixels; profiles, texts and animation are left out.
 
-Pillow decodes what remains: header, palette, transparent colour, pixels, orientation. Whatever else a file carries may
-be large, damaged or cut off without consequence: none of it changes a pixel. Checksums of what does are verified.
+Pillow decodes what remains: header, palette, transparent colour, pixels, orientation. All other chunks may be large,
+damaged or cut off, since they change no pixel. The checksums of the remaining chunks are verified.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
+from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
@@ -61,8 +62,7 @@ LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
 
 ESCALATE_WITHOUT_EXAMPLES = "[escalate] needs examples: add the section [support], also with [classifier] from"
-FEW = 5
-"""Classes that a message names."""
+
 
 Did = Literal["everything", "the rest", "nothing"]
 
@@ -105,7 +105,7 @@ def _without_long(values: JsonObject) -> JsonObject:
 
 @dataclass(frozen=True)
 class Classification:
-    """A classification whose inputs were looked at: what there is, what it is called, what is left to do.
+    """A classification whose inputs were read: its archive, examples and classifier, and the names of its results.
 
     Attributes:
         job: the job file; with a stored classifier, [clip] is the backbone it was trained on.
@@ -125,7 +125,7 @@ class Classification:
 
     @classmethod
     def from_job(cls, job: Job) -> Classification:
-        """Look at everything a job names; nothing is embedded.
+        """Read the examples and list the archive; nothing is embedded.
 
         Raises:
             JobError: [archive] or [support] is missing, or the stored classifier is, or does not fit.
@@ -268,7 +268,7 @@ class Classification:
         return find_losses(self.store, self.run, predictions, metrics)
 
     def remove_losses(self) -> list[str]:
-        """Remove parts of other lengths than were recorded, so that they are made anew. The run must be held.
+        """Remove parts of other lengths than were recorded, so that they are made anew. Requires the lease on the run.
 
         Returns:
             what the finished run has lost, in lines; nothing for a run that has not finished.
@@ -283,7 +283,7 @@ class Classification:
         return losses.lines(self.store)
 
     def _complete_metrics(self) -> ClassificationMetrics | None:
-        """Return the metrics of this very run if they say that it is complete. Raises as `read_metrics`."""
+        """Return the metrics of this run if it is complete. Raises as `read_metrics`."""
         metrics = read_metrics(self.store, self.run, "classification")
         return metrics if isinstance(metrics, ClassificationMetrics) and metrics.complete else None
 
@@ -351,9 +351,9 @@ def _with_backbone_of(stored: ClassifierRef, job: Job) -> Job:
 
 
 def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledUnits:
-    """Read the examples, and stop at those that cannot be used, before anything of the archive is looked at.
+    """Read and check the examples, before anything of the archive is read.
 
-    Those that a classifier in the output was trained on were looked at before it was.
+    If the output has a classifier that was trained on them, they are not decoded again.
     """
     if job.support is None:
         needed = job.classifier.from_ is not None
@@ -406,9 +406,9 @@ def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:
     names = set(support.labels.space.names)
     missing, other = sorted(set(stored.classes) - names), sorted(names - set(stored.classes))
     if missing or other:
-        told = [f"{len(missing)} have no example ({', '.join(missing[:FEW])})"] if missing else []
-        told += [f"{len(other)} are not of the classifier ({', '.join(other[:FEW])})"] if other else []
-        raise JobError([f"[support] must have the {len(stored.classes)} classes of {stored.url}: {'; '.join(told)}"])
+        wrong = [f"{len(missing)} have no example ({first_few(missing)})"] if missing else []
+        wrong += [f"{len(other)} are not of the classifier ({first_few(other)})"] if other else []
+        raise JobError([f"[support] must have the {len(stored.classes)} classes of {stored.url}: {'; '.join(wrong)}"])
 
 
 def _needs_dense(job: Job, stored: ClassifierRef | None) -> bool:

@@ -1,4 +1,4 @@
-"""What a finished run has lost, by one listing: parts with their recorded lengths, and the documents beside them."""
+"""Find what a finished run has lost, by one listing: missing objects, and parts of other lengths than recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster import Store
-from ray_jobs.output.damage_list import DAMAGE_LIST, counted
+from ray_jobs.output.damage_list import DAMAGE_LIST, first_and_count
 from ray_jobs.output.layout import FAILURES, GAPS, JOB, PLAN
 from ray_jobs.output.runs import read_plan
 from ray_jobs.results.classification_metrics import ClassificationMetrics
@@ -41,11 +41,11 @@ class Losses:
             (self.resized, "of another length than was recorded"),
             (self.unreadable, "damaged"),
         )
-        return [f"{what}, made anew: {counted(store, paths)}" for paths, what in kinds if paths]
+        return [f"{what}, made anew: {first_and_count(store, paths)}" for paths, what in kinds if paths]
 
 
 def find_losses(store: Store, run: str, predictions: Sequence[str], metrics: ClassificationMetrics) -> Losses:
-    """Compare a finished run with what is there.
+    """Compare the objects of a finished run with the listing of its folder.
 
     Args:
         store: the output.
@@ -69,7 +69,7 @@ def find_losses(store: Store, run: str, predictions: Sequence[str], metrics: Cla
 
 
 def _unreadable(store: Store, run: str) -> tuple[str, ...]:
-    """Return the plan if it is damaged: who looks at the run could not read it."""
+    """Return the path of the plan if it is damaged; `status` and the report need it."""
     try:
         read_plan(store, run)
     except NewerFormatError:

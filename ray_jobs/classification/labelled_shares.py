@@ -1,4 +1,4 @@
-"""How many examples a `max_error` takes, and what would be labelled at several: before a training and after it."""
+"""How many examples a `max_error` needs, and which share of images is labelled at several maximum error rates."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def shortage(max_error: float | None, needed: int | None, held_out: int, least: 
 
     Args:
         max_error: the maximum error rate.
-        needed: held-out examples that it takes at least.
+        needed: the smallest number of held-out examples that can show it.
         held_out: held-out examples that there are.
         least: the least error rate that they can show, in (0, 1); None where there are none.
     """

@@ -88,7 +88,7 @@ def verify(
         ),
     ],
 ) -> JsonResult:
-    """Read everything that runs stand on, and list what is damaged or missing.
+    """Read all stored objects of runs, and list what is damaged or missing.
 
     Predictions, features, classifiers, adapters, metrics and reports are compared with the digests they were written
     with. Damage is noted with its run; the command that is printed with it then makes the damaged objects anew. The

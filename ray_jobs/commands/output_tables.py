@@ -78,9 +78,6 @@ def show_reports(reporter: Reporter, result: OutputReports) -> None:
 
 def show_verification(reporter: Reporter, result: Verification) -> None:
     """Show what is damaged, and the commands that repair it."""
-    if not result.runs:
-        _say_nothing(reporter, "nothing has run yet", result.output, result.below)
-        return
     damaged = [(each.path, each.problem) for run in result.runs for each in run.damaged]
     width = max((len(path) for path, _ in damaged), default=0)
     for path, problem in damaged:  # No table of rich: it would break the paths.

@@ -134,7 +134,7 @@ def _text(value: object) -> str | None:
 
 
 def _resume_command(store: Store, run: Run, job_file: str | None) -> str:
-    """Return the command that goes on with a run: on the job file at hand, or on the copy beside local results."""
+    """Return the command that resumes a run, with the given job file or the copy beside local results."""
     command = "classify" if run.kind == "classification" else "evaluate"
     if job_file is None:
         job_file = store.url(f"{RUNS}/{run.name}/{JOB}") if store.is_local else "JOB.toml"

@@ -5,9 +5,9 @@ code that ignores exceptions, or Ray may have installed a handler of its own. (A
 stopped while it connected.) So it is raised again after a while, until it is acknowledged.
 
 Python raises it only between two steps of its own: not while the main thread loads a library or waits in native code,
-and a unit that runs in another thread is waited for. Ctrl-C is therefore answered by a thread of its own, to which the
-kernel writes the signal. If the process has not ended `GRACE_S` later, that thread ends it: every write is atomic, so
-nothing is lost but the current units.
+and only after a unit in another thread has finished. So a separate thread waits for Ctrl-C, which the kernel writes to
+a pipe, and prints a message. It ends the process if that has not ended `GRACE_S` later: every write is atomic, so only
+the current units are lost.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ REPEAT_S = 20.0
 """Seconds between interrupts: longer than it takes to shut workers down, and short beside a job's time to stop."""
 GRACE_S = 0.8
 """Seconds from Ctrl-C to the end of the process, also if it is waiting for something."""
-ANSWER_AFTER_S = 0.3
-"""Seconds that the command has to answer by itself."""
+MESSAGE_AFTER_S = 0.3
+"""Seconds that the command has to print the message itself."""
 INTERRUPTED = 130
 """Exit code of an interrupted process."""
-ANSWER = "interrupted; finished work is kept, run again to resume"
+MESSAGE = "interrupted; finished work is kept, run again to resume"
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class _State:
-    """Of the answer to Ctrl-C in this process."""
+    """The handling of Ctrl-C in this process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.acknowledged = threading.Event()
-        self.is_answered = False
+        self.is_reported = False
         self.grace_s = GRACE_S
         self.is_watching = False
 
@@ -73,17 +73,17 @@ def acknowledge() -> bool:
     """Stop repeating the interrupt: the command is ending.
 
     Returns:
-        whether the interrupt has been answered already, so that the command need not.
+        whether the message about the interrupt has been printed already.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     with _state.lock:
         _state.acknowledged.set()
-        return _state.is_answered
+        return _state.is_reported
 
 
 @contextmanager
-def patient(seconds: float) -> Iterator[None]:
-    """Give the process more time to end after Ctrl-C in the block, because it must stop other processes."""
+def time_to_end(seconds: float) -> Iterator[None]:
+    """Within the block, allow this many seconds from Ctrl-C to the end: other processes must be stopped first."""
     _state.grace_s, before = max(seconds, _state.grace_s), _state.grace_s
     try:
         yield
@@ -93,7 +93,7 @@ def patient(seconds: float) -> Iterator[None]:
 
 
 def _watch(reader: int) -> None:
-    """Answer Ctrl-C and see to it that the process ends; a second one ends it at once."""
+    """Start to end the process at the first Ctrl-C, and end it immediately at the second."""
     pressed_at = None
     while True:
         if signal.SIGINT not in os.read(reader, 64):
@@ -101,15 +101,15 @@ def _watch(reader: int) -> None:
         if pressed_at is not None:
             _end()
         pressed_at = time.monotonic()
-        threading.Thread(target=_answer_and_end, args=(pressed_at,), name="interrupted", daemon=True).start()
+        threading.Thread(target=_report_and_end, args=(pressed_at,), name="interrupted", daemon=True).start()
 
 
-def _answer_and_end(pressed_at: float) -> None:
-    _state.acknowledged.wait(ANSWER_AFTER_S)
+def _report_and_end(pressed_at: float) -> None:
+    _state.acknowledged.wait(MESSAGE_AFTER_S)
     with _state.lock:
         if not _state.acknowledged.is_set():
-            _state.is_answered = True
-            _write(f"error: {ANSWER}\n")
+            _state.is_reported = True
+            _write(f"error: {MESSAGE}\n")
     while time.monotonic() < pressed_at + _state.grace_s:
         time.sleep(0.05)
     _end()

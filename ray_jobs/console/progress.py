@@ -113,7 +113,7 @@ class Reporter:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Say what is done in the context, if it takes longer than a moment.
+        """Print what is done in the context, if it takes longer than a moment.
 
         Args:
             what: a phrase, such as "reading the archive".

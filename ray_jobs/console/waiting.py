@@ -1,4 +1,4 @@
-"""Say what a command waits for: a line on stderr if something takes longer than a moment.
+"""Print what a command waits for: a line on stderr if something takes longer than `AFTER_S`.
 
 Imports nothing but the standard library: the first thing that commands wait for is the import of everything else.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 AFTER_S = 0.4
-"""Seconds after which something counts as a wait. A command and its arguments take about as long to be read."""
+"""Seconds after which a line is printed: about as long as a command takes to parse its arguments."""
 
 _LOADING: list[threading.Timer] = []
 """The announcement that libraries are being loaded, until the first `Reporter` is made."""
@@ -43,7 +43,7 @@ def loading() -> Iterator[None]:
 
 
 def finish_loading() -> None:
-    """Announce no more that libraries are loaded."""
+    """Cancel the announcement that libraries are being loaded."""
     while _LOADING:
         _LOADING.pop().cancel()
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.records import images_folder
+from cluster.records import archive_folder
 from cluster.secrets import has_password
 from fewshot.data.example import is_path
 from ray_jobs.job_file.reading import NO_PASSWORDS
@@ -110,7 +110,7 @@ def default_output(name: str, inputs: Sequence[str]) -> str:
         inputs: paths or URLs.
     """
     output = f"{OUTPUTS}/{name}"
-    places = [place if "://" in place else images_folder(place) for place in inputs]
+    places = [place if "://" in place else archive_folder(place) for place in inputs]
     for _ in places:
         around = next((place for place in places if lies_inside(output, place)), None)
         if around is None:

@@ -6,14 +6,13 @@ images are read whose size an example has, and of these a bounded number.
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from cluster.records import Shard, pick
+from cluster.records import Shard, content_digest, pick
 from cluster.records.base import Unreadable
 from ray_jobs.inputs.examples import Labels
 from ray_jobs.preflight import lies_inside
@@ -52,13 +51,13 @@ class ExampleContent:
         image: the reference, as the examples have it.
         label: its class.
         size: bytes.
-        digest: 16 bytes over the content.
+        digest: of the content, see `content_digest`.
     """
 
     image: str
     label: str
     size: int
-    digest: bytes
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +104,6 @@ class Duplicates:
     copies: tuple[ArchiveCopy, ...]
 
 
-def digest_of(data: bytes) -> bytes:
-    """Return 16 bytes that stand for a content."""
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
 def images_inside(labels: Labels, archive: str) -> frozenset[str]:
     """Return the examples whose path lies inside the archive, by paths alone; nothing is read."""
     places = {image: image if "://" in image else posixpath.join(labels.folder, image) for image in labels.images}
@@ -125,7 +119,7 @@ def repeated_examples(contents: Sequence[ExampleContent]) -> tuple[int, list[Exa
         The number of examples that repeat an earlier one of their class, and a pair for each that repeats an earlier
         one of another class.
     """
-    first: dict[bytes, ExampleContent] = {}
+    first: dict[str, ExampleContent] = {}
     same_class, contradictions = 0, []
     for content in contents:
         known = first.setdefault(content.digest, content)
@@ -155,13 +149,13 @@ class CopyFinder:
     all_compared: bool = True
     count: int = 0
     shown: list[ArchiveCopy] = field(default_factory=list)
-    _by_size: dict[int, dict[bytes, ExampleContent]] = field(init=False)
+    _by_size: dict[int, dict[str, ExampleContent]] = field(init=False)
     _candidates: int = 0
     _bytes: int = 0
 
     def __post_init__(self) -> None:
         """Sort the examples by size."""
-        by_size: defaultdict[int, dict[bytes, ExampleContent]] = defaultdict(dict)
+        by_size: defaultdict[int, dict[str, ExampleContent]] = defaultdict(dict)
         for content in self.contents:
             by_size[content.size].setdefault(content.digest, content)
         self._by_size = dict(by_size)
@@ -195,7 +189,7 @@ class CopyFinder:
         return True
 
     def _compare(self, image: str, data: bytes) -> None:
-        example = self._by_size.get(len(data), {}).get(digest_of(data))
+        example = self._by_size.get(len(data), {}).get(content_digest(data))
         if example is None:
             return
         self.count += 1

@@ -9,14 +9,13 @@ from itertools import islice
 from typing import Literal
 
 from cluster import Storage
-from cluster.records import Record, Selected, open_source, read_shard
+from cluster.records import Record, Selected, content_digest, open_source, read_shard
 from cluster.records.names import printable
 from cluster.records.reading import NOT_FOUND
 from cluster.secrets import public_url
 from cluster.storage.settings import DEFAULT_STORAGE
-from fewshot.errors import UnreadableImageError
-from fewshot.images import decode
-from ray_jobs.drafting.duplicates import ExampleContent, digest_of
+from ray_jobs.drafting.duplicates import ExampleContent
+from ray_jobs.inputs.example_contents import problem_with_image
 from ray_jobs.inputs.example_tables import TABLES
 from ray_jobs.inputs.examples import Labels
 
@@ -32,8 +31,6 @@ MAX_INSPECTED = 5_000
 """Examples that are read at most."""
 MAX_SHOWN = 10
 """Unreadable examples that are listed; all are counted."""
-DECODED_SIDE = 64
-"""Pixels: images are decoded only to see whether they can be, so JPEGs at a reduced scale."""
 _BLOCK = 256
 _THREADS = 8
 
@@ -115,7 +112,7 @@ def survey_examples(
         if reason is not None:
             unreadable.append(UnreadableExample(printable(record.key), label, reason))
         elif record.data is not None:
-            contents.append(ExampleContent(record.key, label, len(record.data), digest_of(record.data)))
+            contents.append(ExampleContent(record.key, label, len(record.data), content_digest(record.data)))
     survey = ExamplesSurvey(
         uri=public_url(uri),
         form=form,
@@ -148,12 +145,8 @@ def _records(labels: Labels) -> Iterator[tuple[str, Record]]:
 
 
 def _problem_with(record: Record, folder: str) -> str | None:
-    """Why an example is no image; None if it is one. One that is not found was looked up in `folder`."""
+    """Return why an example cannot be read; None if it can. One that is not found was looked up in `folder`."""
     if record.data is None:
         is_missing = (record.error or "").startswith(NOT_FOUND) and "://" not in record.key
         return f"{NOT_FOUND} in {folder}{(record.error or '').removeprefix(NOT_FOUND)}" if is_missing else record.error
-    try:
-        decode(record.data, min_side=DECODED_SIDE)
-    except UnreadableImageError as error:
-        return str(error)
-    return None
+    return problem_with_image(record.data)

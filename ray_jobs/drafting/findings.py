@@ -11,6 +11,7 @@ from ray_jobs.drafting.examples_survey import ExamplesSurvey
 from ray_jobs.drafting.suggestions import Suggestions
 from ray_jobs.drafting.survey import Survey
 from ray_jobs.inputs.class_warnings import warnings_about_classes
+from ray_jobs.report.markup import plural
 
 
 def warnings_about(survey: Survey, suggestions: Suggestions, *, max_error: float | None) -> list[str]:
@@ -54,7 +55,7 @@ def _about_places(survey: Survey) -> Iterator[str]:
         )
     if inside := survey.duplicates.examples_inside_archive:
         yield (
-            f"{_count(inside, 'example lies', 'examples lie')} inside the archive and will be classified, too. Move "
+            f"{plural(inside, 'example lies', 'examples lie')} inside the archive and will be classified, too. Move "
             "them out, or leave them out when you measure accuracy."
         )
 
@@ -63,19 +64,19 @@ def _about_duplicates(duplicates: Duplicates) -> Iterator[str]:
     if duplicates.copies:
         copy = duplicates.copies[0]
         yield (
-            f"{_count(duplicates.archive_copies, 'archive image is a copy', 'archive images are copies')} of examples, "
+            f"{plural(duplicates.archive_copies, 'archive image is a copy', 'archive images are copies')} of examples, "
             f"such as {copy.archive_image} of {printable(copy.example)}. Leave them out when you measure accuracy."
         )
     if duplicates.contradictions:
         pair = duplicates.contradictions[0]
         yield (
-            f"{_count(duplicates.contradicting, 'example has', 'examples have')} the same content as an example of "
+            f"{plural(duplicates.contradicting, 'example has', 'examples have')} the same content as an example of "
             f"another class, such as {printable(pair.other_image)} ({pair.other_label}) and {printable(pair.image)} "
             f"({pair.label}). Keep each image in one class."
         )
     if duplicates.same_class:
         yield (
-            f"{_count(duplicates.same_class, 'example repeats', 'examples repeat')} another one of the same class. "
+            f"{plural(duplicates.same_class, 'example repeats', 'examples repeat')} another one of the same class. "
             "Remove repeated images: they make accuracy on held-out examples look better than it is."
         )
 
@@ -84,11 +85,7 @@ def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
     if examples.unreadable_examples:
         first = examples.unreadable_examples[0]
         yield (
-            f"{_count(examples.unreadable, 'example', 'examples')} cannot be read, such as {first.image}: "
+            f"{plural(examples.unreadable, 'example', 'examples')} cannot be read, such as {first.image}: "
             f"{first.reason}. They stop the job: repair or remove them, or set support.skip_unreadable = true."
         )
     yield from warnings_about_classes(examples.counts)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

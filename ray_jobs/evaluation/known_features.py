@@ -1,8 +1,8 @@
-"""Features that `classify` made in the same output. An evaluation copies them, instead of embedding the images again.
+"""Copy features that `classify` made in the same output, so that an evaluation does not embed the images again.
 
-They are found by the job file: [archive] names images that may be test images, [support] examples that may be train
-images. Archive images are known again by place, size and time (or ETag), examples by their contents. A copied part has
-the bytes that embedding would give it.
+The job file names them: images of [archive] may be test images, examples of [support] may be train images. Archive
+images are matched by place, size and time (or ETag), examples by their contents. A copied part has the same bytes as
+one that is embedded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ray_jobs.output.layout import dense_folder, feature_part, features_folder
 Spot: TypeAlias = tuple[str, int]
 """A part of features and a row of it."""
 MAX_EXAMPLES = 5_000
-"""Examples of [support] that are read to be compared; of more, which would take long, none."""
+"""If [support] has more examples, none is read and compared, as that would take long."""
 PARTS_HELD = 8
 """Parts that are held in memory at a time."""
 

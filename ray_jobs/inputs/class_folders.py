@@ -1,7 +1,7 @@
 """Folders whose subfolders are classes, and folders of images with a table of labels beside them.
 
-What can be meant in two ways is refused with the ways out: folders of splits in the place of classes, deeper folders
-that may be the classes, folders without an image, labels in a table that differ from the names of the folders.
+Ambiguous folders are refused, and the message lists the choices: folders of splits in the place of classes, deeper
+folders that may be the classes, folders without an image, labels in a table that differ from the names of the folders.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def read_class_folders(
     """
     if links := [entry.key for entry in entries if entry.leads_out]:
         found = f"{len(links)} symbolic links out of it, e.g. {links[0]}"
-        raise DataError(f"{uri}: {found}; support.follow_links = true follows them")
+        raise DataError(f"{uri}: {found}; set support.follow_links = true to follow them")
     images = [FolderImage(entry, tuple(entry.path.split("/")[:-1])) for entry in entries]
     whole = ImageFolder(root=uri, images=images)
     folder = _of_split(whole, options)
@@ -107,17 +107,20 @@ def read_class_folders(
             f"{uri} has no folder of a split, so {options.split.setting(options.split.split or '')} selects nothing; it"
             f" has {_listed(whole.classes) or 'no folders'}"
         )
-    if loose := folder.loose:
-        raise DataError(
-            f"{folder.uri}: expected a folder per class with images in it, found {len(loose)} images that are in no "
-            f"class folder, e.g. {loose[0]}"
-        )
-    if not folder.images:
-        raise DataError(f"{folder.uri}: expected a folder per class with images in it, found no images")
+    _check_images(folder)
     _check_empty(folder, known, storage)
     label_level = _label_level(folder, options)
     examples = [Example(image.entry.path, image.folders[label_level]) for image in folder.images]
     return FoundExamples(examples, uri)
+
+
+def _check_images(folder: ImageFolder) -> None:
+    """Raise DataError unless there are images, all of them in folders of classes."""
+    expected = f"{folder.uri}: expected a folder per class with images in it"
+    if loose := folder.loose:
+        raise DataError(f"{expected}, found {len(loose)} images that are in no class folder, e.g. {loose[0]}")
+    if not folder.images:
+        raise DataError(f"{expected}, found no images")
 
 
 def _of_split(folder: ImageFolder, options: LabelOptions) -> ImageFolder | None:

@@ -1,4 +1,4 @@
-"""What looks odd in the classes of labelled examples, in sentences."""
+"""Warnings about the classes of labelled examples: one sentence for each thing to check."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from fewshot.data.split_names import split_of
 
 MIN_EXAMPLES = 2
-"""Examples of a class that it takes to hold one out."""
+"""Examples that a class must have, so that one can be held out."""
 UNEQUAL = 20
-"""A class with so many times the examples of another is worth a look."""
+"""Ratio of the largest to the smallest class from which on the user is warned."""
 FOLDERS_OF_FILES = frozenset(
     {"image", "images", "img", "imgs", "jpegimages", "data", "dataset", "annotation", "annotations", "label", "labels"}
     | {"mask", "masks", "bbox", "bboxes"}
@@ -20,7 +20,7 @@ FEW = 5
 
 
 def warnings_about_classes(counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield a sentence for everything that a user should look at before the classes are learned.
+    """Yield a sentence for everything that a user should check before the training.
 
     Args:
         counts: number of examples of each class, in the order of the label space.
@@ -28,11 +28,11 @@ def warnings_about_classes(counts: Mapping[str, int]) -> Iterator[str]:
     if not counts:
         return
     if names := [name for name, count in counts.items() if not count]:
-        yield f"{_classes(names)} no example, only a name: {_listed(names)}."
+        yield f"{_classes(names)} no example, only a name: {first_few(names)}."
     if names := [name for name, count in counts.items() if 0 < count < MIN_EXAMPLES]:
         yield (
-            f"{_classes(names)} only one example: {_listed(names)}. Add a second one: scores are calibrated on examples"
-            " that are held out, and these classes have none to spare."
+            f"{_classes(names)} only one example: {first_few(names)}. Add a second one: scores are calibrated on"
+            " examples that are held out, and these classes have none to spare."
         )
     yield from _about_unequal({name: count for name, count in counts.items() if count})
     yield from _about_names(list(counts))
@@ -45,21 +45,21 @@ def _about_unequal(counts: Mapping[str, int]) -> Iterator[str]:
     if counts[most] >= UNEQUAL * counts[least]:
         yield (
             f"The classes have very unequal numbers of examples, from {counts[least]:,} ({least}) to {counts[most]:,} "
-            f"({most}). Look whether {least} is a class; support.shots limits the examples of a class."
+            f"({most}). Check whether {least} is a class; support.shots limits the examples of a class."
         )
 
 
 def _about_names(names: Sequence[str]) -> Iterator[str]:
     if found := [name for name in names if split_of(name) is not None]:
-        yield f"{_classes(found)} the name of a split: {_listed(found)}. Look whether it holds examples of classes."
+        yield f"{_classes(found)} the name of a split: {first_few(found)}. Check whether it holds examples of classes."
     if found := [name for name in names if name.casefold() in FOLDERS_OF_FILES]:
         yield (
-            f"{_classes(found)} the name of a folder of files, not of what is in them: {_listed(found)}. Look whether "
-            "uri points at the folder with the classes."
+            f"{_classes(found)} the name of a folder of files, not of what is in them: {first_few(found)}. Check "
+            "whether uri points at the folder with the classes."
         )
     if all(name.isdecimal() for name in names):
         yield (
-            f"The {len(names):,} classes have numbers for names ({_listed(names)}). Methods that use the names of "
+            f"The {len(names):,} classes have numbers for names ({first_few(names)}). Methods that use the names of "
             "classes label better with words: add a column name, or [[support.classes]] with label and name."
         )
 
@@ -68,5 +68,6 @@ def _classes(names: Sequence[str]) -> str:
     return f"{len(names):,} {'class has' if len(names) == 1 else 'classes have'}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
+    """Return the first names and the number of the others, such as "ant, bee and 3 more"."""
     return ", ".join(names[:FEW]) + (f" and {len(names) - FEW:,} more" if len(names) > FEW else "")

@@ -1,4 +1,4 @@
-"""The contents of examples: each is read once, which identifies it, and looked at before anything else is done."""
+"""The contents of examples: each example is read once, for its digest, and decoded once before the job starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray_jobs.inputs.unreadable_examples import skipped_summary, stop_at_unreada
 DECODED_BYTES = 128 << 20
 """Bytes of examples that are decoded before a job begins, the first of them; embedding finds damage in the others."""
 DECODED_SIDE = 64
-"""Pixels: images are decoded only to see whether they can be, so JPEGs at a reduced scale."""
+"""Pixels: decoding only tests whether an image can be read, so JPEGs are decoded at a reduced scale."""
 _THREADS = 4
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ExampleContents:
-    """What the examples of a job hold.
+    """The contents of the examples of a job.
 
     Attributes:
         labels: the examples.
         digests: image -> digest of its content; "" where it cannot be read.
         reasons: image -> why it cannot be read.
-        kept: image -> content, of the first `DECODED_BYTES`; nothing once they were looked at.
+        kept: image -> content, of the first `DECODED_BYTES`; empty after `check`.
     """
 
     labels: Labels
@@ -69,7 +69,7 @@ class ExampleContents:
             JobError: with a list of them.
         """
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="examples") as pool:
-            for image, reason in zip(self.kept, pool.map(_problem_with, self.kept.values()), strict=True):
+            for image, reason in zip(self.kept, pool.map(problem_with_image, self.kept.values()), strict=True):
                 if reason is not None:
                     self.reasons[image] = reason
         self.kept.clear()
@@ -99,8 +99,8 @@ class ExampleContents:
         return f"{printable(image)} ({printable(self.labels.space.names[label])})"
 
 
-def _problem_with(data: bytes) -> str | None:
-    """Return why this is no image; None if it is one."""
+def problem_with_image(data: bytes) -> str | None:
+    """Decode an image at a reduced scale, and return why it cannot be read; None if it can."""
     from fewshot.errors import UnreadableImageError
     from fewshot.images import decode
 

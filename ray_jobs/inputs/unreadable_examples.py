@@ -1,21 +1,21 @@
 """Examples that cannot be read: they stop a job. With `support.skip_unreadable`, classifiers are trained without them.
 
-Wherever the results of such a classifier are shown, it is said.
+The metrics and the report of such a classifier name them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from cluster.records import Selection
 from cluster.records.names import printable
 from fewshot.errors import SHOWN
 from ray_jobs.errors import JobError
+from ray_jobs.inputs.class_warnings import FEW, first_few
 from ray_jobs.inputs.examples import LabelledUnits, Labels
 from ray_jobs.results.classification_metrics import UnreadableExamples
 
-FEW = 5
 SKIP = "support.skip_unreadable = true"
 
 
@@ -39,8 +39,8 @@ def stop_at_unreadable(labels: Labels, reasons: Mapping[str, str], *, skip: bool
     remedy = f"Repair or remove them, or set {SKIP} to go on without them."
     if skip:
         remedy = (
-            f"No readable example is left of {_first(lost)}. Repair one of each class; or remove the class; or use its"
-            ' name alone: [[support.classes]] with label = "…" and examples = 0.'
+            f"No readable example is left of {first_few(lost)}. Repair one of each class; or remove the class; or use"
+            ' its name alone: [[support.classes]] with label = "…" and examples = 0.'
         )
     raise JobError(["\n".join([f"[support] {found}:", *_listed(labels, reasons), remedy])])
 
@@ -68,11 +68,7 @@ def skipped_summary(labels: Labels, reasons: Mapping[str, str]) -> str:
     skipped = Counter(label for image, label in zip(labels.images, labels.labels, strict=True) if image in reasons)
     left = [f"{given[label] - count} of {given[label]} of {names[label]}" for label, count in skipped.items()]
     named = [f"{printable(image)} ({reason})" for image, reason in sorted(reasons.items())]
-    return f"skipped {len(reasons)} unreadable examples: {_first(named)}; left are {_first(left)}"
-
-
-def _first(texts: Sequence[str]) -> str:
-    return ", ".join(texts[:FEW]) + (f" and {len(texts) - FEW} more" if len(texts) > FEW else "")
+    return f"skipped {len(reasons)} unreadable examples: {first_few(named)}; left are {first_few(left)}"
 
 
 def find_unreadable(support: LabelledUnits, read: Collection[str]) -> UnreadableExamples:

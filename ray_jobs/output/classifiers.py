@@ -19,7 +19,7 @@ from fewshot.backbones import ClipSpec
 from fewshot.digests import check_digest
 from fewshot.errors import FewShotError
 from ray_jobs.errors import DamagedError, JobError
-from ray_jobs.output.layout import PLAN, classifier_folder, from_json, open_parent
+from ray_jobs.output.layout import CARD, FILES, PLAN, classifier_folder, from_json, open_parent
 from ray_jobs.results.classification_metrics import UnreadableExamples
 from ray_jobs.results.run_plan import RunPlan
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from fewshot.calibration.abstention import HeldOutScores
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
 
-CARD = "card.json"
-TENSORS, TOKENS, FILES = "classifier.safetensors", "tokens", "files"
-"""Tensors and learned tokens, and the key of the card with their digests."""
+TENSORS, TOKENS = "classifier.safetensors", "tokens"
+"""The file of the tensors, and the folder of learned tokens."""
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
 METHODS_VERSION = 5
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""

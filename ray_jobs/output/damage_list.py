@@ -1,6 +1,6 @@
-"""Damaged objects of a run: found by `fewshot verify`, noted with the run, removed and made anew when it runs again.
+"""Damaged objects of a run: found by `fewshot verify`, noted beside the run, removed and made anew when it runs again.
 
-The note is what makes a finished run one with work left: `classify` looks at a run's listing, and not at every byte.
+`classify` lists the folder of a finished run and does not read its objects, so it finds damage by this note.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class DamageList(JsonDocument):
     objects: tuple[str, ...]
 
 
-def counted(store: Store, objects: Sequence[str]) -> str:
-    """Return the first of some objects, and the number of the others, for a message."""
+def first_and_count(store: Store, objects: Sequence[str]) -> str:
+    """Return the URL of the first object and the number of the others, such as "s3://b/a.npy and 3 more"."""
     others = f" and {len(objects) - 1} more" if len(objects) > 1 else ""
     return f"{store.url(objects[0])}{others}"
 
 
 def note_damage(store: Store, run: str, objects: Sequence[str]) -> None:
-    """Note what is damaged with a run; without anything, an earlier note is removed.
+    """Write the note of damaged objects beside a run; if there are none, remove an earlier note.
 
     Args:
         store: the output.
@@ -55,7 +55,7 @@ def note_damage(store: Store, run: str, objects: Sequence[str]) -> None:
 
 
 def remove_damaged(store: Store, run: str) -> list[str]:
-    """Remove the objects that were noted and are damaged still, then the note.
+    """Remove the noted objects that are still damaged, then the note.
 
     Args:
         store: the output.
@@ -75,7 +75,7 @@ def remove_damaged(store: Store, run: str) -> list[str]:
 
 
 def _read(store: Store, path: str) -> DamageList:
-    """Read a note; one that is damaged itself names nothing: then `fewshot verify` has to read everything again."""
+    """Read a note; a damaged note counts as empty, and `fewshot verify` must be run again."""
     try:
         return DamageList.from_json(store.get(path), where=store.url(path))
     except FormatError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cluster import Retry, Storage, Store, fingerprint
@@ -18,8 +19,12 @@ PER_CLASS = "per_class.parquet"
 PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
 """With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
+CARD = "card.json"
+"""Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
+FILES = "files"
+"""Key of a card: by name, the digest of each file beside it."""
 INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)
-"""Interactive: give up quickly on storage that is down, but not on storage that asks for fewer requests."""
+"""Interactive: give up quickly on storage that is down, but wait for storage that limits the rate of requests."""
 
 
 def open_parent(url: str, storage: Storage) -> tuple[Store, str]:
@@ -53,6 +58,13 @@ def features_folder(spec: ClipSpec, of: str) -> str:
     return f"features/{fingerprint([FEATURES_VERSION, decoding_identity(), spec.identity()])}/{of}"
 
 
+def present_parts(store: Store, parts: Collection[str]) -> list[str]:
+    """Return the parts that are in storage, in the given order; their folders are listed."""
+    folders = {posixpath.dirname(part) for part in parts}
+    present = {path for folder in folders for path in store.list(folder)}
+    return [part for part in parts if part in present]
+
+
 def dense_folder(features: str) -> str:
     """Return the folder of the same features with dense tokens beside them."""
     return f"{features}-dense"
@@ -79,7 +91,7 @@ def prediction_part(folder: str, index: int, shard: str) -> str:
 
 
 def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
-    """Return the parts of predictions in a folder, those of a run and no others, in the archive's order.
+    """Return the paths of a run's parts of predictions in a folder, in the archive's order.
 
     Args:
         folder: of the predictions.

@@ -20,7 +20,7 @@ from fewshot.digests import PLACEHOLDER, seal
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job, StorageSection
-from ray_jobs.output.damage_list import counted, remove_damaged
+from ray_jobs.output.damage_list import first_and_count, remove_damaged
 from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import (
@@ -152,7 +152,7 @@ class Run:
     def prediction_parts(self) -> list[str]:
         """Return the parts of predictions that are there, as paths in `store`, in the order of the archive.
 
-        Whatever else lies beside them (notes, copies, files of a file system) is none of the run's.
+        Other files beside them (notes, copies, files of a file system) are left out.
 
         Raises:
             JobError: the run is an evaluation; or it is complete, and parts are missing.
@@ -241,7 +241,7 @@ def begin_run(store: Store, folder: str, job: Job, plan: RunPlan, reporter: Repo
         reporter: says what was damaged.
     """
     if damaged := remove_damaged(store, folder):
-        reporter.say(f"damaged, made anew: {counted(store, damaged)}", style="yellow")
+        reporter.say(f"damaged, made anew: {first_and_count(store, damaged)}", style="yellow")
     store.put(f"{folder}/{JOB}", sealed_job_file(job))
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
 

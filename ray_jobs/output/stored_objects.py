@@ -1,7 +1,7 @@
 """The objects of an output by their names, and whether one is as it was written.
 
-Only what has a name that this program gives is ever looked at: whatever else lies in an output (notes, copies, files of
-a file system) belongs to somebody else, and is neither counted nor touched.
+Only objects with names that this program gives are read. All other files in an output (notes, copies, files of a file
+system) are neither counted nor touched. A folder with a card is one object.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from cluster import Store
 from cluster.errors import StorageError
 from fewshot.digests import check_digest, check_seal
 from ray_jobs.output.feature_parts import DAMAGE, read_parquet
-from ray_jobs.output.layout import from_json
+from ray_jobs.output.layout import CARD, FILES, from_json
 
-CARD, FILES = "card.json", "files"
-"""A folder with a card is one object; the card has the digests of its files by name."""
 _HASH, _PART = "[0-9a-f]{16}", r"part-\d{6}-[0-9a-f]{16}\.parquet"
 _RUN = (
     r"(?:plan|metrics|probe)\.json|job\.toml|report/index\.html"
@@ -44,7 +42,7 @@ SHARED_FOLDERS = ("classifiers", "trainings", "fold-pretrainings", "latents", "a
 
 
 def is_of_one_object(error: StorageError) -> bool:
-    """Return whether only one object cannot be read: a folder is in its place, or its sectors on a disk are lost."""
+    """Return whether an error concerns one object alone: a folder is in its place, or its disk sectors are lost."""
     cause = error.__cause__
     return isinstance(cause, IsADirectoryError) or getattr(cause, "errno", None) == errno.EIO
 
@@ -76,14 +74,14 @@ def find_problem(store: Store, path: str) -> str | None:
     Raises:
         StorageError: storage does not respond.
     """
-    return look(store, path)[1]
+    return read_and_check(store, path)[1]
 
 
-def look(store: Store, path: str) -> tuple[int, str | None]:
+def read_and_check(store: Store, path: str) -> tuple[int, str | None]:
     """Read an object as `find_problem` does.
 
     Returns:
-        the number of bytes that were read, and what is wrong.
+        the number of bytes that were read, and what is wrong; None if nothing is.
     """
     size = 0
     try:

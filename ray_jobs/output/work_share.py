@@ -1,17 +1,16 @@
 """How much of a run's work is done, from the parts that lie in storage.
 
-Work is counted in images to embed, which is what most jobs spend their time on. The other stages have weights by what
-they take beside it, so a share is an estimate, good enough for the question whether to wait.
+Work is counted in images to embed, since embedding takes most of the time of most jobs. The other stages are weighted
+by their usual cost, so a share is an estimate.
 """
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from cluster import Store
-from ray_jobs.output.layout import CHEAP_PREDICTIONS, GAPS, PREDICTIONS, prediction_parts
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, GAPS, PREDICTIONS, prediction_parts, present_parts
 from ray_jobs.results.output_status import RunState
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 
@@ -20,7 +19,7 @@ LABEL_WORK = 0.02
 CELL_WORK = 0.5
 """Of all cells of an evaluation, for each image that it embeds."""
 UNKNOWN_SHARD_IMAGES = 1000
-"""Images of a shard whose number only reading it tells."""
+"""Images assumed in a shard whose number of images is known only once it is read."""
 SCORING, MERGING = 0.5, 0.9
 """Shares of an escalation that are done when its images are being scored, and when they are being merged: how many
 rounds of scoring there will be is not known."""
@@ -62,7 +61,7 @@ class Progress:
 
 
 def measure_progress(store: Store, folder: str, plan: RunPlan, files: Collection[str]) -> Progress:
-    """Look how far a run is that has not finished.
+    """Measure how far an unfinished run is.
 
     Args:
         store: the output.
@@ -72,13 +71,13 @@ def measure_progress(store: Store, folder: str, plan: RunPlan, files: Collection
     """
     state: RunState = "measuring"
     if plan.kind == "evaluation":
-        done, escalated = _present(store, plan.cells), 0.0
+        done, escalated = len(present_parts(store, plan.cells)), 0.0
     else:
         state, done, escalated = _labelling(folder, plan, files)
     if done or state == "escalating":
         labelled = 1.0 if state == "escalating" else _fraction(done, plan.parts)
         return Progress(state, done, plan.parts, _share(plan.work, 1.0, 1.0, labelled, escalated))
-    examples, embedded = (_present(store, parts) for parts in (plan.example_parts, plan.features))
+    examples, embedded = (len(present_parts(store, parts)) for parts in (plan.example_parts, plan.features))
     shares = _fraction(examples, len(plan.example_parts)), _fraction(embedded, len(plan.features))
     return Progress("embedding", embedded, len(plan.features), _share(plan.work, *shares, 0.0, 0.0))
 
@@ -109,9 +108,3 @@ def _fraction(done: int, parts: int) -> float:
 
 def _count(files: Collection[str], prefix: str) -> int:
     return sum(path.startswith(prefix) for path in files)
-
-
-def _present(store: Store, parts: Collection[str]) -> int:
-    """How many of these parts there are."""
-    folders = {posixpath.dirname(part) for part in parts}
-    return len({path for folder in folders for path in store.list(folder)}.intersection(parts))

@@ -1,4 +1,4 @@
-"""What a `max_error` takes and gives: before a training, by the number of examples; after it, by held-out scores."""
+"""How many examples a `max_error` needs, and how many images it labels, known before and after a training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class LabelledShare(JsonValue):
 
     Attributes:
         max_error: error rate that is tolerated among labels given, in (0, 1).
-        needed: held-out examples, all labelled right, that it takes at least.
+        needed: the smallest number of held-out examples, all labelled right, that can show it.
         threshold: labels with a smaller score would be withheld; None where all would be, or nothing is trained yet.
         held_out_share: share of the held-out examples that would be labelled, in [0, 1]; None before the training.
         archive_share: share of the images of the archive that could be read; None before they are labelled, and with
@@ -35,7 +35,8 @@ class ErrorLimitPlan(JsonValue):
         max_error: of the job; None labels every image.
         confidence: with which it is to hold, in (0, 1).
         held_out: examples that can be held out, at most; of a trained classifier, that were.
-        needed: held-out examples, all labelled right, that `max_error` takes at least; None without one.
+        needed: the smallest number of held-out examples, all labelled right, that can show `max_error`; None without
+            one.
         least_error: the least error rate that `held_out` examples can show, in (0, 1); None where there are none.
         shares: what would be labelled at several maximum error rates.
     """

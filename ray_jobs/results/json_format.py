@@ -134,7 +134,7 @@ _REMEDY = "Delete it and run the job again to write it anew."
 
 
 def _checked(kind: type[JsonDocument], content: JsonObject, where: str) -> JsonObject:
-    """Return the content without version and digest. Only what has the right digest is believed to be a newer one."""
+    """Return the content without version and digest. The version is compared only if the digest is right or missing."""
     try:
         return _checked_version(kind, check_json(content), where)
     except DigestError as error:
@@ -166,8 +166,8 @@ def _validated(kind: type[JsonDocument], content: JsonObject, where: str) -> Any
     except ValidationError as error:
         mistakes = [_mistake(item["type"], item["loc"], item["msg"]) for item in error.errors()]
         more = f" and {len(mistakes) - MAX_SHOWN} more" if len(mistakes) > MAX_SHOWN else ""
-        told = "; ".join(mistakes[:MAX_SHOWN])
-        raise FormatError(f"{where} is damaged or from another version: {told}{more}. {_REMEDY}") from error
+        shown = "; ".join(mistakes[:MAX_SHOWN])
+        raise FormatError(f"{where} is damaged or from another version: {shown}{more}. {_REMEDY}") from error
 
 
 def _mistake(kind: str, location: tuple[int | str, ...], message: str) -> str:

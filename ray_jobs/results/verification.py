@@ -46,14 +46,12 @@ class Verification(JsonValue):
         runs: by name.
         shared: number of objects that runs share: features, classifiers, trainings, adapters, latents.
         bytes: length of everything that was read.
-        below: outputs in the folders below, where this one has no run.
     """
 
     output: str
     runs: tuple[VerifiedRun, ...]
     shared: int
     bytes: int
-    below: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING
 from cluster import Store
 from fewshot.digests import check_digest, digest
 from ray_jobs.errors import DamagedError
-from ray_jobs.output.layout import from_json, to_json
+from ray_jobs.output.layout import CARD, FILES, from_json, to_json
 
 if TYPE_CHECKING:
     import torch
 
     from fewshot.diffusion.lora import StackedLora
-
-CARD = "card.json"
-"""Describes the training of a class. Written last, so that a folder with a card is complete."""
-FILES = "files"
-"""Key of a card: by name, the digest of each file beside it."""
 
 
 def adapter_folder(method: str, fingerprint: str) -> str:

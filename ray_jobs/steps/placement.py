@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from cluster import Executor, Helpers, LocalExecutor, RayExecutor, Workers
 from cluster.on_ray.capacity import Node, cluster_nodes
-from ray_jobs.console.interrupts import patient
+from ray_jobs.console.interrupts import time_to_end
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import ClusterSection
 
@@ -33,7 +33,7 @@ def local_gpus() -> int:
 
 @contextmanager
 def entered(executor: Executor, reporter: Reporter) -> Iterator[None]:
-    """Enter an executor; say so while Ray starts, and leave it time to stop after Ctrl-C.
+    """Enter an executor: show a message while Ray starts, and allow time to stop it after Ctrl-C.
 
     Args:
         executor: not entered yet.
@@ -46,7 +46,7 @@ def entered(executor: Executor, reporter: Reporter) -> Iterator[None]:
         with executor:
             yield
         return
-    with patient(STOP_RAY_S), ExitStack() as stack:
+    with time_to_end(STOP_RAY_S), ExitStack() as stack:
         with reporter.waiting(f"starting or reaching {executor.where}"):
             stack.enter_context(executor)
         yield

@@ -1,1 +1,1 @@
-"""What runs stand on, read and checked: the command `verify`."""
+"""The command `verify`: read all stored objects of runs, and compare them with their digests."""

@@ -1,9 +1,9 @@
-"""The objects of a run: those that its listing, its plan and its metrics name, and what these show to be wrong."""
+"""List the objects of a run by its folder, its plan and its metrics, and find those that are missing or damaged."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +11,19 @@ from typing import TypeVar
 from cluster import ClusterError, StorageError, Store
 from ray_jobs.errors import JobError
 from ray_jobs.output.classifiers import open_classifier
-from ray_jobs.output.layout import CHEAP_PREDICTIONS, FAILURES, JOB, METRICS, PLAN, PREDICTIONS, prediction_parts
+from ray_jobs.output.layout import (
+    CARD,
+    CHEAP_PREDICTIONS,
+    FAILURES,
+    JOB,
+    METRICS,
+    PLAN,
+    PREDICTIONS,
+    prediction_parts,
+    present_parts,
+)
 from ray_jobs.output.runs import RunMetrics, read_metrics, read_plan
-from ray_jobs.output.stored_objects import CARD, is_of_one_object, is_of_run, is_table
+from ray_jobs.output.stored_objects import is_of_one_object, is_of_run, is_table
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError, NewerFormatError, OlderFormatError
@@ -137,7 +147,7 @@ def _with_shared(store: Store, run: RunObjects, plan: RunPlan, metrics: RunMetri
     Features are only needed to make predictions, and may be removed once they are made.
     """
     is_complete = metrics is not None and metrics.complete
-    shared = [*_present(store, plan.features), *(plan.cells if is_complete else _present(store, plan.cells))]
+    shared = [*present_parts(store, plan.features), *(plan.cells if is_complete else present_parts(store, plan.cells))]
     if plan.classifier is None:
         return replace(run, shared=tuple(shared))
     if "://" in plan.classifier or Path(plan.classifier).is_absolute():
@@ -149,14 +159,9 @@ def _with_shared(store: Store, run: RunObjects, plan: RunPlan, metrics: RunMetri
 
 
 def _problem_elsewhere(store: Store, classifier: str) -> dict[str, str]:
-    """Read a classifier that lies in no output of this job, and return what is wrong with it."""
+    """Read a classifier outside this output, and return what is wrong with it, by its URL."""
     try:
         open_classifier(classifier, store.storage)
     except (JobError, ClusterError) as error:
         return {classifier: str(error)}
     return {}
-
-
-def _present(store: Store, parts: Sequence[str]) -> list[str]:
-    present = {path for folder in {posixpath.dirname(part) for part in parts} for path in store.list(folder)}
-    return [part for part in parts if part in present]

@@ -1,4 +1,4 @@
-"""Read everything that the runs of an output stand on, and note with each run what is not as it was written."""
+"""Check the stored objects of runs against their digests, and note damage beside each run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.output.damage_list import note_damage
 from ray_jobs.output.latest_runs import LATEST
 from ray_jobs.output.layout import JOB, METRICS, PLAN, RUNS, open_parent
-from ray_jobs.output.runs import open_output, outputs_below
-from ray_jobs.output.stored_objects import SHARED_FOLDERS, is_shared, look
+from ray_jobs.output.runs import no_output, open_output
+from ray_jobs.output.stored_objects import SHARED_FOLDERS, is_shared, read_and_check
 from ray_jobs.results.verification import DamagedObject, Verification, VerifiedRun
 from ray_jobs.verification.run_objects import RunObjects, list_objects
 
@@ -45,6 +45,8 @@ def verify(
         StorageError: storage does not respond.
     """
     store, folders = _locate(place, storage)
+    if not folders:
+        raise no_output(store)
     runs = [list_objects(store, folder) for folder in folders]
     shared = _shared(store, runs)
     digests = {path: expected for run in runs for path, expected in run.digests.items()}
@@ -62,7 +64,6 @@ def verify(
         runs=tuple(_verified(store, run, damaged[run.folder], problems, job_file) for run in runs),
         shared=len(shared),
         bytes=size,
-        below=() if runs else tuple(outputs_below(store)),
     )
 
 
@@ -73,16 +74,16 @@ def _locate(place: str, storage: Storage) -> tuple[Store, list[str]]:
         runs, name = open_parent(place, storage)
         if _is_run(runs, name):
             parent, folder = open_parent(runs.root, storage)
-            return (_patient(parent), [f"{RUNS}/{name}"]) if folder == RUNS else (_patient(runs), [name])
-    return _patient(output), [folder for folder in output.folders(RUNS) if _is_run(output, folder)]
+            return (_with_retries(parent), [f"{RUNS}/{name}"]) if folder == RUNS else (_with_retries(runs), [name])
+    return _with_retries(output), [folder for folder in output.folders(RUNS) if _is_run(output, folder)]
 
 
 def _is_run(store: Store, folder: str) -> bool:
     return any(store.exists(f"{folder}/{name}") for name in (PLAN, METRICS))
 
 
-def _patient(store: Store) -> Store:
-    """Return the same store with the patience of a job."""
+def _with_retries(store: Store) -> Store:
+    """Return the same store, with requests repeated for as long as in a job."""
     return replace(store, retry=Retry())
 
 
@@ -107,7 +108,7 @@ def _read(
     readers = ThreadPoolExecutor(READERS, thread_name_prefix="verify")
     try:
         with reporter.stage("verifying", len(paths), unit="objects") as on_event:
-            found = readers.map(partial(_look, store, digests), paths)
+            found = readers.map(partial(_read_one, store, digests), paths)
             for path, (size, problem) in zip(paths, found, strict=True):
                 on_event(UnitDone(path, 1, {}, 0.0))
                 yield path, size, problem
@@ -115,16 +116,19 @@ def _read(
         readers.shutdown(cancel_futures=True)
 
 
-def _look(store: Store, digests: Mapping[str, str], path: str) -> tuple[int, str | None]:
-    """Return the length of an object, and what is wrong with it; some have their digest elsewhere."""
+def _read_one(store: Store, digests: Mapping[str, str], path: str) -> tuple[int, str | None]:
+    """Return the length of an object, and what is wrong with it.
+
+    `digests` has those of objects that hold none themselves.
+    """
     if path not in digests:
-        return look(store, path)
+        return read_and_check(store, path)
     data = store.get(path)
     return len(data), None if digest(data) == digests[path] else "its content does not match its digest"
 
 
 def _divide(runs: Sequence[RunObjects], problems: Mapping[str, str]) -> dict[str, list[str]]:
-    """Divide what is damaged among the runs; what none of them names goes to the first that can be run again."""
+    """Return the damaged objects of each run; those that no run names belong to the first run that can be repeated."""
     owner: dict[str, str] = {}
     for run in runs:
         for path in run.paths:
@@ -164,7 +168,7 @@ def _verified(
 
 
 def _repair(store: Store, run: RunObjects, problems: Mapping[str, str], job_file: str | None) -> str:
-    """Return the command that makes a run's damaged objects anew; of a remote run, whose job file has to be at hand."""
+    """Return the command that makes a run's damaged objects anew, with "JOB.toml" for a job file that is not known."""
     command = "evaluate" if run.plan is not None and run.plan.kind == "evaluation" else "classify"
     kept = f"{run.folder}/{JOB}"
     if job_file is None and store.is_local and kept not in problems:

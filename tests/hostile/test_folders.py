@@ -23,7 +23,7 @@ def test_sockets_and_links_to_devices_are_reasons(tmp_path, monkeypatch):
     assert contents.pop("s.jpg") == "not a regular file"
     assert set(contents.values()) <= {
         "a symbolic link out of the archive",
-        "a symbolic link out of the archive; archive.follow_links = true follows it",
+        "a symbolic link out of the archive; set archive.follow_links = true to follow it",
     }
 
 

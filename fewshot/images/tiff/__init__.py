@@ -1,4 +1,4 @@
-"""TIFF: its directories, its variants, and the decoding of each variant by what can be trusted with it."""
+"""Decode TIFF: read its directories, recognise the variant, and decode it by Pillow or from its samples."""
 
 from fewshot.images.tiff.decode_tiff import decode_tiff
 

@@ -1,4 +1,4 @@
-"""Decode the image of a TIFF: by Pillow where it is right, from the samples where it is not, or not at all."""
+"""Decode the image of a TIFF: by Pillow where its pixels are right, otherwise from the samples, or refuse it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fewshot.image_formats import DEVELOP, not_read
 from fewshot.images.jpeg import decode_jpeg
 from fewshot.images.rgb_conversion import check_used_bits, check_visible, to_bytes
 from fewshot.images.tiff.camera_raw import camera_raw
-from fewshot.images.tiff.directories import Directory, Form, Tag, form_of, read_directories
+from fewshot.images.tiff.directories import Directory, NumberFormat, Tag, number_format_of, read_directories
 from fewshot.images.tiff.page_layout import (
     JPEG,
     OLD_JPEG,
@@ -31,7 +31,7 @@ from fewshot.images.tiff.page_layout import (
 from fewshot.images.tiff.stored_samples import stored_samples
 
 _SUBSTITUTE_BITS = 16
-"""Unsigned samples of more bits have no known white."""
+"""Bits of unsigned samples, up to which the largest number is white; of more bits, white is not known."""
 
 
 def decode_tiff(data: bytes, *, max_pixels: int) -> Image.Image:
@@ -42,10 +42,10 @@ def decode_tiff(data: bytes, *, max_pixels: int) -> Image.Image:
         max_pixels: the largest area.
 
     Raises:
-        UnreadableImageError: it is too large, a camera's RAW, or of a variant that no decoder here reads right.
+        UnreadableImageError: it is too large, a camera's RAW, or of a variant that is not read.
         Exception: it is truncated or damaged.
     """
-    form, directories = form_of(data), list(read_directories(data))
+    form, directories = number_format_of(data), list(read_directories(data))
     if raw := camera_raw(data, directories):
         raise UnreadableImageError(not_read(raw, DEVELOP))
     if not directories:
@@ -62,7 +62,7 @@ def decode_tiff(data: bytes, *, max_pixels: int) -> Image.Image:
 
 
 def _oriented(image: Image.Image, orientation: int) -> Image.Image:
-    """Note the orientation of an image in its EXIF data."""
+    """Return the image with its orientation in the EXIF data."""
     exif = Image.Exif()
     exif[Tag.ORIENTATION] = orientation if 1 <= orientation <= 8 else 1
     image.info["exif"] = exif.tobytes()
@@ -70,7 +70,7 @@ def _oriented(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _whole_jpeg(data: bytes, page: Directory, max_pixels: int) -> Image.Image:
-    """Decode what the first standard of JPEG in TIFF allows and nearly all its files have: one whole JPEG."""
+    """Decode a page that is one whole JPEG, as nearly all files of the first standard of JPEG in TIFF have it."""
     start = page.number(Tag.JPEG_START, 0)
     image = decode_jpeg(
         data[start : start + page.number(Tag.JPEG_BYTES, len(data))], min_side=None, max_pixels=max_pixels
@@ -81,7 +81,7 @@ def _whole_jpeg(data: bytes, page: Directory, max_pixels: int) -> Image.Image:
 
 
 def _verify_jpegs(data: bytes, layout: PageLayout, page: Directory) -> None:
-    """Decode the JPEG of each block, small and for its errors only: libtiff would fill damage with grey.
+    """Decode the JPEG of each block at a small size, only to find damage, which libtiff would fill with grey.
 
     Raises:
         ValueError: one is damaged.
@@ -106,7 +106,7 @@ def _by_pillow(data: bytes) -> Image.Image:
     return image
 
 
-def _beginning_with(data: bytes, page: Directory, form: Form) -> bytes:
+def _beginning_with(data: bytes, page: Directory, form: NumberFormat) -> bytes:
     """Return the file with another first page."""
     end = form.header_bytes + struct.calcsize(form.offset)
     return data[: form.header_bytes] + struct.pack(form.offset, page.offset) + data[end:]

@@ -52,7 +52,7 @@ _FRACTION = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class NumberFormat:
     """How a file stores numbers and offsets.
 
     Attributes:
@@ -85,7 +85,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TagEntry:
     """A tag as it is listed.
 
     Attributes:
@@ -112,9 +112,9 @@ class Directory:
     """
 
     data: bytes = field(repr=False)
-    form: Form
+    form: NumberFormat
     offset: int
-    entries: Mapping[int, Entry]
+    entries: Mapping[int, TagEntry]
     next: int
 
     def values(self, tag: int, most: int = _MAX_VALUES) -> tuple[int, ...]:
@@ -143,9 +143,9 @@ class Directory:
         return bool(self.number(Tag.SUBFILE, 0) & 1)
 
 
-def form_of(data: bytes) -> Form:
+def number_format_of(data: bytes) -> NumberFormat:
     """Return how a file stores numbers, by its first four bytes."""
-    return Form("<" if data[:1] == b"I" else ">", b"+" in data[2:4])
+    return NumberFormat("<" if data[:1] == b"I" else ">", b"+" in data[2:4])
 
 
 def read_directories(data: bytes) -> Iterator[Directory]:
@@ -154,7 +154,7 @@ def read_directories(data: bytes) -> Iterator[Directory]:
     Raises:
         EOFError: a directory or a value lies behind the end of the file.
     """
-    form, seen = form_of(data), set[int]()
+    form, seen = number_format_of(data), set[int]()
     (offset,) = form.unpack(form.offset[1:], data, form.header_bytes)
     below: tuple[int, ...] = ()
     while offset and offset not in seen and len(seen) < _MAX_PAGES:
@@ -166,15 +166,15 @@ def read_directories(data: bytes) -> Iterator[Directory]:
         yield _directory(data, form, offset)
 
 
-def _directory(data: bytes, form: Form, offset: int) -> Directory:
+def _directory(data: bytes, form: NumberFormat, offset: int) -> Directory:
     counter, layout = ("Q", "HHQ") if form.big else ("H", "HHI")
     (count,) = form.unpack(counter, data, offset)
     start, size = offset + struct.calcsize(counter), 20 if form.big else 12
     end = start + count * size
     (following,) = form.unpack(form.offset[1:], data, end)
-    entries: dict[int, Entry] = {}
+    entries: dict[int, TagEntry] = {}
     for position in range(start, end, size):
         tag, kind, length = form.unpack(layout, data, position)
         if tag in _TAGS:
-            entries.setdefault(tag, Entry(kind, length, position + size - struct.calcsize(form.offset)))
+            entries.setdefault(tag, TagEntry(kind, length, position + size - struct.calcsize(form.offset)))
     return Directory(data, form, offset, entries, following)

@@ -1,4 +1,4 @@
-"""How a page stores its pixels: read from its tags, and refused by name where no decoder can be trusted with it."""
+"""Read from its tags how a page stores its pixels, and refuse variants that no decoder here reads correctly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 from fewshot.errors import UnreadableImageError
 from fewshot.image_formats import not_read
 from fewshot.images.limits import check_size
-from fewshot.images.tiff.directories import Directory, Form, Tag
+from fewshot.images.tiff.directories import Directory, NumberFormat, Tag
 
 RAW, OLD_JPEG, JPEG = 1, 6, 7
 BYTE_STREAMS = {RAW, 5, 8, 32773, 32946, 34925, 50000}
@@ -38,7 +38,7 @@ _UNDEFINED = 4
 """Kind of number of samples that are to be read as unsigned ones; Pillow does not open them."""
 _MAX_BANDS = 6
 _MAX_SAMPLES = 64
-"""Samples of a pixel whose kinds are compared."""
+"""Samples of a pixel whose sizes and kinds are compared; there may be more."""
 _MAX_SEGMENTS = 1_000_000
 """Strips or tiles of a page: each costs a moment, however small."""
 
@@ -99,7 +99,7 @@ class PageLayout:
         sizes: in bytes, of the blocks as stored.
     """
 
-    form: Form
+    form: NumberFormat
     width: int
     height: int
     colours: Colours
@@ -125,15 +125,15 @@ class PageLayout:
 
     @property
     def is_plain(self) -> bool:
-        """Whether Pillow reads it right: at most 8 bits, unsigned, sample beside sample."""
+        """Whether Pillow reads it correctly: at most 8 bits, unsigned, interleaved samples."""
         if self.compression not in BYTE_STREAMS or self.colours not in _READ_BY_SAMPLES:
             return True
         is_interleaved = not self.has_planes or self.samples == 1
-        is_odd = self.is_odd_big or (self.is_undefined and self.bits == 8)
+        is_odd = self.is_big_endian_bigtiff or (self.is_undefined and self.bits == 8)
         return self.bits <= 8 and self.numbers == Numbers.UNSIGNED and is_interleaved and not is_odd
 
     @property
-    def is_odd_big(self) -> bool:
+    def is_big_endian_bigtiff(self) -> bool:
         """Whether it is a big-endian BigTIFF, which Pillow does not open."""
         return self.form.big and self.form.order == ">"
 
@@ -141,7 +141,7 @@ class PageLayout:
 _READ_BY_SAMPLES = {Colours.WHITE_IS_ZERO, Colours.BLACK_IS_ZERO, Colours.RGB, Colours.CMYK}
 
 
-def page_layout(page: Directory, form: Form, max_pixels: int) -> PageLayout:
+def page_layout(page: Directory, form: NumberFormat, max_pixels: int) -> PageLayout:
     """Return how a page stores its pixels.
 
     Raises:
@@ -213,7 +213,7 @@ def _numbers(page: Directory) -> Numbers:
 
 
 def _alpha(page: Directory) -> Alpha:
-    """Return what the fourth sample of RGB or the second of grey is; undeclared, beside RGB, it is alpha by custom."""
+    """Return the meaning of the sample behind the colours. A fourth sample of RGB is alpha, even if not declared."""
     colours, samples = page.number(Tag.PHOTOMETRIC, 0), page.number(Tag.SAMPLES, 1)
     undeclared = Alpha.STRAIGHT if colours == Colours.RGB and samples == 4 else Alpha.NONE
     kind = page.number(Tag.EXTRAS, undeclared)
@@ -255,7 +255,7 @@ def _check_variant(layout: PageLayout, page: Directory) -> None:
 
 
 def _check_ycbcr(page: Directory) -> None:
-    """Refuse what Pillow takes for one value of each colour a pixel, in full range, and is not."""
+    """Refuse subsampled or limited-range YCbCr, which Pillow would read as full-range with a value for each pixel."""
     if page.values(Tag.SUBSAMPLING, 2) != (1, 1):
         raise refused("subsampled YCbCr colours that are not JPEG")
     values = page.values(Tag.BLACK_AND_WHITE, 12)
@@ -264,7 +264,7 @@ def _check_ycbcr(page: Directory) -> None:
 
 
 def _check_plain(layout: PageLayout) -> None:
-    if layout.is_odd_big:
+    if layout.is_big_endian_bigtiff:
         raise refused("palette, fax or JPEG in a big-endian BigTIFF")
     if layout.has_planes and (layout.compression, layout.colours) != (JPEG, Colours.RGB):
         raise refused(f"{layout.colours.name.lower()} samples in planes")

@@ -186,7 +186,7 @@ def _undone_float_differences(rows: NDArray[np.uint8], layout: PageLayout) -> ND
 
 
 def _unpacked_bits(rows: NDArray[np.uint8], bits: int) -> NDArray[np.uint16]:
-    """Unpack samples that lie without gaps, the highest bits first; more than a row has come out."""
+    """Unpack samples that lie without gaps, the highest bits first. The result is padded behind the row."""
     together = lcm(bits, 8)
     padding = -rows.shape[2] % (together // 8)
     groups = np.pad(rows, ((0, 0), (0, 0), (0, padding))).reshape(*rows.shape[:2], -1, together // 8)

@@ -65,8 +65,8 @@ def test_links_and_what_is_no_file_become_reasons(tmp_path):
     assert contents.pop("a/x.jpg") == contents.pop("inside") == b"1"
     assert contents == {
         "pipe": "not a regular file",
-        "outside": "a symbolic link out of the archive; archive.follow_links = true follows it",
-        "chain": "a symbolic link out of the archive; archive.follow_links = true follows it",
+        "outside": "a symbolic link out of the archive; set archive.follow_links = true to follow it",
+        "chain": "a symbolic link out of the archive; set archive.follow_links = true to follow it",
         "to_folder": "a symbolic link to a folder",
         "loop": "a symbolic link to a folder",
         "dead": "a broken symbolic link",

@@ -15,7 +15,7 @@ from cluster.records import open_source, read_shard
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes, write_folder, zip_bytes
 
 CHANGED = "changed since it was listed; run again"
-FOLLOW = "archive.follow_links = true follows it"
+FOLLOW = "set archive.follow_links = true to follow it"
 
 
 @pytest.fixture

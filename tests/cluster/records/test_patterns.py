@@ -9,7 +9,7 @@ from cluster import SourceError
 from cluster.records import open_source
 from cluster.records.base import EntryError
 from cluster.records.location import Location
-from cluster.records.patterns import folder_of, images_folder
+from cluster.records.patterns import archive_folder, folder_of_glob
 from tests.cluster.records.archives import contents_of, tar_bytes, write_folder
 
 FILES = {"a.jpg": b"1", "b.JPG": b"2", "c.png": b"3", "x/a.jpg": b"4", "x/y/b.jpg": b"5", "z1/a.jpg": b"6"}
@@ -33,7 +33,7 @@ def test_a_glob_matches_as_fsspec_does_and_keys_begin_behind_its_folder(tmp_path
     source = open_source(f"{tmp_path}/{pattern}")
     assert source.kind == "glob"
     assert list(contents_of(source)) == keys
-    folder = folder_of(Location(f"{tmp_path}/{pattern}")).uri
+    folder = folder_of_glob(Location(f"{tmp_path}/{pattern}")).uri
     found = fsspec.filesystem("file").glob(f"{tmp_path}/{pattern}", detail=True)
     files = [path for path, info in found.items() if info["type"] == "file"]
     assert sorted(path for path in files if "/." not in path and not path.endswith(".txt")) == sorted(
@@ -82,11 +82,11 @@ def test_a_glob_of_nothing_is_refused(tmp_path, pattern, reason):
 
 
 def test_the_folder_of_a_glob_is_what_precedes_its_wildcards(tmp_path):
-    assert folder_of(Location("/*/a.jpg")).uri == "/"
-    assert folder_of(Location("s3://bucket/a*/b")).uri == "s3://bucket"
+    assert folder_of_glob(Location("/*/a.jpg")).uri == "/"
+    assert folder_of_glob(Location("s3://bucket/a*/b")).uri == "s3://bucket"
     with pytest.raises(EntryError, match="bucket or host"):
-        folder_of(Location("s3://buck*/b"))
+        folder_of_glob(Location("s3://buck*/b"))
     (tmp_path / "c[1]").mkdir()
-    assert images_folder(f"{tmp_path}/c[1]") == f"{tmp_path}/c[1]"
-    assert images_folder(f"{tmp_path}/c[2]/*") == str(tmp_path)
-    assert images_folder(str(tmp_path)) == str(tmp_path)
+    assert archive_folder(f"{tmp_path}/c[1]") == f"{tmp_path}/c[1]"
+    assert archive_folder(f"{tmp_path}/c[2]/*") == str(tmp_path)
+    assert archive_folder(str(tmp_path)) == str(tmp_path)

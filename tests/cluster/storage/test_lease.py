@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from cluster import LeaseHeldError, LeaseLostError, Retry, Store, acquire_lease, lease_owner
+from cluster import LeaseHeldError, LeaseLostError, Retry, Store, acquire_lease, lease_state
 from cluster.storage.lease import LeaseRecord
 from cluster.storage.lease import _clock_s as lease_clock_s
 from cluster.storage.lease_owner import Owner
@@ -100,13 +100,14 @@ def test_a_live_owner_is_named_and_nothing_is_written(store):
 
 
 def test_the_lease_owner_is_found_without_waiting(store):
-    assert lease_owner(store, "lease") is None
+    assert lease_state(store, "lease") is None
     store.put("lease/3", foreign_lease())
-    assert (lease_owner(store, "lease").host, lease_owner(store, "lease").pid) == ("elsewhere", 7)
+    owner = lease_state(store, "lease").owner
+    assert (owner.host, owner.pid) == ("elsewhere", 7)
     with acquire_lease(store, "mine") as lease:
-        assert lease_owner(store, "mine").pid == os.getpid()
+        assert lease_state(store, "mine").owner.pid == os.getpid()
         lease.check()
-    assert lease_owner(store, "mine") is None
+    assert lease_state(store, "mine") is None
 
 
 def test_one_of_many_concurrent_processes_gets_the_lease(store):
@@ -189,12 +190,13 @@ def test_a_dead_process_of_this_machine_is_not_watched(tmp_path, start):
         assert list(Store(str(tmp_path)).list()) == ["lease/2"]
 
 
-def test_a_dead_process_of_this_machine_is_no_owner(tmp_path, start):
-    child = start()
-    assert lease_owner(Store(str(tmp_path)), "lease").pid == child.pid
+def test_a_dead_process_of_this_machine_is_not_alive(tmp_path, start):
+    child = start(term_s=3600)
+    state = lease_state(Store(str(tmp_path)), "lease")
+    assert (state.owner.pid, state.is_alive) == (child.pid, True)
     child.kill()
     child.wait()
-    assert lease_owner(Store(str(tmp_path)), "lease") is None
+    assert not lease_state(Store(str(tmp_path)), "lease").is_alive
 
 
 def test_a_suspended_process_that_lost_its_lease_stops(tmp_path, start):

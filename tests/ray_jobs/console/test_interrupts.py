@@ -68,10 +68,10 @@ with ThreadPoolExecutor(1) as threads:
     print("ready", flush=True); time.sleep(60)
 """
 PATIENT = """
-with interrupts.patient(30):
-    print("ready", flush=True)
+with interrupts.time_to_end(30):
     while True:
         try:
+            print("ready", flush=True)  # Within the block: the interrupt may come before the next line.
             time.sleep(60)
         except KeyboardInterrupt:
             print("stopping", flush=True)

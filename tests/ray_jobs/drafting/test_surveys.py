@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.records import open_source
+from cluster.records import content_digest, open_source
 from ray_jobs.drafting import duplicates, examples_survey
 from ray_jobs.drafting.archive_survey import survey_archive
-from ray_jobs.drafting.duplicates import ArchiveCopy, ExampleContent, digest_of, images_inside, repeated_examples
+from ray_jobs.drafting.duplicates import ArchiveCopy, ExampleContent, images_inside, repeated_examples
 from ray_jobs.drafting.examples_survey import form_of_examples, survey_examples
 from ray_jobs.inputs.examples import read_labels
 from tests.cluster.records.archives import tar_bytes, write_folder
@@ -19,7 +19,7 @@ from tests.ray_jobs.place import picture, put, write_table
 
 
 def content(image, label, data=b"same"):
-    return ExampleContent(image, label, len(data), digest_of(data))
+    return ExampleContent(image, label, len(data), content_digest(data))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_folder_for_each_class_is_counted_and_looked_at(examples):
         f"{label}/{seed}.jpg" for label in ("amber", "blue") for seed in (0, 1)
     ]
     first = (examples / "amber/0.jpg").read_bytes()
-    assert contents[0] == ExampleContent("amber/0.jpg", "amber", len(first), digest_of(first))
+    assert contents[0] == ExampleContent("amber/0.jpg", "amber", len(first), content_digest(first))
 
 
 def test_tables_and_splits_are_recognised_by_name(examples):

@@ -237,8 +237,9 @@ def test_an_evaluation_is_verified_and_repaired(tmp_path, tiny_clip):
 
 def test_what_is_no_output_is_explained(tmp_path, finished):
     outcome = fewshot("verify", tmp_path)
-    assert (outcome.code, outcome.result["runs"]) == (0, [])
-    assert f"nothing has run yet in {tmp_path}" in outcome.messages
+    assert (outcome.code, outcome.result) == (2, None)
+    assert f"no job has run in {tmp_path}" in outcome.messages
     outcome = fewshot("verify", finished.folder)
-    assert outcome.result["below"] == [str(finished.output)]
+    assert (outcome.code, outcome.result) == (2, None)
+    assert f"there is an output at {finished.output}" in outcome.messages
     assert fewshot("verify", finished.truth).code == 2
