@@ -34,7 +34,9 @@ _SECRET_NAME = re.compile(
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})(?P<slashes>:(?:\\{0,8}/){2})(?P<rest>(?:(?!::[a-z][a-z0-9+]{1,30}:\\{0,8}/)\S)*)"
 )
-_ENCODED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}%(?:25)*3[aA](?:%(?:25)*2[fF]){2}[^\s\"'<>]*")
+_ENCODED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}%(?:25)*3[aA](?:/|%(?:25)*2[fF]){2}[^\s\"'<>]*")
+_MERGED_SLASHES = re.compile(r"(?i)(?<![a-z0-9+.-])((?:ftp|gs|https?|s3a?):/)(?![/\s])([^\s/@]*:\S*)@")
+"""A password in a URL that lost one of its slashes, as `pathlib` and normalised paths write it."""
 _HEAD = re.compile(r"(?:(?!\\{0,8}/)[^?#])*")
 """User and host of a URL, up to the path, which JSON may have written with escaped slashes."""
 _SURE_HOST = re.compile(r"\[[^\]\s]*\](:\d{1,5})?|(localhost|[\w-]+(\.[\w-]+)+):\d{1,5}")
@@ -95,7 +97,7 @@ def public_url(url: str) -> str:
 
 def without_credentials(text: str) -> str:
     """Return a text without user, password, query string, fragment and parameters in its URLs."""
-    return _URL.sub(_shown, _ENCODED_URL.sub(_decoded, text))
+    return _URL.sub(_shown, _MERGED_SLASHES.sub(r"\1", _ENCODED_URL.sub(_decoded, text)))
 
 
 def redacted(text: str) -> str:

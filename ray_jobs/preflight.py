@@ -20,6 +20,7 @@ from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_splits, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.job_file.limits import shortened
+from ray_jobs.job_file.reading import STAND_INS
 from ray_jobs.job_file.sections import EscalateSection, Job
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE, RUNS
@@ -57,10 +58,11 @@ def check(job: Job, needs: Sequence[str]) -> list[str]:
     """
     problem = _problem("[storage]", lambda: job.storage.resolve().check_endpoint())
     storage = DEFAULT_STORAGE if problem is not None else job.storage.resolve()
+    is_unknown = problem is not None or "storage" in job.wrong
     found = [] if problem is None else [problem]
     for check in _checks(job, needs, storage):
-        if problem is not None and check.needs_s3:
-            continue  # Whatever lies behind the endpoint would be reported as one problem more.
+        if is_unknown and check.needs_s3:
+            continue  # Without the endpoint requests would go to AWS, signed with the credentials of another server.
         if (reason := _problem(check.where, check.attempt)) is not None:
             found.append(reason)
     return found
@@ -160,9 +162,19 @@ def _check_output(store: Store, places: Sequence[str]) -> None:
 
     An output with runs may be finished, and is then only read: `acquire_run` checks whether it can be written.
     """
+    _refuse_unwritable(store.root)
     _outside(store, places)
     if store.is_local and not any(store.folders(RUNS)):
         store.check_writable()
+
+
+def _refuse_unwritable(root: str) -> None:
+    """Raise where nothing can be written, or where nothing outlives the process."""
+    scheme, separator, _ = root.partition("://")
+    if separator and scheme.lower() in ("http", "https"):
+        raise ValueError(f"{scheme}:// URLs are only read; use a folder, or a URL such as s3://bucket/prefix")
+    if separator and scheme.lower() == "memory" and root != STAND_INS["job"]["output"]:
+        raise ValueError("memory:// URLs end with the process; use a folder, or a URL such as s3://bucket/prefix")
 
 
 def _outside(store: Store, places: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_ISDIR, S_ISREG
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -109,8 +109,11 @@ class LocalObjects:
         _flush_folder(target.parent)
 
     def read(self, path: str) -> bytes:
-        """Return the content of the file."""
-        return (self._root / path).read_bytes()
+        """Return the content of the file. What is no file, such as a pipe that nobody writes to, is OSError at once."""
+        with open(self._root / path, "rb", opener=_open_at_once) as file:
+            if not S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _error(errno.EOPNOTSUPP, self._root / path)
+            return file.read()
 
     def size(self, path: str) -> int:
         """Return the length of the file in bytes."""
@@ -314,6 +317,11 @@ def _flush(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED_SYNC:
             raise
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for a writer, should it be a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _error(number: int, path: Path) -> OSError:

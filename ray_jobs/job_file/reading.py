@@ -72,6 +72,7 @@ def parse_job(
     problems = [problem for override in overrides if (problem := _override(document, override)) is not None]
     overridden = frozenset(tuple(override.partition("=")[0].strip().split(".")) for override in overrides)
     sections: Table = {}
+    wrong: set[str] = set()
     for name, content in islice(document.items(), MAX_MISTAKES):
         position = Position(path, text, name, overridden)
         if name not in SECTIONS:
@@ -79,13 +80,15 @@ def parse_job(
             problems.append(position.message(f"[{key_text(name)}]: unknown section. {known}"))
         elif not isinstance(content, dict):
             problems.append(position.message(f"[{name}]: expected a section, got {name} = {shortened(content)}"))
+            wrong.add(name)
         else:
             sections[name], mistakes = _read_section(SECTIONS[name], name, content)
             problems += messages(mistakes, position)
+            wrong |= {name} if mistakes else set()
     problems += [f"{path}: {problem}" for problem in _missing_sections(document, needs)]
     found = {name: value for name, value in sections.items() if value is not None}
     found.setdefault("job", JobSection(**STAND_INS["job"]))
-    return Job(**found, given=frozenset(sections)), problems
+    return Job(**found, given=frozenset(sections), wrong=frozenset(wrong)), problems
 
 
 def _missing_sections(document: Mapping[str, Any], needs: Iterable[str]) -> Iterator[str]:

@@ -490,6 +490,7 @@ class Job:
 
     Attributes:
         given: names of the sections in the file; all others have their defaults.
+        wrong: names of the sections with mistakes, which lack their wrong keys.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -505,6 +506,7 @@ class Job:
     cluster: ClusterSection = field(default_factory=ClusterSection)
     deploy: DeploySection | None = None
     given: frozenset[str] = field(default=frozenset(), compare=False, metadata={"is_derived": True})
+    wrong: frozenset[str] = field(default=frozenset(), compare=False, metadata={"is_derived": True})
 
     @property
     def views(self) -> int:

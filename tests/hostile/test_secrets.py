@@ -234,6 +234,7 @@ QUOTED = (
     json.dumps,
     lambda url: json.dumps({"url": url}).replace("/", "\\/"),
     lambda url: json.dumps(json.dumps({"url": url})),
+    quote,
     lambda url: quote(url, safe=""),
     lambda url: quote(quote(url, safe=""), safe=""),
     lambda url: f"https://proxy/fetch?url={quote_plus(url)}",
@@ -264,6 +265,13 @@ def test_no_part_of_a_secret_in_a_url_is_shown(form, scheme, first, mark, second
     assert first not in messages
     assert second not in messages
     assert messages.startswith("cannot open ")
+
+
+@pytest.mark.parametrize("quoted", [str, repr, json.dumps])
+def test_a_password_is_hidden_where_a_path_merged_the_slashes(quoted):
+    messages = shown(f"{quoted('/home/https:/me:hunter2/x@host/photos')}: not found")
+    assert "hunter2" not in messages
+    assert "/home/https:/host/photos" in messages
 
 
 @given(form=st.sampled_from(PASSWORD_URLS), scheme=urls, first=halves, mark=marks, second=halves)

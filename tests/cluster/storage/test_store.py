@@ -283,6 +283,15 @@ def test_removing_stale_files_of_remote_storage_does_nothing() -> None:
     assert list(store.list()) == ["f/part"]
 
 
+def test_a_pipe_in_the_place_of_an_object_is_an_error_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    store = Store(str(tmp_path))
+    with pytest.raises(StorageError, match="not supported"):
+        store.get("a")
+    store.put("a", b"new")
+    assert store.get("a") == b"new"
+
+
 def test_a_failed_local_write_keeps_the_old_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
     store.put("a", b"old")

@@ -142,6 +142,26 @@ def test_a_prompt_without_a_place_for_the_name_is_refused(filled):
     assert "[clip] templates: expected exactly one {} in each" in outcome.messages
 
 
+@pytest.mark.parametrize(
+    ("output", "reason"), [("http://localhost:1/it", "only read"), ("memory://it", "end with the process")]
+)
+def test_an_output_that_keeps_nothing_is_refused_before_any_work(filled, output, reason):
+    outcome = filled.classify(f"job.output={output}")
+    assert (outcome.code, outcome.result) == (2, None)
+    (line,) = [line for line in outcome.messages.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: [job] output: ")
+    assert f"{reason}; use a folder, or a URL such as s3://bucket/prefix" in line
+
+
+def test_nothing_is_requested_from_aws_in_place_of_a_wrong_endpoint(filled, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(Store, "check_access", lambda store: asked.append(store.root))
+    outcome = filled.classify("job.output=s3://bucket/it", "storage.endpoint=http://localhost:1/bucket")
+    assert (outcome.code, asked) == (2, [])
+    (line,) = [line for line in outcome.messages.splitlines() if line.startswith("error: ")]
+    assert "storage.endpoint" in line
+
+
 @pytest.mark.parametrize("output", ["gopher://here/it", "dvc://here/it", "job.toml/below", "job.toml"])
 def test_an_unwritable_output_is_a_mistake_of_the_job_file(filled, output):
     output = output if "://" in output else filled.folder / output
