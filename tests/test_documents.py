@@ -108,7 +108,15 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
         for line in block.splitlines()
         if line.startswith("fewshot")
     ]
-    assert [command[1] for command in commands] == ["classify", "init", "plan", "classify", "status", "report"]
+    assert [command[1] for command in commands] == [
+        "classify",
+        "init",
+        "plan",
+        "classify",
+        "status",
+        "report",
+        "verify",
+    ]
     for command in commands:
         result = CliRunner().invoke(app, command[1:])
         assert result.exit_code == 0, result.output

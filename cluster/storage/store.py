@@ -234,7 +234,8 @@ class Store:
         except Exception as error:
             if not is_storage_error(error):
                 raise
-            is_missing = isinstance(error, FileNotFoundError) and operation not in _WRITING
+            is_refusal = self.is_local and operation in _WRITING
+            is_missing = isinstance(error, FileNotFoundError) and not is_refusal
             if is_missing and not is_store_wide(error):
                 raise
             where = f"{self.root.rstrip('/')}/{path}".rstrip("/")

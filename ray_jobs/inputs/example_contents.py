@@ -78,7 +78,7 @@ class ExampleContents:
             logger.warning("%s", skipped_summary(self.labels, self.reasons))
 
     def check_labels(self) -> None:
-        """Stop at images that are examples of two classes, under two names.
+        """Stop at images that are examples of two classes, under two names; those that cannot be read do not count.
 
         Raises:
             JobError: with a list of them.
@@ -86,7 +86,7 @@ class ExampleContents:
         first: dict[str, tuple[str, int]] = {}
         problems = []
         for image, label in zip(self.labels.images, self.labels.labels, strict=True):
-            if digest := self.digests[image]:
+            if (digest := self.digests[image]) and image not in self.reasons:
                 other, known = first.setdefault(digest, (image, label))
                 if known != label:
                     problems.append(f"  {self._named(other, known)} and {self._named(image, label)}")

@@ -19,7 +19,8 @@ def job_file_schema() -> JsonSchema:
     """Return the schema: sections, keys with their types, ranges, defaults and explanations, and names of methods."""
     made = TypeAdapter(Job).json_schema()
     tables = made.pop("$defs")
-    del made["properties"]["given"]
+    for derived in ("given", "wrong"):
+        del made["properties"][derived]
     for kind in _tables(Job):
         _describe(made if kind is Job else tables[kind.__name__], kind)
     tables["ClassifierSection"]["properties"]["method"]["enum"] = list(METHODS)

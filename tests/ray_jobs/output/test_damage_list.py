@@ -7,7 +7,7 @@ import pytest
 
 from cluster import Store
 from fewshot.digests import digest
-from ray_jobs.output.damage_list import DAMAGE_LIST, DamageList, counted, note_damage, remove_damaged
+from ray_jobs.output.damage_list import DAMAGE_LIST, DamageList, first_and_count, note_damage, remove_damaged
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.stored_objects import find_problem, is_object
@@ -88,6 +88,6 @@ def test_a_card_opens_no_other_file(store, name):
 
 
 def test_a_message_names_the_first_object_and_counts_the_others(store):
-    assert [counted(store, ["a", "b", "c"][:count]) for count in (1, 2, 3)] == [
+    assert [first_and_count(store, ["a", "b", "c"][:count]) for count in (1, 2, 3)] == [
         f"{store.url('a')}{others}" for others in ("", " and 1 more", " and 2 more")
     ]
