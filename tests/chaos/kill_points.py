@@ -6,12 +6,13 @@ look-up or deletion that it makes, from the first check of the output to the las
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.chaos.scenarios import Scenario
 from tests.ray_jobs.place import fewshot, warm
 
 PROCESSES = 2
-"""Jobs that run at the same time."""
+"""Jobs that run at the same time, each started by a process of its own: exit codes get lost between threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +67,27 @@ def spread(calls: int, points: int) -> list[int]:
     return sorted({1 + round(index * (calls - 1) / max(points - 1, 1)) for index in range(points)})
 
 
-def kill_at_points(scenario: Scenario, folder: Path, *, points: int | None = None) -> list[Survival]:
+def kill_at_points(
+    scenario: Scenario, folder: Path, *, points: int | None = None, processes: int = PROCESSES
+) -> list[Survival]:
     """Kill a job before a storage call, run it again, and compare with an undisturbed run, for each of some calls.
 
     Args:
         scenario: the job.
         folder: for the outputs; each point begins with an empty one, which is removed if all went well.
         points: number of calls, evenly spread from the first to the last; None takes all.
+        processes: jobs that run at the same time.
     """
     undisturbed = folder / f"{scenario.job.stem}-undisturbed"
     calls = count_storage_calls(scenario, undisturbed)
     expected = scenario.hashes(Store(str(undisturbed)))
     assert expected, f"{scenario.name} has no results"
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        survival = partial(kill_before, scenario, folder=folder, expected=expected)
-        return list(pool.map(survival, spread(calls, points or calls)))
+    survival = partial(kill_before, scenario, folder=folder, expected=expected)
+    chosen = spread(calls, points or calls)
+    if processes == 1:
+        return [survival(point) for point in chosen]
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(survival, chosen))
 
 
 def kill_before(scenario: Scenario, point: int, *, folder: Path, expected: dict[str, str]) -> Survival:

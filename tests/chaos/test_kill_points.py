@@ -19,6 +19,6 @@ def test_points_are_spread_from_the_first_call_to_the_last():
 @pytest.mark.slow
 def test_a_job_killed_before_a_storage_call_ends_with_the_same_bytes(tmp_path):
     for scenario in scenarios(tmp_path / "jobs", images=6, draws=(1,)):
-        survivals = kill_at_points(scenario, tmp_path, points=POINTS)
+        survivals = kill_at_points(scenario, tmp_path, points=POINTS, processes=1)
         assert [each for each in survivals if not each.is_unharmed] == [], scenario.name
         assert len(survivals) == POINTS
