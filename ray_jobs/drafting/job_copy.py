@@ -10,7 +10,7 @@ import re
 import shlex
 from contextlib import suppress
 
-from cluster import Store, fingerprint
+from cluster import StorageError, Store, fingerprint
 from ray_jobs.drafting.draft import Draft
 from ray_jobs.drafting.toml_text import render, without_queries
 from ray_jobs.errors import JobError
@@ -30,7 +30,8 @@ def keep_job_file(draft: Draft) -> str:
         Where it lies.
 
     Raises:
-        JobError: another job file is there, and `classify` did not write it, or it was edited since.
+        JobError: the output cannot be written to, or another job file is there, and `classify` did not write it, or it
+            was edited since.
         StorageError: storage does not answer.
     """
     store = Store(draft.job.job.output, storage=draft.job.storage.resolve())
@@ -41,7 +42,10 @@ def keep_job_file(draft: Draft) -> str:
         if not _is_same_job(known, draft.job):
             raise JobError([_refusal(store.url(JOB))])
     elif known != text:
-        store.put(JOB, text.encode())
+        try:
+            store.put(JOB, text.encode())
+        except (StorageError, PermissionError) as error:
+            raise JobError([f"--output: {error}"]) from error
     return store.url(JOB)
 
 

@@ -47,6 +47,12 @@ def test_a_copy_is_written_once(draft):
     assert written(Path(path).parent) == before
 
 
+def test_an_output_that_cannot_be_written_to_is_a_mistake(draft):
+    job = replace(draft.job, job=replace(draft.job.job, output="/proc/nope"))
+    with pytest.raises(JobError, match=r"--output: could not write /proc/nope/job\.toml: .*choose another location"):
+        keep_job_file(replace(draft, job=job))
+
+
 def test_an_edited_file_stays_only_if_it_is_the_same_job_without_a_problem(draft, tmp_path):
     job = replace(draft.job, job=replace(draft.job.job, output=str(tmp_path)))
     moved = replace(draft, job=job, arguments=replace(draft.arguments, output=str(tmp_path)))
