@@ -143,6 +143,11 @@ def container_at(location: Location) -> Container:
     raise EntryError(found.reason)
 
 
+def has_wildcards(path: str) -> bool:
+    """Whether a path may be a glob."""
+    return any(char in path for char in WILDCARDS)
+
+
 def is_pattern(location: Location) -> bool:
     """Whether a place is a glob: it has a wildcard, and nothing of exactly this name exists.
 
@@ -150,9 +155,7 @@ def is_pattern(location: Location) -> bool:
         StorageError: storage does not answer.
     """
     filesystem, path = location.open()
-    return any(char in path for char in WILDCARDS) and not with_retries(
-        lambda: filesystem.exists(path), location.redacted
-    )
+    return has_wildcards(path) and not with_retries(lambda: filesystem.exists(path), location.redacted)
 
 
 def unreadable_shard(name: str, reason: str) -> Shard:

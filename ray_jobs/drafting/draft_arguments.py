@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.records import archive_folder
+from cluster.records import FORMS, archive_folder
+from cluster.records.containers import has_wildcards
 from cluster.secrets import has_password
 from fewshot.data.example import is_path
 from ray_jobs.job_file.reading import NO_PASSWORDS
@@ -20,10 +21,8 @@ from ray_jobs.preflight import lies_inside
 FALLBACK_NAME = "archive"
 OUTPUTS = "runs"
 """The folder of default outputs."""
-_CONTAINER_SUFFIX = re.compile(
-    r"\.(tar(\.(gz|bz2|xz|zst))?|tgz|tbz2?|txz|tzst|zip|parquet|pq|txt|csv|tsv|jsonl|ndjson)$", re.IGNORECASE
-)
-_WILDCARD = re.compile(r"[*?\[]")
+_SUFFIXES = tuple(suffix for form in FORMS for suffix in form.suffixes)
+"""What is left out of the name of an archive's file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +95,9 @@ def default_name(archive: str) -> str:
         path = str(_local(archive))
     elif scheme in ("http", "https"):
         path = path.partition("?")[0]
-    parts = [part for part in posixpath.normpath(path).split("/") if part and not _WILDCARD.search(part)]
-    last = _CONTAINER_SUFFIX.sub("", unicodedata.normalize("NFC", parts[-1])) if parts else ""
+    parts = [part for part in posixpath.normpath(path).split("/") if part and not has_wildcards(part)]
+    last = unicodedata.normalize("NFC", parts[-1]) if parts else ""
+    last = next((last[: -len(suffix)] for suffix in _SUFFIXES if last.lower().endswith(suffix)), last)
     kept = "".join(char if char.isalnum() or char in "_." else "-" for char in last)
     return re.sub("-+", "-", kept).strip("-.")[:MAX_NAME] or FALLBACK_NAME
 

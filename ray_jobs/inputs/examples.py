@@ -12,7 +12,7 @@ from itertools import islice
 from cluster import Storage, Unit, fingerprint
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
-from cluster.records.containers import WILDCARDS
+from cluster.records.containers import has_wildcards
 from cluster.records.folder import FolderSlice
 from cluster.records.location import Location
 from cluster.storage.settings import DEFAULT_STORAGE
@@ -169,7 +169,7 @@ def read_labels(
     named = [Example("", item.label, item.name, item.description) for item in classes]
     if suffix == ".json":
         return _from_splits(uri, named, options, storage)
-    if suffix in TABLES and not any(char in uri for char in WILDCARDS):
+    if suffix in TABLES and not has_wildcards(uri):
         found = read_table(uri, options, storage)
     else:
         found = _from_folder(uri, [item.label for item in named], options, storage)

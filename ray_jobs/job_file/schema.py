@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
@@ -19,8 +20,9 @@ def job_file_schema() -> JsonSchema:
     """Return the schema: sections, keys with their types, ranges, defaults and explanations, and names of methods."""
     made = TypeAdapter(Job).json_schema()
     tables = made.pop("$defs")
-    for derived in ("given", "wrong"):
-        del made["properties"][derived]
+    for field in fields(Job):
+        if field.metadata.get("is_derived"):
+            del made["properties"][field.name]
     for kind in _tables(Job):
         _describe(made if kind is Job else tables[kind.__name__], kind)
     tables["ClassifierSection"]["properties"]["method"]["enum"] = list(METHODS)

@@ -105,11 +105,11 @@ def test_the_name_of_the_first_member_is_not_taken_for_a_packing(name):
     assert contents_of_bytes(data) == {name: b"1"}
 
 
-@pytest.mark.parametrize("packing", PACKERS)
-def test_storage_trouble_in_a_packed_tar_is_tried_again_and_then_raised(packing, monkeypatch):
+@pytest.mark.parametrize("pack", [bytes, *PACKERS.values()], ids=["as it is", *PACKERS])
+def test_storage_trouble_is_tried_again_and_then_raised(pack, monkeypatch):
     monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.01))
     with faults() as filesystem:
-        filesystem.pipe_file("/r/0.tar", PACKERS[packing](TAR))
+        filesystem.pipe_file("/r/0.tar", pack(TAR))
         (shard,) = open_source("faulty://r").shards()
         filesystem.plan["read"] = [fails(ConnectionResetError("cut"))]
         assert len(list(read_shard(shard))) == len(IMAGES)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import Retry, StorageError
 from cluster.errors import ChangedError
-from cluster.records import Skipped, open_source, read_shard, reading, tar_links
-from tests.cluster.faulty import fails, faults
+from cluster.records import Skipped, open_source, read_shard, tar_links
+from tests.cluster.faulty import faults
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes, write_folder
 
 IMAGES = {"0/a.jpg": b"a" * 700, "0/b.png": b"b" * 1300, "c": b"", "d" * 200 + ".jpg": b"d"}
@@ -157,18 +156,6 @@ def test_a_name_that_claims_to_be_enormous_is_refused():
     header = special("x", tarfile.GNUTYPE_LONGNAME, size=1 << 40)
     contents = contents_of_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
     assert "name of 1099511627776 bytes" in contents["0.tar"]
-
-
-def test_storage_trouble_is_tried_again_and_then_raised(monkeypatch):
-    monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.01))
-    with faults() as filesystem:
-        filesystem.pipe_file("/r/0.tar", tar_bytes(IMAGES.items()))
-        (shard,) = open_source("faulty://r").shards()
-        filesystem.plan["read"] = [fails(ConnectionResetError("cut"))]
-        assert len(list(read_shard(shard))) == len(IMAGES)
-        filesystem.plan["read"] = [fails(ConnectionResetError("cut"))] * 99
-        with pytest.raises(StorageError, match=r"0\.tar"):
-            list(read_shard(shard))
 
 
 def test_members_that_were_read_are_not_kept_in_memory(tmp_path):
