@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -17,7 +16,7 @@ from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
 from cluster.records.reading import with_retries
 from cluster.storage.filesystems import is_s3
-from cluster.storage.s3 import list_pages
+from cluster.storage.s3_listing import Page, list_side_by_side, request_page
 
 _FOLLOW = "set archive.follow_links = true to follow it"
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -208,19 +207,18 @@ def _remote_children(filesystem: AbstractFileSystem, root: str, folder: str) -> 
 
 
 def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> Iterator[Entry]:
-    """Yield the objects of one flat listing: S3 returns it sorted, and it takes no request for each folder."""
+    """Yield the objects of flat listings: S3 returns them sorted, and they take no request for each folder."""
     bucket, _, folder = path.partition("/")
     prefix = f"{folder}/" if folder else ""
 
-    def request_page(**more: str) -> dict[str, Any]:
-        request = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        return dict(with_retries(request, f"the listing of {bucket}"))
+    def request(**query: str) -> Page:
+        return with_retries(lambda: request_page(filesystem, bucket, **query), f"the listing of {bucket}")
 
-    for item in list_pages(request_page):
-        entry = Entry(item["Key"].removeprefix(prefix), item["Size"], item["ETag"])
-        if entry.path.endswith("/") or not entry.path:  # a placeholder that some tools write for a folder
+    for item in list_side_by_side(request, prefix):
+        path = item.key.removeprefix(prefix)
+        if path.endswith("/") or not path:  # a placeholder that some tools write for a folder
             continue
-        if is_hidden(entry.path):
-            skipped.add(entry.key)
+        if is_hidden(path):
+            skipped.add(printable(path))
         else:
-            yield entry
+            yield Entry(path, item.size, item.tag)
