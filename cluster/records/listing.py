@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -211,8 +212,9 @@ def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> 
     bucket, _, folder = path.partition("/")
     prefix = f"{folder}/" if folder else ""
 
-    def request(**query: str) -> Page:
-        return with_retries(lambda: request_page(filesystem, bucket, **query), f"the listing of {bucket}")
+    def request(*, prefix: str, delimiter: str = "", start_after: str = "", token: str = "") -> Page:
+        query = {"prefix": prefix, "delimiter": delimiter, "start_after": start_after, "token": token}
+        return with_retries(partial(request_page, filesystem, bucket, **query), f"the listing of {bucket}")
 
     for item in list_side_by_side(request, prefix):
         path = item.key.removeprefix(prefix)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 """Seconds to connect to a server, and between two pieces of its response."""
@@ -141,7 +141,7 @@ class _Connection:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._file = connected.makefile("rb", _BUFFER_BYTES)
+        self._file = cast("BinaryIO", connected.makefile("rb", _BUFFER_BYTES))
         self._used_at = time.monotonic()
         self.is_reusable = True
 
@@ -210,9 +210,7 @@ def _read_line(file: BinaryIO) -> bytes:
     return line
 
 
-def _read_body(
-    file: BinaryIO, status: int, headers: Mapping[str, str], max_bytes: int | None
-) -> tuple[bytes, bool]:
+def _read_body(file: BinaryIO, status: int, headers: Mapping[str, str], max_bytes: int | None) -> tuple[bytes, bool]:
     """Return the body, at most `max_bytes` of it, and whether the connection is at the end of the response."""
     if status in (204, 304):
         return b"", True

@@ -15,8 +15,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,23 +57,22 @@ class _Process:
     """The threads of this process and its readers."""
 
     def __init__(self) -> None:
+        self._readers: WeakSet[Any] = WeakSet()
         self._lock = threading.Lock()
-        self._readers = 0
+        self.share_bytes = MAX_AHEAD_BYTES
         self.threads = ThreadPoolExecutor(MAX_REQUESTS, thread_name_prefix="requests")
 
-    @property
-    def share_bytes(self) -> int:
-        """Bytes that one reader may be ahead."""
-        return MAX_AHEAD_BYTES // max(1, self._readers)
-
-    def __enter__(self) -> _Process:
+    def add_reader(self, reader: object) -> None:
+        """Count a reader, until it is removed or lost."""
         with self._lock:
-            self._readers += 1
-        return self
+            self._readers.add(reader)
+            self.share_bytes = MAX_AHEAD_BYTES // len(self._readers)
 
-    def __exit__(self, *_: object) -> None:
+    def remove_reader(self, reader: object) -> None:
+        """Give its share to the others."""
         with self._lock:
-            self._readers -= 1
+            self._readers.discard(reader)
+            self.share_bytes = MAX_AHEAD_BYTES // max(1, len(self._readers))
 
 
 _process = _Process()
@@ -80,7 +80,7 @@ _process = _Process()
 
 def _begin_anew() -> None:
     """Replace the threads, which a fork does not copy."""
-    global _process  # noqa: PLW0603
+    global _process
     _process = _Process()
 
 
@@ -103,73 +103,72 @@ def in_order(
         window: how many are ahead.
         size_of: returns the bytes of the result of an item; None if they are not known before.
     """
-    with _process as process:
-        ahead = _Ahead(process, function, iter(items), window, size_of)
-        try:
-            while ahead.fill():
-                if ahead.was_too_short:
-                    window.grow()
-                    ahead.fill()
-                yield ahead.take()
-        finally:
-            ahead.cancel()
+    ahead = Ahead(function, items, window, size_of=size_of)
+    try:
+        yield from ahead
+    finally:
+        ahead.close()
 
 
-@dataclass(slots=True)
-class _Ahead(Generic[T, R]):
-    """The requests of one reader.
+class Ahead(Generic[T, R]):
+    """The requests of one reader: an iterator over results, see `in_order`. The first requests are sent at once."""
 
-    Attributes:
-        is_full: whether the window is the reason why no more requests were sent.
-        has_begun: whether the reader has used a result: the first one takes a round trip, whatever the window.
-    """
+    def __init__(
+        self,
+        function: Callable[[T], R],
+        items: Iterable[T],
+        window: Window,
+        *,
+        size_of: Callable[[T], int | None] = lambda _: 0,
+    ) -> None:
+        self._process, self._function, self._items = _process, function, iter(items)
+        self._window, self._size_of = window, size_of
+        self._waiting: deque[tuple[Future[R], int]] = deque()
+        self._ahead_bytes, self._assumed_bytes = 0, ASSUMED_BYTES
+        self._has_begun = False
+        self._process.add_reader(self)
+        self._fill()
 
-    process: _Process
-    function: Callable[[T], R]
-    items: Iterator[T]
-    window: Window
-    size_of: Callable[[T], int | None]
-    waiting: deque[tuple[Future[R], int]] = field(default_factory=deque)
-    ahead_bytes: int = 0
-    assumed_bytes: int = ASSUMED_BYTES
-    is_full: bool = False
-    has_begun: bool = False
+    def __iter__(self) -> Iterator[R]:
+        return self
 
-    def fill(self) -> bool:
-        """Send as many requests as there is room for. Returns whether there is a result to wait for."""
-        self.is_full = False
-        while not self.waiting or self.ahead_bytes < self.process.share_bytes:
-            if self.waiting and len(self.waiting) >= self.window.size:
-                self.is_full = True
-                break
-            try:
-                self._send(next(self.items))
-            except StopIteration:
-                break
-        return bool(self.waiting)
-
-    def _send(self, item: T) -> None:
-        known = self.size_of(item)
-        size = self.assumed_bytes if known is None else known
-        self.waiting.append((self.process.threads.submit(self.function, item), size))
-        self.ahead_bytes += size
-
-    @property
-    def was_too_short(self) -> bool:
-        """Whether the reader has to wait now, and would not if the window were longer."""
-        return self.is_full and self.has_begun and not self.waiting[0][0].done()
-
-    def take(self) -> R:
-        """Wait for the next result and return it."""
-        future, size = self.waiting.popleft()
+    def __next__(self) -> R:
+        """Wait for the next result."""
+        is_full = self._fill()
+        if not self._waiting:
+            self.close()
+            raise StopIteration
+        if is_full and self._has_begun and not self._waiting[0][0].done():
+            self._window.grow()
+            self._fill()
+        future, size = self._waiting.popleft()
+        self._ahead_bytes -= size
         result = future.result()
-        self.has_begun = True
-        self.ahead_bytes -= size
+        self._has_begun = True  # The first result takes a round trip, however many requests are in flight.
         if isinstance(result, bytes):
-            self.assumed_bytes = max(self.assumed_bytes, len(result))
+            self._assumed_bytes = max(self._assumed_bytes, len(result))
         return result
 
-    def cancel(self) -> None:
-        """Send no more; what is in flight ends by itself."""
-        for future, _ in self.waiting:
-            future.cancel()
+    def close(self) -> None:
+        """Send no more requests; those in flight end by themselves."""
+        self._items = iter(())
+        self._process.remove_reader(self)
+        while self._waiting:
+            self._waiting.pop()[0].cancel()
+
+    def _fill(self) -> bool:
+        """Send as many requests as there is room for. Returns whether only the window keeps it from sending more."""
+        while not self._waiting or self._ahead_bytes < self._process.share_bytes:
+            if len(self._waiting) >= self._window.size:
+                return True
+            try:
+                self._send(next(self._items))
+            except StopIteration:
+                return False
+        return False
+
+    def _send(self, item: T) -> None:
+        known = self._size_of(item)
+        size = self._assumed_bytes if known is None else known
+        self._waiting.append((self._process.threads.submit(self._function, item), size))
+        self._ahead_bytes += size

@@ -9,6 +9,7 @@ say where to cut; which objects there are is always decided by flat listings, so
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -64,7 +65,14 @@ class RequestPage(Protocol):
 
 
 def request_page(
-    filesystem: Any, bucket: str, *, prefix: str, delimiter: str = "", start_after: str = "", token: str = "", most: int = 0
+    filesystem: Any,
+    bucket: str,
+    *,
+    prefix: str,
+    delimiter: str = "",
+    start_after: str = "",
+    token: str = "",
+    most: int = 0,
 ) -> Page:
     """Request a page of a listing.
 
@@ -141,7 +149,7 @@ def _cuts(request: RequestPage, prefix: str, page: Page) -> list[str]:
 
 def _list_ranges(request: RequestPage, prefix: str, cuts: Sequence[str]) -> Iterator[Listed]:
     """Yield the objects after the first cut and before the last one, those at cuts left out."""
-    ranges = list(zip(cuts, cuts[1:], strict=False))
+    ranges = list(itertools.pairwise(cuts))
 
     def list_range(ends: tuple[str, str]) -> tuple[list[Listed], str]:
         return _list_range(request, prefix, *ends)

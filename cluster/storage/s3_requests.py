@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPException, responses
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 from xml.etree import ElementTree as ET
@@ -266,4 +266,4 @@ def _error_of(response: Response, operation: str) -> Exception:
         code, message = found.get("Code") or code, found.get("Message", message)
     details = {"HTTPStatusCode": response.status, "HTTPHeaders": dict(response.headers)}
     error = ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": details}, operation)
-    return translate_boto_error(error)
+    return cast("Exception", translate_boto_error(error))

@@ -1,7 +1,7 @@
 """A minimal S3 server on loopback that responds after a given latency, in a process of its own.
 
-It has ListObjectsV2, HEAD and GET with a range, checks no signature, and holds one bucket in memory. Its CPU time is not
-that of the process that reads.
+It has ListObjectsV2, HEAD and GET with a range, checks no signature, and holds one bucket in memory. Its CPU time does
+not count as that of the process that reads.
 """
 
 from __future__ import annotations
