@@ -213,8 +213,8 @@ def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> 
     prefix = f"{folder}/" if folder else ""
 
     def request(*, prefix: str, delimiter: str = "", start_after: str = "", token: str = "") -> Page:
-        query = {"prefix": prefix, "delimiter": delimiter, "start_after": start_after, "token": token}
-        return with_retries(partial(request_page, filesystem, bucket, **query), f"the listing of {bucket}")
+        once = partial(request_page, filesystem, bucket, prefix=prefix, delimiter=delimiter)
+        return with_retries(lambda: once(start_after=start_after, token=token), f"the listing of {bucket}")
 
     for item in list_side_by_side(request, prefix):
         path = item.key.removeprefix(prefix)

@@ -86,7 +86,7 @@ class _Bucket:
         self._keys = sorted(objects, key=str.encode)
         self._tags = {id(data): hashlib.md5(data).hexdigest() for data in objects.values()}
 
-    def respond(self, method: str, target: str, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
+    def respond(self, target: str, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
         """Return head and body of a response; the body is a part of the object, not a copy, if it is all of it."""
         url = urlsplit(target)
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
@@ -105,8 +105,7 @@ class _Bucket:
             start, stop = int(found[1]), min(int(found[2] or len(data)) + 1, len(data))
             tag += f"Content-Range: bytes {start}-{stop - 1}/{len(data)}\r\n"
             status, data = 206, data[start:stop]
-        head, body = _response(status, data, tag)
-        return head, b"" if method == "HEAD" else body
+        return _response(status, data, tag)
 
     def _page(self, query: Mapping[str, str]) -> bytes:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -179,7 +178,8 @@ class _Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_later(self._latency_s, self._send, method, target, headers)
 
     def _send(self, method: str, target: str, headers: Mapping[str, str]) -> None:
-        self._transport.writelines(self._bucket.respond(method, target, headers))
+        head, body = self._bucket.respond(target, headers)
+        self._transport.writelines((head, b"" if method == "HEAD" else body))
 
 
 async def _serve(folder: str | None, latency_s: float, photographs: int, folder_size: int) -> None:
