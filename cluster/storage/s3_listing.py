@@ -122,16 +122,30 @@ def list_side_by_side(request: RequestPage, prefix: str) -> Iterator[Listed]:
         prefix: of the keys; "" or with "/" at its end.
     """
     page = request(prefix=prefix)
-    while True:
-        yield from page.objects
-        if not page.token or not page.objects:
-            return
-        last = page.objects[-1].key
+    yield from page.objects
+    if not page.token:
+        return
+    after = page.objects[-1].key
+    second = request(prefix=prefix, start_after=after)
+    if second.objects and second.objects[0].key.encode() <= after.encode():  # The server ignores where to start.
+        yield from _list_rest(request, prefix, page.token)
+        return
+    page = second
+    yield from page.objects
+    while page.token:
         if cuts := _cuts(request, prefix, page):
-            yield from _list_ranges(request, prefix, [last, *cuts])
+            yield from _list_ranges(request, prefix, [page.objects[-1].key, *cuts])
             page = request(prefix=prefix, start_after=cuts[-1])
         else:
             page = request(prefix=prefix, token=page.token)
+        yield from page.objects
+
+
+def _list_rest(request: RequestPage, prefix: str, token: str) -> Iterator[Listed]:
+    while token:
+        page = request(prefix=prefix, token=token)
+        yield from page.objects
+        token = page.token
 
 
 def _cuts(request: RequestPage, prefix: str, page: Page) -> list[str]:

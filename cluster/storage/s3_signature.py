@@ -41,7 +41,7 @@ def quoted_path(path: str) -> str:
 
 def query_string(query: Mapping[str, str]) -> str:
     """Return a query as it is sent and signed, sorted by name."""
-    return "&".join(f"{quote(name, safe='-_.~')}={quote(query[name], safe='-_.~')}" for name in sorted(query))
+    return "&".join(sorted(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in query.items()))
 
 
 def signed_headers(
