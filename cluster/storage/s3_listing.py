@@ -214,7 +214,7 @@ def parse_page(xml: bytes) -> Page:
     prefixes = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
     is_cut = root.findtext(f"{space}IsTruncated") == "true"
     token = root.findtext(f"{space}NextContinuationToken", "") if is_cut else ""
-    return Page(objects, [decode(item.text or "") for item in prefixes], token)
+    return Page(objects, tuple(decode(item.text or "") for item in prefixes), token)
 
 
 def is_listing(elements: Iterable[str]) -> bool:
@@ -230,5 +230,5 @@ def _page_by_s3fs(filesystem: Any, bucket: str, query: Mapping[str, str]) -> Pag
     if not is_listing(response):
         raise NotS3Error(errno.EPROTO, "the response is not an S3 listing")
     objects = [Listed(item["Key"], int(item["Size"]), item["ETag"]) for item in response.get("Contents", ())]
-    folders = [item["Prefix"] for item in response.get("CommonPrefixes", ())]
+    folders = tuple(item["Prefix"] for item in response.get("CommonPrefixes", ()))
     return Page(objects, folders, response["NextContinuationToken"] if response.get("IsTruncated") else "")

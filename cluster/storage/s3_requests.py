@@ -256,14 +256,20 @@ def _error_of(response: Response, operation: str) -> Exception:
     from botocore.exceptions import ClientError
     from s3fs.errors import translate_boto_error
 
-    code, message = str(response.status), responses.get(response.status, "")
-    try:
-        root = ET.fromstring(response.body)  # noqa: S314 (expat limits the expansion of entities)
-    except ET.ParseError:
-        root = None
-    if root is not None and root.tag.endswith("Error"):
-        found = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
-        code, message = found.get("Code") or code, found.get("Message", message)
+    code, message = _code_and_message(response)
     details = {"HTTPStatusCode": response.status, "HTTPHeaders": dict(response.headers)}
     error = ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": details}, operation)
     return cast("Exception", translate_boto_error(error))
+
+
+def _code_and_message(response: Response) -> tuple[str, str]:
+    """Return code and message of an error as the library does: of its XML, or of the status if there is none."""
+    of_status = (str(response.status), responses.get(response.status, ""))
+    if not response.body or (response.status >= 500 and response.body.lstrip().startswith(b"<html>")):
+        return of_status
+    try:
+        root = ET.fromstring(response.body)  # noqa: S314 (expat limits the expansion of entities)
+    except ET.ParseError:
+        return of_status
+    found = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
+    return found.get("Code", ""), found.get("Message", "")
