@@ -151,17 +151,24 @@ class _Announced:
         self._left = deque(blocks)
         self._ahead = Ahead(read_range, blocks, _WINDOW, size_of=lambda block: block[1] - block[0])
         self._start, self._data = 0, b""
+        self._before = b""
 
     def read(self, start: int, stop: int) -> memoryview | None:
-        """Return the beginning of a part; None if it is not in what is left of the announced ones."""
+        """Return the beginning of a part; None if it is not in the last two blocks or in what follows them.
+
+        A buffered reader is a little ahead. When it comes back from another part, it may need the block before.
+        """
         while start >= self._start + len(self._data):
             if not self._left or start < self._left[0][0]:
                 return None
+            self._before = self._data if self._left[0][0] == self._start + len(self._data) else b""
             self._start, _ = self._left.popleft()
             self._data = next(self._ahead)
-        if start < self._start:
-            return None
-        return memoryview(self._data)[start - self._start : stop - self._start]
+        if start >= self._start:
+            return memoryview(self._data)[start - self._start : stop - self._start]
+        if start >= self._start - len(self._before):
+            return memoryview(self._before)[start - self._start :][: stop - start]
+        return None
 
     def close(self) -> None:
         self._ahead.close()

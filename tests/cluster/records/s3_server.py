@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ PAGE = 7  # The real one gives 1000 keys at a time.
 class S3Server(ThreadingHTTPServer):
     """Objects of one bucket, the requests made: (method, path with query), and their Authorization headers.
 
-    `faults` has, by key, the status and body of the response to any GET of it.
+    `faults` has, by key, the status and body of the response to any GET of it. Responses take `latency_s`.
     """
 
     daemon_threads = True
@@ -32,6 +33,7 @@ class S3Server(ThreadingHTTPServer):
         self.authorizations: list[str] = []
         self.faults: dict[str, tuple[int, bytes]] = {}
         self.listed_tag: str | None = None
+        self.latency_s = 0.0
 
     @property
     def storage(self) -> Storage:
@@ -54,6 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self, *, with_body: bool) -> None:
+        time.sleep(self.server.latency_s)
         url = urlsplit(self.path)
         self.server.requests.append((self.command, self.path))
         self.server.authorizations.append(self.headers.get("Authorization", ""))
