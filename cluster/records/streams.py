@@ -159,7 +159,7 @@ class _Announced:
         A buffered reader is a little ahead. When it comes back from another part, it may need the block before.
         """
         while start >= self._start + len(self._data):
-            if not self._left or start < self._left[0][0]:
+            if not self._left or not self._left[0][0] <= start < self._left[-1][1]:
                 return None
             self._before = self._data if self._left[0][0] == self._start + len(self._data) else b""
             self._start, _ = self._left.popleft()
