@@ -34,6 +34,18 @@ class S3Server(ThreadingHTTPServer):
         self.faults: dict[str, tuple[int, bytes]] = {}
         self.listed_tag: str | None = None
         self.latency_s = 0.0
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Wait for the latency, and count the requests that wait at the same time."""
+        with self._lock:
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        time.sleep(self.latency_s)
+        with self._lock:
+            self._now -= 1
 
     @property
     def storage(self) -> Storage:
@@ -56,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self, *, with_body: bool) -> None:
-        time.sleep(self.server.latency_s)
+        self.server.wait()
         url = urlsplit(self.path)
         self.server.requests.append((self.command, self.path))
         self.server.authorizations.append(self.headers.get("Authorization", ""))
