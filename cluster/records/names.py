@@ -55,6 +55,14 @@ def printable(name: str) -> str:
     )
 
 
+def plain_path(path: str) -> str:
+    """Return a path without "." and empty parts, which lead to the same file; a URL is returned as it is."""
+    if "://" in path:
+        return path
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/" * path.startswith("/") + "/".join(parts) or path
+
+
 def is_hidden(path: str) -> bool:
     """Whether any component of a relative path begins with a dot, or is a system folder."""
     return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in path.split("/"))
