@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cluster import Storage, Unit, fingerprint
 from cluster.records import Columns, Source, open_source
 from cluster.storage.settings import DEFAULT_STORAGE
+from ray_jobs.inputs.mask_names import MaskFinder, notice_of_archive_masks
 from ray_jobs.job_file.sections import ArchiveSection
 from ray_jobs.output.layout import feature_part
 from ray_jobs.results.run_plan import ArchiveSummary
@@ -23,12 +24,14 @@ class Listing:
         shards: pairs of fingerprint and number of images (None if only reading tells it), in the archive's order.
         skipped: number of entries skipped because they are no images by their names.
         skipped_examples: names of a few of them.
+        mask_notice: a sentence about images that may be masks by their names; None if there are none.
     """
 
     place: str
     shards: tuple[tuple[str, int | None], ...]
     skipped: int
     skipped_examples: tuple[str, ...]
+    mask_notice: str | None = None
 
     @property
     def contents(self) -> str:
@@ -82,8 +85,14 @@ def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) ->
 
 def list_archive(source: Source) -> Listing:
     """List an archive."""
-    shards = tuple((shard.fingerprint, shard.size) for shard in source.shards())
-    return Listing(source.identity, shards, source.skipped.count, tuple(source.skipped.examples))
+    masks = MaskFinder()
+    shards = []
+    for shard in source.shards():
+        masks.visit_shard(shard)
+        shards.append((shard.fingerprint, shard.size))
+    skipped = source.skipped
+    notice = notice_of_archive_masks(masks)
+    return Listing(source.identity, tuple(shards), skipped.count, tuple(skipped.examples), notice)
 
 
 def archive_units(source: Source, folder: str, *, dense: bool = False) -> Iterator[Unit]:

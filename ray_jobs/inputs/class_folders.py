@@ -17,6 +17,7 @@ from fewshot.data import Example
 from fewshot.data.split_names import ALL, names_chosen, split_of, suggested_split
 from fewshot.errors import DataError, MissingColumnError
 from ray_jobs.inputs.example_tables import FoundExamples, LabelOptions, read_table
+from ray_jobs.inputs.mask_names import notice_of_example_masks
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables beside images, as `imagefolder` of Hugging Face `datasets` has them."""
@@ -111,7 +112,8 @@ def read_class_folders(
     _check_empty(folder, known, storage)
     label_level = _label_level(folder, options)
     examples = [Example(image.entry.path, image.folders[label_level]) for image in folder.images]
-    return FoundExamples(examples, uri)
+    notice = notice_of_example_masks(example.image for example in examples)
+    return FoundExamples(examples, uri, notices=() if notice is None else (notice,))
 
 
 def _check_images(folder: ImageFolder) -> None:
