@@ -4,8 +4,8 @@ Rows are references like those of a Parquet table (`References`): relative paths
 other kinds of storage are read only if the job allows them. Sizes and times of local files are part of a shard's name,
 as in a folder. Those of other objects are not, since looking each up would take a request.
 
-An image that a list names again, also as "./a.jpg" or "sub//a.jpg", is one record. The rows that repeat it are counted
-as skipped.
+An image that a list names again, also as "./a.jpg" or "sub//a.jpg", is one record. The rows that repeat it are
+counted.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _without_repeats(entries: Iterable[ListEntry], skipped: Skipped) -> Iterator
         text = f"{entry.key}\0{plain_path(entry.reference)}".encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(text, digest_size=12).digest()
         if digest in seen:
-            skipped.add(f"{entry.key} (named again)")
+            skipped.add_repeated(entry.key)
         else:
             yield entry
         if len(seen) < COMPARED_ROWS:

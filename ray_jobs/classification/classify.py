@@ -241,8 +241,9 @@ class Classification:
         """What a user should check in the files of the archive and of the examples, a sentence each."""
         archive = self.job.archive
         is_named = archive is not None and archive.component is not None
-        found = () if is_named or self.listing.mask_notice is None else (self.listing.mask_notice,)
-        return found + (() if self.support is None else self.support.labels.notices)
+        of_archive = (None if is_named else self.listing.mask_notice, self.listing.repeat_notice)
+        of_examples = () if self.support is None else self.support.labels.notices
+        return (*filter(None, of_archive), *of_examples)
 
     @property
     def origin(self) -> PredictionOrigin:

@@ -19,7 +19,7 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.inputs.unreadable_examples import unreadable_summary
 from ray_jobs.output.layout import FAILURES
-from ray_jobs.report.markup import plural
+from ray_jobs.report.markup import plural, skipped_entries
 from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
 from ray_jobs.results.cost_plan import CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
@@ -114,8 +114,7 @@ def _show_trouble(reporter: Reporter, metrics: ClassificationMetrics) -> None:
         reporter.say(missing, style="yellow")
     if metrics.skipped_entries:
         names = ", ".join(metrics.skipped_examples)
-        entries = plural(metrics.skipped_entries, "entry", "entries")
-        reporter.say(f"{entries} skipped, not images by their names: {names}")
+        reporter.say(f"{skipped_entries(metrics.skipped_entries)}: {names}")
     if metrics.failed_units:
         reporter.say(f"{metrics.failed_units} units failed; run again to try them again", style="red")
     elif not metrics.complete:

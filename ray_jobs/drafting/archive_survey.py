@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cluster.records import Source
 from ray_jobs.drafting.duplicates import CopyFinder, ExampleContent
+from ray_jobs.inputs.archive import notice_of_repeats
 from ray_jobs.inputs.mask_names import MaskFinder, notice_of_archive_masks
 
 
@@ -23,6 +24,7 @@ class ArchiveSurvey:
             them.
         skipped_examples: a few of them.
         mask_notice: see `Listing`.
+        repeat_notice: see `Listing`.
     """
 
     uri: str
@@ -32,6 +34,7 @@ class ArchiveSurvey:
     skipped: int
     skipped_examples: tuple[str, ...]
     mask_notice: str | None
+    repeat_notice: str | None
 
 
 def survey_archive(source: Source, contents: Sequence[ExampleContent]) -> tuple[ArchiveSurvey, CopyFinder]:
@@ -63,5 +66,6 @@ def survey_archive(source: Source, contents: Sequence[ExampleContent]) -> tuple[
         skipped=source.skipped.count,
         skipped_examples=tuple(source.skipped.examples),
         mask_notice=notice_of_archive_masks(masks),
+        repeat_notice=notice_of_repeats(source.skipped),
     )
     return survey, finder

@@ -48,8 +48,7 @@ def notes_on(survey: Survey) -> list[str]:
 
 
 def _about_places(survey: Survey) -> Iterator[str]:
-    if survey.archive.mask_notice is not None:
-        yield survey.archive.mask_notice
+    yield from filter(None, (survey.archive.mask_notice, survey.archive.repeat_notice))
     if survey.archive_inside_examples:
         yield (
             "The archive lies inside the folder of the examples, so its images count as examples. Move it out of "

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster import Storage, Unit, fingerprint
-from cluster.records import Columns, Source, open_source
+from cluster.records import Columns, Skipped, Source, open_source
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.inputs.mask_names import MaskFinder, notice_of_archive_masks
 from ray_jobs.job_file.sections import ArchiveSection
@@ -25,6 +25,7 @@ class Listing:
         skipped: number of entries skipped because they are no images by their names.
         skipped_examples: names of a few of them.
         mask_notice: a sentence about images that may be masks by their names; None if there are none.
+        repeat_notice: a sentence about images that a list names again; None if there are none.
     """
 
     place: str
@@ -32,6 +33,7 @@ class Listing:
     skipped: int
     skipped_examples: tuple[str, ...]
     mask_notice: str | None = None
+    repeat_notice: str | None = None
 
     @property
     def contents(self) -> str:
@@ -90,9 +92,22 @@ def list_archive(source: Source) -> Listing:
     for shard in source.shards():
         masks.visit_shard(shard)
         shards.append((shard.fingerprint, shard.size))
-    skipped = source.skipped
-    notice = notice_of_archive_masks(masks)
-    return Listing(source.identity, tuple(shards), skipped.count, tuple(skipped.examples), notice)
+    return Listing(
+        place=source.identity,
+        shards=tuple(shards),
+        skipped=source.skipped.count,
+        skipped_examples=tuple(source.skipped.examples),
+        mask_notice=notice_of_archive_masks(masks),
+        repeat_notice=notice_of_repeats(source.skipped),
+    )
+
+
+def notice_of_repeats(skipped: Skipped) -> str | None:
+    """Return a sentence about images that a list names again; None if there are none."""
+    if not skipped.repeated:
+        return None
+    rows = "1 row of the list names" if skipped.repeated == 1 else f"{skipped.repeated:,} rows of the list name"
+    return f"{rows} an image that another row names, such as {skipped.repeated_examples[0]}. Each is labelled once."
 
 
 def archive_units(source: Source, folder: str, *, dense: bool = False) -> Iterator[Unit]:

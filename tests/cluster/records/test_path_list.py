@@ -56,7 +56,8 @@ def test_paths_begin_at_the_folder_of_the_list(folder):
 def test_an_image_that_is_named_again_is_one_record(folder, again):
     source = open_source(str(write(folder, "list.txt", f"sub/b c.jpg\na.jpg\n{again}\n")))
     assert [record.key for record in records_of(source)] == ["sub/b c.jpg", "a.jpg"]
-    assert (source.skipped.count, source.skipped.examples) == (1, ["sub/b c.jpg (named again)"])
+    assert (source.skipped.repeated, source.skipped.repeated_examples) == (1, ["sub/b c.jpg"])
+    assert source.skipped.count == 0
     reverse = write(folder, "reverse.txt", f"{again}\na.jpg\nsub/b c.jpg\n")
     assert [record.key for record in records_of(reverse)] == ["sub/b c.jpg", "a.jpg"]
 

@@ -55,6 +55,18 @@ def test_masks_and_unused_parts_are_warned_of_before_the_job_and_in_it(place):
     assert named.result["warnings"] == [parts]
 
 
+def test_rows_that_repeat_an_image_are_warned_of(place):
+    rows = [("photo_000.jpg",), ("./photo_000.jpg",), ("photo_001.jpg",), ("photo_001.jpg",)]
+    write_table(place.archive / "list.csv", rows, header=("path",))
+    place.write_job(archive={"uri": str(place.archive / "list.csv")})
+    outcome = plan(place)
+    assert outcome.result["archive"]["images"] == 2
+    (warning,) = outcome.result["warnings"]
+    assert warning == (
+        "2 rows of the list name an image that another row names, such as photo_000.jpg. Each is labelled once."
+    )
+
+
 def test_a_plan_after_the_job_has_nothing_left(finished):
     outcome = plan(finished)
     assert outcome.result["finished"] is True

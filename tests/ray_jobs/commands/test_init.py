@@ -85,6 +85,7 @@ def test_what_is_there_is_shown_and_told(here):
     }
     for shown in (
         "folder, 4 images",
+        "in the archive, 1 entry was skipped, not an image by its name: ",
         ".hidden",
         "notes.txt",
         "6 examples of 3 classes",
@@ -94,7 +95,7 @@ def test_what_is_there_is_shown_and_told(here):
         assert shown in outcome.messages
     text = (here / "job.toml").read_text()
     for comment in (
-        "folder, 4 images; 1 entry skipped",
+        "folder, 4 images; 1 entry was skipped, not an image by its name",
         "takes 22 held-out examples, the 6 here allow 0.32",
         "ViT-B-32",
     ):

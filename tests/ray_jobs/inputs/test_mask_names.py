@@ -91,8 +91,8 @@ def test_the_notice_of_an_archive_names_the_ways_out(tmp_path):
     notice = list_archive(open_source(str(tmp_path), shard_records=1)).mask_notice
     assert notice == (
         "2 archive images are called like masks of another one, such as x_mask.png of x.jpg. They are labelled like"
-        ' all others. If they are masks, set archive.component = "jpg", or rename them to x.mask.png, as masks of x.jpg or'
-        " x.png, or list the images in a .txt file."
+        ' all others. If they are masks, set archive.component = "jpg", or rename them to x.mask.png, as masks of x.jpg'
+        " or x.png, or list the images in a .txt file."
     )
     assert set(contents_of(tmp_path, component="jpg")) == {"x.jpg", "y.jpg"}
     (tmp_path / "x_mask.png").rename(tmp_path / "x.mask.png")
