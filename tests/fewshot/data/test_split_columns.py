@@ -105,6 +105,12 @@ def test_what_cannot_be_parts_or_is_a_split_is_no_notice(text):
     assert parsed(text).notices == ()
 
 
+def test_a_number_among_the_names_of_splits_is_one_more_value():
+    lines = [{"image": str(row), "label": "x", "set": cell} for row, cell in enumerate(["train", 3, "train"])]
+    text = "\n".join(map(json.dumps, lines)).encode()
+    assert {example.split for _, example in parse_rows(text, format="jsonl", name="t").rows} == {None}
+
+
 def test_as_many_parts_as_are_listed_at_most_are_a_notice():
     assert parsed(parts("fold", *range(MAX_PARTS), *range(MAX_PARTS))).notices
     assert parsed(parts("fold", 1, 2, 1, 2), label_column="fold").notices == ()

@@ -75,6 +75,8 @@ def test_copied_features_have_the_bytes_of_embedded_ones(place):
     images = len(evaluation.pool.images)
     assert copy_known_features(evaluation) == images + TEST_IMAGES
     assert copy_known_features(evaluation) == 0
+    evaluation.store.delete(evaluation.pool.paths[0])
+    assert copy_known_features(evaluation) == len(evaluation.pool.groups[0]) < images
     paths = (*evaluation.pool.paths, *evaluation.test.paths)
     copied = {path: evaluation.store.get(path) for path in paths}
     alone = place[0].folder / "alone"
