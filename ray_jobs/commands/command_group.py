@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ray_jobs.console.interrupts import INTERRUPTED, MESSAGE, acknowledge
+from ray_jobs.console.interrupts import INTERRUPTED, acknowledge, report
 from ray_jobs.console.json_result import format_result
 from ray_jobs.console.sanitize import sanitized
 from ray_jobs.console.waiting import loading
@@ -127,7 +127,8 @@ def errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _exit([] if acknowledge() else [MESSAGE], INTERRUPTED)
+        report()
+        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         code = _code_of(error)
         if code is None:
