@@ -15,6 +15,8 @@ from cluster.records.location import Location
 from cluster.records.names import is_entry
 from cluster.records.patterns import matching_files
 from cluster.records.reading import with_retries
+from cluster.records.signatures import MARKUP_BYTES, is_markup
+from cluster.storage.filesystems import fetch
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 
@@ -65,10 +67,25 @@ def open_source(
     )
     with explained(location):
         found = _find_form(location, options) if form is None else _named_form(form, location, options)
+        if found not in (FOLDER, GLOB) and location.is_file():
+            _refuse_markup(location, found)
         if component is not None and found not in (FOLDER, GLOB) and not found.has_members:
             reason = f"a {found.name} archive has no files or members that component = {component!r} could name"
             raise SourceError(f"{location.redacted}: {reason}; remove component")
         return found.open(location, options, Files(location, options, found, is_chosen=form is not None))
+
+
+def _refuse_markup(location: Location, form: Form) -> None:
+    """Raise if the only file of an archive is a page or message of a web server in place of what was requested.
+
+    Raises:
+        EntryError: it is, or it cannot be read.
+        StorageError: storage does not answer.
+    """
+    filesystem, path = location.open()
+    head = with_retries(lambda: fetch(filesystem, path, start=0, end=MARKUP_BYTES), location.redacted)
+    if is_markup(head):
+        raise EntryError(f"an HTML or XML page in place of a {form.name} file; check the URL, or download it again")
 
 
 def _find_form(location: Location, options: ReadOptions) -> Form:
