@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 from cluster.errors import SourceError
@@ -11,6 +12,7 @@ from cluster.records.containers import is_pattern
 from cluster.records.contents import Contents, Files, explained
 from cluster.records.forms import FOLDER, FORMS, GLOB, LIST, Form, form_of_file, is_list
 from cluster.records.listing import Entry, walk
+from cluster.records.local_files import is_within
 from cluster.records.location import Location
 from cluster.records.names import is_entry
 from cluster.records.patterns import matching_files
@@ -18,6 +20,10 @@ from cluster.records.reading import with_retries
 from cluster.records.signatures import MARKUP_BYTES, is_markup
 from cluster.storage.filesystems import fetch
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
+
+KERNEL_FOLDERS = ("/dev", "/proc", "/sys")
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- a name to compare with
+"""The one folder in them for files of users."""
 
 
 def open_source(
@@ -66,6 +72,7 @@ def open_source(
         follow_links=follow_links,
     )
     with explained(location):
+        _refuse_kernel_files(location)
         found = _find_form(location, options) if form is None else _named_form(form, location, options)
         if found not in (FOLDER, GLOB) and location.is_file():
             _refuse_markup(location, found)
@@ -73,6 +80,20 @@ def open_source(
             reason = f"a {found.name} archive has no files or members that component = {component!r} could name"
             raise SourceError(f"{location.redacted}: {reason}; remove component")
         return found.open(location, options, Files(location, options, found, is_chosen=form is not None))
+
+
+def _refuse_kernel_files(location: Location) -> None:
+    """Raise where the kernel makes up the files: there are no images, but files without an end.
+
+    Raises:
+        EntryError: the place is in such a folder.
+    """
+    if not location.is_local:
+        return
+    path = os.path.realpath(location.uri)
+    folder = next((folder for folder in KERNEL_FOLDERS if is_within(path, folder)), None)
+    if folder is not None and not is_within(path, SHARED_MEMORY):
+        raise EntryError(f"the files in {folder} are made up by the kernel and are no images")
 
 
 def _refuse_markup(location: Location, form: Form) -> None:

@@ -21,8 +21,8 @@ from ray_jobs.console.waiting import loading
 
 DONE, SOME_FAILED, WRONG = 0, 1, 2
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 some work failed, run again to retry it, or too many or all images are unreadable; 2 the job "
-    "file or the setup is wrong, nothing was run; 130 interrupted."
+    "Exit codes: 0 done; 1 some work failed, run again to retry it, or too many or all images are unreadable; "
+    "2 the job file or the setup is wrong, nothing was run; 130 interrupted."
 )
 """For the help texts of commands that do a job's work."""
 

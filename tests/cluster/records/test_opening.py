@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,3 +103,20 @@ def test_a_damaged_archive_is_opened_and_its_damage_is_a_record(tmp_path):
     for name in ("a.tar", "a.zip"):
         (tmp_path / name).write_bytes(b"<htmlish" * 100)
         assert list(contents_of(tmp_path / name)) == [name]
+
+
+@pytest.mark.parametrize("place", ["/proc", "/sys/class", "/dev", "/dev/fd/0", "/proc/self/maps.tar"])
+def test_files_that_the_kernel_makes_up_are_no_archive(tmp_path, place):
+    (tmp_path / "link").symlink_to(place)
+    for uri in (place, str(tmp_path / "link"), f"{tmp_path}/../{tmp_path.name}/link/"):
+        with pytest.raises(
+            SourceError, match="are made up by the kernel and are no images; expected a folder of images"
+        ):
+            open_source(uri)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no shared memory")
+def test_an_archive_may_lie_in_shared_memory():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        write_folder(Path(folder), {"a.jpg": b"1"})
+        assert contents_of(folder) == {"a.jpg": b"1"}
