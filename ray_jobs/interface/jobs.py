@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray_jobs.errors import JobError
-from ray_jobs.interface.places import PathLike, as_place
 
 if TYPE_CHECKING:
     from ray_jobs.console.progress import Reporter
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, object]
 """Values by "section.key", as `--set` takes them: {"support.shots": 8, "clip.model": "ViT-B-32"}."""
+PathLike = str | os.PathLike[str]
 
 
 def classify(
@@ -191,6 +191,22 @@ def _overrides(settings: Settings | None) -> list[str]:
         except (TypeError, ValueError) as error:
             raise JobError([f"settings {key!r}: expected a value of TOML, got {type(value).__name__}"]) from error
     return overrides
+
+
+def as_place(name: str, value: object) -> str:
+    """Return a path or URL as text.
+
+    Args:
+        name: of the argument.
+        value: what was passed.
+
+    Raises:
+        TypeError: it is neither text nor an `os.PathLike`.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected a path or URL as str or os.PathLike, got {type(value).__name__}")
+    return text
 
 
 def as_plain(value: object) -> object:

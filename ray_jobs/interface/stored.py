@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray_jobs.interface.places import as_place
+from ray_jobs.interface.jobs import as_place
 
 if TYPE_CHECKING:
     from cluster import Storage
