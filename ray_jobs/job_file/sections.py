@@ -152,7 +152,8 @@ class ArchiveSection:
             mount point or bucket. Sizes and times (or ETags) still say which images changed. Two archives with results
             in one output must not share a name. Not set: the path or URL.
         shard_images: Approximate number of images in a unit of work.
-        max_unreadable_fraction: Largest share of unreadable images with which the job succeeds.
+        max_unreadable_fraction: Largest share of unreadable images with which the job succeeds. Otherwise, and whenever
+            all images are unreadable, it ends with exit code 1.
         image_column: Column of a Parquet table or a list with the images (bytes, base64 or data: URIs) or their paths
             or URLs. Not set: it is detected, bytes before URLs.
         key_column: Column of a Parquet table or a list with the names of the images. Not set: it is detected; a column

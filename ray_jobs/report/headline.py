@@ -58,7 +58,9 @@ def _warnings(metrics: ClassificationMetrics) -> Iterator[Element]:
         yield _notice(f"{plural(metrics.failed_units, 'unit')} of work failed. Run the job again to try them again.")
     elif not metrics.complete:
         yield _notice("This run is not complete. Run the job again to resume.")
-    if metrics.too_many_unreadable:
+    if 0 < metrics.images == metrics.unreadable:
+        yield _notice("Every image is unreadable; the reasons are below.")
+    elif metrics.too_many_unreadable:
         yield _notice("More images are unreadable than the job allows.")
     if metrics.unreadable_examples.examples:
         yield element("p", *_left_out(metrics.unreadable_examples), role="alert", class_="notice")
