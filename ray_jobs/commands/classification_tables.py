@@ -121,7 +121,7 @@ def _show_trouble(reporter: Reporter, metrics: ClassificationMetrics) -> None:
         names = ", ".join(metrics.skipped_examples)
         reporter.say(f"{skipped_entries(metrics.skipped_entries)}: {names}")
     if metrics.failed_units:
-        reporter.say(f"{metrics.failed_units} units failed; run again to try them again", style="red")
+        reporter.say(f"{plural(metrics.failed_units, 'unit')} failed; run again to try again", style="red")
     elif not metrics.complete:
         reporter.say("the archive changed while it was read; run again to label what is new", style="red")
 
