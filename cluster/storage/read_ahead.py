@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
@@ -170,5 +171,6 @@ class Ahead(Generic[T, R]):
     def _send(self, item: T) -> None:
         known = self._size_of(item)
         size = self._assumed_bytes if known is None else known
-        self._waiting.append((self._process.threads.submit(self._function, item), size))
+        context = copy_context()  # What the reader has set, such as a deadline, holds in the threads.
+        self._waiting.append((self._process.threads.submit(context.run, self._function, item), size))
         self._ahead_bytes += size

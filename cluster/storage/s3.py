@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from cluster.storage.error_classes import http_status, is_transient, is_web_page
+from cluster.storage.error_classes import http_status, is_store_wide, is_transient, is_web_page
 from cluster.storage.filesystems import fetch
 from cluster.storage.retry import Retry
 from cluster.storage.s3_listing import NotS3Error, Page, is_listing, list_flat, request_page
@@ -96,7 +96,7 @@ class S3Objects:
         """List at most one object.
 
         Raises:
-            NotS3Error: a web server responds.
+            NotS3Error: another server responds.
         """
         try:
             if not is_listing(self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)):
@@ -104,6 +104,8 @@ class S3Objects:
         except OSError as error:
             if is_web_page(error):
                 raise NotS3Error(errno.EPROTO, "the response to a listing is a web page") from error
+            if isinstance(error, FileNotFoundError) and not is_store_wide(error):  # S3 says that there is no bucket.
+                raise NotS3Error(errno.EPROTO, "the response to a listing is 404 without a reason") from error
             raise
 
     def check_writable(self) -> None:
