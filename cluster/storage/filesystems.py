@@ -22,7 +22,7 @@ from fsspec.asyn import sync
 from cluster.errors import SourceError
 from cluster.storage.http_connections import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from cluster.storage.s3_listing import request_page
-from cluster.storage.s3_requests import REDIRECTED, forget_requests, s3_code, s3_requests
+from cluster.storage.s3_requests import REDIRECTED, discard_requests, s3_code, s3_requests
 from cluster.storage.settings import S3_SCHEMES, Storage
 
 MAX_CONNECTIONS = 32
@@ -120,7 +120,7 @@ def _get(filesystem: Any, bucket: str, key: str, headers: Mapping[str, str], max
                 raise
     data = _get_by_s3fs(filesystem, bucket, key, headers)
     if requests is not None:  # It was redirected, and remembers where to.
-        forget_requests(filesystem, bucket)
+        discard_requests(filesystem, bucket)
     return data
 
 

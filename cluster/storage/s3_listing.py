@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 
 from cluster.storage.read_ahead import Window, in_order
-from cluster.storage.s3_requests import REDIRECTED, forget_requests, s3_code, s3_requests
+from cluster.storage.s3_requests import REDIRECTED, discard_requests, s3_code, s3_requests
 
 PAGE_OBJECTS = 1000
 RANGE_OBJECTS = 2 * PAGE_OBJECTS
@@ -99,7 +99,7 @@ def request_page(
                 raise
     page = _page_by_s3fs(filesystem, bucket, query)
     if requests is not None:  # It was redirected, and remembers where to.
-        forget_requests(filesystem, bucket)
+        discard_requests(filesystem, bucket)
     return page
 
 

@@ -164,7 +164,7 @@ def s3_requests(filesystem: Any, bucket: str) -> S3Requests | None:
         return _known[name][1]
 
 
-def forget_requests(filesystem: Any, bucket: str) -> None:
+def discard_requests(filesystem: Any, bucket: str) -> None:
     """Find out anew how requests about a bucket are sent: its region is another one than was assumed."""
     with _opening:
         _known.pop((os.getpid(), id(filesystem), bucket), None)

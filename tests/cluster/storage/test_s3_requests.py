@@ -21,7 +21,7 @@ from cluster.storage import filesystems, s3_requests
 from cluster.storage.error_classes import http_status, is_store_wide, is_throttled, is_transient, summary
 from cluster.storage.filesystems import _get_by_s3fs, fetch, open_filesystem
 from cluster.storage.s3_listing import request_page
-from cluster.storage.s3_requests import forget_requests, s3_code
+from cluster.storage.s3_requests import discard_requests, s3_code
 from tests.cluster.records.s3_server import s3_server
 
 SECRET = "not-to-be-shown-anywhere"
@@ -312,7 +312,7 @@ def test_no_error_shows_a_secret(server, fresh):
 def test_one_client_serves_many_threads(server):
     server.objects |= {f"{number}": b"%d" % number for number in range(100)}
     filesystem, _ = open_filesystem("s3://bucket", server.storage)
-    forget_requests(filesystem, "bucket")
+    discard_requests(filesystem, "bucket")
     with ThreadPoolExecutor(16) as threads:
         clients = set(threads.map(lambda _: s3_requests.s3_requests(filesystem, "bucket"), range(50)))
         found = list(threads.map(lambda number: fetch(filesystem, f"bucket/{number}"), range(100)))
