@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -121,12 +122,7 @@ class _Bucket:
                 items.append(f"<CommonPrefixes><Prefix>{_quoted(name)}</Prefix></CommonPrefixes>")
                 after, position = name + _END, bisect_right(self._keys, (name + _END).encode(), key=str.encode)
                 continue
-            data = self._objects[key]
-            items.append(
-                f"<Contents><Key>{_quoted(key)}</Key><LastModified>2025-01-01T00:00:00.000Z</LastModified>"
-                f"<ETag>&quot;{self._tags[id(data)]}&quot;</ETag><Size>{len(data)}</Size>"
-                "<StorageClass>STANDARD</StorageClass></Contents>"
-            )
+            items.append(self._item(key))
             after, position = key, position + 1
         is_cut = position < len(self._keys) and self._keys[position].startswith(prefix)
         token = f"<NextContinuationToken>{escape(quote(after))}</NextContinuationToken>" if is_cut else ""
@@ -136,6 +132,15 @@ class _Bucket:
             f"<KeyCount>{len(items)}</KeyCount><MaxKeys>{most}</MaxKeys><IsTruncated>{str(is_cut).lower()}</IsTruncated>"
             f"{token}{''.join(items)}</ListBucketResult>"
         ).encode()
+
+    @cache  # noqa: B019 (there is one bucket in the process)
+    def _item(self, key: str) -> str:
+        data = self._objects[key]
+        return (
+            f"<Contents><Key>{_quoted(key)}</Key><LastModified>2025-01-01T00:00:00.000Z</LastModified>"
+            f"<ETag>&quot;{self._tags[id(data)]}&quot;</ETag><Size>{len(data)}</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
+        )
 
     def _first(self, prefix: str, query: Mapping[str, str]) -> int:
         """Return the position of the first key of a page."""
