@@ -12,7 +12,8 @@ def read_shard(shard: Shard, *, threads: int = 4, skipped: Skipped | None = None
 
     Args:
         shard: from `Source.shards`, here or in another process.
-        threads: number of objects fetched at a time, >= 1, where records are objects of their own.
+        threads: number of local files read at a time, >= 1, where records are files of their own. Requests to remote
+            storage are as many as hide its latency, within limits that all readers of the process share.
         skipped: counts sidecars and hidden members that only reading finds (in a tar); None does not count them.
 
     Yields:

@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from cluster.errors import ChangedError
 from cluster.records.base import EntryError
 from cluster.records.reading import CHANGED, check_regular, etag_of, with_retries
-from cluster.storage.filesystems import fetch
+from cluster.storage.filesystems import fetch, is_s3
 from cluster.storage.read_ahead import Ahead, Window
 
 BUFFER_BYTES = 4 << 20
@@ -24,7 +24,9 @@ Span = tuple[int, int]
 
 _REMOTE_BUFFER_BYTES = 1 << 16
 """Bytes that are copied at a time out of the response to a request."""
-_WINDOW = Window(first=2, most=16)
+_S3_BLOCKS = Window(first=2, most=16)
+_OTHER_BLOCKS = Window(first=1, most=4)
+"""Requests in flight to servers that may not be made for many, or not for ranges."""
 
 
 class Stream(io.BufferedReader):
@@ -60,7 +62,8 @@ def open_stream(filesystem: AbstractFileSystem, path: str, size: int, what: str,
             raise EntryError("its server does not support range requests")
         return data
 
-    return Stream(_RemoteRanges(read_range, size), _REMOTE_BUFFER_BYTES)
+    window = _S3_BLOCKS if is_s3(filesystem) else _OTHER_BLOCKS
+    return Stream(_RemoteRanges(read_range, size, window), _REMOTE_BUFFER_BYTES)
 
 
 def open_local_stream(opener: Callable[[], int], size: int, what: str) -> Stream:
@@ -120,13 +123,14 @@ class _Ranges(io.RawIOBase):
 class _RemoteRanges(_Ranges):
     """Reads an object by large requests, those that were announced before they are needed."""
 
-    def __init__(self, read_range: Callable[[Span], bytes], size: int) -> None:
+    def __init__(self, read_range: Callable[[Span], bytes], size: int, window: Window) -> None:
         super().__init__(read_range, size)
+        self._window = window
         self._announced: list[_Announced] = []
         self._start, self._data = 0, b""
 
     def read_ahead(self, spans: Iterable[Span]) -> None:
-        self._announced.append(_Announced(self._read_range, spans))
+        self._announced.append(_Announced(self._read_range, spans, self._window))
 
     def close(self) -> None:
         for each in self._announced:
@@ -146,10 +150,10 @@ class _RemoteRanges(_Ranges):
 class _Announced:
     """Parts of an object that are read once from front to back, requested block by block ahead of the reader."""
 
-    def __init__(self, read_range: Callable[[Span], bytes], spans: Iterable[Span]) -> None:
+    def __init__(self, read_range: Callable[[Span], bytes], spans: Iterable[Span], window: Window) -> None:
         blocks = list(_blocks(spans))
         self._left = deque(blocks)
-        self._ahead = Ahead(read_range, blocks, _WINDOW, size_of=lambda block: block[1] - block[0])
+        self._ahead = Ahead(read_range, blocks, window, size_of=lambda block: block[1] - block[0])
         self._start, self._data = 0, b""
         self._before = b""
 

@@ -99,7 +99,7 @@ def test_a_closed_stream_requests_nothing_more(monkeypatch):
     assert len(stream.read(4)) == 4
     stream.close()
     time.sleep(0.1)
-    assert len(requests.spans) <= 2 * streams._WINDOW.most
+    assert len(requests.spans) <= 2 * streams._OTHER_BLOCKS.most
 
 
 def test_an_error_ahead_is_raised_where_it_is_read(monkeypatch):
