@@ -10,6 +10,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from typing import Any
 
+_AS_THEY_ARE = frozenset({type(None), bool, int, str})
+
 
 def fingerprint(value: Any) -> str:
     """Hash a value; equal values have equal fingerprints, in every process and on every machine.
@@ -34,7 +36,7 @@ def _plain(value: Any, where: str) -> Any:
     """Convert a value to JSON types; `where` names it in an error."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"cannot fingerprint {where} = {value}: expected a finite number")
-    if value is None or type(value) in (bool, int, float, str):
+    if type(value) in _AS_THEY_ARE or type(value) is float:
         return value
     if isinstance(value, PurePath):
         return value.as_posix()
@@ -42,7 +44,10 @@ def _plain(value: Any, where: str) -> Any:
         members = {item.name: _plain(getattr(value, item.name), f"{where}.{item.name}") for item in fields(value)}
         return {"dataclass": type(value).__qualname__, "fields": members}
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [
+            item if type(item) in _AS_THEY_ARE else _plain(item, f"{where}[{index}]")
+            for index, item in enumerate(value)
+        ]
     if isinstance(value, Mapping) and all(type(key) is str for key in value):
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     raise TypeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from cluster.records.listing import Entry, version_of
 from cluster.records.local_files import FILE_FLAGS, Link, open_listed
 from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
-from cluster.records.reading import open_local_stream, open_stream, with_retries
+from cluster.records.reading import with_retries
+from cluster.records.streams import Stream, open_local_stream, open_stream
 
 WILDCARDS = "*?["
 
@@ -47,7 +47,7 @@ class Container:
         path = f"{root.rstrip('/')}/{entry.path}"
         return cls(location, path, entry.key, entry.size or 0, entry.version, entry.link)
 
-    def open(self) -> io.BufferedReader:
+    def open(self) -> Stream:
         """Open the file as a seekable stream."""
         filesystem, root = self.location.open()
         if not self.location.is_local:

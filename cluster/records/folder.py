@@ -15,7 +15,16 @@ from cluster.records.chunking import chunk
 from cluster.records.containers import Archive
 from cluster.records.listing import Entry
 from cluster.records.location import Location
-from cluster.records.reading import CHANGED, etag_of, ordered_map, read_listed, read_remote, too_large, with_retries
+from cluster.records.reading import (
+    CHANGED,
+    etag_of,
+    ordered_map,
+    read_listed,
+    read_remote,
+    request_ahead,
+    too_large,
+    with_retries,
+)
 from cluster.storage.filesystems import fetch
 
 
@@ -55,7 +64,11 @@ class FolderSlice:
         """See `read_shard`."""
         del skipped
         filesystem, root = self.location.open()
-        yield from ordered_map(partial(self._record, filesystem, root.rstrip("/")), self.entries, threads)
+        record = partial(self._record, filesystem, root.rstrip("/"))
+        if self.location.is_local:
+            yield from ordered_map(record, self.entries, threads)
+        else:
+            yield from request_ahead(record, self.entries, filesystem, size_of=lambda entry: entry.size)
 
     def select(self, rows: Sequence[int]) -> FolderSlice:
         """See `RandomAccess.select`."""

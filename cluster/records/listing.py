@@ -17,7 +17,7 @@ from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
 from cluster.records.reading import with_retries
 from cluster.storage.filesystems import is_s3
-from cluster.storage.s3 import checked_listing, list_pages
+from cluster.storage.s3_listing import Page, list_side_by_side, request_page
 
 _FOLLOW = "set archive.follow_links = true to follow it"
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -208,19 +208,19 @@ def _remote_children(filesystem: AbstractFileSystem, root: str, folder: str) -> 
 
 
 def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> Iterator[Entry]:
-    """Yield the objects of one flat listing: S3 returns it sorted, and it takes no request for each folder."""
+    """Yield the objects of flat listings: S3 returns them sorted, and they take no request for each folder."""
     bucket, _, folder = path.partition("/")
     prefix = f"{folder}/" if folder else ""
 
-    def request_page(**more: str) -> dict[str, Any]:
-        request = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        return with_retries(lambda: checked_listing(request()), f"the listing of {bucket}")
+    def request(*, prefix: str, delimiter: str = "", start_after: str = "", token: str = "") -> Page:
+        once = partial(request_page, filesystem, bucket, prefix=prefix, delimiter=delimiter)
+        return with_retries(lambda: once(start_after=start_after, token=token), f"the listing of {bucket}")
 
-    for item in list_pages(request_page):
-        entry = Entry(item["Key"].removeprefix(prefix), item["Size"], item["ETag"])
-        if entry.path.endswith("/") or not entry.path:  # a placeholder that some tools write for a folder
+    for item in list_side_by_side(request, prefix):
+        path = item.key.removeprefix(prefix)
+        if path.endswith("/") or not path:  # a placeholder that some tools write for a folder
             continue
-        if is_hidden(entry.path):
-            skipped.add(entry.key)
+        if is_hidden(path):
+            skipped.add(printable(path))
         else:
-            yield entry
+            yield Entry(path, item.size, item.tag)

@@ -49,6 +49,8 @@ def printable(name: str) -> str:
 
     Control characters, line ends, bytes that are not UTF-8 (surrogates) and backslashes are escaped as in Python.
     """
+    if name.isprintable() and "\\" not in name:  # Nearly every name; a listing has millions.
+        return name
     return "".join(
         char.encode("unicode_escape").decode() if char == "\\" or unicodedata.category(char) in _UNPRINTABLE else char
         for char in name
@@ -65,7 +67,7 @@ def plain_path(path: str) -> str:
 
 def is_hidden(path: str) -> bool:
     """Whether any component of a relative path begins with a dot, or is a system folder."""
-    return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in path.split("/"))
+    return path.startswith(".") or "/." in path or not _SYSTEM_FOLDERS.isdisjoint(path.lower().split("/"))
 
 
 def is_sidecar(path: str) -> bool:

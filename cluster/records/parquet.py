@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -21,9 +24,10 @@ from cluster.records.containers import Archive, Container, unreadable_shard
 from cluster.records.inline_images import is_inline
 from cluster.records.names import printable
 from cluster.records.parquet_cells import get_bytes, get_field, get_reference, get_text
-from cluster.records.reading import first_line, ordered_map
+from cluster.records.reading import etag_of, first_line
 from cluster.records.references import References
 from cluster.records.signatures import HEAD_BYTES, PARQUET, packing_of
+from cluster.records.streams import Span
 
 MAX_SLICES = 8
 """At most so many shards are cut from one row group: reading rows in its middle means reading those before them."""
@@ -38,6 +42,9 @@ SAMPLED_KEYS = 1000
 """Keys of the first and of the last row group that are compared to find out whether a column tells images apart."""
 
 _SMALL_FILE = 1 << 20
+_PAGE_BYTES = 2 << 20
+"""More than a page usually has. What is not requested ahead is requested when it is reached."""
+_KEPT_FOOTERS, _MAX_FOOTER_BYTES = 4, 8 << 20
 _BATCH_ROWS = {
     "bytes": 1,
     "struct": 1,
@@ -194,7 +201,10 @@ class RowRange:
         del skipped
         references = self._references()
         rows = (row for number, row in enumerate(self._rows(), self.start) if self._is_wanted(number))
-        yield from ordered_map(lambda row: self._record(row, references), rows, threads)
+        if self.layout.holds == "bytes":
+            yield from (self._record(row, references) for row in rows)
+        else:
+            yield from references.map(lambda row: self._record(row, references), rows, threads=threads)
 
     def versions(self) -> list[str]:
         """Return sizes and times of the local files that the rows name: the table stays the same when they change."""
@@ -230,7 +240,7 @@ class RowRange:
         """Yield the rows; after damage, an error record for each of the rest."""
         row, left = self.start, MAX_EXPANSION * max(self.container.size, _SMALL_FILE)
         try:
-            with _opened(self.container) as table:
+            with _opened(self.container, self._spans) as table:
                 for image, key in self._cells(table):
                     found = self._row(image, key, row)
                     left -= 0 if isinstance(found, Record) else len(found.data or found.reference or b"")
@@ -247,6 +257,19 @@ class RowRange:
             reason = f"damaged parquet file: {first_line(error)}"
         for rest in range(row, self.stop):
             yield Record(self._numbered(rest), None, reason, self.container.name)
+
+    def _spans(self, metadata: pq.FileMetaData) -> list[Span]:
+        """Return where the columns of the rows begin and probably end in the file."""
+        group = metadata.row_group(self.group)
+        share = min(1.0, self.stop / max(1, group.num_rows))
+        spans = []
+        for index in range(group.num_columns):
+            chunk = group.column(index)
+            if chunk.path_in_schema.partition(".")[0] in self.layout.columns:
+                start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
+                stop = start + int(share * chunk.total_compressed_size) + _PAGE_BYTES
+                spans.append((start, min(stop, start + chunk.total_compressed_size, self.container.size)))
+        return [(start, stop) for start, stop in spans if 0 < start < stop]
 
     def _cells(self, table: pq.ParquetFile) -> Iterator[tuple[Any, Any]]:
         """Yield image and key of each row, with no more than one batch in memory."""
@@ -324,19 +347,57 @@ def read_rows(
                 yield before + number, record
 
 
-def _opened(container: Container) -> pq.ParquetFile:
-    """Open a table and read its footer.
+@contextmanager
+def _opened(
+    container: Container, spans: Callable[[pq.FileMetaData], Iterable[Span]] = lambda _: ()
+) -> Iterator[pq.ParquetFile]:
+    """Open a table.
+
+    Args:
+        container: the table.
+        spans: returns the parts of it that will be read, each by itself from front to back.
 
     Raises:
         EntryError: it is not a Parquet file, or its footer is damaged.
         StorageError: storage does not answer.
     """
-    try:
-        return pq.ParquetFile(container.open(), buffer_size=1 << 20, page_checksum_verification=True)
-    except StorageError:
-        raise
-    except _DAMAGE as error:
-        raise EntryError(_packing(container) or f"damaged parquet file: {first_line(error)}") from error
+    with container.open() as stream:
+        try:
+            metadata = _known_footers.get(container)
+            table = pq.ParquetFile(stream, metadata=metadata, buffer_size=1 << 20, page_checksum_verification=True)
+        except StorageError:
+            raise
+        except _DAMAGE as error:
+            raise EntryError(_packing(container) or f"damaged parquet file: {first_line(error)}") from error
+        _known_footers.add(container, table.metadata)
+        for span in spans(table.metadata):
+            stream.read_ahead([span])
+        yield table
+
+
+class _Footers:
+    """Footers of the remote tables that were read last: every shard of a table needs its footer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._footers: OrderedDict[Container, pq.FileMetaData] = OrderedDict()
+
+    def get(self, container: Container) -> pq.FileMetaData | None:
+        """Return the footer of a table; None if it is not known."""
+        with self._lock:
+            return self._footers.get(container)
+
+    def add(self, container: Container, footer: pq.FileMetaData) -> None:
+        """Remember a footer, if the version of the table identifies its content."""
+        if etag_of(container.version) and footer.serialized_size <= _MAX_FOOTER_BYTES:
+            with self._lock:
+                self._footers[container] = footer
+                self._footers.move_to_end(container)
+                while len(self._footers) > _KEPT_FOOTERS:
+                    self._footers.popitem(last=False)
+
+
+_known_footers = _Footers()
 
 
 def _packing(container: Container) -> str | None:

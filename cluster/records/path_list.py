@@ -31,7 +31,7 @@ from cluster.records.containers import Archive, Container, unreadable_shard
 from cluster.records.inline_images import is_inline
 from cluster.records.list_rows import ListRow, read_rows
 from cluster.records.names import plain_path, printable
-from cluster.records.reading import CHANGED, ordered_map, too_large, with_retries
+from cluster.records.reading import CHANGED, too_large, with_retries
 from cluster.records.references import References
 
 SAMPLED_ROWS = 1000
@@ -155,7 +155,7 @@ class ListSlice:
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:
         """See `read_shard`."""
         del skipped
-        yield from ordered_map(self._record, self.entries, threads)
+        yield from self.references.map(self._record, self.entries, threads=threads)
 
     def select(self, rows: Sequence[int]) -> ListSlice:
         """See `RandomAccess.select`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 from collections import deque
@@ -12,8 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fsspec import AbstractFileSystem, get_filesystem_class
 
@@ -30,6 +28,7 @@ from cluster.storage.error_classes import (
     summary,
 )
 from cluster.storage.filesystems import fetch, is_changed, is_s3
+from cluster.storage.read_ahead import MAX_REQUESTS, Window, in_order
 from cluster.storage.retry import Retry
 
 T = TypeVar("T")
@@ -39,8 +38,9 @@ RETRY = Retry(deadline_s=60.0)
 FIRST_LOOK_S = 10.0
 """Deadline of `RETRY` before any work: a server that is down then is rather a wrong address."""
 _is_first_look = ContextVar("is_first_look", default=False)
-BUFFER_BYTES = 4 << 20
-"""Bytes of one request of a stream."""
+_S3_OBJECTS = Window(first=8, most=MAX_REQUESTS)
+_OTHER_OBJECTS = Window(first=8, most=32)
+"""Requests in flight to servers that may not be made for many."""
 
 NOT_FOUND = "not found"
 _PERMANENT = {
@@ -128,7 +128,7 @@ def read_listed(root: str, path: str, link: Link, max_bytes: int) -> bytes:
 
 def _read_regular(descriptor: int, max_bytes: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
-        status = _regular(descriptor)
+        status = check_regular(descriptor)
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise EntryError(too_large(max(status.st_size, len(data)), max_bytes))
@@ -153,93 +153,21 @@ def read_remote(filesystem: AbstractFileSystem, path: str, max_bytes: int) -> by
     return data
 
 
-def _regular(descriptor: int) -> os.stat_result:
+def check_regular(descriptor: int) -> os.stat_result:
+    """Return the status of an open file.
+
+    Raises:
+        EntryError: no regular file.
+    """
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise EntryError("not a regular file")
     return status
 
 
-def open_stream(filesystem: AbstractFileSystem, path: str, size: int, what: str, version: str) -> io.BufferedReader:
-    """Open an object as a seekable file whose every request is retried.
-
-    Reading raises ChangedError if an object of S3 changes meanwhile, so that pieces of two versions are never mixed,
-    and EntryError if the server does not support ranges.
-    """
-    return io.BufferedReader(_Ranges(partial(_fetch, filesystem, path, etag_of(version)), size, what), BUFFER_BYTES)
-
-
-def open_local_stream(opener: Callable[[], int], size: int, what: str) -> io.BufferedReader:
-    """Open a local file as a seekable file whose every read is retried, and raises ChangedError if the file changes.
-
-    Args:
-        opener: opens it and returns the descriptor.
-        size: bytes, as listed.
-        what: its name in error messages.
-    """
-    return io.BufferedReader(_Ranges(_LocalRanges(opener, size, what), size, what), BUFFER_BYTES)
-
-
 def etag_of(version: str) -> str:
     """Return the version of an object if it is an ETag, which S3 can compare; otherwise ""."""
     return version if version.startswith('"') else ""
-
-
-class _Ranges(io.RawIOBase):
-    """Reads an object range by range, so that a failed request can be repeated."""
-
-    def __init__(self, read_range: Callable[[int, int], bytes], size: int, what: str) -> None:
-        self._read_range, self._size, self._what = read_range, size, what
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        start, end = self._position, min(self._size, self._position + len(buffer))
-        if start >= end:
-            return 0
-        data = with_retries(lambda: self._read_range(start, end), self._what)
-        if len(data) > end - start:
-            raise EntryError("its server does not support range requests")
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-def _fetch(filesystem: AbstractFileSystem, path: str, tag: str, start: int, end: int) -> bytes:
-    return fetch(filesystem, path, start=start, end=end, tag=tag)
-
-
-class _LocalRanges:
-    """Reads ranges of a local file, all of the same version of the same file."""
-
-    def __init__(self, opener: Callable[[], int], size: int, what: str) -> None:
-        self._opener, self._size, self._what = opener, size, what
-        self._file: tuple[int, ...] | None = None
-
-    def __call__(self, start: int, end: int) -> bytes:
-        with os.fdopen(self._opener(), "rb", buffering=0) as file:
-            _regular(file.fileno())
-            file.seek(start)
-            data = file.read(end - start)
-            status = os.fstat(file.fileno())
-        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if status.st_size != self._size or version != (self._file or version):
-            raise ChangedError(f"{self._what} {CHANGED}")
-        self._file = version
-        return data
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -256,6 +184,17 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def request_ahead(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    filesystem: AbstractFileSystem,
+    *,
+    size_of: Callable[[T], int | None] = lambda _: None,
+) -> Iterator[R]:
+    """Map by requests to remote storage, in order, with as many in flight as hide its latency; see `in_order`."""
+    return in_order(function, items, _S3_OBJECTS if is_s3(filesystem) else _OTHER_OBJECTS, size_of=size_of)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -10,7 +10,7 @@ import itertools
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import unquote
@@ -19,9 +19,17 @@ from cluster.records.base import EntryError
 from cluster.records.inline_images import decode_inline, is_inline
 from cluster.records.location import Location
 from cluster.records.names import printable
-from cluster.records.reading import NOT_FOUND, ordered_map, read_local, read_remote, with_retries
+from cluster.records.reading import (
+    NOT_FOUND,
+    ordered_map,
+    read_local,
+    read_remote,
+    request_ahead,
+    with_retries,
+)
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 SCHEMES = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory"})
 """Schemes that a table may refer to, beside the archive's own. Others can run programs or unpack archives."""
@@ -87,7 +95,19 @@ class References:
             except EntryError as error:
                 return error
 
-        yield from ordered_map(attempt, references, threads)
+        yield from self.map(attempt, references, threads=threads)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T], *, threads: int) -> Iterator[R]:
+        """Map items in order by a function that reads a reference of each, several at a time.
+
+        Args:
+            function: reads.
+            items: taken as they are needed.
+            threads: number of local files read at a time; requests to other storage are as many as hide its latency.
+        """
+        if self.location.is_local and not self.schemes:
+            return ordered_map(function, items, threads)
+        return request_ahead(function, items, self.location.open()[0])
 
     def find(self, reference: str, look: Callable[[Location], T]) -> T:
         """Find the object that a reference leads to, under any reading of it.

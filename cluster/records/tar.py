@@ -18,12 +18,15 @@ from cluster.records.containers import Archive, Container
 from cluster.records.members import Member, MemberType, Samples, is_record, refusal
 from cluster.records.names import printable
 from cluster.records.packed_tar import PackingError, open_unpacked
-from cluster.records.reading import BUFFER_BYTES
+from cluster.records.streams import BUFFER_BYTES, Stream
 from cluster.records.tar_headers import Header
 from cluster.records.tar_links import EarlierMembers
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, RecursionError)
 
+
+_PIECE_BYTES = 1 << 16
+"""Bytes that the library holds of the stream. It copies what is left of them for each member, so few are better."""
 
 RULES = 3
 """Version of what becomes of the members of a tar. It is part of the names of shards, as only reading fills them."""
@@ -59,7 +62,7 @@ class WholeTar:
         del threads
         before = "its first member"
         try:
-            with self.container.open() as raw, _open(self.unpack(raw)) as tar:
+            with self._open_ahead() as raw, _open(self.unpack(raw)) as tar:
                 members = _Members(self, skipped)
                 with closing(members.earlier):
                     while (header := tar.next()) is not None:
@@ -78,6 +81,11 @@ class WholeTar:
         if problem is not None:
             name = self.container.name
             yield Record(name, None, f"{name} is damaged or cut off, {before} cannot be read: {problem}", name)
+
+    def _open_ahead(self) -> Stream:
+        stream = self.container.open()
+        stream.read_ahead([(0, self.container.size)])
+        return stream
 
     def unpack(self, raw: io.BufferedReader) -> IO[bytes]:
         """Return the content of the opened tar as a stream; the tar itself if it is not packed."""
@@ -129,7 +137,7 @@ class _Tar(tarfile.TarFile):
 
 def _open(content: IO[bytes]) -> _Tar:
     """Open as a stream: each member is passed once, a large one is skipped block by block."""
-    return _Tar.open(fileobj=content, mode="r|", bufsize=BUFFER_BYTES, encoding="utf-8", errors="surrogateescape")
+    return _Tar.open(fileobj=content, mode="r|", bufsize=_PIECE_BYTES, encoding="utf-8", errors="surrogateescape")
 
 
 def _problem_after_the_end(tar: _Tar) -> str | None:

@@ -11,7 +11,8 @@ from typing import IO
 
 from cluster.records.base import EntryError
 from cluster.records.names import printable
-from cluster.records.reading import BUFFER_BYTES, too_large
+from cluster.records.reading import too_large
+from cluster.records.streams import BUFFER_BYTES
 
 SPARE_BYTES, MAX_EXPANSION = 1 << 30, 10
 """Limit of the bytes that all links of a tar read: a gigabyte, and ten times the tar before them. A link takes 512

@@ -16,6 +16,7 @@ from cluster.records.chunking import chunk
 from cluster.records.containers import Archive, Container, unreadable_shard
 from cluster.records.members import Samples, is_record, refusal
 from cluster.records.reading import CHANGED, too_large
+from cluster.records.streams import Span
 from cluster.records.zip_directory import (
     LOCAL_HEADER,
     LOCAL_MARK,
@@ -30,6 +31,10 @@ MAX_EXPANSION = 1100
 """How many times larger than its packed bytes a member may be. Deflate reaches 1,032."""
 
 _SMALL = 1 << 10
+_SPARE_BYTES = 1 << 10
+"""Of a local header, for fields that only it has. Where they take more, the rest is requested by itself."""
+_GAP_BYTES = 256 << 10
+"""Bytes between two members that are rather read than skipped by another request."""
 _STORED, _DEFLATE, _BZIP2 = 0, 8, 12
 _METHODS = {
     1: "shrink",
@@ -115,8 +120,26 @@ class ZipSlice:
         """See `read_shard`. A zip is read by one thread."""
         del threads, skipped
         with self.container.open() as stream:
+            stream.read_ahead(self._spans())
             for entry in self.entries:
                 yield self._record(stream, entry)
+
+    def _spans(self) -> list[Span]:
+        """Return the parts of the file that hold the members, neighbours as one; none if they are in another order."""
+        spans: list[Span] = []
+        for entry in self.entries:
+            if entry.problem is not None:
+                continue
+            start = entry.offset + self.shift
+            names = len(entry.name.encode("utf-8", "surrogatepass")) + _SPARE_BYTES
+            stop = min(self.container.size, start + LOCAL_HEADER.size + names + entry.packed_size)
+            if not spans or start > spans[-1][1] + _GAP_BYTES:
+                spans.append((start, stop))
+            elif start < spans[-1][0]:
+                return []
+            else:
+                spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
+        return spans
 
     def select(self, rows: Sequence[int]) -> ZipSlice:
         """See `RandomAccess.select`."""

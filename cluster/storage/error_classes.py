@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from cluster.secrets import redacted
-from cluster.storage.filesystems import s3_code
+from cluster.storage.s3_requests import s3_code
 from cluster.storage.settings import TRUST_ADVICE
 
 CLIENT_LIBRARIES = frozenset({"aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google"})

@@ -24,9 +24,9 @@ from typing import TypeVar
 from uuid import uuid4
 
 from cluster.storage.error_classes import is_transient
-from cluster.storage.filesystems import s3_code
 from cluster.storage.objects import TEMPORARY, Objects
 from cluster.storage.retry import Retry
+from cluster.storage.s3_requests import s3_code
 
 T = TypeVar("T")
 

@@ -12,6 +12,7 @@ import atexit
 import os
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +20,13 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.asyn import sync
 
 from cluster.errors import SourceError
+from cluster.storage.http_connections import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+from cluster.storage.s3_listing import request_page
+from cluster.storage.s3_requests import REDIRECTED, discard_requests, s3_code, s3_requests
 from cluster.storage.settings import S3_SCHEMES, Storage
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
-"""Seconds to connect to a server, and between two pieces of its response."""
 MAX_CONNECTIONS = 32
-"""Concurrent requests of one file system in a process."""
+"""Concurrent requests of s3fs in a process. GET requests and listings do not count: `s3_requests` makes them."""
 
 _open: dict[tuple[int, str, Storage], AbstractFileSystem] = {}
 _opening = threading.Lock()
@@ -88,14 +90,18 @@ def fetch(filesystem: AbstractFileSystem, path: str, *, start: int = 0, end: int
         is_whole = start == 0 and end is None
         return bytes(filesystem.cat_file(path) if is_whole else filesystem.cat_file(path, start=start, end=end))
     bucket, _, key = path.partition("/")
-    span = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+    headers = {"if-match": tag} if tag else {}
+    if start or end is not None:
+        headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
+    most = None if end is None else end - start + 1  # One more shows that a server ignores ranges.
     try:
-        return _get(filesystem, Bucket=bucket, Key=key, **span, **({"IfMatch": tag} if tag else {}))
+        return _get(filesystem, bucket, key, headers, most)
     except OSError as error:
-        if start == 0 and span and s3_code(error) == "InvalidRange":  # An empty object has no first byte.
+        if start == 0 and "range" in headers and s3_code(error) == "InvalidRange":  # An empty object has no first byte.
             return b""
         if is_changed(error) and _is_listed(filesystem, bucket, key, tag):  # Some servers compare ETags wrongly.
-            return _get(filesystem, Bucket=bucket, Key=key, **span)
+            del headers["if-match"]
+            return _get(filesystem, bucket, key, headers, most)
         raise
 
 
@@ -104,7 +110,24 @@ def is_changed(error: BaseException) -> bool:
     return s3_code(error) in ("PreconditionFailed", "412")
 
 
-def _get(filesystem: Any, **arguments: str) -> bytes:
+def _get(filesystem: Any, bucket: str, key: str, headers: Mapping[str, str], max_bytes: int | None) -> bytes:
+    """Read an object by a request of our own; by s3fs where only that can make one, or follows a redirect."""
+    if (requests := s3_requests(filesystem, bucket)) is not None:
+        try:
+            return requests.get(key, headers, max_bytes=max_bytes)
+        except OSError as error:
+            if s3_code(error) not in REDIRECTED:
+                raise
+    data = _get_by_s3fs(filesystem, bucket, key, headers)
+    if requests is not None:  # It was redirected, and remembers where to.
+        discard_requests(filesystem, bucket)
+    return data
+
+
+def _get_by_s3fs(filesystem: Any, bucket: str, key: str, headers: Mapping[str, str]) -> bytes:
+    names = {"range": "Range", "if-match": "IfMatch"}
+    arguments = {"Bucket": bucket, "Key": key, **{names[name]: value for name, value in headers.items()}}
+
     async def get() -> bytes:
         response = await filesystem._call_s3("get_object", **arguments)
         async with response["Body"] as body:
@@ -115,8 +138,8 @@ def _get(filesystem: Any, **arguments: str) -> bytes:
 
 def _is_listed(filesystem: Any, bucket: str, key: str, tag: str) -> bool:
     """Return whether a fresh listing has the object with this ETag."""
-    page = filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
-    return any((item["Key"], item["ETag"]) == (key, tag) for item in page.get("Contents", []))
+    page = request_page(filesystem, bucket, prefix=key, most=1)
+    return any((item.key, item.tag) == (key, tag) for item in page.objects)
 
 
 def s3_options(storage: Storage) -> dict[str, Any]:
@@ -138,12 +161,6 @@ def s3_options(storage: Storage) -> dict[str, Any]:
         "config_kwargs": config,
         "client_kwargs": {name: value for name, value in client.items() if value is not None},
     }
-
-
-def s3_code(error: BaseException) -> str:
-    """Return the error code of an S3 response; "" where the error is not from one."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _certificate_file(certificates: str) -> str:

@@ -1,14 +1,15 @@
 """Whole objects on S3, with as few requests for each operation as possible.
 
 s3fs provides a client that threads share, signatures, and Python exceptions. Its own `info`, `exists` and `ls` are not
-used: they make two requests, or one for each folder.
+used: they make two requests, or one for each folder. What is read in large numbers (objects, listings) does not go
+through it, see `cluster.storage.s3_requests`.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -19,15 +20,12 @@ from typing import Any
 from cluster.storage.error_classes import http_status, is_store_wide, is_transient, is_web_page
 from cluster.storage.filesystems import fetch
 from cluster.storage.retry import Retry
+from cluster.storage.s3_listing import NotS3Error, Page, is_listing, list_flat, request_page
 
 PART_BYTES = 64 << 20
 """Objects of at least twice this size are sent in parts of this size: S3 refuses a single PUT above 5 GiB, and only the
 part that failed is sent again. S3 allows 10,000 parts, which is 640 GB."""
 CONCURRENT_PARTS = 4
-
-
-class NotS3Error(OSError):
-    """The server does not respond as S3 does."""
 
 
 class S3Objects:
@@ -79,17 +77,16 @@ class S3Objects:
 
     def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
         """List like `list`: the same responses have the lengths."""
-        prefix = self._key(f"{folder}/" if folder else "")
-        for item in list_pages(partial(self._call, "list_objects_v2", Prefix=prefix)):
-            if not item["Key"].endswith("/"):
-                yield item["Key"].removeprefix(self._prefix), int(item["Size"])
+        for page in self._pages(folder):
+            for item in page.objects:
+                if not item.key.endswith("/"):
+                    yield item.key.removeprefix(self._prefix), item.size
 
     def folders(self, folder: str) -> Iterator[str]:
         """List with one request for a thousand folders, whatever their size."""
-        prefix = self._key(f"{folder}/" if folder else "")
-        request = partial(self._call, "list_objects_v2", Prefix=prefix, Delimiter="/")
-        for item in list_pages(request, field="CommonPrefixes"):
-            yield item["Prefix"].removeprefix(self._prefix).rstrip("/")
+        for page in self._pages(folder, delimiter="/"):
+            for name in page.folders:
+                yield name.removeprefix(self._prefix).rstrip("/")
 
     def delete(self, path: str) -> None:
         """Remove with one DELETE. S3 does not report whether the object existed."""
@@ -102,7 +99,8 @@ class S3Objects:
             NotS3Error: another server responds.
         """
         try:
-            checked_listing(self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1))
+            if not is_listing(self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1)):
+                raise NotS3Error(errno.EPROTO, "the response is not an S3 listing")
         except OSError as error:
             if is_web_page(error):
                 raise NotS3Error(errno.EPROTO, "the response to a listing is a web page") from error
@@ -154,6 +152,10 @@ class S3Objects:
     def _retry_call(self, method: str, target: Mapping[str, str], **arguments: Any) -> dict[str, Any]:
         return self._retry.call(lambda: self._call(method, **target, **arguments), is_transient=is_transient)
 
+    def _pages(self, folder: str, *, delimiter: str = "") -> Iterator[Page]:
+        prefix = self._key(f"{folder}/" if folder else "")
+        return list_flat(partial(request_page, self._filesystem, self._bucket), prefix, delimiter=delimiter)
+
     def _key(self, path: str) -> str:
         return f"{self._prefix}{path}"
 
@@ -169,30 +171,3 @@ def _multipart_etag(parts: Sequence[dict[str, Any]]) -> str | None:
     except ValueError:
         return None
     return f"{hashlib.md5(hashes, usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
-def checked_listing(page: dict[str, Any]) -> dict[str, Any]:
-    """Return a page of a listing. A web page that happens to be XML is parsed, too, as an empty listing.
-
-    Raises:
-        NotS3Error: the response has no element of a listing.
-    """
-    if not page.keys() & {"IsTruncated", "Name", "MaxKeys", "KeyCount", "Contents", "CommonPrefixes"}:
-        raise NotS3Error(errno.EPROTO, "the response is not an S3 listing")
-    return page
-
-
-def list_pages(request: Callable[..., dict[str, Any]], *, field: str = "Contents") -> Iterator[dict[str, Any]]:
-    """Yield the items of a listing, sorted by key, one page at a time.
-
-    Args:
-        request: requests one page; further arguments say where the page begins.
-        field: of the response: "Contents" (objects), or "CommonPrefixes" in a listing with a delimiter (folders).
-    """
-    more: dict[str, str] = {}
-    while True:
-        page = checked_listing(request(**more))
-        yield from page.get(field, [])
-        if not page.get("IsTruncated"):
-            return
-        more = {"ContinuationToken": page["NextContinuationToken"]}

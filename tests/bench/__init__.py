@@ -38,4 +38,9 @@ split
     one CPU. The limit is two CPUs instead of one where that half is slow, and 1 where the device is.
 archive
     The driver's memory, and its CPU time for each shard to list it and to skip it as done, against the archive's size.
+reading
+    The CPU time of an image from an S3 server on loopback to the process that reads it, and the rate that one process
+    reaches when every response takes 30 or 100 ms, for objects in folders and for containers; and the same for listed
+    objects. The server runs in another process. Beside it: the usual ways of s3fs. The limit of the rate is the CPU
+    time: with enough requests in flight, latency costs nothing.
 """

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, split
+from tests.bench import archive, job, large, lora, overhead, pipeline, reading, scale, scoring, split
 
 RUN = {
     "pipeline": pipeline.run,
@@ -25,6 +25,7 @@ RUN = {
     "scale": scale.run,
     "split": split.run,
     "archive": archive.run,
+    "reading": reading.run,
 }
 IMAGES = {
     "pipeline": 3000,
@@ -36,6 +37,7 @@ IMAGES = {
     "scale": 40,
     "split": 40,
     "archive": 1_000_000,
+    "reading": 4000,
 }
 Name = StrEnum("Name", list(RUN))
 

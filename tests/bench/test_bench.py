@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from fewshot.backbones import ClipBackbone
-from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, usage
+from tests.bench import archive, job, large, lora, overhead, pipeline, reading, scale, scoring, usage
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
@@ -117,6 +117,13 @@ def test_heavy_tailed_units_have_the_same_total():
 @pytest.mark.slow
 def test_the_archive_benchmark_runs():
     assert [row["images"] for row in archive.run(images=1000, repeat=1).rows] == [10, 100, 1000]
+
+
+@pytest.mark.slow
+def test_the_reading_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(reading, "LISTED", 2)
+    table = reading.run(images=20, repeat=1)
+    assert {row["archive"] for row in table.rows} == {reading.FOLDER, *reading.CONTAINERS, reading.LISTING}
 
 
 def test_the_cpu_time_of_an_orphaned_grandchild_counts(tmp_path, monkeypatch):

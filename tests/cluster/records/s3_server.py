@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,10 @@ PAGE = 7  # The real one gives 1000 keys at a time.
 
 
 class S3Server(ThreadingHTTPServer):
-    """Objects of one bucket, and the requests made: (method, path, query)."""
+    """Objects of one bucket, the requests made: (method, path with query), and their Authorization headers.
+
+    `faults` has, by key, the status and body of the response to any GET of it. Responses take `latency_s`.
+    """
 
     daemon_threads = True
 
@@ -26,7 +30,22 @@ class S3Server(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.forbidden: set[str] = set()
         self.requests: list[tuple[str, str]] = []
+        self.authorizations: list[str] = []
+        self.faults: dict[str, tuple[int, bytes]] = {}
         self.listed_tag: str | None = None
+        self.latency_s = 0.0
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Wait for the latency, and count the requests that wait at the same time."""
+        with self._lock:
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        time.sleep(self.latency_s)
+        with self._lock:
+            self._now -= 1
 
     @property
     def storage(self) -> Storage:
@@ -49,13 +68,18 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self, *, with_body: bool) -> None:
+        self.server.wait()
         url = urlsplit(self.path)
         self.server.requests.append((self.command, self.path))
+        self.server.authorizations.append(self.headers.get("Authorization", ""))
         _, bucket, key = [*unquote(url.path).split("/", 2), ""][:3]
         if bucket != "bucket":
             self._send(404, _error("NoSuchBucket"), with_body=with_body)
         elif not key:
             self._send(200, self._page(parse_qs(url.query)), with_body=with_body)
+        elif key in self.server.faults:
+            status, body = self.server.faults[key]
+            self._send(status, body, with_body=with_body)
         elif key in self.server.forbidden:
             self._send(403, _error("AccessDenied"), with_body=with_body)
         elif key not in self.server.objects:
@@ -71,21 +95,26 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(206 if found else 200, data, with_body=with_body)
 
     def _page(self, query: dict[str, list[str]]) -> bytes:
-        prefix, after = query.get("prefix", [""])[0], query.get("continuation-token", [""])[0]
+        prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
+        after = query.get("continuation-token", query.get("start-after", [""]))[0]
         count = min(PAGE, int(query.get("max-keys", [str(PAGE)])[0]))
-        keys = sorted((key for key in self.server.objects if key.startswith(prefix)), key=str.encode)
-        keys = [key for key in keys if key.encode() > after.encode()]
+        names = {_rolled_up(key, prefix, delimiter) for key in self.server.objects if key.startswith(prefix)}
+        keys = sorted((name for name in names if name.encode() > after.encode()), key=str.encode)
         token = f"<NextContinuationToken>{escape(keys[count - 1])}</NextContinuationToken>" if keys[count:] else ""
-        items = "".join(
-            f"<Contents><Key>{quote(key)}</Key><LastModified>2025-01-01T00:00:00.000Z</LastModified>"
-            f"<ETag>&quot;{self.server.listed_tag or _etag(self.server.objects[key])}&quot;</ETag>"
-            f"<Size>{len(self.server.objects[key])}</Size></Contents>"
-            for key in keys[:count]
-        )
+        items = "".join(self._item(key, is_folder=bool(delimiter) and key.endswith("/")) for key in keys[:count])
         return (
             f"<ListBucketResult><Name>bucket</Name><EncodingType>url</EncodingType><KeyCount>{len(keys[:count])}"
             f"</KeyCount><IsTruncated>{str(bool(token)).lower()}</IsTruncated>{token}{items}</ListBucketResult>"
         ).encode()
+
+    def _item(self, key: str, *, is_folder: bool) -> str:
+        if is_folder:
+            return f"<CommonPrefixes><Prefix>{quote(key)}</Prefix></CommonPrefixes>"
+        return (
+            f"<Contents><Key>{quote(key)}</Key><LastModified>2025-01-01T00:00:00.000Z</LastModified>"
+            f"<ETag>&quot;{self.server.listed_tag or _etag(self.server.objects[key])}&quot;</ETag>"
+            f"<Size>{len(self.server.objects[key])}</Size></Contents>"
+        )
 
     def _send(self, status: int, body: bytes, *, with_body: bool) -> None:
         self.send_response(status)
@@ -95,6 +124,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             self.wfile.write(body)
+
+
+def _rolled_up(key: str, prefix: str, delimiter: str) -> str:
+    """Return what a listing with a delimiter has for a key: a folder, or the key itself."""
+    if not delimiter:
+        return key
+    name, found, _ = key[len(prefix) :].partition(delimiter)
+    return prefix + name + found
 
 
 def _etag(data: bytes) -> str:

@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 
 from cluster import SourceError
-from cluster.records import Columns, open_source, path_list, pick, read_shard, reading
+from cluster.records import Columns, open_source, path_list, pick, read_shard, reading, streams
 from tests.cluster.records.archives import contents_of, records_of, write_folder
 
 IMAGES = {"a.jpg": b"1", "sub/b c.jpg": b"22", "sub/ü.jpg": b"333"}
@@ -218,7 +218,7 @@ def test_rows_are_picked_without_those_before_them(folder):
 
 
 def test_a_list_is_never_kept_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "BUFFER_BYTES", 1 << 16)
+    monkeypatch.setattr(streams, "BUFFER_BYTES", 1 << 16)
     monkeypatch.setattr(path_list, "SAMPLED_ROWS", 10)
     write_folder(tmp_path, {"a.jpg": b"1"})
     row = {"path": "a.jpg", "text": "x" * 1500}

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import io
+import pickle
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cluster import SourceError
 from cluster.errors import ChangedError
-from cluster.records import open_source, read_shard
+from cluster.records import Shard, open_source, pick, read_shard, streams
+from cluster.storage import s3_listing
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes
 from tests.cluster.records.s3_server import PAGE, S3Server, s3_server
 
@@ -21,7 +29,9 @@ def running_server():
 def server(running_server):
     running_server.objects.clear()
     running_server.forbidden.clear()
+    running_server.requests.clear()
     running_server.listed_tag = None
+    running_server.latency_s = 0.0
     return running_server
 
 
@@ -109,7 +119,8 @@ def test_an_object_that_changed_since_it_was_listed_is_not_read(server):
     assert outcomes == [(None, "changed since it was listed; run again"), (b"2", None)]
 
 
-def test_a_tar_that_is_replaced_while_it_is_read_is_not_mixed(server):
+def test_a_tar_that_is_replaced_while_it_is_read_is_not_mixed(server, monkeypatch):
+    monkeypatch.setattr(streams, "BUFFER_BYTES", 1 << 16)  # So that not all of it is read ahead.
     old, new = (tar_bytes((f"{i}.jpg", char * (3 << 20)) for i in range(4)) for char in (b"o", b"n"))
     server.objects["0.tar"] = old
     (shard,) = open_source("s3://bucket/0.tar", storage=server.storage).shards()
@@ -124,3 +135,110 @@ def test_a_server_whose_listing_tells_other_tags_is_read(server):
     server.objects["a.jpg"] = b"1"
     server.listed_tag = "another"
     assert contents_of("s3://bucket", storage=server.storage) == {"a.jpg": b"1"}
+
+
+def zip_bytes(members: dict[str, bytes]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+def gets(server: S3Server) -> int:
+    return sum(method == "GET" and "list-type=2" not in path for method, path in server.requests)
+
+
+def shards_of(server: S3Server, uri: str, **options: int) -> list[Shard]:
+    """List an archive, and forget the requests so far."""
+    shards = list(open_source(uri, storage=server.storage, **options).shards())
+    server.requests.clear()
+    return shards
+
+
+def test_a_tar_is_read_in_few_large_requests(server):
+    members = [(f"{number}.jpg", bytes([number]) * (1 << 20)) for number in range(20)]
+    server.objects["0.tar"] = tar_bytes(members)
+    (shard,) = shards_of(server, "s3://bucket/0.tar")
+    assert [record.data for record in read_shard(shard)] == [data for _, data in members]
+    assert gets(server) == -(-len(server.objects["0.tar"]) // streams.BUFFER_BYTES)
+
+
+def test_neighbours_in_a_zip_are_read_in_one_request(server):
+    members = {f"{number:03}.jpg": bytes([number]) * 5000 for number in range(100)}
+    server.objects["0.zip"] = zip_bytes(members)
+    shards = shards_of(server, "s3://bucket/0.zip", shard_records=20)
+    read = [record for shard in shards for record in read_shard(shard)]
+    assert {record.key: record.data for record in read} == members
+    assert gets(server) == len(shards) > 2
+
+
+def test_members_far_apart_in_a_zip_are_read_by_themselves(server):
+    members = {f"{number:03}.jpg": bytes([number]) * 400_000 for number in range(40)}
+    server.objects["0.zip"] = zip_bytes(members)
+    (shard,) = shards_of(server, "s3://bucket/0.zip")
+    read = list(pick(shard, [0, 30]))
+    assert [record.data for record in read] == [members["000.jpg"], members["030.jpg"]]
+    assert gets(server) == 2
+
+
+def test_the_rows_of_a_table_take_a_request_for_each_column(server, tmp_path):
+    images = [bytes([number % 256]) * 3000 for number in range(400)]
+    rows = {"key": [f"{number:04}" for number in range(400)], "image": images}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet", row_group_size=100, compression="none", use_dictionary=False)
+    server.objects["t.parquet"] = (tmp_path / "t.parquet").read_bytes()
+    shards = shards_of(server, "s3://bucket/t.parquet", shard_records=100)
+    read = [record for shard in shards for record in read_shard(shard)]
+    assert [(record.key, record.data) for record in read] == list(zip(rows["key"], rows["image"], strict=True))
+    assert gets(server) == 2 * len(shards)
+
+
+def test_a_table_that_changes_between_two_shards_is_not_mixed(server, tmp_path):
+    for name, letter in (("old", b"o"), ("new", b"n")):
+        pq.write_table(pa.table({"image": [letter * 3000] * 40}), tmp_path / name, row_group_size=20)
+    server.objects["t.parquet"] = (tmp_path / "old").read_bytes()
+    first, second = shards_of(server, "s3://bucket/t.parquet", shard_records=20)
+    assert {record.data for record in read_shard(first)} == {b"o" * 3000}
+    server.objects["t.parquet"] = (tmp_path / "new").read_bytes()
+    with pytest.raises(ChangedError, match=r"t.parquet changed since it was listed; run again"):
+        list(read_shard(second))
+
+
+def test_two_shards_are_read_at_the_same_time(server):
+    contents = fill(server, 40)
+    shards = shards_of(server, "s3://bucket/photos", shard_records=10)
+    with ThreadPoolExecutor(4) as threads:
+        read = [record for records in threads.map(lambda shard: list(read_shard(shard)), shards) for record in records]
+    assert {record.key: record.data for record in read} == contents
+
+
+def test_many_objects_are_requested_at_a_time(server):
+    fill(server, 200)
+    (shard,) = shards_of(server, "s3://bucket/photos", shard_records=1000)
+    server.latency_s, server.most_at_once = 0.02, 0
+    assert len(list(read_shard(shard, threads=1))) == 200
+    assert server.most_at_once > 8
+
+
+def test_an_archive_travels_to_another_process(server):
+    contents = fill(server, 10)
+    shards = shards_of(server, "s3://bucket/photos", shard_records=5)
+    list(read_shard(shards[0]))
+    code = "import pickle, sys; from cluster.records import read_shard; "
+    code += "print([r.data for s in pickle.loads(bytes.fromhex(sys.argv[1])) for r in read_shard(s)])"
+    words = [sys.executable, "-c", code, pickle.dumps(shards).hex()]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([contents[key] for key in sorted(contents, key=str.encode)])
+
+
+def test_large_folders_are_listed_side_by_side_in_the_order_of_the_disk(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(s3_listing, "MIN_FOLDER_OBJECTS", 1)
+    monkeypatch.setattr(s3_listing, "RANGE_OBJECTS", 2)
+    for folder in ("a", "a-b", "a/c", "b", "é x+&", "z"):
+        for number in range(2 * PAGE + 3):
+            data = f"{folder} {number}".encode()
+            server.objects[f"photos/{folder}/{number:02}.jpg"] = data
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / f"{number:02}.jpg").write_bytes(data)
+    assert records_of("s3://bucket/photos", storage=server.storage) == records_of(tmp_path)
+    assert any("start-after" in path and "delimiter" in path for _, path in server.requests)

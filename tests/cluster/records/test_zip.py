@@ -10,7 +10,7 @@ import pytest
 
 from cluster import SourceError
 from cluster.errors import ChangedError
-from cluster.records import Skipped, open_source, pick, read_shard, reading
+from cluster.records import Skipped, open_source, pick, read_shard, streams
 from tests.cluster.records.archives import contents_of, records_of, tar_bytes, write_folder, zip_bytes
 from tests.cluster.records.s3_server import s3_server
 
@@ -27,9 +27,9 @@ def requests(monkeypatch):
         ranges.append(range(start, end))
         return original(filesystem, path, start=start, end=end, tag=tag)
 
-    original = reading.fetch
-    monkeypatch.setattr(reading, "fetch", fetch)
-    monkeypatch.setattr(reading, "BUFFER_BYTES", 1000)
+    original = streams.fetch
+    monkeypatch.setattr(streams, "fetch", fetch)
+    monkeypatch.setattr(streams, "BUFFER_BYTES", 1000)
     return ranges
 
 

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.records import streams
+from cluster.records.base import EntryError
+from cluster.records.streams import open_stream
+
+BLOCK = 16
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(streams, "BUFFER_BYTES", BLOCK)
+    monkeypatch.setattr(streams, "_REMOTE_BUFFER_BYTES", 4)
+
+
+class Requests:
+    """Serves an object, and keeps the parts that were requested."""
+
+    def __init__(self, data: bytes, latency_s: float = 0.0) -> None:
+        self.data, self.spans, self._latency_s, self._lock = data, [], latency_s, threading.Lock()
+
+    def fetch(self, filesystem, path, *, start, end, tag):
+        time.sleep(self._latency_s)
+        with self._lock:
+            self.spans.append((start, end))
+        return self.data[start:end]
+
+    def open(self, monkeypatch):
+        monkeypatch.setattr(streams, "fetch", self.fetch)
+        return open_stream(MemoryFileSystem(), "/a", len(self.data), "a", "")
+
+
+def pairs(ends: set[int]) -> list[tuple[int, int]]:
+    ordered = sorted(ends)
+    return list(zip(ordered[::2], ordered[1::2], strict=False))
+
+
+spans = st.sets(st.integers(0, 200), max_size=6).map(pairs)
+
+
+@given(
+    size=st.integers(0, 200),
+    announced=st.lists(spans, max_size=3),
+    reads=st.lists(st.tuples(st.integers(0, 210), st.integers(0, 70)), max_size=12),
+)
+def test_any_reads_give_the_bytes_that_are_there(size, announced, reads):
+    data = bytes(index % 251 for index in range(size))
+    with pytest.MonkeyPatch.context() as patch, Requests(data).open(patch) as stream:
+        for each in announced:
+            stream.read_ahead([(start, min(stop, size)) for start, stop in each if start < size])
+        for position, count in reads:
+            stream.seek(position)
+            assert stream.read(count) == data[position : position + count]
+
+
+def test_what_is_announced_is_requested_once_and_in_blocks(monkeypatch):
+    requests = Requests(bytes(100))
+    with requests.open(monkeypatch) as stream:
+        stream.read_ahead([(0, 100)])
+        while stream.read(7):
+            pass
+    assert sorted(requests.spans) == [(0, 16), (16, 32), (32, 48), (48, 64), (64, 80), (80, 96), (96, 100)]
+
+
+def test_two_parts_are_read_side_by_side(monkeypatch):
+    requests = Requests(bytes(range(100)))
+    with requests.open(monkeypatch) as stream:
+        stream.read_ahead([(0, 40)])
+        stream.read_ahead([(60, 100)])
+        for position in range(0, 40, 5):
+            for start in (position, 60 + position):
+                stream.seek(start)
+                assert stream.read(5) == requests.data[start : start + 5]
+    assert len(requests.spans) == 6
+
+
+def test_what_is_not_announced_is_requested_in_blocks(monkeypatch):
+    requests = Requests(bytes(100))
+    with requests.open(monkeypatch) as stream:
+        while stream.read(5):
+            pass
+        stream.seek(90)
+        assert len(stream.read()) == 10
+    assert [start for start, _ in requests.spans] == [0, 16, 32, 48, 64, 80, 96, 90]
+
+
+def test_a_closed_stream_requests_nothing_more(monkeypatch):
+    requests = Requests(bytes(BLOCK * 1000), latency_s=0.01)
+    stream = requests.open(monkeypatch)
+    stream.read_ahead([(0, BLOCK * 1000)])
+    assert len(stream.read(4)) == 4
+    stream.close()
+    time.sleep(0.1)
+    assert len(requests.spans) <= 2 * streams._WINDOW.most
+
+
+def test_an_error_ahead_is_raised_where_it_is_read(monkeypatch):
+    requests = Requests(bytes(100))
+
+    def fetch(filesystem, path, *, start, end, tag):
+        if start >= 48:
+            raise FileNotFoundError
+        return requests.fetch(filesystem, path, start=start, end=end, tag=tag)
+
+    stream = requests.open(monkeypatch)
+    monkeypatch.setattr(streams, "fetch", fetch)
+    stream.read_ahead([(0, 100)])
+    assert len(stream.read(40)) == 40
+    with pytest.raises(EntryError, match="not found"):
+        stream.read(40)
+
+
+def test_a_server_without_ranges_is_an_error(monkeypatch):
+    stream = Requests(bytes(100)).open(monkeypatch)
+    monkeypatch.setattr(streams, "fetch", lambda *_, **__: bytes(100))
+    with pytest.raises(EntryError, match="does not support range requests"):
+        stream.read(5)
