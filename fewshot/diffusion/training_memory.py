@@ -133,15 +133,14 @@ def choose_checkpointing(memory: TrainingMemory, shape: TrainingShape, available
         return False
     if memory.least_bytes <= USABLE * available:
         return True
-    fixed, G = memory.weights, shape.block_size
-    of_class = (memory.least_bytes - fixed) / G
-    fitting = int((USABLE * available - fixed) / of_class)
-    fewer = f"Set classes_per_block = {fitting} or less" if fitting >= 1 else "Not even one class fits"
+    G, of_class = shape.block_size, (memory.least_bytes - memory.weights) / shape.block_size
+    fitting = int((USABLE * available - memory.weights) / of_class)
+    fewer = f"Set classes_per_block to {fitting} or less" if fitting >= 1 else "Not even one class fits"
     raise DataError(
         f"training adapters takes {memory.least_bytes / GIB:.1f} GiB with gradient checkpointing for {G} classes in a "
-        f"block ({fixed / GIB:.1f} GiB of weights, {of_class / GIB:.2f} GiB a class of {shape.rows // G} rows), and the "
-        f"device has {available / GIB:.1f} GiB, of which {USABLE:.0%} can be used. {fewer}; bf16, fewer samples, a "
-        "lower rank and a smaller image_size take less"
+        f"block ({memory.weights / GIB:.1f} GiB of weights, {of_class / GIB:.2f} GiB a class of {shape.rows // G} "
+        f"rows), but the device has {available / GIB:.1f} GiB, of which {USABLE:.0%} can be used. {fewer}; bf16, fewer "
+        "samples, a lower rank and a smaller image_size take less"
     )
 
 

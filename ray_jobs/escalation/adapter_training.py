@@ -174,7 +174,7 @@ class AdapterTraining:
         settings = self.adapter_settings(label) if self.trains_adapters else None
         if settings is None:
             return ClassPrompt(self._prompts[label])
-        return ClassPrompt(self._prompts[label], self.class_adapter(label, settings).folder, settings.text_scale)
+        return ClassPrompt(self._prompts[label], self.class_adapter(label, settings).folder)
 
     def unet_scale(self, labels: Sequence[str]) -> float:
         """Return the scale of the UNet's adapters, the same for all these classes."""

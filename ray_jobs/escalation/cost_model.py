@@ -42,7 +42,7 @@ class ProbeUnit:
         context = backbone.embed_texts(["a picture"]).expand(backbone.batch_size, -1, -1)
         noisy = torch.zeros(backbone.batch_size, *backbone.latent_shape)
         steps = torch.full((backbone.batch_size,), len(backbone.alphas_cumprod) // 2)
-        with torch.inference_mode():
+        with worker.device, torch.inference_mode():
             backbone.predict(noisy, steps, context)
             start, done = time.monotonic(), 0
             while time.monotonic() - start < PROBE_S:

@@ -229,7 +229,6 @@ def test_checkpointing_changes_no_bit_and_is_switched_off_again(prior):
     assert not any(getattr(module, "gradient_checkpointing", False) for module in unet.modules())
 
 
-
 def test_adapters_are_float32_while_the_model_is_bfloat16():
     model = tiny_diffusion(precision="bf16")
     lora = train_adapters(model, CLASSES, SHORT, block_size=3, seed=0, prior=PRIOR)

@@ -1,0 +1,71 @@
+"""A worker's memory of what it read last, bounded in bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class RecentlyUsed(Generic[K, V]):
+    """Values by key, the least recently used dropped first. Safe for the threads of a worker, one a unit.
+
+    Values that are in use elsewhere live on when they are dropped, so memory may exceed the limit by those of the units
+    that run.
+
+    Args:
+        limit_bytes: of all values; the last value stays even if it is larger.
+        size: number of bytes of a value.
+
+    Attributes:
+        found: number of values that were asked for and were there.
+        made: number of values that were not.
+        bytes: of the values that are kept.
+    """
+
+    def __init__(self, limit_bytes: int, size: Callable[[V], int]) -> None:
+        self.found = self.made = self.bytes = 0
+        self._limit, self._size = limit_bytes, size
+        self._values: dict[K, V] = {}
+        self._lock = threading.Lock()
+
+    def get(self, keys: Sequence[K], make: Callable[[list[K]], Sequence[V]]) -> list[V]:
+        """Return the values of some keys, in their order.
+
+        Args:
+            keys: they may repeat.
+            make: makes the values that are missing, all together.
+        """
+        values = self._find(keys)
+        if missing := [key for key in dict.fromkeys(keys) if key not in values]:
+            values |= dict(zip(missing, make(missing), strict=True))
+        self._keep(values, len(missing))
+        return [values[key] for key in keys]
+
+    def clear(self) -> None:
+        """Drop all values."""
+        with self._lock:
+            self._values.clear()
+            self.bytes = 0
+
+    def _find(self, keys: Sequence[K]) -> dict[K, V]:
+        with self._lock:
+            return {key: self._values[key] for key in keys if key in self._values}
+
+    def _keep(self, values: dict[K, V], made: int) -> None:
+        with self._lock:
+            self.found += len(values) - made
+            self.made += made
+            for key, value in values.items():
+                self.bytes += self._size(value) - self._remove(key)
+                self._values[key] = value
+            while self.bytes > self._limit and len(self._values) > 1:
+                self.bytes -= self._remove(next(iter(self._values)))
+
+    def _remove(self, key: K) -> int:
+        """Remove a value, and return its size; 0 if it is not there."""
+        value = self._values.pop(key, None)
+        return 0 if value is None else self._size(value)
