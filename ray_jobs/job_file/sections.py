@@ -401,6 +401,8 @@ class EscalateSection(DiffusionSection):
         error_rate: Probability that "racing" decides otherwise than "exhaustive".
         calibrate: Calibrate the scores of escalated images on held-out examples. The adapters of every candidate class
             are trained twice for it, and classes need two examples.
+        classes_per_block: Classes whose adapters are trained in one batch. Fewer take less memory of a GPU, and more
+            time; the last bits of adapters depend on it, so that another number trains them anew.
         seed: Seed of noise and training.
     """
 
@@ -415,6 +417,7 @@ class EscalateSection(DiffusionSection):
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
     error_rate: OpenFraction = 0.05
     calibrate: bool = True
+    classes_per_block: Annotated[int, Field(ge=1, le=64, strict=True)] = 8
     seed: Seed = 0
 
 
