@@ -74,7 +74,8 @@ class ImageScoring:
         section, plan = self.adapter_training.section, self._plan(images, encoded)
 
         def score_queries(number: int, image: np.ndarray, column: np.ndarray, entry: np.ndarray) -> np.ndarray:
-            units = list(plan.query_units(f"{folder}/round-{number:02d}", image, column, entry))
+            of_round, backwards = f"{folder}/round-{number:02d}", number % 2 == 1
+            units = list(plan.query_units(of_round, image, column, entry, backwards=backwards))
             stages.run(f"{self.stage_name}, round {number + 1}", self.step, [unit for unit, _ in units])
             errors = np.zeros(len(image), np.float32)
             for unit, rows in units:

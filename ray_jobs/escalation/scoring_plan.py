@@ -28,6 +28,9 @@ QUERIES_PER_UNIT = 2048
 UNITS_PER_ROUND = 64
 CLASSES_IN_MEMORY = 256
 """Classes of a round whose adapters a worker is taken to keep: 2.7 GB with Stable Diffusion 2 and rank 16."""
+FORWARDS_TO_MERGE = 8
+"""Of a class, on average at least, where adapters are merged: the last one is half empty, which costs a sixteenth of
+eight, and adapters that are not merged cost a tenth."""
 FORWARDS_PER_UNIT = 8
 """Forwards of the UNet, on average at least, in a round with enough queries: the last of each unit is filled up."""
 
@@ -61,7 +64,7 @@ class ScoringPlan:
     images_in_memory: int = 8192
 
     def query_units(
-        self, folder: str, image: np.ndarray, column: np.ndarray, entry: np.ndarray
+        self, folder: str, image: np.ndarray, column: np.ndarray, entry: np.ndarray, *, backwards: bool = False
     ) -> Iterator[tuple[Unit, np.ndarray]]:
         """Cut R queries into units.
 
@@ -70,6 +73,7 @@ class ScoringPlan:
             image: [R] in [0, N).
             column: [R] in [0, C), the candidate.
             entry: [R] in [0, n), the time-step.
+            backwards: begin with the last classes, which a worker has in memory after a round in the other direction.
 
         Yields:
             A unit, and the numbers of its queries among the R, in its order.
@@ -77,6 +81,7 @@ class ScoringPlan:
         label = self.candidates[image, column]
         by_class = self._exceeds_memory(label)
         group = self._block(image) * len(self.class_prompts) + label if by_class else self.part[image]
+        group = -group if by_class and backwards else group
         merged = self._worth_merging(group, label)
         by = (entry, image, label) if merged else (label, image, entry)
         order = np.lexsort((*by, group))
@@ -114,7 +119,8 @@ class ScoringPlan:
         from fewshot.diffusion.noise_errors import MIN_ROWS_TO_MERGE
 
         groups = len(np.unique(np.stack([group, label]), axis=1).T)
-        return self._have_adapters(label) and len(label) >= MIN_ROWS_TO_MERGE * groups
+        enough = max(MIN_ROWS_TO_MERGE, FORWARDS_TO_MERGE * self.batch_size)
+        return self._have_adapters(label) and len(label) >= enough * groups
 
     def _unit(self, folder: str, image: np.ndarray, label: np.ndarray, step: np.ndarray, *, merged: bool) -> Unit:
         classes, local = np.unique(label, return_inverse=True)

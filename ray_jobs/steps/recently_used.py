@@ -29,7 +29,7 @@ class RecentlyUsed(Generic[K, V]):
     def __init__(self, limit_bytes: int, size: Callable[[V], int]) -> None:
         self.found = self.made = self.bytes = 0
         self._limit, self._size = limit_bytes, size
-        self._values: dict[K, V] = {}
+        self._values: dict[K, tuple[V, int]] = {}
         self._lock = threading.Lock()
 
     def get(self, keys: Sequence[K], make: Callable[[list[K]], Sequence[V]]) -> list[V]:
@@ -53,19 +53,18 @@ class RecentlyUsed(Generic[K, V]):
 
     def _find(self, keys: Sequence[K]) -> dict[K, V]:
         with self._lock:
-            return {key: self._values[key] for key in keys if key in self._values}
+            return {key: self._values[key][0] for key in keys if key in self._values}
 
     def _keep(self, values: dict[K, V], made: int) -> None:
         with self._lock:
             self.found += len(values) - made
             self.made += made
             for key, value in values.items():
-                self.bytes += self._size(value) - self._remove(key)
-                self._values[key] = value
+                kept = self._values.pop(key, None)
+                if kept is None:
+                    kept = value, self._size(value)
+                    self.bytes += kept[1]
+                self._values[key] = kept
             while self.bytes > self._limit and len(self._values) > 1:
-                self.bytes -= self._remove(next(iter(self._values)))
-
-    def _remove(self, key: K) -> int:
-        """Remove a value, and return its size; 0 if it is not there."""
-        value = self._values.pop(key, None)
-        return 0 if value is None else self._size(value)
+                _, size = self._values.pop(next(iter(self._values)))
+                self.bytes -= size

@@ -165,3 +165,14 @@ def test_many_classes_are_merged_where_each_has_many_queries(entries, merged):
         _, counts = np.unique(unit.payload.label, return_counts=True)
         filled_up += sum(-(-count // BATCH) * BATCH for count in (counts if merged else [counts.sum()]))
     assert filled_up <= 1.5 * 2000 * 5 * entries  # What a budget is calculated with.
+
+
+def test_classes_of_the_end_of_a_round_begin_the_next_one():
+    here, queries = many_classes(), all_queries(2000, 5, 4)
+    there, back = (
+        [[each.prompt for each in unit.payload.classes] for unit, _ in here.query_units("x", *queries, backwards=way)]
+        for way in (False, True)
+    )
+    assert set(back[0]) & set(there[-1])
+    assert set(there[0]) & set(back[-1])
+    assert sorted(sum(back, [])) == sorted(sum(there, []))
