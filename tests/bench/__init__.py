@@ -29,7 +29,7 @@ diffusion
     What workers read and compute to score images among five of a thousand classes each, at the full shape of Stable
     Diffusion 2.1: units are cut, adapters and latents are kept and dropped, and memory is counted by the real code, on
     tensors without data. The rates of the device and of storage are given, so that the numbers are counts and do not
-    vary. The baseline is the way of version 0.1.0, in the same run. The limit is each adapter read once, and a device
+    vary. The baseline is the way before, in the same run. The limit is each adapter read once, and a device
     that never waits.
 overhead
     Units per second when a unit only commits an empty part, beside the same without an executor. It bounds how small a

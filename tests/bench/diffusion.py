@@ -1,4 +1,4 @@
-"""Scoring a thousand classes at the full shape of Stable Diffusion, and training them: bytes, reads and forwards counted.
+"""Scoring a thousand classes at the full shape of Stable Diffusion, and training them: reads, bytes and forwards.
 
 Units are cut and workers remember by the real code; adapters have their shapes and no data, and no forward is run. The
 device's and the storage's rates are given, so a second of theirs costs nothing here.
@@ -159,7 +159,7 @@ def new_way(gib: int) -> Way:
 
 
 def old_way() -> Way:
-    """Return the way of version 0.1: 256 classes in float32, both networks' adapters read, each prompt encoded alone."""
+    """Return the way before: 256 classes kept, adapters of both networks read, each prompt encoded alone."""
     text = {site: _pair(layer) for site, layer in sites(stable_diffusion(torch.bfloat16).text_encoder).items()}
     kept = FORMER_CLASSES * (adapter_bytes(unet_pairs()) + 2 * LENGTH * WIDTH)
     return Way(math.inf, kept, adapter_bytes(unet_pairs()) + adapter_bytes(text), 1, overlap=1)
@@ -182,7 +182,7 @@ def adapter_bytes(pairs: Pairs) -> int:
 
 
 def error_table(images: int) -> np.ndarray:
-    """Return noise errors [N, C, n] float32 whose races take as long as those of the embedded model, about 60 queries."""
+    """Return noise errors [N, C, n] float32 whose races take some 90 queries an image."""
     generator = np.random.default_rng(0)
     distance = generator.gamma(1.2, 0.1, (images, CANDIDATES, 1))
     distance -= distance.min(axis=1, keepdims=True)
@@ -286,7 +286,7 @@ def _counted(way: Way, counts: Counts) -> Iterator[None]:
     with ExitStack() as stack:
         for where, name, value in [
             (diffusion_worker, "get_adapter", get_adapter),
-            (latents, "_get_means", lambda store, path: _Means(get_latents(store, path))),
+            (latents, "_get_means", lambda store, path: _means(get_latents(store, path))),
             (scoring_plan, "CLASSES_IN_MEMORY", way.classes_in_memory),
         ]:
             stack.enter_context(patch.object(where, name, value))
@@ -297,7 +297,7 @@ def _counted(way: Way, counts: Counts) -> Iterator[None]:
         yield
 
 
-def _Means(part: Latents) -> diffusion_worker.LatentMeans:
+def _means(part: Latents) -> diffusion_worker.LatentMeans:
     """Return means without memory, of their size."""
     return diffusion_worker.LatentMeans(part.images, part.posterior[:, 0])
 
