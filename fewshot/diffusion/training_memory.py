@@ -144,14 +144,6 @@ def choose_checkpointing(memory: TrainingMemory, shape: TrainingShape, available
     )
 
 
-def device_memory(device: torch.device) -> int | None:
-    """Return the bytes of a GPU that this process may use; None for a CPU, whose memory is not asked about."""
-    if device.type != "cuda":
-        return None
-    total: int = torch.cuda.get_device_properties(device).total_memory
-    return int(total * torch.cuda.get_per_process_memory_fraction(device))
-
-
 def _nbytes(network: nn.Module | None) -> int:
     return 0 if network is None else sum(p.nbytes for p in (*network.parameters(), *network.buffers()))
 
@@ -184,7 +176,7 @@ def _text_bytes(fake: FakeTensorMode, text: Any, pairs: Pairs, shape: TrainingSh
     with _adapted(text, pairs, shape, rows_per_class=shape.terms), fake, _LiveBytes() as live, torch.enable_grad():
         ids = torch.zeros(shape.block_size * shape.terms, length, dtype=torch.int64)
         states = text(ids).last_hidden_state
-        kept = live.bytes
+        kept: int = live.bytes
         del states
     return kept
 
@@ -207,7 +199,8 @@ def _unet_bytes(
         out.float().square().mean(dim=(1, 2, 3)).sum().backward()  # type: ignore[no-untyped-call]
         for pair in pairs.values():
             pair.A.grad = pair.B.grad = None
-    return live.peak
+        peak: int = live.peak
+    return peak
 
 
 @contextmanager
@@ -217,7 +210,7 @@ def _adapted(model: nn.Module, pairs: Pairs, shape: TrainingShape, *, rows_per_c
         yield
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of the tensors that operations make, until each is freed.
 
     Attributes:
@@ -226,7 +219,7 @@ class _LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = self.peak = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -18,11 +18,10 @@ import numpy as np
 from cluster import Part, Store
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.steps.adapter_files import get_adapter
-from ray_jobs.steps.gpu_share import keep_to_share
+from ray_jobs.steps.gpu_share import device_memory, keep_to_share
 from ray_jobs.steps.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from fewshot.backbones.diffusion import DiffusionBackbone
@@ -101,6 +100,7 @@ class DiffusionWorker:
     Attributes:
         store: where latents and adapters are.
         backbone: the model, resident.
+        memory_bytes: of the device; None for a CPU.
         device: held by the unit that runs the model; its modules are not for two threads at a time.
         classes: the classes used last.
         latents: the latents used last, by part.
@@ -110,6 +110,7 @@ class DiffusionWorker:
 
     store: Store
     backbone: DiffusionBackbone
+    memory_bytes: int | None = None
     device: threading.Lock = field(default_factory=threading.Lock)
     classes: RecentlyUsed[ClassPrompt, LoadedClass] = field(default_factory=_new_classes)
     latents: RecentlyUsed[str, LatentMeans] = field(default_factory=_new_latents)
@@ -129,9 +130,8 @@ class DiffusionWorker:
         if plain := [each for each in missing if each.adapter is None]:
             with self.device:
                 contexts = class_contexts(self.backbone, [each.prompt for each in plain])
-            loaded.update(
-                (each, LoadedClass(None, context)) for each, context in zip(plain, contexts.split(1), strict=True)
-            )
+            for each, context in zip(plain, contexts, strict=True):
+                loaded[each] = LoadedClass(None, context[None])
         return [loaded[each] for each in missing]
 
     def _read(self, class_prompt: ClassPrompt) -> LoadedClass:
@@ -165,17 +165,11 @@ class DiffusionStep:
 
         keep_to_share()
         backbone = load_diffusion(self.spec)
-        limit = adapter_bytes(backbone.device)
-        return DiffusionWorker(self.store, backbone, classes=RecentlyUsed(limit, lambda loaded: loaded.nbytes))
+        memory = device_memory(backbone.device)
+        limit = ADAPTER_BYTES if memory is None else int(ADAPTER_SHARE * memory)
+        classes: RecentlyUsed[ClassPrompt, LoadedClass] = RecentlyUsed(limit, lambda loaded: loaded.nbytes)
+        return DiffusionWorker(self.store, backbone, memory, classes=classes)
 
     def run(self, state: DiffusionWorker, unit: DiffusionUnit) -> Part:
         """See `DiffusionUnit.run`."""
         return unit.run(state)
-
-
-def adapter_bytes(device: torch.device) -> int:
-    """Return the memory that a worker keeps adapters in, in bytes."""
-    from fewshot.diffusion.training_memory import device_memory
-
-    memory = device_memory(device)
-    return ADAPTER_BYTES if memory is None else int(ADAPTER_SHARE * memory)

@@ -17,7 +17,6 @@ from fewshot.diffusion.training_memory import (
     TrainingShape,
     choose_checkpointing,
     count_training_memory,
-    device_memory,
 )
 from fewshot.errors import DataError
 from tests.fewshot.diffusion.test_adapter_training import CLASSES, PRIOR
@@ -83,7 +82,3 @@ def test_a_block_that_does_not_fit_is_refused_with_numbers():
         choose_checkpointing(MEMORY, PUBLISHED, 6 * GIB)
     with pytest.raises(DataError, match="Not even one class fits"):
         choose_checkpointing(MEMORY, PUBLISHED, 2 * GIB)
-
-
-def test_the_memory_of_a_cpu_is_not_a_limit():
-    assert device_memory(torch.device("cpu")) is None

@@ -269,14 +269,14 @@ def test_a_device_too_small_for_a_class_is_refused_and_a_small_one_uses_checkpoi
     monkeypatch.setattr(
         UNet2DConditionModel, "enable_gradient_checkpointing", lambda net: (used.append(1), enable(net))
     )
-    monkeypatch.setattr("fewshot.diffusion.training_memory.device_memory", lambda device: 1000)
+    monkeypatch.setattr("ray_jobs.steps.diffusion_worker.device_memory", lambda device: 1000)
     refused = here.classify(f"job.output={here.folder / 'refused'}")
     assert refused.code == 1
     assert "Not even one class fits" in refused.messages
     used.clear()  # Counting memory switches it on as well.
     fewer = TrainingMemory(weights=1000, adapters=1000, activations=9000, checkpointed=1000)
     monkeypatch.setattr("fewshot.diffusion.training_memory.count_training_memory", lambda backbone, shape: fewer)
-    monkeypatch.setattr("fewshot.diffusion.training_memory.device_memory", lambda device: 4000)
+    monkeypatch.setattr("ray_jobs.steps.diffusion_worker.device_memory", lambda device: 4000)
     small = here.classify(f"job.output={here.folder / 'small'}")
     assert small.code == 0, small.messages
     assert used

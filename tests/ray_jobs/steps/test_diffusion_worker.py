@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from cluster import Store
+from fewshot.backbones.diffusion import DiffusionSpec
 from fewshot.diffusion.lora import concatenated_pairs, save_adapter
 from ray_jobs.escalation.score_unit import LatentRows, ScoreUnit, get_errors
 from ray_jobs.steps import diffusion_worker
 from ray_jobs.steps.adapter_files import put_adapter
-from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionWorker
+from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionStep, DiffusionWorker
 from ray_jobs.steps.latents import Latents, load_means
 from ray_jobs.steps.recently_used import RecentlyUsed
 from tests.fewshot.diffusion.lora.stacks import random_stack
@@ -155,7 +156,13 @@ def test_classes_with_adapters_at_other_sites_are_scored_together(worker):
     assert together.reshape(CLASSES, 3)[2].tolist() == alone.tolist()
 
 
-def test_a_gpu_keeps_a_share_of_its_memory_for_adapters(monkeypatch):
-    assert diffusion_worker.adapter_bytes(torch.device("cpu")) == diffusion_worker.ADAPTER_BYTES
-    monkeypatch.setattr("fewshot.diffusion.training_memory.device_memory", lambda device: 80 << 30)
-    assert diffusion_worker.adapter_bytes(torch.device("cuda")) == 20 << 30
+@pytest.mark.parametrize(("classes_in_gpu", "kept"), [(None, CLASSES), (8.5, 2)])
+def test_a_gpu_keeps_adapters_in_a_quarter_of_its_memory(worker, monkeypatch, classes_in_gpu, kept):
+    (loaded,) = worker.load_classes(PROMPTS[:1])
+    memory = None if classes_in_gpu is None else int(classes_in_gpu * loaded.nbytes)
+    monkeypatch.setattr("fewshot.backbones.diffusion.load_diffusion", lambda spec: tiny_diffusion())
+    monkeypatch.setattr(diffusion_worker, "device_memory", lambda device: memory)
+    here = DiffusionStep(worker.store, DiffusionSpec()).setup()
+    here.load_classes(PROMPTS)
+    assert here.memory_bytes == memory
+    assert here.classes.bytes == kept * loaded.nbytes
