@@ -38,7 +38,7 @@ from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.example_latents import ExampleLatents
 from ray_jobs.steps.latents import get_latents, latent_unit
 
-ESCALATION_VERSION = 3
+ESCALATION_VERSION = 4
 """Part of the name of every run with [escalate]: raised when files of escalation change."""
 SELECTION, PROBE = "escalated.parquet", "probe.json"
 NOISE_ERRORS, CALIBRATION_ERRORS = "noise-errors", "calibration-errors"

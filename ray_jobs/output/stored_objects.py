@@ -34,7 +34,7 @@ _SHARED = re.compile(
     rf"|cascades/[^/]+/[^/]+/(?:cascade\.json|cheap-predictions/{_PART}|of-\d+/(?:{_RUN}))"
 )
 _BESIDE_CARD = re.compile(
-    r"classifier\.safetensors|tokens/\d+\.safetensors|(?:unet|text_encoder)/adapter_(?:config\.json|model\.safetensors)"
+    r"(?:classifier|context)\.safetensors|tokens/\d+\.safetensors|(?:unet|text_encoder)/adapter_(?:config\.json|model\.safetensors)"
 )
 _TABLE = re.compile(r"[a-z_]+\.(?:csv|md|parquet)")
 SHARED_FOLDERS = ("classifiers", "trainings", "fold-pretrainings", "latents", "adapters", "cascades")

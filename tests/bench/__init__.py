@@ -25,6 +25,12 @@ lora
     adapters, PEFT's two ways to the same numbers, and merging one adapter after the other into the weights; and the
     gain of training classes in one batch. The limit is the model alone, 1. The gates are for small batches, which are
     most forwards of an elimination: with many time-steps a class, the ways differ less.
+diffusion
+    What workers read and compute to score images among five of a thousand classes each, at the full shape of Stable
+    Diffusion 2.1: units are cut, adapters and latents are kept and dropped, and memory is counted by the real code, on
+    tensors without data. The rates of the device and of storage are given, so that the numbers are counts and do not
+    vary. The baseline is the way before, in the same run. The limit is each adapter read once, and a device
+    that never waits.
 overhead
     Units per second when a unit only commits an empty part, beside the same without an executor. It bounds how small a
     unit may be: an executor of 500 units per second costs a unit of one second 0.2 %. The gate is the share of their

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import archive, job, large, lora, overhead, pipeline, reading, scale, scoring, split
+from tests.bench import archive, diffusion, job, large, lora, overhead, pipeline, reading, scale, scoring, split
 
 RUN = {
     "pipeline": pipeline.run,
@@ -21,6 +21,7 @@ RUN = {
     "scoring": scoring.run,
     "large": large.run,
     "lora": lora.run,
+    "diffusion": diffusion.run,
     "overhead": overhead.run,
     "scale": scale.run,
     "split": split.run,
@@ -33,6 +34,7 @@ IMAGES = {
     "scoring": 8192,
     "large": 1_000_000,
     "lora": 16,
+    "diffusion": 10_000,
     "overhead": 1000,
     "scale": 40,
     "split": 40,

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from fewshot.backbones import ClipBackbone
-from tests.bench import archive, job, large, lora, overhead, pipeline, reading, scale, scoring, usage
+from tests.bench import archive, diffusion, job, large, lora, overhead, pipeline, reading, scale, scoring, usage
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
@@ -47,6 +47,13 @@ def test_the_lora_benchmark_runs():
     result = lora.run(images=2, repeat=1, classes=(3, 2, 2))
     assert [gate.holds for gate in result.gates[3:]] == [True]
     assert all(row["CPU ms"] > 0 for row in result.rows)
+
+
+@pytest.mark.slow
+def test_the_diffusion_benchmark_runs():
+    result = diffusion.run(images=300, repeat=1)
+    assert {row["text forwards"] for row in result.rows if row["units"] == diffusion.NEW} == {0}
+    assert all(gate.holds for gate in result.gates if "GiB" in gate.claim)
 
 
 @pytest.mark.slow

@@ -150,6 +150,7 @@ def kinds(spec: ClipSpec) -> list[Kind]:
         Kind("latents", "latents/.*", get_latents),
         Kind("adapter weights", r"adapters/.*/adapter_model\.safetensors", _adapter, _card),
         Kind("adapter settings", r"adapters/.*/adapter_config\.json", _adapter, _card),
+        Kind("contexts of classes", r"adapters/.*/context\.safetensors", _adapter, _card),
         Kind("adapter cards", "adapters/.*/card.json", _adapter),
         Kind("marks of blocks and folds", "(?:adapters/.*/blocks|fold-pretrainings)/.*", None),
         Kind("cells", "evaluations/.*", _document(CellResult)),

@@ -7,13 +7,16 @@ import math
 import random
 import re
 import shutil
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from diffusers import UNet2DConditionModel
 
 from cluster import Store
 from cluster.records import read_shard
+from fewshot.diffusion.training_memory import TrainingMemory
 from ray_jobs.escalation import Escalation
 from ray_jobs.escalation.selection import find_candidates
 from ray_jobs.job_file.sections import EscalateSection
@@ -249,3 +252,32 @@ def test_without_a_limit_an_image_with_score_1_is_a_candidate(tmp_path):
     put(tmp_path / "part.parquet", write_parquet(pa.Table.from_pylist([row])))
     (found,) = find_candidates(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
     assert found.image == "a"
+
+
+def test_another_number_of_classes_in_a_block_is_another_training(place):
+    here = place(calibrate=False, max_fraction=0.1)
+    for size, trainings in [(8, 1), (2, 2), (8, 2)]:
+        assert here.classify(f"escalate.classes_per_block={size}").code == 0
+        cards = [json.loads(card.read_text()) for card in (here.output / "adapters/tif").glob("*/card.json")]
+        assert Counter(card["class"] for card in cards).most_common(1)[0][1] == trainings
+
+
+def test_a_device_too_small_for_a_class_is_refused_and_a_small_one_uses_checkpoints(place, monkeypatch):
+    here, used = place(calibrate=False, max_fraction=0.1), []
+    enable = UNet2DConditionModel.enable_gradient_checkpointing
+    plain = here.classify()
+    monkeypatch.setattr(
+        UNet2DConditionModel, "enable_gradient_checkpointing", lambda net: (used.append(1), enable(net))
+    )
+    monkeypatch.setattr("ray_jobs.steps.diffusion_worker.device_memory", lambda device: 1000)
+    refused = here.classify(f"job.output={here.folder / 'refused'}")
+    assert refused.code == 1
+    assert "Not even one class fits" in refused.messages
+    used.clear()  # Counting memory switches it on as well.
+    fewer = TrainingMemory(weights=1000, adapters=1000, activations=9000, checkpointed=1000)
+    monkeypatch.setattr("fewshot.diffusion.training_memory.count_training_memory", lambda backbone, shape: fewer)
+    monkeypatch.setattr("ray_jobs.steps.diffusion_worker.device_memory", lambda device: 4000)
+    small = here.classify(f"job.output={here.folder / 'small'}")
+    assert small.code == 0, small.messages
+    assert used
+    assert small.bytes == plain.bytes
