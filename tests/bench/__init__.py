@@ -38,6 +38,10 @@ split
     one CPU. The limit is two CPUs instead of one where that half is slow, and 1 where the device is.
 archive
     The driver's memory, and its CPU time for each shard to list it and to skip it as done, against the archive's size.
+million
+    The archive of a million images on up to 16 workers with a simulated GPU each: a table is listed, its shards are
+    distributed and parts committed for real, and embedding is a sleep. Reported are the share of the devices' rate, the
+    driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
 gpu
     Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
     JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import archive, gpu, job, large, lora, overhead, pipeline, scale, scoring, split
+from tests.bench import archive, gpu, job, large, lora, million, overhead, pipeline, scale, scoring, split
 
 RUN = {
     "pipeline": pipeline.run,
@@ -25,6 +25,7 @@ RUN = {
     "scale": scale.run,
     "split": split.run,
     "archive": archive.run,
+    "million": million.run,
     "gpu": gpu.run,
 }
 IMAGES = {
@@ -37,6 +38,7 @@ IMAGES = {
     "scale": 40,
     "split": 40,
     "archive": 1_000_000,
+    "million": 1_000_000,
     "gpu": 8192,
 }
 Name = StrEnum("Name", list(RUN))

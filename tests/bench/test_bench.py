@@ -8,8 +8,9 @@ from contextlib import redirect_stdout
 
 import pytest
 
+from cluster import RayExecutor
 from fewshot.backbones import ClipBackbone
-from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, usage
+from tests.bench import archive, job, large, lora, million, overhead, pipeline, scale, scoring, usage
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
@@ -47,6 +48,20 @@ def test_the_lora_benchmark_runs():
     result = lora.run(images=2, repeat=1, classes=(3, 2, 2))
     assert [gate.holds for gate in result.gates[3:]] == [True]
     assert all(row["CPU ms"] > 0 for row in result.rows)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_million_benchmark_runs(ray_session, monkeypatch):
+    monkeypatch.setattr(million, "WARM_UP_SHARD", million.SHARD_IMAGES)
+    monkeypatch.setattr(million, "RayExecutor", lambda **_: RayExecutor())
+    (row,) = million.run(images=1024, repeat=1, workers=(1,)).rows
+    assert row["images"] == 1024
+    assert 0 < row["efficiency"] <= 1
+
+
+def test_writes_of_an_image_are_counted(tmp_path):
+    assert million.per_image_writes(tmp_path / "w", shards=2) == "0.0039 files and 0.0078 fsyncs an image"
 
 
 @pytest.mark.slow
