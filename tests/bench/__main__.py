@@ -29,7 +29,7 @@ RUN = {
     "gpu": gpu.run,
 }
 IMAGES = {
-    "pipeline": 3000,
+    "pipeline": 10_000,
     "job": 300,
     "scoring": 8192,
     "large": 1_000_000,

@@ -75,7 +75,7 @@ def test_the_job_benchmark_runs(run_here, monkeypatch):
 def cpu_seconds_for_two(contender, folder):
     """Return the CPU-seconds of a contender for two images, both of which it must embed."""
     write_photographs(folder / "images", 2)
-    return pipeline.cpu_seconds(pipeline.CONTENDERS[contender], folder / "images", folder / "output")
+    return pipeline.usage_of(pipeline.CONTENDERS[contender], folder / "images", folder / "output").cpu_s
 
 
 @pytest.mark.parametrize("contender", [pipeline.OURS, pipeline.PLAIN])
@@ -102,7 +102,7 @@ def test_a_pipeline_contender_runs_in_separate_processes(contender, tmp_path):
 
 def test_fixed_and_marginal_cost_are_separated():
     costs = {name: (3.0 + marginal, 3.0 + 3 * marginal) for marginal, name in enumerate(pipeline.CONTENDERS, start=1)}
-    rows = {row["contender"]: row for row in pipeline.result(costs, (1000, 3000)).rows}
+    rows = {row["contender"]: row for row in pipeline.result(costs, costs, (1000, 3000)).rows}
     assert [row["fixed CPU s"] for row in rows.values()] == pytest.approx([3.0] * len(rows))
     assert [row["CPU ms an image"] for row in rows.values()] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0])
 
