@@ -8,8 +8,22 @@ from contextlib import redirect_stdout
 
 import pytest
 
+from cluster import RayExecutor
 from fewshot.backbones import ClipBackbone
-from tests.bench import archive, diffusion, job, large, lora, overhead, pipeline, reading, scale, scoring, usage
+from tests.bench import (
+    archive,
+    diffusion,
+    job,
+    large,
+    lora,
+    million,
+    overhead,
+    pipeline,
+    reading,
+    scale,
+    scoring,
+    usage,
+)
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
@@ -56,6 +70,19 @@ def test_the_diffusion_benchmark_runs():
     assert all(gate.holds for gate in result.gates if "GiB" in gate.claim)
 
 
+@pytest.mark.ray
+def test_the_million_benchmark_runs(ray_session, monkeypatch):
+    monkeypatch.setattr(million, "WARM_UP_SHARD", million.SHARD_IMAGES)
+    monkeypatch.setattr(million, "RayExecutor", lambda **_: RayExecutor())
+    (row,) = million.run(images=1024, repeat=1, workers=(1,)).rows
+    assert row["images"] == 1024
+    assert 0 < row["efficiency"] <= 1
+
+
+def test_writes_of_an_image_are_counted(tmp_path):
+    assert million.per_image_writes(tmp_path / "w", shards=2) == "0.0039 files and 0.0078 fsyncs an image"
+
+
 @pytest.mark.slow
 @pytest.mark.embedded
 def test_the_job_benchmark_runs(run_here, monkeypatch):
@@ -67,7 +94,7 @@ def test_the_job_benchmark_runs(run_here, monkeypatch):
 def cpu_seconds_for_two(contender, folder):
     """Return the CPU-seconds of a contender for two images, both of which it must embed."""
     write_photographs(folder / "images", 2)
-    return pipeline.cpu_seconds(pipeline.CONTENDERS[contender], folder / "images", folder / "output")
+    return pipeline.usage_of(pipeline.CONTENDERS[contender], folder / "images", folder / "output").cpu_s
 
 
 @pytest.mark.parametrize("contender", [pipeline.OURS, pipeline.PLAIN])
@@ -94,7 +121,7 @@ def test_a_pipeline_contender_runs_in_separate_processes(contender, tmp_path):
 
 def test_fixed_and_marginal_cost_are_separated():
     costs = {name: (3.0 + marginal, 3.0 + 3 * marginal) for marginal, name in enumerate(pipeline.CONTENDERS, start=1)}
-    rows = {row["contender"]: row for row in pipeline.result(costs, (1000, 3000)).rows}
+    rows = {row["contender"]: row for row in pipeline.result(costs, costs, (1000, 3000)).rows}
     assert [row["fixed CPU s"] for row in rows.values()] == pytest.approx([3.0] * len(rows))
     assert [row["CPU ms an image"] for row in rows.values()] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0])
 
