@@ -13,9 +13,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, split
+from tests.bench import archive, decode, job, large, lora, overhead, pipeline, scale, scoring, split
 
 RUN = {
+    "decode": decode.run,
     "pipeline": pipeline.run,
     "job": job.run,
     "scoring": scoring.run,
@@ -27,6 +28,7 @@ RUN = {
     "archive": archive.run,
 }
 IMAGES = {
+    "decode": 40,
     "pipeline": 3000,
     "job": 300,
     "scoring": 8192,
@@ -46,7 +48,7 @@ def main(
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is reported.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder for the results as JSON.")] = Path(".bench"),
 ) -> None:
-    """Measure the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
+    """Measure decoding, the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
 
     Exits with 1 if a gate is missed. The docstring of tests/bench explains the numbers.
     """
