@@ -6,21 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from open_clip.transform import image_transform_v2
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize
 
-from fewshot.images.resizing import Filter, central_square, resize
+from fewshot.images.resizing import Picture, TorchCrop
 
 if TYPE_CHECKING:
     from open_clip.transform import PreprocessCfg
 
-Picture = Image.Image | NDArray[np.uint8]
-"""A decoded image: a Pillow image of mode RGB, or [h, w, 3] uint8."""
 Crop = Callable[[Picture], Tensor]
 """Returns [3, H, W] uint8."""
 
@@ -37,33 +33,6 @@ def crop_of(config: PreprocessCfg) -> Crop:
         return TorchCrop(height, width, is_squashed, "bilinear" if config.interpolation == "bilinear" else "bicubic")
     steps = image_transform_v2(config, is_train=False).transforms
     return PillowCrop(Compose([step for step in steps if not isinstance(step, Normalize)]))
-
-
-@dataclass(frozen=True, slots=True)
-class TorchCrop:
-    """Resizes with torch.
-
-    Attributes:
-        height: H, in pixels.
-        width: W, in pixels; equal to H unless images are squashed.
-        is_squashed: whether the whole image becomes H x W; otherwise it keeps its aspect, and the central square
-            remains.
-        by: the filter.
-    """
-
-    height: int
-    width: int
-    is_squashed: bool
-    by: Filter
-
-    def __call__(self, image: Picture) -> Tensor:
-        """See `Crop`."""
-        pixels = np.require(image, np.uint8, "W")  # Pillow's memory is read-only, and copied.
-        if self.is_squashed:
-            square = resize(pixels, self.height, self.width, by=self.by)
-        else:
-            square = central_square(pixels, self.height, by=self.by)
-        return torch.from_numpy(square).permute(2, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)

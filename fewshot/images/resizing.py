@@ -8,14 +8,19 @@ white. The calling thread does all of it, outside Python's lock.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 Filter = Literal["bicubic", "bilinear"]
+Picture = Image.Image | NDArray[np.uint8]
+"""A decoded image: a Pillow image of mode RGB, or [h, w, 3] uint8."""
 
 
 def resize(pixels: NDArray[np.uint8], height: int, width: int, *, by: Filter = "bicubic") -> NDArray[np.uint8]:
@@ -54,3 +59,30 @@ def central_square(pixels: NDArray[np.uint8], side: int, *, by: Filter = "bicubi
     resized = resize(pixels, side * height // short, side * width // short, by=by)
     top, left = (round((length - side) / 2) for length in resized.shape[:2])
     return np.ascontiguousarray(resized[top : top + side, left : left + side])
+
+
+@dataclass(frozen=True, slots=True)
+class TorchCrop:
+    """Brings an image to the size of a model's input.
+
+    Attributes:
+        height: H, in pixels.
+        width: W, in pixels; equal to H unless images are squashed.
+        is_squashed: whether the whole image becomes H x W; otherwise it keeps its aspect, and the central square
+            remains.
+        by: the filter.
+    """
+
+    height: int
+    width: int
+    is_squashed: bool
+    by: Filter
+
+    def __call__(self, image: Picture) -> Tensor:
+        """Return [3, H, W] uint8, channels last in memory."""
+        pixels = np.require(image, np.uint8, "W")  # Pillow's memory is read-only, and copied.
+        if self.is_squashed:
+            square = resize(pixels, self.height, self.width, by=self.by)
+        else:
+            square = central_square(pixels, self.height, by=self.by)
+        return torch.from_numpy(square).permute(2, 0, 1)

@@ -14,8 +14,9 @@ import torch
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from fewshot.backbones.image_crop import PillowCrop, TorchCrop, crop_of
+from fewshot.backbones.image_crop import PillowCrop, crop_of
 from fewshot.images import decode, decode_pixels, side_before_resizing
+from fewshot.images.resizing import TorchCrop
 from tests.strange_files import encode, photo
 
 PHOTOGRAPHS = sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))
