@@ -127,12 +127,12 @@ def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[st
 def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Tensor | None]:
     """Return the pixels, or the reason why there are none."""
     from fewshot.errors import UnreadableImageError
-    from fewshot.images import decode
+    from fewshot.images import decode, side_before_resizing
 
     if record.data is None:
         return record.error, None
     try:
-        return None, backbone.crop(decode(record.data, min_side=2 * backbone.image_size))
+        return None, backbone.crop(decode(record.data, min_side=side_before_resizing(backbone.image_size)))
     except UnreadableImageError as error:
         return str(error), None
 

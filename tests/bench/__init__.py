@@ -3,10 +3,14 @@
 The ratios matter; absolute numbers depend on the machine and its load. What varies with other load on the machine is
 measured in CPU-seconds, contenders take turns, and medians are reported.
 
+decode
+    The cost of a JPEG from its bytes to the square that a model takes, beside Pillow, torchvision.io and mixtures, and
+    of ten augmented views. The limit is decoding: what resizing adds, and what scaled decoding saves. Gates are against
+    the way before (simplejpeg, then Pillow), and against decoding at the smallest sufficient scale.
 pipeline
     The cost of an image from its file to the model, in CPU-seconds (user and system, of the whole process tree) with a
     forward that costs nothing. Every contender is a new process and runs at two sizes: the slope is the marginal cost
-    of an image, the rest is the fixed cost (imports, workers, Ray). The limit is decoding and resizing, some 3 ms of
+    of an image, the rest is the fixed cost (imports, workers, Ray). The limit is decoding and resizing, about 1 ms of
     one core for 500 x 375 pixels; everything above it is overhead.
 job
     The rate of a whole classify job while it embeds, beside that of its backbone on tensors that are ready. The limit

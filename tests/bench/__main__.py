@@ -15,6 +15,7 @@ from rich.console import Console
 
 from tests.bench import (
     archive,
+    decode,
     diffusion,
     gpu,
     job,
@@ -30,6 +31,7 @@ from tests.bench import (
 )
 
 RUN = {
+    "decode": decode.run,
     "pipeline": pipeline.run,
     "job": job.run,
     "scoring": scoring.run,
@@ -45,6 +47,7 @@ RUN = {
     "gpu": gpu.run,
 }
 IMAGES = {
+    "decode": 40,
     "pipeline": 10_000,
     "job": 300,
     "scoring": 8192,
@@ -69,7 +72,7 @@ def main(
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is reported.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder for the results as JSON.")] = Path(".bench"),
 ) -> None:
-    """Measure the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
+    """Measure decoding, the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
 
     Exits with 1 if a gate is missed. The docstring of tests/bench explains the numbers.
     """

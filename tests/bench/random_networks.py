@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import open_clip
 import torch
@@ -13,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from fewshot.backbones import ClipBackbone
 from fewshot.backbones.clip_loading import _preprocessing
 from fewshot.backbones.diffusion import DiffusionBackbone
+from tests.stable_diffusion import TEXT, UNET
 
 
 def random_clip(name: str, *, batch_size: int, device: torch.device, dtype: torch.dtype) -> ClipBackbone:
@@ -35,58 +38,36 @@ def random_clip(name: str, *, batch_size: int, device: torch.device, dtype: torc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionShape:
-    """The shape of a Stable Diffusion; defaults are those of SD 2.1 (its published configurations).
+    """The shape of a Stable Diffusion; the default is that of SD 2.1.
 
     Attributes:
-        latents: (C, h, w).
-        widths: channels of the UNet's four levels; the last one has no attention.
-        heads: number of heads at each level.
-        context: (length, width) of the text encoder's output.
-        text_layers: layers of the text encoder.
+        unet: arguments of diffusers' `UNet2DConditionModel`.
+        text: arguments of transformers' `CLIPTextConfig`.
     """
 
-    latents: tuple[int, int, int] = (4, 64, 64)
-    widths: tuple[int, ...] = (320, 640, 1280, 1280)
-    heads: tuple[int, ...] = (5, 10, 20, 20)
-    context: tuple[int, int] = (77, 1024)
-    text_layers: int = 23
+    unet: Mapping[str, Any] = field(default_factory=lambda: UNET)
+    text: Mapping[str, Any] = field(default_factory=lambda: TEXT)
 
+    @property
+    def latents(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        return self.unet["in_channels"], self.unet["sample_size"], self.unet["sample_size"]
 
-def random_unet(shape: DiffusionShape) -> UNet2DConditionModel:
-    """Return the UNet."""
-    attending = len(shape.widths) - 1
-    unet = UNet2DConditionModel(
-        sample_size=shape.latents[1],
-        in_channels=shape.latents[0],
-        out_channels=shape.latents[0],
-        layers_per_block=2,
-        block_out_channels=shape.widths,
-        down_block_types=("CrossAttnDownBlock2D",) * attending + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * attending,
-        attention_head_dim=shape.heads,  # Diffusers' name for the number of heads.
-        cross_attention_dim=shape.context[1],
-        use_linear_projection=True,
-    )
-    return unet.eval().requires_grad_(False)
+    @property
+    def context(self) -> tuple[int, int]:
+        """Length and width of the text encoder's output."""
+        return self.text["max_position_embeddings"], self.text["hidden_size"]
 
 
 def random_diffusion(shape: DiffusionShape, *, device: torch.device, dtype: torch.dtype) -> DiffusionBackbone:
     """Return text encoder and UNet as a backbone; it has neither a tokenizer nor a VAE."""
-    length, width = shape.context
-    config = CLIPTextConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=shape.text_layers,
-        num_attention_heads=max(1, width // 64),
-        max_position_embeddings=length,
-        hidden_act="gelu",
-    )
-    text_encoder: nn.Module = CLIPTextModel(config).eval().requires_grad_(False)
+    networks: list[nn.Module] = [CLIPTextModel(CLIPTextConfig(**shape.text)), UNet2DConditionModel(**shape.unet)]
+    text_encoder, unet = (nn.Module.to(network.eval().requires_grad_(False), device, dtype) for network in networks)
     return DiffusionBackbone(
         vae=None,
-        text_encoder=text_encoder.to(device, dtype),
+        text_encoder=text_encoder,
         tokenizer=None,
-        unet=random_unet(shape).to(device, dtype),
+        unet=unet,
         alphas_cumprod=torch.linspace(0.999, 0.005, 1000, dtype=torch.float64),
         prediction_type="v_prediction",
         image_size=8 * shape.latents[1],

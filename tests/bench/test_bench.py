@@ -12,6 +12,7 @@ from cluster import RayExecutor
 from fewshot.backbones import ClipBackbone
 from tests.bench import (
     archive,
+    decode,
     diffusion,
     job,
     large,
@@ -24,7 +25,7 @@ from tests.bench import (
     scoring,
     usage,
 )
-from tests.bench.photographs import write_photographs
+from tests.bench.photographs import jpeg, photograph, write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
 
@@ -41,6 +42,22 @@ def run_here(monkeypatch):
         return Usage(time.process_time() - cpu_s, time.monotonic() - wall_s, stdout.getvalue())
 
     return run
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
+def test_the_decode_benchmark_runs():
+    rows = decode.run(images=1, repeat=1, sizes=((90, 60),)).rows
+    assert [row["contender"] for row in rows] == [*decode.CONTENDERS, decode.OUR_VIEWS, decode.PILLOW_VIEWS]
+    assert all(row["90 x 60, CPU ms"] > 0 for row in rows)
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
+@pytest.mark.parametrize("contender", decode.CONTENDERS)
+def test_a_decode_contender_gives_the_same_square(contender):
+    data = jpeg(photograph(0, 320, 240))
+    square = decode.CONTENDERS[contender](data)
+    assert square.shape == (3, decode.SIDE, decode.SIDE)
+    assert (square.float() - decode.CONTENDERS[decode.PLAIN](data)).abs().mean() < 1.5
 
 
 def test_the_scoring_benchmark_runs():

@@ -5,12 +5,31 @@ import torch
 
 from tests.bench import gpu, gpu_rates
 from tests.bench.random_networks import DiffusionShape
+from tests.stable_diffusion import TEXT, UNET
 
 TOY = gpu.Sizes(
     clips=("toy",),
     batch=2,
     matrix=16,
-    diffusion=DiffusionShape(latents=(4, 8, 8), widths=(32, 64), heads=(1, 2), context=(7, 64), text_layers=1),
+    diffusion=DiffusionShape(
+        unet=UNET
+        | {
+            "sample_size": 8,
+            "block_out_channels": (32, 64),
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+            "attention_head_dim": (1, 2),
+            "cross_attention_dim": 64,
+        },
+        text=TEXT
+        | {
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "max_position_embeddings": 7,
+        },
+    ),
     rows=2,
     classes=2,
     blocks=(1, 2),
