@@ -35,11 +35,12 @@ from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import (
-    CHEAP_PREDICTIONS,
+    PLAN,
     PREDICTIONS,
     dense_folder,
     features_folder,
-    prediction_part,
+    labels_folder,
+    prediction_parts,
     run_folder,
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
@@ -85,8 +86,8 @@ class FinishedClassification:
 
     @property
     def predictions(self) -> str:
-        """URL of the folder of predictions."""
-        return f"{self.run.url}/{PREDICTIONS}"
+        """URL of the document that lists the parts of predictions, under "predictions"."""
+        return f"{self.run.url}/{PLAN}"
 
     def to_json(self) -> JsonObject:
         """Return what the command prints: the metrics but for long lists of counts, and where everything lies."""
@@ -178,21 +179,18 @@ class Classification:
         archive = self.job.archive
         given = read_given_labels(archive, self.store.storage) if archive is not None else None
         ground_truth = None if given is None else given.identity
-        # Parts of predictions state where the archive is.
-        place = [self.source.fingerprint, self.listing.contents]
-        section = self.job.classifier
-        identity = [prediction_format(), self._classifier_identity, *place, section.top, ground_truth]
-        identity.append([section.max_error, section.confidence])
-        if self.job.escalate is not None:
-            identity.append(escalation_identity(self.job.escalate))
+        identity: list[object] = [self.labels, self.listing.contents, ground_truth, self.job.classifier.confidence]
+        if self.job.escalate is not None and self.support is not None:
+            identity += [escalation_identity(self.job.escalate), self.support.identity, decoding_identity()]
         return run_folder(self.job.job.name, identity)
 
-    @property
-    def _classifier_identity(self) -> object:
-        if self.stored is None:
-            return self.training.identity.to_json()
-        examples = self.support.identity if self.support is not None else None
-        return ["stored", self.stored.identity, examples, decoding_identity()]
+    @cached_property
+    def labels(self) -> str:
+        """Folder of what the classifier gives. A part's path follows from its features and the classifier alone."""
+        section, stored = self.job.classifier, self.stored
+        classifier = self.training.identity.to_json() if stored is None else ["stored", stored.identity]
+        limit = None if section.max_error is None else [section.max_error, section.confidence]
+        return labels_folder([prediction_format(), self.features, classifier, limit, section.top, self.origin])
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -208,6 +206,8 @@ class Classification:
             max_error=self.job.classifier.max_error,
             confidence=self.job.classifier.confidence,
             example_parts=tuple(unit.path for unit in self.example_units),
+            predictions=tuple(self.predictions),
+            cheap_predictions=() if self.job.escalate is None else tuple(self.labelled_parts),
             work=self._work,
         )
 
@@ -239,12 +239,7 @@ class Classification:
     @property
     def origin(self) -> PredictionOrigin:
         """What the metadata of the predictions state."""
-        return PredictionOrigin(
-            archive=self.source.uri,
-            archive_kind=self.source.kind,
-            job=self.job.job.name,
-            run=self.run.rpartition("/")[2],
-        )
+        return PredictionOrigin(archive=self.source.uri, archive_kind=self.source.kind)
 
     def finished(self) -> ClassificationMetrics | None:
         """Return the metrics of this very run, if it is complete and nothing of it was lost since.
@@ -264,8 +259,7 @@ class Classification:
         return replace(metrics, too_many_unreadable=many)
 
     def _losses(self, metrics: ClassificationMetrics) -> Losses:
-        predictions = [prediction_part(f"{self.run}/{PREDICTIONS}", *part) for part in self._numbered_shards]
-        return find_losses(self.store, self.run, predictions, metrics)
+        return find_losses(self.store, self.run, self.predictions, metrics)
 
     def remove_losses(self) -> list[str]:
         """Remove parts of other lengths than were recorded, so that they are made anew. Requires the lease on the run.
@@ -288,18 +282,16 @@ class Classification:
         return metrics if isinstance(metrics, ClassificationMetrics) and metrics.complete else None
 
     @property
-    def _numbered_shards(self) -> list[tuple[int, str]]:
-        return [(index, name) for index, (name, _) in enumerate(self.listing.shards)]
+    def labelled_parts(self) -> list[str]:
+        """The parts of what the classifier gives, in the archive's order: the predictions, unless some are escalated."""
+        return prediction_parts(self.labels, self.listing.parts(self.features))
 
     @property
-    def labelled(self) -> str:
-        """Folder of what the classifier gives: the predictions, unless some images are escalated."""
-        return f"{self.run}/{PREDICTIONS if self.job.escalate is None else CHEAP_PREDICTIONS}"
-
-    @property
-    def prediction_parts(self) -> list[str]:
-        """The parts of what the classifier gives, in the archive's order."""
-        return [prediction_part(self.labelled, *part) for part in self._numbered_shards]
+    def predictions(self) -> list[str]:
+        """The parts of predictions, in the archive's order. What is escalated depends on the whole archive."""
+        if self.job.escalate is None:
+            return self.labelled_parts
+        return prediction_parts(f"{self.run}/{PREDICTIONS}", self.labelled_parts)
 
     def to_embed(self) -> tuple[int, int]:
         """How many shards, and images as far as known, have no features yet."""
@@ -307,7 +299,7 @@ class Classification:
 
     def to_label(self) -> tuple[int, int]:
         """How many shards, and images as far as known, have no predictions yet."""
-        return self.listing.left(self.prediction_parts, self.ledger.done(self.labelled))
+        return self.listing.left(self.labelled_parts, self.ledger.done(self.labels))
 
     @property
     def example_units(self) -> tuple[Unit, ...]:
@@ -325,7 +317,7 @@ class Classification:
         """One for each shard that has features."""
         done = self.ledger.done(self.features)
         features = self.listing.parts(self.features)
-        for part, prediction, (_, size) in zip(features, self.prediction_parts, self.listing.shards, strict=True):
+        for part, prediction, (_, size) in zip(features, self.labelled_parts, self.listing.shards, strict=True):
             if part in done:
                 yield Unit(prediction, part, weight=size or 1)
 
@@ -462,12 +454,12 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     escalated = None
     if job.escalate is not None:
         escalation = work.escalation(classifier.threshold())
-        with escalation.open_stages(work.prediction_parts, job.cluster, reporter) as scoring:
-            escalated = escalation.escalate(work.prediction_parts, scoring)
+        with escalation.open_stages(work.labelled_parts, job.cluster, reporter) as scoring:
+            escalated = escalation.escalate(work.labelled_parts, scoring)
         stages += scoring.reports
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
-        metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
+        metrics = summarise(work.store, work.run, job, work.listing, work.predictions, classifier, stages, escalated)
         return _finish(work, metrics, did="the rest" if any(report.skipped for report in embedding) else "everything")
 
 

@@ -97,7 +97,7 @@ def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
 
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:
     escalation = work.escalation(None if classifier is None else classifier.threshold())
-    estimate = CostEstimate(escalation, work.prediction_parts, work.job.classifier.top)
+    estimate = CostEstimate(escalation, work.labelled_parts, work.job.classifier.top)
     return estimate.with_probe() if probe and not estimate.finished else estimate
 
 

@@ -44,7 +44,7 @@ def show_classification(reporter: Reporter, result: FinishedClassification) -> N
     if metrics.escalated is not None:
         _show_escalation(reporter, metrics.escalated)
     _show_trouble(reporter, metrics)
-    reporter.say(f"predictions: {result.predictions}")
+    reporter.say(f"predictions: listed in {result.predictions}")
     if result.report:
         reporter.say(f"report: {result.report}")
     if metrics.unreadable or metrics.failed_units:

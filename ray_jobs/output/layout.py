@@ -85,24 +85,23 @@ def run_folder(name: str, identity: Any) -> str:
     return f"{RUNS}/{name}-{fingerprint(identity)[:12]}"
 
 
-def prediction_part(folder: str, index: int, shard: str) -> str:
-    """Return the part of predictions of one shard; by name, parts are in the order of the archive."""
-    return f"{folder}/part-{index:06d}-{shard}.parquet"
+def labels_folder(identity: Any) -> str:
+    """Return the folder of predictions of one classifier, which runs share.
+
+    Args:
+        identity: all that determines a part beside the shard, see `Classification.labels`.
+    """
+    return f"{PREDICTIONS}/{fingerprint(identity)}"
 
 
 def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
-    """Return the paths of a run's parts of predictions in a folder, in the archive's order.
-
-    Args:
-        folder: of the predictions.
-        features: the parts of features that the run reads, see `RunPlan`.
-    """
-    return [prediction_part(folder, index, shard_of(part)) for index, part in enumerate(features)]
+    """Return the parts of predictions in a folder, each named like the part of features of its shard, in their order."""
+    return [f"{folder}/{posixpath.basename(part)}" for part in features]
 
 
 def shard_of(part: str) -> str:
     """Return the fingerprint of the shard of a part of features or predictions."""
-    return part.rpartition("-")[2].removesuffix(".parquet")
+    return posixpath.basename(part).removeprefix("part-").removesuffix(".parquet")
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

@@ -62,7 +62,7 @@ def test_too_many_unreadable_images_fail_the_job(place):
 
 def test_rows_have_the_documented_columns_and_types(finished):
     outcome = finished.classify()
-    assert ds.dataset(outcome.result["predictions"]).schema.equals(SCHEMA)
+    assert ds.dataset(outcome.parts).schema.equals(SCHEMA)
     for image, row in outcome.rows.items():
         if row["status"] == "unreadable":
             continue
@@ -246,8 +246,9 @@ def test_a_rerun_repairs_damaged_parts_of_examples(place):
 
 
 def test_a_rerun_repairs_damaged_classifiers_and_predictions(place):
-    run = place.classify().run
-    for damaged in (next(place.output.glob("classifiers/*/*/*.safetensors")), min((run / "predictions").iterdir())):
+    done = place.classify()
+    run = done.run
+    for damaged in (next(place.output.glob("classifiers/*/*/*.safetensors")), done.parts[0]):
         whole = damaged.read_bytes()
         damaged.write_bytes(whole[:40])
         (run / "metrics.json").unlink()

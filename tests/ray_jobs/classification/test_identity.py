@@ -64,7 +64,7 @@ def test_an_example_that_changes_before_it_is_embedded_stops_the_job(place, monk
 
 
 def origin(outcome):
-    return ds.dataset(outcome.result["predictions"]).schema.metadata[b"fewshot.archive"].decode()
+    return ds.dataset(outcome.parts).schema.metadata[b"fewshot.archive"].decode()
 
 
 def test_a_renamed_archive_keeps_its_features_by_its_name(place):

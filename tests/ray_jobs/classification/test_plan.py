@@ -48,9 +48,9 @@ def test_a_plan_after_the_job_has_nothing_left(finished):
 
 
 def test_plan_and_status_count_a_partial_run(place):
-    run = place.classify().run
+    done = place.classify()
+    run, labelled = done.run, done.parts
     archive = sorted(path for path in place.output.glob("features/*/*/*") if "/support-" not in str(path))
-    labelled = sorted((run / "predictions").iterdir())
     (run / "metrics.json").unlink()
     labelled[0].unlink()
     assert stages(plan(place))["embed archive"] == (IMAGES, 0)
@@ -70,10 +70,11 @@ def test_plan_and_status_count_a_partial_run(place):
 
 
 def test_status_counts_parts_of_the_current_archive(place):
-    shards = len(list((place.classify().run / "predictions").iterdir()))
+    shards = len(place.classify().parts)
     put(place.archive / "photo_005.jpg", b"another file")
-    run = place.classify().run
-    for path in [run / "metrics.json", *(run / "predictions").iterdir()]:
+    done = place.classify()
+    run = done.run
+    for path in [run / "metrics.json", *done.parts]:
         path.unlink()
     messages = {run["run"]: (run["state"], run["parts"]) for run in fewshot("status", place.output).result["runs"]}
     assert messages[run.name] == ("embedding", f"{shards}/{shards}")

@@ -99,9 +99,10 @@ NOTE = {"doing": "embedding", "unit": "img", "per_second": 2.0, "seconds_left": 
 
 
 def test_the_status_of_a_running_job_has_its_share_rate_and_time_left(place):
-    run = place.classify().run
+    done = place.classify()
+    run = done.run
     (run / "metrics.json").unlink()
-    for part in (run / "predictions").iterdir():
+    for part in done.parts:
         part.unlink()
     features = [path for path in place.output.glob("features/*/*/*") if "support" not in str(path.parent)]
     features[0].unlink()

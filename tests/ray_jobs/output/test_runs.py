@@ -49,7 +49,7 @@ def test_the_predictions_of_a_run_are_those_of_its_parts_in_order(finished):
     run = open_run(str(finished.output))
     table = run.predictions()
     assert table.table.schema.equals(SCHEMA)
-    assert table.to_pylist() == ds.dataset(outcome.result["predictions"]).to_table().to_pylist()
+    assert table.to_pylist() == ds.dataset(run.prediction_urls()).to_table().to_pylist()
     assert pa.Table.from_batches(run.prediction_batches()).to_pylist() == table.to_pylist()
     assert table.to_pandas()["label"].notna().sum() == run.metrics.ok
     assert open_run(str(outcome.run)).image_url("photo_000.jpg") == str(finished.archive / "photo_000.jpg")
@@ -61,7 +61,7 @@ def test_a_moved_output_has_its_runs_where_it_is_now(place):
     place.output.rename(moved)
     assert open_run(str(moved)).url == str(moved / "runs" / name)
     again = fewshot("classify", place.job, "--set", f"job.output={moved}")
-    assert again.result["predictions"] == str(moved / "runs" / name / "predictions")
+    assert again.result["predictions"] == str(moved / "runs" / name / "plan.json")
 
 
 def test_the_newest_run_is_the_one_that_finished_last(place):
@@ -78,12 +78,12 @@ def test_the_newest_run_is_the_one_that_finished_last(place):
 
 
 def test_a_run_that_is_not_complete_is_not_the_newest(place):
-    part = min((place.classify("classifier.method=zero_shot").run / "predictions").iterdir())
+    complete = place.classify("classifier.method=zero_shot").run
     features = min(path for path in place.output.glob("features/*/*/*") if "support" not in str(path))
     features.write_bytes(b"damaged")
     broken = place.classify()
     assert (broken.code, broken.result["complete"]) == (1, False)
-    assert open_run(str(place.output)).name == part.parent.parent.name
+    assert open_run(str(place.output)).name == complete.name
     assert not open_run(str(broken.run)).is_complete
 
 
@@ -127,8 +127,8 @@ def test_a_run_that_is_gone_is_named(place):
 
 
 def test_a_damaged_part_is_named_and_left_alone(place):
-    run = place.classify().run
-    part = min((run / "predictions").iterdir())
+    done = place.classify()
+    run, part = done.run, done.parts[0]
     part.write_bytes(b"PAR1 damaged")
     with pytest.raises(JobError, match=f"{part.name} is damaged .*run the job again"):
         open_run(str(run)).predictions()
