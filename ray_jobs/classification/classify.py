@@ -283,7 +283,7 @@ class Classification:
 
     @property
     def labelled_parts(self) -> list[str]:
-        """The parts of what the classifier gives, in the archive's order: the predictions, unless some are escalated."""
+        """The parts of what the classifier gives, in the archive's order."""
         return prediction_parts(self.labels, self.listing.parts(self.features))
 
     @property

@@ -95,7 +95,7 @@ def labels_folder(identity: Any) -> str:
 
 
 def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
-    """Return the parts of predictions in a folder, each named like the part of features of its shard, in their order."""
+    """Return the parts of predictions in a folder, in order, each named like the part of features of its shard."""
     return [f"{folder}/{posixpath.basename(part)}" for part in features]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fewshot.inference.predict import Predictions
 
 PREDICTIONS_VERSION = 4
-"""Part of the path of every part: raised when a column changes its meaning. Names and types of columns are a part, too."""
+"""In the path of every part, with names and types of the columns: raised when a column changes its meaning."""
 _PREFIX = "fewshot."
 
 
