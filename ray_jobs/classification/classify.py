@@ -27,8 +27,9 @@ from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.inputs.class_warnings import first_few
+from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
+from ray_jobs.inputs.examples import by_class, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.job_file.sections import ClipSection, Job
@@ -38,13 +39,15 @@ from ray_jobs.output.layout import (
     PLAN,
     PREDICTIONS,
     dense_folder,
+    examples_folder,
     features_folder,
     labels_folder,
     prediction_parts,
+    present_parts,
     run_folder,
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
-from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics
+from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics, read_plan, remove_noted_damage
 from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
@@ -53,7 +56,7 @@ from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.predict import PredictStep
-from ray_jobs.steps.train import Training, read_rows, reasons_of
+from ray_jobs.steps.train import Training, reasons_of
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +124,7 @@ class Classification:
     store: Store
     source: Source
     listing: Listing
-    support: LabelledUnits | None
+    support: Examples | None
     stored: ClassifierRef | None
 
     @classmethod
@@ -205,7 +208,7 @@ class Classification:
             examples=self.examples,
             max_error=self.job.classifier.max_error,
             confidence=self.job.classifier.confidence,
-            example_parts=tuple(unit.path for unit in self.example_units),
+            example_parts=() if self.embedded is None else self.embedded.paths,
             predictions=tuple(self.predictions),
             cheap_predictions=() if self.job.escalate is None else tuple(self.labelled_parts),
             work=self._work,
@@ -213,12 +216,12 @@ class Classification:
 
     @property
     def _work(self) -> PlannedWork:
-        examples, images = sum(unit.weight for unit in self.example_units), self.listing.images
+        images = self.listing.images
         section, queries = self.job.escalate, 0.0
         if section is not None:
             queries = section.max_fraction * (images or 0) * min(section.candidates, len(self.classes)) * section.steps
         return classification_work(
-            examples=examples,
+            examples=0 if self.embedded is None else self.embedded.weight,
             images=images,
             shards=len(self.listing.shards),
             escalation=queries / QUERIES_PER_IMAGE,
@@ -301,15 +304,19 @@ class Classification:
         """How many shards, and images as far as known, have no predictions yet."""
         return self.listing.left(self.labelled_parts, self.ledger.done(self.labels))
 
+    @cached_property
+    def embedded(self) -> EmbeddedExamples | None:
+        """The examples with their blocks of features, those that are there and others; None for a stored classifier."""
+        return self.support.find(self.store) if self.support is not None and self.stored is None else None
+
     @property
     def example_units(self) -> tuple[Unit, ...]:
-        """Units that embed the examples: none for a stored classifier."""
-        return self.support.units if self.support is not None and self.stored is None else ()
+        """Units that embed the examples without features: none for a stored classifier."""
+        return () if self.embedded is None else self.embedded.units
 
     def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], int | None]]:
         """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
-        examples = sum(unit.weight for unit in self.example_units)
-        yield "embedding examples", self.example_units, examples
+        yield "embedding examples", self.example_units, sum(unit.weight for unit in self.example_units)
         archive = archive_units(self.source, self.features, dense=self.needs_dense)
         yield "embedding", archive, self.listing.images
 
@@ -342,7 +349,7 @@ def _with_backbone_of(stored: ClassifierRef, job: Job) -> Job:
     return replace(job, clip=ClipSection(**asdict(spec), templates=job.clip.templates))
 
 
-def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledUnits:
+def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
     """Read and check the examples, before anything of the archive is read.
 
     If the output has a classifier that was trained on them, they are not decoded again.
@@ -353,10 +360,8 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledU
     section, dense = job.support, _needs_dense(job, stored)
     labels = support_labels(section, store.storage)
     contents = ExampleContents.read(labels)
-    folder = features_folder(job.clip.spec, f"support-{job.views}")
-    support = labelled_units(
-        labels, by_class(labels), features=folder, views=job.views, dense=dense, digests=contents.digests
-    )
+    folder = examples_folder(job.clip.spec, job.views)
+    support = Examples.from_contents(contents, labels, by_class(labels), features=folder, views=job.views, dense=dense)
     if stored is not None:
         _check_classes(stored, support)
     trained = _trained_before(_training(job, support), store) if stored is None else None
@@ -378,7 +383,7 @@ def _trained_before(training: Training, store: Store) -> ClassifierRef | None:
         return None
 
 
-def _training(job: Job, support: LabelledUnits) -> Training:
+def _training(job: Job, support: Examples) -> Training:
     """What a classifier is trained from."""
     section, seed = job.classifier, job.support.seed if job.support else 0
     learns = "diffusion" in needs_of(section.method, section.hyperparameters)
@@ -393,7 +398,7 @@ def _training(job: Job, support: LabelledUnits) -> Training:
     )
 
 
-def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:
+def _check_classes(stored: ClassifierRef, support: Examples) -> None:
     """Raise JobError unless the examples are of the classes of the stored classifier."""
     names = set(support.labels.space.names)
     missing, other = sorted(set(stored.classes) - names), sorted(names - set(stored.classes))
@@ -444,7 +449,8 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     job = work.job
     for line in work.remove_losses():
         reporter.say(line, style="yellow")
-    begin_run(work.store, work.run, job, work.plan, reporter)
+    remove_noted_damage(work.store, work.run, reporter)
+    begin_run(work.store, work.run, job, work.plan)
     _warn_of_shortage(work, reporter)
     embedding = _embed(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, reporter)
@@ -460,7 +466,9 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
         metrics = summarise(work.store, work.run, job, work.listing, work.predictions, classifier, stages, escalated)
-        return _finish(work, metrics, did="the rest" if any(report.skipped for report in embedding) else "everything")
+        found = work.embedded is not None and bool(work.embedded.found)
+        did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
+        return _finish(work, metrics, did=did)
 
 
 def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
@@ -485,7 +493,8 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     report = ensure_report(work.store, work.run, work.job, keep=did == "nothing")
     if metrics.complete:
         record_latest(work.store, work.job.job.name, "classification", work.run)
-    run = Run(work.store, work.run, work.plan, metrics)
+    plan = read_plan(work.store, work.run) if did == "nothing" else None
+    run = Run(work.store, work.run, plan or work.plan, metrics)
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
@@ -517,16 +526,15 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
 
 def _check_examples(work: Classification, embedding: StageReport) -> None:
     """Raise JobError unless every example was embedded just now or before; those that could be skipped need not be."""
-    if work.stored is not None:
+    embedded = work.embedded
+    if embedded is None:
         return
-    support = work.training.support
-    folder = support.paths[0].rpartition("/")[0] if support.paths else "features"
-    if not set(support.paths) <= work.ledger.done(folder):
+    if len(present_parts(work.store, embedded.paths)) < len(embedded.paths):
         raise JobError([f"the examples could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
-    unchecked = embedding.skipped and work.training.find(work.store) is None  # A report counts only new parts.
-    if embedding.summary.get("unreadable") or unchecked:
-        rows = read_rows(work.store, support.paths)
-        stop_at_unreadable(support.labels, reasons_of(rows), skip=work.training.skip_unreadable)
+    unchecked = (embedded.found or embedding.skipped) and work.training.find(work.store) is None
+    if embedding.summary.get("unreadable") or unchecked:  # A report counts only new parts.
+        reasons = reasons_of(embedded.read(work.store))
+        stop_at_unreadable(embedded.labels, reasons, skip=work.training.skip_unreadable)
 
 
 def _train(work: Classification, reporter: Reporter) -> ClassifierRef:

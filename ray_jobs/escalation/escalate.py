@@ -29,7 +29,7 @@ from ray_jobs.escalation.selection import (
 )
 from ray_jobs.escalation.stages import IncompleteError, Stages, open_stages
 from ray_jobs.inputs.archive import Listing
-from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.job_file.sections import ClusterSection, EscalateSection
 from ray_jobs.output.feature_parts import get_table
 from ray_jobs.output.layout import GAPS, PREDICTIONS, prediction_parts, present_parts
@@ -67,7 +67,7 @@ class Escalation:
         store: the output.
         run: folder of the run.
         source, listing: the archive.
-        support: the examples; a unit holds those of one class.
+        support: the examples; a group holds those of one class.
         threshold: of the classifier, below which it abstains; None if it labels everything.
     """
 
@@ -76,7 +76,7 @@ class Escalation:
     run: str
     source: ShardSource
     listing: Listing
-    support: LabelledUnits
+    support: Examples
     threshold: float | None
 
     @cached_property

@@ -25,7 +25,7 @@ from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.escalation.stages import IncompleteError, Stages, open_stages
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import Listing
-from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import get_table
 from ray_jobs.output.layout import CHEAP_PREDICTIONS, PREDICTIONS, prediction_parts
@@ -97,8 +97,8 @@ class DrawCascade:
     seed: int
 
     @cached_property
-    def support(self) -> LabelledUnits:
-        """The examples; a unit holds those of one class."""
+    def support(self) -> Examples:
+        """The examples; a group holds those of one class."""
         return self.evaluation.examples(self.shots, self.seed)
 
     @cached_property

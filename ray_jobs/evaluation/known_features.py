@@ -1,8 +1,8 @@
-"""Copy features that `classify` made in the same output, so that an evaluation does not embed the images again.
+"""Copy features that `classify` made in the same output, so that an evaluation does not embed its test images again.
 
-The job file names them: images of [archive] may be test images, examples of [support] may be train images. Archive
-images are matched by place, size and time (or ETag), examples by their contents. A copied part has the same bytes as
-one that is embedded.
+The job file names them: images of [archive] may be test images, and are matched by place, size and time (or ETag). They
+are copied, as test images have keys and an order of their own, on which cascades build. A copied part has the same
+bytes as one that is embedded. Train images need no copy: examples are found by content, whatever job embedded them.
 """
 
 from __future__ import annotations
@@ -20,24 +20,20 @@ from cluster.errors import ClusterError
 from cluster.execution.executor import unfinished
 from cluster.records import Selected, Selection, Source
 from cluster.records.folder import FolderSlice
-from fewshot.errors import DataError
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
+from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.feature_parts import FeatureRows, encode, load
 from ray_jobs.output.layout import dense_folder, feature_part, features_folder
 
 Spot: TypeAlias = tuple[str, int]
 """A part of features and a row of it."""
-MAX_EXAMPLES = 5_000
-"""If [support] has more examples, none is read and compared, as that would take long."""
 PARTS_HELD = 8
 """Parts that are held in memory at a time."""
 
 
 def copy_known_features(evaluation: Evaluation) -> int:
-    """Copy the features of those units whose images were all embedded before.
+    """Copy the features of those units of test images whose images were all embedded before.
 
     Returns:
         the number of images of these units.
@@ -45,40 +41,16 @@ def copy_known_features(evaluation: Evaluation) -> int:
     Raises:
         StorageError: storage does not answer, also after retries.
     """
-    copied, parts = 0, _Parts(evaluation.store, dense=evaluation.dense)
-    for units, find in ((evaluation.pool, _known_examples), (evaluation.test, _known_archive_images)):
-        missing = {unit.path for unit in unfinished(units.units, evaluation.ledger) if isinstance(unit, Unit)}
-        with suppress(ClusterError, DataError, OSError):  # Then the images are embedded.
-            known = find(evaluation, units) if missing else {}
-            for unit, items in zip(units.units, units.groups, strict=True):
-                spots = [known[item.reference] for item in items if item.reference in known]
-                if unit.path in missing and len(spots) == len(items):
-                    evaluation.ledger.commit(unit.path, encode(parts.rows(items, spots)))
-                    copied += len(items)
+    copied, test, parts = 0, evaluation.test, _Parts(evaluation.store, dense=evaluation.dense)
+    missing = {unit.path for unit in unfinished(test.units, evaluation.ledger) if isinstance(unit, Unit)}
+    with suppress(ClusterError, OSError):  # Then the images are embedded.
+        known = _known_archive_images(evaluation, test) if missing else {}
+        for unit, items in zip(test.units, test.groups, strict=True):
+            spots = [known[item.reference] for item in items if item.reference in known]
+            if unit.path in missing and len(spots) == len(items):
+                evaluation.ledger.commit(unit.path, encode(parts.rows(items, spots)))
+                copied += len(items)
     return copied
-
-
-def _known_examples(evaluation: Evaluation, pool: LabelledUnits) -> Mapping[str, Spot]:
-    """Find train images among the examples of [support]."""
-    section = evaluation.job.support
-    if section is None:
-        return {}
-    folder = features_folder(evaluation.job.clip.spec, f"support-{evaluation.views}")
-    done = evaluation.ledger.done(dense_folder(folder) if evaluation.dense else folder)
-    labels = support_labels(section, evaluation.store.storage) if done else None
-    if labels is None or len(labels.images) > MAX_EXAMPLES:
-        return {}
-    digests = ExampleContents.read(labels).digests
-    support = labelled_units(
-        labels, by_class(labels), features=folder, views=evaluation.views, dense=evaluation.dense, digests=digests
-    )
-    spots = {
-        item.digest: (unit.path, row)
-        for unit, items in zip(support.units, support.groups, strict=True)
-        for row, item in enumerate(items)
-        if unit.path in done and item.digest
-    }
-    return {item.reference: spots[item.digest] for item in pool.selected if item.digest in spots}
 
 
 def _known_archive_images(evaluation: Evaluation, test: LabelledUnits) -> Mapping[str, Spot]:

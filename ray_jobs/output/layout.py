@@ -18,6 +18,8 @@ PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
 PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
 """With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
+EXAMPLES = "examples-"
+"""Begins the names of folders with features of examples."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
 CARD = "card.json"
 """Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
@@ -53,9 +55,14 @@ def features_folder(spec: ClipSpec, of: str) -> str:
 
     Args:
         spec: the backbone.
-        of: names what is embedded: an archive's fingerprint, or "support-" and the number of views.
+        of: names what is embedded: an archive's fingerprint, or "examples-" and the number of views.
     """
     return f"features/{fingerprint([FEATURES_VERSION, decoding_identity(), spec.identity()])}/{of}"
+
+
+def examples_folder(spec: ClipSpec, views: int) -> str:
+    """Return the folder of features of examples, each with so many augmented views."""
+    return features_folder(spec, f"{EXAMPLES}{views}")
 
 
 def present_parts(store: Store, parts: Collection[str]) -> list[str]:

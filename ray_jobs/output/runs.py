@@ -249,18 +249,27 @@ def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
     return next(iter(found.values()))
 
 
-def begin_run(store: Store, folder: str, job: Job, plan: RunPlan, reporter: Reporter) -> None:
-    """Write what a run sets out to do, so that it is found from now on, and remove what was found damaged.
+def remove_noted_damage(store: Store, folder: str, reporter: Reporter) -> None:
+    """Remove what was found damaged in a run, before anything looks for what is there.
+
+    Args:
+        store: the output.
+        folder: of the run.
+        reporter: says what was damaged.
+    """
+    if damaged := remove_damaged(store, folder):
+        reporter.say(f"damaged, made anew: {first_and_count(store, damaged)}", style="yellow")
+
+
+def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
+    """Write what a run sets out to do, so that it is found from now on.
 
     Args:
         store: the output.
         folder: of the run.
         job: its job file.
         plan: of the run.
-        reporter: says what was damaged.
     """
-    if damaged := remove_damaged(store, folder):
-        reporter.say(f"damaged, made anew: {first_and_count(store, damaged)}", style="yellow")
     store.put(f"{folder}/{JOB}", sealed_job_file(job))
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
 

@@ -17,7 +17,7 @@ from fewshot.digests import digest
 from ray_jobs.console.progress import Reporter
 from ray_jobs.output.damage_list import note_damage
 from ray_jobs.output.latest_runs import LATEST
-from ray_jobs.output.layout import JOB, METRICS, PLAN, PREDICTIONS, RUNS
+from ray_jobs.output.layout import EXAMPLES, JOB, METRICS, PLAN, PREDICTIONS, RUNS
 from ray_jobs.output.runs import locate_run, no_output, open_output
 from ray_jobs.output.stored_objects import SHARED_FOLDERS, is_shared, read_and_check
 from ray_jobs.results.verification import DamagedObject, Verification, VerifiedRun
@@ -93,7 +93,7 @@ def _shared(store: Store, runs: Sequence[RunObjects]) -> list[str]:
     """
     named = [path for run in runs for path in run.shared if is_shared(path)]
     clips = sorted({posixpath.dirname(posixpath.dirname(path)) for path in named if path.startswith("features/")})
-    folders = [folder for clip in clips for folder in store.folders(clip) if "/support-" in folder]
+    folders = [folder for clip in clips for folder in store.folders(clip) if f"/{EXAMPLES}" in folder]
     folders += (
         ["features", PREDICTIONS, "evaluations"] if any(run.plan is None and not run.is_foreign for run in runs) else []
     )

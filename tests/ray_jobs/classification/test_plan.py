@@ -37,7 +37,7 @@ def test_a_plan_writes_nothing_and_counts_what_there_is(place):
     assert (outcome.result["classes"], outcome.result["examples"]) == (3, 6)
     assert written(place.folder) == before
     place.classify()
-    assert len(written(place.output / "features")) == shards + 3
+    assert len(written(place.output / "features")) == shards + 1
 
 
 def test_a_plan_after_the_job_has_nothing_left(finished):
@@ -50,7 +50,7 @@ def test_a_plan_after_the_job_has_nothing_left(finished):
 def test_plan_and_status_count_a_partial_run(place):
     done = place.classify()
     run, labelled = done.run, done.parts
-    archive = sorted(path for path in place.output.glob("features/*/*/*") if "/support-" not in str(path))
+    archive = sorted(path for path in place.output.glob("features/*/*/*") if "/examples-" not in str(path))
     (run / "metrics.json").unlink()
     labelled[0].unlink()
     assert stages(plan(place))["embed archive"] == (IMAGES, 0)

@@ -79,7 +79,7 @@ def test_the_newest_run_is_the_one_that_finished_last(place):
 
 def test_a_run_that_is_not_complete_is_not_the_newest(place):
     complete = place.classify("classifier.method=zero_shot").run
-    features = min(path for path in place.output.glob("features/*/*/*") if "support" not in str(path))
+    features = min(path for path in place.output.glob("features/*/*/*") if "examples-" not in str(path))
     features.write_bytes(b"damaged")
     broken = place.classify()
     assert (broken.code, broken.result["complete"]) == (1, False)

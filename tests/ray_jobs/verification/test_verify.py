@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 OBJECTS = {
     "predictions": "predictions/*/part-*",
     "features": "features/*/*/part-*",
-    "examples": "features/*/support-1/part-*",
+    "examples": "features/*/examples-1/part-*",
     "classifier": "classifiers/*/*/classifier.safetensors",
     "card": "classifiers/*/*/card.json",
     "plan": "runs/*/plan.json",
