@@ -10,10 +10,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
-
-import numpy as np
 
 from cluster import Store, Unit
 from cluster.errors import ClusterError
@@ -23,7 +21,7 @@ from cluster.records.folder import FolderSlice
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import LabelledUnits
-from ray_jobs.output.feature_parts import FeatureRows, encode, load
+from ray_jobs.output.feature_parts import FeatureRows, concatenate, encode, load
 from ray_jobs.output.layout import dense_folder, feature_part, features_folder
 
 Spot: TypeAlias = tuple[str, int]
@@ -103,17 +101,8 @@ class _Parts:
 
     def rows(self, items: Sequence[Selected], spots: Sequence[Spot]) -> FeatureRows:
         """Return the rows at these spots as those of other references to the same images."""
-        found = [(self._part(part), row) for part, row in spots]
-        errors = [part.errors[row] for part, row in found]
-        read = [_tokens(part, row) for part, row in found if part.errors[row] is None]
-        tokens = [each for each in read if each is not None]
-        return FeatureRows(
-            images=[item.reference for item in items],
-            sources=[""] * len(items),
-            errors=errors,
-            views=np.stack([part.views[row] for part, row in found]),
-            dense=None if not self.dense else np.stack(tokens) if tokens else np.zeros((0, 0, 0), np.float16),
-        )
+        rows = concatenate([self._part(part).take([row]) for part, row in spots], dense=self.dense)
+        return replace(rows, images=[item.reference for item in items], sources=[""] * len(items))
 
     def _part(self, path: str) -> FeatureRows:
         if path not in self._held:
@@ -121,8 +110,3 @@ class _Parts:
                 del self._held[next(iter(self._held))]
             self._held[path] = load(self.store, path, dense=self.dense)
         return self._held[path]
-
-
-def _tokens(part: FeatureRows, row: int) -> np.ndarray | None:
-    """Return the dense tokens [T, C] of a row that was read; None if none are kept."""
-    return None if part.dense is None else part.dense[sum(error is None for error in part.errors[:row])]
