@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, write_table, written
@@ -38,6 +41,20 @@ def test_a_plan_writes_nothing_and_counts_what_there_is(place):
     assert written(place.folder) == before
     place.classify()
     assert len(written(place.output / "features")) == shards + 1
+
+
+def test_a_plan_without_a_probe_loads_no_torch(place):
+    program = (
+        "import sys\n"
+        "from ray_jobs.commands.app import app\n"
+        "try:\n"
+        "    app(['plan', sys.argv[1], '--no-probe'])\n"
+        "finally:\n"
+        "    print([name for name in ('torch', 'ray', 'open_clip') if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, place.job], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert '"stage": "embed archive"' in done.stdout
 
 
 def test_masks_and_unused_parts_are_warned_of_before_the_job_and_in_it(place):
