@@ -10,7 +10,6 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from fewshot.backbones.clip import ClipBackbone
 from ray_jobs.inputs.example_contents import ExampleContents
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, written
 from tests.strange_files import encode, photo
@@ -91,19 +90,6 @@ def evaluation(place, **sections):
     put(place.folder / "splits.json", json.dumps({"classes": CLASSES, "train": train, "test": test}).encode())
     splits = {"splits": str(place.folder / "splits.json"), "shots": [1, 2], "seeds": [1], "methods": ["tip_adapter"]}
     place.write_job(evaluate=splits, **sections)
-
-
-@pytest.fixture
-def embedded(monkeypatch):
-    """The number of images of each forward."""
-    counts, embed = [], ClipBackbone.embed_images
-
-    def counted(clip, images):
-        counts.append(len(images))
-        return embed(clip, images)
-
-    monkeypatch.setattr(ClipBackbone, "embed_images", counted)
-    return counts
 
 
 def test_an_evaluation_embeds_nothing_that_classify_embedded(place, embedded):
