@@ -110,16 +110,16 @@ def test_another_max_error_trains_and_embeds_nothing(done):
 
 def test_another_name_or_ground_truth_labels_nothing_again(done):
     place, again = done
-    write_table(place.truth, [("photo_001.jpg", CLASSES[1])])
+    write_table(place.truth, [("photo_000.jpg", CLASSES[0]), ("photo_001.jpg", CLASSES[1])])
     assert again("job.name=other", f"archive.labels={place.truth}") == (0, {})
 
 
 def test_escalation_labels_nothing_again(done, tmp_path):
     _, again = done
     (tmp_path / "diffusion").mkdir()
-    model = write_tiny_diffusion(tmp_path / "diffusion")
-    section = f"escalate={{model='{model}', method='diffusion_classifier', max_fraction=0.1, steps=4, calibrate=false}}"
-    rows, stored = again(section)
+    section = {"model": write_tiny_diffusion(tmp_path / "diffusion"), "method": "diffusion_classifier"}
+    section |= {"max_fraction": 0.1, "steps": 4, "calibrate": "false"}
+    rows, stored = again(*(f"escalate.{key}={value}" for key, value in section.items()))
     assert (rows, stored.keys() & {"features", "predictions", "classifiers"}) == (0, set())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pandas
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -18,7 +20,7 @@ from ray_jobs.output.runs import Run, UnreadableRun, acquire_run, find_runs, ope
 from ray_jobs.results import ClassificationMetrics, EvaluationResult
 from tests.cluster.faulty import write_temporary_file
 from tests.ray_jobs.evaluation.test_evaluate import evaluation, write_splits
-from tests.ray_jobs.place import fewshot, put, written
+from tests.ray_jobs.place import fewshot, picture, put, written
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +55,29 @@ def test_the_predictions_of_a_run_are_those_of_its_parts_in_order(finished):
     assert pa.Table.from_batches(run.prediction_batches()).to_pylist() == table.to_pylist()
     assert table.to_pandas()["label"].notna().sum() == run.metrics.ok
     assert open_run(str(outcome.run)).image_url("photo_000.jpg") == str(finished.archive / "photo_000.jpg")
+
+
+def test_other_programs_read_the_parts_that_the_plan_lists(place):
+    place.classify()
+    put(place.archive / "photo_005.jpg", picture("cyan", 500))
+    outcome = place.classify()  # The part of the former photograph lies beside those of this run.
+    plan = json.loads(Path(outcome.result["predictions"]).read_text())
+    parts = [str(place.output / part) for part in plan["predictions"]]
+    assert len(list((place.output / "predictions").rglob("*.parquet"))) == len(parts) + 1
+    run = open_run(str(outcome.run))
+    assert run.prediction_urls() == parts
+    assert pandas.read_parquet(parts)["image"].tolist() == run.predictions()["image"].to_pylist()
+    assert ds.dataset(parts).count_rows() == outcome.result["images"] == 20
+
+
+def test_a_run_of_an_older_version_is_to_be_run_again(finished, tmp_path):
+    run = finished.classify().run
+    plan = {key: value for key, value in json.loads((run / "plan.json").read_text()).items() if key != "digest"}
+    put(tmp_path / "runs/old-0123/plan.json", json.dumps(seal_json(plan | {"format_version": 2})).encode())
+    with pytest.raises(
+        JobError, match=r"from an older version of fewshot, or damaged\. Delete it and run the job again"
+    ):
+        open_run(str(tmp_path / "runs/old-0123"))
 
 
 def test_a_moved_output_has_its_runs_where_it_is_now(place):
