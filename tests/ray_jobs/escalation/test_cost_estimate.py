@@ -15,7 +15,7 @@ from fewshot.diffusion.adapter_training import AdapterSettings
 from ray_jobs.escalation.cost_model import FORWARDS_PER_ENCODING, FORWARDS_PER_SAMPLE, ProbeUnit, training_cost
 from ray_jobs.output.layout import to_json
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, fewshot, put, written
+from tests.ray_jobs.place import Place, fewshot, parts_of_run, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
 pytestmark = pytest.mark.slow
@@ -127,7 +127,7 @@ def test_status_of_a_run_that_escalates(place):
         path.unlink()
     state = fewshot("status", place.output).result["runs"][0]
     assert (state["state"], state["parts"]) == ("escalating", f"0/{len(parts)}")
-    next((run / "cheap-predictions").iterdir()).unlink()
+    parts_of_run(run, "cheap_predictions")[0].unlink()
     state = fewshot("status", place.output).result["runs"][0]
     assert (state["state"], state["parts"]) == ("labelling", f"{len(parts) - 1}/{len(parts)}")
 

@@ -22,7 +22,7 @@ from ray_jobs.escalation.selection import find_candidates
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.steps.embed import EmbedStep
-from tests.ray_jobs.place import Place, kill_again_and_again, put, written
+from tests.ray_jobs.place import Place, kill_again_and_again, parts_of_run, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
 QUICK = {"steps": 2, "samples": 1}
@@ -57,7 +57,7 @@ def test_the_least_certain_images_are_decided_by_the_diffusion_model(place, meth
     assert outcome.code == 0, outcome.messages
     first = {
         row["image"]: row["score"]
-        for part in (outcome.run / "cheap-predictions").iterdir()
+        for part in parts_of_run(outcome.run, "cheap_predictions")
         for row in pq.read_table(part).to_pylist()
         if row["status"] != "unreadable"
     }
@@ -185,8 +185,8 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
     [
         ("latents/*/support/*", "predictions/*"),
         ("runs/*/noise-errors/*/*", "predictions/*"),
-        ("runs/*/cheap-predictions/*", "predictions/*"),
-        ("runs/*/cheap-predictions/*", "escalated.parquet"),
+        ("predictions/*/*", "predictions/*"),
+        ("predictions/*/*", "escalated.parquet"),
         ("runs/*/escalated.parquet", "predictions/*"),
         ("runs/*/probe.json", "escalated.parquet"),
     ],
@@ -215,8 +215,8 @@ def test_predictions_of_a_lost_selection_are_made_anew(place):
     expected = done.bytes
     for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
         (done.run / name).unlink()
-    part = min((done.run / "predictions").iterdir())
-    part.write_bytes((done.run / "cheap-predictions" / part.name).read_bytes())  # As if no image was escalated.
+    part, cheap = done.parts[0], parts_of_run(done.run, "cheap_predictions")[0]
+    part.write_bytes(cheap.read_bytes())  # As if no image was escalated.
     assert here.classify().bytes == expected
 
 
