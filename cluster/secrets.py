@@ -91,6 +91,7 @@ _LINE = re.compile(
 """A password in a line of YAML, which may contain blanks."""
 _WORD = re.compile(
     rf"(?i)(?<![a-z0-9])((?:[a-z0-9]{{1,30}}[_-]){{0,6}}[a-z0-9]{{0,30}}(?:secret|token|{_KEY_NAME}))(:[ \t]{{1,8}})"
+    r"(?!\[\w+\] )"  # A section of a job file, in messages about a key.
     r"((?=\S{6})(?=[^\s\d]*\d)[^\s,;\"'}\]]+|[^\s,;\"'}\]]+(?=\s*(?:$|[\r\n,;}\]])))"
 )
 """Another secret in a line of YAML: a word with a digit, or one that ends the line, as prose may follow `token:`."""

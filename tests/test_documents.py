@@ -120,7 +120,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch):
     for command in commands:
         result = CliRunner().invoke(app, command[1:])
         assert result.exit_code == 0, result.output
-    assert len(list(tmp_path.glob("runs/groceries/runs/*/predictions/part-*.parquet"))) >= 1
+    assert len(list(tmp_path.glob("runs/groceries/predictions/*/part-*.parquet"))) >= 1
     assert (tmp_path / "runs/groceries/latest.json").is_file()
     shutil.rmtree(tmp_path / "runs")
 

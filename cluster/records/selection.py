@@ -37,17 +37,24 @@ class Selected:
             the reason.
         size: bytes that reading must give; None accepts any number.
         digest: of the content that reading must give, "" if it must be unreadable; None accepts any content.
+        key: of the record; None for the reference.
     """
 
     reference: str
     version: str = ""
     size: int | None = None
     digest: str | None = None
+    key: str | None = None
 
     @classmethod
-    def by_content(cls, reference: str, digest: str) -> Selected:
+    def by_content(cls, reference: str, digest: str, *, key: str | None = None) -> Selected:
         """Return a reference that is identified by its content."""
-        return cls(reference, digest, digest=digest)
+        return cls(reference, digest, digest=digest, key=key)
+
+    @property
+    def name(self) -> str:
+        """Key of the record."""
+        return self.reference if self.key is None else self.key
 
     def is_unchanged(self, data: bytes) -> bool:
         """Return whether these bytes may be what was looked up."""
@@ -109,11 +116,11 @@ class Selection:
             return None
 
     def shard(self, selected: Sequence[Selected]) -> Shard:
-        """Return one shard of these records, in order; the key of a record is its reference.
+        """Return one shard of these records, in order, named after their keys and versions.
 
         Reading the shard raises ChangedError where an object is no longer what was looked up.
         """
-        contents = [[item.reference, item.version] for item in selected]
+        contents = [[item.name, item.version] for item in selected]
         return Shard(fingerprint(["selection", contents]), len(selected), _Slice(self._references(), tuple(selected)))
 
     def _references(self) -> References | EmbeddedImages:
@@ -169,7 +176,7 @@ def _record(item: Selected, data: bytes | EntryError) -> Record:
     if isinstance(data, EntryError):
         if item.digest:  # As a record with a reason it would stand for the content that was there before.
             raise ChangedError(f"{printable(item.reference)} {CHANGED} ({data})")
-        return Record(item.reference, None, str(data), "")
+        return Record(item.name, None, str(data), "")
     if not item.is_unchanged(data):
         raise ChangedError(f"{printable(item.reference)} {CHANGED}")
-    return Record(item.reference, data, None, "")
+    return Record(item.name, data, None, "")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -18,6 +17,7 @@ from fewshot.classes import LabelSpace
 from fewshot.prompt_templates import fill_templates
 
 if TYPE_CHECKING:
+    from fewshot.backbones.image_crop import Crop
     from fewshot.backbones.pooling import Pooling
     from fewshot.backbones.pooling.pooling_detection import DetectedPooling
     from fewshot.backbones.text_tower import TextTower
@@ -31,7 +31,7 @@ class ClipBackbone:
     Attributes:
         model: an open_clip model in evaluation mode, on `device`.
         tokenize: its tokenizer.
-        crop: PIL RGB image of any size -> [3, H, W] uint8, the model's input before normalisation.
+        crop: decoded image of any size -> [3, H, W] uint8, the model's input before normalisation.
         mean, std: the normalisation, over values in [0, 1].
         image_size: H = W in pixels.
         batch_size: images in one forward; a smaller batch is padded to it.
@@ -43,7 +43,7 @@ class ClipBackbone:
 
     model: Any
     tokenize: Tokenize
-    crop: Callable[[Image.Image], Tensor]
+    crop: Crop
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_size: int

@@ -7,18 +7,15 @@ under one of its tags may be pickled; they are read with `weights_only`, which c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import open_clip
-import torch
-from torchvision import transforms
-from torchvision.transforms import functional as pixels
 
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
 from fewshot.backbones.determinism import DTYPES, find_device, fix_arithmetic
+from fewshot.backbones.image_crop import Crop, crop_of
 from fewshot.backbones.untrusted_weights import check_clip_config, checked_config, read_config, remote_code_refused
 from fewshot.errors import BackboneError, UnknownNameError
 from fewshot.prompt_templates import IMAGENET_TEMPLATES, PLAIN_TEMPLATES
@@ -131,10 +128,8 @@ def _remedy(spec: ClipSpec, error: Exception) -> str:
     )
 
 
-def _preprocessing(model: Any) -> tuple[int, Callable[..., torch.Tensor], tuple[float, ...], tuple[float, ...]]:
+def _preprocessing(model: Any) -> tuple[int, Crop, tuple[float, ...], tuple[float, ...]]:
     """Return open_clip's evaluation transform up to uint8 pixels; the rest happens on the device."""
     config = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
-    steps = open_clip.transform.image_transform_v2(config, is_train=False).transforms
-    geometric = [s for s in steps if isinstance(s, torch.nn.Module) and not isinstance(s, transforms.Normalize)]
     size = config.size if isinstance(config.size, int) else config.size[0]
-    return size, transforms.Compose([*geometric, pixels.pil_to_tensor]), tuple(config.mean), tuple(config.std)
+    return size, crop_of(config), tuple(config.mean), tuple(config.std)

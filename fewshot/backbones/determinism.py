@@ -32,6 +32,19 @@ def find_device(name: str) -> torch.device:
         raise BackboneError(f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
 
 
+def find_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of numbers of a precision; "auto" takes bfloat16 on a GPU that computes in it, else float32.
+
+    Args:
+        precision: "auto", "fp32", "bf16" or "fp16".
+        device: of the networks.
+    """
+    if precision != "auto":
+        return DTYPES[precision]
+    in_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if in_bf16 else torch.float32
+
+
 def fix_arithmetic(*, threads: int) -> None:
     """Set this process's number of torch threads, and make cuDNN use deterministic kernels."""
     torch.set_num_threads(threads)

@@ -10,8 +10,9 @@ bits whichever classes share its block.
 
 Where we differ from the authors' code:
 
-* float32 or bfloat16 (theirs: float16 under autocast), a seed, and no dropout (theirs leaves one of 0.1 in the text
-  encoder's adapters).
+* The frozen weights are float32 or bfloat16 (theirs: float16 under autocast). Adapters, their gradients and moments
+  are float32 in either; a product takes them rounded to the activations' precision.
+* A seed, and no dropout (theirs leaves one of 0.1 in the text encoder's adapters).
 * Images are encoded once. Their code jitters brightness and contrast anew in each step; jittered copies can be passed
   here as further images.
 * An image and a prior image share a forward: they are cropped to one size, theirs are not.
@@ -23,9 +24,10 @@ Where we differ from the authors' code:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -105,6 +107,7 @@ def train_adapters(
     block_size: int,
     seed: int,
     prior: LatentImages | None = None,
+    checkpointing: bool = False,
     on_step: OnStep | None = None,
 ) -> StackedLora:
     """Train the adapters of one block of classes.
@@ -117,6 +120,8 @@ def train_adapters(
         block_size: G. An adapter's last bits depend on it, and on nothing else about the other classes.
         seed: of the initial adapters and of all samples.
         prior: images that the adapters should leave as they are; None for no such term.
+        checkpointing: compute the UNet's activations a second time instead of keeping them: the same bits for about a
+            third more time, in a fraction of the memory (`fewshot.diffusion.training_memory`).
         on_step: called before each step, see `OnStep`.
 
     Returns:
@@ -138,13 +143,12 @@ def train_adapters(
         ],
         weight_decay=settings.weight_decay,
     )
-    with torch.enable_grad():
+    with torch.enable_grad(), _checkpointed(backbone.unet, checkpointing), _reproducible(backbone.device):
         for step in range(settings.steps):
-            losses = _losses(backbone, lora, block, prior, settings, step=step, seed=seed)
-            if on_step is not None:
-                on_step(step, losses.detach()[: len(classes)].cpu())
             optimizer.zero_grad(set_to_none=True)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
+            losses = _add_gradients(backbone, lora, block, prior, settings, step=step, seed=seed)
+            if on_step is not None:
+                on_step(step, losses[: len(classes)].cpu())
             clip_gradients_by_class([*_tensors(lora.unet), *_tensors(lora.text)], settings.clip)
             optimizer.step()
     return lora.mapped(lambda tensor: tensor.detach()[: len(classes)])
@@ -159,11 +163,42 @@ def _initial_adapters(
     return StackedLora(unet, text).mapped(lambda tensor: tensor.to(backbone.device).requires_grad_())
 
 
+@contextmanager
+def _checkpointed(unet: Any, wanted: bool) -> Iterator[None]:
+    """Let the blocks of a UNet compute their activations again in the backward pass, while the context lasts."""
+    if not wanted:
+        yield
+        return
+    unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        unet.disable_gradient_checkpointing()
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """Avoid kernels on a GPU that add in any order, those of fused attention's backward among them."""
+    if device.type == "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fills = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False  # It costs a write of every tensor, and finds mistakes.
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = fills
+
+
 def _tensors(pairs: Pairs) -> list[Tensor]:
     return [tensor for pair in pairs.values() for tensor in pair]
 
 
-def _losses(
+def _add_gradients(
     backbone: DiffusionBackbone,
     lora: StackedLora,
     block: Sequence[LatentImages],
@@ -173,7 +208,7 @@ def _losses(
     step: int,
     seed: int,
 ) -> Tensor:
-    """Return the loss of each class of a block, [G] float32.
+    """Return the loss of each class of a block, [G] float32, and add their gradients to those of the adapters.
 
     The rows of a forward are ordered by class, then by term, then by sample.
     """
@@ -195,15 +230,20 @@ def _losses(
     ]
     ids = torch.stack([images.token_ids for images, _ in sources])
     samples = TrainingSamples(*map(torch.cat, zip(*draws, strict=True)))
-    errors = _noise_errors(backbone, lora, ids, samples, settings.scales(step))
-    by_term = errors.view(len(block), terms, count).mean(dim=2)
-    return by_term[:, 0] if terms == 1 else by_term[:, 0] + settings.prior_weight * by_term[:, 1]
+    with _noise_errors(backbone, lora, ids, samples, settings.scales(step)) as errors:
+        by_term = errors.view(len(block), terms, count).mean(dim=2)
+        losses = by_term[:, 0] if terms == 1 else by_term[:, 0] + settings.prior_weight * by_term[:, 1]
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+    return losses.detach()
 
 
+@contextmanager
 def _noise_errors(
     backbone: DiffusionBackbone, lora: StackedLora, ids: Tensor, samples: TrainingSamples, scales: tuple[float, float]
-) -> Tensor:
-    """Return the noise error of each row, [B] float32.
+) -> Iterator[Tensor]:
+    """Compute the noise error of each row, [B] float32.
+
+    The UNet's adapters stay in place while the context lasts: a backward with checkpoints runs its blocks again.
 
     Args:
         backbone: the model.
@@ -221,7 +261,7 @@ def _noise_errors(
     noisy = add_noise(samples.latents.to(backbone.device), noise, samples.steps, backbone.alphas_cumprod)
     with injected(backbone.unet, lora.unet, scale=scales[0], rows_per_class=rows) as set_classes:
         set_classes(classes.repeat_interleave(rows))
-        return (noise - backbone.predict(noisy, samples.steps, contexts)).square().mean(dim=(1, 2, 3))
+        yield (noise - backbone.predict(noisy, samples.steps, contexts)).square().mean(dim=(1, 2, 3))
 
 
 @torch.no_grad()

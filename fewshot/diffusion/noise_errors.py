@@ -101,7 +101,7 @@ def noise_errors(
     queries: Queries,
     *,
     seed: int,
-    adapters: StackedLora | None = None,
+    adapters: Pairs | None = None,
     scale: float = 1.0,
 ) -> Tensor:
     """Compute the noise error of each query, one row of a forward of the UNet.
@@ -116,7 +116,7 @@ def noise_errors(
         contexts: [K, L, width] float32.
         queries: R queries.
         seed: of the noise.
-        adapters: of the K classes, for the UNet; None for the UNet alone (Diffusion Classifier).
+        adapters: of the K classes, for the UNet, in any precision; None for the UNet alone (Diffusion Classifier).
         scale: of the adapters; TiF's is 0.6.
 
     Returns:
@@ -128,11 +128,12 @@ def noise_errors(
     _check(backbone, latents, keys, contexts)
     latents, contexts = latents.to(backbone.device), contexts.to(backbone.device, backbone.dtype)
     order, found = [], []
-    with maybe_injected(backbone.unet, None if adapters is None else adapters.unet, scale=scale) as set_classes:
+    with maybe_injected(backbone.unet, adapters, scale=scale) as set_classes:
         for rows in query_batches(queries, num_classes=len(contexts), size=backbone.batch_size):
             batch = queries[rows]
+            drawn = _noise(batch, keys, backbone.latent_shape, seed=seed)  # While the device does the last forward.
+            noise = drawn.to(backbone.device)
             set_classes(pad_with_zeros(batch.label, backbone.batch_size))
-            noise = _noise(batch, keys, backbone.latent_shape, seed=seed).to(backbone.device)
             noisy = add_noise(latents[batch.image], noise, batch.step, backbone.alphas_cumprod)
             parts = (pad_with_zeros(part, backbone.batch_size) for part in (noisy, batch.step, contexts[batch.label]))
             predicted = backbone.predict(*parts)[: len(rows)]
@@ -162,7 +163,7 @@ def errors_by_class(
     queries: Queries,
     *,
     seed: int,
-    adapters: StackedLora,
+    adapters: Pairs,
     scale: float = 1.0,
 ) -> Tensor:
     """Compute `noise_errors` a class at a time, with its adapters merged into the weights.
@@ -174,7 +175,7 @@ def errors_by_class(
     errors = torch.empty(len(queries))
     for label in queries.label.unique().tolist():  # type: ignore[no-untyped-call]
         rows = (queries.label == label).nonzero().squeeze(1)
-        with merged(backbone.unet, adapters.unet, label, scale=scale):
+        with merged(backbone.unet, adapters, label, scale=scale):
             errors[rows] = noise_errors(backbone, latents, keys, contexts, queries[rows], seed=seed)
     return errors
 

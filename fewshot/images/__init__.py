@@ -1,6 +1,8 @@
-"""Images: decoding from bytes to RGB, and augmented views."""
+"""Images: decoding from bytes to RGB, resizing, and augmented views.
 
-from fewshot.images.augmentation import augmented_view
-from fewshot.images.decode import decode
+`resizing` and `augmentation` import torch; the rest does without.
+"""
 
-__all__ = ["augmented_view", "decode"]
+from fewshot.images.decode import decode, decode_pixels, side_before_resizing
+
+__all__ = ["decode", "decode_pixels", "side_before_resizing"]

@@ -11,19 +11,21 @@ import json
 import math
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+
+from fewshot.images.resizing import resize
 
 _ATTEMPTS = 10
 _RATIO = (3 / 4, 4 / 3)
 
 
 def augmented_view(
-    image: Image.Image, *, size: int, seed: int, key: str, view: int, scale: tuple[float, float] = (0.5, 1.0)
-) -> Image.Image:
+    pixels: NDArray[np.uint8], *, size: int, seed: int, key: str, view: int, scale: tuple[float, float] = (0.5, 1.0)
+) -> NDArray[np.uint8]:
     """Crop a random part of an image, resize it (bicubic) and mirror it half of the time.
 
     Args:
-        image: RGB.
+        pixels: [h, w, 3] uint8.
         size: side of the result in pixels, >= 1.
         seed: of the experiment.
         key: of the image; the same image gets the same views in any order and any process.
@@ -31,12 +33,13 @@ def augmented_view(
         scale: range of the crop's share of the area, in (0, 1].
 
     Returns:
-        RGB, size x size.
+        [size, size, 3] uint8.
     """
     generator = _generator(seed, key, view)
-    box = _crop_box(*image.size, scale, generator)
-    crop = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.random() < 0.5 else crop
+    height, width, _ = pixels.shape
+    left, top, right, bottom = _crop_box(width, height, scale, generator)
+    crop = resize(pixels[top:bottom, left:right], size, size)
+    return np.ascontiguousarray(crop[:, ::-1]) if generator.random() < 0.5 else crop
 
 
 def _generator(seed: int, key: str, view: int) -> np.random.Generator:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from fewshot.errors import UnreadableImageError
 
@@ -45,12 +46,19 @@ def check_scans(scans: int, width: int = 0, height: int = 0) -> None:
         raise UnreadableImageError(f"refused: a JPEG of {scans} scans over {width} x {height} pixels")
 
 
-def crop_extreme(image: Image.Image) -> Image.Image:
-    """Return the middle of an image whose sides differ by more than `MAX_ASPECT`; other images unchanged."""
-    width, height = image.size
+def crop_extreme(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the middle of an image whose sides differ by more than `MAX_ASPECT`; other images unchanged.
+
+    Args:
+        pixels: [H, W, 3] uint8.
+
+    Returns:
+        [H', W', 3] uint8, contiguous.
+    """
+    height, width, _ = pixels.shape
     longest = MAX_ASPECT * min(width, height)
     if max(width, height) <= longest:
-        return image
+        return pixels
     new_width, new_height = min(width, longest), min(height, longest)
     left, top = (width - new_width) // 2, (height - new_height) // 2
-    return image.crop((left, top, left + new_width, top + new_height))
+    return np.ascontiguousarray(pixels[top : top + new_height, left : left + new_width])

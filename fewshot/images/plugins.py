@@ -106,4 +106,7 @@ def _inner_jpeg(jpeg: bytes, header: JxlHeader, *, min_side: int | None, max_pix
     height, width, _, _ = simplejpeg.decode_jpeg_header(jpeg)
     if {height, width} != {header.height, header.width}:
         raise ValueError("the JPEG inside has another size")
-    return decode_jpeg(jpeg, min_side=min_side, max_pixels=max_pixels)
+    pixels, exif = decode_jpeg(jpeg, min_side=min_side, max_pixels=max_pixels)
+    image = Image.fromarray(pixels)
+    image.info["exif"] = exif
+    return image

@@ -10,6 +10,8 @@ from fewshot.errors import UnreadableImageError
 from fewshot.image_formats import not_read
 
 _TWELVE_BITS = 1 << 12
+_BAND_PIXELS = 1 << 20
+"""Pixels that are copied at a time: Pillow makes two copies of what it hands out."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -34,6 +36,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         return _over_white(image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def to_array(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of an image, [H, W, 3] uint8, in memory of their own.
+
+    Args:
+        image: mode RGB.
+    """
+    width, height = image.size
+    if width * height <= _BAND_PIXELS:
+        return np.array(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return pixels
 
 
 def check_used_bits(largest: int) -> None:

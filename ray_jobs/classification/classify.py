@@ -27,23 +27,27 @@ from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
 from ray_jobs.inputs.archive import Listing, archive_units, list_archive, open_archive
 from ray_jobs.inputs.class_warnings import first_few
+from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
+from ray_jobs.inputs.examples import by_class, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import (
-    CHEAP_PREDICTIONS,
+    PLAN,
     PREDICTIONS,
     dense_folder,
+    examples_folder,
     features_folder,
-    prediction_part,
+    labels_folder,
+    prediction_parts,
+    present_parts,
     run_folder,
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
-from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics
+from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics, read_plan, remove_noted_damage
 from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
@@ -52,7 +56,7 @@ from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.predict import PredictStep
-from ray_jobs.steps.train import Training, read_rows, reasons_of
+from ray_jobs.steps.train import Training, reasons_of
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +89,8 @@ class FinishedClassification:
 
     @property
     def predictions(self) -> str:
-        """URL of the folder of predictions."""
-        return f"{self.run.url}/{PREDICTIONS}"
+        """URL of the document that lists the parts of predictions, under "predictions"."""
+        return f"{self.run.url}/{PLAN}"
 
     def to_json(self) -> JsonObject:
         """Return what the command prints: the metrics but for long lists of counts, and where everything lies."""
@@ -120,7 +124,7 @@ class Classification:
     store: Store
     source: Source
     listing: Listing
-    support: LabelledUnits | None
+    support: Examples | None
     stored: ClassifierRef | None
 
     @classmethod
@@ -178,21 +182,18 @@ class Classification:
         archive = self.job.archive
         given = read_given_labels(archive, self.store.storage) if archive is not None else None
         ground_truth = None if given is None else given.identity
-        # Parts of predictions state where the archive is.
-        place = [self.source.fingerprint, self.listing.contents]
-        section = self.job.classifier
-        identity = [prediction_format(), self._classifier_identity, *place, section.top, ground_truth]
-        identity.append([section.max_error, section.confidence])
-        if self.job.escalate is not None:
-            identity.append(escalation_identity(self.job.escalate))
+        identity: list[object] = [self.labels, self.listing.contents, ground_truth, self.job.classifier.confidence]
+        if self.job.escalate is not None and self.support is not None:
+            identity += [escalation_identity(self.job.escalate), self.support.identity, decoding_identity()]
         return run_folder(self.job.job.name, identity)
 
-    @property
-    def _classifier_identity(self) -> object:
-        if self.stored is None:
-            return self.training.identity.to_json()
-        examples = self.support.identity if self.support is not None else None
-        return ["stored", self.stored.identity, examples, decoding_identity()]
+    @cached_property
+    def labels(self) -> str:
+        """Folder of what the classifier gives. A part's path follows from its features and the classifier alone."""
+        section, stored = self.job.classifier, self.stored
+        classifier = self.training.identity.to_json() if stored is None else ["stored", stored.identity]
+        limit = None if section.max_error is None else [section.max_error, section.confidence]
+        return labels_folder([prediction_format(), self.features, classifier, limit, section.top, self.origin])
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -207,18 +208,20 @@ class Classification:
             examples=self.examples,
             max_error=self.job.classifier.max_error,
             confidence=self.job.classifier.confidence,
-            example_parts=tuple(unit.path for unit in self.example_units),
+            example_parts=() if self.embedded is None else self.embedded.paths,
+            predictions=tuple(self.predictions),
+            cheap_predictions=() if self.job.escalate is None else tuple(self.labelled_parts),
             work=self._work,
         )
 
     @property
     def _work(self) -> PlannedWork:
-        examples, images = sum(unit.weight for unit in self.example_units), self.listing.images
+        images = self.listing.images
         section, queries = self.job.escalate, 0.0
         if section is not None:
             queries = section.max_fraction * (images or 0) * min(section.candidates, len(self.classes)) * section.steps
         return classification_work(
-            examples=examples,
+            examples=0 if self.embedded is None else self.embedded.weight,
             images=images,
             shards=len(self.listing.shards),
             escalation=queries / QUERIES_PER_IMAGE,
@@ -248,12 +251,7 @@ class Classification:
     @property
     def origin(self) -> PredictionOrigin:
         """What the metadata of the predictions state."""
-        return PredictionOrigin(
-            archive=self.source.uri,
-            archive_kind=self.source.kind,
-            job=self.job.job.name,
-            run=self.run.rpartition("/")[2],
-        )
+        return PredictionOrigin(archive=self.source.uri, archive_kind=self.source.kind)
 
     def finished(self) -> ClassificationMetrics | None:
         """Return the metrics of this very run, if it is complete and nothing of it was lost since.
@@ -273,8 +271,7 @@ class Classification:
         return replace(metrics, too_many_unreadable=many)
 
     def _losses(self, metrics: ClassificationMetrics) -> Losses:
-        predictions = [prediction_part(f"{self.run}/{PREDICTIONS}", *part) for part in self._numbered_shards]
-        return find_losses(self.store, self.run, predictions, metrics)
+        return find_losses(self.store, self.run, self.predictions, metrics)
 
     def remove_losses(self) -> list[str]:
         """Remove parts of other lengths than were recorded, so that they are made anew. Requires the lease on the run.
@@ -297,18 +294,16 @@ class Classification:
         return metrics if isinstance(metrics, ClassificationMetrics) and metrics.complete else None
 
     @property
-    def _numbered_shards(self) -> list[tuple[int, str]]:
-        return [(index, name) for index, (name, _) in enumerate(self.listing.shards)]
-
-    @property
-    def labelled(self) -> str:
-        """Folder of what the classifier gives: the predictions, unless some images are escalated."""
-        return f"{self.run}/{PREDICTIONS if self.job.escalate is None else CHEAP_PREDICTIONS}"
-
-    @property
-    def prediction_parts(self) -> list[str]:
+    def labelled_parts(self) -> list[str]:
         """The parts of what the classifier gives, in the archive's order."""
-        return [prediction_part(self.labelled, *part) for part in self._numbered_shards]
+        return prediction_parts(self.labels, self.listing.parts(self.features))
+
+    @property
+    def predictions(self) -> list[str]:
+        """The parts of predictions, in the archive's order. What is escalated depends on the whole archive."""
+        if self.job.escalate is None:
+            return self.labelled_parts
+        return prediction_parts(f"{self.run}/{PREDICTIONS}", self.labelled_parts)
 
     def to_embed(self) -> tuple[int, int]:
         """How many shards, and images as far as known, have no features yet."""
@@ -316,17 +311,21 @@ class Classification:
 
     def to_label(self) -> tuple[int, int]:
         """How many shards, and images as far as known, have no predictions yet."""
-        return self.listing.left(self.prediction_parts, self.ledger.done(self.labelled))
+        return self.listing.left(self.labelled_parts, self.ledger.done(self.labels))
+
+    @cached_property
+    def embedded(self) -> EmbeddedExamples | None:
+        """The examples with their blocks of features, those that are there and others; None for a stored classifier."""
+        return self.support.find(self.store) if self.support is not None and self.stored is None else None
 
     @property
     def example_units(self) -> tuple[Unit, ...]:
-        """Units that embed the examples: none for a stored classifier."""
-        return self.support.units if self.support is not None and self.stored is None else ()
+        """Units that embed the examples without features: none for a stored classifier."""
+        return () if self.embedded is None else self.embedded.units
 
     def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], int | None]]:
         """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
-        examples = sum(unit.weight for unit in self.example_units)
-        yield "embedding examples", self.example_units, examples
+        yield "embedding examples", self.example_units, sum(unit.weight for unit in self.example_units)
         archive = archive_units(self.source, self.features, dense=self.needs_dense)
         yield "embedding", archive, self.listing.images
 
@@ -334,7 +333,7 @@ class Classification:
         """One for each shard that has features."""
         done = self.ledger.done(self.features)
         features = self.listing.parts(self.features)
-        for part, prediction, (_, size) in zip(features, self.prediction_parts, self.listing.shards, strict=True):
+        for part, prediction, (_, size) in zip(features, self.labelled_parts, self.listing.shards, strict=True):
             if part in done:
                 yield Unit(prediction, part, weight=size or 1)
 
@@ -359,7 +358,7 @@ def _with_backbone_of(stored: ClassifierRef, job: Job) -> Job:
     return replace(job, clip=ClipSection(**asdict(spec), templates=job.clip.templates))
 
 
-def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledUnits:
+def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
     """Read and check the examples, before anything of the archive is read.
 
     If the output has a classifier that was trained on them, they are not decoded again.
@@ -370,10 +369,8 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> LabelledU
     section, dense = job.support, _needs_dense(job, stored)
     labels = support_labels(section, store.storage)
     contents = ExampleContents.read(labels)
-    folder = features_folder(job.clip.spec, f"support-{job.views}")
-    support = labelled_units(
-        labels, by_class(labels), features=folder, views=job.views, dense=dense, digests=contents.digests
-    )
+    folder = examples_folder(job.clip.spec, job.views)
+    support = Examples.from_contents(contents, labels, by_class(labels), features=folder, views=job.views, dense=dense)
     if stored is not None:
         _check_classes(stored, support)
     trained = _trained_before(_training(job, support), store) if stored is None else None
@@ -395,7 +392,7 @@ def _trained_before(training: Training, store: Store) -> ClassifierRef | None:
         return None
 
 
-def _training(job: Job, support: LabelledUnits) -> Training:
+def _training(job: Job, support: Examples) -> Training:
     """What a classifier is trained from."""
     section, seed = job.classifier, job.support.seed if job.support else 0
     learns = "diffusion" in needs_of(section.method, section.hyperparameters)
@@ -410,7 +407,7 @@ def _training(job: Job, support: LabelledUnits) -> Training:
     )
 
 
-def _check_classes(stored: ClassifierRef, support: LabelledUnits) -> None:
+def _check_classes(stored: ClassifierRef, support: Examples) -> None:
     """Raise JobError unless the examples are of the classes of the stored classifier."""
     names = set(support.labels.space.names)
     missing, other = sorted(set(stored.classes) - names), sorted(names - set(stored.classes))
@@ -461,7 +458,8 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     job = work.job
     for line in work.remove_losses():
         reporter.say(line, style="yellow")
-    begin_run(work.store, work.run, job, work.plan, reporter)
+    remove_noted_damage(work.store, work.run, reporter)
+    begin_run(work.store, work.run, job, work.plan)
     for notice in work.notices:
         reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
@@ -473,13 +471,15 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     escalated = None
     if job.escalate is not None:
         escalation = work.escalation(classifier.threshold())
-        with escalation.open_stages(work.prediction_parts, job.cluster, reporter) as scoring:
-            escalated = escalation.escalate(work.prediction_parts, scoring)
+        with escalation.open_stages(work.labelled_parts, job.cluster, reporter) as scoring:
+            escalated = escalation.escalate(work.labelled_parts, scoring)
         stages += scoring.reports
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
-        metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
-        return _finish(work, metrics, did="the rest" if any(report.skipped for report in embedding) else "everything")
+        metrics = summarise(work.store, work.run, job, work.listing, work.predictions, classifier, stages, escalated)
+        found = work.embedded is not None and bool(work.embedded.found)
+        did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
+        return _finish(work, metrics, did=did)
 
 
 def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
@@ -504,7 +504,8 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     report = ensure_report(work.store, work.run, work.job, keep=did == "nothing")
     if metrics.complete:
         record_latest(work.store, work.job.job.name, "classification", work.run)
-    run = Run(work.store, work.run, work.plan, metrics)
+    plan = read_plan(work.store, work.run) if did == "nothing" else None
+    run = Run(work.store, work.run, plan or work.plan, metrics)
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
@@ -536,16 +537,15 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
 
 def _check_examples(work: Classification, embedding: StageReport) -> None:
     """Raise JobError unless every example was embedded just now or before; those that could be skipped need not be."""
-    if work.stored is not None:
+    embedded = work.embedded
+    if embedded is None:
         return
-    support = work.training.support
-    folder = support.paths[0].rpartition("/")[0] if support.paths else "features"
-    if not set(support.paths) <= work.ledger.done(folder):
+    if len(present_parts(work.store, embedded.paths)) < len(embedded.paths):
         raise JobError([f"the examples could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
-    unchecked = embedding.skipped and work.training.find(work.store) is None  # A report counts only new parts.
-    if embedding.summary.get("unreadable") or unchecked:
-        rows = read_rows(work.store, support.paths)
-        stop_at_unreadable(support.labels, reasons_of(rows), skip=work.training.skip_unreadable)
+    unchecked = (embedded.found or embedding.skipped) and work.training.find(work.store) is None
+    if embedding.summary.get("unreadable") or unchecked:  # A report counts only new parts.
+        reasons = reasons_of(embedded.read(work.store))
+        stop_at_unreadable(embedded.labels, reasons, skip=work.training.skip_unreadable)
 
 
 def _train(work: Classification, reporter: Reporter) -> ClassifierRef:

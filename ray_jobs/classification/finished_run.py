@@ -1,4 +1,4 @@
-"""Find what a finished run has lost, by one listing: missing objects, and parts of other lengths than recorded."""
+"""Find what a finished run has lost, by a listing of each of its folders: missing objects, and resized parts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Losses:
 
 
 def find_losses(store: Store, run: str, predictions: Sequence[str], metrics: ClassificationMetrics) -> Losses:
-    """Compare the objects of a finished run with the listing of its folder.
+    """Compare the objects of a finished run with the listings of its folder and of the one of its predictions.
 
     Args:
         store: the output.
@@ -58,6 +58,8 @@ def find_losses(store: Store, run: str, predictions: Sequence[str], metrics: Cla
         StorageError: storage does not respond.
     """
     sizes = store.sizes(run)
+    for folder in {posixpath.dirname(part) for part in predictions if not part.startswith(f"{run}/")}:
+        sizes |= store.sizes(folder)
     documents = [f"{run}/{name}" for name in (PLAN, JOB, FAILURES, *([] if metrics.escalated is None else [GAPS]))]
     recorded = zip(predictions, metrics.part_bytes, strict=False)
     return Losses(

@@ -14,7 +14,7 @@ from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 
 if TYPE_CHECKING:
     from fewshot.calibration.abstention import HeldOutScores
-    from ray_jobs.inputs.examples import LabelledUnits
+    from ray_jobs.inputs.example_blocks import Examples
     from ray_jobs.job_file.sections import ClassifierSection
     from ray_jobs.output.classifiers import ClassifierRef
 
@@ -45,7 +45,7 @@ def _in_folds(examples: int, folds: int) -> int:
 
 
 def error_limit_plan(
-    section: ClassifierSection, support: LabelledUnits | None, classifier: ClassifierRef | None
+    section: ClassifierSection, support: Examples | None, classifier: ClassifierRef | None
 ) -> ErrorLimitPlan:
     """Return whether there are enough examples for a `max_error`.
 
@@ -65,7 +65,7 @@ def error_limit_plan(
     )
 
 
-def _held_out_of(section: ClassifierSection, support: LabelledUnits | None) -> int:
+def _held_out_of(section: ClassifierSection, support: Examples | None) -> int:
     counts = () if support is None else Counter(support.labels.labels).values()
     return held_out_examples(counts, folds=folds_of(section.method, section.hyperparameters))
 

@@ -24,7 +24,7 @@ from ray_jobs.inputs.ground_truth import read_ground_truth
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.feature_parts import concat_parquet, read_parquet, removed_if_damaged
-from ray_jobs.output.layout import FAILURES, METRICS, PREDICTIONS, prediction_part
+from ray_jobs.output.layout import FAILURES, METRICS, present_parts
 from ray_jobs.output.predictions import best_guesses
 from ray_jobs.results.classification_metrics import (
     CandidateMethod,
@@ -55,6 +55,7 @@ def summarise(
     run: str,
     job: Job,
     listing: Listing,
+    predictions: Sequence[str],
     classifier: ClassifierRef,
     stages: Sequence[StageReport],
     escalated: EscalationSummary | None = None,
@@ -66,6 +67,7 @@ def summarise(
         run: the run's folder.
         job: the job file.
         listing: what the archive held.
+        predictions: the run's parts, in the archive's order.
         classifier: the classifier.
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
@@ -80,10 +82,10 @@ def summarise(
     counts = _Counts(names, labels, [share.threshold for share in shares])
     failed = [failure for stage in stages for failure in stage.failures]
     units = [_failures([("unit", failure.path, "", failure.error)]) for failure in failed]
-    failures = concat_parquet(FAILURE_SCHEMA, chain(units, _count_parts(store, run, listing, counts)))
+    failures = concat_parquet(FAILURE_SCHEMA, chain(units, _count_parts(store, predictions, counts)))
     store.put(f"{run}/{FAILURES}", failures)
     metrics = ClassificationMetrics(
-        complete=not failed and counts.parts == len(listing.shards),
+        complete=not failed and counts.parts == len(predictions),
         failed_units=len(failed),
         too_many_unreadable=too_many_unreadable(job, images=counts.images, unreadable=counts.status["unreadable"]),
         images=counts.images,
@@ -113,15 +115,14 @@ def summarise(
     return metrics
 
 
-def _count_parts(store: Store, run: str, listing: Listing, counts: _Counts) -> Iterator[pa.Table]:
-    """Count the run's own parts, which may have company in their folder; yield the unreadable images of each.
+def _count_parts(store: Store, parts: Sequence[str], counts: _Counts) -> Iterator[pa.Table]:
+    """Count the run's parts, which may have company in their folder; yield the unreadable images of each.
 
     Raises:
         DamagedError: parts are damaged, and were removed; all of them, so that one more run makes them anew.
     """
-    present, damaged = frozenset(store.list(f"{run}/{PREDICTIONS}")), list[str]()
-    for index, (shard, _) in enumerate(listing.shards):
-        part = prediction_part(f"{run}/{PREDICTIONS}", index, shard)
+    present, damaged = frozenset(present_parts(store, parts)), list[str]()
+    for part in parts:
         data = store.get(part) if part in present else None
         counts.part_bytes.append(0 if data is None else len(data))
         if data is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from cluster import ClusterError, Executor, LocalExecutor, Workers
-from cluster.execution.executor import weight_left
 from fewshot.backbones import ClipSpec
 from ray_jobs.classification.classify import Classification
 from ray_jobs.classification.labelled_shares import error_limit_plan
@@ -33,8 +32,8 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     """
     work = Classification.from_job(job)
     counts = {} if work.support is None else work.support.labels.counts
-    examples = sum(unit.weight for unit in work.example_units)
-    examples_left = weight_left(work.example_units, work.ledger)
+    embedded = work.embedded
+    examples, examples_left = (0, 0) if embedded is None else (embedded.weight, embedded.weight_left)
     classifier = work.stored if work.stored is not None else work.training.find(work.store)
     _, images = work.to_embed()
     known = work.listing.images
@@ -66,7 +65,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
 
 def _example_stages(work: Classification, done: int, left: int) -> list[PlannedStage]:
     """Nothing where a stored classifier needs no examples embedded."""
-    if not work.example_units and work.stored is not None:
+    if work.embedded is None:
         return []
     what = f"{work.examples} examples of {len(work.classes)} classes, {plural(1 + work.job.views, 'view')} each"
     return [PlannedStage(stage="embed examples", what=what, done=done, left=left)]
@@ -97,7 +96,7 @@ def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
 
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:
     escalation = work.escalation(None if classifier is None else classifier.threshold())
-    estimate = CostEstimate(escalation, work.prediction_parts, work.job.classifier.top)
+    estimate = CostEstimate(escalation, work.labelled_parts, work.job.classifier.top)
     return estimate.with_probe() if probe and not estimate.finished else estimate
 
 

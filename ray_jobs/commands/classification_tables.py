@@ -49,7 +49,7 @@ def show_classification(reporter: Reporter, result: FinishedClassification) -> N
         reporter.say(_none_readable(result), style="red")
     elif metrics.too_many_unreadable:
         reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
-    reporter.say(f"predictions: {result.predictions}")
+    reporter.say(f"predictions: listed in {result.predictions}")
     if result.report:
         reporter.say(f"report: {result.report}")
     if metrics.unreadable or metrics.failed_units:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from fewshot.diffusion.image_sampling import PriorImages
     from fewshot.method import DiffusionScorer
 
-BLOCK_SIZE = 8
-"""Classes that are trained in one batch."""
-
 
 @dataclass(frozen=True)
 class AdapterTraining:
@@ -118,7 +115,7 @@ class AdapterTraining:
     def class_adapter(self, label: str, settings: AdapterSettings) -> ClassAdapter:
         """Return the adapters of a class as they are with some settings."""
         prompt, latents, held_out = self._prompts[label], self.examples.units[label].path, self.held_out.get(label, ())
-        training = [ADAPTERS_VERSION, asdict(settings), BLOCK_SIZE, self.section.seed]
+        training = [ADAPTERS_VERSION, asdict(settings), self.section.classes_per_block, self.section.seed]
         identity: list[object] = [*training, label, prompt, latents, *self._prior]
         if held_out:
             identity.append(held_out)
@@ -141,10 +138,11 @@ class AdapterTraining:
         for label in labels:
             if (settings := self.trains_adapters and self.adapter_settings(label)) and label not in self.trained_labels:
                 by_settings[settings].append(self.class_adapter(label, settings))
+        size = self.section.classes_per_block
         return [
-            self._unit(settings, class_adapters[start : start + BLOCK_SIZE])
+            self._unit(settings, class_adapters[start : start + size])
             for settings, class_adapters in by_settings.items()
-            for start in range(0, len(class_adapters), BLOCK_SIZE)
+            for start in range(0, len(class_adapters), size)
         ]
 
     def train(self, labels: Sequence[str], step: DiffusionStep, stages: Stages, *, stage_name: str) -> None:
@@ -174,7 +172,7 @@ class AdapterTraining:
         settings = self.adapter_settings(label) if self.trains_adapters else None
         if settings is None:
             return ClassPrompt(self._prompts[label])
-        return ClassPrompt(self._prompts[label], self.class_adapter(label, settings).folder, settings.text_scale)
+        return ClassPrompt(self._prompts[label], self.class_adapter(label, settings).folder)
 
     def unet_scale(self, labels: Sequence[str]) -> float:
         """Return the scale of the UNet's adapters, the same for all these classes."""
@@ -184,7 +182,8 @@ class AdapterTraining:
     def _unit(self, settings: AdapterSettings, class_adapters: Sequence[ClassAdapter]) -> Unit:
         name = fingerprint([class_adapter.folder for class_adapter in class_adapters])
         prior_prompt = "" if self.prior is None else self.prior.prompt
-        unit = AdapterUnit(tuple(class_adapters), settings, BLOCK_SIZE, self.section.seed, self._prior, prior_prompt)
+        size, seed = self.section.classes_per_block, self.section.seed
+        unit = AdapterUnit(tuple(class_adapters), settings, size, seed, self._prior, prior_prompt)
         return Unit(f"adapters/{self.section.method}/blocks/{name}.json", unit, weight=len(class_adapters))
 
     @property

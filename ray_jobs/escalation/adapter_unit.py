@@ -13,11 +13,13 @@ from ray_jobs.steps.diffusion_worker import DiffusionWorker
 from ray_jobs.steps.latents import get_latents
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.random_draws import LatentImages
 
-ADAPTERS_VERSION = 2
-"""Part of every class's fingerprint: raised when training changes."""
+ADAPTERS_VERSION = 3
+"""Part of every class's fingerprint: raised when training or the files change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +74,55 @@ class AdapterUnit:
         from fewshot.diffusion.lora import save_adapter
 
         last: dict[str, list[float]] = {}
-        stack = train_adapters(
-            worker.backbone,
-            [_examples(worker, class_adapter) for class_adapter in class_adapters],
-            self.settings,
-            block_size=self.block_size,
-            seed=self.seed,
-            prior=get_prior(worker, self.prior, self.prior_prompt),
-            on_step=lambda _, losses: last.update(losses=losses.tolist()),
-        )
+        examples = [_examples(worker, class_adapter) for class_adapter in class_adapters]
+        prior = get_prior(worker, self.prior, self.prior_prompt)
+        with worker.device:
+            worker.classes.clear()  # Training needs the memory, and scores no class.
+            stack = train_adapters(
+                worker.backbone,
+                examples,
+                self.settings,
+                block_size=self.block_size,
+                seed=self.seed,
+                prior=prior,
+                checkpointing=self._needs_checkpointing(worker, prior is not None),
+                on_step=lambda _, losses: last.update(losses=losses.tolist()),
+            )
+            files = [save_adapter(stack, index) for index in range(len(class_adapters))]
+            contexts = self._contexts(worker, class_adapters, files)
         for index, class_adapter in enumerate(class_adapters):
             card = self._card(class_adapter, last["losses"][index])
-            put_adapter(worker.store, class_adapter.folder, save_adapter(stack, index), card)
+            put_adapter(worker.store, class_adapter.folder, files[index], contexts[index : index + 1], card)
+
+    def _contexts(
+        self, worker: DiffusionWorker, class_adapters: list[ClassAdapter], files: list[dict[str, bytes]]
+    ) -> Tensor:
+        """Encode the prompts with the adapters as they are stored, [K, L, width] in the model's precision."""
+        from fewshot.diffusion.lora import load_adapters
+        from fewshot.diffusion.noise_errors import class_contexts
+
+        backbone, prompts = worker.backbone, [each.prompt for each in class_adapters]
+        stored = load_adapters(files).mapped(lambda tensor: tensor.to(backbone.device))
+        return class_contexts(backbone, prompts, stored, scale=self.settings.text_scale).to(backbone.dtype)
+
+    def _needs_checkpointing(self, worker: DiffusionWorker, with_prior: bool) -> bool:
+        """Return whether the worker's device has too little memory to keep all activations of a step.
+
+        Raises:
+            DataError: it has too little even without.
+        """
+        from fewshot.diffusion.training_memory import (
+            TrainingShape,
+            choose_checkpointing,
+            count_training_memory,
+        )
+
+        if worker.memory_bytes is None:
+            return False
+        shape = TrainingShape.from_settings(self.settings, block_size=self.block_size, with_prior=with_prior)
+        if shape not in worker.training_memory:
+            worker.training_memory[shape] = count_training_memory(worker.backbone, shape)
+        return choose_checkpointing(worker.training_memory[shape], shape, worker.memory_bytes)
 
     def _card(self, class_adapter: ClassAdapter, last_loss: float) -> dict[str, object]:
         return {

@@ -182,7 +182,8 @@ class CostEstimate:
         if self.selected is None and self.images is not None:
             most = min(left, self.images * self.classes_per_image)
         settings = {each for label in labels for each in self._settings[label]}
-        cost = sum(training_cost(min(most, len(each)), settings) for each in missing)
+        block_size = self.escalation.section.classes_per_block
+        cost = sum(training_cost(min(most, len(each)), settings, block_size=block_size) for each in missing)
         prior_cost = self.escalation.adapter_training.prior_cost() if most else 0.0
         trains = f"{self._at_most(len(labels))} classes" if self._settings else "no adapters"
         return self._stage("train adapters", f"{method}: {trains}", len(labels) - left, most, prior_cost + cost)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cluster import Part, Store
-from ray_jobs.escalation.adapter_training import BLOCK_SIZE
 from ray_jobs.escalation.selection import Budget
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import removed_if_damaged
@@ -42,7 +41,7 @@ class ProbeUnit:
         context = backbone.embed_texts(["a picture"]).expand(backbone.batch_size, -1, -1)
         noisy = torch.zeros(backbone.batch_size, *backbone.latent_shape)
         steps = torch.full((backbone.batch_size,), len(backbone.alphas_cumprod) // 2)
-        with torch.inference_mode():
+        with worker.device, torch.inference_mode():
             backbone.predict(noisy, steps, context)
             start, done = time.monotonic(), 0
             while time.monotonic() - start < PROBE_S:
@@ -95,17 +94,18 @@ def class_training_cost(settings: AdapterSettings) -> float:
     return FORWARDS_PER_SAMPLE * settings.steps * settings.samples * terms
 
 
-def training_cost(num_classes: int, settings: Collection[AdapterSettings]) -> float:
+def training_cost(num_classes: int, settings: Collection[AdapterSettings], *, block_size: int) -> float:
     """Return an upper bound of the cost of training classes in blocks, in forwards.
 
     Args:
         num_classes: how many.
         settings: that a class may be trained with. The classes of a block have the same, so that each of them may leave
             a block that is not full.
+        block_size: classes of a block.
     """
-    spread = num_classes + (BLOCK_SIZE - 1) * min(num_classes, len(settings))
-    blocks = min(num_classes, spread // BLOCK_SIZE)
-    return blocks * BLOCK_SIZE * max(map(class_training_cost, settings), default=0.0)
+    spread = num_classes + (block_size - 1) * min(num_classes, len(settings))
+    blocks = min(num_classes, spread // block_size)
+    return blocks * block_size * max(map(class_training_cost, settings), default=0.0)
 
 
 def make_budget(
@@ -127,14 +127,14 @@ def make_budget(
         prior_cost: forwards spent before the first class is trained.
         held_out_images: examples of a class that calibration scores, at most.
     """
-    hours = section.budget_gpu_hours
+    hours, block_size = section.budget_gpu_hours, section.classes_per_block
     assert hours is None or rate is not None
     trainings = 2 if section.calibrate else 1  # Calibration trains every class a second time.
     last = LAST_FORWARDS * section.spec.max_batch_size
     return Budget(
         images=math.floor(section.max_fraction * images),
         forwards=None if hours is None or rate is None else 3600.0 * hours * rate - prior_cost - trainings * last,
-        training_cost=lambda classes: trainings * training_cost(classes, settings),
+        training_cost=lambda classes: trainings * training_cost(classes, settings, block_size=block_size),
         per_calibration=held_out_images * section.candidates * section.steps * ROWS_PER_QUERY,
         per_query=section.steps * ROWS_PER_QUERY,
         per_image=FORWARDS_PER_ENCODING,

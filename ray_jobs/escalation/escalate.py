@@ -29,16 +29,16 @@ from ray_jobs.escalation.selection import (
 )
 from ray_jobs.escalation.stages import IncompleteError, Stages, open_stages
 from ray_jobs.inputs.archive import Listing
-from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.job_file.sections import ClusterSection, EscalateSection
 from ray_jobs.output.feature_parts import get_table
-from ray_jobs.output.layout import GAPS, PREDICTIONS
+from ray_jobs.output.layout import GAPS, PREDICTIONS, prediction_parts, present_parts
 from ray_jobs.results.escalation_summary import CalibrationSummary, EscalationSummary
 from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.example_latents import ExampleLatents
 from ray_jobs.steps.latents import get_latents, latent_unit
 
-ESCALATION_VERSION = 3
+ESCALATION_VERSION = 4
 """Part of the name of every run with [escalate]: raised when files of escalation change."""
 SELECTION, PROBE = "escalated.parquet", "probe.json"
 NOISE_ERRORS, CALIBRATION_ERRORS = "noise-errors", "calibration-errors"
@@ -67,7 +67,7 @@ class Escalation:
         store: the output.
         run: folder of the run.
         source, listing: the archive.
-        support: the examples; a unit holds those of one class.
+        support: the examples; a group holds those of one class.
         threshold: of the classifier, below which it abstains; None if it labels everything.
     """
 
@@ -76,7 +76,7 @@ class Escalation:
     run: str
     source: ShardSource
     listing: Listing
-    support: LabelledUnits
+    support: Examples
     threshold: float | None
 
     @cached_property
@@ -176,8 +176,7 @@ class Escalation:
         """Return the images to escalate, selected once for a run. If that selection is lost, so are its predictions."""
         path = f"{self.run}/{SELECTION}"
         if not self.store.exists(path):
-            own = {self._merged(part) for part in cheap_predictions}
-            for part in own.intersection(self.store.list(f"{self.run}/{PREDICTIONS}")):
+            for part in present_parts(self.store, self._merged_parts(cheap_predictions)):
                 self.store.delete(part)
             budget = self._budget(images, stages)
             selected = select_affordable(self._candidates(cheap_predictions), budget, self._trained_labels)
@@ -209,9 +208,9 @@ class Escalation:
         """Labels of the classes that need no more training."""
         return frozenset.intersection(*(training.trained_labels for training in self.adapter_trainings))
 
-    def _merged(self, cheap_predictions: str) -> str:
-        """Return the part of predictions of the same shard."""
-        return f"{self.run}/{PREDICTIONS}/{posixpath.basename(cheap_predictions)}"
+    def _merged_parts(self, cheap_predictions: Sequence[str]) -> list[str]:
+        """Return the parts of predictions of the same shards. They are the run's own."""
+        return prediction_parts(f"{self.run}/{PREDICTIONS}", cheap_predictions)
 
     def latent_units(self, selected: Sequence[EscalationCandidate]) -> dict[int, Unit]:
         """Return, by number of the shard, the unit that encodes its selected images.
@@ -249,10 +248,12 @@ class Escalation:
     ) -> None:
         units = [
             Unit(
-                self._merged(part),
+                merged,
                 MergeUnit(part, escalated_predictions.get(index, ())),
                 weight=self.listing.shards[index][1] or 1,
             )
-            for index, part in enumerate(cheap_predictions)
+            for index, (part, merged) in enumerate(
+                zip(cheap_predictions, self._merged_parts(cheap_predictions), strict=True)
+            )
         ]
         stages.run("merging predictions", MergeStep(self.store, self.section.method, self.threshold), units)

@@ -40,7 +40,8 @@ class PriorUnit:
         """Sample the images."""
         from fewshot.diffusion.image_sampling import sample_images
 
-        mean = sample_images(worker.backbone, self.prior, self.numbers, seed=self.seed).numpy()
+        with worker.device:
+            mean = sample_images(worker.backbone, self.prior, self.numbers, seed=self.seed).numpy()
         keys = tuple(str(number) for number in self.numbers)
         posterior = np.stack([mean, np.zeros_like(mean)], axis=1)
         latents = Latents(keys, (None,) * len(keys), posterior, len(worker.backbone.alphas_cumprod))

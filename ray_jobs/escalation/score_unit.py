@@ -11,7 +11,7 @@ from cluster import Part, Store
 from fewshot.digests import PLACEHOLDER, check_seal, seal
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionWorker
-from ray_jobs.steps.latents import get_latents
+from ray_jobs.steps.latents import load_means
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ScoreUnit:
     def identity(self) -> list[object]:
         """Return all that determines the noise errors, as JSON values."""
         latents = [[part.path, part.rows] for part in self.latents]
-        classes = [[each.prompt, each.adapter, each.text_scale] for each in self.classes]
+        classes = [[each.prompt, each.adapter] for each in self.classes]
         queries = [array.tolist() for array in (self.image, self.label, self.step)]
         return [latents, classes, queries, self.seed, self.unet_scale, self.merged]
 
@@ -62,23 +62,25 @@ class ScoreUnit:
         """Compute the noise error of each query, in their order."""
         import torch
 
-        from fewshot.diffusion.lora import concatenated
+        from fewshot.diffusion.lora import concatenated_pairs, with_all_sites
         from fewshot.diffusion.noise_errors import Queries, errors_by_class, noise_errors
 
-        parts = [(get_latents(worker.store, each.path), list(each.rows)) for each in self.latents]
-        loaded = [worker.load_class(class_prompt) for class_prompt in self.classes]
-        adapters = [adapter for adapter, _ in loaded if adapter is not None]
+        means = load_means(worker, [each.path for each in self.latents])
+        parts = [(part, list(each.rows)) for part, each in zip(means, self.latents, strict=True)]
+        loaded = worker.load_classes(self.classes)
+        adapters = [each.adapters for each in loaded if each.adapters is not None]
         queries = Queries(*(torch.from_numpy(array.astype(np.int64)) for array in (self.image, self.label, self.step)))
-        errors = (errors_by_class if self.merged and adapters else noise_errors)(
-            worker.backbone,
-            torch.from_numpy(np.concatenate([part.posterior[rows, 0] for part, rows in parts])),
-            [part.images[row] for part, rows in parts for row in rows],
-            torch.cat([context for _, context in loaded]),
-            queries,
-            seed=self.seed,
-            adapters=concatenated(adapters) if adapters else None,  # type: ignore[arg-type]
-            scale=self.unet_scale,
-        )
+        with worker.device:
+            errors = (errors_by_class if self.merged and adapters else noise_errors)(
+                worker.backbone,
+                torch.from_numpy(np.concatenate([part.mean[rows] for part, rows in parts])),
+                [part.images[row] for part, rows in parts for row in rows],
+                torch.cat([each.context for each in loaded]),
+                queries,
+                seed=self.seed,
+                adapters=concatenated_pairs(with_all_sites(adapters)) if adapters else None,  # type: ignore[arg-type]
+                scale=self.unet_scale,
+            )
         return Part(_to_bytes(errors.numpy()), {"forwards": float(len(errors))})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from ray_jobs.escalation.score_unit import get_errors
 from ray_jobs.escalation.scoring_plan import ScoringPlan
 from ray_jobs.escalation.selection import EscalationCandidate
 from ray_jobs.escalation.stages import Stages
-from ray_jobs.steps.diffusion_worker import DiffusionStep
+from ray_jobs.steps.diffusion_worker import LATENT_BYTES, DiffusionStep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,8 @@ class ImageScoring:
         section, plan = self.adapter_training.section, self._plan(images, encoded)
 
         def score_queries(number: int, image: np.ndarray, column: np.ndarray, entry: np.ndarray) -> np.ndarray:
-            units = list(plan.query_units(f"{folder}/round-{number:02d}", image, column, entry))
+            of_round, backwards = f"{folder}/round-{number:02d}", number % 2 == 1
+            units = list(plan.query_units(of_round, image, column, entry, backwards=backwards))
             stages.run(f"{self.stage_name}, round {number + 1}", self.step, [unit for unit, _ in units])
             errors = np.zeros(len(image), np.float32)
             for unit, rows in units:
@@ -83,6 +85,13 @@ class ImageScoring:
         present, n = torch.from_numpy(plan.candidates >= 0), len(self.steps)
         scored = score_candidates(section.schedule, present, n, score_queries, error_rate=section.error_rate)
         return DecidedImages(images, scored, self.steps)
+
+    def _images_in_memory(self) -> int:
+        """Return the images whose latents take half of a worker's memory for latents: the next unit reads others."""
+        from fewshot.backbones.diffusion import latent_shape
+
+        image_bytes = 4 * math.prod(latent_shape(self.adapter_training.section.spec))
+        return max(1, LATENT_BYTES // (2 * image_bytes))
 
     def _plan(self, images: Sequence[EscalationCandidate], encoded: Mapping[int, EncodedImages]) -> ScoringPlan:
         labels = sorted({label for image in images for label in image.candidates})
@@ -102,4 +111,5 @@ class ImageScoring:
             seed=self.adapter_training.section.seed,
             unet_scale=self.adapter_training.unet_scale(labels),
             batch_size=self.adapter_training.section.spec.max_batch_size,
+            images_in_memory=self._images_in_memory(),
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from cluster import Executor, Ledger, StageReport, Step, Unit, Workers, run_stage
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import ClusterSection
+from ray_jobs.steps.diffusion_worker import UNITS_AT_A_TIME
 from ray_jobs.steps.placement import choose, entered
 
 QUERIES_PER_IMAGE = 20
@@ -67,4 +68,4 @@ def open_stages(
     """
     executor, workers = choose(cluster, threads=threads, images=int(num_queries) // QUERIES_PER_IMAGE)
     with entered(executor, reporter):
-        yield Stages(executor, replace(workers, overlap=1), ledger, reporter)
+        yield Stages(executor, replace(workers, overlap=UNITS_AT_A_TIME), ledger, reporter)

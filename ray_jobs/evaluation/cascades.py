@@ -25,10 +25,10 @@ from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.escalation.stages import IncompleteError, Stages, open_stages
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import Listing
-from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import get_table
-from ray_jobs.output.layout import CHEAP_PREDICTIONS, PREDICTIONS, prediction_part, prediction_parts
+from ray_jobs.output.layout import CHEAP_PREDICTIONS, PREDICTIONS, prediction_parts
 from ray_jobs.output.predictions import best_guesses, prediction_format
 from ray_jobs.results.escalation_summary import CostPoint, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeKind, CascadeRow
@@ -97,8 +97,8 @@ class DrawCascade:
     seed: int
 
     @cached_property
-    def support(self) -> LabelledUnits:
-        """The examples; a unit holds those of one class."""
+    def support(self) -> Examples:
+        """The examples; a group holds those of one class."""
         return self.evaluation.examples(self.shots, self.seed)
 
     @cached_property
@@ -153,13 +153,10 @@ class DrawCascade:
         step = PredictStep(
             self.evaluation.store, classifier, self.evaluation.job.clip.spec, top=len(self.support.labels.space)
         )
-        folder = f"{self.folder}/{CHEAP_PREDICTIONS}"
-        units = [
-            Unit(prediction_part(folder, index, unit.payload.shard.fingerprint), unit.path)
-            for index, unit in enumerate(test.units)
-        ]
+        parts = prediction_parts(f"{self.folder}/{CHEAP_PREDICTIONS}", test.paths)
+        units = [Unit(part, features) for part, features in zip(parts, test.paths, strict=True)]
         stages.run("labelling", step, units)
-        return [unit.path for unit in units]
+        return parts
 
     def _escalate(self, candidates: int, cheap_predictions: Sequence[str], stages: Stages) -> MeasuredEscalation:
         run, archive = f"{self.folder}/of-{candidates}", LabelledArchive(self.evaluation.test.units)

@@ -13,6 +13,7 @@ from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
 from fewshot.methods.table import needs_of
+from ray_jobs.inputs.example_blocks import EmbeddedExamples
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
@@ -93,7 +94,7 @@ class EvaluateStep:
     store: Store
     spec: ClipSpec
     templates: tuple[str, ...] | None
-    pool: LabelledUnits
+    pool: EmbeddedExamples
     test: LabelledUnits
     needs: frozenset[str] = frozenset()
     diffusion: DiffusionSpec | None = None
@@ -114,7 +115,7 @@ class EvaluateStep:
         space = self.pool.labels.space
         images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
         if self.diffusion is not None:
-            pool = replace(pool, latents=get_example_latents(self.store, self.diffusion, self.pool, images))
+            pool = replace(pool, latents=get_example_latents(self.store, self.diffusion, self.pool.examples, images))
         _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
         text = clip.prototypes(space, self.templates)
         parts = parts_for(clip, self.needs, self.diffusion)

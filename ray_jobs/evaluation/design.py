@@ -14,6 +14,7 @@ from fewshot.methods.table import needs_of, views_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
 from ray_jobs.evaluation.cell_step import Cell, EvaluateStep, FoldPretraining
+from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import (
     LabelledUnits,
@@ -26,7 +27,7 @@ from ray_jobs.inputs.examples import (
 )
 from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
-from ray_jobs.output.layout import features_folder, run_folder
+from ray_jobs.output.layout import examples_folder, features_folder, run_folder
 from ray_jobs.output.predictions import prediction_format
 from ray_jobs.output.work_share import evaluation_work
 from ray_jobs.results.cell_result import CellResult
@@ -117,17 +118,14 @@ class Evaluation:
         return self.job.support is not None and self.job.support.skip_unreadable
 
     @cached_property
-    def pool(self) -> LabelledUnits:
+    def train(self) -> Examples:
         """The train images of all draws, identified by their contents."""
-        folder, contents = self._features(f"support-{self.views}"), self.contents
-        return labelled_units(
-            contents.labels,
-            self._groups,
-            features=folder,
-            views=self.views,
-            dense=self.dense,
-            digests=contents.digests,
-        )
+        return self._examples(self.contents.labels, self._groups)
+
+    @cached_property
+    def pool(self) -> EmbeddedExamples:
+        """The same with their blocks of features, those that are there and others."""
+        return self.train.find(self.store)
 
     @cached_property
     def contents(self) -> ExampleContents:
@@ -137,14 +135,14 @@ class Evaluation:
 
     @cached_property
     def _groups(self) -> list[list[str]]:
-        """The train images of each unit."""
+        """The train images, a group for each draw and class."""
         return by_draw(self.draws[max(self.section.shots), seed] for seed in dict.fromkeys(self.section.seeds))
 
     @cached_property
     def test(self) -> LabelledUnits:
         """The test images, which may be many: they are identified by sizes and times (or ETags), not by contents."""
         labels = self._labels(self.splits.test)
-        folder = self._features(fingerprint(["test", self.folder]))
+        folder = features_folder(self.job.clip.spec, fingerprint(["test", self.folder]))
         return labelled_units(labels, in_blocks(labels, TEST_BLOCK), features=folder, views=0, dense=self.dense)
 
     @cached_property
@@ -167,16 +165,15 @@ class Evaluation:
             if classes
         ]
 
-    def examples(self, shots: int, seed: int) -> LabelledUnits:
-        """Return the examples of a draw, a unit for each class."""
-        drawn, folder = self.draws[shots, seed], self._features(f"support-{self.views}")
-        return labelled_units(
-            drawn,
-            by_class(drawn),
-            features=folder,
-            views=self.views,
-            dense=self.dense,
-            digests=self.contents.digests,
+    def examples(self, shots: int, seed: int) -> Examples:
+        """Return the examples of a draw, a group for each class."""
+        drawn = self.draws[shots, seed]
+        return self._examples(drawn, by_class(drawn))
+
+    def _examples(self, labels: Labels, groups: Sequence[Sequence[str]]) -> Examples:
+        folder = examples_folder(self.job.clip.spec, self.views)
+        return Examples.from_contents(
+            self.contents, labels, groups, features=folder, views=self.views, dense=self.dense
         )
 
     @cached_property
@@ -228,10 +225,10 @@ class Evaluation:
             kind="evaluation",
             job=self.job.job.name,
             classes=len(self.splits.label_space),
-            features=tuple(unit.path for unit in [*self.pool.units, *self.test.units]),
+            features=(*self.pool.paths, *self.test.paths),
             protocol=self.section.protocol,
             cells=tuple(unit.path for unit in self.cells),
-            work=evaluation_work(images=sum(unit.weight for unit in [*self.pool.units, *self.test.units])),
+            work=evaluation_work(images=self.pool.weight + sum(unit.weight for unit in self.test.units)),
         )
 
     def _cell(self, method: str, shots: int, seed: int) -> Unit:
@@ -273,10 +270,7 @@ class Evaluation:
     @cached_property
     def _supports(self) -> dict[tuple[int, int], str]:
         """By shots and seed, the identity of the examples."""
-        return {which: self.pool.identity_of(drawn) for which, drawn in self.draws.items()}
-
-    def _features(self, of: str) -> str:
-        return features_folder(self.job.clip.spec, of)
+        return {which: self.train.identity_of(drawn) for which, drawn in self.draws.items()}
 
     def _labels(self, pairs: Sequence[tuple[str, int]]) -> Labels:
         images, labels = zip(*pairs, strict=True)

@@ -8,7 +8,7 @@ its folds are units, too, and run before the cells; trained parameters are kept 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster import Event, LocalExecutor, StageReport, Unit, UnitDone, run_stage
@@ -26,7 +26,7 @@ from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import METRICS, REPORT
-from ray_jobs.output.runs import Run, acquire_run, begin_run
+from ray_jobs.output.runs import Run, acquire_run, begin_run, remove_noted_damage
 from ray_jobs.report import render_evaluation
 from ray_jobs.report.evaluation_table import Grid, class_rows, mean_rows, to_csv, to_markdown, to_table
 from ray_jobs.results.cell_result import CellResult
@@ -35,7 +35,7 @@ from ray_jobs.results.json_format import FormatError, JsonObject, JsonValue, to_
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.example_latents import encode_examples
 from ray_jobs.steps.placement import LOOKING, WORTH_A_RAY, choose, entered
-from ray_jobs.steps.train import read_rows, reasons_of
+from ray_jobs.steps.train import reasons_of
 
 MANY_CELLS = 12
 """Cells still to be measured from which starting Ray pays on a machine that holds several workers."""
@@ -90,10 +90,11 @@ def evaluate(job: Job, reporter: Reporter) -> FinishedEvaluation:
         reporter.say(reason, style="yellow")
     cascades = plan_cascades(evaluation)
     with acquire_run(evaluation.store, evaluation.run, job.storage, reporter) as lease:
-        begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan, reporter)
+        remove_noted_damage(evaluation.store, evaluation.run, reporter)
+        begin_run(evaluation.store, evaluation.run, evaluation.job, evaluation.plan)
         if copied := copy_known_features(evaluation):
             reporter.say(f"{copied} images were embedded before in this output: their features are copied")
-        _embed(evaluation, [unit for cascade in cascades for unit in cascade.support.units], reporter)
+        _embed(evaluation, reporter)
         measuring, seconds = _measure(evaluation, reporter)
         measured, escalating = measure_cascades(evaluation, cascades, reporter)
         lease.check()
@@ -113,7 +114,7 @@ def _measure(evaluation: Evaluation, reporter: Reporter) -> tuple[StageReport, d
     workers = replace(workers, overlap=1)  # Nothing to decode ahead, and no module for two threads at a time.
     step = evaluation.step(_needs(missing))
     if step.diffusion is not None:
-        encode_examples(evaluation.store, step.diffusion, evaluation.pool)
+        encode_examples(evaluation.store, step.diffusion, evaluation.train)
     seconds: dict[str, float] = defaultdict(float)
     with entered(executor, reporter):
         with reporter.stage("training folds", len(folds), unit="folds") as on_event:
@@ -138,14 +139,13 @@ def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Call
     return handle
 
 
-def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter) -> None:
-    """Embed the train images and the examples of cascades; if all are right, the test images, on the same workers.
+def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
+    """Embed the train images; if all are right, the test images, on the same workers.
 
     Raises:
         JobError: images could not be embedded, or features of train images are of no use.
     """
-    train = _once([*evaluation.pool.units, *examples])
-    test = _once(evaluation.test.units)
+    train, test = evaluation.pool.units, evaluation.test.units
     left = weight_left([*train, *test], evaluation.ledger)
     with reporter.waiting(LOOKING):
         executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
@@ -162,13 +162,9 @@ def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter)
                 _check_train_images(evaluation)
 
 
-def _once(units: Iterable[Unit]) -> list[Unit]:
-    return list({unit.path: unit for unit in units}.values())
-
-
 def _check_train_images(evaluation: Evaluation) -> None:
-    rows = read_rows(evaluation.store, evaluation.pool.paths)
-    stop_at_unreadable(evaluation.pool.labels, reasons_of(rows), skip=evaluation.skip_unreadable)
+    reasons = reasons_of(evaluation.pool.read(evaluation.store))
+    stop_at_unreadable(evaluation.pool.labels, reasons, skip=evaluation.skip_unreadable)
 
 
 def _report(

@@ -1,8 +1,8 @@
-"""Copy features that `classify` made in the same output, so that an evaluation does not embed the images again.
+"""Copy features that `classify` made in the same output, so that an evaluation does not embed its test images again.
 
-The job file names them: images of [archive] may be test images, examples of [support] may be train images. Archive
-images are matched by place, size and time (or ETag), examples by their contents. A copied part has the same bytes as
-one that is embedded.
+The job file names them: images of [archive] may be test images, and are matched by place, size and time (or ETag). They
+are copied, as test images have keys and an order of their own, on which cascades build. A copied part has the same
+bytes as one that is embedded. Train images need no copy: examples are found by content, whatever job embedded them.
 """
 
 from __future__ import annotations
@@ -10,34 +10,28 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
-
-import numpy as np
 
 from cluster import Store, Unit
 from cluster.errors import ClusterError
 from cluster.execution.executor import unfinished
 from cluster.records import Selected, Selection, Source
 from cluster.records.folder import FolderSlice
-from fewshot.errors import DataError
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import LabelledUnits, by_class, labelled_units, support_labels
-from ray_jobs.output.feature_parts import FeatureRows, encode, load
+from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.output.feature_parts import FeatureRows, concatenate, encode, load
 from ray_jobs.output.layout import dense_folder, feature_part, features_folder
 
 Spot: TypeAlias = tuple[str, int]
 """A part of features and a row of it."""
-MAX_EXAMPLES = 5_000
-"""If [support] has more examples, none is read and compared, as that would take long."""
 PARTS_HELD = 8
 """Parts that are held in memory at a time."""
 
 
 def copy_known_features(evaluation: Evaluation) -> int:
-    """Copy the features of those units whose images were all embedded before.
+    """Copy the features of those units of test images whose images were all embedded before.
 
     Returns:
         the number of images of these units.
@@ -45,40 +39,16 @@ def copy_known_features(evaluation: Evaluation) -> int:
     Raises:
         StorageError: storage does not answer, also after retries.
     """
-    copied, parts = 0, _Parts(evaluation.store, dense=evaluation.dense)
-    for units, find in ((evaluation.pool, _known_examples), (evaluation.test, _known_archive_images)):
-        missing = {unit.path for unit in unfinished(units.units, evaluation.ledger) if isinstance(unit, Unit)}
-        with suppress(ClusterError, DataError, OSError):  # Then the images are embedded.
-            known = find(evaluation, units) if missing else {}
-            for unit, items in zip(units.units, units.groups, strict=True):
-                spots = [known[item.reference] for item in items if item.reference in known]
-                if unit.path in missing and len(spots) == len(items):
-                    evaluation.ledger.commit(unit.path, encode(parts.rows(items, spots)))
-                    copied += len(items)
+    copied, test, parts = 0, evaluation.test, _Parts(evaluation.store, dense=evaluation.dense)
+    missing = {unit.path for unit in unfinished(test.units, evaluation.ledger) if isinstance(unit, Unit)}
+    with suppress(ClusterError, OSError):  # Then the images are embedded.
+        known = _known_archive_images(evaluation, test) if missing else {}
+        for unit, items in zip(test.units, test.groups, strict=True):
+            spots = [known[item.reference] for item in items if item.reference in known]
+            if unit.path in missing and len(spots) == len(items):
+                evaluation.ledger.commit(unit.path, encode(parts.rows(items, spots)))
+                copied += len(items)
     return copied
-
-
-def _known_examples(evaluation: Evaluation, pool: LabelledUnits) -> Mapping[str, Spot]:
-    """Find train images among the examples of [support]."""
-    section = evaluation.job.support
-    if section is None:
-        return {}
-    folder = features_folder(evaluation.job.clip.spec, f"support-{evaluation.views}")
-    done = evaluation.ledger.done(dense_folder(folder) if evaluation.dense else folder)
-    labels = support_labels(section, evaluation.store.storage) if done else None
-    if labels is None or len(labels.images) > MAX_EXAMPLES:
-        return {}
-    digests = ExampleContents.read(labels).digests
-    support = labelled_units(
-        labels, by_class(labels), features=folder, views=evaluation.views, dense=evaluation.dense, digests=digests
-    )
-    spots = {
-        item.digest: (unit.path, row)
-        for unit, items in zip(support.units, support.groups, strict=True)
-        for row, item in enumerate(items)
-        if unit.path in done and item.digest
-    }
-    return {item.reference: spots[item.digest] for item in pool.selected if item.digest in spots}
 
 
 def _known_archive_images(evaluation: Evaluation, test: LabelledUnits) -> Mapping[str, Spot]:
@@ -131,17 +101,8 @@ class _Parts:
 
     def rows(self, items: Sequence[Selected], spots: Sequence[Spot]) -> FeatureRows:
         """Return the rows at these spots as those of other references to the same images."""
-        found = [(self._part(part), row) for part, row in spots]
-        errors = [part.errors[row] for part, row in found]
-        read = [_tokens(part, row) for part, row in found if part.errors[row] is None]
-        tokens = [each for each in read if each is not None]
-        return FeatureRows(
-            images=[item.reference for item in items],
-            sources=[""] * len(items),
-            errors=errors,
-            views=np.stack([part.views[row] for part, row in found]),
-            dense=None if not self.dense else np.stack(tokens) if tokens else np.zeros((0, 0, 0), np.float16),
-        )
+        rows = concatenate([self._part(part).take([row]) for part, row in spots], dense=self.dense)
+        return replace(rows, images=[item.reference for item in items], sources=[""] * len(items))
 
     def _part(self, path: str) -> FeatureRows:
         if path not in self._held:
@@ -149,8 +110,3 @@ class _Parts:
                 del self._held[next(iter(self._held))]
             self._held[path] = load(self.store, path, dense=self.dense)
         return self._held[path]
-
-
-def _tokens(part: FeatureRows, row: int) -> np.ndarray | None:
-    """Return the dense tokens [T, C] of a row that was read; None if none are kept."""
-    return None if part.dense is None else part.dense[sum(error is None for error in part.errors[:row])]

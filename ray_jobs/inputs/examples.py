@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
-from cluster import Storage, Unit, fingerprint
+from cluster import Storage, Store, Unit, fingerprint
 from cluster.errors import ClusterError
 from cluster.records import Selected, Selection, open_source
+from cluster.records.chunking import chunk
 from cluster.records.containers import has_wildcards
 from cluster.records.folder import FolderSlice
 from cluster.records.location import Location
@@ -31,6 +32,7 @@ from ray_jobs.inputs.example_tables import (
 )
 from ray_jobs.inputs.images_folder import folder_of_images
 from ray_jobs.job_file.sections import ClassSection, SupportSection
+from ray_jobs.output.feature_parts import FeatureRows, read_parts
 from ray_jobs.output.layout import dense_folder, feature_part
 from ray_jobs.steps.embed import EmbedUnit
 
@@ -123,29 +125,35 @@ class LabelledUnits:
     @cached_property
     def identity(self) -> str:
         """Fingerprint of classes, images and their contents; it does not depend on how they are cut into units."""
-        return self.identity_of(self.labels)
-
-    def identity_of(self, drawn: Labels) -> str:
-        """Return the identity of some of the images."""
-        contents = [
-            [image, label, self._versions[image]] for image, label in zip(drawn.images, drawn.labels, strict=True)
-        ]
-        return fingerprint([drawn.space, self.recipe, sorted(contents)])
-
-    @cached_property
-    def _versions(self) -> dict[str, str]:
-        return {item.reference: item.version for item in self.selected}
+        versions = {item.reference: item.version for item in self.selected}
+        return labels_identity(self.labels, self.recipe, versions)
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Paths of the parts."""
         return tuple(unit.path for unit in self.units)
 
+    def read(self, store: Store, *, dense: bool = False) -> FeatureRows:
+        """Read the features of all images, in the order of `images`. Raises as `ray_jobs.output.feature_parts.load`."""
+        return read_parts(store, self.paths, dense=dense)
+
     @property
     def groups(self) -> list[tuple[Selected, ...]]:
         """The references of each unit."""
         items = iter(self.selected)
         return [tuple(islice(items, unit.payload.shard.size)) for unit in self.units]
+
+
+def labels_identity(labels: Labels, recipe: str, versions: Mapping[str, str]) -> str:
+    """Return a fingerprint of classes, images and their contents, in any order.
+
+    Args:
+        labels: images with their classes.
+        recipe: how their features are made.
+        versions: of the images' contents.
+    """
+    pairs = zip(labels.images, labels.labels, strict=True)
+    return fingerprint([labels.space, recipe, sorted([image, label, versions[image]] for image, label in pairs)])
 
 
 def read_labels(
@@ -251,9 +259,8 @@ def labelled_units(
     features: str,
     views: int,
     dense: bool = False,
-    digests: Mapping[str, str] | None = None,
 ) -> LabelledUnits:
-    """Cut labelled images into units of embedding.
+    """Cut labelled images into units of embedding, identified by size and time (or ETag) without reading them.
 
     Args:
         labels: the images.
@@ -261,14 +268,9 @@ def labelled_units(
         features: folder of the parts.
         views: augmented views of an image.
         dense: keep the dense tokens, too; the parts then lie in a folder of their own.
-        digests: of the images' contents, see `ExampleContents.digests`; None identifies them by size and modification
-            time (or ETag), without reading them.
     """
     selection = labels.selection
-    selected = [
-        selection.look_up(group) if digests is None else [Selected.by_content(image, digests[image]) for image in group]
-        for group in groups
-    ]
+    selected = [selection.look_up(group) for group in groups]
     folder = dense_folder(features) if dense else features
     units = tuple(_unit(selection, group, folder, views, dense=dense) for group in selected)
     recipe = fingerprint([features, views])
@@ -276,7 +278,7 @@ def labelled_units(
 
 
 def by_class(labels: Labels) -> list[list[str]]:
-    """Return a group of images for each class, so that a new example costs one class."""
+    """Return a group of images for each class."""
     groups: dict[int, set[str]] = defaultdict(set)
     for image, label in zip(labels.images, labels.labels, strict=True):
         groups[label].add(image)
@@ -293,9 +295,8 @@ def by_draw(draws: Iterable[Labels]) -> list[list[str]]:
 
 
 def in_blocks(labels: Labels, size: int) -> list[list[str]]:
-    """Return groups of a fixed size."""
-    images = sorted(set(labels.images))
-    return [images[start : start + size] for start in range(0, len(images), size)]
+    """Return groups of about this size; another image changes its own group and hardly any other."""
+    return list(chunk(sorted(set(labels.images)), key=str, target=size))
 
 
 def _unit(selection: Selection, group: Sequence[Selected], features: str, views: int, *, dense: bool) -> Unit:

@@ -13,7 +13,7 @@ from cluster.records.names import printable
 from fewshot.errors import SHOWN
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.class_warnings import FEW, first_few
-from ray_jobs.inputs.examples import LabelledUnits, Labels
+from ray_jobs.inputs.examples import Labels
 from ray_jobs.results.classification_metrics import UnreadableExamples
 
 SKIP = "support.skip_unreadable = true"
@@ -71,18 +71,18 @@ def skipped_summary(labels: Labels, reasons: Mapping[str, str]) -> str:
     return f"skipped {len(reasons)} unreadable examples: {first_few(named)}; left are {first_few(left)}"
 
 
-def find_unreadable(support: LabelledUnits, read: Collection[str]) -> UnreadableExamples:
+def find_unreadable(labels: Labels, read: Collection[str]) -> UnreadableExamples:
     """Find the examples that a classifier was trained without.
 
     Args:
-        support: its examples.
+        labels: its examples.
         read: those that could be read.
     """
-    missing = sorted(set(support.labels.images).difference(read))
-    label_of = dict(zip(support.labels.images, support.labels.labels, strict=True))
+    missing = sorted(set(labels.images).difference(read))
+    label_of = dict(zip(labels.images, labels.labels, strict=True))
     known = {label_of[image] for image in read}
     lost = sorted({label_of[image] for image in missing} - known)
-    names = support.labels.space.names
+    names = labels.space.names
     return UnreadableExamples(
         examples=len(missing), such_as=tuple(missing[:FEW]), classes=tuple(names[label] for label in lost)
     )

@@ -20,6 +20,7 @@ from fewshot.errors import UnreadableImageError
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor
 
@@ -165,7 +166,7 @@ class StoredClassifier:
     def _decoded(self, image: ImageLike) -> Tensor | str:
         """[3, H, W] uint8, or the reason why the image cannot be read."""
         try:
-            return self.clip.crop(_pixels(image, min_side=2 * self.clip.image_size, storage=self.storage))
+            return self.clip.crop(_pixels(image, side=self.clip.image_size, storage=self.storage))
         except UnreadableImageError as error:
             return str(error)
 
@@ -203,8 +204,8 @@ def _from_arrow(image: ImageLike) -> ImageLike:
     return cast("ImageLike", image.as_py()) if hasattr(image, "as_py") else image
 
 
-def _pixels(image: ImageLike, *, min_side: int, storage: Storage) -> Image.Image:
-    """Decode an image of any kind to mode RGB.
+def _pixels(image: ImageLike, *, side: int, storage: Storage) -> NDArray[np.uint8]:
+    """Decode an image of any kind to RGB [H, W, 3] uint8, for a shorter side of `side` pixels.
 
     Raises:
         UnreadableImageError: there is no such file, or it cannot be decoded.
@@ -213,27 +214,27 @@ def _pixels(image: ImageLike, *, min_side: int, storage: Storage) -> Image.Image
     """
     from PIL import Image
 
-    from fewshot.images import decode
+    from fewshot.images import decode_pixels, side_before_resizing
 
-    if isinstance(image, bytes):
-        return decode(image, min_side=min_side)
     if isinstance(image, str | os.PathLike):
-        return decode(_content(os.fspath(image), storage), min_side=min_side)
+        image = _content(os.fspath(image), storage)
+    if isinstance(image, bytes):
+        return decode_pixels(image, min_side=side_before_resizing(side))
     if isinstance(image, Image.Image):
         return _converted(image)
     return _converted(_from_array(image))
 
 
-def _converted(image: Image.Image) -> Image.Image:
-    """Upright, mode RGB, as `decode` gives it."""
+def _converted(image: Image.Image) -> NDArray[np.uint8]:
+    """Upright RGB pixels, as `decode_pixels` returns them."""
     from PIL import ImageOps
 
     from fewshot.images.limits import check_size, crop_extreme
-    from fewshot.images.rgb_conversion import to_rgb
+    from fewshot.images.rgb_conversion import to_array, to_rgb
 
     check_size(*image.size, max_pixels=sys.maxsize)
     try:
-        return crop_extreme(to_rgb(ImageOps.exif_transpose(image)))
+        return crop_extreme(to_array(to_rgb(ImageOps.exif_transpose(image))))
     except (OSError, ValueError, SyntaxError) as error:  # Pillow decodes on first use, and may find damage then.
         raise UnreadableImageError(f"the Pillow image cannot be read: {error}") from error
 

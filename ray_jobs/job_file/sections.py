@@ -367,7 +367,8 @@ class DiffusionSection(DiffusionSpec):
         model: "embedded" (a tiny model in this package); a folder in the layout of diffusers (with a model_index.json);
             or "org/name" on the Hugging Face hub.
         revision: Branch, tag or commit of a model on the hub. Not set: its main branch.
-        precision: Arithmetic of text encoder and UNet. Latents and noise errors are float32 in any case.
+        precision: Arithmetic of text encoder and UNet. "auto": bf16 on a GPU that computes in it, fp32 elsewhere.
+            Latents, noise errors and the adapters in training are float32 in any case.
         batch_size: Rows in a forward pass of the UNet. Not set: 16 on a CPU, 32 on a GPU.
         threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
@@ -408,6 +409,8 @@ class EscalateSection(DiffusionSection):
         error_rate: Probability that "racing" decides otherwise than "exhaustive".
         calibrate: Calibrate the scores of escalated images on held-out examples. The adapters of every candidate class
             are trained twice for it, and classes need two examples.
+        classes_per_block: Classes whose adapters are trained in one batch. Fewer take less memory of a GPU, and more
+            time; the last bits of adapters depend on it, so that another number trains them anew.
         seed: Seed of noise and training.
     """
 
@@ -422,6 +425,7 @@ class EscalateSection(DiffusionSection):
     steps: Annotated[int, Field(ge=4, le=500, strict=True)] = 100
     error_rate: OpenFraction = 0.05
     calibrate: bool = True
+    classes_per_block: Annotated[int, Field(ge=1, le=64, strict=True)] = 8
     seed: Seed = 0
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,8 @@ from ray_jobs.errors import DamagedError, JobError
 SIZES = (b"views", b"dim", b"tokens", b"channels")
 FEATURES_VERSION = 2
 """Part of every fingerprint of features, beside that of decoding: raised when the columns change."""
+READERS = 16
+"""Parts that are read at a time."""
 DAMAGE = (pa.ArrowException, SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError)
 """Errors of decoding a stored object that is not what was written."""
 DIGEST = "fewshot.digest"
@@ -47,6 +50,30 @@ class FeatureRows:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.images)
+
+    def take(self, rows: Sequence[int], *, images: Sequence[str] | None = None) -> FeatureRows:
+        """Return some rows, in this order; `images` are their keys if they have others there."""
+        index, read = np.asarray(rows, np.int64), np.cumsum([error is None for error in self.errors]) - 1
+        return FeatureRows(
+            images=[self.images[row] for row in rows] if images is None else list(images),
+            sources=[self.sources[row] for row in rows],
+            errors=[self.errors[row] for row in rows],
+            views=self.views[index],
+            dense=None if self.dense is None else self.dense[[read[row] for row in rows if self.errors[row] is None]],
+        )
+
+
+def concatenate(parts: Sequence[FeatureRows], *, dense: bool = False) -> FeatureRows:
+    """Return the rows of several parts as one; `dense`: whether they have dense tokens, if there are any parts."""
+    tokens = [part.dense for part in parts if part.dense is not None and len(part.dense)]
+    views = [part.views for part in parts if len(part)]
+    return FeatureRows(
+        images=[image for part in parts for image in part.images],
+        sources=[source for part in parts for source in part.sources],
+        errors=[error for part in parts for error in part.errors],
+        views=np.concatenate(views) if views else np.zeros((0, 1, 1), np.float32),
+        dense=np.concatenate(tokens) if tokens else np.zeros((0, 0, 0), np.float16) if dense else None,
+    )
 
 
 def without_nonfinite(rows: FeatureRows, reason: str = "the stored features are not finite numbers") -> FeatureRows:
@@ -149,6 +176,43 @@ def load(store: Store, path: str, *, dense: bool = False) -> FeatureRows:
     data = store.get(path)
     with removed_if_damaged(store, path):
         return decode(data, dense=dense)
+
+
+def read_parts(
+    store: Store, paths: Sequence[str], *, dense: bool = False, images: Collection[str] | None = None
+) -> FeatureRows:
+    """Read several parts as one, some at a time; of these images alone, unless `images` is None. Raises as `load`."""
+
+    def read(path: str) -> FeatureRows:
+        part = load(store, path, dense=dense)
+        if images is None:
+            return part
+        return part.take([row for row, image in enumerate(part.images) if image in images])
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="features") as pool:
+        return concatenate(list(pool.map(read, paths)), dense=dense)
+
+
+def find_images(store: Store, paths: Sequence[str], images: Collection[str]) -> dict[str, str]:
+    """Find images in parts of features, some of which may be damaged or gone: nothing is found in these.
+
+    Returns:
+        image -> path of a part that has it.
+    """
+
+    def read(path: str) -> list[str]:
+        try:
+            data = store.get(path)
+        except FileNotFoundError:
+            return []
+        with suppress(*DAMAGE):
+            names: list[str] = read_parquet(data, columns=["image"])["image"].to_pylist()
+            return names
+        return []
+
+    with ThreadPoolExecutor(READERS, thread_name_prefix="features") as pool:
+        listed = zip(paths, pool.map(read, paths), strict=True)
+        return {image: path for path, found in listed for image in found if image in images}
 
 
 @contextmanager

@@ -18,6 +18,8 @@ PER_CLASS = "per_class.parquet"
 """Of an evaluation: the accuracy of each class."""
 PREDICTIONS, CHEAP_PREDICTIONS, GAPS = "predictions", "cheap-predictions", "gaps.parquet"
 """With [escalate], the classifier makes the cheap predictions, and the gaps keep how escalated images were decided."""
+EXAMPLES = "examples-"
+"""Begins the names of folders with features of examples."""
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
 CARD = "card.json"
 """Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
@@ -53,9 +55,14 @@ def features_folder(spec: ClipSpec, of: str) -> str:
 
     Args:
         spec: the backbone.
-        of: names what is embedded: an archive's fingerprint, or "support-" and the number of views.
+        of: names what is embedded: an archive's fingerprint, or "examples-" and the number of views.
     """
     return f"features/{fingerprint([FEATURES_VERSION, decoding_identity(), spec.identity()])}/{of}"
+
+
+def examples_folder(spec: ClipSpec, views: int) -> str:
+    """Return the folder of features of examples, each with so many augmented views."""
+    return features_folder(spec, f"{EXAMPLES}{views}")
 
 
 def present_parts(store: Store, parts: Collection[str]) -> list[str]:
@@ -85,24 +92,23 @@ def run_folder(name: str, identity: Any) -> str:
     return f"{RUNS}/{name}-{fingerprint(identity)[:12]}"
 
 
-def prediction_part(folder: str, index: int, shard: str) -> str:
-    """Return the part of predictions of one shard; by name, parts are in the order of the archive."""
-    return f"{folder}/part-{index:06d}-{shard}.parquet"
+def labels_folder(identity: Any) -> str:
+    """Return the folder of predictions of one classifier, which runs share.
+
+    Args:
+        identity: all that determines a part beside the shard, see `Classification.labels`.
+    """
+    return f"{PREDICTIONS}/{fingerprint(identity)}"
 
 
 def prediction_parts(folder: str, features: Sequence[str]) -> list[str]:
-    """Return the paths of a run's parts of predictions in a folder, in the archive's order.
-
-    Args:
-        folder: of the predictions.
-        features: the parts of features that the run reads, see `RunPlan`.
-    """
-    return [prediction_part(folder, index, shard_of(part)) for index, part in enumerate(features)]
+    """Return the parts of predictions in a folder, in order, each named like the part of features of its shard."""
+    return [f"{folder}/{posixpath.basename(part)}" for part in features]
 
 
 def shard_of(part: str) -> str:
     """Return the fingerprint of the shard of a part of features or predictions."""
-    return part.rpartition("-")[2].removesuffix(".parquet")
+    return posixpath.basename(part).removeprefix("part-").removesuffix(".parquet")
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,7 @@
 """The predictions of a run: what a row says, in which format, and how it is made. To add a column, add it to `COLUMNS`.
 
-The parts of a run have one schema: `prediction_format` is part of the run's name, so that a run that was begun with
-other columns is not continued but made anew.
+The parts of a run have one schema: `prediction_format` is part of their paths and of the run's name, so that a run that
+was begun with other columns is not continued but made anew.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cluster import fingerprint
 if TYPE_CHECKING:
     from fewshot.inference.predict import Predictions
 
-PREDICTIONS_VERSION = 3
-"""Part of every run's name: raised when a column changes its meaning. Names and types of columns are a part, too."""
+PREDICTIONS_VERSION = 4
+"""In the path of every part, with names and types of the columns: raised when a column changes its meaning."""
 _PREFIX = "fewshot."
 
 
@@ -188,7 +188,7 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def prediction_schema() -> pa.Schema:
-    """Return the schema of a part, without the metadata of its run."""
+    """Return the schema of a part, without metadata."""
     return pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
 
 
@@ -196,7 +196,7 @@ SCHEMA = prediction_schema()
 
 
 def prediction_format() -> list[object]:
-    """Return all that determines how rows are written: part of what names a run."""
+    """Return all that determines how rows are written: part of what names predictions and runs."""
     return [PREDICTIONS_VERSION, fingerprint([[column.name, str(column.type)] for column in COLUMNS])]
 
 
@@ -204,17 +204,15 @@ def prediction_format() -> list[object]:
 class PredictionOrigin:
     """Where predictions come from, in the metadata of every part: enough to find an image without the job file.
 
+    Nothing in it is of one run: runs share parts.
+
     Attributes:
         archive: URL of the archive without credentials, or an absolute path.
         archive_kind: form of the archive, see `cluster.records.Source`.
-        job: name of the job.
-        run: name of the run.
     """
 
     archive: str
     archive_kind: str
-    job: str
-    run: str
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of a part's schema."""
@@ -263,7 +261,7 @@ def build_predictions(part: ScoredPart, origin: PredictionOrigin | None = None) 
 
     Args:
         part: the shard and what the classifier gave.
-        origin: of the run; None for predictions that are an intermediate result.
+        origin: of the images; None for predictions that are an intermediate result.
     """
     metadata = {} if origin is None else origin.metadata()
     return pa.table([column.scored(part) for column in COLUMNS], schema=prediction_schema().with_metadata(metadata))

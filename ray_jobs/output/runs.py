@@ -29,11 +29,10 @@ from ray_jobs.output.layout import (
     LEASE,
     METRICS,
     PLAN,
-    PREDICTIONS,
     REPORT,
     RUNS,
     open_parent,
-    prediction_parts,
+    present_parts,
 )
 from ray_jobs.output.prediction_table import PredictionTable
 from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
@@ -57,7 +56,7 @@ class Run:
     """A run of a job, as it lies in storage. Open one with `open_run`; values are those of that moment.
 
     Attributes:
-        store: where the run's folder lies.
+        store: the output that the run belongs to; of a folder that lies in no output, the folder around it.
         folder: the run's folder in the store.
         plan: what the run set out to do.
         metrics: what came out; None as long as the run has not finished.
@@ -152,21 +151,24 @@ class Run:
     def prediction_parts(self) -> list[str]:
         """Return the parts of predictions that are there, as paths in `store`, in the order of the archive.
 
-        Other files beside them (notes, copies, files of a file system) are left out.
+        Runs share parts, so others may lie beside them, and files of other programs; they are left out.
 
         Raises:
             JobError: the run is an evaluation; or it is complete, and parts are missing.
         """
         if self.kind != "classification":
             raise JobError([f"{self.url} is an evaluation, which has a table (run.metrics.table) and no predictions."])
-        folder = f"{self.folder}/{PREDICTIONS}"
-        own, present = prediction_parts(folder, self.plan.features), frozenset(self.store.list(folder))
-        missing = [part for part in own if part not in present]
-        if missing and self.is_complete:
-            counts, example = f"{len(missing)} of {len(own)}", posixpath.basename(missing[0])
+        own, present = self.plan.predictions, present_parts(self.store, self.plan.predictions)
+        if len(present) < len(own) and self.is_complete:
+            missing = sorted(set(own).difference(present))
+            counts, example = f"{len(missing)} of {len(own)}", missing[0]
             problem = f"{self.url} is complete, but {counts} parts of predictions are missing, such as {example}"
             raise JobError([f"{problem}. Run the job again to make them anew."])
-        return [part for part in own if part in present]
+        return present
+
+    def prediction_urls(self) -> list[str]:
+        """Return the URLs (of a local run, the absolute paths) of `prediction_parts`, for DuckDB, pandas and others."""
+        return [self.store.url(part) for part in self.prediction_parts()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +201,29 @@ def open_run(
     """
     store = open_output(url, storage)
     with suppress(FileNotFoundError):
-        if (found := read_run(*open_parent(url, storage))) is not None:
+        if (found := read_run(*locate_run(url, storage))) is not None:
             return found
     folder = _latest_folder(store, job, kind)
     if (run := read_run(store, folder)) is None:
         raise JobError([f"{store.url(folder)} is gone, although latest.json names it. Run the job again."])
     return run
+
+
+def locate_run(url: str, storage: Storage) -> tuple[Store, str]:
+    """Return the output of a run's folder, and the folder in it; there may be no run.
+
+    Of a folder that is not "…/runs/NAME", the folder around it takes the place of the output.
+
+    Raises:
+        FileNotFoundError: the URL is the root of a bucket or of a file system.
+        StorageError: the URL carries a password.
+    """
+    parent, name = open_parent(url, storage)
+    with suppress(FileNotFoundError):
+        output, folder = open_parent(parent.root, storage)
+        if folder == RUNS:
+            return output, f"{RUNS}/{name}"
+    return parent, name
 
 
 def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
@@ -230,18 +249,27 @@ def _latest_folder(store: Store, job: str | None, kind: RunKind | None) -> str:
     return next(iter(found.values()))
 
 
-def begin_run(store: Store, folder: str, job: Job, plan: RunPlan, reporter: Reporter) -> None:
-    """Write what a run sets out to do, so that it is found from now on, and remove what was found damaged.
+def remove_noted_damage(store: Store, folder: str, reporter: Reporter) -> None:
+    """Remove what was found damaged in a run, before anything looks for what is there.
+
+    Args:
+        store: the output.
+        folder: of the run.
+        reporter: says what was damaged.
+    """
+    if damaged := remove_damaged(store, folder):
+        reporter.say(f"damaged, made anew: {first_and_count(store, damaged)}", style="yellow")
+
+
+def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
+    """Write what a run sets out to do, so that it is found from now on.
 
     Args:
         store: the output.
         folder: of the run.
         job: its job file.
         plan: of the run.
-        reporter: says what was damaged.
     """
-    if damaged := remove_damaged(store, folder):
-        reporter.say(f"damaged, made anew: {first_and_count(store, damaged)}", style="yellow")
     store.put(f"{folder}/{JOB}", sealed_job_file(job))
     store.put(f"{folder}/{PLAN}", plan.to_bytes())
 

@@ -16,15 +16,16 @@ from fewshot.digests import check_digest, check_seal
 from ray_jobs.output.feature_parts import DAMAGE, read_parquet
 from ray_jobs.output.layout import CARD, FILES, from_json
 
-_HASH, _PART = "[0-9a-f]{16}", r"part-\d{6}-[0-9a-f]{16}\.parquet"
+_HASH = "[0-9a-f]{16}"
+_PART = rf"part-{_HASH}\.parquet"
 _RUN = (
     r"(?:plan|metrics|probe)\.json|job\.toml|report/index\.html"
     r"|(?:failures|escalated|gaps|table|cells|per_class|cascades)\.parquet"
-    rf"|(?:cheap-)?predictions/{_PART}|(?:noise|calibration)-errors/round-\d+/part-{_HASH}\.npy"
+    rf"|predictions/{_PART}|(?:noise|calibration)-errors/round-\d+/part-{_HASH}\.npy"
 )
 _OF_A_RUN = re.compile(_RUN)
 _SHARED = re.compile(
-    rf"latest\.json|features/{_HASH}/[^/]+/part-{_HASH}\.parquet"
+    rf"latest\.json|features/{_HASH}/[^/]+/{_PART}|predictions/{_HASH}/{_PART}"
     rf"|evaluations/[^/]+/[^/]+/\d+-shots-seed-\d+-{_HASH}\.json"
     rf"|classifiers/[^/]+/{_HASH}/card\.json"
     rf"|trainings/{_HASH}/[^/]+-[0-9a-f]{{32}}\.safetensors"
@@ -34,7 +35,7 @@ _SHARED = re.compile(
     rf"|cascades/[^/]+/[^/]+/(?:cascade\.json|cheap-predictions/{_PART}|of-\d+/(?:{_RUN}))"
 )
 _BESIDE_CARD = re.compile(
-    r"classifier\.safetensors|tokens/\d+\.safetensors|(?:unet|text_encoder)/adapter_(?:config\.json|model\.safetensors)"
+    r"(?:classifier|context)\.safetensors|tokens/\d+\.safetensors|(?:unet|text_encoder)/adapter_(?:config\.json|model\.safetensors)"
 )
 _TABLE = re.compile(r"[a-z_]+\.(?:csv|md|parquet)")
 SHARED_FOLDERS = ("classifiers", "trainings", "fold-pretrainings", "latents", "adapters", "cascades")

@@ -6,11 +6,11 @@ by their usual cost, so a share is an estimate.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cluster import Store
-from ray_jobs.output.layout import CHEAP_PREDICTIONS, GAPS, PREDICTIONS, prediction_parts, present_parts
+from ray_jobs.output.layout import GAPS, present_parts
 from ray_jobs.results.output_status import RunState
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 
@@ -69,30 +69,47 @@ def measure_progress(store: Store, folder: str, plan: RunPlan, files: Collection
         plan: of the run.
         files: everything in the run's folder, listed before.
     """
-    state: RunState = "measuring"
     if plan.kind == "evaluation":
-        done, escalated = len(present_parts(store, plan.cells)), 0.0
-    else:
-        state, done, escalated = _labelling(folder, plan, files)
-    if done or state == "escalating":
-        labelled = 1.0 if state == "escalating" else _fraction(done, plan.parts)
-        return Progress(state, done, plan.parts, _share(plan.work, 1.0, 1.0, labelled, escalated))
-    examples, embedded = (len(present_parts(store, parts)) for parts in (plan.example_parts, plan.features))
-    shares = _fraction(examples, len(plan.example_parts)), _fraction(embedded, len(plan.features))
-    return Progress("embedding", embedded, len(plan.features), _share(plan.work, *shares, 0.0, 0.0))
+        return _measuring(store, plan)
+    labels = plan.cheap_predictions or plan.predictions
+    labelled = frozenset(present_parts(store, labels))
+    if len(labelled) < plan.parts:
+        return _labelling(store, plan, labels, labelled)
+    if not plan.cheap_predictions:
+        return Progress("labelling", plan.parts, plan.parts, _share(plan.work, 1.0, 1.0, 1.0, 0.0))
+    done, escalated = _escalating(folder, plan, files)
+    return Progress("escalating", done, plan.parts, _share(plan.work, 1.0, 1.0, 1.0, escalated))
 
 
-def _labelling(folder: str, plan: RunPlan, files: Collection[str]) -> tuple[RunState, int, float]:
-    """Return whether a run labels or escalates, how many parts of that are there, and the share of the escalation."""
-    cheap, done = (
-        sum(part in files for part in prediction_parts(f"{folder}/{name}", plan.features))
-        for name in (CHEAP_PREDICTIONS, PREDICTIONS)
-    )
-    if not cheap or cheap < plan.parts:
-        return "labelling", done or cheap, 0.0
+def _measuring(store: Store, plan: RunPlan) -> Progress:
+    """Return how far an evaluation is."""
+    if done := len(present_parts(store, plan.cells)):
+        return Progress("measuring", done, plan.parts, _share(plan.work, 1.0, 1.0, _fraction(done, plan.parts), 0.0))
+    embedded, parts = len(present_parts(store, plan.features)), len(plan.features)
+    return Progress("embedding", embedded, parts, _share(plan.work, 1.0, _fraction(embedded, parts), 0.0, 0.0))
+
+
+def _labelling(store: Store, plan: RunPlan, labels: Sequence[str], labelled: Collection[str]) -> Progress:
+    """Return how far a classification is whose images are not all labelled.
+
+    A shard whose predictions are there needs no features: another run may have made them, and features may be removed.
+    """
+    present = frozenset(present_parts(store, plan.features))
+    pairs = zip(plan.features, labels, strict=True)
+    embedded = sum(features in present or label in labelled for features, label in pairs)
+    shares = _fraction(embedded, plan.parts), _fraction(len(labelled), plan.parts)
+    if labelled and embedded == plan.parts:
+        return Progress("labelling", len(labelled), plan.parts, _share(plan.work, 1.0, *shares, 0.0))
+    examples = _fraction(len(present_parts(store, plan.example_parts)), len(plan.example_parts))
+    return Progress("embedding", embedded, plan.parts, _share(plan.work, examples, *shares, 0.0))
+
+
+def _escalating(folder: str, plan: RunPlan, files: Collection[str]) -> tuple[int, float]:
+    """Return the parts of an escalation that are there, and the share of it that is done."""
+    done = sum(part in files for part in plan.predictions)
     if done or f"{folder}/{GAPS}" in files:
-        return "escalating", done, MERGING + (1 - MERGING) * _fraction(done, plan.parts)
-    return "escalating", done, SCORING if _count(files, f"{folder}/noise-errors/") else 0.0
+        return done, MERGING + (1 - MERGING) * _fraction(done, plan.parts)
+    return 0, SCORING if _count(files, f"{folder}/noise-errors/") else 0.0
 
 
 def _share(work: PlannedWork | None, examples: float, archive: float, results: float, escalated: float) -> float | None:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from xml.etree.ElementTree import Element
 
 from cluster.secrets import public_url
-from ray_jobs.output.layout import FAILURES, JOB, METRICS, PREDICTIONS
+from ray_jobs.output.layout import FAILURES, JOB, METRICS, PLAN
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
 from ray_jobs.report.escalation_section import escalation_section
@@ -173,7 +173,7 @@ def _settings(contents: Contents) -> Iterator[Element]:
         for node in (element("dt", name), element("dd", outside(str(value), limit=160)))
     )
     yield element("dl", *terms)
-    names = (JOB, METRICS, FAILURES, PREDICTIONS)
+    names = (JOB, PLAN, METRICS, FAILURES)
     links = (node for name in names for node in (" · ", element("a", name, href=f"../{name}")))
     yield element("p", "Beside this page: ", *list(links)[1:], class_="note")
 

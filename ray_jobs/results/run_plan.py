@@ -67,10 +67,13 @@ class RunPlan(JsonDocument):
         protocol: of an evaluation: name of the protocol.
         cells: of an evaluation: parts of the results, paths in the output.
         example_parts: of a classification: parts of features of the examples, paths in the output.
+        predictions: of a classification: the parts of its predictions, in the archive's order, paths in the output.
+            Runs share them; those of a run with [escalate] are its own.
+        cheap_predictions: of a classification with [escalate]: the parts that the classifier gives, likewise.
         work: what it takes, for estimates of progress; None in plans of older versions.
     """
 
-    format_version: ClassVar[int] = 2
+    format_version: ClassVar[int] = 3
     kind: RunKind
     job: str
     classes: int
@@ -83,6 +86,8 @@ class RunPlan(JsonDocument):
     protocol: ProtocolName | None = None
     cells: tuple[str, ...] = ()
     example_parts: tuple[str, ...] = ()
+    predictions: tuple[str, ...] = ()
+    cheap_predictions: tuple[str, ...] = ()
     work: PlannedWork | None = None
 
     def __post_init__(self) -> None:

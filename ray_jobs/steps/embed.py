@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,10 +23,10 @@ from ray_jobs.output.feature_parts import FeatureRows, counts, encode, without_n
 from ray_jobs.steps.gpu_share import keep_to_share
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
 
     from fewshot.backbones import ClipBackbone
+    from fewshot.backbones.image_crop import Crop
 
 VIEW_SEED = 0
 """Of the augmented views. The same for every job, so that examples are embedded once whatever draws them."""
@@ -119,7 +119,7 @@ class EmbedStep:
 class Tools:
     """What decoding needs of the backbone; see `ClipBackbone`."""
 
-    crop: Callable[[Image.Image], Tensor]
+    crop: Crop
     image_size: int
 
 
@@ -178,12 +178,13 @@ def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
     import torch
 
     from fewshot.errors import UnreadableImageError
-    from fewshot.images import augmented_view, decode
+    from fewshot.images import decode_pixels, side_before_resizing
+    from fewshot.images.augmentation import augmented_view
 
     if record.data is None:
         return _Decoded(record.key, record.source, record.error, None)
     try:
-        image = decode(record.data, min_side=2 * tools.image_size)
+        image = decode_pixels(record.data, min_side=side_before_resizing(tools.image_size))
     except UnreadableImageError as error:
         return _Decoded(record.key, record.source, str(error), None)
     content = content_digest(record.data) if views else ""  # The views are those of the content, whatever its name.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cluster import Ledger, LocalExecutor, Store, Unit, Workers, run_stage
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.errors import JobError
-from ray_jobs.inputs.examples import LabelledUnits
+from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.latents import Latents, get_latents, latent_unit
 
@@ -28,24 +28,24 @@ class ExampleLatents:
     Attributes:
         store: the output.
         spec: the model.
-        support: the examples; a unit holds those of one class.
+        support: the examples; a group holds those of one class.
     """
 
     store: Store
     spec: DiffusionSpec
-    support: LabelledUnits
+    support: Examples
 
     @cached_property
     def units(self) -> dict[str, Unit]:
         """By label: the unit that encodes the examples of a class."""
         label_of = dict(zip(self.support.labels.images, self.support.labels.labels, strict=True))
         space, units = self.support.labels.space, example_units(self.spec, self.support)
-        return {space.names[label_of[names[0]]]: unit for names, unit in zip(self._names, units, strict=True)}
+        return {space.names[label_of[names[0]]]: unit for names, unit in zip(self.support.groups, units, strict=True)}
 
     @cached_property
     def images(self) -> dict[str, tuple[str, ...]]:
         """By label: the names of the examples of a class, in the order of its part."""
-        return dict(zip(self.units, self._names, strict=True))
+        return dict(zip(self.units, self.support.groups, strict=True))
 
     @cached_property
     def latents(self) -> dict[str, Latents]:
@@ -53,12 +53,8 @@ class ExampleLatents:
         latents = {label: get_latents(self.store, unit.path) for label, unit in self.units.items()}
         return {label: found for label, found in latents.items() if found.read.any()}
 
-    @property
-    def _names(self) -> list[tuple[str, ...]]:
-        return [tuple(item.reference for item in group) for group in self.support.groups]
 
-
-def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -> None:
+def encode_examples(store: Store, spec: DiffusionSpec, support: Examples) -> None:
     """Encode the examples that are not encoded yet, in this process: they are few.
 
     Raises:
@@ -71,7 +67,7 @@ def encode_examples(store: Store, spec: DiffusionSpec, support: LabelledUnits) -
         raise JobError([f"the examples could not be encoded: {f.path}: {f.error}" for f in report.failures])
 
 
-def get_example_latents(store: Store, spec: DiffusionSpec, support: LabelledUnits, images: Sequence[str]) -> Tensor:
+def get_example_latents(store: Store, spec: DiffusionSpec, support: Examples, images: Sequence[str]) -> Tensor:
     """Read the latents of examples that were encoded.
 
     Args:
@@ -100,7 +96,7 @@ def get_example_latents(store: Store, spec: DiffusionSpec, support: LabelledUnit
     return torch.from_numpy(np.stack([found[image] for image in images]))
 
 
-def example_units(spec: DiffusionSpec, support: LabelledUnits) -> list[Unit]:
-    """Return the units that encode the examples: one for each unit of `support`."""
-    shards = (unit.payload.shard for unit in support.units)
-    return [latent_unit(spec, SUPPORT, shard, range(shard.size)) for shard in shards]
+def example_units(spec: DiffusionSpec, support: Examples) -> list[Unit]:
+    """Return the units that encode the examples: one for each group."""
+    groups = zip(support.shards, support.groups, strict=True)
+    return [latent_unit(spec, SUPPORT, shard, range(len(group))) for shard, group in groups]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import TYPE_CHECKING
 
 from ray_jobs.errors import JobError
+
+if TYPE_CHECKING:
+    import torch
 
 CONTEXT_BYTES = 640 << 20
 """Memory of a process's CUDA context and kernels, outside of what torch limits."""
@@ -43,6 +47,20 @@ def assigned_gpus() -> float:
         return 0.0
     context = ray.get_runtime_context()
     return float(context.get_assigned_resources().get("GPU", 0.0)) if context.get_actor_id() else 0.0
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Return the bytes of a GPU that this worker's tensors may take; None for a CPU.
+
+    Raises:
+        JobError: see `memory_fraction`.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return None
+    total, share = torch.cuda.get_device_properties(device).total_memory, assigned_gpus()
+    return int(memory_fraction(share, total) * total) if 0.0 < share < 1.0 else int(total)
 
 
 def keep_to_share() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.digests import PLACEHOLDER, check_seal, seal
 from fewshot.image_formats import decoding_identity
 from ray_jobs.output.feature_parts import removed_if_damaged
-from ray_jobs.steps.diffusion_worker import DiffusionWorker
+from ray_jobs.steps.diffusion_worker import DiffusionWorker, LatentMeans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +69,8 @@ class LatentUnit:
         posterior = torch.zeros(len(keys), 2, *backbone.latent_shape)
         if images:
             read = torch.tensor([p is not None for p in pixels])
-            posterior[read] = torch.stack(backbone.posterior(torch.stack(images)), dim=1)
+            with worker.device:
+                posterior[read] = torch.stack(backbone.posterior(torch.stack(images)), dim=1)
         latents = Latents(keys, errors, posterior.numpy(), len(backbone.alphas_cumprod)).without_nonfinite()
         return Part(latents.to_bytes(), {"images": len(keys), "unreadable": float((~latents.read).sum())})
 
@@ -125,14 +127,30 @@ def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[st
 def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Tensor | None]:
     """Return the pixels, or the reason why there are none."""
     from fewshot.errors import UnreadableImageError
-    from fewshot.images import decode
+    from fewshot.images import decode, side_before_resizing
 
     if record.data is None:
         return record.error, None
     try:
-        return None, backbone.crop(decode(record.data, min_side=2 * backbone.image_size))
+        return None, backbone.crop(decode(record.data, min_side=side_before_resizing(backbone.image_size)))
     except UnreadableImageError as error:
         return str(error), None
+
+
+def load_means(worker: DiffusionWorker, paths: Sequence[str]) -> list[LatentMeans]:
+    """Return the latents of parts, those used last from memory.
+
+    Raises:
+        DamagedError: a part is damaged, and was removed.
+        FileNotFoundError: there is none.
+    """
+    read = partial(_get_means, worker.store)
+    return worker.latents.get(paths, lambda missing: list(worker.readers.map(read, missing)))
+
+
+def _get_means(store: Store, path: str) -> LatentMeans:
+    latents = get_latents(store, path)
+    return LatentMeans(latents.images, latents.posterior[:, 0].copy())
 
 
 def get_latents(store: Store, path: str) -> Latents:

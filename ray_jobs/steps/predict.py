@@ -28,7 +28,7 @@ class PredictStep:
         spec: the backbone; loaded only for a classifier that needs a part of it. Its number of CPU threads is fixed
             for all products, because it decides last bits.
         top: classes listed for each image.
-        origin: of the run, for the metadata of its predictions; None for an intermediate result.
+        origin: of the images, for the metadata of the predictions; None for an intermediate result.
     """
 
     store: Store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,11 +11,12 @@ from cluster import Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.errors import DataError
+from ray_jobs.inputs.example_blocks import EmbeddedExamples, Examples
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.inputs.unreadable_examples import find_unreadable, stop_at_unreadable
 from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.output.classifiers import ClassifierRef, TrainingIdentity, find_classifier, put_classifier
-from ray_jobs.output.feature_parts import FeatureRows, load
+from ray_jobs.output.feature_parts import FeatureRows
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.steps.example_latents import encode_examples, get_example_latents
 
@@ -47,7 +48,7 @@ class Training:
     templates: tuple[str, ...] | None
     section: ClassifierSection
     seed: int
-    support: LabelledUnits
+    support: Examples
     diffusion: DiffusionSpec | None = None
     skip_unreadable: bool = False
 
@@ -95,7 +96,8 @@ class Training:
         method = build_method(self.section.method, **self.section.hyperparameters)
         needs = needs_of(self.section.method, self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
-        images, shots = read_labelled(store, self.support, dense="dense" in needs, skip_unreadable=self.skip_unreadable)
+        embedded = self.support.find(store)
+        images, shots = read_labelled(store, embedded, dense="dense" in needs, skip_unreadable=self.skip_unreadable)
         if self.diffusion is not None:
             encode_examples(store, self.diffusion, self.support)
             shots = replace(shots, latents=get_example_latents(store, self.diffusion, self.support, images))
@@ -108,7 +110,7 @@ class Training:
             seed=self.seed,
             training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
-        unreadable = find_unreadable(self.support, images)
+        unreadable = find_unreadable(self.support.labels, images)
         return put_classifier(
             store, calibrated, self.identity, examples=len(self.support.images), unreadable=unreadable
         )
@@ -141,7 +143,7 @@ def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSp
 
 
 def read_labelled(
-    store: Store, support: LabelledUnits, *, dense: bool = False, skip_unreadable: bool | None = None
+    store: Store, support: LabelledUnits | EmbeddedExamples, *, dense: bool = False, skip_unreadable: bool | None = None
 ) -> tuple[list[str], Labelled]:
     """Read embedded images with their labels; an image that could not be read is left out, and logged.
 
@@ -162,7 +164,7 @@ def read_labelled(
 
     from fewshot.problem import Labelled
 
-    rows = read_rows(store, support.paths, dense=dense)
+    rows = support.read(store, dense=dense)
     label_of = dict(zip(support.labels.images, support.labels.labels, strict=True))
     reasons = reasons_of(rows)
     if skip_unreadable is not None:
@@ -182,18 +184,3 @@ def read_labelled(
 def reasons_of(rows: FeatureRows) -> dict[str, str]:
     """Return the images without features, with the reason of each."""
     return {image: error for image, error in zip(rows.images, rows.errors, strict=True) if error is not None}
-
-
-def read_rows(store: Store, paths: Sequence[str], *, dense: bool = False) -> FeatureRows:
-    """Read several parts of features as one."""
-    import numpy as np
-
-    parts = [load(store, path, dense=dense) for path in paths]
-    tokens = [part.dense for part in parts if part.dense is not None and len(part.dense)]
-    return FeatureRows(
-        images=[image for part in parts for image in part.images],
-        sources=[source for part in parts for source in part.sources],
-        errors=[error for part in parts for error in part.errors],
-        views=np.concatenate([part.views for part in parts]) if parts else np.zeros((0, 1, 1), np.float32),
-        dense=np.concatenate(tokens) if tokens else np.zeros((0, 0, 0), np.float16) if dense else None,
-    )

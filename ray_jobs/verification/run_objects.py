@@ -13,13 +13,11 @@ from ray_jobs.errors import JobError
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import (
     CARD,
-    CHEAP_PREDICTIONS,
     FAILURES,
     JOB,
     METRICS,
     PLAN,
     PREDICTIONS,
-    prediction_parts,
     present_parts,
 )
 from ray_jobs.output.runs import RunMetrics, read_metrics, read_plan
@@ -42,7 +40,7 @@ class RunObjects:
         folder: of the run.
         plan: None if it cannot be read.
         own: objects of this run alone.
-        shared: its features, cells and classifier, which other runs may have as well.
+        shared: its features, predictions, cells and classifier, which other runs may have as well.
         digests: by path, digests of objects that hold none.
         problems: by path, what listing and documents show.
         is_foreign: whether another version wrote the run; its objects are then not listed.
@@ -86,6 +84,8 @@ def list_objects(store: Store, folder: str) -> RunObjects:
         return _with_tables(run, metrics, sizes)
     run = RunObjects(folder, plan, own, problems={} if unread is None else {metrics_path: unread})
     run = _with_tables(run, metrics, sizes)
+    for other in sorted({posixpath.dirname(part) for part in plan.predictions} - {f"{folder}/{PREDICTIONS}"}):
+        sizes |= store.sizes(other)
     return _with_shared(store, _with_documents(run, plan, metrics, sizes), plan, metrics)
 
 
@@ -118,10 +118,9 @@ def _with_tables(run: RunObjects, metrics: RunMetrics | None, sizes: Mapping[str
 
 
 def _with_documents(run: RunObjects, plan: RunPlan, metrics: RunMetrics | None, sizes: Mapping[str, int]) -> RunObjects:
-    """Compare the listing of a run's folder with its plan and its metrics."""
-    predictions = _predictions(run.folder, PREDICTIONS, plan)
-    parts = {*predictions, *_predictions(run.folder, CHEAP_PREDICTIONS, plan)}
-    own = [path for path in run.own if path in parts or not posixpath.dirname(path).endswith(PREDICTIONS)]
+    """Compare the listings of a run's folder and of its predictions with its plan and its metrics."""
+    predictions, named = plan.predictions, frozenset(plan.predictions)
+    own = [path for path in run.own if path in named or not posixpath.dirname(path).endswith(PREDICTIONS)]
     problems = dict(run.problems)
     required = [f"{run.folder}/{JOB}"]
     if isinstance(metrics, ClassificationMetrics):
@@ -137,17 +136,15 @@ def _with_documents(run: RunObjects, plan: RunPlan, metrics: RunMetrics | None, 
     return replace(run, own=tuple(own), problems=problems)
 
 
-def _predictions(folder: str, name: str, plan: RunPlan) -> list[str]:
-    return prediction_parts(f"{folder}/{name}", plan.features) if plan.kind == "classification" else []
-
-
 def _with_shared(store: Store, run: RunObjects, plan: RunPlan, metrics: RunMetrics | None) -> RunObjects:
-    """Add what a run reads: its features as far as they are there, its cells and its classifier.
+    """Add what a run shares: its features and predictions as far as they are there, its cells and its classifier.
 
     Features are only needed to make predictions, and may be removed once they are made.
     """
     is_complete = metrics is not None and metrics.complete
-    shared = [*present_parts(store, plan.features), *(plan.cells if is_complete else present_parts(store, plan.cells))]
+    predictions = [part for part in plan.predictions if not part.startswith(f"{run.folder}/")]
+    shared = present_parts(store, [*plan.features, *plan.cheap_predictions, *predictions])
+    shared += plan.cells if is_complete else present_parts(store, plan.cells)
     if plan.classifier is None:
         return replace(run, shared=tuple(shared))
     if "://" in plan.classifier or Path(plan.classifier).is_absolute():

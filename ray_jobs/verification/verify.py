@@ -17,8 +17,8 @@ from fewshot.digests import digest
 from ray_jobs.console.progress import Reporter
 from ray_jobs.output.damage_list import note_damage
 from ray_jobs.output.latest_runs import LATEST
-from ray_jobs.output.layout import JOB, METRICS, PLAN, RUNS, open_parent
-from ray_jobs.output.runs import no_output, open_output
+from ray_jobs.output.layout import EXAMPLES, JOB, METRICS, PLAN, PREDICTIONS, RUNS
+from ray_jobs.output.runs import locate_run, no_output, open_output
 from ray_jobs.output.stored_objects import SHARED_FOLDERS, is_shared, read_and_check
 from ray_jobs.results.verification import DamagedObject, Verification, VerifiedRun
 from ray_jobs.verification.run_objects import RunObjects, list_objects
@@ -71,10 +71,9 @@ def _locate(place: str, storage: Storage) -> tuple[Store, list[str]]:
     """Return the output, and the folders of the runs to verify."""
     output = open_output(place, storage)
     with suppress(FileNotFoundError):
-        runs, name = open_parent(place, storage)
-        if _is_run(runs, name):
-            parent, folder = open_parent(runs.root, storage)
-            return (_with_retries(parent), [f"{RUNS}/{name}"]) if folder == RUNS else (_with_retries(runs), [name])
+        store, folder = locate_run(place, storage)
+        if _is_run(store, folder):
+            return _with_retries(store), [folder]
     return _with_retries(output), [folder for folder in output.folders(RUNS) if _is_run(output, folder)]
 
 
@@ -90,12 +89,14 @@ def _with_retries(store: Store) -> Store:
 def _shared(store: Store, runs: Sequence[RunObjects]) -> list[str]:
     """Return what runs share, each object once: what they name, the features of examples, and what was trained.
 
-    Where a plan cannot be read, all features and cells of the output may be those of its run.
+    Where a plan cannot be read, all features, predictions and cells of the output may be those of its run.
     """
     named = [path for run in runs for path in run.shared if is_shared(path)]
     clips = sorted({posixpath.dirname(posixpath.dirname(path)) for path in named if path.startswith("features/")})
-    folders = [folder for clip in clips for folder in store.folders(clip) if "/support-" in folder]
-    folders += ["features", "evaluations"] if any(run.plan is None and not run.is_foreign for run in runs) else []
+    folders = [folder for clip in clips for folder in store.folders(clip) if f"/{EXAMPLES}" in folder]
+    folders += (
+        ["features", PREDICTIONS, "evaluations"] if any(run.plan is None and not run.is_foreign for run in runs) else []
+    )
     listed = [path for folder in (*folders, *SHARED_FOLDERS) for path in store.list(folder) if is_shared(path)]
     latest = [LATEST] if store.exists(LATEST) else []
     return list(dict.fromkeys([*named, *listed, *latest])) if runs else []

@@ -3,10 +3,14 @@
 The ratios matter; absolute numbers depend on the machine and its load. What varies with other load on the machine is
 measured in CPU-seconds, contenders take turns, and medians are reported.
 
+decode
+    The cost of a JPEG from its bytes to the square that a model takes, beside Pillow, torchvision.io and mixtures, and
+    of ten augmented views. The limit is decoding: what resizing adds, and what scaled decoding saves. Gates are against
+    the way before (simplejpeg, then Pillow), and against decoding at the smallest sufficient scale.
 pipeline
     The cost of an image from its file to the model, in CPU-seconds (user and system, of the whole process tree) with a
     forward that costs nothing. Every contender is a new process and runs at two sizes: the slope is the marginal cost
-    of an image, the rest is the fixed cost (imports, workers, Ray). The limit is decoding and resizing, some 3 ms of
+    of an image, the rest is the fixed cost (imports, workers, Ray). The limit is decoding and resizing, about 1 ms of
     one core for 500 x 375 pixels; everything above it is overhead.
 job
     The rate of a whole classify job while it embeds, beside that of its backbone on tensors that are ready. The limit
@@ -25,6 +29,12 @@ lora
     adapters, PEFT's two ways to the same numbers, and merging one adapter after the other into the weights; and the
     gain of training classes in one batch. The limit is the model alone, 1. The gates are for small batches, which are
     most forwards of an elimination: with many time-steps a class, the ways differ less.
+diffusion
+    What workers read and compute to score images among five of a thousand classes each, at the full shape of Stable
+    Diffusion 2.1: units are cut, adapters and latents are kept and dropped, and memory is counted by the real code, on
+    tensors without data. The rates of the device and of storage are given, so that the numbers are counts and do not
+    vary. The baseline is the way before, in the same run. The limit is each adapter read once, and a device
+    that never waits.
 overhead
     Units per second when a unit only commits an empty part, beside the same without an executor. It bounds how small a
     unit may be: an executor of 500 units per second costs a unit of one second 0.2 %. The gate is the share of their
@@ -43,4 +53,13 @@ reading
     reaches when every response takes 30 or 100 ms, for objects in folders and for containers; and the same for listed
     objects. The server runs in another process. Beside it: the usual ways of s3fs. The limit of the rate is the CPU
     time: with enough requests in flight, latency costs nothing.
+million
+    The archive of a million images on up to 16 workers with a simulated GPU each: a table is listed, its shards are
+    distributed and parts committed for real, and embedding is a sleep. Reported are the share of the devices' rate, the
+    driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
+gpu
+    Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
+    JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of
+    adapters. Each number stands beside the rate of one large matrix product in the same precision, which is the limit.
+    The gates compare our ways with the plain ones of the same run.
 """

@@ -13,48 +13,72 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import archive, job, large, lora, overhead, pipeline, reading, scale, scoring, split
+from tests.bench import (
+    archive,
+    decode,
+    diffusion,
+    gpu,
+    job,
+    large,
+    lora,
+    million,
+    overhead,
+    pipeline,
+    reading,
+    scale,
+    scoring,
+    split,
+)
 
 RUN = {
+    "decode": decode.run,
     "pipeline": pipeline.run,
     "job": job.run,
     "scoring": scoring.run,
     "large": large.run,
     "lora": lora.run,
+    "diffusion": diffusion.run,
     "overhead": overhead.run,
     "scale": scale.run,
     "split": split.run,
     "archive": archive.run,
     "reading": reading.run,
+    "million": million.run,
+    "gpu": gpu.run,
 }
 IMAGES = {
-    "pipeline": 3000,
+    "decode": 40,
+    "pipeline": 10_000,
     "job": 300,
     "scoring": 8192,
     "large": 1_000_000,
     "lora": 16,
+    "diffusion": 10_000,
     "overhead": 1000,
     "scale": 40,
     "split": 40,
     "archive": 1_000_000,
     "reading": 4000,
+    "million": 1_000_000,
+    "gpu": 8192,
 }
 Name = StrEnum("Name", list(RUN))
+ON_ANY_MACHINE = [name for name in Name if name != "gpu"]
 
 
 def main(
-    names: Annotated[list[Name] | None, typer.Argument(help="Benchmarks to run (default: all).")] = None,
+    names: Annotated[list[Name] | None, typer.Argument(help="Benchmarks to run (default: all but gpu).")] = None,
     images: Annotated[int | None, typer.Option(min=10, help=f"Size of each benchmark (default: {IMAGES}).")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is reported.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder for the results as JSON.")] = Path(".bench"),
 ) -> None:
-    """Measure the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
+    """Measure decoding, the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
 
     Exits with 1 if a gate is missed. The docstring of tests/bench explains the numbers.
     """
     console, missed = Console(), False
     output.mkdir(exist_ok=True)
-    for name in names or list(Name):
+    for name in names or ON_ANY_MACHINE:
         result = RUN[name](images=images or IMAGES[name], repeat=repeat)
         console.print(result.to_rich())
         missed = missed or not all(gate.holds for gate in result.gates)

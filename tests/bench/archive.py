@@ -28,7 +28,7 @@ def run(*, images: int, repeat: int) -> Result:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in (images // 100, images // 10, images):
-            table = _write(Path(folder) / f"{size}.parquet", size)
+            table = write_table(Path(folder) / f"{size}.parquet", size, row_group=SHARD_IMAGES)
             measured = json.loads(run_python("tests.bench.contenders.driver", table, SHARD_IMAGES).output)
             shards = measured["shards"]
             rows.append(
@@ -49,13 +49,13 @@ def run(*, images: int, repeat: int) -> Result:
     )
 
 
-def _write(path: Path, rows: int) -> Path:
+def write_table(path: Path, rows: int, *, row_group: int) -> Path:
     """Write a table of keys and a few bytes, with row groups like those of a table of images."""
     schema = pa.schema({"key": pa.string(), "image": pa.binary()})
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, ROWS_PER_WRITE):
             keys = [f"folder/{row:09}.jpg" for row in range(start, min(rows, start + ROWS_PER_WRITE))]
             writer.write_table(
-                pa.table({"key": keys, "image": [b"JPEG"] * len(keys)}, schema), row_group_size=SHARD_IMAGES
+                pa.table({"key": keys, "image": [b"JPEG"] * len(keys)}, schema), row_group_size=row_group
             )
     return path

@@ -11,7 +11,7 @@ from statistics import median
 
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result
-from tests.bench.usage import run_python
+from tests.bench.usage import Usage, run_python
 
 OURS, OURS_ON_RAY = "ours, in process", "ours, 2 workers on Ray"
 PLAIN, PLAIN_WORKERS = "DataLoader, in process", "DataLoader, 2 workers"
@@ -23,7 +23,7 @@ CONTENDERS: Mapping[str, tuple[str, ...]] = {
     PLAIN_WORKERS: ("loader", "--workers", "2"),
     RAY_DATA: ("ray_data",),
 }
-SMALL_SHARE = 3
+SMALL_SHARE = 10
 """Images of the large run for each one of the small run, which is long enough for every worker to start."""
 
 
@@ -37,6 +37,7 @@ def run(*, images: int, repeat: int) -> Result:
     contenders = {name: how for name, how in CONTENDERS.items() if name != RAY_DATA or find_spec("pandas")}
     sizes = (max(1, images // SMALL_SHARE), images)
     cpu_s: dict[tuple[str, int], list[float]] = defaultdict(list)
+    wall_s: dict[tuple[str, int], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             write_photographs(Path(folder) / str(size), size)
@@ -44,24 +45,32 @@ def run(*, images: int, repeat: int) -> Result:
             for size in sizes:
                 for name, how in contenders.items():
                     output = Path(folder) / f"{turn}-{name}-{size}"
-                    cpu_s[name, size].append(cpu_seconds(how, Path(folder) / str(size), output))
-    return result({name: [median(cpu_s[name, size]) for size in sizes] for name in contenders}, sizes)
+                    usage = usage_of(how, Path(folder) / str(size), output)
+                    cpu_s[name, size].append(usage.cpu_s)
+                    wall_s[name, size].append(usage.wall_s)
+    totals, walls = (
+        {name: [median(samples[name, size]) for size in sizes] for name in contenders} for samples in (cpu_s, wall_s)
+    )
+    return result(totals, walls, sizes)
 
 
-def cpu_seconds(how: Sequence[str], images: Path, output: Path) -> float:
+def usage_of(how: Sequence[str], images: Path, output: Path) -> Usage:
     """Run a contender in its own process, and check that it missed no image."""
     module, *options = how
     usage = run_python(f"tests.bench.contenders.{module}", images, output, *options)
     count = sum(1 for _ in images.iterdir())
     assert int(usage.output) == count, f"{how} embedded {usage.output} of {count} images"
-    return usage.cpu_s
+    return usage
 
 
-def result(totals: Mapping[str, Sequence[float]], sizes: tuple[int, int]) -> Result:
+def result(
+    totals: Mapping[str, Sequence[float]], walls: Mapping[str, Sequence[float]], sizes: tuple[int, int]
+) -> Result:
     """Separate fixed from marginal cost.
 
     Args:
         totals: CPU-seconds of each contender, on few and on many images.
+        walls: seconds from start to end of its process, likewise.
         sizes: these two numbers of images.
     """
     few, many = sizes
@@ -73,7 +82,10 @@ def result(totals: Mapping[str, Sequence[float]], sizes: tuple[int, int]) -> Res
             "fixed CPU s": fixed_s[name],
             "CPU ms an image": marginal_ms[name],
             "ratio to DataLoader": marginal_ms[name] / marginal_ms[PLAIN],
-            f"CPU s for {many}": totals[name][1],
+            f"CPU s for {few:,}": totals[name][0],
+            f"CPU s for {many:,}": totals[name][1],
+            f"whole process, s for {few:,}": walls[name][0],
+            f"s for {many:,}": walls[name][1],
         }
         for name in totals
     ]

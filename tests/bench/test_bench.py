@@ -8,9 +8,24 @@ from contextlib import redirect_stdout
 
 import pytest
 
+from cluster import RayExecutor
 from fewshot.backbones import ClipBackbone
-from tests.bench import archive, job, large, lora, overhead, pipeline, reading, scale, scoring, usage
-from tests.bench.photographs import write_photographs
+from tests.bench import (
+    archive,
+    decode,
+    diffusion,
+    job,
+    large,
+    lora,
+    million,
+    overhead,
+    pipeline,
+    reading,
+    scale,
+    scoring,
+    usage,
+)
+from tests.bench.photographs import jpeg, photograph, write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
 
@@ -27,6 +42,22 @@ def run_here(monkeypatch):
         return Usage(time.process_time() - cpu_s, time.monotonic() - wall_s, stdout.getvalue())
 
     return run
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
+def test_the_decode_benchmark_runs():
+    rows = decode.run(images=1, repeat=1, sizes=((90, 60),)).rows
+    assert [row["contender"] for row in rows] == [*decode.CONTENDERS, decode.OUR_VIEWS, decode.PILLOW_VIEWS]
+    assert all(row["90 x 60, CPU ms"] > 0 for row in rows)
+
+
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
+@pytest.mark.parametrize("contender", decode.CONTENDERS)
+def test_a_decode_contender_gives_the_same_square(contender):
+    data = jpeg(photograph(0, 320, 240))
+    square = decode.CONTENDERS[contender](data)
+    assert square.shape == (3, decode.SIDE, decode.SIDE)
+    assert (square.float() - decode.CONTENDERS[decode.PLAIN](data)).abs().mean() < 1.5
 
 
 def test_the_scoring_benchmark_runs():
@@ -50,6 +81,26 @@ def test_the_lora_benchmark_runs():
 
 
 @pytest.mark.slow
+def test_the_diffusion_benchmark_runs():
+    result = diffusion.run(images=300, repeat=1)
+    assert {row["text forwards"] for row in result.rows if row["units"] == diffusion.NEW} == {0}
+    assert all(gate.holds for gate in result.gates if "GiB" in gate.claim)
+
+
+@pytest.mark.ray
+def test_the_million_benchmark_runs(ray_session, monkeypatch):
+    monkeypatch.setattr(million, "WARM_UP_SHARD", million.SHARD_IMAGES)
+    monkeypatch.setattr(million, "RayExecutor", lambda **_: RayExecutor())
+    (row,) = million.run(images=1024, repeat=1, workers=(1,)).rows
+    assert row["images"] == 1024
+    assert 0 < row["efficiency"] <= 1
+
+
+def test_writes_of_an_image_are_counted(tmp_path):
+    assert million.per_image_writes(tmp_path / "w", shards=2) == "0.0039 files and 0.0078 fsyncs an image"
+
+
+@pytest.mark.slow
 @pytest.mark.embedded
 def test_the_job_benchmark_runs(run_here, monkeypatch):
     monkeypatch.setattr(job, "run_python", run_here)
@@ -60,7 +111,7 @@ def test_the_job_benchmark_runs(run_here, monkeypatch):
 def cpu_seconds_for_two(contender, folder):
     """Return the CPU-seconds of a contender for two images, both of which it must embed."""
     write_photographs(folder / "images", 2)
-    return pipeline.cpu_seconds(pipeline.CONTENDERS[contender], folder / "images", folder / "output")
+    return pipeline.usage_of(pipeline.CONTENDERS[contender], folder / "images", folder / "output").cpu_s
 
 
 @pytest.mark.parametrize("contender", [pipeline.OURS, pipeline.PLAIN])
@@ -87,7 +138,7 @@ def test_a_pipeline_contender_runs_in_separate_processes(contender, tmp_path):
 
 def test_fixed_and_marginal_cost_are_separated():
     costs = {name: (3.0 + marginal, 3.0 + 3 * marginal) for marginal, name in enumerate(pipeline.CONTENDERS, start=1)}
-    rows = {row["contender"]: row for row in pipeline.result(costs, (1000, 3000)).rows}
+    rows = {row["contender"]: row for row in pipeline.result(costs, costs, (1000, 3000)).rows}
     assert [row["fixed CPU s"] for row in rows.values()] == pytest.approx([3.0] * len(rows))
     assert [row["CPU ms an image"] for row in rows.values()] == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0])
 

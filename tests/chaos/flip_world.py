@@ -127,8 +127,9 @@ def kinds(spec: ClipSpec) -> list[Kind]:
     read_classifier, run = _classifier_reader(spec), "runs/[^/]+"
     return [
         Kind("features", "features/.*/part-.*", load),
-        Kind("predictions", f"{run}/predictions/.*", get_table),
-        Kind("cheap predictions", f"(?:{run}|cascades/.*)/cheap-predictions/.*", get_table),
+        Kind("predictions", "predictions/.*", get_table),
+        Kind("escalated predictions", f"{run}/predictions/.*", get_table),
+        Kind("cheap predictions of cascades", "cascades/.*/cheap-predictions/.*", get_table),
         Kind("predictions of cascades", "cascades/.*/of-.*/predictions/.*", get_table),
         Kind("failures", f"{run}/failures.parquet", lambda store, path: read_reasons(store, _run_of(path))),
         Kind("selection", "(?:runs|cascades)/.*/escalated.parquet", get_selection),
@@ -150,6 +151,7 @@ def kinds(spec: ClipSpec) -> list[Kind]:
         Kind("latents", "latents/.*", get_latents),
         Kind("adapter weights", r"adapters/.*/adapter_model\.safetensors", _adapter, _card),
         Kind("adapter settings", r"adapters/.*/adapter_config\.json", _adapter, _card),
+        Kind("contexts of classes", r"adapters/.*/context\.safetensors", _adapter, _card),
         Kind("adapter cards", "adapters/.*/card.json", _adapter),
         Kind("marks of blocks and folds", "(?:adapters/.*/blocks|fold-pretrainings)/.*", None),
         Kind("cells", "evaluations/.*", _document(CellResult)),

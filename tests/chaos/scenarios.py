@@ -91,7 +91,7 @@ def _written(place: Place, name: str, **sections: Mapping[str, object]) -> Path:
 
 
 def _predictions(path: str) -> bool:
-    return "/predictions/" in path or path.endswith("failures.parquet")
+    return "predictions" in path.split("/") or path.endswith("failures.parquet")
 
 
 def _escalation_results(path: str) -> bool:

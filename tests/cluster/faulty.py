@@ -17,6 +17,8 @@ from uuid import uuid4
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
+from cluster import Retry
+
 
 class OrderlyFileSystem(MemoryFileSystem):
     """Keeps objects in memory, and serves one request at a time.
@@ -134,3 +136,14 @@ def write_temporary_file(folder: Path, age_s: float) -> Path:
     path.write_bytes(b"half")
     os.utime(path, (time.time() - age_s,) * 2)
     return path
+
+
+def instant_retry() -> Retry:
+    """Return a few retries that take no time, by a clock that only they move: a slow machine gets as many."""
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    return Retry(first_delay_s=1.0, deadline_s=60.0, clock=lambda: now, sleep=sleep)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster import Retry, StorageError
+from cluster import StorageError
 from cluster.errors import ChangedError
 from cluster.records import FORMS, Skipped, open_source, pick, read_shard, reading
-from tests.cluster.faulty import fails, faults
+from tests.cluster.faulty import fails, faults, instant_retry
 from tests.cluster.records.archives import contents_of, records_of
 from tests.cluster.records.builders import BUILDERS
 from tests.cluster.records.s3_server import s3_server
@@ -44,7 +44,7 @@ def builder(form):
 @pytest.fixture
 def impatient(monkeypatch):
     """Give up on storage at once."""
-    monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.01))
+    monkeypatch.setattr(reading, "RETRY", instant_retry())
 
 
 @pytest.fixture(scope="module")

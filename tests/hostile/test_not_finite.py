@@ -196,7 +196,7 @@ def test_an_image_without_features_is_an_unreadable_row(place, overflowing, max_
 def test_features_that_were_stored_as_none_are_unreadable_rows(place):
     assert place.classify().code == 0
     for part in place.output.glob("features/*/*/*.parquet"):
-        if "/support-" not in str(part):
+        if "/examples-" not in str(part):
             rows = decode(part.read_bytes())
             rows.views[0] = math.nan
             part.write_bytes(encode(rows))
@@ -215,7 +215,7 @@ def test_an_example_without_features_stops_the_job_before_the_archive_is_embedde
         assert (outcome.code, outcome.result) == (2, None)
         assert "1 of the 7 examples cannot be read" in outcome.messages
         assert f"{place.examples}/blue/dark.png (blue): the model's features of this image" in outcome.messages
-    assert all("/support-" in f"/{name}" for name in place.features())
+    assert all("/examples-" in f"/{name}" for name in place.features())
     skipped = place.classify("support.skip_unreadable=true")
     assert (skipped.code, skipped.result["unreadable_examples"]["such_as"]) == (0, ["blue/dark.png"])
     strict = place.classify()

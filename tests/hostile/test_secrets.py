@@ -416,6 +416,7 @@ def test_a_place_without_secrets_stays_as_it_is(url):
         "Bearer authentication failed; a bearer token is required",
         "Basic authentication and basic information",
         "token: expected an integer; unknown secret: there is none of this name",
+        "--set storage.secret_key: [storage] secret_key: unknown key",
         "no credentials: set AWS_ACCESS_KEY_ID",
         "max_tokens=77, tokens: 5 of 77, tokenizer=bert",
         "compass: north, monkey: banana, secretary: Bob",

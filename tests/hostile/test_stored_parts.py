@@ -17,14 +17,16 @@ from fewshot.inference.classifier_files import load_classifier, read_card, save_
 from fewshot.methods import build_method
 from ray_jobs.errors import DamagedError
 from ray_jobs.output.classifiers import find_classifier
+from ray_jobs.output.layout import from_json
 from ray_jobs.output.training_cache import StoredTrainingCache
-from ray_jobs.steps.adapter_files import get_adapter, is_trained, put_adapter
+from ray_jobs.steps.adapter_files import CONTEXT, get_adapter, is_trained, put_adapter
 from tests.fewshot.diffusion.lora.stacks import random_stack
 from tests.hostile.weights import Trap, lying_headers
 from tests.problems import make_problem
 
 CARD, TENSORS = "card.json", "classifier.safetensors"
 FOLDER = "adapters/tif/0"
+CLASS_CONTEXT = torch.zeros(1, 24, 32)
 
 
 @pytest.fixture(scope="module")
@@ -111,27 +113,37 @@ def test_pickles_in_the_output_are_not_loaded(files, store, tmp_path):
     "listed", [["../../secret"], ["/etc/passwd"], [3], "x", None, {"a": 1}, ["unet/../../x"] * 10_000]
 )
 def test_what_a_card_lists_is_never_opened(store, monkeypatch, listed):
-    put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), {})
+    put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), CLASS_CONTEXT, {})
     store.put(f"{FOLDER}/{CARD}", json.dumps(seal_json({"files": listed})).encode())
     opened: list[str] = []
     monkeypatch.setattr(Store, "get", lambda self, path, get=Store.get: (opened.append(path), get(self, path))[1])
     with pytest.raises(DamagedError, match="run again to train them anew"):
         get_adapter(store, FOLDER, torch.device("cpu"))
-    assert set(opened) <= {f"{FOLDER}/{name}" for name in (CARD, *ADAPTER_FILES)}
+    assert set(opened) <= {f"{FOLDER}/{name}" for name in (CARD, CONTEXT, *ADAPTER_FILES)}
     assert not is_trained(store, FOLDER)
 
 
 def test_of_what_a_card_lists_only_adapters_are_opened(store):
     files = save_adapter(random_stack(1), 0)
-    listed = {name: digest(content) for name, content in files.items()} | {"../../secret": digest(b"")}
-    put_adapter(store, FOLDER, files, {})
+    put_adapter(store, FOLDER, files, CLASS_CONTEXT, {})
+    listed = from_json(store.get(f"{FOLDER}/{CARD}"))["files"] | {"../../secret": digest(b"")}
     store.put(f"{FOLDER}/{CARD}", json.dumps(seal_json({"files": listed})).encode())
-    assert len(get_adapter(store, FOLDER, torch.device("cpu"))) == 1
+    adapters, _ = get_adapter(store, FOLDER, torch.device("cpu"))
+    assert {len(pair.A) for pair in adapters.values()} == {1}
 
 
-def test_an_adapter_without_a_file_is_damaged_and_trained_anew(store):
-    put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), {})
-    store.delete(f"{FOLDER}/{ADAPTER_FILES[0]}")
+@pytest.mark.parametrize("context", [torch.zeros(24, 32), torch.full((1, 24, 32), torch.nan), torch.zeros(2, 24, 32)])
+def test_a_context_of_another_shape_or_without_numbers_is_damage(store, context):
+    put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), context, {})
+    with pytest.raises(DamagedError, match="has no context"):
+        get_adapter(store, FOLDER, torch.device("cpu"))
+    assert not is_trained(store, FOLDER)
+
+
+@pytest.mark.parametrize("name", [ADAPTER_FILES[0], CONTEXT])
+def test_an_adapter_without_a_file_is_damaged_and_trained_anew(store, name):
+    put_adapter(store, FOLDER, save_adapter(random_stack(1), 0), CLASS_CONTEXT, {})
+    store.delete(f"{FOLDER}/{name}")
     with pytest.raises(DamagedError, match="train them anew"):
         get_adapter(store, FOLDER, torch.device("cpu"))
     assert not is_trained(store, FOLDER)

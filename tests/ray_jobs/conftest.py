@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
+from cluster import Store
+from fewshot.backbones.clip import ClipBackbone
 from tests.ray_jobs.place import Place
 from tests.tiny_clip import write_tiny_clip
 
@@ -20,6 +24,33 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(tmp_path: Path, tiny_clip: Path) -> Place:
     """18 photographs of three classes, two broken files, two examples a class, and a job file."""
     return Place(tmp_path, tiny_clip).fill()
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of rows that the backbone of this process embeds, views count."""
+    counts, embed = list[int](), ClipBackbone.embed_images
+
+    def counted(clip: ClipBackbone, images: Tensor) -> Tensor:
+        counts.append(len(images))
+        return embed(clip, images)
+
+    monkeypatch.setattr(ClipBackbone, "embed_images", counted)
+    return counts
+
+
+@pytest.fixture
+def puts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """The objects that this process stores, counted by the folder of the output that they are in; no leases."""
+    counts, put = Counter[str](), Store.put
+
+    def counted(store: Store, path: str, data: bytes) -> None:
+        if "lease" not in path:
+            counts[path.partition("/")[0]] += 1
+        put(store, path, data)
+
+    monkeypatch.setattr(Store, "put", counted)
+    return counts
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import tomlkit
 from PIL import Image
@@ -129,15 +128,25 @@ class Outcome:
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
         """The predictions by image."""
-        rows = ds.dataset(self.result["predictions"]).to_table().to_pylist()
+        rows = [row for part in self.parts for row in pq.read_table(part).to_pylist()]
         assert len({row["image"] for row in rows}) == len(rows), "an image has several rows"
         return {row["image"]: row for row in rows}
 
     @property
     def bytes(self) -> dict[str, bytes]:
-        """The parts of predictions, byte for byte; not what a killed writer left half-way."""
-        parts = (part for part in Path(self.result["predictions"]).iterdir() if not part.name.startswith(".tmp-"))
-        return {part.name: part.read_bytes() for part in parts}
+        """The parts of predictions, byte for byte, in the archive's order."""
+        return {part.name: part.read_bytes() for part in self.parts}
+
+    @property
+    def parts(self) -> list[Path]:
+        """The parts of predictions that are there, in the archive's order."""
+        return parts_of_run(self.run)
+
+
+def parts_of_run(run: Path, kind: str = "predictions") -> list[Path]:
+    """The parts that the plan of a local run lists and that are there, in the archive's order."""
+    listed = json.loads((run / "plan.json").read_text())[kind]
+    return [part for name in listed if (part := run.parent.parent / name).exists()]
 
 
 def rows_alone(part: bytes) -> bytes:

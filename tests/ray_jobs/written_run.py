@@ -24,9 +24,8 @@ from ray_jobs.output.layout import (
     JOB,
     METRICS,
     PLAN,
-    PREDICTIONS,
     feature_part,
-    prediction_part,
+    prediction_parts,
     to_json,
 )
 from ray_jobs.output.predictions import SCHEMA
@@ -34,7 +33,7 @@ from ray_jobs.output.runs import sealed_job_file
 from ray_jobs.results import ArchiveSummary, RunPlan
 from tests.cluster.records.archives import tar_bytes, write_folder
 
-RUN = "runs/by-hand"
+RUN, LABELS = "runs/by-hand", "predictions/by-hand"
 CLASSES = ("amber", "blue", "cyan")
 MEASURED = {
     "measured": {
@@ -161,10 +160,7 @@ class WrittenRun:
         shards = list(open_archive(self.job.archive).shards())
         for index, shard in enumerate(shards):
             part = [self._row(record.key, len(rows) + i, images, broken) for i, record in enumerate(read_shard(shard))]
-            self.store.put(
-                prediction_part(f"{RUN}/{PREDICTIONS}", index, shard.fingerprint),
-                write_parquet(pa.Table.from_pylist(part, SCHEMA)),
-            )
+            self.store.put(feature_part(LABELS, shard.fingerprint), write_parquet(pa.Table.from_pylist(part, SCHEMA)))
             places = {row["image"]: (index, place) for place, row in enumerate(part)}
             rows += [row | {"place": places[row["image"]]} for row in part]
         self._write_about(rows, [feature_part("features/0/0", shard.fingerprint) for shard in shards])
@@ -198,6 +194,7 @@ class WrittenRun:
             features=tuple(features),
             archive=archive,
             examples=count,
+            predictions=tuple(prediction_parts(LABELS, features)),
         )
         self.store.put(f"{RUN}/{PLAN}", plan.to_bytes())
         self.store.put(f"{RUN}/{METRICS}", to_json(self._metrics(rows)))

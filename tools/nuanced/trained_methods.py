@@ -101,7 +101,7 @@ def tif_errors(setting: Setting, glyphs: Glyphs, backbone: DiffusionBackbone) ->
         class_contexts(backbone, method.prompts(space), adapters, scale=settings.text_scale),
         Queries(image, label, steps[step]),
         seed=SEED,
-        adapters=adapters,
+        adapters=adapters.unet,
         scale=settings.unet_scale,
     )
     return ErrorTable(errors.view(N, CLASSES, GRID), steps, weights[steps])

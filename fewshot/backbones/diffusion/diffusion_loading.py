@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fewshot.backbones.clip_spec import EMBEDDED
-from fewshot.backbones.determinism import DTYPES, find_device, fix_arithmetic
+from fewshot.backbones.determinism import find_device, find_dtype, fix_arithmetic
 from fewshot.backbones.diffusion.config_checks import check_configs, check_index, positive_integer
 from fewshot.backbones.diffusion.diffusion_backbone import DiffusionBackbone
 from fewshot.backbones.diffusion.diffusion_spec import CPU_BATCH, GPU_BATCH, PROJECTION, DiffusionSpec
@@ -42,7 +42,8 @@ def load_diffusion(spec: DiffusionSpec) -> DiffusionBackbone:
         BackboneError: files or a device are missing, or the model has another shape; the message names the remedy.
     """
     spec.check()
-    device, dtype = find_device(spec.device), DTYPES[spec.precision]
+    device = find_device(spec.device)
+    dtype = find_dtype(spec.precision, device)
     fix_arithmetic(threads=spec.threads)
     source = _Source(spec)
     schedule, unet_config, vae_config = source.configs()

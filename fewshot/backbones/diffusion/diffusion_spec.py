@@ -6,10 +6,12 @@ import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
-from fewshot.backbones.clip_spec import EMBEDDED, Precision, file_digest
+from fewshot.backbones.clip_spec import EMBEDDED, file_digest
 from fewshot.errors import BackboneError
 
+DiffusionPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 INDEX = "model_index.json"
 PROJECTION = "text_projection.safetensors"
@@ -27,7 +29,8 @@ class DiffusionSpec:
     Attributes:
         model: "embedded"; a local folder in diffusers' layout (with a `model_index.json`); or a hub's "org/name".
         revision: branch, tag or commit of a hub's model; None takes its main branch, and for the other two.
-        precision: arithmetic of text encoder and UNet. Latents, noise levels and errors are float32 whatever it is.
+        precision: arithmetic of text encoder and UNet: "auto" is bf16 on a GPU that computes in it, and fp32 elsewhere.
+            Latents, noise levels, errors and trained adapters are float32 whatever it is.
         batch_size: rows in one forward of the UNet; None takes 16 on a CPU, 32 on a GPU.
         threads: CPU threads of one worker's forward, >= 1. Other numbers of threads sum in another order and give other
             bits.
@@ -38,7 +41,7 @@ class DiffusionSpec:
 
     model: str = EMBEDDED
     revision: str | None = None
-    precision: Precision = "fp32"
+    precision: DiffusionPrecision = "auto"
     batch_size: int | None = None
     threads: int = 1
     device: str = "auto"

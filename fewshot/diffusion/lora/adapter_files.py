@@ -28,6 +28,8 @@ UNET, TEXT = "unet", "text_encoder"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_FILES = tuple(f"{part}/{name}" for part in (UNET, TEXT) for name in (CONFIG, WEIGHTS))
 """The files of one class, as paths below its folder."""
+UNET_FILES = ADAPTER_FILES[:2]
+"""Those of the UNet's adapters."""
 _PREFIX = "base_model.model."
 _HALVES = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
 _PLAIN: Mapping[str, Any] = {
@@ -105,7 +107,23 @@ def load_adapters(classes: Sequence[Mapping[str, bytes]]) -> StackedLora:
         DataError: a file is missing, damaged or pickled, a tensor is missing, superfluous, not finite or of another
             shape, the adapter is not a plain LoRA with s = 1, or the classes differ in sites or ranks.
     """
-    return concatenated([StackedLora(_part(files, UNET), _part(files, TEXT)) for files in classes])
+    stacks = [StackedLora(_part(files, UNET), _part(files, TEXT)) for files in classes]
+    return concatenated([stack.mapped(Tensor.float) for stack in stacks])
+
+
+def load_unet_adapters(files: Mapping[str, bytes]) -> Pairs:
+    """Load the UNet's adapters of one class alone.
+
+    Args:
+        files: `UNET_FILES`; files of other names are ignored.
+
+    Returns:
+        of one class, on the CPU, in the precision that they are stored in.
+
+    Raises:
+        DataError: see `load_adapters`.
+    """
+    return _part(files, UNET)
 
 
 def _part(files: Mapping[str, bytes], part: str) -> Pairs:
@@ -153,7 +171,7 @@ def _paired(tensors: Mapping[str, Tensor], part: str) -> Pairs:
         site, half = _site_and_half(name, part)
         if tensor.ndim != 2:
             raise DataError(f"{name} has shape {list(tensor.shape)}, expected a matrix")
-        halves.setdefault(site, {})[half] = tensor.float()[None]
+        halves.setdefault(site, {})[half] = tensor[None]
     if unpaired := sorted(site for site, pair in halves.items() if pair.keys() != _HALVES.keys()):
         raise DataError(f"{part}/{WEIGHTS}: {unpaired[0]} has only {''.join(halves[unpaired[0]])} of A and B")
     return {site: LoraPair(**pair) for site, pair in halves.items()}

@@ -104,11 +104,19 @@ def concatenated(stacks: Sequence[StackedLora]) -> StackedLora:
     Raises:
         DataError: they differ.
     """
-    unet = _concatenated([stack.unet for stack in stacks])
-    return StackedLora(unet, _concatenated([stack.text for stack in stacks]))
+    unet = concatenated_pairs([stack.unet for stack in stacks])
+    return StackedLora(unet, concatenated_pairs([stack.text for stack in stacks]))
 
 
-def _concatenated(parts: Sequence[Pairs]) -> Pairs:
+def concatenated_pairs(parts: Sequence[Pairs]) -> Pairs:
+    """Return the adapters of all parts at one network, in their order.
+
+    Args:
+        parts: at least one, all with the same sites, shapes and ranks.
+
+    Raises:
+        DataError: they differ.
+    """
     shapes = [{site: (pair.A.shape[1:], pair.B.shape[1:]) for site, pair in pairs.items()} for pairs in parts]
     for shape in shapes[1:]:
         if odd := sorted(site for site, _ in shape.items() ^ shapes[0].items()):
@@ -119,6 +127,22 @@ def _concatenated(parts: Sequence[Pairs]) -> Pairs:
         site: LoraPair(torch.cat([pairs[site].A for pairs in parts]), torch.cat([pairs[site].B for pairs in parts]))
         for site in parts[0]
     }
+
+
+def with_all_sites(parts: Sequence[Pairs]) -> list[Pairs]:
+    """Return adapters with zeros at the sites that only others have: there they change nothing, bit for bit.
+
+    The sites of a class depend on its number of examples (`block_filter_for`), so classes to be stacked may differ.
+    """
+    known = {site: pair for pairs in parts for site, pair in pairs.items()}
+    return [
+        {site: pairs.get(site) or _zeros(pair, len(next(iter(pairs.values())).A)) for site, pair in known.items()}
+        for pairs in parts
+    ]
+
+
+def _zeros(like: LoraPair, count: int) -> LoraPair:
+    return LoraPair(*(half.new_zeros(count, *half.shape[1:]) for half in like))
 
 
 def initial_pairs(layers: Mapping[str, nn.Linear], keys: Sequence[str], *, rank: int, seed: int) -> Pairs:

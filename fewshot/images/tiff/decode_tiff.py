@@ -72,12 +72,11 @@ def _oriented(image: Image.Image, orientation: int) -> Image.Image:
 def _whole_jpeg(data: bytes, page: Directory, max_pixels: int) -> Image.Image:
     """Decode a page that is one whole JPEG, as nearly all files of the first standard of JPEG in TIFF have it."""
     start = page.number(Tag.JPEG_START, 0)
-    image = decode_jpeg(
-        data[start : start + page.number(Tag.JPEG_BYTES, len(data))], min_side=None, max_pixels=max_pixels
-    )
-    if image.size != (page.number(Tag.WIDTH, 0), page.number(Tag.HEIGHT, 0)):
+    jpeg = data[start : start + page.number(Tag.JPEG_BYTES, len(data))]
+    pixels, _ = decode_jpeg(jpeg, min_side=None, max_pixels=max_pixels)
+    if pixels.shape[:2] != (page.number(Tag.HEIGHT, 0), page.number(Tag.WIDTH, 0)):
         raise ValueError("the JPEG inside has another size")
-    return _oriented(image, page.number(Tag.ORIENTATION, 1))
+    return _oriented(Image.fromarray(pixels), page.number(Tag.ORIENTATION, 1))
 
 
 def _verify_jpegs(data: bytes, layout: PageLayout, page: Directory) -> None:

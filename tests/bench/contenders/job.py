@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cluster import Event, UnitDone, WorkersReady
 from fewshot.backbones import ClipBackbone, ClipSpec, load_clip
-from fewshot.images import decode
+from fewshot.images import decode_pixels, side_before_resizing
 from ray_jobs.classification.classify import classify
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import (
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def to_tensor(backbone: ClipBackbone, path: Path) -> Tensor:
-    return backbone.crop(decode(path.read_bytes(), min_side=2 * backbone.image_size))
+    return backbone.crop(decode_pixels(path.read_bytes(), min_side=side_before_resizing(backbone.image_size)))
 
 
 def write_support(folder: Path, paths: list[Path]) -> Path:

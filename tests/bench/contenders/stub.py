@@ -30,16 +30,16 @@ class StubbedEmbedStep(EmbedStep):
     def setup(self) -> Embedder:
         """Return a backbone with the stub."""
         import torch
-        from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
-        from torchvision.transforms.functional import pil_to_tensor
+        from open_clip.transform import PreprocessCfg
 
         from fewshot.backbones.clip_loading import ClipBackbone
+        from fewshot.backbones.image_crop import crop_of
 
         torch.set_num_threads(1)
         clip = ClipBackbone(
             model=Stub(),
             tokenize=lambda _: [],
-            crop=Compose([Resize(SIZE, InterpolationMode.BICUBIC), CenterCrop(SIZE), pil_to_tensor]),
+            crop=crop_of(PreprocessCfg(size=SIZE)),
             mean=MEAN,
             std=STD,
             image_size=SIZE,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import Retry, StorageError
+from cluster import StorageError
 from cluster.records import open_source, read_shard, reading
-from tests.cluster.faulty import fails, faults
+from tests.cluster.faulty import fails, faults, instant_retry
 from tests.cluster.records.archives import contents_of, records_of, write_folder
 
 IMAGES = {"a/x.jpg": b"1", "a-b.jpg": b"2", "a.jpg": b"3", "b/c/d/no_suffix": b"", "é.png": b"5"}
@@ -20,7 +20,7 @@ NAMES = st.sampled_from(["a", "b", "a-", "a.b", "Z", "é", "~"])
 @pytest.fixture
 def impatient(monkeypatch):
     """Storage is given up at once."""
-    monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.01))
+    monkeypatch.setattr(reading, "RETRY", instant_retry())
 
 
 def test_every_file_is_a_record_in_the_order_of_whole_paths(tmp_path):

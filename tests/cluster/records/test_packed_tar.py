@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import Retry, StorageError
+from cluster import StorageError
 from cluster.records import open_source, read_shard, reading
 from cluster.records.packed_tar import PACKED_SUFFIXES
 from cluster.records.signatures import packing_of
-from tests.cluster.faulty import fails, faults
+from tests.cluster.faulty import fails, faults, instant_retry
 from tests.cluster.records.archives import contents_of, tar_bytes, zip_bytes
 
 IMAGES = {"0/a.jpg": b"a" * 700, "0/b.png": bytes(range(256)) * 300, "c": b""}
@@ -107,7 +107,7 @@ def test_the_name_of_the_first_member_is_not_taken_for_a_packing(name):
 
 @pytest.mark.parametrize("pack", [bytes, *PACKERS.values()], ids=["as it is", *PACKERS])
 def test_storage_trouble_is_tried_again_and_then_raised(pack, monkeypatch):
-    monkeypatch.setattr(reading, "RETRY", Retry(first_delay_s=0.001, deadline_s=0.01))
+    monkeypatch.setattr(reading, "RETRY", instant_retry())
     with faults() as filesystem:
         filesystem.pipe_file("/r/0.tar", pack(TAR))
         (shard,) = open_source("faulty://r").shards()

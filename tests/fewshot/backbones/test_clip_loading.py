@@ -23,8 +23,12 @@ def test_a_local_folder_gives_the_features_of_open_clip(tiny_folder):
     clip = load_clip(ClipSpec(model=str(tiny_folder), batch_size=4))
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tiny_folder}")
     image = Image.effect_mandelbrot((80, 50), (-3, -2.5, 2, 2.5), 100).convert("RGB")
+    values = transform(image)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (clip.mean, clip.std))
+    own = (clip.crop(image) / 255 - mean) / std
+    assert (own - values).abs().max() < 2.01 / 255 / min(clip.std)  # test_image_crop.py has the exact bounds
     with torch.inference_mode():
-        expected = model.eval().encode_image(transform(image)[None])
+        expected = model.eval().encode_image(own[None])
         text = model.encode_text(open_clip.get_tokenizer(f"local-dir:{tiny_folder}")(["a cat"]))
     torch.testing.assert_close(clip.embed_images(clip.crop(image)[None]), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(clip.embed_texts(["a cat"]), text, atol=1e-5, rtol=1e-5)

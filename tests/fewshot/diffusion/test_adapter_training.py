@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig
 
 from fewshot.backbones.diffusion.noise_schedule import add_noise
-from fewshot.diffusion.adapter_training import AdapterSettings, clip_gradients_by_class, train_adapters
+from fewshot.diffusion.adapter_training import AdapterSettings, _reproducible, clip_gradients_by_class, train_adapters
 from fewshot.diffusion.lora import injected
 from fewshot.diffusion.random_draws import LatentImages, draw_samples, seeded_generator
 from fewshot.errors import DataError
@@ -220,3 +220,33 @@ def test_half_precision_is_refused():
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(DataError, match=f"{name} must be"):
         replace(SHORT, **{name: value})
+
+
+@pytest.mark.parametrize("prior", [None, PRIOR])
+def test_checkpointing_changes_no_bit_and_is_switched_off_again(prior):
+    assert equal(trained(CLASSES, prior=prior, checkpointing=True), trained(CLASSES, prior=prior))
+    unet = tiny_diffusion().unet
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in unet.modules())
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cuda", True), ("cpu", False)])
+def test_training_on_a_gpu_avoids_sums_in_any_order(device, chosen):
+    with _reproducible(torch.device(device)):
+        assert torch.are_deterministic_algorithms_enabled() is chosen
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_adapters_are_float32_while_the_model_is_bfloat16():
+    model = tiny_diffusion(precision="bf16")
+    lora = train_adapters(model, CLASSES, SHORT, block_size=3, seed=0, prior=PRIOR)
+    assert {model.unet.dtype, model.text_encoder.dtype} == {torch.bfloat16}
+    for name, tensor in tensors(lora).items():
+        assert tensor.dtype == torch.float32
+        assert not torch.equal(tensor, tensor.bfloat16().float()), name
+    away = [(one - other).abs().max() for one, other in zip(*map(_flat, (lora, trained(CLASSES))), strict=True)]
+    assert max(away) < 0.02  # Three steps of 2e-3, in whichever direction.
+
+
+def _flat(lora):
+    return list(tensors(lora).values())

@@ -177,7 +177,7 @@ def test_errors_that_are_not_finite_are_refused(latents, merged):
     overflowing = deepcopy(tiny_diffusion(precision="fp16"))
     overflowing.unet.conv_out.bias.data[0] = torch.inf
     texts, adapters = class_contexts(overflowing, PROMPTS), some_adapters(overflowing)
-    score = partial(errors_by_class, adapters=adapters) if merged else noise_errors
+    score = partial(errors_by_class, adapters=adapters.unet) if merged else noise_errors
     with pytest.raises(DataError, match=r'errors .* are not finite in float16; set precision = "bf16"'):
         score(overflowing, latents, KEYS, texts, everything(steps=(1,)), seed=0)
 
@@ -208,7 +208,7 @@ def some_adapters(backbone, *, classes=5, zero=False):
 
 def adapted_errors(backbone, latents, adapters, queries, **options):
     texts = class_contexts(backbone, PROMPTS, adapters, scale=0.7)
-    return noise_errors(backbone, latents, KEYS, texts, queries, seed=5, adapters=adapters, scale=0.6, **options)
+    return noise_errors(backbone, latents, KEYS, texts, queries, seed=5, adapters=adapters.unet, scale=0.6, **options)
 
 
 def test_zero_adapters_equal_the_diffusion_classifier(backbone, latents, texts):
@@ -249,7 +249,7 @@ def test_merged_adapters_give_the_errors_of_stacked_ones(backbone, latents):
     before = {name: weight.clone() for name, weight in backbone.unet.state_dict().items()}
 
     def merged(some):
-        return errors_by_class(backbone, latents, KEYS, texts, some, seed=5, adapters=adapters, scale=0.6)
+        return errors_by_class(backbone, latents, KEYS, texts, some, seed=5, adapters=adapters.unet, scale=0.6)
 
     found = merged(queries)
     torch.testing.assert_close(found, adapted_errors(backbone, latents, adapters, queries), rtol=1e-5, atol=1e-6)

@@ -47,7 +47,7 @@ def test_small_time_steps_separate_details_and_large_ones_backgrounds():
         class_contexts(backbone, [PROMPT] * K, adapters),
         Queries(image, label, steps[step]),
         seed=0,
-        adapters=adapters,
+        adapters=adapters.unet,
     ).view(K, count, K, n)
     own = torch.stack([errors[k, :, k] for k in range(K)]).mean(dim=(0, 1))
     other_emoji = torch.stack([errors[k, :, (k + 2) % 4] for k in range(K)]).mean(dim=(0, 1)) - own

@@ -6,10 +6,13 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fewshot.errors import UnreadableImageError
 from fewshot.images import decode
+from fewshot.images.jpeg import _scan_marks
 from fewshot.images.limits import MAX_SCANS
 from tests.strange_files import encode, oriented, photo
 
@@ -152,3 +155,9 @@ def test_scans_are_counted_before_a_header_is_read():
     data = PLAIN[:4] + b"\xff\xda" * (MAX_SCANS + 1)
     with pytest.raises(UnreadableImageError, match=f"^refused: a JPEG of more than {MAX_SCANS} scans$"):
         decode(data)
+
+
+@given(st.lists(st.sampled_from([b"\xff", b"\xda", b"\xff\xda", b"\0"]), min_size=1, max_size=40))
+def test_marks_of_scans_are_counted_at_even_and_odd_places(parts):
+    data = b"".join(parts)
+    assert _scan_marks(data) == data.count(b"\xff\xda")

@@ -1,13 +1,15 @@
-"""Grey values of unknown range: the smallest known range that contains them all."""
+"""Grey values of unknown range take the smallest known range that contains them all; pixels are copied once."""
 
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fewshot.images.rgb_conversion import to_bytes
+from fewshot.images.rgb_conversion import to_array, to_bytes
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,15 @@ from fewshot.images.rgb_conversion import to_bytes
 )
 def test_the_largest_value_of_a_known_range_is_white(values, expected):
     np.testing.assert_array_equal(to_bytes(np.array([values])), [expected])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1024, 1024), (1025, 1024), (1 << 21, 1), (1, 1 << 21), (700, 3001)])
+def test_the_pixels_of_an_image_are_copied_in_bands(size):
+    image = Image.effect_noise(size, 50).convert("RGB")
+    tracemalloc.start()
+    pixels = to_array(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(pixels, np.asarray(image))
+    assert pixels.flags.writeable
+    assert peak < pixels.nbytes + (12 << 20)

@@ -80,7 +80,7 @@ def test_a_web_page_in_place_of_an_archive_stops_the_job(place, name):
 
 def test_rows_have_the_documented_columns_and_types(finished):
     outcome = finished.classify()
-    assert ds.dataset(outcome.result["predictions"]).schema.equals(SCHEMA)
+    assert ds.dataset(outcome.parts).schema.equals(SCHEMA)
     for image, row in outcome.rows.items():
         if row["status"] == "unreadable":
             continue
@@ -239,7 +239,7 @@ def test_a_table_without_rows_is_an_empty_archive(place):
 
 def test_damaged_feature_parts_fail_only_their_units(place):
     whole = place.classify()
-    parts = sorted(path for path in place.output.glob("features/*/*/*") if "support" not in str(path))
+    parts = sorted(path for path in place.output.glob("features/*/*/*") if "examples-" not in str(path))
     damages = (b"", b"PAR1 this is no parquet", parts[2].read_bytes()[:-9])
     for part, damage in zip(parts, damages, strict=False):
         part.write_bytes(damage)
@@ -255,7 +255,7 @@ def test_damaged_feature_parts_fail_only_their_units(place):
 
 def test_a_rerun_repairs_damaged_parts_of_examples(place):
     place.classify()
-    part = min(place.output.glob("features/*/support-1/*"))
+    part = min(place.output.glob("features/*/examples-1/*"))
     part.write_bytes(b"PAR1 this is no parquet")
     broken = place.classify("classifier.method=zero_shot")
     assert (broken.code, broken.result) == (1, None)
@@ -264,8 +264,9 @@ def test_a_rerun_repairs_damaged_parts_of_examples(place):
 
 
 def test_a_rerun_repairs_damaged_classifiers_and_predictions(place):
-    run = place.classify().run
-    for damaged in (next(place.output.glob("classifiers/*/*/*.safetensors")), min((run / "predictions").iterdir())):
+    done = place.classify()
+    run = done.run
+    for damaged in (next(place.output.glob("classifiers/*/*/*.safetensors")), done.parts[0]):
         whole = damaged.read_bytes()
         damaged.write_bytes(whole[:40])
         (run / "metrics.json").unlink()
@@ -278,7 +279,7 @@ def test_a_rerun_repairs_damaged_classifiers_and_predictions(place):
 
 @pytest.mark.slow
 def test_a_part_that_cannot_be_written_fails_one_unit(place):
-    part = min(path for path in written_parts(place) if "support" not in str(path))
+    part = min(path for path in written_parts(place) if "examples-" not in str(path))
     shutil.rmtree(place.output)
     part.mkdir(parents=True)
     outcome = place.classify()

@@ -12,7 +12,7 @@ from fewshot.digests import check_json
 from ray_jobs.classification.finished_run import Losses
 from ray_jobs.errors import JobError
 from ray_jobs.output.runs import open_run
-from tests.ray_jobs.place import Place, fewshot, put, written
+from tests.ray_jobs.place import Place, fewshot, parts_of_run, put, written
 
 pytestmark = pytest.mark.slow
 
@@ -30,13 +30,18 @@ def run(place):
     """The run's folder; afterwards every object has its bytes again."""
     outcome = place.classify()
     assert outcome.result["did"] == "nothing"
-    before = {path: path.read_bytes() for path in outcome.run.rglob("*") if path.is_file()}
+    before = contents(outcome)
     yield outcome.run
-    assert {path: path.read_bytes() for path in outcome.run.rglob("*") if path.is_file()} == before
+    assert contents(outcome) == before
+
+
+def contents(outcome):
+    folders = (outcome.run, *{part.parent for part in parts_of_run(outcome.run)})
+    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
 def parts(run):
-    return sorted((run / "predictions").iterdir())
+    return parts_of_run(run)
 
 
 @pytest.mark.parametrize("loss", [{"missing": ("a",)}, {"resized": ("a",)}, {"unreadable": ("a",)}, {"is_noted": True}])
@@ -53,14 +58,15 @@ def test_metrics_record_the_length_of_every_part(run):
 def test_missing_parts_are_named_and_made_anew(place, run):
     for part in parts(run)[1:3]:
         part.unlink()
-    problem = "is complete, but 2 of 9 parts of predictions are missing, such as part-000001"
+    problem = "is complete, but 2 of 9 parts of predictions are missing, such as predictions/[0-9a-f]{16}/part-"
     with pytest.raises(JobError, match=problem):
         open_run(str(run)).predictions()
     assert fewshot("plan", place.job, "--no-probe").result["finished"] is False
     outcome = place.classify()
     assert (outcome.code, outcome.result["did"], outcome.result["images"]) == (0, "the rest", 20)
     assert re.search(
-        rf"missing from the finished run, made anew: {run}/predictions/part-\S+ and 1 more", outcome.messages
+        rf"missing from the finished run, made anew: {place.output}/predictions/\S+/part-\S+ and 1 more",
+        outcome.messages,
     )
 
 
@@ -133,20 +139,18 @@ def test_files_of_others_are_neither_counted_nor_touched(place, run):
         first.with_name(f"{first.stem} (copy).parquet"): first.read_bytes(),
         first.with_name(".nfs000000000001"): first.read_bytes(),
         first.with_name("notes.txt"): b"mine",
-        first.with_name("part-000099-0123456789abcdef.parquet~"): b"",
+        first.with_name("part-0123456789abcdef.parquet~"): b"",
         first.parent / "more" / second.name: second.read_bytes(),
     }
     for path, data in strays.items():
         put(path, data)
-    before = {path: changed for path, changed in written(run).items() if path != "metrics.json"}
+    before = written(first.parent)
     assert place.classify().result["did"] == "nothing"
     assert len(open_run(str(run)).predictions()) == 20
     (run / "metrics.json").unlink()
     outcome = place.classify()
     assert (outcome.code, outcome.result["complete"], outcome.result["images"]) == (0, True, 20)
-    assert {path: before[path] for path in before if "predictions" in path} == {
-        path: changed for path, changed in written(run).items() if "predictions" in path
-    }
+    assert written(first.parent) == before
     (run / "metrics.json").unlink()
     second.unlink()
     assert fewshot("status", place.output).result["runs"][0]["parts"] == f"{count - 1}/{count}"
@@ -158,13 +162,14 @@ def test_files_of_others_are_neither_counted_nor_touched(place, run):
 
 def test_all_damaged_parts_of_a_resumed_run_are_removed_at_once(place, run):
     (run / "metrics.json").unlink()
-    for part in parts(run)[:3]:
+    damaged = parts(run)[:3]
+    for part in damaged:
         data = bytearray(part.read_bytes())
         data[len(data) // 2] ^= 1
         part.write_bytes(data)
     broken = place.classify()
     assert (broken.code, broken.result) == (1, None)
-    assert "part-000000" in broken.messages
+    assert damaged[0].name in broken.messages
     assert "was damaged and is gone; run again to make it anew" in broken.messages
     assert "2 more parts likewise" in broken.messages
     outcome = place.classify()

@@ -10,7 +10,6 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from fewshot.backbones.clip import ClipBackbone
 from ray_jobs.inputs.example_contents import ExampleContents
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, written
 from tests.strange_files import encode, photo
@@ -57,14 +56,14 @@ def test_an_example_that_changes_before_it_is_embedded_stops_the_job(place, monk
     stopped = place.classify()
     assert (stopped.code, stopped.result) == (2, None)
     assert "blue/0.jpg changed since it was listed; run again" in stopped.messages
-    assert all("/support-" in f"/{name}" for name in place.features())
+    assert all("/examples-" in f"/{name}" for name in place.features())
     monkeypatch.undo()
     again = place.classify()
     assert labels(again) == labels(place.classify(f"job.output={place.folder / 'fresh'}"))
 
 
 def origin(outcome):
-    return ds.dataset(outcome.result["predictions"]).schema.metadata[b"fewshot.archive"].decode()
+    return ds.dataset(outcome.parts).schema.metadata[b"fewshot.archive"].decode()
 
 
 def test_a_renamed_archive_keeps_its_features_by_its_name(place):
@@ -93,19 +92,6 @@ def evaluation(place, **sections):
     place.write_job(evaluate=splits, **sections)
 
 
-@pytest.fixture
-def embedded(monkeypatch):
-    """The number of images of each forward."""
-    counts, embed = [], ClipBackbone.embed_images
-
-    def counted(clip, images):
-        counts.append(len(images))
-        return embed(clip, images)
-
-    monkeypatch.setattr(ClipBackbone, "embed_images", counted)
-    return counts
-
-
 def test_an_evaluation_embeds_nothing_that_classify_embedded(place, embedded):
     evaluation(place)
     assert place.classify().code == 0
@@ -113,7 +99,7 @@ def test_an_evaluation_embeds_nothing_that_classify_embedded(place, embedded):
     embedded.clear()
     outcome = fewshot("evaluate", place.job)
     assert (outcome.code, embedded) == (0, [])
-    assert "24 images were embedded before in this output" in outcome.messages
+    assert "18 images were embedded before in this output" in outcome.messages
     alone = fewshot("evaluate", place.job, "--set", f"job.output={place.folder / 'alone'}")
     assert sum(embedded) == 18 + 6 * 2
     assert outcome.result["table"] == alone.result["table"]
@@ -128,7 +114,7 @@ def test_an_evaluation_embeds_what_changed_since_classify(place, embedded):
     put(place.examples / "blue/1.jpg", picture("blue", 301))
     embedded.clear()
     changed = fewshot("evaluate", place.job)
-    assert (changed.code, sum(embedded)) == (0, 18 + 2 * 2)
+    assert (changed.code, sum(embedded)) == (0, 18 + 2)
     shutil.rmtree(place.output)
     assert changed.result["table"] == fewshot("evaluate", place.job).result["table"]
 

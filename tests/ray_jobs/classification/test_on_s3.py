@@ -12,6 +12,7 @@ import pytest
 from cluster import acquire_lease
 from ray_jobs.report.image_sample import SHARDS as SHARDS_SHOWN
 from ray_jobs.report.image_sample import SHOWN
+from ray_jobs.results import RunPlan
 from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, put, rows_alone
 from tests.s3.proxy import Plan
@@ -54,14 +55,14 @@ def settings(bucket, **changes):
 
 def parts_of(bucket, outcome):
     """Rows of predictions in the archive's order: names of parts hold versions, which are other than files have."""
-    run = outcome.result["run"].removeprefix(bucket.url())
-    store = bucket.store()
-    return [rows_alone(store.get(path)) for path in store.list(f"{run.lstrip('/')}/predictions")]
+    store = bucket.store("output")
+    plan = RunPlan.from_json(store.get(f"runs/{outcome.run.name}/plan.json"), where="plan.json")
+    return [rows_alone(store.get(path)) for path in plan.predictions]
 
 
 def local_parts(outcome):
     """The same of a run on this machine."""
-    return [rows_alone(outcome.bytes[name]) for name in sorted(outcome.bytes)]
+    return [rows_alone(data) for data in outcome.bytes.values()]
 
 
 def test_a_job_on_s3_writes_the_bytes_of_a_local_one_in_few_requests(place, expected, bucket, uploaded):
@@ -78,7 +79,7 @@ def test_a_job_on_s3_writes_the_bytes_of_a_local_one_in_few_requests(place, expe
     assert len(images) - len(set(images)) <= 2 * SHOWN
     assert len(made) <= 1.2 * needed(shards=len(expected), shown=len(images) - len(set(images)))
     assert (again.code, again.result["did"]) == (0, "nothing")
-    assert repeated <= 16 + 2 * len(CLASSES)  # The examples: they are identified by their contents.
+    assert repeated <= 17 + 2 * len(CLASSES)  # The examples: they are identified by their contents.
 
 
 def needed(*, shards, shown):
@@ -221,7 +222,7 @@ def test_status_and_report_find_the_server_by_the_job_file(finished, bucket, tmp
 
 def test_the_status_of_a_finished_run_takes_few_requests(finished, bucket, tmp_path):
     bucket.upload(finished.output, "output")
-    parts = len(list((finished.classify().run / "predictions").iterdir()))
+    parts = len(finished.classify().parts)
     with bucket.through() as (near, proxy):
         job = tmp_path / "job.toml"
         job.write_text(finished.job.read_text() + f'[storage]\nendpoint = "{near.storage.endpoint}"\n')
@@ -242,7 +243,7 @@ def test_the_status_of_a_running_job_takes_few_requests(finished, bucket, tmp_pa
         (found,) = fewshot("status", job).result["runs"]
         assert (found["state"], found["running"], found["share"]) == ("labelling", True, 1.0)
         assert 0 <= found["sign_of_life_s"] < 60
-        assert proxy.count() == {"LIST": 3, "GET": 3, "HEAD": 1}
+        assert proxy.count() == {"LIST": 4, "GET": 3, "HEAD": 1}
 
 
 @pytest.mark.parametrize("command", ["status", "report"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, write_table, written
@@ -37,7 +40,21 @@ def test_a_plan_writes_nothing_and_counts_what_there_is(place):
     assert (outcome.result["classes"], outcome.result["examples"]) == (3, 6)
     assert written(place.folder) == before
     place.classify()
-    assert len(written(place.output / "features")) == shards + 3
+    assert len(written(place.output / "features")) == shards + 1
+
+
+def test_a_plan_without_a_probe_loads_no_torch(place):
+    program = (
+        "import sys\n"
+        "from ray_jobs.commands.app import app\n"
+        "try:\n"
+        "    app(['plan', sys.argv[1], '--no-probe'])\n"
+        "finally:\n"
+        "    print([name for name in ('torch', 'ray', 'open_clip') if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, place.job], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert '"stage": "embed archive"' in done.stdout
 
 
 def test_masks_and_unused_parts_are_warned_of_before_the_job_and_in_it(place):
@@ -75,9 +92,9 @@ def test_a_plan_after_the_job_has_nothing_left(finished):
 
 
 def test_plan_and_status_count_a_partial_run(place):
-    run = place.classify().run
-    archive = sorted(path for path in place.output.glob("features/*/*/*") if "/support-" not in str(path))
-    labelled = sorted((run / "predictions").iterdir())
+    done = place.classify()
+    run, labelled = done.run, done.parts
+    archive = sorted(path for path in place.output.glob("features/*/*/*") if "/examples-" not in str(path))
     (run / "metrics.json").unlink()
     labelled[0].unlink()
     assert stages(plan(place))["embed archive"] == (IMAGES, 0)
@@ -97,10 +114,11 @@ def test_plan_and_status_count_a_partial_run(place):
 
 
 def test_status_counts_parts_of_the_current_archive(place):
-    shards = len(list((place.classify().run / "predictions").iterdir()))
+    shards = len(place.classify().parts)
     put(place.archive / "photo_005.jpg", b"another file")
-    run = place.classify().run
-    for path in [run / "metrics.json", *(run / "predictions").iterdir()]:
+    done = place.classify()
+    run = done.run
+    for path in [run / "metrics.json", *done.parts]:
         path.unlink()
     messages = {run["run"]: (run["state"], run["parts"]) for run in fewshot("status", place.output).result["runs"]}
     assert messages[run.name] == ("embedding", f"{shards}/{shards}")

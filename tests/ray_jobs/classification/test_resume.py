@@ -21,7 +21,7 @@ def new(before, after):
 
 
 def archive_parts(paths):
-    return [path for path in paths if "/support-" not in path]
+    return [path for path in paths if "/examples-" not in path]
 
 
 def test_a_finished_job_does_nothing_and_changes_no_file(finished):

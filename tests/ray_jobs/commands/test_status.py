@@ -99,11 +99,12 @@ NOTE = {"doing": "embedding", "unit": "img", "per_second": 2.0, "seconds_left": 
 
 
 def test_the_status_of_a_running_job_has_its_share_rate_and_time_left(place):
-    run = place.classify().run
+    done = place.classify()
+    run = done.run
     (run / "metrics.json").unlink()
-    for part in (run / "predictions").iterdir():
+    for part in done.parts:
         part.unlink()
-    features = [path for path in place.output.glob("features/*/*/*") if "support" not in str(path.parent)]
+    features = [path for path in place.output.glob("features/*/*/*") if "examples-" not in str(path.parent)]
     features[0].unlink()
     with acquire_lease(Store(str(run)), "lease", note=lambda: NOTE, term_s=0.6):
         assert wait_until(lambda: b'"per_second"' in next((run / "lease").iterdir()).read_bytes())

@@ -20,7 +20,7 @@ from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.predictions import SCHEMA
 from ray_jobs.steps.latents import Latents
-from tests.ray_jobs.place import CLASSES, Place
+from tests.ray_jobs.place import CLASSES, Place, parts_of_run
 from tests.tiny_diffusion import write_tiny_diffusion
 
 
@@ -44,7 +44,7 @@ def cards(place):
 
 
 def cheap_predictions(outcome):
-    rows = ds.dataset(outcome.run / "cheap-predictions").to_table().to_pylist()
+    rows = ds.dataset(parts_of_run(outcome.run, "cheap_predictions")).to_table().to_pylist()
     return {row["image"]: row for row in rows}
 
 

@@ -15,7 +15,7 @@ from ray_jobs.escalation.cost_curve import MAX_POINTS, measure_escalation
 from ray_jobs.escalation.decided_images import GAPS_SCHEMA
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.layout import GAPS
-from tests.ray_jobs.place import Place
+from tests.ray_jobs.place import Place, parts_of_run
 from tests.tiny_diffusion import write_tiny_diffusion
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def truth(place):
 
 
 def cheap_labels(outcome):
-    rows = ds.dataset(outcome.run / "cheap-predictions").to_table().to_pylist()
+    rows = ds.dataset(parts_of_run(outcome.run, "cheap_predictions")).to_table().to_pylist()
     return {row["image"]: row["label"] for row in rows if row["label"] is not None}
 
 
@@ -115,7 +115,7 @@ def test_gaps_keep_the_cost_of_each_image_in_order_of_certainty(escalated):
     assert sum(row["forwards"] for row in rows) == outcome.result["escalated"]["forwards"]
     assert [row["cheap_score"] for row in rows] == sorted(row["cheap_score"] for row in rows)
     assert {row["image"]: row["cheap_label"] for row in rows} == cheap_labels(outcome)
-    parts = sorted((outcome.run / "predictions").iterdir())
+    parts = outcome.parts
     for row in rows:
         prediction = pq.read_table(parts[row["part"]]).to_pylist()[row["row"]]
         assert [prediction[name] for name in ("image", "label", "margin")] == [

@@ -12,17 +12,17 @@ import torch
 from cluster import Part
 from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.diffusion.adapter_training import AdapterSettings
-from ray_jobs.escalation.adapter_training import BLOCK_SIZE
 from ray_jobs.escalation.cost_model import FORWARDS_PER_ENCODING, FORWARDS_PER_SAMPLE, ProbeUnit, training_cost
 from ray_jobs.output.layout import to_json
 from tests.cluster.records.archives import tar_bytes
-from tests.ray_jobs.place import Place, fewshot, put, written
+from tests.ray_jobs.place import Place, fewshot, parts_of_run, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
 pytestmark = pytest.mark.slow
 
 EXAMPLES, ESCALATED, CLASSES, STEPS = 6, 6, 3, 8  # 0.3 of 20 images
 ENCODE, SCORE = FORWARDS_PER_ENCODING * (EXAMPLES + ESCALATED), float(ESCALATED * CLASSES * STEPS)
+BLOCK_SIZE = 8
 TRAIN = 4.0 * 2 * 1 * BLOCK_SIZE  # A block that is not full costs as much.
 
 
@@ -127,7 +127,7 @@ def test_status_of_a_run_that_escalates(place):
         path.unlink()
     state = fewshot("status", place.output).result["runs"][0]
     assert (state["state"], state["parts"]) == ("escalating", f"0/{len(parts)}")
-    next((run / "cheap-predictions").iterdir()).unlink()
+    parts_of_run(run, "cheap_predictions")[0].unlink()
     state = fewshot("status", place.output).result["runs"][0]
     assert (state["state"], state["parts"]) == ("labelling", f"{len(parts) - 1}/{len(parts)}")
 
@@ -238,4 +238,6 @@ def test_forwards_exceed_neither_the_plan_nor_the_budget(place, monkeypatch, row
 )
 def test_classes_with_other_settings_share_no_block(classes, settings, blocks):
     known = {AdapterSettings(steps=step + 1) for step in range(settings)}
-    assert training_cost(classes, known) == blocks * BLOCK_SIZE * FORWARDS_PER_SAMPLE * settings * 2  # With a prior.
+    assert (
+        training_cost(classes, known, block_size=BLOCK_SIZE) == blocks * BLOCK_SIZE * FORWARDS_PER_SAMPLE * settings * 2
+    )  # With a prior.

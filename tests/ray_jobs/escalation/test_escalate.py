@@ -7,19 +7,22 @@ import math
 import random
 import re
 import shutil
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from diffusers import UNet2DConditionModel
 
 from cluster import Store
 from cluster.records import read_shard
+from fewshot.diffusion.training_memory import TrainingMemory
 from ray_jobs.escalation import Escalation
 from ray_jobs.escalation.selection import find_candidates
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.steps.embed import EmbedStep
-from tests.ray_jobs.place import Place, kill_again_and_again, put, written
+from tests.ray_jobs.place import Place, kill_again_and_again, parts_of_run, put, written
 from tests.tiny_diffusion import write_tiny_diffusion
 
 QUICK = {"steps": 2, "samples": 1}
@@ -54,7 +57,7 @@ def test_the_least_certain_images_are_decided_by_the_diffusion_model(place, meth
     assert outcome.code == 0, outcome.messages
     first = {
         row["image"]: row["score"]
-        for part in (outcome.run / "cheap-predictions").iterdir()
+        for part in parts_of_run(outcome.run, "cheap_predictions")
         for row in pq.read_table(part).to_pylist()
         if row["status"] != "unreadable"
     }
@@ -182,8 +185,8 @@ def test_ray_writes_the_bytes_of_one_process(ray_session, undisturbed):
     [
         ("latents/*/support/*", "predictions/*"),
         ("runs/*/noise-errors/*/*", "predictions/*"),
-        ("runs/*/cheap-predictions/*", "predictions/*"),
-        ("runs/*/cheap-predictions/*", "escalated.parquet"),
+        ("predictions/*/*", "predictions/*"),
+        ("predictions/*/*", "escalated.parquet"),
         ("runs/*/escalated.parquet", "predictions/*"),
         ("runs/*/probe.json", "escalated.parquet"),
     ],
@@ -212,8 +215,8 @@ def test_predictions_of_a_lost_selection_are_made_anew(place):
     expected = done.bytes
     for name in ("metrics.json", "gaps.parquet", "escalated.parquet"):
         (done.run / name).unlink()
-    part = min((done.run / "predictions").iterdir())
-    part.write_bytes((done.run / "cheap-predictions" / part.name).read_bytes())  # As if no image was escalated.
+    part, cheap = done.parts[0], parts_of_run(done.run, "cheap_predictions")[0]
+    part.write_bytes(cheap.read_bytes())  # As if no image was escalated.
     assert here.classify().bytes == expected
 
 
@@ -249,3 +252,32 @@ def test_without_a_limit_an_image_with_score_1_is_a_candidate(tmp_path):
     put(tmp_path / "part.parquet", write_parquet(pa.Table.from_pylist([row])))
     (found,) = find_candidates(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
     assert found.image == "a"
+
+
+def test_another_number_of_classes_in_a_block_is_another_training(place):
+    here = place(calibrate=False, max_fraction=0.1)
+    for size, trainings in [(8, 1), (2, 2), (8, 2)]:
+        assert here.classify(f"escalate.classes_per_block={size}").code == 0
+        cards = [json.loads(card.read_text()) for card in (here.output / "adapters/tif").glob("*/card.json")]
+        assert Counter(card["class"] for card in cards).most_common(1)[0][1] == trainings
+
+
+def test_a_device_too_small_for_a_class_is_refused_and_a_small_one_uses_checkpoints(place, monkeypatch):
+    here, used = place(calibrate=False, max_fraction=0.1), []
+    enable = UNet2DConditionModel.enable_gradient_checkpointing
+    plain = here.classify()
+    monkeypatch.setattr(
+        UNet2DConditionModel, "enable_gradient_checkpointing", lambda net: (used.append(1), enable(net))
+    )
+    monkeypatch.setattr("ray_jobs.steps.diffusion_worker.device_memory", lambda device: 1000)
+    refused = here.classify(f"job.output={here.folder / 'refused'}")
+    assert refused.code == 1
+    assert "Not even one class fits" in refused.messages
+    used.clear()  # Counting memory switches it on as well.
+    fewer = TrainingMemory(weights=1000, adapters=1000, activations=9000, checkpointed=1000)
+    monkeypatch.setattr("fewshot.diffusion.training_memory.count_training_memory", lambda backbone, shape: fewer)
+    monkeypatch.setattr("ray_jobs.steps.diffusion_worker.device_memory", lambda device: 4000)
+    small = here.classify(f"job.output={here.folder / 'small'}")
+    assert small.code == 0, small.messages
+    assert used
+    assert small.bytes == plain.bytes

@@ -106,3 +106,73 @@ def test_a_clear_winner_wins_and_a_missing_candidate_never_does(schedule):
     assert (scored.margins[:4] > 0).all()
     assert scored.forwards <= 4 * 3 * 60
     assert not scored.scored[4].any()  # One candidate needs no query.
+
+
+MANY = 300
+
+
+def many_classes(images=2000, candidates=5, *, parts=100, images_in_memory=8192, adapter=True):
+    """A plan with more classes than a worker keeps; each image may be of a few of them."""
+    drawn = np.random.default_rng(0).random((images, MANY)).argsort(axis=1)[:, :candidates]
+    return ScoringPlan(
+        parts=tuple(f"latents/{number}" for number in range(parts)),
+        part=np.arange(images) * parts // images,
+        row=np.arange(images) % (images // parts),
+        candidates=drawn,
+        class_prompts=tuple(ClassPrompt(f"class {k}", f"adapters/tif/{k}" if adapter else None) for k in range(MANY)),
+        steps=STEPS,
+        seed=0,
+        unet_scale=1.0,
+        batch_size=BATCH,
+        images_in_memory=images_in_memory,
+    )
+
+
+@pytest.mark.parametrize("entries", [4, 12])
+def test_units_of_many_classes_hold_few_each(entries):
+    here = many_classes()
+    image, column, entry = all_queries(2000, 5, entries)
+    units = list(here.query_units("noise-errors", image, column, entry))
+    seen = np.concatenate([rows for _, rows in units])
+    assert sorted(seen) == list(range(len(image)))
+    assert max(len(rows) for _, rows in units) <= 2 * QUERIES_PER_UNIT
+    uses = [each.prompt for unit, _ in units for each in unit.payload.classes]
+    assert len(uses) == len(set(uses)) == MANY  # Every class is read for one unit.
+
+
+def test_latents_of_many_classes_are_needed_block_by_block():
+    here = many_classes(images_in_memory=500)
+    units = [unit.payload for unit, _ in here.query_units("noise-errors", *all_queries(2000, 5, 4))]
+    blocks = [{int(part.path.rpartition("/")[2]) // 25 for part in unit.latents} for unit in units]
+    assert sum(len(each) > 1 for each in blocks) <= 3  # The last classes of a block share a unit with the next ones.
+    assert [min(each) for each in blocks] == sorted(min(each) for each in blocks)
+    assert {block for each in blocks for block in each} == {0, 1, 2, 3}
+
+
+def test_prompts_without_adapters_are_cut_by_images():
+    """Their contexts are small."""
+    units = list(many_classes(adapter=False).query_units("noise-errors", *all_queries(2000, 5, 4)))
+    parts = [part.path for unit, _ in units for part in unit.payload.latents]
+    assert len(parts) == len(set(parts)) == 100
+
+
+@pytest.mark.parametrize(("entries", "merged"), [(1, False), (4, True)])
+def test_many_classes_are_merged_where_each_has_many_queries(entries, merged):
+    units = list(many_classes().query_units("noise-errors", *all_queries(2000, 5, entries)))
+    assert {unit.payload.merged for unit, _ in units} == {merged}
+    filled_up = 0
+    for unit, _ in units:
+        _, counts = np.unique(unit.payload.label, return_counts=True)
+        filled_up += sum(-(-count // BATCH) * BATCH for count in (counts if merged else [counts.sum()]))
+    assert filled_up <= 1.5 * 2000 * 5 * entries  # What a budget is calculated with.
+
+
+def test_classes_of_the_end_of_a_round_begin_the_next_one():
+    here, queries = many_classes(), all_queries(2000, 5, 4)
+    there, back = (
+        [{each.prompt for each in unit.payload.classes} for unit, _ in here.query_units("x", *queries, backwards=way)]
+        for way in (False, True)
+    )
+    assert back[0] & there[-1]
+    assert there[0] & back[-1]
+    assert set.union(*back) == set.union(*there)

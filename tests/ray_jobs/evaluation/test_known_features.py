@@ -17,7 +17,7 @@ from ray_jobs.job_file.reading import read_job
 from ray_jobs.output.feature_parts import FeatureRows, encode
 from tests.ray_jobs.evaluation.test_evaluate import evaluation as evaluation_place
 from tests.ray_jobs.evaluation.test_evaluate import write_splits
-from tests.ray_jobs.place import CLASSES, Place, fewshot
+from tests.ray_jobs.place import Place, fewshot
 
 TEST_IMAGES = 15
 
@@ -64,57 +64,52 @@ def without_section(evaluation, name):
     return evaluation
 
 
-def embedded(evaluation, units):
-    done = {unit.path for unit in units.units if evaluation.store.exists(unit.path)}
-    return len(done), len(units.units)
+def embedded(evaluation):
+    """How many units of test images are done."""
+    return sum(evaluation.store.exists(path) for path in evaluation.test.paths)
 
 
 @pytest.mark.slow
 def test_copied_features_have_the_bytes_of_embedded_ones(place):
     evaluation = opened(place)
-    images = len(evaluation.pool.images)
-    assert copy_known_features(evaluation) == images + TEST_IMAGES
+    assert copy_known_features(evaluation) == TEST_IMAGES
     assert copy_known_features(evaluation) == 0
-    evaluation.store.delete(evaluation.pool.paths[0])
-    assert copy_known_features(evaluation) == len(evaluation.pool.groups[0]) < images
-    paths = (*evaluation.pool.paths, *evaluation.test.paths)
-    copied = {path: evaluation.store.get(path) for path in paths}
+    copied = {path: evaluation.store.get(path) for path in evaluation.test.paths}
     alone = place[0].folder / "alone"
     assert fewshot("evaluate", place[1].job, "--set", f"job.output={alone}").code == 0
-    assert {path: (alone / path).read_bytes() for path in paths} == copied
+    assert {path: (alone / path).read_bytes() for path in copied} == copied
 
 
 @pytest.mark.slow
-def test_without_an_archive_or_examples_the_other_is_copied(place):
+def test_train_images_are_found_among_the_examples_of_classify(place):
+    evaluation = opened(place)
+    assert evaluation.pool.units == ()
+    found = evaluation.pool.read(evaluation.store)
+    alone = place[0].folder / "alone"
+    assert fewshot("evaluate", place[1].job, "--set", f"job.output={alone}").code == 0
+    embedded = evaluation.train.find(Store(str(alone))).read(Store(str(alone)))
+    assert (found.images, found.errors) == (embedded.images, embedded.errors)
+    assert found.views.tobytes() == embedded.views.tobytes()
+
+
+@pytest.mark.slow
+def test_without_an_archive_nothing_is_copied(place):
     evaluation = without_section(opened(place), "archive")
-    images = len(evaluation.pool.images)
-    assert copy_known_features(evaluation) == images
-    assert embedded(evaluation, evaluation.test)[0] == 0
-    assert copy_known_features(without_section(opened(place), "support")) == TEST_IMAGES
+    assert (copy_known_features(evaluation), embedded(evaluation)) == (0, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_a_changed_image_is_embedded_anew(place, split):
     evaluation = opened(place)
-    units = evaluation.test if split == "test" else evaluation.pool
-    name = units.images[0]
+    name = evaluation.test.images[0] if split == "test" else evaluation.train.images[0]
     path = place[1].folder / "images" / name
     data, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     try:
         path.write_bytes(data + b"\0")
         evaluation = opened(place)
-        copy_known_features(evaluation)
-        units = evaluation.test if split == "test" else evaluation.pool
-        copied = {
-            item.reference
-            for part, group in zip(units.paths, units.groups, strict=True)
-            if evaluation.store.exists(part)
-            for item in group
-        }
-        # All test images are in one part. Those of examples are one for each class, named after its contents.
-        others = {image for image in units.images if image.split("/")[0] != name.split("/")[0]}
-        assert copied == (set() if split == "test" else others)
+        assert copy_known_features(evaluation) == 0  # All images are in one shard of the archive.
+        assert evaluation.pool.weight_left == (0 if split == "test" else 1 + evaluation.views)
     finally:
         path.write_bytes(data)
         os.utime(path, ns=times)
@@ -122,33 +117,23 @@ def test_a_changed_image_is_embedded_anew(place, split):
 
 @pytest.mark.slow
 def test_only_features_that_are_there_are_copied(place):
-    evaluation = opened(place)
     for part in sorted((place[0].output / "features").glob("*/*/part-*.parquet")):
         part.unlink()
-    assert copy_known_features(evaluation) == 0
-    assert embedded(evaluation, evaluation.pool)[0] == embedded(evaluation, evaluation.test)[0] == 0
-
-
-@pytest.mark.slow
-def test_many_examples_are_not_read(place, monkeypatch):
-    count = 11 * len(CLASSES)
-    monkeypatch.setattr(known_features, "MAX_EXAMPLES", count - 1)
-    assert copy_known_features(opened(place)) == TEST_IMAGES
-    monkeypatch.setattr(known_features, "MAX_EXAMPLES", count)
     evaluation = opened(place)
-    assert copy_known_features(evaluation) == len(evaluation.pool.images)
+    assert (copy_known_features(evaluation), embedded(evaluation)) == (0, 0)
+    assert evaluation.pool.weight_left == evaluation.pool.weight
 
 
 @pytest.mark.slow
 def test_an_archive_that_cannot_be_opened_is_none(place):
     evaluation = opened(place, archive={"uri": str(place[1].folder / "missing")})
-    assert copy_known_features(evaluation) == len(evaluation.pool.images)
+    assert copy_known_features(evaluation) == 0
 
 
 @pytest.mark.slow
 def test_images_are_found_under_another_name_of_their_folder(place):
     evaluation = opened(place, evaluate={"images": str(place[1].folder / "images/../images")})
-    assert copy_known_features(evaluation) == len(evaluation.pool.images) + TEST_IMAGES
+    assert copy_known_features(evaluation) == TEST_IMAGES
 
 
 def feature_rows(number, *, errors=(None, "broken", None)):

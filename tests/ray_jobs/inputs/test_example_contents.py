@@ -13,8 +13,9 @@ from fewshot.classes import LabelSpace
 from fewshot.errors import SHOWN
 from ray_jobs.errors import JobError
 from ray_jobs.inputs import example_contents
+from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import Labels, by_class, labelled_units
+from ray_jobs.inputs.examples import Labels, by_class
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, write_table
 
 SPACE = LabelSpace(("a", "b"), ("a", "b"), ("", ""))
@@ -92,10 +93,9 @@ def test_contents_beyond_a_limit_are_identified_and_not_held(tmp_path, monkeypat
     assert not contents.kept
 
 
-def units_of(folder):
+def examples_of(folder):
     labels = labels_of(folder, ["0.jpg", "1.jpg"])
-    digests = ExampleContents.read(labels).digests
-    return labelled_units(labels, by_class(labels), features="features", views=0, digests=digests)
+    return Examples.from_contents(ExampleContents.read(labels), labels, by_class(labels), features="features", views=0)
 
 
 def test_examples_are_identified_by_content_and_not_by_size_or_time(tmp_path):
@@ -104,10 +104,10 @@ def test_examples_are_identified_by_content_and_not_by_size_or_time(tmp_path):
         for number, data in enumerate(files):
             put(tmp_path / folder / f"{number}.jpg", data)
             os.utime(tmp_path / folder / f"{number}.jpg", ns=(0, 0 if folder != "same" else 10**9))
-    x, y, same = (units_of(tmp_path / folder) for folder in contents)
+    x, y, same = (examples_of(tmp_path / folder) for folder in contents)
     assert x.identity != y.identity
-    assert x.paths != y.paths
-    assert (x.identity, x.paths) == (same.identity, same.paths)
+    assert x.contents != y.contents
+    assert (x.identity, x.contents) == (same.identity, same.contents)
 
 
 @pytest.mark.parametrize("change", [lambda path: path.write_bytes(b"two"), lambda path: path.unlink()])

@@ -13,7 +13,7 @@ from ray_jobs.output.layout import to_json
 from ray_jobs.output.stored_objects import find_problem, is_object
 
 RUN = "runs/a-0123"
-PART = f"{RUN}/predictions/part-000000-0123456789abcdef.parquet"
+PART = "predictions/0123456789abcdef/part-0123456789abcdef.parquet"
 FEATURES = "features/0123456789abcdef/fedcba9876543210/part-0123456789abcdef.parquet"
 CARD = "classifiers/ape/0123456789abcdef/card.json"
 WHOLE = write_parquet(pa.table({"a": [1]}))
@@ -28,14 +28,20 @@ def test_what_is_damaged_still_is_removed_and_the_note_with_it(store):
     store.put(PART, WHOLE[:-1])
     store.put(FEATURES, WHOLE)
     note_damage(store, RUN, [PART, FEATURES, f"{RUN}/failures.parquet"])
-    assert remove_damaged(store, RUN) == [f"{RUN}/failures.parquet", PART]  # One of them was missing.
+    assert remove_damaged(store, RUN) == [PART, f"{RUN}/failures.parquet"]  # One of them was missing.
     assert sorted(store.list()) == [FEATURES]
     assert remove_damaged(store, RUN) == []
 
 
 @pytest.mark.parametrize(
     "path",
-    [f"{RUN}/notes.txt", f"{RUN}/predictions/a (copy).parquet", "runs/b-0/plan.json", "../secret", "/etc/passwd"],
+    [
+        f"{RUN}/notes.txt",
+        "predictions/0123456789abcdef/a (copy).parquet",
+        "runs/b-0/plan.json",
+        "../secret",
+        "/etc/passwd",
+    ],
 )
 def test_what_is_no_object_of_the_run_is_left_alone(store, tmp_path, path):
     if not path.startswith(("/", "..")):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pandas
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -18,7 +20,7 @@ from ray_jobs.output.runs import Run, UnreadableRun, acquire_run, find_runs, ope
 from ray_jobs.results import ClassificationMetrics, EvaluationResult
 from tests.cluster.faulty import write_temporary_file
 from tests.ray_jobs.evaluation.test_evaluate import evaluation, write_splits
-from tests.ray_jobs.place import fewshot, put, written
+from tests.ray_jobs.place import fewshot, picture, put, written
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +51,33 @@ def test_the_predictions_of_a_run_are_those_of_its_parts_in_order(finished):
     run = open_run(str(finished.output))
     table = run.predictions()
     assert table.table.schema.equals(SCHEMA)
-    assert table.to_pylist() == ds.dataset(outcome.result["predictions"]).to_table().to_pylist()
+    assert table.to_pylist() == ds.dataset(run.prediction_urls()).to_table().to_pylist()
     assert pa.Table.from_batches(run.prediction_batches()).to_pylist() == table.to_pylist()
     assert table.to_pandas()["label"].notna().sum() == run.metrics.ok
     assert open_run(str(outcome.run)).image_url("photo_000.jpg") == str(finished.archive / "photo_000.jpg")
+
+
+def test_other_programs_read_the_parts_that_the_plan_lists(place):
+    place.classify()
+    put(place.archive / "photo_005.jpg", picture("cyan", 500))
+    outcome = place.classify()  # The part of the former photograph lies beside those of this run.
+    plan = json.loads(Path(outcome.result["predictions"]).read_text())
+    parts = [str(place.output / part) for part in plan["predictions"]]
+    assert len(list((place.output / "predictions").rglob("*.parquet"))) == len(parts) + 1
+    run = open_run(str(outcome.run))
+    assert run.prediction_urls() == parts
+    assert pandas.read_parquet(parts)["image"].tolist() == run.predictions()["image"].to_pylist()
+    assert ds.dataset(parts).count_rows() == outcome.result["images"] == 20
+
+
+def test_a_run_of_an_older_version_is_to_be_run_again(finished, tmp_path):
+    run = finished.classify().run
+    plan = {key: value for key, value in json.loads((run / "plan.json").read_text()).items() if key != "digest"}
+    put(tmp_path / "runs/old-0123/plan.json", json.dumps(seal_json(plan | {"format_version": 2})).encode())
+    with pytest.raises(
+        JobError, match=r"from an older version of fewshot, or damaged\. Delete it and run the job again"
+    ):
+        open_run(str(tmp_path / "runs/old-0123"))
 
 
 def test_a_moved_output_has_its_runs_where_it_is_now(place):
@@ -61,7 +86,7 @@ def test_a_moved_output_has_its_runs_where_it_is_now(place):
     place.output.rename(moved)
     assert open_run(str(moved)).url == str(moved / "runs" / name)
     again = fewshot("classify", place.job, "--set", f"job.output={moved}")
-    assert again.result["predictions"] == str(moved / "runs" / name / "predictions")
+    assert again.result["predictions"] == str(moved / "runs" / name / "plan.json")
 
 
 def test_the_newest_run_is_the_one_that_finished_last(place):
@@ -78,12 +103,12 @@ def test_the_newest_run_is_the_one_that_finished_last(place):
 
 
 def test_a_run_that_is_not_complete_is_not_the_newest(place):
-    part = min((place.classify("classifier.method=zero_shot").run / "predictions").iterdir())
-    features = min(path for path in place.output.glob("features/*/*/*") if "support" not in str(path))
+    complete = place.classify("classifier.method=zero_shot").run
+    features = min(path for path in place.output.glob("features/*/*/*") if "examples-" not in str(path))
     features.write_bytes(b"damaged")
     broken = place.classify()
     assert (broken.code, broken.result["complete"]) == (1, False)
-    assert open_run(str(place.output)).name == part.parent.parent.name
+    assert open_run(str(place.output)).name == complete.name
     assert not open_run(str(broken.run)).is_complete
 
 
@@ -127,8 +152,8 @@ def test_a_run_that_is_gone_is_named(place):
 
 
 def test_a_damaged_part_is_named_and_left_alone(place):
-    run = place.classify().run
-    part = min((run / "predictions").iterdir())
+    done = place.classify()
+    run, part = done.run, done.parts[0]
     part.write_bytes(b"PAR1 damaged")
     with pytest.raises(JobError, match=f"{part.name} is damaged .*run the job again"):
         open_run(str(run)).predictions()

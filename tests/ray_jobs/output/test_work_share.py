@@ -13,13 +13,16 @@ from ray_jobs.results.run_plan import ArchiveSummary, RunPlan
 
 RUN = "runs/a-0123"
 SHARDS = 4
+FEATURES = tuple(f"features/c/a/part-{index}" for index in range(SHARDS))
 PLAN = RunPlan(
     kind="classification",
     job="a",
     classes=2,
-    features=tuple(f"features/c/a/part-{index}" for index in range(SHARDS)),
+    features=FEATURES,
     archive=ArchiveSummary(images=400, shards=SHARDS, skipped=0, skipped_examples=()),
-    example_parts=tuple(f"features/c/support/part-{index}" for index in range(2)),
+    example_parts=tuple(f"features/c/examples-1/part-{index}" for index in range(2)),
+    predictions=tuple(prediction_parts(f"{RUN}/predictions", FEATURES)),
+    cheap_predictions=tuple(prediction_parts("predictions/a", FEATURES)),
     work=classification_work(examples=200, images=400, shards=SHARDS, escalation=800),
 )
 
@@ -34,10 +37,10 @@ def test_every_stage_of_a_classification_adds_its_share(tmp_path):
     for path in (
         *PLAN.example_parts,
         *PLAN.features,
-        *prediction_parts(f"{RUN}/cheap-predictions", PLAN.features),
+        *PLAN.cheap_predictions,
         f"{RUN}/noise-errors/1",
         f"{RUN}/gaps.parquet",
-        *prediction_parts(f"{RUN}/predictions", PLAN.features),
+        *PLAN.predictions,
     ):
         store.put(path, b"")
         seen.append(progress(store, PLAN))
@@ -56,10 +59,13 @@ def test_every_stage_of_a_classification_adds_its_share(tmp_path):
 
 def test_a_run_without_escalation_is_done_when_it_is_labelled(tmp_path):
     store = Store(str(tmp_path))
-    plan = replace(PLAN, work=classification_work(examples=0, images=None, shards=SHARDS, escalation=0))
-    for path in prediction_parts(f"{RUN}/predictions", PLAN.features):
+    work = classification_work(examples=0, images=None, shards=SHARDS, escalation=0)
+    plan = replace(PLAN, predictions=PLAN.cheap_predictions, cheap_predictions=(), work=work)
+    seen = []
+    for path in (*plan.features, *plan.predictions):
         store.put(path, b"")
-        assert progress(store, plan).state == "labelling"
+        seen.append(progress(store, plan))
+    assert [each.state for each in seen] == ["embedding"] * SHARDS + ["labelling"] * SHARDS
     assert progress(store, plan).share == 1.0
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from cluster import Helpers, LocalExecutor, RayExecutor, Workers
 from cluster.on_ray.capacity import Node
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClusterSection
-from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, memory_fraction
+from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, device_memory, memory_fraction
 from ray_jobs.steps.placement import choose
 
 HEAD, GPUS, CPUS = Node(cpus=2, gpus=0), Node(cpus=16, gpus=4), Node(cpus=8, gpus=0)
@@ -136,3 +139,12 @@ def test_a_share_without_room_for_the_context_is_refused():
 
 def test_outside_of_ray_there_is_no_gpu_share():
     assert assigned_gpus() == 0.0
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 25), (1.0, 25), (0.2, 4)])
+def test_the_memory_of_a_device_is_that_of_the_workers_share(monkeypatch, share, expected):
+    properties = SimpleNamespace(total_memory=25 * CONTEXT_BYTES)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
+    monkeypatch.setattr("ray_jobs.steps.gpu_share.assigned_gpus", lambda: share)
+    assert device_memory(torch.device("cuda")) == pytest.approx(expected * CONTEXT_BYTES, abs=1)
+    assert device_memory(torch.device("cpu")) is None

@@ -18,9 +18,9 @@ from tests.ray_jobs.place import Place, fewshot, put, written
 pytestmark = pytest.mark.slow
 
 OBJECTS = {
-    "predictions": "runs/*/predictions/part-000001-*",
+    "predictions": "predictions/*/part-*",
     "features": "features/*/*/part-*",
-    "examples": "features/*/support-1/part-*",
+    "examples": "features/*/examples-1/part-*",
     "classifier": "classifiers/*/*/classifier.safetensors",
     "card": "classifiers/*/*/card.json",
     "plan": "runs/*/plan.json",
@@ -42,11 +42,6 @@ def contents(output):
     """All objects but leases and notes, byte for byte."""
     files = (path for path in output.rglob("*") if path.is_file() and "lease" not in path.parent.name)
     return {path.relative_to(output).as_posix(): path.read_bytes() for path in files}
-
-
-def run_of(part):
-    """The run's folder in the output, of a part of predictions."""
-    return f"runs/{part.parent.parent.name}"
 
 
 def damaged(outcome):
@@ -120,12 +115,12 @@ def test_everything_damaged_at_once_is_repaired_at_once(done):
 
 
 def test_missing_and_resized_parts_are_named(place):
-    place.classify()
-    first, second = sorted(place.output.glob("runs/*/predictions/*"))[:2]
+    done = place.classify()
+    first, second = done.parts[:2]
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
     shutil.rmtree(place.output / "features")
-    outcome = fewshot("verify", first.parent.parent)
+    outcome = fewshot("verify", done.run)
     problems = {each["path"]: each["problem"] for each in outcome.result["runs"][0]["damaged"]}
     assert problems == {str(first): "it is missing", str(second): problems[str(second)]}
     assert "digest" in problems[str(second)]
@@ -133,12 +128,12 @@ def test_missing_and_resized_parts_are_named(place):
 
 def test_files_of_others_are_neither_read_nor_touched(done):
     place, expected = done
-    part = min(place.output.glob("runs/*/predictions/*"))
+    part, run = min(place.output.glob("predictions/*/*")), min(place.output.glob("runs/*"))
     strays = [part.with_name(f"{part.stem} (copy).parquet"), part.with_name(".nfs00000001"), part.parent / "notes.txt"]
     strays += [
         place.output / "features/notes.txt",
         place.output / "trainings/x/y.safetensors",
-        part.parent.parent / "a~",
+        run / "a~",
     ]
     for stray in strays:
         put(stray, b"mine")
@@ -153,11 +148,11 @@ def test_files_of_others_are_neither_read_nor_touched(done):
 
 def test_a_note_is_removed_with_the_damage(done):
     place, expected = done
-    part = min(place.output.glob("runs/*/predictions/*"))
+    part, run = min(place.output.glob("predictions/*/*")), min(place.output.glob("runs/*"))
     whole = part.read_bytes()
     flip(part)
     assert fewshot("verify", place.output).code == 1
-    note = part.parent.parent / DAMAGE_LIST
+    note = run / DAMAGE_LIST
     assert note.exists()
     part.write_bytes(whole)  # From a backup.
     assert fewshot("verify", place.output).code == 0
@@ -172,13 +167,13 @@ def test_an_output_that_may_not_be_written_is_verified(done, monkeypatch):
         raise PermissionError(f"could not write {path}")
 
     place, _ = done
-    part = min(place.output.glob("runs/*/predictions/*"))
+    part, run = min(place.output.glob("predictions/*/*")), min(place.output.glob("runs/*"))
     flip(part)
     monkeypatch.setattr(Store, "put", refuse)
     outcome = fewshot("verify", place.output)
     assert damaged(outcome) == {str(part)}
     advice = "could not be noted, so delete the damaged objects before the job runs again"
-    assert f"{advice}: could not write {run_of(part)}" in outcome.messages
+    assert f"{advice}: could not write runs/{run.name}" in outcome.messages
     flip(part)
 
 
@@ -193,7 +188,7 @@ def test_a_run_of_another_version_is_one_line(done):
     assert outcome.code == 1
     assert damaged(outcome) == {str(old / "plan.json")}
     assert "from an older version" in outcome.messages
-    put(old / "plan.json", json.dumps(seal_json(document | {"format_version": 3})).encode())
+    put(old / "plan.json", json.dumps(seal_json(document | {"format_version": 4})).encode())
     assert "Upgrade fewshot" in fewshot("verify", place.output).messages
     assert not (old / DAMAGE_LIST).exists()
     shutil.rmtree(old)

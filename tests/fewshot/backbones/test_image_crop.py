@@ -1,0 +1,107 @@
+"""The crop is open_clip's evaluation transform up to one level; of scaled decodings, up to what the scale costs."""
+
+from __future__ import annotations
+
+import pickle
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import sklearn.datasets
+import torch
+from open_clip.transform import PreprocessCfg
+from PIL import Image
+
+from fewshot.backbones.image_crop import PillowCrop, crop_of
+from fewshot.images import decode, decode_pixels, side_before_resizing
+from fewshot.images.resizing import TorchCrop
+from tests.strange_files import encode, photo
+
+PHOTOGRAPHS = sorted((Path(sklearn.datasets.__file__).parent / "images").glob("*.jpg"))
+"""Two, of 640 x 427 pixels."""
+FITS = [(mode, by) for mode in ("shortest", "squash") for by in ("bicubic", "bilinear")]
+
+
+def open_clip_crop(config: PreprocessCfg, image: Image.Image) -> np.ndarray:
+    """[3, H, W], levels as open_clip's own transform returns them, without its normalisation."""
+    transform = open_clip.image_transform(
+        config.size,
+        is_train=False,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        resize_mode=config.resize_mode,
+        interpolation=config.interpolation,
+        fill_color=config.fill_color,
+    )
+    return (transform(image) * 255).round().numpy().astype(np.int16)
+
+
+def difference(found: torch.Tensor, expected: np.ndarray) -> np.ndarray:
+    assert found.dtype == torch.uint8
+    assert found.shape == expected.shape
+    return np.abs(found.numpy() - expected)
+
+
+@pytest.mark.parametrize(("mode", "by"), FITS)
+@pytest.mark.parametrize(
+    ("size", "bound"),
+    [
+        ((500, 375), 1),
+        ((375, 500), 1),
+        ((224, 224), 0),
+        ((301, 900), 1),
+        ((2048, 1536), 1),
+        ((100, 60), 2),
+        ((31, 450), 2),
+    ],
+)
+def test_a_full_decoding_differs_by_one_level_or_two_if_it_grows(size, bound, mode, by):
+    config = PreprocessCfg(size=224, resize_mode=mode, interpolation=by)
+    found = crop_of(config)(decode_pixels(encode(photo(*size), "PNG")))
+    assert difference(found, open_clip_crop(config, photo(*size))).max() <= bound
+
+
+@pytest.mark.parametrize(("mode", "name"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("L", "PNG"), ("L", "TIFF")])
+def test_every_mode_of_image_differs_by_one_level(mode, name):
+    data, config = encode(photo(300, 200).convert(mode), name), PreprocessCfg(size=96)
+    image = decode(data) if mode == "CMYK" else Image.open(BytesIO(data)).convert("RGB")
+    assert difference(crop_of(config)(decode_pixels(data)), open_clip_crop(config, image)).max() <= 1
+
+
+@pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("side", "divisor"), [(224, 1), (106, 2), (80, 2), (53, 4)])
+def test_the_cost_of_scaled_decoding_is_bounded(path, side, divisor):
+    data, config = path.read_bytes(), PreprocessCfg(size=side)
+    pixels = decode_pixels(data, min_side=side_before_resizing(side))
+    assert pixels.shape[1] == 640 // divisor
+    differences = difference(crop_of(config)(pixels), open_clip_crop(config, Image.open(path)))
+    mean, large = (0.01, 0) if divisor == 1 else (2.5, 18)
+    assert differences.mean() <= mean
+    assert np.quantile(differences, 0.99) <= large
+
+
+@pytest.mark.parametrize("config", [PreprocessCfg(size=96, resize_mode="longest"), PreprocessCfg(size=(96, 64))])
+def test_other_fits_follow_the_steps_of_open_clip(config):
+    crop = crop_of(config)
+    assert isinstance(crop, PillowCrop)
+    for picture in (photo(150, 100), np.array(photo(150, 100))):
+        assert difference(crop(picture), open_clip_crop(config, photo(150, 100))).max() == 0
+
+
+def test_pillow_images_and_arrays_give_the_same_pixels():
+    crop = crop_of(PreprocessCfg(size=64))
+    assert torch.equal(crop(photo(150, 100)), crop(np.array(photo(150, 100))))
+
+
+def test_the_crop_is_channels_last_and_its_own():
+    cropped = crop_of(PreprocessCfg(size=64))(photo(150, 100))
+    assert cropped.stride() == (1, 3 * 64, 3)
+    assert cropped.untyped_storage().nbytes() == 3 * 64 * 64
+
+
+def test_a_crop_travels_to_other_machines():
+    crop = crop_of(PreprocessCfg(size=64, resize_mode="squash"))
+    assert isinstance(crop, TorchCrop)
+    assert pickle.loads(pickle.dumps(crop)) == crop
