@@ -125,20 +125,27 @@ def list_side_by_side(request: RequestPage, prefix: str) -> Iterator[Listed]:
     yield from page.objects
     if not page.token:
         return
-    after = page.objects[-1].key
-    second = request(prefix=prefix, start_after=after)
-    if second.objects and second.objects[0].key.encode() <= after.encode():  # The server ignores where to start.
+    if not page.objects or not (second := _following(request, prefix, page.objects[-1].key)):
         yield from _list_rest(request, prefix, page.token)
         return
-    page = second
+    page, searched = second, ""
     yield from page.objects
     while page.token:
-        if cuts := _cuts(request, prefix, page):
+        folder = page.objects[-1].key.rpartition("/")[0] if page.objects else searched
+        cuts = [] if folder == searched else _cuts(request, prefix, page)
+        searched = folder  # A large folder is many pages, and has the same folders after it on each.
+        if cuts:
             yield from _list_ranges(request, prefix, [page.objects[-1].key, *cuts])
             page = request(prefix=prefix, start_after=cuts[-1])
         else:
             page = request(prefix=prefix, token=page.token)
         yield from page.objects
+
+
+def _following(request: RequestPage, prefix: str, key: str) -> Page | None:
+    """Return the page after a key; None if the server ignores where it is to start."""
+    page = request(prefix=prefix, start_after=key)
+    return None if page.objects and page.objects[0].key.encode() <= key.encode() else page
 
 
 def _list_rest(request: RequestPage, prefix: str, token: str) -> Iterator[Listed]:
@@ -166,27 +173,25 @@ def _list_ranges(request: RequestPage, prefix: str, cuts: Sequence[str]) -> Iter
     ranges = list(itertools.pairwise(cuts))
 
     def list_range(ends: tuple[str, str]) -> tuple[list[Listed], str]:
-        return _list_range(request, prefix, *ends)
+        start, stop = ends
+        objects, token = _within(request(prefix=prefix, start_after=start), stop)
+        for _ in range(RANGE_PAGES - 1):
+            if token:
+                more, token = _within(request(prefix=prefix, token=token), stop)
+                objects += more
+        return objects, token
 
-    for (_, stop), (objects, rest) in zip(ranges, in_order(list_range, ranges, _WINDOW), strict=True):
+    for (_, stop), (objects, token) in zip(ranges, in_order(list_range, ranges, _WINDOW), strict=True):
         yield from objects
-        while rest:
-            objects, rest = _list_range(request, prefix, rest, stop)
+        while token:
+            objects, token = _within(request(prefix=prefix, token=token), stop)
             yield from objects
 
 
-def _list_range(request: RequestPage, prefix: str, start: str, stop: str) -> tuple[list[Listed], str]:
-    """Return objects between two keys, and the key after which the rest begins; "" if there is none."""
-    objects: list[Listed] = []
-    end, after = stop.encode(), start
-    for _ in range(RANGE_PAGES):
-        page = request(prefix=prefix, start_after=after)
-        within = [item for item in page.objects if item.key.encode() < end]
-        objects += within
-        if not page.token or len(within) < len(page.objects) or not page.objects:
-            return objects, ""
-        after = page.objects[-1].key
-    return objects, after
+def _within(page: Page, stop: str) -> tuple[list[Listed], str]:
+    """Return the objects of a page before a key, and the token of the next page; "" if the key is on this one."""
+    objects = [item for item in page.objects if item.key.encode() < stop.encode()]
+    return objects, page.token if len(objects) == len(page.objects) else ""
 
 
 def parse_page(xml: bytes) -> Page:

@@ -99,11 +99,28 @@ def test_nothing_is_ahead_of_the_first_page():
     assert bucket.requests == {"objects": 1}
 
 
-def test_a_single_folder_takes_no_more_requests_than_its_pages():
-    bucket = Bucket({f"p/{number:03}" for number in range(100)})
+@pytest.mark.parametrize("folder", ["p/", "p/images/", "p/deep/images/"])
+def test_a_single_folder_takes_no_more_requests_than_its_pages(folder):
+    bucket = Bucket({f"{folder}{number:03}" for number in range(100)})
     assert len(side_by_side(bucket, "p/")) == 100
     assert bucket.requests["objects"] == 100 / PAGE
     assert bucket.requests["folders"] <= 1
+
+
+@pytest.mark.parametrize("empty", [(0,), (1,), (2, 3, 5), (4, 7)])
+def test_an_empty_page_in_the_middle_is_no_end(empty):
+    """A page of a bucket with deleted objects can be empty, and have a token."""
+    keys = {f"p/{folder:03}/{number:03}" for folder in range(6) for number in range(9)}
+    bucket, sent, lock = Bucket(keys), [], threading.Lock()
+
+    def request(*, prefix, delimiter="", start_after="", token=""):
+        with lock:
+            sent.append(prefix)
+            is_empty = len(sent) - 1 in empty and not delimiter
+        page = bucket(prefix=prefix, delimiter=delimiter, start_after=start_after, token=token)
+        return Page([], (), token or start_after or "p") if is_empty else page
+
+    assert [item.key for item in list_side_by_side(request, "p/")] == sorted(keys)
 
 
 def test_tiny_folders_are_listed_flat():
