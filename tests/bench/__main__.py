@@ -28,7 +28,7 @@ RUN = {
     "archive": archive.run,
 }
 IMAGES = {
-    "decode": 40,
+    "decode": 20,
     "pipeline": 3000,
     "job": 300,
     "scoring": 8192,
