@@ -47,7 +47,7 @@ RUN = {
     "gpu": gpu.run,
 }
 IMAGES = {
-    "decode": 40,
+    "decode": 20,
     "pipeline": 10_000,
     "job": 300,
     "scoring": 8192,
