@@ -1,4 +1,4 @@
-"""What a run amounts to, counted over its parts one at a time: metrics, and the list of what could not be read."""
+"""What a run amounts to, counted over its parts in order: metrics, and the list of what could not be read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster import StageReport, Store
+from cluster.records.reading import ordered_map
 from fewshot.data.example import plain_path
 from ray_jobs.classification.labelled_shares import labelled_shares
 from ray_jobs.errors import DamagedError
@@ -23,7 +24,7 @@ from ray_jobs.inputs.archive import Listing
 from ray_jobs.inputs.ground_truth import read_ground_truth
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
-from ray_jobs.output.feature_parts import concat_parquet, read_parquet, removed_if_damaged
+from ray_jobs.output.feature_parts import READERS, concat_parquet, read_parquet, removed_if_damaged
 from ray_jobs.output.layout import FAILURES, METRICS, present_parts
 from ray_jobs.output.predictions import best_guesses
 from ray_jobs.results.classification_metrics import (
@@ -116,14 +117,17 @@ def summarise(
 
 
 def _count_parts(store: Store, parts: Sequence[str], counts: _Counts) -> Iterator[pa.Table]:
-    """Count the run's parts, which may have company in their folder; yield the unreadable images of each.
+    """Count the run's parts, some of which are read ahead; yield the unreadable images of each.
 
     Raises:
         DamagedError: parts are damaged, and were removed; all of them, so that one more run makes them anew.
     """
     present, damaged = frozenset(present_parts(store, parts)), list[str]()
-    for part in parts:
-        data = store.get(part) if part in present else None
+
+    def read(part: str) -> bytes | None:
+        return store.get(part) if part in present else None
+
+    for part, data in zip(parts, ordered_map(read, parts, READERS), strict=True):
         counts.part_bytes.append(0 if data is None else len(data))
         if data is None:
             continue
