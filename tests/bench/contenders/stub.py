@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from PIL import Image
@@ -48,8 +46,7 @@ class StubbedEmbedStep(EmbedStep):
             device=torch.device("cpu"),
             channels_last=False,
         )
-        decoders = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
-        return Embedder(clip, decoders, threading.Lock(), dim=DIM)
+        return Embedder.from_clip(clip, decode_threads=self.decode_threads, dim=DIM)
 
 
 def usual_preprocessing() -> Callable[[Image.Image], Tensor]:
