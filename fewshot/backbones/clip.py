@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -39,6 +40,7 @@ class ClipBackbone:
         device: of the model.
         dtype: of the model.
         channels_last: whether pixels are laid out channels last.
+        is_compiled: whether the image tower was compiled; forwards that keep dense tokens run it as it was before.
     """
 
     model: Any
@@ -52,6 +54,7 @@ class ClipBackbone:
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
+    is_compiled: bool = False
 
     @property
     def logit_scale(self) -> float:
@@ -144,9 +147,13 @@ class ClipBackbone:
             BackboneError: the tower does not end in an attention pool.
         """
         batches: list[Tensor] = []
-        with self._detected_pooling.recording(batches):
+        with self._detected_pooling.recording(batches), self._eager():
             features = self.encode_pixels(pixels)
         return features, batches[0]
+
+    def _eager(self) -> AbstractContextManager[object]:
+        """A context without compiled code, which would not notice that tokens are recorded."""
+        return torch.compiler.set_stance("force_eager") if self.is_compiled else nullcontext()
 
     @property
     def pooling(self) -> Pooling:

@@ -51,6 +51,7 @@ from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatErr
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
+from ray_jobs.steps.precision import settle_precision
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, read_rows, reasons_of
 
@@ -108,7 +109,7 @@ class Classification:
     """A classification whose inputs were read: its archive, examples and classifier, and the names of its results.
 
     Attributes:
-        job: the job file; with a stored classifier, [clip] is the backbone it was trained on.
+        job: the job file; with a stored classifier, [clip] is the backbone it was trained on. Its precision is settled.
         store: the output.
         source: the archive.
         listing: what is in it.
@@ -140,6 +141,7 @@ class Classification:
         if stored is not None:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
+        job = settle_precision(job)
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support = _examples(job, store, stored) if needs_examples else None

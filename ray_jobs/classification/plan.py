@@ -16,6 +16,7 @@ from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.report.markup import plural
 from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, PlannedStage
 from ray_jobs.steps.placement import choose
+from ray_jobs.steps.precision import settle_precision
 
 PROBE_S = 3.0
 
@@ -31,7 +32,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     Raises:
         ClusterError, DataError, JobError: as the job itself would.
     """
-    work = Classification.from_job(job)
+    work = Classification.from_job(job if job.classifier.from_ else settle_precision(job, may_guess=True))
     counts = {} if work.support is None else work.support.labels.counts
     examples = sum(unit.weight for unit in work.example_units)
     examples_left = weight_left(work.example_units, work.ledger)

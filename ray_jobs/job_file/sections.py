@@ -263,10 +263,17 @@ class ClipSection(ClipSpec):
             "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo"; or a folder with an open_clip_config.json.
         pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint. Other models have their
             weights with them.
-        precision: Arithmetic of the model. Features are stored as float32 in any case.
+        precision: Arithmetic of the model; features are stored as float32 in any case. "auto" follows from the workers,
+            once for a whole job: "bf16" on GPUs that have it, "fp16" on Volta and Turing (V100, T4), "fp32" on older
+            GPUs and on CPUs. With an address, workers have GPUs if `cluster.gpus_per_worker` is above 0, or, if that is
+            not set, where the nodes that may be used have some.
         batch_size: Images in a forward pass. Not set: 4 on a CPU, 128 on a GPU.
         threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        tf32: Allow TensorFloat-32 on GPUs with precision "fp32": several times as fast, but factors of products are
+            rounded to 10 bits. Other precisions and CPUs ignore it.
+        compile: Compile the image tower with torch.compile, at the start of every worker; methods that pool dense
+            tokens gain nothing. Untested on GPUs.
         templates: Prompts for class names, each with one "{}" where the name goes. Not set: the model's own.
     """
 

@@ -13,22 +13,16 @@ from cluster.on_ray.capacity import Node, cluster_nodes
 from ray_jobs.console.interrupts import time_to_end
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import ClusterSection
+from ray_jobs.steps.local_gpus import local_gpus
 
 WORTH_A_RAY = 1500
 """Images to embed from which starting Ray (some ten seconds of CPU) pays on a machine for several workers."""
 
 
-LOOKING = "loading PyTorch, looking for GPUs or the nodes of the cluster"
+LOOKING = "looking for GPUs or the nodes of the cluster"
 """What `choose` does that may take long, for messages."""
 STOP_RAY_S = 10.0
 """Seconds that it takes to stop the workers and a Ray of our own."""
-
-
-def local_gpus() -> int:
-    """Return the number of GPUs of this machine. Imports torch."""
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 @contextmanager
@@ -75,7 +69,7 @@ def choose(
     """
     if section.address is not None:
         return RayExecutor(section.address), _on_cluster(section, threads, nodes)
-    gpus = local_gpus()
+    gpus = local_gpus().count
     fitting = gpus or max(1, (os.cpu_count() or 1) // threads)
     count = section.clip_workers or fitting
     share = (1.0 if section.gpus_per_worker is None else section.gpus_per_worker) if gpus else 0.0
