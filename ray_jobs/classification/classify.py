@@ -514,7 +514,7 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
         )
     if not shards and not left:
         executor = LocalExecutor()
-    step = EmbedStep(work.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
+    step = EmbedStep.for_workers(work.job.clip.spec, workers)
     reports = []
     with entered(executor, reporter):
         for title, units, total in work.embed_units():

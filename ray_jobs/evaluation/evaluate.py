@@ -151,7 +151,7 @@ def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter)
         executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
     if not left:
         executor = LocalExecutor()
-    step = EmbedStep(evaluation.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
+    step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)
     with entered(executor, reporter):
         for title, units in (("embedding examples", train), ("embedding", test)):
             with reporter.stage(title, sum(unit.weight for unit in units)) as on_event:

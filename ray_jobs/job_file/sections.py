@@ -469,13 +469,14 @@ class ClusterSection:
         clip_workers: Most workers that embed at a time; the work begins with those for which there is room. Not set:
             one for each GPU, or one for `clip.threads` CPUs, of the nodes with these labels when the stage begins.
         gpus_per_worker: GPUs of a worker; workers with a fraction share one. Not set: 1 where there are GPUs.
-        cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`.
+        cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`; with GPUs, the worker's part of all but
+            one of the machine's CPUs.
         memory_per_worker_gib: Memory in GiB that a worker reserves, so that a machine takes no more workers than fit.
             Not set: no memory is reserved.
         labels: Labels of the Ray nodes to use, such as { "ray.io/accelerator-type" = "H100" }; only with an address.
         decode_workers: Shards to decode at a time on CPUs of other nodes, for clusters whose GPUs wait for decoding;
-            each takes as many CPUs as a worker. "auto": as many as fit on the nodes without GPUs, if others have GPUs.
-            Not set: the workers decode. Only with an address.
+            each takes `cpus_per_worker` CPUs or, if that is not set, `clip.threads`. "auto": as many as fit on the
+            nodes without GPUs, if others have GPUs. Not set: the workers decode. Only with an address.
         decode_labels: Labels of the Ray nodes to decode on. Not set: nodes without GPUs are preferred.
     """
 

@@ -7,6 +7,7 @@ helpers they do: machines without a GPU read and decode whole units, and their p
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cluster import Part
+from cluster import Part, Workers
 from cluster.records import Record, Shard, content_digest, read_shard
 from fewshot.backbones import ClipSpec
 from ray_jobs.output.feature_parts import FeatureRows, counts, encode, without_nonfinite
@@ -90,6 +91,15 @@ class EmbedStep:
     spec: ClipSpec
     decode_threads: int = 2
     helper_threads: int = 2
+
+    @classmethod
+    def for_workers(cls, spec: ClipSpec, workers: Workers) -> EmbedStep:
+        """Return a step that decodes with the CPUs of its workers, and of their helpers: at least with two threads.
+
+        On a CPU the forward is most of the work, and one thread is idle while it waits for storage.
+        """
+        helpers = 0.0 if workers.helpers is None else workers.helpers.cpus
+        return cls(spec, max(2, math.ceil(workers.cpus)), max(2, math.ceil(helpers)))
 
     def setup(self) -> Embedder:
         """Load the backbone."""
