@@ -49,6 +49,7 @@ from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
+from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.precision import settle_precision
@@ -456,7 +457,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
         reporter.say(line, style="yellow")
     begin_run(work.store, work.run, job, work.plan, reporter)
     _warn_of_shortage(work, reporter)
-    embedding = _embed(work, reporter)
+    embedding, load = _embed(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
@@ -469,7 +470,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
         stages += scoring.reports
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
-        metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated)
+        metrics = summarise(work.store, work.run, job, work.listing, classifier, stages, escalated, load)
         return _finish(work, metrics, did="the rest" if any(report.skipped for report in embedding) else "everything")
 
 
@@ -499,8 +500,11 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
-def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
+def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport], StageLoad | None]:
     """Embed the examples and, if all of them are right, the archive, on one pool of workers.
+
+    Returns:
+        What became of the units, and how busy the stages of the workers were.
 
     Raises:
         JobError: an example could not be embedded, or its features are of no use.
@@ -522,7 +526,10 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    return reports
+    load = step.load(reports, workers)
+    if load is not None:
+        reporter.say(load.sentence())
+    return reports, load
 
 
 def _check_examples(work: Classification, embedding: StageReport) -> None:

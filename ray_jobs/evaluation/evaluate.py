@@ -152,14 +152,18 @@ def _embed(evaluation: Evaluation, examples: Sequence[Unit], reporter: Reporter)
     if not left:
         executor = LocalExecutor()
     step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)
+    reports = []
     with entered(executor, reporter):
         for title, units in (("embedding examples", train), ("embedding", test)):
             with reporter.stage(title, sum(unit.weight for unit in units)) as on_event:
                 report = run_stage(executor, step, units, evaluation.ledger, workers, on_event)
             if report.failed:
                 raise JobError([f"images could not be embedded: {f.path}: {f.error}" for f in report.failures])
+            reports.append(report)
             if units is train:
                 _check_train_images(evaluation)
+    if (load := step.load(reports, workers)) is not None:
+        reporter.say(load.sentence())
 
 
 def _once(units: Iterable[Unit]) -> list[Unit]:

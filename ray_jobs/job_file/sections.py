@@ -469,8 +469,8 @@ class ClusterSection:
         clip_workers: Most workers that embed at a time; the work begins with those for which there is room. Not set:
             one for each GPU, or one for `clip.threads` CPUs, of the nodes with these labels when the stage begins.
         gpus_per_worker: GPUs of a worker; workers with a fraction share one. Not set: 1 where there are GPUs.
-        cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`; with GPUs, the worker's part of all but
-            one of the machine's CPUs.
+        cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`; with GPUs, the worker's part of the
+            machine's CPUs, of which one is left free.
         memory_per_worker_gib: Memory in GiB that a worker reserves, so that a machine takes no more workers than fit.
             Not set: no memory is reserved.
         labels: Labels of the Ray nodes to use, such as { "ray.io/accelerator-type" = "H100" }; only with an address.

@@ -8,21 +8,23 @@ helpers they do: machines without a GPU read and decode whole units, and their p
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cluster import Part, Workers
+from cluster import Part, StageReport, Workers
+from cluster.execution.worker import WRITING
 from cluster.records import Record, Shard, content_digest, read_shard
 from fewshot.backbones import ClipSpec
 from ray_jobs.output.feature_parts import FeatureRows, counts, encode, without_nonfinite
+from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.device_pipeline import DecodePool, DevicePipeline, UnitRows
 from ray_jobs.steps.gpu_share import keep_to_share
-from ray_jobs.steps.stage_meter import DECODING, READING, WRITING, StageMeter
+from ray_jobs.steps.stage_meter import DECODING, READING, StageMeter
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,6 +102,13 @@ class EmbedStep:
         """
         helpers = 0.0 if workers.helpers is None else workers.helpers.cpus
         return cls(spec, max(2, math.ceil(workers.cpus)), max(2, math.ceil(helpers)))
+
+    def load(self, reports: Iterable[StageReport], workers: Workers) -> StageLoad | None:
+        """Return how busy the stages of the workers were; None if nothing was embedded."""
+        busy_s: Counter[str] = Counter()
+        for report in reports:
+            busy_s.update(report.busy_s)
+        return StageLoad.from_seconds(busy_s, units=workers.overlap, threads=self.decode_threads)
 
     def setup(self) -> Embedder:
         """Load the backbone."""
@@ -256,7 +265,7 @@ def _part(state: Embedder, unit: EmbedUnit, records: list[Row], rows: UnitRows) 
         keys, sources = [record.key for record in records], [record.source for record in records]
         found = without_nonfinite(FeatureRows(keys, sources, errors, features, dense), _not_finite(state.clip))
         data = encode(found)
-    return Part(data, counts(found.errors))
+    return Part(data, counts(found.errors), state.meter.take())
 
 
 def _not_finite(clip: ClipBackbone) -> str:

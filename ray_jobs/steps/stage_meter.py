@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-READING, DECODING, DEVICE, WRITING = "reading", "decoding", "device", "writing"
+READING, DECODING, DEVICE = "reading", "decoding", "device"
 ACTIVE = "active"
 """Time in which a worker has at least one unit: what the busy time of its device is a share of."""
 

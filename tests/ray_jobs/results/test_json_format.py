@@ -70,6 +70,7 @@ METRICS: JsonObject = {
     "escalated": None,
     "versions": {"fewshot": "0"},
     "labelled_shares": [
+    "embedding": None,
         {"max_error": 0.1, "needed": 22, "threshold": 0.5, "held_out_share": 0.25, "archive_share": None}
     ],
     "part_bytes": [700],
