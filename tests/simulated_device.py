@@ -32,7 +32,7 @@ class SimulatedBuffer:
         sleep_until(self.copied_at)
         with self.lock:
             if self.taken is not None:
-                self.taken.pixels, self.taken = self.pixels.copy(), None
+                self.taken.values, self.taken = self.pixels.reshape(len(self.pixels), -1)[:, :DIM].copy(), None
 
 
 @dataclass(eq=False)
@@ -42,7 +42,7 @@ class SimulatedOutput:
     ended_at: float
     busy_s: float
     keeps_dense: bool
-    pixels: np.ndarray | None = None
+    values: np.ndarray | None = None
 
     def wait(self) -> None:
         sleep_until(self.ended_at)
@@ -51,8 +51,8 @@ class SimulatedOutput:
     @property
     def features(self) -> Tensor:
         """The first D values of a row."""
-        assert self.pixels is not None, "read before it is computed"
-        return torch.from_numpy(self.pixels[: self.rows].reshape(self.rows, -1)[:, :DIM].astype(np.float32))
+        assert self.values is not None, "read before it is computed"
+        return torch.from_numpy(self.values[: self.rows].astype(np.float32))
 
     @property
     def dense(self) -> Tensor | None:

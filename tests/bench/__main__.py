@@ -13,10 +13,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, split
+from tests.bench import archive, device, job, large, lora, overhead, pipeline, scale, scoring, split
 
 RUN = {
     "pipeline": pipeline.run,
+    "device": device.run,
     "job": job.run,
     "scoring": scoring.run,
     "large": large.run,
@@ -28,6 +29,7 @@ RUN = {
 }
 IMAGES = {
     "pipeline": 3000,
+    "device": 20_000,
     "job": 300,
     "scoring": 8192,
     "large": 1_000_000,

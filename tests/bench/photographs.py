@@ -24,7 +24,7 @@ def write_photographs(folder: Path, count: int, *, width: int = WIDTH, height: i
         height: in pixels.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    contents = [_jpeg(photograph(seed, width, height)) for seed in range(min(count, DIFFERENT))]
+    contents = [to_jpeg(photograph(seed, width, height)) for seed in range(min(count, DIFFERENT))]
     for index, content in enumerate(islice(cycle(contents), count)):
         (folder / f"{index:06d}.jpg").write_bytes(content)
 
@@ -38,7 +38,7 @@ def photograph(seed: int, width: int, height: int) -> Image.Image:
     return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def to_jpeg(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
     return file.getvalue()

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 import pytest
 
 from fewshot.backbones import ClipBackbone
-from tests.bench import archive, job, large, lora, overhead, pipeline, scale, scoring, usage
+from tests.bench import archive, device, job, large, lora, overhead, pipeline, scale, scoring, usage
 from tests.bench.photographs import write_photographs
 from tests.bench.result import Gate, Result, digits
 from tests.bench.usage import Usage, measure
@@ -47,6 +47,14 @@ def test_the_lora_benchmark_runs():
     result = lora.run(images=2, repeat=1, classes=(3, 2, 2))
     assert [gate.holds for gate in result.gates[3:]] == [True]
     assert all(row["CPU ms"] > 0 for row in result.rows)
+
+
+def test_the_device_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(device, "LATENCY_S", 0.01)
+    monkeypatch.setattr(device, "BATCH_S", 0.005)
+    rows = device.run(images=1000, repeat=1).rows
+    assert [row["contender"] for row in rows] == [device.TURNS, device.OURS, device.DECODED]
+    assert rows[1]["rows computed / real"] < rows[0]["rows computed / real"]
 
 
 @pytest.mark.slow

@@ -69,8 +69,8 @@ METRICS: JsonObject = {
     | {"candidates": None},
     "escalated": None,
     "versions": {"fewshot": "0"},
-    "labelled_shares": [
     "embedding": None,
+    "labelled_shares": [
         {"max_error": 0.1, "needed": 22, "threshold": 0.5, "held_out_share": 0.25, "archive_share": None}
     ],
     "part_bytes": [700],
