@@ -1,8 +1,8 @@
 """Remove secrets from texts: messages, logs and stored files may quote exceptions, which may quote the environment.
 
 Three kinds are found: credentials in URLs, the values of environment variables named like secrets, and values beside a
-name such as `password=` or in a header such as `Authorization:`. Texts quote each other, so all of them are also found
-percent-encoded, as JSON or Python write them, and as HTML.
+name such as `password=`, `--password`, `"accessToken":` or in a header such as `Authorization:`. Texts quote each
+other, so all of them are also found percent-encoded, as JSON or Python write them, and as HTML.
 
 Where a URL is ambiguous, messages hide too much rather than too little: what stands before the last "@" of
 `https://me:pass/word@host` could be a host, a port and a path. A URL that is opened or stored (`public_url`) keeps
@@ -37,6 +37,18 @@ _URL = re.compile(
 _ENCODED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}%(?:25)*3[aA](?:/|%(?:25)*2[fF]){2}[^\s\"'<>]*")
 _MERGED_SLASHES = re.compile(r"(?i)(?<![a-z0-9+.-])((?:ftp|gs|https?|s3a?):/)(?![/\s])([^\s/@]*:\S*)@")
 """A password in a URL that lost one of its slashes, as `pathlib` and normalised paths write it."""
+_BLANK_IN_PASSWORD = re.compile(
+    r"(:(?:\\{0,8}/){2})[^\s/?#@:\"'<>]{0,64}:(?!\d{1,5}(?:[/\s,;)]|$))[^\s@\"'<>]{1,200}"
+    r"(?:[ \t][^\s@\"'<>]{1,100}){1,4}@(?=[\w\[])"
+)
+_NO_SCHEME = re.compile(
+    r"(?i)(?<![:\w/.\\])((?:\\{0,8}/|%(?:25)*2f){2})[^\s/\\@:\"'<>]{0,64}?(?::|%(?:25)*3a)\S*(?:@|%(?:25)*40)"
+)
+"""Credentials in a URL without a scheme, `//me:password@host`."""
+_FILE_NAME = re.compile(
+    r"(?i)[^/\\]*\.(?:avif|bmp|csv|gif|gz|heic|jpe?g|jsonl?|jxl|parquet|png|tar|tgz|tiff?|txt|webp|zip)\b[^\w/]*"
+)
+"""What follows an "@" in the name of a file, such as `logo@2x.png`, and is no host."""
 _HEAD = re.compile(r"(?:(?!\\{0,8}/)[^?#])*")
 """User and host of a URL, up to the path, which JSON may have written with escaped slashes."""
 _SURE_HOST = re.compile(r"\[[^\]\s]*\](:\d{1,5})?|(localhost|[\w-]+(\.[\w-]+)+):\d{1,5}")
@@ -53,13 +65,35 @@ _HEADER = re.compile(
     r"(\\{0,8}[\"']?\s{0,8}[:=]\s{0,8}|\\{0,8}[\"']\s{0,8},\s{0,8})"
     r"(b?\\{0,8}[\"'](?:(?!\\{0,8}[\"']).)*|[^\r\n\"']+)"
 )
+_BEARER = re.compile(
+    r"(?i)(?:(?<![a-z0-9])|(?<=%[0-9a-f]{2}))(bearer)((?:\s|%(?:25)*20|\+){1,8})(?!(?:auth\w*|challenges?|credentials?|headers?|schemes?|tokens?)\b)([\w.~+/=%-]{6,})"
+)
+_BASIC = re.compile(
+    r"(?i)(?:(?<![a-z0-9])|(?<=%[0-9a-f]{2}))(basic)((?:\s|%(?:25)*20|\+){1,8})((?=[\w+/]*(?:[0-9=%]|(?-i:[a-z][A-Z])))[\w+/=%]{6,})"
+)
+_KEY_NAME = r"(?:api|access|account|secret|private|shared)[_-]?(?:access[_-]?)?(?:key|signature)"
 _ASSIGNED = re.compile(
     r"(?i)(?:(?<![a-z0-9])|(?<=%[0-9a-f]{2}))((?:[a-z0-9]{1,30}[_-]){0,6}"
-    r"(?:pass(?:word|wd|phrase)|pwd|secret|token|sig|signature|credentials?|(?:api|access|account|secret|private|shared)[_-]?(?:access[_-]?)?(?:key|signature))(?:[_-]?key)?)"
+    rf"(?:[a-z0-9]{{0,30}}(?:pass(?:word|wd|phrase)|secret|token|{_KEY_NAME})|pwd|sig|signature|credentials?)(?:[_-]?key)?)"
     r"(\s{0,8}(?:=|%(?:25)*3d)\s{0,8}"
     r"|(?:\\{0,8}[\"']|%(?:25)*2[27])\s{0,8}(?::|%(?:25)*3a)(?:\s|%(?:25)*20|\+){0,8})"
     r"(b?\\{0,8}\"(?:\\.|[^\"\\])*|b?\\{0,8}'(?:\\.|[^'\\])*|[^\s\"'&]+)"
 )
+_OPTION = re.compile(
+    rf"(?i)(?<![\w-])(--(?:[a-z0-9]{{1,30}}-){{0,6}}(?:pass(?:word|wd|phrase)|pwd|secret|token|{_KEY_NAME}))"
+    r"(\s{1,8}|\\{0,8}[\"']\s{0,8},\s{0,8})(\\{0,8}\"(?:\\.|[^\"\\])*|\\{0,8}'(?:\\.|[^'\\])*|[^\s\"'-][^\s\"']*)"
+)
+"""An option of a command line with its value, also in a list."""
+_LINE = re.compile(
+    r"(?i)(?<![a-z0-9])((?:[a-z0-9]{1,30}[_-]){0,6}[a-z0-9]{0,30}pass(?:word|wd|phrase))"
+    r"(:[ \t]{1,8})([^\s,;\"'}\]][^\r\n,;\"'}\]]*)"
+)
+"""A password in a line of YAML, which may contain blanks."""
+_WORD = re.compile(
+    rf"(?i)(?<![a-z0-9])((?:[a-z0-9]{{1,30}}[_-]){{0,6}}[a-z0-9]{{0,30}}(?:secret|token|{_KEY_NAME}))(:[ \t]{{1,8}})"
+    r"((?=\S{6})(?=[^\s\d]*\d)[^\s,;\"'}\]]+|[^\s,;\"'}\]]+(?=\s*(?:$|[\r\n,;}\]])))"
+)
+"""Another secret in a line of YAML: a word with a digit, or one that ends the line, as prose may follow `token:`."""
 _QUOTES = re.compile(r"b?\\*[\"']?")
 _SHORT_ESCAPES = {"\n": "n", "\t": "t", "\r": "r", "\b": "b", "\f": "f", "\v": "v", '"': '"', "'": "'", "/": "/"}
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&(?:quot|#34);", "'": "&(?:apos|#39|#x27);"}
@@ -97,7 +131,8 @@ def public_url(url: str) -> str:
 
 def without_credentials(text: str) -> str:
     """Return a text without user, password, query string, fragment and parameters in its URLs."""
-    return _URL.sub(_shown, _MERGED_SLASHES.sub(r"\1", _ENCODED_URL.sub(_decoded, text)))
+    text = _MERGED_SLASHES.sub(r"\1", _ENCODED_URL.sub(_decoded, text))
+    return _URL.sub(_shown, _NO_SCHEME.sub(r"\1", _BLANK_IN_PASSWORD.sub(r"\1", text)))
 
 
 def redacted(text: str) -> str:
@@ -108,7 +143,10 @@ def redacted(text: str) -> str:
     values = sorted(set(secrets_in(os.environ).values()), key=lambda value: (-len(value), value))
     if values:
         text = _pattern(tuple(values)).sub(HIDDEN, text)
-    return _ASSIGNED.sub(_hidden, _HEADER.sub(_hidden, without_credentials(text)))
+    text = without_credentials(text)
+    for pattern in (_HEADER, _BEARER, _BASIC, _OPTION, _ASSIGNED, _LINE, _WORD):
+        text = pattern.sub(_hidden, text)
+    return text
 
 
 def _has_password(rest: str) -> bool:
@@ -119,13 +157,25 @@ def _has_password(rest: str) -> bool:
 def _shown(match: re.Match[str], depth: int = 0) -> str:
     scheme, rest = match["scheme"].lower(), match["rest"]
     head = _HEAD.match(rest)[0]  # type: ignore[index]
-    if ":" in head and not _SURE_HOST.fullmatch(head):
+    if "@" in rest and _LIKELY_HOST.fullmatch(head):
+        rest = _without_user(rest)
+    elif ":" in head and not _SURE_HOST.fullmatch(head):
         rest = rest[rest.rfind("@") + 1 :]
     elif scheme not in _CONTAINER_BEFORE_HOST:
         rest = rest[head.rfind("@") + 1 :]
     if cut := _PARAMETERS.search(rest):
         rest = rest[: cut.start()]
     return f"{match['scheme']}{match['slashes']}{_nested(_shown, rest, depth)}"
+
+
+def _without_user(rest: str) -> str:
+    """Return what can be shown of `host:7/path@name` or `user:7/password@host`: what is no secret in both readings."""
+    cut = _PARAMETERS.search(rest)
+    path, parameters = (rest, "") if cut is None else (rest[: cut.start()], rest[cut.start() :])
+    if "@" in parameters:
+        return HIDDEN
+    after = path[path.rfind("@") + 1 :]
+    return path if _FILE_NAME.fullmatch(after) else after
 
 
 def _place(match: re.Match[str], depth: int = 0) -> str:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import sys
 
-from ray_jobs.console.interrupts import INTERRUPTED, acknowledge, install_handlers
-
 
 def main() -> None:
     """Run the console command."""
-    install_handlers(os.environ)
+    try:
+        from ray_jobs.console.interrupts import INTERRUPTED, end_interrupted, end_work, install_handlers
+
+        install_handlers(os.environ)
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        os._exit(130)
     try:
         from ray_jobs.commands.app import main as run
 
         run()
-    except KeyboardInterrupt:  # Before a command has begun, or when it has ended.
-        if not acknowledge():
-            sys.stderr.write("error: interrupted\n")
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        end_interrupted()
+    except SystemExit as ending:
+        if ending.code == INTERRUPTED:
+            end_interrupted()
+        raise
+    finally:
+        end_work()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from cluster import Storage, Store
 from cluster.errors import ClusterError, SourceError
 from cluster.records import archive_folder
 from cluster.records.location import Location
+from cluster.records.reading import first_look
 from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
@@ -229,7 +230,8 @@ def check_escalation_method(section: EscalateSection) -> None:
 
 def _problem(where: str, attempt: Callable[[], object]) -> str | None:
     try:
-        attempt()
+        with first_look():
+            attempt()
     except (FewShotError, ClusterError, JobError, ValueError, OSError) as error:
         return f"{where}: {error}"
     return None

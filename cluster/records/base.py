@@ -34,27 +34,38 @@ class Record:
 
 @dataclass(slots=True)
 class Skipped:
-    """A count, with a few examples, of entries that are no images by their names: hidden files, sidecars.
+    """Counts, with a few examples, of entries that are no images by their names (hidden files, sidecars) or repeat one.
 
     Attributes:
-        count: number of entries. A hidden local folder counts once.
+        count: number of entries that are no images. A hidden local folder counts once.
         examples: the first few keys.
+        repeated: number of rows of a list that name an image again.
+        repeated_examples: the first few keys of these images.
     """
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
+    repeated: int = 0
+    repeated_examples: list[str] = field(default_factory=list)
     max_examples: ClassVar[int] = 5
 
     def clear(self) -> None:
-        """Reset the count to 0."""
-        self.count = 0
+        """Reset the counts to 0."""
+        self.count = self.repeated = 0
         self.examples.clear()
+        self.repeated_examples.clear()
 
     def add(self, key: str) -> None:
         """Count one entry."""
         self.count += 1
         if len(self.examples) < self.max_examples:
             self.examples.append(key)
+
+    def add_repeated(self, key: str) -> None:
+        """Count a row that names an image again."""
+        self.repeated += 1
+        if len(self.repeated_examples) < self.max_examples:
+            self.repeated_examples.append(key)
 
 
 class Payload(Protocol):

@@ -17,7 +17,7 @@ from cluster.records.location import Location
 from cluster.records.names import is_hidden, printable
 from cluster.records.reading import with_retries
 from cluster.storage.filesystems import is_s3
-from cluster.storage.s3 import list_pages
+from cluster.storage.s3 import checked_listing, list_pages
 
 _FOLLOW = "set archive.follow_links = true to follow it"
 _VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created")
@@ -214,7 +214,7 @@ def _s3_objects(filesystem: AbstractFileSystem, path: str, skipped: Skipped) -> 
 
     def request_page(**more: str) -> dict[str, Any]:
         request = partial(filesystem.call_s3, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        return dict(with_retries(request, f"the listing of {bucket}"))
+        return with_retries(lambda: checked_listing(request()), f"the listing of {bucket}")
 
     for item in list_pages(request_page):
         entry = Entry(item["Key"].removeprefix(prefix), item["Size"], item["ETag"])

@@ -55,6 +55,14 @@ def printable(name: str) -> str:
     )
 
 
+def plain_path(path: str) -> str:
+    """Return a path without "." and empty parts, which lead to the same file; a URL is returned as it is."""
+    if "://" in path:
+        return path
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return "/" * path.startswith("/") + "/".join(parts) or path
+
+
 def is_hidden(path: str) -> bool:
     """Whether any component of a relative path begins with a dot, or is a system folder."""
     return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in path.split("/"))
@@ -121,10 +129,29 @@ def is_table(path: str) -> bool:
     return suffix_of(path) in ("parquet", "pq")
 
 
+def annotated_stem(path: str) -> str | None:
+    """Return the path without suffix of the image that a file may annotate by its name: "a/x" for "a/x_mask.png".
+
+    None for a name that does not end in "_mask", "_segmentation" or another such word.
+    """
+    stem, _, word = stem_of(path).rpartition("_")
+    return stem if _base(stem) and word.lower() in _ANNOTATIONS else None
+
+
+def stem_of(path: str) -> str:
+    """Return a path without its last extension."""
+    suffix = suffix_of(path)
+    return path[: -len(suffix) - 1] if suffix else path
+
+
 def may_be_mask(path: str, other: str) -> bool:
-    """Whether one of two images of a sample may be a mask of the other: a PNG or TIFF beside a JPEG or WebP."""
-    kinds = {suffix_of(path), suffix_of(other)}
-    return bool(kinds & _PHOTOGRAPHS and kinds & _MASKS)
+    """Whether one of two images of a sample may be a mask of the other, see `may_be_mask_of`."""
+    return may_be_mask_of(path, other) or may_be_mask_of(other, path)
+
+
+def may_be_mask_of(path: str, image: str) -> bool:
+    """Whether an image may be a mask of another one of its sample: a PNG or TIFF beside a JPEG or WebP."""
+    return suffix_of(path) in _MASKS and suffix_of(image) in _PHOTOGRAPHS
 
 
 def _base(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 from cluster.errors import SourceError
@@ -11,11 +12,18 @@ from cluster.records.containers import is_pattern
 from cluster.records.contents import Contents, Files, explained
 from cluster.records.forms import FOLDER, FORMS, GLOB, LIST, Form, form_of_file, is_list
 from cluster.records.listing import Entry, walk
+from cluster.records.local_files import is_within
 from cluster.records.location import Location
 from cluster.records.names import is_entry
 from cluster.records.patterns import matching_files
 from cluster.records.reading import with_retries
+from cluster.records.signatures import MARKUP_BYTES, is_markup
+from cluster.storage.filesystems import fetch
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
+
+KERNEL_FOLDERS = ("/dev", "/proc", "/sys")
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 -- a name to compare with
+"""The one folder in them for files of users."""
 
 
 def open_source(
@@ -64,11 +72,41 @@ def open_source(
         follow_links=follow_links,
     )
     with explained(location):
+        _refuse_kernel_files(location)
         found = _find_form(location, options) if form is None else _named_form(form, location, options)
+        if found not in (FOLDER, GLOB) and location.is_file():
+            _refuse_markup(location, found)
         if component is not None and found not in (FOLDER, GLOB) and not found.has_members:
             reason = f"a {found.name} archive has no files or members that component = {component!r} could name"
             raise SourceError(f"{location.redacted}: {reason}; remove component")
         return found.open(location, options, Files(location, options, found, is_chosen=form is not None))
+
+
+def _refuse_kernel_files(location: Location) -> None:
+    """Raise where the kernel makes up the files: there are no images, but files without an end.
+
+    Raises:
+        EntryError: the place is in such a folder.
+    """
+    if not location.is_local:
+        return
+    path = os.path.realpath(location.uri)
+    folder = next((folder for folder in KERNEL_FOLDERS if is_within(path, folder)), None)
+    if folder is not None and not is_within(path, SHARED_MEMORY):
+        raise EntryError(f"the files in {folder} are made up by the kernel and are no images")
+
+
+def _refuse_markup(location: Location, form: Form) -> None:
+    """Raise if the only file of an archive is a page or message of a web server in place of what was requested.
+
+    Raises:
+        EntryError: it is, or it cannot be read.
+        StorageError: storage does not answer.
+    """
+    filesystem, path = location.open()
+    head = with_retries(lambda: fetch(filesystem, path, start=0, end=MARKUP_BYTES), location.redacted)
+    if is_markup(head):
+        raise EntryError(f"an HTML or XML page in place of a {form.name} file; check the URL, or download it again")
 
 
 def _find_form(location: Location, options: ReadOptions) -> Form:

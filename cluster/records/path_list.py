@@ -3,10 +3,14 @@
 Rows are references like those of a Parquet table (`References`): relative paths begin at the folder of the list, and
 other kinds of storage are read only if the job allows them. Sizes and times of local files are part of a shard's name,
 as in a folder. Those of other objects are not, since looking each up would take a request.
+
+An image that a list names again, also as "./a.jpg" or "sub//a.jpg", is one record. The rows that repeat it are
+counted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections import Counter
@@ -26,12 +30,14 @@ from cluster.records.columns import LIST_COLUMNS, Layout, find_layouts
 from cluster.records.containers import Archive, Container, unreadable_shard
 from cluster.records.inline_images import is_inline
 from cluster.records.list_rows import ListRow, read_rows
-from cluster.records.names import printable
+from cluster.records.names import plain_path, printable
 from cluster.records.reading import CHANGED, ordered_map, too_large, with_retries
 from cluster.records.references import References
 
 SAMPLED_ROWS = 1000
 """Rows from the beginning of a list that decide about its columns."""
+COMPARED_ROWS = 5_000_000
+"""Rows of a list among which repeated ones are found, which takes about 100 bytes for each of them."""
 
 
 def open_lists(archive: Archive) -> Lister:
@@ -56,14 +62,28 @@ def open_lists(archive: Archive) -> Lister:
 
 def _split(container: Container, skipped: Skipped, *, options: ReadOptions) -> Iterator[Shard]:
     """Cut a list into shards; its local files are looked up."""
-    del skipped
     try:
         found = _ListFile.open(container, options)
         listed = Counter[str]()
-        for group in chunk(found.entries(), key=lambda entry: entry.reference, target=options.shard_records):
+        entries = _without_repeats(found.entries(), skipped)
+        for group in chunk(entries, key=lambda entry: entry.reference, target=options.shard_records):
             yield _shard(found, tuple(group), listed)
     except EntryError as error:
         yield unreadable_shard(container.name, str(error))
+
+
+def _without_repeats(entries: Iterable[ListEntry], skipped: Skipped) -> Iterator[ListEntry]:
+    """Yield each image once, and count the rows that name it again. Two names of an image are two images."""
+    seen = set[bytes]()
+    for entry in entries:
+        text = f"{entry.key}\0{plain_path(entry.reference)}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(text, digest_size=12).digest()
+        if digest in seen:
+            skipped.add_repeated(entry.key)
+        else:
+            yield entry
+        if len(seen) < COMPARED_ROWS:
+            seen.add(digest)
 
 
 def _shard(found: _ListFile, group: tuple[ListEntry, ...], listed: Counter[str]) -> Shard:
@@ -205,7 +225,7 @@ class _ListFile:
             return ListEntry(numbered, "", problem=row.problem)
         reference = row.cells.get(self.layout.image, "")
         name = row.cells.get(self.layout.key or "") or reference
-        key = printable(name.removeprefix("./")) if _is_name(name) else numbered
+        key = printable(plain_path(name)) if _is_name(name) else numbered
         try:
             return self._looked_up(key, reference)
         except EntryError as error:

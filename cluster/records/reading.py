@@ -9,6 +9,9 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,6 +25,7 @@ from cluster.storage.error_classes import (
     http_status,
     is_storage_error,
     is_store_wide,
+    is_throttled,
     is_transient,
     summary,
 )
@@ -32,6 +36,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 RETRY = Retry(deadline_s=60.0)
+FIRST_LOOK_S = 10.0
+"""Deadline of `RETRY` before any work: a server that is down then is rather a wrong address."""
+_is_first_look = ContextVar("is_first_look", default=False)
 BUFFER_BYTES = 4 << 20
 """Bytes of one request of a stream."""
 
@@ -57,6 +64,16 @@ def first_line(error: BaseException) -> str:
     return lines[0][:120] if lines else type(error).__name__
 
 
+@contextmanager
+def first_look() -> Iterator[None]:
+    """Give up after `FIRST_LOOK_S` in the block, in this thread; later on servers that limit the rate of requests."""
+    before = _is_first_look.set(True)
+    try:
+        yield
+    finally:
+        _is_first_look.reset(before)
+
+
 def with_retries(operation: Callable[[], T], what: str) -> T:
     """Call a storage operation until it succeeds, fails permanently, or `RETRY` gives up.
 
@@ -70,7 +87,7 @@ def with_retries(operation: Callable[[], T], what: str) -> T:
         StorageError: storage failed in a way that may pass.
     """
     try:
-        return RETRY.call(operation, is_transient=_is_transient)
+        return _retry().call(operation, is_transient=_is_transient, is_throttled=is_throttled)
     except Exception as error:
         if is_changed(error) or isinstance(error, ChangedError):
             raise ChangedError(f"{what} {CHANGED}") from None
@@ -80,6 +97,12 @@ def with_retries(operation: Callable[[], T], what: str) -> T:
             raise
         # The original error is not shown beside it: it may name a URL with credentials.
         raise StorageError(f"cannot read {what}: {summary(error)}. {advice(error)}") from None
+
+
+def _retry() -> Retry:
+    if not _is_first_look.get():
+        return RETRY
+    return replace(RETRY, deadline_s=min(RETRY.deadline_s, FIRST_LOOK_S), throttled_deadline_s=RETRY.deadline_s)
 
 
 def read_local(path: str | bytes, max_bytes: int) -> bytes:

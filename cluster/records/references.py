@@ -43,7 +43,7 @@ class References:
         folder: of the table, in the archive's file system; relative paths are relative to it.
         max_bytes: a larger object is an error.
         schemes: further schemes, of `SCHEMES`, that are followed.
-        start: what messages call the folder.
+        start: what messages call the folder, after its path or URL; "" if they do not name it.
     """
 
     location: Location
@@ -128,8 +128,12 @@ class References:
     def _missing(self, reference: str) -> str:
         """Describe a reference that leads nowhere: where it starts, and what is unusual about it."""
         is_relative = "://" not in reference and not reference.startswith("/")
-        where = f"{NOT_FOUND} in {self.start}" if is_relative and self.start else NOT_FOUND
+        where = f"{NOT_FOUND} in {self._folder_name}, {self.start}" if is_relative and self.start else NOT_FOUND
         return "; ".join([where, *_oddities(reference)])
+
+    @property
+    def _folder_name(self) -> str:
+        return printable(self._relative("").redacted.rstrip("/")) or "/"
 
     def resolve(self, reference: str) -> Location:
         """Return the location of a reference, without accessing it.

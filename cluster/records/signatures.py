@@ -8,6 +8,8 @@ HEAD_BYTES = 16
 """First bytes of a file that `packing_of` looks at."""
 
 PARQUET = "a Parquet table"
+MARKUP_BYTES = 256
+"""First bytes of a file that `is_markup` looks at."""
 GZIP, BZIP2, XZ, ZSTANDARD = "packed with gzip", "packed with bzip2", "packed with xz", "packed with Zstandard"
 
 # A tar begins with the name of a member, so short marks of letters alone would take some names for a packing.
@@ -25,6 +27,12 @@ _SIGNATURES = (
     ("a RAR archive", rb"Rar!\x1a\x07"),
     (PARQUET, rb"PAR1\x15"),
 )
+_MARKUP = re.compile(rb"(?i:(\xef\xbb\xbf)?\s*<(!doctype\s|html[\s>]|\?xml\s))")
+
+
+def is_markup(head: bytes) -> bool:
+    """Return whether a file with these first bytes is a page or message of a web server, in HTML or XML."""
+    return _MARKUP.match(head) is not None
 
 
 def packing_of(head: bytes) -> str | None:

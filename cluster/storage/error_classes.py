@@ -94,6 +94,8 @@ def advice(error: BaseException) -> str:
             return text
     if getattr(error, "errno", None) in FULL:
         return "The storage is full or over its quota: free some space and run again; finished work is kept."
+    if isinstance(error, IsADirectoryError):
+        return "Remove or rename this folder, and run again."
     if isinstance(error, PermissionError):
         return "The credentials do not allow this: check which ones are used, and the bucket's policy."
     if not is_transient(error):

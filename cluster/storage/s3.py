@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
-from cluster.storage.error_classes import http_status, is_transient, is_web_page
+from cluster.storage.error_classes import http_status, is_store_wide, is_transient, is_web_page
 from cluster.storage.filesystems import fetch
 from cluster.storage.retry import Retry
 
@@ -99,13 +99,15 @@ class S3Objects:
         """List at most one object.
 
         Raises:
-            NotS3Error: a web server responds.
+            NotS3Error: another server responds.
         """
         try:
-            _checked_listing(self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1))
+            checked_listing(self._call("list_objects_v2", Prefix=self._prefix, MaxKeys=1))
         except OSError as error:
             if is_web_page(error):
                 raise NotS3Error(errno.EPROTO, "the response to a listing is a web page") from error
+            if isinstance(error, FileNotFoundError) and not is_store_wide(error):  # S3 says that there is no bucket.
+                raise NotS3Error(errno.EPROTO, "the response to a listing is 404 without a reason") from error
             raise
 
     def check_writable(self) -> None:
@@ -169,7 +171,7 @@ def _multipart_etag(parts: Sequence[dict[str, Any]]) -> str | None:
     return f"{hashlib.md5(hashes, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
-def _checked_listing(page: dict[str, Any]) -> dict[str, Any]:
+def checked_listing(page: dict[str, Any]) -> dict[str, Any]:
     """Return a page of a listing. A web page that happens to be XML is parsed, too, as an empty listing.
 
     Raises:
@@ -189,7 +191,7 @@ def list_pages(request: Callable[..., dict[str, Any]], *, field: str = "Contents
     """
     more: dict[str, str] = {}
     while True:
-        page = _checked_listing(request(**more))
+        page = checked_listing(request(**more))
         yield from page.get(field, [])
         if not page.get("IsTruncated"):
             return

@@ -239,7 +239,8 @@ class Store:
             if is_missing and not is_store_wide(error):
                 raise
             where = f"{self.root.rstrip('/')}/{path}".rstrip("/")
-            message = f"could not {operation} {where}: {summary(error)}. {advice(error)}"
+            found = "a folder has its name" if isinstance(error, IsADirectoryError) else summary(error)
+            message = f"could not {operation} {where}: {found}. {advice(error)}"
             is_refused = isinstance(error, PermissionError) and not is_store_wide(error)
             raise (PermissionError if is_refused else StorageError)(message) from error
 

@@ -9,7 +9,16 @@ from functools import partial
 from typing import Any, BinaryIO, Literal
 
 from fewshot.data.example import Example, is_path
-from fewshot.data.split_names import NO_SPLIT, SplitChoice, select_split, split_of
+from fewshot.data.split_columns import (
+    FLAG_COLUMNS,
+    NAME_COLUMNS,
+    PART_COLUMNS,
+    find_flags,
+    flagged_split,
+    holds_splits,
+    notices_of_parts,
+)
+from fewshot.data.split_names import NO_SPLIT, SplitChoice, select_split
 from fewshot.data.table_rows import Row, Table, read_csv, read_jsonl, read_parquet
 from fewshot.errors import DataError, MissingColumnError, UnknownNameError, raise_if_any
 
@@ -23,12 +32,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Accepted names of the columns, in lower case; if a table has several of them, the first one is used."""
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "content", "data")
 """Accepted names of columns with the images themselves; they are used before columns of paths."""
-OTHER_SPLIT_COLUMNS = (
-    "set", "subset", "partition", "phase", "splits", "data set", "data_set", "dataset", "usage", "mode", "stage",
-    "train_val_test", "train_test", "fold",
-)  # fmt: skip
-"""Names of columns that hold splits if every cell is the name of one, or there are names of several."""
-
 REQUIRED = ("image", "label")
 SETTINGS = {"image": "image_column", "label": "label_column"}
 """How messages call the setting that names a column."""
@@ -46,11 +49,13 @@ class ExampleRows:
         rows: place of the row ("line 7", "row 7") and the example, in the order of the table.
         images: column that holds the images themselves; None if rows refer to images by paths or URLs.
         has_numbers: whether labels are integers without names.
+        notices: sentences about columns that may matter and are not used.
     """
 
     rows: tuple[tuple[str, Example], ...]
     images: str | None = None
     has_numbers: bool = False
+    notices: tuple[str, ...] = ()
 
 
 def parse_examples(
@@ -111,17 +116,20 @@ def parse_rows(
     if not table.rows:
         raise DataError(f"{name} has no rows; expected at least one example")
     chosen = _choose_columns(table, given, name)
+    flags = {} if "split" in chosen else find_flags(table, chosen.values())
     found: list[tuple[str, Example]] = []
     problems: list[str] = []
     for number, row in enumerate(table.rows, start=1):
         try:
             embedded = f"{name}#{number}" if chosen["image"] in table.images else None
-            found.append((row.place, _parse_example(row, chosen, table.class_names, embedded)))
+            example = _parse_example(row, chosen, table.class_names, embedded)
+            found.append((row.place, _flagged(example, row, flags) if flags else example))
         except DataError as error:
             problems.append(f"{row.place}: {error}")
     raise_if_any(name, [*problems, *_contradictions(found)])
     images = chosen["image"] if chosen["image"] in table.images else None
-    return ExampleRows(tuple(found), images, _has_numbers(table, chosen["label"]))
+    notices = () if "split" in chosen or flags else tuple(notices_of_parts(table, chosen.values(), name))
+    return ExampleRows(tuple(found), images, _has_numbers(table, chosen["label"]), notices)
 
 
 def _has_numbers(table: Table, column: str) -> bool:
@@ -152,7 +160,8 @@ def _reader(format: str, given: Mapping[str, str]) -> Callable[[Any, str], Table
     usual = {alias for field, aliases in COLUMNS.items() if field not in given for alias in aliases}
     named = {field: column.strip().lower() for field, column in given.items()}
     images = {named["image"]} if "image" in named else set(IMAGE_COLUMNS)
-    return partial(read_parquet, columns=usual.union(OTHER_SPLIT_COLUMNS, named.values()), image_columns=images)
+    texts = usual.union(NAME_COLUMNS, FLAG_COLUMNS, PART_COLUMNS, named.values())
+    return partial(read_parquet, columns=texts, image_columns=images)
 
 
 def _choose_columns(table: Table, given: Mapping[str, str], name: str) -> dict[str, str]:
@@ -184,18 +193,8 @@ def _usual_name(field: str, table: Table, lowered: Sequence[str]) -> str:
         if held := next((alias for alias in IMAGE_COLUMNS if alias in images), None):
             return held
     if field == "split":
-        aliases = [*aliases, *(alias for alias in OTHER_SPLIT_COLUMNS if _holds_splits(table, lowered, alias))]
+        aliases = [*aliases, *(alias for alias in NAME_COLUMNS if holds_splits(table, alias))]
     return next((alias for alias in aliases if alias in lowered), "")
-
-
-def _holds_splits(table: Table, lowered: Sequence[str], alias: str) -> bool:
-    """Return whether every cell of a column is the name of a split, or cells have the names of several."""
-    if alias not in lowered:
-        return False
-    column = table.columns[lowered.index(alias)]
-    cells = {row.cells.get(column) for row in table.rows if isinstance(row.cells.get(column), str | int | None)}
-    splits = {split_of(cell) if isinstance(cell, str) else None for cell in cells}
-    return splits != {None} and (None not in splits or len(splits) > 2)
 
 
 def _shown_columns(columns: tuple[str, ...]) -> str:
@@ -222,6 +221,11 @@ def _parse_example(
         description=_text(cells.get("description"), "description"),
         split=_text(cells["split"], "split") or "" if "split" in chosen else None,
     )
+
+
+def _flagged(example: Example, row: Row, flags: Mapping[str, str]) -> Example:
+    """Return an example with its split; a class without an image belongs to none."""
+    return replace(example, split=flagged_split(row, flags) if example.image else "")
 
 
 def _label(cell: Any, names: Sequence[str] | None) -> str | None:

@@ -15,6 +15,8 @@ from fewshot.images.limits import check_size
 
 _MAX_EXTRA_CHANNELS = 4
 """Of a JPEG XL: each is decoded as a whole image, whether it is shown or not."""
+_BEGINNING = 32
+"""Bytes that hold the signature of these formats and the kind of their content, and are no image."""
 _ORIENTATION = 0x0112
 
 
@@ -28,7 +30,8 @@ def decode_by_plugin(data: bytes, name: str, *, min_side: int | None, max_pixels
         max_pixels: the largest area.
 
     Raises:
-        UnreadableImageError: the plug-in is not installed; or the image is too large, or of a kind that is not read.
+        UnreadableImageError: the plug-in is not installed; or the image is too large, of a kind that is not read, or
+            not there, see `_is_hollow`.
         Exception: the plug-in's own, on damaged data.
     """
     try:
@@ -38,6 +41,16 @@ def decode_by_plugin(data: bytes, name: str, *, min_side: int | None, max_pixels
     except ImportError as error:
         needed = f"{name} needs the extra formats: pip install 'fewshot[formats]', or convert it to JPEG"
         raise UnreadableImageError(needed) from error
+    except Exception as error:
+        if _is_hollow(data) and not isinstance(error, UnreadableImageError):
+            reason = f"{name} with only zero bytes after its first {_BEGINNING}; copy it again"
+            raise UnreadableImageError(reason) from error
+        raise
+
+
+def _is_hollow(data: bytes) -> bool:
+    """Return whether a file has the beginning of a format and nothing else, as failed copies and downloads leave it."""
+    return len(data) > _BEGINNING and not data[_BEGINNING:].strip(b"\0")
 
 
 def _decode_heif(data: bytes, max_pixels: int) -> Image.Image:

@@ -41,7 +41,7 @@ class ContextLearning:
         name, settings = self.name, self.settings
         check_number(f"{name}.prompt_share", self.prompt_share, high=1.0)
         check_number(f"{name}.image_weight", self.image_weight)
-        check_number(f"{name}.context", settings.context, low=1)
+        check_number(f"{name}.context", settings.context, low=1, high=1000)
         check_number(f"{name}.steps", settings.steps)
         check_number(f"{name}.learning_rate", settings.learning_rate, low=1e-9, high=1.0)
         check_number(f"{name}.batch_size", settings.batch_size, low=1)

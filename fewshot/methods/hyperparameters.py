@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import fields
 from types import NoneType
@@ -11,6 +10,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from fewshot.errors import DataError, UnknownNameError
 
 T = TypeVar("T")
+MAX_NUMBER = 1e30
+"""Of hyperparameters without a range of their own: float32 ends at 3.4e38."""
 
 
 def check_kind(name: str, value: object, hint: Any) -> None:
@@ -36,8 +37,8 @@ def check_kind(name: str, value: object, hint: Any) -> None:
         raise DataError(f"{name} must be {expected}, got {value!r}")
 
 
-def check_number(name: str, value: object, *, low: float = 0.0, high: float = math.inf) -> None:
-    """Accept None (chosen inside the shots) and finite numbers in [low, high].
+def check_number(name: str, value: object, *, low: float = 0.0, high: float = MAX_NUMBER) -> None:
+    """Accept None (chosen inside the shots) and numbers in [low, high]; NaN is in no range.
 
     Raises:
         DataError: for everything else; the message names the hyperparameter, its range and the value.
@@ -45,9 +46,8 @@ def check_number(name: str, value: object, *, low: float = 0.0, high: float = ma
     if value is None:
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and low <= value <= high):  # type: ignore[arg-type, operator]
-        upper = f"{high:g}]" if math.isfinite(high) else "inf)"
-        raise DataError(f"{name} must be a number in [{low:g}, {upper}, got {value!r}")
+    if not (number and low <= value <= high):  # type: ignore[operator]
+        raise DataError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r:.80}")
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

@@ -240,6 +240,15 @@ class Classification:
         return self.stored.examples if self.stored is not None else len(self.training.support.images)
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should check in the files of the archive and of the examples, a sentence each."""
+        archive = self.job.archive
+        is_named = archive is not None and archive.component is not None
+        of_archive = (None if is_named else self.listing.mask_notice, self.listing.repeat_notice)
+        of_examples = () if self.support is None else self.support.labels.notices
+        return (*filter(None, of_archive), *of_examples)
+
+    @property
     def origin(self) -> PredictionOrigin:
         """What the metadata of the predictions state."""
         return PredictionOrigin(
@@ -456,6 +465,8 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     for line in work.remove_losses():
         reporter.say(line, style="yellow")
     begin_run(work.store, work.run, job, work.plan, reporter)
+    for notice in work.notices:
+        reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
     embedding, load = _embed(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, reporter)

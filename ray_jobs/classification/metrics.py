@@ -150,8 +150,10 @@ def held_out(report: HeldOutReport) -> HeldOut:
 
 
 def too_many_unreadable(job: Job, *, images: int, unreadable: int) -> bool:
-    """Whether more images are unreadable than the job file allows."""
-    return job.archive is not None and unreadable > job.archive.max_unreadable_fraction * images
+    """Whether more images are unreadable than the job file allows, or all of them."""
+    if job.archive is None:
+        return False
+    return unreadable > job.archive.max_unreadable_fraction * images or 0 < images == unreadable
 
 
 class _Counts:

@@ -19,7 +19,8 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.inputs.unreadable_examples import unreadable_summary
 from ray_jobs.output.layout import FAILURES
-from ray_jobs.report.markup import plural
+from ray_jobs.report.failures import read_reasons
+from ray_jobs.report.markup import plural, skipped_entries
 from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
 from ray_jobs.results.cost_plan import CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
@@ -44,6 +45,10 @@ def show_classification(reporter: Reporter, result: FinishedClassification) -> N
     if metrics.escalated is not None:
         _show_escalation(reporter, metrics.escalated)
     _show_trouble(reporter, metrics)
+    if 0 < metrics.images == metrics.unreadable:
+        reporter.say(_none_readable(result), style="red")
+    elif metrics.too_many_unreadable:
+        reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
     reporter.say(f"predictions: {result.predictions}")
     if result.report:
         reporter.say(f"report: {result.report}")
@@ -114,14 +119,18 @@ def _show_trouble(reporter: Reporter, metrics: ClassificationMetrics) -> None:
         reporter.say(missing, style="yellow")
     if metrics.skipped_entries:
         names = ", ".join(metrics.skipped_examples)
-        entries = plural(metrics.skipped_entries, "entry", "entries")
-        reporter.say(f"{entries} skipped, not images by their names: {names}")
+        reporter.say(f"{skipped_entries(metrics.skipped_entries)}: {names}")
     if metrics.failed_units:
-        reporter.say(f"{metrics.failed_units} units failed; run again to try them again", style="red")
+        reporter.say(f"{plural(metrics.failed_units, 'unit')} failed; run again to try again", style="red")
     elif not metrics.complete:
         reporter.say("the archive changed while it was read; run again to label what is new", style="red")
-    if metrics.too_many_unreadable:
-        reporter.say("more images are unreadable than max_unreadable_fraction allows", style="red")
+
+
+def _none_readable(result: FinishedClassification) -> str:
+    reasons = read_reasons(result.run.store, result.run.folder)
+    images = result.metrics.images
+    such = f", mostly such as {reasons[0].examples[0].image}: {reasons[0].text}" if reasons else ""
+    return f"every image is unreadable: {images} of {images}{such}; check [archive] uri"
 
 
 def _show_escalation(reporter: Reporter, escalated: EscalationSummary) -> None:

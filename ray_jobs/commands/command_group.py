@@ -14,15 +14,15 @@ from typing import Any, ParamSpec, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ray_jobs.console.interrupts import INTERRUPTED, MESSAGE, acknowledge
+from ray_jobs.console.interrupts import INTERRUPTED, acknowledge, report
 from ray_jobs.console.json_result import format_result
 from ray_jobs.console.sanitize import sanitized
 from ray_jobs.console.waiting import loading
 
 DONE, SOME_FAILED, WRONG = 0, 1, 2
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 some work failed, run again to retry it; 2 the job file or the setup is wrong, "
-    "nothing was run; 130 interrupted."
+    "Exit codes: 0 done; 1 some work failed, run again to retry it, or too many or all images are unreadable; "
+    "2 the job file or the setup is wrong, nothing was run; 130 interrupted."
 )
 """For the help texts of commands that do a job's work."""
 
@@ -127,7 +127,8 @@ def errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _exit([] if acknowledge() else [MESSAGE], INTERRUPTED)
+        report()
+        raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         code = _code_of(error)
         if code is None:

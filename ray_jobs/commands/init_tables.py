@@ -36,9 +36,11 @@ def show_draft(reporter: Reporter, result: InitResult) -> None:
 
 
 def _show_skipped(reporter: Reporter, where: str, skipped: int, names: tuple[str, ...]) -> None:
+    from ray_jobs.report.markup import skipped_entries
+
     if skipped:
         more = ", …" if skipped > len(names) else ""
-        reporter.say(f"skipped in the {where}, not images by their names: {', '.join(names)}{more}")
+        reporter.say(f"in the {where}, {skipped_entries(skipped)}: {', '.join(names)}{more}")
 
 
 def show_classes(reporter: Reporter, counts: Mapping[str, int]) -> None:

@@ -15,6 +15,7 @@ from ray_jobs.commands.arguments import Address, Output, locate_output
 from ray_jobs.commands.command_group import CommandGroup, JsonResult
 
 commands = CommandGroup("Look")
+_STATUS_OF_OUTPUT = "to see the progress of the runs in an output instead, name it: fewshot status OUTPUT"
 
 
 def _complete_method(incomplete: str) -> list[tuple[str, str]]:
@@ -46,10 +47,14 @@ def status(
     reporter = Reporter()
     if output is None or address is not None:
         from ray_jobs.commands.output_tables import show_jobs
+        from ray_jobs.errors import JobError
         from ray_jobs.submission import connect, list_jobs
 
-        with reporter.waiting("connecting to the cluster"):
-            jobs = list_jobs(connect(address), output)
+        try:
+            with reporter.waiting("connecting to the cluster"):
+                jobs = list_jobs(connect(address), output)
+        except JobError as error:
+            raise JobError([*error.problems, *([_STATUS_OF_OUTPUT] if output is None else [])]) from None
         show_jobs(reporter, jobs)
         return jobs.to_json()
     from ray_jobs.commands.output_tables import show_status

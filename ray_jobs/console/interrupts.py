@@ -8,6 +8,9 @@ Python raises it only between two steps of its own: not while the main thread lo
 and only after a unit in another thread has finished. So a separate thread waits for Ctrl-C, which the kernel writes to
 a pipe, and prints a message. It ends the process if that has not ended `GRACE_S` later: every write is atomic, so only
 the current units are lost.
+
+Before a command begins and after it has ended there is nothing to stop: then Ctrl-C ends the process where it stands,
+without an exception that other code could show as a traceback.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 STOP_SIGNAL = "RAY_JOB_STOP_SIGNAL"
 """Environment variable with the signal by which Ray stops a job. Ray replaces handlers of SIGTERM: submitted jobs set
@@ -33,6 +37,8 @@ MESSAGE_AFTER_S = 0.3
 INTERRUPTED = 130
 """Exit code of an interrupted process."""
 MESSAGE = "interrupted; finished work is kept, run again to resume"
+STOPPING = "stopping the workers, Ctrl-C again ends at once"
+"""What follows the message where other processes must be stopped first."""
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -40,18 +46,19 @@ class _State:
     """The handling of Ctrl-C in this process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # A signal handler may come while its thread holds it.
         self.acknowledged = threading.Event()
         self.is_reported = False
         self.grace_s = GRACE_S
         self.is_watching = False
+        self.is_working = False
 
 
 _state = _State()
 
 
 def install_handlers(environment: Mapping[str, str]) -> None:
-    """Turn signals that stop a process into interrupts. SIGINT keeps its handler unless Ray stops jobs with it.
+    """Turn signals that stop a process into interrupts. Where SIGINT is ignored, as in background jobs, it stays so.
 
     Args:
         environment: of this process.
@@ -59,26 +66,52 @@ def install_handlers(environment: Mapping[str, str]) -> None:
     numbers = [signal.SIGTERM, signal.SIGALRM]
     if environment.get(STOP_SIGNAL) == "SIGINT":
         numbers.append(signal.SIGINT)
-    elif not _state.is_watching:
+    elif not _state.is_watching and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         _state.is_watching = True
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
+        signal.signal(signal.SIGINT, _on_ctrl_c)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         threading.Thread(target=_watch, args=(reader,), name="interrupts", daemon=True).start()
     for number in numbers:
         signal.signal(number, _interrupt)
 
 
-def acknowledge() -> bool:
-    """Stop repeating the interrupt: the command is ending.
+def begin_work() -> None:
+    """From now on Ctrl-C raises `KeyboardInterrupt`: there may be something to stop."""
+    _state.is_working = True
 
-    Returns:
-        whether the message about the interrupt has been printed already.
-    """
+
+def end_work() -> None:
+    """From now on Ctrl-C ends the process where it stands."""
+    _state.is_working = False
+
+
+def acknowledge() -> None:
+    """Stop repeating the interrupt, and print nothing more about it: the command is ending."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     with _state.lock:
         _state.acknowledged.set()
-        return _state.is_reported
+        _state.is_reported = True
+
+
+def report() -> None:
+    """Print the message about the interrupt, unless it was printed or acknowledged. See `acknowledge`."""
+    _report_once(f"error: {MESSAGE}\n")
+    acknowledge()
+
+
+def end_interrupted() -> NoReturn:
+    """Print what is missing, and end this process with `INTERRUPTED`.
+
+    `sys.exit` would wait for threads. And Python ends itself by the signal instead if the exception has passed through
+    code that was compiled from text, as that of dataclasses is.
+    """
+    report()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    _end()
 
 
 @contextmanager
@@ -106,16 +139,20 @@ def _watch(reader: int) -> None:
 
 def _report_and_end(pressed_at: float) -> None:
     _state.acknowledged.wait(MESSAGE_AFTER_S)
-    with _state.lock:
-        if not _state.acknowledged.is_set():
-            _state.is_reported = True
-            _write(f"error: {MESSAGE}\n")
+    _report_once(f"error: {MESSAGE}{f' ({STOPPING})' if _state.grace_s > GRACE_S else ''}\n")
     while time.monotonic() < pressed_at + _state.grace_s:
         time.sleep(0.05)
     _end()
 
 
-def _end() -> None:
+def _report_once(line: str) -> None:
+    with _state.lock:
+        if not _state.is_reported:
+            _state.is_reported = True
+            _write(line)
+
+
+def _end() -> NoReturn:
     """End this process without waiting for its threads."""
     if sys.stderr.isatty():
         _write(_SHOW_CURSOR)
@@ -126,6 +163,13 @@ def _write(text: str) -> None:
     """Write to stderr, whatever holds the lock of its buffer."""
     with suppress(OSError):
         os.write(2, text.encode())
+
+
+def _on_ctrl_c(number: int, frame: FrameType | None) -> None:
+    if _state.is_working:
+        signal.default_int_handler(number, frame)
+    report()
+    _end()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

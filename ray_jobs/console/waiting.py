@@ -1,6 +1,6 @@
 """Print what a command waits for: a line on stderr if something takes longer than `AFTER_S`.
 
-Imports nothing but the standard library: the first thing that commands wait for is the import of everything else.
+Imports little but the standard library: the first thing that commands wait for is the import of everything else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from ray_jobs.console.interrupts import begin_work
 
 AFTER_S = 0.4
 """Seconds after which a line is printed: about as long as a command takes to parse its arguments."""
@@ -43,7 +45,8 @@ def loading() -> Iterator[None]:
 
 
 def finish_loading() -> None:
-    """Cancel the announcement that libraries are being loaded."""
+    """Cancel the announcement that libraries are being loaded; the work of a command begins, see `begin_work`."""
+    begin_work()
     while _LOADING:
         _LOADING.pop().cancel()
 

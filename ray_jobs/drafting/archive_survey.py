@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from cluster.records import Source
 from ray_jobs.drafting.duplicates import CopyFinder, ExampleContent
+from ray_jobs.inputs.archive import notice_of_repeats
+from ray_jobs.inputs.mask_names import MaskFinder, notice_of_archive_masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class ArchiveSurvey:
         skipped: entries whose names say that they are no images (hidden files, sidecars), as far as the listing has
             them.
         skipped_examples: a few of them.
+        mask_notice: see `Listing`.
+        repeat_notice: see `Listing`.
     """
 
     uri: str
@@ -29,6 +33,8 @@ class ArchiveSurvey:
     shards: int
     skipped: int
     skipped_examples: tuple[str, ...]
+    mask_notice: str | None
+    repeat_notice: str | None
 
 
 def survey_archive(source: Source, contents: Sequence[ExampleContent]) -> tuple[ArchiveSurvey, CopyFinder]:
@@ -44,13 +50,14 @@ def survey_archive(source: Source, contents: Sequence[ExampleContent]) -> tuple[
     Raises:
         StorageError: storage does not answer, also after retries.
     """
-    finder = CopyFinder(contents)
+    finder, masks = CopyFinder(contents), MaskFinder()
     shards, images, all_counted = 0, 0, True
     for shard in source.shards():
         shards += 1
         images += shard.size or 0
         all_counted = all_counted and shard.size is not None
         finder.visit(shard)
+        masks.visit_shard(shard)
     survey = ArchiveSurvey(
         uri=source.uri,
         kind=source.kind,
@@ -58,5 +65,7 @@ def survey_archive(source: Source, contents: Sequence[ExampleContent]) -> tuple[
         shards=shards,
         skipped=source.skipped.count,
         skipped_examples=tuple(source.skipped.examples),
+        mask_notice=notice_of_archive_masks(masks),
+        repeat_notice=notice_of_repeats(source.skipped),
     )
     return survey, finder

@@ -7,7 +7,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cluster.records import FORMS, archive_folder
@@ -15,7 +15,7 @@ from cluster.records.containers import has_wildcards
 from cluster.secrets import has_password
 from fewshot.data.example import is_path
 from ray_jobs.job_file.reading import NO_PASSWORDS
-from ray_jobs.job_file.sections import MAX_NAME, JobSection
+from ray_jobs.job_file.sections import MAX_NAME, Job, JobSection
 from ray_jobs.preflight import lies_inside
 
 FALLBACK_NAME = "archive"
@@ -23,6 +23,8 @@ OUTPUTS = "runs"
 """The folder of default outputs."""
 _SUFFIXES = tuple(suffix for form in FORMS for suffix in form.suffixes)
 """What is left out of the name of an archive's file."""
+_ASSIGNMENT = re.compile(rf"\b(?:set )?((?:{'|'.join(each.name for each in fields(Job))})\.\w+) = \"?([\w.-]+)\"?")
+"""A key of the job file with its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class DraftArguments:
         name: of the job; None is derived from the archive.
         overrides: "section.key=value", as in `read_job`.
         examples_option: what messages call `examples`.
+        set_option: what sets a key of the job file in messages; None leaves keys as a job file has them.
     """
 
     archive: str
@@ -44,6 +47,7 @@ class DraftArguments:
     name: str | None = None
     overrides: Sequence[str] = ()
     examples_option: str = "EXAMPLES"
+    set_option: str | None = "--set"
 
     @property
     def job_name(self) -> str:
@@ -73,12 +77,14 @@ class DraftArguments:
         return found
 
     def in_their_terms(self, problem: str) -> str:
-        """Name the argument, where a problem names the key of the job file that the argument fills."""
+        """Name the argument, where a problem names the key of the job file that the argument fills or may set."""
         keys = {
             "[archive] uri": "ARCHIVE",
             "[support] uri": self.examples_option,
             "[job] output": "--output",
         }
+        if self.set_option is not None:
+            problem = _ASSIGNMENT.sub(rf"{self.set_option} \1=\2", problem)
         key, separator, rest = problem.partition(": ")
         return f"{keys[key]}{separator}{rest}" if key in keys else problem
 

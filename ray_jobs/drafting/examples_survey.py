@@ -58,6 +58,7 @@ class ExamplesSurvey:
         inspected: how many of these were read: at most `MAX_INSPECTED`.
         unreadable: how many of these are no images, or cannot be read.
         unreadable_examples: the first `MAX_SHOWN` of them.
+        notices: see `Labels`.
     """
 
     uri: str
@@ -69,6 +70,7 @@ class ExamplesSurvey:
     inspected: int
     unreadable: int
     unreadable_examples: tuple[UnreadableExample, ...]
+    notices: tuple[str, ...]
 
     @property
     def images(self) -> int:
@@ -123,6 +125,7 @@ def survey_examples(
         inspected=len(contents) + len(unreadable),
         unreadable=len(unreadable),
         unreadable_examples=tuple(unreadable[:MAX_SHOWN]),
+        notices=labels.notices,
     )
     return survey, contents
 

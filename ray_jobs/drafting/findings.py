@@ -48,6 +48,7 @@ def notes_on(survey: Survey) -> list[str]:
 
 
 def _about_places(survey: Survey) -> Iterator[str]:
+    yield from filter(None, (survey.archive.mask_notice, survey.archive.repeat_notice))
     if survey.archive_inside_examples:
         yield (
             "The archive lies inside the folder of the examples, so its images count as examples. Move it out of "
@@ -88,4 +89,5 @@ def _about_examples(examples: ExamplesSurvey) -> Iterator[str]:
             f"{plural(examples.unreadable, 'example', 'examples')} cannot be read, such as {first.image}: "
             f"{first.reason}. They stop the job: repair or remove them, or set support.skip_unreadable = true."
         )
+    yield from examples.notices
     yield from warnings_about_classes(examples.counts)

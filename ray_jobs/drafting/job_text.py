@@ -12,7 +12,7 @@ from ray_jobs.drafting.examples_survey import FORM_NAMES, ExamplesForm
 from ray_jobs.drafting.suggestions import DOWNLOADED, Suggestions
 from ray_jobs.drafting.toml_text import Section, Setting
 from ray_jobs.job_file.sections import ClassifierSection
-from ray_jobs.report.markup import plural
+from ray_jobs.report.markup import skipped_entries
 
 _OTHER_SHOTS = 16
 """Shots of the line to uncomment: the most that docs/evaluation.md measures."""
@@ -98,11 +98,7 @@ def job_sections(
 def archive_summary(archive: ArchiveSurvey) -> str:
     """Describe an archive in a phrase: its form, its images, what is skipped."""
     images = "number of images known after reading" if archive.images is None else f"{archive.images:,} images"
-    skipped = (
-        f"; {plural(archive.skipped, 'entry', 'entries')} skipped (not images by their names)"
-        if archive.skipped
-        else ""
-    )
+    skipped = f"; {skipped_entries(archive.skipped)}" if archive.skipped else ""
     return f"{archive.kind}, {images}{skipped}"
 
 

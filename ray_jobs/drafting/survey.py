@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray_jobs.drafting.archive_survey import ArchiveSurvey, survey_archive
 from ray_jobs.drafting.draft import Draft
@@ -48,6 +48,8 @@ def survey_inputs(draft: Draft, say: Callable[[str], None]) -> Survey:
     say(f"listing the archive: {uri}")
     source = open_archive(draft.archive, storage)
     archive, finder = survey_archive(source, [content for content in contents if content.image not in inside])
+    if draft.archive.component is not None:
+        archive = replace(archive, mask_notice=None)
     return Survey(
         archive=archive,
         examples=examples,

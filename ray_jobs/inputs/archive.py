@@ -6,8 +6,9 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cluster import Storage, Unit, fingerprint
-from cluster.records import Columns, Source, open_source
+from cluster.records import Columns, Skipped, Source, open_source
 from cluster.storage.settings import DEFAULT_STORAGE
+from ray_jobs.inputs.mask_names import MaskFinder, notice_of_archive_masks
 from ray_jobs.job_file.sections import ArchiveSection
 from ray_jobs.output.layout import feature_part
 from ray_jobs.results.run_plan import ArchiveSummary
@@ -23,12 +24,16 @@ class Listing:
         shards: pairs of fingerprint and number of images (None if only reading tells it), in the archive's order.
         skipped: number of entries skipped because they are no images by their names.
         skipped_examples: names of a few of them.
+        mask_notice: a sentence about images that may be masks by their names; None if there are none.
+        repeat_notice: a sentence about images that a list names again; None if there are none.
     """
 
     place: str
     shards: tuple[tuple[str, int | None], ...]
     skipped: int
     skipped_examples: tuple[str, ...]
+    mask_notice: str | None = None
+    repeat_notice: str | None = None
 
     @property
     def contents(self) -> str:
@@ -82,8 +87,27 @@ def open_archive(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) ->
 
 def list_archive(source: Source) -> Listing:
     """List an archive."""
-    shards = tuple((shard.fingerprint, shard.size) for shard in source.shards())
-    return Listing(source.identity, shards, source.skipped.count, tuple(source.skipped.examples))
+    masks = MaskFinder()
+    shards = []
+    for shard in source.shards():
+        masks.visit_shard(shard)
+        shards.append((shard.fingerprint, shard.size))
+    return Listing(
+        place=source.identity,
+        shards=tuple(shards),
+        skipped=source.skipped.count,
+        skipped_examples=tuple(source.skipped.examples),
+        mask_notice=notice_of_archive_masks(masks),
+        repeat_notice=notice_of_repeats(source.skipped),
+    )
+
+
+def notice_of_repeats(skipped: Skipped) -> str | None:
+    """Return a sentence about images that a list names again; None if there are none."""
+    if not skipped.repeated:
+        return None
+    rows = "1 row of the list names" if skipped.repeated == 1 else f"{skipped.repeated:,} rows of the list name"
+    return f"{rows} an image that another row names, such as {skipped.repeated_examples[0]}. Each is labelled once."
 
 
 def archive_units(source: Source, folder: str, *, dense: bool = False) -> Iterator[Unit]:

@@ -17,6 +17,7 @@ from fewshot.data import Example
 from fewshot.data.split_names import ALL, names_chosen, split_of, suggested_split
 from fewshot.errors import DataError, MissingColumnError
 from ray_jobs.inputs.example_tables import FoundExamples, LabelOptions, read_table
+from ray_jobs.inputs.mask_names import notice_of_example_masks
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables beside images, as `imagefolder` of Hugging Face `datasets` has them."""
@@ -111,7 +112,8 @@ def read_class_folders(
     _check_empty(folder, known, storage)
     label_level = _label_level(folder, options)
     examples = [Example(image.entry.path, image.folders[label_level]) for image in folder.images]
-    return FoundExamples(examples, uri)
+    notice = notice_of_example_masks(example.image for example in examples)
+    return FoundExamples(examples, uri, notices=() if notice is None else (notice,))
 
 
 def _check_images(folder: ImageFolder) -> None:
@@ -239,15 +241,29 @@ def _label_level(folder: ImageFolder, options: LabelOptions) -> int:
         return 0 if options.class_folder == "first" else -1
     branches = {name: branch for name in folder.classes if (branch := _branch(folder, name)) is not None}
     if not branches:
+        _refuse_other_names_below(folder)
         return 0
     path, names = next(iter(branches.values()))
     inside, below = f"{folder.uri.rstrip('/')}/{path}", _listed(names)
     if len(folder.classes) == 1:
         raise DataError(f"the only folder of {folder.uri} is {path}/, which has {below}: point uri at {inside}")
-    raise DataError(
-        f"{folder.uri}: {path}/ has {below}, so that the classes can be the first or the last folders. Set "
+    raise _ambiguous(folder, f"{path}/ has {below}")
+
+
+def _ambiguous(folder: ImageFolder, found: str) -> DataError:
+    return DataError(
+        f"{folder.uri}: {found}, so that the classes can be the first or the last folders. Set "
         'class_folder = "first" or "last", point uri at one of the folders, or list the images in a table'
     )
+
+
+def _refuse_other_names_below(folder: ImageFolder) -> None:
+    """Refuse class folders with one folder each if these have several names, as in animals/cat and plants/rose."""
+    for depth in range(1, min(len(image.folders) for image in folder.images)):
+        paths = {image.folders[depth]: "/".join(image.folders[:depth]) for image in reversed(folder.images)}
+        if len(paths) > 1:
+            one, other = (f"{printable(paths[name])}/ has {printable(name)}/" for name in sorted(paths)[:2])
+            raise _ambiguous(folder, f"{one} and {other}")
 
 
 def _branch(folder: ImageFolder, name: str) -> tuple[str, list[str]] | None:

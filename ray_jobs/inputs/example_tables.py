@@ -60,11 +60,13 @@ class FoundExamples:
         examples: the examples, and classes without any.
         folder: folder in which relative image paths start.
         image_column: of tables that hold the images; None if `examples` have paths and URLs.
+        notices: sentences about what a user should check.
     """
 
     examples: Sequence[Example]
     folder: str
     image_column: str | None = None
+    notices: tuple[str, ...] = ()
 
 
 def read_text(uri: str, storage: Storage) -> bytes:
@@ -104,7 +106,8 @@ def read_table(uri: str, options: LabelOptions, storage: Storage) -> FoundExampl
         kind = TABLES[posixpath.splitext(name)[1].lower()]
         rows = parse_rows(read_text(uri, storage), format=kind, name=name, **_columns(options))
     examples = unique_examples(rows.rows, name=name, split=options.split)
-    return _found(examples, rows.images, folder or ".", options, storage, name=name)
+    found = _found(examples, rows.images, folder or ".", options, storage, name=name)
+    return replace(found, notices=rows.notices)
 
 
 def read_tables(source: Source, uri: str, options: LabelOptions, storage: Storage) -> FoundExamples:
@@ -118,13 +121,14 @@ def read_tables(source: Source, uri: str, options: LabelOptions, storage: Storag
     """
     containers, choice = _of_split(_containers(source), options.split, uri)
     rows: list[tuple[str, Example]] = []
-    forms, numbered = set(), {}
+    forms, numbered, notices = set(), {}, list[str]()
     for container in containers:
         with container.open() as file:
             found = _parsed(file, container.name, options)
         rows += _placed(found, container.name)
         forms.add(found.images)
         numbered[container.name] = found.has_numbers
+        notices += found.notices
     if len(forms) > 1:
         raise DataError(f"{uri}: some tables hold images and others refer to them; expected one kind")
     if len(set(numbered.values())) > 1:
@@ -134,7 +138,7 @@ def read_tables(source: Source, uri: str, options: LabelOptions, storage: Storag
     location = Location.parse(uri, storage)
     folder = containers[0].path.removesuffix(containers[0].name).rstrip("/")
     root = folder if location.is_local else f"{location.scheme}://{folder}"
-    return _found(examples, forms.pop(), root, options, storage, name=uri)
+    return replace(_found(examples, forms.pop(), root, options, storage, name=uri), notices=tuple(notices))
 
 
 def _found(

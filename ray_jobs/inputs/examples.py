@@ -49,6 +49,7 @@ class Labels:
         storage: how S3 is reached, if images lie there.
         schemes: kinds of URL that references may have, beside the folder's own kind.
         image_column: column of the images, where references are rows of tables; None if they are paths and URLs.
+        notices: sentences about what a user should check.
     """
 
     space: LabelSpace
@@ -58,6 +59,7 @@ class Labels:
     storage: Storage = DEFAULT_STORAGE
     schemes: tuple[str, ...] = ()
     image_column: str | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def identity(self) -> list[object]:
@@ -174,7 +176,7 @@ def read_labels(
     else:
         found = _from_folder(uri, [item.label for item in named], options, storage)
     labels = _from_examples([*named, *found.examples], found.folder, storage)
-    return replace(labels, image_column=found.image_column)
+    return replace(labels, image_column=found.image_column, notices=found.notices)
 
 
 def _from_splits(uri: str, named: Sequence[Example], options: LabelOptions, storage: Storage) -> Labels:

@@ -44,6 +44,7 @@ def classify(
         The run; `run.is_complete` is False if work has failed, then call it again.
 
     Raises:
+        TypeError: a place is no path or URL.
         JobError: an argument, a setting, or what one of them names is wrong; every problem is listed.
         FewShotError: the examples are not what they should be.
         ClusterError: storage or workers fail as a whole, or another process runs this job. Call it again to resume.
@@ -82,6 +83,7 @@ def evaluate(
         The run; `run.metrics.table` has a row for each method and number of shots, with mean and standard deviation.
 
     Raises:
+        TypeError: a place is no path or URL.
         JobError: an argument, a setting, or what one of them names is wrong; every problem is listed.
         FewShotError: the splits are not what they should be.
         ClusterError: storage or workers fail as a whole, or another process runs this job. Call it again to resume.
@@ -94,13 +96,13 @@ def evaluate(
     lists = {name: as_plain(values) for name, values in given.items() if values is not None}
     if wrong := [name for name, values in lists.items() if not isinstance(values, list)]:
         raise JobError([f"{name}: expected a list, got {lists[name]!r}" for name in wrong])
-    if is_job_file(os.fspath(splits)):
+    if is_job_file(as_place("splits", splits)):
         _refuse([*given.items(), ("output", output)], "a job file says it")
-        job = read_checked_job(os.fspath(splits), _overrides(settings), "evaluate")
+        job = read_checked_job(as_place("splits", splits), _overrides(settings), "evaluate")
     else:
         sections: dict[str, dict[str, object]] = {
-            "job": {"name": name, "output": os.fspath(output) if output is not None else f"runs/{name}"},
-            "evaluate": {"splits": os.fspath(splits), **lists},
+            "job": {"name": name, "output": as_place("output", output) if output is not None else f"runs/{name}"},
+            "evaluate": {"splits": as_place("splits", splits), **lists},
         }
         job = _job_from_sections("evaluate", sections, settings, needs=("evaluate",))
     return run_job(job, _reporter(progress)).run
@@ -117,21 +119,24 @@ def _classification_job(
     from ray_jobs.commands.arguments import read_checked_job
     from ray_jobs.drafting.draft_arguments import default_name, default_output, is_job_file
 
-    if is_job_file(os.fspath(archive)):
+    if is_job_file(as_place("archive", archive)):
         given = {"examples": examples, "classifier": classifier, "output": output, "name": name}
         _refuse(given.items(), "a job file says it")
-        return read_checked_job(os.fspath(archive), _overrides(settings), "classify")
+        return read_checked_job(as_place("archive", archive), _overrides(settings), "classify")
     if (examples is None) == (classifier is None):
         given_both = "both" if examples is not None else "neither"
         raise JobError([f"expected either examples or a classifier, got {given_both}"])
     if examples is not None:
         return _drafted_job(archive, examples, output, name, settings)
-    source = os.fspath(archive)
+    source = as_place("archive", archive)
     name = default_name(source) if name is None else name
     sections = {
-        "job": {"name": name, "output": os.fspath(output) if output is not None else default_output(name, [source])},
+        "job": {
+            "name": name,
+            "output": as_place("output", output) if output is not None else default_output(name, [source]),
+        },
         "archive": {"uri": source},
-        "classifier": {"from": os.fspath(classifier or "")},
+        "classifier": {"from": as_place("classifier", classifier)},
     }
     return _job_from_sections("classify", sections, settings, needs=("archive",))
 
@@ -146,11 +151,12 @@ def _drafted_job(
 
     draft = draft_job(
         DraftArguments(
-            archive=os.fspath(archive),
-            examples=os.fspath(examples),
-            output=None if output is None else os.fspath(output),
+            archive=as_place("archive", archive),
+            examples=as_place("examples", examples),
+            output=None if output is None else as_place("output", output),
             name=name,
             overrides=_overrides(settings),
+            set_option=None,
         )
     )
     keep_job_file(draft)
@@ -185,6 +191,22 @@ def _overrides(settings: Settings | None) -> list[str]:
         except (TypeError, ValueError) as error:
             raise JobError([f"settings {key!r}: expected a value of TOML, got {type(value).__name__}"]) from error
     return overrides
+
+
+def as_place(name: str, value: object) -> str:
+    """Return a path or URL as text.
+
+    Args:
+        name: of the argument.
+        value: what was passed.
+
+    Raises:
+        TypeError: it is neither text nor an `os.PathLike`.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected a path or URL as str or os.PathLike, got {type(value).__name__}")
+    return text
 
 
 def as_plain(value: object) -> object:

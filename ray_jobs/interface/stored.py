@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ray_jobs.interface.jobs import as_place
+
 if TYPE_CHECKING:
     from cluster import Storage
     from ray_jobs.interface.stored_classifier import StoredClassifier
@@ -29,13 +31,14 @@ def open_run(
         The run: `predictions()`, `metrics`, `report`, `is_complete`.
 
     Raises:
+        TypeError: `url` is no path or URL.
         JobError: there is no such run, there are several, or its files are damaged or from a newer version.
         StorageError: storage does not answer.
     """
     from cluster.storage.settings import DEFAULT_STORAGE
     from ray_jobs.output.runs import open_run as open_stored
 
-    return open_stored(os.fspath(url), job=job, kind=kind, storage=storage or DEFAULT_STORAGE)
+    return open_stored(as_place("url", url), job=job, kind=kind, storage=storage or DEFAULT_STORAGE)
 
 
 def load_classifier(
@@ -59,6 +62,7 @@ def load_classifier(
         The classifier: `predict(images)`, `classes`, `method`, `threshold`.
 
     Raises:
+        TypeError: `url` is no path or URL.
         JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had; or `max_error` or
             `confidence` is out of range.
         StorageError: storage does not answer.
@@ -69,7 +73,7 @@ def load_classifier(
     from ray_jobs.errors import DamagedError, JobError
     from ray_jobs.interface.stored_classifier import StoredClassifier
 
-    place, storage = os.fspath(url), storage or DEFAULT_STORAGE
+    place, storage = as_place("url", url), storage or DEFAULT_STORAGE
     ref = _find_classifier(place, storage)
     if max_error is not None:
         ref = ref.with_max_error(max_error, confidence)

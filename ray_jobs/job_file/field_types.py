@@ -14,6 +14,14 @@ STRICT = ConfigDict(extra="forbid", strict=False)
 
 Amount = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536, strict=True)]
+Threads = Annotated[int, Field(ge=1, le=1024, strict=True)]
+WorkerCount = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Share = Annotated[float, Field(ge=0, le=10_000, strict=True)]
+"""Of CPUs or GPUs for a worker."""
+Gibibytes = Annotated[float, Field(gt=0, le=1_000_000, strict=True)]
+ErrorRate = Annotated[float, Field(ge=1e-9, lt=1, strict=True)]
+"""Smaller ones would take billions of held-out examples."""
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1, strict=True)]

@@ -142,14 +142,21 @@ def job_file_text(job: Job) -> str:
     return tomlkit.dumps(resolved(job))
 
 
-def _passwords(section: str, value: Any, path: tuple[str | int, ...] = ()) -> Iterator[Mistake]:
-    """Yield a mistake for each URL with a password in a section."""
-    if isinstance(value, str):
-        if has_password(value):
-            yield Mistake(path, False, f"{place_of(section, path)}: {NO_PASSWORDS}")
-    elif isinstance(value, dict | list):
+def _unusable(section: str, value: Any, path: tuple[str | int, ...] = ()) -> Iterator[Mistake]:
+    """Yield a mistake for each value in a section that no key may have."""
+    if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _passwords(section, item, (*path, key))
+            yield from _unusable(section, item, (*path, key))
+    elif (reason := _why_unusable(value)) is not None:
+        yield Mistake(path, False, f"{place_of(section, path)}: {reason}")
+
+
+def _why_unusable(value: Any) -> str | None:
+    if isinstance(value, str) and has_password(value):
+        return NO_PASSWORDS
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return f"integers have at most 64 bits, got {shortened(value)}"
+    return None
 
 
 def _keyed(section: Any) -> Table:
@@ -203,7 +210,7 @@ def _read_section(table: type[Any], name: str, content: Table) -> tuple[Any, lis
     A check of the whole section runs only where its keys are right, so the rest may have further mistakes.
     """
     adapter, stand_ins = TypeAdapter(table), STAND_INS.get(name, {})
-    mistakes = new = list(_passwords(name, content))
+    mistakes = new = list(_unusable(name, content))
     for _ in range(MAX_MISTAKES):
         content = _without(content, new) | (stand_ins if mistakes else {})
         try:

@@ -20,14 +20,20 @@ from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import (
     STRICT,
     Amount,
+    BatchSize,
     Count,
+    ErrorRate,
     Fraction,
+    Gibibytes,
     Hyperparameters,
     OpenFraction,
     PathOrUrl,
     PositiveFraction,
     SchemeName,
     Seed,
+    Share,
+    Threads,
+    WorkerCount,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +113,7 @@ class StorageSection:
     path_style: bool | None = None
     ca_file: str | None = None
     anonymous: bool = False
-    lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    lease_s: Annotated[float, Field(ge=1, le=3600, strict=True)] = 30.0
 
     def __post_init__(self) -> None:
         """Check the endpoint.
@@ -152,7 +158,8 @@ class ArchiveSection:
             mount point or bucket. Sizes and times (or ETags) still say which images changed. Two archives with results
             in one output must not share a name. Not set: the path or URL.
         shard_images: Approximate number of images in a unit of work.
-        max_unreadable_fraction: Largest share of unreadable images with which the job succeeds.
+        max_unreadable_fraction: Largest share of unreadable images with which the job succeeds. Otherwise, and whenever
+            all images are unreadable, it ends with exit code 1.
         image_column: Column of a Parquet table or a list with the images (bytes, base64 or data: URIs) or their paths
             or URLs. Not set: it is detected, bytes before URLs.
         key_column: Column of a Parquet table or a list with the names of the images. Not set: it is detected; a column
@@ -245,7 +252,7 @@ class SupportSection:
     class_folder: Literal["first", "last"] | None = None
     shots: Count | None = None
     seed: Seed = 1
-    views: Annotated[int, Field(ge=0, le=1000)] | None = None
+    views: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None
     classes: tuple[ClassSection, ...] = ()
     schemes: tuple[SchemeName, ...] = ()
     follow_links: bool = True
@@ -278,8 +285,8 @@ class ClipSection(ClipSpec):
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    batch_size: Count | None = None
-    threads: Count = 1
+    batch_size: BatchSize | None = None
+    threads: Threads = 1
     templates: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
@@ -333,7 +340,7 @@ class ClassifierSection:
     from_: Annotated[PathOrUrl | None, Field(alias="from")] = None
     method: str = "nearest_mean"
     hyperparameters: Hyperparameters = field(default_factory=dict)
-    max_error: OpenFraction | None = None
+    max_error: ErrorRate | None = None
     confidence: OpenFraction = 0.9
     top: Count = 5
 
@@ -376,8 +383,8 @@ class DiffusionSection(DiffusionSpec):
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    batch_size: Count | None = None
-    threads: Count = 1
+    batch_size: BatchSize | None = None
+    threads: Threads = 1
     image_size: Count | None = None
 
     @property
@@ -483,12 +490,12 @@ class ClusterSection:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     address: str | None = None
     mode: Literal["auto", "process", "ray"] = "auto"
-    clip_workers: Count | None = None
-    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    cpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    memory_per_worker_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    clip_workers: WorkerCount | None = None
+    gpus_per_worker: Share | None = None
+    cpus_per_worker: Share | None = None
+    memory_per_worker_gib: Gibibytes | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    decode_workers: Count | Literal["auto"] | None = None
+    decode_workers: WorkerCount | Literal["auto"] | None = None
     decode_labels: dict[str, str] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from ray_jobs.inputs.ground_truth import unused_labels
-from ray_jobs.report.markup import element, listing, number, outside, percent, plural, tile
+from ray_jobs.report.markup import element, listing, number, outside, percent, plural, skipped_entries, tile
 from ray_jobs.report.report_data import Contents
 from ray_jobs.results.classification_metrics import (
     STATUSES,
@@ -58,13 +58,14 @@ def _warnings(metrics: ClassificationMetrics) -> Iterator[Element]:
         yield _notice(f"{plural(metrics.failed_units, 'unit')} of work failed. Run the job again to try them again.")
     elif not metrics.complete:
         yield _notice("This run is not complete. Run the job again to resume.")
-    if metrics.too_many_unreadable:
+    if 0 < metrics.images == metrics.unreadable:
+        yield _notice("Every image is unreadable; the reasons are below.")
+    elif metrics.too_many_unreadable:
         yield _notice("More images are unreadable than the job allows.")
     if metrics.unreadable_examples.examples:
         yield element("p", *_left_out(metrics.unreadable_examples), role="alert", class_="notice")
     if metrics.skipped_entries:
-        entries = plural(metrics.skipped_entries, "entry", "entries")
-        skipped = f"{entries} skipped, not images by their names, such as "
+        skipped = f"{skipped_entries(metrics.skipped_entries)}, such as "
         yield element("p", skipped, *_names(metrics.skipped_examples), class_="note")
 
 

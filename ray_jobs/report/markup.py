@@ -82,6 +82,12 @@ def percent(fraction: float | None) -> str:
     return "–" if fraction is None or fraction != fraction else f"{100 * fraction:.1f}\u00a0%"
 
 
+def skipped_entries(count: int) -> str:
+    """Return a phrase for entries that were skipped: "2 entries were skipped, not images by their names"."""
+    verb, reason = ("was", "not an image by its name") if count == 1 else ("were", "not images by their names")
+    return f"{plural(count, 'entry', 'entries')} {verb} skipped, {reason}"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun."""
     return f"{number(count)} {one if count == 1 else many or f'{one}s'}"

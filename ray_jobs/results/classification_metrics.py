@@ -157,7 +157,7 @@ class ClassificationMetrics(JsonDocument):
     Attributes:
         complete: whether every unit of work is done; if not, run the job again.
         failed_units: units of work that failed.
-        too_many_unreadable: whether more images are unreadable than the job file allows.
+        too_many_unreadable: whether more images are unreadable than the job file allows, or all of them.
         images: images of the archive, one row of predictions each.
         ok: images with a label.
         abstained: images whose label is withheld.

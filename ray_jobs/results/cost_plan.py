@@ -89,7 +89,7 @@ class CostPlan(JsonValue):
         examples: number of examples; None for a stored classifier that does not say.
         classes: number of classes.
         examples_of_class: number of examples that are used of each class; empty where a stored classifier needs none.
-        warnings: sentences about what looks odd in the classes.
+        warnings: sentences about what looks odd in the archive, the examples and their classes.
         workers: workers of the embedding stage.
         on: where they run, for people.
         run: URL of the run's folder.

@@ -112,7 +112,8 @@ def _classifier_reader(spec: ClipSpec) -> Reader:
         found = find_classifier(store, _folder_of(path, 3))
         assert found is not None
         loaded = found.load(spec)
-        return found.name, found.classes, found.threshold, loaded.class_names, loaded.logit_scale, loaded.classifier
+        numbers = (loaded.logit_scale, loaded.scaling, loaded.threshold, loaded.held_out)
+        return found.name, found.classes, loaded.class_names, *numbers, loaded.classifier
 
     return read
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.bit_flips import Flipper, flips, unrepaired
-from tests.chaos.flip_world import write_world
+from tests.chaos.flip_world import plain, write_world
 
 pytestmark = pytest.mark.slow
 FLIPS = 300
@@ -25,6 +25,13 @@ def test_no_flipped_bit_changes_a_result_without_a_word(flipper):
     assert all(flip.is_verified for flip in found if flip.outcome != "same")
     assert {flip.kind for flip in found} == flipper.objects.keys()
     assert flipper.unknown() == []
+
+
+def test_readers_return_equal_values_for_equal_bytes(flipper):
+    for name, (kind, (path, *_)) in flipper.objects.items():
+        relative = path.relative_to(flipper.world.place.output).as_posix()
+        if kind.read is not None and name != "training cache":
+            assert plain(kind.read(flipper.store, relative)) == plain(kind.read(flipper.store, relative)), name
 
 
 def test_a_reader_that_compares_no_digest_is_found_out(flipper):

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from fewshot.errors import UnreadableImageError
+from fewshot.image_formats import image_format, unread_reason
 from fewshot.images import decode
 from tests.strange_files import encode, photo
 
@@ -75,3 +76,39 @@ def test_what_is_no_image_is_told_apart(data, what):
 def test_what_only_looks_alike_is_no_kind(data):
     with pytest.raises(UnreadableImageError, match=r"^(not an image |truncated BMP|damaged BMP)"):
         decode(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (boxes(b"isom", b"heic"), "HEIC"),
+        (boxes(b"mif1", b"heic", b"avif"), "HEIC"),
+        (boxes(b"mif1", b"avif"), "AVIF"),
+        (boxes(b"avif", b"heic"), "AVIF"),
+        (boxes(b"mif2"), "HEIF"),
+        (boxes(b"isom", b"mif1"), "HEIF"),
+        (boxes(b"isom") + b"heic", None),
+        (struct.pack(">I", 16) + b"ftypisom\0\0\0\0heic", None),
+        (b"\0\0\0\x18ftypisomheicisom", None),
+        (b"GIF87a", "GIF"),
+        (b"II+\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"RIFF\n\n\n\nWEBP", "WebP"),
+        (b"RIFF\0\0\0\0WAVE", None),
+        (b"\xff\x0a", "JPEG XL"),
+    ],
+)
+def test_a_format_is_told_by_the_first_bytes(data, name):
+    assert image_format(data) == name
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"])
+def test_every_brand_of_heic_is_known(brand):
+    assert image_format(boxes(brand)) == "HEIC"
+
+
+def test_an_svg_may_begin_with_a_long_comment_and_a_tga_is_told_by_its_end():
+    assert unread_reason(b"<?xml version='1.0'?><!--" + b" " * 1000 + b"--><svg/>").startswith("SVG is not read")
+    assert unread_reason(b"x" * 99 + b"TRUEVISION-XFILE.\0").startswith("TGA is not read")
+    assert unread_reason(b"") == "empty file"
+    assert unread_reason(bytes(80) + b"x").startswith("not an image (")

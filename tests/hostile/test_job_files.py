@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_jobs.errors import JobError
+from ray_jobs.job_file.keys import item_of, keys_of, table_in
 from ray_jobs.job_file.limits import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES, is_deep
-from ray_jobs.job_file.reading import read_job
+from ray_jobs.job_file.reading import SECTIONS, read_job
 from tests.ray_jobs.place import fewshot
 from tests.sources import PACKAGES, imports, is_within, modules
 
@@ -104,6 +105,36 @@ def test_a_pipe_is_read_and_an_endless_device_is_refused(tmp_path):
     os.close(writer)
     assert read_job(f"/dev/fd/{reader}")[0].job.name == "x"
     os.close(reader)
+
+
+def numbers_of(table, path):
+    """The keys of a section that take numbers, with those of the tables in it."""
+    for name, key in keys_of(table).items():
+        if (inner := table_in(key.annotation)) is not None:
+            if item_of(key.annotation) is None:
+                yield from numbers_of(inner, f"{path}.{name}")
+        elif any(word in key.expected for word in ("number", "integer")):
+            yield f"{path}.{name}"
+
+
+NUMBERS = [key for section, table in SECTIONS.items() for key in numbers_of(table, section)]
+
+
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf", "1e309", "9" * 400, "true", '"1"'])
+def test_every_number_of_a_job_file_is_finite_and_of_its_type(tmp_path, value):
+    (tmp_path / "job.toml").write_text(JOB)
+    settings = (word for key in NUMBERS for word in ("--set", f"{key}={value}"))
+    outcome = fewshot("plan", tmp_path / "job.toml", *settings)
+    assert outcome.code == 2
+    assert [key for key in NUMBERS if f"error: --set {key}: " not in outcome.messages] == []
+    assert {"classifier.max_error", "storage.lease_s", "cluster.memory_per_worker_gib", "deploy.gpu.max"} < {*NUMBERS}
+
+
+@pytest.mark.parametrize("key", ["batch_size", "threads"])
+def test_a_forward_has_a_size_that_memory_may_hold(tmp_path, key):
+    for section in ("clip", "diffusion", "escalate"):
+        (problem,) = messages(tmp_path, JOB, f"{section}.{key}={2**40}")
+        assert f"[{section}] {key}: expected an integer of at least 1 and at most" in problem
 
 
 values = st.recursive(

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from cluster import Store
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.diffusion.lora import save_adapter
 from fewshot.errors import DataError
 from fewshot.evaluation.metrics import Tally, correct_rows
 from fewshot.evaluation.protocols import measure
@@ -25,7 +27,9 @@ from ray_jobs.errors import DamagedError
 from ray_jobs.escalation.score_unit import _to_bytes, get_errors
 from ray_jobs.interface.stored_classifier import StoredClassifier
 from ray_jobs.output.feature_parts import FeatureRows, decode, encode, without_nonfinite
+from ray_jobs.steps.adapter_files import get_adapter, is_trained, put_adapter
 from ray_jobs.steps.latents import Latents, get_latents
+from tests.fewshot.diffusion.lora.stacks import random_stack
 from tests.problems import World, make_problem
 from tests.ray_jobs.place import BROKEN, picture, put
 from tests.strange_files import encode as encode_image
@@ -149,6 +153,18 @@ def test_latents_that_are_none_are_a_reason(tmp_path):
     assert found.errors == (None, "its latents are not finite numbers")
     assert found.posterior[0].all()
     assert not found.posterior[1].any()
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_adapters_that_are_none_are_trained_anew(tmp_path, value):
+    store, name = Store(str(tmp_path)), "unet/adapter_model.safetensors"
+    files = save_adapter(random_stack(1), 0)
+    tensors = safetensors.torch.load(files[name])
+    next(iter(tensors.values()))[0, 0] = value
+    put_adapter(store, "adapters/tif/0", files | {name: safetensors.torch.save(tensors)}, {})
+    with pytest.raises(DamagedError, match=r"train them anew .*values that are not finite numbers"):
+        get_adapter(store, "adapters/tif/0", torch.device("cpu"))
+    assert not is_trained(store, "adapters/tif/0")
 
 
 @pytest.fixture

@@ -80,12 +80,16 @@ def _weights(pairs: Pairs, class_index: int) -> bytes:
         for site, pair in pairs.items()
         for half, stacked in pair._asdict().items()
     }
-    if overflowing := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+    if overflowing := _not_finite(tensors):
         raise DataError(
             f"{len(overflowing)} adapter weights are not finite in half precision, {overflowing[0]} among them; train "
             "with a smaller learning rate"
         )
     return safetensors.torch.save(tensors)
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    return sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all())
 
 
 def load_adapters(classes: Sequence[Mapping[str, bytes]]) -> StackedLora:
@@ -98,8 +102,8 @@ def load_adapters(classes: Sequence[Mapping[str, bytes]]) -> StackedLora:
         float32 on the CPU, with exactly the stored numbers.
 
     Raises:
-        DataError: a file is missing, damaged or pickled, a tensor is missing, superfluous or of another shape, the
-            adapter is not a plain LoRA with s = 1, or the classes differ in sites or ranks.
+        DataError: a file is missing, damaged or pickled, a tensor is missing, superfluous, not finite or of another
+            shape, the adapter is not a plain LoRA with s = 1, or the classes differ in sites or ranks.
     """
     return concatenated([StackedLora(_part(files, UNET), _part(files, TEXT)) for files in classes])
 
@@ -112,6 +116,8 @@ def _part(files: Mapping[str, bytes], part: str) -> Pairs:
         tensors = safetensors.torch.load(files[f"{part}/{WEIGHTS}"])
     except safetensors.SafetensorError as error:
         raise DataError(f"{part}/{WEIGHTS} is not a safetensors file: {error}") from error
+    if wrong := _not_finite(tensors):
+        raise DataError(f"{part}/{WEIGHTS}: {wrong[0]} has values that are not finite numbers")
     rank = _rank(files[f"{part}/{CONFIG}"], part)
     pairs = _paired(tensors, part)
     if (found := count_and_rank(pairs)[1]) != rank:

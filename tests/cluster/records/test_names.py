@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster.records.names import component_of, is_entry, is_hidden, is_sidecar, printable, sample_of
+from cluster.records.names import component_of, is_entry, is_hidden, is_sidecar, plain_path, printable, sample_of
 
 NAMES = st.text(st.characters(codec=None), max_size=12)
 
@@ -19,6 +19,23 @@ def test_printable_names_are_one_line_of_unicode_and_never_shared(name, other):
 @pytest.mark.parametrize("name", ["a b.jpg", "Straße 東京.png", "👩‍🔬.webp", "Screenshot 9.41\u202fAM.png"])
 def test_ordinary_names_stay_as_they_are(name):
     assert printable(name) == name
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        ("a//b", "a/b"),
+        ("./a/./b", "a/b"),
+        ("//a/b/", "/a/b"),
+        ("a/../b", "a/../b"),
+        (".a/b.", ".a/b."),
+        (".", "."),
+        ("", ""),
+        ("s3://b//c/./d", "s3://b//c/./d"),
+    ],
+)
+def test_a_plain_path_has_no_dots_and_no_empty_parts(path, plain):
+    assert plain_path(path) == plain
 
 
 @pytest.mark.parametrize(("name", "expected"), [("a/b.TXT", True), ("LICENSE", True), ("a.jpg", False), ("a", False)])

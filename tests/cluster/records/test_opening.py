@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,3 +88,35 @@ def test_tars_are_read_from_memory_as_from_disk(tmp_path):
     data = tar_bytes([("a.jpg", b"1")])
     fsspec.filesystem("memory").pipe_file("/tars/0.tar", data)
     assert contents_of("memory://tars") == contents_of(write_folder(tmp_path, {"0.tar": data}))
+
+
+@pytest.mark.parametrize(
+    "head", [b"<!doctype html>", b"\xef\xbb\xbf\n<HTML lang=en>", b"<?xml version='1.0'?><Error>", b"<html>"]
+)
+def test_a_page_of_a_web_server_is_no_archive(tmp_path, head):
+    (tmp_path / "a.tar").write_bytes(head + b"x" * 600)
+    with pytest.raises(SourceError, match="an HTML or XML page in place of a tar file"):
+        open_source(str(tmp_path / "a.tar"))
+
+
+def test_a_damaged_archive_is_opened_and_its_damage_is_a_record(tmp_path):
+    for name in ("a.tar", "a.zip"):
+        (tmp_path / name).write_bytes(b"<htmlish" * 100)
+        assert list(contents_of(tmp_path / name)) == [name]
+
+
+@pytest.mark.parametrize("place", ["/proc", "/sys/class", "/dev", "/dev/fd/0", "/proc/self/maps.tar"])
+def test_files_that_the_kernel_makes_up_are_no_archive(tmp_path, place):
+    (tmp_path / "link").symlink_to(place)
+    for uri in (place, str(tmp_path / "link"), f"{tmp_path}/../{tmp_path.name}/link/"):
+        with pytest.raises(
+            SourceError, match="are made up by the kernel and are no images; expected a folder of images"
+        ):
+            open_source(uri)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no shared memory")
+def test_an_archive_may_lie_in_shared_memory():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        write_folder(Path(folder), {"a.jpg": b"1"})
+        assert contents_of(folder) == {"a.jpg": b"1"}

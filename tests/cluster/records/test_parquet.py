@@ -119,8 +119,8 @@ def test_paths_and_urls_are_followed(tmp_path):
     urls = ["b/b.jpg", "../a.jpg", str(tmp_path / "a.jpg"), f"file://{tmp_path}/a.jpg", "b/none.jpg", "b", None, ""]
     table = write_table(tmp_path / "tables" / "t.parquet", {"url": urls})
     assert list(contents_of(table).values()) == [
-        b"2", b"1", b"1", b"1", "not found in the folder of the table", "a folder, not a file", "no image: null",
-        "no image: empty path",
+        b"2", b"1", b"1", b"1", f"not found in {tmp_path}/tables, the folder of the table", "a folder, not a file",
+        "no image: null", "no image: empty path",
     ]  # fmt: skip
 
 

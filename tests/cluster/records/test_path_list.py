@@ -50,8 +50,29 @@ def test_paths_begin_at_the_folder_of_the_list(folder):
     rows = ["../a.jpg", "b c.jpg", str(folder / "a.jpg"), (folder / "a.jpg").as_uri()]
     path = write(folder, "sub/list.txt", "\n".join(rows))
     assert list(contents_of(path).values()) == [b"1", b"22", b"1", b"1"]
-    dotted = write(folder, "sub/dots.txt", "b c.jpg\n./b c.jpg")
-    assert [record.key for record in records_of(dotted)] == ["b c.jpg", "b c.jpg"]
+
+
+@pytest.mark.parametrize("again", ["sub/b c.jpg", "./sub/b c.jpg", "sub//b c.jpg", "sub/./b c.jpg", "././sub/b c.jpg"])
+def test_an_image_that_is_named_again_is_one_record(folder, again):
+    source = open_source(str(write(folder, "list.txt", f"sub/b c.jpg\na.jpg\n{again}\n")))
+    assert [record.key for record in records_of(source)] == ["sub/b c.jpg", "a.jpg"]
+    assert (source.skipped.repeated, source.skipped.repeated_examples) == (1, ["sub/b c.jpg"])
+    assert source.skipped.count == 0
+    reverse = write(folder, "reverse.txt", f"{again}\na.jpg\nsub/b c.jpg\n")
+    assert [record.key for record in records_of(reverse)] == ["sub/b c.jpg", "a.jpg"]
+
+
+def test_two_names_of_an_image_and_two_images_of_a_name_are_two_records(folder):
+    path = write(folder, "list.csv", "id,path\n1,a.jpg\n2,a.jpg\n3,sub/b c.jpg\n3,a.jpg\n")
+    named = records_of(path, columns=Columns(key="id"))
+    assert [(record.key, record.data) for record in named] == [("1", b"1"), ("2", b"1"), ("3", b"22"), ("3", b"1")]
+
+
+def test_slashes_of_a_url_are_part_of_its_name(folder):
+    path = write(folder, "list.txt", "https://h/b//a.jpg\nhttps://h/b/a.jpg\nhttps://h/./b\nhttps://h/b/a.jpg\n")
+    source = open_source(str(path), schemes=["https"])
+    keys = [entry.key for shard in source.shards() for entry in shard.payload.entries]
+    assert keys == ["https://h/b//a.jpg", "https://h/b/a.jpg", "https://h/./b"]
 
 
 def test_columns_are_found_or_named_as_in_a_table(folder):
@@ -72,7 +93,7 @@ def test_a_column_whose_values_repeat_is_no_key(folder):
 
 
 def test_rows_that_name_nothing_are_a_reason_each(folder):
-    lines = ["a.jpg", "missing.jpg", "sub", "x" * 70_000, "a.jpg"]
+    lines = ["a.jpg", "missing.jpg", "sub", "x" * 70_000, "sub/b c.jpg"]
     path = write(folder, "list.txt", "\n".join(lines))
     found = [(record.key, record.data or str(record.error).partition(" in ")[0]) for record in records_of(path)]
     assert found == [
@@ -80,7 +101,7 @@ def test_rows_that_name_nothing_are_a_reason_each(folder):
         ("missing.jpg", "not found"),
         ("sub", "a folder, not a file"),
         ("list/4", "line 4 is longer than 65536 bytes"),
-        ("a.jpg", b"1"),
+        ("sub/b c.jpg", b"22"),
     ]
     path = write(folder, "list.jsonl", '"a.jpg"\n{"path": 3\n[1]\n{"path": null}\n{"path": ""}\n' + "[" * 60_000)
     contents = contents_of(path)
@@ -121,7 +142,11 @@ def test_a_value_that_must_be_quoted_is_not_cut(folder):
         ("list.csv", b"path,path\na,b\n", "several columns are called 'path'"),
         ("list.txt", "a.jpg\n".encode("utf-16"), "encoded in UTF-16; save it as UTF-8"),
         ("list.jsonl", b"{\n", "line 1 is not JSON"),
-        ("list.txt", b"b.jpg\nc.jpg\n", r"none of its first 2 rows can be read, such as b\.jpg: not found"),
+        (
+            "list.txt",
+            b"b.jpg\nc.jpg\n",
+            r"none of its first 2 rows .*such as b\.jpg: not found in /.*, the folder of the table",
+        ),
         ("list.txt", b"https://h/a.jpg\n", r'https URLs are not followed.*schemes = \["https"\]'),
     ],
 )
@@ -164,7 +189,8 @@ def test_urls_with_secrets_and_images_as_text_are_numbered(folder):
     assert keys == ["list/1", "list/2", "list/3", "list/4", "https://h/b"]
 
 
-def test_the_same_rows_again_are_other_shards(folder):
+def test_rows_beyond_those_that_are_compared_are_other_shards(folder, monkeypatch):
+    monkeypatch.setattr(path_list, "COMPARED_ROWS", 0)
     path = write(folder, "list.txt", "a.jpg\n" * 100)
     shards = list(open_source(str(path), shard_records=10).shards())
     assert len({shard.fingerprint for shard in shards}) == len(shards) >= 5
@@ -186,7 +212,7 @@ def test_a_longer_list_changes_the_last_shard_only(tmp_path):
 
 
 def test_rows_are_picked_without_those_before_them(folder):
-    path = write(folder, "list.txt", "missing.jpg\n" * 50 + "a.jpg\n")
+    path = write(folder, "list.txt", "".join(f"missing{number}.jpg\n" for number in range(50)) + "a.jpg\n")
     (shard,) = open_source(str(path)).shards()
     assert [record.data for record in pick(shard, [50])] == [b"1"]
 
@@ -195,7 +221,7 @@ def test_a_list_is_never_kept_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "BUFFER_BYTES", 1 << 16)
     monkeypatch.setattr(path_list, "SAMPLED_ROWS", 10)
     write_folder(tmp_path, {"a.jpg": b"1"})
-    row = {"path": "a.jpg", "text": "x" * 1000}
+    row = {"path": "a.jpg", "text": "x" * 1500}
     path = write(tmp_path, "list.jsonl", "".join(f"{json.dumps(row | {'key': number})}\n" for number in range(2000)))
     source = open_source(str(path), shard_records=100)
     gc.collect()
@@ -206,7 +232,7 @@ def test_a_list_is_never_kept_in_memory(tmp_path, monkeypatch):
     finally:
         tracemalloc.stop()
     assert count == 2000
-    assert peak < 500_000 < path.stat().st_size / 4
+    assert peak < 700_000 < path.stat().st_size / 4
 
 
 @pytest.mark.parametrize("content", [b"1", b"123"])

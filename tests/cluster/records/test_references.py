@@ -72,7 +72,7 @@ def test_two_files_that_can_be_meant_are_never_guessed_between(tmp_path, files, 
     ],
 )
 def test_a_path_that_leads_nowhere_says_where_it_starts_and_what_is_unusual(tmp_path, written, causes):
-    assert reason(tmp_path, written) == f"not found in the folder of the table{causes}"
+    assert reason(tmp_path, written) == f"not found in {tmp_path}, the folder of the table{causes}"
 
 
 def test_an_absolute_path_that_leads_nowhere_starts_nowhere(tmp_path):

@@ -12,6 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cluster import Retry, Storage, StorageError, Store
+from cluster.records.base import Skipped
+from cluster.records.listing import walk
+from cluster.records.location import Location
 
 Respond = Callable[[int, str], tuple[int, dict[str, str], bytes] | None]
 """The response to the n-th request (from 0) of a path: status, headers and body; None closes the connection."""
@@ -135,6 +138,7 @@ def test_an_endpoint_that_may_be_s3_passes(respond: Respond) -> None:
         lambda *_: (200, PAGE, b"<html><body>A page that is XML as well</body></html>"),
         lambda _, path: (302, {"Location": path}, b""),
         lambda _, path: (307, {"Location": path, **PAGE}, b"<html>"),
+        lambda *_: (404, {}, b""),
     ],
 )
 def test_a_web_site_is_no_empty_bucket(respond: Respond) -> None:
@@ -152,6 +156,15 @@ def test_a_page_that_is_xml_is_no_empty_listing() -> None:
                 StorageError, match=r"could not list s3://bucket/run: .*does not respond as an S3 server"
             ):
                 list(look(store(endpoint)))
+
+
+def test_an_empty_response_is_no_empty_archive() -> None:
+    with server(lambda *_: (200, XML, b"")) as endpoint:
+        archive = Location("s3://bucket/photos", storage=Storage(endpoint=endpoint, region="us-east-1"))
+        with pytest.raises(
+            StorageError, match=r"cannot read the listing of bucket: .*does not respond as an S3 server"
+        ):
+            list(walk(archive, Skipped()))
 
 
 def test_a_throttled_first_request_is_tried_again() -> None:

@@ -321,6 +321,16 @@ def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
         Store(str(tmp_path / "file")).put("a", b"x")
 
 
+def test_a_folder_in_the_place_of_an_object_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    store = Store(str(tmp_path))
+    expected = rf"could not \w+ {tmp_path}/a: a folder has its name\. Remove or rename this folder, and run again\.$"
+    for operation in (store.get, store.delete, lambda path: store.put(path, b"x")):
+        with pytest.raises(StorageError, match=expected):
+            operation("a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES])
 def test_a_file_system_that_cannot_flush_folders_is_written_to(tmp_path, monkeypatch, number):
     flush = os.fsync

@@ -3,7 +3,7 @@
 import pytest
 
 from fewshot.data import Example, SplitChoice
-from fewshot.data.split_names import SPLIT_NAMES, names_chosen, select_split, split_of, suggested_split
+from fewshot.data.split_names import MAX_SHOWN, SPLIT_NAMES, names_chosen, select_split, split_of, suggested_split
 from fewshot.errors import DataError
 
 CHOICE = SplitChoice("train", "support.split")
@@ -24,7 +24,7 @@ def test_a_split_has_several_names_in_any_case(split, names):
 
 
 def test_other_names_are_no_splits():
-    names = ("", "trains", "cat", "all", "test tube", "train_station", "dataset", "set", "2017", "tester")
+    names = ("", "trains", "cat", "all", "test tube", "train_station", "dataset", "set", "2017", "tester", "settrain")
     assert {split_of(name) for name in names} == {None}
 
 
@@ -43,6 +43,8 @@ def test_numbers_and_usual_words_beside_a_split_do_not_count(name):
         ("validation", ["train", "val"], {"val"}),
         ("dev", ["dev", "val"], {"dev"}),
         ("all", ["train", "val"], {"train", "val"}),
+        ("ALL", ["train", "val"], {"train", "val"}),
+        (" Fold 3 ", ["fold 3 ", "fold 4"], {"fold 3 "}),
         ("fold 3", ["fold 3", "fold 4"], {"fold 3"}),
         ("train", ["train", "Train"], {"train", "Train"}),
     ],
@@ -57,6 +59,9 @@ def test_a_choice_means_the_same_name_or_the_same_split(choice, present, expecte
         ("test", ["train", "val"], "t.csv has no split 'test'; it has 'train', 'val'"),
         ("validation", ["dev", "val"], "split 'validation' can be 'dev', 'val'; name one of them"),
         ("fold 5", ["fold 3"], "has no split 'fold 5'"),
+        ("fold 5", ["fold 3", "fold 3"], "it has 'fold 3'$"),
+        ("fold 5", ["x" * 90], f"it has '{'x' * 80}'$"),
+        ("fold", [f"{number:02}" for number in range(MAX_SHOWN + 3)], "'08', '09' and 3 more$"),
     ],
 )
 def test_a_choice_of_nothing_or_of_two_splits_is_refused(choice, present, reason):
@@ -93,3 +98,10 @@ def test_classes_without_an_image_belong_to_every_split_unless_they_have_one():
 def test_training_is_suggested_where_there_is_such_a_split():
     assert suggested_split(["test", "Training", "val"]) == "Training"
     assert suggested_split(["val", "test"]) == "test"
+
+
+def test_a_message_lists_the_first_splits_with_their_rows():
+    with pytest.raises(DataError) as caught:
+        chosen(None, *(f"fold {number:02}" for number in range(MAX_SHOWN + 3)))
+    assert "(fold 00: 1, fold 01: 1, " in str(caught.value)
+    assert "fold 09: 1 rows)" in str(caught.value)

@@ -180,6 +180,23 @@ def test_without_its_plugin_a_format_has_a_name_and_two_ways_out(name, module, m
         decode(data)
 
 
+@pytest.mark.parametrize(
+    ("beginning", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    ],
+)
+def test_a_signature_before_zeros_is_no_damaged_image(beginning, name):
+    with pytest.raises(UnreadableImageError) as caught:
+        decode(beginning + bytes(300))
+    assert str(caught.value) == f"{name} with only zero bytes after its first 32; copy it again"
+    for other in (beginning + bytes(300) + b"x", beginning):
+        with pytest.raises(UnreadableImageError, match=rf"^(damaged|truncated) {name}"):
+            decode(other)
+
+
 def test_brands_tell_heic_from_avif(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for brands, name in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import types
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fewshot.errors import UnknownNameError
+from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods import DIFFUSION_SCORERS, METHODS, MethodInfo, build_diffusion_scorer, build_method
 from fewshot.methods.declarations import (
     Hyperparameter,
@@ -52,6 +53,16 @@ def test_every_choice_is_accepted_and_another_is_refused(info):
         if each.choices:
             with pytest.raises(ValueError, match=f"unknown .*{each.name} 'another'"):
                 build(info.name, **{each.name: "another"})
+
+
+@each_method
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e308, 10**400, True])
+def test_every_number_is_finite_and_no_other_type(info, value):
+    build = build_method if info.name in METHODS else build_diffusion_scorer
+    for each in hyperparameters_of(info.name):
+        if each.type in ("float", "integer"):
+            with pytest.raises(DataError, match=each.name):
+                build(info.name, **{each.name: value})
 
 
 def test_types_are_those_of_a_job_file():

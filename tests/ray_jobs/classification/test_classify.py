@@ -44,12 +44,15 @@ def test_every_strange_file_becomes_one_row(place):
     assert messages == {("image", image, row["error"]) for image, row in outcome.rows.items() if row["error"]}
 
 
-def test_an_archive_of_broken_files_completes(place):
+def test_an_archive_of_broken_files_completes_and_is_reported(place):
     shutil.rmtree(place.archive)
     for name, data in BROKEN.items():
         put(place.archive / name, data)
     outcome = place.classify()
-    assert outcome.code == 0
+    assert outcome.code == 1
+    assert f"every image is unreadable: {len(BROKEN)} of {len(BROKEN)}, mostly such as" in outcome.messages
+    assert "check [archive] uri" in outcome.messages
+    assert "Every image is unreadable" in Path(outcome.result["report"]).read_text(encoding="utf-8")
     assert [row["status"] for row in outcome.rows.values()] == ["unreadable"] * len(BROKEN)
     assert (outcome.result["ok"], outcome.result["mean_score"]) == (0, None)
 
@@ -58,6 +61,21 @@ def test_too_many_unreadable_images_fail_the_job(place):
     assert place.classify().code == 0
     assert place.classify("archive.max_unreadable_fraction=0.05").code == 1
     assert place.classify("archive.max_unreadable_fraction=0.1").code == 0
+
+
+def test_one_readable_image_is_enough_by_default(place):
+    shutil.rmtree(place.archive)
+    put(place.archive / "a.jpg", picture("blue", 1))
+    put(place.archive / "b.jpg", b"broken")
+    assert place.classify().code == 0
+
+
+@pytest.mark.parametrize("name", ["photos.tar", "photos.zip", "photos.parquet", "photos.tar.gz"])
+def test_a_web_page_in_place_of_an_archive_stops_the_job(place, name):
+    put(place.folder / name, b"\n<!DOCTYPE html><html><body>Not found</body></html>")
+    outcome = place.classify(f'archive.uri="{place.folder / name}"')
+    assert outcome.code == 2
+    assert f"{name}: an HTML or XML page in place of a" in outcome.messages
 
 
 def test_rows_have_the_documented_columns_and_types(finished):

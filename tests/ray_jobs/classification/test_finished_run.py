@@ -109,6 +109,24 @@ def test_a_damaged_document_is_written_anew_and_hides_no_other_run(place, run, n
     shutil.rmtree(other)
 
 
+@pytest.mark.parametrize("kind", ["card", "metrics", "part"])
+def test_a_folder_in_the_place_of_an_object_is_named_in_one_line(place, run, kind):
+    classifier = json.loads((run / "plan.json").read_bytes())["classifier"]
+    paths = {"card": place.output / classifier / "card.json", "metrics": run / "metrics.json", "part": parts(run)[0]}
+    path = paths[kind]
+    before = path.read_bytes()
+    path.unlink()
+    put(path / "stray.txt", b"x")
+    outcome = place.classify()
+    assert outcome.code == 1
+    (line,) = (line for line in outcome.messages.splitlines() if "a folder has its name" in line)
+    assert f"{path}: a folder has its name. Remove or rename this folder, and run again" in line
+    assert "Traceback" not in outcome.messages
+    shutil.rmtree(path)
+    path.write_bytes(before)
+    assert place.classify().code == 0
+
+
 def test_files_of_others_are_neither_counted_nor_touched(place, run):
     (first, second), count = parts(run)[:2], len(parts(run))
     strays = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ray_jobs.place import fewshot, put, written
+from tests.ray_jobs.place import CLASSES, fewshot, picture, put, write_table, written
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +38,33 @@ def test_a_plan_writes_nothing_and_counts_what_there_is(place):
     assert written(place.folder) == before
     place.classify()
     assert len(written(place.output / "features")) == shards + 3
+
+
+def test_masks_and_unused_parts_are_warned_of_before_the_job_and_in_it(place):
+    put(place.archive / "photo_001_mask.png", picture("blue", 1))
+    rows = [(f"examples/{label}/{shot}.jpg", label, shot) for label in CLASSES for shot in (0, 1)]
+    write_table(place.folder / "examples.csv", rows, header=("image", "label", "fold"))
+    place.write_job(support={"uri": str(place.folder / "examples.csv")})
+    mask, parts = plan(place).result["warnings"]
+    assert mask.startswith("1 archive image is called like a mask of another one, such as photo_001_mask.png")
+    assert parts.startswith("examples.csv: the column 'fold' has 2 values (0, 1)")
+    messages = place.classify().messages
+    assert f"warning: {mask}" in messages
+    assert f"warning: {parts}" in messages
+    named = plan(place, "--set", "archive.component=jpg;png")
+    assert named.result["warnings"] == [parts]
+
+
+def test_rows_that_repeat_an_image_are_warned_of(place):
+    rows = [("photo_000.jpg",), ("./photo_000.jpg",), ("photo_001.jpg",), ("photo_001.jpg",)]
+    write_table(place.archive / "list.csv", rows, header=("path",))
+    place.write_job(archive={"uri": str(place.archive / "list.csv")})
+    outcome = plan(place)
+    assert outcome.result["archive"]["images"] == 2
+    (warning,) = outcome.result["warnings"]
+    assert warning == (
+        "2 rows of the list name an image that another row names, such as photo_000.jpg. Each is labelled once."
+    )
 
 
 def test_a_plan_after_the_job_has_nothing_left(finished):

@@ -23,6 +23,7 @@ from fewshot.errors import UnknownNameError
 from fewshot.methods import DIFFUSION_SCORERS, METHODS
 from ray_jobs.commands.app import GROUPS, app
 from ray_jobs.commands.command_group import CommandGroup, Program, errors_as_exit_codes
+from ray_jobs.console import interrupts
 from ray_jobs.errors import DetachedError, JobError
 from tests.ray_jobs.manifest.jobs import PLAIN
 from tests.ray_jobs.place import fewshot
@@ -204,11 +205,12 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("error", "code", "message"), ERRORS)
-def test_each_class_of_errors_has_an_exit_code(capsys, error, code, message):
+def test_each_class_of_errors_has_an_exit_code(capfd, monkeypatch, error, code, message):
+    monkeypatch.setattr(interrupts, "_state", interrupts._State())
     with pytest.raises(typer.Exit) as caught, errors_as_exit_codes():
         raise error
     assert caught.value.exit_code == code
-    assert capsys.readouterr() == ("", message)
+    assert capfd.readouterr() == ("", message)
 
 
 def test_a_bug_is_not_taken_for_an_error_of_the_user():

@@ -85,6 +85,7 @@ def test_what_is_there_is_shown_and_told(here):
     }
     for shown in (
         "folder, 4 images",
+        "in the archive, 1 entry was skipped, not an image by its name: ",
         ".hidden",
         "notes.txt",
         "6 examples of 3 classes",
@@ -94,7 +95,7 @@ def test_what_is_there_is_shown_and_told(here):
         assert shown in outcome.messages
     text = (here / "job.toml").read_text()
     for comment in (
-        "folder, 4 images; 1 entry skipped",
+        "folder, 4 images; 1 entry was skipped, not an image by its name",
         "takes 22 held-out examples, the 6 here allow 0.32",
         "ViT-B-32",
     ):
@@ -187,9 +188,13 @@ def test_what_would_spoil_a_run_is_warned_of(here):
     put(here / "examples/cyan/again.jpg", (here / "examples/cyan/1.jpg").read_bytes())
     put(here / "examples/cyan/broken.jpg", b"no image")
     put(here / "examples/single/1.jpg", picture("blue", 77))
+    put(here / "examples/amber/0_mask.png", picture("amber", 78))
+    put(here / "photos/copy_mask.png", picture("amber", 79))
     outcome = init("photos", "examples")
     assert outcome.code == 0
-    copy, contradiction, repeat, unreadable, single = outcome.result["warnings"]
+    mask, copy, contradiction, repeat, unreadable, example_mask, single = outcome.result["warnings"]
+    assert mask.startswith("1 archive image is called like a mask of another one, such as copy_mask.png of copy.jpg")
+    assert "such as amber/0_mask.png of amber/0.jpg" in example_mask
     assert copy.startswith("1 archive image is a copy of examples, such as copy.jpg of amber/0.jpg.")
     assert "blue/again.jpg (blue) and amber/1.jpg (amber). Keep each image in one class." in contradiction
     assert repeat.startswith("1 example repeats another one of the same class.")

@@ -46,15 +46,21 @@ def test_a_lost_interrupt_is_raised_again_until_acknowledged(setting, number):
     assert acknowledged == "0.0 0.0"
 
 
-def test_ctrl_c_keeps_its_handler():
+@pytest.mark.parametrize(
+    ("before", "after"), [("default_int_handler", "_on_ctrl_c"), ("SIG_IGN", "SIG_IGN")], ids=["usual", "ignored"]
+)
+def test_ctrl_c_is_handled_unless_it_is_ignored(before, after):
     program = (
-        "import signal as s, ray_jobs.console.interrupts as i; i.install_handlers({}); print(s.getsignal(s.SIGINT))"
+        f"import signal as s, ray_jobs.console.interrupts as i; s.signal(s.SIGINT, s.{before});"
+        " i.install_handlers({}); print(repr(s.getsignal(s.SIGINT)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "default_int_handler" in done.stdout
+    assert after in done.stdout
 
 
-READY = "import sys, time; from ray_jobs.console import interrupts; interrupts.install_handlers({})\n"
+READY = "import sys, time; from ray_jobs.console import interrupts as i; i.install_handlers({}); i.begin_work()\n"
+LINE = "error: interrupted; finished work is kept, run again to resume\n"
+STOPPING_LINE = LINE.replace("resume", "resume (stopping the workers, Ctrl-C again ends at once)")
 SWALLOWED = """
 try:
     print("ready", flush=True); time.sleep(60)
@@ -68,7 +74,7 @@ with ThreadPoolExecutor(1) as threads:
     print("ready", flush=True); time.sleep(60)
 """
 PATIENT = """
-with interrupts.time_to_end(30):
+with i.time_to_end(30):
     while True:
         try:
             print("ready", flush=True)  # Within the block: the interrupt may come before the next line.
@@ -87,10 +93,10 @@ def start(*words, **variables):
     )
 
 
-def interrupted(process):
-    """Send Ctrl-C, and return exit code, messages and seconds until the process has ended."""
+def interrupted(process, number=signal.SIGINT):
+    """Send Ctrl-C or another signal, and return exit code, messages and seconds until the process has ended."""
     begin = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     try:
         _, messages = process.communicate(timeout=MUCH)
     finally:
@@ -104,7 +110,7 @@ def test_ctrl_c_is_answered_and_ends_a_process_that_goes_on_waiting(program):
     assert process.stdout.readline() == "ready\n"
     code, messages, seconds = interrupted(process)
     assert code == 130
-    assert messages.splitlines()[0] == "error: interrupted; finished work is kept, run again to resume"
+    assert messages.splitlines(keepends=True)[0] == LINE
     assert seconds < MUCH
 
 
@@ -116,30 +122,65 @@ def test_a_process_that_stops_others_has_more_time_and_a_second_ctrl_c_ends_it()
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(2.0)
     code, messages, seconds = interrupted(process)
-    assert (code, messages) == (130, "error: interrupted; finished work is kept, run again to resume\n")
+    assert (code, messages) == (130, STOPPING_LINE)
     assert seconds < MUCH
 
 
-BLOCKED = "import time; open({ready!r}, 'w').close(); time.sleep(60)\n"
+BLOCKED = "import time; open({ready!r}, 'w').close(); {wait}\n"
+WAIT = "time.sleep(60)"
+NOTED = ("loading libraries …\n", "loading open_clip …\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("wait", [WAIT, f"exec({WAIT!r})"], ids=["", "compiled from text"])
 @pytest.mark.parametrize(
-    ("package", "message"),
-    [
-        ("typer", "error: interrupted\n"),
-        ("pyarrow", "error: interrupted; finished work is kept, run again to resume\n"),
-    ],
+    ("package", "words"),
+    [("typer", ["--help"]), ("pyarrow", ["classify", "x.toml"]), ("open_clip", ["models"])],
+    ids=["the command line", "loading", "working"],
 )
-def test_ctrl_c_is_answered_while_libraries_are_loaded(tmp_path, package, message):
+def test_an_interrupt_is_one_line_while_libraries_are_loaded(tmp_path, package, words, wait, number):
     ready = tmp_path / "ready"
-    put(tmp_path / package / "__init__.py", BLOCKED.format(ready=str(ready)).encode())
-    process = start("-m", "ray_jobs", "classify", "x.toml", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    put(tmp_path / package / "__init__.py", BLOCKED.format(ready=str(ready), wait=wait).encode())
+    process = start("-m", "ray_jobs", *words, PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert wait_until(ready.exists)
-    assert ready.exists()
-    code, messages, seconds = interrupted(process)
+    code, messages, seconds = interrupted(process, number)
     assert code == 130
-    assert messages.removeprefix("loading libraries …\n") == message
+    assert [line for line in messages.splitlines(keepends=True) if line not in NOTED] == [LINE]
     assert seconds < MUCH
+
+
+def test_an_interrupt_is_one_line_before_it_is_handled(tmp_path):
+    ready = tmp_path / "ready"
+    put(tmp_path / "signal" / "__init__.py", BLOCKED.format(ready=str(ready), wait=WAIT).encode())
+    process = start("-m", "ray_jobs", "--help", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert wait_until(ready.exists)
+    assert interrupted(process)[:2] == (130, "error: interrupted\n")
+
+
+ENDING = """
+import atexit, sys, time
+from ray_jobs import __main__
+from ray_jobs.commands import app
+from ray_jobs.console.waiting import finish_loading
+atexit.register(lambda: print("ready", flush=True) or time.sleep(60))
+def run():
+    finish_loading()
+    sys.exit(int(sys.argv[1]))
+app.main = run
+__main__.main()
+"""
+
+
+def test_an_interrupt_that_the_command_line_has_caught_is_reported():
+    process = start("-c", ENDING, 130)
+    assert process.communicate(timeout=MUCH) == ("", LINE)
+    assert process.returncode == 130
+
+
+def test_an_interrupt_after_the_end_of_a_command_is_one_line():
+    process = start("-c", ENDING, 0)
+    assert process.stdout.readline() == "ready\n"
+    assert interrupted(process)[:2] == (130, LINE)
 
 
 def test_a_command_says_what_it_waits_for_and_can_be_interrupted_there(tmp_path):
@@ -156,5 +197,5 @@ def test_a_command_says_what_it_waits_for_and_can_be_interrupted_there(tmp_path)
             lines.append(process.stderr.readline())
         assert lines[-1] == "checking the job file and the storage, models and files that it names …\n"
         code, messages, seconds = interrupted(process)
-    assert (code, messages) == (130, "error: interrupted; finished work is kept, run again to resume\n")
+    assert (code, messages) == (130, LINE)
     assert seconds < MUCH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -138,3 +139,21 @@ def test_the_output_lies_beside_the_folder_of_a_glob(tmp_path, monkeypatch):
     (folder := tmp_path / "photos").mkdir()
     monkeypatch.chdir(folder)
     assert default_output("birds", ("**/*.jpg", "../examples")) == str(tmp_path / "runs/birds")
+
+
+@pytest.mark.parametrize(
+    ("problem", "shown"),
+    [
+        (
+            "ARCHIVE: 2 links; set archive.follow_links = true to follow them",
+            "links; --set archive.follow_links=true to",
+        ),
+        ('expected one of them: archive.form = "tar" reads the .tar files', "them: --set archive.form=tar reads"),
+        ('such as uri = "photos/*.tar"', 'such as uri = "photos/*.tar"'),
+        ('photos.form = "tar"', 'photos.form = "tar"'),
+    ],
+)
+def test_keys_of_a_job_file_are_shown_as_options(problem, shown):
+    arguments = DraftArguments(archive="photos", examples="examples")
+    assert shown in arguments.in_their_terms(problem)
+    assert replace(arguments, set_option=None).in_their_terms(problem) == problem

@@ -121,6 +121,24 @@ def test_deeper_folders_that_may_be_classes_need_a_choice(tmp_path):
     assert Counter(found(tmp_path, class_folder="last").values()) == {"cat": 1, "dog": 1, "kiwi": 1}
 
 
+@pytest.mark.parametrize("between", ["", "x/"])
+def test_one_folder_of_another_name_in_each_may_be_the_class(tmp_path, between):
+    write(tmp_path, f"animals/{between}cat/1.jpg", f"animals/{between}cat/2.jpg", f"plants/{between}rose/1.jpg")
+    message = refused(tmp_path)
+    expected = f"animals/{between} has cat/ and plants/{between} has rose/, so that the classes can be the first or the"
+    assert expected in message
+    assert 'class_folder = "first" or "last"' in message
+    assert set(found(tmp_path, class_folder="first").values()) == {"animals", "plants"}
+    assert set(found(tmp_path, class_folder="last").values()) == {"cat", "rose"}
+
+
+def test_a_folder_of_the_same_name_in_each_is_no_class(tmp_path):
+    write(tmp_path / "alike", "cat/images/1.jpg", "dog/images/1.jpg")
+    assert set(found(tmp_path / "alike").values()) == {"cat", "dog"}
+    write(tmp_path / "partly", "cat/more/1.jpg", "cat/2.jpg", "dog/1.jpg")
+    assert set(found(tmp_path / "partly").values()) == {"cat", "dog"}
+
+
 def test_a_uri_one_folder_too_high_is_named(tmp_path):
     write(tmp_path, "dataset/cat/1.jpg", "dataset/dog/1.jpg")
     assert f"the only folder of {tmp_path} is dataset/, which has cat/ and dog/: point uri at {tmp_path}/dataset" in (

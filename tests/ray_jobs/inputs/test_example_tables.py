@@ -148,7 +148,8 @@ def test_an_outage_is_no_damaged_table(tmp_path, monkeypatch):
 
 def test_a_column_of_splits_is_chosen_or_refused(tmp_path):
     rows = [("a.jpg", "cat", "train"), ("b.jpg", "dog", "train"), ("c.jpg", "cat", "test")]
-    table = write_table(tmp_path / "t.csv", rows, header=("image", "label", "split"))
+    (tmp_path / "data").mkdir()  # Folders beside the table's own are searched for images.
+    table = write_table(tmp_path / "data/t.csv", rows, header=("image", "label", "split"))
     assert "several splits (test: 1, train: 2 rows)" in refused(table)
     assert found(table, "train") == {"a.jpg": "cat", "b.jpg": "dog"}
     assert "has no split 'val'" in refused(table, "val")

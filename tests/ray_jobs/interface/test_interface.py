@@ -346,3 +346,19 @@ def test_no_run_and_no_classifier_are_told_apart(tmp_path):
         fewshot.open_run(tmp_path)
     with pytest.raises(fewshot.JobError, match="no classifier in"):
         fewshot.load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, 3, b"runs", ["runs"]])
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (fewshot.open_run, "url"),
+        (fewshot.load_classifier, "url"),
+        (fewshot.evaluate, "splits"),
+        (lambda value: fewshot.classify(value, "examples"), "archive"),
+    ],
+)
+def test_what_is_no_place_is_refused_by_name(call, name, value):
+    message = f"^{name}: expected a path or URL as str or os.PathLike, got {type(value).__name__}$"
+    with pytest.raises(TypeError, match=message):
+        call(value)

@@ -78,7 +78,7 @@ threads = "many"
         ("job.toml, line 7:", "[archive] shard_imgs: unknown key.", "Did you mean 'shard_images'?"),
         ("job.toml, line 8:", "[archive] shard_images: expected an integer of at least 1, got 0"),
         ("job.toml, line 10:", "[suport]: unknown section.", "Did you mean '[support]'?"),
-        ("job.toml, line 14:", "[clip] threads: expected an integer of at least 1, got 'many'"),
+        ("job.toml, line 14:", "[clip] threads: expected an integer of at least 1 and at most 1024, got 'many'"),
         ("job.toml:", "[support]: missing section; it needs uri"),
     ]
     assert len(found) == len(expected)
@@ -97,7 +97,7 @@ def test_mistakes_in_the_file_and_in_its_paths_are_reported_together(bare):
     outcome = fewshot("classify", bare.job)
     assert (outcome.code, outcome.result) == (2, None)
     for piece in (
-        "[cluster] clip_workers: expected an integer of at least 1, got 0",
+        "[cluster] clip_workers: expected an integer of at least 1 and at most 1000000, got 0",
         "[archive] uri: ",
         "nowhere: not found",
         "[archive] labels: there is no no_truth.csv",
@@ -340,7 +340,10 @@ def test_a_wrong_override_is_one_mistake(tmp_path, override, messages):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("cluster.decode_workers=0", '[cluster] decode_workers: expected an integer of at least 1, or "auto", got 0'),
+        (
+            "cluster.decode_workers=0",
+            '[cluster] decode_workers: expected an integer of at least 1 and at most 1000000, or "auto", got 0',
+        ),
         (
             "deploy.gpu.node_selector={'-'='x'}",
             "[deploy.gpu] node_selector: expected the key of a Kubernetes label, got '-'",
@@ -351,7 +354,7 @@ def test_a_wrong_override_is_one_mistake(tmp_path, override, messages):
         ("classifier.hyperparameters=3", "[classifier] hyperparameters: expected a table, got 3"),
         ("archive.schemes=['ftp']", '[archive] schemes.0: expected "abfs", "abfss", "az"'),
         ("clip.templates=[]", "[clip] templates: expected a list of at least one item, each a string, got []"),
-        ("clip.batch_size=0", "[clip] batch_size: expected an integer of at least 1, got 0"),
+        ("clip.batch_size=0", "[clip] batch_size: expected an integer of at least 1 and at most 65536, got 0"),
         ("clip.pretrained=a", "; remove pretrained = 'a'"),
         ("escalate.schedule=race", '[escalate] schedule: expected "racing", "published" or "exhaustive", got \'race\''),
         ("archive.uri=", "[archive] uri: expected a path or URL, got ''"),

@@ -24,7 +24,7 @@ from ray_jobs.report import ensure_report, find_reports
 from ray_jobs.report.charts import CurvePoint, accuracy_by_cost, gaps_by_time, histogram
 from ray_jobs.report.failures import Broken, Reason, read_reasons, some_of_each
 from ray_jobs.report.image_sample import SHOWN, Spot, by_shard, draw_sample, evenly
-from ray_jobs.report.markup import document, element, outside
+from ray_jobs.report.markup import document, element, outside, skipped_entries
 from ray_jobs.report.pictures import archive_pictures, of_archive, thumbnail
 from ray_jobs.results import ScoreHistogram
 from tests.ray_jobs.place import fewshot
@@ -174,6 +174,11 @@ def test_unreadable_examples_are_shown_and_not_counted(tmp_path):
     assert "could not be read and left out" not in whole
     examples = [int(re.search(r"from (\d+) example", html)[1]) for html in (found, whole)]
     assert examples[0] == examples[1] - 1
+
+
+def test_skipped_entries_are_counted_in_words():
+    assert skipped_entries(1) == "1 entry was skipped, not an image by its name"
+    assert skipped_entries(1200) == "1,200 entries were skipped, not images by their names"
 
 
 def test_hostile_names_and_reasons_stay_text(tmp_path):

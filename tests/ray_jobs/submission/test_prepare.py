@@ -54,3 +54,4 @@ def test_a_missing_address_is_reported_with_an_example(monkeypatch):
         outcome = fewshot(*words)
         assert outcome.code == 2
         assert "--address http://head:8265" in outcome.messages
+        assert ("fewshot status OUTPUT" in outcome.messages) == (words == ("status",))
