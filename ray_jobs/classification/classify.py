@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -275,6 +276,13 @@ class Classification:
         many = too_many_unreadable(self.job, images=metrics.images, unreadable=metrics.unreadable)
         return replace(metrics, too_many_unreadable=many)
 
+    def earlier_load(self) -> StageLoad | None:
+        """Return how busy the stages of embedding were when this run was completed before; None if it was not."""
+        with suppress(FormatError):
+            metrics = self._complete_metrics()
+            return None if metrics is None else metrics.embedding
+        return None
+
     def _losses(self, metrics: ClassificationMetrics) -> Losses:
         predictions = [prediction_part(f"{self.run}/{PREDICTIONS}", *part) for part in self._numbered_shards]
         return find_losses(self.store, self.run, predictions, metrics)
@@ -469,6 +477,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
         reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
     embedding, load = _embed(work, reporter)
+    load = work.earlier_load() if load is None else load
     classifier = work.stored if work.stored is not None else _train(work, reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))

@@ -183,7 +183,8 @@ class ClassificationMetrics(JsonDocument):
         escalated: what a diffusion model decided; None without [escalate], or where that is not complete.
         versions: of the packages that decide the numbers.
         part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
-        embedding: how busy the stages of embedding were in the call that finished the run; None if it embedded nothing.
+        embedding: how busy the stages of embedding were in the last call that embedded something and finished the run;
+            None if there was none. The only key that is measured: all others are the same whenever a run is made.
     """
 
     format_version: ClassVar[int] = 2

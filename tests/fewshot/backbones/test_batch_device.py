@@ -44,22 +44,24 @@ def test_a_batch_on_the_host_has_the_bits_of_single_images(clip, rows, dense):
     assert (tokens is None) is not dense
 
 
-def on_cuda(dtype):
-    """The tiny CLIP on a GPU, with fake weights."""
+def on_cuda(dtype, config=TINY, *, batch_size=BATCH):
+    """A CLIP on a GPU, with fake weights."""
+    with torch.device("meta"):
+        model = open_clip.CLIP(**config).eval()
     clip = ClipBackbone(
-        model=with_fake_weights(open_clip.CLIP(**TINY).eval(), dtype),
+        model=with_fake_weights(model, dtype),
         tokenize=lambda _: [],
         crop=lambda image: image,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
-        image_size=IMAGE_SIZE,
-        batch_size=BATCH,
+        image_size=config["vision_cfg"]["image_size"],
+        batch_size=batch_size,
         templates=(),
         device=torch.device("cuda"),
         dtype=dtype,
     )
-    # The pool itself, a copy of a layer, cannot be made of fake tensors and is not needed.
-    vars(clip)["_detected_pooling"] = DetectedPooling(clip.model.visual.transformer.resblocks[-1], None)
+    if config is TINY:  # The pool itself, a copy of a layer, cannot be made of fake tensors and is not needed.
+        vars(clip)["_detected_pooling"] = DetectedPooling(clip.model.visual.transformer.resblocks[-1], None)
     return clip
 
 
@@ -88,6 +90,18 @@ def test_batches_are_queued_on_cuda_without_waiting(monkeypatch, dtype, dense):
     fetching = log[len(queued) :]
     assert [line for line in fetching if "host" in line] == [fetching[-1]]
     assert [output.busy_s for output in outputs] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(("name", "dim"), [("ViT-B-32", 512), ("ViT-L-14", 768), ("ViT-H-14", 1024), ("RN50", 1024)])
+def test_no_tower_of_real_size_makes_the_host_wait(monkeypatch, name, dim):
+    with pretended_cuda(monkeypatch) as log:
+        device = CudaDevice(on_cuda(torch.bfloat16, open_clip.get_model_config(name), batch_size=128))
+        buffer = device.new_buffer()
+        device.forward(buffer, 128, dense=False)
+        log.clear()
+        features = device.forward(buffer, 128, dense=False).features
+    assert (features.shape, features.dtype) == ((128, dim), torch.float32)
+    assert [line for line in log if "host" in line or "copy" in line] == ["copy to cuda"]
 
 
 def test_copies_wait_for_the_forward_that_reads_the_buffer_and_forwards_for_their_copy(monkeypatch):
