@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from fewshot.errors import BackboneError, UnknownNameError
 
@@ -107,7 +107,7 @@ class ClipSpec:
         unused = {"compile": not self.compile, "tf32": not self.tf32 or self.precision != "fp32"}
         return {name: value for name, value in settings.items() if not unused.get(name)} | {"weights": self._weights()}
 
-    def settled(self, capability: tuple[int, int] | None) -> ClipSpec:
+    def settled(self, capability: tuple[int, int] | None) -> Self:
         """Return the spec with a precision in place of "auto".
 
         Args:

@@ -374,8 +374,9 @@ class DiffusionSection(DiffusionSpec):
         model: "embedded" (a tiny model in this package); a folder in the layout of diffusers (with a model_index.json);
             or "org/name" on the Hugging Face hub.
         revision: Branch, tag or commit of a model on the hub. Not set: its main branch.
-        precision: Arithmetic of text encoder and UNet. "auto": bf16 on a GPU that computes in it, fp32 elsewhere.
-            Latents, noise errors and the adapters in training are float32 in any case.
+        precision: Arithmetic of text encoder and UNet. "auto" follows from the workers, once for a whole job: bf16 on
+            GPUs that have it, fp32 elsewhere. Latents, noise errors and the adapters in training are float32 in any
+            case.
         batch_size: Rows in a forward pass of the UNet. Not set: 16 on a CPU, 32 on a GPU.
         threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.

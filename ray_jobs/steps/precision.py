@@ -1,4 +1,4 @@
-"""What `clip.precision = "auto"` stands for in a job: it follows from the workers, and is part of names of features.
+"""What `precision = "auto"` stands for in a job: it follows from the workers, and is part of the names of results.
 
 The driver may have other hardware than the workers, so the job decides once, where it begins, and every worker computes
 in that precision, whatever it has.
@@ -6,13 +6,14 @@ in that precision, whatever it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cluster import ClusterError
 from cluster.on_ray.capacity import Node, cluster_nodes
+from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
-from ray_jobs.job_file.sections import ClipSection, ClusterSection, Job
+from ray_jobs.job_file.sections import ClusterSection, Job
 from ray_jobs.steps.local_gpus import local_gpus
 
 TYPE_LABEL = "ray.io/accelerator-type"
@@ -25,7 +26,7 @@ AMPERE = (8, 0)
 def settle_precision(
     job: Job, *, nodes: Callable[[str], Sequence[Node]] = cluster_nodes, may_guess: bool = False
 ) -> Job:
-    """Return the job with a precision in place of "auto".
+    """Return the job with a precision in place of each "auto".
 
     Args:
         job: the job file.
@@ -36,28 +37,52 @@ def settle_precision(
     Raises:
         JobError: the cluster does not respond.
     """
-    if job.clip.precision != "auto":
-        return job
+    sections = [name for name in _sections_with_models(job) if getattr(job, name).precision == "auto"]
+    settled = {
+        name: section.settled(_capability_for(name, section.device, job.cluster, nodes, may_guess))
+        for name, section in ((name, getattr(job, name)) for name in sections)
+    }
+    return replace(job, **settled)
+
+
+def _sections_with_models(job: Job) -> Iterator[str]:
+    """Yield the names of the sections whose models the job loads."""
+    yield "clip"
+    if job.escalate is not None:
+        yield "escalate"
+    methods = [(job.classifier.method, job.classifier.hyperparameters)]
+    if job.evaluate is not None:
+        methods += [(name, {}) for name in job.evaluate.methods]
+    if any("diffusion" in needs_of(name, hyperparameters) for name, hyperparameters in methods):
+        yield "diffusion"
+
+
+def _capability_for(
+    section: str, device: str, cluster: ClusterSection, nodes: Callable[[str], Sequence[Node]], may_guess: bool
+) -> tuple[int, int] | None:
     try:
-        capability = worker_capability(job.clip, job.cluster, nodes)
+        return worker_capability(device, cluster, nodes)
     except ClusterError as error:
-        if not may_guess:
-            advice = 'Set clip.precision ("bf16" for GPUs, "fp32" for CPUs), or cluster.gpus_per_worker'
-            raise JobError([f"[clip] precision depends on the GPUs of the cluster: {error}. {advice}."]) from error
-        capability = None
-    spec = job.clip.settled(capability)
-    return replace(job, clip=replace(job.clip, precision=spec.precision))
+        if may_guess:
+            return None
+        advice = f'Set {section}.precision ("bf16" for GPUs, "fp32" for CPUs), or cluster.gpus_per_worker'
+        raise JobError([f"[{section}] precision depends on the GPUs of the cluster: {error}. {advice}."]) from error
 
 
 def worker_capability(
-    clip: ClipSection, cluster: ClusterSection, nodes: Callable[[str], Sequence[Node]]
+    device: str, cluster: ClusterSection, nodes: Callable[[str], Sequence[Node]]
 ) -> tuple[int, int] | None:
     """Return the compute capability of the workers' least capable GPU; None for workers without.
+
+    Args:
+        device: "cpu" for models that run on CPUs only.
+        cluster: of the job file.
+        nodes: lists the nodes of the cluster at an address.
 
     Raises:
         ClusterError: the cluster has to be asked and does not respond.
     """
-    if clip.device == "cpu" or cluster.gpus_per_worker == 0:
+    if device == "cpu" or cluster.gpus_per_worker == 0:
         return None
     if cluster.address is None:
         return local_gpus().capability

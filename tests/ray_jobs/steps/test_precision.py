@@ -1,5 +1,6 @@
 """What "auto" stands for follows from the workers, is decided once, and is part of the names of features."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from cluster import ClusterError
 from cluster.on_ray.capacity import Node
 from fewshot.backbones.clip_spec import ClipSpec, precision_on
 from ray_jobs.errors import JobError
-from ray_jobs.job_file.sections import ClipSection, ClusterSection, Job, JobSection
+from ray_jobs.job_file.sections import ClassifierSection, ClipSection, ClusterSection, EscalateSection, Job, JobSection
 from ray_jobs.output.layout import features_folder
 from ray_jobs.steps import local_gpus as finding
 from ray_jobs.steps import precision
@@ -80,6 +81,22 @@ def test_a_cluster_that_does_not_respond_stops_a_job_and_not_a_plan():
 def test_without_a_cluster_the_gpus_of_this_machine_decide(monkeypatch, found, expected):
     monkeypatch.setattr(precision, "local_gpus", lambda: found)
     assert settle_precision(job()).clip.precision == expected
+
+
+@pytest.mark.parametrize(("found", "expected"), [(None, "fp32"), ((7, 5), "fp32"), ((8, 0), "bf16")])
+def test_a_diffusion_model_never_gets_float16(monkeypatch, found, expected):
+    monkeypatch.setattr(precision, "local_gpus", lambda: LocalGpus(1, found))
+    learned = replace(job(), classifier=ClassifierSection(method="mcti"), escalate=EscalateSection())
+    settled = settle_precision(learned)
+    assert (settled.escalate.precision, settled.diffusion.precision) == (expected, expected)
+    assert isinstance(settled.escalate, EscalateSection)
+
+
+def test_a_section_whose_model_is_not_used_asks_no_cluster():
+    asked = job(ClipSection(precision="fp32"), address="auto")
+    assert settle_precision(asked, nodes=unreachable).diffusion.precision == "auto"
+    with pytest.raises(JobError, match=r"\[escalate\] precision .*Set escalate\.precision"):
+        settle_precision(replace(asked, escalate=EscalateSection()), nodes=unreachable)
 
 
 def test_features_are_named_by_their_precision():
