@@ -149,7 +149,7 @@ def flips(flipper: Flipper, count: int, seed: int) -> Iterator[Flip]:
 
 
 def without_load(data: bytes) -> bytes:
-    """Return metrics or a report without the measured load of embedding, and without digests; other data as they are."""
+    """Return metrics or a report without the measured load of embedding and without digests, other data as they are."""
     if b"<dt>speed</dt>" in data:
         return _DIGEST.sub(b"", re.sub(rb"<dt>speed</dt><dd>.*?</dd>", b"", data))
     with suppress(ValueError):
