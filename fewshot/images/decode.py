@@ -29,8 +29,8 @@ from fewshot.images.tiff import decode_tiff
 from fewshot.images.warning_filter import ignore_pillow_warnings
 
 _MARGIN = 2
-"""Sides of a scaled decoding, relative to those that a caller resizes to. docs/benchmarks.md has the evidence: at 1.5,
-accuracy falls by more than half a per cent, by as much as at 1; at 2 it does not."""
+"""Sides of a scaled decoding, relative to those that a caller resizes to: less costs half a point of accuracy and more
+(docs/benchmarks.md)."""
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

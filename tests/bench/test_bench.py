@@ -7,6 +7,7 @@ import time
 from contextlib import redirect_stdout
 
 import pytest
+import torch
 
 from cluster import RayExecutor
 from fewshot.backbones import ClipBackbone
@@ -20,6 +21,7 @@ from tests.bench import (
     million,
     overhead,
     pipeline,
+    precision,
     reading,
     scale,
     scoring,
@@ -98,6 +100,13 @@ def test_the_million_benchmark_runs(ray_session, monkeypatch):
 
 def test_writes_of_an_image_are_counted(tmp_path):
     assert million.per_image_writes(tmp_path / "w", shards=2) == "0.0039 files and 0.0078 fsyncs an image"
+
+
+@pytest.mark.slow
+def test_the_precision_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(precision, "STEPS", torch.arange(100, 1000, 400))
+    rows = precision.run(images=8, repeat=1, training_steps=2).rows
+    assert [row["of a mean, at most %"] > 0 for row in rows] == [False, True, True, True]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 from cluster import Store
 from cluster.records import read_shard
 from fewshot.diffusion.training_memory import TrainingMemory
-from ray_jobs.escalation import Escalation
+from ray_jobs.escalation import Escalation, scoring_plan
 from ray_jobs.escalation.selection import find_candidates
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import write_parquet
@@ -281,3 +281,15 @@ def test_a_device_too_small_for_a_class_is_refused_and_a_small_one_uses_checkpoi
     assert small.code == 0, small.messages
     assert used
     assert small.bytes == plain.bytes
+
+
+def test_units_about_classes_give_the_bytes_of_units_about_images(place, monkeypatch):
+    here = place(schedule="exhaustive")
+    about_images = here.classify()
+    monkeypatch.setattr(scoring_plan, "CLASSES_IN_MEMORY", 1)
+    about_classes = here.classify(f"job.output={here.folder / 'by-class'}")
+    assert about_classes.code == 0, about_classes.messages
+    assert about_classes.bytes == about_images.bytes
+    assert (about_classes.run / "gaps.parquet").read_bytes() == (about_images.run / "gaps.parquet").read_bytes()
+    parts, others = (sorted((each.run / "noise-errors/round-00").iterdir()) for each in (about_images, about_classes))
+    assert [part.name for part in parts] != [part.name for part in others]

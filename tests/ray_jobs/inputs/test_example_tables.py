@@ -141,7 +141,7 @@ def test_an_outage_is_no_damaged_table(tmp_path, monkeypatch):
 
     table = hugging_face(tmp_path / "t.parquet", [b"a"], [0], ["cat"])
     monkeypatch.setattr("cluster.records.reading.RETRY", Retry(deadline_s=0.0))
-    monkeypatch.setattr("cluster.records.reading._LocalRanges.__call__", fail)
+    monkeypatch.setattr("cluster.records.streams._LocalParts.__call__", fail)
     with pytest.raises(StorageError, match="down"):
         read_labels(str(table))
 
