@@ -111,15 +111,35 @@ class S3Requests:
 
         sent = self._signed_headers(target, {"user-agent": self._target.agent, **headers})
         try:
-            with self._pool.urlopen(
-                "GET", target, headers=sent, redirect=False, preload_content=False, decode_content=False
-            ) as response:
-                body = _read(response, max_bytes)
+            response, body = self._exchange(target, sent, max_bytes)
         except HTTPError as error:
             raise _error_without_response(error, self._origin + target.partition("?")[0]) from error
         if response.status not in (200, 206):
             raise _error_of(response, body, operation)
         return body
+
+    def _exchange(
+        self, target: str, headers: Mapping[str, str], max_bytes: int | None
+    ) -> tuple[BaseHTTPResponse, bytes]:
+        """Return the response to a request, and its body, at most `max_bytes` of it.
+
+        Raises:
+            urllib3.exceptions.SSLError: TLS cannot be set up.
+            urllib3.exceptions.HTTPError: no response, or only a part of it.
+        """
+        from urllib3.exceptions import ProtocolError, SSLError
+
+        is_set_up = False
+        try:
+            with self._pool.urlopen(
+                "GET", target, headers=headers, redirect=False, preload_content=False, decode_content=False
+            ) as response:
+                is_set_up = True
+                return response, _read(response, max_bytes)
+        except SSLError as error:
+            if is_set_up or isinstance(error.args[0], ssl.SSLEOFError | ssl.SSLZeroReturnError):
+                raise ProtocolError("Connection broken", error.args[0]) from error
+            raise
 
     def _signed_headers(self, target: str, headers: Mapping[str, str]) -> dict[str, str]:
         """Return the headers of a request, with those that sign it."""
@@ -276,9 +296,7 @@ def _error_without_response(error: HTTPError, url: str) -> Exception:
     from botocore import exceptions as botocore
     from urllib3 import exceptions as urllib3
 
-    # A server that closes a connection while TLS is writing or shaking hands does not make it an untrusted one.
-    is_cut = bool(error.args) and isinstance(error.args[0], ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    if isinstance(error, urllib3.ProtocolError) or is_cut:
+    if isinstance(error, urllib3.ProtocolError):
         kind = botocore.ConnectionClosedError
     elif isinstance(error, urllib3.SSLError):
         kind = botocore.SSLError

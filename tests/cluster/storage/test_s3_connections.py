@@ -159,17 +159,34 @@ def test_a_redirect_is_not_followed():
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (urllib3.exceptions.SSLError(ssl.SSLCertVerificationError("self-signed")), exceptions.SSLError),
-        (urllib3.exceptions.SSLError(ssl.SSLEOFError("closed")), exceptions.ConnectionClosedError),
-        (urllib3.exceptions.SSLError(ssl.SSLZeroReturnError("closed")), exceptions.ConnectionClosedError),
         (urllib3.exceptions.ConnectTimeoutError("slow"), exceptions.ConnectTimeoutError),
+        (urllib3.exceptions.NewConnectionError(None, "refused"), exceptions.EndpointConnectionError),
         (urllib3.exceptions.LocationParseError("host"), exceptions.HTTPClientError),
     ],
 )
-def test_only_distrust_stops_a_job(error, kind):
+def test_an_error_of_urllib3_becomes_that_of_botocore(error, kind):
     found = _error_without_response(error, "https://store.example/bucket/a")
     assert type(found) is kind
-    assert is_store_wide(found) == (kind is exceptions.SSLError)
+    assert is_transient(found)
+
+
+@pytest.mark.parametrize(("response", "kind"), [(b"", exceptions.ConnectionClosedError), (PLAIN, exceptions.SSLError)])
+def test_only_a_server_without_valid_tls_stops_a_job(response, kind):
+    with scripted_server([response]) as (plain, _):
+        url = plain._target.url.replace("http", "https")
+        with pytest.raises(kind) as caught:
+            S3Requests(None, Target(url, None, "agent"), ssl.create_default_context()).get("a")
+    assert is_store_wide(caught.value) == (kind is exceptions.SSLError)
+
+
+def test_a_broken_body_does_not_make_a_server_untrusted(monkeypatch):
+    def read(*_):
+        raise urllib3.exceptions.SSLError(ssl.SSLError("bad record mac"))
+
+    monkeypatch.setattr(s3_requests, "_read", read)
+    with scripted_server([PLAIN]) as (requests, _), pytest.raises(exceptions.ConnectionClosedError) as caught:
+        requests.get("a")
+    assert is_transient(caught.value)
 
 
 def test_a_key_is_sent_byte_by_byte():
