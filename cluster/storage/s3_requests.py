@@ -1,4 +1,4 @@
-"""GET requests to S3 without s3fs: the same URLs, credentials and errors at a third of the CPU time or less.
+"""GET requests to S3 without s3fs: the same URLs, credentials and errors at a third of the CPU time.
 
 s3fs decides all that needs deciding. One request of it is intercepted before it is sent, and shows the server, the
 place of the bucket in the URL, the region and the kind of signature; its session has the credentials and renews them.
