@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,16 @@ class UnitSkipped:
 
 @dataclass(frozen=True, slots=True)
 class UnitDone:
-    """The unit's part is committed. `seconds` is the time from start to commit on the worker."""
+    """The unit's part is committed.
+
+    `seconds` is the time from start to commit on the worker, `busy_s` that of the worker's stages, see `Part`.
+    """
 
     path: str
     weight: int
     summary: Mapping[str, float]
     seconds: float
+    busy_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost
@@ -29,6 +29,7 @@ class StageReport:
             read from the parts.
         failures: one event for each failed unit, sorted by path.
         workers_lost: number of workers that died.
+        busy_s: sums of the busy seconds of the workers' stages, see `Part`.
     """
 
     done: int
@@ -40,6 +41,7 @@ class StageReport:
     summary: Mapping[str, float]
     failures: tuple[UnitFailed, ...]
     workers_lost: int
+    busy_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_stage(
@@ -66,6 +68,7 @@ def run_stage(
     counts: Counter[type] = Counter()
     weights: Counter[type] = Counter()
     summary: Counter[str] = Counter()
+    busy_s: Counter[str] = Counter()
     failures: list[UnitFailed] = []
     with closing(executor.run(step, _with_clean_folders(units, ledger), ledger, workers)) as events:
         for event in events:
@@ -75,6 +78,7 @@ def run_stage(
                 weights[type(event)] += event.weight
             if isinstance(event, UnitDone):
                 summary.update(event.summary)
+                busy_s.update(event.busy_s)
             if isinstance(event, UnitFailed):
                 failures.append(event)
     return StageReport(
@@ -87,6 +91,7 @@ def run_stage(
         summary=dict(summary),
         failures=tuple(sorted(failures, key=lambda failure: failure.path)),
         workers_lost=counts[WorkerLost],
+        busy_s=dict(busy_s),
     )
 
 

@@ -35,10 +35,13 @@ class Part:
     Attributes:
         data: the complete content of the committed object; a pure function of the unit.
         summary: counts that the driver adds up over units, for progress and reports.
+        busy_s: by stage of the worker, seconds that it was busy since the worker's last part, with whatever units. Not
+            a function of the unit.
     """
 
     data: bytes
     summary: Mapping[str, float] = field(default_factory=dict)
+    busy_s: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 class Step(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 UNIT_RETRY = Retry(first_delay_s=1.0, max_delay_s=30.0)
 _HALF_LENGTH = 1000
+WRITING = "writing"
+"""The stage of a worker that commits parts, in `UnitDone.busy_s`."""
 
 
 def run_unit(
@@ -37,6 +40,7 @@ def run_unit(
     for attempt in range(1, max_attempts + 1):
         try:
             part = step.run(state, unit.payload)
+            computed = time.monotonic()
             ledger.commit(unit.path, part.data)
         except StorageError as error:
             failure = UnitFailed(unit.path, unit.weight, describe(error), attempt)
@@ -46,7 +50,10 @@ def run_unit(
             logger.warning("unit failed path=%s\n%s", unit.path, _printable(traceback.format_exc()))
             return UnitFailed(unit.path, unit.weight, describe(error), attempt)
         else:
-            return UnitDone(unit.path, unit.weight, dict(part.summary), time.monotonic() - started)
+            now = time.monotonic()
+            busy_s = Counter(part.busy_s)
+            busy_s.update({WRITING: now - computed})
+            return UnitDone(unit.path, unit.weight, dict(part.summary), now - started, dict(busy_s))
     return failure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -39,6 +40,7 @@ class ClipBackbone:
         device: of the model.
         dtype: of the model.
         channels_last: whether pixels are laid out channels last.
+        is_compiled: whether the image tower was compiled; forwards that keep dense tokens run it as it was before.
     """
 
     model: Any
@@ -52,6 +54,7 @@ class ClipBackbone:
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
+    is_compiled: bool = False
 
     @property
     def logit_scale(self) -> float:
@@ -86,12 +89,29 @@ class ClipBackbone:
 
     def _forward(self, images: Tensor) -> Tensor:
         padded = pad_with_zeros(images, self.batch_size)
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return self.encode_pixels(padded.to(self.device)).cpu()[: len(images)]
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Encode one batch on the device of the model, without waiting for it: casts and normalises there.
+
+        Args:
+            pixels: [batch_size, 3, H, W] uint8 on `device`.
+
+        Returns:
+            [batch_size, D] float32 on `device`, raw encoder outputs.
+        """
+        mean, std = self._normalization
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
-        pixels = padded.to(self.device, torch.float32, memory_format=memory_format)
-        pixels.div_(255).sub_(mean).div_(std)  # In place: fresh memory for each step costs more than the arithmetic.
-        features: Tensor = self.model.encode_image(pixels.to(self.dtype))
-        return features.float().cpu()[: len(images)]
+        values = pixels.to(torch.float32, memory_format=memory_format)
+        values.div_(255).sub_(mean).div_(std)  # In place: fresh memory for each step costs more than the arithmetic.
+        features: Tensor = self.model.encode_image(values.to(self.dtype))
+        return features.float()
+
+    @cached_property
+    def _normalization(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [1, 3, 1, 1] on the device: copied there once, not for each batch."""
+        mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return mean, std
 
     @torch.no_grad()
     def embed_dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,10 +127,33 @@ class ClipBackbone:
         Raises:
             BackboneError: the tower does not end in an attention pool.
         """
+        parts = [self._forward_dense(part) for part in torch.split(images, self.batch_size)]
+        return torch.cat([features for features, _ in parts]), torch.cat([dense for _, dense in parts])
+
+    def _forward_dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, dense = self.encode_dense(pad_with_zeros(images, self.batch_size).to(self.device))
+        return features.cpu()[: len(images)], dense.cpu()[: len(images)]
+
+    def encode_dense(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode one batch as `encode_pixels`, and return the tokens of `embed_dense` as well.
+
+        Args:
+            pixels: [batch_size, 3, H, W] uint8 on `device`.
+
+        Returns:
+            Features [batch_size, D] float32 and tokens [batch_size, T, C] float16, both on `device`.
+
+        Raises:
+            BackboneError: the tower does not end in an attention pool.
+        """
         batches: list[Tensor] = []
-        with self._detected_pooling.recording(batches):
-            features = [self._forward(part) for part in torch.split(images, self.batch_size)]
-        return torch.cat(features), torch.cat(batches)[: len(images)]
+        with self._detected_pooling.recording(batches), self._eager():
+            features = self.encode_pixels(pixels)
+        return features, batches[0]
+
+    def _eager(self) -> AbstractContextManager[object]:
+        """A context without compiled code, which would not notice that tokens are recorded."""
+        return torch.compiler.set_stance("force_eager") if self.is_compiled else nullcontext()
 
     @property
     def pooling(self) -> Pooling:

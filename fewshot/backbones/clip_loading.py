@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import open_clip
+import torch
 
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
-from fewshot.backbones.determinism import DTYPES, find_device, fix_arithmetic
+from fewshot.backbones.determinism import DTYPES, compute_capability, find_device, fix_arithmetic
 from fewshot.backbones.image_crop import Crop, crop_of
 from fewshot.backbones.untrusted_weights import check_clip_config, checked_config, read_config, remote_code_refused
 from fewshot.errors import BackboneError, UnknownNameError
@@ -31,19 +32,24 @@ OLD_CLIP_WEIGHTS = "open_clip_pytorch_model.safetensors"
 def load_clip(spec: ClipSpec) -> ClipBackbone:
     """Load a CLIP for inference.
 
-    This also sets the process's number of torch threads to `spec.threads` and makes cuDNN use deterministic kernels:
-    with the batch size they decide the last bits of every feature.
+    This also sets the process's number of torch threads to `spec.threads`, allows TF32 or forbids it, and makes cuDNN
+    use deterministic kernels: with the batch size they decide the last bits of every feature. A precision of "auto" is
+    that of the device.
 
     Raises:
         BackboneError: packages, weights or a device are missing; the message says how to get them.
         UnknownNameError: open_clip has no such model.
     """
     device = find_device(spec.device)
-    fix_arithmetic(threads=spec.threads)
+    spec = spec.settled(compute_capability(device))
+    assert spec.precision != "auto"
+    fix_arithmetic(threads=spec.threads, tf32=spec.tf32)
     model, tokenize, templates = _embedded() if spec.model == EMBEDDED else _from_open_clip(spec)
     size, crop, mean, std = _preprocessing(model)
+    if spec.compile:
+        model.visual.compile(dynamic=False)
     return ClipBackbone(
-        model=model.to(device, DTYPES[spec.precision]),
+        model=_to(device, DTYPES[spec.precision], model),
         tokenize=tokenize,
         crop=crop,
         mean=mean,
@@ -53,11 +59,20 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
         templates=templates,
         device=device,
         dtype=DTYPES[spec.precision],
+        is_compiled=spec.compile,
     )
 
 
+def _to(device: torch.device, dtype: torch.dtype, model: Any) -> Any:
+    """Return the model on a device; the scale of its logits, e to the power of a number, stays in float32."""
+    scale = model.logit_scale.detach().float().to(device)
+    model = model.to(device, dtype)
+    model.logit_scale = torch.nn.Parameter(scale, requires_grad=False)
+    return model
+
+
 def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:
-    ClipSpec().identity()  # Raises with the remedy if a package is missing.
+    ClipSpec().check()  # Raises with the remedy if a package is missing.
     from fewshot.backbones.embedded_clip import assemble, tokenize
 
     return assemble(), tokenize, PLAIN_TEMPLATES

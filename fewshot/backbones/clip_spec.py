@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from fewshot.errors import BackboneError, UnknownNameError
 
@@ -20,6 +20,7 @@ PROJECTIONS = Path(__file__).parent / "embedded_clip" / "projections.safetensors
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".json")
 
 Precision = Literal["fp32", "bf16", "fp16"]
+ClipPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,20 +31,25 @@ class ClipSpec:
         model: "embedded"; an open_clip name ("ViT-B-32"); "hf-hub:org/repo"; or a local folder with an
             `open_clip_config.json`.
         pretrained: open_clip's tag, or a local checkpoint, for an open_clip name; None for the other three.
-        precision: arithmetic of the towers. Features are float32 in each.
+        precision: arithmetic of the towers. Features and the scale of logits are float32 in each. "auto" depends on the
+            device, see `precision_on`; it must be settled before features are named, see `settled`.
         batch_size: images in one forward; None takes 4 on a CPU (larger ones fall out of its cache), 128 on
             a GPU.
         threads: CPU threads of one worker's forward, >= 1. Other numbers of threads sum in another order and give other
             bits.
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        tf32: whether products of a GPU in fp32 may round their factors to the 10 bits of TensorFloat-32.
+        compile: whether the image tower is compiled by `torch.compile`, which rounds otherwise.
     """
 
     model: str = EMBEDDED
     pretrained: str | None = None
-    precision: Precision = "fp32"
+    precision: ClipPrecision = "auto"
     batch_size: int | None = None
     threads: int = 1
     device: str = "auto"
+    tf32: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -89,13 +95,25 @@ class ClipSpec:
         """Return everything that determines the features of an image, as JSON values: equal ones give equal features.
 
         Weights in local files are identified by their content, the embedded model by its packages and projections,
-        a hub model by its name and tag.
+        a hub model by its name and tag. Settings that are off change no name: `compile`, and `tf32` unless it counts.
 
         Raises:
             BackboneError: the packages of the embedded model are not installed.
+            ValueError: the precision is "auto".
         """
+        if self.precision == "auto":
+            raise ValueError('precision "auto" names no features: settle it for the device first')
         settings = asdict(self) | {"device": self.device.split(":")[0]}
-        return settings | {"weights": self._weights()}
+        unused = {"compile": not self.compile, "tf32": not self.tf32 or self.precision != "fp32"}
+        return {name: value for name, value in settings.items() if not unused.get(name)} | {"weights": self._weights()}
+
+    def settled(self, capability: tuple[int, int] | None) -> Self:
+        """Return the spec with a precision in place of "auto".
+
+        Args:
+            capability: compute capability of the GPU that it will run on; None for a CPU.
+        """
+        return replace(self, precision=precision_on(capability)) if self.precision == "auto" else self
 
     def _weights(self) -> object:
         if self.model == EMBEDDED:
@@ -106,6 +124,20 @@ class ClipSpec:
         if self.pretrained and Path(self.pretrained).is_file():
             return file_digest(Path(self.pretrained))
         return [self.model, self.pretrained]
+
+
+def precision_on(capability: tuple[int, int] | None) -> Precision:
+    """Return the precision that "auto" stands for on a device.
+
+    A GPU from Ampere on has bfloat16 at the full rate of its tensor cores; Volta and Turing have float16 only, and the
+    GPUs before neither. A CPU without AMX is six times slower in bfloat16, so CPUs always compute in float32.
+
+    Args:
+        capability: compute capability of a GPU; None for a CPU.
+    """
+    if capability is None or capability < (7, 0):
+        return "fp32"
+    return "bf16" if capability >= (8, 0) else "fp16"
 
 
 def open_clip_models() -> list[str]:

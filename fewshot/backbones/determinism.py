@@ -45,11 +45,24 @@ def find_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if in_bf16 else torch.float32
 
 
-def fix_arithmetic(*, threads: int) -> None:
-    """Set this process's number of torch threads, and make cuDNN use deterministic kernels."""
+def fix_arithmetic(*, threads: int, tf32: bool = False) -> None:
+    """Set this process's number of torch threads, and make cuDNN use deterministic kernels.
+
+    Args:
+        threads: CPU threads of a forward.
+        tf32: whether float32 products and convolutions on a GPU may use TensorFloat-32; torch's own default is that
+            convolutions may and products may not.
+    """
     torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+
+
+def compute_capability(device: torch.device) -> tuple[int, int] | None:
+    """Return the compute capability of a GPU; None for a CPU."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
 
 
 def pad_with_zeros(rows: Tensor, count: int) -> Tensor:

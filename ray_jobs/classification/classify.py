@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -53,8 +54,10 @@ from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
+from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, choose, entered
+from ray_jobs.steps.precision import settle_precision
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, reasons_of
 
@@ -112,7 +115,7 @@ class Classification:
     """A classification whose inputs were read: its archive, examples and classifier, and the names of its results.
 
     Attributes:
-        job: the job file; with a stored classifier, [clip] is the backbone it was trained on.
+        job: the job file; with a stored classifier, [clip] is the backbone it was trained on. Its precision is settled.
         store: the output.
         source: the archive.
         listing: what is in it.
@@ -144,6 +147,7 @@ class Classification:
         if stored is not None:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
+        job = settle_precision(job)
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support = _examples(job, store, stored) if needs_examples else None
@@ -269,6 +273,13 @@ class Classification:
             return None
         many = too_many_unreadable(self.job, images=metrics.images, unreadable=metrics.unreadable)
         return replace(metrics, too_many_unreadable=many)
+
+    def earlier_load(self) -> StageLoad | None:
+        """Return how busy the stages of embedding were when this run was completed before; None if it was not."""
+        with suppress(FormatError):
+            metrics = self._complete_metrics()
+            return None if metrics is None else metrics.embedding
+        return None
 
     def _losses(self, metrics: ClassificationMetrics) -> Losses:
         return find_losses(self.store, self.run, self.predictions, metrics)
@@ -463,7 +474,8 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     for notice in work.notices:
         reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
-    embedding = _embed(work, reporter)
+    embedding, load = _embed(work, reporter)
+    load = work.earlier_load() if load is None else load
     classifier = work.stored if work.stored is not None else _train(work, reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
@@ -476,7 +488,8 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
         stages += scoring.reports
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
-        metrics = summarise(work.store, work.run, job, work.listing, work.predictions, classifier, stages, escalated)
+        predictions = work.predictions
+        metrics = summarise(work.store, work.run, job, work.listing, predictions, classifier, stages, escalated, load)
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
         return _finish(work, metrics, did=did)
@@ -509,8 +522,11 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
-def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
+def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport], StageLoad | None]:
     """Embed the examples and, if all of them are right, the archive, on one pool of workers.
+
+    Returns:
+        What became of the units, and how busy the stages of the workers were.
 
     Raises:
         JobError: an example could not be embedded, or its features are of no use.
@@ -524,7 +540,7 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
         )
     if not shards and not left:
         executor = LocalExecutor()
-    step = EmbedStep(work.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
+    step = EmbedStep.for_workers(work.job.clip.spec, workers)
     reports = []
     with entered(executor, reporter):
         for title, units, total in work.embed_units():
@@ -532,7 +548,10 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    return reports
+    load = step.load(reports, workers)
+    if load is not None:
+        reporter.say(load.sentence())
+    return reports, load
 
 
 def _check_examples(work: Classification, embedding: StageReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from cluster import ClusterError, Executor, LocalExecutor, Workers
 from fewshot.backbones import ClipSpec
@@ -12,9 +13,15 @@ from ray_jobs.escalation.cost_estimate import CostEstimate
 from ray_jobs.inputs.class_warnings import warnings_about_classes
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
+from ray_jobs.output.latest_runs import read_latest
+from ray_jobs.output.runs import read_metrics
 from ray_jobs.report.markup import plural
+from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, PlannedStage
+from ray_jobs.results.json_format import FormatError
+from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.placement import choose
+from ray_jobs.steps.precision import settle_precision
 
 PROBE_S = 3.0
 
@@ -30,7 +37,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     Raises:
         ClusterError, DataError, JobError: as the job itself would.
     """
-    work = Classification.from_job(job)
+    work = Classification.from_job(job if job.classifier.from_ else settle_precision(job, may_guess=True))
     counts = {} if work.support is None else work.support.labels.counts
     embedded = work.embedded
     examples, examples_left = (0, 0) if embedded is None else (embedded.weight, embedded.weight_left)
@@ -60,7 +67,18 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         finished=work.finished() is not None,
         error_limit=error_limit_plan(job.classifier, work.support, classifier),
         probe=_probe(work.job.clip.spec, left, workers.count) if probe and left else None,
+        embedding=_last_load(work),
     )
+
+
+def _last_load(work: Classification) -> StageLoad | None:
+    """Return how busy the stages were in the job's last complete run, as far as that is known."""
+    with suppress(FormatError):
+        latest, name = read_latest(work.store), work.job.job.name
+        folder = latest.jobs.get(name, {}).get("classification") if latest is not None else None
+        metrics = read_metrics(work.store, folder, "classification") if folder is not None else None
+        return metrics.embedding if isinstance(metrics, ClassificationMetrics) else None
+    return None
 
 
 def _example_stages(work: Classification, done: int, left: int) -> list[PlannedStage]:

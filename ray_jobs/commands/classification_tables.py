@@ -201,6 +201,8 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
             f"one worker embeds {probe.images_per_second:.1f} images/s on {probe.device};"
             f" the rest takes about {probe.hours * 60:.1f} minutes with {plural(plan.workers, 'worker')}"
         )
+    if plan.embedding is not None:
+        reporter.say(f"in the last run of this job, {plan.embedding.sentence()}")
     if plan.escalation is not None:
         reporter.say(_cost(plan.escalation))
     _show_error_limit(reporter, plan.error_limit)

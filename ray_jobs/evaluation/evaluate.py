@@ -151,15 +151,19 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
         executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
     if not left:
         executor = LocalExecutor()
-    step = EmbedStep(evaluation.job.clip.spec, decode_threads=max(2, int(workers.cpus)))
+    step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)
+    reports = []
     with entered(executor, reporter):
         for title, units in (("embedding examples", train), ("embedding", test)):
             with reporter.stage(title, sum(unit.weight for unit in units)) as on_event:
                 report = run_stage(executor, step, units, evaluation.ledger, workers, on_event)
             if report.failed:
                 raise JobError([f"images could not be embedded: {f.path}: {f.error}" for f in report.failures])
+            reports.append(report)
             if units is train:
                 _check_train_images(evaluation)
+    if (load := step.load(reports, workers)) is not None:
+        reporter.say(load.sentence())
 
 
 def _check_train_images(evaluation: Evaluation) -> None:

@@ -270,10 +270,17 @@ class ClipSection(ClipSpec):
             "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo"; or a folder with an open_clip_config.json.
         pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint. Other models have their
             weights with them.
-        precision: Arithmetic of the model. Features are stored as float32 in any case.
+        precision: Arithmetic of the model; features are stored as float32 in any case. "auto" follows from the workers,
+            once for a whole job: "bf16" on GPUs that have it, "fp16" on Volta and Turing (V100, T4), "fp32" on older
+            GPUs and on CPUs. With an address, workers have GPUs if `cluster.gpus_per_worker` is above 0, or, if that is
+            not set, where the nodes that may be used have some.
         batch_size: Images in a forward pass. Not set: 4 on a CPU, 128 on a GPU.
         threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        tf32: Allow TensorFloat-32 on GPUs with precision "fp32": several times as fast, but factors of products are
+            rounded to 10 bits. Other precisions and CPUs ignore it.
+        compile: Compile the image tower with torch.compile, at the start of every worker; methods that pool dense
+            tokens gain nothing. Untested on GPUs.
         templates: Prompts for class names, each with one "{}" where the name goes. Not set: the model's own.
     """
 
@@ -367,8 +374,9 @@ class DiffusionSection(DiffusionSpec):
         model: "embedded" (a tiny model in this package); a folder in the layout of diffusers (with a model_index.json);
             or "org/name" on the Hugging Face hub.
         revision: Branch, tag or commit of a model on the hub. Not set: its main branch.
-        precision: Arithmetic of text encoder and UNet. "auto": bf16 on a GPU that computes in it, fp32 elsewhere.
-            Latents, noise errors and the adapters in training are float32 in any case.
+        precision: Arithmetic of text encoder and UNet. "auto" follows from the workers, once for a whole job: bf16 on
+            GPUs that have it, fp32 elsewhere. Latents, noise errors and the adapters in training are float32 in any
+            case.
         batch_size: Rows in a forward pass of the UNet. Not set: 16 on a CPU, 32 on a GPU.
         threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
@@ -473,13 +481,14 @@ class ClusterSection:
         clip_workers: Most workers that embed at a time; the work begins with those for which there is room. Not set:
             one for each GPU, or one for `clip.threads` CPUs, of the nodes with these labels when the stage begins.
         gpus_per_worker: GPUs of a worker; workers with a fraction share one. Not set: 1 where there are GPUs.
-        cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`.
+        cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`; with GPUs, the worker's part of the
+            machine's CPUs, of which one is left free.
         memory_per_worker_gib: Memory in GiB that a worker reserves, so that a machine takes no more workers than fit.
             Not set: no memory is reserved.
         labels: Labels of the Ray nodes to use, such as { "ray.io/accelerator-type" = "H100" }; only with an address.
         decode_workers: Shards to decode at a time on CPUs of other nodes, for clusters whose GPUs wait for decoding;
-            each takes as many CPUs as a worker. "auto": as many as fit on the nodes without GPUs, if others have GPUs.
-            Not set: the workers decode. Only with an address.
+            each takes `cpus_per_worker` CPUs or, if that is not set, `clip.threads`. "auto": as many as fit on the
+            nodes without GPUs, if others have GPUs. Not set: the workers decode. Only with an address.
         decode_labels: Labels of the Ray nodes to decode on. Not set: nodes without GPUs are preferred.
     """
 

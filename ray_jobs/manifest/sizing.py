@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ray_jobs.job_file.deploy_section import CpuWorkersSection, DeploySection, GpuWorkersSection
 from ray_jobs.job_file.sections import Job
+from ray_jobs.steps.placement import cpus_beside_gpus
 
 _ROUNDING = 1e-9
 
@@ -27,10 +28,10 @@ class WorkerShape:
 
     @classmethod
     def from_job(cls, job: Job, deploy: DeploySection) -> WorkerShape:
-        """Return the resources in the job file, by default a GPU if there are any, and `clip.threads` CPUs."""
+        """Return the resources in the job file, by default a GPU if there are any, and CPUs, see `_cpus`."""
         cluster = job.cluster
         gpus = cluster.gpus_per_worker if cluster.gpus_per_worker is not None else float(deploy.gpu.max > 0)
-        cpus = cluster.cpus_per_worker if cluster.cpus_per_worker is not None else job.clip.threads
+        cpus = cluster.cpus_per_worker if cluster.cpus_per_worker is not None else _cpus(job, deploy, gpus)
         return cls(cpus=cpus, gpus=gpus, memory_gib=cluster.memory_per_worker_gib or 0.0)
 
     def fit_on(self, machine: CpuWorkersSection) -> int:
@@ -44,6 +45,14 @@ class WorkerShape:
         elif self.gpus:
             counts.append(math.floor(gpus / self.gpus + _ROUNDING))
         return min(counts, default=1)
+
+
+def _cpus(job: Job, deploy: DeploySection, gpus: float) -> float:
+    """Return the CPUs of a worker: `clip.threads`, or its part of a machine with GPUs, unless other machines decode."""
+    threads = float(job.clip.threads)
+    if not gpus or not deploy.gpu.max or job.cluster.decode_workers is not None:
+        return threads
+    return max(threads, cpus_beside_gpus(deploy.gpu.cpus, deploy.gpu.gpus, gpus))
 
 
 def capacity(shape: WorkerShape, deploy: DeploySection) -> int:
@@ -60,6 +69,7 @@ def settings(job: Job, deploy: DeploySection) -> list[str]:
     return [
         "cluster.address=auto",
         *([] if job.cluster.clip_workers is not None else [f"cluster.clip_workers={capacity(shape, deploy)}"]),
+        *([f"cluster.cpus_per_worker={shape.cpus:g}"] if shape.gpus and job.cluster.cpus_per_worker is None else []),
         *([] if job.cluster.gpus_per_worker is not None else [f"cluster.gpus_per_worker={shape.gpus:g}"]),
     ]
 

@@ -160,12 +160,13 @@ class ClassifierRef:
         """Return the backbone that images must be embedded with.
 
         Args:
-            given: what the job file says; None takes the one that the classifier was trained on, if it is there.
+            given: what the job file says; a precision of "auto" is that of the classifier. None takes the one that it
+                was trained on, if it is there.
 
         Raises:
             JobError: it is another one, or not to be had here.
         """
-        spec = self._trained_on() if given is None else given
+        spec = self._trained_on() if given is None else self._settled(given)
         where = f"the classifier {self.url}"
         try:
             spec.check()
@@ -179,6 +180,9 @@ class ClassifierRef:
             advice = "Name that one under [clip], or leave [clip] out" if given else "Name it under [clip]"
             raise JobError([f"{where} was trained on another CLIP: {differences}. {advice}."])
         return spec
+
+    def _settled(self, given: ClipSpec) -> ClipSpec:
+        return given if given.precision != "auto" else replace(given, precision=self._trained_on().precision)
 
     def _trained_on(self) -> ClipSpec:
         known = {item.name for item in fields(ClipSpec)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ray_jobs.results.error_limits import ErrorLimitPlan
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import ArchiveSummary
+from ray_jobs.results.stage_load import StageLoad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,8 @@ class CostPlan(JsonValue):
         finished: whether the run is complete already.
         error_limit: whether there are enough examples for `max_error`.
         probe: how fast the backbone is; None where nothing is left, or it was not timed.
+        embedding: how busy the stages of embedding were in the job's last complete run; None if there was none, or it
+            embedded nothing.
     """
 
     stages: tuple[PlannedStage, ...]
@@ -110,3 +113,4 @@ class CostPlan(JsonValue):
     finished: bool
     error_limit: ErrorLimitPlan
     probe: BackboneProbe | None
+    embedding: StageLoad | None = None

@@ -1,26 +1,30 @@
 """The step that embeds: records in, a part of features out. A worker loads the backbone once.
 
-Two units live in a worker at a time. While one of them has the device, the other reads and decodes its first batches,
-so that the device does not wait between units; pixels never leave the process. With helpers they do: machines without
-a GPU read and decode whole units, and their pixels travel to the worker.
+Several units live in a worker at a time and share its stages (`device_pipeline`): each reads its records, threads of
+the worker decode them, and batches with rows of all units go through the device. Pixels never leave the process. With
+helpers they do: machines without a GPU read and decode whole units, and their pixels travel to the worker.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cluster import Part
+from cluster import Part, StageReport, Workers
+from cluster.execution.worker import WRITING
 from cluster.records import Record, Shard, content_digest, read_shard
 from fewshot.backbones import ClipSpec
 from ray_jobs.output.feature_parts import FeatureRows, counts, encode, without_nonfinite
+from ray_jobs.results.stage_load import StageLoad
+from ray_jobs.steps.device_pipeline import DecodePool, DevicePipeline, UnitRows
 from ray_jobs.steps.gpu_share import keep_to_share
+from ray_jobs.steps.stage_meter import DECODING, READING, StageMeter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +34,8 @@ if TYPE_CHECKING:
 
 VIEW_SEED = 0
 """Of the augmented views. The same for every job, so that examples are embedded once whatever draws them."""
-DECODED_BATCHES = 4
-"""Batches that may be decoded ahead of the device."""
+READ_AHEAD = 16
+"""Images of a unit that are read but not decoded, at least, whatever the number of threads that decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,29 @@ class EmbedUnit:
 
 @dataclass(slots=True)
 class Embedder:
-    """State of a worker: the backbone, threads that decode, and a lock on the device."""
+    """State of a worker: the backbone, and the stages on the way to it.
+
+    Attributes:
+        clip: the backbone.
+        decoders: threads that decode.
+        pipeline: the device, and the batches on their way to it.
+        meter: how long each stage is busy.
+        dim: D, size of a feature.
+    """
 
     clip: ClipBackbone
-    decoders: ThreadPoolExecutor
-    device: threading.Lock
+    decoders: DecodePool
+    pipeline: DevicePipeline
+    meter: StageMeter
     dim: int
+
+    @classmethod
+    def from_clip(cls, clip: ClipBackbone, *, decode_threads: int, dim: int) -> Embedder:
+        """Put the stages before a backbone."""
+        from fewshot.backbones.batch_device import batch_device
+
+        meter = StageMeter()
+        return cls(clip, DecodePool(decode_threads), DevicePipeline(batch_device(clip), meter), meter, dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +87,28 @@ class EmbedStep:
     Attributes:
         spec: the CLIP, and how it runs.
         decode_threads: threads of a worker that decode; the result does not depend on them.
+        helper_threads: threads of a helper that decode.
     """
 
     spec: ClipSpec
     decode_threads: int = 2
+    helper_threads: int = 2
+
+    @classmethod
+    def for_workers(cls, spec: ClipSpec, workers: Workers) -> EmbedStep:
+        """Return a step that decodes with the CPUs of its workers, and of their helpers: at least with two threads.
+
+        On a CPU the forward is most of the work, and one thread is idle while it waits for storage.
+        """
+        helpers = 0.0 if workers.helpers is None else workers.helpers.cpus
+        return cls(spec, max(2, math.ceil(workers.cpus)), max(2, math.ceil(helpers)))
+
+    def load(self, reports: Iterable[StageReport], workers: Workers) -> StageLoad | None:
+        """Return how busy the stages of the workers were; None if nothing was embedded."""
+        busy_s: Counter[str] = Counter()
+        for report in reports:
+            busy_s.update(report.busy_s)
+        return StageLoad.from_seconds(busy_s, units=workers.overlap, threads=self.decode_threads)
 
     def setup(self) -> Embedder:
         """Load the backbone."""
@@ -77,13 +116,15 @@ class EmbedStep:
 
         keep_to_share()
         clip = load_clip(self.spec)
-        decoders = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
-        return Embedder(clip, decoders, threading.Lock(), dim=clip.embed_texts(["a"]).shape[1])
+        dim = clip.embed_texts(["a"]).shape[1]
+        return Embedder.from_clip(clip, decode_threads=self.decode_threads, dim=dim)
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
         """Embed a shard: a row for every record, also for broken ones."""
-        ahead = max(1, DECODED_BATCHES * state.clip.batch_size // (1 + unit.views))
-        return self._embed(state, unit, _decoded(self.tools(state), unit, state.decoders, ahead=ahead))
+        with state.meter.unit(), state.pipeline.unit(dense=unit.dense) as rows:
+            way = _Way(self.tools(state), state.decoders, state.meter, rows.put, rows.number)
+            records = way.decode_shard(unit, ahead=max(READ_AHEAD, 2 * self.decode_threads))
+            return _part(state, unit, records, rows)
 
     def tools(self, state: Embedder) -> Tools:
         """Return what decoding needs of the backbone."""
@@ -91,28 +132,25 @@ class EmbedStep:
 
     def prepare(self, tools: Tools, unit: EmbedUnit) -> Pixels:
         """Read and decode a shard."""
-        with ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode") as decoders:
-            return Pixels.from_images(list(_decoded(tools, unit, decoders, ahead=4 * self.decode_threads)))
+        pixels: dict[int, Tensor] = {}
+        way = _Way(tools, DecodePool(self.helper_threads), StageMeter(), pixels.__setitem__)
+        records = way.decode_shard(unit, ahead=max(READ_AHEAD, 2 * self.helper_threads))
+        return Pixels.from_images(records, pixels)
 
     def run_prepared(self, state: Embedder, unit: EmbedUnit, prepared: Pixels) -> Part:
         """Embed a shard that was decoded elsewhere."""
-        return self._embed(state, unit, prepared.images())
+        with state.meter.unit(), state.pipeline.unit(dense=unit.dense) as rows:
+            for image, views in enumerate(prepared.pixels):
+                rows.put(image, views)
+            return _part(state, unit, prepared.rows, rows)
 
-    def _embed(self, state: Embedder, unit: EmbedUnit, images: Iterator[_Decoded]) -> Part:
-        first = next(images, None)
-        rows: list[_Decoded] = [] if first is None else [first]
-        output = _Output(state.clip, views=1 + unit.views, keeps_dense=unit.dense)
-        with state.device:
-            waiting = [] if first is None or first.pixels is None else [first.pixels]
-            for image in images:
-                rows.append(image)
-                if image.pixels is not None:
-                    waiting.append(image.pixels)
-                    image.pixels = None
-                if sum(map(len, waiting)) >= state.clip.batch_size:
-                    waiting = output.forward(waiting)
-            output.forward(waiting, rest=True)
-        return _part(rows, output, dim=state.dim)
+
+class Row(NamedTuple):
+    """A record without its content: its key, the object that holds it, and why it cannot be read; None if it can."""
+
+    key: str
+    source: str
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,41 +174,64 @@ class Pixels:
     """A decoded shard that is sent to a worker.
 
     Attributes:
-        rows: (key, source, error) of every record.
+        rows: of every record.
         pixels: [r, 1 + views, 3, H, W] uint8 of the r records that were read, in order.
     """
 
-    rows: list[tuple[str, str, str | None]]
+    rows: list[Row]
     pixels: np.ndarray
 
     @classmethod
-    def from_images(cls, images: Iterable[_Decoded]) -> Pixels:
-        """Pack decoded images."""
-        images = list(images)
-        read = [image.pixels.numpy() for image in images if image.pixels is not None]
-        rows = [(image.key, image.source, image.error) for image in images]
+    def from_images(cls, rows: list[Row], pixels: Mapping[int, Tensor]) -> Pixels:
+        """Pack decoded images, by the position of their rows."""
+        read = [pixels[index].numpy() for index in sorted(pixels)]
         return cls(rows, np.stack(read) if read else np.zeros((0, 0, 3, 0, 0), np.uint8))
 
-    def images(self) -> Iterator[_Decoded]:
-        """Unpack. Pixels are copied image by image: those that were sent are read-only."""
-        import torch
 
-        position = 0
-        for key, source, error in self.rows:
-            pixels = None if error is not None else torch.from_numpy(self.pixels[position].copy())
-            position += error is None
-            yield _Decoded(key, source, error, pixels)
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way of a shard's images through the threads that decode.
 
+    Attributes:
+        tools: for decoding.
+        decoders: the threads.
+        meter: of the worker.
+        put: takes the number of an image and its pixels [1 + views, 3, H, W]; may wait until there is room for them.
+        number: of the unit; lower ones are decoded first.
+    """
 
-def _decoded(tools: Tools, unit: EmbedUnit, decoders: ThreadPoolExecutor, *, ahead: int) -> Iterator[_Decoded]:
-    """Decode the records of a shard, in order, at most `ahead` of them in advance."""
-    waiting: deque[Future[_Decoded]] = deque()
-    for record in read_shard(unit.shard):
-        waiting.append(decoders.submit(_decode, tools, record, unit.views))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    tools: Tools
+    decoders: DecodePool
+    meter: StageMeter
+    put: Callable[[int, Tensor], None]
+    number: int = 0
+
+    def decode_shard(self, unit: EmbedUnit, *, ahead: int) -> list[Row]:
+        """Read and decode the records of a shard, and return their rows.
+
+        Args:
+            unit: the shard.
+            ahead: records that are read and not decoded, at most.
+        """
+        waiting: deque[Future[Row]] = deque()
+        rows = []
+        try:
+            for index, record in enumerate(self.meter.waits(READING, read_shard(unit.shard))):
+                waiting.append(self.decoders.submit(self.number, self._decode, index, record, unit.views))
+                if len(waiting) > ahead:
+                    rows.append(waiting.popleft().result())
+            rows.extend(future.result() for future in waiting)
+        finally:
+            for future in waiting:
+                future.cancel()
+        return rows
+
+    def _decode(self, index: int, record: Record, views: int) -> Row:
+        with self.meter.measured(DECODING):
+            image = _decode(self.tools, record, views)
+        if image.pixels is not None:
+            self.put(index, image.pixels)
+        return Row(image.key, image.source, image.error)
 
 
 def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
@@ -194,53 +255,18 @@ def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
     return _Decoded(record.key, record.source, None, torch.stack([tools.crop(i) for i in (image, *augmented)]))
 
 
-@dataclass(slots=True)
-class _Output:
-    """Output of the backbone, image after image, each with all its views."""
-
-    clip: ClipBackbone
-    views: int
-    keeps_dense: bool
-    features: list[Tensor] = field(default_factory=list)
-    dense: list[Tensor] = field(default_factory=list)
-    rows: int = 0
-
-    def forward(self, waiting: list[Tensor], *, rest: bool = False) -> list[Tensor]:
-        """Embed whole batches of the waiting images and return the rest; with `rest`, embed everything."""
-        import torch
-
-        if not waiting:
-            return []
-        images = torch.cat(waiting)
-        whole = len(images) if rest else len(images) // self.clip.batch_size * self.clip.batch_size
-        if self.keeps_dense:
-            features, dense = self.clip.embed_dense(images[:whole])
-            is_plain = torch.arange(self.rows, self.rows + whole) % self.views == 0
-            self.dense.append(dense[is_plain])
-        else:
-            features = self.clip.embed_images(images[:whole])
-        self.features.append(features)
-        self.rows += whole
-        return [images[whole:]] if whole < len(images) else []
-
-    def arrays(self, dim: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return features [r, V, D] and, if they were kept, dense tokens [r, T, C]."""
-        import torch
-
-        features = torch.cat(self.features).numpy() if self.features else np.zeros((0, dim), np.float32)
-        dense = torch.cat(self.dense).numpy() if self.dense else np.zeros((0, 0, 0), np.float16)
-        return features.reshape(-1, self.views, dim), dense if self.keeps_dense else None
-
-
-def _part(rows: list[_Decoded], output: _Output, *, dim: int) -> Part:
-    errors = [row.error for row in rows]
-    read = np.array([error is None for error in errors], dtype=bool)
-    embedded, dense = output.arrays(dim)
-    features = np.zeros((len(rows), output.views, dim), dtype=np.float32)
-    features[read] = embedded
-    embedded_rows = FeatureRows([row.key for row in rows], [row.source for row in rows], errors, features, dense)
-    found = without_nonfinite(embedded_rows, _not_finite(output.clip))
-    return Part(encode(found), counts(found.errors))
+def _part(state: Embedder, unit: EmbedUnit, records: list[Row], rows: UnitRows) -> Part:
+    """Wait for the rows of a unit, and return its part."""
+    embedded, dense = rows.finish(state.dim)
+    with state.meter.measured(WRITING):
+        errors = [record.error for record in records]
+        read = np.array([error is None for error in errors], dtype=bool)
+        features = np.zeros((len(records), 1 + unit.views, state.dim), dtype=np.float32)
+        features[read] = embedded.reshape(-1, 1 + unit.views, state.dim)
+        keys, sources = [record.key for record in records], [record.source for record in records]
+        found = without_nonfinite(FeatureRows(keys, sources, errors, features, dense), _not_finite(state.clip))
+        data = encode(found)
+    return Part(data, counts(found.errors), state.meter.take())
 
 
 def _not_finite(clip: ClipBackbone) -> str:

@@ -12,6 +12,12 @@ pipeline
     forward that costs nothing. Every contender is a new process and runs at two sizes: the slope is the marginal cost
     of an image, the rest is the fixed cost (imports, workers, Ray). The limit is decoding and resizing, about 1 ms of
     one core for 500 x 375 pixels; everything above it is overhead.
+device
+    The rate of a worker whose device is simulated: a batch takes a given time and copies take theirs, asleep, as a GPU
+    would; everything before it is real. The limit is the device's rate, 1. Beside it runs what shared batches replaced,
+    units that take turns and pad their last batch. The last row decodes JPEG files for a device of 0.6 times the rate
+    of two threads that decode, so CPUs allow for it. The rows that a GPU would compute for each real one are counted.
+    What a real GPU adds, kernels and contention on the bus, is not in it.
 job
     The rate of a whole classify job while it embeds, beside that of its backbone on tensors that are ready. The limit
     is 1. "forward is running" is the share of the time without stalls, and has the gate: both forwards run under the

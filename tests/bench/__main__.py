@@ -16,6 +16,7 @@ from rich.console import Console
 from tests.bench import (
     archive,
     decode,
+    device,
     diffusion,
     gpu,
     job,
@@ -34,6 +35,7 @@ from tests.bench import (
 RUN = {
     "decode": decode.run,
     "pipeline": pipeline.run,
+    "device": device.run,
     "job": job.run,
     "scoring": scoring.run,
     "large": large.run,
@@ -51,6 +53,7 @@ RUN = {
 IMAGES = {
     "decode": 20,
     "pipeline": 10_000,
+    "device": 20_000,
     "job": 300,
     "scoring": 8192,
     "large": 1_000_000,

@@ -6,10 +6,8 @@ Weights are random, and photographs synthetic, so that nothing has to be there b
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ from fewshot.diffusion.lora import LoraPair, Pairs, initial_pairs, injected, une
 from fewshot.diffusion.random_draws import LatentImages
 from ray_jobs.inputs.archive import archive_units
 from ray_jobs.steps.embed import Embedder, EmbedStep
+from ray_jobs.steps.placement import GPU_OVERLAP
 from tests.bench.gpu_rates import WARM_UP, Row, calls_per_second, flops_of, matmul_flops, peak_memory, release, row
 from tests.bench.lora import RANK, with_peft
 from tests.bench.photographs import write_photographs
@@ -140,9 +139,8 @@ class LoadedEmbedStep(EmbedStep):
 
     def setup(self) -> Embedder:
         """Return the backbone."""
-        decoders = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
         dim = self.clip.embed_texts(["a"]).shape[1]
-        return Embedder(self.clip, decoders, threading.Lock(), dim=dim)
+        return Embedder.from_clip(self.clip, decode_threads=self.decode_threads, dim=dim)
 
 
 def files_per_second(clip: ClipBackbone, images: Path, output: Path, decode_threads: int) -> float:
@@ -160,7 +158,7 @@ def files_per_second(clip: ClipBackbone, images: Path, output: Path, decode_thre
     with LocalExecutor() as executor:
         step = LoadedEmbedStep(ClipSpec(), decode_threads, clip=clip)
         units = archive_units(source, "features")
-        report = run_stage(executor, step, units, ledger, Workers(), on_event)
+        report = run_stage(executor, step, units, ledger, Workers(overlap=GPU_OVERLAP), on_event)
     assert not report.failed, report.failures
     return embedded / (time.monotonic() - started)
 

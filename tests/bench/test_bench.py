@@ -14,6 +14,7 @@ from fewshot.backbones import ClipBackbone
 from tests.bench import (
     archive,
     decode,
+    device,
     diffusion,
     job,
     large,
@@ -80,6 +81,14 @@ def test_the_lora_benchmark_runs():
     result = lora.run(images=2, repeat=1, classes=(3, 2, 2))
     assert [gate.holds for gate in result.gates[3:]] == [True]
     assert all(row["CPU ms"] > 0 for row in result.rows)
+
+
+def test_the_device_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(device, "LATENCY_S", 0.01)
+    monkeypatch.setattr(device, "BATCH_S", 0.005)
+    rows = device.run(images=1000, repeat=1).rows
+    assert [row["contender"] for row in rows] == [device.TURNS, device.OURS, device.DECODED]
+    assert rows[1]["rows computed / real"] < rows[0]["rows computed / real"]
 
 
 @pytest.mark.slow

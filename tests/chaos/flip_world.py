@@ -174,7 +174,7 @@ class FlipWorld:
     @property
     def spec(self) -> ClipSpec:
         """The backbone."""
-        return ClipSpec(model=str(self.place.clip), batch_size=4)
+        return ClipSpec(model=str(self.place.clip), precision="fp32", batch_size=4)
 
     def run_all(self) -> list[Any]:
         """Run all commands again; return their outcomes."""

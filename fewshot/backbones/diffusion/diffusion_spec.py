@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from fewshot.backbones.clip_spec import EMBEDDED, file_digest
+from fewshot.backbones.clip_spec import EMBEDDED, file_digest, precision_on
 from fewshot.errors import BackboneError
 
 DiffusionPrecision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -107,6 +107,16 @@ class DiffusionSpec:
         self.check()
         settings = asdict(self) | {"device": self.device.split(":")[0]}
         return settings | {"weights": self._weights()}
+
+    def settled(self, capability: tuple[int, int] | None) -> Self:
+        """Return the spec with a precision in place of "auto"; never fp16, in which adapters are not trained.
+
+        Args:
+            capability: compute capability of the GPU that it will run on; None for a CPU.
+        """
+        if self.precision != "auto":
+            return self
+        return replace(self, precision="bf16" if precision_on(capability) == "bf16" else "fp32")
 
     @property
     def _folder_description(self) -> str:

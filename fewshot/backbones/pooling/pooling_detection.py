@@ -31,10 +31,10 @@ class DetectedPooling:
 
     @contextmanager
     def recording(self, batches: list[Tensor]) -> Iterator[None]:
-        """Append the tokens [B, T, C] float16 of every forward of the tower to `batches`, on the CPU."""
+        """Append the tokens [B, T, C] float16 of every forward of the tower to `batches`, on its device."""
 
         def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            batches.append(map_to_tokens(inputs[0]).half().cpu())
+            batches.append(map_to_tokens(inputs[0]).half())
 
         handle = self.module.register_forward_pre_hook(record)
         try:

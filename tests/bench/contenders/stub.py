@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import Tensor
 
 from ray_jobs.steps.embed import Embedder, EmbedStep
+
+if TYPE_CHECKING:
+    from fewshot.backbones import ClipBackbone
 
 BATCH, SIZE, DIM = 32, 224, 16
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -29,27 +31,30 @@ class StubbedEmbedStep(EmbedStep):
 
     def setup(self) -> Embedder:
         """Return a backbone with the stub."""
-        import torch
-        from open_clip.transform import PreprocessCfg
+        return Embedder.from_clip(stub_backbone(BATCH), decode_threads=self.decode_threads, dim=DIM)
 
-        from fewshot.backbones.clip_loading import ClipBackbone
-        from fewshot.backbones.image_crop import crop_of
 
-        torch.set_num_threads(1)
-        clip = ClipBackbone(
-            model=Stub(),
-            tokenize=lambda _: [],
-            crop=crop_of(PreprocessCfg(size=SIZE)),
-            mean=MEAN,
-            std=STD,
-            image_size=SIZE,
-            batch_size=BATCH,
-            templates=(),
-            device=torch.device("cpu"),
-            channels_last=False,
-        )
-        decoders = ThreadPoolExecutor(self.decode_threads, thread_name_prefix="decode")
-        return Embedder(clip, decoders, threading.Lock(), dim=DIM)
+def stub_backbone(batch_size: int) -> ClipBackbone:
+    """Return a backbone with the stub."""
+    import torch
+    from open_clip.transform import PreprocessCfg
+
+    from fewshot.backbones.clip_loading import ClipBackbone
+    from fewshot.backbones.image_crop import crop_of
+
+    torch.set_num_threads(1)
+    return ClipBackbone(
+        model=Stub(),
+        tokenize=lambda _: [],
+        crop=crop_of(PreprocessCfg(size=SIZE)),
+        mean=MEAN,
+        std=STD,
+        image_size=SIZE,
+        batch_size=batch_size,
+        templates=(),
+        device=torch.device("cpu"),
+        channels_last=False,
+    )
 
 
 def usual_preprocessing() -> Callable[[Image.Image], Tensor]:

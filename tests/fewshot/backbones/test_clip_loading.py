@@ -35,8 +35,8 @@ def test_a_local_folder_gives_the_features_of_open_clip(tiny_folder):
 
 
 def test_the_identity_depends_on_weights_and_settings(tiny_folder, tmp_path):
-    spec = ClipSpec(model=str(tiny_folder))
-    assert spec.identity() == ClipSpec(model=str(tiny_folder)).identity()
+    spec = ClipSpec(model=str(tiny_folder), precision="fp32")
+    assert spec.identity() == ClipSpec(model=str(tiny_folder), precision="fp32").identity()
     assert spec.identity() != ClipSpec(model=str(tiny_folder), precision="bf16").identity()
     before = spec.identity()
     weights = tiny_folder / "open_clip_model.safetensors"
@@ -44,6 +44,31 @@ def test_the_identity_depends_on_weights_and_settings(tiny_folder, tmp_path):
     weights.write_bytes(saved[:-1] + bytes([saved[-1] ^ 1]))
     assert spec.identity() != before
     weights.write_bytes(saved)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
+def test_the_scale_of_logits_stays_exact_in_every_precision(tiny_folder, precision):
+    clip = load_clip(ClipSpec(model=str(tiny_folder), precision=precision))
+    expected = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)  # "auto" on a CPU: fp32
+    assert clip.dtype == clip.model.visual.conv1.weight.dtype == expected
+    assert clip.logit_scale == pytest.approx(1 / 0.07, rel=1e-6)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_allowed_only_where_the_spec_says_so(tiny_folder, allowed):
+    load_clip(ClipSpec(model=str(tiny_folder), tf32=allowed))
+    found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    load_clip(ClipSpec(model=str(tiny_folder)))
+    assert found == (allowed, allowed)
+
+
+def test_only_the_image_tower_is_compiled_and_dense_tokens_are_kept(tiny_folder, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append((module, options)))
+    clip = load_clip(ClipSpec(model=str(tiny_folder), compile=True, batch_size=2))
+    assert compiled == [(clip.model.visual, {"dynamic": False})]
+    images = torch.zeros(2, 3, clip.image_size, clip.image_size, dtype=torch.uint8)
+    assert torch.equal(clip.embed_dense(images)[0], clip.embed_images(images))
 
 
 def test_a_misspelled_model_gets_a_suggestion():

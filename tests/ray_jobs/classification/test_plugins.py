@@ -32,7 +32,7 @@ def remove(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_features_and_latents_are_named_after_what_decodes(monkeypatch):
     def names() -> tuple[str, str]:
-        return features_folder(ClipSpec(), "archive"), latents_folder(DiffusionSpec())
+        return features_folder(ClipSpec(precision="fp32"), "archive"), latents_folder(DiffusionSpec())
 
     installed = names()
     with monkeypatch.context() as patched:

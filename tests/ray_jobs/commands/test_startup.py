@@ -103,3 +103,8 @@ def test_completion_completes_commands(bytecode):
 def test_completion_completes_methods(bytecode):
     words = {"_FEWSHOT_COMPLETE": "complete_bash", "COMP_WORDS": "fewshot methods tip", "COMP_CWORD": "2"}
     assert set(run([], words, bytecode).stdout.split()) == {"tip_adapter", "tip_adapter_f", "tip_x"}
+
+
+def test_a_plan_without_a_probe_loads_no_torch(place, bytecode):
+    done = run(["plan", str(place.job), "--no-probe"], {}, bytecode)
+    assert {"torch", "open_clip", "ray"}.isdisjoint(imported(done))

@@ -144,7 +144,7 @@ def test_open_workers_are_as_many_as_fit_on_gpus(tmp_path):
 def test_reserved_memory_limits_the_workers(tmp_path):
     shape = ("cluster.gpus_per_worker=0.5", "cluster.memory_per_worker_gib=13", "deploy.gpu.max=3")
     made = documents(tmp_path, PLAIN, *shape, "deploy.gpu.memory_gib=24")
-    assert made[1]["spec"]["entrypoint"].endswith("--set cluster.clip_workers=3")
+    assert made[1]["spec"]["entrypoint"].endswith("--set cluster.clip_workers=3 --set cluster.cpus_per_worker=2.5")
 
 
 def test_workers_on_machines_without_gpus_take_none(tmp_path):

@@ -46,10 +46,10 @@ def problems(
         ("classifier.hyperparameters.alhpa=1", "alhpa"),
         ("escalate.hyperparameters.rnak=1", "rnak"),
         ("evaluate.methods=['appe']", "[evaluate] splits: missing; expected a string"),
-        ("cluster.gpus_per_worker=2", "a worker with 1 CPUs and 2 GPUs fits on no machine; [deploy] has machines of 6"),
+        ("cluster.gpus_per_worker=2", "a worker with 5 CPUs and 2 GPUs fits on no machine; [deploy] has machines of 6"),
         ("cluster.gpus_per_worker=1.5", "expected whole GPUs or a fraction below 1, got 1.5"),
         ("cluster.cpus_per_worker=7", "a worker with 7 CPUs and 1 GPUs fits on no machine"),
-        ("cluster.memory_per_worker_gib=25", "a worker with 1 CPUs and 1 GPUs with 25 GiB fits on no machine"),
+        ("cluster.memory_per_worker_gib=25", "a worker with 5 CPUs and 1 GPUs with 25 GiB fits on no machine"),
         ("storage.ca_file=our-ca.pem", "[storage] ca_file: 'our-ca.pem' is a path of this machine"),
         (
             "cluster.clip_workers=2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -214,7 +215,9 @@ def test_metrics_that_are_damaged_are_written_anew_and_newer_ones_are_kept(place
     whole = metrics.read_bytes()
     metrics.write_text("{")
     again = place.classify()
-    assert (again.code, again.result["did"], metrics.read_bytes()) == (0, "the rest", whole)
+    assert (again.code, again.result["did"]) == (0, "the rest")
+    before, after = (ClassificationMetrics.from_json(data, where="") for data in (whole, metrics.read_bytes()))
+    assert after == replace(before, embedding=None)
     newer = json.dumps(seal_json(json.loads(whole) | {"format_version": 3}))
     metrics.write_text(newer)
     refused = place.classify()

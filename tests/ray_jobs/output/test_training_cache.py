@@ -1,5 +1,7 @@
 """Trainings in storage: made once, found by every later process, made anew when damaged."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -57,6 +59,7 @@ def test_a_training_with_a_flipped_bit_is_made_anew(store, tmp_path, caplog):
 
 
 def test_backbones_and_prompts_keep_their_trainings_apart(tiny_clip):
-    tiny, other = ClipSpec(model=str(tiny_clip)), ClipSpec(model=str(tiny_clip), batch_size=7)
+    tiny = ClipSpec(model=str(tiny_clip), precision="fp32")
+    other = replace(tiny, batch_size=7)
     folders = [trainings_folder(tiny, None), trainings_folder(other, None), trainings_folder(tiny, ("a {}",))]
     assert len(set(folders)) == 3

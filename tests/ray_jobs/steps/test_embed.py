@@ -1,14 +1,16 @@
-"""A shard that was decoded elsewhere is embedded to the same bytes."""
+"""The bytes of a shard do not depend on where it is decoded, or on the shards that are embedded beside it."""
 
 import pickle
 
 import numpy as np
 import pytest
 
-from cluster import SplitStep
+from cluster import Ledger, LocalExecutor, SplitStep, StorageError, Store, Workers, run_stage
 from cluster.records import open_source
-from fewshot.backbones import ClipSpec
+from fewshot.backbones import ClipBackbone, ClipSpec
+from ray_jobs.inputs.archive import archive_units
 from ray_jobs.output.feature_parts import decode
+from ray_jobs.steps import embed
 from ray_jobs.steps.embed import EmbedStep, EmbedUnit, Pixels
 
 
@@ -40,3 +42,54 @@ def test_an_unreadable_shard_can_be_sent(tiny_clip, tmp_path):
     prepared = step.prepare(step.tools(state), unit)
     assert prepared.pixels.dtype == np.uint8
     assert step.run_prepared(state, unit, travelled(prepared)) == step.run(state, unit)
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """The number of images of each forward."""
+    counts, embed = [], ClipBackbone.embed_images
+
+    def counted(clip, images):
+        counts.append(len(images))
+        return embed(clip, images)
+
+    monkeypatch.setattr(ClipBackbone, "embed_images", counted)
+    return counts
+
+
+def embedded(step, archive, output, overlap):
+    """Embed an archive in shards of a few images; return all parts."""
+    store, source = Store(str(output)), open_source(str(archive), shard_records=5)
+    report = run_stage(
+        LocalExecutor(), step, archive_units(source, "features"), Ledger(store), Workers(overlap=overlap)
+    )
+    assert report.done > 3
+    return {path: store.get(path) for path in store.list("features")}
+
+
+def test_shards_that_share_batches_have_the_bytes_of_shards_alone(place, tiny_clip, tmp_path, forwards):
+    step = EmbedStep(ClipSpec(model=str(tiny_clip), batch_size=4))
+    alone = embedded(step, place.archive, tmp_path / "alone", overlap=1)
+    assert forwards.count(4) < 18 // 4
+    forwards.clear()
+    assert embedded(step, place.archive, tmp_path / "together", overlap=8) == alone
+    assert sorted(forwards, reverse=True) == [4, 4, 4, 4, 2]
+
+
+def test_a_unit_that_cannot_be_read_takes_no_other_down(place, tiny_clip, tmp_path, monkeypatch):
+    step = EmbedStep(ClipSpec(model=str(tiny_clip), batch_size=4))
+    expected = embedded(step, place.archive, tmp_path / "whole", overlap=2)
+    broken = sorted(expected)
+
+    def read(shard):
+        yield from records(shard)
+        if shard.fingerprint in broken[0]:
+            raise StorageError("the bucket does not answer")
+
+    records = embed.read_shard
+    monkeypatch.setattr(embed, "read_shard", read)
+    store, source = Store(str(tmp_path / "cut")), open_source(str(place.archive), shard_records=5)
+    workers = Workers(overlap=8, max_attempts=1)
+    report = run_stage(LocalExecutor(), step, archive_units(source, "features"), Ledger(store), workers)
+    assert [failure.path for failure in report.failures] == broken[:1]
+    assert {path: store.get(path) for path in store.list("features")} == {path: expected[path] for path in broken[1:]}

@@ -9,10 +9,12 @@ import torch
 
 from cluster import Helpers, LocalExecutor, RayExecutor, Workers
 from cluster.on_ray.capacity import Node
+from fewshot.backbones import ClipSpec
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClusterSection
+from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, device_memory, memory_fraction
-from ray_jobs.steps.placement import choose
+from ray_jobs.steps.placement import choose, cpus_beside_gpus
 
 HEAD, GPUS, CPUS = Node(cpus=2, gpus=0), Node(cpus=16, gpus=4), Node(cpus=8, gpus=0)
 
@@ -28,10 +30,13 @@ def workers(nodes, *, threads=1, **section):
 @pytest.mark.parametrize(
     ("nodes", "section", "expected"),
     [
-        ((HEAD, GPUS, GPUS), {}, (8, 1.0, 1.0)),
-        ((HEAD, GPUS), {"gpus_per_worker": 0.5}, (8, 1.0, 0.5)),
+        ((HEAD, GPUS, GPUS), {}, (8, 3.75, 1.0)),
+        ((HEAD, GPUS), {"gpus_per_worker": 0.5}, (8, 1.875, 0.5)),
+        ((HEAD, GPUS), {"gpus_per_worker": 2}, (2, 7.5, 2.0)),
         ((HEAD, GPUS), {"cpus_per_worker": 6.0}, (2, 6.0, 1.0)),
-        ((HEAD, GPUS), {"clip_workers": 3}, (3, 1.0, 1.0)),
+        ((HEAD, GPUS), {"clip_workers": 3}, (3, 3.75, 1.0)),
+        ((HEAD, GPUS, Node(cpus=3, gpus=1)), {}, (5, 2.0, 1.0)),
+        ((Node(cpus=4, gpus=4),), {"threads": 2}, (2, 2.0, 1.0)),
         ((HEAD, GPUS), {"gpus_per_worker": 0}, (18, 1.0, 0.0)),
         ((HEAD, CPUS), {"threads": 3}, (2, 3.0, 0.0)),
         ((HEAD,), {"gpus_per_worker": 1}, (1, 1.0, 1.0)),
@@ -53,13 +58,13 @@ LABELLED = (
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ({"labels": {"pool": "fast"}}, (8, 1.0, 1.0)),
+        ({"labels": {"pool": "fast"}}, (8, 1.875, 1.0)),
         ({"labels": {"pool": "cpu"}}, (8, 1.0, 0.0)),
-        ({"labels": {"pool": "in(slow, cpu)"}}, (4, 1.0, 1.0)),
+        ({"labels": {"pool": "in(slow, cpu)"}}, (4, 3.75, 1.0)),
         ({"labels": {"pool": "!fast"}, "gpus_per_worker": 0}, (28, 1.0, 0.0)),
         ({"labels": {"pool": "!in(fast,slow)"}}, (12, 1.0, 0.0)),
-        ({"labels": {"pool": "comes later"}}, (12, 1.0, 1.0)),
-        ({"labels": {"pool": "fast"}, "memory_per_worker_gib": 20}, (3, 1.0, 1.0)),
+        ({"labels": {"pool": "comes later"}}, (12, 1.875, 1.0)),
+        ({"labels": {"pool": "fast"}, "memory_per_worker_gib": 20}, (3, 1.875, 1.0)),
     ],
 )
 def test_workers_fit_on_allowed_nodes_with_enough_memory(section, expected):
@@ -74,7 +79,23 @@ def test_only_nodes_that_may_decode_are_counted(labels, count):
 
 
 def test_the_cluster_is_not_queried_without_need():
-    assert workers(None, clip_workers=5, gpus_per_worker=0.25) == (5, 1.0, 0.25)
+    assert workers(None, clip_workers=5, gpus_per_worker=0.25, cpus_per_worker=2) == (5, 2, 0.25)
+    assert workers(None, clip_workers=5, gpus_per_worker=0) == (5, 1.0, 0)
+
+
+@pytest.mark.parametrize(("nodes", "threads", "overlap"), [((HEAD, GPUS), 4, 8), ((HEAD, CPUS), 2, 2)])
+def test_workers_with_gpus_decode_with_their_part_of_the_node(nodes, threads, overlap):
+    section = ClusterSection(address="auto", decode_workers=3)
+    _, chosen = choose(section, threads=1, images=None, nodes=lambda _: nodes)
+    step = EmbedStep.for_workers(ClipSpec(), chosen)
+    assert (step.decode_threads, step.helper_threads, chosen.overlap) == (threads, 2, overlap)
+    assert chosen.helpers == Helpers(count=3, cpus=1.0)
+
+
+def test_one_cpu_of_a_machine_with_gpus_stays_free():
+    assert cpus_beside_gpus(16, 4, 1) * 4 == 15
+    assert cpus_beside_gpus(1, 1, 1) == 0
+    assert cpus_beside_gpus(16, 1, 2) == 15
 
 
 def asked(section):

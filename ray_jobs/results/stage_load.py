@@ -1,0 +1,73 @@
+"""How busy the stages of embedding were: which of them limits the rate, and what the others have left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ray_jobs.results.json_format import JsonValue
+
+StageName = Literal["reading", "decoding", "device", "writing"]
+STAGES: tuple[StageName, ...] = ("reading", "decoding", "device", "writing")
+LEAST_SHARE = 0.5
+"""A stage that is busy for less of the time is not said to limit the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLoad(JsonValue):
+    """Shares, in [0, 1], of the time in which workers had images to embed.
+
+    Attributes:
+        reading: share of it that units waited for their images to arrive.
+        decoding: share that the threads that decode were at work, decoding.
+        device: share that the model was at work.
+        writing: share that units encoded and committed their parts.
+    """
+
+    reading: float
+    decoding: float
+    device: float
+    writing: float
+
+    @classmethod
+    def from_seconds(cls, busy_s: Mapping[str, float], *, units: int, threads: int) -> StageLoad | None:
+        """Return the shares; None if no worker did anything.
+
+        Args:
+            busy_s: by stage, seconds of all workers, and "active", those in which a worker had units.
+            units: units in a worker at a time: reading and writing are done for each of them.
+            threads: threads of a worker that decode.
+        """
+        active = busy_s.get("active", 0.0)
+        if active <= 0.0:
+            return None
+        places: dict[StageName, int] = {"reading": units, "decoding": threads, "device": 1, "writing": units}
+        shares = {name: min(1.0, busy_s.get(name, 0.0) / (number * active)) for name, number in places.items()}
+        return cls(**shares)
+
+    @property
+    def limit(self) -> StageName | None:
+        """The busiest stage; None if none of them was busy for half of the time."""
+        busiest = max(STAGES, key=self.share)
+        return busiest if self.share(busiest) >= LEAST_SHARE else None
+
+    def share(self, stage: StageName) -> float:
+        """Return the share of a stage."""
+        share: float = getattr(self, stage)
+        return share
+
+    def sentence(self) -> str:
+        """Return what limited the rate, for people."""
+        if self.limit is None:
+            return f"embedding: no stage was busy for half of the time (device {self.device:.0%})"
+        others = f" (device busy {self.device:.0%})" if self.limit != "device" else ""
+        return f"embedding was limited by {NAMES[self.limit]}, busy {self.share(self.limit):.0%} of the time{others}"
+
+
+NAMES: dict[StageName, str] = {
+    "reading": "reading images",
+    "decoding": "decoding",
+    "device": "the model",
+    "writing": "writing features",
+}
