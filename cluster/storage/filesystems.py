@@ -20,9 +20,15 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.asyn import sync
 
 from cluster.errors import SourceError
-from cluster.storage.http_connections import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from cluster.storage.s3_listing import request_page
-from cluster.storage.s3_requests import REDIRECTED, discard_requests, s3_code, s3_requests
+from cluster.storage.s3_requests import (
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    REDIRECTED,
+    discard_requests,
+    s3_code,
+    s3_requests,
+)
 from cluster.storage.settings import S3_SCHEMES, Storage
 
 MAX_CONNECTIONS = 32

@@ -152,7 +152,7 @@ def closing_server(response: bytes):
     [
         (b"", "ConnectionClosedError"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "ConnectionClosedError"),
-        (b"220 mail.example ESMTP\r\n", "HTTPClientError"),
+        (b"220 mail.example ESMTP\r\n", "ConnectionClosedError"),
     ],
 )
 def test_a_broken_response_is_transient(response, kind):
@@ -306,7 +306,7 @@ def test_no_error_shows_a_secret(server, fresh):
     while error is not None:
         assert SECRET not in repr(error)
         error = error.__cause__ or error.__context__
-    assert SECRET not in repr(s3_requests.s3_requests(filesystem, "bucket")._key)
+    assert SECRET not in repr(s3_requests.s3_requests(filesystem, "bucket")._signer)
 
 
 def test_one_client_serves_many_threads(server):
