@@ -10,15 +10,12 @@ A reader must raise an error that names the object, make it anew, or return what
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
-import re
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -33,9 +30,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.output.stored_objects import find_problem
 from ray_jobs.results import EvaluationResult
 from tests.chaos.flip_world import FlipWorld, Kind, MadeAnewError, kinds, plain, write_world
-from tests.ray_jobs.place import fewshot
-
-_DIGEST = re.compile(rb"blake2b:[0-9a-f]{32}")
+from tests.ray_jobs.place import fewshot, without_load
 
 Outcome = Literal["named", "made anew", "unread", "same", "WRONG", "UNNAMED"]
 """What a reader made of a flipped bit: an error that names the object, a repair, nothing as nothing reads it, the same
@@ -146,16 +141,6 @@ def flips(flipper: Flipper, count: int, seed: int) -> Iterator[Flip]:
     chance, names = random.Random(seed), sorted(flipper.objects)
     for number in range(count):
         yield flipper.flip(names[number % len(names)], chance)
-
-
-def without_load(data: bytes) -> bytes:
-    """Return metrics or a report without the measured load of embedding and without digests, other data as they are."""
-    if b"<dt>speed</dt>" in data:
-        return _DIGEST.sub(b"", re.sub(rb"<dt>speed</dt><dd>.*?</dd>", b"", data))
-    with suppress(ValueError):
-        if isinstance(document := json.loads(data), dict) and "embedding" in document:
-            return json.dumps(document | {"embedding": None, "digest": None}).encode()
-    return data
 
 
 def unrepaired(flipper: Flipper, seed: int) -> list[str]:

@@ -85,6 +85,8 @@ def _written(place: Place, name: str, **sections: Mapping[str, object]) -> Path:
     place.write_job(**{section: dict(keys) for section, keys in sections.items()})
     document = tomlkit.parse(place.job.read_text(encoding="utf-8"))
     del document["cluster"]
+    for section in document.keys() & {"clip", "escalate"}:
+        document[section]["precision"] = "fp32"  # The nodes have GPUs in name only.
     job = place.folder / f"{name}.toml"
     job.write_text(tomlkit.dumps(document), encoding="utf-8")
     return job

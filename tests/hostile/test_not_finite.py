@@ -161,7 +161,7 @@ def test_adapters_that_are_none_are_trained_anew(tmp_path, value):
     files = save_adapter(random_stack(1), 0)
     tensors = safetensors.torch.load(files[name])
     next(iter(tensors.values()))[0, 0] = value
-    put_adapter(store, "adapters/tif/0", files | {name: safetensors.torch.save(tensors)}, {})
+    put_adapter(store, "adapters/tif/0", files | {name: safetensors.torch.save(tensors)}, torch.zeros(1, 2, 3), {})
     with pytest.raises(DamagedError, match=r"train them anew .*values that are not finite numbers"):
         get_adapter(store, "adapters/tif/0", torch.device("cpu"))
     assert not is_trained(store, "adapters/tif/0")

@@ -12,7 +12,7 @@ from fewshot.digests import check_json
 from ray_jobs.classification.finished_run import Losses
 from ray_jobs.errors import JobError
 from ray_jobs.output.runs import open_run
-from tests.ray_jobs.place import Place, fewshot, parts_of_run, put, written
+from tests.ray_jobs.place import Place, fewshot, parts_of_run, put, without_load, written
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def run(place):
 
 def contents(outcome):
     folders = (outcome.run, *{part.parent for part in parts_of_run(outcome.run)})
-    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    return {path: without_load(path.read_bytes()) for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
 def parts(run):
