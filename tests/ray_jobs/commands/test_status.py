@@ -107,7 +107,7 @@ def test_the_status_of_a_running_job_has_its_share_rate_and_time_left(place):
     features = [path for path in place.output.glob("features/*/*/*") if "examples-" not in str(path.parent)]
     features[0].unlink()
     with acquire_lease(Store(str(run)), "lease", note=lambda: NOTE, term_s=0.6):
-        assert wait_until(lambda: b'"per_second"' in next((run / "lease").iterdir()).read_bytes())
+        assert wait_until(lambda: b'"per_second"' in next((run / "lease").glob("[!.]*")).read_bytes())
         seen = status(place.job)
     (found,) = seen.result["runs"]
     assert (found["state"], found["running"], found["resume"]) == ("embedding", True, None)
@@ -147,7 +147,7 @@ def test_a_note_that_is_nonsense_is_not_shown(place):
     (run / "metrics.json").unlink()
     note = {"doing": 7, "unit": [], "per_second": -1, "seconds_left": "x"}
     with acquire_lease(Store(str(run)), "lease", note=lambda: note, term_s=0.6):
-        assert wait_until(lambda: b'"per_second"' in next((run / "lease").iterdir()).read_bytes())
+        assert wait_until(lambda: b'"per_second"' in next((run / "lease").glob("[!.]*")).read_bytes())
         (found,) = status(place.job).result["runs"]
     assert {found[key] for key in note} == {None}
 
