@@ -56,7 +56,7 @@ def running_server():
 @pytest.fixture
 def server(running_server):
     """An S3 server with an empty bucket."""
-    running_server.objects.clear()
+    running_server.reset()
     return running_server
 
 

@@ -27,6 +27,11 @@ class S3Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, so that tests can share a server."""
         self.objects: dict[str, bytes] = {}
         self.forbidden: set[str] = set()
         self.requests: list[tuple[str, str]] = []
@@ -36,7 +41,6 @@ class S3Server(ThreadingHTTPServer):
         self.latency_s = 0.0
         self.most_at_once = 0
         self._now = 0
-        self._lock = threading.Lock()
 
     def wait(self) -> None:
         """Wait for the latency, and count the requests that wait at the same time."""

@@ -27,11 +27,7 @@ def running_server():
 
 @pytest.fixture
 def server(running_server):
-    running_server.objects.clear()
-    running_server.forbidden.clear()
-    running_server.requests.clear()
-    running_server.listed_tag = None
-    running_server.latency_s = 0.0
+    running_server.reset()
     return running_server
 
 

@@ -35,11 +35,7 @@ def running_server():
 
 @pytest.fixture
 def server(running_server):
-    running_server.objects.clear()
-    running_server.forbidden.clear()
-    running_server.faults.clear()
-    running_server.requests.clear()
-    running_server.authorizations.clear()
+    running_server.reset()
     return running_server
 
 
