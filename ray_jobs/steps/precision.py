@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from cluster import ClusterError
 from cluster.on_ray.capacity import Node, cluster_nodes
@@ -37,11 +38,12 @@ def settle_precision(
     Raises:
         JobError: the cluster does not respond.
     """
-    sections = [name for name in _sections_with_models(job) if getattr(job, name).precision == "auto"]
-    settled = {
-        name: section.settled(_capability_for(name, section.device, job.cluster, nodes, may_guess))
-        for name, section in ((name, getattr(job, name)) for name in sections)
-    }
+    asked_once, settled = cache(nodes), {}
+    for name in _sections_with_models(job):
+        section = getattr(job, name)
+        if section.precision == "auto":
+            capability = _capability_for(name, section.device, job.cluster, asked_once, may_guess)
+            settled[name] = section.settled(capability)
     return replace(job, **settled)
 
 

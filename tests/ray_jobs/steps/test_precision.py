@@ -99,6 +99,14 @@ def test_a_section_whose_model_is_not_used_asks_no_cluster():
         settle_precision(replace(asked, escalate=EscalateSection()), nodes=unreachable)
 
 
+def test_a_cluster_is_asked_once_for_all_sections():
+    asked = []
+    settled = settle_precision(
+        replace(job(address="auto"), escalate=EscalateSection()), nodes=lambda address: asked.append(address) or (GPU,)
+    )
+    assert (settled.clip.precision, settled.escalate.precision, asked) == ("bf16", "bf16", ["auto"])
+
+
 def test_features_are_named_by_their_precision():
     names = {features_folder(ClipSpec(precision=name), "a") for name in ("fp32", "bf16", "fp16")}
     assert len(names) == 3
