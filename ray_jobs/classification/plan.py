@@ -14,9 +14,8 @@ from ray_jobs.inputs.class_warnings import warnings_about_classes
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.latest_runs import read_latest
-from ray_jobs.output.runs import read_metrics
+from ray_jobs.output.runs import read_load
 from ray_jobs.report.markup import plural
-from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, PlannedStage
 from ray_jobs.results.json_format import FormatError
 from ray_jobs.results.stage_load import StageLoad
@@ -76,8 +75,7 @@ def _last_load(work: Classification) -> StageLoad | None:
     with suppress(FormatError):
         latest, name = read_latest(work.store), work.job.job.name
         folder = latest.jobs.get(name, {}).get("classification") if latest is not None else None
-        metrics = read_metrics(work.store, folder, "classification") if folder is not None else None
-        return metrics.embedding if isinstance(metrics, ClassificationMetrics) else None
+        return read_load(work.store, folder) if folder is not None else None
     return None
 
 
