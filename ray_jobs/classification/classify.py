@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.execution.executor import weight_left
+from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
 from fewshot.image_formats import decoding_identity
 from fewshot.methods.table import needs_of
@@ -54,7 +55,7 @@ from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.embed import EmbedStep
-from ray_jobs.steps.placement import LOOKING, choose, entered
+from ray_jobs.steps.placement import LOOKING, ListNodes, choose, entered
 from ray_jobs.steps.precision import settle_precision
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, reasons_of
@@ -119,6 +120,7 @@ class Classification:
         listing: what is in it.
         support: the examples; None where a stored classifier needs none.
         stored: the stored classifier that the job names; None if one is trained.
+        nodes: lists the nodes of the job's cluster, as they were when they were first asked for.
     """
 
     job: Job
@@ -127,10 +129,15 @@ class Classification:
     listing: Listing
     support: Examples | None
     stored: ClassifierRef | None
+    nodes: ListNodes
 
     @classmethod
-    def from_job(cls, job: Job) -> Classification:
+    def from_job(cls, job: Job, *, may_guess: bool = False) -> Classification:
         """Read the examples and list the archive; nothing is embedded.
+
+        Args:
+            job: the job file.
+            may_guess: take a cluster that does not respond for one without GPUs, where the precision depends on it.
 
         Raises:
             JobError: [archive] or [support] is missing, or the stored classifier is, or does not fit.
@@ -145,11 +152,12 @@ class Classification:
         if stored is not None:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
-        job = settle_precision(job)
+        nodes = cache(cluster_nodes)
+        job = settle_precision(job, nodes=nodes, may_guess=may_guess)
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support = _examples(job, store, stored) if needs_examples else None
-        return cls(job, store, source, list_archive(source), support, stored)
+        return cls(job, store, source, list_archive(source), support, stored, nodes)
 
     @property
     def ledger(self) -> Ledger:
@@ -523,7 +531,10 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
     known = work.listing.images
     with reporter.waiting(LOOKING):
         executor, workers = choose(
-            work.job.cluster, threads=work.job.clip.threads, images=images + left if known is not None else None
+            work.job.cluster,
+            threads=work.job.clip.threads,
+            images=images + left if known is not None else None,
+            nodes=work.nodes,
         )
     if not shards and not left:
         executor = LocalExecutor()

@@ -20,7 +20,6 @@ from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, PlannedStage
 from ray_jobs.results.json_format import FormatError
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.placement import choose
-from ray_jobs.steps.precision import settle_precision
 
 PROBE_S = 3.0
 
@@ -36,7 +35,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     Raises:
         ClusterError, DataError, JobError: as the job itself would.
     """
-    work = Classification.from_job(job if job.classifier.from_ else settle_precision(job, may_guess=True))
+    work = Classification.from_job(job, may_guess=True)
     counts = {} if work.support is None else work.support.labels.counts
     embedded = work.embedded
     examples, examples_left = (0, 0) if embedded is None else (embedded.weight, embedded.weight_left)
@@ -44,7 +43,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     _, images = work.to_embed()
     known = work.listing.images
     left = images + examples_left if known is not None else None
-    executor, workers = _placed(job, left)
+    executor, workers = _placed(work, left)
     cost_estimate = _cost_estimate(work, classifier, probe=probe) if job.escalate is not None else None
     return CostPlan(
         stages=(
@@ -102,12 +101,13 @@ def _train_stage(work: Classification, classifier: ClassifierRef | None) -> Plan
     return PlannedStage(stage="train", what=work.job.classifier.method, done=int(trained), left=int(not trained))
 
 
-def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
+def _placed(work: Classification, images: int | None) -> tuple[Executor, Workers]:
     """Where the job will run; of a cluster that cannot be reached from here, the number of workers is a guess."""
+    cluster, threads = work.job.cluster, work.job.clip.threads
     try:
-        return choose(job.cluster, threads=job.clip.threads, images=images)
+        return choose(cluster, threads=threads, images=images, nodes=work.nodes)
     except ClusterError:
-        return choose(job.cluster, threads=job.clip.threads, images=images, nodes=lambda _: ())
+        return choose(cluster, threads=threads, images=images, nodes=lambda _: ())
 
 
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:

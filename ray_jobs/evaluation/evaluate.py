@@ -148,7 +148,8 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
     train, test = evaluation.pool.units, evaluation.test.units
     left = weight_left([*train, *test], evaluation.ledger)
     with reporter.waiting(LOOKING):
-        executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
+        cluster, threads = evaluation.job.cluster, evaluation.job.clip.threads
+        executor, workers = choose(cluster, threads=threads, images=left, nodes=evaluation.nodes)
     if not left:
         executor = LocalExecutor()
     step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from cluster.on_ray.capacity import Node
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.embed import EmbedStep
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, write_table, written
@@ -115,12 +116,25 @@ def test_only_the_measured_load_differs_when_a_run_is_made_anew(place, monkeypat
 def test_a_damaged_load_is_named_and_costs_nothing_else(place):
     load = place.classify().run / "load.json"
     load.write_bytes(load.read_bytes().replace(b"device", b"devise"))
-    assert [fewshot("status", place.output).result["runs"][0]["embedding"], plan(place).result["embedding"]] == [
-        None
-    ] * 2
+    assert fewshot("status", place.output).result["runs"][0]["embedding"] is None
+    assert plan(place).result["embedding"] is None
     assert [each["path"] for each in fewshot("verify", place.output).result["runs"][0]["damaged"]] == [str(load)]
     assert place.classify().code == 0
     assert fewshot("verify", place.output).code == 0
+
+
+def test_a_plan_and_a_job_ask_the_cluster_once_for_its_nodes(place, monkeypatch):
+    (place.classify().run / "metrics.json").unlink()
+    asked = []
+    nodes = (Node(cpus=4.0, gpus=0.0), Node(cpus=2.0, gpus=0.0))
+    monkeypatch.setattr(
+        "ray_jobs.classification.classify.cluster_nodes", lambda address: asked.append(address) or nodes
+    )
+    place.write_job(cluster={"mode": "auto", "address": "auto"})
+    assert plan(place).result["workers"] == 6
+    assert asked == ["auto"]
+    assert place.classify().result["did"] == "the rest"
+    assert asked == ["auto", "auto"]
 
 
 def test_plan_and_status_count_a_partial_run(place):
