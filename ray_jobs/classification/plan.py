@@ -113,7 +113,9 @@ def _placed(work: Classification, images: int | None) -> tuple[Executor, Workers
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:
     escalation = work.escalation(None if classifier is None else classifier.threshold())
     estimate = CostEstimate(escalation, work.labelled_parts, work.job.classifier.top)
-    return estimate.with_probe() if probe and not estimate.finished else estimate
+    if not probe or estimate.finished:
+        return estimate
+    return estimate.with_probe(gpu_share=work.job.cluster.gpus_per_worker)
 
 
 def _probe(spec: ClipSpec, images: int, workers: int) -> BackboneProbe:
