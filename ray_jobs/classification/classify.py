@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, Unit, Workers, run_stage
 from cluster.execution.executor import weight_left
+from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
 from fewshot.image_formats import decoding_identity
 from fewshot.methods.table import needs_of
@@ -48,15 +48,14 @@ from ray_jobs.output.layout import (
     run_folder,
 )
 from ray_jobs.output.predictions import PredictionOrigin, prediction_format
-from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics, read_plan, remove_noted_damage
+from ray_jobs.output.runs import Run, acquire_run, begin_run, read_metrics, read_plan, record_load, remove_noted_damage
 from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
-from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.embed import EmbedStep
-from ray_jobs.steps.placement import LOOKING, choose, entered
+from ray_jobs.steps.placement import LOOKING, ListNodes, choose, entered
 from ray_jobs.steps.precision import settle_precision
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, reasons_of
@@ -121,6 +120,7 @@ class Classification:
         listing: what is in it.
         support: the examples; None where a stored classifier needs none.
         stored: the stored classifier that the job names; None if one is trained.
+        nodes: lists the nodes of the job's cluster, as they were when they were first asked for.
     """
 
     job: Job
@@ -129,10 +129,15 @@ class Classification:
     listing: Listing
     support: Examples | None
     stored: ClassifierRef | None
+    nodes: ListNodes
 
     @classmethod
-    def from_job(cls, job: Job) -> Classification:
+    def from_job(cls, job: Job, *, may_guess: bool = False) -> Classification:
         """Read the examples and list the archive; nothing is embedded.
+
+        Args:
+            job: the job file.
+            may_guess: take a cluster that does not respond for one without GPUs, where the precision depends on it.
 
         Raises:
             JobError: [archive] or [support] is missing, or the stored classifier is, or does not fit.
@@ -147,11 +152,12 @@ class Classification:
         if stored is not None:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
-        job = settle_precision(job)
+        nodes = cache(cluster_nodes)
+        job = settle_precision(job, nodes=nodes, may_guess=may_guess)
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support = _examples(job, store, stored) if needs_examples else None
-        return cls(job, store, source, list_archive(source), support, stored)
+        return cls(job, store, source, list_archive(source), support, stored, nodes)
 
     @property
     def ledger(self) -> Ledger:
@@ -273,13 +279,6 @@ class Classification:
             return None
         many = too_many_unreadable(self.job, images=metrics.images, unreadable=metrics.unreadable)
         return replace(metrics, too_many_unreadable=many)
-
-    def earlier_load(self) -> StageLoad | None:
-        """Return how busy the stages of embedding were when this run was completed before; None if it was not."""
-        with suppress(FormatError):
-            metrics = self._complete_metrics()
-            return None if metrics is None else metrics.embedding
-        return None
 
     def _losses(self, metrics: ClassificationMetrics) -> Losses:
         return find_losses(self.store, self.run, self.predictions, metrics)
@@ -474,8 +473,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     for notice in work.notices:
         reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
-    embedding, load = _embed(work, reporter)
-    load = work.earlier_load() if load is None else load
+    embedding = _embed(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
@@ -489,7 +487,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
         predictions = work.predictions
-        metrics = summarise(work.store, work.run, job, work.listing, predictions, classifier, stages, escalated, load)
+        metrics = summarise(work.store, work.run, job, work.listing, predictions, classifier, stages, escalated)
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
         return _finish(work, metrics, did=did)
@@ -522,11 +520,8 @@ def _finish(work: Classification, metrics: ClassificationMetrics, *, did: Did) -
     return FinishedClassification(run=run, metrics=metrics, did=did, report=report)
 
 
-def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport], StageLoad | None]:
+def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
     """Embed the examples and, if all of them are right, the archive, on one pool of workers.
-
-    Returns:
-        What became of the units, and how busy the stages of the workers were.
 
     Raises:
         JobError: an example could not be embedded, or its features are of no use.
@@ -536,7 +531,10 @@ def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport],
     known = work.listing.images
     with reporter.waiting(LOOKING):
         executor, workers = choose(
-            work.job.cluster, threads=work.job.clip.threads, images=images + left if known is not None else None
+            work.job.cluster,
+            threads=work.job.clip.threads,
+            images=images + left if known is not None else None,
+            nodes=work.nodes,
         )
     if not shards and not left:
         executor = LocalExecutor()
@@ -548,10 +546,8 @@ def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport],
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    load = step.load(reports, workers)
-    if load is not None:
-        reporter.say(load.sentence())
-    return reports, load
+    record_load(work.store, work.run, step.load(reports, workers), reporter)
+    return reports
 
 
 def _check_examples(work: Classification, embedding: StageReport) -> None:

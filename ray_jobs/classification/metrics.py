@@ -38,7 +38,6 @@ from ray_jobs.results.classification_metrics import (
 )
 from ray_jobs.results.error_limits import LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary, MeasuredEscalation
-from ray_jobs.results.stage_load import StageLoad
 
 if TYPE_CHECKING:
     from fewshot.calibration.calibrated_classifier import HeldOutReport
@@ -61,7 +60,6 @@ def summarise(
     classifier: ClassifierRef,
     stages: Sequence[StageReport],
     escalated: EscalationSummary | None = None,
-    embedding: StageLoad | None = None,
 ) -> ClassificationMetrics:
     """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
 
@@ -74,7 +72,6 @@ def summarise(
         classifier: the classifier.
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
-        embedding: how busy the stages of embedding were; None if nothing was embedded.
 
     Raises:
         DamagedError: parts are damaged, and were removed.
@@ -114,7 +111,6 @@ def summarise(
         versions={name: version(name) for name in PACKAGES},
         labelled_shares=shares if job.escalate is not None else counts.with_archive_shares(shares),
         part_bytes=tuple(counts.part_bytes),
-        embedding=embedding,
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics

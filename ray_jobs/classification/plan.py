@@ -14,14 +14,12 @@ from ray_jobs.inputs.class_warnings import warnings_about_classes
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.latest_runs import read_latest
-from ray_jobs.output.runs import read_metrics
+from ray_jobs.output.runs import read_load
 from ray_jobs.report.markup import plural
-from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, PlannedStage
 from ray_jobs.results.json_format import FormatError
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.placement import choose
-from ray_jobs.steps.precision import settle_precision
 
 PROBE_S = 3.0
 
@@ -37,7 +35,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     Raises:
         ClusterError, DataError, JobError: as the job itself would.
     """
-    work = Classification.from_job(job if job.classifier.from_ else settle_precision(job, may_guess=True))
+    work = Classification.from_job(job, may_guess=True)
     counts = {} if work.support is None else work.support.labels.counts
     embedded = work.embedded
     examples, examples_left = (0, 0) if embedded is None else (embedded.weight, embedded.weight_left)
@@ -45,7 +43,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     _, images = work.to_embed()
     known = work.listing.images
     left = images + examples_left if known is not None else None
-    executor, workers = _placed(job, left)
+    executor, workers = _placed(work, left)
     cost_estimate = _cost_estimate(work, classifier, probe=probe) if job.escalate is not None else None
     return CostPlan(
         stages=(
@@ -76,8 +74,7 @@ def _last_load(work: Classification) -> StageLoad | None:
     with suppress(FormatError):
         latest, name = read_latest(work.store), work.job.job.name
         folder = latest.jobs.get(name, {}).get("classification") if latest is not None else None
-        metrics = read_metrics(work.store, folder, "classification") if folder is not None else None
-        return metrics.embedding if isinstance(metrics, ClassificationMetrics) else None
+        return read_load(work.store, folder) if folder is not None else None
     return None
 
 
@@ -104,18 +101,21 @@ def _train_stage(work: Classification, classifier: ClassifierRef | None) -> Plan
     return PlannedStage(stage="train", what=work.job.classifier.method, done=int(trained), left=int(not trained))
 
 
-def _placed(job: Job, images: int | None) -> tuple[Executor, Workers]:
+def _placed(work: Classification, images: int | None) -> tuple[Executor, Workers]:
     """Where the job will run; of a cluster that cannot be reached from here, the number of workers is a guess."""
+    cluster, threads = work.job.cluster, work.job.clip.threads
     try:
-        return choose(job.cluster, threads=job.clip.threads, images=images)
+        return choose(cluster, threads=threads, images=images, nodes=work.nodes)
     except ClusterError:
-        return choose(job.cluster, threads=job.clip.threads, images=images, nodes=lambda _: ())
+        return choose(cluster, threads=threads, images=images, nodes=lambda _: ())
 
 
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:
     escalation = work.escalation(None if classifier is None else classifier.threshold())
     estimate = CostEstimate(escalation, work.labelled_parts, work.job.classifier.top)
-    return estimate.with_probe() if probe and not estimate.finished else estimate
+    if not probe or estimate.finished:
+        return estimate
+    return estimate.with_probe(gpu_share=work.job.cluster.gpus_per_worker)
 
 
 def _probe(spec: ClipSpec, images: int, workers: int) -> BackboneProbe:

@@ -22,7 +22,7 @@ from ray_jobs.output.layout import FAILURES
 from ray_jobs.report.failures import read_reasons
 from ray_jobs.report.markup import plural, skipped_entries
 from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
-from ray_jobs.results.cost_plan import CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.cost_plan import BlockMemory, CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 
@@ -205,6 +205,8 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
         reporter.say(f"in the last run of this job, {plan.embedding.sentence()}")
     if plan.escalation is not None:
         reporter.say(_cost(plan.escalation))
+        if plan.escalation.training_memory is not None:
+            _show_memory(reporter, plan.escalation.training_memory)
     _show_error_limit(reporter, plan.error_limit)
 
 
@@ -241,6 +243,22 @@ def _cost(escalation: EscalationCost) -> str:
         f"{forwards}: {escalation.hours:.2g} hours of {gpu},"
         f" at {escalation.forwards_a_second:.1f} a second on {escalation.device}"
     )
+
+
+def _show_memory(reporter: Reporter, memory: BlockMemory) -> None:
+    """Show what training a block takes on a GPU, and whether the one of this machine has it."""
+    plain, least = _gib(memory.plain_bytes), _gib(memory.least_bytes)
+    block = f"a block of {plural(memory.classes, 'class', 'classes')}"
+    reporter.say(f"training {block} takes {plain} of a GPU, or {least} with gradient checkpointing")
+    if memory.problem is not None:
+        reporter.say(f"warning: {memory.problem}", style="yellow")
+    elif memory.device_bytes is not None:
+        needed = " with gradient checkpointing" if memory.checkpointing else ""
+        reporter.say(f"a worker has {_gib(memory.device_bytes)} on the GPU here, which is enough{needed}")
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"
 
 
 def _percent(value: float | None) -> str:

@@ -34,6 +34,8 @@ def show_status(reporter: Reporter, status: OutputStatus) -> None:
             reporter.say(f"{run.run}: {_work(run)}")
         elif run.resume is not None:
             reporter.say(f"{run.run}: {_stop(run)}. To go on: {run.resume}", style="yellow")
+        if run.embedding is not None:
+            reporter.say(f"{run.run}: {run.embedding.sentence()}")
 
 
 def _state(run: RunStatus) -> str:

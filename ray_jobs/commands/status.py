@@ -14,7 +14,7 @@ from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import JOB, LEASE, PLAN, RUNS
-from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below
+from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below, read_load
 from ray_jobs.output.work_share import Progress, measure_progress
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.output_status import OutputStatus, RunStatus
@@ -37,7 +37,10 @@ def read_status(output: str, storage: Storage = DEFAULT_STORAGE, *, job_file: st
     if not found and job_file is None:
         raise no_output(store)
     newest = _newest(store, [run for run in found if isinstance(run, Run)])
-    runs = tuple(replace(_status(store, run, job_file), newest=run.name == newest) for run in found)
+    runs = tuple(
+        replace(status, newest=True, embedding=read_load(store, f"{RUNS}/{newest}")) if status.run == newest else status
+        for status in (_status(store, run, job_file) for run in found)
+    )
     return OutputStatus(output=store.root, runs=runs, below=() if runs else tuple(outputs_below(store)))
 
 

@@ -111,18 +111,12 @@ class AdapterUnit:
         Raises:
             DataError: it has too little even without.
         """
-        from fewshot.diffusion.training_memory import (
-            TrainingShape,
-            choose_checkpointing,
-            count_training_memory,
-        )
+        from fewshot.diffusion.training_memory import TrainingShape, choose_checkpointing
 
         if worker.memory_bytes is None:
             return False
         shape = TrainingShape.from_settings(self.settings, block_size=self.block_size, with_prior=with_prior)
-        if shape not in worker.training_memory:
-            worker.training_memory[shape] = count_training_memory(worker.backbone, shape)
-        return choose_checkpointing(worker.training_memory[shape], shape, worker.memory_bytes)
+        return choose_checkpointing(worker.count_memory(shape), shape, worker.memory_bytes)
 
     def _card(self, class_adapter: ClassAdapter, last_loss: float) -> dict[str, object]:
         return {

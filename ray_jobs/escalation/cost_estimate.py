@@ -18,10 +18,12 @@ from cluster.execution.executor import weight_left
 from ray_jobs.escalation.adapter_training import AdapterTraining
 from ray_jobs.escalation.cost_model import FORWARDS_PER_ENCODING, Probe, ProbeUnit, training_cost
 from ray_jobs.escalation.escalate import NOISE_ERRORS, PROBE, SELECTION, Escalation
+from ray_jobs.escalation.memory_estimate import estimate_memory
 from ray_jobs.escalation.selection import EscalationCandidate, find_candidates, get_selection
 from ray_jobs.output.layout import GAPS
-from ray_jobs.results.cost_plan import EscalationCost, PlannedStage
+from ray_jobs.results.cost_plan import BlockMemory, EscalationCost, PlannedStage
 from ray_jobs.steps.adapter_files import trained_folders
+from ray_jobs.steps.diffusion_worker import DiffusionWorker
 
 if TYPE_CHECKING:
     from fewshot.diffusion.adapter_training import AdapterSettings
@@ -36,19 +38,28 @@ class CostEstimate:
         cheap_predictions: the parts of the cheap predictions, existing or not.
         top: labels of a cheap prediction, at most.
         probe: rate of forwards; None if it was not measured.
+        training_memory: of a block of adapters; None if it was not counted.
     """
 
     escalation: Escalation
     cheap_predictions: Sequence[str]
     top: int
     probe: Probe | None = None
+    training_memory: BlockMemory | None = None
 
-    def with_probe(self) -> CostEstimate:
-        """Return the estimate with the rate measured by a worker of this run, or else measured here within seconds."""
+    def with_probe(self, *, gpu_share: float | None = None) -> CostEstimate:
+        """Return the estimate with the rate measured by a worker of this run, or else measured here within seconds.
+
+        Where the model is loaded for that, the memory of training is counted too.
+
+        Args:
+            gpu_share: GPUs of a worker of the job; None for a whole one.
+        """
         with suppress(FileNotFoundError, KeyError, TypeError, ValueError):  # The job measures a damaged one anew.
             return replace(self, probe=Probe.from_json(self._store.get(f"{self._run}/{PROBE}")))
         worker = self.escalation.step.setup()
-        return replace(self, probe=Probe.from_json(ProbeUnit().run(worker).data))
+        probe = Probe.from_json(ProbeUnit().run(worker).data)
+        return replace(self, probe=probe, training_memory=self._count_memory(worker, gpu_share))
 
     def stages(self) -> list[PlannedStage]:
         """Return the stages of escalation, in their order."""
@@ -74,6 +85,7 @@ class CostEstimate:
             gpu_hours=hours if on_gpu or hours is None else 0.0,
             forwards_a_second=self.rate,
             device=device,
+            training_memory=self.training_memory,
         )
 
     @property
@@ -161,6 +173,23 @@ class CostEstimate:
             return set(self._settings)
         return {label for image in self.selected for label in image.candidates} & self._settings.keys()
 
+    @property
+    def _settings_to_train(self) -> set[AdapterSettings]:
+        """The settings that these may be trained with."""
+        return {each for label in self._labels_to_train for each in self._settings[label]}
+
+    def _count_memory(self, worker: DiffusionWorker, gpu_share: float | None) -> BlockMemory | None:
+        """Return the memory that training a block takes; None if nothing is left to train."""
+        if not self._train().left:
+            return None
+        return estimate_memory(
+            worker,
+            self._settings_to_train,
+            block_size=self.escalation.section.classes_per_block,
+            with_prior=self.escalation.adapter_training.prior is not None,
+            share=gpu_share,
+        )
+
     def _encode(self) -> PlannedStage:
         selected = [] if self.selected is None else list(self.escalation.latent_units(self.selected).values())
         done, left = self._done([*self._example_units.values(), *selected]), None
@@ -181,9 +210,10 @@ class CostEstimate:
         most = left
         if self.selected is None and self.images is not None:
             most = min(left, self.images * self.classes_per_image)
-        settings = {each for label in labels for each in self._settings[label]}
         block_size = self.escalation.section.classes_per_block
-        cost = sum(training_cost(min(most, len(each)), settings, block_size=block_size) for each in missing)
+        cost = sum(
+            training_cost(min(most, len(each)), self._settings_to_train, block_size=block_size) for each in missing
+        )
         prior_cost = self.escalation.adapter_training.prior_cost() if most else 0.0
         trains = f"{self._at_most(len(labels))} classes" if self._settings else "no adapters"
         return self._stage("train adapters", f"{method}: {trains}", len(labels) - left, most, prior_cost + cost)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 
 from cluster import Ledger, Store, Unit, fingerprint
+from cluster.on_ray.capacity import cluster_nodes
 from fewshot.data import Splits
 from fewshot.methods.table import needs_of, views_of
 from ray_jobs.errors import JobError
@@ -32,6 +33,7 @@ from ray_jobs.output.predictions import prediction_format
 from ray_jobs.output.work_share import evaluation_work
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.run_plan import RunPlan
+from ray_jobs.steps.placement import ListNodes
 from ray_jobs.steps.precision import settle_precision
 
 TEST_BLOCK = 256
@@ -47,6 +49,7 @@ class Evaluation:
         store: the output.
         splits: train and test images with their labels.
         folder: folder that their paths start in.
+        nodes: lists the nodes of the job's cluster, as they were when they were first asked for.
     """
 
     job: Job
@@ -54,6 +57,7 @@ class Evaluation:
     store: Store
     splits: Splits
     folder: str
+    nodes: ListNodes = cluster_nodes
 
     @classmethod
     def from_job(cls, job: Job) -> Evaluation:
@@ -70,7 +74,9 @@ class Evaluation:
         splits, folder = read_splits(job.evaluate.splits, job.evaluate.images, storage)
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
-        return cls(settle_precision(job), job.evaluate, Store(job.job.output, storage=storage), splits, folder)
+        nodes = cache(cluster_nodes)
+        settled, store = settle_precision(job, nodes=nodes), Store(job.job.output, storage=storage)
+        return cls(settled, job.evaluate, store, splits, folder, nodes)
 
     @property
     def ledger(self) -> Ledger:

@@ -26,7 +26,7 @@ from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import METRICS, REPORT
-from ray_jobs.output.runs import Run, acquire_run, begin_run, remove_noted_damage
+from ray_jobs.output.runs import Run, acquire_run, begin_run, record_load, remove_noted_damage
 from ray_jobs.report import render_evaluation
 from ray_jobs.report.evaluation_table import Grid, class_rows, mean_rows, to_csv, to_markdown, to_table
 from ray_jobs.results.cell_result import CellResult
@@ -148,7 +148,8 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
     train, test = evaluation.pool.units, evaluation.test.units
     left = weight_left([*train, *test], evaluation.ledger)
     with reporter.waiting(LOOKING):
-        executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
+        cluster, threads = evaluation.job.cluster, evaluation.job.clip.threads
+        executor, workers = choose(cluster, threads=threads, images=left, nodes=evaluation.nodes)
     if not left:
         executor = LocalExecutor()
     step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)
@@ -162,8 +163,7 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
             reports.append(report)
             if units is train:
                 _check_train_images(evaluation)
-    if (load := step.load(reports, workers)) is not None:
-        reporter.say(load.sentence())
+    record_load(evaluation.store, evaluation.run, step.load(reports, workers), reporter)
 
 
 def _check_train_images(evaluation: Evaluation) -> None:

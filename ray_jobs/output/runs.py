@@ -27,6 +27,7 @@ from ray_jobs.output.layout import (
     INTERACTIVE,
     JOB,
     LEASE,
+    LOAD,
     METRICS,
     PLAN,
     REPORT,
@@ -41,6 +42,7 @@ from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
 from ray_jobs.results.json_format import FormatError
 from ray_jobs.results.run_plan import RunKind, RunPlan
+from ray_jobs.results.stage_load import RunLoad, StageLoad
 
 if TYPE_CHECKING:
     from ray_jobs.console.progress import Reporter
@@ -373,6 +375,21 @@ def read_metrics(store: Store, folder: str, kind: RunKind) -> RunMetrics | None:
     document = ClassificationMetrics if kind == "classification" else EvaluationResult
     with suppress(FileNotFoundError):
         return document.from_json(store.get(path), where=store.url(path))
+    return None
+
+
+def record_load(store: Store, folder: str, load: StageLoad | None, reporter: Reporter) -> None:
+    """Say what limited embedding, and note it with the run; what is there stays if nothing was embedded."""
+    if load is not None:
+        reporter.say(load.sentence())
+        store.put(f"{folder}/{LOAD}", RunLoad(embedding=load).to_bytes())
+
+
+def read_load(store: Store, folder: str) -> StageLoad | None:
+    """Return how busy the stages of embedding were in a run; None if it embedded nothing, or that cannot be read."""
+    path = f"{folder}/{LOAD}"
+    with suppress(FileNotFoundError, FormatError):
+        return RunLoad.from_json(store.get(path), where=store.url(path)).embedding
     return None
 
 

@@ -192,8 +192,6 @@ def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
     yield from metrics.hyperparameters.items()
     yield "temperature", f"{metrics.temperature:.3g}{_growth(metrics)}"
     yield "backbone", " ".join(filter(None, (job.clip.model, job.clip.pretrained, job.clip.precision)))
-    if metrics.embedding is not None:
-        yield "speed", metrics.embedding.sentence()
     if job.archive is not None:
         yield "archive", public_url(job.archive.uri)
     if job.classifier.from_ is not None:

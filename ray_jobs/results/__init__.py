@@ -12,7 +12,7 @@ from ray_jobs.results.classification_metrics import (
     Status,
     UnreadableExamples,
 )
-from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.cost_plan import BackboneProbe, BlockMemory, CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import CalibrationSummary, CostPoint, EscalationSummary, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
@@ -24,6 +24,7 @@ __all__ = [
     "STATUSES",
     "ArchiveSummary",
     "BackboneProbe",
+    "BlockMemory",
     "CalibrationSummary",
     "CandidateMethod",
     "CascadeRow",

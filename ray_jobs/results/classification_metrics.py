@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 from ray_jobs.results.error_limits import LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
-from ray_jobs.results.stage_load import StageLoad
 
 Status = Literal["ok", "abstained", "unreadable"]
 """What became of an image: it has a label, its label is withheld, or it could not be read."""
@@ -183,8 +182,6 @@ class ClassificationMetrics(JsonDocument):
         escalated: what a diffusion model decided; None without [escalate], or where that is not complete.
         versions: of the packages that decide the numbers.
         part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
-        embedding: how busy the stages of embedding were in the last call that embedded something and finished the run;
-            None if there was none. The only key that is measured: all others are the same whenever a run is made.
     """
 
     format_version: ClassVar[int] = 2
@@ -215,7 +212,6 @@ class ClassificationMetrics(JsonDocument):
     versions: Mapping[str, str]
     part_bytes: tuple[int, ...]
     labelled_shares: tuple[LabelledShare, ...] = ()
-    embedding: StageLoad | None = None
 
     def count(self, status: Status) -> int:
         """Return the number of images with a status."""

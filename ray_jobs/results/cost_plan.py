@@ -43,6 +43,27 @@ class PlannedStage(JsonValue):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockMemory(JsonValue):
+    """The memory that training a block of classes takes on a GPU, at most, and whether it is there.
+
+    Attributes:
+        classes: of a block.
+        plain_bytes: without gradient checkpointing.
+        least_bytes: with gradient checkpointing.
+        device_bytes: what a worker has on this machine's GPU; None without one, where nothing is limited.
+        checkpointing: whether a worker needs gradient checkpointing here; None without a GPU, or if it is too small.
+        problem: why the GPU is too small, and what to do; None if it is not, or there is none.
+    """
+
+    classes: int
+    plain_bytes: int
+    least_bytes: int
+    device_bytes: int | None
+    checkpointing: bool | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationCost(JsonValue):
     """What is left of escalation, at most.
 
@@ -52,6 +73,7 @@ class EscalationCost(JsonValue):
         gpu_hours: hours of a GPU; 0 where the probe ran on a CPU.
         forwards_a_second: what the probe measured.
         device: of the probe, in torch's words.
+        training_memory: of a block of adapters; None if none is trained, or the model was not loaded for a probe.
     """
 
     forwards: float | None
@@ -59,6 +81,7 @@ class EscalationCost(JsonValue):
     gpu_hours: float | None
     forwards_a_second: float | None
     device: str | None
+    training_memory: BlockMemory | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

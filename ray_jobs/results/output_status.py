@@ -7,6 +7,7 @@ from typing import Literal
 
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import RunKind
+from ray_jobs.results.stage_load import StageLoad
 
 RunState = Literal["complete", "incomplete", "embedding", "labelling", "escalating", "measuring", "unreadable"]
 
@@ -38,6 +39,7 @@ class RunStatus(JsonValue):
         unit: abbreviation of the unit.
         seconds_left: estimate of the time left: while it embeds of the whole job, later of what it is doing; None if
             that is not known.
+        embedding: how busy the stages of embedding were; None if nothing was embedded, and of all but the newest run.
         resume: command that goes on with a run that has stopped; None if it is running, complete or unreadable.
         problem: why the run is unreadable, and what to do; None if it is not.
     """
@@ -60,6 +62,7 @@ class RunStatus(JsonValue):
     per_second: float | None = None
     unit: str | None = None
     seconds_left: float | None = None
+    embedding: StageLoad | None = None
     resume: str | None = None
     problem: str | None = None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from ray_jobs.results.json_format import JsonValue
+from ray_jobs.results.json_format import JsonDocument, JsonValue
 
 StageName = Literal["reading", "decoding", "device", "writing"]
 STAGES: tuple[StageName, ...] = ("reading", "decoding", "device", "writing")
@@ -63,6 +63,18 @@ class StageLoad(JsonValue):
             return f"embedding: no stage was busy for half of the time (device {self.device:.0%})"
         others = f" (device busy {self.device:.0%})" if self.limit != "device" else ""
         return f"embedding was limited by {NAMES[self.limit]}, busy {self.share(self.limit):.0%} of the time{others}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLoad(JsonDocument):
+    """How busy the workers of a run were: its `load.json`, which is measured, unlike all other objects of a run.
+
+    Attributes:
+        embedding: in the last call that embedded something.
+    """
+
+    format_version: ClassVar[int] = 1
+    embedding: StageLoad
 
 
 NAMES: dict[StageName, str] = {

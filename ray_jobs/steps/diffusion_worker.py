@@ -117,6 +117,14 @@ class DiffusionWorker:
     readers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, READERS, "read"))
     training_memory: dict[TrainingShape, TrainingMemory] = field(default_factory=dict)
 
+    def count_memory(self, shape: TrainingShape) -> TrainingMemory:
+        """Return the memory that training adapters takes, which is counted once for each shape."""
+        from fewshot.diffusion.training_memory import count_training_memory
+
+        if shape not in self.training_memory:
+            self.training_memory[shape] = count_training_memory(self.backbone, shape)
+        return self.training_memory[shape]
+
     def load_classes(self, class_prompts: Sequence[ClassPrompt]) -> list[LoadedClass]:
         """Return classes, those used last from memory. Must be called without `device`."""
         return self.classes.get(class_prompts, self._load)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TypeAlias
 
 from cluster import Executor, Helpers, LocalExecutor, RayExecutor, Workers
 from cluster.on_ray.capacity import Node, cluster_nodes
@@ -14,6 +15,9 @@ from ray_jobs.console.interrupts import time_to_end
 from ray_jobs.console.progress import Reporter
 from ray_jobs.job_file.sections import ClusterSection
 from ray_jobs.steps.local_gpus import local_gpus
+
+ListNodes: TypeAlias = Callable[[str], Sequence[Node]]
+"""Lists the nodes of the cluster at an address. Raises ClusterError if none responds there."""
 
 WORTH_A_RAY = 1500
 """Images to embed from which starting Ray (some ten seconds of CPU) pays on a machine for several workers."""
@@ -54,7 +58,7 @@ def choose(
     *,
     threads: int,
     images: int | None,
-    nodes: Callable[[str], Sequence[Node]] = cluster_nodes,
+    nodes: ListNodes = cluster_nodes,
 ) -> tuple[Executor, Workers]:
     """Choose the executor and the workers of a job.
 
@@ -85,7 +89,7 @@ def choose(
     return RayExecutor(num_cpus=max(os.cpu_count() or 1, math.ceil(count * workers.cpus))), workers
 
 
-def _on_cluster(section: ClusterSection, threads: int, look: Callable[[str], Sequence[Node]]) -> Workers:
+def _on_cluster(section: ClusterSection, threads: int, look: ListNodes) -> Workers:
     """Return as many workers as fit on the allowed nodes, with a GPU each if these have any; at least one."""
     assert section.address is not None
     count, share = section.clip_workers, section.gpus_per_worker

@@ -6,16 +6,17 @@ in that precision, whatever it has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 
 from cluster import ClusterError
-from cluster.on_ray.capacity import Node, cluster_nodes
+from cluster.on_ray.capacity import cluster_nodes
 from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClusterSection, Job
 from ray_jobs.steps.local_gpus import local_gpus
+from ray_jobs.steps.placement import ListNodes
 
 TYPE_LABEL = "ray.io/accelerator-type"
 OLDER_GPUS = {"K80": (3, 7), "P4": (6, 1), "P100": (6, 0), "V100": (7, 0), "T4": (7, 5)}
@@ -24,9 +25,7 @@ AMPERE = (8, 0)
 """Compute capability that every other GPU is taken to have."""
 
 
-def settle_precision(
-    job: Job, *, nodes: Callable[[str], Sequence[Node]] = cluster_nodes, may_guess: bool = False
-) -> Job:
+def settle_precision(job: Job, *, nodes: ListNodes = cluster_nodes, may_guess: bool = False) -> Job:
     """Return the job with a precision in place of each "auto".
 
     Args:
@@ -60,7 +59,7 @@ def _sections_with_models(job: Job) -> Iterator[str]:
 
 
 def _capability_for(
-    section: str, device: str, cluster: ClusterSection, nodes: Callable[[str], Sequence[Node]], may_guess: bool
+    section: str, device: str, cluster: ClusterSection, nodes: ListNodes, may_guess: bool
 ) -> tuple[int, int] | None:
     try:
         return worker_capability(device, cluster, nodes)
@@ -71,9 +70,7 @@ def _capability_for(
         raise JobError([f"[{section}] precision depends on the GPUs of the cluster: {error}. {advice}."]) from error
 
 
-def worker_capability(
-    device: str, cluster: ClusterSection, nodes: Callable[[str], Sequence[Node]]
-) -> tuple[int, int] | None:
+def worker_capability(device: str, cluster: ClusterSection, nodes: ListNodes) -> tuple[int, int] | None:
     """Return the compute capability of the workers' least capable GPU; None for workers without.
 
     Args:

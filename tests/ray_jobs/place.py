@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import random
-import re
 import signal
 import sys
 import threading
@@ -35,7 +34,6 @@ from ray_jobs.output.feature_parts import write_parquet
 from tests.strange_files import encode, photo
 
 CLASSES = ("amber", "blue", "cyan")
-_DIGEST = re.compile(rb"blake2b:[0-9a-f]{32}")
 BROKEN = {"broken/empty.jpg": b"", "broken/text.jpg": b"this is no image\n" * 40}
 
 
@@ -296,13 +294,3 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:
     while not holds() and time.monotonic() < end:
         time.sleep(0.002)
     return holds()
-
-
-def without_load(data: bytes) -> bytes:
-    """Return metrics or a report without the measured load of embedding and without digests, other data as they are."""
-    if data.startswith(b"<!"):
-        return _DIGEST.sub(b"", re.sub(rb"<dt>speed</dt><dd>.*?</dd>", b"", data))
-    with suppress(ValueError):
-        if isinstance(document := json.loads(data), dict) and "embedding" in document:
-            return json.dumps(document | {"embedding": None, "digest": None}).encode()
-    return data

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from cluster.on_ray.capacity import Node
+from ray_jobs.results.stage_load import StageLoad
+from ray_jobs.steps.embed import EmbedStep
 from tests.ray_jobs.place import CLASSES, fewshot, picture, put, write_table, written
 
 pytestmark = pytest.mark.slow
 
 IMAGES = 20
+FORMATS = (".json", ".parquet", ".html")
 
 
 def plan(place, *words):
@@ -89,6 +94,47 @@ def test_a_plan_after_the_job_has_nothing_left(finished):
     assert outcome.result["finished"] is True
     assert [left for _, left in stages(outcome).values()] == [0, 0, 0, 0]
     assert outcome.result["run"] == str(finished.classify().run)
+
+
+def test_only_the_measured_load_differs_when_a_run_is_made_anew(place, monkeypatch):
+    results = []
+    for decoding in (1.0, 3.0):
+        seconds = {"active": 4.0, "decoding": decoding, "device": 2.0}
+        load = StageLoad.from_seconds(seconds, units=1, threads=1)
+        monkeypatch.setattr(EmbedStep, "load", lambda *_, load=load: load)
+        shutil.rmtree(place.output, ignore_errors=True)
+        done = place.classify()
+        assert load.sentence() in done.messages
+        results.append({path: path.read_bytes() for path in done.run.rglob("*") if path.suffix in FORMATS})
+    first, second = results
+    assert {path.name for path in first if first[path] != second[path]} == {"load.json"}
+    assert first.keys() == second.keys() >= {done.run / "metrics.json", done.run / "report/index.html"}
+    for shown in (plan(place), fewshot("status", place.output)):
+        assert "embedding was limited by decoding, busy 75% of the time" in " ".join(shown.messages.split())
+
+
+def test_a_damaged_load_is_named_and_costs_nothing_else(place):
+    load = place.classify().run / "load.json"
+    load.write_bytes(load.read_bytes().replace(b"device", b"devise"))
+    assert fewshot("status", place.output).result["runs"][0]["embedding"] is None
+    assert plan(place).result["embedding"] is None
+    assert [each["path"] for each in fewshot("verify", place.output).result["runs"][0]["damaged"]] == [str(load)]
+    assert place.classify().code == 0
+    assert fewshot("verify", place.output).code == 0
+
+
+def test_a_plan_and_a_job_ask_the_cluster_once_for_its_nodes(place, monkeypatch):
+    (place.classify().run / "metrics.json").unlink()
+    asked = []
+    nodes = (Node(cpus=4.0, gpus=0.0), Node(cpus=2.0, gpus=0.0))
+    monkeypatch.setattr(
+        "ray_jobs.classification.classify.cluster_nodes", lambda address: asked.append(address) or nodes
+    )
+    place.write_job(cluster={"mode": "auto", "address": "auto"})
+    assert plan(place).result["workers"] == 6
+    assert asked == ["auto"]
+    assert place.classify().result["did"] == "the rest"
+    assert asked == ["auto", "auto"]
 
 
 def test_plan_and_status_count_a_partial_run(place):

@@ -12,6 +12,7 @@ import torch
 from cluster import Part
 from fewshot.backbones.diffusion import DiffusionBackbone
 from fewshot.diffusion.adapter_training import AdapterSettings
+from fewshot.diffusion.training_memory import TrainingMemory
 from ray_jobs.escalation.cost_model import FORWARDS_PER_ENCODING, FORWARDS_PER_SAMPLE, ProbeUnit, training_cost
 from ray_jobs.output.layout import to_json
 from tests.cluster.records.archives import tar_bytes
@@ -166,6 +167,41 @@ def test_hours_follow_from_a_probe_of_the_model_on_this_machine(place, monkeypat
     assert messages["hours"] == pytest.approx(messages["forwards"] / messages["forwards_a_second"] / 3600)
     assert messages["gpu_hours"] == (messages["hours"] if messages["device"].startswith("cuda") else 0.0)
     assert written(place.folder) == before
+
+
+GPU = 100 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "checkpointing", "message"),
+    [
+        (None, None, None, "with gradient checkpointing"),
+        (GPU, None, False, "a worker has 100.0 GiB on the GPU here, which is enough"),
+        (GPU, 0.5, True, "a worker has 49.4 GiB on the GPU here, which is enough with gradient checkpointing"),
+        (GPU // 4, None, None, "warning: training adapters takes 30.0 GiB with gradient checkpointing for 8 classes"),
+    ],
+)
+def test_a_plan_says_whether_training_fits_into_a_gpu(place, monkeypatch, device, share, checkpointing, message):
+    counted = TrainingMemory(weights=5 * 2**30, adapters=5 * 2**30, activations=60 * 2**30, checkpointed=20 * 2**30)
+    monkeypatch.setattr("fewshot.diffusion.training_memory.count_training_memory", lambda backbone, shape: counted)
+    monkeypatch.setattr("ray_jobs.steps.diffusion_worker.device_memory", lambda _: device)
+    for where in ("classification.plan", "escalation.cost_model"):
+        monkeypatch.setattr(f"ray_jobs.{where}.PROBE_S", 0.01)
+    outcome = plan(place, *([] if share is None else [f"cluster.gpus_per_worker={share}"]), probe=True)
+    memory = outcome.result["escalation"]["training_memory"]
+    assert (memory["classes"], memory["plain_bytes"], memory["least_bytes"]) == (8, 70 * 2**30, 30 * 2**30)
+    assert (memory["checkpointing"], memory["problem"] is None) == (checkpointing, device != GPU // 4)
+    shown = " ".join(outcome.messages.split())
+    assert "training a block of 8 classes takes 70.0 GiB of a GPU, or 30.0 GiB with" in shown
+    assert message in shown
+
+
+def test_a_plan_counts_no_memory_where_no_model_is_loaded_or_nothing_is_trained(place, monkeypatch):
+    monkeypatch.setattr("ray_jobs.escalation.cost_model.PROBE_S", 0.01)
+    assert plan(place).result["escalation"]["training_memory"] is None
+    monkeypatch.setattr("ray_jobs.classification.plan.PROBE_S", 0.01)
+    plain = ("escalate.method=diffusion_classifier", "escalate.hyperparameters={}")
+    assert plan(place, *plain, probe=True).result["escalation"]["training_memory"] is None
 
 
 def test_a_budget_bounds_images_forwards_and_hours(place, monkeypatch):

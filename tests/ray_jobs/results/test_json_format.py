@@ -69,7 +69,6 @@ METRICS: JsonObject = {
     | {"candidates": None},
     "escalated": None,
     "versions": {"fewshot": "0"},
-    "embedding": None,
     "labelled_shares": [
         {"max_error": 0.1, "needed": 22, "threshold": 0.5, "held_out_share": 0.25, "archive_share": None}
     ],
