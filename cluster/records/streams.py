@@ -165,9 +165,10 @@ class _Announced:
         while start >= self._start + len(self._data):
             if not self._left or not self._left[0][0] <= start < self._left[-1][1]:
                 return None
-            self._before = self._data if self._left[0][0] == self._start + len(self._data) else b""
-            self._start, _ = self._left.popleft()
-            self._data = next(self._ahead)
+            begin, _ = self._left.popleft()
+            data = next(self._ahead)  # If it fails, the last block stays what it is.
+            self._before = self._data if begin == self._start + len(self._data) else b""
+            self._start, self._data = begin, data
         if start >= self._start:
             return memoryview(self._data)[start - self._start : stop - self._start]
         if start >= self._start - len(self._before):

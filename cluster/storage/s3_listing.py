@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 
 from cluster.storage.read_ahead import Window, in_order
-from cluster.storage.s3_requests import REDIRECTED, discard_requests, s3_code, s3_requests
+from cluster.storage.s3_requests import REDIRECTED, discard_requests, error_in_place_of_content, s3_code, s3_requests
 
 PAGE_OBJECTS = 1000
 RANGE_OBJECTS = 2 * PAGE_OBJECTS
@@ -86,11 +86,19 @@ def request_page(
         most: objects on the page; 0 is the server's own limit, usually a thousand.
 
     Raises:
-        NotS3Error: the response is no listing.
+        NotS3Error: the response is no listing, or the same page would follow again and again.
         Exception: see `S3Requests`.
     """
     query = {"prefix": prefix, "delimiter": delimiter, "start-after": start_after, "continuation-token": token}
     query = {name: value for name, value in query.items() if value} | ({"max-keys": str(most)} if most else {})
+    page = _send(filesystem, bucket, query)
+    if token and page.token == token:
+        raise NotS3Error(errno.EPROTO, "the listing does not end: a page has the token that requested it")
+    return page
+
+
+def _send(filesystem: Any, bucket: str, query: Mapping[str, str]) -> Page:
+    """Request a page by a request of our own; by s3fs where only that can make one, or follows a redirect."""
     if (requests := s3_requests(filesystem, bucket)) is not None:
         try:
             return parse_page(requests.list_page(query))
@@ -199,7 +207,8 @@ def parse_page(xml: bytes) -> Page:
 
     Raises:
         ResponseParserError: it is not XML.
-        NotS3Error: it has no element of a listing, as a web page that happens to be XML.
+        OSError: it is an error with status 200.
+        NotS3Error: it has no element of a listing, as a web page that happens to be XML, or breaks off.
     """
     try:
         root = ET.fromstring(xml)  # noqa: S314 (expat limits the expansion of entities)
@@ -208,18 +217,34 @@ def parse_page(xml: bytes) -> Page:
 
         raise ResponseParserError(f"the response to a listing is not XML: {error}") from None
     space = root.tag[: root.tag.find("}") + 1]
+    if root.tag == f"{space}Error":
+        raise error_in_place_of_content(xml, "ListObjectsV2")
     if not is_listing(child.tag.removeprefix(space) for child in root):
         raise NotS3Error(errno.EPROTO, "the response is not an S3 listing")
     decode: Callable[[str], str] = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
     key, size, tag = f"{space}Key", f"{space}Size", f"{space}ETag"
-    objects = [
-        Listed(decode(item.findtext(key, "")), int(item.findtext(size, "0")), item.findtext(tag, ""))
-        for item in root.iterfind(f"{space}Contents")
-    ]
+    try:
+        objects = [
+            Listed(decode(item.findtext(key, "")), int(item.findtext(size, "0")), item.findtext(tag, ""))
+            for item in root.iterfind(f"{space}Contents")
+        ]
+    except ValueError as error:
+        raise NotS3Error(errno.EPROTO, f"a listing with a size that is not a number: {error}") from None
     prefixes = root.iterfind(f"{space}CommonPrefixes/{space}Prefix")
     is_cut = root.findtext(f"{space}IsTruncated") == "true"
-    token = root.findtext(f"{space}NextContinuationToken", "") if is_cut else ""
+    token = _token(root.findtext(f"{space}NextContinuationToken"), is_cut=is_cut)
     return Page(objects, tuple(decode(item.text or "") for item in prefixes), token)
+
+
+def _token(found: str | None, *, is_cut: bool) -> str:
+    """Return the token of the next page; "" on the last one.
+
+    Raises:
+        NotS3Error: there are more objects, and no token to request them: the server knows only older listings.
+    """
+    if is_cut and not found:
+        raise NotS3Error(errno.EPROTO, "the listing breaks off: it is truncated, without a NextContinuationToken")
+    return found if is_cut and found else ""
 
 
 def is_listing(elements: Iterable[str]) -> bool:
@@ -236,4 +261,5 @@ def _page_by_s3fs(filesystem: Any, bucket: str, query: Mapping[str, str]) -> Pag
         raise NotS3Error(errno.EPROTO, "the response is not an S3 listing")
     objects = [Listed(item["Key"], int(item["Size"]), item["ETag"]) for item in response.get("Contents", ())]
     folders = tuple(item["Prefix"] for item in response.get("CommonPrefixes", ()))
-    return Page(objects, folders, response["NextContinuationToken"] if response.get("IsTruncated") else "")
+    token = _token(response.get("NextContinuationToken"), is_cut=bool(response.get("IsTruncated")))
+    return Page(objects, folders, token)

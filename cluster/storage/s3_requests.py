@@ -38,7 +38,10 @@ MAX_IDLE_CONNECTIONS = 2 * MAX_REQUESTS
 """Connections that are kept for each bucket: more than there are threads to use them."""
 PROBE_AFTER_S = 20
 """Seconds after which the system probes an idle connection: some firewalls forget silent ones without a word."""
+OK = frozenset({200, 206})
 ALGORITHM, SERVICE = "AWS4-HMAC-SHA256", "s3"
+MAX_ERROR_BYTES = 1 << 16
+"""Of the body of a response with an error, which is read whatever part of the object was wanted: it has the code."""
 KEY_LIFETIME_S = 30.0
 """Seconds for which credentials are used before the library's session is asked again, which renews them in time."""
 REDIRECTED = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "301", "307", "308"})
@@ -114,14 +117,14 @@ class S3Requests:
             response, body = self._exchange(target, sent, max_bytes)
         except HTTPError as error:
             raise _error_without_response(error, self._origin + target.partition("?")[0]) from error
-        if response.status not in (200, 206):
+        if response.status not in OK:
             raise _error_of(response, body, operation)
         return body
 
     def _exchange(
         self, target: str, headers: Mapping[str, str], max_bytes: int | None
     ) -> tuple[BaseHTTPResponse, bytes]:
-        """Return the response to a request, and its body, at most `max_bytes` of it.
+        """Return the response to a request, and its body: at most `max_bytes` of an object, or all of an error.
 
         Raises:
             urllib3.exceptions.SSLError: TLS cannot be set up.
@@ -135,7 +138,7 @@ class S3Requests:
                 "GET", target, headers=headers, redirect=False, preload_content=False, decode_content=False
             ) as response:
                 is_set_up = True
-                return response, _read(response, max_bytes)
+                return response, _read(response, max_bytes if response.status in OK else MAX_ERROR_BYTES)
         except SSLError as error:
             if is_set_up or isinstance(error.args[0], ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 raise ProtocolError("Connection broken", error.args[0]) from error
@@ -326,12 +329,21 @@ def _session_credentials(filesystem: Any) -> Any:
 
 def _error_of(response: BaseHTTPResponse, body: bytes, operation: str) -> Exception:
     """Return the exception that s3fs raises for a response with an error."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return _translated(response.status, headers, body, operation)
+
+
+def error_in_place_of_content(body: bytes, operation: str) -> Exception:
+    """Return the exception for an error that came with status 200, as if it had come with 500: it may pass."""
+    return _translated(500, {}, body, operation)
+
+
+def _translated(status: int, headers: Mapping[str, str], body: bytes, operation: str) -> Exception:
     from botocore.exceptions import ClientError
     from s3fs.errors import translate_boto_error
 
-    code, message = _code_and_message(response.status, body)
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    details = {"HTTPStatusCode": response.status, "HTTPHeaders": headers}
+    code, message = _code_and_message(status, body)
+    details = {"HTTPStatusCode": status, "HTTPHeaders": headers}
     error = ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": details}, operation)
     return cast("Exception", translate_boto_error(error))
 

@@ -118,6 +118,26 @@ def test_an_error_ahead_is_raised_where_it_is_read(monkeypatch):
         stream.read(40)
 
 
+def test_a_part_after_one_that_failed_has_its_own_bytes(monkeypatch):
+    data = bytes(range(100))
+    requests = Requests(data)
+
+    def fetch(filesystem, path, *, start, end, tag):
+        if start == 32:
+            raise FileNotFoundError
+        return requests.fetch(filesystem, path, start=start, end=end, tag=tag)
+
+    stream = requests.open(monkeypatch)
+    monkeypatch.setattr(streams, "fetch", fetch)
+    stream.read_ahead([(0, 100)])
+    assert stream.read(32) == data[:32]
+    with pytest.raises(EntryError, match="not found"):
+        stream.read(1)
+    for start in (36, 20, 48, 30, 90):
+        stream.seek(start)
+        assert stream.read(2) == data[start : start + 2]
+
+
 def test_a_server_without_ranges_is_an_error(monkeypatch):
     stream = Requests(bytes(100)).open(monkeypatch)
     monkeypatch.setattr(streams, "fetch", lambda *_, **__: bytes(100))

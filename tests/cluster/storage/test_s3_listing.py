@@ -4,6 +4,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from botocore.parsers import ResponseParserError
@@ -11,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.storage import s3_listing
-from cluster.storage.s3_listing import Listed, NotS3Error, Page, list_flat, list_side_by_side, parse_page
+from cluster.storage.error_classes import is_transient
+from cluster.storage.s3_listing import Listed, NotS3Error, Page, list_flat, list_side_by_side, parse_page, request_page
+from cluster.storage.s3_requests import s3_code
 
 PAGE, FOLDER_PAGE = 4, 20
 
@@ -155,6 +159,33 @@ def test_a_listing_of_nothing_is_empty():
 def test_a_web_page_is_no_listing(page):
     with pytest.raises(NotS3Error, match="not an S3 listing"):
         parse_page(page)
+
+
+@pytest.mark.parametrize("token", ["", "<NextContinuationToken/>", "<NextMarker>a</NextMarker>"])
+def test_a_page_without_a_way_to_the_next_is_not_the_last(token):
+    item = "<Contents><Key>a</Key><Size>3</Size></Contents>"
+    with pytest.raises(NotS3Error, match="breaks off"):
+        parse_page(listing_xml(f"<IsTruncated>true</IsTruncated>{token}{item}"))
+
+
+def test_a_size_that_is_not_a_number_is_an_error_of_the_server():
+    with pytest.raises(NotS3Error, match="not a number"):
+        parse_page(listing_xml("<Contents><Key>a</Key><Size/></Contents>"))
+
+
+def test_an_error_with_status_200_may_pass():
+    with pytest.raises(OSError, match="internal error") as caught:
+        parse_page(b"<Error><Code>InternalError</Code><Message>internal error</Message></Error>")
+    assert (s3_code(caught.value), is_transient(caught.value)) == ("InternalError", True)
+
+
+def test_a_token_that_leads_to_its_own_page_ends_the_listing(monkeypatch):
+    page = listing_xml("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>")
+    requests = SimpleNamespace(list_page=lambda _: page)
+    monkeypatch.setattr(s3_listing, "s3_requests", lambda *_: requests)
+    assert request_page(None, "bucket", prefix="").token == "t"
+    with pytest.raises(NotS3Error, match="does not end"):
+        list(list_flat(partial(request_page, None, "bucket"), ""))
 
 
 @pytest.mark.parametrize("page", [b"", b"<!DOCTYPE html><p>Console", b"\xff"])

@@ -101,6 +101,21 @@ def test_a_refused_request_raises_what_s3fs_raises(server, status, body):
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "ExpiredToken"), (400, "AuthorizationHeaderMalformed")])
+def test_an_error_is_read_whole_however_few_bytes_are_wanted(server, status, code):
+    server.faults["a"] = (status, xml(code))
+    filesystem, _ = open_filesystem("s3://bucket", server.storage)
+    with pytest.raises(OSError, match="some text") as caught:
+        fetch(filesystem, "bucket/a", end=8)
+    assert s3_code(caught.value) == code
+
+
+def test_the_first_bytes_of_an_empty_object_are_none(server):
+    server.faults["a"] = (416, xml("InvalidRange"))
+    filesystem, _ = open_filesystem("s3://bucket", server.storage)
+    assert fetch(filesystem, "bucket/a", end=8) == b""
+
+
 @pytest.mark.parametrize("bucket", ["bucket", "missing-bucket"])
 def test_a_listing_is_refused_as_by_s3fs(server, bucket):
     server.objects["a b"] = b"1"
