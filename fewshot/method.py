@@ -145,8 +145,8 @@ def features_for(classifier: Classifier, images: Labelled) -> Tensor:
     Raises:
         DataError: the classifier pools by itself, and the images have no dense tokens.
     """
-    if not isinstance(classifier, PoolingClassifier):
-        return images.features
+    if not isinstance(classifier, PoolingClassifier) or not len(images):
+        return images.features  # Of no image, the number of tokens may not be known.
     if images.dense is None:
         raise DataError(f"{type(classifier).__name__} pools dense tokens, but these images come without")
     return classifier.pool(images.dense)

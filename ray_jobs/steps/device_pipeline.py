@@ -14,7 +14,7 @@ import heapq
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -188,7 +188,8 @@ class DevicePipeline:
     def _flush(self) -> None:
         """Send off a batch that is partly empty, unless a unit began while the device was at work on the others."""
         if self._newest is not None:
-            self._newest.wait()
+            with suppress(Exception):  # Of that forward: it is raised where its output is fetched.
+                self._newest.wait()
         with self._changed:
             if self._rest_is_final:
                 batch = self._close_filling()

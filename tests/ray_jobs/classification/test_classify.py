@@ -57,6 +57,13 @@ def test_an_archive_of_broken_files_completes_and_is_reported(place):
     assert (outcome.result["ok"], outcome.result["mean_score"]) == (0, None)
 
 
+def test_shards_of_broken_files_are_labelled_by_methods_that_pool(place):
+    place.write_job(archive={"shard_images": 1}, classifier={"method": "safe"})
+    outcome = place.classify()
+    assert outcome.code == 0, outcome.messages
+    assert {image for image, row in outcome.rows.items() if row["status"] == "unreadable"} == BROKEN.keys()
+
+
 def test_too_many_unreadable_images_fail_the_job(place):
     assert place.classify().code == 0
     assert place.classify("archive.max_unreadable_fraction=0.05").code == 1

@@ -1,5 +1,6 @@
 """Rows of several units meet in batches and come back to their units, whatever happens to the others."""
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,31 @@ def test_a_forward_that_raises_fails_the_units_of_its_batch_alone():
             else:
                 with pytest.raises(RuntimeError, match="out of memory"):
                     rows.finish(DIM)
+
+
+def test_a_rest_is_computed_after_a_forward_that_broke_late():
+    """As on CUDA, whose calls return before the device reports an error: waiting for the output raises it."""
+    device, results = SimulatedDevice(2), []
+    forward, broken = device.forward, np.full((1, 3, 2, 2), 7, np.uint8)
+
+    def forward_that_breaks_late(buffer, rows, **options):
+        output = forward(buffer, rows, **options)
+        if 7 in buffer.pixels[:rows]:
+            output.ended_at = math.inf  # Waiting until then is an OverflowError.
+        return output
+
+    device.forward = forward_that_breaks_late
+    shared = pipeline(device)
+    with shared.unit(dense=False) as bad, shared.unit(dense=False) as good:
+        for image in range(2):
+            bad.put(image, broken)
+        good.put(0, images(0, 1, 1)[0])
+        with pytest.raises(OverflowError):
+            bad.finish(DIM)
+        waiting = threading.Thread(target=lambda: results.append(good.finish(DIM)), daemon=True)
+        waiting.start()
+        waiting.join(timeout=30)
+    np.testing.assert_array_equal(results[0][0], expected(images(0, 1, 1)))
 
 
 def test_a_thread_that_waits_for_room_gives_up_with_its_unit():
