@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Generic, TypeVar
@@ -11,6 +11,9 @@ from typing import Any, Generic, TypeVar
 from cluster.execution.step import Unit
 
 W = TypeVar("W", bound=Hashable)
+
+LOOKAHEAD = 64
+"""Units that wait for a worker that has had what they need, beyond those that workers have."""
 
 _MAX_DURATIONS = 501
 _MIN_DURATIONS = 5
@@ -63,6 +66,7 @@ class Schedule(Generic[W]):
         self._prepared: deque[InFlightUnit] = deque()
         self._suspects: deque[InFlightUnit] = deque()
         self._assigned: dict[W, list[InFlightUnit]] = {}
+        self._had: dict[W, set[Hashable]] = {}
         self._draining: set[W] = set()
         self.unfinished = 0
 
@@ -90,9 +94,15 @@ class Schedule(Generic[W]):
         waiting = self._waiting or self._prepared or self._suspects
         return not waiting and any(not items for items in self._assigned.values())
 
-    def add_worker(self, worker: W) -> None:
-        """Add a worker that is ready for units."""
+    def add_worker(self, worker: W, had: set[Hashable] | None = None) -> None:
+        """Add a worker that is ready for units.
+
+        Args:
+            worker: the worker.
+            had: what its earlier units needed, to which the needs of its next ones are added; None for nothing.
+        """
         self._assigned.setdefault(worker, [])
+        self._had.setdefault(worker, set() if had is None else had)
 
     def assign(self) -> Iterator[tuple[W, InFlightUnit]]:
         """Assign units until no worker can take one. The caller starts each pair that is yielded."""
@@ -174,6 +184,7 @@ class Schedule(Generic[W]):
 
     def _remove(self, worker: W) -> list[InFlightUnit]:
         self._draining.discard(worker)
+        self._had.pop(worker, None)
         return self._assigned.pop(worker, [])
 
     def _next_pair(self) -> tuple[W, InFlightUnit] | None:
@@ -186,14 +197,33 @@ class Schedule(Generic[W]):
         for queue in (self._prepared, self._waiting):
             for worker in by_load if queue else ():
                 if self._has_slot(worker, queue[0]):
-                    return worker, queue.popleft()
+                    return worker, self._take(queue, self._had[worker])
         return None
+
+    def _take(self, queue: deque[InFlightUnit], had: set[Hashable]) -> InFlightUnit:
+        """Remove a unit from a queue for a worker: the first one, if it has had nothing that the others need."""
+        index = preferred((item.unit for item in queue), had) if had else 0
+        item = queue[index]
+        del queue[index]
+        had.update(item.unit.needs)
+        return item
 
     def _has_slot(self, worker: W, item: InFlightUnit) -> bool:
         items = self._assigned[worker]
         if len(items) >= self._overlap or any(other.losses for other in items):
             return False
         return item.prepared is not None or sum(other.prepared is None for other in items) < self._unprepared
+
+
+def preferred(units: Iterable[Unit], had: Set[Hashable]) -> int:
+    """Return the index of the unit of whose needs a worker has had the largest share, the first among equals.
+
+    Args:
+        units: at least one.
+        had: by the worker.
+    """
+    shares = [sum(need in had for need in unit.needs) / max(1, len(unit.needs)) for unit in units]
+    return shares.index(max(shares))
 
 
 class StragglerDetector:

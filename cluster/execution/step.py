@@ -7,7 +7,7 @@ object of that name exists.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,11 +21,14 @@ class Unit:
             determines the bytes, so an existing object of this name is this unit's result.
         payload: input of `Step.run`: small and picklable, keys and numbers, never pixels or weights.
         weight: its share of the progress bar, in the unit that the stage counts (images).
+        needs: what a worker reads for it and may keep. An executor prefers workers that had it for earlier units; that
+            changes no byte.
     """
 
     path: str
     payload: Any
     weight: int = 1
+    needs: tuple[Hashable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -122,6 +123,7 @@ class WorkerHandle:
         is_visible: whether this process has seen a part that the worker committed.
         is_draining: whether its node has notice to leave.
         known_node: the worker's node, once known.
+        had: what the units that it got in its lifetime needed.
     """
 
     actor: Any
@@ -132,6 +134,7 @@ class WorkerHandle:
     is_visible: bool = False
     is_draining: bool = False
     known_node: str | None = None
+    had: set[Hashable] = field(default_factory=set)
 
     @property
     def node(self) -> str | None:

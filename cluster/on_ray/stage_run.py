@@ -11,7 +11,7 @@ from typing import Any
 from cluster.errors import StorageError
 from cluster.execution.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.execution.loss_attribution import LossAttribution, PendingLoss
-from cluster.execution.schedule import InFlightUnit, Schedule, StragglerDetector
+from cluster.execution.schedule import LOOKAHEAD, InFlightUnit, Schedule, StragglerDetector
 from cluster.execution.step import Step, Unit, Workers
 from cluster.execution.worker import describe
 from cluster.on_ray.actor import WorkerHandle
@@ -61,12 +61,15 @@ class StageRun:
         self._last_result_at = time.monotonic()
 
     def submit(self, unit: Unit) -> Iterator[Event]:
-        """Add a unit, then run until there is room for another."""
+        """Add a unit, then run until there is room for another; gather some first if workers may prefer one."""
         self._schedule.add_unit(unit)
+        room = self._max_in_flight + (LOOKAHEAD if unit.needs else 0)
+        if unit.needs and self._schedule.unfinished < room:
+            return
         self._dispatch()
         if time.monotonic() - self._polled_at > _POLL_EVERY_S:
             yield from self._poll(0.0)
-        while self._schedule.unfinished >= self._max_in_flight:
+        while self._schedule.unfinished >= room:
             yield from self._poll(_POLL_TIMEOUT_S)
 
     def drain(self) -> Iterator[Event]:
@@ -125,7 +128,7 @@ class StageRun:
         except RayError as error:
             yield from self._on_loss(worker, error)
             return
-        self._schedule.add_worker(worker)
+        self._schedule.add_worker(worker, worker.had)
         self._helpers.request_tools(worker.actor)
         if not self._is_announced:
             self._is_announced = True

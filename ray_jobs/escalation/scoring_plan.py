@@ -136,7 +136,8 @@ class ScoringPlan:
             unet_scale=self.unet_scale,
             merged=merged,
         )
-        return Unit(f"{folder}/part-{fingerprint(unit.identity())}.npy", unit, weight=len(image))
+        adapters = tuple(each.adapter for each in unit.classes if each.adapter is not None)
+        return Unit(f"{folder}/part-{fingerprint(unit.identity())}.npy", unit, weight=len(image), needs=adapters)
 
     def _latent_rows(self, images: np.ndarray) -> Iterator[LatentRows]:
         """Yield the rows of images that are sorted by part."""

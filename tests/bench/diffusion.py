@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +18,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from cluster.execution.schedule import LOOKAHEAD, preferred
 from fewshot.diffusion.lora import LoraPair, Pairs, sites, unet_sites
 from fewshot.diffusion.training_memory import GIB, TrainingShape, choose_checkpointing, count_training_memory
 from ray_jobs.escalation import scoring_plan
@@ -78,12 +79,14 @@ class SimulatedDevice:
         number: of the worker.
         ends: when the units that it has end.
         worker: the real one.
+        had: what its units needed.
     """
 
     free_s: float
     number: int
     ends: list[float] = field(compare=False)
     worker: DiffusionWorker = field(compare=False)
+    had: set[Hashable] = field(compare=False, default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Way:
         class_bytes: read for each class.
         text_forwards: for each class read.
         overlap: units in a worker at a time.
+        lookahead: units among which a free worker takes the one whose classes it had.
     """
 
     classes_in_memory: float
@@ -103,6 +107,7 @@ class Way:
     class_bytes: int
     text_forwards: int
     overlap: int
+    lookahead: int
 
 
 def run(*, images: int, repeat: int) -> Result:
@@ -129,11 +134,13 @@ def gates(counts: dict[tuple[str, int, int], Counts]) -> list[Gate]:
     new = {key: each for key, each in counts.items() if key[0] == NEW}
     old = {workers: counts[OLD, workers, 80] for workers in (1, 8)}
     reads = max(each.classes_read / old[key[1]].classes_read for key, each in new.items())
+    reads_of_eight = max(new[NEW, 8, gib].classes_read for gib in GPUS_GIB) / old[8].classes_read
     size = max(each.bytes_read / old[key[1]].bytes_read for key, each in new.items())
     forwards = max(each.rows / old[key[1]].rows for key, each in new.items())
     return [
         Gate.at_least("classes in memory when the device is free", min(e.ready / e.uses for e in new.values()), 0.95),
         Gate.at_most("adapters read, as a share of before", reads, 0.1),
+        Gate.at_most("adapters read by eight workers, as a share of before", reads_of_eight, 0.05),
         Gate.at_most("bytes read, latents included, as a share of before", size, 0.1),
         Gate.at_most("share of the device's time that it waits", max(_waiting(each) for each in new.values()), 0.03),
         Gate.at_most("rows of forwards, as a share of before", forwards, 1.1),
@@ -155,14 +162,15 @@ def memory_gates() -> list[Gate]:
 def new_way(gib: int) -> Way:
     """Return the way of this version on a GPU with so much memory."""
     class_bytes = adapter_bytes(unet_pairs()) + 2 * LENGTH * WIDTH
-    return Way(scoring_plan.CLASSES_IN_MEMORY, int(ADAPTER_SHARE * gib * GIB), class_bytes, 0, overlap=2)
+    kept = int(ADAPTER_SHARE * gib * GIB)
+    return Way(scoring_plan.CLASSES_IN_MEMORY, kept, class_bytes, 0, overlap=2, lookahead=LOOKAHEAD)
 
 
 def old_way() -> Way:
     """Return the way before: 256 classes kept, adapters of both networks read, each prompt encoded alone."""
     text = {site: _pair(layer) for site, layer in sites(stable_diffusion(torch.bfloat16).text_encoder).items()}
     kept = FORMER_CLASSES * (adapter_bytes(unet_pairs()) + 2 * LENGTH * WIDTH)
-    return Way(math.inf, kept, adapter_bytes(unet_pairs()) + adapter_bytes(text), 1, overlap=1)
+    return Way(math.inf, kept, adapter_bytes(unet_pairs()) + adapter_bytes(text), 1, overlap=1, lookahead=1)
 
 
 @cache
@@ -219,8 +227,12 @@ def simulate(table: np.ndarray, way: Way, workers: int) -> Counts:
         for device in devices:
             device.free_s, device.ends = begin, [begin]
         heapq.heapify(devices)
-        for unit, _ in plan.query_units(f"round-{number}", image, column, entry, backwards=number % 2 == 1):
+        units = plan.query_units(f"round-{number}", image, column, entry, backwards=number % 2 == 1)
+        pending = [unit for unit, _ in units]
+        while pending:
             device = heapq.heappop(devices)
+            unit = pending.pop(preferred(pending[: way.lookahead], device.had))
+            device.had.update(unit.needs)
             _run(unit.payload, device, way, counts)
             heapq.heappush(devices, device)
         return table[image, column, entry]

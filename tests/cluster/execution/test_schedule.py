@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +32,37 @@ def test_units_go_to_the_least_busy_worker() -> None:
         ("a", "2"),
         ("b", "3"),
     ]
+
+
+def test_a_free_worker_prefers_units_whose_needs_it_has_had() -> None:
+    schedule: Schedule[str] = Schedule(overlap=1, max_attempts=3)
+    had: dict[str, set[Hashable]] = {"a": {"x"}, "b": set()}
+    for worker in "ab":
+        schedule.add_worker(worker, had[worker])
+    for path, needs in {"0": "yz", "1": "xy", "2": "x", "3": "z", "4": ""}.items():
+        schedule.add_unit(Unit(path, None, needs=tuple(needs)))
+    order = []
+    while schedule.unfinished:
+        for worker, item in list(schedule.assign()):
+            order.append(worker + item.unit.path)
+            schedule.finish(worker, item)
+    assert order == ["a2", "b0", "a1", "b3", "a4"]
+    assert had == {"a": {"x", "y"}, "b": {"y", "z"}}
+
+
+@given(needs=st.lists(st.sets(st.sampled_from("uvwxyz")), min_size=1), workers=st.integers(1, 4))
+def test_every_unit_runs_once_whatever_it_needs(needs: list[set[str]], workers: int) -> None:
+    schedule: Schedule[int] = Schedule(overlap=2, max_attempts=3)
+    for worker in range(workers):
+        schedule.add_worker(worker)
+    for index, each in enumerate(needs):
+        schedule.add_unit(Unit(str(index), None, needs=tuple(each)))
+    ran = []
+    while schedule.unfinished:
+        for worker, item in list(schedule.assign()):
+            ran.append(int(item.unit.path))
+            schedule.finish(worker, item)
+    assert sorted(ran) == list(range(len(needs)))
 
 
 def test_after_a_loss_each_suspect_runs_alone() -> None:

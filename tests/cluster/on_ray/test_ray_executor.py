@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +31,7 @@ from cluster import (
     run_stage,
 )
 from cluster.execution.events import Event
+from cluster.execution.schedule import LOOKAHEAD
 from cluster.on_ray.actor import _PreparedStep
 from cluster.on_ray.worker_pool import loss_reason
 from tests.cluster.steps import BrokenSetup, Device, DiesInTools, Raising, SplitSquare, Square, marks, units
@@ -89,6 +91,25 @@ def test_equal_steps_reuse_live_workers(executor: RayExecutor, ledger: Ledger, t
         pids.append(report.summary["pid"])
     assert pids[0] == pids[1]
     assert marks(tmp_path / "setups") == 1
+
+
+def test_a_worker_prefers_units_whose_needs_it_had_in_an_earlier_run(
+    executor: RayExecutor, ledger: Ledger, tmp_path: Path
+) -> None:
+    first, other, same = (replace(unit, needs=(need,)) for unit, need in zip(units(3), "xyx", strict=True))
+    run_stage(executor, Square(tmp_path), [first], ledger, Workers(overlap=1))
+    events = list(executor.run(Square(tmp_path), [other, same], ledger, Workers(overlap=1)))
+    assert [event.path for event in events if isinstance(event, UnitDone)] == [same.path, other.path]
+
+
+def test_more_units_with_needs_than_are_looked_at_all_run(
+    executor: RayExecutor, ledger: Ledger, tmp_path: Path
+) -> None:
+    work = [replace(unit, needs=(index % 7,)) for index, unit in enumerate(units(LOOKAHEAD + 20))]
+    assert run_stage(executor, Square(tmp_path / "ray"), work, ledger, Workers(count=2)).done == len(work)
+    plain = Ledger(Store("memory://needs"))
+    run_stage(LocalExecutor(), Square(tmp_path / "local"), units(len(work)), plain, Workers())
+    assert contents(ledger) == contents(plain)
 
 
 def test_a_step_stops_idle_workers_of_another(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:

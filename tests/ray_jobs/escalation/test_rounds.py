@@ -140,6 +140,13 @@ def test_units_of_many_classes_hold_few_each(entries):
     assert len(uses) == len(set(uses)) == MANY  # Every class is read for one unit.
 
 
+def test_a_unit_needs_the_adapters_of_its_classes_and_no_prompts():
+    queries = all_queries(2000, 5, 4)
+    for unit, _ in many_classes().query_units("noise-errors", *queries):
+        assert unit.needs == tuple(each.adapter for each in unit.payload.classes)
+    assert not any(unit.needs for unit, _ in many_classes(adapter=False).query_units("noise-errors", *queries))
+
+
 def test_latents_of_many_classes_are_needed_block_by_block():
     here = many_classes(images_in_memory=500)
     units = [unit.payload for unit, _ in here.query_units("noise-errors", *all_queries(2000, 5, 4))]
