@@ -548,7 +548,7 @@ def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport],
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    load = step.load(reports, workers)
+    load = step.load(reports)
     if load is not None:
         reporter.say(load.sentence())
     return reports, load

@@ -162,7 +162,7 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
             reports.append(report)
             if units is train:
                 _check_train_images(evaluation)
-    if (load := step.load(reports, workers)) is not None:
+    if (load := step.load(reports)) is not None:
         reporter.say(load.sentence())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,7 +103,7 @@ class EmbedStep:
         helpers = 0.0 if workers.helpers is None else workers.helpers.cpus
         return cls(spec, max(2, math.ceil(workers.cpus)), max(2, math.ceil(helpers)))
 
-    def load(self, reports: Iterable[StageReport], workers: Workers) -> StageLoad | None:
+    def load(self, reports: Sequence[StageReport]) -> StageLoad | None:
         """Return how busy the stages of the workers were; None if nothing was embedded."""
         busy_s: Counter[str] = Counter()
         for report in reports:
