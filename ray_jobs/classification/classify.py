@@ -334,11 +334,11 @@ class Classification:
         """Units that embed the examples without features: none for a stored classifier."""
         return () if self.embedded is None else self.embedded.units
 
-    def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], int | None]]:
+    def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], tuple[int, str]]]:
         """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
-        yield "embedding examples", self.example_units, sum(unit.weight for unit in self.example_units)
+        yield "embedding examples", self.example_units, (sum(unit.weight for unit in self.example_units), "img")
         archive = archive_units(self.source, self.features, dense=self.needs_dense)
-        yield "embedding", archive, self.listing.images
+        yield "embedding", archive, self.listing.weight
 
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
@@ -536,15 +536,18 @@ def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport],
     known = work.listing.images
     with reporter.waiting(LOOKING):
         executor, workers = choose(
-            work.job.cluster, threads=work.job.clip.threads, images=images + left if known is not None else None
+            work.job.cluster,
+            threads=work.job.clip.threads,
+            images=images + left if known is not None else None,
+            units=max(shards, len(work.example_units)),
         )
     if not shards and not left:
         executor = LocalExecutor()
     step = EmbedStep.for_workers(work.job.clip.spec, workers)
     reports = []
     with entered(executor, reporter):
-        for title, units, total in work.embed_units():
-            with reporter.stage(title, total) as on_event:
+        for title, units, (total, counted) in work.embed_units():
+            with reporter.stage(title, total, unit=counted) as on_event:
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
@@ -568,10 +571,12 @@ def _check_examples(work: Classification, embedding: StageReport) -> None:
 
 
 def _train(work: Classification, reporter: Reporter) -> ClassifierRef:
+    if (trained := work.training.find(work.store)) is not None:
+        return trained
     what = f"training {work.job.classifier.method} on {len(work.training.support.images)} examples"
     reporter.say(what)
     with reporter.doing(what):
-        return work.training.run(work.store)
+        return work.training.fit(work.store)
 
 
 def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> StageReport:
@@ -580,8 +585,9 @@ def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) 
     executor: Executor = LocalExecutor()
     workers = Workers(count=1, overlap=1)
     if images is None or images > LABEL_HERE:
-        executor, workers = choose(work.job.cluster, threads=threads, images=images)
+        executor, workers = choose(work.job.cluster, threads=threads, images=images, units=work.to_label()[0])
         workers = replace(workers, overlap=1)  # Parts of a backbone are not for several threads at a time.
     step = PredictStep(work.store, classifier, work.job.clip.spec, top=work.job.classifier.top, origin=work.origin)
-    with entered(executor, reporter), reporter.stage("labelling", images) as on_event:
+    total, counted = work.listing.weight
+    with entered(executor, reporter), reporter.stage("labelling", total, unit=counted) as on_event:
         return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)

@@ -482,7 +482,8 @@ class ClusterSection:
         mode: Without an address: "auto" starts Ray on this machine if there is work for several workers, "process" runs
             in one process, "ray" always starts Ray.
         clip_workers: Most workers that embed at a time; the work begins with those for which there is room. Not set:
-            one for each GPU, or one for `clip.threads` CPUs, of the nodes with these labels when the stage begins.
+            one for each GPU (or `gpus_per_worker` of one), or one for `clip.threads` CPUs, of this machine or of the
+            nodes with these labels when the stage begins.
         gpus_per_worker: GPUs of a worker; workers with a fraction share one. Not set: 1 where there are GPUs.
         cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`; with GPUs, the worker's part of the
             machine's CPUs, of which one is left free.

@@ -100,6 +100,12 @@ def test_another_template_or_method_embeds_nothing(done, setting):
     assert again(setting) == again() == (0, {})
 
 
+def test_only_a_classifier_that_is_missing_is_said_to_be_trained(done):
+    place, _ = done
+    assert "training ape on 6 examples" in place.classify("classifier.method=ape").messages
+    assert "training" not in place.classify("classifier.max_error=0.4").messages
+
+
 def test_another_max_error_trains_and_embeds_nothing(done):
     place, again = done
     parts = len(shards(place))
