@@ -26,7 +26,7 @@ def job(clip=None, **cluster):
 
 
 def unreachable(address):
-    raise ClusterError(f"no Ray responds at {address}")
+    raise ClusterError(f"no Ray responds at {address}.")
 
 
 @pytest.mark.parametrize(
