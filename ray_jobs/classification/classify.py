@@ -526,7 +526,7 @@ def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport],
     """Embed the examples and, if all of them are right, the archive, on one pool of workers.
 
     Returns:
-        What became of the units, and how busy the stages of the workers were.
+        What became of the units, and how busy the stages of the workers were; None if nothing of the archive was left.
 
     Raises:
         JobError: an example could not be embedded, or its features are of no use.
@@ -551,7 +551,7 @@ def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport],
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    load = step.load(reports)
+    load = step.load(reports[1:])  # A few examples tell nothing about the archive.
     if load is not None:
         reporter.say(load.sentence())
     return reports, load

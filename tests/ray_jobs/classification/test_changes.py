@@ -64,6 +64,15 @@ def test_an_added_example_embeds_that_example(done):
     assert again()[0] == VIEWS
 
 
+def test_an_added_example_says_nothing_about_the_limit_of_the_archive(done):
+    place, _ = done
+    assert place.classify().result["embedding"] is not None
+    put(place.examples / "blue/another.jpg", picture("blue", 77))
+    outcome = place.classify()
+    assert (outcome.result["embedding"], "half of the time" in outcome.messages) == (None, False)
+    assert "limited by" not in outcome.messages
+
+
 def test_an_added_class_embeds_its_examples(done):
     place, again = done
     for shot in range(2):

@@ -19,8 +19,16 @@ def test_seconds_become_shares_of_what_a_stage_could_do():
     [
         ({"device": 9.8}, "device", "embedding was limited by the model, busy 98% of the time"),
         ({"decoding": 1.0, "reading": 19.0}, "reading", "limited by reading images, busy 95% of the time (the model"),
-        ({"decoding": 1.0, "writing": 30.0}, "writing", "limited by writing features, busy 100% of the time (the model"),
-        ({"decoding": 1.0, "device": 4.0}, None, "half of the time (reading images 20%, decoding 3%, the model 40%, writing"),
+        (
+            {"decoding": 1.0, "writing": 30.0},
+            "writing",
+            "limited by writing features, busy 100% of the time (the model",
+        ),
+        (
+            {"decoding": 1.0, "device": 4.0},
+            None,
+            "half of the time (reading images 20%, decoding 3%, the model 40%, writing",
+        ),
     ],
 )
 def test_the_busiest_stage_is_the_limit(changed, limit, sentence):
