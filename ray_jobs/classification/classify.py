@@ -22,7 +22,7 @@ from fewshot.methods.table import needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
-from ray_jobs.console.progress import Reporter
+from ray_jobs.console.progress import IMAGES, Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
@@ -336,7 +336,7 @@ class Classification:
 
     def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], tuple[int, str]]]:
         """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
-        yield "embedding examples", self.example_units, (sum(unit.weight for unit in self.example_units), "img")
+        yield "embedding examples", self.example_units, (sum(unit.weight for unit in self.example_units), IMAGES)
         archive = archive_units(self.source, self.features, dense=self.needs_dense)
         yield "embedding", archive, self.listing.weight
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from cluster import LeaseState, Storage, Store, lease_state
 from cluster.errors import DamagedLeaseError
 from cluster.storage.settings import DEFAULT_STORAGE
+from ray_jobs.console.progress import IMAGES
 from ray_jobs.errors import JobError
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import JOB, LEASE, PLAN, RUNS
@@ -113,7 +114,7 @@ def _running(status: RunStatus, run: Run, lease: LeaseState) -> RunStatus:
     note = lease.note
     per_second, left = _number(note.get("per_second")), _number(note.get("seconds_left"))
     unit, share, work = _text(note.get("unit")), status.share, run.plan.work
-    embeds_images = status.state == "embedding" and unit == "img"
+    embeds_images = status.state == "embedding" and unit == IMAGES
     if per_second and embeds_images and share is not None and work is not None:
         left = (1.0 - share) * work.total / per_second  # Of the whole job.
     return replace(
