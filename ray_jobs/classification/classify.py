@@ -540,6 +540,7 @@ def _embed(work: Classification, reporter: Reporter) -> tuple[list[StageReport],
             threads=work.job.clip.threads,
             images=images + left if known is not None else None,
             units=max(shards, len(work.example_units)),
+            device=work.job.clip.device,
         )
     if not shards and not left:
         executor = LocalExecutor()
@@ -580,12 +581,14 @@ def _train(work: Classification, reporter: Reporter) -> ClassifierRef:
 
 
 def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> StageReport:
-    images = work.listing.images
-    threads = work.job.clip.threads
+    images, clip = work.listing.images, work.job.clip
     executor: Executor = LocalExecutor()
     workers = Workers(count=1, overlap=1)
     if images is None or images > LABEL_HERE:
-        executor, workers = choose(work.job.cluster, threads=threads, images=images, units=work.to_label()[0])
+        units = work.to_label()[0]
+        executor, workers = choose(
+            work.job.cluster, threads=clip.threads, images=images, units=units, device=clip.device
+        )
         workers = replace(workers, overlap=1)  # Parts of a backbone are not for several threads at a time.
     step = PredictStep(work.store, classifier, work.job.clip.spec, top=work.job.classifier.top, origin=work.origin)
     total, counted = work.listing.weight

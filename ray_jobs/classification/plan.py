@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 
 from cluster import ClusterError, Executor, LocalExecutor, Workers
 from fewshot.backbones import ClipSpec
@@ -108,10 +109,11 @@ def _train_stage(work: Classification, classifier: ClassifierRef | None) -> Plan
 
 def _placed(job: Job, images: int | None, units: int) -> tuple[Executor, Workers]:
     """Where the job will run; of a cluster that cannot be reached from here, the number of workers is a guess."""
+    place = partial(choose, job.cluster, threads=job.clip.threads, images=images, units=units, device=job.clip.device)
     try:
-        return choose(job.cluster, threads=job.clip.threads, images=images, units=units)
+        return place()
     except ClusterError:
-        return choose(job.cluster, threads=job.clip.threads, images=images, units=units, nodes=lambda _: ())
+        return place(nodes=lambda _: ())
 
 
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:

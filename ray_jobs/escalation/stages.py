@@ -62,7 +62,7 @@ class Stages:
 
 @contextmanager
 def open_stages(
-    num_queries: float, cluster: ClusterSection, ledger: Ledger, reporter: Reporter, *, threads: int
+    num_queries: float, cluster: ClusterSection, ledger: Ledger, reporter: Reporter, *, spec: DiffusionSpec
 ) -> Iterator[Stages]:
     """Start workers, as many as the work pays for.
 
@@ -71,8 +71,9 @@ def open_stages(
         cluster: section of the job file.
         ledger: of the output.
         reporter: shows progress.
-        threads: CPU threads of a worker.
+        spec: of the diffusion model.
     """
-    executor, workers = choose(cluster, threads=threads, images=int(num_queries) // QUERIES_PER_IMAGE)
+    images = int(num_queries) // QUERIES_PER_IMAGE
+    executor, workers = choose(cluster, threads=spec.threads, images=images, device=spec.device)
     with entered(executor, reporter):
         yield Stages(executor, replace(workers, overlap=UNITS_AT_A_TIME), ledger, reporter)

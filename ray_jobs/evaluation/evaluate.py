@@ -148,7 +148,8 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
     train, test = evaluation.pool.units, evaluation.test.units
     left = weight_left([*train, *test], evaluation.ledger)
     with reporter.waiting(LOOKING):
-        executor, workers = choose(evaluation.job.cluster, threads=evaluation.job.clip.threads, images=left)
+        clip = evaluation.job.clip
+        executor, workers = choose(evaluation.job.cluster, threads=clip.threads, images=left, device=clip.device)
     if not left:
         executor = LocalExecutor()
     step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)

@@ -55,6 +55,7 @@ def choose(
     threads: int,
     images: int | None,
     units: int | None = None,
+    device: str = "auto",
     nodes: Callable[[str], Sequence[Node]] = cluster_nodes,
 ) -> tuple[Executor, Workers]:
     """Choose the executor and the workers of a job.
@@ -64,6 +65,7 @@ def choose(
         threads: CPU threads of a worker's forward.
         images: images still to be embedded; None if unknown, which counts as many.
         units: units of the largest stage that are still to be done; None if unknown, which counts as many.
+        device: of the model; workers of one on "cpu" take no GPU unless the section says how much of one.
         nodes: lists the nodes of the cluster at an address; called only if the section does not say everything.
 
     Returns:
@@ -72,6 +74,8 @@ def choose(
     Raises:
         ClusterError: no cluster responds at the address.
     """
+    if device == "cpu" and section.gpus_per_worker is None:
+        section = replace(section, gpus_per_worker=0)
     if section.address is not None:
         return RayExecutor(section.address), _on_cluster(section, threads, nodes)
     gpus = local_gpus().count

@@ -79,6 +79,13 @@ def test_only_nodes_that_may_decode_are_counted(labels, count):
     assert chosen.helpers == (None if count is None else Helpers(count=count, labels=tuple(labels.items())))
 
 
+@pytest.mark.parametrize(("section", "gpus"), [({}, 0.0), ({"gpus_per_worker": 0.5}, 0.5)])
+def test_workers_of_a_model_on_the_cpu_take_no_gpu(section, gpus):
+    section = ClusterSection(address="auto", clip_workers=2, **section)
+    _, chosen = choose(section, threads=1, images=None, device="cpu", nodes=lambda _: (GPUS,))
+    assert chosen.gpus == gpus
+
+
 def test_the_cluster_is_not_queried_without_need():
     assert workers(None, clip_workers=5, gpus_per_worker=0.25, cpus_per_worker=2) == (5, 2, 0.25)
     assert workers(None, clip_workers=5, gpus_per_worker=0) == (5, 1.0, 0)
