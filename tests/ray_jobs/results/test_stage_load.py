@@ -27,7 +27,7 @@ def test_seconds_become_shares_of_what_a_stage_could_do():
         (
             {"decoding": 1.0, "device": 4.0},
             None,
-            "half of the time (reading images 20%, decoding 3%, the model 40%, writing",
+            "half of the time (reading images 20%, decoding 2%, the model 40%, writing",
         ),
     ],
 )
