@@ -30,6 +30,7 @@ class StageReport:
         failures: one event for each failed unit, sorted by path.
         workers_lost: number of workers that died.
         busy_s: sums of the busy seconds of the workers' stages, see `Part`.
+        units_s: sum of the seconds that the units done took on their workers, from start to commit.
     """
 
     done: int
@@ -42,6 +43,7 @@ class StageReport:
     failures: tuple[UnitFailed, ...]
     workers_lost: int
     busy_s: Mapping[str, float] = field(default_factory=dict)
+    units_s: float = 0.0
 
 
 def run_stage(
@@ -69,6 +71,7 @@ def run_stage(
     weights: Counter[type] = Counter()
     summary: Counter[str] = Counter()
     busy_s: Counter[str] = Counter()
+    units_s = 0.0
     failures: list[UnitFailed] = []
     with closing(executor.run(step, _with_clean_folders(units, ledger), ledger, workers)) as events:
         for event in events:
@@ -79,6 +82,7 @@ def run_stage(
             if isinstance(event, UnitDone):
                 summary.update(event.summary)
                 busy_s.update(event.busy_s)
+                units_s += event.seconds
             if isinstance(event, UnitFailed):
                 failures.append(event)
     return StageReport(
@@ -92,6 +96,7 @@ def run_stage(
         failures=tuple(sorted(failures, key=lambda failure: failure.path)),
         workers_lost=counts[WorkerLost],
         busy_s=dict(busy_s),
+        units_s=units_s,
     )
 
 

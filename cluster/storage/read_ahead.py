@@ -38,7 +38,7 @@ class Window:
     Attributes:
         first: requests to begin with, >= 1.
         most: requests at most.
-        size: requests now; 0 before the first reader.
+        size: requests now; 0 stands for `first`.
     """
 
     first: int

@@ -43,9 +43,9 @@ ALGORITHM, SERVICE = "AWS4-HMAC-SHA256", "s3"
 MAX_ERROR_BYTES = 1 << 16
 """Of the body of a response with an error, which is read whatever part of the object was wanted: it has the code."""
 KEY_LIFETIME_S = 30.0
-"""Seconds for which credentials are used before the library's session is asked again, which renews them in time."""
+"""Seconds for which credentials are used before the session of s3fs is asked again, which renews them in time."""
 REDIRECTED = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "301", "307", "308"})
-"""Codes of responses that lead to another region or server. The library follows them, and remembers the region."""
+"""Codes of responses that lead to another region or server. s3fs follows them, and remembers the region."""
 
 _known: dict[tuple[int, int, str], tuple[Any, S3Requests | None]] = {}
 _opening = threading.Lock()
@@ -220,7 +220,7 @@ class _InterceptedError(Exception):
 
 
 async def _intercept(filesystem: Any, bucket: str, key: str) -> Any:
-    """Return the signed GET of an object as the library would send it."""
+    """Return the signed GET of an object as s3fs would send it."""
 
     def intercept(request: Any, **_: Any) -> None:
         if request.url.partition("?")[0].endswith(key):
@@ -257,7 +257,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _tls_context(filesystem: Any) -> ssl.SSLContext:
-    """Return a context that trusts what the library trusts: certificates of the job, or of the environment, or all."""
+    """Return a context that trusts what s3fs trusts: certificates of the job, or of the environment, or all."""
     from botocore.httpsession import get_cert_path
 
     chosen = filesystem.client_kwargs.get("verify") or filesystem.session.get_config_variable("ca_bundle") or True
@@ -349,7 +349,7 @@ def _translated(status: int, headers: Mapping[str, str], body: bytes, operation:
 
 
 def _code_and_message(status: int, body: bytes) -> tuple[str, str]:
-    """Return code and message of an error as the library does: of its XML, or of the status if there is none."""
+    """Return code and message of an error as botocore does: of its XML, or of the status if there is none."""
     of_status = (str(status), responses.get(status, ""))
     if not body or (status >= 500 and body.lstrip().startswith(b"<html>")):
         return of_status

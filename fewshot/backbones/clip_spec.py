@@ -108,12 +108,14 @@ class ClipSpec:
         return {name: value for name, value in settings.items() if not unused.get(name)} | {"weights": self._weights()}
 
     def settled(self, capability: tuple[int, int] | None) -> Self:
-        """Return the spec with a precision in place of "auto".
+        """Return the spec with a precision in place of "auto", and without `tf32` where that has no effect.
 
         Args:
             capability: compute capability of the GPU that it will run on; None for a CPU.
         """
-        return replace(self, precision=precision_on(capability)) if self.precision == "auto" else self
+        if self.precision != "auto":
+            return self
+        return replace(self, precision=precision_on(capability), tf32=self.tf32 and capability is not None)
 
     def _weights(self) -> object:
         if self.model == EMBEDDED:

@@ -22,7 +22,7 @@ from fewshot.methods.table import needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
-from ray_jobs.console.progress import Reporter
+from ray_jobs.console.progress import IMAGES, Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
 from ray_jobs.escalation.stages import QUERIES_PER_IMAGE
@@ -333,11 +333,11 @@ class Classification:
         """Units that embed the examples without features: none for a stored classifier."""
         return () if self.embedded is None else self.embedded.units
 
-    def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], int | None]]:
+    def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], tuple[int, str]]]:
         """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
-        yield "embedding examples", self.example_units, sum(unit.weight for unit in self.example_units)
+        yield "embedding examples", self.example_units, (sum(unit.weight for unit in self.example_units), IMAGES)
         archive = archive_units(self.source, self.features, dense=self.needs_dense)
-        yield "embedding", archive, self.listing.images
+        yield "embedding", archive, self.listing.weight
 
     def predict_units(self) -> Iterator[Unit]:
         """One for each shard that has features."""
@@ -534,6 +534,8 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
             work.job.cluster,
             threads=work.job.clip.threads,
             images=images + left if known is not None else None,
+            units=max(shards, len(work.example_units)),
+            device=work.job.clip.device,
             nodes=work.nodes,
         )
     if not shards and not left:
@@ -541,12 +543,13 @@ def _embed(work: Classification, reporter: Reporter) -> list[StageReport]:
     step = EmbedStep.for_workers(work.job.clip.spec, workers)
     reports = []
     with entered(executor, reporter):
-        for title, units, total in work.embed_units():
-            with reporter.stage(title, total) as on_event:
+        for title, units, (total, counted) in work.embed_units():
+            with reporter.stage(title, total, unit=counted) as on_event:
                 reports.append(run_stage(executor, step, units, work.ledger, workers, on_event))
             if len(reports) == 1:
                 _check_examples(work, reports[0])
-    record_load(work.store, work.run, step.load(reports, workers), reporter)
+    load = step.load(reports[1:])  # A few examples tell nothing about the archive.
+    record_load(work.store, work.run, load, reporter)
     return reports
 
 
@@ -564,20 +567,25 @@ def _check_examples(work: Classification, embedding: StageReport) -> None:
 
 
 def _train(work: Classification, reporter: Reporter) -> ClassifierRef:
+    if (trained := work.training.find(work.store)) is not None:
+        return trained
     what = f"training {work.job.classifier.method} on {len(work.training.support.images)} examples"
     reporter.say(what)
     with reporter.doing(what):
-        return work.training.run(work.store)
+        return work.training.fit(work.store)
 
 
 def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> StageReport:
-    images = work.listing.images
-    threads = work.job.clip.threads
+    images, clip = work.listing.images, work.job.clip
     executor: Executor = LocalExecutor()
     workers = Workers(count=1, overlap=1)
     if images is None or images > LABEL_HERE:
-        executor, workers = choose(work.job.cluster, threads=threads, images=images)
+        units = work.to_label()[0]
+        executor, workers = choose(
+            work.job.cluster, threads=clip.threads, images=images, units=units, device=clip.device
+        )
         workers = replace(workers, overlap=1)  # Parts of a backbone are not for several threads at a time.
     step = PredictStep(work.store, classifier, work.job.clip.spec, top=work.job.classifier.top, origin=work.origin)
-    with entered(executor, reporter), reporter.stage("labelling", images) as on_event:
+    total, counted = work.listing.weight
+    with entered(executor, reporter), reporter.stage("labelling", total, unit=counted) as on_event:
         return run_stage(executor, step, work.predict_units(), work.ledger, workers, on_event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from functools import partial
 
 from cluster import ClusterError, Executor, LocalExecutor, Workers
 from fewshot.backbones import ClipSpec
@@ -40,10 +41,11 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     embedded = work.embedded
     examples, examples_left = (0, 0) if embedded is None else (embedded.weight, embedded.weight_left)
     classifier = work.stored if work.stored is not None else work.training.find(work.store)
-    _, images = work.to_embed()
+    shards, images = work.to_embed()
     known = work.listing.images
     left = images + examples_left if known is not None else None
-    executor, workers = _placed(work, left)
+    units = 0 if embedded is None else len(embedded.units)
+    executor, workers = _placed(work, left, max(shards, units))
     cost_estimate = _cost_estimate(work, classifier, probe=probe) if job.escalate is not None else None
     return CostPlan(
         stages=(
@@ -82,7 +84,8 @@ def _example_stages(work: Classification, done: int, left: int) -> list[PlannedS
     """Nothing where a stored classifier needs no examples embedded."""
     if work.embedded is None:
         return []
-    what = f"{work.examples} examples of {len(work.classes)} classes, {plural(1 + work.job.views, 'view')} each"
+    views = f", each with {plural(work.job.views, 'view')}" if work.job.views else ""
+    what = f"{work.examples} examples of {len(work.classes)} classes{views}"
     return [PlannedStage(stage="embed examples", what=what, done=done, left=left)]
 
 
@@ -101,13 +104,14 @@ def _train_stage(work: Classification, classifier: ClassifierRef | None) -> Plan
     return PlannedStage(stage="train", what=work.job.classifier.method, done=int(trained), left=int(not trained))
 
 
-def _placed(work: Classification, images: int | None) -> tuple[Executor, Workers]:
+def _placed(work: Classification, images: int | None, units: int) -> tuple[Executor, Workers]:
     """Where the job will run; of a cluster that cannot be reached from here, the number of workers is a guess."""
-    cluster, threads = work.job.cluster, work.job.clip.threads
+    cluster, clip = work.job.cluster, work.job.clip
+    place = partial(choose, cluster, threads=clip.threads, images=images, units=units, device=clip.device)
     try:
-        return choose(cluster, threads=threads, images=images, nodes=work.nodes)
+        return place(nodes=work.nodes)
     except ClusterError:
-        return choose(cluster, threads=threads, images=images, nodes=lambda _: ())
+        return place(nodes=lambda _: ())
 
 
 def _cost_estimate(work: Classification, classifier: ClassifierRef | None, *, probe: bool) -> CostEstimate:

@@ -197,9 +197,10 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
     for warning in plan.warnings:
         reporter.say(f"warning: {warning}", style="yellow")
     if (probe := plan.probe) is not None:
+        workers = plural(plan.workers, "worker")
         reporter.say(
-            f"one worker embeds {probe.images_per_second:.1f} images/s on {probe.device};"
-            f" the rest takes about {probe.hours * 60:.1f} minutes with {plural(plan.workers, 'worker')}"
+            f"the model of one worker embeds {probe.images_per_second:.1f} images/s on {probe.device}: if reading and"
+            f" decoding keep up, the rest takes about {probe.hours * 60:.1f} minutes with {workers}"
         )
     if plan.embedding is not None:
         reporter.say(f"in the last run of this job, {plan.embedding.sentence()}")

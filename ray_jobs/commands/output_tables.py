@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ray_jobs.console.progress import Reporter
+from ray_jobs.console.progress import IMAGES, Reporter, rate_text
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
 from ray_jobs.results.verification import Verification
@@ -48,8 +48,8 @@ def _share(run: RunStatus) -> str:
 
 def _work(run: RunStatus) -> str:
     """Return what the process of a run does, how fast, for how long, and when it was heard of."""
-    rate = None if run.per_second is None else f"{run.per_second:.1f} {run.unit or ''}/s"
-    of_what = "" if run.state == "embedding" else " of that"
+    rate = None if run.per_second is None else rate_text(run.per_second, run.unit or "")
+    of_what = "" if run.state == "embedding" and run.unit == IMAGES else " of that"
     left = None if run.seconds_left is None else f"about {_duration(run.seconds_left)} left{of_what}"
     heard = None if run.sign_of_life_s is None else f"last sign of life {_duration(run.sign_of_life_s)} ago"
     return "; ".join(part for part in (run.doing, rate, left, run.process, heard) if part)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from cluster import LeaseState, Storage, Store, lease_state
 from cluster.errors import DamagedLeaseError
 from cluster.storage.settings import DEFAULT_STORAGE
+from ray_jobs.console.progress import IMAGES
 from ray_jobs.errors import JobError
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.layout import JOB, LEASE, PLAN, RUNS
@@ -115,14 +116,16 @@ def _running(status: RunStatus, run: Run, lease: LeaseState) -> RunStatus:
     """Add what the process of a run has reported, which is untrusted like everything in storage."""
     note = lease.note
     per_second, left = _number(note.get("per_second")), _number(note.get("seconds_left"))
-    if per_second and status.state == "embedding" and status.share is not None and run.plan.work is not None:
-        left = (1.0 - status.share) * run.plan.work.total / per_second  # Of the whole job.
+    unit, share, work = _text(note.get("unit")), status.share, run.plan.work
+    embeds_images = status.state == "embedding" and unit == IMAGES
+    if per_second and embeds_images and share is not None and work is not None:
+        left = (1.0 - share) * work.total / per_second  # Of the whole job.
     return replace(
         status,
         running=True,
         doing=_text(note.get("doing")),
         per_second=per_second,
-        unit=_text(note.get("unit")),
+        unit=unit,
         seconds_left=None if left is None else round(left, 1),
     )
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOG_EVERY_S = 10.0
 """Seconds between lines in a log."""
+IMAGES = "img"
+"""Unit of the stages that count images."""
 WINDOW_S = 120.0
 """Seconds over which the rate is averaged."""
 
@@ -38,7 +40,7 @@ class Rate:
     """
 
     clock: Callable[[], float] = time.monotonic
-    unit: str = "img"
+    unit: str = IMAGES
     _marks: deque[tuple[float, float]] = field(default_factory=deque)
     _done: float = 0.0
 
@@ -79,11 +81,16 @@ class _RateColumn(ProgressColumn):
         return Text(_rate_text(self._rate, task.remaining), style="progress.remaining")
 
 
+def rate_text(per_second: float, unit: str) -> str:
+    """Return a rate, with two digits where it is below one a second."""
+    return f"{per_second:{'.1f' if per_second >= 1 else '.2g'}} {unit}/s"
+
+
 def _rate_text(rate: Rate, left: float | None) -> str:
     """Return the rate and, if the amount of work left is known, the time left."""
     if rate.per_second is None:
         return "starting"
-    return f"{rate.per_second:.1f} {rate.unit}/s" + ("" if left is None else f", {rate.left(left)} left")
+    return rate_text(rate.per_second, rate.unit) + ("" if left is None else f", {rate.left(left)} left")
 
 
 class Reporter:
@@ -135,7 +142,7 @@ class Reporter:
         return {"doing": self._doing} if self._display is None else self._display.note()
 
     @contextmanager
-    def stage(self, title: str, total: float | None, *, unit: str = "img") -> Iterator[Callable[[Event], None]]:
+    def stage(self, title: str, total: float | None, *, unit: str = IMAGES) -> Iterator[Callable[[Event], None]]:
         """Show a stage while it runs.
 
         Args:

@@ -160,7 +160,7 @@ class AdapterTraining:
         if units := self.training_units(labels):
             self._delete_stale_parts(units)
             stages.run("sampling prior images", step, self.prior_units)
-            stages.run(stage_name, step, units)
+            stages.run(stage_name, step, units, unit="classes")
 
     def _delete_stale_parts(self, units: Sequence[Unit]) -> None:
         """Delete the parts of these units: they mark units as done whose adapters are missing."""

@@ -113,7 +113,7 @@ class Escalation:
         done = self.store.exists(f"{self.run}/{GAPS}")  # Then only the predictions may be incomplete.
         images = 0 if done or self._count_missing(cheap_predictions) else self._count_images(cheap_predictions)
         queries = self.section.max_fraction * images * self.section.candidates * self.section.steps
-        with open_stages(queries, cluster, Ledger(self.store), reporter, threads=self.section.threads) as stages:
+        with open_stages(queries, cluster, Ledger(self.store), reporter, spec=self.section.spec) as stages:
             yield stages
 
     def escalate(self, cheap_predictions: Sequence[str], stages: Stages) -> EscalationSummary | None:

@@ -76,7 +76,7 @@ class ImageScoring:
         def score_queries(number: int, image: np.ndarray, column: np.ndarray, entry: np.ndarray) -> np.ndarray:
             of_round, backwards = f"{folder}/round-{number:02d}", number % 2 == 1
             units = list(plan.query_units(of_round, image, column, entry, backwards=backwards))
-            stages.run(f"{self.stage_name}, round {number + 1}", self.step, [unit for unit, _ in units])
+            stages.run(f"{self.stage_name}, round {number + 1}", self.step, [unit for unit, _ in units], unit="queries")
             errors = np.zeros(len(image), np.float32)
             for unit, rows in units:
                 errors[rows] = get_errors(self.adapter_training.store, unit.path)

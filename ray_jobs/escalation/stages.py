@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from cluster import Executor, Ledger, StageReport, Step, Unit, Workers, run_stage
-from ray_jobs.console.progress import Reporter
+from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
+from ray_jobs.console.progress import IMAGES, Reporter
 from ray_jobs.job_file.sections import ClusterSection
 from ray_jobs.steps.diffusion_worker import UNITS_AT_A_TIME
 from ray_jobs.steps.placement import choose, entered
@@ -38,15 +39,21 @@ class Stages:
     reporter: Reporter
     reports: list[StageReport] = field(default_factory=list)
 
-    def run(self, name: str, step: Step, units: Sequence[Unit]) -> None:
+    def run(self, name: str, step: Step, units: Sequence[Unit], *, unit: str = IMAGES) -> None:
         """Run a stage to its end; without units, do nothing.
+
+        Args:
+            name: of the stage.
+            step: the work.
+            units: each with its weight.
+            unit: abbreviation of what the weights count.
 
         Raises:
             IncompleteError: a unit failed.
         """
         if not units:
             return
-        with self.reporter.stage(name, sum(unit.weight for unit in units)) as on_event:
+        with self.reporter.stage(name, sum(each.weight for each in units), unit=unit) as on_event:
             report = run_stage(self.executor, step, units, self.ledger, self.workers, on_event)
         self.reports.append(report)
         if report.failures:
@@ -55,7 +62,7 @@ class Stages:
 
 @contextmanager
 def open_stages(
-    num_queries: float, cluster: ClusterSection, ledger: Ledger, reporter: Reporter, *, threads: int
+    num_queries: float, cluster: ClusterSection, ledger: Ledger, reporter: Reporter, *, spec: DiffusionSpec
 ) -> Iterator[Stages]:
     """Start workers, as many as the work pays for.
 
@@ -64,8 +71,9 @@ def open_stages(
         cluster: section of the job file.
         ledger: of the output.
         reporter: shows progress.
-        threads: CPU threads of a worker.
+        spec: of the diffusion model.
     """
-    executor, workers = choose(cluster, threads=threads, images=int(num_queries) // QUERIES_PER_IMAGE)
+    images = int(num_queries) // QUERIES_PER_IMAGE
+    executor, workers = choose(cluster, threads=spec.threads, images=images, device=spec.device)
     with entered(executor, reporter):
         yield Stages(executor, replace(workers, overlap=UNITS_AT_A_TIME), ledger, reporter)

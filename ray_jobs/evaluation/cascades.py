@@ -210,7 +210,7 @@ def measure_cascades(
         return measured, []
     section = missing[0].section
     queries = len(missing) * sum(missing[0].candidates) * len(evaluation.test.images) * section.steps
-    with open_stages(queries, evaluation.job.cluster, evaluation.ledger, reporter, threads=section.threads) as stages:
+    with open_stages(queries, evaluation.job.cluster, evaluation.ledger, reporter, spec=section.spec) as stages:
         for cascade in missing:
             with suppress(IncompleteError):
                 measured.append(cascade.measure(stages))

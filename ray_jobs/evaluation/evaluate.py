@@ -148,8 +148,10 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
     train, test = evaluation.pool.units, evaluation.test.units
     left = weight_left([*train, *test], evaluation.ledger)
     with reporter.waiting(LOOKING):
-        cluster, threads = evaluation.job.cluster, evaluation.job.clip.threads
-        executor, workers = choose(cluster, threads=threads, images=left, nodes=evaluation.nodes)
+        cluster, clip = evaluation.job.cluster, evaluation.job.clip
+        executor, workers = choose(
+            cluster, threads=clip.threads, images=left, device=clip.device, nodes=evaluation.nodes
+        )
     if not left:
         executor = LocalExecutor()
     step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)
@@ -163,7 +165,7 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
             reports.append(report)
             if units is train:
                 _check_train_images(evaluation)
-    record_load(evaluation.store, evaluation.run, step.load(reports, workers), reporter)
+    record_load(evaluation.store, evaluation.run, step.load(reports), reporter)
 
 
 def _check_train_images(evaluation: Evaluation) -> None:

@@ -46,6 +46,11 @@ class Listing:
         sizes = [size for _, size in self.shards if size is not None]
         return sum(sizes) if len(sizes) == len(self.shards) else None
 
+    @property
+    def weight(self) -> tuple[int, str]:
+        """The weight of all units, and what it counts: images, or shards where some must be read to count theirs."""
+        return sum(size or 1 for _, size in self.shards), "shards" if self.images is None else "img"
+
     def parts(self, folder: str) -> list[str]:
         """Return the parts of features, in the archive's order."""
         return [feature_part(folder, name) for name, _ in self.shards]

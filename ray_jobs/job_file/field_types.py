@@ -16,6 +16,7 @@ Amount = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 BatchSize = Annotated[int, Field(ge=1, le=65_536, strict=True)]
 Threads = Annotated[int, Field(ge=1, le=1024, strict=True)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description='"auto", "cpu", "cuda" or "cuda:N"')]
 WorkerCount = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Share = Annotated[float, Field(ge=0, le=10_000, strict=True)]
 """Of CPUs or GPUs for a worker."""

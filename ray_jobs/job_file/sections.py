@@ -22,6 +22,7 @@ from ray_jobs.job_file.field_types import (
     Amount,
     BatchSize,
     Count,
+    Device,
     ErrorRate,
     Fraction,
     Gibibytes,
@@ -276,7 +277,7 @@ class ClipSection(ClipSpec):
             not set, where the nodes that may be used have some.
         batch_size: Images in a forward pass. Not set: 4 on a CPU, 128 on a GPU.
         threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
-        device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        device: Where the model computes; "auto" takes a GPU if there is one.
         tf32: Allow TensorFloat-32 on GPUs with precision "fp32": several times as fast, but factors of products are
             rounded to 10 bits. Other precisions and CPUs ignore it.
         compile: Compile the image tower with torch.compile, at the start of every worker; methods that pool dense
@@ -287,6 +288,7 @@ class ClipSection(ClipSpec):
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     batch_size: BatchSize | None = None
     threads: Threads = 1
+    device: Device = "auto"
     templates: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
@@ -379,7 +381,7 @@ class DiffusionSection(DiffusionSpec):
             case.
         batch_size: Rows in a forward pass of the UNet. Not set: 16 on a CPU, 32 on a GPU.
         threads: CPU threads of a worker. Sums over more threads round differently, so another number gives other bits.
-        device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
+        device: Where the model computes; "auto" takes a GPU if there is one.
         image_size: Side in pixels of the square that images are resized and cropped to. Not set: the size that the
             model was trained for.
     """
@@ -387,6 +389,7 @@ class DiffusionSection(DiffusionSpec):
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     batch_size: BatchSize | None = None
     threads: Threads = 1
+    device: Device = "auto"
     image_size: Count | None = None
 
     @property
@@ -479,7 +482,8 @@ class ClusterSection:
         mode: Without an address: "auto" starts Ray on this machine if there is work for several workers, "process" runs
             in one process, "ray" always starts Ray.
         clip_workers: Most workers that embed at a time; the work begins with those for which there is room. Not set:
-            one for each GPU, or one for `clip.threads` CPUs, of the nodes with these labels when the job begins.
+            one for each GPU (or `gpus_per_worker` of one), or one for `clip.threads` CPUs, of this machine or of the
+            nodes with these labels when the job begins.
         gpus_per_worker: GPUs of a worker; workers with a fraction share one. Not set: 1 where there are GPUs.
         cpus_per_worker: CPUs of a worker, for decoding. Not set: `clip.threads`; with GPUs, the worker's part of the
             machine's CPUs, of which one is left free.

@@ -19,10 +19,10 @@ class StageLoad(JsonValue):
     """Shares, in [0, 1], of the time in which workers had images to embed.
 
     Attributes:
-        reading: share of it that units waited for their images to arrive.
+        reading: share of the time of units that they waited for their images to arrive.
         decoding: share that the threads that decode were at work, decoding.
         device: share that the model was at work.
-        writing: share that units encoded and committed their parts.
+        writing: share of the time of units that they encoded and committed their parts.
     """
 
     reading: float
@@ -31,19 +31,19 @@ class StageLoad(JsonValue):
     writing: float
 
     @classmethod
-    def from_seconds(cls, busy_s: Mapping[str, float], *, units: int, threads: int) -> StageLoad | None:
+    def from_seconds(cls, busy_s: Mapping[str, float], *, units_s: float, threads: int) -> StageLoad | None:
         """Return the shares; None if no worker did anything.
 
         Args:
             busy_s: by stage, seconds of all workers, and "active", those in which a worker had units.
-            units: units in a worker at a time: reading and writing are done for each of them.
+            units_s: seconds of all units, from start to commit: each of them reads and writes by itself.
             threads: threads of a worker that decode.
         """
         active = busy_s.get("active", 0.0)
-        if active <= 0.0:
+        if active <= 0.0 or units_s <= 0.0:
             return None
-        places: dict[StageName, int] = {"reading": units, "decoding": threads, "device": 1, "writing": units}
-        shares = {name: min(1.0, busy_s.get(name, 0.0) / (number * active)) for name, number in places.items()}
+        available_s = {"reading": units_s, "decoding": threads * active, "device": active, "writing": units_s}
+        shares = {name: min(1.0, busy_s.get(name, 0.0) / seconds) for name, seconds in available_s.items()}
         return cls(**shares)
 
     @property
@@ -60,9 +60,10 @@ class StageLoad(JsonValue):
     def sentence(self) -> str:
         """Return what limited the rate, for people."""
         if self.limit is None:
-            return f"embedding: no stage was busy for half of the time (device {self.device:.0%})"
-        others = f" (device busy {self.device:.0%})" if self.limit != "device" else ""
-        return f"embedding was limited by {NAMES[self.limit]}, busy {self.share(self.limit):.0%} of the time{others}"
+            shares = ", ".join(f"{NAMES[stage]} {self.share(stage):.0%}" for stage in STAGES)
+            return f"embedding: no stage was busy for half of the time ({shares})"
+        model = f" ({NAMES['device']} {self.device:.0%})" if self.limit != "device" else ""
+        return f"embedding was limited by {NAMES[self.limit]}, busy {self.share(self.limit):.0%} of the time{model}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

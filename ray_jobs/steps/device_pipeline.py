@@ -1,9 +1,9 @@
 """The way of images through a worker: threads that decode, batches that they fill, one thread that has the device.
 
-Units share all of it. Their rows meet in the same batches, and a batch goes off partly empty only when the device has
-nothing else to do and no unit in flight has rows left: a stage computes hardly a row that is none. Each stage waits for
-the next one only if that has no room: decoders for a free buffer, a buffer until the device has taken its pixels. A
-unit waits for its own rows.
+Units share all of it. Their rows meet in the same batches, and a batch is sent partly empty only when the device has
+nothing else to do and no unit in flight has rows left, so hardly any computed row is padding. Each stage waits for the
+next one only if that has no room: decoders for a free buffer, a buffer until the device has taken its pixels. A unit
+waits for its own rows.
 
 Who shares a batch with whom depends on time, and no bit of a row depends on it; see `fewshot.backbones.determinism`.
 """
@@ -150,7 +150,7 @@ class DevicePipeline:
                 self._start_if_ready(batch)
 
     def close(self, rows: UnitRows) -> None:
-        """Take no more rows of a unit. If no other unit is open, what waits goes off once the device is idle."""
+        """Take no more rows of a unit. If no other unit is open, what waits is sent once the device is idle."""
         with self._changed:
             if rows.is_closed:
                 return
@@ -186,7 +186,7 @@ class DevicePipeline:
         return not self._open and self._filling is not None
 
     def _flush(self) -> None:
-        """Send off a batch that is partly empty, unless a unit began while the device was at work on the others."""
+        """Send a batch that is partly empty, unless a unit began while the device was at work on the others."""
         if self._newest is not None:
             with suppress(Exception):  # Of that forward: it is raised where its output is fetched.
                 self._newest.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,12 +103,13 @@ class EmbedStep:
         helpers = 0.0 if workers.helpers is None else workers.helpers.cpus
         return cls(spec, max(2, math.ceil(workers.cpus)), max(2, math.ceil(helpers)))
 
-    def load(self, reports: Iterable[StageReport], workers: Workers) -> StageLoad | None:
+    def load(self, reports: Sequence[StageReport]) -> StageLoad | None:
         """Return how busy the stages of the workers were; None if nothing was embedded."""
         busy_s: Counter[str] = Counter()
         for report in reports:
             busy_s.update(report.busy_s)
-        return StageLoad.from_seconds(busy_s, units=workers.overlap, threads=self.decode_threads)
+        units_s = sum(report.units_s for report in reports)
+        return StageLoad.from_seconds(busy_s, units_s=units_s, threads=self.decode_threads)
 
     def setup(self) -> Embedder:
         """Load the backbone."""
@@ -122,8 +123,8 @@ class EmbedStep:
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
         """Embed a shard: a row for every record, also for broken ones."""
         with state.meter.unit(), state.pipeline.unit(dense=unit.dense) as rows:
-            way = _Way(self.tools(state), state.decoders, state.meter, rows.put, rows.number)
-            records = way.decode_shard(unit, ahead=max(READ_AHEAD, 2 * self.decode_threads))
+            decoder = _ShardDecoder(self.tools(state), state.decoders, state.meter, rows.put, rows.number)
+            records = decoder.decode_shard(unit, ahead=max(READ_AHEAD, 2 * self.decode_threads))
             return _part(state, unit, records, rows)
 
     def tools(self, state: Embedder) -> Tools:
@@ -133,8 +134,8 @@ class EmbedStep:
     def prepare(self, tools: Tools, unit: EmbedUnit) -> Pixels:
         """Read and decode a shard."""
         pixels: dict[int, Tensor] = {}
-        way = _Way(tools, DecodePool(self.helper_threads), StageMeter(), pixels.__setitem__)
-        records = way.decode_shard(unit, ahead=max(READ_AHEAD, 2 * self.helper_threads))
+        decoder = _ShardDecoder(tools, DecodePool(self.helper_threads), StageMeter(), pixels.__setitem__)
+        records = decoder.decode_shard(unit, ahead=max(READ_AHEAD, 2 * self.helper_threads))
         return Pixels.from_images(records, pixels)
 
     def run_prepared(self, state: Embedder, unit: EmbedUnit, prepared: Pixels) -> Part:
@@ -189,8 +190,8 @@ class Pixels:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """The way of a shard's images through the threads that decode.
+class _ShardDecoder:
+    """Reads a shard and decodes its images in threads.
 
     Attributes:
         tools: for decoding.

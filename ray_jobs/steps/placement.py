@@ -58,6 +58,8 @@ def choose(
     *,
     threads: int,
     images: int | None,
+    units: int | None = None,
+    device: str = "auto",
     nodes: ListNodes = cluster_nodes,
 ) -> tuple[Executor, Workers]:
     """Choose the executor and the workers of a job.
@@ -66,6 +68,8 @@ def choose(
         section: of the job file.
         threads: CPU threads of a worker's forward.
         images: images still to be embedded; None if unknown, which counts as many.
+        units: units of the largest stage that are still to be done; None if unknown, which counts as many.
+        device: of the model; workers of one on "cpu" take no GPU unless the section says how much of one.
         nodes: lists the nodes of the cluster at an address; called only if the section does not say everything.
 
     Returns:
@@ -74,15 +78,18 @@ def choose(
     Raises:
         ClusterError: no cluster responds at the address.
     """
+    if device == "cpu" and section.gpus_per_worker is None:
+        section = replace(section, gpus_per_worker=0)
     if section.address is not None:
         return RayExecutor(section.address), _on_cluster(section, threads, nodes)
     gpus = local_gpus().count
     machine = Node(cpus=float(os.cpu_count() or 1), gpus=float(gpus))
-    fitting = gpus or max(1, int(machine.cpus) // threads)
-    count = section.clip_workers or fitting
     share = (1.0 if section.gpus_per_worker is None else section.gpus_per_worker) if gpus else 0.0
+    fitting = machine.capacity_for(cpus=0, gpus=share) if share else int(machine.cpus) // threads
+    count = section.clip_workers or max(1, fitting)
     cpus = _cpus(section, threads, share, [machine])
-    alone = count == 1 or (images is not None and images < WORTH_A_RAY and section.clip_workers is None)
+    few = units == 1 or (images is not None and images < WORTH_A_RAY)
+    alone = count == 1 or (few and section.clip_workers is None)
     if section.mode == "process" or (section.mode == "auto" and alone):
         return LocalExecutor(), _workers(section, cpus, count=1, gpus=share)
     workers = _workers(section, cpus, count=count, gpus=share)

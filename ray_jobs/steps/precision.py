@@ -67,7 +67,8 @@ def _capability_for(
         if may_guess:
             return None
         advice = f'Set {section}.precision ("bf16" for GPUs, "fp32" for CPUs), or cluster.gpus_per_worker'
-        raise JobError([f"[{section}] precision depends on the GPUs of the cluster: {error}. {advice}."]) from error
+        reason = str(error).removesuffix(".")
+        raise JobError([f"[{section}] precision depends on the GPUs of the cluster: {reason}. {advice}."]) from error
 
 
 def worker_capability(device: str, cluster: ClusterSection, nodes: ListNodes) -> tuple[int, int] | None:

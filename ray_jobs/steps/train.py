@@ -81,7 +81,11 @@ class Training:
             JobError: examples could not be read.
             DamagedError: what is stored is damaged, and was removed.
         """
-        return self.find(store) or self._with_max_error(self._fit(store))
+        return self.find(store) or self.fit(store)
+
+    def fit(self, store: Store) -> ClassifierRef:
+        """Train and store the classifier. Raises as `run`."""
+        return self._with_max_error(self._fit(store))
 
     def _with_max_error(self, classifier: ClassifierRef) -> ClassifierRef:
         return classifier.with_max_error(self.section.max_error, self.section.confidence)

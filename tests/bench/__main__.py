@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -68,21 +69,28 @@ IMAGES = {
     "million": 1_000_000,
     "gpu": 8192,
 }
+SIZES = (
+    "Size of each benchmark, in what it counts: images, units or time-steps. Gates are set for the default"
+    f" ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
+)
+LOG_COLUMNS = 200
+"""Width of tables in a file or a pipe, where nothing is cut off."""
 Name = StrEnum("Name", list(RUN))
 ON_ANY_MACHINE = [name for name in Name if name != "gpu"]
 
 
 def main(
     names: Annotated[list[Name] | None, typer.Argument(help="Benchmarks to run (default: all but gpu).")] = None,
-    images: Annotated[int | None, typer.Option(min=10, help=f"Size of each benchmark (default: {IMAGES}).")] = None,
+    images: Annotated[int | None, typer.Option(min=10, help=SIZES)] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Rounds; the median is reported.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder for the results as JSON.")] = Path(".bench"),
 ) -> None:
     """Measure decoding, the pipeline, a whole job, scoring and the executors, each beside a baseline of the same run.
 
-    Exits with 1 if a gate is missed. The docstring of tests/bench explains the numbers.
+    Exits with 1 if a gate is missed. docs/benchmarks.md has the numbers of a run, and tests/bench/__init__.py explains
+    them, benchmark by benchmark.
     """
-    console, missed = Console(), False
+    console, missed = Console() if sys.stdout.isatty() else Console(width=LOG_COLUMNS), False
     output.mkdir(exist_ok=True)
     for name in names or ON_ANY_MACHINE:
         result = RUN[name](images=images or IMAGES[name], repeat=repeat)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DCon
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from fewshot.backbones.clip_spec import EMBEDDED
 from fewshot.backbones.determinism import find_device, find_dtype, fix_arithmetic
@@ -182,7 +185,8 @@ class _Source:
 
     def _read(self, read: Any, **options: Any) -> Any:
         try:
-            with warnings.catch_warnings(), remote_code_refused():
+            bars = nullcontext() if self._folder is None else _without_progress_bars()  # A download may take long.
+            with warnings.catch_warnings(), remote_code_refused(), bars:
                 warnings.simplefilter("ignore")  # The libraries warn about each other's arguments.
                 return read(self._where, **options, **self._options)
         except Exception as error:  # Libraries that read untrusted files raise anything.
@@ -201,3 +205,15 @@ class _Source:
             "Fetch it once on a machine that reaches the hub and copy its cache here, or set a local folder, or use "
             "model = 'embedded', which needs no download."
         )
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Show no progress of weights that are read from disk: it takes seconds, and would be in every log."""
+    were_shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            transformers_logging.enable_progress_bar()

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from cluster import (
+    Event,
     Ledger,
     LocalExecutor,
     Part,
@@ -150,6 +151,12 @@ def test_the_first_event_is_workers_ready(ledger: Ledger, tmp_path: Path) -> Non
     events = list(LocalExecutor().run(Square(tmp_path), units(2), ledger, Workers()))
     assert events[0] == WorkersReady(1, "this process")
     assert all(isinstance(event, UnitDone) and event.seconds >= 0 for event in events[1:])
+
+
+def test_a_report_adds_up_the_seconds_of_units(ledger: Ledger, tmp_path: Path) -> None:
+    seen: list[Event] = []
+    report = run_stage(EXECUTOR, Square(tmp_path), units(3), ledger, Workers(), seen.append)
+    assert report.units_s == sum(event.seconds for event in seen if isinstance(event, UnitDone))
 
 
 @dataclass(frozen=True)

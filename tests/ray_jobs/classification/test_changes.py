@@ -64,6 +64,15 @@ def test_an_added_example_embeds_that_example(done):
     assert again()[0] == VIEWS
 
 
+def test_an_added_example_says_nothing_about_the_limit_of_the_archive(done):
+    place, _ = done
+    assert place.classify().result["embedding"] is not None
+    put(place.examples / "blue/another.jpg", picture("blue", 77))
+    outcome = place.classify()
+    assert (outcome.result["embedding"], "half of the time" in outcome.messages) == (None, False)
+    assert "limited by" not in outcome.messages
+
+
 def test_an_added_class_embeds_its_examples(done):
     place, again = done
     for shot in range(2):
@@ -98,6 +107,12 @@ def test_another_template_or_method_embeds_nothing(done, setting):
     rows, stored = again(setting)
     assert (rows, stored) == (0, {"classifiers": 2, "predictions": len(shards(place))})
     assert again(setting) == again() == (0, {})
+
+
+def test_only_a_classifier_that_is_missing_is_said_to_be_trained(done):
+    place, _ = done
+    assert "training ape on 6 examples" in place.classify("classifier.method=ape").messages
+    assert "training" not in place.classify("classifier.max_error=0.4").messages
 
 
 def test_another_max_error_trains_and_embeds_nothing(done):

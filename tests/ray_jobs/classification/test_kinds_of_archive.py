@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from ray_jobs.inputs.archive import list_archive, open_archive
+from ray_jobs.job_file.sections import ArchiveSection
 from tests.cluster.records.archives import tar_bytes
 from tests.ray_jobs.place import CLASSES, picture, put
 
@@ -76,3 +78,13 @@ def test_the_component_of_webdataset_counts_and_hard_links_are_read(place):
     }
     assert 'component = "jpg"' in outcome.rows["blue.png"]["error"]
     assert place.classify('archive.component="jpg"').rows.keys() == {f"{label}.jpg" for label in CLASSES}
+
+
+def test_tars_are_counted_where_their_images_are_not_known(place):
+    shutil.rmtree(place.archive)
+    for name in ("0.tar", "1.tar"):
+        put(place.archive / name, tar_bytes([(f"{name}{label}.jpg", picture(label, 1)) for label in CLASSES]))
+    outcome = place.classify()
+    assert (outcome.code, len(outcome.rows)) == (0, 6)
+    assert {"embedding: 2/2, done", "labelling: 2/2, done"} <= set(outcome.messages.splitlines())
+    assert list_archive(open_archive(ArchiveSection(uri=str(place.archive)))).weight == (2, "shards")

@@ -123,6 +123,21 @@ def test_the_status_of_a_running_job_has_its_share_rate_and_time_left(place):
     assert "last sign of life" in words
 
 
+def test_a_rate_of_shards_gives_no_time_for_images(place):
+    done = place.classify()
+    run = done.run
+    (run / "metrics.json").unlink()
+    for part in [*done.parts, *place.output.glob("features/*/*/*")]:
+        part.unlink()
+    note = NOTE | {"unit": "shards", "per_second": 0.04}
+    with acquire_lease(Store(str(run)), "lease", note=lambda: note, term_s=0.6):
+        assert wait_until(lambda: b'"per_second"' in next((run / "lease").glob("[!.]*")).read_bytes())
+        seen = status(place.job)
+    (found,) = seen.result["runs"]
+    assert (found["state"], found["unit"], found["seconds_left"]) == ("embedding", "shards", 3.0)
+    assert "embedding; 0.04 shards/s; about 3 s left of that" in " ".join(seen.messages.split())
+
+
 def test_a_run_that_stopped_says_so_and_how_to_go_on(place):
     run = place.classify().run
     (run / "metrics.json").unlink()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from cluster import UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
-from ray_jobs.console.progress import WINDOW_S, Rate, Reporter
+from ray_jobs.console.progress import WINDOW_S, Rate, Reporter, rate_text
 
 
 class Clock:
@@ -138,3 +138,8 @@ def test_time_left_is_whole_seconds(clock):
     rate.start()
     run(clock, rate, units=3, weight=1, seconds=0.3)
     assert rate.left(7) == timedelta(seconds=2)
+
+
+@pytest.mark.parametrize(("rate", "text"), [(1234.56, "1234.6 img/s"), (1.0, "1.0 img/s"), (0.0123, "0.012 img/s")])
+def test_slow_rates_keep_two_digits(rate, text):
+    assert rate_text(rate, "img") == text

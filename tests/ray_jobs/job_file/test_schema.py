@@ -93,6 +93,8 @@ def test_job_files_in_documents_and_tests_are_valid(tmp_path, text):
         "[clip]\nmodle = 'embedded'\n",
         "[clip]\nprecision = 'fp8'\n",
         "[clip]\ntemplates = []\n",
+        "[clip]\ndevice = 'gpu'\n",
+        "[escalate]\ndevice = 'cuda:x'\n",
         "[classifier]\nmax_error = 1.0\n",
         "[archive]\n",
         "[archive]\nuri = ''\n",

@@ -14,6 +14,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClusterSection
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, device_memory, memory_fraction
+from ray_jobs.steps.local_gpus import LocalGpus
 from ray_jobs.steps.placement import choose, cpus_beside_gpus
 
 HEAD, GPUS, CPUS = Node(cpus=2, gpus=0), Node(cpus=16, gpus=4), Node(cpus=8, gpus=0)
@@ -78,6 +79,13 @@ def test_only_nodes_that_may_decode_are_counted(labels, count):
     assert chosen.helpers == (None if count is None else Helpers(count=count, labels=tuple(labels.items())))
 
 
+@pytest.mark.parametrize(("section", "gpus"), [({}, 0.0), ({"gpus_per_worker": 0.5}, 0.5)])
+def test_workers_of_a_model_on_the_cpu_take_no_gpu(section, gpus):
+    section = ClusterSection(address="auto", clip_workers=2, **section)
+    _, chosen = choose(section, threads=1, images=None, device="cpu", nodes=lambda _: (GPUS,))
+    assert chosen.gpus == gpus
+
+
 def test_the_cluster_is_not_queried_without_need():
     assert workers(None, clip_workers=5, gpus_per_worker=0.25, cpus_per_worker=2) == (5, 2, 0.25)
     assert workers(None, clip_workers=5, gpus_per_worker=0) == (5, 1.0, 0)
@@ -124,6 +132,29 @@ def test_labels_do_not_apply_on_this_machine():
     executor, workers = choose(ClusterSection(labels={"pool": "gpu"}), threads=1, images=10)
     assert isinstance(executor, LocalExecutor)
     assert workers.labels == Workers().labels
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({}, (2, 5.5, 1.0)),
+        ({"gpus_per_worker": 0.25}, (8, 1.375, 0.25)),
+        ({"gpus_per_worker": 2}, (1, 11.0, 2.0)),
+        ({"gpus_per_worker": 0}, (12, 1.0, 0.0)),
+        ({"gpus_per_worker": 0.5, "clip_workers": 3}, (3, 2.75, 0.5)),
+    ],
+)
+def test_workers_share_the_gpus_of_this_machine(monkeypatch, section, expected):
+    monkeypatch.setattr("ray_jobs.steps.placement.local_gpus", lambda: LocalGpus(2, (9, 0)))
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    _, chosen = choose(ClusterSection(mode="ray", **section), threads=1, images=None)
+    assert (chosen.count, chosen.cpus, chosen.gpus) == expected
+
+
+@pytest.mark.parametrize(("units", "executor"), [(1, LocalExecutor), (2, RayExecutor), (None, RayExecutor)])
+def test_one_unit_of_unknown_size_starts_no_ray(monkeypatch, units, executor):
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    assert isinstance(choose(ClusterSection(), threads=1, images=None, units=units)[0], executor)
 
 
 @pytest.mark.parametrize(

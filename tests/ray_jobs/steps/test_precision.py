@@ -26,7 +26,7 @@ def job(clip=None, **cluster):
 
 
 def unreachable(address):
-    raise ClusterError(f"no Ray responds at {address}")
+    raise ClusterError(f"no Ray responds at {address}.")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,7 @@ def test_a_device_gets_the_fastest_arithmetic_that_it_has(capability, expected):
     assert precision_on(capability) == expected
     assert ClipSpec().settled(capability) == ClipSpec(precision=expected)
     assert ClipSpec(precision="fp32").settled(capability).precision == "fp32"
+    assert ClipSpec(tf32=True).settled(capability).tf32 == (capability is not None)
 
 
 @pytest.mark.parametrize(

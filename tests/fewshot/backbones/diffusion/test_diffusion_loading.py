@@ -49,6 +49,11 @@ def edited(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def test_loading_a_local_folder_prints_nothing(folder, capfd):
+    load_diffusion(DiffusionSpec(model=str(folder)))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_local_folder_gives_the_numbers_of_the_pipeline(folder, backbone, image):
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     loaded = load_diffusion(DiffusionSpec(model=str(folder), batch_size=8))
