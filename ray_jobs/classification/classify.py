@@ -68,6 +68,7 @@ LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
 
 ESCALATE_WITHOUT_EXAMPLES = "[escalate] needs examples: add the section [support], also with [classifier] from"
+NO_EXAMPLE = "[escalate] needs examples, to choose its time-steps, and [support] has class names alone: add an example"
 
 
 Did = Literal["everything", "the rest", "nothing"]
@@ -390,6 +391,8 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
         contents.check_labels()
     if left_out and not section.skip_unreadable:
         raise JobError([f"[support] {left_out} Remove them, or set {SKIP} to go on without them."])
+    if job.escalate is not None and not support.contents:
+        raise JobError([NO_EXAMPLE])
     return support
 
 

@@ -40,7 +40,7 @@ from ray_jobs.output.predictions import PredictionOrigin, prediction_schema
 from ray_jobs.output.stored_objects import is_of_one_object
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.evaluation_result import EvaluationResult
-from ray_jobs.results.json_format import FormatError
+from ray_jobs.results.json_format import FormatError, OlderFormatError
 from ray_jobs.results.run_plan import RunKind, RunPlan
 from ray_jobs.results.stage_load import RunLoad, StageLoad
 
@@ -364,9 +364,12 @@ def read_run(store: Store, folder: str) -> Run | None:
 def read_plan(store: Store, folder: str) -> RunPlan | None:
     """Return the plan of a run, None if there is none. Raises as `read_run`."""
     path = f"{folder}/{PLAN}"
-    with suppress(FileNotFoundError):
+    try:
         return RunPlan.from_json(store.get(path), where=store.url(path))
-    return None
+    except FileNotFoundError:
+        return None
+    except OlderFormatError as error:  # Most versions give runs other names, too.
+        raise OlderFormatError(f"{error} If that makes a run of another name, remove {store.url(folder)}.") from error
 
 
 def read_metrics(store: Store, folder: str, kind: RunKind) -> RunMetrics | None:

@@ -152,10 +152,10 @@ def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) 
             f"{where} has format {version}; this version of fewshot reads format {readable}. Upgrade fewshot."
         )
     found = f"{FORMAT_KEY} {version!r}" if FORMAT_KEY in content else f"no {FORMAT_KEY}"
-    kind_of_error = OlderFormatError if type(version) is int else FormatError
-    raise kind_of_error(
-        f"{where} has {found}, expected {readable}: it is from an older version of fewshot, or damaged. {_REMEDY}"
-    )
+    problem = f"{where} has {found}, expected {readable}: it is from an older version of fewshot"
+    if type(version) is int:
+        raise OlderFormatError(f"{problem}. Run the job again to make it anew.")
+    raise FormatError(f"{problem}, or damaged. {_REMEDY}")
 
 
 def _validated(kind: type[JsonDocument], content: JsonObject, where: str) -> Any:

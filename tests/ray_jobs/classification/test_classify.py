@@ -17,6 +17,7 @@ import pytest
 from ray_jobs.output.predictions import SCHEMA
 from tests.ray_jobs.place import BROKEN, CLASSES, Place, picture, put, write_table
 from tests.strange_files import write_strange_files
+from tests.tiny_diffusion import write_tiny_diffusion
 
 pytestmark = pytest.mark.slow
 
@@ -200,6 +201,17 @@ def test_class_names_alone_are_enough_for_zero_shot(place):
     table = write_table(place.folder / "names.csv", [("", label) for label in CLASSES])
     outcome = place.classify(f"support.uri={table}", "classifier.method=zero_shot")
     assert (outcome.code, len(outcome.rows)) == (0, 20)
+
+
+def test_class_names_alone_are_not_enough_to_escalate(place):
+    table = write_table(place.folder / "names.csv", [("", label) for label in CLASSES])
+    (place.folder / "diffusion").mkdir()
+    model = write_tiny_diffusion(place.folder / "diffusion")
+    place.write_job(escalate={"model": str(model), "method": "diffusion_classifier"})
+    outcome = place.classify(f"support.uri={table}", "classifier.method=zero_shot")
+    assert outcome.code == 2
+    assert "[escalate] needs examples, to choose its time-steps, and [support] has class names" in outcome.messages
+    assert not place.output.exists()
 
 
 def test_examples_that_are_all_unreadable_stop_the_job(place):

@@ -75,10 +75,9 @@ def test_a_run_of_an_older_version_is_to_be_run_again(finished, tmp_path):
     run = finished.classify().run
     plan = {key: value for key, value in json.loads((run / "plan.json").read_text()).items() if key != "digest"}
     put(tmp_path / "runs/old-0123/plan.json", json.dumps(seal_json(plan | {"format_version": 2})).encode())
-    with pytest.raises(
-        JobError, match=r"from an older version of fewshot, or damaged\. Delete it and run the job again"
-    ):
+    with pytest.raises(JobError, match=r"from an older version of fewshot\. Run the job again") as refused:
         open_run(str(tmp_path / "runs/old-0123"))
+    assert str(refused.value).endswith(f"If that makes a run of another name, remove {tmp_path / 'runs/old-0123'}.")
 
 
 def test_a_moved_output_has_its_runs_where_it_is_now(place):
