@@ -95,10 +95,19 @@ def test_sizes_that_nobody_knows_are_learned(monkeypatch):
     monkeypatch.setattr(read_ahead, "MAX_AHEAD_BYTES", 100)
     monkeypatch.setattr(read_ahead, "_process", read_ahead._Process())
     items = Items(20)
-    reader = Ahead(lambda _: b"x" * 60, items, Window(first=4, most=4), size_of=lambda _: None)
+    window = Window(first=4, most=4)
+    reader = Ahead(lambda _: b"x" * 60, items, window, size_of=lambda _: None, length_of=len)
     for _ in range(10):
         next(reader)
     assert items.taken <= 10 + 1
+    reader.close()
+    again = Items(20)
+    next(reader := in_order(lambda _: b"x", again, window, size_of=lambda _: None, length_of=len))
+    assert again.taken == 2
+    reader.close()
+    small = Items(20)
+    next(reader := in_order(lambda _: b"x", small, window, size_of=lambda _: None, length_of=len))
+    assert small.taken == 4
     reader.close()
 
 
