@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
@@ -29,6 +30,23 @@ MAX_AHEAD_BYTES = 128 << 20
 """Bytes that the readers of a process are ahead, divided evenly between those that read at the same time."""
 ASSUMED_BYTES = 1 << 20
 """Size of an object that no listing tells, until a larger one was read by this reader or the last one."""
+
+
+_closed: ContextVar[threading.Event | None] = ContextVar("closed", default=None)
+"""Set when the reader that a request belongs to is closed."""
+
+
+def pause(seconds: float) -> None:
+    """Wait between two attempts of a request. Python waits at its end for all threads, so this ends with the reader.
+
+    Raises:
+        CancelledError: the reader of the request is closed.
+    """
+    closed = _closed.get()
+    if closed is None:
+        time.sleep(seconds)
+    elif closed.wait(seconds):
+        raise CancelledError
 
 
 @dataclass(slots=True)
@@ -131,7 +149,7 @@ class Ahead(Generic[T, R]):
         self._window, self._size_of, self._length_of = window, size_of, length_of
         self._waiting: deque[tuple[Future[R], int, bool]] = deque()
         self._ahead_bytes, self._largest_bytes = 0, 0
-        self._has_begun = False
+        self._has_begun, self._closed = False, threading.Event()
         self._process.add_reader(self)
         self._fill()
 
@@ -156,7 +174,8 @@ class Ahead(Generic[T, R]):
         return result
 
     def close(self) -> None:
-        """Send no more requests; those in flight end by themselves."""
+        """Send no more requests; those in flight end by themselves, and are not repeated."""
+        self._closed.set()
         self._items = iter(())
         self._window.largest_bytes = self._largest_bytes or self._window.largest_bytes
         self._process.remove_reader(self)
@@ -178,5 +197,6 @@ class Ahead(Generic[T, R]):
         known = self._size_of(item)
         size = max(ASSUMED_BYTES, self._window.largest_bytes, self._largest_bytes) if known is None else known
         context = copy_context()  # What the reader has set, such as a deadline, holds in the threads.
+        context.run(_closed.set, self._closed)
         self._waiting.append((self._process.threads.submit(context.run, self._function, item), size, known is None))
         self._ahead_bytes += size
