@@ -95,4 +95,4 @@ class FolderSlice:
             return data
         if entry.size is None:
             return read_remote(filesystem, path, self.max_bytes)
-        return fetch(filesystem, path, tag=etag_of(entry.version))
+        return fetch(filesystem, path, tag=etag_of(entry.version), size=entry.size)

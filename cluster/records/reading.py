@@ -16,7 +16,7 @@ from typing import TypeVar
 from fsspec import AbstractFileSystem, get_filesystem_class
 
 from cluster.errors import ChangedError, StorageError
-from cluster.records.base import EntryError
+from cluster.records.base import EntryError, Record
 from cluster.records.local_files import FILE_FLAGS, Link, open_listed
 from cluster.storage.error_classes import (
     advice,
@@ -194,7 +194,14 @@ def request_ahead(
     size_of: Callable[[T], int | None] = lambda _: None,
 ) -> Iterator[R]:
     """Map by requests to remote storage, in order, with as many in flight as hide its latency; see `in_order`."""
-    return in_order(function, items, _S3_OBJECTS if is_s3(filesystem) else _OTHER_OBJECTS, size_of=size_of)
+    window = _S3_OBJECTS if is_s3(filesystem) else _OTHER_OBJECTS
+    return in_order(function, items, window, size_of=size_of, length_of=_content_bytes)
+
+
+def _content_bytes(result: object) -> int:
+    """Return the bytes of a content, or of that of a record; 0 of a reason."""
+    content = result.data if isinstance(result, Record) else result
+    return len(content) if isinstance(content, bytes) else 0
 
 
 def _is_transient(error: Exception) -> bool:

@@ -9,6 +9,7 @@ jitter and the deadline.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from typing import Any, cast
 from fsspec import AbstractFileSystem, get_filesystem_class
 from fsspec.asyn import sync
 
-from cluster.errors import SourceError
+from cluster.errors import ChangedError, SourceError
 from cluster.storage.s3_listing import request_page
 from cluster.storage.s3_requests import (
     CONNECT_TIMEOUT_S,
@@ -79,7 +80,15 @@ def is_s3(filesystem: AbstractFileSystem) -> bool:
     return hasattr(filesystem, "call_s3")
 
 
-def fetch(filesystem: AbstractFileSystem, path: str, *, start: int = 0, end: int | None = None, tag: str = "") -> bytes:
+def fetch(
+    filesystem: AbstractFileSystem,
+    path: str,
+    *,
+    start: int = 0,
+    end: int | None = None,
+    tag: str = "",
+    size: int | None = None,
+) -> bytes:
     """Read bytes of an object in one request.
 
     s3fs itself would request the size first, and cut names at "?versionId=".
@@ -91,6 +100,12 @@ def fetch(filesystem: AbstractFileSystem, path: str, *, start: int = 0, end: int
         end: the byte after the last; may lie beyond the object's end. None is that end.
         tag: ETag from a listing; an object that has another one by now is refused (see `is_changed`). Only S3 compares
             it; "" accepts any version.
+        size: bytes of the whole object in a listing. A response without a length can break off unnoticed otherwise.
+            Only of S3 they are compared; None accepts any number.
+
+    Raises:
+        ChangedError: a whole object has fewer bytes than were listed, and is listed differently by now.
+        Exception: the library's own.
     """
     if not is_s3(filesystem):
         is_whole = start == 0 and end is None
@@ -101,7 +116,7 @@ def fetch(filesystem: AbstractFileSystem, path: str, *, start: int = 0, end: int
         headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
     most = None if end is None else end - start + 1  # One more shows that a server ignores ranges.
     try:
-        return _get(filesystem, bucket, key, headers, most)
+        data = _get(filesystem, bucket, key, headers, most)
     except OSError as error:
         if start == 0 and "range" in headers and s3_code(error) == "InvalidRange":  # An empty object has no first byte.
             return b""
@@ -109,6 +124,11 @@ def fetch(filesystem: AbstractFileSystem, path: str, *, start: int = 0, end: int
             del headers["if-match"]
             return _get(filesystem, bucket, key, headers, most)
         raise
+    if size is not None and len(data) < size:
+        if not _is_listed(filesystem, bucket, key, tag):
+            raise ChangedError(path)
+        raise OSError(errno.EIO, f"the response has {len(data)} of {size} bytes")
+    return data
 
 
 def is_changed(error: BaseException) -> bool:

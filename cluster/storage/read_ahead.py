@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
@@ -28,7 +29,24 @@ MAX_REQUESTS = 128
 MAX_AHEAD_BYTES = 128 << 20
 """Bytes that the readers of a process are ahead, divided evenly between those that read at the same time."""
 ASSUMED_BYTES = 1 << 20
-"""Size of an object that no listing tells, until a larger one was read."""
+"""Size of an object that no listing tells, until a larger one was read by this reader or the last one."""
+
+
+_closed: ContextVar[threading.Event | None] = ContextVar("closed", default=None)
+"""Set when the reader that a request belongs to is closed."""
+
+
+def pause(seconds: float) -> None:
+    """Wait between two attempts of a request. Python waits at its end for all threads, so this ends with the reader.
+
+    Raises:
+        CancelledError: the reader of the request is closed.
+    """
+    closed = _closed.get()
+    if closed is None:
+        time.sleep(seconds)
+    elif closed.wait(seconds):
+        raise CancelledError
 
 
 @dataclass(slots=True)
@@ -39,11 +57,13 @@ class Window:
         first: requests to begin with, >= 1.
         most: requests at most.
         size: requests now; 0 stands for `first`.
+        largest_bytes: of the results of the last reader, if no listing told their sizes.
     """
 
     first: int
     most: int
     size: int = 0
+    largest_bytes: int = ASSUMED_BYTES
 
     def __post_init__(self) -> None:
         """Begin with the first size."""
@@ -95,6 +115,7 @@ def in_order(
     window: Window,
     *,
     size_of: Callable[[T], int | None] = lambda _: 0,
+    length_of: Callable[[R], int] = lambda _: 0,
 ) -> Iterator[R]:
     """Call a function that makes requests for each item, several at a time, and yield the results in order.
 
@@ -103,8 +124,9 @@ def in_order(
         items: taken as they are needed.
         window: how many are ahead.
         size_of: returns the bytes of the result of an item; None if they are not known before.
+        length_of: returns the bytes of a result, where they were not known before.
     """
-    ahead = Ahead(function, items, window, size_of=size_of)
+    ahead = Ahead(function, items, window, size_of=size_of, length_of=length_of)
     try:
         yield from ahead
     finally:
@@ -121,12 +143,13 @@ class Ahead(Generic[T, R]):
         window: Window,
         *,
         size_of: Callable[[T], int | None] = lambda _: 0,
+        length_of: Callable[[R], int] = lambda _: 0,
     ) -> None:
         self._process, self._function, self._items = _process, function, iter(items)
-        self._window, self._size_of = window, size_of
-        self._waiting: deque[tuple[Future[R], int]] = deque()
-        self._ahead_bytes, self._assumed_bytes = 0, ASSUMED_BYTES
-        self._has_begun = False
+        self._window, self._size_of, self._length_of = window, size_of, length_of
+        self._waiting: deque[tuple[Future[R], int, bool]] = deque()
+        self._ahead_bytes, self._largest_bytes = 0, 0
+        self._has_begun, self._closed = False, threading.Event()
         self._process.add_reader(self)
         self._fill()
 
@@ -142,17 +165,19 @@ class Ahead(Generic[T, R]):
         if is_full and self._has_begun and not self._waiting[0][0].done():
             self._window.grow()
             self._fill()
-        future, size = self._waiting.popleft()
+        future, size, is_assumed = self._waiting.popleft()
         self._ahead_bytes -= size
         result = future.result()
         self._has_begun = True  # The first result takes a round trip, however many requests are in flight.
-        if isinstance(result, bytes):
-            self._assumed_bytes = max(self._assumed_bytes, len(result))
+        if is_assumed:
+            self._largest_bytes = max(self._largest_bytes, self._length_of(result))
         return result
 
     def close(self) -> None:
-        """Send no more requests; those in flight end by themselves."""
+        """Send no more requests; those in flight end by themselves, and are not repeated."""
+        self._closed.set()
         self._items = iter(())
+        self._window.largest_bytes = self._largest_bytes or self._window.largest_bytes
         self._process.remove_reader(self)
         while self._waiting:
             self._waiting.pop()[0].cancel()
@@ -170,7 +195,8 @@ class Ahead(Generic[T, R]):
 
     def _send(self, item: T) -> None:
         known = self._size_of(item)
-        size = self._assumed_bytes if known is None else known
+        size = max(ASSUMED_BYTES, self._window.largest_bytes, self._largest_bytes) if known is None else known
         context = copy_context()  # What the reader has set, such as a deadline, holds in the threads.
-        self._waiting.append((self._process.threads.submit(context.run, self._function, item), size))
+        context.run(_closed.set, self._closed)
+        self._waiting.append((self._process.threads.submit(context.run, self._function, item), size, known is None))
         self._ahead_bytes += size

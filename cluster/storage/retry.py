@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cluster.secrets import redacted
+from cluster.storage.read_ahead import pause
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class Retry:
     deadline_s: float = 120.0
     throttled_deadline_s: float | None = None
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = pause
 
     def delay_s(self, failures: int) -> float:
         """Return the delay after that many failures in a row (>= 1), in seconds; its last quarter is drawn at random.

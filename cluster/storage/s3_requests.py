@@ -11,7 +11,9 @@ These libraries are imported where they are used: they take half a second, and l
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import ssl
 import threading
@@ -119,6 +121,8 @@ class S3Requests:
             raise _error_without_response(error, self._origin + target.partition("?")[0]) from error
         if response.status not in OK:
             raise _error_of(response, body, operation)
+        if not _is_wanted_part(headers.get("range", ""), response.headers.get("content-range", "")):
+            raise OSError(errno.EIO, "the response has another part of the object than was requested")
         return body
 
     def _exchange(
@@ -292,6 +296,12 @@ def _read(response: BaseHTTPResponse, max_bytes: int | None) -> bytes:
     if max_bytes is not None and len(body) < max_bytes:
         body += response.read(max_bytes - len(body))  # Only a read at the end compares the length.
     return body
+
+
+def _is_wanted_part(wanted: str, found: str) -> bool:
+    """Return whether a response begins where it should, as far as its header says. Some caches mix parts up."""
+    starts = [re.match(r"bytes[= ](\d+)-", header) for header in (wanted, found)]
+    return len({start[1] for start in starts if start}) < 2
 
 
 def _error_without_response(error: HTTPError, url: str) -> Exception:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 
 import numpy as np
 import simplejpeg
@@ -21,7 +22,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from fewshot.errors import UnreadableImageError
 from fewshot.image_formats import not_read
-from fewshot.images.limits import check_scans, check_size
+from fewshot.images.limits import MAX_PIXELS, MAX_SCANNED_PIXELS, MAX_SCANS, check_scans, check_size
 from fewshot.images.rgb_conversion import to_array
 
 _SCAN, _APP0, _APP1, _ADOBE = 0xDA, 0xE0, 0xE1, 0xEE
@@ -41,6 +42,8 @@ _KEPT = {_APP0: b"JFIF\0", _APP1: b"Exif\0\0", _ADOBE: b"Adobe"}
 _DIVISORS = (8, 4, 2)
 """Of scaled decoding. libjpeg-turbo has vector code for these; at 3/8 it takes longer than at 1/2, at 5/8 to 7/8 longer
 than at full size."""
+_FEW_SCANS = MAX_SCANNED_PIXELS // MAX_PIXELS
+"""So many are harmless in an image of any size."""
 _MAX_REPAIRS = 3
 _TRANSFORM = 15
 """Where the code for colours is in the Adobe segment."""
@@ -62,7 +65,7 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> tuple[
         UnreadableImageError: the image is too large, has too many scans, or is of a kind that is not read.
         ValueError: libjpeg found damage; the message is libjpeg's.
     """
-    scans = _scan_marks(data)
+    scans = _scans(data)
     check_scans(scans)
     for _ in range(_MAX_REPAIRS):
         try:
@@ -77,6 +80,18 @@ def decode_jpeg(data: bytes, *, min_side: int | None, max_pixels: int) -> tuple[
             return _decode_unusual(data, max_pixels)
         data = _repaired(data, warning)
     return _decode(data, scans, min_side or 0, max_pixels)
+
+
+def _scans(data: bytes) -> int:
+    """Return the number of scans, or one more than `MAX_SCANS`.
+
+    The mark of a scan also occurs by chance in a video behind the image, and in previews. There are hardly ever so many
+    that it matters; then the scans of the image are counted one by one.
+    """
+    marks = _scan_marks(data)
+    if marks <= _FEW_SCANS:
+        return marks
+    return len(list(islice((marker for marker, _ in _segments(data) if marker == _SCAN), MAX_SCANS + 1)))
 
 
 def _scan_marks(data: bytes) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.storage import read_ahead
 from cluster.storage.read_ahead import Ahead, Window, in_order
+from cluster.storage.retry import Retry
 
 
 class Storage:
@@ -95,10 +96,19 @@ def test_sizes_that_nobody_knows_are_learned(monkeypatch):
     monkeypatch.setattr(read_ahead, "MAX_AHEAD_BYTES", 100)
     monkeypatch.setattr(read_ahead, "_process", read_ahead._Process())
     items = Items(20)
-    reader = Ahead(lambda _: b"x" * 60, items, Window(first=4, most=4), size_of=lambda _: None)
+    window = Window(first=4, most=4)
+    reader = Ahead(lambda _: b"x" * 60, items, window, size_of=lambda _: None, length_of=len)
     for _ in range(10):
         next(reader)
     assert items.taken <= 10 + 1
+    reader.close()
+    again = Items(20)
+    next(reader := in_order(lambda _: b"x", again, window, size_of=lambda _: None, length_of=len))
+    assert again.taken == 2
+    reader.close()
+    small = Items(20)
+    next(reader := in_order(lambda _: b"x", small, window, size_of=lambda _: None, length_of=len))
+    assert small.taken == 4
     reader.close()
 
 
@@ -146,3 +156,22 @@ def test_a_forked_process_has_threads_of_its_own():
     if child == 0:
         os._exit(list(in_order(Storage(), range(10), Window(first=4, most=8))) != list(range(10)))
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_closed_reader_ends_the_waits_between_attempts():
+    begun, ended = threading.Event(), threading.Event()
+
+    def request(_):
+        begun.set()
+        try:
+            Retry(first_delay_s=60.0, max_delay_s=60.0).call(fail, is_transient=lambda _: True)
+        finally:
+            ended.set()
+
+    def fail():
+        raise OSError("busy")
+
+    reader = Ahead(request, [1], Window(first=1, most=1))
+    assert begun.wait(10)
+    reader.close()
+    assert ended.wait(10)

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from cluster import Storage
+from cluster.errors import ChangedError
 from cluster.storage import filesystems, s3_requests
 from cluster.storage.error_classes import http_status, is_store_wide, is_throttled, is_transient, summary
 from cluster.storage.filesystems import _get_by_s3fs, fetch, open_filesystem
@@ -337,6 +338,29 @@ def test_an_object_larger_than_wanted_is_cut(server):
     assert fetch(filesystem, "bucket/a", start=2, end=5) == b"234"
     assert fetch(filesystem, "bucket/a", end=100) == b"0123456789"
     assert fetch(filesystem, "bucket/a", start=8) == b"89"
+
+
+def test_another_part_than_was_requested_is_not_taken():
+    part = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/10\r\nContent-Length: 3\r\n\r\n234"
+    with closing_server(part) as storage:
+        filesystem, _ = open_filesystem("s3://bucket", storage)
+        assert fetch(filesystem, "bucket/a", start=2, end=5) == b"234"
+        with pytest.raises(OSError, match="another part") as caught:
+            fetch(filesystem, "bucket/a", start=5, end=8)
+    assert is_transient(caught.value)
+
+
+def test_a_body_without_a_length_that_breaks_off_is_an_error_that_may_pass(server, monkeypatch):
+    server.objects["a"] = b"0123456789"
+    filesystem, _ = open_filesystem("s3://bucket", server.storage)
+    (listed,) = request_page(filesystem, "bucket", prefix="").objects
+    monkeypatch.setattr(filesystems, "_get", lambda *_: b"0123")
+    with pytest.raises(OSError, match="4 of 10 bytes") as caught:
+        fetch(filesystem, "bucket/a", tag=listed.tag, size=10)
+    assert is_transient(caught.value)
+    server.objects["a"] = b"0123"
+    with pytest.raises(ChangedError):
+        fetch(filesystem, "bucket/a", tag=listed.tag, size=10)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

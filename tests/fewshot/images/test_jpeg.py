@@ -152,9 +152,17 @@ def test_other_processes_are_named(data, kind):
 
 
 def test_scans_are_counted_before_a_header_is_read():
-    data = PLAIN[:4] + b"\xff\xda" * (MAX_SCANS + 1)
+    data = PLAIN[:SCAN] + (PLAIN[SCAN:SCAN_END] + b"pixels") * (MAX_SCANS + 1)
     with pytest.raises(UnreadableImageError, match=f"^refused: a JPEG of more than {MAX_SCANS} scans$"):
         decode(data)
+
+
+def test_marks_in_previews_and_behind_the_image_are_no_scans():
+    """Phones append videos of many megabytes, in which the two bytes of the mark occur by chance."""
+    marks = b"\xff\xda" * (MAX_SCANS + 1)
+    pixels = np.asarray(decode(PLAIN))
+    for data in (PLAIN + marks, with_segments(segment(0xE2, b"MPF\0" + marks))):
+        np.testing.assert_array_equal(decode(data), pixels)
 
 
 @given(st.lists(st.sampled_from([b"\xff", b"\xda", b"\xff\xda", b"\0"]), min_size=1, max_size=40))
