@@ -20,6 +20,7 @@ def test_seconds_become_shares_of_what_a_stage_could_do():
         ({"device": 9.8}, "device", "embedding was limited by the model, busy 98% of the time"),
         ({"decoding": 1.0, "reading": 19.0}, "reading", "limited by reading images, busy 95% of the time (device busy"),
         ({"decoding": 1.0, "writing": 30.0}, "writing", "limited by writing features, busy 100% of the time (device"),
+        ({"decoding": 20.0, "device": 4.0}, "decoding", "limited by decoding, busy 50% of the time (device busy 40%)"),
         ({"decoding": 1.0, "device": 4.0}, None, "no stage was busy for half of the time (device 40%)"),
     ],
 )
