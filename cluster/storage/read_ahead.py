@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -38,16 +38,16 @@ class Window:
     Attributes:
         first: requests to begin with, >= 1.
         most: requests at most.
-        size: requests now; 0 before the first reader.
+        size: requests now.
     """
 
     first: int
     most: int
-    size: int = 0
+    size: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with the first size."""
-        self.size = self.size or self.first
+        self.size = self.first
 
     def grow(self) -> None:
         """Double the window: a reader had to wait."""
