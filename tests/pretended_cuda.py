@@ -12,7 +12,6 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-
 COPIES = frozenset({"copy_", "_to_copy", "to"})
 """Operations that copy; in inference mode `to` is one of them."""
 
