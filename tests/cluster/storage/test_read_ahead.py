@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import nullcontext
 from contextvars import ContextVar
 
 import pytest
@@ -125,17 +126,21 @@ def test_a_reader_that_stops_sends_no_more_requests():
     assert list(reader) == []
 
 
-def test_requests_that_wait_for_a_thread_are_never_sent_after_the_end(monkeypatch):
+@pytest.mark.parametrize("fails", [False, True])
+def test_requests_that_wait_for_a_thread_are_never_sent_after_the_end(monkeypatch, fails):
     monkeypatch.setattr(read_ahead, "MAX_REQUESTS", 1)
     monkeypatch.setattr(read_ahead, "_process", read_ahead._Process())
     sent, held = [], threading.Event()
 
     def request(item):
         sent.append(item)
+        if item == 0 and fails:
+            raise OSError("no")
         return item == 0 or held.wait()
 
     reader = in_order(request, range(8), Window(first=8, most=8))
-    next(reader)
+    with pytest.raises(OSError, match="no") if fails else nullcontext():
+        next(reader)
     while len(sent) < 2:
         time.sleep(0.001)
     reader.close()
