@@ -36,7 +36,7 @@ def all_queries(images, classes, entries):
     return tuple(grid.ravel() for grid in grids)
 
 
-@pytest.mark.parametrize("entries", [4, 100])
+@pytest.mark.parametrize("entries", [1, 4, 100])  # Of a round with few queries, parts share a unit.
 def test_every_query_is_in_exactly_one_unit(entries):
     here = scoring_plan(images=40)
     image, column, entry = all_queries(40, 3, entries)
