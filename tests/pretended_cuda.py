@@ -12,6 +12,9 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+COPIES = frozenset({"copy_", "_to_copy", "to"})
+"""Operations that copy; in inference mode `to` is one of them."""
+
 
 class Stream:
     """Notes, in a log that all streams share, what is recorded and waited for on it."""
@@ -43,16 +46,16 @@ class Traffic(TorchDispatchMode):
 
     def __init__(self, log: list[str]) -> None:
         super().__init__()
-        self.log = log
+        self.log, self.stream = log, ""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
         sources, targets = devices((args, kwargs)), devices(result)
         name = function.overloadpacket.__name__
-        if {"cpu", "cuda"} <= sources | targets and name in ("copy_", "_to_copy"):
+        if {"cpu", "cuda"} <= sources | targets and name in COPIES:
             is_async = kwargs.get("non_blocking") or (name == "copy_" and args[2:3] == (True,))
-            self.log.append(f"copy to {'/'.join(targets)}{'' if is_async else ', the host waits'}")
+            self.log.append(f"copy to {'/'.join(targets)}{self.stream}{'' if is_async else ', the host waits'}")
         elif {"cpu", "cuda"} <= sources | targets:
             self.log.append(f"{name} on {sorted(sources)}")
         return result
@@ -67,6 +70,7 @@ def devices(values: Any) -> set[str]:
 def pretended_cuda(monkeypatch: Any) -> Iterator[list[str]]:
     """Yield the log of all streams and operations in the context."""
     log: list[str] = []
+    traffic = Traffic(log)
     current = Stream("compute", log)
     names = iter(("uploads", "fetches"))
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream(next(names), log))
@@ -75,10 +79,14 @@ def pretended_cuda(monkeypatch: Any) -> Iterator[list[str]]:
 
     @contextmanager
     def on(stream: Stream) -> Iterator[None]:
-        yield
+        traffic.stream = f" on {stream.name}"
+        try:
+            yield
+        finally:
+            traffic.stream = ""
 
     monkeypatch.setattr(torch.cuda, "stream", on)
-    with FakeTensorMode(), Traffic(log):
+    with FakeTensorMode(), traffic:
         yield log
 
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -56,18 +56,18 @@ class Window:
     Attributes:
         first: requests to begin with, >= 1.
         most: requests at most.
-        size: requests now; 0 stands for `first`.
+        size: requests now.
         largest_bytes: of the results of the last reader, if no listing told their sizes.
     """
 
     first: int
     most: int
-    size: int = 0
-    largest_bytes: int = ASSUMED_BYTES
+    size: int = field(init=False)
+    largest_bytes: int = field(default=ASSUMED_BYTES, init=False)
 
     def __post_init__(self) -> None:
         """Begin with the first size."""
-        self.size = self.size or self.first
+        self.size = self.first
 
     def grow(self) -> None:
         """Double the window: a reader had to wait."""

@@ -48,7 +48,7 @@ class Page:
     """A page of a listing.
 
     Attributes:
-        objects: sorted by the bytes of their keys.
+        objects: sorted by the bytes of their keys, which is the order of Python's strings.
         folders: common prefixes, sorted, each with "/" at its end; only in a listing with a delimiter.
         token: requests the next page; "" on the last one.
     """
@@ -153,7 +153,7 @@ def list_side_by_side(request: RequestPage, prefix: str) -> Iterator[Listed]:
 def _following(request: RequestPage, prefix: str, key: str) -> Page | None:
     """Return the page after a key; None if the server ignores where it is to start."""
     page = request(prefix=prefix, start_after=key)
-    return None if page.objects and page.objects[0].key.encode() <= key.encode() else page
+    return None if page.objects and page.objects[0].key <= key else page
 
 
 def _list_rest(request: RequestPage, prefix: str, token: str) -> Iterator[Listed]:
@@ -172,7 +172,7 @@ def _cuts(request: RequestPage, prefix: str, page: Page) -> list[str]:
         return []
     parent = folder[: folder.rfind("/") + 1]
     found = request(prefix=parent, delimiter="/", start_after=last).folders
-    after = [name for name in found if name.encode() > last.encode()]
+    after = [name for name in found if name > last]
     return after[:: max(1, RANGE_OBJECTS * folders // len(page.objects))]
 
 
@@ -198,7 +198,7 @@ def _list_ranges(request: RequestPage, prefix: str, cuts: Sequence[str]) -> Iter
 
 def _within(page: Page, stop: str) -> tuple[list[Listed], str]:
     """Return the objects of a page before a key, and the token of the next page; "" if the key is on this one."""
-    objects = [item for item in page.objects if item.key.encode() < stop.encode()]
+    objects = [item for item in page.objects if item.key < stop]
     return objects, page.token if len(objects) == len(page.objects) else ""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -103,7 +104,7 @@ class DevicePipeline:
         self._device, self._meter = device, meter
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._changed = threading.Condition()
-        self._free = [device.new_buffer() for _ in range(buffers)]
+        self._free = deque(device.new_buffer() for _ in range(buffers))  # The one that was sent first is taken first.
         self._filling: _Batch | None = None
         self._newest: BatchOutput | None = None
         self._open = 0
@@ -131,7 +132,7 @@ class DevicePipeline:
                 self._changed.wait()
             if rows.is_closed:
                 return None
-            batch = self._filling or _Batch(self._free.pop())
+            batch = self._filling or _Batch(self._free.popleft())
             position, batch.claimed = batch.claimed, batch.claimed + 1
             batch.keeps_dense |= rows.keeps_dense
             self._filling = batch

@@ -117,7 +117,7 @@ def _cpus(section: ClusterSection, threads: int, share: float, nodes: Sequence[N
     """Return the CPUs of a worker: with a GPU, its part of the node, so that decoding keeps up with it."""
     if section.cpus_per_worker is not None:
         return section.cpus_per_worker
-    beside = [cpus_beside_gpus(node.cpus, node.gpus, share) for node in nodes if node.gpus and share]
+    beside = [cpus_beside_gpus(node.cpus, node.gpus, share) for node in nodes if node.gpus]
     return max(float(threads), min(beside, default=0.0))
 
 

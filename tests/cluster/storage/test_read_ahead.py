@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import nullcontext
+from contextvars import ContextVar
 
 import pytest
 
@@ -132,6 +134,41 @@ def test_a_reader_that_stops_sends_no_more_requests():
     reader.close()
     assert items.taken == 8
     assert list(reader) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_requests_that_wait_for_a_thread_are_never_sent_after_the_end(monkeypatch, fails):
+    monkeypatch.setattr(read_ahead, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(read_ahead, "_process", read_ahead._Process())
+    sent, held = [], threading.Event()
+
+    def request(item):
+        sent.append(item)
+        if item == 0 and fails:
+            raise OSError("no")
+        return item == 0 or held.wait()
+
+    reader = in_order(request, range(8), Window(first=8, most=8))
+    with pytest.raises(OSError, match="no") if fails else nullcontext():
+        next(reader)
+    reader.close()
+    held.set()
+    read_ahead._process.threads.shutdown()
+    assert sent in ([0], [0, 1])  # The second one may have begun before.
+
+
+def test_a_window_is_not_the_limit_where_bytes_are(monkeypatch):
+    monkeypatch.setattr(read_ahead, "MAX_AHEAD_BYTES", 100)
+    monkeypatch.setattr(read_ahead, "_process", read_ahead._Process())
+    window = Window(first=4, most=64)
+    assert list(in_order(Storage(latency_s=0.005), range(10), window, size_of=lambda _: 60)) == list(range(10))
+    assert window.size == 4
+
+
+def test_what_a_reader_has_set_holds_in_its_threads():
+    name = ContextVar("name", default="none")
+    name.set("reader")
+    assert list(in_order(lambda _: name.get(), range(3), Window(first=2, most=2))) == ["reader"] * 3
 
 
 def test_two_readers_in_threads_get_their_own_results():

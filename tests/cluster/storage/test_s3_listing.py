@@ -127,6 +127,18 @@ def test_an_empty_page_in_the_middle_is_no_end(empty):
     assert [item.key for item in list_side_by_side(request, "p/")] == sorted(keys)
 
 
+def test_folders_beside_the_prefix_are_not_asked_for():
+    bucket = Bucket({f"{folder}/{number:03}" for folder in "pqr" for number in range(40)})
+    assert len(side_by_side(bucket, "p/")) == 40
+    assert bucket.requests == {"objects": 40 / PAGE}
+
+
+def test_small_folders_are_listed_together():
+    bucket = Bucket({f"p/{folder:03}/{number}" for folder in range(100) for number in range(2)})
+    assert len(side_by_side(bucket, "p/")) == 200
+    assert bucket.requests["objects"] <= 1.6 * 200 / PAGE
+
+
 def test_tiny_folders_are_listed_flat():
     bucket = Bucket({f"p/{number:03}/a" for number in range(100)})
     assert len(side_by_side(bucket, "p/")) == 100

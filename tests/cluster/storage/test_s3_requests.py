@@ -23,7 +23,7 @@ from cluster.storage.error_classes import http_status, is_store_wide, is_throttl
 from cluster.storage.filesystems import _get_by_s3fs, fetch, open_filesystem
 from cluster.storage.s3_listing import request_page
 from cluster.storage.s3_requests import discard_requests, s3_code
-from tests.cluster.records.s3_server import s3_server
+from tests.cluster.records.s3_server import PAGE, s3_server
 
 SECRET = "not-to-be-shown-anywhere"
 
@@ -188,6 +188,29 @@ def test_a_redirect_is_followed_by_s3fs_and_found_out_anew(server, monkeypatch):
     monkeypatch.setattr(filesystems, "_get_by_s3fs", by_s3fs)
     assert fetch(filesystem, "bucket/a") == b"there"
     assert len(followed) == 1
+    assert s3_requests.s3_requests(filesystem, "bucket") is not requests
+
+
+@pytest.mark.parametrize("query", [{"most": 3}, {"delimiter": "/"}, {}, {"most": 9}])
+def test_a_listing_that_is_redirected_is_followed_by_s3fs(server, monkeypatch, query):
+    server.objects |= {f"a/{number} b": b"1" for number in range(9)} | {"a/c/d": b"2", "e/f": b"3"}
+    filesystem, _ = open_filesystem("s3://bucket", server.storage)
+    requests = s3_requests.s3_requests(filesystem, "bucket")
+    expected = request_page(filesystem, "bucket", prefix="a/", **query)
+    assert len(expected.objects) == min(query.get("most", PAGE), PAGE)
+
+    def moved(_):
+        error = OSError("moved")
+        error.response = {"Error": {"Code": "PermanentRedirect"}}
+        raise error
+
+    monkeypatch.setattr(requests, "list_page", moved)
+    found = request_page(filesystem, "bucket", prefix="a/", **query)
+    assert (list(found.objects), found.folders, found.token) == (
+        list(expected.objects),
+        expected.folders,
+        expected.token,
+    )
     assert s3_requests.s3_requests(filesystem, "bucket") is not requests
 
 

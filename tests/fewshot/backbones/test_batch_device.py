@@ -37,6 +37,7 @@ def test_a_batch_on_the_host_has_the_bits_of_single_images(clip, rows, dense):
     output = device.forward(buffer, rows, dense=dense)
     buffer.pixels[:] = 0
     [(features, tokens)] = device.fetch([output])
+    assert len(features) == rows
     for row, picture in enumerate(pictures(BATCH)[:rows]):
         alone = clip.embed_dense(torch.from_numpy(picture)[None])
         assert torch.equal(features[row], alone[0][0])
@@ -79,7 +80,7 @@ def test_batches_are_queued_on_cuda_without_waiting(monkeypatch, dtype, dense):
         queued = list(log)
         fetched = device.fetch(outputs)
     assert [line for line in queued if "host" in line] == []
-    assert [line for line in queued if line.startswith("copy")] == ["copy to cuda"] * 2
+    assert [line for line in queued if line.startswith("copy")] == ["copy to cuda on uploads"] * 2
     assert [output.features.device.type for output in outputs] == ["cuda"] * 2
     assert [(features.shape, features.dtype, features.device.type) for features, _ in fetched] == [
         ((BATCH, DIM), torch.float32, "cpu"),
@@ -89,6 +90,10 @@ def test_batches_are_queued_on_cuda_without_waiting(monkeypatch, dtype, dense):
     assert tokens == ([(BATCH, torch.float16), (3, torch.float16)] if dense else [None, None])
     fetching = log[len(queued) :]
     assert [line for line in fetching if "host" in line] == [fetching[-1]]
+    assert {line for line in fetching if "copy" in line} == {"copy to cpu on fetches"}
+    assert [line for line in fetching if "waits for" in line][:-1] == [
+        f"fetches waits for {output.ended.name}" for output in outputs
+    ]
     assert [output.busy_s for output in outputs] == [0.25, 0.25]
 
 
@@ -101,7 +106,7 @@ def test_no_tower_of_real_size_makes_the_host_wait(monkeypatch, name, dim):
         log.clear()
         features = device.forward(buffer, 128, dense=False).features
     assert (features.shape, features.dtype) == ((128, dim), torch.float32)
-    assert [line for line in log if "host" in line or "copy" in line] == ["copy to cuda"]
+    assert [line for line in log if "host" in line or "copy" in line] == ["copy to cuda on uploads"]
 
 
 def test_copies_wait_for_the_forward_that_reads_the_buffer_and_forwards_for_their_copy(monkeypatch):
@@ -116,7 +121,7 @@ def test_copies_wait_for_the_forward_that_reads_the_buffer_and_forwards_for_thei
     copied = buffer.copied.name
     order = [
         f"uploads waits for {consumed}",
-        "copy to cuda",
+        "copy to cuda on uploads",
         f"uploads records {copied}",
         f"compute waits for {copied}",
     ]

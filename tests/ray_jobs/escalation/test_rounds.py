@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ray_jobs.escalation import scoring_plan as scoring_plan_module
 from ray_jobs.escalation.rounds import score_candidates
 from ray_jobs.escalation.scoring_plan import FORWARDS_PER_UNIT, QUERIES_PER_UNIT, ScoringPlan
 from ray_jobs.steps.diffusion_worker import ClassPrompt
@@ -35,7 +36,7 @@ def all_queries(images, classes, entries):
     return tuple(grid.ravel() for grid in grids)
 
 
-@pytest.mark.parametrize("entries", [4, 100])
+@pytest.mark.parametrize("entries", [1, 4, 100])  # Of a round with few queries, parts share a unit.
 def test_every_query_is_in_exactly_one_unit(entries):
     here = scoring_plan(images=40)
     image, column, entry = all_queries(40, 3, entries)
@@ -147,8 +148,10 @@ def test_a_unit_needs_the_adapters_of_its_classes_and_no_prompts():
     assert not any(unit.needs for unit, _ in many_classes(adapter=False).query_units("noise-errors", *queries))
 
 
-def test_latents_of_many_classes_are_needed_block_by_block():
+@pytest.mark.parametrize("order", [np.arange(2000), np.random.default_rng(1).permutation(2000)])
+def test_latents_of_many_classes_are_needed_block_by_block(order):
     here = many_classes(images_in_memory=500)
+    here = replace(here, part=here.part[order], row=here.row[order])
     units = [unit.payload for unit, _ in here.query_units("noise-errors", *all_queries(2000, 5, 4))]
     blocks = [{int(part.path.rpartition("/")[2]) // 25 for part in unit.latents} for unit in units]
     assert sum(len(each) > 1 for each in blocks) <= 3  # The last classes of a block share a unit with the next ones.
@@ -156,9 +159,11 @@ def test_latents_of_many_classes_are_needed_block_by_block():
     assert {block for each in blocks for block in each} == {0, 1, 2, 3}
 
 
-def test_prompts_without_adapters_are_cut_by_images():
-    """Their contexts are small."""
-    units = list(many_classes(adapter=False).query_units("noise-errors", *all_queries(2000, 5, 4)))
+@pytest.mark.parametrize(("adapter", "in_memory"), [(False, MANY - 1), (True, MANY)])
+def test_classes_that_a_worker_keeps_are_cut_by_images(monkeypatch, adapter, in_memory):
+    """Those without adapters take hardly any memory."""
+    monkeypatch.setattr(scoring_plan_module, "CLASSES_IN_MEMORY", in_memory)
+    units = list(many_classes(adapter=adapter).query_units("noise-errors", *all_queries(2000, 5, 4)))
     parts = [part.path for unit, _ in units for part in unit.payload.latents]
     assert len(parts) == len(set(parts)) == 100
 

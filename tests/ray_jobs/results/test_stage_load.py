@@ -25,6 +25,11 @@ def test_seconds_become_shares_of_what_a_stage_could_do():
             "limited by writing features, busy 100% of the time (the model",
         ),
         (
+            {"decoding": 20.0, "device": 4.0},
+            "decoding",
+            "limited by decoding, busy 50% of the time (the model 40%)",
+        ),
+        (
             {"decoding": 1.0, "device": 4.0},
             None,
             "half of the time (reading images 20%, decoding 2%, the model 40%, writing",

@@ -70,10 +70,12 @@ def test_batches_cross_units_and_only_the_last_one_is_partly_empty():
             waiting = threads.submit(first.finish, DIM)
             while not device.batches:
                 time.sleep(0.001)
+            time.sleep(0.05)
             assert not waiting.done()  # The second unit may have more rows for the batch that waits.
+            second.put(5, images(5, 1, 1)[0])
             second.finish(DIM)
             waiting.result()
-    assert device.batches == [8, 2]
+    assert device.batches == [8, 3]
 
 
 def test_a_rest_waits_for_the_device_and_is_joined_by_the_next_unit():
@@ -84,8 +86,9 @@ def test_a_rest_waits_for_the_device_and_is_joined_by_the_next_unit():
             first.put(image, images(image, 1, 1)[0])
         waiting = threads.submit(first.finish, DIM)
         with shared.unit(dense=False) as second:  # It begins while the first four rows are computed.
-            for image in range(2):
-                second.put(image, images(image, 1, 1)[0])
+            second.put(0, images(0, 1, 1)[0])
+            time.sleep(0.3)  # The device has nothing to do any more.
+            second.put(1, images(1, 1, 1)[0])
             second.finish(DIM)
         waiting.result()
     assert device.batches == [4, 4]

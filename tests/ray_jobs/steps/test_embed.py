@@ -1,6 +1,8 @@
 """The bytes of a shard do not depend on where it is decoded, or on the shards that are embedded beside it."""
 
 import pickle
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from cluster.records import open_source
 from fewshot.backbones import ClipBackbone, ClipSpec
 from ray_jobs.inputs.archive import archive_units
 from ray_jobs.output.feature_parts import decode
+from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps import embed
 from ray_jobs.steps.embed import EmbedStep, EmbedUnit, Pixels
 
@@ -93,3 +96,43 @@ def test_a_unit_that_cannot_be_read_takes_no_other_down(place, tiny_clip, tmp_pa
     report = run_stage(LocalExecutor(), step, archive_units(source, "features"), Ledger(store), workers)
     assert [failure.path for failure in report.failures] == broken[:1]
     assert {path: store.get(path) for path in store.list("features")} == {path: expected[path] for path in broken[1:]}
+
+
+def test_few_records_are_read_ahead_of_the_threads_that_decode(tmp_path, monkeypatch):
+    """Here the first one hangs."""
+    for number in range(40):
+        (tmp_path / f"{number:02}.jpg").write_bytes(b"no image")
+    (shard,) = open_source(str(tmp_path)).shards()
+    step, read, held, records = EmbedStep(ClipSpec(), helper_threads=1), [], threading.Event(), embed.read_shard
+
+    def counted(shard):
+        for record in records(shard):
+            read.append(record.key)
+            if len(read) == embed.READ_AHEAD + 1:
+                threading.Timer(0.1, held.set).start()
+            assert len(read) <= embed.READ_AHEAD + 1 or held.is_set()
+            yield record
+
+    def decode(*arguments):
+        held.wait()
+        return _decode(*arguments)
+
+    _decode = embed._decode
+    monkeypatch.setattr(embed, "read_shard", counted)
+    monkeypatch.setattr(embed, "_decode", decode)
+    assert len(step.prepare(embed.Tools(list, 32), EmbedUnit(shard)).rows) == 40
+
+
+def test_the_load_of_a_stage_is_that_of_all_its_reports(place, tiny_clip, tmp_path):
+    step = EmbedStep(ClipSpec(model=str(tiny_clip)), decode_threads=4, helper_threads=3)
+    store, source = Store(str(tmp_path / "out")), open_source(str(place.archive), shard_records=5)
+    units = archive_units(source, "features")
+    report = run_stage(LocalExecutor(), step, units, Ledger(store), Workers(overlap=2))
+    assert set(report.busy_s) == {"active", "reading", "decoding", "device", "writing"}
+    busy_s = {"active": 5.0, "reading": 4.0, "decoding": 10.0, "device": 2.0, "writing": 1.0}
+    reports = [
+        replace(report, busy_s=busy_s, units_s=15.0),
+        replace(report, busy_s={"active": 5.0, "decoding": 10.0}, units_s=5.0),
+    ]
+    assert step.load(reports) == StageLoad(reading=0.2, decoding=0.5, device=0.2, writing=0.05)
+    assert step.load([]) is None

@@ -12,10 +12,11 @@ from cluster.on_ray.capacity import Node
 from fewshot.backbones import ClipSpec
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClusterSection
+from ray_jobs.steps import placement
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, device_memory, memory_fraction
 from ray_jobs.steps.local_gpus import LocalGpus
-from ray_jobs.steps.placement import choose, cpus_beside_gpus
+from ray_jobs.steps.placement import WORTH_A_RAY, choose, cpus_beside_gpus
 
 HEAD, GPUS, CPUS = Node(cpus=2, gpus=0), Node(cpus=16, gpus=4), Node(cpus=8, gpus=0)
 
@@ -36,6 +37,7 @@ def workers(nodes, *, threads=1, **section):
         ((HEAD, GPUS), {"gpus_per_worker": 2}, (2, 7.5, 2.0)),
         ((HEAD, GPUS), {"cpus_per_worker": 6.0}, (2, 6.0, 1.0)),
         ((HEAD, GPUS), {"clip_workers": 3}, (3, 3.75, 1.0)),
+        ((HEAD, GPUS), {"clip_workers": 3, "gpus_per_worker": 1}, (3, 3.75, 1.0)),
         ((HEAD, GPUS, Node(cpus=3, gpus=1)), {}, (5, 2.0, 1.0)),
         ((Node(cpus=4, gpus=4),), {"threads": 2}, (2, 2.0, 1.0)),
         ((HEAD, GPUS), {"gpus_per_worker": 0}, (18, 1.0, 0.0)),
@@ -158,10 +160,58 @@ def test_one_unit_of_unknown_size_starts_no_ray(monkeypatch, units, executor):
 
 
 @pytest.mark.parametrize(
+    ("gpus", "threads", "section", "expected"),
+    [
+        (0, 2, {}, (4, 2.0, 0.0, 2)),
+        (0, 16, {"mode": "ray"}, (1, 16.0, 0.0, 2)),
+        (0, 1, {"clip_workers": 3}, (3, 1.0, 0.0, 2)),
+        (2, 1, {}, (2, 3.5, 1.0, 8)),
+        (2, 1, {"gpus_per_worker": 0.5, "clip_workers": 4}, (4, 1.75, 0.5, 8)),
+        (2, 1, {"mode": "process"}, (1, 3.5, 1.0, 8)),
+    ],
+)
+def test_workers_fit_on_this_machine(monkeypatch, gpus, threads, section, expected):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(placement, "local_gpus", lambda: LocalGpus(gpus))
+    _, chosen = choose(ClusterSection(**section), threads=threads, images=None)
+    assert (chosen.count, chosen.cpus, chosen.gpus, chosen.overlap) == expected
+
+
+def test_a_ray_on_this_machine_has_room_for_all_workers(monkeypatch):
+    started = []
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(placement, "local_gpus", LocalGpus)
+    monkeypatch.setattr(placement, "RayExecutor", lambda *, num_cpus: started.append(num_cpus))
+    for count in (2, 3):
+        choose(ClusterSection(clip_workers=count, cpus_per_worker=3.5), threads=1, images=None)
+    assert started == [8, 11]
+
+
+@pytest.mark.parametrize(
+    ("images", "section", "is_alone"),
+    [
+        (WORTH_A_RAY - 1, {}, True),
+        (WORTH_A_RAY, {}, False),
+        (None, {}, False),
+        (1, {"clip_workers": 2}, False),
+        (None, {"clip_workers": 1}, True),
+        (1, {"mode": "ray"}, False),
+    ],
+)
+def test_a_ray_is_started_where_it_pays(monkeypatch, images, section, is_alone):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(placement, "local_gpus", LocalGpus)
+    executor, _ = choose(ClusterSection(**section), threads=1, images=images)
+    assert isinstance(executor, LocalExecutor) is is_alone
+
+
+@pytest.mark.parametrize(
     ("nodes", "count"), [((HEAD, GPUS, CPUS), 2 + 8), ((GPUS, GPUS), None), ((HEAD, CPUS), None), ((), None)]
 )
 def test_nodes_without_gpus_decode_for_those_that_have_some(nodes, count):
-    section = ClusterSection(address="auto", clip_workers=2, gpus_per_worker=1, decode_workers="auto")
+    section = ClusterSection(
+        address="auto", clip_workers=2, cpus_per_worker=1, gpus_per_worker=1, decode_workers="auto"
+    )
     _, workers = choose(section, threads=1, images=None, nodes=lambda _: nodes)
     assert workers.helpers == (None if count is None else Helpers(count=count, cpus=1.0))
 

@@ -9,7 +9,15 @@ from cluster import ClusterError
 from cluster.on_ray.capacity import Node
 from fewshot.backbones.clip_spec import ClipSpec, precision_on
 from ray_jobs.errors import JobError
-from ray_jobs.job_file.sections import ClassifierSection, ClipSection, ClusterSection, EscalateSection, Job, JobSection
+from ray_jobs.job_file.sections import (
+    ClassifierSection,
+    ClipSection,
+    ClusterSection,
+    EscalateSection,
+    EvaluateSection,
+    Job,
+    JobSection,
+)
 from ray_jobs.output.layout import features_folder
 from ray_jobs.steps import local_gpus as finding
 from ray_jobs.steps import precision
@@ -49,6 +57,7 @@ def test_a_device_gets_the_fastest_arithmetic_that_it_has(capability, expected):
         ((CPU, GPU), {"labels": {"pool": "cpu"}}, "fp32"),
         ((CPU, GPU), {"labels": {"pool": "comes later"}}, "bf16"),
         ((CPU,), {}, "fp32"),
+        ((replace(CPU, labels={TYPE_LABEL: "V100"}), GPU), {}, "bf16"),
     ],
 )
 def test_a_cluster_is_asked_for_its_gpus(nodes, cluster, expected):
@@ -64,6 +73,7 @@ def test_a_cluster_is_asked_for_its_gpus(nodes, cluster, expected):
         ({}, {"gpus_per_worker": 0}, "fp32"),
         ({}, {"gpus_per_worker": 0.5}, "bf16"),
         ({}, {"gpus_per_worker": 1, "labels": {TYPE_LABEL: "T4"}}, "fp16"),
+        ({}, {"gpus_per_worker": 1, "labels": {TYPE_LABEL: "P100"}}, "fp32"),
     ],
 )
 def test_a_cluster_is_not_asked_where_the_job_decides(clip, cluster, expected):
@@ -91,6 +101,13 @@ def test_a_diffusion_model_never_gets_float16(monkeypatch, found, expected):
     settled = settle_precision(learned)
     assert (settled.escalate.precision, settled.diffusion.precision) == (expected, expected)
     assert isinstance(settled.escalate, EscalateSection)
+
+
+def test_the_methods_of_an_evaluation_settle_the_diffusion_model():
+    compared = replace(
+        job(gpus_per_worker=0), evaluate=EvaluateSection(splits="/splits.json", methods=("tip_adapter", "mcti"))
+    )
+    assert settle_precision(compared).diffusion.precision == "fp32"
 
 
 def test_a_section_whose_model_is_not_used_asks_no_cluster():
@@ -124,17 +141,25 @@ def test_only_settings_that_count_are_part_of_a_name():
     assert {"tf32", "compile"}.isdisjoint(ClipSpec(precision="fp32").identity())
 
 
-def driver(capabilities, version=13020):
-    """As much of libcuda as is used: calls return 0 and write through pointers."""
+def driver(capabilities, version=13020, *, no_device=0):
+    """As much of libcuda as is used: calls return 0 and write through pointers. Devices are counted after `cuInit`.
+
+    Without any, `cuInit` returns `no_device`.
+    """
+    begun = []
 
     def put(pointer, value):
         pointer._obj.value = value
         return 0
 
+    def begin(flags):
+        begun.append(flags)
+        return 0 if capabilities else no_device
+
     return SimpleNamespace(
         cuDriverGetVersion=lambda pointer: put(pointer, version),
-        cuInit=lambda flags: 0 if capabilities else 100,
-        cuDeviceGetCount=lambda pointer: put(pointer, len(capabilities)),
+        cuInit=begin,
+        cuDeviceGetCount=lambda pointer: put(pointer, len(capabilities)) if begun else 3,
         cuDeviceGet=lambda pointer, index: put(pointer, 10 + index),
         cuDeviceGetAttribute=lambda pointer, attribute, device: put(
             pointer, capabilities[device.value - 10][{75: 0, 76: 1}[attribute]]
@@ -144,14 +169,34 @@ def driver(capabilities, version=13020):
 
 def test_the_driver_counts_gpus_and_knows_the_least_capable():
     assert driver_gpus(driver([(9, 0), (8, 6)]), least_version=13) == LocalGpus(2, (8, 6))
+    assert driver_gpus(driver([(9, 0)], version=13000), least_version=13) == LocalGpus(1, (9, 0))
     assert driver_gpus(driver([]), least_version=13) == LocalGpus()
+    assert driver_gpus(driver([], no_device=100), least_version=13) == LocalGpus()
     assert driver_gpus(driver([(9, 0)], version=12080), least_version=13) == LocalGpus()
 
 
-def test_gpus_of_this_machine_are_those_that_torch_finds():
+@pytest.fixture
+def forgotten():
+    """The GPUs of this machine are looked for anew, in the test and after it."""
+    finding.local_gpus.cache_clear()
+    yield
+    finding.local_gpus.cache_clear()
+
+
+@pytest.mark.parametrize(("platform", "count"), [((13, False), 1), ((None, True), 2), ((None, False), 0)])
+def test_torch_decides_who_is_asked_for_gpus(monkeypatch, forgotten, platform, count):
+    """The driver of NVIDIA, torch for ROCm, or none."""
+    monkeypatch.setattr(finding, "torch_platform", lambda: platform)
+    monkeypatch.setattr(finding, "_load_driver", lambda: driver([(9, 0)]))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda index: (9, index))
+    assert finding.local_gpus() == LocalGpus(count, (9, 0) if count else None)
+
+
+def test_gpus_of_this_machine_are_those_that_torch_finds(forgotten):
     import torch
 
-    finding.local_gpus.cache_clear()
     assert finding.local_gpus().count == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
     version = torch.version.cuda
     assert torch_platform() == (None if version is None else int(version.split(".")[0]), torch.version.hip is not None)
