@@ -94,6 +94,24 @@ def test_a_rest_waits_for_the_device_and_is_joined_by_the_next_unit():
     assert device.batches == [4, 4]
 
 
+def test_buffers_take_turns_so_that_none_waits_for_its_own_copy():
+    device, sent = SimulatedDevice(1, batch_s=0.001, copy_s=0.001), []
+    forward = device.forward
+
+    def noted_forward(buffer, rows, **options):
+        sent.append(id(buffer))
+        return forward(buffer, rows, **options)
+
+    device.forward = noted_forward
+    shared = pipeline(device, buffers=3)
+    with shared.unit(dense=False) as rows:
+        for image in range(9):
+            rows.put(image, images(image, 1, 1)[0])
+        rows.finish(DIM)
+    assert sent[:6] == sent[3:]
+    assert len(set(sent)) == 3
+
+
 def put_and_raise(rows):
     rows.put(0, images(1, 1, 1)[0])
     raise OSError("storage is down")
