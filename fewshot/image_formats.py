@@ -14,7 +14,7 @@ FORMATS = ("JPEG", "AVIF", "BMP", "GIF", "PNG", "TIFF", "WebP")
 """Formats that are always read."""
 PLUGIN_FORMATS = {"HEIC": "pillow-heif", "HEIF": "pillow-heif", "JPEG XL": "pillow-jxl-plugin"}
 """Formats that are read with the extra `formats`, and the package that decodes them."""
-DECODING_VERSION = 4
+DECODING_VERSION = 5
 """Raised when the same file gives other pixels, before or after resizing, or becomes readable or unreadable."""
 
 CONVERT = "convert it to JPEG, PNG or TIFF"
