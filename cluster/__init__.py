@@ -10,6 +10,7 @@ from cluster.errors import (
     SourceError,
     StorageError,
     UnitLostError,
+    WorkerBrokenError,
     WorkerStartError,
 )
 from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkerLost, WorkersReady
@@ -50,6 +51,7 @@ __all__ = [
     "UnitFailed",
     "UnitLostError",
     "UnitSkipped",
+    "WorkerBrokenError",
     "WorkerLost",
     "WorkerStartError",
     "Workers",

@@ -30,6 +30,10 @@ class WorkerStartError(ClusterError, RuntimeError):
     """A step's `setup` failed or no worker could be placed: nothing can run, so the stage stops at once."""
 
 
+class WorkerBrokenError(ClusterError, RuntimeError):
+    """The process of a worker can do no more work, as after an error of its GPU. A new one may do its units."""
+
+
 class UnitLostError(ClusterError, RuntimeError):
     """Units lost their workers at every attempt (out of memory, native code), or no node is left for them."""
 

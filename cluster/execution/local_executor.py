@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, Self
 
-from cluster.errors import WorkerStartError
+from cluster.errors import WorkerBrokenError, WorkerStartError
 from cluster.execution.events import Event, UnitDone, UnitFailed, UnitSkipped, WorkersReady
 from cluster.execution.executor import unfinished
 from cluster.execution.step import Step, Unit, Workers
@@ -80,7 +80,12 @@ def _next_results(running: dict[Future[UnitDone | UnitFailed], Unit]) -> Iterato
 
     A `BaseException` that is no `Exception` (`SystemExit`, a panic in native code) fails the unit, as on Ray, and does
     not end this process. It is never the user's interrupt: units do not run in the main thread.
+
+    Raises:
+        WorkerBrokenError: this process can do no more work.
     """
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         unit, error = running.pop(future), future.exception()
+        if isinstance(error, WorkerBrokenError):
+            raise error
         yield future.result() if error is None else UnitFailed(unit.path, unit.weight, describe(error), 1)

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import StorageError
+from cluster.errors import StorageError, WorkerBrokenError
 from cluster.execution.events import UnitDone, UnitFailed
 from cluster.execution.step import Step, Unit
 from cluster.secrets import redacted
@@ -30,11 +30,14 @@ def run_unit(
     """Compute one unit and commit its part.
 
     After a StorageError the unit runs again, `max_attempts` times in all, with the delays of `retry`. Any other
-    exception would be raised again, so it is recorded at once. This is the process boundary: no `Exception` of a step
-    passes it.
+    exception would be raised again, so it is recorded at once. This is the process boundary: no other `Exception` of a
+    step passes it than WorkerBrokenError.
 
     Returns:
         The outcome of the unit, without the part itself.
+
+    Raises:
+        WorkerBrokenError: this process can do no more work.
     """
     started = time.monotonic()
     for attempt in range(1, max_attempts + 1):
@@ -46,6 +49,8 @@ def run_unit(
             failure = UnitFailed(unit.path, unit.weight, describe(error), attempt)
             if attempt < max_attempts:
                 retry.sleep(retry.delay_s(attempt))
+        except WorkerBrokenError:
+            raise
         except Exception as error:  # noqa: BLE001 -- the process boundary, see above
             logger.warning("unit failed path=%s\n%s", unit.path, _printable(traceback.format_exc()))
             return UnitFailed(unit.path, unit.weight, describe(error), attempt)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from cluster.errors import StorageError
+from cluster.errors import StorageError, WorkerBrokenError
 from cluster.execution.events import Event, UnitDone, UnitFailed, WorkerLost, WorkersReady
 from cluster.execution.loss_attribution import LossAttribution, PendingLoss
 from cluster.execution.schedule import LOOKAHEAD, InFlightUnit, Schedule, StragglerDetector
@@ -152,6 +152,8 @@ class StageRun:
         event: UnitDone | UnitFailed
         try:
             event = ray.get(result)
+        except WorkerBrokenError:  # Ray makes it a RayError, too.
+            raise
         except RayTaskError as error:  # Not from the step: the unit or its result could not be unpickled.
             event = UnitFailed(item.unit.path, item.unit.weight, describe(error), 1)
         if isinstance(event, UnitDone) and not worker.is_visible:

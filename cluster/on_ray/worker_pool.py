@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from textwrap import shorten
 from typing import Any
 
-from cluster.errors import UnitLostError, WorkerStartError
+from cluster.errors import UnitLostError, WorkerBrokenError, WorkerStartError
 from cluster.execution.step import Step, Workers
 from cluster.on_ray.actor import WorkerHandle, request_worker
 from cluster.storage.retry import Retry
@@ -220,6 +220,8 @@ def fits_cluster(demand: Mapping[str, float]) -> bool:
 
 def loss_reason(error: Exception) -> str:
     """Return on one line why a worker died, without Ray's list of identifiers, and with advice where there is any."""
+    if isinstance(error, WorkerBrokenError):  # As Ray's error it has a traceback in its message.
+        error = getattr(error, "cause", error)
     name = type(error).__name__
     lines = [line for line in str(error).splitlines() if not line.startswith("\t")]
     hints = [hint for mark, hint in _HINTS.items() if mark in f"{name}: {error}"]

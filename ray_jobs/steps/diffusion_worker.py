@@ -18,6 +18,7 @@ import numpy as np
 from cluster import Part, Store
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.steps.adapter_files import get_adapter
+from ray_jobs.steps.gpu_errors import gpu_errors
 from ray_jobs.steps.gpu_share import device_memory, keep_to_share
 from ray_jobs.steps.recently_used import RecentlyUsed
 
@@ -180,4 +181,5 @@ class DiffusionStep:
 
     def run(self, state: DiffusionWorker, unit: DiffusionUnit) -> Part:
         """See `DiffusionUnit.run`."""
-        return unit.run(state)
+        with gpu_errors():
+            return unit.run(state)

@@ -23,6 +23,7 @@ from fewshot.backbones import ClipSpec
 from ray_jobs.output.feature_parts import FeatureRows, counts, encode, without_nonfinite
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.device_pipeline import DecodePool, DevicePipeline, UnitRows
+from ray_jobs.steps.gpu_errors import gpu_errors
 from ray_jobs.steps.gpu_share import keep_to_share
 from ray_jobs.steps.stage_meter import DECODING, READING, StageMeter
 
@@ -122,7 +123,7 @@ class EmbedStep:
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
         """Embed a shard: a row for every record, also for broken ones."""
-        with state.meter.unit(), state.pipeline.unit(dense=unit.dense) as rows:
+        with gpu_errors(), state.meter.unit(), state.pipeline.unit(dense=unit.dense) as rows:
             decoder = _ShardDecoder(self.tools(state), state.decoders, state.meter, rows.put, rows.number)
             records = decoder.decode_shard(unit, ahead=max(READ_AHEAD, 2 * self.decode_threads))
             return _part(state, unit, records, rows)
@@ -140,7 +141,7 @@ class EmbedStep:
 
     def run_prepared(self, state: Embedder, unit: EmbedUnit, prepared: Pixels) -> Part:
         """Embed a shard that was decoded elsewhere."""
-        with state.meter.unit(), state.pipeline.unit(dense=unit.dense) as rows:
+        with gpu_errors(), state.meter.unit(), state.pipeline.unit(dense=unit.dense) as rows:
             for image, views in enumerate(prepared.pixels):
                 rows.put(image, views)
             return _part(state, unit, prepared.rows, rows)

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from cluster import Part, StorageError, Unit
+from cluster import Part, StorageError, Unit, WorkerBrokenError
 
 
 def touch(folder: Path) -> None:
@@ -60,6 +60,8 @@ class Square:
         if kind == "kills its worker" or (kind == "is killed once" and runs == 1):
             time.sleep(0.3)  # Time for a second unit to be started beside this one.
             os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "breaks its worker" or (kind == "breaks a worker once" and runs == 1):
+            raise WorkerBrokenError("the GPU is lost")
         if kind == "storage recovers" and runs < 3:
             raise StorageError("storage is slow")
         if kind == "storage stays down":

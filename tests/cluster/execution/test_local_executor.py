@@ -22,6 +22,7 @@ from cluster import (
     UnitDone,
     UnitFailed,
     UnitSkipped,
+    WorkerBrokenError,
     Workers,
     WorkersReady,
     WorkerStartError,
@@ -112,6 +113,13 @@ def test_storage_errors_of_a_unit_are_retried(ledger: Ledger, tmp_path: Path, ki
     report = run(Square(tmp_path), units(1, kind=kind), ledger, max_attempts=4)
     assert (report.done, marks(tmp_path / "runs/0")) == (done, runs)
     assert [failure.attempts for failure in report.failures] == [4] * (1 - done)
+
+
+def test_a_broken_process_stops_the_stage(ledger: Ledger, tmp_path: Path) -> None:
+    work = [*units(2), Unit("out/broken", {"index": 2, "kind": "breaks its worker"}), *units(2, folder="later")]
+    with pytest.raises(WorkerBrokenError, match="the GPU is lost"):
+        run(Square(tmp_path), work, ledger)
+    assert ledger.done("out") == {unit.path for unit in work[:2]}
 
 
 def test_a_failed_setup_stops_before_any_unit(ledger: Ledger) -> None:

@@ -264,6 +264,28 @@ def test_units_are_pulled_only_as_workers_have_room(executor: RayExecutor, ledge
     assert len(ledger.done("out")) <= 20 + 2 * 2 + 4
 
 
+def test_a_broken_worker_is_replaced_and_its_units_run_elsewhere(
+    executor: RayExecutor, ledger: Ledger, tmp_path: Path
+) -> None:
+    work, seen = units(4), list[Event]()
+    work[1] = Unit(work[1].path, {"index": 1, "kind": "breaks a worker once"}, weight=10)
+    report = run_stage(executor, Square(tmp_path), work, ledger, Workers(), seen.append)
+    assert (report.done, report.failed) == (4, 0)
+    assert marks(tmp_path / "setups") == 2
+    (loss,) = [event for event in seen if isinstance(event, WorkerLost)]
+    assert "the GPU is lost" in loss.reason
+
+
+def test_only_the_unit_that_breaks_its_worker_is_given_up(
+    executor: RayExecutor, ledger: Ledger, tmp_path: Path
+) -> None:
+    work = units(3)
+    work[1] = Unit("out/poison", {"index": 1, "kind": "breaks its worker"})
+    report = run_stage(executor, Square(tmp_path), work, ledger, Workers(max_attempts=2))
+    assert (report.done, [failure.path for failure in report.failures]) == (2, ["out/poison"])
+    assert "the GPU is lost" in report.failures[0].error
+
+
 def test_closing_the_events_kills_the_workers(executor: RayExecutor, ledger: Ledger, tmp_path: Path) -> None:
     pids = []
     events = executor.run(Square(tmp_path), units(50, kind="slow"), ledger, Workers())

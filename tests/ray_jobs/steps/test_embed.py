@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cluster import Ledger, LocalExecutor, SplitStep, StorageError, Store, Workers, run_stage
+from cluster import Ledger, LocalExecutor, SplitStep, StorageError, Store, WorkerBrokenError, Workers, run_stage
 from cluster.records import open_source
 from fewshot.backbones import ClipBackbone, ClipSpec
+from fewshot.backbones.batch_device import HostDevice
 from ray_jobs.inputs.archive import archive_units
 from ray_jobs.output.feature_parts import decode
 from ray_jobs.results.stage_load import StageLoad
@@ -96,6 +97,15 @@ def test_a_unit_that_cannot_be_read_takes_no_other_down(place, tiny_clip, tmp_pa
     report = run_stage(LocalExecutor(), step, archive_units(source, "features"), Ledger(store), workers)
     assert [failure.path for failure in report.failures] == broken[:1]
     assert {path: store.get(path) for path in store.list("features")} == {path: expected[path] for path in broken[1:]}
+
+
+def test_an_error_of_the_gpu_stops_its_process_and_not_only_one_unit(place, tiny_clip, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(HostDevice, "forward", broken)
+    with pytest.raises(WorkerBrokenError, match=r"illegal memory access.*; in one process, run again\."):
+        embedded(EmbedStep(ClipSpec(model=str(tiny_clip))), place.archive, tmp_path / "out", 2)
 
 
 def test_few_records_are_read_ahead_of_the_threads_that_decode(tmp_path, monkeypatch):
