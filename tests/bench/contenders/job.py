@@ -69,7 +69,7 @@ class Stopwatch(Reporter):
         self.measured: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, title: str, total: float | None) -> Iterator[Callable[[Event], None]]:
+    def stage(self, title: str, total: float | None, **_: str) -> Iterator[Callable[[Event], None]]:
         clock, embedded = Clock(self.forward), 0.0
 
         def on_event(event: Event) -> None:
