@@ -34,7 +34,7 @@ class ClipBackbone:
         tokenize: its tokenizer.
         crop: decoded image of any size -> [3, H, W] uint8, the model's input before normalisation.
         mean, std: the normalisation, over values in [0, 1].
-        image_size: H = W in pixels.
+        input_size: (H, W), in pixels.
         batch_size: images in one forward; a smaller batch is padded to it.
         templates: default templates of prompts, each with one "{}".
         device: of the model.
@@ -48,13 +48,18 @@ class ClipBackbone:
     crop: Crop
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    image_size: int
+    input_size: tuple[int, int]
     batch_size: int
     templates: tuple[str, ...]
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
     is_compiled: bool = False
+
+    @property
+    def longer_side(self) -> int:
+        """The longer side of the model's input, in pixels."""
+        return max(self.input_size)
 
     @property
     def logit_scale(self) -> float:
