@@ -56,6 +56,7 @@ from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatErr
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.embed import EmbedStep
+from ray_jobs.steps.model_revision import pin_revision
 from ray_jobs.steps.placement import LOOKING, choose, entered
 from ray_jobs.steps.precision import settle_precision
 from ray_jobs.steps.predict import PredictStep
@@ -147,7 +148,7 @@ class Classification:
         if stored is not None:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
-        job = settle_precision(job)
+        job = settle_precision(pin_revision(job))
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support = _examples(job, store, stored) if needs_examples else None

@@ -32,6 +32,7 @@ from ray_jobs.output.predictions import prediction_format
 from ray_jobs.output.work_share import evaluation_work
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.run_plan import RunPlan
+from ray_jobs.steps.model_revision import pin_revision
 from ray_jobs.steps.precision import settle_precision
 
 TEST_BLOCK = 256
@@ -57,7 +58,7 @@ class Evaluation:
 
     @classmethod
     def from_job(cls, job: Job) -> Evaluation:
-        """Read the splits, and settle the precision.
+        """Read the splits, and settle precision and revision of the models.
 
         Raises:
             JobError: [evaluate] is missing, the splits hold no images in train or in test, or the cluster does not
@@ -70,7 +71,9 @@ class Evaluation:
         splits, folder = read_splits(job.evaluate.splits, job.evaluate.images, storage)
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
-        return cls(settle_precision(job), job.evaluate, Store(job.job.output, storage=storage), splits, folder)
+        return cls(
+            settle_precision(pin_revision(job)), job.evaluate, Store(job.job.output, storage=storage), splits, folder
+        )
 
     @property
     def ledger(self) -> Ledger:

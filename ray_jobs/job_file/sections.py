@@ -267,9 +267,11 @@ class ClipSection(ClipSpec):
 
     Attributes:
         model: "embedded" (a small model in this package, needs the extra "embedded"); a name of open_clip such as
-            "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo"; or a folder with an open_clip_config.json.
-        pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint. Other models have their
-            weights with them.
+            "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo", or "hf-hub:org/repo@revision" with a branch, a
+            tag or a commit; or a folder with an open_clip_config.json.
+        pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint in safetensors. Activation
+            and preprocessing of images are those of the tag; a checkpoint has those that all tags of its name agree on,
+            and a warning says what is assumed where they do not. Other models have their weights with them.
         precision: Arithmetic of the model; features are stored as float32 in any case. "auto" follows from the workers,
             once for a whole job: "bf16" on GPUs that have it, "fp16" on Volta and Turing (V100, T4), "fp32" on older
             GPUs and on CPUs. With an address, workers have GPUs if `cluster.gpus_per_worker` is above 0, or, if that is
