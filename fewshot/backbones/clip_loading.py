@@ -23,8 +23,12 @@ from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
 from fewshot.backbones.determinism import DTYPES, compute_capability, find_device, fix_arithmetic
 from fewshot.backbones.hub_repository import CLIP_CONFIG, HUB, HubRepository
 from fewshot.backbones.image_crop import Preprocessing
-from fewshot.backbones.library_warnings import library_warnings_logged
-from fewshot.backbones.untrusted_weights import check_clip_config, read_config, remote_code_refused
+from fewshot.backbones.untrusted_weights import (
+    check_clip_config,
+    library_warnings_logged,
+    read_config,
+    remote_code_refused,
+)
 from fewshot.backbones.weight_conventions import Conventions, conventions_of_checkpoint, conventions_of_tag
 from fewshot.errors import BackboneError, FewShotError, UnknownNameError
 from fewshot.prompt_templates import IMAGENET_TEMPLATES, PLAIN_TEMPLATES

@@ -84,7 +84,8 @@ def _waves(height: int, width: int) -> NDArray[np.uint8]:
     """Return a picture [height, width, 3] of colours that differ from place to place, without hard edges."""
     y, x = np.linspace(0, 5, height)[:, None, None], np.linspace(0, 7, width)[:, None]
     waves = np.sin(y + x * np.array([0.5, 1.0, 1.5]) + np.array([0.0, 1.0, 2.0]))
-    return np.round(100 * waves + 128).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.round(100 * waves + 128).astype(np.uint8)
+    return picture
 
 
 def crop_of(config: PreprocessCfg) -> Crop:

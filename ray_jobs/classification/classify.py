@@ -56,9 +56,8 @@ from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatErr
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.embed import EmbedStep
-from ray_jobs.steps.model_revision import pin_revision
 from ray_jobs.steps.placement import LOOKING, choose, entered
-from ray_jobs.steps.precision import settle_precision
+from ray_jobs.steps.precision import pin_revision, settle_precision
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, reasons_of
 

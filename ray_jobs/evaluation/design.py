@@ -24,6 +24,7 @@ from ray_jobs.inputs.examples import (
     in_blocks,
     labelled_units,
     read_splits,
+    space_with_prompts,
 )
 from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
@@ -32,8 +33,7 @@ from ray_jobs.output.predictions import prediction_format
 from ray_jobs.output.work_share import evaluation_work
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.run_plan import RunPlan
-from ray_jobs.steps.model_revision import pin_revision
-from ray_jobs.steps.precision import settle_precision
+from ray_jobs.steps.precision import pin_revision, settle_precision
 
 TEST_BLOCK = 256
 
@@ -71,6 +71,9 @@ class Evaluation:
         splits, folder = read_splits(job.evaluate.splits, job.evaluate.images, storage)
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
+        if job.support is not None:
+            space = space_with_prompts(splits.label_space, job.support.prompts, storage)
+            splits = replace(splits, label_space=space)
         return cls(
             settle_precision(pin_revision(job)), job.evaluate, Store(job.job.output, storage=storage), splits, folder
         )

@@ -32,6 +32,7 @@ from ray_jobs.job_file.field_types import (
     SchemeName,
     Seed,
     Share,
+    Templates,
     Threads,
     WorkerCount,
 )
@@ -237,6 +238,9 @@ class SupportSection:
             (tip_adapter_f, ape_t, clip_adapter, coop, cocoop, ship_..., mcti, textual_inversion, and auto, which
             compares some of these), 0 for all others, which gain nothing from them on average.
         classes: Settings of single classes, and classes without examples.
+        prompts: JSON file with sentences for classes, {"class": ["sentence", ...]}, as CuPL has them. They are averaged
+            with the filled templates; every class needs an entry, by its label or name. Not set: templates and
+            descriptions only. `evaluate` reads this key as well.
         schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
         follow_links: Follow symbolic links that lead out of the folder of the classes, to files and to folders.
         skip_unreadable: Go on without examples that cannot be read, as long as every class has another one. Otherwise
@@ -254,6 +258,7 @@ class SupportSection:
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None
     classes: tuple[ClassSection, ...] = ()
+    prompts: PathOrUrl | None = None
     schemes: tuple[SchemeName, ...] = ()
     follow_links: bool = True
     skip_unreadable: bool = False
@@ -283,13 +288,16 @@ class ClipSection(ClipSpec):
             rounded to 10 bits. Other precisions and CPUs ignore it.
         compile: Compile the image tower with torch.compile, at the start of every worker; methods that pool dense
             tokens gain nothing. Untested on GPUs.
-        templates: Prompts for class names, each with one "{}" where the name goes. Not set: the model's own.
+        templates: Prompts for class names, each with one "{}" where the name goes; or the name of a data set, for those
+            that CoOp and later papers use for it: "caltech101", "dtd", "eurosat", "fgvc_aircraft", "flowers102",
+            "food101", "imagenet", "imagenet_ensemble" (seven), "oxford_pets", "stanford_cars", "sun397", "ucf101", or
+            "taxonomy" for BioCLIP. Not set: the model's own.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     batch_size: BatchSize | None = None
     threads: Threads = 1
-    templates: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    templates: Templates | None = None
 
     def __post_init__(self) -> None:
         """Check ranges, and that every prompt has one place for the name.
