@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile, ZipFile
 
 import open_clip
@@ -41,6 +41,8 @@ CLIP_WEIGHTS, OLD_CLIP_WEIGHTS = "open_clip_model.safetensors", "open_clip_pytor
 
 logger = logging.getLogger(__name__)
 
+_Second = TypeVar("_Second")
+
 
 def load_clip(spec: ClipSpec) -> ClipBackbone:
     """Load a CLIP for inference.
@@ -57,8 +59,7 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
     spec = spec.settled(compute_capability(device))
     assert spec.precision != "auto"
     fix_arithmetic(threads=spec.threads, tf32=spec.tf32)
-    model, tokenize, templates = _embedded() if spec.model == EMBEDDED else _from_open_clip(spec)
-    preprocessing = Preprocessing.from_open_clip(model.visual.preprocess_cfg)
+    model, preprocessing, tokenize, templates = _loaded(spec)
     if spec.compile:
         model.visual.compile(dynamic=False)
     return ClipBackbone(
@@ -74,6 +75,24 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
         dtype=DTYPES[spec.precision],
         is_compiled=spec.compile,
     )
+
+
+def _loaded(spec: ClipSpec) -> tuple[Any, Preprocessing, Tokenize, tuple[str, ...]]:
+    if spec.is_image_only:
+        spec.check()
+        return *_guarded(spec, _image_tower), _without_text, PLAIN_TEMPLATES
+    model, tokenize, templates = _embedded() if spec.model == EMBEDDED else _from_open_clip(spec)
+    return model, Preprocessing.from_open_clip(model.visual.preprocess_cfg), tokenize, templates
+
+
+def _image_tower(spec: ClipSpec) -> tuple[Any, Preprocessing]:
+    from fewshot.backbones.image_tower import load_image_tower
+
+    return load_image_tower(spec)
+
+
+def _without_text(_: list[str]) -> list[torch.Tensor]:
+    raise BackboneError("this model embeds images only; it has no text tower")
 
 
 def _to(device: torch.device, dtype: torch.dtype, model: Any) -> Any:
@@ -94,14 +113,19 @@ def _embedded() -> tuple[Any, Tokenize, tuple[str, ...]]:
 def _from_open_clip(spec: ClipSpec) -> tuple[Any, Tokenize, tuple[str, ...]]:
     spec.check()
     _refuse_pickles(spec)
+    model, tokenizer = _guarded(spec, _load)
+    return model.eval().requires_grad_(False), tokenizer, IMAGENET_TEMPLATES
+
+
+def _guarded(spec: ClipSpec, load: Callable[[ClipSpec], tuple[Any, _Second]]) -> tuple[Any, _Second]:
+    """Load with a library: its warnings are logged, and its errors come with a remedy."""
     try:
         with library_warnings_logged(spec.model), remote_code_refused():
-            model, tokenizer = _load(spec)
+            return load(spec)
     except FewShotError:
         raise
     except Exception as error:  # Libraries that read untrusted files raise anything.
         raise BackboneError(_remedy(spec, error)) from error
-    return model.eval().requires_grad_(False), tokenizer, IMAGENET_TEMPLATES
 
 
 def _load(spec: ClipSpec) -> tuple[Any, Tokenize]:
@@ -216,6 +240,8 @@ def _is_torchscript(path: Path) -> bool:
 
 def _remedy(spec: ClipSpec, error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    if spec.timm_folder:
+        return f"cannot load {spec.model}: {reason}. The weights must fit the architecture that its config.json names."
     if spec.is_folder or (spec.pretrained and Path(spec.pretrained).is_file()):
         return (
             f"cannot load a CLIP from {spec.pretrained or spec.model}: {reason}. A folder needs {CLIP_CONFIG} and "

@@ -19,6 +19,8 @@ EMBEDDED_VERSION = 2
 """Increased when the assembly of the embedded model changes its numbers, if only by rounding."""
 CONVENTIONS_VERSION = 2
 """Increased when weights for a name of open_clip get another activation or preprocessing, see `weight_conventions`."""
+TIMM = "timm:"
+TIMM_CONFIG, TIMM_WEIGHTS = "config.json", "model.safetensors"
 PROJECTIONS = Path(__file__).parent / "embedded_clip" / "projections.safetensors"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".json")
 
@@ -32,8 +34,10 @@ class ClipSpec:
 
     Attributes:
         model: "embedded"; an open_clip name ("ViT-B-32"); "hf-hub:org/repo" or "hf-hub:org/repo@revision"; or a
-            local folder with an `open_clip_config.json`.
-        pretrained: open_clip's tag, or a local checkpoint, for an open_clip name; None for the other three.
+            local folder with an `open_clip_config.json`. "timm:" and a name of timm, or a folder with timm's
+            `config.json`, is a tower for images only.
+        pretrained: open_clip's tag, or a local checkpoint, for an open_clip name; a local checkpoint or None for a name
+            of timm; None for the others.
         precision: arithmetic of the towers. Features and the scale of logits are float32 in each. "auto" depends on the
             device, see `precision_on`; it must be settled before features are named, see `settled`.
         batch_size: images in one forward; None takes 4 on a CPU (larger ones fall out of its cache), 128 on
@@ -64,7 +68,7 @@ class ClipSpec:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.pretrained and (self.model == EMBEDDED or self.is_folder or self.is_on_hub):
+        if self.pretrained and (self.model == EMBEDDED or self.is_folder or self.is_on_hub or self.timm_folder):
             raise ValueError(f"model {self.model!r} has weights of its own; remove pretrained = {self.pretrained!r}")
 
     @property
@@ -77,6 +81,21 @@ class ClipSpec:
         """Whether `model` is a repository on the hub."""
         return self.model.startswith(HUB)
 
+    @property
+    def is_image_only(self) -> bool:
+        """Whether `model` is a tower of timm, which has no text."""
+        return self.model.startswith(TIMM)
+
+    @property
+    def timm_name(self) -> str:
+        """A tower's name in timm, or its folder."""
+        return self.model.removeprefix(TIMM)
+
+    @property
+    def timm_folder(self) -> Path | None:
+        """The folder of a tower of timm; None for a name."""
+        return Path(self.timm_name) if self.is_image_only and Path(self.timm_name).is_dir() else None
+
     def check(self) -> None:
         """Check the name as far as possible without loading torch; tags are checked when weights are loaded.
 
@@ -88,6 +107,8 @@ class ClipSpec:
             self._weights()
         elif self.is_on_hub:
             HubRepository.from_name(self.model)
+        elif self.is_image_only:
+            self._check_image_tower()
         elif "/" in self.model:
             raise BackboneError(
                 f"no folder {self.model!r} on this machine, and open_clip has no model of that name; expected "
@@ -99,6 +120,24 @@ class ClipSpec:
             raise BackboneError(
                 f"model {self.model!r} needs pretrained = one of its tags (`fewshot models {self.model}` lists them), "
                 "or a local checkpoint"
+            )
+
+    def _check_image_tower(self) -> None:
+        """Check a tower of timm; its name is checked when weights are loaded."""
+        if folder := self.timm_folder:
+            if missing := [name for name in (TIMM_CONFIG, TIMM_WEIGHTS) if not (folder / name).is_file()]:
+                raise BackboneError(
+                    f"folder {str(folder)!r} has no {missing[0]}; expected {TIMM_CONFIG} and {TIMM_WEIGHTS}, as "
+                    "`timm.models.save_for_hf` writes them"
+                )
+        elif "/" in self.timm_name:
+            raise BackboneError(
+                f"no folder {self.timm_name!r} on this machine; expected 'timm:' and a name or a folder"
+            )
+        elif self.pretrained and not (Path(self.pretrained).is_file() and self.pretrained.endswith(".safetensors")):
+            raise BackboneError(
+                f"pretrained of a timm model must be a local .safetensors file, got {self.pretrained!r}; a tag follows "
+                f"the name, as in '{self.model}.tag'"
             )
 
     def identity(self) -> dict[str, object]:
@@ -137,6 +176,8 @@ class ClipSpec:
         return replace(self, model=str(HubRepository.from_name(self.model).pinned())) if self.is_on_hub else self
 
     def _weights(self) -> object:
+        if folder := self.timm_folder:
+            return [[name, file_digest(folder / name)] for name in (TIMM_CONFIG, TIMM_WEIGHTS)]
         if self.model == EMBEDDED:
             return [*(_installed(package) for package in EMBEDDED_PACKAGES), EMBEDDED_VERSION, file_digest(PROJECTIONS)]
         if self.is_folder:

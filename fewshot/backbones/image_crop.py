@@ -6,6 +6,7 @@ that is loaded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -60,8 +61,24 @@ class Preprocessing:
             raise BackboneError(f"open_clip cannot preprocess images with {dict(values)}: {error!r}"[:500]) from error
         return found
 
+    @classmethod
+    def from_timm(cls, config: Mapping[str, Any], transform: Compose) -> Self:
+        """Return timm's evaluation transform.
+
+        Args:
+            config: what `timm.data.resolve_model_data_config` returns.
+            transform: what `timm.data.create_transform` makes of it.
+
+        Raises:
+            BackboneError: its pixels would be others.
+        """
+        _, height, width = config["input_size"]
+        found = cls(_timm_crop(config, transform), tuple(config["mean"]), tuple(config["std"]), (height, width))
+        found.check(transform)
+        return found
+
     def check(self, transform: Callable[[Image.Image], Tensor]) -> None:
-        """Compare with a transform, on a smooth picture that it shrinks: one level may differ, by rounding.
+        """Compare with a transform, on a picture that it shrinks: levels may differ by two, by rounding twice.
 
         Args:
             transform: a Pillow image to the model's input [3, H, W] float32.
@@ -73,16 +90,16 @@ class Preprocessing:
         picture = _waves(3 * height // 2, 2 * width)
         mean, std = (torch.tensor(value).view(3, 1, 1) for value in (self.mean, self.std))
         found, expected = (self.crop(picture) / 255 - mean) / std, transform(Image.fromarray(picture))
-        if found.shape != expected.shape or not bool(((found - expected).abs() * std * 255 <= 1.01).all()):
+        if found.shape != expected.shape or not bool(((found - expected).abs() * std * 255 <= 2.01).all()):
             raise BackboneError(
-                "this version of open_clip prepares images for this model in another way than this package does: "
-                f"{transform}. Install the version of open_clip that the package names."
+                "the installed version of open_clip or timm prepares images for this model in another way than this "
+                f"package does: {transform}. Install the versions that the package names."
             )
 
 
 def _waves(height: int, width: int) -> NDArray[np.uint8]:
-    """Return a picture [height, width, 3] of colours that differ from place to place, without hard edges."""
-    y, x = np.linspace(0, 5, height)[:, None, None], np.linspace(0, 7, width)[:, None]
+    """Return a picture [height, width, 3] that another filter, fit or place of the crop would change by many levels."""
+    y, x = 0.4 * np.arange(height)[:, None, None], 0.3 * np.arange(width)[:, None]
     waves = np.sin(y + x * np.array([0.5, 1.0, 1.5]) + np.array([0.0, 1.0, 2.0]))
     picture: NDArray[np.uint8] = np.round(100 * waves + 128).astype(np.uint8)
     return picture
@@ -98,8 +115,20 @@ def crop_of(config: PreprocessCfg) -> Crop:
     is_squashed = config.resize_mode == "squash"
     if is_squashed or (config.resize_mode == "shortest" and height == width):
         return TorchCrop(height, width, is_squashed, "bilinear" if config.interpolation == "bilinear" else "bicubic")
-    steps = image_transform_v2(config, is_train=False).transforms
-    return PillowCrop(Compose([step for step in steps if not isinstance(step, Normalize)]))
+    return _without_normalization(image_transform_v2(config, is_train=False))
+
+
+def _timm_crop(config: Mapping[str, Any], transform: Compose) -> Crop:
+    (_, height, width), mode, by = config["input_size"], config["crop_mode"], config["interpolation"]
+    resized = math.floor(height / config["crop_pct"])
+    is_squashed = mode == "squash" and config["crop_pct"] == 1
+    if by in ("bicubic", "bilinear") and (is_squashed or (mode == "center" and height == width)):
+        return TorchCrop(height, width, is_squashed, by, None if resized == height else resized)
+    return _without_normalization(transform)
+
+
+def _without_normalization(transform: Compose) -> PillowCrop:
+    return PillowCrop(Compose([step for step in transform.transforms if not isinstance(step, Normalize)]))
 
 
 def _input_size(config: PreprocessCfg) -> tuple[int, int]:

@@ -273,7 +273,9 @@ class ClipSection(ClipSpec):
     Attributes:
         model: "embedded" (a small model in this package, needs the extra "embedded"); a name of open_clip such as
             "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo", or "hf-hub:org/repo@revision" with a branch, a
-            tag or a commit; or a folder with an open_clip_config.json.
+            tag or a commit; or a folder with an open_clip_config.json. "timm:" before a name of timm, such as
+            "timm:vit_base_patch16_dinov3.lvd1689m", or before a folder that timm saved, is a model for images only: it
+            takes methods that use no class names (nearest_mean, linear_probe), and examples of every class.
         pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint in safetensors. Activation
             and preprocessing of images are those of the tag; a checkpoint has those that all tags of its name agree on,
             and a warning says what is assumed where they do not. Other models have their weights with them.

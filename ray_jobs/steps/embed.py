@@ -116,8 +116,7 @@ class EmbedStep:
 
         keep_to_share()
         clip = load_clip(self.spec)
-        dim = clip.embed_texts(["a"]).shape[1]
-        return Embedder.from_clip(clip, decode_threads=self.decode_threads, dim=dim)
+        return Embedder.from_clip(clip, decode_threads=self.decode_threads, dim=clip.dim)
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
         """Embed a shard: a row for every record, also for broken ones."""
