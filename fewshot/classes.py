@@ -16,7 +16,7 @@ class LabelSpace:
     Attributes:
         names: K unique class names, as reported with predictions.
         prompt_names: K names as inserted into prompts (underscores become spaces).
-        descriptions: K sentences for the prompts; "" for classes without a description.
+        descriptions: K texts for the prompts, a sentence a line; "" for classes without a description.
     """
 
     names: tuple[str, ...]

@@ -21,6 +21,23 @@ IMAGENET_TEMPLATES = (
     "art of the {}.",
     "a photo of the small {}.",
 )
+DATA_SET_TEMPLATES = {
+    "caltech101": ("a photo of a {}.",),
+    "dtd": ("{} texture.",),
+    "eurosat": ("a centered satellite photo of {}.",),
+    "fgvc_aircraft": ("a photo of a {}, a type of aircraft.",),
+    "flowers102": ("a photo of a {}, a type of flower.",),
+    "food101": ("a photo of {}, a type of food.",),
+    "imagenet": ("a photo of a {}.",),
+    "imagenet_ensemble": IMAGENET_TEMPLATES,
+    "oxford_pets": ("a photo of a {}, a type of pet.",),
+    "stanford_cars": ("a photo of a {}.",),
+    "sun397": ("a photo of a {}.",),
+    "taxonomy": ("a photo of {}.",),
+    "ucf101": ("a photo of a person doing {}.",),
+}
+"""Templates by data set, those of CoOp (arXiv 2109.01134). BioCLIP (arXiv 2311.18803) was trained with captions as of
+"taxonomy", around names such as "Animalia Chordata Aves Corvidae Corvus corax with common name raven"."""
 PLAIN_TEMPLATES = ("{}", "a photo of a {}")
 PICTURE_TEMPLATES = ("a {}", "a picture of a {}")
 """For the embedded diffusion model, whose captions have this wording."""
@@ -63,7 +80,7 @@ def fill_templates(label_space: LabelSpace, templates: Sequence[str]) -> list[li
         templates: at least one, each with exactly one "{}".
 
     Returns:
-        K lists: the filled templates, then the description if there is one.
+        K lists: the filled templates, then the sentences of the description if there is one.
 
     Raises:
         DataError: there is no template, or one without exactly one "{}".
@@ -75,4 +92,4 @@ def fill_templates(label_space: LabelSpace, templates: Sequence[str]) -> list[li
             f"got {list(bad or templates)}"
         )
     classes = zip(label_space.prompt_names, label_space.descriptions, strict=True)
-    return [[t.replace("{}", name) for t in templates] + [d] * bool(d) for name, d in classes]
+    return [[t.replace("{}", name) for t in templates] + (d.split("\n") if d else []) for name, d in classes]

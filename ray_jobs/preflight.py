@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cluster import Storage, Store
@@ -16,13 +16,14 @@ from cluster.records.reading import first_look
 from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
+from fewshot.methods.table import uses_text
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_splits, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.job_file.limits import shortened
 from ray_jobs.job_file.reading import STAND_INS
-from ray_jobs.job_file.sections import EscalateSection, Job
+from ray_jobs.job_file.sections import EscalateSection, Job, SupportSection
 from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE, RUNS
 
@@ -94,7 +95,7 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
     """Yield the checks of labelled images: [support] and [evaluate]."""
     if (support := job.support) is not None and "support" in needs:
         if _trains_on_examples(job):
-            yield Check("[support] uri", lambda: support_labels(support, storage), support.uri)
+            yield Check("[support] uri", lambda: _check_examples(job, support, storage), support.uri)
         else:
             yield Check("[support]", _refuse_unused_examples)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
@@ -102,18 +103,47 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
         yield Check("[evaluate] splits", lambda: read_splits(splits, images_of, storage), splits)
         for name in evaluation.methods:
             yield Check("[evaluate] methods", lambda name=name: check_method(name))  # type: ignore[misc]
+            yield Check("[evaluate] methods", lambda name=name: _check_text(job, name, {}))  # type: ignore[misc]
+        if job.clip.is_image_only and evaluation.protocol != "few-shot":
+            yield Check("[evaluate] protocol", _refuse_classes_without_examples)
 
 
 def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
     section = job.classifier
     if (stored := section.from_) is None:
         yield Check("[classifier] method", lambda: check_method(section.method, **section.hyperparameters))
+        if "evaluate" not in needs:
+            yield Check("[classifier] method", lambda: _check_text(job, section.method, section.hyperparameters))
         if "diffusion" in needs_of(section.method, section.hyperparameters):
             yield Check("[diffusion] model", job.diffusion.spec.check)
     elif "evaluate" in needs:
         yield Check("[classifier] from", _refuse_evaluation)
     else:
         yield Check("[classifier] from", lambda: _check_stored(job, stored, storage), stored)
+
+
+def _check_text(job: Job, method: str, hyperparameters: Mapping[str, Any]) -> None:
+    """Raise if a method needs text, and the backbone has none."""
+    if job.clip.is_image_only and uses_text(method, hyperparameters):
+        others = ", ".join(name for name, info in METHODS.items() if not info.uses_text)
+        raise ValueError(
+            f"{method!r} uses the names of classes, and the model {job.clip.model!r} embeds images only. Use a method "
+            f"without text ({others}), or a CLIP"
+        )
+
+
+def _check_examples(job: Job, support: SupportSection, storage: Storage) -> None:
+    """Raise if the examples cannot be read, or leave a class without any to a backbone without text."""
+    labels = support_labels(support, storage)
+    if job.clip.is_image_only and not all(labels.counts.values()):
+        _refuse_classes_without_examples()
+
+
+def _refuse_classes_without_examples() -> None:
+    raise ValueError(
+        "a class without examples is known by its name alone, which takes a CLIP: the model under [clip] embeds images "
+        "only"
+    )
 
 
 def _check_stored(job: Job, stored: str, storage: Storage) -> None:

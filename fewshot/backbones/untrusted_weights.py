@@ -2,12 +2,14 @@
 
 Libraries that load models run code that a configuration names: modules beside it (`auto_map` with `trust_remote_code`),
 compiled kernels of a hub (`_attn_implementation`), quantisers. A configuration that names any of it is refused before
-a library reads it.
+a library reads it. What the libraries warn of while they load is logged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +17,17 @@ from typing import Any
 
 from fewshot.errors import BackboneError
 
+logger = logging.getLogger(__name__)
+
 MAX_CONFIG_BYTES = 1 << 20
 """Size of the largest configuration that is read; usual ones have kilobytes."""
 
 TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language"})
 """Options that an open_clip configuration may set for its tokenizer: those that open_clip's own configurations set.
 Others would reach `AutoTokenizer.from_pretrained`, `trust_remote_code` included."""
+
+FOR_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+"""Kinds that concern the code of a library and not the weights that it loads."""
 
 CODE_KEYS = ("trust_remote_code", "quantization_config", "attn_implementation", "_attn_implementation")
 
@@ -120,3 +127,20 @@ def remote_code_refused() -> Iterator[None]:
         yield
     finally:
         dynamic_module_utils.TIME_OUT_REMOTE_CODE = timeout
+
+
+@contextmanager
+def library_warnings_logged(loading: str) -> Iterator[None]:
+    """Log each warning that is raised inside, once, except those `FOR_DEVELOPERS`.
+
+    Args:
+        loading: name of the model that is being loaded.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            messages = [str(each.message) for each in caught if not issubclass(each.category, FOR_DEVELOPERS)]
+            for message in dict.fromkeys(messages):
+                logger.warning("loading=%r warning=%r", loading, " ".join(message.split())[:500])

@@ -1,5 +1,6 @@
 """Examples, label spaces, shots and splits as values, parsed from bytes that the caller has read."""
 
+from fewshot.data.class_prompts import parse_class_prompts, with_prompts
 from fewshot.data.example import Example
 from fewshot.data.label_space import label_space
 from fewshot.data.shot_sampling import sample_shots
@@ -13,7 +14,9 @@ __all__ = [
     "SplitChoice",
     "Splits",
     "label_space",
+    "parse_class_prompts",
     "parse_examples",
     "parse_splits",
     "sample_shots",
+    "with_prompts",
 ]

@@ -40,7 +40,9 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int, *, by: Filter = "
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
-def central_square(pixels: NDArray[np.uint8], side: int, *, by: Filter = "bicubic") -> NDArray[np.uint8]:
+def central_square(
+    pixels: NDArray[np.uint8], side: int, *, by: Filter = "bicubic", resized_to: int | None = None
+) -> NDArray[np.uint8]:
     """Resize the shorter side of an image, and cut out the centre: torchvision's `Resize` and `CenterCrop`.
 
     The rest is resized as well: the square begins between two pixels of the image, so that a part cut out before would
@@ -50,13 +52,14 @@ def central_square(pixels: NDArray[np.uint8], side: int, *, by: Filter = "bicubi
         pixels: [h, w, 3] uint8, writable.
         side: S, in pixels.
         by: the filter.
+        resized_to: what the shorter side is resized to, at least S; None: S.
 
     Returns:
         [S, S, 3] uint8, contiguous.
     """
     height, width, _ = pixels.shape
-    short = min(height, width)
-    resized = resize(pixels, side * height // short, side * width // short, by=by)
+    short, target = min(height, width), resized_to or side
+    resized = resize(pixels, target * height // short, target * width // short, by=by)
     top, left = (round((length - side) / 2) for length in resized.shape[:2])
     return np.ascontiguousarray(resized[top : top + side, left : left + side])
 
@@ -71,12 +74,14 @@ class TorchCrop:
         is_squashed: whether the whole image becomes H x W; otherwise it keeps its aspect, and the central square
             remains.
         by: the filter.
+        resized_to: what the shorter side is resized to before the square is cut out; None: its side.
     """
 
     height: int
     width: int
     is_squashed: bool
     by: Filter
+    resized_to: int | None = None
 
     def __call__(self, image: Picture) -> Tensor:
         """Return [3, H, W] uint8, channels last in memory."""
@@ -84,5 +89,5 @@ class TorchCrop:
         if self.is_squashed:
             square = resize(pixels, self.height, self.width, by=self.by)
         else:
-            square = central_square(pixels, self.height, by=self.by)
+            square = central_square(pixels, self.height, by=self.by, resized_to=self.resized_to)
         return torch.from_numpy(square).permute(2, 0, 1)

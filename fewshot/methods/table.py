@@ -69,6 +69,7 @@ class MethodInfo:
             train on them, none for all others (docs/evaluation.md has what they gain).
         scores_images: whether it is a diffusion scorer, which scores archive images with a diffusion model for
             [escalate] (`fewshot.method`), and not a method that learns from features.
+        uses_text: whether it uses text embeddings of the classes; a method without works with any image tower.
     """
 
     name: str
@@ -80,6 +81,7 @@ class MethodInfo:
     folds: int = 4
     views: int = 0
     scores_images: bool = False
+    uses_text: bool = True
 
     def load(self) -> type[Any]:
         """Import the class, and with it torch."""
@@ -160,6 +162,7 @@ TABLE = (
         family="linear classifier",
         summary="logistic regression on the examples; ignores the class names",
         paper=CLIP,
+        uses_text=False,
     ),
     MethodInfo(
         name="mcti",
@@ -179,6 +182,7 @@ TABLE = (
         family="training-free",
         summary="the class whose mean example (and name) is nearest; training-free",
         paper=Paper("Prototypical Networks for Few-shot Learning", 2017, "arXiv:1703.05175"),
+        uses_text=False,
     ),
     MethodInfo(
         name="safe",
@@ -300,6 +304,16 @@ def needs_of(name: str, hyperparameters: Mapping[str, Any]) -> frozenset[Need]:
     names = [name, *(candidates if isinstance(candidates, list | tuple) else ())]
     known = [METHODS[each].needs for each in names if isinstance(each, str) and each in METHODS]
     return frozenset[Need]().union(*known)
+
+
+def uses_text(name: str, hyperparameters: Mapping[str, Any]) -> bool:
+    """Return whether a method, or any candidate that `auto` compares, uses text embeddings of the classes.
+
+    Args:
+        name: of a method; one that is not in the table uses none, as it is refused where it is built.
+        hyperparameters: those given, as they are in the job file; they may be wrong.
+    """
+    return any(METHODS[each].uses_text for each in _compared(name, hyperparameters) if each in METHODS)
 
 
 def views_of(name: str, hyperparameters: Mapping[str, Any]) -> int:

@@ -56,7 +56,7 @@ from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatErr
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, ListNodes, choose, entered
-from ray_jobs.steps.precision import settle_precision
+from ray_jobs.steps.precision import pin_revision, settle_precision
 from ray_jobs.steps.predict import PredictStep
 from ray_jobs.steps.train import Training, reasons_of
 
@@ -154,7 +154,7 @@ class Classification:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
             job = _with_backbone_of(stored, job)
         nodes = cache(cluster_nodes)
-        job = settle_precision(job, nodes=nodes, may_guess=may_guess)
+        job = settle_precision(pin_revision(job), nodes=nodes, may_guess=may_guess)
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support = _examples(job, store, stored) if needs_examples else None

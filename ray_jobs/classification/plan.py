@@ -129,7 +129,7 @@ def _probe(spec: ClipSpec, images: int, workers: int) -> BackboneProbe:
     from fewshot.backbones import load_clip
 
     clip = load_clip(spec)
-    batch = torch.zeros(clip.batch_size, 3, clip.image_size, clip.image_size, dtype=torch.uint8)
+    batch = torch.zeros(clip.batch_size, 3, *clip.input_size, dtype=torch.uint8)
     clip.embed_images(batch)
     start, done = time.monotonic(), 0
     while time.monotonic() - start < PROBE_S:

@@ -25,6 +25,7 @@ from ray_jobs.inputs.examples import (
     in_blocks,
     labelled_units,
     read_splits,
+    space_with_prompts,
 )
 from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
@@ -34,7 +35,7 @@ from ray_jobs.output.work_share import evaluation_work
 from ray_jobs.results.cell_result import CellResult
 from ray_jobs.results.run_plan import RunPlan
 from ray_jobs.steps.placement import ListNodes
-from ray_jobs.steps.precision import settle_precision
+from ray_jobs.steps.precision import pin_revision, settle_precision
 
 TEST_BLOCK = 256
 
@@ -61,7 +62,7 @@ class Evaluation:
 
     @classmethod
     def from_job(cls, job: Job) -> Evaluation:
-        """Read the splits, and settle the precision.
+        """Read the splits, and settle precision and revision of the models.
 
         Raises:
             JobError: [evaluate] is missing, the splits hold no images in train or in test, or the cluster does not
@@ -74,9 +75,12 @@ class Evaluation:
         splits, folder = read_splits(job.evaluate.splits, job.evaluate.images, storage)
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
+        if job.support is not None:
+            space = space_with_prompts(splits.label_space, job.support.prompts, storage)
+            splits = replace(splits, label_space=space)
         nodes = cache(cluster_nodes)
-        settled, store = settle_precision(job, nodes=nodes), Store(job.job.output, storage=storage)
-        return cls(settled, job.evaluate, store, splits, folder, nodes)
+        settled = settle_precision(pin_revision(job), nodes=nodes)
+        return cls(settled, job.evaluate, Store(job.job.output, storage=storage), splits, folder, nodes)
 
     @property
     def ledger(self) -> Ledger:

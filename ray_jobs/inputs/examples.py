@@ -18,7 +18,16 @@ from cluster.records.folder import FolderSlice
 from cluster.records.location import Location
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.classes import LabelSpace
-from fewshot.data import Example, SplitChoice, Splits, label_space, parse_splits, sample_shots
+from fewshot.data import (
+    Example,
+    SplitChoice,
+    Splits,
+    label_space,
+    parse_class_prompts,
+    parse_splits,
+    sample_shots,
+    with_prompts,
+)
 from fewshot.data.splits import chosen_pairs
 from fewshot.errors import DataError
 from ray_jobs.inputs.class_folders import read_class_folders
@@ -330,10 +339,23 @@ def support_options(section: SupportSection) -> LabelOptions:
     )
 
 
+def space_with_prompts(space: LabelSpace, uri: str | None, storage: Storage = DEFAULT_STORAGE) -> LabelSpace:
+    """Return the classes with the sentences in a file; None changes nothing.
+
+    Raises:
+        DataError: there is no such file, or it does not fit the classes.
+        ClusterError: it cannot be read.
+    """
+    if uri is None:
+        return space
+    return with_prompts(space, parse_class_prompts(read_text(uri, storage), name=uri), name=uri)
+
+
 def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) -> Labels:
     """Read and sample the examples of a job."""
     labels = read_labels(section.uri, section.classes, options=support_options(section), storage=storage)
-    labels = replace(labels, schemes=section.schemes)
+    space = space_with_prompts(labels.space, section.prompts, storage)
+    labels = replace(labels, schemes=section.schemes, space=space)
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
     drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
     return drawn.limited([own.get(name, section.shots) for name in labels.space.names])

@@ -166,7 +166,7 @@ class StoredClassifier:
     def _decoded(self, image: ImageLike) -> Tensor | str:
         """[3, H, W] uint8, or the reason why the image cannot be read."""
         try:
-            return self.clip.crop(_pixels(image, side=self.clip.image_size, storage=self.storage))
+            return self.clip.crop(_pixels(image, side=self.clip.longer_side, storage=self.storage))
         except UnreadableImageError as error:
             return str(error)
 

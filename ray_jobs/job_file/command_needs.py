@@ -21,7 +21,7 @@ UNUSED: Mapping[JobCommand, tuple[str, ...]] = {"classify": ("evaluate",), "eval
 DATA_PATHS: Mapping[str, tuple[str, ...]] = {
     "job": ("output",),
     "archive": ("uri", "labels"),
-    "support": ("uri", "images"),
+    "support": ("uri", "images", "prompts"),
     "classifier": ("from_",),
     "evaluate": ("splits", "images"),
 }

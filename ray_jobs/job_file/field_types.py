@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from fewshot.errors import UnknownNameError
+from fewshot.prompt_templates import DATA_SET_TEMPLATES
 
 STRICT = ConfigDict(extra="forbid", strict=False)
 """Of every table: unknown keys are refused."""
@@ -32,6 +35,23 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63, strict=True, description="an 
 PathOrUrl = Annotated[str, Field(min_length=1, description="a path or URL")]
 """Not empty: an empty path, such as a variable that is not set, would be the current folder."""
 SchemeName = Literal["abfs", "abfss", "az", "gcs", "gs", "http", "https", "s3", "s3a"]
+
+
+def _named_templates(value: Any) -> Any:
+    """Return the templates of a data set in place of its name; other values are returned as they are."""
+    if not isinstance(value, str):
+        return value
+    if value not in DATA_SET_TEMPLATES:
+        raise ValueError(str(UnknownNameError("templates", value, list(DATA_SET_TEMPLATES))))
+    return DATA_SET_TEMPLATES[value]
+
+
+Templates = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_named_templates, json_schema_input_type=Annotated[tuple[str, ...], Field(min_length=1)] | str),
+    Field(min_length=1, description="a list of at least one item, each a string, or the name of a data set"),
+]
+"""Of prompts for class names."""
 
 Hyperparameters: TypeAlias = dict[str, Any]
 """Of a method, which checks names and values itself."""

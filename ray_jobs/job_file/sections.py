@@ -33,6 +33,7 @@ from ray_jobs.job_file.field_types import (
     SchemeName,
     Seed,
     Share,
+    Templates,
     Threads,
     WorkerCount,
 )
@@ -238,6 +239,9 @@ class SupportSection:
             (tip_adapter_f, ape_t, clip_adapter, coop, cocoop, ship_..., mcti, textual_inversion, and auto, which
             compares some of these), 0 for all others, which gain nothing from them on average.
         classes: Settings of single classes, and classes without examples.
+        prompts: JSON file with sentences for classes, {"class": ["sentence", ...]}, as CuPL has them. They are averaged
+            with the filled templates; every class needs an entry, by its label or name. Not set: templates and
+            descriptions only. `evaluate` reads this key as well.
         schemes: Schemes of URLs that the rows of a table may point to, in addition to the scheme of the table itself.
         follow_links: Follow symbolic links that lead out of the folder of the classes, to files and to folders.
         skip_unreadable: Go on without examples that cannot be read, as long as every class has another one. Otherwise
@@ -255,6 +259,7 @@ class SupportSection:
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None
     classes: tuple[ClassSection, ...] = ()
+    prompts: PathOrUrl | None = None
     schemes: tuple[SchemeName, ...] = ()
     follow_links: bool = True
     skip_unreadable: bool = False
@@ -268,9 +273,13 @@ class ClipSection(ClipSpec):
 
     Attributes:
         model: "embedded" (a small model in this package, needs the extra "embedded"); a name of open_clip such as
-            "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo"; or a folder with an open_clip_config.json.
-        pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint. Other models have their
-            weights with them.
+            "ViT-B-32" (`fewshot models` lists them); "hf-hub:org/repo", or "hf-hub:org/repo@revision" with a branch, a
+            tag or a commit; or a folder with an open_clip_config.json. "timm:" before a name of timm, such as
+            "timm:vit_base_patch16_dinov3.lvd1689m", or before a folder that timm saved, is a model for images only: it
+            takes methods that use no class names (nearest_mean, linear_probe), and examples of every class.
+        pretrained: Weights for a name of open_clip: one of its tags, or a local checkpoint in safetensors. Activation
+            and preprocessing of images are those of the tag; a checkpoint has those that all tags of its name agree on,
+            and a warning says what is assumed where they do not. Other models have their weights with them.
         precision: Arithmetic of the model; features are stored as float32 in any case. "auto" follows from the workers,
             once for a whole job: "bf16" on GPUs that have it, "fp16" on Volta and Turing (V100, T4), "fp32" on older
             GPUs and on CPUs. With an address, workers have GPUs if `cluster.gpus_per_worker` is above 0, or, if that is
@@ -282,14 +291,17 @@ class ClipSection(ClipSpec):
             rounded to 10 bits. Other precisions and CPUs ignore it.
         compile: Compile the image tower with torch.compile, at the start of every worker; methods that pool dense
             tokens gain nothing. Untested on GPUs.
-        templates: Prompts for class names, each with one "{}" where the name goes. Not set: the model's own.
+        templates: Prompts for class names, each with one "{}" where the name goes; or the name of a data set, for those
+            that CoOp and later papers use for it: "caltech101", "dtd", "eurosat", "fgvc_aircraft", "flowers102",
+            "food101", "imagenet", "imagenet_ensemble" (seven), "oxford_pets", "stanford_cars", "sun397", "ucf101", or
+            "taxonomy" for BioCLIP. Not set: the model's own.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     batch_size: BatchSize | None = None
     threads: Threads = 1
     device: Device = "auto"
-    templates: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    templates: Templates | None = None
 
     def __post_init__(self) -> None:
         """Check ranges, and that every prompt has one place for the name.

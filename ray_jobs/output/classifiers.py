@@ -160,8 +160,8 @@ class ClassifierRef:
         """Return the backbone that images must be embedded with.
 
         Args:
-            given: what the job file says; a precision of "auto" is that of the classifier. None takes the one that it
-                was trained on, if it is there.
+            given: what the job file says; a precision of "auto" is that of the classifier, and so is the commit of a
+                repository on the hub without a revision. None takes the one that it was trained on, if it is there.
 
         Raises:
             JobError: it is another one, or not to be had here.
@@ -170,6 +170,7 @@ class ClassifierRef:
         where = f"the classifier {self.url}"
         try:
             spec.check()
+            spec = spec.pinned()
             found = _comparable(spec.identity())
         except (FewShotError, OSError, TypeError, ValueError) as error:
             raise JobError([f"{where} needs the CLIP {spec.model!r} it was trained on: {error}"]) from error
@@ -182,7 +183,11 @@ class ClassifierRef:
         return spec
 
     def _settled(self, given: ClipSpec) -> ClipSpec:
-        return given if given.precision != "auto" else replace(given, precision=self._trained_on().precision)
+        trained_on = self._trained_on()
+        if given.precision == "auto":
+            given = replace(given, precision=trained_on.precision)
+        is_without_revision = given.is_on_hub and trained_on.model.startswith(f"{given.model}@")
+        return replace(given, model=trained_on.model) if is_without_revision else given
 
     def _trained_on(self) -> ClipSpec:
         known = {item.name for item in fields(ClipSpec)}

@@ -118,8 +118,7 @@ class EmbedStep:
 
         keep_to_share()
         clip = load_clip(self.spec)
-        dim = clip.embed_texts(["a"]).shape[1]
-        return Embedder.from_clip(clip, decode_threads=self.decode_threads, dim=dim)
+        return Embedder.from_clip(clip, decode_threads=self.decode_threads, dim=clip.dim)
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
         """Embed a shard: a row for every record, also for broken ones."""
@@ -130,7 +129,7 @@ class EmbedStep:
 
     def tools(self, state: Embedder) -> Tools:
         """Return what decoding needs of the backbone."""
-        return Tools(state.clip.crop, state.clip.image_size)
+        return Tools(state.clip.crop, state.clip.longer_side)
 
     def prepare(self, tools: Tools, unit: EmbedUnit) -> Pixels:
         """Read and decode a shard."""
@@ -160,7 +159,7 @@ class Tools:
     """What decoding needs of the backbone; see `ClipBackbone`."""
 
     crop: Crop
-    image_size: int
+    longer_side: int
 
 
 @dataclass(slots=True)
@@ -247,12 +246,12 @@ def _decode(tools: Tools, record: Record, views: int) -> _Decoded:
     if record.data is None:
         return _Decoded(record.key, record.source, record.error, None)
     try:
-        image = decode_pixels(record.data, min_side=side_before_resizing(tools.image_size))
+        image = decode_pixels(record.data, min_side=side_before_resizing(tools.longer_side))
     except UnreadableImageError as error:
         return _Decoded(record.key, record.source, str(error), None)
     content = content_digest(record.data) if views else ""  # The views are those of the content, whatever its name.
     augmented = (
-        augmented_view(image, size=tools.image_size, seed=VIEW_SEED, key=content, view=view) for view in range(views)
+        augmented_view(image, size=tools.longer_side, seed=VIEW_SEED, key=content, view=view) for view in range(views)
     )
     return _Decoded(record.key, record.source, None, torch.stack([tools.crop(i) for i in (image, *augmented)]))
 

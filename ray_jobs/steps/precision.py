@@ -1,7 +1,8 @@
-"""What `precision = "auto"` stands for in a job: it follows from the workers, and is part of the names of results.
+"""What a job settles about its models once, where it begins, and names in its results: their precision and revision.
 
-The driver may have other hardware than the workers, so the job decides once, where it begins, and every worker computes
-in that precision, whatever it has.
+What `precision = "auto"` stands for follows from the workers. The driver may have other hardware, so every worker
+computes in the precision that the job decided for, whatever it has. What a branch on the hub points to changes, so
+every worker loads the commit that the job found.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cache
 
 from cluster import ClusterError
 from cluster.on_ray.capacity import cluster_nodes
+from fewshot.errors import BackboneError
 from fewshot.methods.table import needs_of
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClusterSection, Job
@@ -44,6 +46,18 @@ def settle_precision(job: Job, *, nodes: ListNodes = cluster_nodes, may_guess: b
             capability = _capability_for(name, section.device, job.cluster, asked_once, may_guess)
             settled[name] = section.settled(capability)
     return replace(job, **settled)
+
+
+def pin_revision(job: Job) -> Job:
+    """Return the job with a commit in place of a branch or tag of a CLIP on the hub.
+
+    Raises:
+        JobError: neither the hub nor its cache on this machine knows the commit.
+    """
+    try:
+        return replace(job, clip=job.clip.pinned())
+    except BackboneError as error:
+        raise JobError([f"[clip] {error}"]) from error
 
 
 def _sections_with_models(job: Job) -> Iterator[str]:

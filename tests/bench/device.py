@@ -162,7 +162,7 @@ def ready(pixels: torch.Tensor) -> Iterator[None]:
 def decoding_rate(jpeg: bytes, *, count: int = 200) -> float:
     """Return how many images a second two threads decode."""
     backbone, record = stub_backbone(BATCH), Record("a", jpeg, None, "")
-    tools = embed.Tools(backbone.crop, backbone.image_size)
+    tools = embed.Tools(backbone.crop, backbone.longer_side)
     call: Callable[[int], object] = lambda _: embed._decode(tools, record, 0)  # noqa: E731
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(call, range(20)))

@@ -116,7 +116,7 @@ def _gates(rows: Sequence[Row]) -> list[Gate]:
 
 @torch.inference_mode()
 def _embedding(name: str, clip: ClipBackbone, folder: Path, sizes: Sizes, limit: float) -> Iterator[Row]:
-    shape = (sizes.batch, 3, clip.image_size, clip.image_size)
+    shape = (sizes.batch, 3, *clip.input_size)
     with peak_memory(clip.device) as peak_gib:
         rate, each = forwards(clip, torch.zeros(shape, device=clip.device, dtype=clip.dtype))
         yield row(name, FORWARD, rate, rate * each, limit, peak_gib())

@@ -13,22 +13,22 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from fewshot.backbones import ClipBackbone
-from fewshot.backbones.clip_loading import _preprocessing
 from fewshot.backbones.diffusion import DiffusionBackbone
+from fewshot.backbones.image_crop import Preprocessing
 from tests.stable_diffusion import TEXT, UNET
 
 
 def random_clip(name: str, *, batch_size: int, device: torch.device, dtype: torch.dtype) -> ClipBackbone:
     """Return an open_clip architecture as a backbone."""
     model = open_clip.create_model(name, pretrained=None).eval().requires_grad_(False)
-    size, crop, mean, std = _preprocessing(model)
+    preprocessing = Preprocessing.from_open_clip(model.visual.preprocess_cfg)
     return ClipBackbone(
         model=model.to(device, dtype),
         tokenize=open_clip.get_tokenizer(name),
-        crop=crop,
-        mean=mean,
-        std=std,
-        image_size=size,
+        crop=preprocessing.crop,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        input_size=preprocessing.input_size,
         batch_size=batch_size,
         templates=(),
         device=device,

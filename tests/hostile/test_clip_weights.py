@@ -98,7 +98,7 @@ def test_a_header_that_lies_is_damaged(folder, lie):
 def test_the_older_name_of_the_weights_is_read(folder):
     save_file(load_file(folder / WEIGHTS), folder / "open_clip_pytorch_model.safetensors")
     (folder / WEIGHTS).unlink()
-    assert load_clip(ClipSpec(model=str(folder))).image_size == 32
+    assert load_clip(ClipSpec(model=str(folder))).input_size == (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -126,5 +126,5 @@ def test_a_tower_larger_than_memory_is_refused(folder):
 
 def test_a_pipe_among_the_weights_is_not_waited_for(folder):
     os.mkfifo(folder / "pipe.bin")
-    assert load_clip(ClipSpec(model=str(folder))).image_size == 32
+    assert load_clip(ClipSpec(model=str(folder))).input_size == (32, 32)
     assert ClipSpec(model=str(folder), precision="fp32").identity()

@@ -109,4 +109,4 @@ def tif_errors(setting: Setting, glyphs: Glyphs, backbone: DiffusionBackbone) ->
 
 def _pixels(pictures: Pictures, glyphs: Glyphs, backbone: DiffusionBackbone) -> Tensor:
     """[N, 3, H, W] uint8."""
-    return (render(pictures.scenes, glyphs, side=backbone.image_size) * 255).round().to(torch.uint8)
+    return (render(pictures.scenes, glyphs, side=backbone.longer_side) * 255).round().to(torch.uint8)

@@ -6,7 +6,6 @@ Only safetensors are read: a pickled checkpoint can run code.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,7 +25,12 @@ from fewshot.backbones.diffusion.config_checks import check_configs, check_index
 from fewshot.backbones.diffusion.diffusion_backbone import DiffusionBackbone
 from fewshot.backbones.diffusion.diffusion_spec import CPU_BATCH, GPU_BATCH, PROJECTION, DiffusionSpec
 from fewshot.backbones.diffusion.noise_schedule import alphas_cumprod
-from fewshot.backbones.untrusted_weights import checked_config, refuse_pickles, remote_code_refused
+from fewshot.backbones.untrusted_weights import (
+    checked_config,
+    library_warnings_logged,
+    refuse_pickles,
+    remote_code_refused,
+)
 from fewshot.errors import BackboneError
 from fewshot.prompt_templates import OBJECT_TEMPLATES, PICTURE_TEMPLATES
 
@@ -186,8 +190,7 @@ class _Source:
     def _read(self, read: Any, **options: Any) -> Any:
         try:
             bars = nullcontext() if self._folder is None else _without_progress_bars()  # A download may take long.
-            with warnings.catch_warnings(), remote_code_refused(), bars:
-                warnings.simplefilter("ignore")  # The libraries warn about each other's arguments.
+            with library_warnings_logged(self._spec.model), remote_code_refused(), bars:
                 return read(self._where, **options, **self._options)
         except Exception as error:  # Libraries that read untrusted files raise anything.
             raise BackboneError(self._remedy(error)) from error

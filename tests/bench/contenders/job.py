@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def to_tensor(backbone: ClipBackbone, path: Path) -> Tensor:
-    return backbone.crop(decode_pixels(path.read_bytes(), min_side=side_before_resizing(backbone.image_size)))
+    return backbone.crop(decode_pixels(path.read_bytes(), min_side=side_before_resizing(backbone.longer_side)))
 
 
 def write_support(folder: Path, paths: list[Path]) -> Path:

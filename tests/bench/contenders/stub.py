@@ -49,7 +49,7 @@ def stub_backbone(batch_size: int) -> ClipBackbone:
         crop=crop_of(PreprocessCfg(size=SIZE)),
         mean=MEAN,
         std=STD,
-        image_size=SIZE,
+        input_size=(SIZE, SIZE),
         batch_size=batch_size,
         templates=(),
         device=torch.device("cpu"),

@@ -55,7 +55,7 @@ def on_cuda(dtype, config=TINY, *, batch_size=BATCH):
         crop=lambda image: image,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
-        image_size=config["vision_cfg"]["image_size"],
+        input_size=(config["vision_cfg"]["image_size"],) * 2,
         batch_size=batch_size,
         templates=(),
         device=torch.device("cuda"),

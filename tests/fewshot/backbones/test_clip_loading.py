@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+
 import open_clip
 import pytest
 import torch
@@ -11,6 +18,7 @@ from safetensors.torch import save_file
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.clip_spec import open_clip_models
 from fewshot.errors import BackboneError, UnknownNameError
+from tests.clip_kinds import KINDS
 from tests.tiny_clip import write_tiny_clip
 
 
@@ -67,7 +75,7 @@ def test_only_the_image_tower_is_compiled_and_dense_tokens_are_kept(tiny_folder,
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append((module, options)))
     clip = load_clip(ClipSpec(model=str(tiny_folder), compile=True, batch_size=2))
     assert compiled == [(clip.model.visual, {"dynamic": False})]
-    images = torch.zeros(2, 3, clip.image_size, clip.image_size, dtype=torch.uint8)
+    images = torch.zeros(2, 3, *clip.input_size, dtype=torch.uint8)
     assert torch.equal(clip.embed_dense(images)[0], clip.embed_images(images))
 
 
@@ -128,3 +136,89 @@ def test_settings_out_of_range_are_refused():
         ClipSpec(batch_size=0)
     with pytest.raises(ValueError, match="has weights of its own"):
         ClipSpec(pretrained="openai")
+
+
+def run_advice(message, checkpoint):
+    """Run the command that a message advises, for a checkpoint, and return the path of what it writes."""
+    (command,) = re.findall(r"`(python .*?)`", message)
+    words = shlex.split(command.replace("FILE", str(checkpoint)))
+    subprocess.run([sys.executable, *words[1:]], check=True)
+    return checkpoint.with_name(f"{checkpoint.name}.safetensors")
+
+
+class Script(torch.nn.Module):
+    """Tensors with the names of a state dict, and the three numbers that OpenAI's archives have beside them."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        for name, tensor in tensors.items():
+            owner = self
+            *path, last = name.split(".")
+            for part in path:
+                if not hasattr(owner, part):
+                    owner.add_module(part, torch.nn.Module())
+                owner = getattr(owner, part)
+            owner.register_buffer(last, tensor)
+
+    def forward(self):
+        return self.logit_scale
+
+
+@pytest.fixture
+def tiny_rn50(monkeypatch):
+    config = KINDS["RN50"].config
+    given = {"RN50": config, "RN50-quickgelu": config | {"quick_gelu": True}}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", open_clip.factory._MODEL_CONFIGS | given)
+    torch.manual_seed(0)
+    return open_clip.CLIP(**given["RN50-quickgelu"]).eval()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_the_advice_for_torchscript_leads_to_the_features_of_the_model(tiny_rn50, tmp_path):
+    checkpoint = tmp_path / "RN50.pt"
+    numbers = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
+    torch.jit.save(torch.jit.script(Script(tiny_rn50.state_dict() | numbers)), checkpoint)
+    with pytest.raises(BackboneError, match="TorchScript, as OpenAI published its weights") as caught:
+        load_clip(ClipSpec(model="RN50", pretrained=str(checkpoint)))
+    assert "model to 'RN50-quickgelu'" in str(caught.value)
+    clip = load_clip(ClipSpec(model="RN50-quickgelu", pretrained=str(run_advice(str(caught.value), checkpoint))))
+    tokens = open_clip.SimpleTokenizer()(["a cat"])
+    torch.testing.assert_close(clip.embed_texts(["a cat"]), tiny_rn50.encode_text(tokens).detach())
+
+
+def test_the_advice_for_a_pickled_training_checkpoint_leads_to_its_weights(tiny_rn50, tmp_path):
+    checkpoint = tmp_path / "epoch_1.pt"
+    weights = {f"module.{name}": tensor for name, tensor in tiny_rn50.state_dict().items()}
+    torch.save({"epoch": 1, "state_dict": weights}, checkpoint)
+    with pytest.raises(BackboneError, match="safetensors only") as caught:
+        load_clip(ClipSpec(model="RN50", pretrained=str(checkpoint)))
+    assert "TorchScript" not in str(caught.value)
+    assert "weights_only=True" in str(caught.value)
+    load_clip(ClipSpec(model="RN50", pretrained=str(run_advice(str(caught.value), checkpoint))))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"resize_mode": "spiral"}, {"interpolation": "nearest"}, {"mean": "grey"}, {"size": [1, 2, 3]}]
+)
+def test_preprocessing_that_open_clip_does_not_have_is_refused(tmp_path, odd):
+    kind = KINDS["ViT-B-32"]
+    folder = replace(kind, preprocessing=odd).write(tmp_path / "clip")
+    if "size" in odd:  # open_clip takes the size of the tower.
+        assert load_clip(ClipSpec(model=str(folder))).input_size == (32, 32)
+        return
+    with pytest.raises(BackboneError, match="open_clip cannot preprocess images with"):
+        load_clip(ClipSpec(model=str(folder)))
+
+
+def test_warnings_of_libraries_are_logged_and_not_swallowed(tiny_folder, monkeypatch, caplog):
+    create = open_clip.create_model
+
+    def warn(*given, **options):
+        for category in (UserWarning, UserWarning, DeprecationWarning):
+            warnings.warn(f"{category.__name__}: the weights\nare odd", category, stacklevel=1)
+        return create(*given, **options)
+
+    monkeypatch.setattr(open_clip, "create_model", warn)
+    load_clip(ClipSpec(model=str(tiny_folder)))
+    (record,) = (record for record in caplog.records if "are odd" in record.getMessage())
+    assert "warning='UserWarning: the weights are odd'" in record.getMessage()

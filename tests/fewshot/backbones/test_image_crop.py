@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import open_clip
 import pytest
 import sklearn.datasets
 import torch
-from open_clip.transform import PreprocessCfg
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from fewshot.backbones.image_crop import PillowCrop, crop_of
+from fewshot.backbones.image_crop import PillowCrop, Preprocessing, crop_of
+from fewshot.backbones.weight_conventions import PREPROCESSING
+from fewshot.errors import BackboneError
 from fewshot.images import decode, decode_pixels, side_before_resizing
 from fewshot.images.resizing import TorchCrop
 from tests.strange_files import encode, photo
@@ -88,6 +92,45 @@ def test_other_fits_follow_the_steps_of_open_clip(config):
     assert isinstance(crop, PillowCrop)
     for picture in (photo(150, 100), np.array(photo(150, 100))):
         assert difference(crop(picture), open_clip_crop(config, photo(150, 100))).max() == 0
+
+
+def preprocessing_of_tags() -> list[dict[str, object]]:
+    """The different preprocessings of all tags, with the sizes of their models."""
+    found = {}
+    for name, tag in open_clip.list_pretrained():
+        size = open_clip.get_model_config(name)["vision_cfg"]["image_size"]
+        values = {key: get_pretrained_cfg(name, tag)[key] for key in PREPROCESSING}
+        found[(size, *values.values())] = values | {"size": size}
+    return list(found.values())
+
+
+def test_all_preprocessing_of_tags_is_that_of_open_clip():
+    configs = preprocessing_of_tags()
+    assert len(configs) > 20
+    for config in configs:
+        found, expected = Preprocessing.from_open_clip(config), image_transform_v2(PreprocessCfg(**config), False)
+        assert found.input_size == (config["size"], config["size"])
+        picture = photo(config["size"] + 90, config["size"] + 30)
+        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (found.mean, found.std))
+        pixels = expected(picture) * std + mean
+        assert (found.crop(picture) / 255 - pixels).abs().max() <= 1.01 / 255, config
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": (0.5, 0.5, 0.6)},
+        {"std": (0.5, 0.4, 0.5)},
+        {"crop": TorchCrop(64, 64, True, "bicubic")},
+        {"crop": TorchCrop(64, 64, False, "bilinear")},
+        {"crop": TorchCrop(32, 32, False, "bicubic")},
+    ],
+)
+def test_preprocessing_unlike_that_of_open_clip_is_refused(wrong):
+    values = {"size": 64, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    found = Preprocessing.from_open_clip(values)
+    with pytest.raises(BackboneError, match="prepares images for this model in another way"):
+        replace(found, **wrong).check(image_transform_v2(PreprocessCfg(**values), is_train=False))
 
 
 def test_pillow_images_and_arrays_give_the_same_pixels():

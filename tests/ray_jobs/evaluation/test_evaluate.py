@@ -16,6 +16,7 @@ import torch
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.classes import LabelSpace
 from fewshot.images import decode
+from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.job_file.reading import read_job
 from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, picture, put, written
 
@@ -89,6 +90,17 @@ def test_zero_shot_matches_the_backbone_alone(done):
         hits.append(int((feature @ clip.prototypes(space).T).argmax()) == label)
     messages = [row["accuracy_mean"] for row in outcome.result["table"] if row["method"] == "zero_shot"]
     assert messages == pytest.approx([np.mean(hits)] * len(SHOTS))
+
+
+def test_an_evaluation_reads_the_sentences_of_classes(done, tmp_path):
+    place, _ = done
+    path = tmp_path / "cupl.json"
+    path.write_text(json.dumps({label: [f"{label} is a colour."] for label in CLASSES}))
+    plain, _ = read_job(place.job)
+    job, _ = read_job(place.job, [f'support.prompts="{path}"'])
+    evaluations = [Evaluation.from_job(each) for each in (plain, job)]
+    found = [evaluation.splits.label_space.descriptions for evaluation in evaluations]
+    assert found == [("",) * 3, tuple(f"{label} is a colour." for label in CLASSES)]
 
 
 def test_the_files_hold_the_printed_table(done):

@@ -353,7 +353,10 @@ def test_a_wrong_override_is_one_mistake(tmp_path, override, messages):
         ("cluster.labels.a=1", "[cluster.labels] a: expected a string, got 1"),
         ("classifier.hyperparameters=3", "[classifier] hyperparameters: expected a table, got 3"),
         ("archive.schemes=['ftp']", '[archive] schemes.0: expected "abfs", "abfss", "az"'),
-        ("clip.templates=[]", "[clip] templates: expected a list of at least one item, each a string, got []"),
+        (
+            "clip.templates=[]",
+            "[clip] templates: expected a list of at least one item, each a string, or the name of a data set, got []",
+        ),
         ("clip.batch_size=0", "[clip] batch_size: expected an integer of at least 1 and at most 65536, got 0"),
         ("clip.pretrained=a", "; remove pretrained = 'a'"),
         ("escalate.schedule=race", '[escalate] schedule: expected "racing", "published" or "exhaustive", got \'race\''),
