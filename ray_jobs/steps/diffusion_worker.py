@@ -18,8 +18,7 @@ import numpy as np
 from cluster import Part, Store
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from ray_jobs.steps.adapter_files import get_adapter
-from ray_jobs.steps.gpu_errors import gpu_errors
-from ray_jobs.steps.gpu_share import device_memory, keep_to_share
+from ray_jobs.steps.gpu_share import device_memory, gpu_errors, keep_to_share
 from ray_jobs.steps.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from fewshot.backbones import ClipSpec
 from ray_jobs.output.feature_parts import FeatureRows, counts, encode, without_nonfinite
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.device_pipeline import DecodePool, DevicePipeline, UnitRows
-from ray_jobs.steps.gpu_errors import gpu_errors
-from ray_jobs.steps.gpu_share import keep_to_share
+from ray_jobs.steps.gpu_share import gpu_errors, keep_to_share
 from ray_jobs.steps.stage_meter import DECODING, READING, StageMeter
 
 if TYPE_CHECKING:

@@ -1,11 +1,17 @@
-"""A GPU that several workers share: Ray counts fractions of it, but does not enforce them."""
+"""The GPU of a worker: its share of it, which Ray counts but does not enforce, and errors after which it is lost.
+
+After an error of the GPU, CUDA refuses every call of the process, so that no later unit can succeed in it.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cluster.errors import WorkerBrokenError
 from ray_jobs.errors import JobError
 
 if TYPE_CHECKING:
@@ -13,6 +19,8 @@ if TYPE_CHECKING:
 
 CONTEXT_BYTES = 640 << 20
 """Memory of a process's CUDA context and kernels, outside of what torch limits."""
+CUDA_ERROR = "CUDA error"
+"""How messages of such errors begin, in all versions of torch; an error for lack of memory has another message."""
 
 
 def memory_fraction(share: float, total_bytes: int) -> float:
@@ -75,3 +83,16 @@ def keep_to_share() -> None:
     if 0.0 < share < 1.0 and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(memory_fraction(share, total))
+
+
+@contextmanager
+def gpu_errors() -> Iterator[None]:
+    """Raise WorkerBrokenError instead of an error of the GPU, so that another process takes over the units."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error).startswith(CUDA_ERROR):
+            raise WorkerBrokenError(
+                f"{error} Another worker takes over its units; in one process, run again."
+            ) from error
+        raise

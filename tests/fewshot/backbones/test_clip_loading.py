@@ -64,7 +64,7 @@ def test_the_scale_of_logits_stays_exact_in_every_precision(tiny_folder, precisi
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_tf32_is_allowed_only_where_the_spec_says_so(tiny_folder, allowed):
-    load_clip(ClipSpec(model=str(tiny_folder), tf32=allowed))
+    load_clip(ClipSpec(model=str(tiny_folder), precision="fp32", tf32=allowed))
     found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     load_clip(ClipSpec(model=str(tiny_folder)))
     assert found == (allowed, allowed)
