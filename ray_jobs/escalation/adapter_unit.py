@@ -125,12 +125,14 @@ class AdapterUnit:
         return choose_checkpointing(worker.training_memory[shape], shape, worker.memory_bytes)
 
     def _card(self, class_adapter: ClassAdapter, last_loss: float) -> dict[str, object]:
+        held_out = {"held_out": len(class_adapter.held_out)} if class_adapter.held_out else {}
         return {
             "class": class_adapter.label,
             "prompt": class_adapter.prompt,
             "settings": asdict(self.settings),
             "seed": self.seed,
             "last_loss": last_loss,
+            **held_out,
         }
 
 
