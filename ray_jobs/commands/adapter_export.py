@@ -63,9 +63,8 @@ def export_adapters(output: str, folder: Path, storage: Storage = DEFAULT_STORAG
     store = open_output(output, storage)
     cards = {path: card for path, card in _cards(store) if not card.get("held_out")}
     if not cards:
-        raise JobError(
-            [f"{store.root} has no adapters; those of method = 'tif' under [escalate] are trained by `fewshot classify`"]
-        )
+        there = "`fewshot classify` trains them for method = 'tif' under [escalate]"
+        raise JobError([f"{store.root} has no adapters; {there}"])
     folder.mkdir(parents=True, exist_ok=True)
     written = (_export(store, path, card, folder) for path, card in cards.items())
     return AdapterExport(folder=str(folder), adapters=tuple(written))

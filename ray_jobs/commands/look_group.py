@@ -114,9 +114,7 @@ def verify(
 @commands.add(example="fewshot adapters runs/groceries drawing/")
 def adapters(
     output: Output,
-    folder: Annotated[
-        Path, typer.Argument(help="Folder to write the files to.", metavar="FOLDER", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the files to.", metavar="FOLDER", show_default=False)],
 ) -> JsonResult:
     """Write the trained adapters of an output as files for diffusers.
 

@@ -198,8 +198,8 @@ class _Source:
             )
         return (
             f"{self._spec.model} is not a folder on this machine and could not be fetched from the hub: {reason}. "
-            f"{_advice(self._spec.model)}Fetch it once on a machine that reaches the hub and copy its cache here, or set a local folder, or use "
-            "model = 'embedded', which needs no download."
+            f"{_advice(self._spec.model)}Fetch it once on a machine that reaches the hub and copy its cache here, or "
+            "set a local folder, or use model = 'embedded', which needs no download."
         )
 
 

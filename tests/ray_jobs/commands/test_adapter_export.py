@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import safetensors
@@ -42,8 +43,7 @@ def test_each_class_is_written_as_its_pipeline_file(tmp_path, output, stack):
     for k, each in enumerate(outcome.result["adapters"]):
         about = {"label": LABELS[k], "prompt": f"a photo of a hta {LABELS[k]}"}
         stored = load_adapters([save_adapter(stack, k)])
-        with open(each["file"], "rb") as file:
-            assert file.read() == pipeline_file(stored, 0, **SETTINGS, about=about)
+        assert Path(each["file"]).read_bytes() == pipeline_file(stored, 0, **SETTINGS, about=about)
         assert each["prompt"] == about["prompt"]
         with safetensors.safe_open(each["file"], framework="numpy") as file:
             assert json.loads(file.metadata()["about"]) == about

@@ -27,9 +27,7 @@ ABOUT = {"class": "red panda", "prompt": "a photo of a hta red panda"}
 
 
 def embedded_pipeline():
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        EMBEDDED_FOLDER, safety_checker=None, torch_dtype=torch.float32
-    )
+    pipeline = StableDiffusionPipeline.from_pretrained(EMBEDDED_FOLDER, safety_checker=None, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -52,9 +50,7 @@ def outputs(pipeline):
     length = pipeline.tokenizer.model_max_length
     ids = pipeline.tokenizer(["a cat"], padding="max_length", max_length=length, return_tensors="pt").input_ids
     config = pipeline.unet.config
-    noisy = torch.randn(
-        1, config.in_channels, *[config.sample_size] * 2, generator=torch.Generator().manual_seed(5)
-    )
+    noisy = torch.randn(1, config.in_channels, *[config.sample_size] * 2, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         context = pipeline.text_encoder(ids).last_hidden_state
         return context, pipeline.unet(noisy, 500, context).sample
@@ -62,9 +58,7 @@ def outputs(pipeline):
 
 def drawn(pipeline):
     generator = torch.Generator().manual_seed(0)
-    images = pipeline(
-        "a cat", num_inference_steps=2, output_type="np", generator=generator, guidance_scale=3.0
-    ).images
+    images = pipeline("a cat", num_inference_steps=2, output_type="np", generator=generator, guidance_scale=3.0).images
     return torch.from_numpy(images)
 
 
