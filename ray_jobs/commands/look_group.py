@@ -118,8 +118,8 @@ def adapters(
 ) -> JsonResult:
     """Write the trained adapters of an output as files for diffusers.
 
-    Each class has a file. In Python, `pipe.load_lora_weights(FILE)` loads one into a pipeline of the same diffusion model, which then draws
-    the class when the prompt is that of its training; the result has both.
+    Each class has a file. In Python, `pipe.load_lora_weights(FILE)` loads one into a pipeline of the same diffusion
+    model, which then draws the class when the prompt is that of its training; the result has both.
     """
     from ray_jobs.commands.adapter_export import export_adapters
     from ray_jobs.console.progress import Reporter
