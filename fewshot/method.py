@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fewshot.classes import LabelSpace
     from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.image_sampling import PriorImages
+    from fewshot.diffusion.scoring_settings import ScoringSettings
 
 
 @runtime_checkable
@@ -95,14 +96,19 @@ class DiffusionScorer(Protocol):
     """A frozen, keyword-only dataclass of hyperparameters, each with a default.
 
     An image's score for a class is the mean of w_t · e(class, t) over time-steps t (`fewshot.diffusion.noise_errors`),
-    and the smallest wins. The method defines the prompt of a class, whether adapters are trained for it, and the
-    weights of the time-steps.
+    and the smallest wins. The method defines the prompt of a class, whether adapters are trained for it, the weights of
+    the time-steps, and which of these are scored.
 
     Class attributes:
         name: the name in `DIFFUSION_SCORERS` and in job files.
     """
 
     name: ClassVar[str]
+
+    @property
+    def scoring(self) -> ScoringSettings:
+        """How errors are measured, and which time-steps are scored."""
+        ...
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
         """Return K prompts, one for each class."""

@@ -13,11 +13,13 @@ Where we differ from the authors' code:
 * The frozen weights are float32 or bfloat16 (theirs: float16 under autocast). Adapters, their gradients and moments
   are float32 in either; a product takes them rounded to the activations' precision.
 * A seed, and no dropout (theirs leaves one of 0.1 in the text encoder's adapters).
-* Images are encoded once. Their code jitters brightness and contrast anew in each step; jittered copies can be passed
-  here as further images.
-* An image and a prior image share a forward: they are cropped to one size, theirs are not.
+* Images are encoded once. Their code changes brightness and contrast anew in each step, as `jitter` does.
+* An image and a prior image share a forward: they are cropped to one size with the filter of inference (bicubic),
+  theirs are not cropped, and resized with a bilinear one.
+* Each epoch has an order of its own; theirs is that of the files.
 * Each of their checkpoints sets s to 0.6 and 0.7 in the adapters that are being trained, and leaves it there. Here s
   stays 1 unless `full_scale_steps` is set.
+* For models that predict velocity the loss is that of the noise, unless `target` is "prediction".
 * Several samples of a class in a step, and stratified time-steps, are ours.
 """
 
@@ -26,14 +28,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fewshot.backbones.diffusion.noise_schedule import add_noise
+from fewshot.diffusion.image_jitter import jittered_pixels
 from fewshot.diffusion.lora import BlockFilter, Pairs, StackedLora, initial_pairs, injected, sites, unet_sites
+from fewshot.diffusion.loss_target import LossTarget, loss_weights
 from fewshot.diffusion.random_draws import LatentImages, TrainingSamples, draw_samples
 from fewshot.errors import DataError
 
@@ -63,6 +67,9 @@ class AdapterSettings:
         text_scale: of the text encoder's.
         full_scale_steps: steps with s = 1, after which s is that of inference, as in the authors' code from the first
             checkpoint on; None trains with s = 1 throughout.
+        jitter: whether brightness and contrast of images are changed anew in each step, see `image_jitter`. As
+            published, at the cost of encoding each sample.
+        target: of the loss.
     """
 
     steps: int
@@ -78,6 +85,8 @@ class AdapterSettings:
     unet_scale: float = 0.6
     text_scale: float = 0.7
     full_scale_steps: int | None = None
+    jitter: bool = False
+    target: LossTarget = "noise"
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -91,6 +100,11 @@ class AdapterSettings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= low):
                 raise DataError(f"{name} must be a number from {low}, got {value!r}")
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that determines the adapters, as JSON values. What came later is left out where it is off."""
+        later = {"jitter": False, "target": "noise"}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
     def scales(self, step: int) -> tuple[float, float]:
         """Return s of the UNet's and of the text encoder's adapters at a training step."""
@@ -128,7 +142,8 @@ def train_adapters(
         float32 on the backbone's device, without gradients, in the order of `classes`.
 
     Raises:
-        DataError: too many classes, or none; or the backbone computes in float16, where gradients vanish.
+        DataError: too many classes, or none; the backbone computes in float16, where gradients vanish; or images that
+            should be jittered have no pixels.
     """
     if not 1 <= len(classes) <= block_size:
         raise DataError(f"expected 1 to {block_size} classes in a block, got {len(classes)}")
@@ -225,16 +240,33 @@ def _add_gradients(
             num_steps=len(backbone.alphas_cumprod),
             stratified=settings.stratified,
             seed=seed,
+            encoded=encoded,
         )
-        for images, key in sources
+        for (images, key), encoded in zip(sources, _encoded(backbone, sources, settings, step, seed), strict=True)
     ]
     ids = torch.stack([images.token_ids for images, _ in sources])
     samples = TrainingSamples(*map(torch.cat, zip(*draws, strict=True)))
     with _noise_errors(backbone, lora, ids, samples, settings.scales(step)) as errors:
-        by_term = errors.view(len(block), terms, count).mean(dim=2)
+        weighted = errors * loss_weights(backbone, samples.steps, settings.target)
+        by_term = weighted.view(len(block), terms, count).mean(dim=2)
         losses = by_term[:, 0] if terms == 1 else by_term[:, 0] + settings.prior_weight * by_term[:, 1]
         losses.sum().backward()  # type: ignore[no-untyped-call]
     return losses.detach()
+
+
+def _encoded(
+    backbone: DiffusionBackbone,
+    sources: Sequence[tuple[LatentImages, str]],
+    settings: AdapterSettings,
+    step: int,
+    seed: int,
+) -> list[tuple[Tensor, Tensor] | None]:
+    """Return mean and std of the images that each source gives a step, after the jitter; None for each without it."""
+    if not settings.jitter:
+        return [None] * len(sources)
+    drawn = [jittered_pixels(images, key, step, count=settings.samples, seed=seed) for images, key in sources]
+    mean, std = backbone.posterior(torch.cat(drawn))
+    return list(zip(*(torch.split(part, settings.samples) for part in (mean, std)), strict=True))
 
 
 @contextmanager

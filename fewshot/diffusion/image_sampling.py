@@ -5,7 +5,8 @@ Every image begins with noise of its own, derived from (seed, prompt, number), a
 an image has the same bits in any batch.
 
 Where we differ from the TiF authors' code: it decodes the images, jitters them and encodes them again; here they stay
-the latents that the UNet made. It takes the pipeline's own scheduler (PNDM in Stable Diffusion 2), and no seed.
+the latents that the UNet made, unless training jitters them. It takes the pipeline's own scheduler (PNDM in Stable
+Diffusion 2), and no seed.
 """
 
 from __future__ import annotations

@@ -54,20 +54,24 @@ class LatentImages:
         mean: [S, C, h, w] float32, of the VAE's posterior, S >= 1. Their order matters: sort them by content first.
         std: [S, C, h, w] float32; zeros train on the mean.
         token_ids: [L] int64, the prompt.
+        pixels: [S, 3, H, W] uint8, the images themselves, for training with jitter; None for training without.
 
     Raises:
-        DataError: there is no image, or mean and std differ in shape.
+        DataError: there is no image, or mean and std differ in shape, or pixels in number.
     """
 
     key: str
     mean: Tensor
     std: Tensor
     token_ids: Tensor
+    pixels: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 4 or not len(self.mean) or self.mean.shape != self.std.shape:
             shapes = f"{list(self.mean.shape)} and {list(self.std.shape)}"
             raise DataError(f"{self.key}: expected mean and std [S, C, h, w] of at least one image, got {shapes}")
+        if self.pixels is not None and len(self.pixels) != len(self.mean):
+            raise DataError(f"{self.key}: expected pixels of {len(self.mean)} images, got {len(self.pixels)}")
 
 
 class TrainingSamples(NamedTuple):
@@ -85,7 +89,15 @@ class TrainingSamples(NamedTuple):
 
 
 def draw_samples(
-    images: LatentImages, key: str, step: int, *, count: int, num_steps: int, stratified: bool, seed: int
+    images: LatentImages,
+    key: str,
+    step: int,
+    *,
+    count: int,
+    num_steps: int,
+    stratified: bool,
+    seed: int,
+    encoded: tuple[Tensor, Tensor] | None = None,
 ) -> TrainingSamples:
     """Draw the samples of a training step for one class: a function of (seed, class, step) alone.
 
@@ -97,18 +109,26 @@ def draw_samples(
         num_steps: T.
         stratified: one time-step in each of n equal parts of [0, T), in random order, instead of n independent ones.
         seed: of the training.
+        encoded: mean and std [n, C, h, w] of the images drawn, where they were changed; None takes them as they are.
     """
     name = (key, images.key)
     generator = seeded_generator(seed, "draw", *name, step)
-    rows = _epoch_rows(len(images.mean), range(step * count, (step + 1) * count), seed, *name)
-    mean, std = images.mean[rows], images.std[rows]
+    rows = epoch_rows(len(images.mean), range(step * count, (step + 1) * count), seed, *name)
+    mean, std = (images.mean[rows], images.std[rows]) if encoded is None else encoded
     steps = _time_steps(count, num_steps, stratified=stratified, generator=generator)
     posterior = torch.randn(mean.shape, generator=generator)
     return TrainingSamples(mean + std * posterior, torch.randn(mean.shape, generator=generator), steps)
 
 
-def _epoch_rows(size: int, positions: range, seed: int, *name: str) -> Tensor:
-    """[n] int64: the rows at these positions of an endless sequence of epochs, each shuffled."""
+def epoch_rows(size: int, positions: range, seed: int, *name: str) -> Tensor:
+    """Return the rows at some positions of an endless sequence of epochs, each shuffled, [n] int64.
+
+    Args:
+        size: number of rows, >= 1.
+        positions: n >= 1 successive ones, from 0.
+        seed: of the training.
+        name: of the sequence.
+    """
     epochs = range(positions.start // size, (positions.stop - 1) // size + 1)
     orders = [torch.randperm(size, generator=seeded_generator(seed, "epoch", *name, epoch)) for epoch in epochs]
     begin = positions.start - epochs.start * size

@@ -2,15 +2,55 @@
 
 The published grid (Diffusion Classifier, arXiv 2303.16203, and TiF, in code) takes every second of 1000 time-steps. A
 weighted score spends forwards on steps that hardly count; `support_grid` spaces the steps by weight instead, so that a
-plain mean over them estimates the weighted one.
+plain mean over them estimates the weighted one, as long as the steps are few: TiF's weights for d = 10 have their mean
+at t = 344, and so has a grid of 100 steps; one of 500 has it at 423, as a step cannot be taken twice.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fewshot.errors import DataError
+
+Spacing = Literal["by-weight", "even"]
+"""Steps at equal mass of the weights, which then count the same; or at equal distance, with their weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeGrid:
+    """The time-steps of a score, which is the weighted sum of the errors at them.
+
+    Attributes:
+        steps: [n] int64, rising.
+        weights: [n] float64, >= 0, not all 0.
+    """
+
+    steps: Tensor
+    weights: Tensor
+
+
+def time_grid(weights: Tensor, n: int, spacing: Spacing) -> TimeGrid:
+    """Choose time-steps.
+
+    Args:
+        weights: [T] float64, >= 0, not all 0, of all time-steps of the model.
+        n: at most so many, >= 1.
+        spacing: see `Spacing`.
+
+    Raises:
+        DataError: none of the steps at equal distance has a weight.
+    """
+    if spacing == "by-weight":
+        steps = support_grid(weights, min(n, int((weights > 0).sum())))
+        return TimeGrid(steps, torch.ones(len(steps), dtype=torch.float64))
+    steps = published_grid(min(n, len(weights)), len(weights))
+    if not weights[steps].any():
+        raise DataError(f"none of {len(steps)} time-steps at equal distance has a weight; take more, published are 500")
+    return TimeGrid(steps, weights[steps].double())
 
 
 def published_grid(n: int, T: int = 1000) -> Tensor:

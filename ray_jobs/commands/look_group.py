@@ -1,12 +1,13 @@
 """Commands that show what has run and what there is to choose from.
 
-They change nothing but missing reports, and notes of what is damaged.
+In an output they change nothing but missing reports, and notes of what is damaged.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -108,6 +109,27 @@ def verify(
     result = verify_objects(place, storage, reporter=reporter, job_file=job_file)
     show_verification(reporter, result)
     return result.to_json()
+
+
+@commands.add(example="fewshot adapters runs/groceries drawing/")
+def adapters(
+    output: Output,
+    folder: Annotated[Path, typer.Argument(help="Folder to write the files to.", metavar="FOLDER", show_default=False)],
+) -> JsonResult:
+    """Write the trained adapters of an output as files for diffusers.
+
+    Each class has a file. In Python, `pipe.load_lora_weights(FILE)` loads one into a pipeline of the same diffusion
+    model, which then draws the class when the prompt is that of its training; the result has both.
+    """
+    from ray_jobs.commands.adapter_export import export_adapters
+    from ray_jobs.console.progress import Reporter
+
+    reporter = Reporter()
+    with reporter.waiting("reading the adapters"):
+        place, storage, _ = locate_output(output)
+        written = export_adapters(place, folder, storage)
+    reporter.say(f"wrote adapters of {len({each.label for each in written.adapters})} classes to {written.folder}")
+    return asdict(written)
 
 
 @commands.add(example="fewshot methods tip_adapter")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,9 @@ from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionStep
 from ray_jobs.steps.example_latents import ExampleLatents
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.image_sampling import PriorImages
+    from fewshot.diffusion.time_grid import TimeGrid
     from fewshot.method import DiffusionScorer
 
 
@@ -73,17 +72,21 @@ class AdapterTraining:
         order = sorted(range(len(images)), key=lambda row: fingerprint([self.section.seed, images[row]]))
         return tuple(sorted(order[: max(len(images) // 4, len(images) > 1)]))
 
-    def time_steps(self) -> Tensor:
-        """Return the grid of time-steps, at equal mass of the method's weights, [n] int64."""
+    def time_grid(self) -> TimeGrid:
+        """Return the time-steps of the scores, as the method spaces them.
+
+        Raises:
+            DataError: they are too few for the weights of the method.
+        """
         import torch
 
-        from fewshot.diffusion.time_grid import support_grid
+        from fewshot.diffusion.time_grid import time_grid
 
         latents = list(self.examples.latents.values())
         mean = torch.from_numpy(np.concatenate([part.posterior[part.read, 0] for part in latents]))
         labels = torch.arange(len(latents)).repeat_interleave(torch.tensor([int(part.read.sum()) for part in latents]))
         weights = self.method.weights(mean, labels, num_steps=latents[0].num_steps)
-        return support_grid(weights, min(self.section.steps, int((weights > 0).sum())))
+        return time_grid(weights, self.section.steps, self.method.scoring.spacing)
 
     def can_score(self, label: str) -> bool:
         """Return whether the method can score a class: adapters need a readable example."""
@@ -114,14 +117,13 @@ class AdapterTraining:
 
     def class_adapter(self, label: str, settings: AdapterSettings) -> ClassAdapter:
         """Return the adapters of a class as they are with some settings."""
-        prompt, latents, held_out = self._prompts[label], self.examples.units[label].path, self.held_out.get(label, ())
-        training = [ADAPTERS_VERSION, asdict(settings), self.section.classes_per_block, self.section.seed]
-        identity: list[object] = [*training, label, prompt, latents, *self._prior]
+        unit, prompt, held_out = self.examples.units[label], self._prompts[label], self.held_out.get(label, ())
+        training = [ADAPTERS_VERSION, settings.identity(), self.section.classes_per_block, self.section.seed]
+        identity: list[object] = [*training, label, prompt, unit.path, *self._prior]
         if held_out:
             identity.append(held_out)
-        return ClassAdapter(
-            label, prompt, latents, adapter_folder(self.section.method, fingerprint(identity)), held_out
-        )
+        folder = adapter_folder(self.section.method, fingerprint(identity))
+        return ClassAdapter(label, prompt, unit.path, folder, held_out, unit.payload if settings.jitter else None)
 
     @cached_property
     def trained_labels(self) -> frozenset[str]:

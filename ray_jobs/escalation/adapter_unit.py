@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster import Part
@@ -10,7 +10,7 @@ from ray_jobs.escalation.prior_images import get_prior
 from ray_jobs.output.layout import to_json
 from ray_jobs.steps.adapter_files import is_trained, put_adapter
 from ray_jobs.steps.diffusion_worker import DiffusionWorker
-from ray_jobs.steps.latents import get_latents
+from ray_jobs.steps.latents import LatentUnit, get_latents, read_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,7 @@ class ClassAdapter:
         latents: part of the latents of its examples.
         folder: of its adapters.
         held_out: rows of the part that are not trained on, unless no other one is readable.
+        images: the examples themselves, for training with jitter; None for training without.
     """
 
     label: str
@@ -39,6 +40,7 @@ class ClassAdapter:
     latents: str
     folder: str
     held_out: tuple[int, ...] = ()
+    images: LatentUnit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class AdapterUnit:
 
         last: dict[str, list[float]] = {}
         examples = [_examples(worker, class_adapter) for class_adapter in class_adapters]
-        prior = get_prior(worker, self.prior, self.prior_prompt)
+        prior = get_prior(worker, self.prior, self.prior_prompt, with_pixels=self.settings.jitter)
         with worker.device:
             worker.classes.clear()  # Training needs the memory, and scores no class.
             stack = train_adapters(
@@ -119,12 +121,14 @@ class AdapterUnit:
         return choose_checkpointing(worker.count_memory(shape), shape, worker.memory_bytes)
 
     def _card(self, class_adapter: ClassAdapter, last_loss: float) -> dict[str, object]:
+        held_out = {"held_out": len(class_adapter.held_out)} if class_adapter.held_out else {}
         return {
             "class": class_adapter.label,
             "prompt": class_adapter.prompt,
-            "settings": asdict(self.settings),
+            "settings": self.settings.identity(),
             "seed": self.seed,
             "last_loss": last_loss,
+            **held_out,
         }
 
 
@@ -138,4 +142,6 @@ def _examples(worker: DiffusionWorker, class_adapter: ClassAdapter) -> LatentIma
     rows = sorted(latents.training_rows(class_adapter.held_out), key=lambda row: latents.images[row])
     mean, std = torch.from_numpy(latents.posterior[rows]).unbind(dim=1)
     (ids,) = worker.backbone.token_ids([class_adapter.prompt])
-    return LatentImages(class_adapter.label, mean, std, ids)
+    images = class_adapter.images
+    pixels = None if images is None else read_pixels(worker.backbone, images, rows)
+    return LatentImages(class_adapter.label, mean, std, ids, pixels)

@@ -91,7 +91,8 @@ def get_rate(store: Store, path: str) -> float:
 def class_training_cost(settings: AdapterSettings) -> float:
     """Return the cost of one class of a block, in forwards. A block costs this for each place, taken or filled up."""
     terms = 2 if settings.prior_weight else 1
-    return FORWARDS_PER_SAMPLE * settings.steps * settings.samples * terms
+    of_sample = FORWARDS_PER_SAMPLE + FORWARDS_PER_ENCODING * settings.jitter
+    return of_sample * settings.steps * settings.samples * terms
 
 
 def training_cost(num_classes: int, settings: Collection[AdapterSettings], *, block_size: int) -> float:

@@ -102,12 +102,16 @@ class DecidedImages:
             images=len(self.images),
             labels_changed=changed,
             forwards=self.scored.forwards,
-            forwards_if_exhaustive=sum(len(image.candidates) for image in self.images) * len(self.steps),
+            forwards_if_exhaustive=sum(len(image.candidates) for image in self.images) * self._steps_with_weight,
             time_steps=len(self.steps),
             classes=classes,
             trained_classes=trained,
             calibration=calibration,
         )
+
+    @property
+    def _steps_with_weight(self) -> int:
+        return int((self.scored.weights > 0).sum())
 
     @property
     def _labels(self) -> list[str]:

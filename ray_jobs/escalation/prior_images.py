@@ -60,8 +60,10 @@ def prior_units(spec: DiffusionSpec, prior: PriorImages | None, *, seed: int) ->
     ]
 
 
-def get_prior(worker: DiffusionWorker, parts: tuple[str, ...], prompt: str) -> LatentImages | None:
-    """Read the prior images of some parts; None for no parts."""
+def get_prior(
+    worker: DiffusionWorker, parts: tuple[str, ...], prompt: str, *, with_pixels: bool = False
+) -> LatentImages | None:
+    """Read the prior images of some parts, and decode them if their pixels are needed; None for no parts."""
     import torch
 
     from fewshot.diffusion.random_draws import LatentImages
@@ -71,4 +73,7 @@ def get_prior(worker: DiffusionWorker, parts: tuple[str, ...], prompt: str) -> L
     posterior = np.concatenate([get_latents(worker.store, part).posterior for part in parts])
     mean, std = torch.from_numpy(posterior).unbind(dim=1)
     (ids,) = worker.backbone.token_ids([prompt])
-    return LatentImages(KEY, mean, std, ids)
+    if not with_pixels:
+        return LatentImages(KEY, mean, std, ids)
+    with worker.device:
+        return LatentImages(KEY, mean, std, ids, worker.backbone.decode_latents(mean))

@@ -5,8 +5,8 @@ What was scored before is found, so a resumed job repeats the decisions from the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from ray_jobs.job_file.sections import ScheduleName
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from fewshot.diffusion.elimination import EliminationRound
 
 ScoreQueries = Callable[[int, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Number of the round, and image, candidate and entry of R queries -> [R] float32 noise errors."""
@@ -29,11 +31,13 @@ class ScoredCandidates:
         winner: [N] int64 in [0, C).
         errors: [N, C, n] float32; 0 where not scored.
         scored: [N, C, n] bool.
+        weights: [n] float64, of the time-steps; those of weight 0 are never scored.
     """
 
     winner: Tensor
     errors: Tensor
     scored: Tensor
+    weights: Tensor
 
     @property
     def forwards(self) -> int:
@@ -41,12 +45,17 @@ class ScoredCandidates:
         return int(self.scored.sum())
 
     @property
+    def weighted_errors(self) -> Tensor:
+        """[N, C, n] float64: errors times weights, whose sum decides."""
+        return self.errors.double() * self.weights
+
+    @property
     def means(self) -> Tensor:
-        """[N, C] float64: mean error over the scored time-steps."""
+        """[N, C] float64: mean weighted error over the scored time-steps."""
         import torch
 
         counts = self.scored.sum(dim=2)
-        return torch.where(self.scored, self.errors.double(), 0.0).sum(dim=2) / counts.clamp(min=1)
+        return torch.where(self.scored, self.weighted_errors, 0.0).sum(dim=2) / counts.clamp(min=1)
 
     @property
     def ranking(self) -> Tensor:
@@ -60,7 +69,7 @@ class ScoredCandidates:
         """[N, C] float64: how much larger each candidate's error is than the winner's, see `relative_gaps`."""
         from fewshot.diffusion.error_gaps import relative_gaps
 
-        return relative_gaps(self.errors, self.scored, self.winner)
+        return relative_gaps(self.weighted_errors, self.scored, self.winner)
 
     @property
     def margins(self) -> Tensor:
@@ -70,38 +79,47 @@ class ScoredCandidates:
 
 
 def score_candidates(
-    schedule: ScheduleName, present: Tensor, num_steps: int, score: ScoreQueries, *, error_rate: float
+    schedule: ScheduleName, present: Tensor, weights: Tensor, score: ScoreQueries, *, error_rate: float
 ) -> ScoredCandidates:
     """Score candidates in rounds until every image has a winner.
 
     Args:
         schedule: see `EscalateSection`.
         present: [N, C] bool, the candidates of each image; one or more each.
-        num_steps: n, entries of the time grid.
+        weights: [n] float64, >= 0, not all 0, of the entries of the time grid.
         score: computes noise errors.
         error_rate: of racing, in (0, 1).
     """
     if schedule == "published":
-        return _eliminate_in_stages(present, num_steps, score)
-    return _race(present, num_steps, score, error_rate=error_rate if schedule == "racing" else 0.0)
+        return _eliminate_in_stages(present, weights, score)
+    return _race(present, weights, score, error_rate=error_rate if schedule == "racing" else 0.0)
 
 
-def _race(present: Tensor, n: int, score: ScoreQueries, *, error_rate: float) -> ScoredCandidates:
+def _race(present: Tensor, weights: Tensor, score: ScoreQueries, *, error_rate: float) -> ScoredCandidates:
     """Race the candidates. The exhaustive schedule is a race whose first look is the last."""
     import torch
 
     from fewshot.diffusion import racing
 
-    race_plan = racing.make_race_plan(n, error_rate=error_rate, first=racing.FIRST_LOOK if error_rate else n)
+    n = len(weights)
+    race_plan = racing.make_race_plan(
+        n, weights=weights, error_rate=error_rate, first=racing.FIRST_LOOK if error_rate else n
+    )
     race = racing.start_race(race_plan, present)
     while len((queries := racing.next_queries(race_plan, race)).image):
         errors = score(race.look, *(part.numpy() for part in queries))
         race = racing.advance(race_plan, race, torch.from_numpy(errors))
-    entries = torch.zeros(n, dtype=torch.int64).index_put((race_plan.order,), torch.arange(len(race_plan.order)))
-    return ScoredCandidates(race.labels, race.errors, entries < race.scored[..., None])
+    entries = torch.full((n,), n).index_put((race_plan.order,), torch.arange(len(race_plan.order)))
+    return ScoredCandidates(race.labels, race.errors, entries < race.scored[..., None], weights)
 
 
-def _eliminate_in_stages(present: Tensor, n: int, score: ScoreQueries) -> ScoredCandidates:
+def _from_first_scored(plan: Sequence[EliminationRound]) -> list[EliminationRound]:
+    """Return the rounds without those before the first time-step with a weight: they would drop classes by number."""
+    first = next(number for number, each in enumerate(plan) if len(each.entries))
+    return [replace(plan[first], classes=plan[0].classes), *plan[first + 1 :]]
+
+
+def _eliminate_in_stages(present: Tensor, weights: Tensor, score: ScoreQueries) -> ScoredCandidates:
     """Follow the published stages of the data set with the nearest number of classes, scaled to C and n.
 
     Missing candidates have an infinite error, and a candidate without rivals is not scored.
@@ -110,7 +128,7 @@ def _eliminate_in_stages(present: Tensor, n: int, score: ScoreQueries) -> Scored
 
     from fewshot.diffusion.elimination import PUBLISHED, eliminate, plan_rounds, scale_schedule
 
-    N, C = present.shape
+    (N, C), n = present.shape, len(weights)
     nearest = min(PUBLISHED, key=lambda name: abs(PUBLISHED[name][0] - C))
     errors, scored = torch.zeros(N, C, n), torch.zeros(N, C, n, dtype=torch.bool)
     round_numbers = count()
@@ -127,5 +145,5 @@ def _eliminate_in_stages(present: Tensor, n: int, score: ScoreQueries) -> Scored
         known = errors.gather(1, classes[..., None].expand(-1, -1, n))[..., entries]
         return known.masked_fill(~there[..., None], torch.inf)
 
-    plan = plan_rounds(scale_schedule(nearest, num_classes=C, steps=n), C)
-    return ScoredCandidates(eliminate(errors_of, plan, images=N), errors, scored)
+    plan = _from_first_scored(plan_rounds(scale_schedule(nearest, num_classes=C, steps=n), C, weights=weights))
+    return ScoredCandidates(eliminate(errors_of, plan, images=N, weights=weights), errors, scored, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from fewshot.digests import PLACEHOLDER, check_seal, seal
 from ray_jobs.output.feature_parts import removed_if_damaged
 from ray_jobs.steps.diffusion_worker import ClassPrompt, DiffusionWorker
 from ray_jobs.steps.latents import load_means
+
+if TYPE_CHECKING:
+    from fewshot.diffusion.noise_errors import ErrorNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class ScoreUnit:
         seed: of the noise.
         unet_scale: of the UNet's adapters.
         merged: whether to score one class at a time, with its adapters merged into the weights.
+        norm: of the noise errors.
     """
 
     latents: tuple[LatentRows, ...]
@@ -50,13 +55,14 @@ class ScoreUnit:
     seed: int
     unet_scale: float
     merged: bool = False
+    norm: ErrorNorm = "l2"
 
     def identity(self) -> list[object]:
-        """Return all that determines the noise errors, as JSON values."""
+        """Return all that determines the noise errors, as JSON values; the usual norm is not named."""
         latents = [[part.path, part.rows] for part in self.latents]
         classes = [[each.prompt, each.adapter] for each in self.classes]
         queries = [array.tolist() for array in (self.image, self.label, self.step)]
-        return [latents, classes, queries, self.seed, self.unet_scale, self.merged]
+        return [latents, classes, queries, self.seed, self.unet_scale, self.merged, *[self.norm] * (self.norm != "l2")]
 
     def run(self, worker: DiffusionWorker) -> Part:
         """Compute the noise error of each query, in their order."""
@@ -80,6 +86,7 @@ class ScoreUnit:
                 seed=self.seed,
                 adapters=concatenated_pairs(with_all_sites(adapters)) if adapters else None,  # type: ignore[arg-type]
                 scale=self.unet_scale,
+                norm=self.norm,
             )
         return Part(_to_bytes(errors.numpy()), {"forwards": float(len(errors))})
 

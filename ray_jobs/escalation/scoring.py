@@ -20,7 +20,7 @@ from ray_jobs.escalation.stages import Stages
 from ray_jobs.steps.diffusion_worker import LATENT_BYTES, DiffusionStep
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from fewshot.diffusion.time_grid import TimeGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class ImageScoring:
     stage_name: str = "scoring"
 
     @cached_property
-    def steps(self) -> Tensor:
-        """[n] int64, the time-steps of the grid."""
-        return self.adapter_training.time_steps()
+    def grid(self) -> TimeGrid:
+        """The time-steps and their weights."""
+        return self.adapter_training.time_grid()
 
     def score(
         self, images: Sequence[EscalationCandidate], encoded: Mapping[int, EncodedImages], folder: str, stages: Stages
@@ -82,9 +82,9 @@ class ImageScoring:
                 errors[rows] = get_errors(self.adapter_training.store, unit.path)
             return errors
 
-        present, n = torch.from_numpy(plan.candidates >= 0), len(self.steps)
-        scored = score_candidates(section.schedule, present, n, score_queries, error_rate=section.error_rate)
-        return DecidedImages(images, scored, self.steps)
+        present, weights = torch.from_numpy(plan.candidates >= 0), self.grid.weights
+        scored = score_candidates(section.schedule, present, weights, score_queries, error_rate=section.error_rate)
+        return DecidedImages(images, scored, self.grid.steps)
 
     def _images_in_memory(self) -> int:
         """Return the images whose latents take half of a worker's memory for latents: the next unit reads others."""
@@ -107,9 +107,10 @@ class ImageScoring:
             row=np.array([rows[image.part][image.row] for image in images], dtype=np.int64),
             candidates=candidates,
             class_prompts=tuple(self.adapter_training.class_prompt(label) for label in labels),
-            steps=self.steps.numpy(),
+            steps=self.grid.steps.numpy(),
             seed=self.adapter_training.section.seed,
             unet_scale=self.adapter_training.unet_scale(labels),
+            norm=self.adapter_training.method.scoring.norm,
             batch_size=self.adapter_training.section.spec.max_batch_size,
             images_in_memory=self._images_in_memory(),
         )

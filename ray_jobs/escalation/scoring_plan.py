@@ -16,12 +16,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cluster import Unit, fingerprint
 from ray_jobs.escalation.score_unit import LatentRows, ScoreUnit
 from ray_jobs.steps.diffusion_worker import ClassPrompt
+
+if TYPE_CHECKING:
+    from fewshot.diffusion.noise_errors import ErrorNorm
 
 QUERIES_PER_UNIT = 2048
 """Queries of one unit, up to twice as many: fewer in a small round, so that there is work for many workers."""
@@ -48,6 +52,7 @@ class ScoringPlan:
         steps: [n] int64 time-steps, rising.
         seed: of the noise.
         unet_scale: of the UNet's adapters.
+        norm: of the noise errors.
         batch_size: rows in a forward.
         images_in_memory: B, images whose latents a worker is taken to keep.
     """
@@ -62,6 +67,7 @@ class ScoringPlan:
     unet_scale: float
     batch_size: int
     images_in_memory: int = 8192
+    norm: ErrorNorm = "l2"
 
     def query_units(
         self, folder: str, image: np.ndarray, column: np.ndarray, entry: np.ndarray, *, backwards: bool = False
@@ -135,6 +141,7 @@ class ScoringPlan:
             seed=self.seed,
             unet_scale=self.unet_scale,
             merged=merged,
+            norm=self.norm,
         )
         adapters = tuple(each.adapter for each in unit.classes if each.adapter is not None)
         return Unit(f"{folder}/part-{fingerprint(unit.identity())}.npy", unit, weight=len(image), needs=adapters)

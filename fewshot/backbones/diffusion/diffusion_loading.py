@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from fewshot.backbones.clip_spec import EMBEDDED
 from fewshot.backbones.determinism import find_device, find_dtype, fix_arithmetic
-from fewshot.backbones.diffusion.config_checks import check_configs, check_index, positive_integer
+from fewshot.backbones.diffusion.config_checks import SD1, check_configs, check_index, positive_integer
 from fewshot.backbones.diffusion.diffusion_backbone import DiffusionBackbone
 from fewshot.backbones.diffusion.diffusion_spec import CPU_BATCH, GPU_BATCH, PROJECTION, DiffusionSpec
 from fewshot.backbones.diffusion.noise_schedule import alphas_cumprod
@@ -205,8 +205,8 @@ class _Source:
             )
         return (
             f"{self._spec.model} is not a folder on this machine and could not be fetched from the hub: {reason}. "
-            "Fetch it once on a machine that reaches the hub and copy its cache here, or set a local folder, or use "
-            "model = 'embedded', which needs no download."
+            f"{_advice(self._spec.model)}Fetch it once on a machine that reaches the hub and copy its cache here, or "
+            "set a local folder, or use model = 'embedded', which needs no download."
         )
 
 
@@ -220,3 +220,13 @@ def _without_progress_bars() -> Iterator[None]:
     finally:
         if were_shown:
             transformers_logging.enable_progress_bar()
+
+
+def _advice(model: str) -> str:
+    """Return where a model is that has left its makers' page of the hub; "" for all others."""
+    owner, _, name = model.partition("/")
+    if owner == "stabilityai" and name.startswith("stable-diffusion-2"):
+        return f"Its makers have withdrawn it; sd2-community/{name} has its weights. "
+    if model == "runwayml/stable-diffusion-v1-5":
+        return f"Its makers have withdrawn it; {SD1} has its weights. "
+    return ""

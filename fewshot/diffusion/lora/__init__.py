@@ -9,6 +9,7 @@ from fewshot.diffusion.lora.adapter_files import (
 )
 from fewshot.diffusion.lora.injection import SetClasses, adapted_layers, injected
 from fewshot.diffusion.lora.merging import merged
+from fewshot.diffusion.lora.pipeline_file import pipeline_file
 from fewshot.diffusion.lora.sites import BlockFilter, block_filter_for, sites, unet_sites
 from fewshot.diffusion.lora.stacked_lora import (
     LoraPair,
@@ -37,6 +38,7 @@ __all__ = [
     "load_adapters",
     "load_unet_adapters",
     "merged",
+    "pipeline_file",
     "save_adapter",
     "sites",
     "unet_sites",

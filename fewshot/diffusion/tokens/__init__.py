@@ -7,6 +7,7 @@ from fewshot.diffusion.tokens.token_blocks import (
     learn_block,
     learn_tokens,
     make_token_classifier,
+    require_diffusion,
 )
 from fewshot.diffusion.tokens.token_classifier import Calibration, TokenClassifier, token_rows
 from fewshot.diffusion.tokens.token_files import merged_tokens, placeholder, token_file
@@ -34,6 +35,7 @@ __all__ = [
     "make_token_classifier",
     "merged_tokens",
     "placeholder",
+    "require_diffusion",
     "token_file",
     "token_rows",
     "train_tokens",

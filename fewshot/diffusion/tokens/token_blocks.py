@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -93,7 +93,7 @@ def block_key(
     Where images are only reconstructed, other classes do not matter, and new ones leave the key as it is.
     """
     contrasted = [shots.bank_key, shots.counts.tolist(), block] if recipe.gamma or recipe.coupled else None
-    settings = [seed, [shots.keys[c] for c in block], contrasted, asdict(recipe), backbone.templates]
+    settings = [seed, [shots.keys[c] for c in block], contrasted, recipe.identity(), backbone.templates]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
     digest.update(start_vector(backbone, recipe.word).numpy().tobytes())
     return f"tokens-{digest.hexdigest()}"

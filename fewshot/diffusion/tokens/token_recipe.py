@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+from fewshot.diffusion.loss_target import LossTarget
 from fewshot.diffusion.tokens.token_prompts import Pool
 
 GammaSchedule = Literal["constant", "exponential"]
@@ -16,10 +17,11 @@ class TokenRecipe:
 
     Attributes:
         word: a coarse word of one token for what the images show, from which the vector starts.
-        steps: steps of AdamW, >= 0. The published 3,100 with a rate of 2e-3 on SD 1.5 are an hour a class on a V100.
-            With the embedded model, 100 with 1e-2 are as good as 300 with 2e-3 (`fewshot.methods.token_learning`).
+        steps: steps of AdamW, >= 0. Not set: with Stable Diffusion the published 3,100, an hour a class on a V100;
+            with models of small pictures 100.
         images: images of each class in a step (b), >= 1. The papers accumulate 4.
-        learning_rate: constant learning rate, > 0.
+        learning_rate: constant learning rate, > 0. Not set: with Stable Diffusion the published 2e-3; with models of
+            small pictures 1e-2, with which 100 steps are as good as 300 with 2e-3 (`fewshot.methods.token_learning`).
         alpha: weight of the reconstruction, >= 0; with 0 the UNet never runs.
         gamma: weight of the regulariser at the start, >= 0; at 0 this is textual inversion.
         gamma_end: its weight at the end, > 0, if the schedule is exponential.
@@ -28,6 +30,8 @@ class TokenRecipe:
         scale: s of both softmaxes, > 0. Not the backbone's: CLIP's 100 would saturate it.
         pool: where the feature of a text is read, in training and afterwards: at its end token ("eos"), or at the
             token of the class, as the published code does ("placeholder").
+        target: what the reconstruction compares: the "noise", or the "prediction" of the UNet, as diffusers does. They
+            differ for models that predict velocity.
         classes: classes learned together, in forwards of `classes` · b rows; the last block is filled up with copies.
     """
 
@@ -42,7 +46,12 @@ class TokenRecipe:
     coupled: float = 0.0
     scale: float = 10.0
     pool: Pool = "eos"
+    target: LossTarget = "noise"
     classes: int = 8
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that determines the tokens, as JSON values; the target, which came later, unless it is noise."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("target", "noise")}
 
     def gamma_at(self, step: int) -> float:
         """Return the regulariser's weight at a step in [0, steps); 0 stays 0."""

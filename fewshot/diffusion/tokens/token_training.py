@@ -14,7 +14,8 @@ step), and a forward always has the same number of rows, so that the bits do not
 
 Where we differ from the authors' code: images are cropped and not squeezed, and mirror images are in the bank of
 features alone (as augmented views); a step averages b images instead of accumulating them; features and losses are
-float32; the vector is inserted after the lookup, so that the optimizer decays it and not the whole table.
+float32; the vector is inserted after the lookup, so that the optimizer decays it and not the whole table. For models
+that predict velocity the reconstruction compares the noise, unless `target` is "prediction".
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.backbones.diffusion.noise_schedule import add_noise
+from fewshot.diffusion.loss_target import LossTarget, loss_weights
 from fewshot.diffusion.tokens.token_prompts import TokenPrompts, encode_with_vectors, project_texts, start_vector
 from fewshot.diffusion.tokens.token_recipe import TokenRecipe
 from fewshot.diffusion.tokens.token_shots import TokenSamples, TokenShots, draw_token_samples
@@ -105,7 +107,7 @@ def token_losses(
     hidden = encode_with_vectors(backbone, prompts.ids[samples.prompts], slots, rows)
     losses = hidden.new_zeros(G, b)
     if recipe.alpha:
-        losses = losses + recipe.alpha * reconstruction_loss(backbone, hidden, samples).view(G, b)
+        losses = losses + recipe.alpha * reconstruction_loss(backbone, hidden, samples, recipe.target).view(G, b)
     if gamma or recipe.coupled:
         texts = project_texts(backbone, hidden, slots, pool=recipe.pool)
         bank, chosen, targets = (part.to(backbone.device) for part in (bank, samples.chosen, samples.targets))
@@ -118,12 +120,14 @@ def token_losses(
     return losses.mean(dim=1)
 
 
-def reconstruction_loss(backbone: DiffusionBackbone, hidden: Tensor, samples: TokenSamples) -> Tensor:
+def reconstruction_loss(
+    backbone: DiffusionBackbone, hidden: Tensor, samples: TokenSamples, target: LossTarget = "noise"
+) -> Tensor:
     """Return L_rec, [B] float32, of contexts [B, L, width] and B samples."""
     latents, noise = samples.latents.to(backbone.device), samples.noise.to(backbone.device)
     noisy = add_noise(latents, noise, samples.steps, backbone.alphas_cumprod)
     predicted = backbone.predict(noisy, samples.steps, hidden)
-    return (noise - predicted).square().mean(dim=(1, 2, 3))
+    return (noise - predicted).square().mean(dim=(1, 2, 3)) * loss_weights(backbone, samples.steps, target)
 
 
 def text_to_images_loss(texts: Tensor, bank: Tensor, chosen: Tensor, targets: Tensor, *, scale: float) -> Tensor:

@@ -4,20 +4,23 @@ Each class's adapters learn to restore its images from noise. An image is given 
 noise best, time-steps weighted by how much of what they lose is nuanced (`fewshot.diffusion.time_step_weights`).
 Adapters of a class depend on that class alone, so adding one costs one.
 
-Defaults that are None follow the size of the model. For Stable Diffusion they are the published ones: rank 16, blocks
-by the number of shots, rates 1e-4 and 5e-5, one sample a step, s = 0.6 and 0.7, and the steps of the checkpoint that
-the paper's FGVC runs used. For models of small pictures, like the embedded one, they are what its adapters learn well
-with on classes kept from its training: rank 8 in all blocks, rates 2e-3 and 1e-3, 250 steps of four stratified samples,
-s = 1.
+Defaults that are None follow the recipe and the size of the model. With `recipe = "published"` they are those of the
+authors' runs on a data set (`published_runs`), weights multiply the errors at time-steps of equal distance, and images
+are jittered in training; with `steps = 500` and `schedule = "published"` under [escalate], and all classes as
+candidates, these are the published 500 steps and stages. With the default recipe, Stable Diffusion is trained like the
+FGVC runs but for jitter, and time-steps are spaced by their weights, which takes a few dozen of them instead of 500.
+Models of small pictures, like the embedded one, take what its adapters learn well with on classes kept from its
+training: rank 8 in all blocks, rates 2e-3 and 1e-3, 250 steps of four stratified samples, s = 1, and no prior images,
+which cost more than the adapters there.
 
-Where we differ from the authors' code: see `fewshot.diffusion.adapter_training` and `sampling`. Models of small
-pictures learn without prior images: on the embedded one they cost more than the adapters. Prompts contain the names of
-classes where there are any; `use_names = false` gives all classes one prompt, as the paper does for people and cars.
+Where we differ from the authors' code in either recipe: see `fewshot.diffusion.adapter_training`, `image_sampling`,
+`noise_errors` and `elimination`; and Duke's pictures are scored with the prompt of their training, not another one.
+Prompts contain the names of classes where there are any; `use_names = false` gives all classes one prompt, as the paper
+does for people and cars.
 """
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -28,22 +31,26 @@ from fewshot.classes import LabelSpace
 from fewshot.diffusion.adapter_training import AdapterSettings
 from fewshot.diffusion.image_sampling import PriorImages
 from fewshot.diffusion.lora import BlockFilter, block_filter_for
+from fewshot.diffusion.loss_target import LossTarget
+from fewshot.diffusion.model_size import is_small
+from fewshot.diffusion.noise_errors import ErrorNorm
+from fewshot.diffusion.scoring_settings import ScoringSettings
+from fewshot.diffusion.time_grid import Spacing
 from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod, nuanced_size
-from fewshot.methods.hyperparameters import check_choice, check_number, check_template
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, check_template
+from fewshot.methods.tif.published_runs import PRIOR_IMAGES, PUBLISHED_RUNS, PublishedDataSet, PublishedRuns
 
 Weighting = Literal["attributes", "uniform"]
-SMALL_SIDE = 16
-"""Models with latents up to this side take the defaults of the embedded one."""
-PUBLISHED_STEPS = {1: 60, 2: 100, 4: 200, 8: 700, 16: 1000}
-"""By shots: the checkpoints that the FGVC results are of."""
-PUBLISHED_PRIOR_IMAGES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tif:
-    """Hyperparameters of TiF, see `DiffusionScorer`. None follows the size of the model, see the module.
+    """Hyperparameters of TiF, see `DiffusionScorer`. None follows recipe and size of the model, see the module.
 
     Attributes:
+        recipe: "published" takes the authors' settings for what is not set.
+        data_set: whose published runs are followed: for rank and steps with Stable Diffusion in either recipe, for
+            prompts and the first checkpoint in the published one.
         steps: steps of gradient descent, >= 1.
         rank: rank of the adapters, >= 1.
         blocks: the UNet blocks without adapters: "none" of them, or those of the shallowest ("all-1") or the two
@@ -53,10 +60,17 @@ class Tif:
         text_rate: learning rate of the adapters of the text encoder, >= 0.
         unet_scale: scale s of the adapters of the UNet in inference, >= 0.
         text_scale: scale s of the adapters of the text encoder in inference, >= 0.
+        full_scale_steps: steps of training with s = 1, after which s is that of inference, >= 0. Not set: all steps,
+            or, as published, those before the first checkpoint.
+        jitter: whether brightness and contrast of the images are changed anew in each step, which costs an encoding.
+        target: what the loss of training compares: the "noise", or the "prediction" of the UNet, as diffusers does.
+            They differ for models that predict velocity.
         prior_images: images drawn with the frozen model that the adapters should still draw (prior preservation), >= 0;
             100 as published, 0 for none.
         prior_prompt: the prompt of these images; it names no class.
         weighting: weights of the time-steps: "attributes" as published, or "uniform".
+        spacing: of the time-steps: "by-weight", where they count the same, or "even" with their weights, as published.
+        norm: of the noise errors: "l2", squared differences, as published, or "l1", absolute ones.
         template: a prompt with one "{}" for the name of the class.
         rare_word: a word before the name in the prompt.
         use_names: whether prompts contain the names of the classes.
@@ -64,6 +78,8 @@ class Tif:
 
     name: ClassVar[str] = "tif"
 
+    recipe: Recipe = "default"
+    data_set: PublishedDataSet = "fgvc"
     steps: int | None = None
     rank: int | None = None
     blocks: BlockFilter | None = None
@@ -72,12 +88,17 @@ class Tif:
     text_rate: float | None = None
     unet_scale: float | None = None
     text_scale: float | None = None
+    full_scale_steps: int | None = None
+    jitter: bool | None = None
+    target: LossTarget | None = None
     prior_images: int | None = None
-    prior_prompt: str = "a picture"
+    prior_prompt: str | None = None
     weighting: Weighting = "attributes"
-    template: str = "a picture of a {}"
+    spacing: Spacing | None = None
+    norm: ErrorNorm = "l2"
+    template: str | None = None
     rare_word: str = "hta"
-    use_names: bool = True
+    use_names: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -85,40 +106,92 @@ class Tif:
         Raises:
             DataError: a value is out of its range.
         """
-        for name in ("unet_rate", "text_rate", "unet_scale", "text_scale"):
+        for name in ("unet_rate", "text_rate", "unet_scale", "text_scale", "prior_images", "full_scale_steps"):
             check_number(f"tif.{name}", getattr(self, name))
         for name in ("steps", "rank", "samples"):
             check_number(f"tif.{name}", getattr(self, name), low=1.0)
-        check_number("tif.prior_images", self.prior_images)
-        if self.blocks is not None:
-            check_choice("tif.blocks", self.blocks, get_args(BlockFilter))
-        check_choice("tif.weighting", self.weighting, get_args(Weighting))
-        check_template("tif.template", self.template)
+        choices = {
+            "recipe": Recipe,
+            "data_set": PublishedDataSet,
+            "blocks": BlockFilter,
+            "target": LossTarget,
+            "weighting": Weighting,
+            "spacing": Spacing,
+            "norm": ErrorNorm,
+        }
+        for name, kind in choices.items():
+            if getattr(self, name) is not None:
+                check_choice(f"tif.{name}", getattr(self, name), get_args(kind))
+        check_template("tif.template", self._template)
+
+    @property
+    def scoring(self) -> ScoringSettings:
+        """See `DiffusionScorer.scoring`."""
+        default: Spacing = "even" if self._is_published else "by-weight"
+        return ScoringSettings(spacing=self.spacing or default, norm=self.norm)
 
     def prompts(self, label_space: LabelSpace) -> tuple[str, ...]:
         """See `DiffusionScorer.prompts`."""
-        named = (f"{self.rare_word} {name}" if self.use_names else self.rare_word for name in label_space.prompt_names)
-        return tuple(self.template.replace("{}", name) for name in named)
+        use_names = self.use_names
+        if use_names is None:
+            use_names = not self._is_published or self._runs.use_names
+        named = (f"{self.rare_word} {name}" if use_names else self.rare_word for name in label_space.prompt_names)
+        return tuple(self._template.replace("{}", name) for name in named)
 
     def adapter_settings(self, *, latent_side: int, shots: int) -> AdapterSettings:
         """See `DiffusionScorer.adapter_settings`."""
-        small = latent_side <= SMALL_SIDE
-        defaults = _small() if small else _published(shots)
+        small = self._takes_small(latent_side)
+        defaults = _small() if small else self._large(shots)
         given = {name: value for name in defaults if (value := getattr(self, name, None)) is not None}
         weight = 0.0 if self.prior(latent_side=latent_side) is None else 1.0
         return AdapterSettings(**defaults | given, stratified=small, prior_weight=weight)
 
     def prior(self, *, latent_side: int) -> PriorImages | None:
         """See `DiffusionScorer.prior`."""
-        published = 0 if latent_side <= SMALL_SIDE else PUBLISHED_PRIOR_IMAGES
-        count = published if self.prior_images is None else self.prior_images
-        return PriorImages(prompt=self.prior_prompt, count=count) if count else None
+        default = 0 if self._takes_small(latent_side) else PRIOR_IMAGES
+        count = default if self.prior_images is None else self.prior_images
+        prompt = self.prior_prompt or (self._runs.prior_prompt if self._is_published else "a picture")
+        return PriorImages(prompt=prompt, count=count) if count else None
 
     def weights(self, latents: Tensor, labels: Tensor, *, num_steps: int) -> Tensor:
         """See `DiffusionScorer.weights`; uniform, too, where there is but one class to take the nuanced size from."""
         if self.weighting == "uniform" or len(labels.unique()) < 2:  # type: ignore[no-untyped-call]
             return torch.ones(num_steps, dtype=torch.float64)
         return attribute_weights(linear_alphas_cumprod(num_steps), nuanced_size(latents, labels))
+
+    @property
+    def _is_published(self) -> bool:
+        return self.recipe == "published"
+
+    @property
+    def _runs(self) -> PublishedRuns:
+        return PUBLISHED_RUNS[self.data_set]
+
+    @property
+    def _template(self) -> str:
+        if self.template is not None:
+            return self.template
+        return self._runs.template if self._is_published else "a picture of a {}"
+
+    def _takes_small(self, latent_side: int) -> bool:
+        """Whether a model takes the settings of small ones."""
+        return not self._is_published and is_small(latent_side)
+
+    def _large(self, shots: int) -> dict[str, Any]:
+        steps, first_checkpoint = self._runs.steps_for(shots)
+        return {
+            "steps": steps,
+            "rank": self._runs.rank,
+            "blocks": block_filter_for(shots),
+            "samples": 1,
+            "unet_rate": 1e-4,
+            "text_rate": 5e-5,
+            "unet_scale": 0.6,
+            "text_scale": 0.7,
+            "full_scale_steps": first_checkpoint if self._is_published else None,
+            "jitter": self._is_published,
+            "target": "prediction" if self._is_published else "noise",
+        }
 
 
 def _small() -> dict[str, Any]:
@@ -131,19 +204,7 @@ def _small() -> dict[str, Any]:
         "text_rate": 1e-3,
         "unet_scale": 1.0,
         "text_scale": 1.0,
-    }
-
-
-def _published(shots: int) -> dict[str, Any]:
-    known = sorted(PUBLISHED_STEPS)
-    nearest = known[max(0, bisect.bisect_right(known, shots) - 1)]
-    return {
-        "steps": PUBLISHED_STEPS[nearest],
-        "rank": 16,
-        "blocks": block_filter_for(shots),
-        "samples": 1,
-        "unet_rate": 1e-4,
-        "text_rate": 5e-5,
-        "unet_scale": 0.6,
-        "text_scale": 0.7,
+        "full_scale_steps": None,
+        "jitter": False,
+        "target": "noise",
     }

@@ -98,6 +98,25 @@ def test_prototypes_have_unit_rows_and_use_the_description(clip):
     assert not torch.equal(rows[1], other[1])
 
 
+def test_prototypes_are_means_of_unit_rows_of_each_class_s_own_prompts(clip):
+    """Prompts of any length, in any order: texts are encoded by length, one after the other in their own place."""
+    names = ("cat", "a very long name of a strange animal indeed", "dog", "sports car")
+    there = LabelSpace(names, names, ("", "", "a loyal animal that barks", ""))
+    templates = ("a photo of a {}.", "{}", "a blurred and rather dark picture that shows the {} from behind.")
+    expected = []
+    for name, description in zip(names, there.descriptions, strict=True):
+        prompts = [template.replace("{}", name) for template in templates] + [description] * bool(description)
+        units = [torch.nn.functional.normalize(clip.embed_texts([prompt])[0], dim=0) for prompt in prompts]
+        expected.append(torch.nn.functional.normalize(sum(units) / len(units), dim=0))
+    rows = clip.prototypes(there, templates)
+    torch.testing.assert_close(rows, torch.stack(expected), rtol=0, atol=1e-6)
+    torch.testing.assert_close(clip.prototypes(there, templates[::-1]), rows, rtol=0, atol=1e-6)
+    assert torch.pdist(rows).min() > 0.1
+    texts = [template.replace("{}", name) for name in names for template in templates]
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(clip.embed_texts([texts[i] for i in order]), clip.embed_texts(texts)[order])
+
+
 def test_crop_gives_the_input_size_for_any_shape_of_image(clip):
     for size in ((500, 300), (300, 500), (10, 10), (260, 260)):
         assert clip.crop(Image.new("RGB", size, "red")).shape == (3, 260, 260)

@@ -167,6 +167,23 @@ def test_a_larger_error_a_smaller_confidence_and_more_hits_never_label_less(hits
     assert better.guarantee(strict, confidence=sure).coverage >= coverage
 
 
+def test_a_test_passed_after_a_failed_one_counts_for_nothing():
+    """Otherwise the threshold would be the best of many looks, each with the whole failure probability."""
+    scores = np.linspace(1.0, 0.0, 300)
+    correct = np.ones(300, bool)
+    correct[24:30] = False  # Six errors among the 30 of the first test, which fails; later ones would pass.
+    counts = np.arange(1, 301)
+    passing = shows((~correct).cumsum(), counts, max_error=0.1, confidence=0.9) & (counts >= 30)
+    assert passing[-1]
+    assert not passing[29]
+    found = guaranteed_threshold(scores, correct, max_error=0.1, confidence=0.9)
+    assert found.threshold == ABSTAIN_ALWAYS
+    correct[24:30], correct[40:60] = True, False
+    found = guaranteed_threshold(scores, correct, max_error=0.1, confidence=0.9)
+    assert 40 <= round(300 * found.coverage) < 60
+    assert shows(20, 300, max_error=0.1, confidence=0.9)
+
+
 def test_equal_scores_are_kept_or_abstain_together():
     scores = np.array([0.9] * 30 + [0.5] * 30)
     correct = np.array([True] * 30 + [True] * 10 + [False] * 20)

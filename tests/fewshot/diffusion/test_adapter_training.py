@@ -1,15 +1,18 @@
 """Adapters trained in one batch equal those trained alone, and those of PEFT."""
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import peft
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
 
 from fewshot.backbones.diffusion.noise_schedule import add_noise
 from fewshot.diffusion.adapter_training import AdapterSettings, _reproducible, clip_gradients_by_class, train_adapters
+from fewshot.diffusion.image_jitter import jittered_pixels
 from fewshot.diffusion.lora import injected
 from fewshot.diffusion.random_draws import LatentImages, draw_samples, seeded_generator
 from fewshot.errors import DataError
@@ -33,8 +36,9 @@ CLASSES = [images(name) for name in NAMES]
 PRIOR = images("prior", "a photo of a thing", shots=5)
 
 
-def trained(classes, settings=SHORT, *, block_size=3, seed=0, prior=PRIOR, **options):
-    return train_adapters(tiny_diffusion(), classes, settings, block_size=block_size, seed=seed, prior=prior, **options)
+def trained(classes, settings=SHORT, *, block_size=3, seed=0, prior=PRIOR, backbone=None, **options):
+    backbone = tiny_diffusion() if backbone is None else backbone
+    return train_adapters(backbone, classes, settings, block_size=block_size, seed=seed, prior=prior, **options)
 
 
 def tensors(lora):
@@ -91,9 +95,23 @@ def with_peft(model, pairs):
     return adapted
 
 
-def trained_with_peft(shots, settings):
-    """One class without this module: two forwards, PEFT's layers, torch's clipping."""
-    backbone, start = tiny_diffusion(), trained([shots], replace(settings, steps=0), block_size=1)
+def set_scale(model, scale):
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.scaling["default"] = scale
+
+
+def encoded(images, key, step, settings):
+    """What a term trains on in a step, where pixels are jittered."""
+    if not settings.jitter:
+        return None
+    return tiny_diffusion().posterior(jittered_pixels(images, key, step, count=settings.samples, seed=0))
+
+
+def trained_with_peft(shots, settings, *, prior=PRIOR, backbone=None):
+    """One class without this module: two forwards, PEFT's layers, torch's clipping, the loss of diffusers' scripts."""
+    backbone = tiny_diffusion() if backbone is None else backbone
+    start = trained([shots], replace(settings, steps=0), block_size=1)
     unet, text = with_peft(backbone.unet, start.unet), with_peft(backbone.text_encoder, start.text)
     groups = [[p for p in model.parameters() if p.requires_grad] for model in (unet, text)]
     rates = (settings.unet_rate, settings.text_rate)
@@ -103,13 +121,26 @@ def trained_with_peft(shots, settings):
     )
     for step in range(settings.steps):
         optimizer.zero_grad()
-        for term, weight in ((shots, 1.0), (PRIOR, settings.prior_weight)):
+        mutated = settings.full_scale_steps is not None and step >= settings.full_scale_steps
+        set_scale(unet, settings.unet_scale if mutated else 1.0)
+        set_scale(text, settings.text_scale if mutated else 1.0)
+        for term, weight in ((shots, 1.0), (prior, settings.prior_weight)):
             latents, noise, steps = draw_samples(
-                term, shots.key, step, count=settings.samples, num_steps=1000, stratified=False, seed=0
+                term,
+                shots.key,
+                step,
+                count=settings.samples,
+                num_steps=1000,
+                stratified=False,
+                seed=0,
+                encoded=encoded(term, shots.key, step, settings),
             )
             contexts = text(term.token_ids[None]).last_hidden_state.expand(settings.samples, -1, -1)
             noisy = add_noise(latents, noise, steps, backbone.alphas_cumprod)
-            error = torch.nn.functional.mse_loss(unet(noisy, steps, contexts).sample, noise)
+            schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+            velocity = backbone.prediction_type == "v_prediction"
+            target = schedule.get_velocity(latents, noise, steps) if velocity else noise
+            error = torch.nn.functional.mse_loss(unet(noisy, steps, contexts).sample, target)
             (weight * error).backward()
         torch.nn.utils.clip_grad_norm_([*groups[0], *groups[1]], settings.clip)
         optimizer.step()
@@ -120,12 +151,69 @@ def trained_with_peft(shots, settings):
 @pytest.mark.parametrize(("prior_weight", "clip"), [(1.0, 0.05), (0.3, 1e3)])
 def test_training_equals_that_of_peft_layers(prior_weight, clip):
     settings = replace(SHORT, prior_weight=prior_weight, clip=clip)
-    ours, theirs = trained(CLASSES[1:2], settings), trained_with_peft(CLASSES[1], settings)
+    assert_peft_learns(trained(CLASSES[1:2], settings), *trained_with_peft(CLASSES[1], settings))
+
+
+def assert_peft_learns(ours, *theirs):
     for pairs, model in zip((ours.unet, ours.text), theirs, strict=True):
         for site, pair in pairs.items():
             layer = model.get_submodule(site)
             torch.testing.assert_close(pair.A[0], layer.lora_A["default"].weight.data, rtol=0, atol=1e-5)
             torch.testing.assert_close(pair.B[0], layer.lora_B["default"].weight.data, rtol=0, atol=1e-5)
+
+
+def with_pixels(images):
+    size, generator = tiny_diffusion().image_size, seeded_generator(0, "pixels", images.key)
+    pixels = torch.randint(256, (len(images.mean), 3, size, size), dtype=torch.uint8, generator=generator)
+    return replace(images, pixels=pixels)
+
+
+PIXELS = [with_pixels(images) for images in CLASSES]
+PRIOR_PIXELS = with_pixels(PRIOR)
+PUBLISHED = replace(SHORT, samples=1, full_scale_steps=1, jitter=True, target="prediction")
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # Raised by PEFT.
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_published_training_equals_that_of_peft_layers(prediction_type):
+    """With scales that change after the first checkpoint, jitter, and the loss of what the UNet predicts."""
+    backbone = tiny_diffusion(prediction_type=prediction_type)
+    ours = trained(PIXELS[1:2], PUBLISHED, prior=PRIOR_PIXELS, backbone=backbone, block_size=2)
+    assert_peft_learns(ours, *trained_with_peft(PIXELS[1], PUBLISHED, prior=PRIOR_PIXELS, backbone=backbone))
+
+
+@pytest.mark.parametrize(
+    "change", [{"full_scale_steps": None}, {"jitter": False}, {"target": "noise"}, {"clip": 1e3}, {"prior_weight": 0.0}]
+)
+def test_each_part_of_the_published_training_matters(change):
+    backbone = tiny_diffusion(prediction_type="v_prediction")
+    one, other = (
+        trained(PIXELS[:1], settings, prior=PRIOR_PIXELS, backbone=backbone, block_size=1)
+        for settings in (PUBLISHED, replace(PUBLISHED, **change))
+    )
+    assert not equal(one, other)
+
+
+def test_the_target_of_a_model_that_predicts_noise_is_the_noise():
+    assert equal(trained(CLASSES, replace(SHORT, target="prediction")), trained(CLASSES))
+
+
+def test_bits_with_jitter_do_not_depend_on_block_mates():
+    together = trained(PIXELS, PUBLISHED, prior=PRIOR_PIXELS)
+    assert equal(trained(PIXELS[2:], PUBLISHED, prior=PRIOR_PIXELS), together.select([2]))
+
+
+def test_jitter_without_pixels_is_refused():
+    with pytest.raises(DataError, match="cat: jitter needs the pixels"):
+        trained(CLASSES, replace(SHORT, jitter=True))
+
+
+def test_adapters_keep_their_identity_without_the_later_settings():
+    assert SHORT.identity().keys() == {
+        *("steps", "rank", "blocks", "samples", "unet_rate", "text_rate", "weight_decay", "clip", "prior_weight"),
+        *("stratified", "unet_scale", "text_scale", "full_scale_steps"),
+    }
+    assert PUBLISHED.identity() == asdict(PUBLISHED)
 
 
 def test_training_leaves_the_base_model_unchanged():

@@ -46,7 +46,7 @@ def shuffled(queries, seed=0):
 
 
 @torch.inference_mode()
-def plain(backbone, latents, texts, *, seed):
+def plain(backbone, latents, texts, *, seed, norm="l2"):
     """The errors image by image, class by class and step by step, one row a forward, without this module."""
     table = torch.zeros(len(latents), len(texts), len(STEPS))
     for n, (latent, key) in enumerate(zip(latents, KEYS, strict=True)):
@@ -58,16 +58,18 @@ def plain(backbone, latents, texts, *, seed):
                 predicted = backbone.unet(noisy[None], t, encoder_hidden_states=text[None]).sample[0]
                 if backbone.prediction_type == "v_prediction":
                     predicted = math.sqrt(share) * predicted + math.sqrt(1.0 - share) * noisy
-                table[n, k, i] = (noise - predicted).square().mean()
+                difference = noise - predicted
+                table[n, k, i] = (difference * difference if norm == "l2" else difference.abs()).mean()
     return table
 
 
+@pytest.mark.parametrize("norm", ["l2", "l1"])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_batched_errors_equal_the_triple_loop(prediction_type, latents):
+def test_batched_errors_equal_the_triple_loop(prediction_type, norm, latents):
     backbone = tiny_diffusion(prediction_type=prediction_type)
     texts = class_contexts(backbone, PROMPTS)
-    found = noise_errors(backbone, latents, KEYS, texts, everything(), seed=5)
-    expected = plain(backbone, latents, texts, seed=5)
+    found = noise_errors(backbone, latents, KEYS, texts, everything(), seed=5, norm=norm)
+    expected = plain(backbone, latents, texts, seed=5, norm=norm)
     torch.testing.assert_close(found.view_as(expected), expected, rtol=1e-5, atol=1e-6)
     assert (expected[:, 0] - expected[:, 1]).abs().min() > 1e-4
 

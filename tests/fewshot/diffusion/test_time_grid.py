@@ -10,6 +10,7 @@ from fewshot.diffusion.time_grid import (
     spread_order,
     stage_entries,
     support_grid,
+    time_grid,
     without_tail,
 )
 from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod
@@ -25,6 +26,28 @@ def tif_weights(size=10.0):
 def test_the_published_grid_takes_every_second_step_of_a_thousand():
     assert published_grid(500).tolist() == list(range(1, 1000, 2))
     assert published_grid(1000).tolist() == list(range(1000))
+
+
+def test_an_even_grid_has_the_weights_of_its_steps():
+    grid = time_grid(tif_weights(), 500, "even")
+    assert torch.equal(grid.steps, published_grid(500))
+    assert torch.equal(grid.weights, tif_weights()[1::2])
+    assert float((grid.weights * grid.steps).sum() / grid.weights.sum()) == pytest.approx(344.336, abs=1e-3)
+
+
+def test_a_grid_by_weight_counts_its_steps_the_same():
+    grid = time_grid(tif_weights(), 100, "by-weight")
+    assert torch.equal(grid.steps, support_grid(tif_weights(), 100))
+    assert torch.equal(grid.weights, torch.ones(100, dtype=torch.float64))
+    assert float(grid.steps.double().mean()) == pytest.approx(343.86)
+    few_weigh = torch.zeros(1000, dtype=torch.float64).index_fill(0, torch.tensor([5, 7, 900]), 1.0)
+    assert time_grid(few_weigh, 100, "by-weight").steps.tolist() == [5, 7, 900]
+
+
+def test_an_even_grid_that_misses_all_weights_is_refused():
+    weights = torch.zeros(1000, dtype=torch.float64).index_fill(0, torch.tensor([0]), 1.0)
+    with pytest.raises(DataError, match="none of 4 time-steps at equal distance has a weight"):
+        time_grid(weights, 4, "even")
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from fewshot.key_value_cache.cache_training import (
     leave_one_out_votes,
     train_cache_keys,
 )
+from fewshot.key_value_cache.grids import default_beta
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.optimization.content_order import image_ids
 from fewshot.problem import Labelled
+from tests.plain_adamw import minimise
 from tests.problems import World, make_problem, problems, renumbered, repeated, shuffled
 
 quick = settings(max_examples=10, deadline=None)
@@ -112,3 +114,22 @@ def test_steps_stay_between_minimum_and_maximum():
     assert steps([4, 4], epochs=20, min_steps=200) == 200
     assert steps([50, 51], epochs=20, min_steps=200) == 220
     assert steps([50, 51], epochs=20, max_steps=100) == 100
+
+
+def test_keys_take_the_published_steps_of_adamw():
+    """Rate 1e-3, betas 0.9 and 0.999, eps 1e-4, decay 0.01, half a cosine; gradients here are of the size of eps."""
+    steps = 12
+    problem = World(3, image_noise=1.5).problem([3, 2, 4], views=1)
+    cache = Cache.from_problem(problem)
+    features, labels = cache.keys.double(), cache.labels
+    alpha, beta = 30.0 * problem.logit_scale * 3 / 9, default_beta(cache.keys)
+    text = problem.logit_scale * features @ problem.class_embeddings.double().T
+
+    def loss(parameters):
+        affinity = torch.exp(-beta * (1.0 - features @ parameters["keys"].T)) * (1.0 - torch.eye(9).double())
+        votes = affinity @ one_hot(labels, 3).double()
+        return cross_entropy(text + alpha * votes, labels)
+
+    expected = minimise({"keys": cache.keys}, loss, steps=steps, rate=1e-3, eps=1e-4, weight_decay=0.01)["keys"]
+    found = tuned(problem, training=CacheTrainingSettings(min_steps=steps, epochs=0))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)

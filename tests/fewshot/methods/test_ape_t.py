@@ -6,18 +6,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from fewshot.errors import DataError
 from fewshot.key_value_cache.cache_classifier import CachePoint
+from fewshot.key_value_cache.cache_training import CacheTrainingSettings
 from fewshot.key_value_cache.channels import criterion_channels
+from fewshot.key_value_cache.grids import default_beta
 from fewshot.key_value_cache.kernel import Cache, kernel
 from fewshot.methods.ape_t import ApeT
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
+from fewshot.methods.ape_t.residual_training import train
 from fewshot.methods.tip_adapter import TipAdapter
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import no_cache
-from tests.problems import Cluttered, make_problem, problems
+from tests.plain_adamw import minimise
+from tests.problems import Cluttered, World, make_problem, problems
 
 quick = settings(max_examples=10, deadline=None)
 FIXED = {"alpha": 2.0, "beta": 3.0}
@@ -141,6 +145,32 @@ def test_the_sweep_gives_the_logits_of_a_fit():
             for point, found in swept.items():
                 fitted = method(**point._asdict()).fit(split.problem, seed=0)
                 torch.testing.assert_close(found, fitted.logits(split.queries.features), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("selected", [False, True])
+def test_residuals_and_weights_take_the_published_steps_of_adamw(selected):
+    """Rate 1e-3, betas 0.9 and 0.999, eps 1e-3, decay 0.1 on both, half a cosine, from 0 and from 1."""
+    steps = 12
+    problem = World(3, image_noise=1.5).problem([3, 2, 4], views=1)
+    cache, channels = Cache.from_problem(problem), torch.tensor([1, 4, 7, 8, 15])
+    features, labels = cache.keys.double(), cache.labels
+    compared = normalize(features[:, channels], dim=1) if selected else features
+    scale, beta = problem.logit_scale, default_beta(compared.float())
+
+    def loss(parameters):
+        residual, weights = parameters["residual"], parameters["weights"]
+        text = problem.class_embeddings.double().index_add(1, channels, residual)
+        keys = compared + residual[labels] if selected else compared.index_add(1, channels, residual[labels])
+        affinity = torch.exp(-beta * (1.0 - compared @ keys.T)) * (1.0 - torch.eye(9).double()) * weights
+        votes = affinity @ one_hot(labels, 3).double()
+        return cross_entropy(scale * features @ text.T + 30.0 * scale * 3 / 9 * votes, labels)
+
+    start = {"residual": torch.zeros(3, 5), "weights": torch.ones(9)}
+    expected = minimise(start, loss, steps=steps, rate=1e-3, eps=1e-3, weight_decay=0.1)
+    training = CacheTrainingSettings(min_steps=steps, epochs=0)
+    found = train(problem, channels, selected=selected, settings=training, seed=0)
+    for name, value in found.items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=0, atol=1e-6)
 
 
 def test_common_directions_are_learned_to_be_ignored():

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, BlendPoint, blended, sweep
 from fewshot.attention_pooling.pool_training import PoolTrainingSettings, pooled, tune_pooling
+from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.pooling import Pooling, attention_pools
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.nearest_mean import NearestMean
@@ -16,8 +17,9 @@ from fewshot.methods.safe import Safe
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import TIE_STANDARD_ERRORS, held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache, no_cache
-from fewshot.problem import Labelled
+from fewshot.problem import Labelled, LabelSpace, Problem
 from tests.problems import World, make_problem, problems
+from tests.tiny_clip import write_tiny_clip
 
 quick = settings(max_examples=5, deadline=None)
 SHORT = {"epochs": 10}
@@ -90,6 +92,37 @@ def test_training_changes_nothing_of_the_backbone():
     before = {name: value.clone() for name, value in problem.pooling.weights.items()}
     fit(problem)
     assert all(torch.equal(value, before[name]) for name, value in problem.pooling.weights.items())
+
+
+@pytest.fixture(scope="module")
+def resnet_folder(tmp_path_factory):
+    """A CLIP with a ResNet, whose norms have statistics that are buffers."""
+    folder = tmp_path_factory.mktemp("resnet")
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64}
+    return write_tiny_clip(folder, vision_cfg=vision)
+
+
+def test_all_of_clip_but_the_tuned_copy_of_the_layer_is_frozen_buffers_included(resnet_folder):
+    clip = load_clip(ClipSpec(model=str(resnet_folder), batch_size=4))
+    state = clip.model.state_dict
+    before = {name: tensor.clone() for name, tensor in state().items()}
+    assert any(name.endswith("running_var") for name in before)
+    assert any(name.endswith("num_batches_tracked") for name in before)
+    assert not any(module.training for module in clip.model.modules())
+    pictures = torch.randint(256, (9, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    features, dense = clip.embed_dense(pictures)
+    names = ("a", "b", "c")
+    labels, there = torch.arange(9) % 3, LabelSpace(names, names, ("",) * 3)
+    support = Labelled(features[:, None], labels, dense)
+    problem = Problem(there, clip.prototypes(there), support, None, 100.0, pooling=clip.pooling)
+    layer = {name: tensor.clone() for name, tensor in problem.pooling.weights.items()}
+    classifier = fit(problem, blend_alpha=1.0, image_weight=0.0)
+    classifier.logits(classifier.pool(dense))
+    assert torch.equal(clip.embed_images(pictures), features)
+    assert state().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state().items())
+    assert all(torch.equal(tensor, layer[name]) for name, tensor in problem.pooling.weights.items())
+    assert all(not torch.equal(value, layer[name]) for name, value in classifier.weights.items())
 
 
 def test_training_on_stored_tokens_is_training_the_layer_in_its_tower():

