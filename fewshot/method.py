@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fewshot.classes import LabelSpace
     from fewshot.diffusion.adapter_training import AdapterSettings
     from fewshot.diffusion.image_sampling import PriorImages
-    from fewshot.diffusion.scoring_settings import ScoringSettings
+    from fewshot.diffusion.recipe_settings import ScoringSettings
 
 
 @runtime_checkable

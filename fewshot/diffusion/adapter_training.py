@@ -37,8 +37,8 @@ from torch import Tensor
 from fewshot.backbones.diffusion.noise_schedule import add_noise
 from fewshot.diffusion.image_jitter import jittered_pixels
 from fewshot.diffusion.lora import BlockFilter, Pairs, StackedLora, initial_pairs, injected, sites, unet_sites
-from fewshot.diffusion.loss_target import LossTarget, loss_weights
 from fewshot.diffusion.random_draws import LatentImages, TrainingSamples, draw_samples
+from fewshot.diffusion.recipe_settings import LossTarget, loss_weights
 from fewshot.errors import DataError
 
 if TYPE_CHECKING:

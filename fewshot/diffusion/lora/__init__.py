@@ -5,11 +5,11 @@ from fewshot.diffusion.lora.adapter_files import (
     UNET_FILES,
     load_adapters,
     load_unet_adapters,
+    pipeline_file,
     save_adapter,
 )
 from fewshot.diffusion.lora.injection import SetClasses, adapted_layers, injected
 from fewshot.diffusion.lora.merging import merged
-from fewshot.diffusion.lora.pipeline_file import pipeline_file
 from fewshot.diffusion.lora.sites import BlockFilter, block_filter_for, sites, unet_sites
 from fewshot.diffusion.lora.stacked_lora import (
     LoraPair,

@@ -7,6 +7,11 @@ prefix="base_model.model", weight_name="adapter_model.safetensors")` load them w
 and the files name no class: the caller decides where the bytes are stored.
 
 The configuration is written by hand, not by `peft.LoraConfig`, so that another version of PEFT changes no byte.
+
+Pipelines of diffusers ignore these files without an error: `pipe.load_lora_weights(path)` takes one file, with names of
+its own (`pipeline_file`), `unet.SITE` and `text_encoder.text_model.SITE`, whose `text_model` it drops where
+transformers has no such level any more. With it a pipeline computes what scoring computed: it knows one strength for
+both networks and takes 1, so s of each network, 0.6 and 0.7 as published, is multiplied into B.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ ADAPTER_FILES = tuple(f"{part}/{name}" for part in (UNET, TEXT) for name in (CON
 UNET_FILES = ADAPTER_FILES[:2]
 """Those of the UNet's adapters."""
 _PREFIX = "base_model.model."
+_PIPELINE_PREFIXES = {"unet": "unet.", "text": f"text_encoder.{OLD_PREFIX}"}
 _HALVES = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
 _PLAIN: Mapping[str, Any] = {
     "peft_type": "LORA",
@@ -184,3 +190,32 @@ def _site_and_half(name: str, part: str) -> tuple[str, str]:
         if name.startswith(_PREFIX) and name.endswith(suffix) and is_site(site):
             return site, half
     raise DataError(f"{part}/{WEIGHTS}: {name!r} belongs to no layer that can carry an adapter")
+
+
+def pipeline_file(
+    stack: StackedLora, class_index: int, *, unet_scale: float, text_scale: float, about: Mapping[str, str]
+) -> bytes:
+    """Serialise one class for a pipeline. The same adapter always gives the same bytes.
+
+    Args:
+        stack: of K classes, on any device.
+        class_index: in [0, K).
+        unet_scale: s of the UNet's adapters in inference.
+        text_scale: of the text encoder's.
+        about: what the metadata of the file should hold, e.g. the prompt that the adapters were trained with.
+
+    Returns:
+        The content of a safetensors file, in half precision.
+    """
+    scaled = stack.select([class_index]).scaled(unet=unet_scale, text=text_scale)
+    tensors = {
+        f"{_PIPELINE_PREFIXES[part]}{site}.lora_{half}.weight": stacked[0]
+        .detach()
+        .to("cpu", torch.float16)
+        .contiguous()
+        for part, pairs in (("unet", scaled.unet), ("text", scaled.text))
+        for site, pair in pairs.items()
+        for half, stacked in pair._asdict().items()
+    }
+    # One entry: several would be written in any order.
+    return safetensors.torch.save(tensors, {"about": json.dumps(dict(about), sort_keys=True)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from fewshot.diffusion.loss_target import LossTarget
+from fewshot.diffusion.recipe_settings import LossTarget
 from fewshot.diffusion.tokens.token_prompts import Pool
 
 GammaSchedule = Literal["constant", "exponential"]

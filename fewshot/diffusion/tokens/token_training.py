@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from fewshot.backbones.diffusion.noise_schedule import add_noise
-from fewshot.diffusion.loss_target import LossTarget, loss_weights
+from fewshot.diffusion.recipe_settings import LossTarget, loss_weights
 from fewshot.diffusion.tokens.token_prompts import TokenPrompts, encode_with_vectors, project_texts, start_vector
 from fewshot.diffusion.tokens.token_recipe import TokenRecipe
 from fewshot.diffusion.tokens.token_shots import TokenSamples, TokenShots, draw_token_samples

@@ -20,7 +20,7 @@ from fewshot.classes import LabelSpace
 from fewshot.diffusion.adapter_training import AdapterSettings
 from fewshot.diffusion.image_sampling import PriorImages
 from fewshot.diffusion.noise_errors import ErrorNorm
-from fewshot.diffusion.scoring_settings import ScoringSettings
+from fewshot.diffusion.recipe_settings import ScoringSettings
 from fewshot.diffusion.time_grid import Spacing
 from fewshot.methods.hyperparameters import Recipe, check_choice, check_template
 

@@ -31,10 +31,8 @@ from fewshot.classes import LabelSpace
 from fewshot.diffusion.adapter_training import AdapterSettings
 from fewshot.diffusion.image_sampling import PriorImages
 from fewshot.diffusion.lora import BlockFilter, block_filter_for
-from fewshot.diffusion.loss_target import LossTarget
-from fewshot.diffusion.model_size import is_small
 from fewshot.diffusion.noise_errors import ErrorNorm
-from fewshot.diffusion.scoring_settings import ScoringSettings
+from fewshot.diffusion.recipe_settings import LossTarget, ScoringSettings, is_small
 from fewshot.diffusion.time_grid import Spacing
 from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod, nuanced_size
 from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, check_template

@@ -25,8 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self, get_args
 
-from fewshot.diffusion.loss_target import LossTarget
-from fewshot.diffusion.model_size import is_small
+from fewshot.diffusion.recipe_settings import LossTarget, is_small
 from fewshot.diffusion.tokens import (
     Calibration,
     GammaSchedule,
