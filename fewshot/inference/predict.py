@@ -117,7 +117,9 @@ def _ranked(calibrated: CalibratedClassifier, unscaled: Tensor, *, top: int) -> 
     """Return the predictions that follow from logits [N, K]."""
     logits = calibrated.scaling(unscaled)
     top_labels, top_logits = stable_top_k(logits, count=min(max(top, 2), logits.shape[1]))
-    top_scores = (top_logits - torch.logsumexp(logits, dim=1, keepdim=True)).exp().cpu()
+    largest = top_logits[:, :1]
+    evidence = logits.sub_(largest).exp_().sum(dim=1, keepdim=True).log_().add_(largest)  # logsumexp, in place
+    top_scores = (top_logits - evidence).exp().cpu()
     score, top_labels = top_scores[:, 0], top_labels.cpu()
     threshold = 0.0 if calibrated.threshold is None else calibrated.threshold
     return Predictions(
@@ -148,7 +150,7 @@ def stable_top_k(logits: Tensor, *, count: int) -> tuple[Tensor, Tensor]:
     if groups <= count:
         found = _largest(logits, count)
         return found, logits.gather(1, found)
-    peaks = logits[:, : groups * GROUP].unflatten(1, (groups, GROUP)).amax(dim=2)
+    peaks = logits[:, : groups * GROUP].view(rows, groups, GROUP).amax(dim=2)
     classes = torch.arange(K, device=logits.device)
     members = (_largest(peaks, count).sort(dim=1).values[..., None] * GROUP + classes[:GROUP]).flatten(1)
     candidates = torch.cat([members, classes[groups * GROUP :].expand(rows, -1)], dim=1)
