@@ -188,6 +188,13 @@ TABLE = (
         paper=Paper("Prototypical Networks for Few-shot Learning", 2017, "arXiv:1703.05175"),
     ),
     MethodInfo(
+        name="rla",
+        target="fewshot.methods.rla:Rla",
+        family="adapter",
+        summary="one linear map of the image features for all classes, held near the identity",
+        paper=Paper("CLIP's Visual Embedding Projector is a Few-shot Cornucopia", 2024, "arXiv:2410.05270"),
+    ),
+    MethodInfo(
         name="safe",
         target="fewshot.methods.safe:Safe",
         family="attention pooling",
