@@ -126,4 +126,7 @@ def _even_basis(features: Tensor) -> Tensor:
     products = wide.T @ wide / len(wide)
     D = len(products)
     even = products * (D / products.trace()) + torch.eye(D, dtype=torch.float64)
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(even).T, torch.eye(D, dtype=torch.float64), upper=True)
+    basis: Tensor = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(even).T, torch.eye(D, dtype=torch.float64), upper=True
+    )
+    return basis
