@@ -165,7 +165,7 @@ TABLE = (
         name="linear_probe",
         target="fewshot.methods.linear_probe:LinearProbe",
         family="linear classifier",
-        summary="logistic regression on the examples; ignores the class names",
+        summary="logistic regression on the examples; ignores the class names unless told otherwise",
         paper=CLIP,
     ),
     MethodInfo(

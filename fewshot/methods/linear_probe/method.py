@@ -6,7 +6,7 @@ not available to it), with C scaled to match.
 By default names play no part. A class without shots is therefore never the label, and without any shots at all the
 probe is zero-shot. There are two ways to let the names in, and then all classes take part:
 
-* Text rows (`text_weight`; Lin et al. 2023, arXiv 2301.06267): the text of each class is one more row of it, with the
+* Text rows (`text_rows`; Lin et al. 2023, arXiv 2301.06267): the text of each class is one more row of it, with the
   weight of so many times its shots. Theirs are half of each batch of SGD, ours enter the same convex problem.
 * A prior (`prior = "text"`; CLAP of Silva-Rodriguez et al. 2024, arXiv 2312.12730): the weights of class k are drawn
   not to zero but to lambda_k s t_k, with their lambda_k, the mean probability that zero-shot gives to the right class
@@ -31,6 +31,7 @@ from typing import ClassVar, NamedTuple, Self, get_args
 import torch
 from torch import Tensor
 
+from fewshot.errors import DataError
 from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, on_all_classes
 from fewshot.methods.linear_probe.rows import Prior, ProbeRows
@@ -83,8 +84,8 @@ class LinearProbe:
     Attributes:
         strength: inverse regularisation strength C > 0, the weight of the cross-entropies beside the squared weights,
             for unit rows.
-        text_weight: weight of the text of a class as a further example of it, in units of the mean number of shots of a
-            class, >= 0; 0 leaves the text out.
+        text_rows: let the text of each class be a further example of it.
+        text_weight: weight of this example, in units of the mean number of shots of a class, >= 0; 0 leaves it out.
         prior: what the weights of a class are drawn to: zero, or as much of its text as zero-shot is right about its
             examples ("text").
     """
@@ -94,7 +95,8 @@ class LinearProbe:
     folds: ClassVar[int] = FOLDS
 
     strength: float | None = None
-    text_weight: float | None = 0.0
+    text_rows: bool = False
+    text_weight: float | None = None
     prior: Prior = "zero"
 
     def __post_init__(self) -> None:
@@ -106,6 +108,10 @@ class LinearProbe:
         check_number("linear_probe.strength", self.strength, low=1e-9, high=1e12)
         check_number("linear_probe.text_weight", self.text_weight, high=1e6)
         check_choice("linear_probe.prior", self.prior, get_args(Prior))
+        if self.text_weight and not self.text_rows:
+            raise DataError(
+                f"linear_probe.text_weight = {self.text_weight:g} has no effect without text rows; set text_rows = true"
+            )
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
@@ -131,20 +137,21 @@ class LinearProbe:
                 self._path(split.problem, text_weight, training_cache)
 
     def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> ProbePoint:
-        if self.strength is not None and self.text_weight is not None:
-            return ProbePoint(self.strength, self.text_weight)
+        text_weights = self._text_weights()
+        if self.strength is not None and len(text_weights) == 1:
+            return ProbePoint(self.strength, text_weights[0])
         splits = selection_splits(problem, seed=seed, folds=self.folds)
         if not splits:
             return ProbePoint(
                 strength=DEFAULT_C if self.strength is None else self.strength,
-                text_weight=default_text_weight(problem) if self.text_weight is None else self.text_weight,
+                text_weight=default_text_weight(problem) if len(text_weights) > 1 else text_weights[0],
             )
 
         measured: dict[ProbePoint, dict[int, Tensor]] = {}
-        for text_weight in self._text_weights():
+        for text_weight in text_weights:
             learners = {id(split): cache(self._learner(split, text_weight, training_cache)) for split in splits}
             c = self.strength or best_c(splits, lambda split, known=learners: known[id(split)])  # type: ignore[misc]
-            if self.text_weight is not None:
+            if len(text_weights) == 1:
                 return ProbePoint(c, text_weight)
             measured[ProbePoint(c, text_weight)] = {split: logits(c) for split, logits in learners.items()}
 
@@ -155,6 +162,8 @@ class LinearProbe:
         return best_point(list(measured), splits, sweep)
 
     def _text_weights(self) -> tuple[float, ...]:
+        if not self.text_rows:
+            return (0.0,)
         return TEXT_WEIGHTS if self.text_weight is None else (self.text_weight,)
 
     def _text_settings(self, text_weight: float) -> dict[str, float | str]:

@@ -35,9 +35,9 @@ class Targets(NamedTuple):
     own: Tensor | None
     weights: Tensor
 
-    def of(self, block: slice) -> Targets:
+    def block(self, rows: slice) -> Targets:
         """Return the targets of some of the features."""
-        return Targets(self.rows, None if self.own is None else self.own[block], self.weights[block])
+        return Targets(self.rows, None if self.own is None else self.own[rows], self.weights[rows])
 
 
 def mapped(features: Tensor, shift: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def objective(
         lengths = moved.norm(dim=1, keepdim=True).clamp_min(1e-12)
         unit, slope = moved / lengths, torch.zeros_like(moved)
         for target in targets:
-            loss, its_slope = _cross_entropy(unit, own, target.of(block), logit_scale=logit_scale)
+            loss, its_slope = _cross_entropy(unit, own, target.block(block), logit_scale=logit_scale)
             value, slope = value + loss, slope + its_slope
         slope = (slope - unit * (unit * slope).sum(dim=1, keepdim=True)) / lengths
         gradient += (plain.T @ slope).double()

@@ -59,6 +59,14 @@ def test_the_identity_gives_euclidean_distances(seed):
     torch.testing.assert_close(found, expected - expected.mean(dim=1, keepdim=True))
 
 
+def test_class_means_are_as_far_from_their_centre_as_without_the_covariance():
+    means, covariance = random(5, 8), positive_definite(8)
+    plane, deviations = discriminant(means, ALL, covariance), means - means.mean(dim=0)
+    assert float((deviations * plane.weight).sum()) == pytest.approx(float(deviations.square().sum()))
+    heights = means.mean(dim=0) @ plane.weight.T + plane.bias
+    torch.testing.assert_close(heights, -0.5 * (deviations * plane.weight).sum(dim=1))
+
+
 def statistics_of(rows, labels, num_classes):
     """Statistics of rows that need not have unit length."""
     sums = torch.zeros(num_classes, rows.shape[1], dtype=torch.float64).index_add_(0, labels, rows)

@@ -196,7 +196,9 @@ def fitted(rows, *, c=10.0):
 def test_without_weight_the_text_changes_no_bit(made, strength):
     problem, _ = made
     other = replace(problem, class_embeddings=problem.class_embeddings.roll(1, dims=0))
-    one, two = (LinearProbe(strength=strength, text_weight=0.0).fit(part, seed=0) for part in (problem, other))
+    one, two = (
+        LinearProbe(strength=strength, text_rows=True, text_weight=0.0).fit(part, seed=0) for part in (problem, other)
+    )
     assert torch.equal(one.weight, two.weight)
     assert torch.equal(one.bias, two.bias)
 
@@ -253,7 +255,7 @@ def test_with_weights_and_an_anchor_the_gradient_is_that_of_the_plain_objective(
     assert not gradient[:, -1].any()
 
 
-@pytest.mark.parametrize("values", [{"text_weight": 1.0}, {"prior": "text"}])
+@pytest.mark.parametrize("values", [{"text_rows": True, "text_weight": 1.0}, {"prior": "text"}])
 def test_a_class_without_shots_can_be_the_label_by_its_text(values):
     world = World(6, dim=32, name_noise=0.3)
     problem, (features, labels) = world.problem([4] * 5 + [0], views=1), world.test_images(600)
@@ -263,7 +265,11 @@ def test_a_class_without_shots_can_be_the_label_by_its_text(values):
 
 
 @quick
-@given(made=problems(), seed=st.integers(0, 5), values=st.sampled_from([{"text_weight": 0.5}, {"prior": "text"}]))
+@given(
+    made=problems(),
+    seed=st.integers(0, 5),
+    values=st.sampled_from([{"text_rows": True, "text_weight": 0.5}, {"prior": "text"}]),
+)
 def test_with_text_renumbering_and_shuffling_change_no_bit_but_the_order(made, seed, values):
     problem, _ = made
     permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
@@ -305,12 +311,12 @@ def test_a_class_without_shots_keeps_the_direction_of_its_text():
 @pytest.mark.parametrize("seed", range(3))
 def test_names_that_say_nothing_get_little_weight(seed):
     problem, _ = make_problem([16] * 5, seed=seed, name_noise=float("inf"), image_noise=2.0, dim=32, views=1)
-    assert LinearProbe(text_weight=None).select(problem, seed=seed).text_weight <= 0.1
+    assert LinearProbe(text_rows=True).select(problem, seed=seed).text_weight <= 0.1
 
 
 def test_names_that_say_a_lot_get_some_weight():
     problem, _ = make_problem([2] * 20, name_noise=0.0, image_noise=3.0, dim=32, views=1)
-    assert LinearProbe(text_weight=None).select(problem, seed=0).text_weight >= 0.1
+    assert LinearProbe(text_rows=True).select(problem, seed=0).text_weight >= 0.1
 
 
 def test_a_training_without_text_keeps_its_key():
@@ -323,6 +329,12 @@ def test_a_training_without_text_keeps_its_key():
         return make()
 
     LinearProbe(strength=10.0).fit(problem, seed=0, training_cache=keeping)
-    LinearProbe(strength=10.0, text_weight=0.5).fit(problem, seed=0, training_cache=keeping)
+    LinearProbe(strength=10.0, text_rows=True, text_weight=0.5).fit(problem, seed=0, training_cache=keeping)
     assert keys[0] == training_key("linear_probe", problem, seed=0, strength=10.0)
     assert keys[0] != keys[1]
+
+
+def test_a_weight_of_text_rows_that_are_not_used_is_refused():
+    with pytest.raises(DataError, match=r"text_weight = 0\.5 has no effect without text rows; set text_rows = true"):
+        LinearProbe(text_weight=0.5)
+    assert LinearProbe().select(make_problem([2, 2])[0], seed=0).text_weight == 0.0
