@@ -99,10 +99,9 @@ def class_means_without(images: Labelled, num_classes: int) -> tuple[Tensor, Ten
     keys, labels = images.cache_keys, images.labels
     order = labels.argsort(stable=True)
     sums = segment_sum(keys[order], torch.bincount(labels, minlength=num_classes))
-    _, groups, repeated = torch.stack([labels, image_ids(images)]).unique(
-        dim=1, return_inverse=True, return_counts=True
-    )
-    times = repeated[groups]
+    named = torch.stack([labels, image_ids(images)])
+    _, place, repetitions = torch.unique(named, dim=1, return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    times = repetitions[place]
     has_others = torch.bincount(labels, minlength=num_classes)[labels] > times
     others = normalize(sums[labels] - times[:, None] * keys, dim=1) * has_others[:, None]
     return normalize(sums, dim=1), others, has_others
