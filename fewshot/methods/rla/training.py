@@ -100,7 +100,7 @@ def class_means_without(images: Labelled, num_classes: int) -> tuple[Tensor, Ten
     order = labels.argsort(stable=True)
     sums = segment_sum(keys[order], torch.bincount(labels, minlength=num_classes))
     named = torch.stack([labels, image_ids(images)])
-    _, place, repetitions = torch.unique(named, dim=1, return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    _, place, repetitions = torch.unique(named, dim=1, return_inverse=True, return_counts=True)
     times = repetitions[place]
     has_others = torch.bincount(labels, minlength=num_classes)[labels] > times
     others = normalize(sums[labels] - times[:, None] * keys, dim=1) * has_others[:, None]

@@ -173,6 +173,32 @@ def test_the_map_stays_near_the_identity():
     assert 0.2 < float(found.min()) <= float(found.max()) < 5.0
 
 
+def test_enough_steps_end_where_the_objective_is_flat():
+    problem, _ = make_problem([4, 4, 4], views=1)
+    features, labels, targets = training._training_rows(problem, training.Shots.from_problem(problem), RlaSettings())
+    found = shift_of(problem, steps=200).double()
+    at_start, at_end = (
+        objective(features, labels, targets, shift, logit_scale=100.0, decay=0.25)[1].abs().max()
+        for shift in (torch.zeros_like(found), found)
+    )
+    assert at_end < 1e-2 * at_start
+
+
+def test_the_second_loss_counts_where_a_class_has_other_images():
+    for counts, same in (([1, 1, 1], True), ([2, 2, 2], False)):
+        problem, _ = make_problem(counts, name_noise=3.0, image_noise=3.0)
+        assert torch.equal(shift_of(problem, image_loss=1.0), shift_of(problem, image_loss=0.0)) == same
+
+
+def test_images_are_compared_with_the_means_of_mapped_images():
+    problem, features = make_problem([3, 2, 4])
+    classifier = Rla(map_share=1.0, image_weight=1e6).fit(problem, seed=0)
+    keys, labels = mapped(problem.support.cache_keys, classifier.shift), problem.support.labels
+    means = torch.stack([normalize(keys[labels == label].sum(dim=0), dim=0) for label in range(3)])
+    expected = problem.logit_scale * mapped(features, classifier.shift) @ means.T
+    torch.testing.assert_close(classifier.logits(features), expected, rtol=1e-4, atol=1e-2)
+
+
 def test_more_steps_lower_the_loss_on_the_shots():
     problem, _ = make_problem([6] * 5, name_noise=2.0)
 
