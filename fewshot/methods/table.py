@@ -162,6 +162,7 @@ TABLE = (
         family="training-free",
         summary="Gaussian classes with one covariance, beside the class names; one solution in closed form",
         paper=Paper("A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", 2024, "arXiv:2402.04087"),
+        uses_text=False,
     ),
     MethodInfo(
         name="linear_probe",

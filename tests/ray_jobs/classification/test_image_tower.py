@@ -16,7 +16,7 @@ def place(tmp_path):
     return place
 
 
-@pytest.mark.parametrize("method", ["nearest_mean", "linear_probe"])
+@pytest.mark.parametrize("method", ["nearest_mean", "linear_probe", "gda"])
 def test_methods_without_text_label_the_archive(place, method):
     outcome = place.classify(f'classifier.method="{method}"')
     assert outcome.code == 0, outcome.messages
@@ -28,7 +28,7 @@ def test_methods_without_text_label_the_archive(place, method):
 def test_methods_that_use_names_are_refused_in_the_plan(place, method):
     outcome = fewshot("plan", place.job, "--set", f'classifier.method="{method}"')
     assert outcome.code == 2
-    assert "embeds images only. Use a method without text (linear_probe, nearest_mean" in outcome.messages
+    assert "embeds images only. Use a method without text (gda, linear_probe, nearest_mean" in outcome.messages
 
 
 def test_candidates_without_text_are_compared(place):
