@@ -13,7 +13,7 @@ from ray_jobs.results.classification_metrics import UnreadableExamples
 from tests.ray_jobs.place import CLASSES, picture, put, write_table
 
 NOTHING: set[str] = set()
-FEATURES, TRAINED = {"features"}, {"classifier"}
+FEATURES, EXAMPLES, TRAINED = {"features"}, {"examples"}, {"classifier"}
 LABELS, RUN = {"labels", "run"}, {"run"}
 
 
@@ -26,8 +26,13 @@ def classification(place, *settings):
 def names(place, *settings):
     """Return the folders of features, classifier, predictions and run. Nothing is computed for them."""
     work = classification(place, *settings)
-    classifier = work.training.identity.folder
-    return {"features": work.features, "classifier": classifier, "labels": work.labels, "run": work.run}
+    return {
+        "features": work.features,
+        "examples": work.support.folder,
+        "classifier": work.training.identity.folder,
+        "labels": work.labels,
+        "run": work.run,
+    }
 
 
 def renamed(before, after):
@@ -46,9 +51,9 @@ def renamed(before, after):
         ("classifier.hyperparameters={beta=2.0}", TRAINED | LABELS),
         ("clip.templates=['a drawing of {}']", TRAINED | LABELS),
         ("support.seed=2", TRAINED | LABELS),
-        ("support.views=2", TRAINED | LABELS),
+        ("support.views=2", EXAMPLES | TRAINED | LABELS),
         ("support.shots=1", TRAINED | LABELS),
-        ("clip.batch_size=2", FEATURES | TRAINED | LABELS),
+        ("clip.batch_size=2", FEATURES | EXAMPLES | TRAINED | LABELS),
         ("archive.id=photos", FEATURES | LABELS),
         ("archive.shard_images=2", RUN),
     ],
@@ -60,8 +65,8 @@ def test_a_setting_renames_what_it_changes(place, setting, expected):
 @pytest.mark.parametrize(
     ("version", "expected"),
     [
-        ("ray_jobs.output.layout.FEATURES_VERSION", FEATURES | TRAINED | LABELS),
-        ("fewshot.image_formats.DECODING_VERSION", FEATURES | TRAINED | LABELS),
+        ("ray_jobs.output.layout.FEATURES_VERSION", FEATURES | EXAMPLES | TRAINED | LABELS),
+        ("fewshot.image_formats.DECODING_VERSION", FEATURES | EXAMPLES | TRAINED | LABELS),
         ("ray_jobs.output.classifiers.METHODS_VERSION", TRAINED | LABELS),
         ("ray_jobs.output.predictions.PREDICTIONS_VERSION", LABELS),
         ("ray_jobs.escalation.escalate.ESCALATION_VERSION", RUN),
