@@ -246,14 +246,16 @@ def _target_of(request: Any, key: str) -> Target | None:
     """Return the target of requests like this one; None for a signature of another kind."""
     url = str(request.url)
     agent, signature = (_text(request.headers.get(name, "")) for name in ("User-Agent", "Authorization"))
-    if "?" in url or not url.endswith(f"/{key}"):
+    if not url.endswith(f"/{key}"):
         return None
     base = url.removesuffix(f"/{key}")
     if not signature:
         return Target(base, None, agent)
     algorithm, _, rest = signature.partition(" ")
+    if algorithm != ALGORITHM:
+        return None
     *_, region, service, _ = rest.partition(",")[0].split("/")
-    return Target(base, region, agent) if (algorithm, service) == (ALGORITHM, SERVICE) else None
+    return Target(base, region, agent) if service == SERVICE else None
 
 
 def _text(value: str | bytes) -> str:

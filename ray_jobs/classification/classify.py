@@ -17,7 +17,6 @@ from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, 
 from cluster.execution.executor import weight_left
 from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
-from fewshot.image_formats import decoding_identity
 from fewshot.methods.table import needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
@@ -195,7 +194,7 @@ class Classification:
         ground_truth = None if given is None else given.identity
         identity: list[object] = [self.labels, self.listing.contents, ground_truth, self.job.classifier.confidence]
         if self.job.escalate is not None and self.support is not None:
-            identity += [escalation_identity(self.job.escalate), self.support.identity, decoding_identity()]
+            identity += [escalation_identity(self.job.escalate), self.support.identity]
         return run_folder(self.job.job.name, identity)
 
     @cached_property

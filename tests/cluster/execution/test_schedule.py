@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.execution.schedule import InFlightUnit, Schedule, StragglerDetector
+from cluster.execution.schedule import InFlightUnit, Schedule, StragglerDetector, preferred
 from cluster.execution.step import Unit
 
 
@@ -48,6 +48,22 @@ def test_a_free_worker_prefers_units_whose_needs_it_has_had() -> None:
             schedule.finish(worker, item)
     assert order == ["a2", "b0", "a1", "b3", "a4"]
     assert had == {"a": {"x", "y"}, "b": {"y", "z"}}
+
+
+@pytest.mark.parametrize(("needs", "expected"), [(["z", "xz"], 1), (["xz", "xyz"], 1), (["x", "xy"], 0), (["", ""], 0)])
+def test_the_largest_share_of_needs_is_preferred_and_the_first_of_equals(needs: list[str], expected: int) -> None:
+    units = [Unit(str(index), None, needs=tuple(each)) for index, each in enumerate(needs)]
+    assert preferred(units, {"x", "y"}) == expected
+
+
+def test_a_worker_that_replaces_a_lost_one_has_had_nothing() -> None:
+    schedule: Schedule[str] = Schedule(overlap=1, max_attempts=3)
+    schedule.add_worker("a", {"x"})
+    schedule.lose_worker("a")
+    schedule.add_worker("a")
+    for path, needs in {"0": "z", "1": "x"}.items():
+        schedule.add_unit(Unit(path, None, needs=(needs,)))
+    assert [item.unit.path for _, item in schedule.assign()] == ["0"]
 
 
 @given(needs=st.lists(st.sets(st.sampled_from("uvwxyz")), min_size=1), workers=st.integers(1, 4))

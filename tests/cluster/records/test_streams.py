@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
+from functools import partial
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.errors import ChangedError
 from cluster.records import streams
 from cluster.records.base import EntryError
-from cluster.records.streams import open_stream
+from cluster.records.local_files import FILE_FLAGS
+from cluster.records.streams import open_local_stream, open_stream
+from cluster.storage import read_ahead
+from cluster.storage.read_ahead import Window
 
 BLOCK = 16
 
@@ -89,7 +96,66 @@ def test_what_is_not_announced_is_requested_in_blocks(monkeypatch):
             pass
         stream.seek(90)
         assert len(stream.read()) == 10
-    assert [start for start, _ in requests.spans] == [0, 16, 32, 48, 64, 80, 96, 90]
+    blocks = [(start, min(100, start + BLOCK)) for start in range(0, 100, BLOCK)]
+    assert requests.spans == [*blocks, (90, 100)]
+
+
+@pytest.mark.parametrize(("limit", "most"), [(10 * BLOCK, 4), (2 * BLOCK, 2)])
+def test_requests_ahead_are_limited_in_number_and_bytes(monkeypatch, limit, most):
+    monkeypatch.setattr(read_ahead, "MAX_AHEAD_BYTES", limit)
+    monkeypatch.setattr(streams, "_OTHER_BLOCKS", Window(first=4, most=4))
+    requests = Requests(bytes(BLOCK * 100))
+    with requests.open(monkeypatch) as stream:
+        stream.read_ahead([(0, BLOCK * 100)])
+        assert len(stream.read(10 * BLOCK)) == 10 * BLOCK
+        time.sleep(0.1)
+        assert len(requests.spans) == 9 + most  # The block that is read now is one of them.
+
+
+def test_s3_takes_more_requests_at_a_time(monkeypatch):
+    most = []
+    for is_on_s3 in (False, True):
+        monkeypatch.setattr(streams, "is_s3", lambda _, is_on_s3=is_on_s3: is_on_s3)
+        with Requests(b"").open(monkeypatch) as stream:
+            most.append(stream.raw._window.most)
+    assert most == [4, 16]
+
+
+def test_a_request_that_fails_for_a_moment_is_repeated(monkeypatch, tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    failures = [OSError(errno.EIO, "input/output error")] * 2
+
+    def open_file():
+        if failures:
+            raise failures.pop()
+        return os.open(path, os.O_RDONLY)
+
+    def fetch(*_, start, end, tag):
+        with os.fdopen(open_file(), "rb") as file:
+            return file.read()[start:end]
+
+    monkeypatch.setattr(streams, "fetch", fetch)
+    with open_stream(MemoryFileSystem(), "/a", 10, "a", "") as stream:
+        assert stream.read() == b"0123456789"
+    failures.append(OSError(errno.EIO, "input/output error"))
+    with open_local_stream(open_file, 10, "a") as stream:
+        assert stream.read() == b"0123456789"
+    assert failures == []
+
+
+def test_a_local_file_of_another_size_than_listed_has_changed(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    with open_local_stream(lambda: os.open(path, os.O_RDONLY), 9, "a") as stream, pytest.raises(ChangedError):
+        stream.read(1)
+
+
+def test_a_local_file_that_became_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    opener = partial(os.open, tmp_path / "a", FILE_FLAGS)
+    with open_local_stream(opener, 9, "a") as stream, pytest.raises(EntryError, match="not a regular file"):
+        stream.read(1)
 
 
 def test_a_closed_stream_requests_nothing_more(monkeypatch):

@@ -191,9 +191,17 @@ def test_a_broken_body_does_not_make_a_server_untrusted(monkeypatch):
 
 def test_a_key_is_sent_byte_by_byte():
     with scripted_server([PLAIN]) as (requests, script):
-        requests.get("/é +&?#%41//../~_.-;=")
-    path = b"/bucket//%C3%A9%20%2B%26%3F%23%2541//../~_.-%3B%3D"
+        requests.get("/é +&?#%41//../~_.-;=\udcff")
+    path = b"/bucket//%C3%A9%20%2B%26%3F%23%2541//../~_.-%3B%3D%ED%B3%BF"
     assert script.received[0].startswith(b"GET " + path + b" HTTP/1.1\r\n")
+    assert b"\r\nuser-agent: agent\r\n" in script.received[0].lower()
+
+
+def test_a_listing_is_requested_with_encoded_keys():
+    with scripted_server([PLAIN]) as (requests, script):
+        requests.list_page({"prefix": "é +"})
+    target = b"/bucket?list-type=2&encoding-type=url&prefix=%C3%A9%20%2B"
+    assert script.received[0].startswith(b"GET " + target + b" HTTP/1.1\r\n")
 
 
 def test_idle_connections_are_probed_by_the_system():
@@ -201,6 +209,8 @@ def test_idle_connections_are_probed_by_the_system():
     with opened as (requests, _), requests._pool.urlopen("GET", "/", preload_content=False) as response:
         connected = response.connection.sock
         assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == s3_requests.PROBE_AFTER_S
         assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 

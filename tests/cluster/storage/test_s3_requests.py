@@ -13,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from botocore.httpsession import get_cert_path
 
 from cluster import Storage
 from cluster.errors import ChangedError
@@ -22,7 +25,7 @@ from cluster.storage import filesystems, s3_requests
 from cluster.storage.error_classes import http_status, is_store_wide, is_throttled, is_transient, summary
 from cluster.storage.filesystems import _get_by_s3fs, fetch, open_filesystem
 from cluster.storage.s3_listing import request_page
-from cluster.storage.s3_requests import discard_requests, s3_code
+from cluster.storage.s3_requests import _tls_context, discard_requests, s3_code
 from tests.cluster.records.s3_server import PAGE, s3_server
 
 SECRET = "not-to-be-shown-anywhere"
@@ -88,6 +91,7 @@ FAULTS = [
     (500, xml("InternalError")),
     (503, xml("SlowDown", "Please reduce your request rate.")),
     (503, b"<html>Service unavailable</html>"),
+    (500, b"\n <html><Code>none</Code></html>"),
     (501, xml("NotImplemented")),
 ]
 
@@ -327,6 +331,43 @@ def test_a_proxy_is_left_to_s3fs(server, fresh):
     fresh.setenv("no_proxy", "")
     filesystem, _ = open_filesystem("s3://bucket", Storage(endpoint="http://store.example", anonymous=True))
     assert s3_requests.s3_requests(filesystem, "bucket") is None
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "AWS4-ECDSA-P256-SHA256 Credential=access/20250101/s3/aws4_request, SignedHeaders=host, Signature=0a",
+        "AWS4-HMAC-SHA256 Credential=access/20250101/us-east-1/s3express/aws4_request, SignedHeaders=host",
+        "AWS access:0a=",
+    ],
+)
+def test_signatures_of_another_kind_are_left_to_s3fs(signature):
+    request = SimpleNamespace(url="https://store.example/bucket/a", headers={"Authorization": signature})
+    assert s3_requests._target_of(request, "a") is None
+
+
+@pytest.mark.parametrize("name", ["req_kw", "s3_additional_kwargs"])
+def test_more_arguments_of_requests_are_left_to_s3fs(server, fresh, name):
+    """They may come from the configuration of fsspec."""
+    filesystem, _ = open_filesystem("s3://bucket", server.storage)
+    fresh.setattr(filesystem, name, {"RequestPayer": "requester"})
+    assert s3_requests.s3_requests(filesystem, "bucket") is None
+
+
+def test_the_certificates_of_a_job_come_before_those_of_the_environment(tmp_path):
+    bundle = Path(get_cert_path(True)).read_text(encoding="utf-8")
+    ends = "-----END CERTIFICATE-----"
+    for name, certificate in zip("ab", bundle.split(ends), strict=False):
+        (tmp_path / name).write_text(certificate + ends)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+
+    def trusted(of_job, of_environment):
+        session = SimpleNamespace(get_config_variable=lambda _: of_environment)
+        return _tls_context(SimpleNamespace(client_kwargs={"verify": of_job}, session=session)).get_ca_certs()
+
+    assert trusted(a, b) == trusted(a, None) == trusted(None, a)
+    assert trusted(a, b) != trusted(None, b)
+    assert len(trusted(None, None)) == bundle.count(ends) > len(trusted(None, b)) == 1
 
 
 def test_no_error_shows_a_secret(server, fresh):

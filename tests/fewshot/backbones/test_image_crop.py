@@ -144,6 +144,14 @@ def test_the_crop_is_channels_last_and_its_own():
     assert cropped.untyped_storage().nbytes() == 3 * 64 * 64
 
 
+@pytest.mark.parametrize("size", [(96, 64), (64, 96)])
+def test_an_image_is_squashed_into_a_rectangle(size):
+    config = PreprocessCfg(size=size, resize_mode="squash")
+    found = crop_of(config)(decode_pixels(encode(photo(300, 200), "PNG")))
+    assert difference(found, open_clip_crop(config, photo(300, 200))).max() <= 1
+    assert found.stride() == (1, 3 * size[1], 3)
+
+
 def test_a_crop_travels_to_other_machines():
     crop = crop_of(PreprocessCfg(size=64, resize_mode="squash"))
     assert isinstance(crop, TorchCrop)

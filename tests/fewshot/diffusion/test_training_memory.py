@@ -71,14 +71,27 @@ MEMORY = TrainingMemory(weights=2 * GIB, adapters=GIB, activations=16 * GIB, che
 
 @pytest.mark.parametrize(
     ("available", "checkpointing"),
-    [(None, False), (19 * GIB / USABLE, False), (18 * GIB, True), (8.01 * GIB / USABLE, True)],
+    [(None, False), (19 * GIB / USABLE, False), (20 * GIB, True), (18 * GIB, True), (8.01 * GIB / USABLE, True)],
 )
 def test_activations_are_kept_where_they_fit(available, checkpointing):
     assert choose_checkpointing(MEMORY, PUBLISHED, available) is checkpointing
 
 
+def test_checkpointing_that_saves_nothing_is_not_counted():
+    assert replace(MEMORY, activations=4 * GIB).least_bytes == (2 + 1 + 4) * GIB
+
+
+@pytest.mark.parametrize(("with_prior", "prior_weight", "terms"), [(True, 1.0, 2), (True, 0.0, 1), (False, 1.0, 1)])
+def test_prior_images_are_a_term_where_they_have_weight(with_prior, prior_weight, terms):
+    settings = replace(SETTINGS, prior_weight=prior_weight)
+    shape = TrainingShape.from_settings(settings, block_size=3, with_prior=with_prior)
+    assert (shape.terms, shape.rows) == (terms, 3 * terms * SETTINGS.samples)
+
+
 def test_a_block_that_does_not_fit_is_refused_with_numbers():
     with pytest.raises(DataError, match=r"8\.0 GiB .* for 8 classes .* 6\.0 GiB.* classes_per_block to 4 or"):
         choose_checkpointing(MEMORY, PUBLISHED, 6 * GIB)
+    with pytest.raises(DataError, match="classes_per_block to 7 or"):
+        choose_checkpointing(MEMORY, PUBLISHED, 8.5 * GIB)
     with pytest.raises(DataError, match="Not even one class fits"):
         choose_checkpointing(MEMORY, PUBLISHED, 2 * GIB)

@@ -100,7 +100,7 @@ def test_only_the_measured_load_differs_when_a_run_is_made_anew(place, monkeypat
     results = []
     for decoding in (1.0, 3.0):
         seconds = {"active": 4.0, "decoding": decoding, "device": 2.0}
-        load = StageLoad.from_seconds(seconds, units=1, threads=1)
+        load = StageLoad.from_seconds(seconds, units_s=4.0, threads=1)
         monkeypatch.setattr(EmbedStep, "load", lambda *_, load=load: load)
         shutil.rmtree(place.output, ignore_errors=True)
         done = place.classify()

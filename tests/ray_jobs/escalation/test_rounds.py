@@ -10,7 +10,13 @@ import torch
 
 from ray_jobs.escalation import scoring_plan as scoring_plan_module
 from ray_jobs.escalation.rounds import score_candidates
-from ray_jobs.escalation.scoring_plan import FORWARDS_PER_UNIT, QUERIES_PER_UNIT, ScoringPlan
+from ray_jobs.escalation.scoring_plan import (
+    FORWARDS_PER_UNIT,
+    FORWARDS_TO_MERGE,
+    QUERIES_PER_UNIT,
+    UNITS_PER_ROUND,
+    ScoringPlan,
+)
 from ray_jobs.steps.diffusion_worker import ClassPrompt
 
 STEPS = np.arange(5, 1000, 10)
@@ -44,7 +50,7 @@ def test_every_query_is_in_exactly_one_unit(entries):
     for unit, rows in here.query_units("noise-errors", image, column, entry):
         seen[rows] += 1
         payload = unit.payload
-        assert 0 < len(rows) <= 2 * QUERIES_PER_UNIT
+        assert 0 < len(rows) == unit.weight <= 2 * QUERIES_PER_UNIT
         places = [(part.path, row) for part in payload.latents for row in part.rows]
         assert len(set(places)) == len(places)
         of_image = [(here.parts[here.part[i]], here.row[i]) for i in image[rows]]
@@ -56,7 +62,12 @@ def test_every_query_is_in_exactly_one_unit(entries):
 
 @pytest.mark.parametrize(
     ("entries", "adapter", "merged"),
-    [(100, "adapters/tif/x", True), (8, "adapters/tif/x", False), (100, None, False)],
+    [
+        (100, "adapters/tif/x", True),
+        (FORWARDS_TO_MERGE * BATCH // 3 - 1, "adapters/tif/x", False),
+        (8, "adapters/tif/x", False),
+        (100, None, False),
+    ],
 )
 def test_adapters_are_merged_for_classes_with_many_queries(entries, adapter, merged):
     units = list(scoring_plan(adapter=adapter).query_units("noise-errors", *all_queries(6, 3, entries)))
@@ -64,7 +75,7 @@ def test_adapters_are_merged_for_classes_with_many_queries(entries, adapter, mer
 
 
 def test_images_of_many_parts_share_forwards():
-    images, classes, entries = 200, 2, 8
+    images, classes, entries = 200, 2, 6
     here = replace(
         scoring_plan(images=images, classes=classes),
         parts=tuple(f"latents/{number}" for number in range(images)),
@@ -78,6 +89,19 @@ def test_images_of_many_parts_share_forwards():
     filled_up = sum(-(-size // BATCH) * BATCH for size in sizes)
     assert filled_up <= (1 + 1 / FORWARDS_PER_UNIT) * images * classes * entries
     assert len(sizes) > 8
+    assert not any(unit.payload.merged for unit, _ in units)  # A part has few queries of a class.
+
+
+def test_a_unit_has_at_most_twice_a_number_of_queries(monkeypatch):
+    monkeypatch.setattr(scoring_plan_module, "QUERIES_PER_UNIT", 150)
+    units = scoring_plan(images=40).query_units("noise-errors", *all_queries(40, 3, 100))
+    assert max(len(rows) for _, rows in units) == 300
+
+
+def test_units_with_merged_adapters_hold_few_classes():
+    units = [unit.payload for unit, _ in scoring_plan(images=40).query_units("x", *all_queries(40, 3, 100))]
+    assert all(unit.merged for unit in units)
+    assert sum(len(unit.classes) for unit in units) <= len(units) + 2 * (3 - 1)  # Each of 2 parts has 3 classes.
 
 
 def test_units_are_named_after_their_queries():
@@ -223,6 +247,7 @@ def test_many_classes_are_merged_where_each_has_many_queries(entries, merged):
         _, counts = np.unique(unit.payload.label, return_counts=True)
         filled_up += sum(-(-count // BATCH) * BATCH for count in (counts if merged else [counts.sum()]))
     assert filled_up <= 1.5 * 2000 * 5 * entries  # What a budget is calculated with.
+    assert len(units) <= UNITS_PER_ROUND
 
 
 def test_classes_of_the_end_of_a_round_begin_the_next_one():

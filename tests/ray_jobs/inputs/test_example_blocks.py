@@ -17,6 +17,7 @@ from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import Labels
 from ray_jobs.output import feature_parts
 from ray_jobs.output.feature_parts import FeatureRows, encode
+from ray_jobs.output.layout import dense_folder
 
 FEATURES = "features/0123456789abcdef/examples-1"
 VIEWS = 2
@@ -105,9 +106,20 @@ def test_blocks_of_a_job_that_was_cut_off_are_kept(store):
 
 
 def test_nothing_is_read_where_all_blocks_are_known_by_their_names(store, monkeypatch):
-    embed(store, examples(range(300)).find(store).units)
+    for numbers in (range(300), range(300, 400)):
+        embed(store, examples(numbers).find(store).units)
     monkeypatch.setattr(Store, "get", lambda *_: pytest.fail("a block was read"))
     assert examples(range(300)).find(store).units == ()
+
+
+def test_only_blocks_of_unknown_names_are_read(store, monkeypatch):
+    units = examples(range(1000)).find(store).units
+    assert len(units) > 5
+    embed(store, units)
+    read, get = [], Store.get
+    monkeypatch.setattr(Store, "get", lambda store, path: (read.append(path), get(store, path))[1])
+    examples(range(1001)).find(store)
+    assert len(read) in (1, 2)  # The block that has another content now, and perhaps one that it shares an end with.
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None])
@@ -137,10 +149,25 @@ def test_one_content_under_two_names_is_embedded_once(store):
     labels = Labels(SPACE, "/nowhere", ("x", "y"), (0, 0))
     contents = ExampleContents(labels, {"x": digest(1), "y": digest(1)})
     found = Examples.from_contents(contents, labels, [["x", "y"]], features=FEATURES, views=1).find(store)
-    assert found.weight_left == VIEWS
+    assert found.weight == found.weight_left == VIEWS
+    assert [each.reference for each in found.units[0].payload.shard.payload.selected] == ["x"]
     embed(store, found.units)
     rows = found.read(store)
     assert (rows.images, rows.views[0].tolist()) == (["x", "y"], rows.views[1].tolist())
+
+
+def test_views_and_dense_tokens_are_asked_for_and_views_alone_change_the_identity(store):
+    labels = examples(range(2)).labels
+    contents = ExampleContents(labels, {"0": digest(0), "1": digest(1)})
+
+    def made(views, *, dense=False):
+        return Examples.from_contents(contents, labels, [labels.images], features=FEATURES, views=views, dense=dense)
+
+    plain, more, dense = made(1), made(2), made(1, dense=True)
+    assert plain.identity == dense.identity != more.identity
+    assert (plain.folder, dense.folder) == (FEATURES, dense_folder(FEATURES))
+    for each, expected in ((plain, (1, False)), (more, (2, False)), (dense, (1, True))):
+        assert {(unit.payload.views, unit.payload.dense) for unit in each.find(store).units} == {expected}
 
 
 def test_blocks_are_read_side_by_side(store, monkeypatch):

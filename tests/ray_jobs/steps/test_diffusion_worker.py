@@ -12,6 +12,7 @@ import torch
 from cluster import Store
 from fewshot.backbones.diffusion import DiffusionSpec
 from fewshot.diffusion.lora import concatenated_pairs, save_adapter
+from fewshot.diffusion.training_memory import TrainingMemory, TrainingShape
 from ray_jobs.escalation.score_unit import LatentRows, ScoreUnit, get_errors
 from ray_jobs.steps import diffusion_worker
 from ray_jobs.steps.adapter_files import put_adapter
@@ -70,14 +71,14 @@ def test_the_values_used_last_are_kept_up_to_a_number_of_bytes():
         return [key * 10 for key in keys]
 
     here = RecentlyUsed(30, len)
-    for keys in [["a"], ["b"], ["a"], ["c"], ["d", "a"], ["b"]]:
+    for keys in [["a"], ["b"], ["a"], ["c"], ["b"], ["d", "a"], ["c"]]:
         assert here.get(keys, make) == [key * 10 for key in keys]
         assert here.bytes <= 30
-    assert asked == ["a", "b", "c", "d", "b"]
-    assert (here.found, here.made) == (2, 5)
+    assert asked == ["a", "b", "c", "d", "c"]
+    assert (here.found, here.made) == (3, 5)
     here.clear()
     assert here.get(["a", "a"], make) == ["a" * 10] * 2
-    assert here.bytes == 10
+    assert (here.bytes, asked[5:]) == (10, ["a"])
 
 
 def test_a_value_larger_than_all_memory_is_kept_alone():
@@ -96,6 +97,24 @@ def test_adapters_stay_in_the_precision_that_they_are_stored_in(worker):
     floats = random_stack(CLASSES).unet
     for site, pair in loaded[1].adapters.items():
         assert torch.equal(pair.B[0], floats[site].B[1].half())
+
+
+def test_the_bytes_of_a_class_are_those_of_all_its_tensors(worker):
+    adapted, plain = worker.load_classes([PROMPTS[0], ClassPrompt("a photo of a thing")])
+    assert plain.nbytes == plain.context.nbytes > 0
+    halves = [half for pair in adapted.adapters.values() for half in (pair.A, pair.B)]
+    assert adapted.nbytes == adapted.context.nbytes + sum(half.nbytes for half in halves)
+
+
+def test_adapters_of_a_unit_are_read_side_by_side(worker, monkeypatch):
+    together, read = threading.Barrier(CLASSES), diffusion_worker.get_adapter
+
+    def wait(*arguments):
+        together.wait(timeout=30)
+        return read(*arguments)
+
+    monkeypatch.setattr(diffusion_worker, "get_adapter", wait)
+    assert len(worker.load_classes(PROMPTS)) == CLASSES
 
 
 def test_half_precision_in_memory_changes_no_bit_of_an_error(worker, monkeypatch):
@@ -130,6 +149,15 @@ def test_prompts_without_adapters_share_forwards_of_the_text_encoder(worker, mon
     assert torch.equal(torch.cat([each.context for each in loaded]), expected)
 
 
+def test_prompts_are_encoded_by_the_unit_that_has_the_device(worker, monkeypatch):
+    held, embed = [], type(worker.backbone).embed_ids
+    monkeypatch.setattr(
+        type(worker.backbone), "embed_ids", lambda self, ids: (held.append(worker.device.locked()), embed(self, ids))[1]
+    )
+    worker.load_classes([ClassPrompt("a photo of a thing")])
+    assert (held, worker.device.locked()) == ([True], False)
+
+
 def test_the_next_unit_is_read_while_the_device_works(worker):
     with worker.device:
         waiting = threading.Thread(target=unit().run, args=[worker])
@@ -143,6 +171,7 @@ def test_the_next_unit_is_read_while_the_device_works(worker):
 def test_latents_are_read_once_for_units_that_follow(worker, monkeypatch):
     (first,) = load_means(worker, ["latents/part"])
     assert first.mean.shape == (3, *LATENTS)
+    assert worker.latents.bytes == first.mean.nbytes
     monkeypatch.setattr(Store, "get", None)
     assert load_means(worker, ["latents/part"]) == [first]
 
@@ -162,7 +191,23 @@ def test_a_gpu_keeps_adapters_in_a_quarter_of_its_memory(worker, monkeypatch, cl
     memory = None if classes_in_gpu is None else int(classes_in_gpu * loaded.nbytes)
     monkeypatch.setattr("fewshot.backbones.diffusion.load_diffusion", lambda spec: tiny_diffusion())
     monkeypatch.setattr(diffusion_worker, "device_memory", lambda device: memory)
+    limited = []
+    monkeypatch.setattr(diffusion_worker, "keep_to_share", lambda: limited.append(True))
     here = DiffusionStep(worker.store, DiffusionSpec()).setup()
+    assert limited == [True]
     here.load_classes(PROMPTS)
     assert here.memory_bytes == memory
     assert here.classes.bytes == kept * loaded.nbytes
+
+
+def test_the_memory_of_a_training_is_counted_once(worker, monkeypatch):
+    shape = TrainingShape(block_size=1, terms=1, samples=1, rank=1, blocks="none")
+    counted = []
+
+    def count(_, shape):
+        counted.append(shape)
+        return TrainingMemory(1, 2, 3, 4)
+
+    monkeypatch.setattr("fewshot.diffusion.training_memory.count_training_memory", count)
+    assert worker.count_memory(shape) is worker.count_memory(shape)
+    assert counted == [shape]

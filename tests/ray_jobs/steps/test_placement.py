@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import ClusterSection
 from ray_jobs.steps import placement
 from ray_jobs.steps.embed import EmbedStep
-from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, device_memory, memory_fraction
+from ray_jobs.steps.gpu_share import CONTEXT_BYTES, assigned_gpus, device_memory, keep_to_share, memory_fraction
 from ray_jobs.steps.local_gpus import LocalGpus
 from ray_jobs.steps.placement import WORTH_A_RAY, choose, cpus_beside_gpus
 
@@ -235,12 +236,22 @@ def test_the_shares_of_all_workers_fit_into_one_gpu():
 
 
 def test_a_share_without_room_for_the_context_is_refused():
-    with pytest.raises(JobError, match=r"gpus_per_worker is 0\.01 of a GPU of 8\.0 GiB"):
+    with pytest.raises(JobError, match=r"gpus_per_worker is 0\.01 of a GPU of 8\.0 GiB.* to at least 0\.09"):
         memory_fraction(0.01, 8 << 30)
+    with pytest.raises(JobError, match=r"to at least 0\.26"):
+        memory_fraction(0.25, 4 * CONTEXT_BYTES)
 
 
 def test_outside_of_ray_there_is_no_gpu_share():
     assert assigned_gpus() == 0.0
+
+
+@pytest.mark.parametrize(("actor", "expected"), [("some", 0.5), (None, 0.0)])
+def test_only_a_worker_on_ray_has_a_gpu_share(monkeypatch, actor, expected):
+    context = SimpleNamespace(get_actor_id=lambda: actor, get_assigned_resources=lambda: {"GPU": 0.5})
+    ray = SimpleNamespace(is_initialized=lambda: True, get_runtime_context=lambda: context)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert assigned_gpus() == expected
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 25), (1.0, 25), (0.2, 4)])
@@ -250,3 +261,14 @@ def test_the_memory_of_a_device_is_that_of_the_workers_share(monkeypatch, share,
     monkeypatch.setattr("ray_jobs.steps.gpu_share.assigned_gpus", lambda: share)
     assert device_memory(torch.device("cuda")) == pytest.approx(expected * CONTEXT_BYTES, abs=1)
     assert device_memory(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, []), (1.0, []), (0.2, [0.16])])
+def test_torch_is_limited_to_the_share_of_a_worker(monkeypatch, share, expected):
+    properties, limits = SimpleNamespace(total_memory=25 * CONTEXT_BYTES), []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: properties)
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", limits.append)
+    monkeypatch.setattr("ray_jobs.steps.gpu_share.assigned_gpus", lambda: share)
+    keep_to_share()
+    assert limits == pytest.approx(expected)
