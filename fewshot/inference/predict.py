@@ -5,7 +5,8 @@ is padded), and the bits of a prediction do not depend on the number of images t
 
 What follows the product, a dozen passes over the logits, goes through a few rows at a time on CPUs, which stay in the
 cache of a core: at ten thousand classes a tile of logits has 40 MB, and passes through memory take as long again as the
-product. Each row is computed by itself, so this changes no bit.
+product. Each row is computed by itself, so this changes no bit; but a power of a few numbers may be rounded differently
+at the end of a vector register. So these rows are many full registers, and the padding goes through the passes, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ TILE_ROWS = 1024
 """Rows of a tile."""
 CACHE_BYTES = 4 * 2**20
 """Logits that go through the passes after the product at a time."""
+LANES = 64
+"""Rows that fill the vector registers of any CPU."""
 GROUP = 64
 """Neighbouring classes whose largest logit is looked at first."""
 NOT_FINITE = "the classifier's scores of this image are not finite numbers"
@@ -52,8 +55,8 @@ class Predictions:
         """N."""
         return len(self.label)
 
-    def __getitem__(self, index: Tensor) -> Predictions:
-        """Return the predictions selected by an index [n] or a boolean mask [N]."""
+    def __getitem__(self, index: Tensor | slice) -> Predictions:
+        """Return the predictions selected by an index [n], a boolean mask [N] or a slice."""
         return Predictions(*(getattr(self, name)[index] for name in self.__slots__))
 
     @property
@@ -97,20 +100,21 @@ def calibrated_logits(calibrated: CalibratedClassifier, features: Tensor, *, til
 
 
 def _tile_logits(calibrated: CalibratedClassifier, features: Tensor, *, tile_rows: int) -> Tensor:
-    return calibrated.scaling(_unscaled_logits(calibrated, features, tile_rows=tile_rows))
+    return calibrated.scaling(_unscaled_logits(calibrated, features, tile_rows=tile_rows))[: len(features)]
 
 
 def _unscaled_logits(calibrated: CalibratedClassifier, features: Tensor, *, tile_rows: int) -> Tensor:
-    rows = len(features)
+    """Return the logits of a whole tile, [tile_rows, K]."""
     tile = torch.zeros(tile_rows, features.shape[1], dtype=torch.float32, device=calibrated.device)
-    tile[:rows] = features
-    return calibrated.classifier.logits(tile)[:rows]
+    tile[: len(features)] = features
+    return calibrated.classifier.logits(tile)
 
 
 def _predict_tile(calibrated: CalibratedClassifier, features: Tensor, *, top: int, tile_rows: int) -> Predictions:
     logits = _unscaled_logits(calibrated, features, tile_rows=tile_rows)
-    rows = max(1, CACHE_BYTES // (4 * logits.shape[1])) if logits.is_cpu else tile_rows
-    return Predictions.concatenate([_ranked(calibrated, part, top=top) for part in torch.split(logits, rows)])
+    rows = max(1, CACHE_BYTES // (4 * LANES * logits.shape[1])) * LANES if logits.is_cpu else tile_rows
+    ranked = [_ranked(calibrated, part, top=top) for part in torch.split(logits, rows)]
+    return Predictions.concatenate(ranked)[: len(features)]
 
 
 def _ranked(calibrated: CalibratedClassifier, unscaled: Tensor, *, top: int) -> Predictions:
