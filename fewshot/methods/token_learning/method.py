@@ -22,7 +22,7 @@ images each; the nearest class mean has 0.92 and 0.84:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self, get_args
 
 from fewshot.diffusion.recipe_settings import LossTarget, is_small
@@ -102,7 +102,12 @@ class TokenLearning:
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""
-        return replace(self, **self._point(problem, seed=seed, training_cache=training_cache)._asdict())
+        point = self._point(problem, seed=seed, training_cache=training_cache)
+        recipe = self.training(latent_side=require_diffusion(problem).latent_shape[-1])
+        unset = [
+            field.name for field in fields(self) if getattr(self, field.name) is None and hasattr(recipe, field.name)
+        ]
+        return replace(self, **{name: getattr(recipe, name) for name in unset} | point._asdict())
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> TokenClassifier:
         """See `Method.fit`."""
