@@ -155,6 +155,13 @@ TABLE = (
         scores_images=True,
     ),
     MethodInfo(
+        name="gda",
+        target="fewshot.methods.gda:Gda",
+        family="training-free",
+        summary="Gaussian classes with one covariance, beside the class names; one solution in closed form",
+        paper=Paper("A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", 2024, "arXiv:2402.04087"),
+    ),
+    MethodInfo(
         name="linear_probe",
         target="fewshot.methods.linear_probe:LinearProbe",
         family="linear classifier",
