@@ -69,6 +69,7 @@ class MethodInfo:
             train on them, none for all others (docs/evaluation.md has what they gain).
         scores_images: whether it is a diffusion scorer, which scores archive images with a diffusion model for
             [escalate] (`fewshot.method`), and not a method that learns from features.
+        learns_from_archive: whether it learns from `Problem.archive`, a sample of unlabelled images.
     """
 
     name: str
@@ -80,6 +81,7 @@ class MethodInfo:
     folds: int = 4
     views: int = 0
     scores_images: bool = False
+    learns_from_archive: bool = False
 
     def load(self) -> type[Any]:
         """Import the class, and with it torch."""
@@ -160,6 +162,14 @@ TABLE = (
         family="training-free",
         summary="Gaussian classes with one covariance, beside the class names; one solution in closed form",
         paper=Paper("A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", 2024, "arXiv:2402.04087"),
+    ),
+    MethodInfo(
+        name="gda_u",
+        target="fewshot.methods.gda_u:GdaU",
+        family="training-free",
+        summary="gda, with class means that also learn from unlabelled images of the archive where that helps",
+        paper=None,
+        learns_from_archive=True,
     ),
     MethodInfo(
         name="linear_probe",
