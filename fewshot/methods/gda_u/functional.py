@@ -79,7 +79,7 @@ def balanced_offsets(sample: Tensor, plane: Plane, shares: Tensor, *, firmness: 
 
 def tiles(sample: Tensor, plane: Plane) -> Sequence[Tensor]:
     """Return the rows of a sample [M, D] in blocks whose size depends on the number of classes alone."""
-    return sample.split(max(1, TILE_SCORES // len(plane.bias)))
+    return torch.split(sample, max(1, TILE_SCORES // len(plane.bias)))
 
 
 def scores_of(rows: Tensor, plane: Plane) -> Tensor:

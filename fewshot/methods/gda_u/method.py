@@ -23,6 +23,7 @@ there is nothing to hide, and the archive is used, which gains there most.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -107,7 +108,7 @@ class GdaU:
         gda = Gda(text_share=share, shrinkage=self.shrinkage, n_effective=self.n_effective)
         apart = [gda.fit(split.problem, seed=seed).logits(split.queries.features) for split in splits]
         labels = torch.cat([problem.support.labels[:0], *(split.queries.labels for split in splits)])
-        fitted = fit_temperature(torch.cat(apart), labels) if splits else ONE_SHOT_TEMPERATURE
+        fitted = coarse_temperature(torch.cat(apart), labels) if splits else ONE_SHOT_TEMPERATURE
         temperature = fitted if self.temperature is None else self.temperature
         chosen = replace(self, text_share=share, shares=self.shares or {}, temperature=temperature, weight=1.0)
         if self.weight == 0 or not _has_archive(problem):
@@ -145,7 +146,7 @@ class GdaU:
         """Return what is learned from the examples, and the sample, in an order of its own."""
         sample = problem.class_embeddings[:0] if problem.archive is None else in_order_of_content(problem.archive)
         temperature = ONE_SHOT_TEMPERATURE if self.temperature is None else self.temperature
-        return Mixture.of(self.gda, problem, sample, temperature=temperature), sample
+        return Mixture.from_problem(problem, self.gda, sample, temperature=temperature), sample
 
     def _means(self, mixture: Mixture, sample: Tensor) -> Tensor:
         if not self.weight or not len(sample):
@@ -153,6 +154,15 @@ class GdaU:
         shares = shares_of(self.shares or {}, mixture.problem.label_space.names)
         firmness = FIRM if self.shares else LOOSE
         return learned_means(mixture.anchors, sample, mixture.scores, shares=shares, firmness=firmness)
+
+
+def coarse_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature of held-out logits to a half power of 2 in [1/16, 256].
+
+    Of a few images the likelihood is flat, and rounding errors would decide on the digits.
+    """
+    fitted = fit_temperature(logits, labels)
+    return float(2.0 ** min(8.0, max(-4.0, round(2.0 * math.log2(fitted)) / 2.0)))
 
 
 def shares_of(known: Mapping[str, float], names: tuple[str, ...]) -> Tensor:

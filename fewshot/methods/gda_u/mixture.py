@@ -38,7 +38,7 @@ class Mixture:
     temperature: float
 
     @classmethod
-    def of(cls, gda: Gda, problem: Problem, sample: Tensor, *, temperature: float) -> Self:
+    def from_problem(cls, problem: Problem, gda: Gda, sample: Tensor, *, temperature: float) -> Self:
         """Learn from the examples; the background has the mean of the sample [M, D]. `gda` has its text share."""
         shots = distinct(problem.support)
         statistics = ClassStatistics.from_views(shots.views, shots.labels, num_classes=problem.num_classes)
@@ -68,7 +68,12 @@ class Mixture:
         return Plane(sharpness * ((1.0 - share) * plane.weight + share * texts), sharpness * (1.0 - share) * plane.bias)
 
     def classifier(self, means: Tensor, offsets: Tensor | None = None) -> GdaClassifier:
-        """Return GDA's classifier with means [K, D]; `offsets` [K] are added to the logits divided by the temperature."""
+        """Return the classifier of GDA with other means.
+
+        Args:
+            means: [K, D] float64.
+            offsets: [K] float64, added to the logits that are divided by the temperature; None adds nothing.
+        """
         found = with_text(discriminant(means, self.has_images, self.covariance), self.problem, self.text_share)
         if offsets is None:
             return found

@@ -15,7 +15,7 @@ from fewshot.gaussian_classes import Plane
 from fewshot.methods.gda import Gda
 from fewshot.methods.gda_u import GdaU
 from fewshot.methods.gda_u import functional as gda_u
-from fewshot.methods.gda_u.functional import Anchors, balance, balanced_offsets, learned_means
+from fewshot.methods.gda_u.functional import Anchors, balance, balanced_offsets, in_order_of_content, learned_means
 from fewshot.methods.gda_u.method import shares_of
 from tests.problems import World, make_problem, problems, renumbered
 
@@ -91,6 +91,11 @@ def test_the_order_of_the_sample_changes_no_bit(made, seed):
     one, other = (GdaU(**CHOSEN).fit(with_archive(problem, x), seed=0) for x in (features, features[order]))
     assert torch.equal(one.weight, other.weight)
     assert torch.equal(one.bias, other.bias)
+
+
+def test_a_sample_has_an_order_of_its_own():
+    sample = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(in_order_of_content(sample), in_order_of_content(sample.flip(0)))
 
 
 def model(*, K=5, D=8, M=60):
