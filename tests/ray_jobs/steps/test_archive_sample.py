@@ -1,11 +1,14 @@
 """Which images a sample of the archive has, and how it is kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cluster import Store
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import Listing
+from ray_jobs.output.classifiers import TrainingIdentity
 from ray_jobs.output.feature_parts import FeatureRows, encode
 from ray_jobs.output.layout import feature_part
 from ray_jobs.steps.archive_sample import (
@@ -111,3 +114,10 @@ def test_two_runs_do_not_keep_two_samples(store):
     keep_sample(store, "note.json", one, renew=False)
     with pytest.raises(JobError, match="another run"):
         keep_sample(store, "note.json", other, renew=False)
+
+
+def test_only_classifiers_that_learn_from_the_archive_are_named_after_a_sample():
+    without = TrainingIdentity(clip={}, templates=None, method="gda", hyperparameters={}, seed=0, support="s")
+    assert "archive_sample" not in without.to_json()
+    names = {replace(without, archive_sample=name).folder for name in (None, "one", "other")}
+    assert len(names) == 3
