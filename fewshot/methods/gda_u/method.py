@@ -61,7 +61,8 @@ class GdaU:
         shrinkage: see `fewshot.methods.gda.method.Gda`.
         n_effective: see `fewshot.methods.gda.method.Gda`.
         shares: share of each class among the archive's images of any class, where it is known, as {cat = 0.7, dog =
-            0.2}. Classes that are not named have even parts of the rest. Not set: unknown.
+            0.2}. Classes that are not named have even parts of the rest. Scores are calibrated on the examples, whose
+            shares are others, and are too low then. Not set: unknown.
         temperature: divides the logits before unlabelled images are given to classes, > 0.
         weight: 1 if the class means learn from the archive, 0 if not. 1 is refuted by hidden examples like None.
     """
