@@ -206,6 +206,23 @@ def test_images_of_no_class_go_to_the_background():
     assert of_strange > 4 * of_known
 
 
+def test_the_background_is_a_class_with_the_mean_of_the_sample():
+    problem, features = make_problem([2, 3, 2], views=1)
+    mixture, sample = GdaU(**CHOSEN).mixture(with_archive(problem, features))
+    torch.testing.assert_close(mixture.background[0], sample.double().mean(dim=0))
+    plane = replace(mixture, background=mixture.anchors.means[:1]).scores(mixture.anchors.means)
+    torch.testing.assert_close(plane.weight[-1], plane.weight[0])
+    torch.testing.assert_close(plane.bias[-1], plane.bias[0])
+
+
+def test_without_an_archive_known_shares_are_a_prior_at_the_temperature():
+    problem, _ = make_problem([2, 3, 2], views=1)
+    found = GdaU(**CHOSEN | {"shares": {"class_0": 0.7, "class_1": 0.2}}).fit(problem, seed=0)
+    expected = CHOSEN["temperature"] * torch.tensor([2.1, 0.6, 0.3]).log()
+    bias = Gda(text_share=0.0).fit(problem, seed=0).bias
+    torch.testing.assert_close(found.bias - bias, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_one_example_a_class_gains_from_the_archive(shape):
     assert gains(shape, 1, method=lambda _: GdaU()) > (0.02 if shape == "natural" else -0.005)
