@@ -78,6 +78,8 @@ class Problem:
         pooling: the pooling layer of the backbone's image tower; None unless the `needs` of a method name it.
         diffusion: a diffusion model whose text embeddings lie in the space of the features; None unless the `needs` of
             a method name it.
+        archive: [M, D] float32, unit rows: a sample of the unlabelled images that are to be classified. None unless the
+            method learns from the archive (`MethodInfo.learns_from_archive`); others leave it alone.
     """
 
     label_space: LabelSpace
@@ -88,6 +90,7 @@ class Problem:
     text_tower: TextTower | None = None
     pooling: Pooling | None = None
     diffusion: DiffusionBackbone | None = None
+    archive: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and ranges.
@@ -111,6 +114,15 @@ class Problem:
             if len(part) and not (0 <= int(part.labels.min()) and int(part.labels.max()) < K):
                 found = f"[{int(part.labels.min())}, {int(part.labels.max())}]"
                 raise DataError(f"{name} labels must lie in [0, {K}), got labels in {found}")
+        self._check_archive(D)
+
+    def _check_archive(self, dim: int) -> None:
+        if self.archive is None:
+            return
+        if self.archive.ndim != 2 or self.archive.shape[1] != dim:
+            raise DataError(f"archive must be [M, {dim}], got {list(self.archive.shape)}")
+        if wrong := _not_finite(self.archive):
+            raise DataError(f"archive features of {wrong} of {len(self.archive)} images are not finite numbers")
 
     @property
     def num_classes(self) -> int:

@@ -28,8 +28,24 @@ from fewshot.methods.table import DIFFUSION_SCORERS, METHODS, MethodInfo
 
 PACKAGE = __name__.partition(".")[0]
 ROOT = Path(__file__).parents[__name__.count(".")]
-BUILT_IN = {"bool": bool, "float": float, "int": int, "str": str, "tuple": tuple, "Literal": Literal}
-TOML_TYPES = {bool: "boolean", float: "float", int: "integer", str: "string", Literal: "string", tuple: "array"}
+BUILT_IN = {
+    "bool": bool,
+    "float": float,
+    "int": int,
+    "str": str,
+    "tuple": tuple,
+    "Literal": Literal,
+    "Mapping": Mapping,
+}
+TOML_TYPES = {
+    bool: "boolean",
+    float: "float",
+    int: "integer",
+    str: "string",
+    Literal: "string",
+    tuple: "array",
+    Mapping: "table",
+}
 ENTRY = re.compile(r" {4}(\w+(?:, \w+)*): (.*)")
 REFERENCE = re.compile(r"[Ss]ee `(fewshot(?:\.\w+)+)`")
 
@@ -42,7 +58,8 @@ class Hyperparameter:
 
     Attributes:
         name: in job files.
-        type: what a job file gives, in TOML's words: "boolean", "integer", "float", "string", or "array" (of strings).
+        type: what a job file gives, in TOML's words: "boolean", "integer", "float", "string", "array" (of strings) or
+            "table" (of numbers by name).
         choices: the strings that it may be; empty where any will do.
         default: None is chosen inside the shots, or, of a diffusion scorer, by the size of the model.
         summary: what it is, as documented; empty where it is not.

@@ -70,6 +70,7 @@ class MethodInfo:
         scores_images: whether it is a diffusion scorer, which scores archive images with a diffusion model for
             [escalate] (`fewshot.method`), and not a method that learns from features.
         uses_text: whether it uses text embeddings of the classes; a method without works with any image tower.
+        learns_from_archive: whether it learns from `Problem.archive`, a sample of unlabelled images.
     """
 
     name: str
@@ -82,6 +83,7 @@ class MethodInfo:
     views: int = 0
     scores_images: bool = False
     uses_text: bool = True
+    learns_from_archive: bool = False
 
     def load(self) -> type[Any]:
         """Import the class, and with it torch."""
@@ -163,6 +165,14 @@ TABLE = (
         summary="Gaussian classes with one covariance, beside the class names; one solution in closed form",
         paper=Paper("A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", 2024, "arXiv:2402.04087"),
         uses_text=False,
+    ),
+    MethodInfo(
+        name="gda_u",
+        target="fewshot.methods.gda_u:GdaU",
+        family="training-free",
+        summary="gda, with class means that also learn from unlabelled images of the archive where that helps",
+        paper=None,
+        learns_from_archive=True,
     ),
     MethodInfo(
         name="linear_probe",

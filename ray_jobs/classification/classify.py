@@ -1,8 +1,8 @@
 """The main job: archive in, predictions out. Run it again to resume; what is done is found and not done again.
 
-Stages: list (examples, archive) -> embed (examples and archive, one pool of workers) -> train -> label -> (with
-[escalate]: score the least certain images with a diffusion model) -> report. With a stored classifier, there are no
-examples to embed and nothing to train.
+Stages: list (examples, archive) -> embed (examples and archive, one pool of workers) -> (for methods that learn from
+the archive: draw a sample of it) -> train -> label -> (with [escalate]: score the least certain images with a diffusion
+model) -> report. With a stored classifier, there are no examples to embed and nothing to train.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, 
 from cluster.execution.executor import weight_left
 from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
-from fewshot.methods.table import needs_of
+from fewshot.methods.table import METHODS, needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
@@ -53,6 +53,7 @@ from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
+from ray_jobs.steps.archive_sample import ArchiveSample, draw_sample, keep_sample, kept_sample, note_path, sample_of
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, ListNodes, choose, entered
 from ray_jobs.steps.precision import pin_revision, settle_precision
@@ -66,6 +67,7 @@ LONG = ("curve", "labels", "part_bytes", "reliability", "score_histogram")
 LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
 
+NO_TRAINING = "a stored classifier is not trained"
 ESCALATE_WITHOUT_EXAMPLES = "[escalate] needs examples: add the section [support], also with [classifier] from"
 NO_EXAMPLE = "[escalate] needs examples, to choose its time-steps, and [support] has class names alone: add an example"
 
@@ -183,8 +185,28 @@ class Classification:
             JobError: there are no examples: a stored classifier is not trained.
         """
         if self.support is None or self.stored is not None:
-            raise JobError(["a stored classifier is not trained"])
-        return _training(self.job, self.support)
+            raise JobError([NO_TRAINING])
+        return replace(_training(self.job, self.support), sample=self.sample)
+
+    @cached_property
+    def sample(self) -> ArchiveSample | None:
+        """The sample of the archive that the classifier learns from; None if it learns from none."""
+        if (
+            self.stored is not None
+            or self.support is None
+            or not METHODS[self.job.classifier.method].learns_from_archive
+        ):
+            return None
+        current = sample_of(self.listing, self.features, classes=len(self.support.labels.space))
+        renew = self.job.classifier.archive_sample == "renew"
+        return current if renew else kept_sample(self.store, self.sample_note, current)
+
+    @property
+    def sample_note(self) -> str:
+        """Where the sample that the training keeps is noted. Requires examples."""
+        if self.support is None:
+            raise JobError([NO_TRAINING])
+        return note_path(_training(self.job, self.support).identity.to_json(), self.features)
 
     @cached_property
     def run(self) -> str:
@@ -378,6 +400,7 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
         raise JobError([ESCALATE_WITHOUT_EXAMPLES if needed else "classify needs the section [support]"])
     section, dense = job.support, _needs_dense(job, stored)
     labels = support_labels(section, store.storage)
+    _check_shares(job.classifier.hyperparameters.get("shares"), labels.space.names)
     contents = ExampleContents.read(labels)
     folder = examples_folder(job.clip.spec, job.views)
     support = Examples.from_contents(contents, labels, by_class(labels), features=folder, views=job.views, dense=dense)
@@ -393,6 +416,13 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
     if job.escalate is not None and not support.contents:
         raise JobError([NO_EXAMPLE])
     return support
+
+
+def _check_shares(shares: object, classes: tuple[str, ...]) -> None:
+    """Raise JobError unless shares that are given are of classes of the examples."""
+    unknown = sorted(set(shares) - set(classes)) if isinstance(shares, dict) else []
+    if unknown:
+        raise JobError([f"[classifier] hyperparameters.shares: the examples have no class {first_few(unknown)}"])
 
 
 def _trained_before(training: Training, store: Store) -> ClassifierRef | None:
@@ -476,6 +506,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
         reporter.say(f"warning: {notice}", style="yellow")
     _warn_of_shortage(work, reporter)
     embedding = _embed(work, reporter)
+    _sample(work, reporter)
     classifier = work.stored if work.stored is not None else _train(work, reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
@@ -566,6 +597,24 @@ def _check_examples(work: Classification, embedding: StageReport) -> None:
     if embedding.summary.get("unreadable") or unchecked:  # A report counts only new parts.
         reasons = reasons_of(embedded.read(work.store))
         stop_at_unreadable(embedded.labels, reasons, skip=work.training.skip_unreadable)
+
+
+def _sample(work: Classification, reporter: Reporter) -> None:
+    """Draw the sample of the archive that the classifier learns from, and keep it; without one, do nothing.
+
+    Raises:
+        JobError: shards could not be embedded, so that a later run would draw another sample, or the kept one is gone.
+    """
+    if (sample := work.sample) is None:
+        return
+    if work.training.find(work.store) is None:
+        shards, _ = work.to_embed()
+        if shards and not sample.is_kept:
+            method = work.job.classifier.method
+            raise JobError([f"{method} learns from the archive, and {shards} shards were not embedded; run again"])
+        with reporter.waiting("drawing a sample of the archive"):
+            draw_sample(work.store, sample, work.listing, work.features)
+    keep_sample(work.store, work.sample_note, sample, renew=work.job.classifier.archive_sample == "renew")
 
 
 def _train(work: Classification, reporter: Reporter) -> ClassifierRef:

@@ -51,6 +51,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         stages=(
             *_example_stages(work, examples - examples_left, examples_left),
             _archive_stage("embed archive", work, work.to_embed()),
+            *_sample_stages(work, classifier),
             *([] if work.stored is not None else [_train_stage(work, classifier)]),
             _archive_stage("label", work, work.to_label()),
             *(cost_estimate.stages() if cost_estimate is not None else ()),
@@ -97,6 +98,16 @@ def _archive_stage(stage: str, work: Classification, left: tuple[int, int]) -> P
     if known is None:
         return PlannedStage(stage=stage, what=what, done=None, left=plural(shards, "shard"))
     return PlannedStage(stage=stage, what=what, done=known - images, left=images)
+
+
+def _sample_stages(work: Classification, classifier: ClassifierRef | None) -> list[PlannedStage]:
+    """Nothing unless the classifier learns from the archive."""
+    if work.sample is None:
+        return []
+    images = min(work.sample.size, work.listing.images or work.sample.size)
+    what = f"{'a kept sample' if work.sample.is_kept else 'at most'} of {images} images"
+    drawn = classifier is not None or work.store.exists(work.sample.path)
+    return [PlannedStage(stage="sample archive", what=what, done=int(drawn), left=int(not drawn))]
 
 
 def _train_stage(work: Classification, classifier: ClassifierRef | None) -> PlannedStage:

@@ -12,17 +12,20 @@ from cluster import Part, Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
-from fewshot.methods.table import needs_of
+from fewshot.methods.table import METHODS, needs_of
 from ray_jobs.inputs.example_blocks import EmbeddedExamples
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.layout import to_json
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
 from ray_jobs.results.cell_result import CellResult
+from ray_jobs.steps.archive_sample import lowest_rows, sample_size
 from ray_jobs.steps.example_latents import get_example_latents
 from ray_jobs.steps.gpu_share import keep_to_share
 from ray_jobs.steps.train import parts_for, read_labelled
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.problem import Labelled, Problem
 
 
@@ -70,11 +73,13 @@ class _Data:
         pool: the problem with every train image that was read.
         position: image -> its row in the support set of `pool`.
         test: the test images.
+        archive: [M, D] float32, unit rows: the sample of the test images that methods may learn from, unlabelled.
     """
 
     pool: Problem
     position: dict[str, int]
     test: Labelled
+    archive: Tensor
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,13 @@ class EvaluateStep:
         images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
         if self.diffusion is not None:
             pool = replace(pool, latents=get_example_latents(self.store, self.diffusion, self.pool.examples, images))
-        _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
+        test_images, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
+        archive = test.features[lowest_rows(test_images, sample_size(len(space)))]
         text = clip.prototypes(space, self.templates)
         parts = parts_for(clip, self.needs, self.diffusion)
         problem = Problem(space, text, pool, None, clip.logit_scale, **parts._asdict())
         position = {image: i for i, image in enumerate(images)}
-        return _Data(problem, position, test)
+        return _Data(problem, position, test, archive)
 
     def run(self, state: _Data, unit: Cell | FoldPretraining) -> Part:
         """Train a fold, or measure a cell."""
@@ -181,4 +187,5 @@ def _problem(state: _Data, cell: Cell) -> Problem:
     import torch
 
     chosen = [state.position[image] for image in cell.images if image in state.position]
-    return state.pool.with_support(state.pool.support[torch.tensor(chosen, dtype=torch.int64)])
+    problem = state.pool.with_support(state.pool.support[torch.tensor(chosen, dtype=torch.int64)])
+    return replace(problem, archive=state.archive) if METHODS[cell.method].learns_from_archive else problem

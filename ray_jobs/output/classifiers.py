@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
 """The file of the tensors, and the folder of learned tokens."""
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
+OF_SOME_METHODS = ("archive_sample", "diffusion")
+"""Left out of the identity of classifiers of all other methods."""
 METHODS_VERSION = 5
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
@@ -48,6 +50,7 @@ class TrainingIdentity:
         seed: of everything random.
         support: identity of the examples.
         diffusion: identity of the diffusion model of methods that learn with one; None for all others.
+        archive_sample: name of the sample of the archive, for methods that learn from it; None for all others.
     """
 
     clip: Mapping[str, object]
@@ -57,11 +60,12 @@ class TrainingIdentity:
     seed: int
     support: str
     diffusion: Mapping[str, object] | None = None
+    archive_sample: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the identity as it is stored in the card of the classifier, and as fingerprints are taken of it."""
         values = {"version": METHODS_VERSION} | {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in values.items() if name != "diffusion" or value is not None}
+        return {name: value for name, value in values.items() if name not in OF_SOME_METHODS or value is not None}
 
     @property
     def folder(self) -> str:
@@ -220,6 +224,7 @@ def put_classifier(
     *,
     examples: int,
     unreadable: UnreadableExamples,
+    archive_images: int | None = None,
 ) -> ClassifierRef:
     """Store a classifier. A folder with a card is complete.
 
@@ -229,11 +234,13 @@ def put_classifier(
         identity: what it was trained from.
         examples: number of examples that were given.
         unreadable: examples that it was trained without.
+        archive_images: number of unlabelled images in the sample of the archive; None for methods without one.
     """
     from fewshot.inference.classifier_files import save_classifier
 
     folder, tokens = identity.folder, _token_files(calibrated)
     facts = {"trained_from": identity.to_json(), "examples": examples, "unreadable_examples": unreadable.to_json()}
+    facts |= {} if archive_images is None else {"archive_images": archive_images}
     files = {**tokens, **save_classifier(calibrated, facts, tokens)}
     for name in sorted(files, key=lambda name: name == CARD):
         store.put(f"{folder}/{name}", files[name])

@@ -18,6 +18,7 @@ from ray_jobs.job_file.sections import ClassifierSection
 from ray_jobs.output.classifiers import ClassifierRef, TrainingIdentity, find_classifier, put_classifier
 from ray_jobs.output.feature_parts import FeatureRows
 from ray_jobs.output.training_cache import StoredTrainingCache, trainings_folder
+from ray_jobs.steps.archive_sample import ArchiveSample
 from ray_jobs.steps.example_latents import encode_examples, get_example_latents
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Training:
         support: the examples.
         diffusion: the diffusion model of methods that learn with one; None for all others.
         skip_unreadable: train without examples that cannot be read, instead of stopping at them.
+        sample: the sample of the archive, for methods that learn from it; None for all others.
     """
 
     spec: ClipSpec
@@ -51,6 +53,7 @@ class Training:
     support: Examples
     diffusion: DiffusionSpec | None = None
     skip_unreadable: bool = False
+    sample: ArchiveSample | None = None
 
     @property
     def identity(self) -> TrainingIdentity:
@@ -63,6 +66,7 @@ class Training:
             seed=self.seed,
             support=self.support.identity,
             diffusion=None if self.diffusion is None else self.diffusion.identity(),
+            archive_sample=None if self.sample is None else self.sample.name,
         )
 
     def find(self, store: Store) -> ClassifierRef | None:
@@ -107,16 +111,22 @@ class Training:
             shots = replace(shots, latents=get_example_latents(store, self.diffusion, self.support, images))
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
-        parts = parts_for(clip, needs, self.diffusion)
+        parts = parts_for(clip, needs, self.diffusion)._asdict()
+        archive = None if self.sample is None else self.sample.load(store)
         calibrated = fit_calibrated(
             method,
-            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts._asdict()),
+            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts, archive=archive),
             seed=self.seed,
             training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
         unreadable = find_unreadable(self.support.labels, images)
         return put_classifier(
-            store, calibrated, self.identity, examples=len(self.support.images), unreadable=unreadable
+            store,
+            calibrated,
+            self.identity,
+            examples=len(self.support.images),
+            unreadable=unreadable,
+            archive_images=None if archive is None else len(archive),
         )
 
 

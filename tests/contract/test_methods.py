@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from fewshot.calibration.calibrate import fit_calibrated
 from fewshot.errors import DataError
@@ -41,8 +42,15 @@ def prepared(name, problem):
         text_tower=problem.text_tower if "text_tower" in needs else None,
         pooling=problem.pooling if "dense" in needs else None,
         support=problem.support if "dense" in needs else replace(problem.support, dense=None),
+        archive=archive_like(problem) if METHODS[name].learns_from_archive else None,
     )
     return with_diffusion(problem) if "diffusion" in needs else problem
+
+
+def archive_like(problem):
+    """Return unlabelled images of no class in particular, the same for equal numbers of channels."""
+    generator = torch.Generator().manual_seed(5)
+    return normalize(torch.randn(60, problem.class_embeddings.shape[1], generator=generator), dim=1)
 
 
 def fit(name, problem):
@@ -201,4 +209,5 @@ def test_there_is_no_test_split_to_learn_from(name):
         "text_tower",
         "pooling",
         "diffusion",
+        "archive",
     ]

@@ -351,3 +351,14 @@ def test_ray_measures_the_same_as_one_process(ray_session, tmp_path, tiny_clip):
     alone = fewshot("evaluate", place.job)
     spread = ("--set", "cluster.mode=ray", "--set", "cluster.clip_workers=2", "--set", f"job.output={tmp_path / 'ray'}")
     assert fewshot("evaluate", place.job, *spread).result["table"] == alone.result["table"]
+
+
+def test_methods_that_learn_from_the_archive_learn_from_the_test_images_without_labels(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["gda", "gda_u"], shots=[2], seeds=[1])
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 0, outcome.messages
+    rows = {row["method"]: row for row in pq.read_table(outcome.run / "cells.parquet").to_pylist()}
+    candidates = {name: json.loads(row["held_out"])["candidates"] for name, row in rows.items()}
+    assert candidates["gda"] is None
+    assert {each["method"] for each in candidates["gda_u"]} == {"gda", "gda_u"}
