@@ -78,6 +78,7 @@ class Problem:
         pooling: the pooling layer of the backbone's image tower; None unless the `needs` of a method name it.
         diffusion: a diffusion model whose text embeddings lie in the space of the features; None unless the `needs` of
             a method name it.
+        depth: 0 for a problem as it is given; 1 for one without a fold of it, which has one fold less.
     """
 
     label_space: LabelSpace
@@ -88,6 +89,7 @@ class Problem:
     text_tower: TextTower | None = None
     pooling: Pooling | None = None
     diffusion: DiffusionBackbone | None = None
+    depth: int = 0
 
     def __post_init__(self) -> None:
         """Check shapes and ranges.

@@ -56,10 +56,13 @@ class FoldPretraining:
     Attributes:
         cell: the cell.
         fold: number of the fold, from 0.
+        nested: whether to train without it and each of the later folds, for methods that are compared; without one of
+            the earlier folds, its own unit trains.
     """
 
     cell: Cell
     fold: int
+    nested: bool = False
 
 
 @dataclass(slots=True)
@@ -135,8 +138,13 @@ class EvaluateStep:
         method = build_method(unit.cell.method, **unit.cell.hyperparameters)
         training_cache = self._training_cache(unit.cell)
         _, splits = calibration_splits(method, _problem(state, unit.cell), seed=unit.cell.seed)
-        if isinstance(method, TrainedMethod) and unit.fold < len(splits):
-            method.pretrain_fold(splits[unit.fold], seed=unit.cell.seed, training_cache=training_cache)
+        splits = splits[unit.fold : unit.fold + 1]
+        if unit.nested:
+            pairs = [calibration_splits(method, split.problem, seed=unit.cell.seed)[1] for split in splits]
+            splits = [inner for folds in pairs for inner in folds[unit.fold :]]
+        if isinstance(method, TrainedMethod):
+            for split in splits:
+                method.pretrain_fold(split, seed=unit.cell.seed, training_cache=training_cache)
         return Part(to_json({"trainings": sorted(training_cache.requested)}), {"trained": len(training_cache.made)})
 
     def _training_cache(self, cell: Cell) -> StoredTrainingCache:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
 """The file of the tensors, and the folder of learned tokens."""
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
-METHODS_VERSION = 5
+METHODS_VERSION = 6
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 
