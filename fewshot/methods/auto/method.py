@@ -40,7 +40,7 @@ from fewshot.problem import Problem
 logger = logging.getLogger(__name__)
 CANDIDATES = ("gda", "nearest_mean", "zero_shot", "tip_adapter", "linear_probe", "rla", "tip_adapter_f")
 """They need nothing but features. Left out are variants of candidates (ape and tip_x of tip_adapter, ape_t of
-tip_adapter_f) and clip_adapter, whose training costs more than that of all candidates together."""
+tip_adapter_f) and clip_adapter, whose training takes longest."""
 HYPERPARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"linear_probe": MappingProxyType({"text_weight": None})}
 )
