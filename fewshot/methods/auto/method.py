@@ -32,7 +32,7 @@ from fewshot.methods.auto.preference import one_shot_choice, simplest_first
 from fewshot.methods.building import build_method
 from fewshot.methods.table import METHODS
 from fewshot.model_selection.candidates import CandidateResult
-from fewshot.model_selection.cross_validation import Split
+from fewshot.model_selection.cross_validation import Split, held_out_splits
 from fewshot.model_selection.nested import compare_nested
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -105,8 +105,7 @@ class Auto:
             if isinstance(method, TrainedMethod) and any(
                 torch.equal(split.support_rows, one.support_rows) for one in own
             ):
-                _, inner = calibration_splits(method, split.problem, seed=seed)
-                for each in (split, *inner):
+                for each in (split, *held_out_splits(split.problem, seed=seed)[: method.folds]):
                     method.pretrain_fold(each, seed=seed, training_cache=training_cache)
 
     @property

@@ -132,6 +132,19 @@ def test_pretrained_folds_are_not_trained_again_and_no_candidate_trains_more_fol
     assert not any(key.startswith(("clip_adapter", "linear_probe_path")) for key in set(trained) - pretrained)
 
 
+def test_with_two_shots_no_pair_of_folds_is_left_to_train_without():
+    problem, _ = make_problem([2, 2, 2, 2])
+    method, trained, cache = Auto(candidates=("nearest_mean", "linear_probe")), set(), InMemoryCache()
+
+    def counting(key, make):
+        trained.add(key)
+        return cache(key, make)
+
+    for split in calibration_splits(method, problem, seed=0)[1]:
+        method.pretrain_fold(split, seed=0, training_cache=counting)
+    assert len(trained) == len(TEXT_WEIGHTS) * 2
+
+
 def test_it_is_a_trained_and_a_comparing_method():
     assert isinstance(Auto(), TrainedMethod)
     assert isinstance(Auto(), ComparingMethod)
