@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fewshot.method import Method, features_for
 from fewshot.model_selection.candidates import CandidateResult, measure_candidates
-from fewshot.model_selection.cross_validation import MIN_QUERIES, Split, nested_splits
+from fewshot.model_selection.cross_validation import MIN_QUERIES, Split, nested_splits, selection_splits
 from fewshot.optimization.training_cache import TrainingCache
 from fewshot.problem import Problem
 
@@ -36,13 +36,15 @@ def compare_nested(
         training_cache: cache of trained parameters.
 
     Returns:
-        See `measure_candidates`; empty if too few images can be held out (`MIN_QUERIES`).
+        See `measure_candidates`; empty if too few images can be held out (`MIN_QUERIES`), or too few of those that a
+        fold leaves, as with two shots a class: the methods could not choose their hyperparameters.
 
     Raises:
         DataError: no method has finite logits.
     """
     splits = nested_splits(problem, seed=seed)[: min(method.folds for method in methods)]
-    if sum(len(split.queries) for split in splits) < MIN_QUERIES:
+    images = sum(len(split.queries) for split in splits)
+    if images < MIN_QUERIES or not all(selection_splits(split.problem, seed=seed) for split in splits):
         return ()
     logits = {
         method.name: torch.cat([_logits(method, split, seed=seed, training_cache=training_cache) for split in splits])

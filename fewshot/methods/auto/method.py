@@ -3,8 +3,8 @@
 A candidate chooses its hyperparameters for each fold anew, without the images on which it is then compared, so that the
 number of its hyperparameters does not flatter it. Of those within one standard error of the most accurate, paired, the
 simplest is taken (`fewshot.model_selection.candidates`), in an order that follows from how the methods learn
-(`fewshot.methods.auto.preference`). With one shot a class, nothing can be compared, and the method is taken that is
-best with one shot on other data sets.
+(`fewshot.methods.auto.preference`). With one or two shots a class nothing can be compared, and the method is taken that
+is best with one shot on other data sets.
 
 `select` returns the winner itself: the stored classifier does not depend on the comparison, which is reported in
 `HeldOutReport.candidates`. Only these accuracies are nested; that of the winner is still slightly too good where it
@@ -39,11 +39,11 @@ from fewshot.problem import Problem
 
 logger = logging.getLogger(__name__)
 CANDIDATES = ("gda", "nearest_mean", "tip_adapter", "linear_probe", "rla", "tip_adapter_f")
-"""They need nothing but features. Left out are zero_shot, variants of candidates (ape and tip_x of tip_adapter, ape_t of
-tip_adapter_f) and clip_adapter, whose training takes longest.
+"""They need nothing but features. Left out are zero_shot, variants of candidates (ape and tip_x of tip_adapter, ape_t
+of tip_adapter_f) and clip_adapter, whose training takes longest.
 
 zero_shot is gda with a text share of 1 and tip_adapter with alpha = 0. As a candidate of its own it has an unfair
-advantage with few shots: the others are measured with the shots that a fold leaves, half of two, and it needs none."""
+advantage with few shots: the others are measured with the shots that a fold leaves, and it needs none."""
 HYPERPARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"linear_probe": MappingProxyType({"text_weight": None})}
 )

@@ -1,8 +1,8 @@
 """What `auto` knows before it sees a shot: which method is simpler, and which is best with one shot a class.
 
-Neither is read off the data sets that `auto` is reported on. `SIMPLEST_FIRST` follows from how a method learns. One
-shot a class leaves nothing to compare on, so accuracies elsewhere decide: `ONE_SHOT_ACCURACY` has them for each data
-set, and the one whose method is chosen is left out.
+Neither is read off the data sets that `auto` is reported on. `SIMPLEST_FIRST` follows from how a method learns. One or
+two shots a class leave nothing to compare on, so accuracies elsewhere decide: `ONE_SHOT_ACCURACY` has them for each
+data set, and the one whose method is chosen is left out.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def test_the_order_of_the_shots_changes_nothing():
     assert one == compare_nested(methods, problem, seed=3, training_cache=InMemoryCache())
 
 
-@pytest.mark.parametrize("counts", [[1, 1, 1], [0, 0], [2, 1, 1], [MIN_QUERIES - 1, 1]])
+@pytest.mark.parametrize("counts", [[1, 1, 1], [0, 0], [2, 1, 1], [MIN_QUERIES - 1, 1], [2] * 20])
 def test_too_few_held_out_images_compare_nothing(counts):
     assert compare_nested(METHODS, make_problem(counts)[0], seed=0, training_cache=no_cache) == ()
 
