@@ -87,15 +87,15 @@ def simplest_first(methods: Collection[str]) -> list[str]:
     return sorted(methods, key=SIMPLEST_FIRST.index)
 
 
-def one_shot_choice(methods: Sequence[str], *, left_out: str | None = None) -> str:
+def one_shot_choice(methods: Sequence[str], *, without: str | None = None) -> str:
     """Return the method with the best mean accuracy with one shot a class.
 
     Args:
         methods: at least one, in any order. Those that were not measured are considered only if none was; then, as
             among equals, the simplest is returned.
-        left_out: the data set that the choice is for, which must not decide; None for one that is not in the table.
+        without: the data set that the choice is for, which must not decide; None for one that is not in the table.
     """
-    tables = [accuracy for name, accuracy in ONE_SHOT_ACCURACY.items() if name != left_out]
+    tables = [accuracy for name, accuracy in ONE_SHOT_ACCURACY.items() if name != without]
     measured = [name for name in simplest_first(methods) if all(name in accuracy for accuracy in tables)]
     if not measured:
         return simplest_first(methods)[0]

@@ -194,7 +194,7 @@ def test_with_one_shot_the_data_set_in_question_does_not_decide(left_out):
     def mean(name):
         return sum(table[name] for data_set, table in ONE_SHOT_ACCURACY.items() if data_set != left_out)
 
-    chosen = one_shot_choice(Auto().candidates, left_out=left_out)
+    chosen = one_shot_choice(Auto().candidates, without=left_out)
     assert mean(chosen) == max(map(mean, Auto().candidates))
     assert chosen == one_shot_choice(Auto().candidates)
 
@@ -205,8 +205,8 @@ def test_one_shot_accuracies_of_a_data_set_left_out_are_not_read(monkeypatch):
         {"a": {"gda": 50.0, "rla": 40.0}, "b": {"gda": 50.0, "rla": 70.0}},
     )
     assert one_shot_choice(["gda", "rla"]) == "rla"
-    assert one_shot_choice(["rla", "gda"], left_out="b") == "gda"
-    assert one_shot_choice(["rla", "gda"], left_out="a") == "rla"
+    assert one_shot_choice(["rla", "gda"], without="b") == "gda"
+    assert one_shot_choice(["rla", "gda"], without="a") == "rla"
 
 
 def test_with_one_shot_the_simplest_of_unmeasured_methods_is_taken():
