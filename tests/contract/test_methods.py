@@ -201,4 +201,5 @@ def test_there_is_no_test_split_to_learn_from(name):
         "text_tower",
         "pooling",
         "diffusion",
+        "depth",
     ]
