@@ -80,6 +80,7 @@ class Problem:
             a method name it.
         archive: [M, D] float32, unit rows: a sample of the unlabelled images that are to be classified. None unless the
             method learns from the archive (`MethodInfo.learns_from_archive`); others leave it alone.
+        depth: 0 for a problem as it is given; 1 for one without a fold of it, which has one fold less.
     """
 
     label_space: LabelSpace
@@ -91,6 +92,7 @@ class Problem:
     pooling: Pooling | None = None
     diffusion: DiffusionBackbone | None = None
     archive: Tensor | None = None
+    depth: int = 0
 
     def __post_init__(self) -> None:
         """Check shapes and ranges.

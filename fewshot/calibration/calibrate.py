@@ -5,11 +5,12 @@ logits, `fewshot.calibration.temperature` fits a scaling to probabilities and `f
 below which a prediction abstains.
 
 Limits: hyperparameters, scaling and threshold are chosen on the same held-out images, so all three are slightly
-optimistic; the guarantee assumes that archive and shots have the same distribution, with balanced classes. With one
-shot of a class, none can be held out and the class still be learned. Augmented views of the shot are far too easy as
-substitutes for other images, so the class of a held-out image keeps only its text, and the measured accuracy,
-confidence and coverage are lower bounds. With meaningless names this bound is chance: the labels are still the most
-probable ones, and their low scores reflect that nothing could be measured.
+optimistic (where methods were compared, `HeldOutReport.nested_accuracy` is not, but for the choice among them); the
+guarantee assumes that archive and shots have the same distribution, with balanced classes. With one shot of a class,
+none can be held out and the class still be learned. Augmented views of the shot are far too easy as substitutes for
+other images, so the class of a held-out image keeps only its text, and the measured accuracy, confidence and coverage
+are lower bounds. With meaningless names this bound is chance: the labels are still the most probable ones, and their
+low scores reflect that nothing could be measured.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ComparingMethod(Method, Protocol):
     def compare(
         self, problem: Problem, *, seed: int, training_cache: TrainingCache
     ) -> tuple[Method, tuple[CandidateResult, ...]]:
-        """Return the selected method and the results of all candidates, the best first; no results without images."""
+        """Return the selected method and the results of all candidates, its own first; no results without images."""
         ...
 
 
@@ -76,6 +77,11 @@ def fit_calibrated(
     scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
     classifier = selected.fit(problem, seed=seed, training_cache=training_cache)
     _check_finite(selected, *_tensors(classifier))
+    report = replace(
+        _measured(source, logits, labels, scaling),
+        candidates=candidates,
+        nested_accuracy=candidates[0].accuracy if candidates else None,
+    )
     calibrated = CalibratedClassifier(
         method=selected,
         classifier=classifier,
@@ -83,7 +89,7 @@ def fit_calibrated(
         logit_scale=problem.logit_scale,
         scaling=scaling,
         threshold=None,
-        report=replace(_measured(source, logits, labels, scaling), candidates=candidates),
+        report=report,
         held_out=HeldOutScores(scores.cpu().numpy(), (predicted == labels).cpu().numpy()),
     )
     return calibrated.with_max_error(max_error, confidence=confidence)

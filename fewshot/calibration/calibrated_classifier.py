@@ -37,6 +37,8 @@ class HeldOutReport:
         error_bound: upper bound of the error rate among accepted images; None if no threshold guarantees `max_error`,
             or without images.
         candidates: the results of all compared methods, the best first; None if no methods were compared.
+        nested_accuracy: accuracy of the method on images that it has not seen while it chose its hyperparameters, which
+            `accuracy` flatters; None where it was not measured.
     """
 
     source: Source
@@ -51,6 +53,7 @@ class HeldOutReport:
     coverage: float | None = None
     error_bound: float | None = None
     candidates: tuple[CandidateResult, ...] | None = None
+    nested_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,12 @@ def build_method(name: str, **hyperparameters: Any) -> Method:
     return method
 
 
+def changed_hyperparameters(method: Method) -> dict[str, Any]:
+    """Return the hyperparameters of a method that differ from their defaults, by name."""
+    values = ((field, getattr(method, field.name)) for field in dataclasses.fields(method))  # type: ignore[arg-type]
+    return {field.name: value for field, value in values if value != field.default}
+
+
 def build_diffusion_scorer(name: str, **hyperparameters: Any) -> DiffusionScorer:
     """Build a method that scores images with a diffusion model.
 

@@ -118,7 +118,7 @@ TABLE = (
         name="auto",
         target="fewshot.methods.auto:Auto",
         family="method selection",
-        summary="the best of several methods on held-out examples",
+        summary="the simplest of the methods that do best on held-out examples, by nested cross-validation",
         paper=None,
         views=VIEWS,
     ),

@@ -1,12 +1,10 @@
-"""Ranking of candidate methods by their accuracy on the same held-out images.
+"""Ranking of candidate methods by their accuracy on the same held-out images, with the one-standard-error rule.
 
-The best of several held-out accuracies is partly luck. With 24 to 320 held-out images (three sets of photographs, 4 and
-16 shots, three draws), choosing the most accurate candidate lost 2.1 points of test accuracy against the best fixed
-method of each set; choosing the best likelihood lost 1.8, and the best likelihood among candidates of equal accuracy
-1.4. So candidates have an order of preference, and the preferred one is replaced only by one that is better by more
-than two standard errors of the difference between the most accurate candidate and it (paired: on the images where the
-two disagree). That lost 0.4 points, at most 1.1. The order comes from the same sets, so that elsewhere it may lose
-more.
+The best of several held-out accuracies is partly luck. So a simpler method is preferred to the most accurate one if it
+is behind by at most one standard error of the difference (Breiman et al. 1984, Classification and Regression Trees,
+section 3.4.3). The difference is paired: it is made on the images of which one method is right and the other wrong, and
+its standard error, with n - 1 in the denominator, is that of the mean of n differences of -1, 0 and 1. One image more
+is then one standard error if the two agree otherwise, and never decides alone.
 """
 
 from __future__ import annotations
@@ -20,8 +18,10 @@ from fewshot.calibration.temperature import fit_scaling
 from fewshot.errors import DataError
 from fewshot.evaluation.metrics import negative_log_likelihood
 
-TIE_STANDARD_ERRORS = 2.0
+TIE_STANDARD_ERRORS = 1.0
 """A candidate counts as equal to the best if it is behind by at most so many standard errors of the difference."""
+ROUNDING = 1e-9
+"""What two equal numbers may differ by after rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class CandidateResult:
         accuracy: share of held-out images that are classified correctly, in [0, 1].
         nll: negative log-likelihood after calibration of its logits, in nats.
         behind: difference between the best accuracy and this one, >= 0.
-        standard_error: of `behind`.
+        standard_error: of `behind`; 0 for the best, and of a single image.
     """
 
     method: str
@@ -47,7 +47,7 @@ def measure_candidates(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[Ca
     """Measure candidates and rank them.
 
     Args:
-        logits: name of each candidate to [n, K] float32, the preferred candidate first; n >= 1.
+        logits: name of each candidate to [n, K] float32, the simplest candidate first; n >= 1.
         labels: [n] int64 in [0, K).
 
     Returns:
@@ -67,7 +67,7 @@ def measure_candidates(logits: Mapping[str, Tensor], labels: Tensor) -> tuple[Ca
 
 
 def _may_be_best(result: CandidateResult) -> bool:
-    return result.behind <= TIE_STANDARD_ERRORS * result.standard_error
+    return result.behind <= TIE_STANDARD_ERRORS * result.standard_error + ROUNDING
 
 
 def _measure(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> CandidateResult:
@@ -77,5 +77,5 @@ def _measure(name: str, logits: Tensor, labels: Tensor, missed: Tensor) -> Candi
         accuracy=float((logits.argmax(dim=1) == labels).double().mean()),
         nll=negative_log_likelihood(fit_scaling(logits, labels)(logits), labels),
         behind=float(missed.mean()),
-        standard_error=float(missed.std(correction=0)) / len(labels) ** 0.5,
+        standard_error=float(missed.std(correction=1)) / len(labels) ** 0.5 if len(labels) > 1 else 0.0,
     )

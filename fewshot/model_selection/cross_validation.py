@@ -5,7 +5,8 @@ the ones to learn from. These are fewer than in the final fit, and duplicating e
 doubling its weight alpha; so the shots of each class are oversampled to their full number, and the best point on the
 folds is the best point for the final fit, without a correction. (For a class with S shots of which S' stay, this is the
 factor S/S' on alpha: exact in the sum of votes, exact key by key if S' divides S.) The only shot of a class is never
-held out.
+held out. Equal shots of a class, such as those of an oversampled fold that is itself split, are in the same fold and
+are one query: no image is held out from itself.
 
 The objective is held-out accuracy, to within half its standard error: the best of a thousand points on fifty images is
 the luckiest, not the best. (On three sets of photographs this half is worth 1.5 points of accuracy to APE's grid of a
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from fewshot.evaluation.metrics import correct_rows
-from fewshot.optimization.content_order import by_content, content_digests
+from fewshot.optimization.content_order import content_digests
 from fewshot.problem import Labelled, Problem
 
 FOLDS = 4
@@ -55,16 +56,20 @@ class Split:
         whole: the problem that was split.
         support_rows: [m] int64, rows of `whole.support` to learn from; a row may be repeated.
         queries: held-out images; only their deterministic view is used.
+        val: the images of `whole.val` to choose hyperparameters on, which are not among the queries; None for none.
     """
 
     whole: Problem
     support_rows: Tensor
     queries: Labelled
+    val: Labelled | None = None
 
     @property
     def problem(self) -> Problem:
-        """The problem with the shots in `support_rows`, without `val`; built at each access, as it can be large."""
-        return replace(self.whole, support=self.whole.support[self.support_rows], val=None)
+        """The problem with the shots in `support_rows` and this `val`; built at each access, as it can be large."""
+        return replace(
+            self.whole, support=self.whole.support[self.support_rows], val=self.val, depth=self.whole.depth + 1
+        )
 
 
 def held_out_splits(problem: Problem, *, seed: int) -> list[Split]:
@@ -77,22 +82,46 @@ def held_out_splits(problem: Problem, *, seed: int) -> list[Split]:
         seed: of the draw of folds and queries.
 
     Returns:
-        At most four splits with at most `MAX_QUERIES` queries in all; none if no class has two shots.
+        At most four splits with at most `MAX_QUERIES` queries in all; none if no class has two shots. A problem without
+        one of these folds is split into the others.
     """
     limit = min(MAX_QUERIES, MAX_COSINES // max(1, len(problem.support)))
     if problem.val is not None and len(problem.val):
         everything = torch.arange(len(problem.support))
         return [Split(problem, everything, problem.val[_sample(problem.val, limit, seed=seed)])]
     digests = content_digests(problem.support, seed=seed)
-    folds = _fold_numbers(problem.support.labels.tolist(), digests)
+    number = max(2, FOLDS - problem.depth)
+    folds = _fold_numbers(problem.support.labels.tolist(), digests, number=number)
     sampled = _sample(problem.support, limit, seed=seed)
     splits = []
-    for fold in range(FOLDS):
+    for fold in range(number):
         queries = sampled[folds[sampled] == fold]
         if len(queries):
             support_rows = _oversampled(problem.support.labels, folds != fold, digests)
             splits.append(Split(problem, support_rows, problem.support[queries]))
     return splits
+
+
+def nested_splits(problem: Problem, *, seed: int) -> list[Split]:
+    """Split a problem so that a method, hyperparameters and all, can be measured on the queries.
+
+    Those of `held_out_splits` are so; with `problem.val`, a fold of it is held out, and the rest is left to choose on.
+
+    Args:
+        problem: the shots, and `val`.
+        seed: of the draw of folds and queries.
+
+    Returns:
+        At most four splits with at most `MAX_QUERIES` queries in all; none if no class has two shots and there is no
+        `val`.
+    """
+    val = problem.val
+    if val is None or not len(val):
+        return held_out_splits(problem, seed=seed)
+    everything, sampled = torch.arange(len(problem.support)), val[_sample(val, MAX_QUERIES, seed=seed)]
+    folds = _content_ranks(sampled, seed=seed) % FOLDS
+    held_out = (folds == fold for fold in range(FOLDS))
+    return [Split(problem, everything, sampled[out], val=sampled[~out]) for out in held_out if out.any()]
 
 
 def text_only_splits(problem: Problem, *, seed: int) -> list[Split]:
@@ -101,10 +130,7 @@ def text_only_splits(problem: Problem, *, seed: int) -> list[Split]:
     A query competes with classes that still have their shot, so the measured accuracy is a lower bound of the accuracy
     with all shots, and exact for zero-shot.
     """
-    M = len(problem.support)
-    ranks = torch.empty(M, dtype=torch.int64)
-    ranks[by_content(problem.support, seed=seed)] = torch.arange(M)
-    folds, rows = ranks % FOLDS, torch.arange(M)
+    folds, rows = _content_ranks(problem.support, seed=seed) % FOLDS, torch.arange(len(problem.support))
     sampled = _sample(problem.support, MAX_QUERIES, seed=seed)
     by_fold = ((rows[folds != fold], sampled[folds[sampled] == fold]) for fold in range(FOLDS))
     return [Split(problem, support_rows, problem.support[queries]) for support_rows, queries in by_fold if len(queries)]
@@ -189,12 +215,17 @@ def _losses(logits: Tensor, labels: Tensor) -> Tensor:
     return losses.double().mean(dim=1).cpu() * len(labels)
 
 
-def _fold_numbers(labels: list[int], digests: list[bytes]) -> Tensor:
-    """Return [M] int64: the fold in which an image is held out; -1 for the only image of its class."""
+def _fold_numbers(labels: list[int], digests: list[bytes], *, number: int) -> Tensor:
+    """Return [M] int64: which of the folds an image is held out in; -1 for the only image of its class.
+
+    The images of a class are dealt to the folds in turn. So without one of n folds, what is left is dealt to the same
+    n - 1 folds again, and two folds can be left out in either order.
+    """
     folds = torch.full((len(labels),), -1, dtype=torch.int64)
     for rows in _rows_by_class(labels, digests).values():
-        if len(rows) > 1:
-            folds[rows] = torch.arange(len(rows)) % FOLDS
+        ranks = _ranks([digests[row] for row in rows])
+        if ranks[-1]:
+            folds[rows] = torch.tensor(ranks) % number
     return folds
 
 
@@ -203,7 +234,7 @@ def _oversampled(labels: Tensor, kept: Tensor, digests: list[bytes]) -> Tensor:
     support_rows: list[int] = []
     stays: list[bool] = kept.tolist()
     for rows in _rows_by_class(labels.tolist(), digests).values():
-        left = [row for row in rows if stays[row]]
+        left = list({digests[row]: row for row in rows if stays[row]}.values())
         support_rows += [left[turn % len(left)] for turn in range(len(rows))]
     return torch.tensor(support_rows, dtype=torch.int64)
 
@@ -217,5 +248,22 @@ def _rows_by_class(labels: list[int], digests: list[bytes]) -> dict[int, list[in
 
 
 def _sample(images: Labelled, limit: int, *, seed: int) -> Tensor:
-    """Return at most `limit` rows in the order of content; independent of the folds, which use another seed."""
-    return by_content(images, seed=seed + 1)[:limit]
+    """Return at most `limit` rows of different images; independent of the folds, which use another seed."""
+    digests, labels = content_digests(images, seed=seed + 1), images.labels.tolist()
+    rows = {(digests[row], labels[row]): row for row in sorted(range(len(digests)), key=digests.__getitem__)}
+    return torch.tensor(list(rows.values())[:limit], dtype=torch.int64)
+
+
+def _content_ranks(images: Labelled, *, seed: int) -> Tensor:
+    """Return [M] int64: the place of each image in the order of content; equal images have the same."""
+    digests = content_digests(images, seed=seed)
+    order = sorted(range(len(digests)), key=digests.__getitem__)
+    ranks = torch.empty(len(digests), dtype=torch.int64)
+    ranks[order] = torch.tensor(_ranks([digests[row] for row in order]), dtype=torch.int64)
+    return ranks
+
+
+def _ranks(digests: list[bytes]) -> list[int]:
+    """Return the place of each of the sorted digests among the different ones."""
+    places = {digest: place for place, digest in enumerate(dict.fromkeys(digests))}
+    return [places[digest] for digest in digests]

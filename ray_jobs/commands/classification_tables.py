@@ -83,7 +83,14 @@ def _expected_error(held_out: HeldOut) -> str:
         f"Every readable image has a label. Expected error rate: {_percent(1.0 - held_out.accuracy)} on"
         f" {held_out.images} held-out examples, at most {_percent(held_out.error_bound)} with"
         f" {_percent(held_out.confidence)} confidence.{too_high if held_out.source == 'text' else ''}"
+        f"{_nested(held_out)}"
     )
+
+
+def _nested(held_out: HeldOut) -> str:
+    if held_out.nested_accuracy is None:
+        return ""
+    return f" With hyperparameters chosen without the example: {_percent(1.0 - held_out.nested_accuracy)}."
 
 
 def _shares_table(shares: Sequence[LabelledShare], held_out: HeldOut) -> Table:

@@ -26,6 +26,8 @@ from ray_jobs.steps.train import parts_for, read_labelled
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fewshot.method import Method
+    from fewshot.model_selection.cross_validation import Split
     from fewshot.problem import Labelled, Problem
 
 
@@ -59,10 +61,13 @@ class FoldPretraining:
     Attributes:
         cell: the cell.
         fold: number of the fold, from 0.
+        nested: whether to train without it and each of the later folds, for methods that are compared; without one of
+            the earlier folds, its own unit trains.
     """
 
     cell: Cell
     fold: int
+    nested: bool = False
 
 
 @dataclass(slots=True)
@@ -134,15 +139,14 @@ class EvaluateStep:
         return self._pretrain_fold(state, unit) if isinstance(unit, FoldPretraining) else self._measure(state, unit)
 
     def _pretrain_fold(self, state: _Data, unit: FoldPretraining) -> Part:
-        from fewshot.calibration.calibrate import calibration_splits
         from fewshot.method import TrainedMethod
         from fewshot.methods import build_method
 
         method = build_method(unit.cell.method, **unit.cell.hyperparameters)
         training_cache = self._training_cache(unit.cell)
-        _, splits = calibration_splits(method, _problem(state, unit.cell), seed=unit.cell.seed)
-        if isinstance(method, TrainedMethod) and unit.fold < len(splits):
-            method.pretrain_fold(splits[unit.fold], seed=unit.cell.seed, training_cache=training_cache)
+        if isinstance(method, TrainedMethod):
+            for split in _splits(method, _problem(state, unit.cell), unit):
+                method.pretrain_fold(split, seed=unit.cell.seed, training_cache=training_cache)
         return Part(to_json({"trainings": sorted(training_cache.requested)}), {"trained": len(training_cache.made)})
 
     def _training_cache(self, cell: Cell) -> StoredTrainingCache:
@@ -181,6 +185,18 @@ class EvaluateStep:
             per_class_accuracy=tuple(None if math.isnan(share) else round(share, 6) for share in per_class),
         )
         return Part(result.to_bytes(), {"cells": 1, "trained": len(training_cache.made)})
+
+
+def _splits(method: Method, problem: Problem, unit: FoldPretraining) -> list[Split]:
+    """Return what to train on: without the fold, or without it and each of the later folds."""
+    from fewshot.calibration.calibrate import calibration_splits
+    from fewshot.model_selection.cross_validation import held_out_splits, nested_splits
+
+    seed, one = unit.cell.seed, slice(unit.fold, unit.fold + 1)
+    if not unit.nested:
+        return calibration_splits(method, problem, seed=seed)[1][one]
+    left = [split.problem for split in nested_splits(problem, seed=seed)[one]]
+    return [pair for part in left for pair in held_out_splits(part, seed=seed)[unit.fold : method.folds]]
 
 
 def _problem(state: _Data, cell: Cell) -> Problem:

@@ -207,18 +207,26 @@ class Evaluation:
         return [self._cell(*cell) for cell in dict.fromkeys(cells)]
 
     def fold_pretrainings(self, cell: Cell) -> Iterator[Unit]:
-        """Yield the trainings that a cell needs: a unit for each fold of each method that it consists of."""
+        """Yield the trainings that a cell needs: a unit for each fold of each method that it consists of.
+
+        Methods that are compared are also trained on folds of each fold (`fewshot.model_selection.nested`).
+        """
         from fewshot.method import TrainedMethod
-        from fewshot.methods import build_method
+        from fewshot.methods.building import build_method, changed_hyperparameters
 
         method = build_method(cell.method, **cell.hyperparameters)
-        for part in getattr(method, "members", [method]):
+        members = getattr(method, "members", [])
+        compared = min((part.folds for part in members), default=0)
+        for part in members or [method]:
             if isinstance(part, TrainedMethod):
-                own = cell if part is method else replace(cell, method=part.name, hyperparameters={})
+                changed = changed_hyperparameters(part)
+                own = cell if part is method else replace(cell, method=part.name, hyperparameters=changed)
                 trained_from = fingerprint(self._trained_from(own).to_json())
-                for fold in range(part.folds):
-                    path = f"fold-pretrainings/{self._name(own)}-fold-{fold}-{trained_from}.json"
-                    yield Unit(path, FoldPretraining(own, fold))
+                folds = [(fold, False) for fold in range(part.folds)] + [(fold, True) for fold in range(compared)]
+                for fold, nested in folds:
+                    of = "folds-of-fold" if nested else "fold"
+                    path = f"fold-pretrainings/{self._name(own)}-{of}-{fold}-{trained_from}.json"
+                    yield Unit(path, FoldPretraining(own, fold, nested=nested))
 
     @cached_property
     def run(self) -> str:

@@ -32,7 +32,7 @@ TENSORS, TOKENS = "classifier.safetensors", "tokens"
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
 OF_SOME_METHODS = ("archive_sample", "diffusion")
 """Left out of the identity of classifiers of all other methods."""
-METHODS_VERSION = 5
+METHODS_VERSION = 6
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 

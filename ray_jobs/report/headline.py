@@ -133,4 +133,6 @@ def _on_the_examples(held_out: HeldOut) -> str:
         return "that the examples are too few to estimate anything from"
     how = HELD_OUT[held_out.source].format(images=plural(held_out.images, "example"))
     numbers = f"accuracy {percent(held_out.accuracy)}, calibration error {percent(held_out.ece_after)}"
+    if held_out.nested_accuracy is not None:
+        numbers += f"; accuracy with hyperparameters chosen without the example {percent(held_out.nested_accuracy)}"
     return f"what the examples say, estimated {how}: {numbers}"

@@ -133,6 +133,8 @@ class HeldOut(JsonValue):
         error_bound: upper bound of the error rate at or above the threshold; None where no threshold keeps `max_error`,
             or without images.
         candidates: how each method did that was compared, the best first; None where one was named.
+        nested_accuracy: the accuracy with hyperparameters that were chosen without the image, which `accuracy`
+            flatters; None where it was not measured.
     """
 
     source: HeldOutSource
@@ -147,6 +149,7 @@ class HeldOut(JsonValue):
     coverage: float | None = None
     error_bound: float | None = None
     candidates: tuple[CandidateMethod, ...] | None = None
+    nested_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

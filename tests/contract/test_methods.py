@@ -210,4 +210,5 @@ def test_there_is_no_test_split_to_learn_from(name):
         "pooling",
         "diffusion",
         "archive",
+        "depth",
     ]

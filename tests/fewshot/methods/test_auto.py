@@ -3,19 +3,22 @@
 import json
 import logging
 from dataclasses import replace
-from math import log
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fewshot.calibration.calibrate import ComparingMethod, calibration_splits, fit_calibrated, held_out_logits
 from fewshot.errors import DataError
 from fewshot.inference.classifier_files import load_classifier, read_card, save_classifier
 from fewshot.method import TrainedMethod
-from fewshot.methods import build_method, needs_of
+from fewshot.methods import METHODS, build_method, needs_of
 from fewshot.methods.auto import Auto
-from fewshot.model_selection.candidates import measure_candidates
+from fewshot.methods.auto.preference import ONE_SHOT_ACCURACY, SIMPLEST_FIRST, one_shot_choice, simplest_first
+from fewshot.methods.linear_probe.method import TEXT_WEIGHTS
 from fewshot.model_selection.cross_validation import held_out_splits
+from fewshot.model_selection.nested import compare_nested
 from fewshot.optimization.training_cache import InMemoryCache
 from tests.problems import World, make_problem
 
@@ -49,18 +52,27 @@ def test_the_winner_is_the_candidate_as_it_would_select_itself():
     assert torch.equal(Auto(candidates=CHEAP).fit(problem, seed=0).logits(features), expected)
 
 
-def test_the_report_tells_how_every_candidate_did_the_winner_first():
+def test_the_report_has_the_nested_accuracy_of_every_candidate_the_winner_first():
     problem, _ = make_problem([6] * 5, name_noise=2.0)
-    calibrated = fit_calibrated(Auto(candidates=CHEAP), problem, seed=0)
-    tried = calibrated.report.candidates
-    assert {trial.method for trial in tried} == set(CHEAP)
-    assert tried[0].method == calibrated.method.name
-    assert tried[0].accuracy == calibrated.report.accuracy
-    assert tried[0].nll == pytest.approx(calibrated.report.nll_after)
-    for trial in tried:
-        method = build_method(trial.method).select(problem, seed=0)
-        _, logits, labels = held_out_logits(method, problem, seed=0)
-        assert trial.accuracy == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
+    report = (calibrated := fit_calibrated(Auto(candidates=CHEAP), problem, seed=0)).report
+    assert {trial.method for trial in report.candidates} == set(CHEAP)
+    assert report.candidates[0].method == calibrated.method.name
+    assert report.candidates[0].accuracy == report.nested_accuracy
+    for trial in report.candidates:
+        (alone,) = compare_nested([build_method(trial.method)], problem, seed=0, training_cache=InMemoryCache())
+        assert (trial.accuracy, trial.nll) == (alone.accuracy, alone.nll)
+    _, logits, labels = held_out_logits(calibrated.method, problem, seed=0)
+    assert report.accuracy == float((logits.argmax(1) == labels).double().mean())
+
+
+@settings(max_examples=6, deadline=None)
+@given(candidates=st.permutations(CHEAP), seed=st.integers(0, 3))
+def test_the_order_of_the_candidates_changes_nothing(candidates, seed):
+    problem, _ = make_problem([3] * 5, name_noise=2.0)
+    given, other = (Auto(candidates=tuple(names)) for names in (candidates, CHEAP))
+    assert given.compare(problem, seed=seed, training_cache=InMemoryCache()) == other.compare(
+        problem, seed=seed, training_cache=InMemoryCache()
+    )
 
 
 def test_what_was_tried_is_stored_on_the_card_and_comes_back():
@@ -72,32 +84,31 @@ def test_what_was_tried_is_stored_on_the_card_and_comes_back():
         t.method for t in calibrated.report.candidates
     ]
     assert load_classifier(files).report == calibrated.report
-    assert json.loads(json.dumps(card["held_out"]["candidates"]))[0]["accuracy"] == calibrated.report.accuracy
+    assert json.loads(json.dumps(card["held_out"]["candidates"]))[0]["accuracy"] == calibrated.report.nested_accuracy
+    assert card["held_out"]["nested_accuracy"] == calibrated.report.nested_accuracy
 
 
 def test_a_method_that_was_named_was_not_compared():
-    assert fit_calibrated(build_method("zero_shot"), make_problem([6] * 5)[0], seed=0).report.candidates is None
+    report = fit_calibrated(build_method("zero_shot"), make_problem([6] * 5)[0], seed=0).report
+    assert (report.candidates, report.nested_accuracy) == (None, None)
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1], [0, 0], [2, 1, 1]])
-def test_where_nothing_can_be_compared_the_first_candidate_is_taken(counts):
+def test_where_nothing_can_be_compared_the_best_with_one_shot_elsewhere_is_taken(counts):
     calibrated = fit_calibrated(Auto(candidates=CHEAP), make_problem(counts)[0], seed=0)
-    assert calibrated.method.name == CHEAP[0]
+    assert calibrated.method.name == one_shot_choice(CHEAP)
     assert calibrated.report.candidates == ()
+    assert calibrated.report.nested_accuracy is None
 
 
-def test_all_candidates_are_asked_about_the_same_images_however_many_folds_they_use(monkeypatch):
+def test_all_candidates_are_compared_on_the_same_images_however_many_folds_they_use(monkeypatch):
     problem, _ = make_problem([8] * 4)
     monkeypatch.setattr(type(build_method("tip_adapter")), "folds", 2)
     method = Auto(candidates=("nearest_mean", "tip_adapter"))
     assert method.folds == 4
     _, tried = method.compare(problem, seed=0, training_cache=InMemoryCache())
-    asked = sum(len(split.queries) for split in held_out_splits(problem, seed=0)[:2])
-    assert all((trial.accuracy * asked) % 1 == pytest.approx(0.0, abs=1e-9) for trial in tried)
-    nearest = build_method("nearest_mean").select(problem, seed=0)
-    _, logits, labels = held_out_logits(nearest, problem, seed=0, folds=2)
-    messages = next(trial.accuracy for trial in tried if trial.method == "nearest_mean")
-    assert messages == float((logits.argmax(1) == labels).double().mean())
+    images = sum(len(split.queries) for split in held_out_splits(problem, seed=0)[:2])
+    assert all((trial.accuracy * images) % 1 == pytest.approx(0.0, abs=1e-9) for trial in tried)
 
 
 def test_pretrained_folds_are_not_trained_again_and_no_candidate_trains_more_folds_than_it_uses(monkeypatch):
@@ -114,11 +125,24 @@ def test_pretrained_folds_are_not_trained_again_and_no_candidate_trains_more_fol
 
     for split in calibration_splits(method, problem, seed=0)[1]:
         method.pretrain_fold(split, seed=0, training_cache=counting)
-    assert sum(key.startswith("clip_adapter") for key in trained) == 2
-    assert sum(key.startswith("linear_probe_path") for key in trained) == 4
+    assert sum(key.startswith("clip_adapter") for key in trained) == 2 + 3
+    assert sum(key.startswith("linear_probe_path") for key in trained) == len(TEXT_WEIGHTS) * (4 + 6)
     pretrained = set(trained)
     method.select(problem, seed=0, training_cache=counting)
     assert not any(key.startswith(("clip_adapter", "linear_probe_path")) for key in set(trained) - pretrained)
+
+
+def test_with_two_shots_no_pair_of_folds_is_left_to_train_without():
+    problem, _ = make_problem([2, 2, 2, 2])
+    method, trained, cache = Auto(candidates=("nearest_mean", "linear_probe")), set(), InMemoryCache()
+
+    def counting(key, make):
+        trained.add(key)
+        return cache(key, make)
+
+    for split in calibration_splits(method, problem, seed=0)[1]:
+        method.pretrain_fold(split, seed=0, training_cache=counting)
+    assert len(trained) == len(TEXT_WEIGHTS) * 2
 
 
 def test_it_is_a_trained_and_a_comparing_method():
@@ -160,32 +184,31 @@ def test_candidates_that_make_no_sense_are_refused(candidates, message):
         Auto(candidates=candidates)
 
 
-def logits_with(hits):
-    """Two classes, label 0: right where `hits` says so."""
-    return torch.stack([torch.tensor(hits, dtype=torch.float32) * 2.0 - 1.0, torch.zeros(len(hits))], dim=1)
+def test_every_method_has_a_place_in_the_order():
+    assert sorted(SIMPLEST_FIRST) == sorted(METHODS.keys() - {"auto"})
+    assert simplest_first(Auto().candidates) == [method.name for method in Auto().members] == list(Auto().candidates)
 
 
-def test_a_lead_that_may_be_luck_leaves_the_preferred_in_front():
-    labels = torch.zeros(40, dtype=torch.int64)
-    preferred = logits_with([1] * 30 + [0] * 10)
-    lucky = logits_with([0] * 3 + [1] * 31 + [0] * 6)
-    first, second = measure_candidates({"preferred": preferred, "lucky": lucky}, labels)
-    assert (first.method, second.method) == ("preferred", "lucky")
-    assert first.behind == pytest.approx(1 / 40)
-    assert first.standard_error == pytest.approx((7 / 40 - (1 / 40) ** 2) ** 0.5 / 40**0.5)
-    assert (second.behind, second.standard_error) == (0.0, 0.0)
+@pytest.mark.parametrize("left_out", [None, *ONE_SHOT_ACCURACY])
+def test_with_one_shot_the_data_set_in_question_does_not_decide(left_out):
+    def mean(name):
+        return sum(table[name] for data_set, table in ONE_SHOT_ACCURACY.items() if data_set != left_out)
+
+    chosen = one_shot_choice(Auto().candidates, without=left_out)
+    assert mean(chosen) == max(map(mean, Auto().candidates))
+    assert chosen == one_shot_choice(Auto().candidates)
 
 
-def test_a_lead_beyond_doubt_counts_whoever_is_preferred():
-    labels = torch.zeros(40, dtype=torch.int64)
-    ahead, behind, last = (logits_with([1] * hits + [0] * (40 - hits)) for hits in (36, 20, 10))
-    order = [trial.method for trial in measure_candidates({"last": last, "behind": behind, "ahead": ahead}, labels)]
-    assert order == ["ahead", "behind", "last"]
+def test_one_shot_accuracies_of_a_data_set_left_out_are_not_read(monkeypatch):
+    monkeypatch.setattr(
+        "fewshot.methods.auto.preference.ONE_SHOT_ACCURACY",
+        {"a": {"gda": 50.0, "rla": 40.0}, "b": {"gda": 50.0, "rla": 70.0}},
+    )
+    assert one_shot_choice(["gda", "rla"]) == "rla"
+    assert one_shot_choice(["rla", "gda"], without="b") == "gda"
+    assert one_shot_choice(["rla", "gda"], without="a") == "rla"
 
 
-def test_likelihood_is_told_at_each_candidates_own_temperature():
-    labels = torch.zeros(40, dtype=torch.int64)
-    logits = logits_with([1] * 30 + [0] * 10)
-    one, other = measure_candidates({"a": logits, "b": 7.0 * logits}, labels)
-    assert one.nll == pytest.approx(other.nll, rel=1e-4)
-    assert one.nll == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)), abs=0.01)
+def test_with_one_shot_the_simplest_of_unmeasured_methods_is_taken():
+    assert one_shot_choice(["ship_coop", "textual_inversion"]) == "ship_coop"
+    assert one_shot_choice(["mcti", "nearest_mean"]) == "nearest_mean"

@@ -72,7 +72,7 @@ def test_types_are_those_of_a_job_file():
     assert (listed["class_mean"].type, listed["class_mean"].default) == ("boolean", False)
     assert (listed["template"].type, listed["template"].choices) == ("string", ())
     assert listed["blocks"].choices == ("none", "all-1", "all-2")
-    assert (listed["candidates"].type, listed["candidates"].default[0]) == ("array", "tip_adapter_f")
+    assert (listed["candidates"].type, listed["candidates"].default[0]) == ("array", "gda")
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_one():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.model_selection import cross_validation as selection
-from fewshot.model_selection.cross_validation import best_point, held_out_splits, text_only_splits
+from fewshot.model_selection.cross_validation import best_point, held_out_splits, nested_splits, text_only_splits
 from fewshot.optimization.content_order import content_digests
 from tests.problems import World, make_problem, problems, shuffled
 
@@ -138,3 +138,53 @@ def test_likelihood_breaks_ties_in_accuracy():
         name: (lambda labels, f=f: torch.cat([f(labels)[:-1], -right(labels[-1:])])) for name, f in logits.items()
     }
     assert best_point(["hesitant", "sure"], held_out_splits(problem, seed=0), fixed_sweep(logits)) == "sure"
+
+
+def doubled(problem):
+    rows = torch.arange(len(problem.support)).repeat(2)
+    return problem.with_support(problem.support[rows])
+
+
+@quick
+@given(made=problems(), seed=st.integers(0, 3))
+def test_no_image_is_held_out_from_its_copy(made, seed):
+    problem = doubled(made[0])
+    for split in (*held_out_splits(problem, seed=seed), *text_only_splits(problem, seed=seed)):
+        assert not contents(split.queries) & contents(split.problem.support)
+        assert len(split.queries) == len(contents(split.queries))
+
+
+@quick
+@given(made=problems(), seed=st.integers(0, 3))
+def test_copies_change_no_fold(made, seed):
+    pairs = zip(held_out_splits(made[0], seed=seed), held_out_splits(doubled(made[0]), seed=seed), strict=True)
+    for one, other in pairs:
+        assert torch.equal(one.queries.views, other.queries.views)
+        assert contents(one.problem.support) == contents(other.problem.support)
+
+
+@quick
+@given(made=problems(), seed=st.integers(0, 3))
+def test_a_fold_of_a_fold_lacks_the_queries_of_both(made, seed):
+    for outer in nested_splits(made[0], seed=seed):
+        for inner in held_out_splits(outer.problem, seed=seed):
+            left = contents(inner.problem.support)
+            assert not left & (contents(inner.queries) | contents(outer.queries))
+            assert not contents(inner.queries) & contents(outer.queries)
+
+
+def test_nested_splits_are_those_of_the_shots_without_validation_images():
+    problem, _ = make_problem([4, 3, 2])
+    pairs = zip(nested_splits(problem, seed=0), held_out_splits(problem, seed=0), strict=True)
+    assert all(torch.equal(one.support_rows, other.support_rows) for one, other in pairs)
+
+
+def test_validation_images_are_held_out_once_and_choose_otherwise():
+    problem, _ = make_problem([2, 2])
+    val = make_problem([5, 6], seed=9)[0].support
+    splits = nested_splits(replace(problem, val=val), seed=0)
+    assert sum(len(split.queries) for split in splits) == 11
+    assert set.union(*(contents(split.queries) for split in splits)) == contents(val)
+    for split in splits:
+        assert contents(split.problem.val) == contents(val) - contents(split.queries)
+        assert contents(split.problem.support) == contents(problem.support)

@@ -169,6 +169,18 @@ def test_without_a_maximum_the_expected_error_is_printed(many, place):
 
 
 @pytest.mark.slow
+def test_the_nested_accuracy_of_compared_methods_is_printed_stored_and_shown(many):
+    candidates = 'classifier.hyperparameters={candidates=["nearest_mean", "zero_shot"]}'
+    outcome = many.classify("classifier.method=auto", candidates)
+    held_out = outcome.result["held_out"]
+    assert held_out["nested_accuracy"] == held_out["candidates"][0]["accuracy"]
+    wrong = f"With hyperparameters chosen without the example: {100 * (1.0 - held_out['nested_accuracy']):.1f} %."
+    assert wrong in " ".join(outcome.messages.split())
+    page = Path(outcome.result["report"]).read_text(encoding="utf-8")
+    assert "accuracy with hyperparameters chosen without the example" in page
+
+
+@pytest.mark.slow
 def test_too_few_examples_are_reported_before_the_work_and_in_the_plan(place):
     place.write_job(classifier={"max_error": 0.1})
     told = "max_error = 0.1 needs at least 22 held-out examples, and there are 6: every prediction would be abstained."

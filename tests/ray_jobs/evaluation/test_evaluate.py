@@ -16,6 +16,7 @@ import torch
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.classes import LabelSpace
 from fewshot.images import decode
+from fewshot.methods.linear_probe.method import TEXT_WEIGHTS
 from ray_jobs.evaluation.design import Evaluation
 from ray_jobs.job_file.reading import read_job
 from tests.ray_jobs.place import CLASSES, Place, fewshot, kill_again_and_again, picture, put, written
@@ -232,6 +233,19 @@ def test_cells_find_the_trainings_of_their_folds(tmp_path, tiny_clip):
     kept = {name.rpartition("/")[2] for name in trainings(place)}
     assert pretrained < kept
     assert len(kept - pretrained) == 1  # what is trained on all the shots
+
+
+def test_methods_that_are_compared_find_the_trainings_of_their_folds_and_pairs_of_folds(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    candidates = 'classifier.hyperparameters={candidates=["nearest_mean", "linear_probe"]}'
+    place = evaluation(tmp_path, tiny_clip, methods=["auto"], shots=[4], seeds=[1])
+    outcome = fewshot("evaluate", place.job, "--set", "classifier.method=auto", "--set", candidates)
+    assert outcome.code == 0
+    parts = [json.loads(path.read_text()) for path in (place.output / "fold-pretrainings").rglob("*.json")]
+    pretrained = [f"{key}.safetensors" for part in parts for key in part["trainings"]]
+    assert len(pretrained) == len(set(pretrained)) == len(TEXT_WEIGHTS) * (4 + 6)
+    kept = {name.rpartition("/")[2] for name in trainings(place)}
+    assert {name for name in kept if name.startswith("linear_probe_path")} == set(pretrained)
 
 
 def test_a_killed_evaluation_ends_with_the_same_table(tmp_path, tiny_clip):
