@@ -23,6 +23,8 @@ from ray_jobs.steps.gpu_share import keep_to_share
 from ray_jobs.steps.train import parts_for, read_labelled
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.problem import Labelled, Problem
 
 
@@ -38,6 +40,7 @@ class Cell:
         images: the examples.
         protocol: determines the measures.
         new: labels of the classes without examples.
+        validation: the images to choose hyperparameters on; none: they are chosen inside the examples.
     """
 
     method: str
@@ -47,6 +50,7 @@ class Cell:
     images: tuple[str, ...]
     protocol: ProtocolName
     new: tuple[int, ...]
+    validation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,13 @@ class _Data:
         pool: the problem with every train image that was read.
         position: image -> its row in the support set of `pool`.
         test: the test images.
+        validation: image -> its row in `pool.val`.
     """
 
     pool: Problem
     position: dict[str, int]
     test: Labelled
+    validation: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class EvaluateStep:
         test: the test images, embedded.
         needs: of the methods, beside features.
         diffusion: the diffusion model of methods that train with one; None without such methods.
+        validation: the images to choose hyperparameters on, embedded; None: they are chosen inside the examples.
     """
 
     store: Store
@@ -98,12 +105,12 @@ class EvaluateStep:
     test: LabelledUnits
     needs: frozenset[str] = frozenset()
     diffusion: DiffusionSpec | None = None
+    validation: EmbeddedExamples | None = None
 
     def __hash__(self) -> int:
         """Return the hash of all that determines the state."""
-        return hash(
-            (self.store, self.spec, self.templates, self.pool.identity, self.test.identity, self.needs, self.diffusion)
-        )
+        images = [part.identity for part in (self.pool, self.test, self.validation) if part is not None]
+        return hash((self.store, self.spec, self.templates, *images, self.needs, self.diffusion))
 
     def setup(self) -> _Data:
         """Read all features and embed the prompts."""
@@ -117,11 +124,16 @@ class EvaluateStep:
         if self.diffusion is not None:
             pool = replace(pool, latents=get_example_latents(self.store, self.diffusion, self.pool.examples, images))
         _, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
+        chosen_on, val = self._read_validation()
         text = clip.prototypes(space, self.templates)
         parts = parts_for(clip, self.needs, self.diffusion)
-        problem = Problem(space, text, pool, None, clip.logit_scale, **parts._asdict())
-        position = {image: i for i, image in enumerate(images)}
-        return _Data(problem, position, test)
+        problem = Problem(space, text, pool, val, clip.logit_scale, **parts._asdict())
+        return _Data(problem, _positions(images), test, _positions(chosen_on))
+
+    def _read_validation(self) -> tuple[list[str], Labelled | None]:
+        if self.validation is None:
+            return [], None
+        return read_labelled(self.store, self.validation, dense="dense" in self.needs)
 
     def run(self, state: _Data, unit: Cell | FoldPretraining) -> Part:
         """Train a fold, or measure a cell."""
@@ -170,7 +182,7 @@ class EvaluateStep:
             decided_by=calibrated.method.name,
             hyperparameters=json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
             held_out=json.dumps(asdict(calibrated.report)),
-            labels_consumed=len(problem.support),
+            labels_consumed=len(problem.support) + (0 if problem.val is None else len(problem.val)),
             test_images=len(state.test),
             per_class_accuracy=tuple(None if math.isnan(share) else round(share, 6) for share in per_class),
         )
@@ -178,7 +190,18 @@ class EvaluateStep:
 
 
 def _problem(state: _Data, cell: Cell) -> Problem:
+    """Return the problem of a cell: its examples, and its images to choose on."""
+    pool, val = state.pool, state.pool.val
+    val = None if val is None else val[_rows(cell.validation, state.validation)]
+    return replace(pool, support=pool.support[_rows(cell.images, state.position)], val=val)
+
+
+def _positions(images: list[str]) -> dict[str, int]:
+    return {image: i for i, image in enumerate(images)}
+
+
+def _rows(images: tuple[str, ...], positions: Mapping[str, int]) -> Tensor:
+    """Return the positions of those images that were read, [n] int64."""
     import torch
 
-    chosen = [state.position[image] for image in cell.images if image in state.position]
-    return state.pool.with_support(state.pool.support[torch.tensor(chosen, dtype=torch.int64)])
+    return torch.tensor([positions[image] for image in images if image in positions], dtype=torch.int64)

@@ -458,6 +458,10 @@ class EvaluateSection:
             classes.
         new_classes: Labels of the classes without examples, for the last two protocols. Not set: the second half of the
             classes in the order of the file.
+        validation: Images on which hyperparameters and temperature are chosen. "none": held-out examples, so that no
+            other label is used. "few-shot": min(shots, 4) images a class, drawn from the split val (CoOp's protocol).
+            "full": the whole split val (Tip-Adapter's and APE's protocol), of which 2,048 images at most are used.
+            Those of new classes are left out.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -468,6 +472,7 @@ class EvaluateSection:
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     protocol: ProtocolName = "few-shot"
     new_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    validation: Literal["none", "few-shot", "full"] = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ class TrainingIdentity:
         seed: of everything random.
         support: identity of the examples.
         diffusion: identity of the diffusion model of methods that learn with one; None for all others.
+        validation: identity of the images to choose hyperparameters on; None chooses inside the examples.
     """
 
     clip: Mapping[str, object]
@@ -57,11 +58,13 @@ class TrainingIdentity:
     seed: int
     support: str
     diffusion: Mapping[str, object] | None = None
+    validation: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the identity as it is stored in the card of the classifier, and as fingerprints are taken of it."""
         values = {"version": METHODS_VERSION} | {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in values.items() if name != "diffusion" or value is not None}
+        optional = {"diffusion", "validation"}
+        return {name: value for name, value in values.items() if name not in optional or value is not None}
 
     @property
     def folder(self) -> str:

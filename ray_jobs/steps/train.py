@@ -42,6 +42,8 @@ class Training:
         support: the examples.
         diffusion: the diffusion model of methods that learn with one; None for all others.
         skip_unreadable: train without examples that cannot be read, instead of stopping at them.
+        validation: images to choose hyperparameters and temperature on; None chooses inside the examples. Those that
+            cannot be read are left out.
     """
 
     spec: ClipSpec
@@ -51,6 +53,7 @@ class Training:
     support: Examples
     diffusion: DiffusionSpec | None = None
     skip_unreadable: bool = False
+    validation: Examples | None = None
 
     @property
     def identity(self) -> TrainingIdentity:
@@ -63,6 +66,7 @@ class Training:
             seed=self.seed,
             support=self.support.identity,
             diffusion=None if self.diffusion is None else self.diffusion.identity(),
+            validation=None if self.validation is None else self.validation.identity,
         )
 
     def find(self, store: Store) -> ClassifierRef | None:
@@ -107,10 +111,13 @@ class Training:
             shots = replace(shots, latents=get_example_latents(store, self.diffusion, self.support, images))
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
+        val = None
+        if self.validation is not None:
+            _, val = read_labelled(store, self.validation.find(store), dense="dense" in needs)
         parts = parts_for(clip, needs, self.diffusion)
         calibrated = fit_calibrated(
             method,
-            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts._asdict()),
+            Problem(self.support.labels.space, text, shots, val, clip.logit_scale, **parts._asdict()),
             seed=self.seed,
             training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )
