@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from fewshot.errors import DataError, UnknownNameError
 
 T = TypeVar("T")
+Recipe = Literal["default", "published"]
+"""Whether hyperparameters that are not set take our values, or those of the authors' code."""
 MAX_NUMBER = 1e30
 """Of hyperparameters without a range of their own: float32 ends at 3.4e38."""
 
