@@ -231,6 +231,10 @@ class SupportSection:
         label_column: Column of a table with the labels. Not set: it is detected.
         class_folder: Folder that names the class where images lie deeper than in one folder per class: the "first" one
             below uri, or the "last" one. Not set: the first, and deeper folders may not look like classes.
+        validation: Path or URL of more labelled images of the same classes, in any form that uri may have; of a
+            splits.json, or of a table that is uri itself, the split "val". Hyperparameters, scores and the threshold of
+            max_error are chosen on them; nothing is learned from them, and none may be an example. Not set: all these
+            are chosen inside the examples.
         shots: Most examples of a class to use; they are drawn at random. Not set: all of them.
         seed: Seed of that draw. A draw of more examples contains every draw of fewer.
         views: Augmented views of each example, over which its features are averaged; 0 uses the image as it is. A view
@@ -251,6 +255,7 @@ class SupportSection:
     image_column: str | None = None
     label_column: str | None = None
     class_folder: Literal["first", "last"] | None = None
+    validation: PathOrUrl | None = None
     shots: Count | None = None
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None

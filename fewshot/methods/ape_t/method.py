@@ -120,18 +120,17 @@ class ApeT:
 
     def _choose(self, problem: Problem, *, seed: int, training_cache: TrainingCache) -> CachePoint:
         sweep = partial(self._sweep, seed=seed, training_cache=training_cache)
-        given = {"alpha": self.alpha, "beta": self.beta}
         if self.recipe == "published":
             run = APE_RUNS[self.data_set]
             start = CachePoint(
                 alpha=run.start_alpha if self.alpha is None else self.alpha,
                 beta=TRAINING_BETA if self.beta is None else self.beta,
             )
-            searched = published_grid(max_alpha=run.max_alpha, max_beta=run.max_beta, **given)
+            searched = published_grid(max_alpha=run.max_alpha, max_beta=run.max_beta, alpha=self.alpha, beta=self.beta)
             return select_as_published(searched, problem, sweep, default=lambda _: start, seed=seed)
-        return select_point(
-            cache_grid(problem, **given), problem, sweep, default=partial(default_point, **given), seed=seed
-        )
+        grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
+        default = partial(default_point, alpha=self.alpha, beta=self.beta)
+        return select_point(grid, problem, sweep, default=default, seed=seed)
 
     @property
     def _settled(self) -> dict[str, Any]:
@@ -183,11 +182,14 @@ class ApeT:
         rates = {name: self._settled[name] for name in ("learning_rate", "epochs")}
         settings = CacheTrainingSettings(**values_for(CacheTrainingSettings, self) | rates)
         key_settings = {"channels": channels.tolist(), "affinity": self.affinity_channels, **asdict(settings)}
-        common = {"selected": self.affinity_channels == "selected", "settings": settings, "seed": seed}
+        selected = self.affinity_channels == "selected"
         if self.recipe != "published":
             key = training_key("ape_t", problem, seed=seed, **key_settings)
-            return training_cache(key, lambda: train(problem, channels, **common))
+            return training_cache(
+                key, lambda: train(problem, channels, selected=selected, settings=settings, seed=seed)
+            )
         run, shots = APE_RUNS[self.data_set], len(problem.support) / max(1, int((problem.counts > 0).sum()))
-        own = {"alpha": run.start_alpha, "epsilon": run.epsilon_for(shots)}
-        key = training_key("ape_t_published", problem, seed=seed, **key_settings, **own)
-        return training_cache(key, lambda: train_as_published(problem, channels, **common, **own))
+        alpha, epsilon = run.start_alpha, run.epsilon_for(shots)
+        published = partial(train_as_published, problem, channels, settings=settings, alpha=alpha, epsilon=epsilon)
+        key = training_key("ape_t_published", problem, seed=seed, **key_settings, alpha=alpha, epsilon=epsilon)
+        return training_cache(key, lambda: published(selected=selected, seed=seed))
