@@ -11,6 +11,7 @@ from itertools import product
 from cluster import Ledger, Store, Unit, fingerprint
 from cluster.on_ray.capacity import cluster_nodes
 from fewshot.data import Splits
+from fewshot.methods.declarations import hyperparameters_of
 from fewshot.methods.table import needs_of, views_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
@@ -298,7 +299,14 @@ class Evaluation:
         return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
 
     def _hyperparameters(self, method: str) -> Mapping[str, object]:
-        return self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
+        """Return those of [classifier] for its method, and for others what follows from the recipe."""
+        if method == self.job.classifier.method and self.job.classifier.hyperparameters:
+            return self.job.classifier.hyperparameters
+        if self.section.recipe == "default":
+            return {}
+        known = {each.name for each in hyperparameters_of(method)}
+        wanted = {"recipe": self.section.recipe, "data_set": self.section.data_set}
+        return {name: value for name, value in wanted.items() if name in known and value is not None}
 
     @staticmethod
     def _name(cell: Cell) -> str:

@@ -247,6 +247,7 @@ def _title(evaluation: Evaluation, *, test_images: int) -> str:
     classes = f"{len(evaluation.splits.label_space)} classes{new}"
     name, protocol, validation = evaluation.job.job.name, evaluation.section.protocol, evaluation.section.validation
     chosen = f", {validation} validation" if validation != "none" else ""
+    chosen += ", published recipes" if evaluation.section.recipe == "published" else ""
     return f"{name}, {protocol}{chosen}: {classes}, {test_images} test images{unreadable}, in %"
 
 

@@ -15,6 +15,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
+from fewshot.key_value_cache.published_runs import BenchmarkDataSet
+from fewshot.methods.hyperparameters import Recipe
 from fewshot.methods.table import DIFFUSION_SCORERS, views_of
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import (
@@ -467,6 +469,9 @@ class EvaluateSection:
             other label is used. "few-shot": min(shots, 4) images a class, drawn from the split val (CoOp's protocol).
             "full": the whole split val (Tip-Adapter's and APE's protocol), of which 2,048 images at most are used.
             Those of new classes are left out.
+        recipe: Settings of those methods that have a hyperparameter of this name: "published" takes those of the
+            authors, and their search. [classifier] hyperparameters replace it for their method.
+        data_set: Data set whose published settings are taken with that recipe. Not set: "imagenet".
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -478,6 +483,8 @@ class EvaluateSection:
     protocol: ProtocolName = "few-shot"
     new_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     validation: Literal["none", "few-shot", "full"] = "none"
+    recipe: Recipe = "default"
+    data_set: BenchmarkDataSet | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -410,6 +410,23 @@ def test_few_shot_validation_draws_at_most_four_images_a_class(tmp_path, tiny_cl
     put(tmp_path / "images" / splits["test"][0][0], picture(CLASSES[0], 1))
     (tmp_path / "splits.json").write_text(json.dumps(splits))
     place = evaluation(tmp_path, tiny_clip, shots=[1, 2, 4, 8], validation="few-shot")
-    draws = Evaluation.from_job(read_job(place.job)).validation_draws
+    job, _ = read_job(place.job, needs=["evaluate"])
+    draws = Evaluation.from_job(job).validation_draws
     assert {shots: set(draws[shots, 1].counts.values()) for shots in (1, 2, 4, 8)} == {1: {1}, 2: {2}, 4: {4}, 8: {4}}
     assert draws[4, 1].images != draws[4, 2].images
+
+
+def test_published_recipes_are_those_of_methods_that_have_one(tmp_path, tiny_clip):
+    write_splits_with_val(tmp_path)
+    methods = ["zero_shot", "tip_adapter", "clip_adapter"]
+    place = evaluation(tmp_path, tiny_clip, methods=methods, shots=[1], seeds=[1], validation="full")
+    ours = fewshot("evaluate", place.job)
+    before = cells(place)
+    keys = ("--set", 'evaluate.recipe="published"', "--set", 'evaluate.data_set="dtd"')
+    published = fewshot("evaluate", place.job, *keys)
+    assert (ours.code, published.code) == (0, 0)
+    found = {row["method"]: json.loads(row["hyperparameters"]) for row in cell_rows(published)}
+    assert (found["tip_adapter"]["recipe"], found["tip_adapter"]["data_set"]) == ("published", "dtd")
+    assert (found["clip_adapter"]["residual_ratio"], found["clip_adapter"]["image_weight"]) == (0.2, 0.0)
+    assert {name: cells(place)[name] for name in before} == before
+    assert len(cells(place)) == len(before) + 2
