@@ -118,7 +118,7 @@ def close(ours, twin):
     torch.testing.assert_close(ours, twin, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("data_set", ["imagenet", "oxford_flowers"])
+@pytest.mark.parametrize("data_set", ["imagenet", "flowers102"])
 def test_tip_adapter_searches_as_its_authors_do(made, data_set):
     problem, queries = made
     features, keys, values, text = parts(problem)
