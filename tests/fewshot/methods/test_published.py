@@ -272,3 +272,17 @@ def test_one_shot_without_validation_takes_the_published_defaults(name, expected
     one = problem.with_support(problem.support[torch.arange(0, K * S, S)])
     method = build_method(name, recipe="published").select(one, seed=0)
     assert (method.alpha, method.beta) == expected
+
+
+def test_the_published_search_of_ape_nests_gamma_in_alpha_in_beta():
+    grid = Ape(recipe="published", data_set="dtd")._published_grid()
+    assert len(grid) == 200 * 20 * 20
+    assert [point.gamma for point in grid[:20]] == axis(1.0, 20, start=0.0)
+    assert len({(point.beta, point.alpha) for point in grid[:20]}) == 1
+    assert [point.alpha for point in grid[:400:20]] == axis(7.0, 20)
+    assert len({point.beta for point in grid[:400]}) == 1
+
+
+def test_food101_has_a_larger_epsilon_with_one_or_two_shots():
+    assert [APE_RUNS["food101"].epsilon_for(shots) for shots in (1, 2, 4)] == [1e-2, 1e-2, 1e-3]
+    assert APE_RUNS["dtd"].epsilon_for(1) == 1e-3
