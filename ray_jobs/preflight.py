@@ -6,6 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from cluster import Storage, Store
@@ -21,6 +22,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_splits, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
+from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
 from ray_jobs.job_file.reading import STAND_INS
 from ray_jobs.job_file.sections import EscalateSection, Job, SupportSection
@@ -96,6 +98,9 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
     if (support := job.support) is not None and "support" in needs:
         if _trains_on_examples(job):
             yield Check("[support] uri", lambda: _check_examples(job, support, storage), support.uri)
+            if support.validation is not None:
+                check_validation = partial(_check_validation, support, storage)
+                yield Check("[support] validation", check_validation, support.validation)
         else:
             yield Check("[support]", _refuse_unused_examples)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
@@ -106,6 +111,14 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
             yield Check("[evaluate] methods", lambda name=name: _check_text(job, name, {}))  # type: ignore[misc]
         if job.clip.is_image_only and evaluation.protocol != "few-shot":
             yield Check("[evaluate] protocol", _refuse_classes_without_examples)
+
+
+def _check_validation(support: SupportSection, storage: Storage) -> None:
+    try:
+        space = support_labels(support, storage).space
+    except (FewShotError, ClusterError):
+        return  # Reported as a problem of the examples.
+    validation_labels(support, space, storage)
 
 
 def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:

@@ -5,7 +5,6 @@ A method learns from the extended problem as from any other.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,7 +62,7 @@ def add_synthetic_shots(
         length = Shots.from_problem(problem).views.norm(dim=2).mean()
         return {"features": length * synthesise(generator, tower, names, count=shots, seed=seed)}
 
-    key = training_key("ship_features", problem, seed=seed, shots=shots, **asdict(settings))
+    key = training_key("ship_features", problem, seed=seed, shots=shots, **settings.identity())
     views = problem.support.views
     made = training_cache(key, draw)["features"]
     return problem.with_support(

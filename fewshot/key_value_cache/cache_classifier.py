@@ -19,8 +19,19 @@ from torch import Tensor
 
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import MEMORY_BYTES, class_votes, kernel, segment_sum
+from fewshot.key_value_cache.published_runs import (
+    ALPHA_STEPS,
+    BETA_STEPS,
+    TIP_ADAPTER_RUNS,
+    BenchmarkDataSet,
+    search_axis,
+)
+from fewshot.model_selection.cross_validation import Sweep, select_as_published
 from fewshot.problem import Problem
 from fewshot.prototypes import text_logits
+
+PUBLISHED_ALPHA, PUBLISHED_BETA = 1.0, 5.5
+"""The defaults of Tip-Adapter's paper."""
 
 
 class CachePoint(NamedTuple):
@@ -120,6 +131,42 @@ def cache_grid(problem: Problem, *, alpha: float | None = None, beta: float | No
     alphas = alpha_grid(problem) if alpha is None else [alpha]
     betas = beta_grid(problem.support.cache_keys) if beta is None else [beta]
     return [CachePoint(*values) for values in product(alphas, betas)]
+
+
+def published_grid(
+    *, max_alpha: float, max_beta: float, alpha: float | None = None, beta: float | None = None
+) -> list[CachePoint]:
+    """Return the points of a published search in its order, beta outermost; a given alpha or beta is fixed."""
+    alphas = search_axis(max_alpha, steps=ALPHA_STEPS) if alpha is None else [alpha]
+    betas = search_axis(max_beta, steps=BETA_STEPS) if beta is None else [beta]
+    return [CachePoint(alpha, beta) for beta, alpha in product(betas, alphas)]
+
+
+def select_published(
+    problem: Problem,
+    sweep: Sweep[CachePoint],
+    data_set: BenchmarkDataSet,
+    *,
+    alpha: float | None,
+    beta: float | None,
+    seed: int,
+) -> CachePoint:
+    """Choose a point as Tip-Adapter's published search does; the paper's default of 1 and 5.5 without held-out images.
+
+    Args:
+        problem: the shots, and the images to choose on.
+        sweep: see `fewshot.model_selection.cross_validation.best_point`.
+        data_set: whose grid is searched.
+        alpha: fixed if given, like `beta`.
+        beta: see `alpha`.
+        seed: of the folds.
+    """
+    run = TIP_ADAPTER_RUNS[data_set]
+    grid = published_grid(max_alpha=run.max_alpha, max_beta=run.max_beta, alpha=alpha, beta=beta)
+    default = CachePoint(
+        alpha=PUBLISHED_ALPHA if alpha is None else alpha, beta=PUBLISHED_BETA if beta is None else beta
+    )
+    return select_as_published(grid, problem, sweep, default=lambda _: default, seed=seed)
 
 
 def default_point(problem: Problem, *, alpha: float | None = None, beta: float | None = None) -> CachePoint:

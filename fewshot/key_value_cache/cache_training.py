@@ -31,9 +31,10 @@ from torch.optim import AdamW, Optimizer
 
 from fewshot.key_value_cache.grids import default_beta
 from fewshot.key_value_cache.kernel import kernel, segment_sum
+from fewshot.key_value_cache.published_runs import TRAINING_BETA
 from fewshot.optimization.content_order import image_ids
 from fewshot.optimization.descent import descend
-from fewshot.optimization.shots import Shots, draw_views
+from fewshot.optimization.shots import Shots, augmented_views, draw_views
 from fewshot.problem import Labelled, Problem
 from fewshot.prototypes import text_logits
 
@@ -79,6 +80,11 @@ class GroupedShots:
         """Return [M, B] bool: whether a key is computed from an image of the batch [B] of rows."""
         return self.ids[:, None] == self.ids[batch]
 
+    def hidden(self, batch: Tensor, *, own_keys: bool) -> Tensor:
+        """Return [M, B] bool: which keys do not vote on an image; none with `own_keys`, as published."""
+        same = self.same_image(batch)
+        return torch.zeros_like(same) if own_keys else same
+
     def training_alpha_beta(self, keys: Tensor, *, logit_scale: float) -> tuple[float, float]:
         """Return alpha and beta for training keys [M, D or Q], unit rows."""
         return TRAINING_ALPHA * logit_scale * len(self.classes) / max(1, len(keys)), default_beta(keys)
@@ -107,6 +113,10 @@ class CacheTrainingSettings:
         steps = max(self.min_steps, self.epochs * -(-len(shots.ids) // self.batch_size))
         return min(steps, self.max_steps) if shots.can_leave_one_out else 0
 
+    def published_steps(self, images: int) -> int:
+        """Return the number of steps of whole epochs, however few they are."""
+        return min(self.max_steps, self.epochs * -(-images // self.batch_size))
+
 
 def train_cache_keys(problem: Problem, *, settings: CacheTrainingSettings, seed: int) -> Tensor:
     """Train the keys of a problem's cache, of real or synthetic shots.
@@ -119,17 +129,52 @@ def train_cache_keys(problem: Problem, *, settings: CacheTrainingSettings, seed:
     Returns:
         [M, D] float32 in the order of `Cache.from_problem(problem)`; not unit rows.
     """
-    shots, scale = GroupedShots.from_problem(problem), problem.logit_scale
-    keys, text, views = (
-        shots.images.cache_keys,
-        problem.class_embeddings[shots.classes],
-        normalize(shots.images.views, dim=-1),
-    )
-    alpha, beta = shots.training_alpha_beta(keys, logit_scale=scale)
+    shots = GroupedShots.from_problem(problem)
+    alpha, beta = shots.training_alpha_beta(shots.images.cache_keys, logit_scale=problem.logit_scale)
+    steps = settings.steps(shots)
+    views = shots.images.views
+    return _train(problem, shots, views, settings, alpha=alpha, beta=beta, own_keys=False, steps=steps, seed=seed)
+
+
+def train_cache_keys_as_published(
+    problem: Problem, *, settings: CacheTrainingSettings, alpha: float, seed: int
+) -> Tensor:
+    """Train the keys as the authors do: own keys vote, beta is 1, and only augmented views are drawn.
+
+    Args:
+        problem: see `train_cache_keys`.
+        settings: learning rate, epochs, and the maximum number of steps.
+        alpha: weight of the votes while training.
+        seed: see `train_cache_keys`.
+
+    Returns:
+        see `train_cache_keys`.
+    """
+    shots = GroupedShots.from_problem(problem)
+    views, steps = augmented_views(shots.images.views), settings.published_steps(len(shots.ids))
+    beta = TRAINING_BETA
+    return _train(problem, shots, views, settings, alpha=alpha, beta=beta, own_keys=True, steps=steps, seed=seed)
+
+
+def _train(
+    problem: Problem,
+    shots: GroupedShots,
+    views: Tensor,
+    settings: CacheTrainingSettings,
+    *,
+    alpha: float,
+    beta: float,
+    own_keys: bool,
+    steps: int,
+    seed: int,
+) -> Tensor:
+    """Train on views [M, V, D] of the grouped shots; returns as `train_cache_keys`."""
+    scale, keys = problem.logit_scale, shots.images.cache_keys
+    text, views = problem.class_embeddings[shots.classes], normalize(views, dim=-1)
 
     def loss(parameters: Mapping[str, Tensor], batch: Tensor, generator: torch.Generator) -> Tensor:
-        features, same_image = draw_views(views, batch, generator=generator), shots.same_image(batch)
-        votes = leave_one_out_votes(parameters["keys"], shots.counts, features, same_image, beta=beta)
+        features, hidden = draw_views(views, batch, generator=generator), shots.hidden(batch, own_keys=own_keys)
+        votes = leave_one_out_votes(parameters["keys"], shots.counts, features, hidden, beta=beta)
         return cross_entropy(text_logits(features, text, logit_scale=scale) + alpha * votes, shots.images.labels[batch])
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
@@ -141,7 +186,7 @@ def train_cache_keys(problem: Problem, *, settings: CacheTrainingSettings, seed:
         optimizer=optimizer,
         rows=len(keys),
         batch_size=settings.batch_size,
-        steps=settings.steps(shots),
+        steps=steps,
         seed=seed,
     )
     return trained["keys"][shots.cache_order]

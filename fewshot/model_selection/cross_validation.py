@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -70,6 +70,12 @@ class Split:
         return replace(
             self.whole, support=self.whole.support[self.support_rows], val=self.val, depth=self.whole.depth + 1
         )
+
+
+Sweep: TypeAlias = Callable[[Split, Collection[PointT]], Iterator[tuple[PointT, Tensor]]]
+"""Yields each of the given points with the [Q, K] logits of a split's queries, see `best_point`."""
+Choose: TypeAlias = Callable[[Sequence[PointT], Iterable[Split], Sweep[PointT]], PointT]
+"""Chooses one of the points."""
 
 
 def held_out_splits(problem: Problem, *, seed: int) -> list[Split]:
@@ -145,6 +151,7 @@ def select_point(
     seed: int,
     folds: int = FOLDS,
     min_queries: int = MIN_QUERIES,
+    choose: Choose[PointT] | None = None,
 ) -> PointT:
     """Choose a point of a grid by cross-validation.
 
@@ -156,11 +163,37 @@ def select_point(
         seed: of the draw of the folds.
         folds: number of folds to use, at most four.
         min_queries: minimum number of held-out images.
+        choose: `best_point`, the choice if there is None, or another function of the same arguments.
     """
     if len(points) == 1:
         return points[0]
     splits = selection_splits(problem, seed=seed, folds=folds, min_queries=min_queries)
-    return best_point(points, splits, sweep) if splits else default(problem)
+    return (choose or best_point)(points, splits, sweep) if splits else default(problem)
+
+
+def select_as_published(
+    points: Sequence[PointT],
+    problem: Problem,
+    sweep: Sweep[PointT],
+    *,
+    default: Callable[[Problem], PointT],
+    seed: int,
+    folds: int = FOLDS,
+) -> PointT:
+    """Choose as the published searches do: the first of the most accurate points, on any number of validation images.
+
+    Without `problem.val` it is chosen by cross-validation, and needs `MIN_QUERIES` held-out images.
+    """
+    return select_point(
+        points,
+        problem,
+        sweep,
+        default=default,
+        seed=seed,
+        folds=folds,
+        min_queries=MIN_QUERIES if problem.val is None else 1,
+        choose=most_accurate_point,
+    )
 
 
 def selection_splits(problem: Problem, *, seed: int, folds: int = FOLDS, min_queries: int = MIN_QUERIES) -> list[Split]:
@@ -186,12 +219,8 @@ def best_point(
         One of `points`.
     """
     splits = list(splits)
-    correct: dict[PointT, Tensor] = {point: torch.zeros((), dtype=torch.int64) for point in points}
-    for split in splits:
-        for point, logits in sweep(split, points):
-            correct[point] = correct[point] + correct_rows(logits, split.queries.labels).sum()
+    counts = _correct_counts(points, splits, sweep)
     queries = sum(len(split.queries) for split in splits)
-    counts = [int(correct[point]) for point in points]
     enough = max(counts) - TIE_STANDARD_ERRORS * math.sqrt(max(counts) * (queries - max(counts)) / queries)
     tied = [point for point, count in zip(points, counts, strict=True) if count >= enough]
     if len(tied) == 1:
@@ -202,6 +231,21 @@ def best_point(
             losses[point] = losses[point] + _losses(logits, split.queries.labels).nan_to_num(nan=torch.inf)
     # Rounded, so that the order of summation does not decide.
     return min(tied, key=lambda point: round(float(losses[point].min()) / queries, 4))
+
+
+def most_accurate_point(points: Sequence[PointT], splits: Iterable[Split], sweep: Sweep[PointT]) -> PointT:
+    """Return the first of the points with the best held-out accuracy, see `best_point` for the arguments."""
+    counts = _correct_counts(points, splits, sweep)
+    return points[counts.index(max(counts))]
+
+
+def _correct_counts(points: Sequence[PointT], splits: Iterable[Split], sweep: Sweep[PointT]) -> list[int]:
+    """Return the number of queries of all splits that each point classifies correctly."""
+    correct: dict[PointT, Tensor] = {point: torch.zeros((), dtype=torch.int64) for point in points}
+    for split in splits:
+        for point, logits in sweep(split, points):
+            correct[point] = correct[point] + correct_rows(logits, split.queries.labels).sum()
+    return [int(correct[point]) for point in points]
 
 
 def _losses(logits: Tensor, labels: Tensor) -> Tensor:

@@ -20,6 +20,12 @@ def cosine(done: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+def constant(done: float) -> float:
+    """Return 1, all through the training; see `Rate`."""
+    del done
+    return 1.0
+
+
 def descend(
     start: Mapping[str, Tensor],
     loss: Loss,

@@ -20,6 +20,11 @@ def draw_views(views: Tensor, rows: Tensor, *, generator: torch.Generator) -> Te
     return views[rows, torch.randint(views.shape[1], (len(rows),), generator=generator)]
 
 
+def augmented_views(views: Tensor) -> Tensor:
+    """Return the augmented ones of views [M, V, D], as published trainings see no others; the only view if V = 1."""
+    return views[:, 1:] if views.shape[1] > 1 else views
+
+
 @dataclass(frozen=True, slots=True)
 class Shots:
     """M shots of the k classes that have shots.

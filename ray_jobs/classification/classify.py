@@ -32,6 +32,7 @@ from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import by_class, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
+from ray_jobs.inputs.validation_examples import read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
@@ -123,6 +124,7 @@ class Classification:
         support: the examples; None where a stored classifier needs none.
         stored: the stored classifier that the job names; None if one is trained.
         nodes: lists the nodes of the job's cluster, as they were when they were first asked for.
+        validation: the images to choose hyperparameters on; None chooses inside the examples.
     """
 
     job: Job
@@ -132,6 +134,7 @@ class Classification:
     support: Examples | None
     stored: ClassifierRef | None
     nodes: ListNodes
+    validation: Examples | None = None
 
     @classmethod
     def from_job(cls, job: Job, *, may_guess: bool = False) -> Classification:
@@ -158,8 +161,8 @@ class Classification:
         job = settle_precision(pin_revision(job), nodes=nodes, may_guess=may_guess)
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
-        support = _examples(job, store, stored) if needs_examples else None
-        return cls(job, store, source, list_archive(source), support, stored, nodes)
+        support, validation = _examples(job, store, stored) if needs_examples else (None, None)
+        return cls(job, store, source, list_archive(source), support, stored, nodes, validation)
 
     @property
     def ledger(self) -> Ledger:
@@ -186,7 +189,7 @@ class Classification:
         """
         if self.support is None or self.stored is not None:
             raise JobError([NO_TRAINING])
-        return replace(_training(self.job, self.support), sample=self.sample)
+        return replace(_training(self.job, self.support, self.validation), sample=self.sample)
 
     @cached_property
     def sample(self) -> ArchiveSample | None:
@@ -206,7 +209,7 @@ class Classification:
         """Where the sample that the training keeps is noted. Requires examples."""
         if self.support is None:
             raise JobError([NO_TRAINING])
-        return note_path(_training(self.job, self.support).identity.to_json(), self.features)
+        return note_path(_training(self.job, self.support, self.validation).identity.to_json(), self.features)
 
     @cached_property
     def run(self) -> str:
@@ -240,7 +243,7 @@ class Classification:
             examples=self.examples,
             max_error=self.job.classifier.max_error,
             confidence=self.job.classifier.confidence,
-            example_parts=() if self.embedded is None else self.embedded.paths,
+            example_parts=tuple(path for part in self.embedded_parts for path in part.paths),
             predictions=tuple(self.predictions),
             cheap_predictions=() if self.job.escalate is None else tuple(self.labelled_parts),
             work=self._work,
@@ -253,7 +256,7 @@ class Classification:
         if section is not None:
             queries = section.max_fraction * (images or 0) * min(section.candidates, len(self.classes)) * section.steps
         return classification_work(
-            examples=0 if self.embedded is None else self.embedded.weight,
+            examples=sum(part.weight for part in self.embedded_parts),
             images=images,
             shards=len(self.listing.shards),
             escalation=queries / QUERIES_PER_IMAGE,
@@ -350,10 +353,17 @@ class Classification:
         """The examples with their blocks of features, those that are there and others; None for a stored classifier."""
         return self.support.find(self.store) if self.support is not None and self.stored is None else None
 
+    @cached_property
+    def embedded_parts(self) -> tuple[EmbeddedExamples, ...]:
+        """The examples, and the images to choose on, with their blocks; none for a stored classifier."""
+        if self.embedded is None:
+            return ()
+        return (self.embedded,) if self.validation is None else (self.embedded, self.validation.find(self.store))
+
     @property
     def example_units(self) -> tuple[Unit, ...]:
         """Units that embed the examples without features: none for a stored classifier."""
-        return () if self.embedded is None else self.embedded.units
+        return tuple(unit for part in self.embedded_parts for unit in part.units)
 
     def embed_units(self) -> Iterator[tuple[str, Iterable[Unit], tuple[int, str]]]:
         """What is embedded, with its weight. Examples first: they are few, and mistakes in them show early."""
@@ -390,8 +400,8 @@ def _with_backbone_of(stored: ClassifierRef, job: Job) -> Job:
     return replace(job, clip=ClipSection(**asdict(spec), templates=job.clip.templates))
 
 
-def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
-    """Read and check the examples, before anything of the archive is read.
+def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> tuple[Examples, Examples | None]:
+    """Read and check the examples and the images to choose on, before anything of the archive is read.
 
     If the output has a classifier that was trained on them, they are not decoded again.
     """
@@ -406,7 +416,8 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
     support = Examples.from_contents(contents, labels, by_class(labels), features=folder, views=job.views, dense=dense)
     if stored is not None:
         _check_classes(stored, support)
-    trained = _trained_before(_training(job, support), store) if stored is None else None
+    validation = _validation(job, support, store) if stored is None else None
+    trained = _trained_before(_training(job, support, validation), store) if stored is None else None
     left_out = None if trained is None else unreadable_summary(trained.unreadable_examples)
     if trained is None or (left_out and not section.skip_unreadable):
         contents.check(skip=section.skip_unreadable)
@@ -415,7 +426,14 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> Examples:
         raise JobError([f"[support] {left_out} Remove them, or set {SKIP} to go on without them."])
     if job.escalate is not None and not support.contents:
         raise JobError([NO_EXAMPLE])
-    return support
+    return support, validation
+
+
+def _validation(job: Job, support: Examples, store: Store) -> Examples | None:
+    """Read the images to choose on; None without `support.validation`."""
+    if job.support is None or (found := validation_labels(job.support, support.labels.space, store.storage)) is None:
+        return None
+    return read_validation(found, support, folder=examples_folder(job.clip.spec, 0))
 
 
 def _check_shares(shares: object, classes: tuple[str, ...]) -> None:
@@ -434,7 +452,7 @@ def _trained_before(training: Training, store: Store) -> ClassifierRef | None:
         return None
 
 
-def _training(job: Job, support: Examples) -> Training:
+def _training(job: Job, support: Examples, validation: Examples | None) -> Training:
     """What a classifier is trained from."""
     section, seed = job.classifier, job.support.seed if job.support else 0
     learns = "diffusion" in needs_of(section.method, section.hyperparameters)
@@ -446,6 +464,7 @@ def _training(job: Job, support: Examples) -> Training:
         support,
         job.diffusion.spec if learns else None,
         skip_unreadable=job.support is not None and job.support.skip_unreadable,
+        validation=validation,
     )
 
 
@@ -530,7 +549,7 @@ def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
     """Say before anything is embedded that every prediction would be abstained."""
     if work.job.classifier.max_error is None:
         return
-    limit = error_limit_plan(work.job.classifier, work.support, work.stored)
+    limit = error_limit_plan(work.job.classifier, work.support, work.stored, work.validation)
     if not limit.is_reachable:
         reporter.say(shortage(limit.max_error, limit.needed, limit.held_out, limit.least_error), style="yellow")
 
@@ -591,7 +610,8 @@ def _check_examples(work: Classification, embedding: StageReport) -> None:
     embedded = work.embedded
     if embedded is None:
         return
-    if len(present_parts(work.store, embedded.paths)) < len(embedded.paths):
+    paths = [path for part in work.embedded_parts for path in part.paths]
+    if len(present_parts(work.store, paths)) < len(paths):
         raise JobError([f"the examples could not be embedded: {f.path}: {f.error}" for f in embedding.failures])
     unchecked = (embedded.found or embedding.skipped) and work.training.find(work.store) is None
     if embedding.summary.get("unreadable") or unchecked:  # A report counts only new parts.

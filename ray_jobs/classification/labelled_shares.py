@@ -45,7 +45,10 @@ def _in_folds(examples: int, folds: int) -> int:
 
 
 def error_limit_plan(
-    section: ClassifierSection, support: Examples | None, classifier: ClassifierRef | None
+    section: ClassifierSection,
+    support: Examples | None,
+    classifier: ClassifierRef | None,
+    validation: Examples | None = None,
 ) -> ErrorLimitPlan:
     """Return whether there are enough examples for a `max_error`.
 
@@ -53,8 +56,9 @@ def error_limit_plan(
         section: the job's [classifier].
         support: the examples; None where a stored classifier needs none.
         classifier: the classifier; None if it is not trained yet.
+        validation: the images to calibrate on; None for held-out examples.
     """
-    held_out = classifier.held_out if classifier is not None else _held_out_of(section, support)
+    held_out = classifier.held_out if classifier is not None else _held_out_of(section, support, validation)
     return ErrorLimitPlan(
         max_error=section.max_error,
         confidence=section.confidence,
@@ -65,7 +69,9 @@ def error_limit_plan(
     )
 
 
-def _held_out_of(section: ClassifierSection, support: Examples | None) -> int:
+def _held_out_of(section: ClassifierSection, support: Examples | None, validation: Examples | None) -> int:
+    if support is not None and validation is not None:
+        return min(len(validation.images), MAX_HELD_OUT, MAX_PAIRS // max(1, len(support.images)))
     counts = () if support is None else Counter(support.labels.labels).values()
     return held_out_examples(counts, folds=folds_of(section.method, section.hyperparameters))
 

@@ -38,13 +38,13 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
     """
     work = Classification.from_job(job, may_guess=True)
     counts = {} if work.support is None else work.support.labels.counts
-    embedded = work.embedded
-    examples, examples_left = (0, 0) if embedded is None else (embedded.weight, embedded.weight_left)
+    examples = sum(part.weight for part in work.embedded_parts)
+    examples_left = sum(part.weight_left for part in work.embedded_parts)
     classifier = work.stored if work.stored is not None else work.training.find(work.store)
     shards, images = work.to_embed()
     known = work.listing.images
     left = images + examples_left if known is not None else None
-    units = 0 if embedded is None else len(embedded.units)
+    units = len(work.example_units)
     executor, workers = _placed(work, left, max(shards, units))
     cost_estimate = _cost_estimate(work, classifier, probe=probe) if job.escalate is not None else None
     return CostPlan(
@@ -66,7 +66,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         on="this process" if isinstance(executor, LocalExecutor) else job.cluster.address or "a Ray on this machine",
         run=work.store.url(work.run),
         finished=work.finished() is not None,
-        error_limit=error_limit_plan(job.classifier, work.support, classifier),
+        error_limit=error_limit_plan(job.classifier, work.support, classifier, work.validation),
         probe=_probe(work.job.clip.spec, left, workers.count) if probe and left else None,
         embedding=_last_load(work),
     )

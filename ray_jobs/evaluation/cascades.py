@@ -106,7 +106,15 @@ class DrawCascade:
         """The training of the cheap method."""
         job, cheap = self.evaluation.job, self.evaluation.job.classifier
         diffusion = job.diffusion.spec if "diffusion" in needs_of(cheap.method, cheap.hyperparameters) else None
-        return Training(job.clip.spec, job.clip.templates, cheap, self.seed, self.support, diffusion)
+        return Training(
+            job.clip.spec,
+            job.clip.templates,
+            cheap,
+            self.seed,
+            self.support,
+            diffusion,
+            validation=self.evaluation.validation_of(self.shots, self.seed),
+        )
 
     @property
     def candidates(self) -> tuple[int, int]:

@@ -43,6 +43,7 @@ class Cell:
         images: the examples.
         protocol: determines the measures.
         new: labels of the classes without examples.
+        validation: the images to choose hyperparameters on; none: they are chosen inside the examples.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Cell:
     images: tuple[str, ...]
     protocol: ProtocolName
     new: tuple[int, ...]
+    validation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,14 @@ class _Data:
         position: image -> its row in the support set of `pool`.
         test: the test images.
         archive: [M, D] float32, unit rows: the sample of the test images that methods may learn from, unlabelled.
+        validation: image -> its row in `pool.val`.
     """
 
     pool: Problem
     position: dict[str, int]
     test: Labelled
     archive: Tensor
+    validation: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class EvaluateStep:
         test: the test images, embedded.
         needs: of the methods, beside features.
         diffusion: the diffusion model of methods that train with one; None without such methods.
+        validation: the images to choose hyperparameters on, embedded; None: they are chosen inside the examples.
     """
 
     store: Store
@@ -108,12 +113,12 @@ class EvaluateStep:
     test: LabelledUnits
     needs: frozenset[str] = frozenset()
     diffusion: DiffusionSpec | None = None
+    validation: EmbeddedExamples | None = None
 
     def __hash__(self) -> int:
         """Return the hash of all that determines the state."""
-        return hash(
-            (self.store, self.spec, self.templates, self.pool.identity, self.test.identity, self.needs, self.diffusion)
-        )
+        images = [part.identity for part in (self.pool, self.test, self.validation) if part is not None]
+        return hash((self.store, self.spec, self.templates, *images, self.needs, self.diffusion))
 
     def setup(self) -> _Data:
         """Read all features and embed the prompts."""
@@ -128,11 +133,16 @@ class EvaluateStep:
             pool = replace(pool, latents=get_example_latents(self.store, self.diffusion, self.pool.examples, images))
         test_images, test = read_labelled(self.store, self.test, dense="dense" in self.needs)
         archive = test.features[lowest_rows(test_images, sample_size(len(space)))]
+        chosen_on, val = self._read_validation()
         text = clip.prototypes(space, self.templates)
         parts = parts_for(clip, self.needs, self.diffusion)
-        problem = Problem(space, text, pool, None, clip.logit_scale, **parts._asdict())
-        position = {image: i for i, image in enumerate(images)}
-        return _Data(problem, position, test, archive)
+        problem = Problem(space, text, pool, val, clip.logit_scale, **parts._asdict())
+        return _Data(problem, _positions(images), test, archive, _positions(chosen_on))
+
+    def _read_validation(self) -> tuple[list[str], Labelled | None]:
+        if self.validation is None:
+            return [], None
+        return read_labelled(self.store, self.validation, dense="dense" in self.needs)
 
     def run(self, state: _Data, unit: Cell | FoldPretraining) -> Part:
         """Train a fold, or measure a cell."""
@@ -180,7 +190,7 @@ class EvaluateStep:
             decided_by=calibrated.method.name,
             hyperparameters=json.dumps(asdict(calibrated.method)),  # type: ignore[call-overload]
             held_out=json.dumps(asdict(calibrated.report)),
-            labels_consumed=len(problem.support),
+            labels_consumed=len(problem.support) + (0 if problem.val is None else len(problem.val)),
             test_images=len(state.test),
             per_class_accuracy=tuple(None if math.isnan(share) else round(share, 6) for share in per_class),
         )
@@ -200,8 +210,19 @@ def _splits(method: Method, problem: Problem, unit: FoldPretraining) -> list[Spl
 
 
 def _problem(state: _Data, cell: Cell) -> Problem:
+    """Return the problem of a cell: its examples, its images to choose on, and the archive that it may learn from."""
+    pool, val = state.pool, state.pool.val
+    val = None if val is None else val[_rows(cell.validation, state.validation)]
+    archive = state.archive if METHODS[cell.method].learns_from_archive else None
+    return replace(pool, support=pool.support[_rows(cell.images, state.position)], val=val, archive=archive)
+
+
+def _positions(images: list[str]) -> dict[str, int]:
+    return {image: i for i, image in enumerate(images)}
+
+
+def _rows(images: tuple[str, ...], positions: Mapping[str, int]) -> Tensor:
+    """Return the positions of those images that were read, [n] int64."""
     import torch
 
-    chosen = [state.position[image] for image in cell.images if image in state.position]
-    problem = state.pool.with_support(state.pool.support[torch.tensor(chosen, dtype=torch.int64)])
-    return replace(problem, archive=state.archive) if METHODS[cell.method].learns_from_archive else problem
+    return torch.tensor([positions[image] for image in images if image in positions], dtype=torch.int64)

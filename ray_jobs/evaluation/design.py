@@ -11,6 +11,7 @@ from itertools import product
 from cluster import Ledger, Store, Unit, fingerprint
 from cluster.on_ray.capacity import cluster_nodes
 from fewshot.data import Splits
+from fewshot.methods.declarations import hyperparameters_of
 from fewshot.methods.table import needs_of, views_of
 from ray_jobs.errors import JobError
 from ray_jobs.escalation import escalation_identity
@@ -38,6 +39,8 @@ from ray_jobs.steps.placement import ListNodes
 from ray_jobs.steps.precision import pin_revision, settle_precision
 
 TEST_BLOCK = 256
+VALIDATION_SHOTS = 4
+"""Images of a class that few-shot validation uses, at most; fewer where there are fewer examples."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Evaluation:
         """Read the splits, and settle precision and revision of the models.
 
         Raises:
-            JobError: [evaluate] is missing, the splits hold no images in train or in test, or the cluster does not
-                respond.
+            JobError: [evaluate] is missing, the splits hold no images in train, in test or, where it is used, in val,
+                or the cluster does not respond.
             DataError: the splits are malformed, or their images lie in another folder.
         """
         if job.evaluate is None:
@@ -75,6 +78,9 @@ class Evaluation:
         splits, folder = read_splits(job.evaluate.splits, job.evaluate.images, storage)
         if not splits.train or not splits.test:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
+        if job.evaluate.validation != "none" and not splits.val:
+            has_none = f'{job.evaluate.splits} has no images in val; remove validation = "{job.evaluate.validation}"'
+            raise JobError([f"[evaluate] validation: {has_none}"])
         if job.support is not None:
             space = space_with_prompts(splits.label_space, job.support.prompts, storage)
             splits = replace(splits, label_space=space)
@@ -146,6 +152,37 @@ class Evaluation:
         return ExampleContents.read(self._labels([pair for pair in self.splits.train if pair[0] in drawn]))
 
     @cached_property
+    def validation(self) -> EmbeddedExamples | None:
+        """The images to choose on, of all draws, with their blocks of features; None without a validation set."""
+        return None if self._validation is None else self._validation.find(self.store)
+
+    def validation_of(self, shots: int, seed: int) -> Examples | None:
+        """Return the images to choose on of a draw; None without a validation set."""
+        if self._validation is None or (labels := self.validation_draws[shots, seed]) is None:
+            return None
+        return replace(self._validation, labels=labels)
+
+    @cached_property
+    def _validation(self) -> Examples | None:
+        draws = [draw for draw in self.validation_draws.values() if draw is not None]
+        if not draws:
+            return None
+        images = {image for draw in draws for image in draw.images}
+        labels = self._labels([pair for pair in self.splits.val if pair[0] in images])
+        contents, folder = ExampleContents.read(labels), examples_folder(self.job.clip.spec, 0)
+        return Examples.from_contents(contents, labels, by_class(labels), features=folder, views=0, dense=self.dense)
+
+    @cached_property
+    def validation_draws(self) -> dict[tuple[int, int], Labels | None]:
+        """By shots and seed, the images to choose on, those of new classes left out; None without a validation set."""
+        wanted, new = product(self.section.shots, self.section.seeds), set(self.new)
+        if self.section.validation == "none":
+            return dict.fromkeys(wanted)
+        val = self._labels([pair for pair in self.splits.val if pair[1] not in new])
+        few = self.section.validation == "few-shot"
+        return {(shots, seed): val.drawn(min(shots, VALIDATION_SHOTS) if few else None, seed) for shots, seed in wanted}
+
+    @cached_property
     def _groups(self) -> list[list[str]]:
         """The train images, a group for each draw and class."""
         return by_draw(self.draws[max(self.section.shots), seed] for seed in dict.fromkeys(self.section.seeds))
@@ -198,7 +235,9 @@ class Evaluation:
         """Return the step that measures cells of methods with these needs."""
         diffusion = self.job.diffusion.spec if "diffusion" in needs else None
         clip = self.job.clip
-        return EvaluateStep(self.store, clip.spec, clip.templates, self.pool, self.test, needs, diffusion)
+        return EvaluateStep(
+            self.store, clip.spec, clip.templates, self.pool, self.test, needs, diffusion, self.validation
+        )
 
     @cached_property
     def cells(self) -> list[Unit]:
@@ -222,7 +261,8 @@ class Evaluation:
                 changed = changed_hyperparameters(part)
                 own = cell if part is method else replace(cell, method=part.name, hyperparameters=changed)
                 trained_from = fingerprint(self._trained_from(own).to_json())
-                folds = [(fold, False) for fold in range(part.folds)] + [(fold, True) for fold in range(compared)]
+                own_folds = 1 if cell.validation else part.folds
+                folds = [(fold, False) for fold in range(own_folds)] + [(fold, True) for fold in range(compared)]
                 for fold, nested in folds:
                     of = "folds-of-fold" if nested else "fold"
                     path = f"fold-pretrainings/{self._name(own)}-{of}-{fold}-{trained_from}.json"
@@ -245,15 +285,23 @@ class Evaluation:
             kind="evaluation",
             job=self.job.job.name,
             classes=len(self.splits.label_space),
-            features=(*self.pool.paths, *self.test.paths),
+            features=(*self.pool.paths, *(() if self.validation is None else self.validation.paths), *self.test.paths),
             protocol=self.section.protocol,
             cells=tuple(unit.path for unit in self.cells),
-            work=evaluation_work(images=self.pool.weight + sum(unit.weight for unit in self.test.units)),
+            work=evaluation_work(images=self._images),
         )
+
+    @property
+    def _images(self) -> int:
+        """Images and views whose features are used."""
+        chosen_on = 0 if self.validation is None else self.validation.weight
+        return self.pool.weight + chosen_on + sum(unit.weight for unit in self.test.units)
 
     def _cell(self, method: str, shots: int, seed: int) -> Unit:
         images, hyperparameters = self.draws[shots, seed].images, self._hyperparameters(method)
-        cell = Cell(method, hyperparameters, shots, seed, images, self.section.protocol, self.new)
+        chosen_on = self.validation_draws[shots, seed]
+        validation = () if chosen_on is None else chosen_on.images
+        cell = Cell(method, hyperparameters, shots, seed, images, self.section.protocol, self.new, validation)
         identity = [
             CellResult.format_version,
             self._trained_from(cell).to_json(),
@@ -264,7 +312,14 @@ class Evaluation:
         return Unit(f"evaluations/{cell.protocol}/{self._name(cell)}-{fingerprint(identity)}.json", cell)
 
     def _hyperparameters(self, method: str) -> Mapping[str, object]:
-        return self.job.classifier.hyperparameters if method == self.job.classifier.method else {}
+        """Return those of [classifier] for its method, and for others what follows from the recipe."""
+        if method == self.job.classifier.method and self.job.classifier.hyperparameters:
+            return self.job.classifier.hyperparameters
+        if self.section.recipe == "default":
+            return {}
+        known = {each.name for each in hyperparameters_of(method)}
+        wanted = {"recipe": self.section.recipe, "data_set": self.section.data_set}
+        return {name: value for name, value in wanted.items() if name in known and value is not None}
 
     @staticmethod
     def _name(cell: Cell) -> str:
@@ -281,6 +336,7 @@ class Evaluation:
             seed=cell.seed,
             support=self._supports[cell.shots, cell.seed],
             diffusion=self.job.diffusion.spec.identity() if trains_with_diffusion else None,
+            validation=self._validations[cell.shots, cell.seed],
         )
 
     @cached_property
@@ -291,6 +347,12 @@ class Evaluation:
     def _supports(self) -> dict[tuple[int, int], str]:
         """By shots and seed, the identity of the examples."""
         return {which: self.train.identity_of(drawn) for which, drawn in self.draws.items()}
+
+    @cached_property
+    def _validations(self) -> dict[tuple[int, int], str | None]:
+        """By shots and seed, the identity of the images to choose on; None without a validation set."""
+        draws = {which: self.validation_of(*which) for which in self.draws}
+        return {which: None if images is None else images.identity for which, images in draws.items()}
 
     def _labels(self, pairs: Sequence[tuple[str, int]]) -> Labels:
         images, labels = zip(*pairs, strict=True)

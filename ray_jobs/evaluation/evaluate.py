@@ -1,7 +1,8 @@
 """Measure methods × shots × seeds on a labelled set. Every image is embedded once, every cell is a unit.
 
 Protocol (CoOp's, with nested draws): shots are drawn from the train split by (seed, image), hyperparameters and
-temperature are selected inside them, and the test split is read once, at the end of a cell. The trainings of a cell on
+temperature are selected inside them or on images of the val split (`evaluate.validation`), and the test split is read
+once, at the end of a cell. The trainings of a cell on
 its folds are units, too, and run before the cells; trained parameters are kept (`ray_jobs.output.training_cache`).
 """
 
@@ -140,13 +141,14 @@ def _timed(seconds: dict[str, float], on_event: Callable[[Event], None]) -> Call
 
 
 def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
-    """Embed the train images; if all are right, the test images, on the same workers.
+    """Embed the train images; if all are right, those of the other splits, on the same workers.
 
     Raises:
         JobError: images could not be embedded, or features of train images are of no use.
     """
     train, test = evaluation.pool.units, evaluation.test.units
-    left = weight_left([*train, *test], evaluation.ledger)
+    val = () if evaluation.validation is None else evaluation.validation.units
+    left = weight_left([*train, *val, *test], evaluation.ledger)
     with reporter.waiting(LOOKING):
         cluster, clip = evaluation.job.cluster, evaluation.job.clip
         executor, workers = choose(
@@ -157,7 +159,7 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
     step = EmbedStep.for_workers(evaluation.job.clip.spec, workers)
     reports = []
     with entered(executor, reporter):
-        for title, units in (("embedding examples", train), ("embedding", test)):
+        for title, units in (("embedding examples", train), ("embedding", (*val, *test))):
             with reporter.stage(title, sum(unit.weight for unit in units)) as on_event:
                 report = run_stage(executor, step, units, evaluation.ledger, workers, on_event)
             if report.failed:
@@ -243,8 +245,10 @@ def _title(evaluation: Evaluation, *, test_images: int) -> str:
     unreadable = f" ({lost} could not be read)" if lost else ""
     new = f", {len(evaluation.new)} of them new" if evaluation.new else ""
     classes = f"{len(evaluation.splits.label_space)} classes{new}"
-    name, protocol = evaluation.job.job.name, evaluation.section.protocol
-    return f"{name}, {protocol}: {classes}, {test_images} test images{unreadable}, in %"
+    name, protocol, validation = evaluation.job.job.name, evaluation.section.protocol, evaluation.section.validation
+    chosen = f", {validation} validation" if validation != "none" else ""
+    chosen += ", published recipes" if evaluation.section.recipe == "published" else ""
+    return f"{name}, {protocol}{chosen}: {classes}, {test_images} test images{unreadable}, in %"
 
 
 def _cascade_table(evaluation: Evaluation, cascades: Sequence[CascadeRow]) -> CascadeTable | None:

@@ -15,6 +15,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
+from fewshot.key_value_cache.published_runs import BenchmarkDataSet
+from fewshot.methods.hyperparameters import Recipe
 from fewshot.methods.table import DIFFUSION_SCORERS, views_of
 from ray_jobs.job_file.deploy_section import DeploySection
 from ray_jobs.job_file.field_types import (
@@ -232,6 +234,10 @@ class SupportSection:
         label_column: Column of a table with the labels. Not set: it is detected.
         class_folder: Folder that names the class where images lie deeper than in one folder per class: the "first" one
             below uri, or the "last" one. Not set: the first, and deeper folders may not look like classes.
+        validation: Path or URL of more labelled images of the same classes, in any form that uri may have; of a
+            splits.json, or of a table that is uri itself, the split "val". Hyperparameters, scores and the threshold of
+            max_error are chosen on them; nothing is learned from them, and none may be an example. Not set: all these
+            are chosen inside the examples.
         shots: Most examples of a class to use; they are drawn at random. Not set: all of them.
         seed: Seed of that draw. A draw of more examples contains every draw of fewer.
         views: Augmented views of each example, over which its features are averaged; 0 uses the image as it is. A view
@@ -255,6 +261,7 @@ class SupportSection:
     image_column: str | None = None
     label_column: str | None = None
     class_folder: Literal["first", "last"] | None = None
+    validation: PathOrUrl | None = None
     shots: Count | None = None
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None
@@ -475,6 +482,13 @@ class EvaluateSection:
             classes.
         new_classes: Labels of the classes without examples, for the last two protocols. Not set: the second half of the
             classes in the order of the file.
+        validation: Images on which hyperparameters and temperature are chosen. "none": held-out examples, so that no
+            other label is used. "few-shot": min(shots, 4) images a class, drawn from the split val (CoOp's protocol).
+            "full": the whole split val (Tip-Adapter's and APE's protocol), of which 2,048 images at most are used.
+            Those of new classes are left out.
+        recipe: Settings of those methods that have a hyperparameter of this name: "published" takes those of the
+            authors, and their search. [classifier] hyperparameters replace it for their method.
+        data_set: Data set whose published settings are taken with that recipe. Not set: "imagenet".
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -485,6 +499,9 @@ class EvaluateSection:
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     protocol: ProtocolName = "few-shot"
     new_classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    validation: Literal["none", "few-shot", "full"] = "none"
+    recipe: Recipe = "default"
+    data_set: BenchmarkDataSet | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
 """The file of the tensors, and the folder of learned tokens."""
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
-OF_SOME_METHODS = ("archive_sample", "diffusion")
-"""Left out of the identity of classifiers of all other methods."""
+OPTIONAL = ("archive_sample", "diffusion", "validation")
+"""Left out of the identity of classifiers that were trained without."""
 METHODS_VERSION = 6
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
@@ -51,6 +51,7 @@ class TrainingIdentity:
         support: identity of the examples.
         diffusion: identity of the diffusion model of methods that learn with one; None for all others.
         archive_sample: name of the sample of the archive, for methods that learn from it; None for all others.
+        validation: identity of the images to choose hyperparameters on; None chooses inside the examples.
     """
 
     clip: Mapping[str, object]
@@ -61,11 +62,12 @@ class TrainingIdentity:
     support: str
     diffusion: Mapping[str, object] | None = None
     archive_sample: str | None = None
+    validation: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the identity as it is stored in the card of the classifier, and as fingerprints are taken of it."""
         values = {"version": METHODS_VERSION} | {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in values.items() if name not in OF_SOME_METHODS or value is not None}
+        return {name: value for name, value in values.items() if name not in OPTIONAL or value is not None}
 
     @property
     def folder(self) -> str:

@@ -44,6 +44,8 @@ class Training:
         diffusion: the diffusion model of methods that learn with one; None for all others.
         skip_unreadable: train without examples that cannot be read, instead of stopping at them.
         sample: the sample of the archive, for methods that learn from it; None for all others.
+        validation: images to choose hyperparameters and temperature on; None chooses inside the examples. Those that
+            cannot be read are left out.
     """
 
     spec: ClipSpec
@@ -54,6 +56,7 @@ class Training:
     diffusion: DiffusionSpec | None = None
     skip_unreadable: bool = False
     sample: ArchiveSample | None = None
+    validation: Examples | None = None
 
     @property
     def identity(self) -> TrainingIdentity:
@@ -67,6 +70,7 @@ class Training:
             support=self.support.identity,
             diffusion=None if self.diffusion is None else self.diffusion.identity(),
             archive_sample=None if self.sample is None else self.sample.name,
+            validation=None if self.validation is None else self.validation.identity,
         )
 
     def find(self, store: Store) -> ClassifierRef | None:
@@ -111,11 +115,14 @@ class Training:
             shots = replace(shots, latents=get_example_latents(store, self.diffusion, self.support, images))
         if not len(shots):
             shots = Labelled(text.new_zeros(0, 1, text.shape[1]), shots.labels)
+        val = None
+        if self.validation is not None:
+            _, val = read_labelled(store, self.validation.find(store), dense="dense" in needs)
         parts = parts_for(clip, needs, self.diffusion)._asdict()
         archive = None if self.sample is None else self.sample.load(store)
         calibrated = fit_calibrated(
             method,
-            Problem(self.support.labels.space, text, shots, None, clip.logit_scale, **parts, archive=archive),
+            Problem(self.support.labels.space, text, shots, val, clip.logit_scale, **parts, archive=archive),
             seed=self.seed,
             training_cache=StoredTrainingCache(store, trainings_folder(self.spec, self.templates, self.diffusion)),
         )

@@ -3,6 +3,9 @@
 d is close to log2 K for every shot (the softmax has no temperature), so gamma mostly multiplies alpha, by
 K^(gamma / ln 2): 146 for a thousand classes at gamma 0.5. The grid of alpha is divided by that factor, so that it
 spans the same total weight of the cache at every gamma, and gamma only changes the weights of shots.
+
+With `recipe = "published"` channels, lambda and the grid are those of the authors for a data set, alpha is not divided,
+and the first of the most accurate points is taken.
 """
 
 from __future__ import annotations
@@ -17,10 +20,22 @@ from fewshot.errors import DataError
 from fewshot.key_value_cache.channels import CriterionSource
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import Cache
+from fewshot.key_value_cache.published_runs import (
+    ALPHA_STEPS,
+    APE_RUNS,
+    BETA_STEPS,
+    GAMMA_STEPS,
+    IMAGENET_GAMMA_STEPS,
+    RN50_CHANNELS,
+    START_GAMMA,
+    TRAINING_BETA,
+    BenchmarkDataSet,
+    search_axis,
+)
 from fewshot.methods.ape.classifier import ApeClassifier
 from fewshot.methods.ape.functional import ApePoint, refine, sweep
-from fewshot.methods.hyperparameters import check_choice, check_number
-from fewshot.model_selection.cross_validation import FOLDS, select_point
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_number
+from fewshot.model_selection.cross_validation import FOLDS, select_as_published, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -39,6 +54,9 @@ class Ape:
     """Hyperparameters of training-free APE; None is chosen inside the shots.
 
     Attributes:
+        recipe: "published" takes channels and lambda of the authors for the data set, and searches alpha, beta and
+            gamma on their grid. Give it their validation set, too (`evaluate.validation = "full"`).
+        data_set: whose published channels, lambda and grid are taken with that recipe.
         alpha: weight of the votes, >= 0.
         beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
         gamma: how much more the examples count that the text classifies badly, in [0, 4].
@@ -52,6 +70,8 @@ class Ape:
     classifier_type: ClassVar[type[ApeClassifier]] = ApeClassifier
     folds: ClassVar[int] = FOLDS
 
+    recipe: Recipe = "default"
+    data_set: BenchmarkDataSet = "imagenet"
     alpha: float | None = None
     beta: float | None = None
     gamma: float | None = None
@@ -66,6 +86,8 @@ class Ape:
         Raises:
             DataError: a value is out of its range.
         """
+        check_choice("ape.recipe", self.recipe, get_args(Recipe))
+        check_choice("ape.data_set", self.data_set, get_args(BenchmarkDataSet))
         check_number("ape.alpha", self.alpha)
         check_number("ape.beta", self.beta)
         check_number("ape.gamma", self.gamma, high=MAX_GAMMA)
@@ -102,6 +124,9 @@ class Ape:
 
     def _choose(self, problem: Problem, *, seed: int) -> ApePoint:
         measure = partial(sweep, source=self.criterion_source, class_mean=self.class_mean)
+        if self.recipe == "published":
+            start = self._published_start()
+            return select_as_published(self._published_grid(), problem, measure, default=lambda _: start, seed=seed)
         return select_point(self._grid(problem), problem, measure, default=self._default, seed=seed)
 
     def _default(self, problem: Problem) -> ApePoint:
@@ -113,6 +138,28 @@ class Ape:
             channel_fraction=_or(self.channel_fraction, DEFAULT_FRACTION),
             similarity_weight=_or(self.similarity_weight, DEFAULT_SIMILARITY_WEIGHT),
         )
+
+    def _published_start(self) -> ApePoint:
+        """Return the authors' initial point, their channels and lambda; what is given is kept."""
+        run = APE_RUNS[self.data_set]
+        return ApePoint(
+            channel_fraction=_or(self.channel_fraction, run.channels / RN50_CHANNELS),
+            similarity_weight=_or(self.similarity_weight, run.similarity_weight),
+            beta=_or(self.beta, TRAINING_BETA),
+            gamma=_or(self.gamma, START_GAMMA),
+            alpha=_or(self.alpha, run.start_alpha),
+        )
+
+    def _published_grid(self) -> list[ApePoint]:
+        """Return the points of the published search in its order: beta outermost, then alpha, then gamma."""
+        run, start = APE_RUNS[self.data_set], self._published_start()
+        gamma_steps = IMAGENET_GAMMA_STEPS if self.data_set == "imagenet" else GAMMA_STEPS
+        betas = search_axis(run.max_beta, steps=BETA_STEPS) if self.beta is None else [self.beta]
+        alphas = search_axis(run.max_alpha, steps=ALPHA_STEPS) if self.alpha is None else [self.alpha]
+        gammas = search_axis(run.max_gamma, steps=gamma_steps, start=0.0) if self.gamma is None else [self.gamma]
+        return [
+            start._replace(beta=beta, alpha=alpha, gamma=gamma) for beta, alpha, gamma in product(betas, alphas, gammas)
+        ]
 
     def _grid(self, problem: Problem) -> list[ApePoint]:
         """List the most zero-shot-like points first: by weight of the votes, beta, gamma, then the most channels."""

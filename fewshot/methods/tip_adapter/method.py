@@ -8,13 +8,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar, Self, get_args
 
 from torch import Tensor
 
-from fewshot.key_value_cache.cache_classifier import CacheClassifier, CachePoint, cache_grid, default_point, sweep_cache
+from fewshot.key_value_cache.cache_classifier import (
+    CacheClassifier,
+    CachePoint,
+    cache_grid,
+    default_point,
+    select_published,
+    sweep_cache,
+)
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.methods.hyperparameters import check_number
+from fewshot.key_value_cache.published_runs import BenchmarkDataSet
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -25,6 +33,9 @@ class TipAdapter:
     """Hyperparameters of Tip-Adapter; None is chosen inside the shots.
 
     Attributes:
+        recipe: "published" searches alpha and beta on the authors' grid for the data set, as they do: the first of the
+            most accurate points. Give it their validation set, too (`evaluate.validation = "full"`).
+        data_set: whose published grid is searched with that recipe.
         alpha: weight of the votes, >= 0.
         beta: how fast a vote falls with the distance, >= 0; 0 counts every example the same.
     """
@@ -33,6 +44,8 @@ class TipAdapter:
     classifier_type: ClassVar[type[CacheClassifier]] = CacheClassifier
     folds: ClassVar[int] = FOLDS
 
+    recipe: Recipe = "default"
+    data_set: BenchmarkDataSet = "imagenet"
     alpha: float | None = None
     beta: float | None = None
 
@@ -42,6 +55,8 @@ class TipAdapter:
         Raises:
             DataError: a value is out of its range.
         """
+        check_choice("tip_adapter.recipe", self.recipe, get_args(Recipe))
+        check_choice("tip_adapter.data_set", self.data_set, get_args(BenchmarkDataSet))
         check_number("tip_adapter.alpha", self.alpha)
         check_number("tip_adapter.beta", self.beta)
 
@@ -62,6 +77,8 @@ class TipAdapter:
         )
 
     def _choose(self, problem: Problem, *, seed: int) -> CachePoint:
+        if self.recipe == "published":
+            return select_published(problem, sweep, self.data_set, alpha=self.alpha, beta=self.beta, seed=seed)
         grid = cache_grid(problem, alpha=self.alpha, beta=self.beta)
         default = partial(default_point, alpha=self.alpha, beta=self.beta)
         return select_point(grid, problem, sweep, default=default, seed=seed)

@@ -68,7 +68,8 @@ def test_every_number_is_finite_and_no_other_type(info, value):
 def test_types_are_those_of_a_job_file():
     listed = {each.name: each for name in ("ape", "tip_adapter_f", "auto", "tif") for each in hyperparameters_of(name)}
     assert listed["alpha"] == Hyperparameter("alpha", "float", (), None, listed["alpha"].summary)
-    assert (listed["epochs"].type, listed["epochs"].default) == ("integer", 20)
+    assert (listed["epochs"].type, listed["epochs"].default) == ("integer", None)
+    assert (listed["max_steps"].type, listed["max_steps"].default) == ("integer", 4000)
     assert (listed["class_mean"].type, listed["class_mean"].default) == ("boolean", False)
     assert (listed["template"].type, listed["template"].choices) == ("string", ())
     assert listed["blocks"].choices == ("none", "all-1", "all-2")

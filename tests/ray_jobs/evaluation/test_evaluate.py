@@ -280,6 +280,8 @@ def test_new_classes_without_examples_are_measured_by_each_protocol(tmp_path, ti
         mean = {name: entry[f"{name}_mean"] for name in ("base_accuracy", "new_accuracy", "harmonic_mean")}
         expected = 2 / (1 / mean["base_accuracy"] + 1 / mean["new_accuracy"])
         assert mean["harmonic_mean"] == pytest.approx(expected)
+        of_draws = statistics.fmean(row["harmonic_mean"] for row in rows if row["method"] == entry["method"])
+        assert entry["harmonic_mean_of_draws_mean"] == pytest.approx(of_draws)
     for row in pq.read_table(joint.run / "cells.parquet").to_pylist():
         seen = np.mean(row["per_class_accuracy"][:2])
         assert (row["seen_accuracy"], row["unseen_accuracy"]) == pytest.approx((seen, row["per_class_accuracy"][2]))
@@ -376,3 +378,91 @@ def test_methods_that_learn_from_the_archive_learn_from_the_test_images_without_
     candidates = {name: json.loads(row["held_out"])["candidates"] for name, row in rows.items()}
     assert candidates["gda"] is None
     assert {each["method"] for each in candidates["gda_u"]} == {"gda", "gda_u"}
+
+
+def write_splits_with_val(folder):
+    """A labelled set as `write_splits` makes, two images a class moved from train to val."""
+    splits = write_splits(folder)
+    splits["val"] = [entry for entry in splits["train"] if entry[0].endswith(("4.jpg", "5.jpg"))]
+    splits["train"] = [entry for entry in splits["train"] if entry not in splits["val"]]
+    (folder / "splits.json").write_text(json.dumps(splits))
+    return splits
+
+
+def cell_rows(outcome):
+    return pq.read_table(outcome.run / "cells.parquet").to_pylist()
+
+
+def test_a_validation_split_is_chosen_on_and_counted(tmp_path, tiny_clip):
+    splits = write_splits_with_val(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter", TRAINED], seeds=[1])
+    inside = fewshot("evaluate", place.job)
+    few = fewshot("evaluate", place.job, "--set", 'evaluate.validation="few-shot"')
+    full = fewshot("evaluate", place.job, "--set", 'evaluate.validation="full"')
+    assert [inside.code, few.code, full.code] == [0, 0, 0]
+    for outcome, images in ((few, len(CLASSES)), (full, len(splits["val"]))):
+        for row in cell_rows(outcome):
+            images_used = images * min(row["shots"], 2) if outcome is few else images
+            assert row["labels_consumed"] == row["shots"] * len(CLASSES) + images_used
+            assert json.loads(row["held_out"])["source"] == "val"
+            assert json.loads(row["held_out"])["images"] == images_used
+    assert {json.loads(row["held_out"])["source"] for row in cell_rows(inside)} == {"text", "folds"}
+    assert "full validation" in full.result["title"]
+
+
+def test_validation_none_keeps_the_names_and_bytes_of_cells(tmp_path, tiny_clip):
+    splits = write_splits_with_val(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, methods=["tip_adapter"], shots=[2], seeds=[1])
+    fewshot("evaluate", place.job)
+    before = cells(place)
+    (tmp_path / "splits.json").write_text(json.dumps(splits | {"val": []}))
+    fewshot("evaluate", place.job, "--set", 'evaluate.validation="none"')
+    assert cells(place) == before
+
+
+def test_validation_leaves_out_the_images_of_new_classes(tmp_path, tiny_clip):
+    write_splits_with_val(tmp_path)
+    keys = {"protocol": "base-to-new", "new_classes": [CLASSES[0]], "validation": "full", "methods": ["tip_adapter"]}
+    outcome = fewshot("evaluate", evaluation(tmp_path, tiny_clip, shots=[1], seeds=[1], **keys).job)
+    (row,) = cell_rows(outcome)
+    assert json.loads(row["held_out"])["images"] == 2 * (len(CLASSES) - 1)
+
+
+def test_validation_without_a_split_is_refused_before_any_work(tmp_path, tiny_clip):
+    write_splits(tmp_path)
+    place = evaluation(tmp_path, tiny_clip, validation="full")
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 2
+    assert "[evaluate] validation" in outcome.messages
+    assert "has no images in val" in outcome.messages
+    assert not (place.output / "features").exists()
+
+
+def test_few_shot_validation_draws_at_most_four_images_a_class(tmp_path, tiny_clip):
+    splits = {"classes": list(CLASSES), "train": [], "val": [], "test": []}
+    for index, label in enumerate(CLASSES):
+        for number in range(30):
+            splits[("train", "val", "test")[number % 3]].append([f"{label}/{number}.jpg", index])
+    put(tmp_path / "images" / splits["test"][0][0], picture(CLASSES[0], 1))
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    place = evaluation(tmp_path, tiny_clip, shots=[1, 2, 4, 8], validation="few-shot")
+    job, _ = read_job(place.job, needs=["evaluate"])
+    draws = Evaluation.from_job(job).validation_draws
+    assert {shots: set(draws[shots, 1].counts.values()) for shots in (1, 2, 4, 8)} == {1: {1}, 2: {2}, 4: {4}, 8: {4}}
+    assert draws[4, 1].images != draws[4, 2].images
+
+
+def test_published_recipes_are_those_of_methods_that_have_one(tmp_path, tiny_clip):
+    write_splits_with_val(tmp_path)
+    methods = ["zero_shot", "tip_adapter", "clip_adapter"]
+    place = evaluation(tmp_path, tiny_clip, methods=methods, shots=[1], seeds=[1], validation="full")
+    ours = fewshot("evaluate", place.job)
+    before = cells(place)
+    keys = ("--set", 'evaluate.recipe="published"', "--set", 'evaluate.data_set="dtd"')
+    published = fewshot("evaluate", place.job, *keys)
+    assert (ours.code, published.code) == (0, 0)
+    found = {row["method"]: json.loads(row["hyperparameters"]) for row in cell_rows(published)}
+    assert (found["tip_adapter"]["recipe"], found["tip_adapter"]["data_set"]) == ("published", "dtd")
+    assert (found["clip_adapter"]["residual_ratio"], found["clip_adapter"]["image_weight"]) == (0.2, 0.0)
+    assert {name: cells(place)[name] for name in before} == before
+    assert len(cells(place)) == len(before) + 2
