@@ -155,6 +155,13 @@ TABLE = (
         scores_images=True,
     ),
     MethodInfo(
+        name="gda",
+        target="fewshot.methods.gda:Gda",
+        family="training-free",
+        summary="Gaussian classes with one covariance, beside the class names; one solution in closed form",
+        paper=Paper("A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", 2024, "arXiv:2402.04087"),
+    ),
+    MethodInfo(
         name="linear_probe",
         target="fewshot.methods.linear_probe:LinearProbe",
         family="linear classifier",
@@ -179,6 +186,13 @@ TABLE = (
         family="training-free",
         summary="the class whose mean example (and name) is nearest; training-free",
         paper=Paper("Prototypical Networks for Few-shot Learning", 2017, "arXiv:1703.05175"),
+    ),
+    MethodInfo(
+        name="rla",
+        target="fewshot.methods.rla:Rla",
+        family="adapter",
+        summary="one linear map of the image features for all classes, held near the identity",
+        paper=Paper("CLIP's Visual Embedding Projector is a Few-shot Cornucopia", 2024, "arXiv:2410.05270"),
     ),
     MethodInfo(
         name="safe",

@@ -23,6 +23,7 @@ from tests.problems import space
 SHOTS, DIM = 16, 512
 METHODS = {
     "tip_adapter": {"alpha": 1.0, "beta": 5.5},
+    "gda": {"text_share": 0.2},
     "ape": {"alpha": 1.0, "beta": 5.5, "gamma": 0.1, "channel_fraction": 0.8, "similarity_weight": 0.7},
 }
 
@@ -90,5 +91,5 @@ def classifier_of(method: str, K: int) -> CalibratedClassifier:
 
 def matrix_columns(classifier: CalibratedClassifier) -> int:
     """Return the number of columns of one product of D rows with as many operations as the classifier's products."""
-    text, keys = classifier.classifier.text, classifier.classifier.keys
-    return (text.numel() + keys.numel()) // DIM
+    matrices = (getattr(classifier.classifier, name, None) for name in ("text", "keys", "weight"))
+    return sum(matrix.numel() for matrix in matrices if matrix is not None) // DIM

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.calibration.temperature import Scaling
 from fewshot.inference.predict import predict, stable_top_k
 from fewshot.methods import build_method
 from tests.problems import World, make_problem
@@ -55,6 +56,30 @@ def test_ties_rank_the_lowest_class_first(values, data):
     expected = sorted(range(len(values)), key=lambda label: (-values[label], label))[:count]
     assert indices[0].tolist() == expected
     assert found[0].tolist() == [values[label] for label in expected]
+
+
+@settings(max_examples=30, deadline=None)
+@given(classes=st.sampled_from([1, 63, 64, 65, 128, 449, 1000]), levels=st.integers(1, 30), seed=st.integers(0, 9))
+def test_the_best_of_many_classes_are_those_of_a_stable_sort(classes, levels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randint(levels, (20, classes), generator=generator).float()
+    logits[torch.rand(logits.shape, generator=generator) < 0.001] = float("nan")
+    indices, found = stable_top_k(logits, count=min(5, classes))
+    expected = logits.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(indices, expected.indices[:, :5])
+    torch.testing.assert_close(found, expected.values[:, :5], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("cache_bytes", [1, 4 * 300 * 7, 2**30])
+def test_the_rows_that_are_ranked_at_a_time_change_no_bit(monkeypatch, cache_bytes):
+    world = World(300)
+    calibrated = fit_calibrated(build_method("zero_shot"), world.problem([1] * 300, views=1), seed=0)
+    calibrated = replace(calibrated, scaling=Scaling(1.3, 0.5, 0.7))
+    features, _ = world.test_images(50)
+    whole = predict(calibrated, features)
+    monkeypatch.setattr("fewshot.inference.predict.CACHE_BYTES", cache_bytes)
+    parts = predict(calibrated, features)
+    assert all(torch.equal(getattr(parts, name), getattr(whole, name)) for name in parts.__slots__)
 
 
 def test_two_classes_have_a_margin_and_two_scores():

@@ -1,5 +1,6 @@
 """The acceptance properties of the linear probe."""
 
+from dataclasses import replace
 from math import log10
 
 import pytest
@@ -13,10 +14,12 @@ from fewshot.errors import DataError
 from fewshot.methods.linear_probe import LinearProbe, functional
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, objective, on_all_classes
 from fewshot.methods.linear_probe.method import C_GRID, best_c
+from fewshot.methods.linear_probe.rows import ProbeRows, text_probabilities
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out_splits
-from fewshot.optimization.training_cache import InMemoryCache
-from tests.problems import World, make_problem, problems, renumbered
+from fewshot.optimization.training_cache import InMemoryCache, training_key
+from fewshot.problem import Labelled
+from tests.problems import World, make_problem, problems, renumbered, shuffled
 
 quick = settings(max_examples=10, deadline=None)
 TIGHT = {"tolerance": 1e-6, "max_iterations": 1000}
@@ -176,3 +179,150 @@ def test_a_pretrained_fold_is_not_trained_again():
 def test_a_strength_out_of_range_is_refused():
     with pytest.raises(DataError, match=r"linear_probe.strength"):
         LinearProbe(strength=0.0)
+
+
+def rows_of(problem, **values):
+    return ProbeRows.from_problem(problem, **{"text_weight": 0.0, "prior": "zero"} | values)
+
+
+def fitted(rows, *, c=10.0):
+    return fit_plane(
+        rows.features, rows.labels, len(rows.classes), c=c, weights=rows.weights, anchor=rows.anchor, **TIGHT
+    )
+
+
+@quick
+@given(made=problems(min_shots=1), strength=st.sampled_from([0.1, 100.0]))
+def test_without_weight_the_text_changes_no_bit(made, strength):
+    problem, _ = made
+    other = replace(problem, class_embeddings=problem.class_embeddings.roll(1, dims=0))
+    one, two = (LinearProbe(strength=strength, text_weight=0.0).fit(part, seed=0) for part in (problem, other))
+    assert torch.equal(one.weight, two.weight)
+    assert torch.equal(one.bias, two.bias)
+
+
+@quick
+@given(seed=st.integers(0, 50))
+def test_a_text_is_worth_as_much_as_an_image_of_its_weight(seed):
+    """Three shots a class: a text of weight 1/3 is one more row."""
+    problem, _ = make_problem([3, 3, 3], seed=seed, views=1)
+    text = Labelled(problem.class_embeddings[:, None], torch.arange(3))
+    with_it = Labelled(
+        *(torch.cat([getattr(one, name) for one in (problem.support, text)]) for name in ("views", "labels"))
+    )
+    rows, images = rows_of(problem, text_weight=1 / 3), rows_of(problem.with_support(with_it))
+    assert rows.classes.sort().values.tolist() == images.classes.sort().values.tolist()
+    torch.testing.assert_close(rows.weights, torch.ones(12))
+    one, other = (fitted(each).weight[each.classes.argsort()] for each in (rows, images))
+    torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
+
+
+def test_a_row_of_weight_two_is_a_row_twice():
+    features, labels = labelled()
+    twice = torch.cat([torch.arange(60), torch.arange(10)])
+    weights = torch.ones(60).index_fill_(0, torch.arange(10), 2.0)
+    heavy = fit_plane(features, labels, 5, c=10.0, weights=weights, **TIGHT)
+    listed = fit_plane(features[twice], labels[twice], 5, c=10.0, **TIGHT)
+    torch.testing.assert_close(heavy.weight, listed.weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(heavy.bias, listed.bias, rtol=1e-3, atol=1e-3)
+
+
+@quick
+@given(seed=st.integers(0, 50))
+def test_with_weights_and_an_anchor_the_gradient_is_that_of_the_plain_objective(seed):
+    features, labels = labelled(seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    at, anchor = (torch.randn(5, 16, dtype=torch.float64, generator=generator) for _ in range(2))
+    weights = torch.rand(60, dtype=torch.float64, generator=generator)
+    weights = weights / weights.sum()
+    at.requires_grad_()
+    losses = cross_entropy(features.double() @ at.T, labels, reduction="none")
+    expected = (weights * losses).sum() + 0.05 * (at - anchor).square().sum()
+    expected.backward()
+    value, gradient = objective(
+        features.double(),
+        labels,
+        torch.zeros(16, dtype=torch.float64),
+        torch.nn.functional.pad(at.detach(), (0, 1)),
+        decay=0.1,
+        weights=weights,
+        anchor=anchor,
+    )
+    assert value == pytest.approx(float(expected.detach()))
+    torch.testing.assert_close(gradient[:, :-1], at.grad)
+    assert not gradient[:, -1].any()
+
+
+@pytest.mark.parametrize("values", [{"text_weight": 1.0}, {"prior": "text"}])
+def test_a_class_without_shots_can_be_the_label_by_its_text(values):
+    world = World(6, dim=32, name_noise=0.3)
+    problem, (features, labels) = world.problem([4] * 5 + [0], views=1), world.test_images(600)
+    found = LinearProbe(strength=10.0, **values).fit(problem, seed=0).logits(features).argmax(dim=1)
+    assert ((found == labels) & (labels == 5)).sum() > 0.5 * (labels == 5).sum()
+    assert (found == labels).double().mean() > 0.8
+
+
+@quick
+@given(made=problems(), seed=st.integers(0, 5), values=st.sampled_from([{"text_weight": 0.5}, {"prior": "text"}]))
+def test_with_text_renumbering_and_shuffling_change_no_bit_but_the_order(made, seed, values):
+    problem, _ = made
+    permutation = torch.randperm(problem.num_classes, generator=torch.Generator().manual_seed(seed))
+    method = LinearProbe(strength=10.0, **values)
+    one = method.fit(problem, seed=0)
+    assert torch.equal(method.fit(shuffled(problem), seed=0).weight, one.weight)
+    assert torch.equal(method.fit(renumbered(problem, permutation), seed=0).weight, one.weight[permutation])
+
+
+def test_lambda_is_the_mean_probability_of_the_right_class():
+    problem, _ = make_problem([2, 3, 0], views=1)
+    features, labels = problem.support.features, problem.support.labels
+    found = text_probabilities(features, labels, problem.class_embeddings, logit_scale=5.0)
+    right = (5.0 * features @ problem.class_embeddings.T).softmax(dim=1).gather(1, labels[:, None])[:, 0].double()
+    expected = torch.stack([right[labels == 0].mean(), right[labels == 1].mean()])
+    torch.testing.assert_close(found, torch.cat([expected, expected.mean()[None]]))
+
+
+def test_with_a_small_c_the_prior_is_zero_shot_times_lambda():
+    problem, features = make_problem([2, 2, 2], name_noise=0.0, image_noise=0.0)
+    zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
+    found = LinearProbe(strength=1e-9, prior="text").fit(problem, seed=0)
+    torch.testing.assert_close(found.logits(features), zero_shot, rtol=1e-3, atol=1e-2)
+    assert not found.bias.any()
+
+
+def test_with_a_large_c_the_prior_is_left_behind():
+    problem, _ = make_problem([6] * 4, name_noise=float("inf"))
+    rows = rows_of(problem, prior="text")
+    assert (fitted(rows, c=1e4).weight - rows.anchor).norm() > 2.0 * (fitted(rows, c=0.01).weight - rows.anchor).norm()
+
+
+def test_a_class_without_shots_keeps_the_direction_of_its_text():
+    problem, _ = make_problem([4, 4, 4, 0], name_noise=0.3)
+    weight = LinearProbe(strength=1.0, prior="text").fit(problem, seed=0).weight[3]
+    assert float(torch.cosine_similarity(weight, problem.class_embeddings[3], dim=0)) >= 0.99
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_names_that_say_nothing_get_little_weight(seed):
+    problem, _ = make_problem([16] * 5, seed=seed, name_noise=float("inf"), image_noise=2.0, dim=32, views=1)
+    assert LinearProbe(text_weight=None).select(problem, seed=seed).text_weight <= 0.1
+
+
+def test_names_that_say_a_lot_get_some_weight():
+    problem, _ = make_problem([2] * 20, name_noise=0.0, image_noise=3.0, dim=32, views=1)
+    assert LinearProbe(text_weight=None).select(problem, seed=0).text_weight >= 0.1
+
+
+def test_a_training_without_text_keeps_its_key():
+    """Trainings that are stored were made before there was a text weight."""
+    problem, _ = make_problem([4, 4, 4])
+    keys = []
+
+    def keeping(key, make):
+        keys.append(key)
+        return make()
+
+    LinearProbe(strength=10.0).fit(problem, seed=0, training_cache=keeping)
+    LinearProbe(strength=10.0, text_weight=0.5).fit(problem, seed=0, training_cache=keeping)
+    assert keys[0] == training_key("linear_probe", problem, seed=0, strength=10.0)
+    assert keys[0] != keys[1]
