@@ -1,6 +1,7 @@
 """Ranks of labels and sets of labels by full conformal adaptation."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_sets_are_nested_in_the_maximum_error():
     examples, images, _ = world(40, 4, images=50)
     ranks = examples.ranks(images)
     sets = [label_sets(ranks, examples=40, max_error=error) for error in (0.01, 0.05, 0.1, 0.2, 0.5, 0.9)]
-    assert all((smaller <= larger).all() for larger, smaller in zip(sets, sets[1:], strict=False))
+    assert all((smaller <= larger).all() for larger, smaller in pairwise(sets))
     assert sets[0].all()
     assert not sets[-1].all()
 
@@ -125,7 +126,7 @@ def test_three_hundred_classes_most_without_examples():
 
 @pytest.mark.parametrize("text", [True, False])
 def test_equal_images_have_equal_ranks(text):
-    examples, images, _ = world(1, 3)
+    examples, _, _ = world(1, 3)
     same = examples.features.expand(12, -1)
     examples = ConformalExamples(same, torch.arange(12) % 3, examples.text * text, SCALE)
     assert (examples.ranks(same[:2]) == 13).all()
