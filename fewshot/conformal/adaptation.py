@@ -26,6 +26,7 @@ if the archive differs from the examples, such as in how often a class occurs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -115,6 +116,42 @@ class ConformalExamples:
         same = s * (own_dots - 1.0) * without.rsqrt() - head.all_rivals
         others.scatter_(2, own.expand_as(same)[:, :, None], same[:, :, None])
         return 1 + (others <= scores[:, None] + TIE * s).sum(dim=1)
+
+
+def label_sets(ranks: Tensor, *, examples: int, max_error: float) -> Tensor:
+    """Return the labels that are not rejected.
+
+    Sets of a lower `max_error` contain those of a higher one. If the images and the examples are exchangeable, the true
+    label is in its set with a probability of at least 1 - max_error, and of at most 1 / (examples + 1) more if no two
+    scores are equal. This holds for all images together, not for those of each class.
+
+    Args:
+        ranks: [B, K] int64 in [1, examples + 1], see `ConformalExamples.ranks`.
+        examples: N, the number of labelled examples behind the ranks.
+        max_error: probability of a set without the true label, in (0, 1).
+
+    Returns:
+        [B, K] bool.
+
+    Raises:
+        DataError: `max_error` is out of range.
+    """
+    return ranks > rejected_ranks(examples, share=max_error)
+
+
+def rejected_ranks(examples: int, *, share: float) -> int:
+    """Return how many of the N + 1 ranks are rejected, at most the given share of them.
+
+    Args:
+        examples: N.
+        share: in (0, 1); below 1 / (N + 1), no rank is rejected.
+
+    Raises:
+        DataError: `share` is out of range.
+    """
+    if not 0.0 < share < 1.0:
+        raise DataError(f"the share of rejected ranks must lie between 0 and 1, got {share:g}")
+    return math.floor(round(share * (examples + 1), 9))  # 0.29 * 100 is a little less than 29
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Images of no class: a test at a stated rate of known images lost, and published scores to compare it with."""
 
-from fewshot.unknown.nearest_example import NearestExample, ranks_lost
+from fewshot.unknown.nearest_example import NearestExample
 from fewshot.unknown.scores import energy, mahalanobis, nearest_mean, nearest_row, residual_and_energy, unit_means
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "mahalanobis",
     "nearest_mean",
     "nearest_row",
-    "ranks_lost",
     "residual_and_energy",
     "unit_means",
 ]

@@ -19,7 +19,6 @@ distances of theirs are not exchangeable with those of images. docs/evaluation.m
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.errors import DataError
+from fewshot.conformal import rejected_ranks
 from fewshot.optimization.content_order import by_content
 from fewshot.problem import Labelled
 
@@ -98,22 +97,7 @@ class NearestExample:
         Raises:
             DataError: `lost` is out of range.
         """
-        return self.ranks(images) <= ranks_lost(len(self), lost=lost)
-
-
-def ranks_lost(examples: int, *, lost: float) -> int:
-    """Return how many of the N + 1 ranks mean unknown.
-
-    Args:
-        examples: N.
-        lost: see `NearestExample.unknown`.
-
-    Raises:
-        DataError: `lost` is out of range.
-    """
-    if not 0.0 < lost < 1.0:
-        raise DataError(f"the share of known images lost must lie between 0 and 1, got {lost:g}")
-    return math.floor(round(lost * (examples + 1), 9))  # 0.7 * 10 is a little more than 7
+        return self.ranks(images) <= rejected_ranks(len(self), share=lost)
 
 
 def _cosines(rows: Tensor, features: Tensor) -> Tensor:

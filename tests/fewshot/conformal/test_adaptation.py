@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from fewshot.conformal import ConformalExamples, adaptation, label_sets
+from fewshot.conformal import ConformalExamples, adaptation, label_sets, rejected_ranks
 from fewshot.errors import DataError
 from tests.problems import make_problem, shuffled
 
@@ -157,13 +157,13 @@ def test_no_images_have_no_ranks():
 
 @pytest.mark.parametrize("max_error", [0.0, 1.0, -0.1, float("nan")])
 def test_a_maximum_error_out_of_range_is_refused(max_error):
-    with pytest.raises(DataError, match="max_error must lie between 0 and 1"):
+    with pytest.raises(DataError, match="share of rejected ranks must lie between 0 and 1"):
         label_sets(torch.ones(1, 2, dtype=torch.int64), examples=3, max_error=max_error)
 
 
 def test_a_share_of_ranks_is_not_lost_to_rounding():
-    ranks = torch.tensor([[7, 8]])
-    assert label_sets(ranks, examples=9, max_error=0.7).tolist() == [[False, True]]
+    assert label_sets(torch.tensor([[7, 8]]), examples=9, max_error=0.7).tolist() == [[False, True]]
+    assert rejected_ranks(99, share=0.29) == 29
 
 
 def test_a_scale_of_zero_is_refused():

@@ -1,10 +1,10 @@
-"""The measures of `tools.unknown_images` and `tools.label_sets`, on features made by hand."""
+"""The measures of `tools.unknown_images` and `tools.conformal_coverage`, on features made by hand."""
 
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tools import label_sets
+from tools import conformal_coverage
 from tools.unknown_images import DataSet, auroc, measure
 
 
@@ -42,7 +42,7 @@ def test_images_that_are_no_examples_are_test_images_where_a_set_has_no_others()
 
 def test_label_sets_of_clearly_separated_classes_have_one_label():
     data = data_set(noise=0.2)
-    found = label_sets.measure(data, torch.eye(6, 32, dtype=torch.float64), shots=8, seed=1)
+    found = conformal_coverage.measure(data, torch.eye(6, 32, dtype=torch.float64), shots=8, seed=1)
     contained, labels, single, wrong = found[0.1]
     assert contained > 0.85
     assert labels < 1.2

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
 from fewshot.problem import Labelled
-from fewshot.unknown import NearestExample, ranks_lost
+from fewshot.unknown import NearestExample
 
 
 def draw(count, *, seed=0, D=8, K=3):
@@ -96,10 +96,5 @@ def test_more_examples_than_a_tile_have_rows_of_their_own(monkeypatch):
 
 @pytest.mark.parametrize("lost", [0.0, 1.0, float("nan")])
 def test_a_rate_out_of_range_is_refused(lost):
-    with pytest.raises(DataError, match="share of known images lost must lie between 0 and 1"):
-        ranks_lost(10, lost=lost)
-
-
-def test_a_share_of_ranks_is_not_lost_to_rounding():
-    assert ranks_lost(9, lost=0.7) == 7
-    assert ranks_lost(99, lost=0.29) == 29
+    with pytest.raises(DataError, match="share of rejected ranks must lie between 0 and 1"):
+        examples_of(draw(10)).unknown(draw(1), lost=lost)

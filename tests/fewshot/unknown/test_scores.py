@@ -17,7 +17,8 @@ def known():
     labels = torch.arange(2 * K).repeat_interleave(2 * SHOTS)
     rows = centres[labels] + torch.randn(len(labels), D, generator=generator, dtype=torch.float64)
     rows = normalize(rows, dim=1).view(2 * K, 2, SHOTS, D)
-    return rows[:K, 0].flatten(0, 1), torch.arange(K).repeat_interleave(SHOTS), rows[:K, 1], rows[K:]
+    examples, same, other = (part.reshape(-1, D) for part in (rows[:K, 0], rows[:K, 1], rows[K:]))
+    return examples, torch.arange(K).repeat_interleave(SHOTS), same, other
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def known():
 def test_images_of_other_classes_score_higher(known, score):
     rows, labels, same, other = known
     means = unit_means(rows, labels, num_classes=K)
-    inside, outside = (score(images.flatten(0, 1), rows, means, labels) for images in (same, other))
+    inside, outside = (score(images, rows, means, labels) for images in (same, other))
     assert float((outside[:, None] > inside).double().mean()) > 0.9
 
 
@@ -44,18 +45,16 @@ def test_the_distance_is_that_of_the_shrunk_covariance(known):
     scatter = (rows - means[labels]).T @ (rows - means[labels])
     count = len(rows)
     metric = scatter / (count - 1) + scatter.trace() / (count - 1) ** 2 * torch.eye(D, dtype=torch.float64)
-    deviations = same.flatten(0, 1)[:, None] - means
+    deviations = same[:, None] - means
     expected = (deviations @ metric.inverse() * deviations).sum(dim=2).amin(dim=1)
-    found = mahalanobis(same.flatten(0, 1), rows, labels, num_classes=K)
+    found = mahalanobis(same, rows, labels, num_classes=K)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=0)
 
 
 def test_energy_of_a_large_scale_is_the_largest_logit(known):
     rows, labels, same, _ = known
-    means, images = unit_means(rows, labels, num_classes=K), same.flatten(0, 1)
-    torch.testing.assert_close(
-        energy(images, means, logit_scale=1e4) / 1e4, nearest_mean(images, means), rtol=0, atol=1e-3
-    )
+    means = unit_means(rows, labels, num_classes=K)
+    torch.testing.assert_close(energy(same, means, logit_scale=1e4) / 1e4, nearest_mean(same, means), rtol=0, atol=1e-3)
 
 
 def test_images_in_the_principal_space_have_no_residual():

@@ -1,6 +1,6 @@
 """Measure the label sets of full conformal adaptation on data sets, with as many examples of each class.
 
-    python -m tools.label_sets FOLDER...
+    python -m tools.conformal_coverage FOLDER...
 
 Folders and features are as in `tools.unknown_images`. Printed, for each set, number of shots and maximum error, as
 means over the draws: the share of test images whose set contains the true label, the mean number of labels of a set,
