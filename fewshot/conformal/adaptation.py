@@ -13,9 +13,10 @@ Nothing is held out, and nothing is chosen on the examples, which would treat th
 Where it differs from the authors' code:
 
 * An image is scored without itself. Theirs scores each image by a head that contains it. Both are exact if the images
-  are exchangeable, but examples are mostly drawn class by class: with one example of each class, x is the second of its
-  own and everybody else the only one, so that theirs rejects every true label. Here x has at least as many images of
-  its class to be compared with as any other has, and the error is on the safe side.
+  are exchangeable, but examples are mostly drawn class by class: then the class of x has an image more than the others,
+  each of which is a smaller part of its class mean. Measured with one example of each of 81 classes (Grocery) and a
+  promise of 90 %, their sets contain the true label in 46 % of the cases, with four in 81 %. Scored without itself, x
+  has at least as many images of its class to be compared with as any example has, and the error is on the safe side.
 * Features are scaled to unit length before they are summed. The text always weighs 1 / s of an example; in the authors'
   code a floor of 1e-3 makes it weigh more from 1,000 examples on.
 * Column y alone changes with (x, y), so that an image costs O(N D + N K), no solution and no pass over all columns.
