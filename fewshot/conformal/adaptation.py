@@ -21,8 +21,9 @@ Where it differs from the authors' code:
   code a floor of 1e-3 makes it weigh more from 1,000 examples on.
 * Column y alone changes with (x, y), so that an image costs O(N D + N K), no solution and no pass over all columns.
 
-The promise is marginal: over images of all classes, and over draws of the examples. It is none for each class, and none
-if the archive differs from the examples, such as in how often a class occurs.
+The promise is marginal: over images of all classes, and over draws of the examples. It is none for each class, none for
+the sets of exactly one label, of which more than the promised share may be wrong, and none if the archive differs from
+the examples, such as in how often a class occurs.
 """
 
 from __future__ import annotations
