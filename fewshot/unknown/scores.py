@@ -72,7 +72,7 @@ def mahalanobis(images: Tensor, examples: Tensor, labels: Tensor, *, num_classes
     whitened, means = (
         torch.linalg.solve_triangular(root, rows.double().T, upper=False).T for rows in (images, statistics.means)
     )
-    squares = whitened.square().sum(dim=1)[:, None] + means.square().sum(dim=1) - 2.0 * whitened @ means.T
+    squares: Tensor = whitened.square().sum(dim=1)[:, None] + means.square().sum(dim=1) - 2.0 * whitened @ means.T
     return squares.amin(dim=1)
 
 
@@ -93,7 +93,8 @@ def residual_and_energy(images: Tensor, examples: Tensor, means: Tensor, *, logi
 
     def residual(rows: Tensor) -> Tensor:
         centred = rows - origin
-        return (centred - centred @ axes.T @ axes).norm(dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(centred - centred @ axes.T @ axes, dim=1)
+        return lengths
 
     peak = (logit_scale * examples @ means.T).amax(dim=1).mean()
     scale = peak / residual(examples).mean().clamp_min(LEAST_RESIDUAL)
