@@ -1,0 +1,100 @@
+"""The test of images of no class."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from fewshot.errors import DataError
+from fewshot.problem import Labelled
+from fewshot.unknown import NearestExample
+
+
+def draw(count, *, seed=0, D=8, K=3):
+    """Return unit rows [count, D] around K directions."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(K, D, generator=generator)
+    labels = torch.randint(K, (count,), generator=generator)
+    return normalize(centres[labels] + torch.randn(count, D, generator=generator), dim=1)
+
+
+def examples_of(rows):
+    return NearestExample.from_images(Labelled(rows[:, None], torch.zeros(len(rows), dtype=torch.int64)))
+
+
+def plain_rank(rows, image):
+    """Return the rank of an image among itself and the examples, each scored against all others."""
+    joined = torch.cat([rows, image[None]]).double()
+    cosines = (joined @ joined.T).fill_diagonal_(-1.0)
+    scores = cosines.amax(dim=1)
+    return int((scores <= scores[-1] + 1e-9).sum())
+
+
+@settings(max_examples=30, deadline=None)
+@given(N=st.integers(0, 30), seed=st.integers(0, 99))
+def test_ranks_equal_those_of_scores_among_all_images(N, seed):
+    rows = draw(N + 5, seed=seed)
+    expected = [plain_rank(rows[5:], image) for image in rows[:5]]
+    assert examples_of(rows[5:]).ranks(rows[:5]).tolist() == expected
+
+
+@pytest.mark.parametrize("N", [10, 100])
+def test_known_images_are_lost_at_the_stated_rate(N):
+    trials, losses = 2000, {0.05: 0, 0.1: 0, 0.2: 0}
+    for seed in range(trials):
+        rows = draw(N + 1, seed=seed)
+        examples = examples_of(rows[1:])
+        for lost in losses:
+            losses[lost] += bool(examples.unknown(rows[:1], lost=lost)[0])
+    for lost, count in losses.items():
+        margin = 3.0 * (lost * (1.0 - lost) / trials) ** 0.5
+        assert lost - 1.0 / (N + 1) - margin <= count / trials <= lost + margin
+
+
+def test_images_far_from_all_examples_are_unknown():
+    rows = draw(60, D=32)
+    examples = examples_of(rows[:40])
+    assert examples.unknown(-rows[:40].mean(dim=0, keepdim=True), lost=0.05).all()
+    assert not examples.unknown(rows[:40], lost=0.05).any()
+
+
+def test_a_lower_rate_loses_a_subset():
+    rows = draw(200)
+    examples = examples_of(rows[:50])
+    found = [examples.unknown(rows[50:], lost=lost) for lost in (0.01, 0.05, 0.2, 0.5)]
+    assert not found[0].any()
+    assert all((fewer <= more).all() for fewer, more in pairwise(found))
+    assert found[-1].any()
+
+
+def test_ranks_depend_on_neither_order_nor_other_images():
+    rows = draw(60)
+    ranks = examples_of(rows[:30]).ranks(rows[30:])
+    assert torch.equal(examples_of(rows[:30].flip(0)).ranks(rows[30:]), ranks)
+    assert torch.equal(torch.cat([examples_of(rows[:30]).ranks(row[None]) for row in rows[30:]]), ranks)
+
+
+def test_equal_images_are_known():
+    rows = draw(1).expand(40, -1)
+    assert (examples_of(rows).ranks(rows[:3]) == 41).all()
+
+
+@pytest.mark.parametrize("N", [0, 1])
+def test_few_examples_call_no_image_unknown(N):
+    rows = draw(5)
+    assert not examples_of(rows[:N]).unknown(-rows, lost=0.05).any()
+
+
+def test_more_examples_than_a_tile_have_rows_of_their_own(monkeypatch):
+    monkeypatch.setattr("fewshot.unknown.nearest_example.TILE_ROWS", 7)
+    rows = draw(45)
+    assert examples_of(rows[5:]).ranks(rows[:5]).tolist() == [plain_rank(rows[5:], image) for image in rows[:5]]
+
+
+@pytest.mark.parametrize("lost", [0.0, 1.0, float("nan")])
+def test_a_rate_out_of_range_is_refused(lost):
+    with pytest.raises(DataError, match="share of rejected ranks must lie between 0 and 1"):
+        examples_of(draw(10)).unknown(draw(1), lost=lost)
