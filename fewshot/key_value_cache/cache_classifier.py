@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import MEMORY_BYTES, class_votes, kernel, segment_sum
-from fewshot.key_value_cache.published_runs import (
+from fewshot.key_value_cache.published_settings import (
     ALPHA_STEPS,
     BETA_STEPS,
     TIP_ADAPTER_RUNS,

@@ -31,7 +31,7 @@ from torch.optim import AdamW, Optimizer
 
 from fewshot.key_value_cache.grids import default_beta
 from fewshot.key_value_cache.kernel import kernel, segment_sum
-from fewshot.key_value_cache.published_runs import TRAINING_BETA
+from fewshot.key_value_cache.published_settings import TRAINING_BETA
 from fewshot.optimization.content_order import image_ids
 from fewshot.optimization.descent import descend
 from fewshot.optimization.shots import Shots, augmented_views, draw_views

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from fewshot.backbones.clip_spec import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
-from fewshot.key_value_cache.published_runs import BenchmarkDataSet
+from fewshot.key_value_cache.published_settings import BenchmarkDataSet
 from fewshot.methods.hyperparameters import Recipe
 from fewshot.methods.table import DIFFUSION_SCORERS, views_of
 from ray_jobs.job_file.deploy_section import DeploySection

@@ -20,7 +20,7 @@ from fewshot.errors import DataError
 from fewshot.key_value_cache.channels import CriterionSource
 from fewshot.key_value_cache.grids import alpha_grid, beta_grid, default_alpha, default_beta
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.key_value_cache.published_runs import (
+from fewshot.key_value_cache.published_settings import (
     ALPHA_STEPS,
     APE_RUNS,
     BETA_STEPS,

@@ -19,7 +19,7 @@ from fewshot.key_value_cache.cache_classifier import CachePoint, cache_grid, def
 from fewshot.key_value_cache.cache_training import CacheTrainingSettings
 from fewshot.key_value_cache.channels import CriterionSource, criterion_channels
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.key_value_cache.published_runs import APE_RUNS, RN50_CHANNELS, TRAINING_BETA, BenchmarkDataSet
+from fewshot.key_value_cache.published_settings import APE_RUNS, RN50_CHANNELS, TRAINING_BETA, BenchmarkDataSet
 from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.ape_t.residual_training import train, train_as_published

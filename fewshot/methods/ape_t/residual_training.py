@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.optim import AdamW, Optimizer
 
 from fewshot.key_value_cache.cache_training import CacheTrainingSettings, GroupedShots
-from fewshot.key_value_cache.published_runs import TRAINING_BETA
+from fewshot.key_value_cache.published_settings import TRAINING_BETA
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.optimization.descent import descend
 from fewshot.optimization.shots import augmented_views, draw_views

@@ -21,7 +21,7 @@ from fewshot.key_value_cache.cache_classifier import (
     sweep_cache,
 )
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.key_value_cache.published_runs import BenchmarkDataSet
+from fewshot.key_value_cache.published_settings import BenchmarkDataSet
 from fewshot.methods.hyperparameters import Recipe, check_choice, check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache

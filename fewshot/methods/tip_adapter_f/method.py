@@ -28,7 +28,7 @@ from fewshot.key_value_cache.cache_training import (
     train_cache_keys,
     train_cache_keys_as_published,
 )
-from fewshot.key_value_cache.published_runs import TIP_ADAPTER_RUNS, BenchmarkDataSet
+from fewshot.key_value_cache.published_settings import TIP_ADAPTER_RUNS, BenchmarkDataSet
 from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache, training_key

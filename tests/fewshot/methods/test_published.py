@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import normalize, one_hot
 
 from fewshot.calibration.calibrate import fit_calibrated
-from fewshot.key_value_cache.published_runs import APE_RUNS, TIP_ADAPTER_RUNS
+from fewshot.key_value_cache.published_settings import APE_RUNS, TIP_ADAPTER_RUNS
 from fewshot.methods import build_method
 from fewshot.methods.ape import Ape
 from fewshot.methods.ape_t import ApeT
