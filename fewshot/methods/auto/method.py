@@ -45,7 +45,7 @@ of tip_adapter_f) and clip_adapter, whose training takes longest.
 zero_shot is gda with a text share of 1 and tip_adapter with alpha = 0. As a candidate of its own it has an unfair
 advantage with few shots: the others are measured with the shots that a fold leaves, and it needs none."""
 HYPERPARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"linear_probe": MappingProxyType({"text_weight": None})}
+    {"linear_probe": MappingProxyType({"text_rows": True})}
 )
 """Those of candidates that differ from the defaults: the linear probe chooses whether names help."""
 

@@ -14,6 +14,7 @@ SIMPLEST_FIRST = (
     # One solution in closed form. The first is shrunk by a formula towards the next as shots become fewer, and contains
     # zero_shot: that it has a covariance more does not make it less stable. Then by the numbers that are chosen.
     "gda",
+    "gda_u",
     "nearest_mean",
     "zero_shot",
     "tip_adapter",

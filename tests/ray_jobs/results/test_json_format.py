@@ -66,7 +66,7 @@ METRICS: JsonObject = {
     | dict.fromkeys(
         ("nll_before", "nll_after", "ece_before", "ece_after", "max_error", "confidence", "coverage", "error_bound")
     )
-    | {"candidates": None},
+    | {"candidates": None, "nested_accuracy": None},
     "escalated": None,
     "versions": {"fewshot": "0"},
     "labelled_shares": [
