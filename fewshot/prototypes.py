@@ -6,6 +6,9 @@ The weights are chosen on held-out shots or, without any, derived from the accur
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -16,6 +19,23 @@ IMAGE_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 64.0)
 """Weights of the class mean to try beside trained prototypes; 64 leaves practically nothing of the prototypes."""
 ROWS = 1024
 """Shots in one matrix product."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearClassifier:
+    """A linear map: a prototype of any length for each class, and its bias.
+
+    Attributes:
+        weight: [K, D] float32.
+        bias: [K] float32.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """See `Classifier.logits`."""
+        return torch.addmm(self.bias, features, self.weight.T)
 
 
 def text_logits(features: Tensor, text: Tensor, *, logit_scale: float) -> Tensor:

@@ -33,7 +33,6 @@ from fewshot.unknown import (
     NearestExample,
     energy,
     mahalanobis,
-    nearest_mean,
     nearest_row,
     residual_and_energy,
     unit_means,
@@ -117,7 +116,7 @@ def measure(data: DataSet, *, shots: int, seed: int) -> dict[str, float]:
     rows, labels, k = data.train[drawn], numbers[data.train_labels[drawn]], int(present.sum())
     means, known = unit_means(rows, labels, num_classes=k), present[test_labels]
     scores = {
-        "max logit": nearest_mean(test, means),
+        "max logit": nearest_row(test, means),
         "energy": energy(test, means, logit_scale=data.logit_scale),
         "nearest": nearest_row(test, rows),
         "gda": mahalanobis(test, rows, labels, num_classes=k),

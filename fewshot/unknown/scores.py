@@ -2,9 +2,9 @@
 
 They are here to be compared with (`python -m tools.unknown_images`); `NearestExample` is what makes a decision.
 
-* nearest_mean: the largest logit (Hendrycks et al. 2022, arXiv 1911.11132) of the nearest class mean.
+* nearest_row: of class means, the largest logit (Hendrycks et al. 2022, arXiv 1911.11132); of the examples, the k-th
+  nearest neighbour with k = 1 (Sun et al. 2022, arXiv 2204.06507).
 * energy: of the same logits (Liu et al. 2020, arXiv 2010.03759).
-* nearest_row: k-th nearest neighbour with k = 1 (Sun et al. 2022, arXiv 2204.06507).
 * mahalanobis: distance to the nearest class mean (Lee et al. 2018, arXiv 1807.03888) in the metric of GDA.
 * residual_and_energy: virtual-logit matching (ViM: Wang et al. 2022, arXiv 2203.10807). Features are not those of a
   linear layer, so that the origin is the mean of the examples, and the principal space has half as many dimensions as
@@ -23,35 +23,22 @@ LEAST_RESIDUAL = 1e-3
 """Least mean residual of the examples that ViM scales by: that of a single example is 0."""
 
 
-def nearest_mean(images: Tensor, means: Tensor) -> Tensor:
-    """Return the negated largest cosine with a class mean.
-
-    Args:
-        images: [B, D], unit rows.
-        means: [K, D], unit rows.
-
-    Returns:
-        [B].
-    """
-    return -(images @ means.T).amax(dim=1)
-
-
 def energy(images: Tensor, means: Tensor, *, logit_scale: float) -> Tensor:
-    """Return -log sum_k exp(logit_scale * cosine with mean k), [B]; arguments as in `nearest_mean`."""
+    """Return -log sum_k exp(logit_scale * cosine with mean k), [B]; with means [K, D], unit rows."""
     return -torch.logsumexp(logit_scale * (images @ means.T), dim=1)
 
 
-def nearest_row(images: Tensor, examples: Tensor) -> Tensor:
-    """Return the negated largest cosine with an example.
+def nearest_row(images: Tensor, rows: Tensor) -> Tensor:
+    """Return the negated largest cosine with a row: with class means the largest logit, or with examples.
 
     Args:
         images: [B, D], unit rows.
-        examples: [N, D], unit rows.
+        rows: [N, D], unit rows.
 
     Returns:
         [B].
     """
-    return -(images @ examples.T).amax(dim=1)
+    return -(images @ rows.T).amax(dim=1)
 
 
 def mahalanobis(images: Tensor, examples: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:

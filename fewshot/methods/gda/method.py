@@ -27,28 +27,11 @@ from fewshot.methods.hyperparameters import check_choice, check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
-from fewshot.prototypes import default_text_weight, three_digits
+from fewshot.prototypes import LinearClassifier, default_text_weight, three_digits
 
 EffectiveRows = Literal["images", "views"]
 TEXT_SHARES = (0.0, 1 / 9, 1 / 5, 1 / 3, 1 / 2, 2 / 3, 4 / 5, 8 / 9, 1.0)
 """Weights of the text beside the images of 0, 1/8, 1/4, ..., 8 and, for zero-shot, infinity. Of equals the first."""
-
-
-@dataclass(frozen=True, slots=True)
-class GdaClassifier:
-    """A linear map.
-
-    Attributes:
-        weight: [K, D] float32.
-        bias: [K] float32.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def logits(self, features: Tensor) -> Tensor:
-        """See `Classifier.logits`."""
-        return torch.addmm(self.bias, features, self.weight.T)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +47,7 @@ class Gda:
     """
 
     name: ClassVar[str] = "gda"
-    classifier_type: ClassVar[type[GdaClassifier]] = GdaClassifier
+    classifier_type: ClassVar[type[LinearClassifier]] = LinearClassifier
     folds: ClassVar[int] = FOLDS
 
     text_share: float | None = None
@@ -85,7 +68,7 @@ class Gda:
         """See `Method.select`."""
         return replace(self, text_share=self._choose(problem, seed=seed))
 
-    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> GdaClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> LinearClassifier:
         """See `Method.fit`."""
         share = self._choose(problem, seed=seed) if len(problem.support) else 1.0
         return with_text(self.plane(problem), problem, share)
@@ -113,11 +96,11 @@ class Gda:
             yield share, with_text(plane, problem, share).logits(queries)
 
 
-def with_text(plane: Plane, problem: Problem, share: float) -> GdaClassifier:
+def with_text(plane: Plane, problem: Problem, share: float) -> LinearClassifier:
     """Merge a discriminant and the text of the classes into one linear map, which costs what zero-shot costs."""
     weight = (1.0 - share) * plane.weight + share * problem.class_embeddings.double()
     scaled = (problem.logit_scale * weight, problem.logit_scale * (1.0 - share) * plane.bias)
-    return GdaClassifier(*(part.float() for part in scaled))
+    return LinearClassifier(*(part.float() for part in scaled))
 
 
 def _default_share(problem: Problem) -> float:

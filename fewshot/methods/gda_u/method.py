@@ -33,7 +33,7 @@ from torch import Tensor
 
 from fewshot.calibration.temperature import fit_temperature
 from fewshot.errors import DataError, UnknownNameError
-from fewshot.methods.gda.method import EffectiveRows, Gda, GdaClassifier
+from fewshot.methods.gda.method import EffectiveRows, Gda
 from fewshot.methods.gda_u.functional import balanced_offsets, in_order_of_content, learned_means
 from fewshot.methods.gda_u.mixture import Mixture
 from fewshot.methods.hyperparameters import check_number
@@ -41,6 +41,7 @@ from fewshot.model_selection.candidates import CandidateResult, measure_candidat
 from fewshot.model_selection.cross_validation import FOLDS, Split, held_out_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
+from fewshot.prototypes import LinearClassifier
 
 ONE_SHOT_TEMPERATURE = 10 / 3
 """With one example a class. Fixed on photographs of sign digits, and flat rather than sharp."""
@@ -68,7 +69,7 @@ class GdaU:
     """
 
     name: ClassVar[str] = "gda_u"
-    classifier_type: ClassVar[type[GdaClassifier]] = GdaClassifier
+    classifier_type: ClassVar[type[LinearClassifier]] = LinearClassifier
     folds: ClassVar[int] = FOLDS
 
     text_share: float | None = None
@@ -122,7 +123,7 @@ class GdaU:
         gains = theirs.behind > theirs.standard_error and ours.nll <= theirs.nll
         return (chosen, (ours, theirs)) if gains else (replace(chosen, weight=0.0), (theirs, ours))
 
-    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> GdaClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> LinearClassifier:
         """See `Method.fit`."""
         if self.shares is None or None in (self.text_share, self.temperature, self.weight):
             return self.select(problem, seed=seed).fit(problem, seed=seed)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from fewshot.gaussian_classes import ClassStatistics, Plane, discriminant, shrunk, within_class_covariance
 from fewshot.methods.gda.functional import distinct, with_means_from_text
-from fewshot.methods.gda.method import Gda, GdaClassifier, with_text
+from fewshot.methods.gda.method import Gda, with_text
 from fewshot.methods.gda_u.functional import Anchors
 from fewshot.problem import Problem
+from fewshot.prototypes import LinearClassifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Mixture:
         sharpness, share = self.problem.logit_scale / self.temperature, self.text_share
         return Plane(sharpness * ((1.0 - share) * plane.weight + share * texts), sharpness * (1.0 - share) * plane.bias)
 
-    def classifier(self, means: Tensor, offsets: Tensor | None = None) -> GdaClassifier:
+    def classifier(self, means: Tensor, offsets: Tensor | None = None) -> LinearClassifier:
         """Return the classifier of GDA with other means.
 
         Args:
@@ -77,4 +78,4 @@ class Mixture:
         found = with_text(discriminant(means, self.has_images, self.covariance), self.problem, self.text_share)
         if offsets is None:
             return found
-        return GdaClassifier(found.weight, (found.bias.double() + self.temperature * offsets).float())
+        return LinearClassifier(found.weight, (found.bias.double() + self.temperature * offsets).float())

@@ -1,5 +1,5 @@
 """Linear probe: logistic regression on frozen features, without class names."""
 
-from fewshot.methods.linear_probe.method import LinearProbe, LinearProbeClassifier
+from fewshot.methods.linear_probe.method import LinearProbe
 
-__all__ = ["LinearProbe", "LinearProbeClassifier"]
+__all__ = ["LinearProbe"]

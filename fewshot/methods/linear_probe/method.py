@@ -38,7 +38,7 @@ from fewshot.methods.linear_probe.rows import Prior, ProbeRows
 from fewshot.model_selection.cross_validation import FOLDS, Split, best_point, selection_splits
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
-from fewshot.prototypes import default_text_weight
+from fewshot.prototypes import LinearClassifier, default_text_weight
 
 C_GRID = tuple(10.0**power for power in range(-4, 9, 2))
 TEXT_WEIGHTS = (0.0, 0.1, 0.3, 1.0, 3.0)
@@ -60,23 +60,6 @@ class ProbePoint(NamedTuple):
     text_weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class LinearProbeClassifier:
-    """A linear map.
-
-    Attributes:
-        weight: [K, D] float32.
-        bias: [K] float32.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def logits(self, features: Tensor) -> Tensor:
-        """See `Classifier.logits`."""
-        return torch.addmm(self.bias, features, self.weight.T)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearProbe:
     """Hyperparameters of the linear probe; None is chosen inside the shots.
@@ -91,7 +74,7 @@ class LinearProbe:
     """
 
     name: ClassVar[str] = "linear_probe"
-    classifier_type: ClassVar[type[LinearProbeClassifier]] = LinearProbeClassifier
+    classifier_type: ClassVar[type[LinearClassifier]] = LinearClassifier
     folds: ClassVar[int] = FOLDS
 
     strength: float | None = None
@@ -117,10 +100,10 @@ class LinearProbe:
         """See `Method.select`."""
         return replace(self, **self._choose(problem, seed=seed, training_cache=training_cache)._asdict())
 
-    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> LinearProbeClassifier:
+    def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> LinearClassifier:
         """See `Method.fit`."""
         if not len(problem.support):
-            return LinearProbeClassifier(
+            return LinearClassifier(
                 problem.logit_scale * problem.class_embeddings,
                 problem.class_embeddings.new_zeros(len(problem.class_embeddings)),
             )
@@ -128,7 +111,7 @@ class LinearProbe:
         text = self._text_settings(point.text_weight)
         key = training_key("linear_probe", problem, seed=0, strength=point.strength, **text)
         state = training_cache(key, lambda: _fitted(self._rows(problem, point.text_weight), problem, point.strength))
-        return LinearProbeClassifier(state["weight"], state["bias"])
+        return LinearClassifier(state["weight"], state["bias"])
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
         """See `TrainedMethod.pretrain_fold`."""

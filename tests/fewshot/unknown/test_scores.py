@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from fewshot.unknown import energy, mahalanobis, nearest_mean, nearest_row, residual_and_energy, unit_means
+from fewshot.unknown import energy, mahalanobis, nearest_row, residual_and_energy, unit_means
 
 K, D, SHOTS = 4, 32, 8
 
@@ -24,7 +24,7 @@ def known():
 @pytest.mark.parametrize(
     "score",
     [
-        lambda images, rows, means, _: nearest_mean(images, means),
+        lambda images, rows, means, _: nearest_row(images, means),
         lambda images, rows, means, _: energy(images, means, logit_scale=20.0),
         lambda images, rows, means, _: nearest_row(images, rows),
         lambda images, rows, means, labels: mahalanobis(images, rows, labels, num_classes=K),
@@ -54,7 +54,7 @@ def test_the_distance_is_that_of_the_shrunk_covariance(known):
 def test_energy_of_a_large_scale_is_the_largest_logit(known):
     rows, labels, same, _ = known
     means = unit_means(rows, labels, num_classes=K)
-    torch.testing.assert_close(energy(same, means, logit_scale=1e4) / 1e4, nearest_mean(same, means), rtol=0, atol=1e-3)
+    torch.testing.assert_close(energy(same, means, logit_scale=1e4) / 1e4, nearest_row(same, means), rtol=0, atol=1e-3)
 
 
 def test_images_in_the_principal_space_have_no_residual():
