@@ -405,8 +405,8 @@ def test_an_object_larger_than_wanted_is_cut(server):
 
 
 def test_another_part_than_was_requested_is_not_taken():
-    part = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/10\r\nContent-Length: 3\r\n\r\n234"
-    with closing_server(part) as storage:
+    head = b"HTTP/1.1 206 Partial Content\r\nConnection: close\r\nContent-Range: bytes 2-4/10\r\nContent-Length: 3"
+    with closing_server(head + b"\r\n\r\n234") as storage:
         filesystem, _ = open_filesystem("s3://bucket", storage)
         assert fetch(filesystem, "bucket/a", start=2, end=5) == b"234"
         with pytest.raises(OSError, match="another part") as caught:
