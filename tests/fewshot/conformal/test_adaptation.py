@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from fewshot.conformal import ConformalExamples, adaptation, label_sets, rejected_ranks
 from fewshot.errors import DataError
+from fewshot.problem import Labelled
 from tests.problems import make_problem, shuffled
 
 quick = settings(max_examples=15, deadline=None)
@@ -69,6 +70,13 @@ def test_ranks_equal_those_of_solutions_from_scratch(N, K, seed):
 def test_ranks_are_exact_where_probabilities_are_near_0_and_1(scale):
     examples, images, _ = world(12, 4, noise=0.3, seed=1)
     examples = replace(examples, logit_scale=scale)
+    assert torch.equal(examples.ranks(images), plain_ranks(examples, images))
+
+
+def test_an_example_that_cancels_the_text_of_its_class_leaves_logits_of_zero():
+    examples, images, _ = world(6, 3, seed=4)
+    features = torch.cat([-examples.text[:1], examples.features[1:]])
+    examples = ConformalExamples(features, torch.tensor([0, 1, 1, 2, 2, 2]), examples.text, 1.0)
     assert torch.equal(examples.ranks(images), plain_ranks(examples, images))
 
 
@@ -143,6 +151,16 @@ def test_a_rank_depends_on_neither_order_nor_other_images(monkeypatch):
     assert torch.equal(torch.cat([examples.ranks(row[None]) for row in features]), ranks)
     monkeypatch.setattr(adaptation, "BLOCK_SCORES", 80)
     assert torch.equal(examples.ranks(features), ranks)
+
+
+def test_neither_lengths_of_features_nor_augmented_views_change_a_rank():
+    problem, features = make_problem([3, 2, 4], seed=2, views=3)
+    expected = ConformalExamples.from_problem(problem).ranks(features)
+    lengths = torch.linspace(0.1, 10.0, 9)[:, None, None]
+    longer = Labelled(problem.support.views * lengths, problem.support.labels)
+    other = Labelled(problem.support.views * torch.tensor([1.0, 2.0, -1.0])[:, None], problem.support.labels)
+    for changed in (longer, other):
+        assert torch.equal(ConformalExamples.from_problem(problem.with_support(changed)).ranks(features), expected)
 
 
 def test_ranks_follow_renumbered_classes():
