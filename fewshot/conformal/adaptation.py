@@ -98,7 +98,7 @@ class ConformalExamples:
         """
         head = _Head.of(self)
         rows = max(1, min(BLOCK_ROWS, BLOCK_SCORES // max(1, len(self) * len(self.text))))
-        blocks = [_padded(block.double(), rows) for block in torch.split(images, rows)]
+        blocks = [_padded(normalize(block.double(), dim=1), rows) for block in torch.split(images, rows)]
         found = [self._block_ranks(head, block) for block in blocks]
         return torch.cat(found)[: len(images)] if found else self.labels.new_zeros(0, len(self.text))
 

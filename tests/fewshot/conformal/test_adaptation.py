@@ -143,6 +143,15 @@ def test_equal_images_have_equal_ranks(text):
         assert (examples.ranks(-same[:2]) >= 1).all()
 
 
+def test_features_in_single_precision_have_the_ranks_of_equal_images():
+    """Their length is 1 but for a part in ten million, in which images and examples must not differ."""
+    for seed in range(12):
+        problem, _ = make_problem([12, 0, 0], seed=seed, views=1)
+        same = problem.support[torch.zeros(12, dtype=torch.int64)]
+        examples = ConformalExamples.from_problem(problem.with_support(replace(same, labels=torch.arange(12) % 3)))
+        assert (examples.ranks(same.features[:1]) == 13).all()
+
+
 def test_a_rank_depends_on_neither_order_nor_other_images(monkeypatch):
     problem, features = make_problem([3, 2, 0, 4], seed=2)
     examples = ConformalExamples.from_problem(problem)
