@@ -17,6 +17,7 @@ from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.problem import Labelled, LabelSpace, Problem
+from fewshot.prototypes import default_image_weight
 from tests.problems import World, make_problem, problems, renumbered, repeated, shuffled, space
 
 quick = settings(max_examples=10, deadline=None)
@@ -106,6 +107,22 @@ def test_the_own_mean_of_an_image_is_that_of_the_others():
     torch.testing.assert_close(others[4], keys[4])
     assert has_others.tolist() == [True] * 6 + [False]
     assert not others[6].any()
+
+
+def test_a_repetition_of_an_image_is_not_another_one_of_its_class():
+    keys, labels = World(3).directions(4, 4), torch.tensor([0, 1, 1, 1])
+    images = Labelled(keys[:, None], labels)[torch.tensor([0, 0, 1, 2, 3])]
+    _, others, has_others = class_means_without(images, 2)
+    assert has_others.tolist() == [False, False, True, True, True]
+    assert not others[:2].any()
+
+
+def test_an_image_of_two_classes_is_left_out_of_each_once():
+    keys = World(3).directions(3, 4)
+    images = Labelled(keys[[0, 1, 0, 2]][:, None], torch.tensor([0, 0, 1, 1]))
+    _, others, has_others = class_means_without(images, 2)
+    torch.testing.assert_close(others, keys[[1, 0, 2, 0]])
+    assert has_others.all()
 
 
 @quick
@@ -260,6 +277,19 @@ def test_of_many_shots_as_many_of_each_class_are_trained_on(monkeypatch):
     assert torch.bincount(shots.labels[rows]).tolist() == [3, 3, 3]
     assert not views.any()
     assert shift_of(problem).isfinite().all()
+
+
+def test_every_view_is_a_row_the_images_themselves_first():
+    shots = training.Shots.from_problem(make_problem([2, 3], views=3)[0])
+    rows, views = training._even_rows(shots, limit=100)
+    assert views.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert len(set(zip(rows.tolist(), views.tolist(), strict=True))) == 15
+
+
+def test_with_one_shot_a_class_the_whole_map_stands_beside_the_default_weight_of_images():
+    problem, _ = make_problem([1, 1, 1])
+    selected = Rla().select(problem, seed=0)
+    assert (selected.map_share, selected.image_weight) == (1.0, default_image_weight(problem))
 
 
 @pytest.mark.slow
