@@ -178,6 +178,14 @@ def test_a_pretrained_fold_is_not_trained_again():
     assert len(trained) == 4
 
 
+def test_single_precision_labels_as_double_precision_does():
+    features, labels = labelled()
+    single, double = (fit_plane(rows, labels, 5, c=10.0, **TIGHT) for rows in (features, features.double()))
+    anything = World(5, seed=1).directions(5000, 16)
+    same = single.logits(anything).argmax(dim=1) == double.logits(anything.double()).argmax(dim=1)
+    assert float(same.double().mean()) >= 0.999
+
+
 @pytest.mark.parametrize("values", [{}, {"text_rows": True, "text_weight": 1.0}, {"prior": "text"}])
 def test_the_fitted_map_is_where_the_objective_is_flat(values):
     problem, _ = make_problem([4, 6, 5], image_noise=2.0)
