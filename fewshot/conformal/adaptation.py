@@ -80,7 +80,7 @@ class ConformalExamples:
         """Return the shots of a problem, in the order of their content; `problem.val` is not used."""
         support = problem.support[by_content(problem.support)]
         text = normalize(problem.class_embeddings.double(), dim=1)
-        features = normalize(support.views[:, 0].double(), dim=1)
+        features = normalize(support.features.double(), dim=1)  # Rounded first, as those of images.
         return cls(features, support.labels, text, problem.logit_scale)
 
     def __len__(self) -> int:
