@@ -9,8 +9,10 @@ import torch
 from fewshot.calibration.temperature import fit_temperature
 from fewshot.methods.gda import Gda
 from fewshot.methods.gda_u import GdaU
+from fewshot.methods.gda_u import method as gda_u_method
 from fewshot.methods.gda_u.functional import balanced_offsets, learned_means
 from fewshot.methods.gda_u.method import coarse_temperature, shares_of
+from fewshot.model_selection.candidates import CandidateResult
 from tests.problems import World, make_problem
 
 TEMPERATURE = 3.0
@@ -99,3 +101,24 @@ def test_the_temperature_stays_between_a_sixteenth_and_256():
 def test_one_example_a_class_has_the_temperature_of_the_specification():
     problem, features = make_problem([1, 1, 1], views=1)
     assert GdaU().select(replace(problem, archive=features), seed=0).temperature == pytest.approx(1 / 0.30)
+
+
+def test_a_temperature_that_is_given_is_kept(problem):
+    assert GdaU(temperature=5.0).select(problem, seed=0).temperature == 5.0
+
+
+@pytest.mark.parametrize(
+    ("behind", "nll", "weight"),
+    [(0.03, 1.0, 1.0), (0.03, 1.2, 1.0), (0.03, 1.3, 0.0), (0.01, 1.0, 0.0), (0.02, 1.0, 0.0)],
+)
+def test_the_archive_is_used_if_the_gain_exceeds_its_error_and_no_likelihood_is_lost(
+    problem, behind, nll, weight, monkeypatch
+):
+    """GDA is behind by so much, with a standard error of 0.02, and has a likelihood of 1.2."""
+
+    def measured(logits, labels):
+        gda = CandidateResult("gda", accuracy=0.5, nll=1.2, behind=behind, standard_error=0.02)
+        return gda, replace(gda, method="gda_u", nll=nll, behind=0.0, standard_error=0.0)
+
+    monkeypatch.setattr(gda_u_method, "measure_candidates", measured)
+    assert GdaU().select(problem, seed=0).weight == weight

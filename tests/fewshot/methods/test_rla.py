@@ -184,6 +184,16 @@ def test_twice_the_shots_halve_the_penalty():
     assert (two - halved).norm() < 0.2 * (two - one).norm()
 
 
+@pytest.mark.parametrize(("counts", "decay"), [([4, 4, 4], 0.5), ([2, 4, 0], 2 / 3), ([1, 1], 2.0)])
+def test_the_penalty_is_divided_by_the_mean_shots_of_a_class(counts, decay, monkeypatch):
+    seen, plain = set(), training.objective
+    monkeypatch.setattr(
+        training, "objective", lambda *given, **options: (seen.add(options["decay"]), plain(*given, **options))[1]
+    )
+    shift_of(make_problem(counts)[0], penalty=2.0, steps=1)
+    assert seen == {decay}
+
+
 def test_the_map_stays_near_the_identity():
     problem, _ = make_problem([16] * 6, dim=32)
     found = torch.linalg.svdvals(torch.eye(32) + shift_of(problem))
