@@ -102,6 +102,10 @@ def test_an_evaluation_reads_the_sentences_of_classes(done, tmp_path):
     evaluations = [Evaluation.from_job(each) for each in (plain, job)]
     found = [evaluation.splits.label_space.descriptions for evaluation in evaluations]
     assert found == [("",) * 3, tuple(f"{label} is a colour." for label in CLASSES)]
+    path.write_text("{}")
+    outcome = fewshot("evaluate", place.job, "--set", f'support.prompts="{path}"')
+    assert outcome.code == 2
+    assert "[support] prompts: " in outcome.messages
 
 
 def test_the_files_hold_the_printed_table(done):

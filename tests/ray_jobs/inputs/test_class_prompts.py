@@ -46,7 +46,16 @@ def test_a_class_without_sentences_stops_the_job(place):
     path = write_prompts(place, {"amber": []})
     outcome = place.classify(f'support.prompts="{path}"')
     assert outcome.code == 2
+    assert "[support] prompts: " in outcome.messages
     assert "cupl.json has no sentences for 2 of 3 classes: 'blue', 'cyan'" in outcome.messages
+
+
+def test_mistakes_in_prompts_and_other_keys_are_listed_together(place):
+    outcome = place.classify('support.prompts="no.json"', 'support.validation="no"', 'archive.uri="no"')
+    assert outcome.code == 2
+    for key in ("[archive] uri", "[support] validation", "[support] prompts"):
+        assert f"{key}: " in outcome.messages
+    assert "[support] uri" not in outcome.messages
 
 
 def test_a_misspelled_data_set_gets_a_suggestion(place):
