@@ -58,7 +58,15 @@ def test_mistakes_in_prompts_and_other_keys_are_listed_together(place):
     assert "[support] uri" not in outcome.messages
 
 
-def test_a_misspelled_data_set_gets_a_suggestion(place):
-    outcome = place.classify('clip.templates="eurosad"')
+@pytest.mark.parametrize("name", ["eurosad", "EuroSAT"])
+def test_a_misspelled_data_set_gets_a_suggestion(place, name):
+    outcome = place.classify(f'clip.templates="{name}"')
     assert outcome.code == 2
     assert "Did you mean 'eurosat'" in outcome.messages
+
+
+def test_a_template_without_a_list_is_told_from_a_data_set(place):
+    outcome = place.classify('clip.templates="a {}"')
+    assert outcome.code == 2
+    assert "[clip] templates: expected a list of templates" in outcome.messages
+    assert "use ['a {}']" in outcome.messages
