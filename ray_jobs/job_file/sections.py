@@ -503,6 +503,15 @@ class EvaluateSection:
     recipe: Recipe = "default"
     data_set: BenchmarkDataSet | None = None
 
+    def __post_init__(self) -> None:
+        """Check that a data set comes with the recipe that it is for.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.data_set is not None and self.recipe == "default":
+            raise ValueError(f'data_set = {self.data_set!r} has no effect with our settings; set recipe = "published"')
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSection:
