@@ -442,6 +442,20 @@ def test_validation_without_a_split_is_refused_before_any_work(tmp_path, tiny_cl
     assert not (place.output / "features").exists()
 
 
+@pytest.mark.parametrize(("split", "key"), [("val", "validation"), ("train", "protocol")])
+def test_a_split_of_new_classes_alone_is_refused_before_any_work(tmp_path, tiny_clip, split, key):
+    splits = write_splits_with_val(tmp_path)
+    splits[split] = [entry for entry in splits[split] if entry[1] == 0]
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    keys = {"protocol": "base-to-new", "new_classes": [CLASSES[0]], "validation": "full"}
+    place = evaluation(tmp_path, tiny_clip, shots=[1], seeds=[1], **keys)
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 2
+    assert f"[evaluate] {key}: in {split}, " in outcome.messages
+    assert "has images of new classes alone" in outcome.messages
+    assert not (place.output / "features").exists()
+
+
 def test_few_shot_validation_draws_at_most_four_images_a_class(tmp_path, tiny_clip):
     splits = {"classes": list(CLASSES), "train": [], "val": [], "test": []}
     for index, label in enumerate(CLASSES):
