@@ -17,7 +17,7 @@ from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, 
 from cluster.execution.executor import weight_left
 from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
-from fewshot.methods.table import METHODS, needs_of
+from fewshot.methods.table import learns_from_archive, needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
@@ -194,15 +194,13 @@ class Classification:
     @cached_property
     def sample(self) -> ArchiveSample | None:
         """The sample of the archive that the classifier learns from; None if it learns from none."""
-        if (
-            self.stored is not None
-            or self.support is None
-            or not METHODS[self.job.classifier.method].learns_from_archive
-        ):
+        section = self.job.classifier
+        if self.stored is not None or self.support is None:
+            return None
+        if not learns_from_archive(section.method, section.hyperparameters):
             return None
         current = sample_of(self.listing, self.features, classes=len(self.support.labels.space))
-        renew = self.job.classifier.archive_sample == "renew"
-        return current if renew else kept_sample(self.store, self.sample_note, current)
+        return current if section.archive_sample == "renew" else kept_sample(self.store, self.sample_note, current)
 
     @property
     def sample_note(self) -> str:
