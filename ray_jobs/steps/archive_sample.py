@@ -184,6 +184,8 @@ def without_bursts(rows: FeatureRows) -> FeatureRows:
     They would count as often as the camera was triggered. Compared are deviations from the mean image: how similar two
     images of a kind are differs between backbones.
     """
+    if not len(rows):
+        return rows
     order = sorted(range(len(rows)), key=rows.images.__getitem__)
     directions = _unit(rows.views[:, 0])
     directions = _unit(directions - directions.mean(axis=0))
