@@ -32,7 +32,7 @@ from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import by_class, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
-from ray_jobs.inputs.validation_examples import read_validation, validation_labels
+from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
@@ -615,6 +615,8 @@ def _check_examples(work: Classification, embedding: StageReport) -> None:
     if embedding.summary.get("unreadable") or unchecked:  # A report counts only new parts.
         reasons = reasons_of(embedded.read(work.store))
         stop_at_unreadable(embedded.labels, reasons, skip=work.training.skip_unreadable)
+        if work.validation is not None:
+            check_some_readable(work.validation.labels, reasons_of(work.validation.find(work.store).read(work.store)))
 
 
 def _sample(work: Classification, reporter: Reporter) -> None:
