@@ -50,6 +50,25 @@ def test_another_form_is_refused(value):
         parsed(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"b": [3]}, "class 'b' has 3 in place of a sentence"),
+        ({"a": None}, "class 'a' has null in place of a list"),
+        ({"a": ["", "b"]}, "class 'a' has an empty sentence; remove it"),
+        ({"a": ["\ud800"]}, r"class 'a' has a sentence that is no Unicode text: '\\ud800'"),
+    ],
+)
+def test_the_reason_says_what_was_found(value, reason):
+    with pytest.raises(DataError, match=reason):
+        parsed(value)
+
+
+def test_two_entries_under_one_label_are_refused():
+    with pytest.raises(DataError, match=r"cupl.json: .*'red_panda' has two entries; remove one"):
+        parse_class_prompts(b'{"red_panda": ["a"], "red_panda": ["b"]}', name="cupl.json")
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_is_refused(data):
     with pytest.raises(DataError, match=r"cupl.json: expected JSON"):

@@ -1,6 +1,7 @@
 """The acceptance properties of RLA."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -224,6 +225,12 @@ def test_images_are_compared_with_the_means_of_mapped_images():
     means = torch.stack([normalize(keys[labels == label].sum(dim=0), dim=0) for label in range(3)])
     expected = problem.logit_scale * mapped(features, classifier.shift) @ means.T
     torch.testing.assert_close(classifier.logits(features), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_features_of_zeros_leave_the_identity():
+    problem, _ = make_problem([3] * 4, dim=8)
+    zeros = replace(problem.support, views=torch.zeros_like(problem.support.views))
+    assert not shift_of(problem.with_support(zeros)).any()
 
 
 def test_more_steps_lower_the_loss_on_the_shots():
