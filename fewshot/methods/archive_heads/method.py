@@ -34,7 +34,7 @@ from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.rla import Rla
-from fewshot.model_selection.archive_gain import compare_with_archive
+from fewshot.model_selection.archive_gain import can_decide, compare_with_archive
 from fewshot.model_selection.candidates import CandidateResult
 from fewshot.model_selection.cross_validation import FOLDS, Split, held_out_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -95,6 +95,8 @@ class WithArchive:
         splits = held_out_splits(problem, seed=HIDING_SEED)
         if not splits:
             return helped, ()
+        if not can_decide(problem, splits):
+            return without, ()
         used, results = compare_with_archive(
             (self.plain.name, without._hidden_logits(splits, training_cache)),
             (self.name, helped._hidden_logits(splits, training_cache)),  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ Whether the archive helps is decided on hidden examples: those of each fold are 
 fitted without them. The archive is used only if that gains more than the standard error of the gain, in the log-loss
 that is to be expected in the archive (`fewshot.model_selection.archive_gain`). The shares of the classes there are
 those that are given, or those that GDA expects. With one example a class there is nothing to hide, and the archive is
-used, which gains there most.
+used, which gains there most; with two, hidden examples cannot decide, and it is not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from fewshot.methods.gda.method import EffectiveRows, Gda
 from fewshot.methods.gda_u.functional import balanced_offsets, expected_shares, in_order_of_content, learned_means
 from fewshot.methods.gda_u.mixture import Mixture
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.archive_gain import compare_with_archive
+from fewshot.model_selection.archive_gain import can_decide, compare_with_archive
 from fewshot.model_selection.candidates import CandidateResult
 from fewshot.model_selection.cross_validation import FOLDS, Split, held_out_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -114,6 +114,8 @@ class GdaU:
         splits = held_out_splits(problem, seed=HIDING_SEED)
         if not splits:
             return helped, ()
+        if not can_decide(problem, splits):
+            return without, ()
         used, results = compare_with_archive(
             ("gda", _hidden_logits(without, splits)),
             (self.name, _hidden_logits(helped, splits)),

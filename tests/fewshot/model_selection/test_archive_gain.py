@@ -1,12 +1,15 @@
 """The archive is used where hidden examples that stand for it lose less in log-loss, and by more than chance."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fewshot.calibration.temperature import fit_temperature
-from fewshot.model_selection.archive_gain import compare_with_archive, gains_in_archive
+from fewshot.model_selection.archive_gain import can_decide, compare_with_archive, gains_in_archive
+from fewshot.model_selection.cross_validation import held_out_splits
+from tests.problems import make_problem
 
 K = 4
 EVEN = torch.full((K,), 1 / K, dtype=torch.float64)
@@ -68,6 +71,21 @@ def test_diverged_logits_and_a_single_example_prove_nothing():
     after = sharpened(before, 1.5)
     assert not gains_in_archive(before, after.index_fill(0, torch.tensor([3]), torch.inf), LABELS, EVEN)
     assert not gains_in_archive(before[:1], after[:1], LABELS[:1], EVEN)
+
+
+@pytest.mark.parametrize(
+    ("counts", "decides"), [([2, 2, 2], False), ([2, 1, 1], False), ([3, 1, 1], True), ([4, 4, 4], True)]
+)
+def test_folds_decide_that_leave_two_examples_of_a_class(counts, decides):
+    problem, _ = make_problem(counts)
+    assert can_decide(problem, held_out_splits(problem, seed=0)) == decides
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_images_to_validate_on_decide_for_any_number_of_examples(shots):
+    problem, _ = make_problem([shots] * 3)
+    problem = replace(problem, val=make_problem([4] * 3)[0].support)
+    assert can_decide(problem, held_out_splits(problem, seed=0))
 
 
 def test_the_chosen_method_is_listed_first():
