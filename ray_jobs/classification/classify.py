@@ -627,14 +627,24 @@ def _sample(work: Classification, reporter: Reporter) -> None:
     """
     if (sample := work.sample) is None:
         return
-    if work.training.find(work.store) is None:
-        shards, _ = work.to_embed()
-        if shards and not sample.is_kept:
-            method = work.job.classifier.method
-            raise JobError([f"{method} learns from the archive, and {shards} shards were not embedded; run again"])
-        with reporter.waiting("drawing a sample of the archive"):
-            draw_sample(work.store, sample, work.listing, work.features)
+    if not work.store.exists(sample.path):
+        _draw(work, sample, reporter)
     keep_sample(work.store, work.sample_note, sample, renew=work.job.classifier.archive_sample == "renew")
+
+
+def _draw(work: Classification, sample: ArchiveSample, reporter: Reporter) -> None:
+    """Draw a sample; one that was lost after the training, only if the archive is still the same."""
+    is_trained = work.training.find(work.store) is not None
+    if is_trained and sample.is_kept:
+        return
+    shards, _ = work.to_embed()
+    if shards and not sample.is_kept:
+        if is_trained:
+            return
+        method = work.job.classifier.method
+        raise JobError([f"{method} learns from the archive, and {shards} shards were not embedded; run again"])
+    with reporter.waiting("drawing a sample of the archive"):
+        draw_sample(work.store, sample, work.listing, work.features)
 
 
 def _train(work: Classification, reporter: Reporter) -> ClassifierRef:

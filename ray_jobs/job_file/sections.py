@@ -355,9 +355,10 @@ class ClassifierSection:
             right; `fewshot plan` counts them. Another value trains nothing again. Not set: every image gets a label.
         confidence: Probability with which `max_error` holds.
         top: Classes listed for each image, the best first.
-        archive_sample: Of methods that learn from the archive (gda_u, and auto with it as a candidate): "keep" goes on
-            with the sample of its images that the first run on these examples drew, so that a growing archive does not
-            change the labels of its old images; "renew" draws it from the archive as it is now, and keeps that.
+        archive_sample: Of methods that learn from the archive (gda_u and archive_…, and auto with one of them as a
+            candidate): "keep" goes on with the sample of its images that the first run on these examples drew, so that
+            a growing archive does not change the labels of its old images; "renew" draws it from the archive as it is
+            now, and keeps that.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT

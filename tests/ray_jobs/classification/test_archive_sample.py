@@ -75,6 +75,23 @@ def test_an_archive_without_a_readable_image_ends_as_with_any_method(place):
     assert len(classifiers(place)) == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "runs", "message"),
+    [("parquet", 1, "damaged, made anew: {path}"), ("json", 2, "{path} was damaged and is gone; run again")],
+)
+def test_a_damaged_sample_is_named_by_verify_and_made_anew(place, kind, runs, message):
+    labels(place.classify(LEARNS))
+    (path,) = place.output.glob(f"archive-samples/*.{kind}")
+    expected = path.read_bytes()
+    path.write_bytes(expected[:9] + bytes([expected[9] ^ 4]) + expected[10:])
+    verified = fewshot("verify", place.output)
+    assert [each["path"] for each in verified.result["runs"][0]["damaged"]] == [str(path)]
+    messages = [place.classify(LEARNS).messages for _ in range(runs)]
+    assert message.format(path=path) in messages[0]
+    assert path.read_bytes() == expected
+    assert fewshot("verify", place.output).result["complete"]
+
+
 def test_shares_of_unknown_classes_stop_the_job_before_anything_is_embedded(place):
     stopped = place.classify(LEARNS, "classifier.hyperparameters={shares={red=0.5}}")
     assert stopped.code == 2
