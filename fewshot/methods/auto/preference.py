@@ -63,6 +63,15 @@ FEW_SHOT_ACCURACY: Mapping[int, Mapping[str, Mapping[str, float]]] = MappingProx
                 "tip_adapter_f": 38.0,
                 "zero_shot": 19.1,
             },
+            "solarcells": {
+                "gda": 48.3,
+                "linear_probe": 49.2,
+                "nearest_mean": 48.3,
+                "rla": 48.4,
+                "tip_adapter": 48.3,
+                "tip_adapter_f": 48.3,
+                "zero_shot": 12.6,
+            },
             "sprites": {
                 "gda": 26.3,
                 "linear_probe": 30.1,
@@ -100,6 +109,15 @@ FEW_SHOT_ACCURACY: Mapping[int, Mapping[str, Mapping[str, float]]] = MappingProx
                 "tip_adapter": 41.2,
                 "tip_adapter_f": 40.9,
                 "zero_shot": 19.1,
+            },
+            "solarcells": {
+                "gda": 61.9,
+                "linear_probe": 62.5,
+                "nearest_mean": 58.2,
+                "rla": 64.4,
+                "tip_adapter": 58.3,
+                "tip_adapter_f": 61.6,
+                "zero_shot": 12.6,
             },
             "sprites": {
                 "gda": 36.1,
