@@ -363,7 +363,7 @@ class ClassifierSection:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     from_: Annotated[PathOrUrl | None, Field(alias="from")] = None
-    method: str = "nearest_mean"
+    method: str = "gda"
     hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: ErrorRate | None = None
     confidence: OpenFraction = 0.9
