@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cluster import Storage, Store
@@ -15,6 +15,7 @@ from cluster.records import archive_folder
 from cluster.records.location import Location
 from cluster.records.reading import first_look
 from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
+from fewshot.classes import LabelSpace
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from fewshot.methods.table import uses_text
@@ -97,10 +98,10 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
     """Yield the checks of labelled images: [support] and [evaluate]."""
     if (support := job.support) is not None and "support" in needs:
         if _trains_on_examples(job):
-            yield Check("[support] uri", lambda: _check_examples(job, support, storage), support.uri)
+            examples = _ExampleChecks(support, storage, every_class=job.clip.is_image_only)
+            yield Check("[support] uri", examples.check, support.uri)
             if support.validation is not None:
-                check_validation = partial(_check_validation, support, storage)
-                yield Check("[support] validation", check_validation, support.validation)
+                yield Check("[support] validation", examples.check_validation, support.validation)
         else:
             yield Check("[support]", _refuse_unused_examples)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
@@ -111,14 +112,6 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
             yield Check("[evaluate] methods", lambda name=name: _check_text(job, name, {}))  # type: ignore[misc]
         if job.clip.is_image_only and evaluation.protocol != "few-shot":
             yield Check("[evaluate] protocol", _refuse_classes_without_examples)
-
-
-def _check_validation(support: SupportSection, storage: Storage) -> None:
-    try:
-        space = support_labels(support, storage).space
-    except (FewShotError, ClusterError):
-        return  # Reported as a problem of the examples.
-    validation_labels(support, space, storage)
 
 
 def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
@@ -145,11 +138,34 @@ def _check_text(job: Job, method: str, hyperparameters: Mapping[str, Any]) -> No
         )
 
 
-def _check_examples(job: Job, support: SupportSection, storage: Storage) -> None:
-    """Raise if the examples cannot be read, or leave a class without any to a backbone without text."""
-    labels = support_labels(support, storage)
-    if job.clip.is_image_only and not all(labels.counts.values()):
-        _refuse_classes_without_examples()
+@dataclass
+class _ExampleChecks:
+    """The checks of [support], whose labels are read once.
+
+    Attributes:
+        support: the section.
+        storage: how S3 is reached.
+        every_class: whether every class needs examples, as a backbone without text knows no other.
+        space: the classes of the examples; None until they were read, or where they cannot be, which is a problem of
+            the examples.
+    """
+
+    support: SupportSection
+    storage: Storage
+    every_class: bool
+    space: LabelSpace | None = None
+
+    def check(self) -> None:
+        """Raise if the examples cannot be read, or leave out a class that needs some."""
+        labels = support_labels(self.support, self.storage)
+        self.space = labels.space
+        if self.every_class and not all(labels.counts.values()):
+            _refuse_classes_without_examples()
+
+    def check_validation(self) -> None:
+        """Raise if the validation images cannot be read, or are of other classes than the examples."""
+        if self.space is not None:
+            validation_labels(self.support, self.space, self.storage)
 
 
 def _refuse_classes_without_examples() -> None:

@@ -433,7 +433,8 @@ def _validation(job: Job, support: Examples, store: Store) -> Examples | None:
     """Read the images to choose on; None without `support.validation`."""
     if job.support is None or (found := validation_labels(job.support, support.labels.space, store.storage)) is None:
         return None
-    return read_validation(found, support, folder=examples_folder(job.clip.spec, 0))
+    learned = frozenset(support.contents)
+    return read_validation(found, key="[support] validation", spec=job.clip.spec, dense=support.dense, learned=learned)
 
 
 def _check_shares(shares: object, classes: tuple[str, ...]) -> None:
