@@ -4,18 +4,24 @@ The selected method is fitted again on folds of the shots (`fewshot.model_select
 logits, `fewshot.calibration.temperature` fits a scaling to probabilities and `fewshot.calibration.abstention` the score
 below which a prediction abstains.
 
-Limits: hyperparameters, scaling and threshold are chosen on the same held-out images, so all three are slightly
-optimistic (where methods were compared, `HeldOutReport.nested_accuracy` is not, but for the choice among them); the
-guarantee assumes that archive and shots have the same distribution, with balanced classes. With one shot of a class,
-none can be held out and the class still be learned. Augmented views of the shot are far too easy as substitutes for
-other images, so the class of a held-out image keeps only its text, and the measured accuracy, confidence and coverage
-are lower bounds. With meaningless names this bound is chance: the labels are still the most probable ones, and their
-low scores reflect that nothing could be measured.
+The threshold promises something, so a held-out score comes from hyperparameters that were chosen without the image
+(`fewshot.calibration.chosen_without`), and, where these are others, from a scaling that was fitted without it.
+
+Limits: the temperature of the classifier is fitted to the images that its hyperparameters were chosen on, and is
+slightly too optimistic; where methods were compared, so are the held-out scores of the winner, whose hyperparameters
+are not chosen again (`HeldOutReport.nested_accuracy` is nested then, but for the choice among the methods). The
+guarantee assumes that archive and shots have the same distribution, with balanced classes. With one shot of each
+class, none can be held out and the class still be learned. Augmented views of the shot are far too easy as substitutes
+for other images, so the class of a held-out image keeps only its text, and the measured accuracy, confidence and
+coverage are lower bounds. With meaningless names this bound is chance: the labels are still the most probable ones, but
+their probabilities are those of other labels. So they are no scores (`CalibratedClassifier.has_scores`): their order
+says which labels are the most certain, and how many are right is unknown. A classifier that is the same without the
+held-out images, as in zero-shot, is measured like on any other images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Protocol, runtime_checkable
 
@@ -24,6 +30,7 @@ from torch import Tensor
 
 from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
+from fewshot.calibration.chosen_without import ChosenWithout, choices_without
 from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
@@ -74,13 +81,17 @@ def fit_calibrated(
     source, logits, labels = held_out_logits(selected, problem, seed=seed, training_cache=training_cache)
     _check_finite(selected, logits)
     scaling = fit_scaling(logits, labels)
-    scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
+    chosen_here = not candidates and source in ("val", "folds") and len(labels) > 0
+    splits = calibration_splits(method, problem, seed=seed)[1] if chosen_here else []
+    choices = choices_without(method, selected, problem, splits, seed=seed, training_cache=training_cache)
+    held_out = _held_out_scores(choices, logits, labels, scaling)
+    nested_accuracy = float(held_out.correct.mean()) if chosen_here else None
     classifier = selected.fit(problem, seed=seed, training_cache=training_cache)
     _check_finite(selected, *_tensors(classifier))
     report = replace(
         _measured(source, logits, labels, scaling),
         candidates=candidates,
-        nested_accuracy=candidates[0].accuracy if candidates else None,
+        nested_accuracy=candidates[0].accuracy if candidates else nested_accuracy,
     )
     calibrated = CalibratedClassifier(
         method=selected,
@@ -90,7 +101,7 @@ def fit_calibrated(
         scaling=scaling,
         threshold=None,
         report=report,
-        held_out=HeldOutScores(scores.cpu().numpy(), (predicted == labels).cpu().numpy()),
+        held_out=held_out,
     )
     return calibrated.with_max_error(max_error, confidence=confidence)
 
@@ -136,11 +147,20 @@ def held_out_logits(
     source, splits = calibration_splits(method, problem, seed=seed)
     logits = [problem.class_embeddings.new_zeros(0, problem.num_classes)]
     labels = [problem.support.labels[:0]]
+    first: Classifier | None = None
+    learns = len(splits) < 2  # From the shots, or nobody knows.
     for split in splits[:folds]:
         classifier = method.fit(split.problem, seed=seed, training_cache=training_cache)
+        first = first or classifier
+        learns = learns or not _equal(classifier, first)
         logits.append(classifier.logits(features_for(classifier, split.queries)))
         labels.append(split.queries.labels)
-    return source, torch.cat(logits), torch.cat(labels)
+    return "folds" if source == "text" and not learns else source, torch.cat(logits), torch.cat(labels)
+
+
+def _equal(one: Classifier, other: Classifier) -> bool:
+    ours, theirs = _tensors(one), _tensors(other)
+    return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
 def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[Source, list[Split]]:
@@ -159,6 +179,28 @@ def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[
     if not splits:
         splits, source = text_only_splits(problem, seed=seed), "text" if len(problem.support) else "none"
     return source, splits[: method.folds]
+
+
+def _held_out_scores(
+    choices: Iterable[ChosenWithout], logits: Tensor, labels: Tensor, scaling: Scaling
+) -> HeldOutScores:
+    """Return scores and hits of images from hyperparameters and a temperature that were chosen without them.
+
+    Args:
+        choices: one for each part of the images; none leaves those of all images.
+        logits: [n, K] float32, from the hyperparameters that were chosen on all images.
+        labels: [n] int64.
+        scaling: fitted to these.
+    """
+    scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
+    for choice in choices:
+        if choice.logits is None:
+            continue
+        rows, rest = choice.rows, ~choice.rows
+        fitted = fit_scaling(choice.logits[rest], labels[rest]) if bool(rest.any()) else scaling
+        found = torch.softmax(fitted(choice.logits[rows]), dim=1).max(dim=1)
+        scores[rows], predicted[rows] = found.values.nan_to_num(0.0), found.indices
+    return HeldOutScores(scores.cpu().numpy(), (predicted == labels).cpu().numpy())
 
 
 def _measured(source: Source, logits: Tensor, labels: Tensor, scaling: Scaling) -> HeldOutReport:
