@@ -4,20 +4,26 @@ The selected method is fitted again on folds of the shots (`fewshot.model_select
 logits, `fewshot.calibration.temperature` fits a scaling to probabilities and `fewshot.calibration.abstention` the score
 below which a prediction abstains.
 
-Limits: hyperparameters, scaling and threshold are chosen on the same held-out images, so all three are slightly
-optimistic (where methods were compared, `HeldOutReport.nested_accuracy` is not, but for the choice among them); the
+The threshold promises something, so a held-out score comes from hyperparameters that were chosen without the image
+(`fewshot.calibration.chosen_without`), and, where these are others, from a scaling that was fitted without it.
+
+Limits: the temperature of the classifier is fitted to the images that its hyperparameters were chosen on, and is
+slightly too optimistic; where methods were compared, so are the held-out scores of the winner, whose hyperparameters
+are not chosen again (`HeldOutReport.nested_accuracy` is nested then, but for the choice among the methods). The
 guarantee assumes that archive and shots have the same distribution, with balanced classes. Where the method knows the
 shares of the classes in the archive, held-out images stand for those instead (`fewshot.calibration.label_shift`): they
-are weighted for the scaling and all measures, and thinned for the threshold. With one shot of a class,
-none can be held out and the class still be learned. Augmented views of the shot are far too easy as substitutes for
-other images, so the class of a held-out image keeps only its text, and the measured accuracy, confidence and coverage
-are lower bounds. With meaningless names this bound is chance: the labels are still the most probable ones, and their
-low scores reflect that nothing could be measured.
+are weighted for the scaling and all measures, and thinned for the threshold. With one shot of each class, none can be
+held out and the class still be learned. Augmented views of the shot are far too easy as substitutes for other images,
+so the class of a held-out image keeps only its text, and the measured accuracy, confidence and coverage are lower
+bounds. With meaningless names this bound is chance: the labels are still the most probable ones, but their
+probabilities are those of other labels. So they are no scores (`CalibratedClassifier.has_scores`): their order says
+which labels are the most certain, and how many are right is unknown. A classifier that is the same without the held-out
+images, as in zero-shot, is measured like on any other images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +32,7 @@ from torch import Tensor
 
 from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
+from fewshot.calibration.chosen_without import ChosenWithout, choices_without
 from fewshot.calibration.label_shift import class_weights, thinned
 from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.classes import LabelSpace
@@ -88,14 +95,18 @@ def fit_calibrated(
     _check_finite(selected, logits)
     weights = _weights(selected, problem.label_space, labels)
     scaling = fit_scaling(logits, labels, weights)
-    scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
+    chosen_here = not candidates and source in ("val", "folds") and len(labels) > 0
+    splits = calibration_splits(method, problem, seed=seed)[1] if chosen_here else []
+    choices = choices_without(method, selected, problem, splits, seed=seed, training_cache=training_cache)
+    scores, correct = _without_choosing(choices, logits, labels, scaling, weights)
     kept = slice(None) if weights is None else thinned(weights, seed=seed)
+    nested_accuracy = _share(correct, weights) if chosen_here else None
     classifier = selected.fit(problem, seed=seed, training_cache=training_cache)
     _check_finite(selected, *_tensors(classifier))
     report = replace(
         _measured(source, logits, labels, scaling, weights),
         candidates=candidates,
-        nested_accuracy=candidates[0].accuracy if candidates else None,
+        nested_accuracy=candidates[0].accuracy if candidates else nested_accuracy,
     )
     calibrated = CalibratedClassifier(
         method=selected,
@@ -105,7 +116,7 @@ def fit_calibrated(
         scaling=scaling,
         threshold=None,
         report=report,
-        held_out=HeldOutScores(scores[kept].cpu().numpy(), (predicted == labels)[kept].cpu().numpy()),
+        held_out=HeldOutScores(scores[kept].cpu().numpy(), correct[kept].cpu().numpy()),
     )
     return calibrated.with_max_error(max_error, confidence=confidence)
 
@@ -151,11 +162,20 @@ def held_out_logits(
     source, splits = calibration_splits(method, problem, seed=seed)
     logits = [problem.class_embeddings.new_zeros(0, problem.num_classes)]
     labels = [problem.support.labels[:0]]
+    first: Classifier | None = None
+    learns = len(splits) < 2  # From the shots, or nobody knows.
     for split in splits[:folds]:
         classifier = method.fit(split.problem, seed=seed, training_cache=training_cache)
+        first = first or classifier
+        learns = learns or not _equal(classifier, first)
         logits.append(classifier.logits(features_for(classifier, split.queries)))
         labels.append(split.queries.labels)
-    return source, torch.cat(logits), torch.cat(labels)
+    return "folds" if source == "text" and not learns else source, torch.cat(logits), torch.cat(labels)
+
+
+def _equal(one: Classifier, other: Classifier) -> bool:
+    ours, theirs = _tensors(one), _tensors(other)
+    return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
 def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[Source, list[Split]]:
@@ -182,6 +202,38 @@ def _weights(method: Method, label_space: LabelSpace, labels: Tensor) -> Tensor 
     return None if shares is None else class_weights(labels, shares)
 
 
+def _share(hits: Tensor, weights: Tensor | None) -> float:
+    return float((hits.double() if weights is None else hits * weights).mean())
+
+
+def _without_choosing(
+    choices: Iterable[ChosenWithout], logits: Tensor, labels: Tensor, scaling: Scaling, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return scores and hits of images from hyperparameters and a temperature that were chosen without them.
+
+    Args:
+        choices: one for each part of the images; none leaves those of all images.
+        logits: [n, K] float32, from the hyperparameters that were chosen on all images.
+        labels: [n] int64.
+        scaling: fitted to these.
+        weights: [n] float64 of the images; None if all are equal.
+
+    Returns:
+        [n] float32 in [0, 1], and [n] bool.
+    """
+    scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
+    for choice in choices:
+        if choice.logits is None:
+            continue
+        rows, rest = choice.rows, ~choice.rows
+        fitted = scaling
+        if bool(rest.any()):
+            fitted = fit_scaling(choice.logits[rest], labels[rest], None if weights is None else weights[rest])
+        found = torch.softmax(fitted(choice.logits[rows]), dim=1).max(dim=1)
+        scores[rows], predicted[rows] = found.values.nan_to_num(0.0), found.indices
+    return scores, predicted == labels
+
+
 def _measured(
     source: Source, logits: Tensor, labels: Tensor, scaling: Scaling, weights: Tensor | None
 ) -> HeldOutReport:
@@ -195,7 +247,7 @@ def _measured(
     return HeldOutReport(
         source=source,
         images=len(labels),
-        accuracy=float((correct.double() if weights is None else correct * weights).mean()),
+        accuracy=_share(correct, weights),
         nll_before=negative_log_likelihood(logits, labels, weights),
         nll_after=negative_log_likelihood(scaled, labels, weights),
         ece_before=ece(logits),

@@ -23,7 +23,7 @@ class HeldOutReport:
 
     Attributes:
         source: origin of the held-out images. "val": separate labelled images; "folds": cross-validation inside the
-            shots; "text": one shot of each class, so the measures are lower bounds (see
+            shots; "text": one shot of each class, so the measures are lower bounds, and scores are not calibrated (see
             `fewshot.calibration.calibrate`); "none": no images.
         images: number of held-out images.
         accuracy: share of images that are classified correctly, in [0, 1].
@@ -37,8 +37,9 @@ class HeldOutReport:
         error_bound: upper bound of the error rate among accepted images; None if no threshold guarantees `max_error`,
             or without images.
         candidates: the results of all compared methods, the best first; None if no methods were compared.
-        nested_accuracy: accuracy of the method on images that it has not seen while it chose its hyperparameters, which
-            `accuracy` flatters; None where it was not measured.
+        nested_accuracy: accuracy with hyperparameters that were chosen without the image, which `accuracy` flatters
+            (`fewshot.calibration.chosen_without`; where methods were compared, by nested cross-validation); None where
+            nothing was chosen on these images.
     """
 
     source: Source
@@ -99,6 +100,11 @@ class CalibratedClassifier:
             error_bound=found.error_bound,
         )
         return replace(self, threshold=found.threshold, report=report)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether probabilities are calibrated. If not, only their order means something."""
+        return self.report.source in ("val", "folds") and self.report.images > 0
 
     @property
     def device(self) -> torch.device:

@@ -37,7 +37,7 @@ class Predictions:
 
     Attributes:
         label: [N] int64, the most probable class; the lowest of equally probable ones.
-        score: [N] float32, its calibrated probability.
+        score: [N] float32, its probability, calibrated if `CalibratedClassifier.has_scores`.
         margin: [N] float32, its probability minus that of the second class.
         top_labels: [N, min(top, K)] int64, the most probable first.
         top_scores: [N, min(top, K)] float32, their probabilities.

@@ -67,9 +67,8 @@ class Split:
     @property
     def problem(self) -> Problem:
         """The problem with the shots in `support_rows` and this `val`; built at each access, as it can be large."""
-        return replace(
-            self.whole, support=self.whole.support[self.support_rows], val=self.val, depth=self.whole.depth + 1
-        )
+        support, depth = self.whole.support[self.support_rows], self.whole.depth + 1
+        return replace(self.whole, support=support, val=self.val, depth=depth, left_out=frozenset())
 
 
 Sweep: TypeAlias = Callable[[Split, Collection[PointT]], Iterator[tuple[PointT, Tensor]]]
@@ -197,9 +196,37 @@ def select_as_published(
 
 
 def selection_splits(problem: Problem, *, seed: int, folds: int = FOLDS, min_queries: int = MIN_QUERIES) -> list[Split]:
-    """Return the first splits of `held_out_splits`, or none if they have fewer queries than `min_queries` in all."""
+    """Return the splits to choose hyperparameters on.
+
+    Returns:
+        The first splits of `held_out_splits`, without `problem.left_out` among their queries; none if they have fewer
+        queries than `min_queries` in all.
+    """
     splits = held_out_splits(problem, seed=seed)[:folds]
+    if problem.left_out:
+        kept = [_without(split, problem.left_out) for split in splits]
+        splits = [split for split in kept if len(split.queries)]
     return splits if sum(len(split.queries) for split in splits) >= min_queries else []
+
+
+def _without(split: Split, left_out: Collection[bytes]) -> Split:
+    kept = [digest not in left_out for digest in content_digests(split.queries)]
+    return replace(split, queries=split.queries[torch.tensor(kept, dtype=torch.bool)])
+
+
+def query_parts(splits: Sequence[Split], *, seed: int) -> list[Tensor]:
+    """Divide the queries of splits into parts, on one of which what was chosen on the others can be measured.
+
+    Args:
+        splits: the splits that a method is chosen on.
+        seed: of the draw of parts.
+
+    Returns:
+        For each split [Q] int64, the part of each query: the number of its split; of a single split, one of four.
+    """
+    if len(splits) == 1:
+        return [_content_ranks(splits[0].queries, seed=seed) % FOLDS]
+    return [torch.full((len(split.queries),), number) for number, split in enumerate(splits)]
 
 
 def best_point(

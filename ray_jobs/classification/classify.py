@@ -68,6 +68,8 @@ LONG = ("curve", "labels", "part_bytes", "reliability", "score_histogram")
 LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
 
+VALIDATION = "[support] validation"
+"""The key of images that are chosen on, in errors."""
 NO_TRAINING = "a stored classifier is not trained"
 ESCALATE_WITHOUT_EXAMPLES = "[escalate] needs examples: add the section [support], also with [classifier] from"
 NO_EXAMPLE = "[escalate] needs examples, to choose its time-steps, and [support] has class names alone: add an example"
@@ -431,7 +433,8 @@ def _validation(job: Job, support: Examples, store: Store) -> Examples | None:
     """Read the images to choose on; None without `support.validation`."""
     if job.support is None or (found := validation_labels(job.support, support.labels.space, store.storage)) is None:
         return None
-    return read_validation(found, support, folder=examples_folder(job.clip.spec, 0))
+    learned = frozenset(support.contents)
+    return read_validation(found, key=VALIDATION, spec=job.clip.spec, dense=support.dense, learned=learned)
 
 
 def _check_shares(shares: object, classes: tuple[str, ...]) -> None:
@@ -616,7 +619,8 @@ def _check_examples(work: Classification, embedding: StageReport) -> None:
         reasons = reasons_of(embedded.read(work.store))
         stop_at_unreadable(embedded.labels, reasons, skip=work.training.skip_unreadable)
         if work.validation is not None:
-            check_some_readable(work.validation.labels, reasons_of(work.validation.find(work.store).read(work.store)))
+            unread = reasons_of(work.validation.find(work.store).read(work.store))
+            check_some_readable(work.validation.labels, unread, key=VALIDATION)
 
 
 def _sample(work: Classification, reporter: Reporter) -> None:

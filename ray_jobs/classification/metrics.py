@@ -81,6 +81,7 @@ def summarise(
     labels = read_ground_truth(job.archive, names, store.storage) if job.archive is not None else None
     shares = labelled_shares(calibrated.held_out, classifier.confidence)
     counts = _Counts(names, labels, [share.threshold for share in shares])
+    shares_are_counted = job.escalate is None and calibrated.has_scores
     failed = [failure for stage in stages for failure in stage.failures]
     units = [_failures([("unit", failure.path, "", failure.error)]) for failure in failed]
     failures = concat_parquet(FAILURE_SCHEMA, chain(units, _count_parts(store, predictions, counts)))
@@ -109,7 +110,7 @@ def summarise(
         held_out=held_out(calibrated.report),
         escalated=None if escalated is None else replace(escalated, measured=counts.escalation(store, run)),
         versions={name: version(name) for name in PACKAGES},
-        labelled_shares=shares if job.escalate is not None else counts.with_archive_shares(shares),
+        labelled_shares=counts.with_archive_shares(shares) if shares_are_counted else shares,
         part_bytes=tuple(counts.part_bytes),
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())

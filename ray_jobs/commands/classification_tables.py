@@ -76,21 +76,26 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
 
 def _expected_error(held_out: HeldOut) -> str:
     """What is known of the error rate where no label is withheld."""
-    if held_out.accuracy is None:
-        return "Every readable image has a label. How many are wrong is unknown: no example could be held out."
-    too_high = " This is rather too high: with one example a class, the class of a held-out one has only its name."
+    if (expected := held_out.expected_accuracy) is None:
+        unknown = "How many are wrong is unknown: no example could be held out."
+        return f"Every readable image has a label, and none a score. {unknown}"
+    too_high = (
+        " This is rather too high: with one example a class, the class of a held-out one has only its name. So no label"
+        " has a score; margins sort images by certainty."
+    )
     return (
-        f"Every readable image has a label. Expected error rate: {_percent(1.0 - held_out.accuracy)} on"
+        f"Every readable image has a label. Expected error rate: {_percent(1.0 - expected)} on"
         f" {held_out.images} held-out examples, at most {_percent(held_out.error_bound)} with"
         f" {_percent(held_out.confidence)} confidence.{too_high if held_out.source == 'text' else ''}"
-        f"{_nested(held_out)}"
+        f"{_flattered(held_out)}"
     )
 
 
-def _nested(held_out: HeldOut) -> str:
-    if held_out.nested_accuracy is None:
+def _flattered(held_out: HeldOut) -> str:
+    """What hyperparameters that were chosen on the same examples make of it, where that is another number."""
+    if held_out.accuracy is None or held_out.accuracy == held_out.expected_accuracy:
         return ""
-    return f" With hyperparameters chosen without the example: {_percent(1.0 - held_out.nested_accuracy)}."
+    return f" On the examples that hyperparameters were chosen on: {_percent(1.0 - held_out.accuracy)}."
 
 
 def _shares_table(shares: Sequence[LabelledShare], held_out: HeldOut) -> Table:
@@ -110,10 +115,10 @@ def _all_abstained(held_out: HeldOut) -> str:
     rate = _percent(held_out.max_error)
     fewest = fewest_images(held_out.max_error or 0.0, confidence=held_out.confidence or 0.0)
     if held_out.images >= fewest:
+        right = f"{_percent(held_out.expected_accuracy)} of {held_out.images} held-out examples are labelled right"
         return (
-            f"All predictions abstained: {_percent(held_out.accuracy)} of {held_out.images} held-out examples are"
-            f" labelled right, and no threshold keeps the error rate below {rate}. Add examples, try another method, or"
-            " raise max_error."
+            f"All predictions abstained: {right}, and no threshold keeps the error rate below {rate}. Add examples, try"
+            " another method, or raise max_error."
         )
     return (
         f"All predictions abstained: {held_out.images} held-out examples cannot guarantee an error rate of {rate}. Add"
@@ -186,11 +191,12 @@ def show_demo(reporter: Reporter, result: FinishedDemo) -> None:
 
 
 def _cells(row: DemoRow) -> tuple[str, ...]:
-    if row.guess is None or row.score is None:
+    if row.guess is None:
         return (row.image, "–", "–", "–", f"unreadable: {row.error}")
     outcome = "right" if row.guess == row.ground_truth else "wrong"
     withheld = ", withheld" if row.status == "abstained" else ""
-    return (row.image, row.guess, f"{row.score:.2f}", row.ground_truth or "–", outcome + withheld)
+    score = "–" if row.score is None else f"{row.score:.2f}"
+    return (row.image, row.guess, score, row.ground_truth or "–", outcome + withheld)
 
 
 def show_plan(reporter: Reporter, plan: CostPlan) -> None:

@@ -31,7 +31,7 @@ class DemoRow(JsonValue):
         image: its key.
         label: the predicted class; None where the image is abstained or unreadable.
         guess: the most probable class, also where the image is abstained; None where it is unreadable.
-        score: calibrated probability of `guess`; None where the image is unreadable.
+        score: calibrated probability of `guess`; None where the image is unreadable, or scores are not calibrated.
         status: "ok", "abstained" or "unreadable".
         error: why the image could not be read.
         ground_truth: the right label; None where there is none.
@@ -111,5 +111,12 @@ def _examples(predictions: pa.Table, ground_truth: Path) -> list[DemoRow]:
         for values in columns
     ]
     broken = [row for row in rows if row.status == "unreadable"]
-    sure = sorted((row for row in rows if row.guess is not None), key=lambda row: (-(row.score or 0.0), row.image))
+    certainty = dict(zip(predictions["image"].to_pylist(), _certainties(predictions), strict=True))
+    sure = sorted((row for row in rows if row.guess is not None), key=lambda row: (-certainty[row.image], row.image))
     return [*sure[:EACH], *sure[-EACH:], *broken[:EACH]]
+
+
+def _certainties(predictions: pa.Table) -> list[float]:
+    """The scores, or the margins of a classifier that gives none; 0 for unreadable images."""
+    scores, margins = (predictions[name].to_pylist() for name in ("score", "margin"))
+    return [margin or 0.0 if score is None else score for score, margin in zip(scores, margins, strict=True)]

@@ -38,7 +38,7 @@ from ray_jobs.steps.diffusion_worker import DiffusionStep
 from ray_jobs.steps.example_latents import ExampleLatents
 from ray_jobs.steps.latents import get_latents, latent_unit
 
-ESCALATION_VERSION = 4
+ESCALATION_VERSION = 5
 """Part of the name of every run with [escalate]: raised when files of escalation change."""
 SELECTION, PROBE = "escalated.parquet", "probe.json"
 NOISE_ERRORS, CALIBRATION_ERRORS = "noise-errors", "calibration-errors"
@@ -101,9 +101,11 @@ class Escalation:
         return DiffusionStep(self.store, self.section.spec)
 
     @property
-    def score_limit(self) -> float:
-        """Images with a smaller score may be escalated; infinity without `below` and without a threshold."""
-        return next((limit for limit in (self.section.below, self.threshold) if limit is not None), math.inf)
+    def score_limit(self) -> float | None:
+        """Images with a smaller score may be escalated, see `find_candidates`; None: those below the threshold."""
+        if self.section.below is not None:
+            return self.section.below
+        return math.inf if self.threshold is None else None
 
     @contextmanager
     def open_stages(

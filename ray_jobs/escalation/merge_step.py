@@ -61,7 +61,8 @@ class MergeStep:
     def run(self, state: None, unit: MergeUnit) -> Part:
         """Merge the predictions of one shard.
 
-        A score is the cheap method's probability of the candidates, times the diffusion model's among the candidates.
+        A score is the cheap method's probability of the candidates, times the diffusion model's among the candidates;
+        there is none unless both are calibrated.
         """
         del state
         table = get_table(self.store, unit.cheap_predictions)
@@ -76,16 +77,17 @@ class MergeStep:
         return Part(write_parquet(with_escalated(table, rows)), {"images": len(table), "escalated": len(rows)})
 
     def _row(
-        self, prediction: EscalatedPrediction, labels: Sequence[str], scores: Sequence[float]
+        self, prediction: EscalatedPrediction, labels: Sequence[str], scores: Sequence[float] | None
     ) -> EscalatedRow | None:
         """Return the row of one image; `labels` and `scores` are those of its cheap prediction.
 
         None if the scores are not finite: such numbers decide nothing, and the cheap prediction stays.
         """
-        cheap = dict(zip(labels, scores, strict=True))
-        of_candidates = min(1.0, sum(cheap[label] for label in prediction.labels))
-        among_candidates = prediction.probabilities
-        merged = None if among_candidates is None else tuple(of_candidates * share for share in among_candidates)
+        among_candidates, merged = prediction.probabilities, None
+        if scores is not None and among_candidates is not None:
+            cheap = dict(zip(labels, scores, strict=True))
+            of_candidates = min(1.0, sum(cheap[label] for label in prediction.labels))
+            merged = tuple(of_candidates * share for share in among_candidates)
         if not all(map(math.isfinite, (*(merged or ()), prediction.margin))):
             return None
         abstained = merged is not None and self.threshold is not None and merged[0] < self.threshold

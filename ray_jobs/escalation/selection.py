@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from ray_jobs.output.feature_parts import get_table, write_parquet
 
 SCHEMA = pa.schema(
     [
+        pa.field("certainty", pa.float32()),
         pa.field("image", pa.string()),
         pa.field("part", pa.int64()),
         pa.field("row", pa.int64()),
@@ -22,28 +23,30 @@ SCHEMA = pa.schema(
     ]
 )
 """Of the stored selection: a row for each escalated image."""
-COLUMNS = ["image", "score", "top_labels", "status"]
+COLUMNS = ["image", "score", "margin", "top_labels", "status"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class EscalationCandidate:
-    """An image that may be escalated. Candidates sort by score, then by name.
+    """An image that may be escalated. Candidates sort by certainty, then by name.
 
     Attributes:
-        score: of the cheap prediction, in [0, 1].
+        certainty: the score of the cheap prediction, in [0, 1]; its margin where the classifier gives no scores.
         image: its key.
         part: number of the part of predictions that it is in.
         row: in the part.
         candidates: labels of the classes to score, the most probable first.
         label: of the cheap prediction; not among `candidates` if the diffusion method cannot score it.
+        score: of the cheap prediction, in [0, 1]; None where the classifier gives none.
     """
 
-    score: float
+    certainty: float
     image: str
     part: int
     row: int
     candidates: tuple[str, ...]
     label: str
+    score: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +71,30 @@ class Budget:
 
 
 def find_candidates(
-    store: Store, parts: Sequence[str], *, below: float, candidates: int
+    store: Store, parts: Sequence[str], *, below: float | None, candidates: int
 ) -> Iterator[EscalationCandidate]:
-    """Yield the images of prediction parts whose score is below a limit, and that have at least two possible classes.
+    """Yield the images of prediction parts that are uncertain, and that have at least two possible classes.
 
     Args:
         store: where the parts are.
         parts: prediction parts, in the archive's order.
-        below: the limit, >= 0; infinity takes every image.
+        below: of the score, >= 0; infinity takes every image, and so does any limit where the classifier gives no
+            scores. None takes the images whose labels are withheld.
         candidates: classes of an image, at most.
     """
     for index, part in enumerate(parts):
         rows = get_table(store, part, columns=COLUMNS).to_pydict()
         columns = (rows[name] for name in COLUMNS)
-        for row, (image, score, labels, status) in enumerate(zip(*columns, strict=True)):
-            if status != "unreadable" and score < below and len(labels) > 1:
-                yield EscalationCandidate(score, image, index, row, tuple(labels[:candidates]), labels[0])
+        for row, (image, score, margin, labels, status) in enumerate(zip(*columns, strict=True)):
+            if status != "unreadable" and _is_uncertain(score, status, below) and len(labels) > 1:
+                certainty, classes = margin if score is None else score, tuple(labels[:candidates])
+                yield EscalationCandidate(certainty, image, index, row, classes, labels[0], score)
+
+
+def _is_uncertain(score: float | None, status: str, below: float | None) -> bool:
+    if below is None:
+        return status == "abstained"
+    return score is None or score < below
 
 
 def select_affordable(

@@ -181,6 +181,8 @@ class EvaluateStep:
         is_new = torch.zeros(problem.num_classes, dtype=torch.bool)
         is_new[list(cell.new)] = True
         measures, per_class = measure(cell.protocol, logits, state.test.labels, is_new)
+        if not calibrated.has_scores and "ece" in measures:
+            measures["ece"] = math.nan  # Probabilities that are no scores have no calibration error.
         result = CellResult(
             method=cell.method,
             shots=cell.shots,

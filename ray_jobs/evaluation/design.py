@@ -28,6 +28,7 @@ from ray_jobs.inputs.examples import (
     read_splits,
     space_with_prompts,
 )
+from ray_jobs.inputs.validation_examples import read_validation
 from ray_jobs.job_file.sections import EvaluateSection, Job
 from ray_jobs.output.classifiers import TrainingIdentity
 from ray_jobs.output.layout import examples_folder, features_folder, run_folder
@@ -168,9 +169,11 @@ class Evaluation:
         if not draws:
             return None
         images = {image for draw in draws for image in draw.images}
+        if not images:
+            none = f"{self.section.splits} has in val no image of a class with examples"
+            raise JobError([f"[evaluate] validation: {none}"])
         labels = self._labels([pair for pair in self.splits.val if pair[0] in images])
-        contents, folder = ExampleContents.read(labels), examples_folder(self.job.clip.spec, 0)
-        return Examples.from_contents(contents, labels, by_class(labels), features=folder, views=0, dense=self.dense)
+        return read_validation(labels, key="[evaluate] validation", spec=self.job.clip.spec, dense=self.dense)
 
     @cached_property
     def validation_draws(self) -> dict[tuple[int, int], Labels | None]:

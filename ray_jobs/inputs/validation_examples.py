@@ -1,13 +1,14 @@
-"""The images of `support.validation`: hyperparameters and scores are chosen on them, nothing is learned from them."""
+"""Images of `support.validation` or of a split: hyperparameters and scores are chosen on them, nothing is learned."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from cluster import Storage
 from cluster.records.names import printable
 from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.backbones import ClipSpec
 from fewshot.classes import LabelSpace
 from fewshot.data import SplitChoice
 from fewshot.errors import DataError
@@ -17,6 +18,7 @@ from ray_jobs.inputs.example_blocks import Examples
 from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import Labels, by_class, read_labels, support_options
 from ray_jobs.job_file.sections import SupportSection
+from ray_jobs.output.layout import examples_folder
 
 KEY = "support.validation"
 VALIDATION_SPLIT = "val"
@@ -48,39 +50,45 @@ def validation_labels(section: SupportSection, space: LabelSpace, storage: Stora
     return replace(found, space=space, labels=tuple(position[name] for name in names), schemes=section.schemes)
 
 
-def read_validation(labels: Labels, support: Examples, *, folder: str) -> Examples:
+def read_validation(
+    labels: Labels, *, key: str, spec: ClipSpec, dense: bool, learned: Collection[str] = ()
+) -> Examples:
     """Read the contents of validation images.
 
     Args:
-        labels: the images with their classes.
-        support: the examples.
-        folder: of features without augmented views.
+        labels: the images with their classes, at least one.
+        key: of the job file, for errors.
+        spec: the backbone.
+        dense: whether dense tokens are needed.
+        learned: digests of the contents of the examples; given where one among these images is refused, and not where a
+            split was published as it is.
 
     Raises:
         JobError: one of them is an example, too, or none can be read.
         StorageError: storage does not respond.
     """
     contents = ExampleContents.read(labels)
-    learned = set(support.contents)
     both = [image for image, digest in sorted(contents.digests.items()) if digest in learned]
     if both:
         found = f"{len(both)} of {len(contents.digests)} images are examples, too, such as {printable(both[0])}"
         why = "what is chosen on images that were learned from is too optimistic"
-        raise JobError([f"[support] validation: {found}: {why}. Remove them from one of the two."])
-    check_some_readable(labels, contents.reasons)
-    return Examples.from_contents(contents, labels, by_class(labels), features=folder, views=0, dense=support.dense)
+        raise JobError([f"{key}: {found}: {why}. Remove them from one of the two."])
+    check_some_readable(labels, contents.reasons, key=key)
+    folder = examples_folder(spec, 0)
+    return Examples.from_contents(contents, labels, by_class(labels), features=folder, views=0, dense=dense)
 
 
-def check_some_readable(labels: Labels, reasons: Mapping[str, str]) -> None:
+def check_some_readable(labels: Labels, reasons: Mapping[str, str], *, key: str) -> None:
     """Check that there is an image to choose on.
 
     Args:
         labels: the validation images.
         reasons: why some of them cannot be read.
+        key: of the job file, for the error.
 
     Raises:
         JobError: none can be read.
     """
     if len(reasons) == len(set(labels.images)):
         image, reason = next(iter(reasons.items()))
-        raise JobError([f"[support] validation: no image can be read, e.g. {printable(image)}: {reason}"])
+        raise JobError([f"{key}: no image can be read, e.g. {printable(image)}: {reason}"])

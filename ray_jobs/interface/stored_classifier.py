@@ -42,12 +42,14 @@ class Prediction:
 
     Attributes:
         image: the path or URL as it was given; None for pixels and bytes.
-        label: the predicted class; None where the image is unreadable or the score is below the threshold.
-        score: calibrated probability of the first class, in [0, 1]; None where the image is unreadable.
-        margin: lead over the second class, in [0, 1]; None where the image is unreadable.
+        label: the predicted class; None where the image is unreadable or the label is withheld.
+        score: calibrated probability of the first class, in [0, 1]; None where the image is unreadable, or where the
+            classifier could not be calibrated, as with one example of each class.
+        margin: lead over the second class, in [0, 1]; None where the image is unreadable. Where `score` is None, its
+            order still ranks images by certainty, and its size says nothing.
         top_labels: the most probable classes, the most probable first, also where `label` is withheld.
-        top_scores: their probabilities.
-        status: "ok", "abstained" (the score is below the threshold) or "unreadable".
+        top_scores: their probabilities; empty where `score` is None.
+        status: "ok", "abstained" (the classifier is not certain enough for `max_error`) or "unreadable".
         error: why the image could not be read or scored; None otherwise.
     """
 
@@ -91,7 +93,7 @@ class StoredClassifier:
 
     @property
     def threshold(self) -> float | None:
-        """The score below which labels are withheld, in [0, 1]; None if none ever is, above 1 if all are."""
+        """The probability below which labels are withheld, in [0, 1]; None if none ever is, above 1 if all are."""
         return self.calibrated.threshold
 
     @overload
@@ -156,10 +158,10 @@ class StoredClassifier:
         return Prediction(
             image=image,
             label=None if abstained else labels[0],
-            score=float(scored.score[row]),
+            score=float(scored.score[row]) if self.calibrated.has_scores else None,
             margin=float(scored.margin[row]),
             top_labels=labels,
-            top_scores=tuple(scored.top_scores[row].tolist()),
+            top_scores=tuple(scored.top_scores[row].tolist()) if self.calibrated.has_scores else (),
             status="abstained" if abstained else "ok",
         )
 

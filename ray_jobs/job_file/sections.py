@@ -434,7 +434,8 @@ class EscalateSection(DiffusionSection):
             class names alone).
         hyperparameters: Hyperparameters of the method; `fewshot methods NAME` explains them.
         below: Score below which an image is escalated, the least certain first. Not set: the score that
-            `classifier.max_error` requires, or, without one, any.
+            `classifier.max_error` requires, or, without one, any. A classifier of one example a class gives no scores:
+            then every image may be escalated, the smallest margin first.
         max_fraction: Largest share of the images to escalate.
         budget_gpu_hours: Most GPU-hours (on CPUs, hours of a worker) for the escalation, training included, as
             estimated from the speed of the first worker. Not set: no limit.

@@ -32,7 +32,7 @@ TENSORS, TOKENS = "classifier.safetensors", "tokens"
 CARD_DAMAGE = (KeyError, TypeError, ValueError, RecursionError)
 OPTIONAL = ("archive_sample", "diffusion", "validation")
 """Left out of the identity of classifiers that were trained without."""
-METHODS_VERSION = 6
+METHODS_VERSION = 7
 """Part of every classifier's fingerprint: raised when a method or the calibration changes."""
 
 

@@ -20,7 +20,7 @@ from cluster import fingerprint
 if TYPE_CHECKING:
     from fewshot.inference.predict import Predictions
 
-PREDICTIONS_VERSION = 4
+PREDICTIONS_VERSION = 5
 """In the path of every part, with names and types of the columns: raised when a column changes its meaning."""
 _PREFIX = "fewshot."
 
@@ -34,6 +34,7 @@ class ScoredPart:
         sources: n objects that hold them; "" where the image is an object itself.
         errors: n reasons; None where the image was read.
         scored: predictions of the r images that were read, in order; rows after the r-th are ignored.
+        has_scores: whether probabilities are calibrated; others are not written.
         classes: K names, in label order.
         method: name of the method that the classifier was trained with.
         classifier: method and fingerprint of the classifier.
@@ -43,6 +44,7 @@ class ScoredPart:
     sources: Sequence[str]
     errors: Sequence[str | None]
     scored: Predictions
+    has_scores: bool
     classes: Sequence[str]
     method: str
     classifier: str
@@ -61,6 +63,10 @@ class ScoredPart:
         """[n], of values [r] of the images that were read; null for the others."""
         position = np.where(self.read, np.cumsum(self.read) - 1, -1)
         return values.take(pa.array(position, pa.int64(), mask=~self.read))
+
+    def of_calibrated(self, values: pa.Array) -> pa.Array:
+        """[n], of probabilities [r], or lists of them; null where they are not calibrated."""
+        return self.of_read(values) if self.has_scores else pa.nulls(len(self.images), values.type)
 
     def names(self, labels: np.ndarray, withheld: np.ndarray | None = None) -> pa.Array:
         """Names of classes, of labels; null where `withheld`."""
@@ -123,15 +129,17 @@ COLUMNS: tuple[Column, ...] = (
         "score",
         pa.float32(),
         "Calibrated probability of the most probable class, in [0, 1]; null where there is none: the image is"
-        " unreadable, or a diffusion model that was not calibrated decided.",
-        lambda part: part.of_read(pa.array(part.scored.score.numpy(), pa.float32())),
+        " unreadable, or what decided could not be calibrated: a classifier that learned from one example of each class"
+        " or from none, or a diffusion model.",
+        lambda part: part.of_calibrated(pa.array(part.scored.score.numpy(), pa.float32())),
         lambda row: None if row.scores is None else row.scores[0],
     ),
     Column(
         "margin",
         pa.float32(),
         "Lead of the most probable class: over the second probability, or, where a diffusion model decided, how much"
-        " larger the runner-up's noise error is, as a share.",
+        " larger the runner-up's noise error is, as a share. Where `score` is null, its order still ranks images by"
+        " certainty, and its size says nothing.",
         lambda part: part.of_read(pa.array(part.scored.margin.numpy(), pa.float32())),
         lambda row: row.margin,
     ),
@@ -146,7 +154,7 @@ COLUMNS: tuple[Column, ...] = (
         "top_scores",
         pa.list_(pa.float32()),
         "Their calibrated probabilities; null as `score`.",
-        lambda part: part.of_read(part.lists(pa.array(part.scored.top_scores.reshape(-1).numpy(), pa.float32()))),
+        lambda part: part.of_calibrated(part.lists(pa.array(part.scored.top_scores.reshape(-1).numpy(), pa.float32()))),
         lambda row: None if row.scores is None else list(row.scores),
     ),
     Column(
@@ -165,7 +173,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "status",
         pa.string(),
-        "ok; abstained (the label is withheld: its score is below the threshold); unreadable (no score: see `error`).",
+        "ok; abstained (the label is withheld: the classifier is not certain enough of it for `max_error`); unreadable"
+        " (see `error`).",
         lambda part: part.of_read(pa.array(np.where(part.abstained, "abstained", "ok"), pa.string())).fill_null(
             "unreadable"
         ),

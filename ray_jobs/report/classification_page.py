@@ -22,6 +22,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing is run, whatever labels and names contain."""
 REASONS = 40
 """Reasons shown at most."""
+WITHOUT_SCORES = (
+    "No label has a score: with one example of each class, or none, there is nothing to calibrate scores on. Images "
+    "are sorted by their margins, whose order says which labels are the most certain."
+)
 
 
 def render(contents: Contents) -> bytes:
@@ -59,6 +63,8 @@ def page_head(title: str) -> Element:
 def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
     yield element("h2", "How sure the labels are")
     yield element("p", _promise(metrics), class_="note")
+    if _has_no_scores(metrics):
+        return  # The charts would be empty.
     if metrics.escalated is not None and metrics.escalated.images:
         yield element("p", _without_promise(metrics.escalated), class_="note")
     key = [element("span", "labelled", class_="key-ok"), element("span", "abstained", class_="key-abstained")]
@@ -74,16 +80,23 @@ def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
         yield _shares(metrics)
 
 
+def _has_no_scores(metrics: ClassificationMetrics) -> bool:
+    return metrics.mean_score is None and not metrics.held_out.calibrates
+
+
 def _promise(metrics: ClassificationMetrics) -> str:
     threshold, held_out = metrics.threshold, metrics.held_out
-    score = "A score is the calibrated probability that the label is right."
+    score = (
+        WITHOUT_SCORES if _has_no_scores(metrics) else "A score is the calibrated probability that the label is right."
+    )
     if threshold is None:
         return f"{score} No label is withheld: the job sets no max_error.{_bounded(held_out)}"
     wrong, confidence = (f"{100 * (share or 0.0):g}\u00a0%" for share in (held_out.max_error, held_out.confidence))
     target = f"at most {wrong} of the labels given are wrong, with {confidence} confidence"
     if threshold > 1:
         return f"{score} No threshold can guarantee that {target}, so every label is withheld."
-    kept = f"Labels below {threshold:.2f} are withheld so that {target}"
+    uncertain = "The least certain labels" if _has_no_scores(metrics) else f"Labels below {threshold:.2f}"
+    kept = f"{uncertain} are withheld so that {target}"
     return f"{score} {kept}, as far as the archive is like the examples."
 
 

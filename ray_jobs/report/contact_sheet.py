@@ -40,7 +40,8 @@ def _labelled(row: Labelled, contents: Contents) -> Element:
     badge = element("span", "abstained", class_="badge") if row.abstained else None
     second = None
     if row.second is not None:
-        second = element("p", "or ", outside(row.second[0], limit=KEY), f" {row.second[1]:.2f}", class_="second")
+        score = None if row.second[1] is None else f" {row.second[1]:.2f}"
+        second = element("p", "or ", outside(row.second[0], limit=KEY), score, class_="second")
     return element(
         "figure",
         picture(contents.pictures.get(row.spot)),
@@ -48,7 +49,7 @@ def _labelled(row: Labelled, contents: Contents) -> Element:
         element(
             "figcaption",
             element("p", outside(row.label), class_="label"),
-            _score(row.score),
+            None if row.score is None else _score(row.score),
             second,
             element("p", outside(row.image, limit=KEY), class_="key"),
         ),

@@ -41,7 +41,7 @@ class EscalatedImage:
     Attributes:
         spot: where it is.
         image: its key.
-        cheap: label and score of the cheap prediction.
+        cheap: label and score of the cheap prediction; None for a score that is not calibrated.
         label: of the winner.
         runner_up: label of the candidate second to it.
         margin: by how much the runner-up's error is larger than the winner's, as a share of it.
@@ -51,7 +51,7 @@ class EscalatedImage:
 
     spot: Spot
     image: str
-    cheap: tuple[str, float]
+    cheap: tuple[str, float | None]
     label: str
     runner_up: str
     margin: float

@@ -88,6 +88,7 @@ def _images(sample: EscalatedSample, contents: Contents) -> Iterator[Element]:
 def _card(image: EscalatedImage, contents: Contents) -> Element:
     cheap_label, cheap_score = image.cheap
     badge = element("span", "changed", class_="badge") if cheap_label != image.label else None
+    before = None if cheap_score is None else f" {cheap_score:.2f}"
     return element(
         "figure",
         picture(contents.pictures.get(image.spot)),
@@ -96,7 +97,7 @@ def _card(image: EscalatedImage, contents: Contents) -> Element:
             "figcaption",
             element("p", outside(image.label), class_="label"),
             element("p", "runner-up ", outside(image.runner_up, limit=KEY), class_="second"),
-            element("p", "before ", outside(cheap_label, limit=KEY), f" {cheap_score:.2f}", class_="second"),
+            element("p", "before ", outside(cheap_label, limit=KEY), before, class_="second"),
             small_gaps_by_time(image.profile.gaps, image.profile.counts),
             element("p", f"{plural(image.forwards, 'forward')}, margin {percent(image.margin)}", class_="key"),
             element("p", outside(image.image, limit=KEY), class_="key"),

@@ -122,8 +122,9 @@ def _measured(measured: Measured) -> Iterator[Element]:
 
 
 def _expected(held_out: HeldOut) -> Iterator[Element]:
-    yield tile("Accuracy", percent(held_out.accuracy), "on the examples")
-    yield tile("Calibration error", percent(held_out.ece_after), "on the examples, after calibration")
+    yield tile("Accuracy", percent(held_out.expected_accuracy), "on the examples")
+    if held_out.calibrates:
+        yield tile("Calibration error", percent(held_out.ece_after), "on the examples, after calibration")
     if held_out.max_error is not None:
         yield tile("Coverage", percent(held_out.coverage), "of the examples would get a label")
 
@@ -132,7 +133,9 @@ def _on_the_examples(held_out: HeldOut) -> str:
     if held_out.accuracy is None:
         return "that the examples are too few to estimate anything from"
     how = HELD_OUT[held_out.source].format(images=plural(held_out.images, "example"))
-    numbers = f"accuracy {percent(held_out.accuracy)}, calibration error {percent(held_out.ece_after)}"
-    if held_out.nested_accuracy is not None:
-        numbers += f"; accuracy with hyperparameters chosen without the example {percent(held_out.nested_accuracy)}"
+    numbers = f"accuracy {percent(held_out.expected_accuracy)}"
+    if held_out.calibrates:
+        numbers += f", calibration error {percent(held_out.ece_after)}"
+    if held_out.accuracy != held_out.expected_accuracy:
+        numbers += f"; accuracy on the examples that hyperparameters were chosen on {percent(held_out.accuracy)}"
     return f"what the examples say, estimated {how}: {numbers}"

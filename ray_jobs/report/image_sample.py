@@ -23,7 +23,7 @@ ROWS = 200
 """Images at the beginning of a shard that may be chosen: no more of a large tar has to be read again."""
 SHOWN = 24
 """Images of a group."""
-COLUMNS = ["image", "score", "top_labels", "top_scores", "status"]
+COLUMNS = ["image", "score", "margin", "top_labels", "top_scores", "decided_by", "status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,14 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image with a score.
+    """An image that the classifier decided.
 
     Attributes:
         spot: its position.
         image: its key.
         label: the most probable class.
-        score: its calibrated probability.
+        certainty: what images are sorted by: the score; the margin, where the classifier gives no scores.
+        score: the calibrated probability of `label`; None where there is none.
         second: the second class with its score; None if only one is listed.
         abstained: whether the label is withheld.
     """
@@ -50,8 +51,9 @@ class Labelled:
     spot: Spot
     image: str
     label: str
-    score: float
-    second: tuple[str, float] | None
+    certainty: float
+    score: float | None
+    second: tuple[str, float | None] | None
     abstained: bool
 
 
@@ -60,8 +62,8 @@ class Sample:
     """The images that are shown.
 
     Attributes:
-        sure: the highest scores, highest first.
-        unsure: the lowest scores, lowest first; none of them is in `sure`.
+        sure: the most certain ones, the most certain first.
+        unsure: the least certain ones, the least certain first; none of them is in `sure`.
         images: number of images they were chosen from.
     """
 
@@ -83,15 +85,22 @@ def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
     return found
 
 
-def draw_sample(store: Store, predictions: Sequence[str]) -> Sample:
-    """Choose the images to show from the parts of a run's predictions."""
+def draw_sample(store: Store, predictions: Sequence[str], classifier: str, *, has_scores: bool) -> Sample:
+    """Choose the images to show from the parts of a run's predictions.
+
+    Args:
+        store: the output.
+        predictions: the parts, in the archive's order.
+        classifier: method of the classifier; what another one decided has its own certainty, and is not compared.
+        has_scores: whether the classifier gives scores; if not, images are sorted by their margins.
+    """
     rows: list[Labelled] = []
     images = 0
     for part in evenly(predictions, SHARDS):
         table = view_table(store, part, columns=COLUMNS).slice(0, ROWS)
         images += len(table)
-        rows += _extremes(table, shard_of(part))
-    rows.sort(key=lambda row: -row.score)
+        rows += _extremes(table, shard_of(part), classifier, has_scores=has_scores)
+    rows.sort(key=lambda row: -row.certainty)
     sure = min(SHOWN, (len(rows) + 1) // 2)
     return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images)
 
@@ -103,23 +112,27 @@ def evenly(items: Sequence[str], count: int) -> Sequence[str]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def _extremes(table: pa.Table, shard: str) -> list[Labelled]:
-    """Return the images of a part with the highest and the lowest scores, in the order of the part.
+def _extremes(table: pa.Table, shard: str, classifier: str, *, has_scores: bool) -> list[Labelled]:
+    """Return the most and the least certain images of a part, in the order of the part.
 
-    Images without a score (unreadable, or decided without one) are not among them.
+    Images without a score (unreadable, or decided without one) are not among them; or, without any scores, those that
+    the classifier did not decide.
     """
-    read = table.append_column("index", pa.array(range(len(table)), pa.int64())).filter(pc.is_valid(table["score"]))
-    order = pc.sort_indices(read, sort_keys=[("score", "descending"), ("index", "ascending")]).to_pylist()
+    certainty = table["score" if has_scores else "margin"]
+    listed = table.append_column("index", pa.array(range(len(table)), pa.int64())).append_column("certainty", certainty)
+    read = listed.filter(pc.is_valid(certainty) if has_scores else pc.equal(table["decided_by"], classifier))
+    order = pc.sort_indices(read, sort_keys=[("certainty", "descending"), ("index", "ascending")]).to_pylist()
     chosen = sorted({*order[:SHOWN], *order[-SHOWN:]})
     return [_labelled(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
 
 
 def _labelled(row: Mapping[str, Any], shard: str) -> Labelled:
-    labels, scores = row["top_labels"], row["top_scores"]
+    labels, scores = row["top_labels"], row["top_scores"] or [None] * len(row["top_labels"])
     return Labelled(
         spot=Spot(shard, row["index"]),
         image=row["image"],
         label=labels[0],
+        certainty=row["certainty"],
         score=row["score"],
         second=(labels[1], scores[1]) if len(labels) > 1 else None,
         abstained=row["status"] == "abstained",

@@ -120,9 +120,9 @@ class HeldOut(JsonValue):
 
     Attributes:
         source: "val": extra labelled images; "folds": cross-validation inside the examples; "text": one example a
-            class, so lower bounds; "none": there was nothing to measure on.
+            class, so lower bounds, and no scores; "none": there was nothing to measure on.
         images: number of these images.
-        accuracy: share of them labelled right, in [0, 1].
+        accuracy: share of them labelled right, in [0, 1], with hyperparameters that may have been chosen on them.
         nll_before: negative log-likelihood of the logits as they are, in nats.
         nll_after: of the scaled ones.
         ece_before: expected calibration error of the logits as they are, in [0, 1].
@@ -133,8 +133,8 @@ class HeldOut(JsonValue):
         error_bound: upper bound of the error rate at or above the threshold; None where no threshold keeps `max_error`,
             or without images.
         candidates: how each method did that was compared, the best first; None where one was named.
-        nested_accuracy: the accuracy with hyperparameters that were chosen without the image, which `accuracy`
-            flatters; None where it was not measured.
+        nested_accuracy: the accuracy with hyperparameters that were chosen without the image: what to expect, which
+            `accuracy` flatters; None where nothing was chosen on these images.
     """
 
     source: HeldOutSource
@@ -151,6 +151,16 @@ class HeldOut(JsonValue):
     candidates: tuple[CandidateMethod, ...] | None = None
     nested_accuracy: float | None = None
 
+    @property
+    def expected_accuracy(self) -> float | None:
+        """The accuracy to expect of other images, in [0, 1]; None without images."""
+        return self.accuracy if self.nested_accuracy is None else self.nested_accuracy
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether scores can be calibrated on these images."""
+        return self.source in ("val", "folds") and self.images > 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationMetrics(JsonDocument):
@@ -165,7 +175,7 @@ class ClassificationMetrics(JsonDocument):
         abstained: images whose label is withheld.
         unreadable: images that could not be read.
         given_labels: labels that were given to measure with; None if there were none.
-        mean_score: mean of the scores; None where no image has one.
+        mean_score: mean of the scores; None where no image has one, as where nothing could be held out to calibrate on.
         measured: how good predictions are; None where no label is known.
         reliability: how far scores mean what they say; None likewise.
         score_histogram: how many images have which score.

@@ -70,6 +70,7 @@ class PredictStep:
             sources=rows.sources,
             errors=errors,
             scored=scored,
+            has_scores=state.has_scores,
             classes=state.class_names,
             method=type(state.method).name,
             classifier=self.classifier.name,

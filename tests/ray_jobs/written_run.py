@@ -118,12 +118,14 @@ class WrittenRun:
         metrics: what `metrics.json` says differently from `METRICS_BY_HAND`.
         escalated: images that a diffusion model decided, the least certain first: the label of every second one
             changed, the first one was scored at every time-step of every class.
+        has_scores: whether the classifier is calibrated.
     """
 
     folder: Path
     classes: Sequence[str] = CLASSES
     metrics: Mapping[str, Any] = field(default_factory=dict)
     escalated: Sequence[str] = ()
+    has_scores: bool = True
 
     @property
     def store(self) -> Store:
@@ -177,9 +179,11 @@ class WrittenRun:
         return {
             "image": key,
             "label": first if score >= METRICS_BY_HAND["threshold"] else None,
-            "score": score,
+            "score": score if self.has_scores else None,
             "top_labels": [first, second],
-            "top_scores": [score, (1.0 - score) / 2],
+            "top_scores": [score, (1.0 - score) / 2] if self.has_scores else None,
+            "margin": (3.0 * score - 1.0) / 2,
+            "decided_by": "tip_adapter",
             "status": "ok" if score >= METRICS_BY_HAND["threshold"] else "abstained",
         }
 

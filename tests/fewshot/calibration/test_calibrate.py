@@ -80,13 +80,36 @@ def test_validation_images_are_used_for_calibration():
         torch.testing.assert_close(found.sort(dim=0).values, expected.sort(dim=0).values, rtol=1e-4, atol=1e-4)
 
 
-def test_one_shot_with_meaningless_names_scores_low():
-    there = World(8, name_noise=float("inf"), image_noise=0.6)
+def test_probabilities_of_one_shot_are_no_scores_but_order_images():
+    there = World(8, name_noise=float("inf"), image_noise=1.2)
     calibrated = fit_calibrated(build_method("tip_adapter"), there.problem([1] * 8), seed=0)
-    features, labels = there.test_images(300)
+    assert not calibrated.has_scores
+    features, labels = there.test_images(2000)
     scored = predict(calibrated, features)
-    assert float((scored.label == labels).double().mean()) > 0.7
-    assert float(scored.score.mean()) < 0.4
+    right = (scored.label == labels)[scored.margin.argsort()].double()
+    assert float(scored.score.mean()) < 0.4 < float(right.mean())
+    assert float(right[:1000].mean()) + 0.1 < float(right[1000:].mean())
+
+
+@pytest.mark.parametrize(
+    ("method", "counts", "calibrates"),
+    [
+        (TIP, [3, 3], True),
+        (TIP, [3, 1], True),
+        (TIP, [1, 1, 1], False),
+        (TIP, [0, 0], False),
+        (build_method("zero_shot"), [1, 1, 1], True),
+        (build_method("zero_shot"), [1, 0], False),
+        (build_method("zero_shot"), [0, 0], False),
+    ],
+)
+def test_scores_need_images_that_the_classifier_has_not_learned_from(method, counts, calibrates):
+    assert fit_calibrated(method, make_problem(counts)[0], seed=0).has_scores is calibrates
+
+
+def test_validation_images_calibrate_one_shot():
+    problem = replace(make_problem([1, 1])[0], val=make_problem([5, 5], seed=4)[0].support)
+    assert fit_calibrated(TIP, problem, seed=0).has_scores
 
 
 @pytest.mark.parametrize("wrong", [{"max_error": 0.0}, {"max_error": 1.5}, {"confidence": 1.0}])

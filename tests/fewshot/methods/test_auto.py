@@ -90,7 +90,7 @@ def test_what_was_tried_is_stored_on_the_card_and_comes_back():
 
 def test_a_method_that_was_named_was_not_compared():
     report = fit_calibrated(build_method("zero_shot"), make_problem([6] * 5)[0], seed=0).report
-    assert (report.candidates, report.nested_accuracy) == (None, None)
+    assert (report.candidates, report.nested_accuracy) == (None, report.accuracy)
 
 
 FEW_SHOTS = {
@@ -100,22 +100,24 @@ FEW_SHOTS = {
 
 
 @pytest.mark.parametrize(
-    ("counts", "name"),
+    ("counts", "name", "nested"),
     [
-        ([1, 1, 1], "zero_shot"),
-        ([0, 0], "zero_shot"),
-        ([2, 1, 1], "zero_shot"),
-        ([2, 2, 2], "nearest_mean"),
-        ([2, 2, 0], "nearest_mean"),
-        ([7, 1], "nearest_mean"),
+        ([1, 1, 1], "zero_shot", False),
+        ([0, 0], "zero_shot", False),
+        ([2, 1, 1], "zero_shot", True),
+        ([2, 2, 2], "nearest_mean", True),
+        ([2, 2, 0], "nearest_mean", True),
+        ([7, 1], "nearest_mean", True),
     ],
 )
-def test_where_nothing_can_be_compared_the_best_with_as_many_shots_elsewhere_is_taken(monkeypatch, counts, name):
+def test_where_nothing_can_be_compared_the_best_with_as_many_shots_elsewhere_is_taken(
+    monkeypatch, counts, name, nested
+):
     monkeypatch.setattr("fewshot.methods.auto.preference.FEW_SHOT_ACCURACY", FEW_SHOTS)
     calibrated = fit_calibrated(Auto(candidates=CHEAP), make_problem(counts)[0], seed=0)
     assert calibrated.method.name == name
     assert calibrated.report.candidates == ()
-    assert calibrated.report.nested_accuracy is None
+    assert calibrated.report.nested_accuracy == (calibrated.report.accuracy if nested else None)
 
 
 def test_all_candidates_are_compared_on_the_same_images_however_many_folds_they_use(monkeypatch):

@@ -53,7 +53,9 @@ class Lottery:
             return zip(points, logits, strict=True)
 
         tickets = range(TICKETS) if self.ticket is None else (self.ticket,)
-        return replace(self, ticket=select_point(tickets, problem, sweep, default=lambda _: 0, seed=seed))
+        return replace(
+            self, ticket=select_point(tickets, problem, sweep, default=lambda _: 0, seed=seed, folds=self.folds)
+        )
 
     def fit(self, problem, *, seed, training_cache=no_cache):
         ticket = self.select(problem, seed=seed).ticket

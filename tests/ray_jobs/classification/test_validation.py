@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from ray_jobs import preflight
+from ray_jobs.job_file.reading import read_job
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put
 
 pytestmark = pytest.mark.slow
@@ -38,6 +40,24 @@ def test_scores_are_calibrated_on_the_validation_images(place):
     assert (held_out["source"], held_out["images"]) == ("val", 5 * len(CLASSES))
     assert card(inside, place)["held_out"]["source"] != "val"
     assert fewshot("classify", place.job, "--set", f'support.validation="{validation}"').result["did"] == "nothing"
+
+
+def test_the_labels_of_the_examples_are_read_once_to_check_the_job(place, monkeypatch):
+    reads = []
+    read = preflight.support_labels
+    monkeypatch.setattr(preflight, "support_labels", lambda *given: reads.append(1) or read(*given))
+    validation = write_validation(place.folder / "validation", classes=(*CLASSES, "dark"))
+    job, _ = read_job(place.job, [f"support.validation='{validation}'"])
+    (problem,) = preflight.check(job, ["support"])
+    assert "has classes that [support] does not have: dark" in problem
+    assert len(reads) == 1
+
+
+def test_without_examples_their_validation_images_are_no_second_problem(place):
+    validation = write_validation(place.folder / "validation", classes=(*CLASSES, "dark"))
+    job, _ = read_job(place.job, [f"support.validation='{validation}'", f"support.uri='{place.folder / 'nowhere'}'"])
+    (problem,) = preflight.check(job, ["support"])
+    assert problem.startswith("[support] uri")
 
 
 def test_the_plan_counts_the_validation_images(place):

@@ -127,6 +127,15 @@ def test_escalated_labels_below_the_threshold_are_withheld(tmp_path):
     assert [row["status"] for row in merged] == ["ok", "abstained", "ok", *["abstained"] * 3]
 
 
+def test_a_diffusion_model_gives_no_score_where_the_classifier_gives_none(tmp_path):
+    row = {"image": "0", "top_labels": ["a", "b"], "margin": 0.2, "status": "ok", "decided_by": "ape"}
+    (tmp_path / "part.parquet").write_bytes(write_parquet(pa.Table.from_pylist([row], schema=SCHEMA)))
+    unit = MergeUnit("part.parquet", (EscalatedPrediction(0, ("b", "a"), 0.1, (0.9, 0.1)),))
+    (tmp_path / "merged.parquet").write_bytes(MergeStep(Store(str(tmp_path)), "tif").run(None, unit).data)
+    (merged,) = pq.read_table(tmp_path / "merged.parquet").to_pylist()
+    assert (merged["label"], merged["score"], merged["top_scores"], merged["decided_by"]) == ("b", None, None, "tif")
+
+
 class Examples:
     """Enough of `ExampleLatents` for calibration: three classes; the last example of the second is unreadable."""
 

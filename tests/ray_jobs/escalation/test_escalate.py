@@ -18,7 +18,7 @@ from cluster import Store
 from cluster.records import read_shard
 from fewshot.diffusion.training_memory import TrainingMemory
 from ray_jobs.escalation import Escalation, scoring_plan
-from ray_jobs.escalation.selection import find_candidates
+from ray_jobs.escalation.selection import find_candidates, get_selection, selection_to_parquet
 from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.steps.embed import EmbedStep
@@ -240,7 +240,7 @@ def test_damaged_adapters_are_trained_anew_every_time(place, damage):
 
 @pytest.mark.parametrize(
     ("below", "threshold", "limit"),
-    [(None, None, math.inf), (None, 0.0, 0.0), (None, 0.7, 0.7), (0.4, 0.7, 0.4)],
+    [(None, None, math.inf), (None, 0.0, None), (None, 0.7, None), (0.4, 0.7, 0.4), (0.4, None, 0.4)],
 )
 def test_the_score_limit_is_that_of_the_section_or_the_threshold(below, threshold, limit):
     section = EscalateSection(below=below)
@@ -248,10 +248,26 @@ def test_the_score_limit_is_that_of_the_section_or_the_threshold(below, threshol
 
 
 def test_without_a_limit_an_image_with_score_1_is_a_candidate(tmp_path):
-    row = {"image": "a", "score": 1.0, "label": "x", "top_labels": ["x", "y"], "status": "ok"}
+    row = {"image": "a", "score": 1.0, "margin": 1.0, "label": "x", "top_labels": ["x", "y"], "status": "ok"}
     put(tmp_path / "part.parquet", write_parquet(pa.Table.from_pylist([row])))
     (found,) = find_candidates(Store(str(tmp_path)), ["part.parquet"], below=math.inf, candidates=2)
     assert found.image == "a"
+
+
+@pytest.mark.parametrize(("below", "found"), [(math.inf, ["c", "b", "a"]), (0.4, ["c", "b", "a"]), (None, ["c", "a"])])
+def test_images_without_scores_are_sorted_by_margin(tmp_path, below, found):
+    margins = {"a": (0.3, "abstained"), "b": (0.2, "ok"), "c": (0.1, "abstained"), "d": (None, "unreadable")}
+    rows = [
+        {"image": image, "score": None, "margin": margin, "top_labels": ["x", "y"], "status": status}
+        for image, (margin, status) in margins.items()
+    ]
+    put(tmp_path / "part.parquet", write_parquet(pa.Table.from_pylist(rows)))
+    store = Store(str(tmp_path))
+    candidates = sorted(find_candidates(store, ["part.parquet"], below=below, candidates=2))
+    assert [candidate.image for candidate in candidates] == found
+    store.put("selection.parquet", selection_to_parquet(candidates))
+    assert get_selection(store, "selection.parquet") == candidates
+    assert {candidate.score for candidate in get_selection(store, "selection.parquet")} == {None}
 
 
 def test_another_number_of_classes_in_a_block_is_another_training(place):

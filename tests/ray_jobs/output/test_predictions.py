@@ -34,7 +34,7 @@ ORIGIN = PredictionOrigin(archive="/photos", archive_kind="folder")
 ADDED = Column("length", pa.int64(), "Characters of the key.", lambda part: pa.array([len(key) for key in part.images]))
 
 
-def part(abstained=(False, True)):
+def part(abstained=(False, True), *, has_scores=True):
     """Three images, the second of which could not be read; scores of the other two."""
     scored = Predictions(
         label=torch.tensor([2, 0]),
@@ -49,6 +49,7 @@ def part(abstained=(False, True)):
         sources=["", "1.tar", "2.tar"],
         errors=[None, "empty file", None],
         scored=scored,
+        has_scores=has_scores,
         classes=CLASSES,
         method="ape",
         classifier="ape/0123456789abcdef",
@@ -69,6 +70,14 @@ def test_a_row_has_a_label_only_where_its_status_is_ok():
     assert table["source"].to_pylist() == ["", "1.tar", "2.tar"]
     assert table["classifier"].to_pylist() == ["ape/0123456789abcdef", None, "ape/0123456789abcdef"]
     assert table["error"].to_pylist() == [None, "empty file", None]
+
+
+def test_probabilities_that_are_not_calibrated_are_null_and_margins_stay():
+    scores, none = (build_predictions(part(has_scores=each), ORIGIN) for each in (True, False))
+    assert none.schema.equals(scores.schema)
+    assert none["score"].to_pylist() == none["top_scores"].to_pylist() == [None] * 3
+    others = [name for name in scores.column_names if name not in ("score", "top_scores")]
+    assert none.select(others).equals(scores.select(others))
 
 
 def test_an_escalated_row_keeps_its_image_and_its_classifier():

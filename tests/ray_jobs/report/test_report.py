@@ -108,10 +108,22 @@ def test_the_most_certain_images_come_first(tmp_path):
     assert re.findall(r'class="key"><bdi>(\w)\.png', html) == [*"abcd", *"hgfe"]
 
 
+def test_without_scores_images_are_sorted_by_margin_and_no_number_is_shown(tmp_path):
+    held_out = {"source": "text", "images": 3, "accuracy": 0.25, "ece_after": 0.0625}
+    metrics = {"mean_score": None, "threshold": None, "held_out": held_out}
+    run = WrittenRun(tmp_path, metrics=metrics, has_scores=False).write(PICTURES)
+    html = page_of(run)
+    assert re.findall(r'class="key"><bdi>(\w)\.png', html) == [*"abcd", *"hgfe"]
+    assert "No label has a score: with one example of each class" in html
+    assert 'class="score"' not in html
+    assert "alibration error" not in html
+    assert "Images by score" not in html
+
+
 @pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
 def test_pictures_are_found_again_in_any_kind_of_archive(tmp_path, kind):
     run = WrittenRun(tmp_path).write(ALL, kind=kind, broken=BAD)
-    sample = draw_sample(run.store, read_run(run.store, RUN).prediction_parts())
+    sample = draw_sample(run.store, read_run(run.store, RUN).prediction_parts(), "tip_adapter", has_scores=True)
     pictures = archive_pictures(run.job.archive, by_shard(sample.spots))
     assert {row.image: pictures[row.spot] for row in (*sample.sure, *sample.unsure)} == {
         key: thumbnail(data, side=96) for key, data in PICTURES.items()
