@@ -116,11 +116,11 @@ def test_images_that_are_left_out_are_learned_from_and_not_chosen_on():
     problem, _ = make_problem([8, 8])
     splits = held_out_splits(problem, seed=0)
     digests = content_digests(splits[0].queries)
-    for left_out in (digests[:1], digests):
-        chosen_on = selection_splits(replace(problem, left_out=frozenset(left_out)), seed=0)
+    for not_chosen_on in (digests[:1], digests):
+        chosen_on = selection_splits(replace(problem, not_chosen_on=frozenset(not_chosen_on)), seed=0)
         queries = [digest for split in chosen_on for digest in content_digests(split.queries)]
         expected = [digest for split in splits for digest in content_digests(split.queries)]
-        assert queries == [digest for digest in expected if digest not in left_out]
+        assert queries == [digest for digest in expected if digest not in not_chosen_on]
         learned = {digest for split in chosen_on for digest in content_digests(split.problem.support)}
-        assert learned >= set(left_out)
-        assert {split.problem.left_out for split in chosen_on} == {frozenset()}
+        assert learned >= set(not_chosen_on)
+        assert {split.problem.not_chosen_on for split in chosen_on} == {frozenset()}
