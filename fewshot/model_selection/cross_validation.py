@@ -199,8 +199,8 @@ def selection_splits(problem: Problem, *, seed: int, folds: int = FOLDS, min_que
     """Return the splits to choose hyperparameters on.
 
     Returns:
-        The first splits of `held_out_splits`, without queries in `problem.not_chosen_on`; none if they have fewer queries
-        than `min_queries` in all.
+        The first splits of `held_out_splits`, without queries in `problem.not_chosen_on`; none if they have fewer
+        queries than `min_queries` in all.
     """
     splits = held_out_splits(problem, seed=seed)[:folds]
     if problem.not_chosen_on:
