@@ -81,7 +81,7 @@ class Problem:
         archive: [M, D] float32, unit rows: a sample of the unlabelled images that are to be classified. None unless the
             method learns from the archive (`MethodInfo.learns_from_archive`); others leave it alone.
         depth: 0 for a problem as it is given; 1 for one without a fold of it, which has one fold less.
-        left_out: digests of images that no hyperparameter is chosen on, though they are learned from
+        not_chosen_on: digests of images that no hyperparameter is chosen on, though they are learned from
             (`fewshot.optimization.content_order.content_digests`).
     """
 
@@ -95,7 +95,7 @@ class Problem:
     diffusion: DiffusionBackbone | None = None
     archive: Tensor | None = None
     depth: int = 0
-    left_out: frozenset[bytes] = frozenset()
+    not_chosen_on: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         """Check shapes and ranges.

@@ -66,8 +66,8 @@ def choices_without(
     digests = [digest for split in splits for digest in content_digests(split.queries)]
     for part in parts.unique():
         rows = parts == part
-        left_out = frozenset(digest for digest, out in zip(digests, rows.tolist(), strict=True) if out)
-        chosen = method.select(replace(problem, left_out=left_out), seed=seed, training_cache=training_cache)
+        not_chosen_on = frozenset(digest for digest, out in zip(digests, rows.tolist(), strict=True) if out)
+        chosen = method.select(replace(problem, not_chosen_on=not_chosen_on), seed=seed, training_cache=training_cache)
         if chosen == selected:
             yield ChosenWithout(rows, None)
             continue

@@ -68,7 +68,7 @@ class Split:
     def problem(self) -> Problem:
         """The problem with the shots in `support_rows` and this `val`; built at each access, as it can be large."""
         support, depth = self.whole.support[self.support_rows], self.whole.depth + 1
-        return replace(self.whole, support=support, val=self.val, depth=depth, left_out=frozenset())
+        return replace(self.whole, support=support, val=self.val, depth=depth, not_chosen_on=frozenset())
 
 
 Sweep: TypeAlias = Callable[[Split, Collection[PointT]], Iterator[tuple[PointT, Tensor]]]
@@ -199,18 +199,18 @@ def selection_splits(problem: Problem, *, seed: int, folds: int = FOLDS, min_que
     """Return the splits to choose hyperparameters on.
 
     Returns:
-        The first splits of `held_out_splits`, without `problem.left_out` among their queries; none if they have fewer
+        The first splits of `held_out_splits`, without queries in `problem.not_chosen_on`; none if they have fewer
         queries than `min_queries` in all.
     """
     splits = held_out_splits(problem, seed=seed)[:folds]
-    if problem.left_out:
-        kept = [_without(split, problem.left_out) for split in splits]
+    if problem.not_chosen_on:
+        kept = [_without(split, problem.not_chosen_on) for split in splits]
         splits = [split for split in kept if len(split.queries)]
     return splits if sum(len(split.queries) for split in splits) >= min_queries else []
 
 
-def _without(split: Split, left_out: Collection[bytes]) -> Split:
-    kept = [digest not in left_out for digest in content_digests(split.queries)]
+def _without(split: Split, not_chosen_on: Collection[bytes]) -> Split:
+    kept = [digest not in not_chosen_on for digest in content_digests(split.queries)]
     return replace(split, queries=split.queries[torch.tensor(kept, dtype=torch.bool)])
 
 
