@@ -20,11 +20,13 @@ import torch
 from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
+from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
 from fewshot.backbones.determinism import DTYPES, compute_capability, find_device, fix_arithmetic
 from fewshot.backbones.hub_repository import CLIP_CONFIG, HUB, HubRepository
 from fewshot.backbones.image_crop import Preprocessing
+from fewshot.backbones.two_towers import TwoTowers
 from fewshot.backbones.untrusted_weights import (
     check_clip_config,
     library_warnings_logged,
@@ -46,6 +48,16 @@ logger = logging.getLogger(__name__)
 _Second = TypeVar("_Second")
 
 
+def load_backbone(spec: ClipSpec) -> Backbone:
+    """Load a CLIP, or two side by side, for inference; see `load_clip`.
+
+    Raises:
+        BackboneError, UnknownNameError: as `load_clip`.
+    """
+    first, *others = (load_clip(tower) for tower in spec.towers)
+    return TwoTowers(first, *others) if others else first
+
+
 def load_clip(spec: ClipSpec) -> ClipBackbone:
     """Load a CLIP for inference.
 
@@ -53,10 +65,14 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
     use deterministic kernels: with the batch size they decide the last bits of every feature. A precision of "auto" is
     that of the device.
 
+    Args:
+        spec: of one model.
+
     Raises:
         BackboneError: packages, weights or a device are missing; the message says how to get them.
         UnknownNameError: open_clip has no such model.
     """
+    assert spec.beside is None
     device = find_device(spec.device)
     spec = spec.settled(compute_capability(device))
     assert spec.precision != "auto"
@@ -76,6 +92,7 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
         device=device,
         dtype=DTYPES[spec.precision],
         is_compiled=spec.compile,
+        spec=spec.pinned(),
     )
 
 

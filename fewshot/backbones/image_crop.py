@@ -6,6 +6,7 @@ that is loaded.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize
 
+from fewshot.digests import digest
 from fewshot.errors import BackboneError
 from fewshot.images.resizing import Picture, TorchCrop
 
@@ -99,6 +101,13 @@ class Preprocessing:
                 "the installed version of open_clip or timm prepares images for this model in another way than this "
                 f"package does: {' '.join(str(transform).split())}. Install the versions that the package names."
             )
+
+
+def pixels_digest(crop: Crop, mean: tuple[float, ...], std: tuple[float, ...], input_size: tuple[int, int]) -> str:
+    """Return a digest of what a model sees of a picture; for the arguments, see `Preprocessing`."""
+    height, width = input_size
+    pixels = crop(_waves(3 * height // 2, 2 * width)).contiguous().numpy().tobytes()
+    return digest(json.dumps([mean, std, input_size]).encode() + pixels)
 
 
 def _waves(height: int, width: int) -> NDArray[np.uint8]:

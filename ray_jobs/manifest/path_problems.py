@@ -78,14 +78,18 @@ def _input_paths(job: Job, command: JobCommand | None) -> Iterator[tuple[str, st
     """Yield the paths that the job reads, with their keys; not names of models, nor the output."""
     found = [(section, key, value) for section, key, value in paths_in(job, DATA_PATHS, command) if section != "job"]
     found += [each for each in paths_in(job, MODEL_PATHS) if _is_needed(job, each[0]) and _is_folder(each[2])]
-    if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "timm:", "/", ".", "~")):
-        found.append(("clip", "model", job.clip.model))
+    names = zip(("model", "beside.model"), job.clip.spec.towers, strict=False)
+    found += [("clip", key, tower.model) for key, tower in names if _looks_like_a_folder(tower.model)]
     found += paths_in(job, DRIVER_PATHS)
     yield from ((f"[{section}] {key.rstrip('_')}", value) for section, key, value in found)
 
 
 def _is_needed(job: Job, section: str) -> bool:
     return section != "diffusion" or "diffusion" in needs_of(job.classifier.method, job.classifier.hyperparameters)
+
+
+def _looks_like_a_folder(model: str) -> bool:
+    return "/" in model and not model.startswith(("hf-hub:", "timm:", "/", ".", "~"))
 
 
 def _is_folder(model: str) -> bool:
