@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fewshot.backbones.backbone_record import BackboneRecord
+from fewshot.backbones.backbone import Backbone, BackboneRecord
 from fewshot.backbones.clip_spec import ClipSpec
 
 if TYPE_CHECKING:
-    from fewshot.backbones.backbone import Backbone
     from fewshot.backbones.clip import ClipBackbone
 
 __all__ = ["Backbone", "BackboneRecord", "ClipBackbone", "ClipSpec", "load_backbone", "load_clip"]
@@ -19,10 +18,6 @@ def __getattr__(name: str) -> Any:
         from fewshot.backbones import clip_loading
 
         return getattr(clip_loading, name)
-    if name == "Backbone":
-        from fewshot.backbones.backbone import Backbone
-
-        return Backbone
     if name == "ClipBackbone":
         from fewshot.backbones.clip import ClipBackbone
 

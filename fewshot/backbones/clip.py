@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.backbones.backbone_record import BackboneRecord
+from fewshot.backbones.backbone import BackboneRecord
 from fewshot.backbones.determinism import TEXT_BATCH, pad_with_copies, pad_with_zeros
 from fewshot.classes import LabelSpace
 from fewshot.prompt_templates import fill_templates

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fewshot.backbones.backbone_record import BackboneRecord
+from fewshot.backbones.backbone import BackboneRecord
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.determinism import pad_with_zeros
 from fewshot.classes import LabelSpace

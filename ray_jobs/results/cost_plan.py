@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fewshot.backbones.backbone_record import BackboneRecord
+from fewshot.backbones.backbone import BackboneRecord
 from ray_jobs.results.error_limits import ErrorLimitPlan
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import ArchiveSummary
