@@ -113,8 +113,8 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
             yield Check("[support] prompts", check_prompts, prompts)
         for name in evaluation.methods:
             yield Check("[evaluate] methods", lambda name=name: check_method(name))  # type: ignore[misc]
-            yield Check("[evaluate] methods", lambda name=name: _check_text(job, name, {}))  # type: ignore[misc]
-        if job.clip.is_image_only and evaluation.protocol != "few-shot":
+            yield Check("[evaluate] methods", lambda name=name: _check_backbone(job, name, {}))  # type: ignore[misc]
+        if not job.clip.has_text and evaluation.protocol != "few-shot":
             yield Check("[evaluate] protocol", _refuse_classes_without_examples)
 
 
@@ -151,7 +151,7 @@ def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iter
     if (stored := section.from_) is None:
         yield Check("[classifier] method", lambda: check_method(section.method, **section.hyperparameters))
         if "evaluate" not in needs:
-            yield Check("[classifier] method", lambda: _check_text(job, section.method, section.hyperparameters))
+            yield Check("[classifier] method", lambda: _check_backbone(job, section.method, section.hyperparameters))
         if "diffusion" in needs_of(section.method, section.hyperparameters):
             yield Check("[diffusion] model", job.diffusion.spec.check)
     elif "evaluate" in needs:
@@ -160,9 +160,14 @@ def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iter
         yield Check("[classifier] from", lambda: _check_stored(job, stored, storage), stored)
 
 
-def _check_text(job: Job, method: str, hyperparameters: Mapping[str, Any]) -> None:
-    """Raise if a method needs text, and the backbone has none."""
-    if job.clip.is_image_only and uses_text(method, hyperparameters):
+def _check_backbone(job: Job, method: str, hyperparameters: Mapping[str, Any]) -> None:
+    """Raise if a method needs text, or one model, and the backbone has none, or two."""
+    if job.clip.beside is not None and (needs := needs_of(method, hyperparameters)):
+        raise ValueError(
+            f"{method!r} learns inside a model (it needs {', '.join(sorted(needs))}), and [clip.beside] puts two side "
+            "by side. Use a method that learns from features alone, or remove [clip.beside]"
+        )
+    if not job.clip.has_text and uses_text(method, hyperparameters):
         others = ", ".join(name for name, info in METHODS.items() if not info.uses_text)
         raise ValueError(
             f"{method!r} uses the names of classes, and the model {job.clip.model!r} embeds images only. Use a method "
@@ -172,7 +177,7 @@ def _check_text(job: Job, method: str, hyperparameters: Mapping[str, Any]) -> No
 
 def _check_examples(job: Job, labels: Labels) -> None:
     """Raise if the examples leave a class without any to a backbone without text."""
-    if job.clip.is_image_only and not all(labels.counts.values()):
+    if not job.clip.has_text and not all(labels.counts.values()):
         _refuse_classes_without_examples()
 
 

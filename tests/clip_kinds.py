@@ -16,6 +16,7 @@ from torch import nn
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
 HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+OPENAI = {"mean": list(open_clip.OPENAI_DATASET_MEAN), "std": list(open_clip.OPENAI_DATASET_STD)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ def _timm(name: str, pool: str, projection: str | None, size: int) -> dict[str, 
 
 
 KINDS = {
-    "ViT-B-32": Kind(open_clip.CLIP, {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VIT, "text_cfg": TEXT}, {}),
+    "ViT-B-32": Kind(
+        open_clip.CLIP, {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VIT, "text_cfg": TEXT}, OPENAI
+    ),
     "RN50": Kind(
         open_clip.CLIP,
         {
@@ -62,7 +65,7 @@ KINDS = {
             "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
             "text_cfg": TEXT,
         },
-        {},
+        OPENAI,
     ),
     "SigLIP": Kind(
         open_clip.CustomTextCLIP,
@@ -94,7 +97,7 @@ KINDS = {
             "text_cfg": TEXT | {"context_length": 76, "embed_cls": True, "output_tokens": True},
             "multimodal_cfg": TEXT | {"context_length": 76, "attn_pooler_heads": 2},
         },
-        {},
+        OPENAI,
     ),
     "PE-Core": Kind(
         open_clip.CustomTextCLIP,
@@ -119,10 +122,10 @@ KINDS = {
     "padded": Kind(
         open_clip.CLIP,
         {"embed_dim": 32, "vision_cfg": VIT, "text_cfg": TEXT},
-        {"resize_mode": "longest", "fill_color": 7},
+        OPENAI | {"resize_mode": "longest", "fill_color": 7},
     ),
     "not square": Kind(
-        open_clip.CLIP, {"embed_dim": 32, "vision_cfg": VIT | {"image_size": [48, 32]}, "text_cfg": TEXT}, {}
+        open_clip.CLIP, {"embed_dim": 32, "vision_cfg": VIT | {"image_size": [48, 32]}, "text_cfg": TEXT}, OPENAI
     ),
 }
 

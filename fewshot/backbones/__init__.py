@@ -1,22 +1,23 @@
-"""Frozen encoders of images and texts. Importing this package loads no torch; `load_clip` does."""
+"""Frozen encoders of images and texts. Importing this package loads no torch; loading one does."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fewshot.backbones.backbone import Backbone, BackboneRecord
 from fewshot.backbones.clip_spec import ClipSpec
 
 if TYPE_CHECKING:
     from fewshot.backbones.clip import ClipBackbone
 
-__all__ = ["ClipBackbone", "ClipSpec", "load_clip"]
+__all__ = ["Backbone", "BackboneRecord", "ClipBackbone", "ClipSpec", "load_backbone", "load_clip"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_clip":
-        from fewshot.backbones.clip_loading import load_clip
+    if name in ("load_backbone", "load_clip"):
+        from fewshot.backbones import clip_loading
 
-        return load_clip
+        return getattr(clip_loading, name)
     if name == "ClipBackbone":
         from fewshot.backbones.clip import ClipBackbone
 

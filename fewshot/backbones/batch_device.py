@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fewshot.backbones.clip import ClipBackbone
+    from fewshot.backbones.backbone import Backbone
 
 
 class PixelBuffer(Protocol):
@@ -87,7 +87,7 @@ class BatchDevice(Protocol):
         ...
 
 
-def batch_device(clip: ClipBackbone) -> BatchDevice:
+def batch_device(clip: Backbone) -> BatchDevice:
     """Return the device of a backbone."""
     return CudaDevice(clip) if clip.device.type == "cuda" else HostDevice(clip)
 
@@ -118,7 +118,7 @@ class HostOutput:
 class HostDevice:
     """A backbone on the CPU."""
 
-    clip: ClipBackbone
+    clip: Backbone
 
     @property
     def batch_size(self) -> int:
@@ -201,7 +201,7 @@ class CudaDevice:
         clip: the backbone.
     """
 
-    def __init__(self, clip: ClipBackbone) -> None:
+    def __init__(self, clip: Backbone) -> None:
         self._clip = clip
         self._uploads, self._fetches = (_stream(clip.device) for _ in range(2))
 
@@ -255,7 +255,7 @@ class CudaDevice:
         return copies
 
 
-def _shape(clip: ClipBackbone) -> tuple[int, int, int, int]:
+def _shape(clip: Backbone) -> tuple[int, int, int, int]:
     return clip.batch_size, 3, *clip.input_size
 
 

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fewshot.backbones.backbone import BackboneRecord
 from fewshot.backbones.determinism import TEXT_BATCH, pad_with_copies, pad_with_zeros
 from fewshot.classes import LabelSpace
 from fewshot.prompt_templates import fill_templates
 
 if TYPE_CHECKING:
+    from fewshot.backbones.clip_spec import ClipSpec
     from fewshot.backbones.image_crop import Crop
     from fewshot.backbones.pooling import Pooling
     from fewshot.backbones.pooling.pooling_detection import DetectedPooling
@@ -41,6 +43,7 @@ class ClipBackbone:
         dtype: of the model.
         channels_last: whether pixels are laid out channels last.
         is_compiled: whether the image tower was compiled; forwards that keep dense tokens run it as it was before.
+        spec: what was loaded, on the hub at a commit; None for a model that was made elsewhere.
     """
 
     model: Any
@@ -55,6 +58,24 @@ class ClipBackbone:
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
     is_compiled: bool = False
+    spec: ClipSpec | None = None
+
+    @cached_property
+    def record(self) -> BackboneRecord:
+        """What the model is and can do."""
+        from fewshot.backbones.image_crop import pixels_digest
+        from fewshot.backbones.licences import licence_of
+
+        bias = getattr(self.model, "logit_bias", None)
+        return BackboneRecord(
+            image_dim=self.dim,
+            has_text=self.has_text,
+            logit_scale=self.logit_scale,
+            logit_bias=None if bias is None else float(bias),
+            preprocessing=pixels_digest(self.crop, self.mean, self.std, self.input_size),
+            licence=None if self.spec is None else licence_of(self.spec, self.model),
+            weights=None if self.spec is None else self.spec.weights_digest,
+        )
 
     @property
     def has_text(self) -> bool:

@@ -8,7 +8,9 @@ and preprocessing are those of the weights, see `weight_conventions`.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zipfile import BadZipFile, ZipFile
@@ -18,11 +20,13 @@ import torch
 from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
+from fewshot.backbones.backbone import Backbone
 from fewshot.backbones.clip import ClipBackbone
 from fewshot.backbones.clip_spec import EMBEDDED, ClipSpec
 from fewshot.backbones.determinism import DTYPES, compute_capability, find_device, fix_arithmetic
 from fewshot.backbones.hub_repository import CLIP_CONFIG, HUB, HubRepository
 from fewshot.backbones.image_crop import Preprocessing
+from fewshot.backbones.two_towers import TwoTowers
 from fewshot.backbones.untrusted_weights import (
     check_clip_config,
     library_warnings_logged,
@@ -44,6 +48,16 @@ logger = logging.getLogger(__name__)
 _Second = TypeVar("_Second")
 
 
+def load_backbone(spec: ClipSpec) -> Backbone:
+    """Load a CLIP, or two side by side, for inference; see `load_clip`.
+
+    Raises:
+        BackboneError, UnknownNameError: as `load_clip`.
+    """
+    first, *others = (load_clip(tower) for tower in spec.towers)
+    return TwoTowers(first, *others) if others else first
+
+
 def load_clip(spec: ClipSpec) -> ClipBackbone:
     """Load a CLIP for inference.
 
@@ -51,10 +65,14 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
     use deterministic kernels: with the batch size they decide the last bits of every feature. A precision of "auto" is
     that of the device.
 
+    Args:
+        spec: of one model.
+
     Raises:
         BackboneError: packages, weights or a device are missing; the message says how to get them.
         UnknownNameError: open_clip has no such model.
     """
+    assert spec.beside is None
     device = find_device(spec.device)
     spec = spec.settled(compute_capability(device))
     assert spec.precision != "auto"
@@ -74,6 +92,7 @@ def load_clip(spec: ClipSpec) -> ClipBackbone:
         device=device,
         dtype=DTYPES[spec.precision],
         is_compiled=spec.compile,
+        spec=spec.pinned(),
     )
 
 
@@ -98,6 +117,10 @@ def _without_text(_: list[str]) -> list[torch.Tensor]:
 def _to(device: torch.device, dtype: torch.dtype, model: Any) -> Any:
     """Return the model on a device; the scale of its logits, e to the power of a number, stays in float32."""
     scale = model.logit_scale.detach().float().to(device)
+    if not 0.0 < float(scale.exp()) < math.inf:
+        raise BackboneError(
+            f"the model's logit_scale is {float(scale):g}, of which e to the power is no scale of logits"
+        )
     model = model.to(device, dtype)
     model.logit_scale = torch.nn.Parameter(scale, requires_grad=False)
     return model
@@ -131,8 +154,9 @@ def _guarded(spec: ClipSpec, load: Callable[[ClipSpec], tuple[Any, _Second]]) ->
 def _load(spec: ClipSpec) -> tuple[Any, Tokenize]:
     if spec.is_folder:
         folder = Path(spec.model).resolve()
-        _read_clip_config(folder / CLIP_CONFIG)
-        return _create(f"local-dir:{folder}"), open_clip.get_tokenizer(f"local-dir:{folder}")
+        text = _read_clip_config(folder / CLIP_CONFIG)["text_cfg"]
+        load_tokenizer = partial(open_clip.get_tokenizer, f"local-dir:{folder}")
+        return _create(f"local-dir:{folder}"), _tokenizer(load_tokenizer, text, folder)
     if spec.model.startswith(HUB):
         return _from_hub(HubRepository.from_name(spec.model).pinned())
     assert spec.pretrained is not None
@@ -143,7 +167,37 @@ def _load(spec: ClipSpec) -> tuple[Any, Tokenize]:
         force_quick_gelu=conventions.quick_gelu,
         force_preprocess_cfg=dict(conventions.preprocessing),
     )
-    return model, open_clip.get_tokenizer(spec.model)
+    text = (open_clip.get_model_config(spec.model) or {}).get("text_cfg", {})
+    return model, _tokenizer(partial(open_clip.get_tokenizer, spec.model), text)
+
+
+def _tokenizer(load: Callable[[], Tokenize], text: Mapping[str, Any], folder: Path | None = None) -> Tokenize:
+    """Load a tokenizer; one of the hub may be missing where the weights are there.
+
+    Args:
+        load: loads it.
+        text: configuration of the text tower.
+        folder: which it comes from; None for the hub.
+
+    Raises:
+        BackboneError: it is not there; the message says which one is expected, and where.
+    """
+    name = text.get("hf_tokenizer_name")
+    try:
+        return load()
+    except Exception as error:
+        if name is None:
+            raise
+        where, advice = f"the folder {str(folder)!r} has no tokenizer", "Copy the tokenizer's files into it"
+        if folder is None:
+            where = "the tokenizer is not on this machine and could not be fetched"
+            advice = "Fetch it once on a machine that reaches the hub, and copy its cache here"
+        raise BackboneError(
+            f'the weights are here, but {where}: {_reason(error)}. {advice}: `python -c "from transformers import '
+            f"AutoTokenizer; AutoTokenizer.from_pretrained('{name}').save_pretrained('FOLDER')\"` fetches it and "
+            f"writes its files. A folder with these files, the weights as {CLIP_WEIGHTS} and an {CLIP_CONFIG} needs no "
+            "hub."
+        ) from error
 
 
 def _create(name: str, **options: Any) -> Any:
@@ -176,7 +230,8 @@ def _from_hub(repository: HubRepository) -> tuple[Any, Tokenize]:
     path = repository.file(CLIP_CONFIG)
     config = _read_clip_config(path)
     download_pretrained_from_hf(repository.repo, revision=repository.revision)
-    return _create(f"local-dir:{path.parent}"), _hub_tokenizer(config["text_cfg"], repository)
+    load_tokenizer = partial(_hub_tokenizer, config["text_cfg"], repository)
+    return _create(f"local-dir:{path.parent}"), _tokenizer(load_tokenizer, config["text_cfg"])
 
 
 def _hub_tokenizer(text: Mapping[str, Any], repository: HubRepository) -> Tokenize:
@@ -191,9 +246,20 @@ def _hub_tokenizer(text: Mapping[str, Any], repository: HubRepository) -> Tokeni
 
 
 def _read_clip_config(path: Path) -> dict[str, Any]:
-    """Check a configuration from other people before open_clip follows it, and return its model's part."""
+    """Check a configuration from other people before open_clip follows it, and return its model's part.
+
+    open_clip takes the normalisation of OpenAI's models where a configuration has none: that is logged.
+    """
     config = read_config(path)
     check_clip_config(config, str(path))
+    if missing := [name for name in ("mean", "std") if not (config.get("preprocess_cfg") or {}).get(name)]:
+        logger.warning(
+            "config=%r missing=%r assumed=%r advice=%r",
+            str(path),
+            missing,
+            "the normalisation of OpenAI's models",
+            "add preprocess_cfg with mean, std, interpolation and resize_mode, if the model was trained with others",
+        )
     found: dict[str, Any] = config["model_cfg"]
     return found
 
@@ -239,7 +305,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _remedy(spec: ClipSpec, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    reason = _reason(error)
     if spec.timm_folder:
         return f"cannot load {spec.model}: {reason}. The weights must fit the architecture that its config.json names."
     if spec.is_folder or (spec.pretrained and Path(spec.pretrained).is_file()):
@@ -252,3 +318,9 @@ def _remedy(spec: ClipSpec, error: Exception) -> str:
         f" {reason}. Fetch them once on a machine that reaches the hub and copy its cache here, or set a local folder"
         " or checkpoint, or use model = 'embedded', which needs no download."
     )
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, in one line; of a missing key, that it is one."""
+    text = " ".join(str(error).split()).rstrip(". ")
+    return f"{type(error).__name__}: {text}"[:300] if isinstance(error, KeyError) or not text else text[:300]

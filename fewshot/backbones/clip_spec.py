@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from dataclasses import asdict, dataclass, replace
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from fewshot.backbones.hub_repository import HUB, HubRepository
+from fewshot.digests import digest
 from fewshot.errors import BackboneError, UnknownNameError
 
 EMBEDDED = "embedded"
@@ -26,6 +29,19 @@ WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".json")
 
 Precision = Literal["fp32", "bf16", "fp16"]
 ClipPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondTower:
+    """A model beside another, which computes with the settings of that.
+
+    Attributes:
+        model: see `ClipSpec`.
+        pretrained: see `ClipSpec`.
+    """
+
+    model: str
+    pretrained: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +63,8 @@ class ClipSpec:
         device: "auto", "cpu", "cuda" or "cuda:N"; "auto" takes a GPU if there is one.
         tf32: whether products of a GPU in fp32 may round their factors to the 10 bits of TensorFloat-32.
         compile: whether the image tower is compiled by `torch.compile`, which rounds otherwise.
+        beside: a second model, whose features follow those of the first; see `two_towers`. Other properties are those
+            of the first.
     """
 
     model: str = EMBEDDED
@@ -57,12 +75,14 @@ class ClipSpec:
     device: str = "auto"
     tf32: bool = False
     compile: bool = False
+    beside: SecondTower | None = None
 
     def __post_init__(self) -> None:
         """Check ranges.
 
         Raises:
-            ValueError: a number is out of range, or a tag is given for a model without tags.
+            ValueError: a number is out of range, a tag is given for a model without tags, or the second model is the
+                first.
         """
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
@@ -70,6 +90,26 @@ class ClipSpec:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
         if self.pretrained and (self.model == EMBEDDED or self.is_folder or self.is_on_hub or self.timm_folder):
             raise ValueError(f"model {self.model!r} has weights of its own; remove pretrained = {self.pretrained!r}")
+        if self.beside is not None and (self.beside.model, self.beside.pretrained) == (self.model, self.pretrained):
+            raise ValueError(f"beside names {self.model!r}, which is the first model already; name another, or none")
+        if self.beside is not None:
+            ClipSpec(**asdict(self.beside))
+
+    @property
+    def towers(self) -> tuple[Self, ...]:
+        """The models, each by itself."""
+        first = replace(self, beside=None)
+        return (first,) if self.beside is None else (first, replace(first, **asdict(self.beside)))
+
+    @property
+    def title(self) -> str:
+        """The names of the models, for people."""
+        return " + ".join(tower.model for tower in self.towers)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether class names can be embedded, by any of the models."""
+        return not all(tower.is_image_only for tower in self.towers)
 
     @property
     def is_folder(self) -> bool:
@@ -97,12 +137,16 @@ class ClipSpec:
         return Path(self.timm_name) if self.is_image_only and Path(self.timm_name).is_dir() else None
 
     def check(self) -> None:
-        """Check the name as far as possible without loading torch; tags are checked when weights are loaded.
+        """Check the names as far as possible without loading torch; tags are checked when weights are loaded.
 
         Raises:
             BackboneError: a folder, a package or the name of the weights is missing.
             UnknownNameError: open_clip has no such model.
         """
+        for tower in self.towers:
+            tower._check_name()
+
+    def _check_name(self) -> None:
         if self.model == EMBEDDED or self.is_folder:
             self._weights()
         elif self.is_on_hub:
@@ -153,11 +197,22 @@ class ClipSpec:
         """
         if self.precision == "auto":
             raise ValueError('precision "auto" names no features: settle it for the device first')
-        if self.is_on_hub and not HubRepository.from_name(self.model).is_pinned:
-            raise ValueError(f"{self.model!r} names no features without a commit: pin it first")
         settings = asdict(self) | {"device": self.device.split(":")[0]}
-        unused = {"compile": not self.compile, "tf32": not self.tf32 or self.precision != "fp32"}
-        return {name: value for name, value in settings.items() if not unused.get(name)} | {"weights": self._weights()}
+        unused = {"compile": not self.compile, "tf32": not self.tf32 or self.precision != "fp32", "beside": True}
+        identity = {name: value for name, value in settings.items() if not unused.get(name)}
+        identity["weights"] = self._weights_at_commit()
+        if self.beside is not None:
+            identity["beside"] = asdict(self.beside) | {"weights": self.towers[1]._weights_at_commit()}
+        return identity
+
+    @property
+    def weights_digest(self) -> str:
+        """A digest of what identifies the weights in `identity`, wherever their files are.
+
+        Raises:
+            BackboneError, ValueError: as `identity`.
+        """
+        return digest(json.dumps(self._weights_at_commit()).encode())
 
     def settled(self, capability: tuple[int, int] | None) -> Self:
         """Return the spec with a precision in place of "auto", and without `tf32` where that has no effect.
@@ -170,12 +225,19 @@ class ClipSpec:
         return replace(self, precision=precision_on(capability), tf32=self.tf32 and capability is not None)
 
     def pinned(self) -> Self:
-        """Return the spec with the commit that a revision on the hub stands for now.
+        """Return the spec with the commits that revisions on the hub stand for now.
 
         Raises:
-            BackboneError: it is not known here.
+            BackboneError: one is not known here.
         """
-        return replace(self, model=str(HubRepository.from_name(self.model).pinned())) if self.is_on_hub else self
+        models = [_pinned(tower.model) if tower.is_on_hub else tower.model for tower in self.towers]
+        beside = None if self.beside is None else replace(self.beside, model=models[1])
+        return replace(self, model=models[0], beside=beside)
+
+    def _weights_at_commit(self) -> object:
+        if self.is_on_hub and not HubRepository.from_name(self.model).is_pinned:
+            raise ValueError(f"{self.model!r} names no features without a commit: pin it first")
+        return self._weights()
 
     def _weights(self) -> object:
         if folder := self.timm_folder:
@@ -188,6 +250,22 @@ class ClipSpec:
         if self.pretrained and Path(self.pretrained).is_file():
             return [file_digest(Path(self.pretrained)), CONVENTIONS_VERSION]
         return [self.model] if self.is_on_hub else [self.model, self.pretrained, CONVENTIONS_VERSION]
+
+
+def spec_of_identity(identity: Mapping[str, Any]) -> ClipSpec:
+    """Return the spec that an identity was taken of, in JSON; the files that it names may have changed since.
+
+    Raises:
+        TypeError, ValueError: it is no such identity.
+    """
+    values = {field.name: identity[field.name] for field in fields(ClipSpec) if field.name in identity}
+    if (beside := values.get("beside")) is not None:
+        values["beside"] = SecondTower(**{field.name: beside.get(field.name) for field in fields(SecondTower)})
+    return ClipSpec(**values)
+
+
+def _pinned(model: str) -> str:
+    return str(HubRepository.from_name(model).pinned())
 
 
 def precision_on(capability: tuple[int, int] | None) -> Precision:

@@ -6,6 +6,7 @@ that is loaded.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize
 
+from fewshot.digests import digest
 from fewshot.errors import BackboneError
 from fewshot.images.resizing import Picture, TorchCrop
 
@@ -57,6 +59,8 @@ class Preprocessing:
             normalize = transform.transforms[-1]
             found = cls(crop_of(config), tuple(normalize.mean), tuple(normalize.std), _input_size(config))
             found.check(transform)
+        except BackboneError:
+            raise
         except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise BackboneError(f"open_clip cannot preprocess images with {dict(values)}: {error!r}"[:500]) from error
         return found
@@ -72,7 +76,9 @@ class Preprocessing:
         Raises:
             BackboneError: its pixels would be others.
         """
-        _, height, width = config["input_size"]
+        channels, height, width = config["input_size"]
+        if channels != 3:
+            raise BackboneError(f"the network takes images with {channels} channels; expected 3 (RGB)")
         found = cls(_timm_crop(config, transform), tuple(config["mean"]), tuple(config["std"]), (height, width))
         found.check(transform)
         return found
@@ -93,8 +99,15 @@ class Preprocessing:
         if found.shape != expected.shape or not bool(((found - expected).abs() * std * 255 <= 2.01).all()):
             raise BackboneError(
                 "the installed version of open_clip or timm prepares images for this model in another way than this "
-                f"package does: {transform}. Install the versions that the package names."
+                f"package does: {' '.join(str(transform).split())}. Install the versions that the package names."
             )
+
+
+def pixels_digest(crop: Crop, mean: tuple[float, ...], std: tuple[float, ...], input_size: tuple[int, int]) -> str:
+    """Return a digest of what a model sees of a picture; for the arguments, see `Preprocessing`."""
+    height, width = input_size
+    pixels = crop(_waves(3 * height // 2, 2 * width)).contiguous().numpy().tobytes()
+    return digest(json.dumps([mean, std, input_size]).encode() + pixels)
 
 
 def _waves(height: int, width: int) -> NDArray[np.uint8]:
@@ -122,7 +135,8 @@ def _timm_crop(config: Mapping[str, Any], transform: Compose) -> Crop:
     (_, height, width), mode, by = config["input_size"], config["crop_mode"], config["interpolation"]
     resized = math.floor(height / config["crop_pct"])
     is_squashed = mode == "squash" and config["crop_pct"] == 1
-    if by in ("bicubic", "bilinear") and (is_squashed or (mode == "center" and height == width)):
+    is_central = mode == "center" and height == width <= resized
+    if by in ("bicubic", "bilinear") and (is_squashed or is_central):
         return TorchCrop(height, width, is_squashed, by, None if resized == height else resized)
     return _without_normalization(transform)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Literal
 
@@ -397,7 +397,7 @@ class Classification:
 def _with_backbone_of(stored: ClassifierRef, job: Job) -> Job:
     """The job with the backbone that its stored classifier was trained on under [clip]."""
     spec = stored.backbone(job.clip_given)
-    return replace(job, clip=ClipSection(**asdict(spec), templates=job.clip.templates))
+    return replace(job, clip=ClipSection.from_spec(spec, templates=job.clip.templates))
 
 
 def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> tuple[Examples, Examples | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 
 from cluster import ClusterError, Executor, LocalExecutor, Workers
@@ -17,7 +18,7 @@ from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.latest_runs import read_latest
 from ray_jobs.output.runs import read_load
 from ray_jobs.report.markup import plural
-from ray_jobs.results.cost_plan import BackboneProbe, CostPlan, PlannedStage
+from ray_jobs.results.cost_plan import BackboneFacts, BackboneProbe, CostPlan, PlannedStage
 from ray_jobs.results.json_format import FormatError
 from ray_jobs.results.stage_load import StageLoad
 from ray_jobs.steps.placement import choose
@@ -137,9 +138,9 @@ def _probe(spec: ClipSpec, images: int, workers: int) -> BackboneProbe:
     """Time whole batches for a few seconds."""
     import torch
 
-    from fewshot.backbones import load_clip
+    from fewshot.backbones import load_backbone
 
-    clip = load_clip(spec)
+    clip = load_backbone(spec)
     batch = torch.zeros(clip.batch_size, 3, *clip.input_size, dtype=torch.uint8)
     clip.embed_images(batch)
     start, done = time.monotonic(), 0
@@ -153,4 +154,5 @@ def _probe(spec: ClipSpec, images: int, workers: int) -> BackboneProbe:
         device=str(clip.device),
         hours=hours,
         gpu_hours=hours * workers if clip.device.type == "cuda" else 0.0,
+        backbone=BackboneFacts(**asdict(clip.record)),
     )

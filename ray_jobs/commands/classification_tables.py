@@ -22,7 +22,7 @@ from ray_jobs.output.layout import FAILURES
 from ray_jobs.report.failures import read_reasons
 from ray_jobs.report.markup import plural, skipped_entries
 from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
-from ray_jobs.results.cost_plan import BlockMemory, CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.cost_plan import BackboneFacts, BlockMemory, CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 
@@ -210,6 +210,7 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
     for warning in plan.warnings:
         reporter.say(f"warning: {warning}", style="yellow")
     if (probe := plan.probe) is not None:
+        reporter.say(_backbone(probe.backbone))
         workers = plural(plan.workers, "worker")
         reporter.say(
             f"the model of one worker embeds {probe.images_per_second:.1f} images/s on {probe.device}: if reading and"
@@ -222,6 +223,11 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
         if plan.escalation.training_memory is not None:
             _show_memory(reporter, plan.escalation.training_memory)
     _show_error_limit(reporter, plan.error_limit)
+
+
+def _backbone(facts: BackboneFacts) -> str:
+    text = f"class names, scale of logits {facts.logit_scale:.3g}" if facts.has_text else "no class names"
+    return f"model: {facts.image_dim} numbers an image, {text}, licence {facts.licence or 'not stated'}"
 
 
 def _show_error_limit(reporter: Reporter, limit: ErrorLimitPlan) -> None:

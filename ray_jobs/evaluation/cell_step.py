@@ -122,11 +122,11 @@ class EvaluateStep:
 
     def setup(self) -> _Data:
         """Read all features and embed the prompts."""
-        from fewshot.backbones import load_clip
+        from fewshot.backbones import load_backbone
         from fewshot.problem import Problem
 
         keep_to_share()
-        clip = load_clip(self.spec)
+        clip = load_backbone(self.spec)
         space = self.pool.labels.space
         images, pool = read_labelled(self.store, self.pool, dense="dense" in self.needs)
         if self.diffusion is not None:

@@ -68,7 +68,7 @@ def load_classifier(
         StorageError: storage does not answer.
     """
     from cluster.storage.settings import DEFAULT_STORAGE
-    from fewshot.backbones import load_clip
+    from fewshot.backbones import load_backbone
     from fewshot.errors import DataError
     from ray_jobs.errors import DamagedError, JobError
     from ray_jobs.interface.stored_classifier import StoredClassifier
@@ -82,7 +82,7 @@ def load_classifier(
         calibrated = ref.load(spec)
     except (DamagedError, DataError) as error:
         raise JobError([str(error)]) from error
-    return StoredClassifier(calibrated, load_clip(spec), storage)
+    return StoredClassifier(calibrated, load_backbone(spec), storage)
 
 
 def _find_classifier(place: str, storage: Storage) -> ClassifierRef:

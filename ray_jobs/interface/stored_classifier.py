@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from fewshot.backbones import ClipBackbone
+    from fewshot.backbones import Backbone
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
     from fewshot.inference.predict import Predictions
 
@@ -74,7 +74,7 @@ class StoredClassifier:
     """
 
     calibrated: CalibratedClassifier
-    clip: ClipBackbone
+    clip: Backbone
     storage: Storage = DEFAULT_STORAGE
 
     def __repr__(self) -> str:

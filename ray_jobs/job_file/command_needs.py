@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ray_jobs.job_file.sections import Job
@@ -30,11 +30,11 @@ DATA_PATHS: Mapping[str, tuple[str, ...]] = {
 }
 """Keys that are always paths or URLs, by section."""
 MODEL_PATHS: Mapping[str, tuple[str, ...]] = {
-    "clip": ("model", "pretrained"),
+    "clip": ("model", "pretrained", "beside.model", "beside.pretrained"),
     "diffusion": ("model",),
     "escalate": ("model",),
 }
-"""Keys that are a folder or the name of a model, by section."""
+"""Keys that are a folder or the name of a model, by section; with a dot, keys of a table in it."""
 DRIVER_PATHS: Mapping[str, tuple[str, ...]] = {"storage": ("ca_file",)}
 """Keys that are paths on the machine where the command runs, by section."""
 
@@ -52,5 +52,11 @@ def paths_in(
     for section, names in keys.items():
         unused = () if command is None else UNUSED[command].get(section, ())
         for key in names:
-            if key not in unused and (value := getattr(getattr(job, section), key, None)) is not None:
+            if key not in unused and (value := _value(getattr(job, section), key)) is not None:
                 yield section, key, value
+
+
+def _value(table: Any, key: str) -> Any:
+    for name in key.split("."):
+        table = getattr(table, name, None)
+    return table

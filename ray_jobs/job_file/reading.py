@@ -79,7 +79,9 @@ def parse_job(
             known = suggestion(f"[{name}]", [f"[{each}]" for each in SECTIONS])
             problems.append(position.message(f"[{key_text(name)}]: unknown section. {known}"))
         elif not isinstance(content, dict):
-            problems.append(position.message(f"[{name}]: expected a section, got {name} = {shortened(content)}"))
+            advice = "; a second model is [clip.beside]" if name == "clip" and isinstance(content, list) else ""
+            got = f"{name} = {shortened(content)}"
+            problems.append(position.message(f"[{name}]: expected a section, got {got}{advice}"))
             wrong.add(name)
         else:
             sections[name], mistakes = _read_section(SECTIONS[name], name, content)

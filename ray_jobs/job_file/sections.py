@@ -6,13 +6,13 @@ Docstrings and types of these classes become error messages, the JSON schema (`f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from fewshot.backbones.clip_spec import ClipSpec
+from fewshot.backbones.clip_spec import ClipSpec, SecondTower
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
 from fewshot.key_value_cache.published_settings import BenchmarkDataSet
@@ -273,6 +273,23 @@ class SupportSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BesideSection(SecondTower):
+    """Section [clip.beside]: a second model, whose features follow those of the first.
+
+    Both features of an image have length one, so that its similarity to another image is the mean of both models'.
+    A CLIP beside a model for images only, such as DINOv3, keeps the class names of the CLIP. Precision and all other
+    settings of [clip] are those of both. Methods that learn inside a model cannot take two: safe, safe_a, coop, cocoop,
+    ship_..., mcti and textual_inversion.
+
+    Attributes:
+        model: The model, as `clip.model`.
+        pretrained: Its weights, as `clip.pretrained`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClipSection(ClipSpec):
     """Section [clip]: the CLIP model that embeds images and class names.
 
@@ -302,6 +319,7 @@ class ClipSection(ClipSpec):
             that CoOp and later papers use for it: "caltech101", "dtd", "eurosat", "fgvc_aircraft", "flowers102",
             "food101", "imagenet", "imagenet_ensemble" (seven), "oxford_pets", "stanford_cars", "sun397", "ucf101", or
             "taxonomy" for BioCLIP. Not set: the model's own.
+        beside: A second model, whose features follow those of the first.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -309,6 +327,7 @@ class ClipSection(ClipSpec):
     threads: Threads = 1
     device: Device = "auto"
     templates: Templates | None = None
+    beside: BesideSection | None = None
 
     def __post_init__(self) -> None:
         """Check ranges, and that every prompt has one place for the name.
@@ -323,7 +342,15 @@ class ClipSection(ClipSpec):
     @property
     def spec(self) -> ClipSpec:
         """The model without the templates."""
-        return ClipSpec(**{item.name: getattr(self, item.name) for item in fields(ClipSpec)})
+        values = {item.name: getattr(self, item.name) for item in fields(ClipSpec)}
+        return ClipSpec(**values | {"beside": None if self.beside is None else SecondTower(**asdict(self.beside))})
+
+    @classmethod
+    def from_spec(cls, spec: ClipSpec, *, templates: Templates | None) -> Self:
+        """Return the section for a model."""
+        values = {item.name: getattr(spec, item.name) for item in fields(ClipSpec)}
+        beside = None if spec.beside is None else BesideSection(**asdict(spec.beside))
+        return cls(**values | {"beside": beside}, templates=templates)
 
 
 TRAINING_KEYS = ("method", "hyperparameters")

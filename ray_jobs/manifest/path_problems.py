@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.secrets import without_credentials
-from fewshot.backbones.clip_spec import EMBEDDED
+from fewshot.backbones.clip_spec import EMBEDDED, TIMM
+from fewshot.backbones.hub_repository import HUB
 from fewshot.methods.table import needs_of
 from ray_jobs.job_file.command_needs import DATA_PATHS, DRIVER_PATHS, MODEL_PATHS, JobCommand, paths_in
 from ray_jobs.job_file.deploy_section import DeploySection
@@ -77,15 +78,21 @@ def credential_problems(job: Job) -> list[str]:
 def _input_paths(job: Job, command: JobCommand | None) -> Iterator[tuple[str, str]]:
     """Yield the paths that the job reads, with their keys; not names of models, nor the output."""
     found = [(section, key, value) for section, key, value in paths_in(job, DATA_PATHS, command) if section != "job"]
-    found += [each for each in paths_in(job, MODEL_PATHS) if _is_needed(job, each[0]) and _is_folder(each[2])]
-    if "/" in job.clip.model and not job.clip.model.startswith(("hf-hub:", "timm:", "/", ".", "~")):
-        found.append(("clip", "model", job.clip.model))
+    models = [(section, key, value.removeprefix(TIMM)) for section, key, value in paths_in(job, MODEL_PATHS)]
+    found += [each for each in models if _is_needed(job, each[0]) and _is_folder(each[2])]
+    towers = zip(("model", "beside.model"), job.clip.spec.towers, strict=False)
+    names = [("clip", key, tower.model.removeprefix(TIMM)) for key, tower in towers]
+    found += [each for each in names if _looks_like_a_folder(each[2])]
     found += paths_in(job, DRIVER_PATHS)
     yield from ((f"[{section}] {key.rstrip('_')}", value) for section, key, value in found)
 
 
 def _is_needed(job: Job, section: str) -> bool:
     return section != "diffusion" or "diffusion" in needs_of(job.classifier.method, job.classifier.hyperparameters)
+
+
+def _looks_like_a_folder(model: str) -> bool:
+    return "/" in model and not model.startswith((HUB, "/", ".", "~"))
 
 
 def _is_folder(model: str) -> bool:

@@ -98,8 +98,9 @@ def _name_checks(job: Job) -> Iterator[tuple[str, Callable[[], None]]]:
         yield "[escalate] hyperparameters", lambda: check_escalation_method(escalate)
     for name in job.evaluate.methods if job.evaluate is not None else ():
         yield "[evaluate] methods", partial(check_method, name)
-    if job.clip.model != EMBEDDED and not re.search(r"[/~:]", job.clip.model) and not job.clip.spec.is_folder:
-        yield "[clip] model", job.clip.spec.check
+    for tower in job.clip.spec.towers:
+        if tower.model != EMBEDDED and not re.search(r"[/~:]", tower.model) and not tower.is_folder:
+            yield "[clip] model", tower.check
 
 
 def _size_problems(job: Job) -> Iterator[str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
@@ -15,7 +15,8 @@ from cluster import Storage, Store, fingerprint
 from cluster.errors import ClusterError
 from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
-from fewshot.backbones import ClipSpec
+from fewshot.backbones import BackboneRecord, ClipSpec
+from fewshot.backbones.clip_spec import spec_of_identity
 from fewshot.digests import check_digest
 from fewshot.errors import FewShotError
 from ray_jobs.errors import DamagedError, JobError
@@ -128,13 +129,13 @@ class ClassifierRef:
             FileNotFoundError: it is gone, or not complete.
             DamagedError: it is damaged.
         """
-        from fewshot.backbones import load_clip
+        from fewshot.backbones import load_backbone
         from fewshot.inference.classifier_files import backbone_parts, load_classifier, read_card
 
         files = {name: self.store.get(f"{self.folder}/{name}") for name in (CARD, TENSORS)}
         with self._checked():
             needed = backbone_parts(read_card(files)["method"])
-        clip = load_clip(spec) if needed else None
+        clip = load_backbone(spec) if needed else None
         with self._checked():
             calibrated = load_classifier(files, **{name: getattr(clip, name) for name in needed})
         return calibrated.with_max_error(self.max_error, confidence=self.confidence)
@@ -192,13 +193,13 @@ class ClassifierRef:
         trained_on = self._trained_on()
         if given.precision == "auto":
             given = replace(given, precision=trained_on.precision)
-        is_without_revision = given.is_on_hub and trained_on.model.startswith(f"{given.model}@")
-        return replace(given, model=trained_on.model) if is_without_revision else given
+        known = {tower.model.partition("@")[0]: tower.model for tower in trained_on.towers if tower.is_on_hub}
+        beside = given.beside and replace(given.beside, model=known.get(given.beside.model, given.beside.model))
+        return replace(given, model=known.get(given.model, given.model), beside=beside)
 
     def _trained_on(self) -> ClipSpec:
-        known = {item.name for item in fields(ClipSpec)}
         try:
-            return ClipSpec(**{name: value for name, value in self.clip.items() if name in known})  # type: ignore[arg-type]
+            return spec_of_identity(self.clip)
         except (TypeError, ValueError) as error:
             raise JobError([f"{self.url}/{CARD} names no CLIP that can be loaded: {error}"]) from error
 
@@ -226,6 +227,7 @@ def put_classifier(
     *,
     examples: int,
     unreadable: UnreadableExamples,
+    backbone: BackboneRecord | None = None,
     archive_images: int | None = None,
 ) -> ClassifierRef:
     """Store a classifier. A folder with a card is complete.
@@ -236,12 +238,14 @@ def put_classifier(
         identity: what it was trained from.
         examples: number of examples that were given.
         unreadable: examples that it was trained without.
+        backbone: what the backbone is, for the card; None leaves it out.
         archive_images: number of unlabelled images in the sample of the archive; None for methods without one.
     """
     from fewshot.inference.classifier_files import save_classifier
 
     folder, tokens = identity.folder, _token_files(calibrated)
     facts = {"trained_from": identity.to_json(), "examples": examples, "unreadable_examples": unreadable.to_json()}
+    facts |= {} if backbone is None else {"backbone": asdict(backbone)}
     facts |= {} if archive_images is None else {"archive_images": archive_images}
     files = {**tokens, **save_classifier(calibrated, facts, tokens)}
     for name in sorted(files, key=lambda name: name == CARD):
@@ -346,6 +350,8 @@ def _text(value: object) -> str:
 def _comparable(identity: Mapping[str, object]) -> dict[str, object]:
     """A backbone's identity as JSON; where files say what it is, their place does not."""
     plain: dict[str, object] = json.loads(json.dumps(identity))
+    if isinstance(beside := plain.get("beside"), dict):
+        plain["beside"] = _comparable(beside)
     weights = plain.get("weights")
     if isinstance(weights, list) and all(isinstance(file, list) for file in weights):
         return plain | {"model": "a folder"}

@@ -7,6 +7,7 @@ from importlib.resources import files
 from xml.etree.ElementTree import Element
 
 from cluster.secrets import public_url
+from fewshot.backbones import ClipSpec
 from ray_jobs.output.layout import FAILURES, JOB, METRICS, PLAN
 from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
@@ -198,13 +199,18 @@ def _growth(metrics: ClassificationMetrics) -> str:
     return f" · max(1, spread of the logits / {metrics.least_spread:.3g})^{metrics.spread_power:g}"
 
 
+def _backbone(clip: ClipSpec) -> str:
+    models = " + ".join(" ".join(filter(None, (tower.model, tower.pretrained))) for tower in clip.towers)
+    return f"{models} {clip.precision}"
+
+
 def _facts(contents: Contents) -> Iterator[tuple[str, object]]:
     job, metrics = contents.job, contents.metrics
     yield "run", contents.run
     yield "method", metrics.method
     yield from metrics.hyperparameters.items()
     yield "temperature", f"{metrics.temperature:.3g}{_growth(metrics)}"
-    yield "backbone", " ".join(filter(None, (job.clip.model, job.clip.pretrained, job.clip.precision)))
+    yield "backbone", _backbone(job.clip)
     if job.archive is not None:
         yield "archive", public_url(job.archive.uri)
     if job.classifier.from_ is not None:

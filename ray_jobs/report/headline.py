@@ -41,7 +41,7 @@ def _title(contents: Contents) -> Element:
     escalated = f", the least certain ones by {metrics.escalated.method}," if metrics.escalated is not None else ""
     classes = plural(plan.classes, "class", "classes")
     line = (
-        f"{plural(metrics.images, 'image')}, labelled by the method {metrics.method} (backbone: {job.clip.model})"
+        f"{plural(metrics.images, 'image')}, labelled by the method {metrics.method} (backbone: {job.clip.title})"
         f"{escalated} from {_examples(contents)} of {classes}"
     )
     return element("header", element("h1", job.job.name), element("p", line, class_="lead"))

@@ -12,7 +12,7 @@ from ray_jobs.results.classification_metrics import (
     Status,
     UnreadableExamples,
 )
-from ray_jobs.results.cost_plan import BackboneProbe, BlockMemory, CostPlan, EscalationCost, PlannedStage
+from ray_jobs.results.cost_plan import BackboneFacts, BackboneProbe, BlockMemory, CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import CalibrationSummary, CostPoint, EscalationSummary, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
@@ -23,6 +23,7 @@ from ray_jobs.results.run_plan import ArchiveSummary, RunKind, RunPlan
 __all__ = [
     "STATUSES",
     "ArchiveSummary",
+    "BackboneFacts",
     "BackboneProbe",
     "BlockMemory",
     "CalibrationSummary",

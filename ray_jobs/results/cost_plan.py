@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fewshot.backbones.backbone import BackboneRecord
 from ray_jobs.results.error_limits import ErrorLimitPlan
 from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.run_plan import ArchiveSummary
@@ -85,20 +86,27 @@ class EscalationCost(JsonValue):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneFacts(BackboneRecord, JsonValue):
+    """The record of a backbone as it is printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneProbe(JsonValue):
-    """How fast the backbone is on this machine, and what that makes of the job.
+    """What the backbone is, how fast it is on this machine, and what that makes of the job.
 
     Attributes:
         images_per_second: of one worker.
         device: in torch's words.
         hours: until all is embedded, with the job's workers.
         gpu_hours: hours of a GPU; 0 on a CPU.
+        backbone: what it is and can do.
     """
 
     images_per_second: float
     device: str
     hours: float
     gpu_hours: float
+    backbone: BackboneFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from ray_jobs.steps.stage_meter import DECODING, READING, StageMeter
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewshot.backbones import ClipBackbone
+    from fewshot.backbones import Backbone
     from fewshot.backbones.image_crop import Crop
 
 VIEW_SEED = 0
@@ -65,14 +65,14 @@ class Embedder:
         dim: D, size of a feature.
     """
 
-    clip: ClipBackbone
+    clip: Backbone
     decoders: DecodePool
     pipeline: DevicePipeline
     meter: StageMeter
     dim: int
 
     @classmethod
-    def from_clip(cls, clip: ClipBackbone, *, decode_threads: int, dim: int) -> Embedder:
+    def from_clip(cls, clip: Backbone, *, decode_threads: int, dim: int) -> Embedder:
         """Put the stages before a backbone."""
         from fewshot.backbones.batch_device import batch_device
 
@@ -113,10 +113,10 @@ class EmbedStep:
 
     def setup(self) -> Embedder:
         """Load the backbone."""
-        from fewshot.backbones import load_clip
+        from fewshot.backbones import load_backbone
 
         keep_to_share()
-        clip = load_clip(self.spec)
+        clip = load_backbone(self.spec)
         return Embedder.from_clip(clip, decode_threads=self.decode_threads, dim=clip.dim)
 
     def run(self, state: Embedder, unit: EmbedUnit) -> Part:
@@ -155,7 +155,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What decoding needs of the backbone; see `ClipBackbone`."""
+    """What decoding needs of the backbone; see `Backbone`."""
 
     crop: Crop
     longer_side: int
@@ -269,7 +269,7 @@ def _part(state: Embedder, unit: EmbedUnit, records: list[Row], rows: UnitRows) 
     return Part(data, counts(found.errors), state.meter.take())
 
 
-def _not_finite(clip: ClipBackbone) -> str:
+def _not_finite(clip: Backbone) -> str:
     """Why an image has no features, though it was read."""
     name = str(clip.dtype).removeprefix("torch.")
     advice = '; set clip.precision = "bf16" or "fp32"' if name == "float16" else ""

@@ -22,7 +22,7 @@ from ray_jobs.steps.archive_sample import ArchiveSample
 from ray_jobs.steps.example_latents import encode_examples, get_example_latents
 
 if TYPE_CHECKING:
-    from fewshot.backbones import ClipBackbone
+    from fewshot.backbones import Backbone
     from fewshot.backbones.diffusion import DiffusionBackbone
     from fewshot.backbones.pooling import Pooling
     from fewshot.backbones.text_tower import TextTower
@@ -99,12 +99,12 @@ class Training:
         return classifier.with_max_error(self.section.max_error, self.section.confidence)
 
     def _fit(self, store: Store) -> ClassifierRef:
-        from fewshot.backbones import load_clip
+        from fewshot.backbones import load_backbone
         from fewshot.calibration.calibrate import fit_calibrated
         from fewshot.methods import build_method, needs_of
         from fewshot.problem import Labelled, Problem
 
-        clip = load_clip(self.spec)
+        clip = load_backbone(self.spec)
         method = build_method(self.section.method, **self.section.hyperparameters)
         needs = needs_of(self.section.method, self.section.hyperparameters)
         text = clip.prototypes(self.support.labels.space, self.templates)
@@ -133,6 +133,7 @@ class Training:
             self.identity,
             examples=len(self.support.images),
             unreadable=unreadable,
+            backbone=clip.record,
             archive_images=None if archive is None else len(archive),
         )
 
@@ -145,7 +146,7 @@ class BackboneParts(NamedTuple):
     diffusion: DiffusionBackbone | None = None
 
 
-def parts_for(clip: ClipBackbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> BackboneParts:
+def parts_for(clip: Backbone, needs: Collection[str], diffusion: DiffusionSpec | None = None) -> BackboneParts:
     """Return the parts of backbones that a `Problem` must have for these needs.
 
     Raises:

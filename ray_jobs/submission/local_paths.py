@@ -8,8 +8,10 @@ import socket
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cluster.storage.objects import absolute_path
+from fewshot.backbones.clip_spec import TIMM
 from ray_jobs.job_file.command_needs import DATA_PATHS, DRIVER_PATHS, MODEL_PATHS, JobCommand, paths_in
 from ray_jobs.job_file.sections import Job
 
@@ -23,7 +25,8 @@ def local_paths(job: Job, command: JobCommand | None = None) -> dict[tuple[str, 
     """
     found = {}
     for section, key, value in paths_in(job, {**DATA_PATHS, **MODEL_PATHS, **DRIVER_PATHS}, command):
-        if (path := _local(value)) is not None and (section not in MODEL_PATHS or os.path.exists(path)):  # noqa: PTH110
+        path = _local(value.removeprefix(TIMM))
+        if path is not None and (section not in MODEL_PATHS or os.path.exists(path)):  # noqa: PTH110 -- never raises
             found[section, key] = path
     return found
 
@@ -31,8 +34,17 @@ def local_paths(job: Job, command: JobCommand | None = None) -> dict[tuple[str, 
 def with_absolute_paths(job: Job) -> Job:
     """Return the job with its local paths made absolute, for a driver that runs in another folder."""
     for (section, key), path in local_paths(job).items():
-        job = replace(job, **{section: replace(getattr(job, section), **{key: str(path)})})
+        job = _with_path(job, f"{section}.{key}", path)
     return job
+
+
+def _with_path(table: Any, keys: str, path: Path) -> Any:
+    """Return a table with another path at the end of keys with dots between them; what stands before the path stays."""
+    key, _, others = keys.partition(".")
+    value = getattr(table, key)
+    if others:
+        return replace(table, **{key: _with_path(value, others, path)})
+    return replace(table, **{key: f"{TIMM if value.startswith(TIMM) else ''}{path}"})
 
 
 def local_path_problems(job: Job, command: JobCommand) -> list[str]:

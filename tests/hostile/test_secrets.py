@@ -100,13 +100,13 @@ def test_a_unit_of_the_archive_that_quotes_its_environment_is_told_without_it(pl
 def test_a_set_up_that_quotes_its_environment_leaves_none(place, planted, monkeypatch):
     from fewshot.errors import BackboneError
 
-    def load_clip(_):
+    def load_backbone(_):
         try:
             quote_everything()
         except RuntimeError as error:
             raise BackboneError(str(error)) from error
 
-    monkeypatch.setattr("fewshot.backbones.load_clip", load_clip)
+    monkeypatch.setattr("fewshot.backbones.load_backbone", load_backbone)
     outcome = place.classify()
     assert outcome.code == 2
     assert HIDDEN in outcome.messages

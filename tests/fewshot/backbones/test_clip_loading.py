@@ -13,7 +13,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fewshot.backbones import ClipSpec, load_clip
 from fewshot.backbones.clip_spec import open_clip_models
@@ -222,3 +222,72 @@ def test_warnings_of_libraries_are_logged_and_not_swallowed(tiny_folder, monkeyp
     load_clip(ClipSpec(model=str(tiny_folder)))
     (record,) = (record for record in caplog.records if "are odd" in record.getMessage())
     assert "warning='UserWarning: the weights are odd'" in record.getMessage()
+
+
+def with_weights(folder, **tensors):
+    """Replace tensors of a folder; None removes one."""
+    weights = load_file(folder / "open_clip_model.safetensors") | tensors
+    save_file(
+        {name: each for name, each in weights.items() if each is not None}, folder / "open_clip_model.safetensors"
+    )
+    return str(folder)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), 200.0, -200.0])
+def test_a_scale_of_logits_that_is_none_is_refused(tmp_path, scale):
+    folder = with_weights(KINDS["RN50"].write(tmp_path / "clip"), logit_scale=torch.tensor(scale))
+    with pytest.raises(BackboneError, match="the model's logit_scale is"):
+        load_clip(ClipSpec(model=folder))
+
+
+def test_an_error_of_weights_names_the_tensor_that_is_missing(tmp_path):
+    folder = with_weights(KINDS["RN50"].write(tmp_path / "clip"), logit_scale=None)
+    with pytest.raises(BackboneError, match=r'Missing key\(s\) in state_dict: "logit_scale"'):
+        load_clip(ClipSpec(model=folder))
+
+
+@pytest.mark.parametrize(("preprocessing", "missing"), [({}, "['mean', 'std']"), ({"mean": [0.5] * 3}, "['std']")])
+def test_a_configuration_without_normalisation_is_reported(tmp_path, caplog, preprocessing, missing):
+    folder = replace(KINDS["RN50"], preprocessing=preprocessing).write(tmp_path / "clip")
+    load_clip(ClipSpec(model=str(folder)))
+    (record,) = (record for record in caplog.records if "preprocess_cfg" in record.getMessage())
+    assert f'missing={missing} assumed="the normalisation of OpenAI\'s models"' in record.getMessage()
+
+
+def test_a_folder_without_its_tokenizer_says_which_one_it_needs(tmp_path):
+    folder = KINDS["SigLIP"].write(tmp_path / "clip")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(BackboneError, match=r"has no tokenizer: .*from_pretrained\('anywhere'\)"):
+        load_clip(ClipSpec(model=str(folder)))
+
+
+@pytest.fixture
+def siglip_name(monkeypatch, tmp_path):
+    """Make a name of open_clip a tiny SigLIP, on a machine without the hub, and return its folder."""
+    import transformers
+
+    def unreachable(*_, **__):
+        raise OSError("We couldn't connect to 'https://huggingface.co' to load the files")
+
+    text = KINDS["SigLIP"].config["text_cfg"] | {"hf_tokenizer_name": "timm/siglip"}
+    config = {"ViT-B-32-SigLIP2-256": KINDS["SigLIP"].config | {"text_cfg": text}}
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", open_clip.factory._MODEL_CONFIGS | config)
+    folder = KINDS["SigLIP"].write(tmp_path / "clip")
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", unreachable)
+    return folder, tokenizer
+
+
+def test_a_tokenizer_that_is_on_the_hub_alone_is_named_with_a_way_around_it(siglip_name, monkeypatch, tmp_path):
+    import transformers
+
+    folder, tokenizer = siglip_name
+    checkpoint = str(folder / "open_clip_model.safetensors")
+    with pytest.raises(BackboneError, match="the weights are here, but the tokenizer is not") as caught:
+        load_clip(ClipSpec(model="ViT-B-32-SigLIP2-256", pretrained=checkpoint))
+    assert "couldn't connect" in str(caught.value)
+    (command,) = re.findall(r"`(python .*?)`", str(caught.value))
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", {"timm/siglip": tokenizer}.__getitem__)
+    exec(shlex.split(command.replace("FOLDER", str(tmp_path / "tokenizer")))[2])
+    assert (tmp_path / "tokenizer" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()

@@ -16,7 +16,7 @@ from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from fewshot.backbones.image_crop import PillowCrop, Preprocessing, crop_of
+from fewshot.backbones.image_crop import PillowCrop, Preprocessing, crop_of, pixels_digest
 from fewshot.backbones.weight_conventions import PREPROCESSING
 from fewshot.errors import BackboneError
 from fewshot.images import decode, decode_pixels, side_before_resizing
@@ -131,6 +131,19 @@ def test_preprocessing_unlike_that_of_open_clip_is_refused(wrong):
     found = Preprocessing.from_open_clip(values)
     with pytest.raises(BackboneError, match="prepares images for this model in another way"):
         replace(found, **wrong).check(image_transform_v2(PreprocessCfg(**values), is_train=False))
+
+
+def test_the_digest_of_preprocessing_follows_crop_and_normalisation():
+    values = {"crop": crop_of(PreprocessCfg(size=64)), "mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (64, 64)}
+    found = pixels_digest(**values)
+    assert found == pixels_digest(**values | {"crop": TorchCrop(64, 64, False, "bicubic")})
+    others = [
+        {"crop": TorchCrop(64, 64, False, "bilinear")},
+        {"crop": TorchCrop(64, 64, True, "bicubic")},
+        {"mean": (0.5, 0.5, 0.4)},
+        {"std": (0.5, 0.5, 0.4)},
+    ]
+    assert len({found, *(pixels_digest(**values | other) for other in others)}) == 5
 
 
 def test_pillow_images_and_arrays_give_the_same_pixels():

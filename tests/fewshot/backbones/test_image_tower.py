@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from fewshot.backbones import ClipSpec, load_clip
+from fewshot.backbones.image_tower import ImageTower
 from fewshot.classes import LabelSpace
 from fewshot.errors import BackboneError, UnknownNameError
 from tests.strange_files import photo
@@ -19,6 +20,10 @@ PREPROCESSING = [
     {"crop_pct": 1.0, "crop_mode": "squash"},
     {"crop_mode": "border"},
     {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "crop_pct": 0.95},
+    {"crop_pct": 1.25},
+    {"crop_pct": 0.9, "crop_mode": "squash"},
+    {"input_size": (3, 160, 96)},
+    {"interpolation": "lanczos"},
 ]
 
 
@@ -59,6 +64,17 @@ def test_a_name_takes_a_local_checkpoint_with_or_without_a_classifier(tmp_path):
     first, *others = (load_clip(spec).embed_images(images) for spec in specs)
     assert all(torch.equal(first, other) for other in others)
     assert len({str(spec.settled(None).identity()) for spec in specs}) == 3
+
+
+def test_a_network_of_another_number_of_channels_is_refused(tmp_path):
+    _, folder = write_timm_folder(tmp_path / "tower", "test_vit", input_size=(1, 160, 160))
+    with pytest.raises(BackboneError, match="takes images with 1 channels; expected 3"):
+        load_clip(ClipSpec(model=f"timm:{folder}"))
+
+
+def test_a_network_that_does_not_pool_is_refused(tmp_path):
+    with pytest.raises(BackboneError, match=r"returns \[1, 101, 64\] for one image; expected \[1, D\]"):
+        ImageTower(timm.create_model("test_vit", num_classes=0, global_pool=""), (160, 160))
 
 
 def test_there_is_no_text(tmp_path):

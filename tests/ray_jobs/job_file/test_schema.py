@@ -69,7 +69,7 @@ def test_the_command_prints_a_valid_schema():
 def test_every_section_and_key_is_explained():
     assert SCHEMA["properties"].keys() == SECTIONS.keys()
     tables = described(SCHEMA)
-    assert len(tables) == len(SECTIONS) + 7  # The file itself and the tables in [support] and [deploy].
+    assert len(tables) == len(SECTIONS) + 8  # The file itself and the tables in [support], [clip] and [deploy].
     for table in tables:
         assert table["description"].endswith(".")
         for name, key in table["properties"].items():

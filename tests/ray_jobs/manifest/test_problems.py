@@ -35,6 +35,11 @@ def problems(
         ("support.uri=../examples.csv", "[support] uri: '../examples.csv' is a path of this machine"),
         ("clip.model=/models/clip", "[clip] model: '/models/clip' is a path of this machine"),
         ("clip.model=models/clip", "[clip] model: 'models/clip' is a path of this machine"),
+        ("clip.model=timm:/models/tower", "[clip] model: '/models/tower' is a path of this machine"),
+        ("clip.model=timm:models/tower", "[clip] model: 'models/tower' is a path of this machine"),
+        ("clip.beside.model=/models/clip", "[clip] beside.model: '/models/clip' is a path of this machine"),
+        ("clip.beside.model=timm:models/tower", "[clip] beside.model: 'models/tower' is a path of this machine"),
+        ("clip.beside={model='ViT-B32', pretrained='openai'}", "Did you mean 'ViT-B-32'?"),
         ("escalate.model=./sd", "[escalate] model: './sd' is a path of this machine"),
         ("archive.uri=https://me:hunter2@host/photos", "[archive] uri: a URL with a password in it"),
         (

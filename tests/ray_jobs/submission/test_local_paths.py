@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from ray_jobs.job_file.command_needs import NEEDS
-from ray_jobs.job_file.sections import ArchiveSection, ClipSection, EvaluateSection, Job, JobSection, SupportSection
+from ray_jobs.job_file.sections import (
+    ArchiveSection,
+    BesideSection,
+    ClipSection,
+    EvaluateSection,
+    Job,
+    JobSection,
+    SupportSection,
+)
 from ray_jobs.submission.local_paths import are_local, local_path_problems, local_paths, with_absolute_paths
 from tests.ray_jobs.submission.clusters import ELSEWHERE, HERE
 
@@ -20,7 +28,7 @@ def job(tmp_path, monkeypatch):
         job=JobSection(name="a", output="runs/a"),
         archive=ArchiveSection(uri="s3://bucket/photos", labels="file:///data/truth.csv"),
         support=SupportSection(uri="~/examples"),
-        clip=ClipSection(model="weights"),
+        clip=ClipSection(model="weights", beside=BesideSection(model="timm:weights")),
     )
 
 
@@ -31,6 +39,7 @@ def test_local_paths_are_made_absolute_and_urls_stay(job, tmp_path, monkeypatch)
     assert (found.archive.uri, found.archive.labels) == ("s3://bucket/photos", "/data/truth.csv")
     assert found.support.uri == "/home/me/examples"
     assert found.clip.model == str(tmp_path / "weights")
+    assert found.clip.beside == BesideSection(model=f"timm:{tmp_path / 'weights'}")
     assert with_absolute_paths(found) == found
 
 
@@ -56,10 +65,11 @@ def test_every_path_that_the_cluster_cannot_read_is_reported(job):
         "[archive] labels",
         "[support] uri",
         "[clip] model",
+        "[clip] beside.model",
     ]
     assert all("s3://…" in problem and "--shared-paths" in problem for problem in problems)
     messages = [problem.partition(": ")[0] for problem in local_path_problems(job, "evaluate")]
-    assert messages == ["[job] output", "[evaluate] splits", "[clip] model"]
+    assert messages == ["[job] output", "[evaluate] splits", "[clip] model", "[clip] beside.model"]
 
 
 def test_a_cluster_is_local_if_all_its_nodes_are():
