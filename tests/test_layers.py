@@ -43,7 +43,7 @@ FORBIDDEN = {
 TABLE = ("fewshot.methods.table", "fewshot.methods.building", "fewshot.methods.METHODS", "fewshot.methods.build_method")
 USES_THE_TABLE = "fewshot.methods.auto"
 """The method that chooses among others by name."""
-BUILT_ON_OTHERS = {"fewshot.methods.gda_u", "fewshot.methods.ship"}
+BUILT_ON_OTHERS = {"fewshot.methods.archive_heads", "fewshot.methods.gda_u", "fewshot.methods.ship"}
 """Methods that extend other methods."""
 GLOBAL_STATE = ("os.environ", "os.getenv", "random.seed", "np.random.seed", "numpy.random.seed", "torch.manual_seed")
 

@@ -6,7 +6,9 @@ below which a prediction abstains.
 
 Limits: hyperparameters, scaling and threshold are chosen on the same held-out images, so all three are slightly
 optimistic (where methods were compared, `HeldOutReport.nested_accuracy` is not, but for the choice among them); the
-guarantee assumes that archive and shots have the same distribution, with balanced classes. With one shot of a class,
+guarantee assumes that archive and shots have the same distribution, with balanced classes. Where the method knows the
+shares of the classes in the archive, held-out images stand for those instead (`fewshot.calibration.label_shift`): they
+are weighted for the scaling and all measures, and thinned for the threshold. With one shot of a class,
 none can be held out and the class still be learned. Augmented views of the shot are far too easy as substitutes for
 other images, so the class of a held-out image keeps only its text, and the measured accuracy, confidence and coverage
 are lower bounds. With meaningless names this bound is chance: the labels are still the most probable ones, and their
@@ -24,7 +26,9 @@ from torch import Tensor
 
 from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
+from fewshot.calibration.label_shift import class_weights, thinned
 from fewshot.calibration.temperature import Scaling, fit_scaling
+from fewshot.classes import LabelSpace
 from fewshot.errors import DataError
 from fewshot.evaluation.metrics import expected_calibration_error, negative_log_likelihood
 from fewshot.method import Classifier, Method, features_for
@@ -42,6 +46,15 @@ class ComparingMethod(Method, Protocol):
         self, problem: Problem, *, seed: int, training_cache: TrainingCache
     ) -> tuple[Method, tuple[CandidateResult, ...]]:
         """Return the selected method and the results of all candidates, its own first; no results without images."""
+        ...
+
+
+@runtime_checkable
+class ShareMethod(Method, Protocol):
+    """A method that may know the shares of the classes in the archive."""
+
+    def known_shares(self, label_space: LabelSpace) -> Tensor | None:
+        """Return [K] float64, > 0 with sum 1; None if they are unknown."""
         ...
 
 
@@ -73,12 +86,14 @@ def fit_calibrated(
     selected, candidates = _selected(method, problem, seed=seed, training_cache=training_cache)
     source, logits, labels = held_out_logits(selected, problem, seed=seed, training_cache=training_cache)
     _check_finite(selected, logits)
-    scaling = fit_scaling(logits, labels)
+    weights = _weights(selected, problem.label_space, labels)
+    scaling = fit_scaling(logits, labels, weights)
     scores, predicted = torch.softmax(scaling(logits), dim=1).max(dim=1)
+    kept = slice(None) if weights is None else thinned(weights, seed=seed)
     classifier = selected.fit(problem, seed=seed, training_cache=training_cache)
     _check_finite(selected, *_tensors(classifier))
     report = replace(
-        _measured(source, logits, labels, scaling),
+        _measured(source, logits, labels, scaling, weights),
         candidates=candidates,
         nested_accuracy=candidates[0].accuracy if candidates else None,
     )
@@ -90,7 +105,7 @@ def fit_calibrated(
         scaling=scaling,
         threshold=None,
         report=report,
-        held_out=HeldOutScores(scores.cpu().numpy(), (predicted == labels).cpu().numpy()),
+        held_out=HeldOutScores(scores[kept].cpu().numpy(), (predicted == labels)[kept].cpu().numpy()),
     )
     return calibrated.with_max_error(max_error, confidence=confidence)
 
@@ -161,20 +176,28 @@ def calibration_splits(method: Method, problem: Problem, *, seed: int) -> tuple[
     return source, splits[: method.folds]
 
 
-def _measured(source: Source, logits: Tensor, labels: Tensor, scaling: Scaling) -> HeldOutReport:
+def _weights(method: Method, label_space: LabelSpace, labels: Tensor) -> Tensor | None:
+    """Return the weights of held-out images with these labels; None if all are equal."""
+    shares = method.known_shares(label_space) if isinstance(method, ShareMethod) else None
+    return None if shares is None else class_weights(labels, shares)
+
+
+def _measured(
+    source: Source, logits: Tensor, labels: Tensor, scaling: Scaling, weights: Tensor | None
+) -> HeldOutReport:
     if not len(labels):
         return HeldOutReport(source, 0)
     correct, scaled = logits.argmax(dim=1) == labels, scaling(logits)
 
     def ece(values: Tensor) -> float:
-        return expected_calibration_error(torch.softmax(values, dim=1).amax(dim=1), correct)
+        return expected_calibration_error(torch.softmax(values, dim=1).amax(dim=1), correct, weights)
 
     return HeldOutReport(
         source=source,
         images=len(labels),
-        accuracy=float(correct.double().mean()),
-        nll_before=negative_log_likelihood(logits, labels),
-        nll_after=negative_log_likelihood(scaled, labels),
+        accuracy=float((correct.double() if weights is None else correct * weights).mean()),
+        nll_before=negative_log_likelihood(logits, labels, weights),
+        nll_after=negative_log_likelihood(scaled, labels, weights),
         ece_before=ece(logits),
         ece_after=ece(scaled),
     )

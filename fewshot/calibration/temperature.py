@@ -28,6 +28,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from fewshot.calibration.label_shift import effective_number
+
 TEMPERATURE_RANGE = (1e-2, 1e4)
 SPREAD_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 POWER_PRIOR = 4.0
@@ -66,12 +68,13 @@ def spreads(logits: Tensor) -> Tensor:
     return peaks * (logits / peaks[:, None]).std(dim=1, correction=0)
 
 
-def fit_scaling(logits: Tensor, labels: Tensor) -> Scaling:
+def fit_scaling(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Scaling:
     """Fit the scaling of maximum posterior probability, with the same targets as `fit_temperature`.
 
     Args:
         logits: [n, K] float32, held out.
         labels: [n] int64 in [0, K).
+        weights: see `fit_temperature`.
 
     Returns:
         The scaling; `Scaling()` if n = 0.
@@ -80,20 +83,23 @@ def fit_scaling(logits: Tensor, labels: Tensor) -> Scaling:
         return Scaling()
     least = float(spreads(logits).quantile(LEAST_SPREAD))
     if least == 0.0:
-        return Scaling(fit_temperature(logits, labels))
-    found = [_fitted(Scaling(1.0, power, least), logits, labels) for power in SPREAD_POWERS]
+        return Scaling(fit_temperature(logits, labels, weights=weights))
+    found = [_fitted(Scaling(1.0, power, least), logits, labels, weights) for power in SPREAD_POWERS]
     return min(found, key=lambda fit: fit[0])[1]
 
 
-def _fitted(shape: Scaling, logits: Tensor, labels: Tensor) -> tuple[float, Scaling]:
+def _fitted(shape: Scaling, logits: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[float, Scaling]:
     """Return the cost in nats, rounded so that the order breaks ties, and the shape with its best temperature."""
     scaled = shape(logits)
-    temperature = fit_temperature(scaled, labels)
-    cost = len(labels) * _softened(scaled, labels)(math.log(temperature)) + POWER_PRIOR * shape.spread_power**2
+    temperature = fit_temperature(scaled, labels, weights=weights)
+    loss = _softened(scaled, labels, weights=weights)(math.log(temperature))
+    cost = _number(labels, weights) * loss + POWER_PRIOR * shape.spread_power**2
     return round(cost, 4), Scaling(temperature, shape.spread_power, shape.least_spread)
 
 
-def fit_temperature(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> float:
+def fit_temperature(
+    logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
+) -> float:
     """Return the temperature that minimises the negative log-likelihood; convex in 1 / T, solved over log T.
 
     As in Platt scaling, the targets are softened: with n images, a share 1 / (n + 2) of each is spread evenly over all
@@ -103,6 +109,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, present: Tensor | None = Non
         logits: [n, K] float32.
         labels: [n] int64 in [0, K), among the present classes.
         present: [n, K] bool, the possible classes of each image; None means all.
+        weights: [n] float64, > 0, of the images; n is then their effective number. None means equal ones.
 
     Returns:
         T in [0.01, 10000]; 1 if n = 0.
@@ -112,21 +119,31 @@ def fit_temperature(logits: Tensor, labels: Tensor, present: Tensor | None = Non
     low, high = TEMPERATURE_RANGE
     bounds = (math.log(low), math.log(high))
     found = minimize_scalar(
-        _softened(logits, labels, present), bounds=bounds, method="bounded", options={"xatol": 1e-4}
+        _softened(logits, labels, present, weights), bounds=bounds, method="bounded", options={"xatol": 1e-4}
     )
     return math.exp(found.x)
 
 
-def _softened(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Callable[[float], float]:
+def _softened(
+    logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
+) -> Callable[[float], float]:
     """Return the loss as a function of log T: the mean negative log-likelihood; arguments as in `fit_temperature`."""
-    share = 1.0 / (len(labels) + 2.0)
+    share = 1.0 / (_number(labels, weights) + 2.0)
     own = logits.gather(1, labels[:, None]).squeeze(1)
     possible = logits if present is None else logits.masked_fill(~present, -torch.inf)
     mean = logits.mean(dim=1) if present is None else (logits * present).sum(dim=1) / present.sum(dim=1)
-    target = float(((1.0 - share) * own + share * mean).double().mean())
+    target = _mean((1.0 - share) * own + share * mean, weights)
 
     def loss(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
-        return float(torch.logsumexp(possible / temperature, dim=1).double().mean()) - target / temperature
+        return _mean(torch.logsumexp(possible / temperature, dim=1), weights) - target / temperature
 
     return loss
+
+
+def _number(labels: Tensor, weights: Tensor | None) -> float:
+    return len(labels) if weights is None else effective_number(weights)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> float:
+    return float(values.double().mean() if weights is None else (values * weights).sum() / weights.sum())

@@ -23,19 +23,31 @@ def correct_rows(logits: Tensor, labels: Tensor) -> Tensor:
     return (predicted == labels) & logits.gather(1, predicted[:, None]).squeeze(1).isfinite()
 
 
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Return the mean of -log softmax(logits)[label] in nats, of logits [N, K] float32 and labels [N] int64."""
+def negative_log_likelihood(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
+    """Return the mean of -log softmax(logits)[label] in nats.
+
+    Args:
+        logits: [N, K] float32.
+        labels: [N] int64.
+        weights: [N] float64, > 0, of the images in the mean; None means equal ones.
+    """
     own = logits.gather(1, labels[:, None]).squeeze(1)
-    return float((torch.logsumexp(logits, dim=1) - own).double().mean())
+    losses = (torch.logsumexp(logits, dim=1) - own).double()
+    return float(losses.mean() if weights is None else (losses * weights).sum() / weights.sum())
 
 
-def expected_calibration_error(confidence: Tensor, correct: Tensor) -> float:
+def expected_calibration_error(confidence: Tensor, correct: Tensor, weights: Tensor | None = None) -> float:
     """Return the mean difference between confidence and accuracy over 15 equal-width bins, weighted by their size.
 
     Args:
         confidence: [N] float32 in [0, 1], the probability of the predicted class.
         correct: [N] bool, whether the predicted class is the true one.
+        weights: [N] float64, > 0: how much each image counts; None means equally.
     """
+    if weights is not None:
+        bins = (confidence.double() * BINS).long().clamp(0, BINS - 1)
+        gaps = torch.bincount(bins, weights=weights * (confidence.double() - correct.double()), minlength=BINS)
+        return float(gaps.abs().sum() / weights.sum())
     return Tally.from_predictions(
         correct.long(), torch.ones_like(correct, dtype=torch.int64), confidence, num_classes=2
     ).ece

@@ -115,6 +115,30 @@ TABLE = (
         views=VIEWS,
     ),
     MethodInfo(
+        name="archive_linear_probe",
+        target="fewshot.methods.archive_heads:ArchiveLinearProbe",
+        family="linear classifier",
+        summary="linear_probe, on examples that unlabelled images of the archive have moved where that helps",
+        paper=None,
+        learns_from_archive=True,
+    ),
+    MethodInfo(
+        name="archive_nearest_mean",
+        target="fewshot.methods.archive_heads:ArchiveNearestMean",
+        family="training-free",
+        summary="nearest_mean, of examples that unlabelled images of the archive have moved where that helps",
+        paper=None,
+        learns_from_archive=True,
+    ),
+    MethodInfo(
+        name="archive_rla",
+        target="fewshot.methods.archive_heads:ArchiveRla",
+        family="adapter",
+        summary="rla, on examples that unlabelled images of the archive have moved where that helps",
+        paper=None,
+        learns_from_archive=True,
+    ),
+    MethodInfo(
         name="auto",
         target="fewshot.methods.auto:Auto",
         family="method selection",
@@ -339,6 +363,16 @@ def uses_text(name: str, hyperparameters: Mapping[str, Any]) -> bool:
         hyperparameters: those given, as they are in the job file; they may be wrong.
     """
     return any(METHODS[each].uses_text for each in _compared(name, hyperparameters) if each in METHODS)
+
+
+def learns_from_archive(name: str, hyperparameters: Mapping[str, Any]) -> bool:
+    """Return whether a method, or any candidate that `auto` compares, learns from a sample of the archive.
+
+    Args:
+        name: of a method, or of none, which is refused where the method is built.
+        hyperparameters: those given, as they are in the job file; they may be wrong.
+    """
+    return any(METHODS[each].learns_from_archive for each in _compared(name, hyperparameters) if each in METHODS)
 
 
 def views_of(name: str, hyperparameters: Mapping[str, Any]) -> int:

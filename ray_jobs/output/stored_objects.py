@@ -25,7 +25,7 @@ _RUN = (
 )
 _OF_A_RUN = re.compile(_RUN)
 _SHARED = re.compile(
-    rf"latest\.json|features/{_HASH}/[^/]+/{_PART}|predictions/{_HASH}/{_PART}"
+    rf"latest\.json|archive-samples/{_HASH}\.(?:parquet|json)|features/{_HASH}/[^/]+/{_PART}|predictions/{_HASH}/{_PART}"
     rf"|evaluations/[^/]+/[^/]+/\d+-shots-seed-\d+-{_HASH}\.json"
     rf"|classifiers/[^/]+/{_HASH}/card\.json"
     rf"|trainings/{_HASH}/[^/]+-[0-9a-f]{{32}}\.safetensors"
@@ -38,7 +38,15 @@ _BESIDE_CARD = re.compile(
     r"(?:classifier|context)\.safetensors|tokens/\d+\.safetensors|(?:unet|text_encoder)/adapter_(?:config\.json|model\.safetensors)"
 )
 _TABLE = re.compile(r"[a-z_]+\.(?:csv|md|parquet)")
-SHARED_FOLDERS = ("classifiers", "trainings", "fold-pretrainings", "latents", "adapters", "cascades")
+SHARED_FOLDERS = (
+    "archive-samples",
+    "classifiers",
+    "trainings",
+    "fold-pretrainings",
+    "latents",
+    "adapters",
+    "cascades",
+)
 """Folders of an output with objects that several runs may have, beside the features."""
 
 

@@ -44,7 +44,8 @@ class Verification(JsonValue):
     Attributes:
         output: URL of the output.
         runs: by name.
-        shared: number of objects that runs share: features, classifiers, trainings, adapters, latents.
+        shared: number of objects that runs share: features, samples of archives, classifiers, trainings, adapters,
+            latents.
         bytes: length of everything that was read.
     """
 

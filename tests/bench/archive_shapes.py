@@ -1,6 +1,6 @@
 """What learning from the archive gains where the archive looks unlike a benchmark: `gda_u` beside `gda`.
 
-python -m tests.bench.archive_shapes --features FOLDER bench/signdigits bench/trashnet bench/grocery
+python -m tests.bench.archive_shapes --features FOLDER bench/signdigits bench/trashnet bench/grocery [--shares]
 
 The test images of a labelled set stand for an archive of one of four shapes; labels only measure. Both methods learn
 from the same examples of the train split and classify the same images, so differences are paired.
@@ -109,41 +109,56 @@ def archive_of(own: Features, others: Sequence[Features], shape: str, *, seed: i
     return torch.cat([features, strange]), torch.cat([labels, torch.full((len(strange),), -1)])
 
 
-def measure(sets: dict[str, Features], seeds: Sequence[int], *, shares: bool) -> list[dict[str, object]]:
+def measure(
+    sets: dict[str, Features], seeds: Sequence[int], *, method: str = "gda_u", shares: bool = False
+) -> list[dict[str, object]]:
     """Return a row for each set, shape, number of shots and seed."""
-    rows = []
-    for (name, own), shape, shots, seed in product(sets.items(), SHAPES, SHOTS, seeds):
-        others = [other for other in sets.values() if other is not own]
-        features, labels = archive_of(own, others, shape, seed=seed)
-        support = own.problem.support
-        drawn = sample_shots(own.keys, support.labels.tolist(), shots=shots, seed=seed)
-        problem = replace(own.problem, support=support[torch.tensor(drawn)], archive=features)
-        of_class = labels >= 0
-        names, known = problem.label_space.names, torch.bincount(labels[of_class], minlength=problem.num_classes)
-        given = {"shares": {n: int(k) / int(known.sum()) for n, k in zip(names, known, strict=True)}} if shares else {}
-        used, gda_u = accuracy(build_method("gda_u", **given), problem, features[of_class], labels[of_class], seed)
-        _, gda = accuracy(build_method("gda"), problem, features[of_class], labels[of_class], seed)
-        rows.append({"set": name, "shape": shape, "shots": shots, "seed": seed, "gda": gda, "gain": gda_u - gda})
-        rows[-1]["used"] = used
-    return rows
+    return [
+        {"set": name, **measure_cell(sets, name, shape, shots, seed, method=method, shares=shares)}
+        for name, shape, shots, seed in product(sets, SHAPES, SHOTS, seeds)
+    ]
+
+
+def measure_cell(
+    sets: dict[str, Features], name: str, shape: str, shots: int, seed: int, *, method: str, shares: bool
+) -> dict[str, object]:
+    """Return the accuracy without the archive in per cent, what it gains, and whether it is used."""
+    own = sets[name]
+    features, labels = archive_of(own, [other for other in sets.values() if other is not own], shape, seed=seed)
+    support = own.problem.support
+    drawn = sample_shots(own.keys, support.labels.tolist(), shots=shots, seed=seed)
+    problem = replace(own.problem, support=support[torch.tensor(drawn)], archive=features)
+    of_class = labels >= 0
+    names, known = problem.label_space.names, torch.bincount(labels[of_class], minlength=problem.num_classes)
+    given = {"shares": {n: int(k) / int(known.sum()) for n, k in zip(names, known, strict=True)}} if shares else {}
+    shown = features[of_class], labels[of_class]
+    used, helped = accuracy(build_method(method, **given), problem, *shown, seed)
+    _, without = accuracy(build_method(without_archive(method)), problem, *shown, seed)
+    return {"shape": shape, "shots": shots, "seed": seed, "without": without, "gain": helped - without, "used": used}
+
+
+def without_archive(method: str) -> str:
+    """Return the name of the same method without the archive."""
+    return "gda" if method == "gda_u" else method.removeprefix("archive_")
 
 
 def accuracy(method: Method, problem: Problem, features: Tensor, labels: Tensor, seed: int) -> tuple[float, float]:
     """Return whether the archive was used, and the accuracy in per cent."""
     selected = method.select(problem, seed=seed)
     logits = selected.fit(problem, seed=seed).logits(features)
-    return getattr(selected, "weight", 0.0), 100.0 * float((logits.argmax(dim=1) == labels).double().mean())
+    used = getattr(selected, "archive_weight", getattr(selected, "weight", 0.0))
+    return used, 100.0 * float((logits.argmax(dim=1) == labels).double().mean())
 
 
 def table(rows: Sequence[dict[str, object]]) -> str:
-    """Return Markdown: for each set and shape the accuracy of gda, and the gain with its paired standard error."""
+    """Return Markdown: the accuracy without the archive, and the gain with its paired standard error."""
     names = list(dict.fromkeys(row["set"] for row in rows))
     lines = ["| set | archive | " + " | ".join(f"{shots}" for shots in SHOTS) + " |", "|---|---|" + "---|" * len(SHOTS)]
     for name, shape in product([*names, "mean"], SHAPES):
         cells = []
         for shots in SHOTS:
             found = [r for r in rows if (r["shape"], r["shots"]) == (shape, shots) and name in (r["set"], "mean")]
-            gains, base = [r["gain"] for r in found], mean(r["gda"] for r in found)
+            gains, base = [r["gain"] for r in found], mean(r["without"] for r in found)
             error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
             cells.append(f"{base:.1f} {mean(gains):+.1f} ± {error:.1f} ({mean(r['used'] for r in found):.0%})")
         lines.append(f"| {name} | {shape} | " + " | ".join(cells) + " |")
@@ -154,13 +169,14 @@ def main(
     folders: Annotated[list[Path], typer.Argument(help="Folders of labelled sets, each with a splits.json.")],
     features: Annotated[Path, typer.Option(help="Folder for the features of the sets, made once.")],
     seeds: Annotated[int, typer.Option(help="Number of draws.")] = 3,
+    method: Annotated[str, typer.Option(help="Method that learns from the archive.")] = "gda_u",
     shares: Annotated[bool, typer.Option(help="Give gda_u the true shares of the classes.")] = False,
 ) -> None:
     """Print a table of accuracies in per cent."""
     torch.set_num_threads(1)
     features.mkdir(parents=True, exist_ok=True)
     sets = {folder.name: read_features(folder, features) for folder in folders}
-    typer.echo(table(measure(sets, range(1, seeds + 1), shares=shares)))
+    typer.echo(table(measure(sets, range(1, seeds + 1), method=method, shares=shares)))
 
 
 if __name__ == "__main__":

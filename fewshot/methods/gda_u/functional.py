@@ -77,6 +77,13 @@ def balanced_offsets(sample: Tensor, plane: Plane, shares: Tensor, *, firmness: 
     return balance([scores_of(rows, plane) for rows in tiles(kept, plane)], shares, firmness=firmness)
 
 
+def expected_shares(sample: Tensor, plane: Plane) -> Tensor:
+    """Return [K] float64, > 0 with sum 1: the mass of each class in a sample [M, D], without the background."""
+    (masses,) = total((torch.softmax(scores_of(rows, plane), dim=1).sum(dim=0),) for rows in tiles(sample, plane))
+    masses = masses[:-1].clamp(min=LEAST_MASS * len(sample))
+    return masses / masses.sum()
+
+
 def tiles(sample: Tensor, plane: Plane) -> Sequence[Tensor]:
     """Return the rows of a sample [M, D] in blocks whose size depends on the number of classes alone."""
     return torch.split(sample, max(1, TILE_SCORES // len(plane.bias)))

@@ -15,16 +15,16 @@ bad and the archive knows better: a few rounds of expectation maximisation move 
 * logits are divided by the temperature that makes GDA's own held-out logits probabilities.
 
 Whether the archive helps is decided on hidden examples: those of each fold are classified by GDA and by GDA-U that were
-fitted without them. The archive is used only if that gains more than the standard error of the gain (paired), and no
-likelihood is lost: GDA on a fold knows fewer examples than in the end, and so gains from the archive more easily.
-Shares that are given are not on trial: hidden examples have those that the user labelled. With one example a class
-there is nothing to hide, and the archive is used, which gains there most.
+fitted without them. The archive is used only if that gains more than the standard error of the gain, in the log-loss
+that is to be expected in the archive (`fewshot.model_selection.archive_gain`). The shares of the classes there are
+those that are given, or those that GDA expects. With one example a class there is nothing to hide, and the archive is
+used, which gains there most; with two, hidden examples cannot decide, and it is not.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -32,12 +32,14 @@ import torch
 from torch import Tensor
 
 from fewshot.calibration.temperature import fit_temperature
+from fewshot.classes import LabelSpace
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.methods.gda.method import EffectiveRows, Gda
-from fewshot.methods.gda_u.functional import balanced_offsets, in_order_of_content, learned_means
+from fewshot.methods.gda_u.functional import balanced_offsets, expected_shares, in_order_of_content, learned_means
 from fewshot.methods.gda_u.mixture import Mixture
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.candidates import CandidateResult, measure_candidates
+from fewshot.model_selection.archive_gain import can_decide, compare_with_archive
+from fewshot.model_selection.candidates import CandidateResult
 from fewshot.model_selection.cross_validation import FOLDS, Split, held_out_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -62,8 +64,8 @@ class GdaU:
         shrinkage: see `fewshot.methods.gda.method.Gda`.
         n_effective: see `fewshot.methods.gda.method.Gda`.
         shares: share of each class among the archive's images of any class, where it is known, as {cat = 0.7, dog =
-            0.2}. Classes that are not named have even parts of the rest. Scores are calibrated on the examples, whose
-            shares are others, and are too low then. Not set: unknown.
+            0.2}. Classes that are not named have even parts of the rest. Scores and abstention are calibrated for these
+            shares: a held-out example counts as often as its class occurs. Not set: unknown.
         temperature: divides the logits before unlabelled images are given to classes, > 0.
         weight: 1 if the class means learn from the archive, 0 if not. 1 is refuted by hidden examples like None.
     """
@@ -105,23 +107,31 @@ class GdaU:
         self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache
     ) -> tuple[Self, tuple[CandidateResult, ...]]:
         """Decide on hidden examples whether means learn from the archive; without any, or an archive, no results."""
-        share = self.gda.select(problem, seed=seed).text_share
+        helped = self.filled_in(problem, seed=seed)
+        without = replace(helped, weight=0.0)
+        if self.weight == 0 or not has_archive(problem):
+            return without, ()
         splits = held_out_splits(problem, seed=HIDING_SEED)
-        gda = Gda(text_share=share, shrinkage=self.shrinkage, n_effective=self.n_effective)
-        apart = [gda.fit(split.problem, seed=seed).logits(split.queries.features) for split in splits]
-        labels = torch.cat([problem.support.labels[:0], *(split.queries.labels for split in splits)])
-        fitted = coarse_temperature(torch.cat(apart), labels) if splits else ONE_SHOT_TEMPERATURE
-        temperature = fitted if self.temperature is None else self.temperature
-        chosen = replace(self, text_share=share, shares=self.shares or {}, temperature=temperature, weight=1.0)
-        if self.weight == 0 or not _has_archive(problem):
-            return replace(chosen, weight=0.0), ()
         if not splits:
-            return chosen, ()
-        together = [chosen._without_shares(split) for split in splits]
-        results = measure_candidates({"gda": torch.cat(apart), self.name: torch.cat(together)}, labels)
-        ours, theirs = sorted(results, key=lambda result: result.method, reverse=True)
-        gains = theirs.behind > theirs.standard_error and ours.nll <= theirs.nll
-        return (chosen, (ours, theirs)) if gains else (replace(chosen, weight=0.0), (theirs, ours))
+            return helped, ()
+        if not can_decide(problem, splits):
+            return without, ()
+        used, results = compare_with_archive(
+            ("gda", _hidden_logits(without, splits)),
+            (self.name, _hidden_logits(helped, splits)),
+            torch.cat([split.queries.labels for split in splits]),
+            shares=helped.expected_shares(problem),
+        )
+        return helped if used else without, results
+
+    def filled_in(self, problem: Problem, *, seed: int) -> Self:
+        """Return the method with every hyperparameter, and with the archive's help, whether that gains or not."""
+        share = self.gda.select(problem, seed=seed).text_share
+        temperature = self.temperature
+        if temperature is None:
+            gda = Gda(text_share=share, shrinkage=self.shrinkage, n_effective=self.n_effective)
+            temperature = _hidden_temperature(gda, held_out_splits(problem, seed=HIDING_SEED))
+        return replace(self, text_share=share, shares=self.shares or {}, temperature=temperature, weight=1.0)
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> LinearClassifier:
         """See `Method.fit`."""
@@ -139,10 +149,19 @@ class GdaU:
         offsets = balanced_offsets(sample, mixture.scores(means), shares, firmness=FIRM)
         return mixture.classifier(means, offsets[:-1])
 
-    def _without_shares(self, split: Split) -> Tensor:
-        """Return the logits of hidden examples: as many of each class, whatever the shares in the archive."""
-        mixture, sample = self.mixture(split.problem)
-        return mixture.classifier(self._means(mixture, sample)).logits(split.queries.features)
+    def known_shares(self, label_space: LabelSpace) -> Tensor | None:
+        """See `fewshot.calibration.calibrate.ShareMethod`."""
+        return shares_of(self.shares, label_space.names) if self.shares else None
+
+    def expected_shares(self, problem: Problem) -> Tensor:
+        """Return [K] float64: the shares of the classes in the archive, as they are known or GDA expects them."""
+        mixture, sample = self.mixture(problem)
+        known = self.known_shares(problem.label_space)
+        return expected_shares(sample, mixture.scores(mixture.anchors.means)) if known is None else known
+
+    def means(self, problem: Problem) -> Tensor:
+        """Return [K, D] float64: the class means that examples and archive share, or of the examples alone."""
+        return self._means(*self.mixture(problem))
 
     def mixture(self, problem: Problem) -> tuple[Mixture, Tensor]:
         """Return what is learned from the examples, and the sample, in an order of its own."""
@@ -156,6 +175,17 @@ class GdaU:
         shares = shares_of(self.shares or {}, mixture.problem.label_space.names)
         firmness = FIRM if self.shares else LOOSE
         return learned_means(mixture.anchors, sample, mixture.scores, shares=shares, firmness=firmness)
+
+
+def _hidden_logits(method: Gda | GdaU, splits: Sequence[Split]) -> Tensor:
+    """Return [n, K] float32: logits of the queries of all splits, each from a fit without them."""
+    return torch.cat([method.fit(split.problem, seed=0).logits(split.queries.features) for split in splits])
+
+
+def _hidden_temperature(gda: Gda, splits: Sequence[Split]) -> float:
+    if not splits:
+        return ONE_SHOT_TEMPERATURE
+    return coarse_temperature(_hidden_logits(gda, splits), torch.cat([split.queries.labels for split in splits]))
 
 
 def coarse_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -179,6 +209,8 @@ def shares_of(known: Mapping[str, float], names: tuple[str, ...]) -> Tensor:
     others = len(names) - len(known)
     rest = max(0.0, 1.0 - sum(known.values())) / others if others else 0.0
     shares = torch.tensor([known.get(name, rest) for name in names], dtype=torch.float64)
+    if not shares.any():
+        raise DataError(f"gda_u.shares are 0 for all {len(names)} classes; expected numbers whose sum is 1")
     shares = shares.clamp(min=LEAST_SHARE / len(names))
     return shares / shares.sum()
 
@@ -196,5 +228,6 @@ def _check_shares(shares: object) -> None:
         raise DataError(f"gda_u.shares must sum to at most 1, got {sum(shares.values()):g}")
 
 
-def _has_archive(problem: Problem) -> bool:
+def has_archive(problem: Problem) -> bool:
+    """Return whether a problem has unlabelled images, and examples that they can help."""
     return problem.archive is not None and len(problem.archive) > 0 and len(problem.support) > 0

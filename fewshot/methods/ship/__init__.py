@@ -1,4 +1,4 @@
-"""SHIP on top of other methods: the only package of methods that imports others."""
+"""SHIP on top of other methods."""
 
 from fewshot.methods.ship.method import ShipClipAdapter, ShipCoop, ShipTipAdapterF
 

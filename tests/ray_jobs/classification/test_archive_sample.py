@@ -65,6 +65,33 @@ def test_a_sample_that_was_lost_is_drawn_again_only_from_the_same_archive(place)
     assert 'set [classifier] archive_sample = "renew"' in stopped.messages
 
 
+def test_an_archive_without_a_readable_image_ends_as_with_any_method(place):
+    for path in place.archive.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"no image")
+    assert [place.classify(method).code for method in ("classifier.method=gda", LEARNS)] == [1, 1]
+    grow(place)
+    assert "new_0.jpg" in labels(place.classify(LEARNS))
+    assert len(classifiers(place)) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "runs", "message"),
+    [("parquet", 1, "damaged, made anew: {path}"), ("json", 2, "{path} was damaged and is gone; run again")],
+)
+def test_a_damaged_sample_is_named_by_verify_and_made_anew(place, kind, runs, message):
+    labels(place.classify(LEARNS))
+    (path,) = place.output.glob(f"archive-samples/*.{kind}")
+    expected = path.read_bytes()
+    path.write_bytes(expected[:9] + bytes([expected[9] ^ 4]) + expected[10:])
+    verified = fewshot("verify", place.output)
+    assert [each["path"] for each in verified.result["runs"][0]["damaged"]] == [str(path)]
+    messages = [place.classify(LEARNS).messages for _ in range(runs)]
+    assert message.format(path=path) in messages[0]
+    assert path.read_bytes() == expected
+    assert fewshot("verify", place.output).result["complete"]
+
+
 def test_shares_of_unknown_classes_stop_the_job_before_anything_is_embedded(place):
     stopped = place.classify(LEARNS, "classifier.hyperparameters={shares={red=0.5}}")
     assert stopped.code == 2
@@ -78,6 +105,14 @@ def test_the_plan_lists_the_sample(place):
     assert stages["sample archive"]["left"] == 1
     names = list(stages)
     assert names.index("embed archive") < names.index("sample archive") < names.index("train")
+
+
+def test_a_candidate_of_auto_learns_from_the_archive_as_by_itself(place):
+    candidates = 'classifier.hyperparameters={candidates=["gda_u", "nearest_mean"]}'
+    labels(place.classify("classifier.method=auto", candidates))
+    card = json.loads(next(place.output.glob("classifiers/auto/*/card.json")).read_text())
+    assert (place.output / "archive-samples" / f"{card['trained_from']['archive_sample']}.parquet").exists()
+    assert 1 < card["archive_images"] <= 18
 
 
 def test_methods_that_do_not_learn_from_the_archive_draw_nothing(place):

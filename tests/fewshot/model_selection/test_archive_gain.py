@@ -1,0 +1,99 @@
+"""The archive is used where hidden examples that stand for it lose less in log-loss, and by more than chance."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fewshot.calibration.temperature import fit_temperature
+from fewshot.model_selection.archive_gain import can_decide, compare_with_archive, gains_in_archive
+from fewshot.model_selection.cross_validation import held_out_splits
+from tests.problems import make_problem
+
+K = 4
+EVEN = torch.full((K,), 1 / K, dtype=torch.float64)
+LABELS = torch.arange(60) % K
+
+
+def noisy(seed=0, *, signal=1.0):
+    logits = torch.randn(len(LABELS), K, generator=torch.Generator().manual_seed(seed))
+    return logits.scatter_add(1, LABELS[:, None], torch.full((len(LABELS), 1), signal))
+
+
+def sharpened(logits, factor, rows=slice(None)):
+    """Return logits whose largest margins grow where they are right and shrink where they are wrong; no hit changes."""
+    right = logits.argmax(dim=1) == LABELS
+    factors = torch.where(right, factor, 1.0 / factor)
+    changed = logits.clone()
+    changed[rows] = (logits * factors[:, None])[rows]
+    return changed
+
+
+def test_a_gain_without_any_hit_is_seen():
+    before = noisy()
+    after = sharpened(before, 1.5)
+    assert torch.equal(before.argmax(dim=1), after.argmax(dim=1))
+    assert gains_in_archive(before, after, LABELS, EVEN)
+    assert not gains_in_archive(after, before, LABELS, EVEN)
+    assert not gains_in_archive(before, before, LABELS, EVEN)
+
+
+def test_another_temperature_alone_gains_nothing():
+    assert not gains_in_archive(noisy(), 5.0 * noisy(), LABELS, EVEN)
+
+
+def test_examples_count_as_often_as_their_class_in_the_archive():
+    before = noisy()
+    after = sharpened(sharpened(before, 2.0, LABELS == 0), 0.4, LABELS != 0)
+    mostly = [torch.full((K,), 1e-3, dtype=torch.float64).index_fill(0, torch.tensor([k]), 1.0) for k in (0, 1)]
+    assert gains_in_archive(before, after, LABELS, mostly[0])
+    assert not gains_in_archive(before, after, LABELS, mostly[1])
+    assert not gains_in_archive(before, after, LABELS, EVEN)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_gain_must_exceed_its_standard_error(seed):
+    before, after = noisy(seed), noisy(seed) + 0.5 * noisy(100 + seed, signal=0.15)
+    weights = torch.tensor([1.6, 0.8, 0.8, 0.8], dtype=torch.float64)[LABELS]
+
+    def losses(logits):
+        temperature = fit_temperature(logits, LABELS, weights=weights)
+        return -torch.log_softmax(logits.double() / temperature, dim=1)[torch.arange(60), LABELS]
+
+    gains = (losses(before) - losses(after)) * weights
+    expected = bool(gains.mean() > gains.std() / math.sqrt(60))
+    assert gains_in_archive(before, after, LABELS, torch.tensor([0.4, 0.2, 0.2, 0.2]).double()) == expected
+
+
+def test_diverged_logits_and_a_single_example_prove_nothing():
+    before = noisy()
+    after = sharpened(before, 1.5)
+    assert not gains_in_archive(before, after.index_fill(0, torch.tensor([3]), torch.inf), LABELS, EVEN)
+    assert not gains_in_archive(before[:1], after[:1], LABELS[:1], EVEN)
+
+
+@pytest.mark.parametrize(
+    ("counts", "decides"), [([2, 2, 2], False), ([2, 1, 1], False), ([3, 1, 1], True), ([4, 4, 4], True)]
+)
+def test_folds_decide_that_leave_two_examples_of_a_class(counts, decides):
+    problem, _ = make_problem(counts)
+    assert can_decide(problem, held_out_splits(problem, seed=0)) == decides
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_images_to_validate_on_decide_for_any_number_of_examples(shots):
+    problem, _ = make_problem([shots] * 3)
+    problem = replace(problem, val=make_problem([4] * 3)[0].support)
+    assert can_decide(problem, held_out_splits(problem, seed=0))
+
+
+def test_the_chosen_method_is_listed_first():
+    before = noisy()
+    after = sharpened(before, 1.5)
+    for logits, used in ((after, True), (before, False)):
+        found, results = compare_with_archive(("plain", before), ("helped", logits), LABELS, shares=EVEN)
+        assert found == used
+        assert [result.method for result in results] == (["helped", "plain"] if used else ["plain", "helped"])
+    diverged = after * torch.nan
+    assert [r.method for r in compare_with_archive(("a", before), ("b", diverged), LABELS, shares=EVEN)[1]] == ["a"]
