@@ -40,7 +40,8 @@ class UnknownNameError(FewShotError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+        folded = {known_name.casefold(): known_name for known_name in names}
+        near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=5, cutoff=0.5)]
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(names) if len(names) <= SHOWN else f"{', '.join(near or names[:5])} and {len(names)} in all"
         super().__init__(f"unknown {kind} {name!r}.{hint} Known: {listed}.")

@@ -109,6 +109,11 @@ class Problem:
         for name, part in (("support", self.support), ("val", self.val)):
             if part is None:
                 continue
+            dtypes = part.views.dtype, self.class_embeddings.dtype
+            if dtypes[0] != dtypes[1] or dtypes[0] not in (torch.float32, torch.float64):
+                raise DataError(
+                    f"{name} views and class_embeddings must be float32, got {dtypes[0]} and {dtypes[1]}: use .float()"
+                )
             if wrong := _not_finite(part.views):
                 raise DataError(f"{name} features of {wrong} of {len(part)} images are not finite numbers")
             if part.views.ndim != 3 or part.views.shape[-1] != D or len(part.views) != len(part.labels):

@@ -6,8 +6,9 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeVar
 
 from cluster import Storage, Store
 from cluster.errors import ClusterError, SourceError
@@ -15,12 +16,13 @@ from cluster.records import archive_folder
 from cluster.records.location import Location
 from cluster.records.reading import first_look
 from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
+from fewshot.classes import LabelSpace
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from fewshot.methods.table import uses_text
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import read_splits, support_labels
+from ray_jobs.inputs.examples import Labels, read_splits, space_with_prompts, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
@@ -30,6 +32,9 @@ from ray_jobs.output.classifiers import open_classifier
 from ray_jobs.output.layout import INTERACTIVE, RUNS
 
 _ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]\0]{1,255}):\d{1,5}")
+
+PROBLEMS = (FewShotError, ClusterError, JobError, ValueError, OSError)
+T = TypeVar("T")
 
 
 class Check(NamedTuple):
@@ -97,15 +102,15 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
     """Yield the checks of labelled images: [support] and [evaluate]."""
     if (support := job.support) is not None and "support" in needs:
         if _trains_on_examples(job):
-            yield Check("[support] uri", lambda: _check_examples(job, support, storage), support.uri)
-            if support.validation is not None:
-                check_validation = partial(_check_validation, support, storage)
-                yield Check("[support] validation", check_validation, support.validation)
+            yield from _support_checks(job, support, storage)
         else:
             yield Check("[support]", _refuse_unused_examples)
     if (evaluation := job.evaluate) is not None and "evaluate" in needs:
-        splits, images_of = evaluation.splits, evaluation.images
-        yield Check("[evaluate] splits", lambda: read_splits(splits, images_of, storage), splits)
+        splits = cache(partial(read_splits, evaluation.splits, evaluation.images, storage))
+        yield Check("[evaluate] splits", splits, evaluation.splits)
+        if support is not None and (prompts := support.prompts) is not None:
+            check_prompts = partial(_check_prompts, lambda: splits()[0].label_space, prompts, storage)
+            yield Check("[support] prompts", check_prompts, prompts)
         for name in evaluation.methods:
             yield Check("[evaluate] methods", lambda name=name: check_method(name))  # type: ignore[misc]
             yield Check("[evaluate] methods", lambda name=name: _check_text(job, name, {}))  # type: ignore[misc]
@@ -113,12 +118,32 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
             yield Check("[evaluate] protocol", _refuse_classes_without_examples)
 
 
-def _check_validation(support: SupportSection, storage: Storage) -> None:
+def _support_checks(job: Job, support: SupportSection, storage: Storage) -> Iterator[Check]:
+    """Yield the checks of examples that are trained on."""
+    labels = cache(lambda: support_labels(replace(support, prompts=None), storage))
+    yield Check("[support] uri", lambda: _check_examples(job, labels()), support.uri)
+    if (validation := support.validation) is not None:
+        yield Check("[support] validation", lambda: _check_validation(support, labels, storage), validation)
+    if (prompts := support.prompts) is not None:
+        yield Check("[support] prompts", lambda: _check_prompts(lambda: labels().space, prompts, storage), prompts)
+
+
+def _check_validation(support: SupportSection, read_labels: Callable[[], Labels], storage: Storage) -> None:
+    if (labels := _if_right(read_labels)) is not None:
+        validation_labels(support, labels.space, storage)
+
+
+def _check_prompts(read_space: Callable[[], LabelSpace], prompts: str, storage: Storage) -> None:
+    if (space := _if_right(read_space)) is not None:
+        space_with_prompts(space, prompts, storage)
+
+
+def _if_right(read: Callable[[], T]) -> T | None:
+    """Return what is read; None if it cannot be, which is reported as a problem of its own key."""
     try:
-        space = support_labels(support, storage).space
-    except (FewShotError, ClusterError):
-        return  # Reported as a problem of the examples.
-    validation_labels(support, space, storage)
+        return read()
+    except PROBLEMS:
+        return None
 
 
 def _classifier_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]:
@@ -145,9 +170,8 @@ def _check_text(job: Job, method: str, hyperparameters: Mapping[str, Any]) -> No
         )
 
 
-def _check_examples(job: Job, support: SupportSection, storage: Storage) -> None:
-    """Raise if the examples cannot be read, or leave a class without any to a backbone without text."""
-    labels = support_labels(support, storage)
+def _check_examples(job: Job, labels: Labels) -> None:
+    """Raise if the examples leave a class without any to a backbone without text."""
     if job.clip.is_image_only and not all(labels.counts.values()):
         _refuse_classes_without_examples()
 
@@ -275,6 +299,6 @@ def _problem(where: str, attempt: Callable[[], object]) -> str | None:
     try:
         with first_look():
             attempt()
-    except (FewShotError, ClusterError, JobError, ValueError, OSError) as error:
+    except PROBLEMS as error:
         return f"{where}: {error}"
     return None

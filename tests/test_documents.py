@@ -159,7 +159,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     values = ["".join(output["data"]["text/plain"]) for output in outputs if "data" in output]
     assert "(True, 291, 6)" in values
-    assert "(True, 'nearest_mean', 'index.html')" in values
+    assert "(True, 'gda', 'index.html')" in values
 
 
 def test_the_notebook_is_stored_with_its_outputs():

@@ -80,7 +80,7 @@ class ConformalExamples:
         """Return the shots of a problem, in the order of their content; `problem.val` is not used."""
         support = problem.support[by_content(problem.support)]
         text = normalize(problem.class_embeddings.double(), dim=1)
-        features = normalize(support.views[:, 0].double(), dim=1)
+        features = normalize(support.features.double(), dim=1)  # Rounded first, as those of images.
         return cls(features, support.labels, text, problem.logit_scale)
 
     def __len__(self) -> int:
@@ -98,7 +98,7 @@ class ConformalExamples:
         """
         head = _Head.of(self)
         rows = max(1, min(BLOCK_ROWS, BLOCK_SCORES // max(1, len(self) * len(self.text))))
-        blocks = [_padded(block.double(), rows) for block in torch.split(images, rows)]
+        blocks = [_padded(normalize(block.double(), dim=1), rows) for block in torch.split(images, rows)]
         found = [self._block_ranks(head, block) for block in blocks]
         return torch.cat(found)[: len(images)] if found else self.labels.new_zeros(0, len(self.text))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -24,16 +25,16 @@ def parse_class_prompts(data: bytes, *, name: str) -> dict[str, tuple[str, ...]]
         The sentences of each class, each on one line.
 
     Raises:
-        DataError: it is anything else, or a sentence is empty.
+        DataError: it is anything else, a class has two entries, or a sentence is empty or no Unicode text.
     """
     expected = f'{name}: expected JSON such as {{"cat": ["a cat has whiskers", ...], ...}}'
     try:
-        found = json.loads(data)
+        found = json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{expected}: {error}") from error
     if not isinstance(found, dict):
         raise DataError(f"{expected}, got {type(found).__name__}")
-    return {label: tuple(_sentence(each, label, expected) for each in _list(found[label])) for label in found}
+    return {label: _sentences(value, f"{expected}; class {label[:80]!r} has") for label, value in found.items()}
 
 
 def with_prompts(space: LabelSpace, prompts: Mapping[str, Sequence[str]], *, name: str) -> LabelSpace:
@@ -74,12 +75,26 @@ def _spelled(label: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", label.casefold())) or label
 
 
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else [None]
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the entries of a JSON object, of which Python would keep the last one under each name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ValueError(f"{repeated[:80]!r} has two entries; remove one")
+    return found
 
 
-def _sentence(value: object, label: str, expected: str) -> str:
-    sentence = " ".join(value.split()) if isinstance(value, str) else ""
-    if not sentence:
-        raise DataError(f"{expected}; class {label[:80]!r} has something else, or an empty sentence")
+def _sentences(value: object, but_has: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise DataError(f"{but_has} {json.dumps(value):.80} in place of a list")
+    return tuple(_sentence(each, but_has) for each in value)
+
+
+def _sentence(value: object, but_has: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{but_has} {json.dumps(value):.80} in place of a sentence")
+    if not (sentence := " ".join(value.split())):
+        raise DataError(f"{but_has} an empty sentence; remove it")
+    if any("\ud800" <= char <= "\udfff" for char in sentence):
+        raise DataError(f"{but_has} a sentence that is no Unicode text: {sentence!r:.80}")
     return sentence

@@ -365,6 +365,16 @@ def uses_text(name: str, hyperparameters: Mapping[str, Any]) -> bool:
     return any(METHODS[each].uses_text for each in _compared(name, hyperparameters) if each in METHODS)
 
 
+def learns_from_archive(name: str, hyperparameters: Mapping[str, Any]) -> bool:
+    """Return whether a method, or any candidate that `auto` compares, learns from a sample of the archive.
+
+    Args:
+        name: of a method, or of none, which is refused where the method is built.
+        hyperparameters: those given, as they are in the job file; they may be wrong.
+    """
+    return any(METHODS[each].learns_from_archive for each in _compared(name, hyperparameters) if each in METHODS)
+
+
 def views_of(name: str, hyperparameters: Mapping[str, Any]) -> int:
     """Return how many augmented views of each example a method gains from; of candidates of `auto`, the most.
 

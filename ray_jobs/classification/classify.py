@@ -17,7 +17,7 @@ from cluster import Executor, Lease, Ledger, LocalExecutor, StageReport, Store, 
 from cluster.execution.executor import weight_left
 from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
-from fewshot.methods.table import METHODS, needs_of
+from fewshot.methods.table import learns_from_archive, needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
@@ -32,7 +32,7 @@ from ray_jobs.inputs.example_contents import ExampleContents
 from ray_jobs.inputs.examples import by_class, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unreadable_summary
-from ray_jobs.inputs.validation_examples import read_validation, validation_labels
+from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
 from ray_jobs.output.latest_runs import record_latest
@@ -194,15 +194,13 @@ class Classification:
     @cached_property
     def sample(self) -> ArchiveSample | None:
         """The sample of the archive that the classifier learns from; None if it learns from none."""
-        if (
-            self.stored is not None
-            or self.support is None
-            or not METHODS[self.job.classifier.method].learns_from_archive
-        ):
+        section = self.job.classifier
+        if self.stored is not None or self.support is None:
+            return None
+        if not learns_from_archive(section.method, section.hyperparameters):
             return None
         current = sample_of(self.listing, self.features, classes=len(self.support.labels.space))
-        renew = self.job.classifier.archive_sample == "renew"
-        return current if renew else kept_sample(self.store, self.sample_note, current)
+        return current if section.archive_sample == "renew" else kept_sample(self.store, self.sample_note, current)
 
     @property
     def sample_note(self) -> str:
@@ -617,6 +615,8 @@ def _check_examples(work: Classification, embedding: StageReport) -> None:
     if embedding.summary.get("unreadable") or unchecked:  # A report counts only new parts.
         reasons = reasons_of(embedded.read(work.store))
         stop_at_unreadable(embedded.labels, reasons, skip=work.training.skip_unreadable)
+        if work.validation is not None:
+            check_some_readable(work.validation.labels, reasons_of(work.validation.find(work.store).read(work.store)))
 
 
 def _sample(work: Classification, reporter: Reporter) -> None:

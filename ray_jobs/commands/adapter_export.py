@@ -48,26 +48,36 @@ class AdapterExport:
     adapters: tuple[AdapterFile, ...]
 
 
-def export_adapters(output: str, folder: Path, storage: Storage = DEFAULT_STORAGE) -> AdapterExport:
+def export_adapters(output: str, folder: str, storage: Storage = DEFAULT_STORAGE) -> AdapterExport:
     """Write the adapters of every class of an output, those trained for calibration left out.
 
     Args:
         output: any fsspec URL.
-        folder: to write to; it is made if missing, and files of the same names are replaced.
+        folder: local path to write to; it is made if missing, and files of the same names are replaced.
         storage: how S3 is reached.
 
     Raises:
-        JobError: there are no adapters, or some are damaged.
+        JobError: there are no adapters, some are damaged, or the folder cannot be written to.
         StorageError: storage does not respond.
     """
+    if "://" in folder:
+        raise JobError([f"{folder} is a URL; give a folder of this machine, for diffusers reads local files"])
     store = open_output(output, storage)
     cards = {path: card for path, card in _cards(store) if not card.get("held_out")}
     if not cards:
         there = "`fewshot classify` trains them for method = 'tif' under [escalate]"
         raise JobError([f"{store.root} has no adapters; {there}"])
-    folder.mkdir(parents=True, exist_ok=True)
-    written = (_export(store, path, card, folder) for path, card in cards.items())
-    return AdapterExport(folder=str(folder), adapters=tuple(written))
+    place = _made(Path(folder))
+    written = (_export(store, path, card, place) for path, card in cards.items())
+    return AdapterExport(folder=folder, adapters=tuple(written))
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError([f"{folder} cannot be made: {error.strerror}; give another folder"]) from error
+    return folder
 
 
 def _cards(store: Store) -> Iterator[tuple[str, dict[str, Any]]]:

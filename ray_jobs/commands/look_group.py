@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -114,7 +113,7 @@ def verify(
 @commands.add(example="fewshot adapters runs/groceries drawing/")
 def adapters(
     output: Output,
-    folder: Annotated[Path, typer.Argument(help="Folder to write the files to.", metavar="FOLDER", show_default=False)],
+    folder: Annotated[str, typer.Argument(help="Folder to write the files to.", metavar="FOLDER", show_default=False)],
 ) -> JsonResult:
     """Write the trained adapters of an output as files for diffusers.
 

@@ -12,7 +12,7 @@ from cluster import Part, Store
 from fewshot.backbones import ClipSpec
 from fewshot.backbones.diffusion.diffusion_spec import DiffusionSpec
 from fewshot.evaluation.protocols import ProtocolName
-from fewshot.methods.table import METHODS, needs_of
+from fewshot.methods.table import learns_from_archive, needs_of
 from ray_jobs.inputs.example_blocks import EmbeddedExamples
 from ray_jobs.inputs.examples import LabelledUnits
 from ray_jobs.output.layout import to_json
@@ -213,7 +213,7 @@ def _problem(state: _Data, cell: Cell) -> Problem:
     """Return the problem of a cell: its examples, its images to choose on, and the archive that it may learn from."""
     pool, val = state.pool, state.pool.val
     val = None if val is None else val[_rows(cell.validation, state.validation)]
-    archive = state.archive if METHODS[cell.method].learns_from_archive else None
+    archive = state.archive if learns_from_archive(cell.method, cell.hyperparameters) else None
     return replace(pool, support=pool.support[_rows(cell.images, state.position)], val=val, archive=archive)
 
 

@@ -174,11 +174,18 @@ class Evaluation:
 
     @cached_property
     def validation_draws(self) -> dict[tuple[int, int], Labels | None]:
-        """By shots and seed, the images to choose on, those of new classes left out; None without a validation set."""
+        """By shots and seed, the images to choose on, those of new classes left out; None without a validation set.
+
+        Raises:
+            JobError: there are none but those.
+        """
         wanted, new = product(self.section.shots, self.section.seeds), set(self.new)
         if self.section.validation == "none":
             return dict.fromkeys(wanted)
-        val = self._labels([pair for pair in self.splits.val if pair[1] not in new])
+        known = [pair for pair in self.splits.val if pair[1] not in new]
+        if not known:
+            raise JobError([f"[evaluate] validation: in val, {self.section.splits} has images of new classes alone"])
+        val = self._labels(known)
         few = self.section.validation == "few-shot"
         return {(shots, seed): val.drawn(min(shots, VALIDATION_SHOTS) if few else None, seed) for shots, seed in wanted}
 
@@ -196,8 +203,14 @@ class Evaluation:
 
     @cached_property
     def draws(self) -> dict[tuple[int, int], Labels]:
-        """By shots and seed, the examples: drawn from all classes, then those of new classes removed."""
+        """By shots and seed, the examples: drawn from all classes, then those of new classes removed.
+
+        Raises:
+            JobError: there are none but those.
+        """
         train, new = self._labels(self.splits.train), set(self.new)
+        if new.issuperset(train.labels):
+            raise JobError([f"[evaluate] protocol: in train, {self.section.splits} has images of new classes alone"])
         limits = [0 if label in new else None for label in range(len(self.splits.label_space))]
         wanted = product(self.section.shots, self.section.seeds)
         return {(shots, seed): train.drawn(shots, seed).limited(limits) for shots, seed in wanted}

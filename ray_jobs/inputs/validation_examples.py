@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cluster import Storage
@@ -66,7 +67,20 @@ def read_validation(labels: Labels, support: Examples, *, folder: str) -> Exampl
         found = f"{len(both)} of {len(contents.digests)} images are examples, too, such as {printable(both[0])}"
         why = "what is chosen on images that were learned from is too optimistic"
         raise JobError([f"[support] validation: {found}: {why}. Remove them from one of the two."])
-    if not any(contents.digests.values()):
-        image, reason = next(iter(contents.reasons.items()))
-        raise JobError([f"[support] validation: no image can be read, e.g. {printable(image)}: {reason}"])
+    check_some_readable(labels, contents.reasons)
     return Examples.from_contents(contents, labels, by_class(labels), features=folder, views=0, dense=support.dense)
+
+
+def check_some_readable(labels: Labels, reasons: Mapping[str, str]) -> None:
+    """Check that there is an image to choose on.
+
+    Args:
+        labels: the validation images.
+        reasons: why some of them cannot be read.
+
+    Raises:
+        JobError: none can be read.
+    """
+    if len(reasons) == len(set(labels.images)):
+        image, reason = next(iter(reasons.items()))
+        raise JobError([f"[support] validation: no image can be read, e.g. {printable(image)}: {reason}"])

@@ -15,13 +15,16 @@ ManifestKind = Literal["rayjob", "raycluster", "launcher"]
 
 NEEDS: Mapping[JobCommand, tuple[str, ...]] = {"classify": ("archive", "support"), "evaluate": ("evaluate",)}
 """Sections without which a command cannot run."""
-UNUSED: Mapping[JobCommand, tuple[str, ...]] = {"classify": ("evaluate",), "evaluate": ("archive", "support")}
-"""Sections whose paths a command does not read."""
+UNUSED: Mapping[JobCommand, Mapping[str, tuple[str, ...]]] = {
+    "classify": {"evaluate": ("splits", "images")},
+    "evaluate": {"archive": ("uri", "labels"), "support": ("uri", "images", "validation")},
+}
+"""Keys of paths that a command does not read, by section."""
 
 DATA_PATHS: Mapping[str, tuple[str, ...]] = {
     "job": ("output",),
     "archive": ("uri", "labels"),
-    "support": ("uri", "images", "prompts"),
+    "support": ("uri", "images", "validation", "prompts"),
     "classifier": ("from_",),
     "evaluate": ("splits", "images"),
 }
@@ -44,9 +47,10 @@ def paths_in(
     Args:
         job: the job.
         keys: by section.
-        command: leave out sections whose paths this command does not read; None leaves out none.
+        command: leave out paths that this command does not read; None leaves out none.
     """
     for section, names in keys.items():
-        for key in names if command is None or section not in UNUSED[command] else ():
-            if (value := getattr(getattr(job, section), key, None)) is not None:
+        unused = () if command is None else UNUSED[command].get(section, ())
+        for key in names:
+            if key not in unused and (value := getattr(getattr(job, section), key, None)) is not None:
                 yield section, key, value

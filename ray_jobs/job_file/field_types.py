@@ -41,6 +41,10 @@ def _named_templates(value: Any) -> Any:
     """Return the templates of a data set in place of its name; other values are returned as they are."""
     if not isinstance(value, str):
         return value
+    if "{}" in value:
+        raise ValueError(
+            f"expected a list of templates or the name of a data set, got a template alone: use [{value!r}]"
+        )
     if value not in DATA_SET_TEMPLATES:
         raise ValueError(str(UnknownNameError("templates", value, list(DATA_SET_TEMPLATES))))
     return DATA_SET_TEMPLATES[value]

@@ -355,14 +355,15 @@ class ClassifierSection:
             right; `fewshot plan` counts them. Another value trains nothing again. Not set: every image gets a label.
         confidence: Probability with which `max_error` holds.
         top: Classes listed for each image, the best first.
-        archive_sample: Of methods that learn from the archive (gda_u and archive_…): "keep" goes on with the sample of
-            its images that the first run on these examples drew, so that a growing archive does not change the labels
-            of its old images; "renew" draws it from the archive as it is now, and keeps that.
+        archive_sample: Of methods that learn from the archive (gda_u and archive_…, and auto with one of them as a
+            candidate): "keep" goes on with the sample of its images that the first run on these examples drew, so that
+            a growing archive does not change the labels of its old images; "renew" draws it from the archive as it is
+            now, and keeps that.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     from_: Annotated[PathOrUrl | None, Field(alias="from")] = None
-    method: str = "nearest_mean"
+    method: str = "gda"
     hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: ErrorRate | None = None
     confidence: OpenFraction = 0.9
@@ -502,6 +503,15 @@ class EvaluateSection:
     validation: Literal["none", "few-shot", "full"] = "none"
     recipe: Recipe = "default"
     data_set: BenchmarkDataSet | None = None
+
+    def __post_init__(self) -> None:
+        """Check that a data set comes with the recipe that it is for.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.data_set is not None and self.recipe == "default":
+            raise ValueError(f'data_set = {self.data_set!r} has no effect with our settings; set recipe = "published"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,8 +63,8 @@ class ArchiveSample:
         """Where it is stored in the output."""
         return f"{SAMPLES}/{self.name}.parquet"
 
-    def load(self, store: Store) -> Tensor:
-        """Return its features, [M, D] float32, unit rows.
+    def load(self, store: Store) -> Tensor | None:
+        """Return its features, [M, D] float32, unit rows; None if no image of the archive can be read.
 
         Raises:
             JobError: it is gone.
@@ -77,7 +77,11 @@ class ArchiveSample:
             rows = load(store, self.path)
         except FileNotFoundError as error:
             raise JobError([f'{store.url(self.path)} is gone; set [classifier] archive_sample = "renew"']) from error
-        return normalize(torch.from_numpy(rows.views[:, 0]), dim=-1)
+        return normalize(torch.from_numpy(rows.views[:, 0]), dim=-1) if len(rows) else None
+
+    def is_empty(self, store: Store) -> bool:
+        """Whether it is stored, and has no image."""
+        return store.exists(self.path) and not len(load(store, self.path))
 
 
 def sample_of(listing: Listing, features: str, *, classes: int) -> ArchiveSample:
@@ -131,11 +135,14 @@ def draw_sample(store: Store, sample: ArchiveSample, listing: Listing, features:
 
 
 def keep_sample(store: Store, note: str, sample: ArchiveSample, *, renew: bool) -> None:
-    """Note that a training keeps this sample; with `renew` in place of another.
+    """Note that a training keeps this sample; with `renew` in place of another. One without an image is not kept.
 
     Raises:
         JobError: another run noted another sample meanwhile.
+        DamagedError: the sample is damaged, and was removed.
     """
+    if (renew or not store.exists(note)) and sample.is_empty(store):
+        return
     data = to_json({"sample": sample.name, "size": sample.size})
     if renew:
         store.put(note, data)
@@ -177,6 +184,8 @@ def without_bursts(rows: FeatureRows) -> FeatureRows:
     They would count as often as the camera was triggered. Compared are deviations from the mean image: how similar two
     images of a kind are differs between backbones.
     """
+    if not len(rows):
+        return rows
     order = sorted(range(len(rows)), key=rows.images.__getitem__)
     directions = _unit(rows.views[:, 0])
     directions = _unit(directions - directions.mean(axis=0))

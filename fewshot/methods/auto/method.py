@@ -4,7 +4,7 @@ A candidate chooses its hyperparameters for each fold anew, without the images o
 number of its hyperparameters does not flatter it. Of those within one standard error of the most accurate, paired, the
 simplest is taken (`fewshot.model_selection.candidates`), in an order that follows from how the methods learn
 (`fewshot.methods.auto.preference`). With one or two shots a class nothing can be compared, and the method is taken that
-is best with one shot on other data sets.
+is best with as many on other data sets.
 
 `select` returns the winner itself: the stored classifier does not depend on the comparison, which is reported in
 `HeldOutReport.candidates`. Only these accuracies are nested; that of the winner is still slightly too good where it
@@ -28,7 +28,7 @@ import torch
 from fewshot.calibration.calibrate import calibration_splits
 from fewshot.errors import DataError, UnknownNameError
 from fewshot.method import Classifier, Method, TrainedMethod
-from fewshot.methods.auto.preference import one_shot_choice, simplest_first
+from fewshot.methods.auto.preference import few_shot_choice, simplest_first
 from fewshot.methods.building import build_method
 from fewshot.methods.table import METHODS
 from fewshot.model_selection.candidates import CandidateResult
@@ -98,7 +98,9 @@ class Auto:
         """See `fewshot.calibration.calibrate.ComparingMethod`."""
         tried = compare_nested(self.members, problem, seed=seed, training_cache=training_cache)
         _log(tried, len(problem.support))
-        winner = _candidate(tried[0].method if tried else one_shot_choice(self.candidates))
+        winner = _candidate(
+            tried[0].method if tried else few_shot_choice(self.candidates, shots=_shots_per_class(problem))
+        )
         return winner.select(problem, seed=seed, training_cache=training_cache), tried
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
@@ -119,6 +121,11 @@ class Auto:
 
 def _candidate(name: str) -> Method:
     return build_method(name, **HYPERPARAMETERS.get(name, {}))
+
+
+def _shots_per_class(problem: Problem) -> float:
+    """Return the mean number of shots of the classes that have any; 0 without shots."""
+    return len(problem.support) / max(1, len(problem.support.labels.unique()))
 
 
 def _log(tried: Sequence[CandidateResult], images: int) -> None:

@@ -209,6 +209,8 @@ def shares_of(known: Mapping[str, float], names: tuple[str, ...]) -> Tensor:
     others = len(names) - len(known)
     rest = max(0.0, 1.0 - sum(known.values())) / others if others else 0.0
     shares = torch.tensor([known.get(name, rest) for name in names], dtype=torch.float64)
+    if not shares.any():
+        raise DataError(f"gda_u.shares are 0 for all {len(names)} classes; expected numbers whose sum is 1")
     shares = shares.clamp(min=LEAST_SHARE / len(names))
     return shares / shares.sum()
 

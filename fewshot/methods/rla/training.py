@@ -124,7 +124,7 @@ def _even_basis(features: Tensor) -> Tensor:
     wide = features.double()
     products = wide.T @ wide / len(wide)
     D = len(products)
-    even = products * (D / products.trace()) + torch.eye(D, dtype=torch.float64)
+    even = products * (D / products.trace().clamp_min(1e-30)) + torch.eye(D, dtype=torch.float64)
     basis: Tensor = torch.linalg.solve_triangular(
         torch.linalg.cholesky(even).T, torch.eye(D, dtype=torch.float64), upper=True
     )

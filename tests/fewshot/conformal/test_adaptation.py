@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from fewshot.conformal import ConformalExamples, adaptation, label_sets, rejected_ranks
 from fewshot.errors import DataError
+from fewshot.problem import Labelled
 from tests.problems import make_problem, shuffled
 
 quick = settings(max_examples=15, deadline=None)
@@ -72,6 +73,13 @@ def test_ranks_are_exact_where_probabilities_are_near_0_and_1(scale):
     assert torch.equal(examples.ranks(images), plain_ranks(examples, images))
 
 
+def test_an_example_that_cancels_the_text_of_its_class_leaves_logits_of_zero():
+    examples, images, _ = world(6, 3, seed=4)
+    features = torch.cat([-examples.text[:1], examples.features[1:]])
+    examples = ConformalExamples(features, torch.tensor([0, 1, 1, 2, 2, 2]), examples.text, 1.0)
+    assert torch.equal(examples.ranks(images), plain_ranks(examples, images))
+
+
 @pytest.mark.parametrize("N", [10, 100])
 def test_sets_contain_the_true_label_at_the_stated_rate(N):
     trials, hits = 2000, {0.05: 0, 0.1: 0, 0.2: 0}
@@ -126,11 +134,22 @@ def test_three_hundred_classes_most_without_examples():
 
 @pytest.mark.parametrize("text", [True, False])
 def test_equal_images_have_equal_ranks(text):
-    examples, _, _ = world(1, 3)
-    same = examples.features.expand(12, -1)
-    examples = ConformalExamples(same, torch.arange(12) % 3, examples.text * text, SCALE)
-    assert (examples.ranks(same[:2]) == 13).all()
-    assert (examples.ranks(-same[:2]) >= 1).all()
+    """Scores of an image and of examples are not computed alike: rounding alone must not order them."""
+    for seed in range(12):
+        examples, _, _ = world(1, 3, D=32, seed=seed)
+        same = examples.features.expand(12, -1)
+        examples = ConformalExamples(same, torch.arange(12) % 3, examples.text * text, SCALE)
+        assert (examples.ranks(same[:2]) == 13).all()
+        assert (examples.ranks(-same[:2]) >= 1).all()
+
+
+def test_an_image_that_equals_all_examples_of_its_class_keeps_its_label():
+    """Images are unit rows in single precision, whose length is 1 but for a part in ten million."""
+    for seed in range(20):
+        problem, _ = make_problem([12, 0, 0], seed=seed, views=1)
+        same = problem.support[torch.zeros(12, dtype=torch.int64)]
+        examples = ConformalExamples.from_problem(problem.with_support(same))
+        assert int(examples.ranks(same.features[:1])[0, 0]) == 13
 
 
 def test_a_rank_depends_on_neither_order_nor_other_images(monkeypatch):
@@ -141,6 +160,16 @@ def test_a_rank_depends_on_neither_order_nor_other_images(monkeypatch):
     assert torch.equal(torch.cat([examples.ranks(row[None]) for row in features]), ranks)
     monkeypatch.setattr(adaptation, "BLOCK_SCORES", 80)
     assert torch.equal(examples.ranks(features), ranks)
+
+
+def test_neither_lengths_of_features_nor_augmented_views_change_a_rank():
+    problem, features = make_problem([3, 2, 4], seed=2, views=3)
+    expected = ConformalExamples.from_problem(problem).ranks(features)
+    lengths = torch.linspace(0.1, 10.0, 9)[:, None, None]
+    longer = Labelled(problem.support.views * lengths, problem.support.labels)
+    other = Labelled(problem.support.views * torch.tensor([1.0, 2.0, -1.0])[:, None], problem.support.labels)
+    for changed in (longer, other):
+        assert torch.equal(ConformalExamples.from_problem(problem.with_support(changed)).ranks(features), expected)
 
 
 def test_ranks_follow_renumbered_classes():

@@ -50,6 +50,25 @@ def test_another_form_is_refused(value):
         parsed(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"b": [3]}, "class 'b' has 3 in place of a sentence"),
+        ({"a": None}, "class 'a' has null in place of a list"),
+        ({"a": ["", "b"]}, "class 'a' has an empty sentence; remove it"),
+        ({"a": ["\ud800"]}, r"class 'a' has a sentence that is no Unicode text: '\\ud800'"),
+    ],
+)
+def test_the_reason_says_what_was_found(value, reason):
+    with pytest.raises(DataError, match=reason):
+        parsed(value)
+
+
+def test_two_entries_under_one_label_are_refused():
+    with pytest.raises(DataError, match=r"cupl.json: .*'red_panda' has two entries; remove one"):
+        parse_class_prompts(b'{"red_panda": ["a"], "red_panda": ["b"]}', name="cupl.json")
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_json_is_refused(data):
     with pytest.raises(DataError, match=r"cupl.json: expected JSON"):
@@ -59,3 +78,36 @@ def test_what_is_no_json_is_refused(data):
 def test_the_templates_of_every_data_set_have_one_place_for_the_name():
     for templates in DATA_SET_TEMPLATES.values():
         assert fill_templates(SPACE, templates)
+
+
+PUBLISHED = {
+    "imagenet": "a photo of a red panda.",
+    "caltech101": "a photo of a red panda.",
+    "oxford_pets": "a photo of a red panda, a type of pet.",
+    "stanford_cars": "a photo of a red panda.",
+    "flowers102": "a photo of a red panda, a type of flower.",
+    "food101": "a photo of red panda, a type of food.",
+    "fgvc_aircraft": "a photo of a red panda, a type of aircraft.",
+    "sun397": "a photo of a red panda.",
+    "dtd": "red panda texture.",
+    "eurosat": "a centered satellite photo of red panda.",
+    "ucf101": "a photo of a person doing red panda.",
+}
+"""Zero-shot prompts of the benchmark's data sets, one for each."""
+
+
+def test_the_prompts_of_the_benchmark_are_the_published_ones():
+    for data_set, prompt in PUBLISHED.items():
+        assert fill_templates(SPACE, DATA_SET_TEMPLATES[data_set])[0] == [prompt]
+
+
+def test_the_ensemble_of_imagenet_is_the_published_one():
+    assert fill_templates(SPACE, DATA_SET_TEMPLATES["imagenet_ensemble"])[0] == [
+        "itap of a red panda.",
+        "a bad photo of the red panda.",
+        "a origami red panda.",
+        "a photo of the large red panda.",
+        "a red panda in a video game.",
+        "art of the red panda.",
+        "a photo of the small red panda.",
+    ]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.evaluation.metrics import Tally, expected_calibration_error, negative_log_likelihood
+from fewshot.evaluation.metrics import Tally, correct_rows, expected_calibration_error, negative_log_likelihood
 
 
 def tally(rows, **options):
@@ -60,6 +60,18 @@ def test_rows_without_confidence_count_for_accuracy_only():
     assert unsure.ece == pytest.approx(tally(ROWS).ece)
     assert int(unsure.bin_rows.sum()) == 5
     assert math.isnan(tally([(0, 0, math.nan)]).ece)
+
+
+def test_calibration_is_measured_in_fifteen_bins():
+    """0.68 and 0.72 lie in the eleventh of fifteen bins, and would lie in two of ten."""
+    right_and_wrong = torch.tensor([True, False])
+    error = expected_calibration_error(torch.tensor([0.68, 0.72]), right_and_wrong)
+    assert error == pytest.approx(abs(0.68 + 0.72 - 1.0) / 2)
+
+
+def test_a_row_with_a_largest_logit_that_is_no_number_is_never_correct():
+    logits = torch.tensor([[2.0, 1.0], [math.inf, 1.0], [math.nan, 1.0], [1.0, math.nan]])
+    assert correct_rows(logits, torch.zeros(4, dtype=torch.int64)).tolist() == [True, False, False, False]
 
 
 def test_negative_log_likelihood_equals_cross_entropy():

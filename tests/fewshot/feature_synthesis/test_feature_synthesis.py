@@ -15,6 +15,7 @@ from fewshot.feature_synthesis import (
     divergence,
     learn_generator,
     mean_cosine_within_classes,
+    measure_generator,
     reconstruction,
 )
 from fewshot.feature_synthesis.extension import add_synthetic_shots, can_add_synthetic_shots, median_shots
@@ -206,6 +207,19 @@ def test_diagnostics_are_logged_and_stored_with_the_generator(caplog):
     assert facts == {"kl", "active_units", "reconstruction", "spread", "real_spread"}
     assert all(f"{fact}=" in caplog.text for fact in facts)
     assert not any(name.startswith("encoder.") for name in state)
+
+
+def test_diagnostics_are_those_of_the_trained_weights():
+    problem, _ = make_problem([3, 4], views=1)
+    names, shots = names_and_shots(problem)
+    trained = train(names, shots, problem.text_tower, SHORT, seed=0)
+    trained["encoder.mean.weight"] = trained["encoder.mean.weight"] * 40.0
+    found = measure_generator(trained, problem.text_tower, names, shots, seed=0)
+    mean, log_variance = posterior(trained, normalize(shots.views[:, 0], dim=1))
+    torch.testing.assert_close(found["kl"], divergence(mean, log_variance).sum())
+    active = [float(mean[:, unit].var(correction=0)) > 0.01 for unit in range(mean.shape[1])]
+    assert found["active_units"] == sum(active)
+    assert 0 < sum(active)
 
 
 def test_the_cosine_within_classes_averages_distinct_pairs():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,17 +32,17 @@ def tower():
     torch.set_default_dtype(torch.float32)
 
 
-def adam_w(weights, gradients, moments, step):
-    """One step of AdamW at the constant published rate, written out."""
+def adam_w(weights, gradients, moments, step, rate):
+    """One step of AdamW, written out."""
     for weight, gradient, (first, second) in zip(weights, gradients, moments, strict=True):
-        weight.mul_(1.0 - 1e-3 * 0.01)
+        weight.mul_(1.0 - rate * 0.01)
         first.mul_(0.9).add_(0.1 * gradient)
         second.mul_(0.999).add_(0.001 * gradient**2)
         size = (second / (1.0 - 0.999**step)).sqrt() + 1e-8
-        weight.sub_(1e-3 * (first / (1.0 - 0.9**step)) / size)
+        weight.sub_(rate * (first / (1.0 - 0.9**step)) / size)
 
 
-def twin(tower, prompts, features, labels, *, seed):
+def twin(tower, prompts, features, labels, *, seed, rate):
     """Each step: all images in one batch, their posterior, one draw of it, decoded by the text tower."""
     w = initial_weights(dim=tower.dim, width=tower.width, latent=tower.dim, context=4, seed=seed)
     moments = [(torch.zeros_like(value), torch.zeros_like(value)) for value in w.values()]
@@ -61,21 +63,64 @@ def twin(tower, prompts, features, labels, *, seed):
         loss = ((made - features[rows]) ** 2).sum(dim=1).mean() + divergence
         gradients = torch.autograd.grad(loss, list(leaves.values()))
         w = {name: value.detach() for name, value in w.items()}
-        adam_w(w.values(), gradients, moments, step)
+        adam_w(w.values(), gradients, moments, step, rate(step - 1))
     return w
+
+
+NAMES = ["cat", "dog", "bird"]
+
+
+def nine_shots(views):
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(3).repeat(3)
+    return Shots(torch.randn(9, views, 16, generator=generator), labels, torch.arange(3), torch.arange(9))
+
+
+def test_the_default_generator_differs_by_half_a_cosine(tower):
+    shots, settings = nine_shots(1), GeneratorSettings(steps=EPOCHS, batch_size=256)
+    ours = train(NAMES, shots, tower, settings, seed=3)
+    theirs = twin(
+        tower,
+        tower.prompts(NAMES, context=4),
+        normalize(shots.views[:, 0], dim=1),
+        shots.labels,
+        seed=3,
+        rate=lambda step: 1e-3 * 0.5 * (1.0 + math.cos(math.pi * step / EPOCHS)),
+    )
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-6, atol=1e-6)
+
+
+def test_no_image_is_seen_in_more_than_the_published_epochs(tower, monkeypatch):
+    monkeypatch.setattr(vae_training, "MAX_EPOCHS", 2)
+    shots, settings = nine_shots(1), GeneratorSettings(steps=100, batch_size=3)
+    many, six = (train(NAMES, shots, tower, replace(settings, steps=steps), seed=3) for steps in (100, 2 * 3))
+    assert all(torch.equal(value, six[name]) for name, value in many.items())
+
+
+def test_the_weights_begin_as_published():
+    weights = initial_weights(dim=24, width=20, latent=12, context=4, seed=0)
+    shapes = {name: tuple(value.shape) for name, value in weights.items() if not name.endswith("bias")}
+    assert shapes == {
+        "prompts": (4, 20),
+        "encoder.hidden.weight": (2048, 24),
+        "encoder.mean.weight": (12, 2048),
+        "encoder.log_variance.weight": (12, 2048),
+        "generator.hidden.weight": (4096, 12),
+        "generator.out.weight": (20, 4096),
+    }
+    for name, value in weights.items():
+        assert float(value.std()) == pytest.approx(0.0 if name.endswith("bias") else 0.02, rel=0.2)
 
 
 def test_the_published_generator_equals_a_plain_training(tower, monkeypatch):
     monkeypatch.setattr(vae_training, "MAX_EPOCHS", EPOCHS)
-    generator = torch.Generator().manual_seed(1)
-    labels = torch.arange(3).repeat(3)
-    shots = Shots(torch.randn(9, 2, 16, generator=generator), labels, torch.arange(3), torch.arange(9))
-    names = ["cat", "dog", "bird"]
+    shots, names = nine_shots(2), NAMES
     settings = GeneratorSettings.published(len(shots.labels))
     assert (settings.batch_size, settings.steps, settings.kl_weight) == (256, EPOCHS, 1.0)
     ours = train(names, shots, tower, settings, seed=3)
     features = normalize(shots.views[:, 1], dim=1)
-    theirs = twin(tower, tower.prompts(names, context=4), features, shots.labels, seed=3)
+    theirs = twin(tower, tower.prompts(names, context=4), features, shots.labels, seed=3, rate=lambda _: 1e-3)
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-6, atol=1e-6)
 
@@ -101,6 +146,9 @@ def test_the_published_recipe_reaches_generator_and_plain_method(name):
     method.fit(problem, seed=0, training_cache=cache)
     own = {"ship_clip_adapter": "image_weight", "ship_coop": "image_weight"}.get(name)
     assert own is None or getattr(selected, own) == 0.0
+    assert name != "ship_coop" or selected.prompt_share == 1.0
+    assert method._generator(problem).kl_weight == 1.0
+    assert replace(method, kl_weight=0.25)._generator(problem).kl_weight == 0.25
     trainings = {key.rpartition("-")[0] for key in cache._states}
     plain = name.removeprefix("ship_")
     assert f"{plain}_published" in trainings or plain == "coop"

@@ -67,6 +67,21 @@ def test_class_means_are_as_far_from_their_centre_as_without_the_covariance():
     torch.testing.assert_close(heights, -0.5 * (deviations * plane.weight).sum(dim=1))
 
 
+def test_classes_without_images_define_neither_the_centre_nor_the_unit():
+    means, covariance = random(5, 8), positive_definite(8)
+    plane = discriminant(means, torch.arange(5) < 3, covariance)
+    known = discriminant(means[:3], ALL[:3], covariance)
+    torch.testing.assert_close(plane.weight[:3], known.weight)
+    torch.testing.assert_close(plane.bias[:3], known.bias)
+
+
+def test_beside_a_single_class_with_images_the_unit_is_that_of_the_covariance():
+    means, covariance = random(3, 8), positive_definite(8)
+    plane = discriminant(means, torch.arange(3) < 1, covariance)
+    assert not plane.weight[0].any()
+    torch.testing.assert_close(plane.weight[1:], torch.linalg.solve(covariance, (means[1:] - means[0]).T).T)
+
+
 def statistics_of(rows, labels, num_classes):
     """Statistics of rows that need not have unit length."""
     sums = torch.zeros(num_classes, rows.shape[1], dtype=torch.float64).index_add_(0, labels, rows)

@@ -81,6 +81,14 @@ def test_equal_rows_have_no_scatter_at_all(repeated):
     assert not found.scatter.any()
 
 
+def test_rows_that_are_nearly_equal_have_a_scatter():
+    views, labels = images(CLASSES, views=1)[0].double().repeat(5, 1, 1), torch.arange(CLASSES).repeat(5)
+    close = views + 1e-4 * images(5 * CLASSES, views=1, seed=1)[0]
+    found, rows = of(close, labels).scatter, normalize(close[:, 0], dim=1)
+    deviations = rows - torch.stack([rows[labels == label].mean(dim=0) for label in range(CLASSES)])[labels]
+    torch.testing.assert_close(found, deviations.T @ deviations, rtol=1e-6, atol=1e-14)
+
+
 def test_what_does_not_fit_is_refused():
     views, labels = images()
     with pytest.raises(DataError, match=r"labels must lie in \[0, 4\), got labels in \[0, 4\]"):

@@ -41,6 +41,14 @@ def test_a_crop_lies_inside_the_image(width, height, view):
     assert 0 <= top < bottom <= height
 
 
+@pytest.mark.parametrize(
+    ("width", "height", "box"), [(300, 10, (143, 0, 156, 10)), (10, 300, (0, 143, 10, 156)), (300, 1, (149, 0, 150, 1))]
+)
+def test_of_an_image_that_no_crop_fits_the_centre_with_the_nearest_aspect_is_left(width, height, box):
+    """As torchvision does: the whole shorter side, and 4/3 of it along the longer one."""
+    assert _crop_box(width, height, (0.9, 1.0), _generator(0, "k", 0)) == box
+
+
 @pytest.mark.parametrize("view", range(8))
 def test_a_view_differs_from_pillows_by_at_most_one_level(view):
     image = photo(300, 200)

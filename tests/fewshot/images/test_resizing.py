@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as torchvision
 
-from fewshot.images.resizing import central_square, resize
+from fewshot.images.resizing import TorchCrop, central_square, resize
 from tests.strange_files import photo
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -57,6 +57,29 @@ def test_the_central_square_is_that_of_torchvision(width, height, side):
     resized = torchvision.resize(image, [side], InterpolationMode.BICUBIC)
     expected = np.asarray(torchvision.center_crop(resized, [side]), np.int16)
     assert np.abs(central_square(np.array(image), side) - expected).max() <= 2
+
+
+@given(width=SIDES, height=SIDES, side=st.integers(1, 100), more=st.integers(0, 30))
+def test_size_and_place_of_the_square_are_those_of_torchvision(width, height, side, more):
+    pixels, target = noise(width, height), side + more
+    new_width, new_height = torchvision.resize(Image.fromarray(pixels), [target]).size
+    resized = torch.from_numpy(resize(pixels, new_height, new_width)).permute(2, 0, 1)
+    expected = torchvision.center_crop(resized, [side]).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(central_square(pixels, side, resized_to=target), expected)
+
+
+@pytest.mark.parametrize("by", FILTERS)
+@pytest.mark.parametrize("resized_to", [None, 73])
+def test_a_crop_has_its_filter_and_its_margin(by, resized_to):
+    image = photo(300, 200)
+    resized = image.resize((3 * (resized_to or 64) // 2, resized_to or 64), FILTERS[by])
+    expected = np.asarray(torchvision.center_crop(resized, [64]), np.int16)
+    found = TorchCrop(64, 64, False, by, resized_to)(image).permute(1, 2, 0).numpy()
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_a_squashed_image_has_the_height_before_the_width():
+    assert TorchCrop(48, 64, True, "bicubic")(photo(300, 200)).shape == (3, 48, 64)
 
 
 @pytest.mark.parametrize("by", FILTERS)

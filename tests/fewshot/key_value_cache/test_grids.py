@@ -42,6 +42,25 @@ def test_less_informative_names_raise_the_default_alpha():
     assert alphas[-1] > 20 * alphas[0]
 
 
+def test_for_the_features_of_imagenet_the_default_beta_is_the_published_one():
+    assert default_beta(World(2).classes[:1]) == 5.5
+
+
+def test_the_default_alpha_is_shared_by_the_shots_of_a_class():
+    """300 exp(-14 r^1.5) spread / shots; with names that say nothing, r is 0."""
+    problem, _ = make_problem([2, 2, 2], name_noise=float("inf"))
+    wrong = problem.with_support(replace(problem.support, labels=zero_shot_errors(problem)))
+    logits = problem.logit_scale * problem.support.features @ problem.class_embeddings.T
+    spread = float(logits.double().std(dim=1, correction=0).mean())
+    shots = 6 / int((wrong.counts > 0).sum())
+    assert math.isclose(default_alpha(wrong), 300.0 * spread / shots, rel_tol=0.01)
+
+
+def zero_shot_errors(problem):
+    """Labels that the text gets wrong, each of them."""
+    return ((problem.support.features @ problem.class_embeddings.T).argmax(dim=1) + 1) % problem.num_classes
+
+
 def test_without_shots_the_default_alpha_is_zero():
     problem, _ = make_problem([0, 0])
     assert default_alpha(problem) == 0.0

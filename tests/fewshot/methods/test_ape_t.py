@@ -173,6 +173,11 @@ def test_residuals_and_weights_take_the_published_steps_of_adamw(selected):
         torch.testing.assert_close(value.double(), expected[name], rtol=0, atol=1e-6)
 
 
+def test_channels_that_may_move_are_four_fifths_by_equal_parts_of_the_criterion():
+    method = ApeT(max_steps=0).select(make_problem([2, 2, 2])[0], seed=0)
+    assert (method.channel_fraction, method.similarity_weight, method.criterion_source) == (0.8, 0.5, "text")
+
+
 def test_common_directions_are_learned_to_be_ignored():
     there = Cluttered(8, dim=32, name_noise=float("inf"))
     problem, (features, labels) = there.problem([16] * 8), there.test_images(400)

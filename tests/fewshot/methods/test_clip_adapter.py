@@ -15,6 +15,8 @@ from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import InMemoryCache
+from fewshot.prototypes import default_image_weight
+from tests.plain_adamw import minimise
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 
 quick = settings(max_examples=10, deadline=None)
@@ -139,6 +141,38 @@ def test_meaningless_names_leave_it_at_least_the_nearest_class_mean():
     problem, (features, labels) = there.problem([8] * 8), there.test_images(400)
     nearest = accuracy(NearestMean().fit(problem, seed=0).logits(features), labels)
     assert accuracy(ClipAdapter().fit(problem, seed=0).logits(features), labels) > nearest - 0.02
+
+
+def test_the_network_takes_steps_of_adamw_without_decay():
+    """Rate 3e-3 along half a cosine, betas 0.9 and 0.999, eps 1e-8; a fifth of the network in training."""
+    problem, steps = World(3, image_noise=1.5).problem([3, 2, 4], views=1), 12
+    shots = Shots.from_problem(problem)
+    features, rows = normalize(shots.views[:, 0], dim=1).double(), problem.class_embeddings[shots.classes].double()
+
+    def loss(network):
+        learned = (features @ network["down"]).clamp(min=0.0) @ network["up"]
+        mixed = normalize(0.2 * learned + 0.8 * features, dim=1)
+        return cross_entropy(problem.logit_scale * mixed @ rows.T, shots.labels)
+
+    start = initial_network(16, seed=0)
+    expected = minimise(start, loss, steps=steps, rate=3e-3, eps=1e-8, weight_decay=0.0)
+    found = ClipAdapter(steps=steps).fit(problem, seed=0)
+    torch.testing.assert_close(found.down.double(), expected["down"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.up.double(), expected["up"], rtol=0, atol=1e-4)
+
+
+def test_with_one_shot_a_class_ratio_and_weight_are_the_defaults():
+    problem, _ = make_problem([1, 1, 1])
+    selected = ClipAdapter().select(problem, seed=0)
+    assert (selected.residual_ratio, selected.image_weight) == (0.1, default_image_weight(problem))
+    assert (selected.learning_rate, selected.steps, selected.second_relu) == (3e-3, 400, False)
+
+
+def test_without_shots_the_network_adds_nothing():
+    problem, features = make_problem([0, 0])
+    classifier = ClipAdapter(residual_ratio=0.5, image_weight=0.0).fit(problem, seed=0)
+    zero_shot = ZeroShot().fit(problem, seed=0).logits(features)
+    torch.testing.assert_close(classifier.logits(features), zero_shot, rtol=1e-5, atol=1e-4)
 
 
 def test_it_learns_what_class_means_cannot():

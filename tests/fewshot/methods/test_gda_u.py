@@ -289,6 +289,8 @@ def test_shares_that_are_not_given_are_even_parts_of_the_rest():
     expected = torch.tensor([0.7, 0.15, 0.15], dtype=torch.float64)
     torch.testing.assert_close(shares_of({"a": 0.7}, ("a", "b", "c")), expected)
     assert (shares_of({"a": 0.0, "b": 1.0}, ("a", "b")) > 0.0).all()
+    with pytest.raises(DataError, match="are 0 for all 2 classes"):
+        shares_of({"a": 0.0, "b": 0.0}, ("a", "b"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The acceptance properties of the linear probe."""
 
+import math
 from dataclasses import replace
 from math import log10
 
@@ -19,6 +20,7 @@ from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache, training_key
 from fewshot.problem import Labelled
+from fewshot.prototypes import default_text_weight
 from tests.problems import World, make_problem, problems, renumbered, shuffled
 
 quick = settings(max_examples=10, deadline=None)
@@ -176,6 +178,44 @@ def test_a_pretrained_fold_is_not_trained_again():
     assert len(trained) == 4
 
 
+def test_single_precision_labels_as_double_precision_does():
+    features, labels = labelled()
+    single, double = (fit_plane(rows, labels, 5, c=10.0, **TIGHT) for rows in (features, features.double()))
+    anything = World(5, seed=1).directions(5000, 16)
+    same = single.logits(anything).argmax(dim=1) == double.logits(anything.double()).argmax(dim=1)
+    assert float(same.double().mean()) >= 0.999
+
+
+@pytest.mark.parametrize("values", [{}, {"text_rows": True, "text_weight": 1.0}, {"prior": "text"}])
+def test_the_fitted_map_is_where_the_objective_is_flat(values):
+    problem, _ = make_problem([4, 6, 5], image_noise=2.0)
+    rows = rows_of(problem, **{name: value for name, value in values.items() if name != "text_rows"})
+    fitted = LinearProbe(strength=10.0, **values).fit(problem, seed=0)
+    at = torch.cat([fitted.weight, fitted.bias[:, None]], dim=1)[rows.classes].double()
+    total = float(rows.weights.sum()) if rows.weights is not None else len(rows.features)
+    weights = None if rows.weights is None else rows.weights / rows.weights.sum()
+    mean = torch.zeros(rows.features.shape[1], dtype=torch.float64)
+    _, gradient = objective(
+        rows.features, rows.labels, mean, at, decay=0.1 / total, weights=weights, anchor=rows.anchor
+    )
+    assert gradient.abs().max() < 1e-4
+
+
+def test_the_length_of_a_feature_makes_no_difference():
+    problem, _ = make_problem([3, 3, 3], views=1)
+    lengths = torch.linspace(0.1, 10.0, 9)[:, None, None]
+    longer = problem.with_support(Labelled(problem.support.views * lengths, problem.support.labels))
+    one, other = (LinearProbe(strength=10.0).fit(part, seed=0) for part in (problem, longer))
+    torch.testing.assert_close(one.weight, other.weight, rtol=1e-2, atol=1e-3)
+
+
+def test_with_one_shot_a_class_strength_and_text_weight_are_the_defaults():
+    problem, _ = make_problem([1, 1, 1], name_noise=0.3)
+    selected = LinearProbe(text_rows=True).select(problem, seed=0)
+    assert (selected.strength, selected.text_weight) == (10.0, default_text_weight(problem))
+    assert selected.text_weight > 0.0
+
+
 def test_a_strength_out_of_range_is_refused():
     with pytest.raises(DataError, match=r"linear_probe.strength"):
         LinearProbe(strength=0.0)
@@ -279,6 +319,25 @@ def test_with_text_renumbering_and_shuffling_change_no_bit_but_the_order(made, s
     assert torch.equal(method.fit(renumbered(problem, permutation), seed=0).weight, one.weight[permutation])
 
 
+def test_text_rows_leave_the_prior_as_it_is():
+    problem, _ = make_problem([2, 0, 3])
+    both, prior = rows_of(problem, prior="text", text_weight=0.5), rows_of(problem, prior="text")
+    assert torch.equal(both.anchor, prior.anchor)
+    assert torch.equal(both.classes, prior.classes)
+    assert len(both.features) == len(prior.features) + 3
+
+
+@quick
+@given(seed=st.integers(0, 50), scale=st.sampled_from([1.0, 100.0]))
+def test_lambda_is_a_probability_and_one_where_zero_shot_is_certain(seed, scale):
+    problem, features = make_problem([2, 3, 1], seed=seed)
+    labels = torch.arange(len(features)) % 3
+    found = text_probabilities(features, labels, problem.class_embeddings, logit_scale=scale)
+    assert ((found >= 0.0) & (found <= 1.0)).all()
+    certain = text_probabilities(torch.eye(3), torch.arange(3), torch.eye(3), logit_scale=scale)
+    assert (certain >= 1.0 - 2.0 * math.exp(-scale) - 1e-6).all()
+
+
 def test_lambda_is_the_mean_probability_of_the_right_class():
     problem, _ = make_problem([2, 3, 0], views=1)
     features, labels = problem.support.features, problem.support.labels
@@ -329,9 +388,10 @@ def test_a_training_without_text_keeps_its_key():
         return make()
 
     LinearProbe(strength=10.0).fit(problem, seed=0, training_cache=keeping)
-    LinearProbe(strength=10.0, text_rows=True, text_weight=0.5).fit(problem, seed=0, training_cache=keeping)
+    for text in ({"text_rows": True, "text_weight": 0.5}, {"prior": "text"}):
+        LinearProbe(strength=10.0, **text).fit(problem, seed=0, training_cache=keeping)
     assert keys[0] == training_key("linear_probe", problem, seed=0, strength=10.0)
-    assert keys[0] != keys[1]
+    assert len(set(keys)) == 3
 
 
 def test_a_weight_of_text_rows_that_are_not_used_is_refused():

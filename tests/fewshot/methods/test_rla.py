@@ -1,6 +1,7 @@
 """The acceptance properties of RLA."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache
 from fewshot.problem import Labelled, LabelSpace, Problem
+from fewshot.prototypes import default_image_weight
 from tests.problems import World, make_problem, problems, renumbered, repeated, shuffled, space
 
 quick = settings(max_examples=10, deadline=None)
@@ -108,6 +110,22 @@ def test_the_own_mean_of_an_image_is_that_of_the_others():
     assert not others[6].any()
 
 
+def test_a_repetition_of_an_image_is_not_another_one_of_its_class():
+    keys, labels = World(3).directions(4, 4), torch.tensor([0, 1, 1, 1])
+    images = Labelled(keys[:, None], labels)[torch.tensor([0, 0, 1, 2, 3])]
+    _, others, has_others = class_means_without(images, 2)
+    assert has_others.tolist() == [False, False, True, True, True]
+    assert not others[:2].any()
+
+
+def test_an_image_of_two_classes_is_left_out_of_each_once():
+    keys = World(3).directions(3, 4)
+    images = Labelled(keys[[0, 1, 0, 2]][:, None], torch.tensor([0, 0, 1, 1]))
+    _, others, has_others = class_means_without(images, 2)
+    torch.testing.assert_close(others, keys[[1, 0, 2, 0]])
+    assert has_others.all()
+
+
 @quick
 @given(made=problems(min_shots=1), seed=st.integers(0, 5))
 def test_renumbering_classes_and_shuffling_shots_change_no_bit_of_the_map(made, seed):
@@ -167,6 +185,16 @@ def test_twice_the_shots_halve_the_penalty():
     assert (two - halved).norm() < 0.2 * (two - one).norm()
 
 
+@pytest.mark.parametrize(("counts", "decay"), [([4, 4, 4], 0.5), ([2, 4, 0], 2 / 3), ([1, 1], 2.0)])
+def test_the_penalty_is_divided_by_the_mean_shots_of_a_class(counts, decay, monkeypatch):
+    seen, plain = set(), training.objective
+    monkeypatch.setattr(
+        training, "objective", lambda *given, **options: (seen.add(options["decay"]), plain(*given, **options))[1]
+    )
+    shift_of(make_problem(counts)[0], penalty=2.0, steps=1)
+    assert seen == {decay}
+
+
 def test_the_map_stays_near_the_identity():
     problem, _ = make_problem([16] * 6, dim=32)
     found = torch.linalg.svdvals(torch.eye(32) + shift_of(problem))
@@ -199,6 +227,12 @@ def test_images_are_compared_with_the_means_of_mapped_images():
     torch.testing.assert_close(classifier.logits(features), expected, rtol=1e-4, atol=1e-2)
 
 
+def test_features_of_zeros_leave_the_identity():
+    problem, _ = make_problem([3] * 4, dim=8)
+    zeros = replace(problem.support, views=torch.zeros_like(problem.support.views))
+    assert not shift_of(problem.with_support(zeros)).any()
+
+
 def test_more_steps_lower_the_loss_on_the_shots():
     problem, _ = make_problem([6] * 5, name_noise=2.0)
 
@@ -218,9 +252,10 @@ def test_where_names_say_nothing_it_is_no_worse_than_the_nearest_mean():
     assert Rla().select(problem, seed=0).image_weight > 0.0
 
 
-def test_classes_without_examples_profit_from_those_of_others():
+@pytest.mark.parametrize("seed", range(3))
+def test_classes_without_examples_profit_from_those_of_others(seed):
     """A part of the images that is no part of the texts, the same for all classes, is learned to be ignored."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     text = normalize(torch.randn(40, 32, generator=generator), dim=1)
     mixed = torch.eye(32) + 0.4 * torch.randn(32, 32, generator=generator)
 
@@ -260,6 +295,19 @@ def test_of_many_shots_as_many_of_each_class_are_trained_on(monkeypatch):
     assert torch.bincount(shots.labels[rows]).tolist() == [3, 3, 3]
     assert not views.any()
     assert shift_of(problem).isfinite().all()
+
+
+def test_every_view_is_a_row_the_images_themselves_first():
+    shots = training.Shots.from_problem(make_problem([2, 3], views=3)[0])
+    rows, views = training._even_rows(shots, limit=100)
+    assert views.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert len(set(zip(rows.tolist(), views.tolist(), strict=True))) == 15
+
+
+def test_with_one_shot_a_class_the_whole_map_stands_beside_the_default_weight_of_images():
+    problem, _ = make_problem([1, 1, 1])
+    selected = Rla().select(problem, seed=0)
+    assert (selected.map_share, selected.image_weight) == (1.0, default_image_weight(problem))
 
 
 @pytest.mark.slow

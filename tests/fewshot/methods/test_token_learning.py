@@ -121,6 +121,12 @@ def test_the_calibration_is_chosen_where_it_wins_on_held_out_shots(spread, expec
     assert point.calibration == expected
 
 
+def test_with_one_shot_a_class_texts_stand_uncalibrated_beside_the_means():
+    problem = with_diffusion(World(3).problem([1, 1, 1], views=1))
+    chosen = Mcti(steps=0, alpha=0.0, classes=3).select(problem, seed=0)
+    assert (chosen.calibration, chosen.image_weight) == ("none", 1.0)
+
+
 @pytest.mark.parametrize("name", ["textual_inversion", "mcti"])
 def test_steps_and_rate_follow_the_size_of_the_model(name):
     def chosen(side, **given):

@@ -42,7 +42,16 @@ def test_too_few_held_out_images_take_the_default():
 
     problem = World(6, name_noise=float("inf")).problem([4] * 6)
     given = {"prompt_share": None, "image_weight": None}
-    assert choose_rows(problem, learned, **given, folds=1, seed=0).image_weight >= 4.0
+    point = choose_rows(problem, learned, **given, folds=1, seed=0)
+    assert point.prompt_share == 0.5
+    assert point.image_weight >= 4.0
+
+
+def test_of_equal_points_the_closest_to_zero_shot_is_chosen():
+    there = World(40, name_noise=0.1, image_noise=0.1)
+    problem = there.problem([4] * 40)
+    point = choose_rows(problem, lambda _: there.text, prompt_share=None, image_weight=0.0, folds=1, seed=0)
+    assert point.prompt_share == 0.0
 
 
 def test_informative_learned_rows_are_chosen():

@@ -98,3 +98,12 @@ def test_more_examples_than_a_tile_have_rows_of_their_own(monkeypatch):
 def test_a_rate_out_of_range_is_refused(lost):
     with pytest.raises(DataError, match="share of rejected ranks must lie between 0 and 1"):
         examples_of(draw(10)).unknown(draw(1), lost=lost)
+
+
+def test_neither_lengths_of_features_nor_augmented_views_change_a_rank():
+    rows, none = draw(40), torch.zeros(30, dtype=torch.int64)
+    expected = examples_of(rows[10:]).ranks(rows[:10])
+    longer = NearestExample.from_images(Labelled(rows[10:, None] * torch.linspace(0.1, 10.0, 30)[:, None, None], none))
+    views = NearestExample.from_images(Labelled(torch.stack([rows[10:], -3.0 * rows[10:]], dim=1), none))
+    assert torch.equal(longer.ranks(rows[:10]), expected)
+    assert torch.equal(views.ranks(rows[:10]), expected)

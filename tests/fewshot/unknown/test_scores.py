@@ -57,6 +57,28 @@ def test_energy_of_a_large_scale_is_the_largest_logit(known):
     torch.testing.assert_close(energy(same, means, logit_scale=1e4) / 1e4, nearest_row(same, means), rtol=0, atol=1e-3)
 
 
+def test_the_virtual_logit_of_vim_is_the_residual_in_units_of_the_largest_logits(known):
+    """The paper's score, alpha |x residual| - logsumexp, with an eigendecomposition in place of the SVD."""
+    rows, labels, same, _ = known
+    means = normalize(torch.stack([rows[labels == label].mean(dim=0) for label in range(K)]), dim=1)
+    origin = rows.mean(dim=0)
+    axes = torch.linalg.eigh((rows - origin).T @ (rows - origin)).eigenvectors
+    off = axes[:, : D - len(rows) // 2]  # Eigenvalues rise: all but the largest half as many as there are examples.
+
+    def residual(images):
+        return ((images - origin) @ off).norm(dim=1)
+
+    logits = 20.0 * same @ means.T
+    alpha = (20.0 * rows @ means.T).max(dim=1).values.mean() / residual(rows).mean()
+    expected = alpha * residual(same) - logits.logsumexp(dim=1)
+    torch.testing.assert_close(residual_and_energy(same, rows, means, logit_scale=20.0), expected)
+
+
+def test_class_means_have_unit_length(known):
+    rows, labels, *_ = known
+    torch.testing.assert_close(unit_means(rows, labels, num_classes=K).norm(dim=1), torch.ones(K).double())
+
+
 def test_images_in_the_principal_space_have_no_residual():
     generator = torch.Generator().manual_seed(0)
     plane = torch.linalg.qr(torch.randn(D, 2, generator=generator, dtype=torch.float64)).Q

@@ -65,6 +65,16 @@ def test_a_sample_that_was_lost_is_drawn_again_only_from_the_same_archive(place)
     assert 'set [classifier] archive_sample = "renew"' in stopped.messages
 
 
+def test_an_archive_without_a_readable_image_ends_as_with_any_method(place):
+    for path in place.archive.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"no image")
+    assert [place.classify(method).code for method in ("classifier.method=gda", LEARNS)] == [1, 1]
+    grow(place)
+    assert "new_0.jpg" in labels(place.classify(LEARNS))
+    assert len(classifiers(place)) == 2
+
+
 @pytest.mark.parametrize(
     ("kind", "runs", "message"),
     [("parquet", 1, "damaged, made anew: {path}"), ("json", 2, "{path} was damaged and is gone; run again")],
@@ -95,6 +105,14 @@ def test_the_plan_lists_the_sample(place):
     assert stages["sample archive"]["left"] == 1
     names = list(stages)
     assert names.index("embed archive") < names.index("sample archive") < names.index("train")
+
+
+def test_a_candidate_of_auto_learns_from_the_archive_as_by_itself(place):
+    candidates = 'classifier.hyperparameters={candidates=["gda_u", "nearest_mean"]}'
+    labels(place.classify("classifier.method=auto", candidates))
+    card = json.loads(next(place.output.glob("classifiers/auto/*/card.json")).read_text())
+    assert (place.output / "archive-samples" / f"{card['trained_from']['archive_sample']}.parquet").exists()
+    assert 1 < card["archive_images"] <= 18
 
 
 def test_methods_that_do_not_learn_from_the_archive_draw_nothing(place):

@@ -64,6 +64,15 @@ def test_a_class_without_examples_among_the_validation_images_is_refused(place):
     assert "has classes that [support] does not have: dark" in outcome.messages
 
 
+def test_validation_images_of_which_none_can_be_read_stop_the_job_before_the_archive(place):
+    for label in CLASSES:
+        put(place.folder / "validation" / label / "0.jpg", b"no image")
+    outcome = fewshot("classify", place.job, "--set", f'support.validation="{place.folder / "validation"}"')
+    assert outcome.code == 2
+    assert "[support] validation: no image can be read, e.g. amber/0.jpg: not an image" in outcome.messages
+    assert all(path.name.startswith("examples") for path in place.output.glob("features/*/*"))
+
+
 def test_a_splits_file_gives_its_split_val(place):
     splits = {"classes": list(CLASSES), "train": [], "val": [], "test": []}
     for index, label in enumerate(CLASSES):

@@ -57,6 +57,19 @@ def test_an_output_without_adapters_is_refused(tmp_path):
     assert not (tmp_path / "drawing").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("file", "file cannot be made: File exists"), ("file/x", "Not a directory"), ("s3://b/x", "s3://b/x is a URL")],
+)
+def test_a_place_that_is_no_local_folder_is_refused(tmp_path, output, monkeypatch, place, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("here")
+    outcome = fewshot("adapters", output, place)
+    assert outcome.code == 2
+    assert reason in outcome.messages
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "output"}
+
+
 @pytest.mark.parametrize("name", ["unet/adapter_model.safetensors", "text_encoder/adapter_config.json", "card.json"])
 def test_damaged_adapters_are_refused(tmp_path, output, name):
     path = output / "adapters/tif" / f"{0:016x}" / name

@@ -166,7 +166,7 @@ def test_settings_are_written_into_the_file(here):
         "storage.region=eu-central-1",
     )
     outcome = init("photos", "examples", *(word for text in overrides for word in ("--set", text)))
-    assert outcome.code == 2  # a hyperparameter that nearest_mean does not have
+    assert outcome.code == 2  # a hyperparameter that gda does not have
     assert "[classifier] method:" in outcome.messages
     overrides = [text for text in overrides if "hyperparameters" not in text]
     outcome = init("photos", "examples", *(word for text in overrides for word in ("--set", text)))

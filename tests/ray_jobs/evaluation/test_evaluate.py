@@ -102,6 +102,10 @@ def test_an_evaluation_reads_the_sentences_of_classes(done, tmp_path):
     evaluations = [Evaluation.from_job(each) for each in (plain, job)]
     found = [evaluation.splits.label_space.descriptions for evaluation in evaluations]
     assert found == [("",) * 3, tuple(f"{label} is a colour." for label in CLASSES)]
+    path.write_text("{}")
+    outcome = fewshot("evaluate", place.job, "--set", f'support.prompts="{path}"')
+    assert outcome.code == 2
+    assert "[support] prompts: " in outcome.messages
 
 
 def test_the_files_hold_the_printed_table(done):
@@ -435,6 +439,20 @@ def test_validation_without_a_split_is_refused_before_any_work(tmp_path, tiny_cl
     assert outcome.code == 2
     assert "[evaluate] validation" in outcome.messages
     assert "has no images in val" in outcome.messages
+    assert not (place.output / "features").exists()
+
+
+@pytest.mark.parametrize(("split", "key"), [("val", "validation"), ("train", "protocol")])
+def test_a_split_of_new_classes_alone_is_refused_before_any_work(tmp_path, tiny_clip, split, key):
+    splits = write_splits_with_val(tmp_path)
+    splits[split] = [entry for entry in splits[split] if entry[1] == 0]
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    keys = {"protocol": "base-to-new", "new_classes": [CLASSES[0]], "validation": "full"}
+    place = evaluation(tmp_path, tiny_clip, shots=[1], seeds=[1], **keys)
+    outcome = fewshot("evaluate", place.job)
+    assert outcome.code == 2
+    assert f"[evaluate] {key}: in {split}, " in outcome.messages
+    assert "has images of new classes alone" in outcome.messages
     assert not (place.output / "features").exists()
 
 

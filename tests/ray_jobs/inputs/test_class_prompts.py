@@ -46,10 +46,27 @@ def test_a_class_without_sentences_stops_the_job(place):
     path = write_prompts(place, {"amber": []})
     outcome = place.classify(f'support.prompts="{path}"')
     assert outcome.code == 2
+    assert "[support] prompts: " in outcome.messages
     assert "cupl.json has no sentences for 2 of 3 classes: 'blue', 'cyan'" in outcome.messages
 
 
-def test_a_misspelled_data_set_gets_a_suggestion(place):
-    outcome = place.classify('clip.templates="eurosad"')
+def test_mistakes_in_prompts_and_other_keys_are_listed_together(place):
+    outcome = place.classify('support.prompts="no.json"', 'support.validation="no"', 'archive.uri="no"')
+    assert outcome.code == 2
+    for key in ("[archive] uri", "[support] validation", "[support] prompts"):
+        assert f"{key}: " in outcome.messages
+    assert "[support] uri" not in outcome.messages
+
+
+@pytest.mark.parametrize("name", ["eurosad", "EuroSAT"])
+def test_a_misspelled_data_set_gets_a_suggestion(place, name):
+    outcome = place.classify(f'clip.templates="{name}"')
     assert outcome.code == 2
     assert "Did you mean 'eurosat'" in outcome.messages
+
+
+def test_a_template_without_a_list_is_told_from_a_data_set(place):
+    outcome = place.classify('clip.templates="a {}"')
+    assert outcome.code == 2
+    assert "[clip] templates: expected a list of templates" in outcome.messages
+    assert "use ['a {}']" in outcome.messages

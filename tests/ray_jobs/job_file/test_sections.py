@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -58,3 +59,11 @@ def test_the_documentation_names_every_method_with_views():
 def test_an_evaluation_embeds_what_one_of_its_methods_gains_from(methods, views, expected):
     section = EvaluateSection(splits="splits.json", methods=methods)
     assert Evaluation(job(views=views), section, None, None, "").views == expected
+
+
+def test_a_data_set_without_its_recipe_is_refused():
+    for recipe in ("published", "default"):
+        section = partial(EvaluateSection, splits="splits.json", recipe=recipe)
+        assert section().data_set is None
+    with pytest.raises(ValueError, match="data_set = 'dtd' has no effect with our settings"):
+        section(data_set="dtd")

@@ -108,6 +108,17 @@ def test_a_kept_sample_that_is_gone_is_not_drawn_from_another_archive(store):
         draw_sample(store, kept, listing([("a", 50)]), "f")
 
 
+def test_a_sample_without_a_readable_image_is_empty_and_not_kept(store):
+    broken = FeatureRows(NAMES, [""] * len(NAMES), ["broken"] * len(NAMES), np.zeros((len(NAMES), 1, 1), np.float32))
+    store.put(feature_part("f", "a"), encode(broken))
+    empty, later = (sample_of(listing(s), "f", classes=2) for s in ([("a", 50)], [("a", 50), ("b", 1)]))
+    draw_sample(store, empty, listing([("a", 50)]), "f")
+    assert empty.load(store) is None
+    for renew in (False, True):
+        keep_sample(store, "note.json", empty, renew=renew)
+        assert kept_sample(store, "note.json", later) == later
+
+
 def test_two_runs_do_not_keep_two_samples(store):
     one, other = (ArchiveSample(name, 10) for name in "ab")
     keep_sample(store, "note.json", one, renew=False)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ray_jobs.job_file.command_needs import NEEDS
 from ray_jobs.job_file.sections import ArchiveSection, ClipSection, EvaluateSection, Job, JobSection, SupportSection
 from ray_jobs.submission.local_paths import are_local, local_path_problems, local_paths, with_absolute_paths
 from tests.ray_jobs.submission.clusters import ELSEWHERE, HERE
@@ -31,6 +32,15 @@ def test_local_paths_are_made_absolute_and_urls_stay(job, tmp_path, monkeypatch)
     assert found.support.uri == "/home/me/examples"
     assert found.clip.model == str(tmp_path / "weights")
     assert with_absolute_paths(found) == found
+
+
+def test_validation_images_and_prompts_are_paths_of_the_commands_that_read_them(job, tmp_path):
+    support = replace(job.support, validation="more", prompts="cupl.json")
+    job = replace(job, support=support, evaluate=EvaluateSection(splits="splits.json", methods=("zero_shot",)))
+    absolute = with_absolute_paths(job).support
+    assert (absolute.validation, absolute.prompts) == (str(tmp_path / "more"), str(tmp_path / "cupl.json"))
+    read = {command: {key for section, key in local_paths(job, command) if section == "support"} for command in NEEDS}
+    assert read == {"classify": {"uri", "validation", "prompts"}, "evaluate": {"prompts"}}
 
 
 def test_names_of_models_are_no_paths(job):

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from torch.nn.functional import normalize
 
 from fewshot.diffusion.tokens import TokenPrompts, merged_tokens, placeholder, token_file, token_rows
-from fewshot.diffusion.tokens.token_classifier import TEXTS_IN_A_FORWARD, class_offsets
+from fewshot.diffusion.tokens.token_classifier import TEXTS_IN_A_FORWARD, TokenClassifier, class_offsets
 from fewshot.diffusion.tokens.token_prompts import encode_with_vectors, project_texts
 from fewshot.errors import DataError
 from tests.tiny_diffusion import WIDTH, tiny_diffusion, write_tiny_diffusion
@@ -53,6 +53,13 @@ def test_the_calibration_removes_mean_similarity_to_all_classes():
     assert offsets[2] > 2 + offsets[known].max()
     assert class_offsets(rows, means, known, calibration="none").tolist() == [0.0, 0.0, 4.0, 0.0]
     assert class_offsets(rows, means, ~known & known, calibration="support_mean").tolist() == [4.0] * 4
+
+
+def test_logits_are_scaled_differences_of_cosines_and_offsets():
+    rows, features = torch.eye(3, 4), normalize(torch.arange(1.0, 9.0).view(2, 4), dim=1)
+    offsets = torch.tensor([0.1, -0.2, 0.0])
+    classifier = TokenClassifier(rows, offsets, torch.zeros(3, 5), logit_scale=50.0)
+    torch.testing.assert_close(classifier.logits(features), 50.0 * (features[:, :3] - offsets))
 
 
 def test_saved_and_merged_tokens_encode_the_same_in_diffusers(tokens, tmp_path):

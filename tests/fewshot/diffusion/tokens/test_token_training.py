@@ -229,6 +229,31 @@ def test_losses_follow_the_formula_for_features_of_any_length(problem):
     )
 
 
+def test_the_coupled_loss_is_a_softmax_over_the_texts_of_an_image():
+    generator = torch.Generator().manual_seed(0)
+    texts, images = torch.randn(4, 2, DIM, generator=generator), torch.randn(4, 2, DIM, generator=generator)
+    images = normalize(images, dim=2)
+    found = images_to_text_loss(texts, images, scale=10.0)
+    for c in range(4):
+        for j in range(2):
+            scores = 10.0 * torch.cosine_similarity(images[c, j], texts[:, j], dim=1)
+            torch.testing.assert_close(found[c, j], scores.logsumexp(dim=0) - scores[c])
+    torch.testing.assert_close(images_to_text_loss(3.0 * texts, images, scale=10.0), found)
+
+
+def test_samples_come_from_the_posterior_at_all_times_and_with_all_prompts(problem, prompts):
+    latents = torch.zeros_like(problem.support.latents)
+    latents[:, 0], latents[:, 1] = 3.0, 0.5
+    flat = TokenShots.from_problem(problem.with_support(replace(problem.support, latents=latents)))
+    drawn = samples_for(flat, [0], prompts, images=4000)
+    assert float(drawn.latents.mean()) == pytest.approx(3.0, abs=0.01)
+    assert float(drawn.latents.std()) == pytest.approx(0.5, rel=0.02)
+    assert float(drawn.noise.std()) == pytest.approx(1.0, rel=0.02)
+    assert set(drawn.prompts.tolist()) == set(range(len(prompts)))
+    shares = torch.histc(drawn.steps.double(), bins=10, min=0, max=1000) / 4000
+    assert float((shares - 0.1).abs().max()) < 0.02
+
+
 @pytest.mark.parametrize(("pool", "offset"), [("placeholder", 0), ("eos", 1)])
 def test_a_text_is_pooled_at_its_token_or_at_its_end(backbone, prompts, pool, offset):
     hidden = torch.arange(24.0)[None, :, None].expand(len(prompts), -1, 32)
