@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
-from fewshot.calibration.label_shift import class_weights, thinned
+from fewshot.calibration.label_shift import class_weights, thinned, weighted_mean
 from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.classes import LabelSpace
 from fewshot.errors import DataError
@@ -195,7 +195,7 @@ def _measured(
     return HeldOutReport(
         source=source,
         images=len(labels),
-        accuracy=float((correct.double() if weights is None else correct * weights).mean()),
+        accuracy=weighted_mean(correct, weights),
         nll_before=negative_log_likelihood(logits, labels, weights),
         nll_after=negative_log_likelihood(scaled, labels, weights),
         ece_before=ece(logits),
