@@ -33,7 +33,7 @@ from torch import Tensor
 from fewshot.calibration.abstention import HeldOutScores, check_error_limits
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier, HeldOutReport, Source
 from fewshot.calibration.chosen_without import ChosenWithout, choices_without
-from fewshot.calibration.label_shift import class_weights, thinned
+from fewshot.calibration.label_shift import class_weights, thinned, weighted_mean
 from fewshot.calibration.temperature import Scaling, fit_scaling
 from fewshot.classes import LabelSpace
 from fewshot.errors import DataError
@@ -100,7 +100,7 @@ def fit_calibrated(
     choices = choices_without(method, selected, problem, splits, seed=seed, training_cache=training_cache)
     scores, correct = _without_choosing(choices, logits, labels, scaling, weights)
     kept = slice(None) if weights is None else thinned(weights, seed=seed)
-    nested_accuracy = _share(correct, weights) if chosen_here else None
+    nested_accuracy = weighted_mean(correct, weights) if chosen_here else None
     classifier = selected.fit(problem, seed=seed, training_cache=training_cache)
     _check_finite(selected, *_tensors(classifier))
     report = replace(
@@ -202,10 +202,6 @@ def _weights(method: Method, label_space: LabelSpace, labels: Tensor) -> Tensor 
     return None if shares is None else class_weights(labels, shares)
 
 
-def _share(hits: Tensor, weights: Tensor | None) -> float:
-    return float((hits.double() if weights is None else hits * weights).mean())
-
-
 def _without_choosing(
     choices: Iterable[ChosenWithout], logits: Tensor, labels: Tensor, scaling: Scaling, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -247,7 +243,7 @@ def _measured(
     return HeldOutReport(
         source=source,
         images=len(labels),
-        accuracy=_share(correct, weights),
+        accuracy=weighted_mean(correct, weights),
         nll_before=negative_log_likelihood(logits, labels, weights),
         nll_after=negative_log_likelihood(scaled, labels, weights),
         ece_before=ece(logits),

@@ -37,9 +37,23 @@ def class_weights(labels: Tensor, shares: Tensor) -> Tensor:
     return weights * (len(labels) / weights.sum()) if len(labels) else weights
 
 
-def effective_number(weights: Tensor) -> float:
-    """Return how many images of equal weight tell as much as these: (sum of weights)^2 / sum of squares (Kish 1965)."""
-    return float(weights.sum().square() / weights.square().sum()) if len(weights) else 0.0
+def effective_number(images: int, weights: Tensor | None) -> float:
+    """Return how many images of equal weight tell as much: (sum of weights)^2 / sum of squares (Kish 1965).
+
+    Args:
+        images: their number, which it is for equal weights.
+        weights: [images] float64, > 0; None for equal ones.
+    """
+    if weights is None or not images:
+        return images
+    return float(weights.sum().square() / weights.square().sum())
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None) -> float:
+    """Return the mean of values [n] with weights [n] float64, > 0; None for equal ones."""
+    if weights is None:
+        return float(values.double().mean())
+    return float((values.double() * weights).sum() / weights.sum())
 
 
 def thinned(weights: Tensor, *, seed: int) -> Tensor:

@@ -28,7 +28,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from fewshot.calibration.label_shift import effective_number
+from fewshot.calibration.label_shift import effective_number, weighted_mean
 
 TEMPERATURE_RANGE = (1e-2, 1e4)
 SPREAD_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -93,7 +93,7 @@ def _fitted(shape: Scaling, logits: Tensor, labels: Tensor, weights: Tensor | No
     scaled = shape(logits)
     temperature = fit_temperature(scaled, labels, weights=weights)
     loss = _softened(scaled, labels, weights=weights)(math.log(temperature))
-    cost = _number(labels, weights) * loss + POWER_PRIOR * shape.spread_power**2
+    cost = effective_number(len(labels), weights) * loss + POWER_PRIOR * shape.spread_power**2
     return round(cost, 4), Scaling(temperature, shape.spread_power, shape.least_spread)
 
 
@@ -128,22 +128,14 @@ def _softened(
     logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
 ) -> Callable[[float], float]:
     """Return the loss as a function of log T: the mean negative log-likelihood; arguments as in `fit_temperature`."""
-    share = 1.0 / (_number(labels, weights) + 2.0)
+    share = 1.0 / (effective_number(len(labels), weights) + 2.0)
     own = logits.gather(1, labels[:, None]).squeeze(1)
     possible = logits if present is None else logits.masked_fill(~present, -torch.inf)
     mean = logits.mean(dim=1) if present is None else (logits * present).sum(dim=1) / present.sum(dim=1)
-    target = _mean((1.0 - share) * own + share * mean, weights)
+    target = weighted_mean((1.0 - share) * own + share * mean, weights)
 
     def loss(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
-        return _mean(torch.logsumexp(possible / temperature, dim=1), weights) - target / temperature
+        return weighted_mean(torch.logsumexp(possible / temperature, dim=1), weights) - target / temperature
 
     return loss
-
-
-def _number(labels: Tensor, weights: Tensor | None) -> float:
-    return len(labels) if weights is None else effective_number(weights)
-
-
-def _mean(values: Tensor, weights: Tensor | None) -> float:
-    return float(values.double().mean() if weights is None else (values * weights).sum() / weights.sum())

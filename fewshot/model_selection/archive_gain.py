@@ -32,7 +32,8 @@ from fewshot.problem import Problem
 def can_decide(problem: Problem, splits: Sequence[Split]) -> bool:
     """Return whether the splits of a problem leave classifiers of its kind: ones that know a spread within a class."""
     labels = problem.support.labels
-    left = (torch.bincount(labels[split.support_rows.unique()]) for split in splits)
+    stays = (torch.bincount(split.support_rows, minlength=len(labels)) > 0 for split in splits)
+    left = (torch.bincount(labels[rows]) for rows in stays)
     return int(problem.counts.max()) < 2 or any(int(counts.max()) > 1 for counts in left)
 
 

@@ -52,7 +52,8 @@ def test_shares_of_classes_without_examples_are_left_out():
 
 def test_equal_weights_count_every_image_and_keep_all():
     even = class_weights(torch.arange(40) % 4, torch.full((4,), 0.25, dtype=torch.float64))
-    assert effective_number(even) == pytest.approx(40.0)
+    assert effective_number(40, even) == pytest.approx(40.0)
+    assert effective_number(30, torch.tensor([2.0] * 10 + [1.0] * 20)) == pytest.approx(40**2 / 60)
     assert thinned(even, seed=0).all()
 
 

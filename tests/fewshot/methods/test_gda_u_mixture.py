@@ -12,7 +12,6 @@ from fewshot.methods.gda_u import GdaU
 from fewshot.methods.gda_u import method as gda_u_method
 from fewshot.methods.gda_u.functional import balanced_offsets, learned_means
 from fewshot.methods.gda_u.method import coarse_temperature, shares_of
-from fewshot.model_selection.candidates import CandidateResult
 from tests.problems import World, make_problem
 
 TEMPERATURE = 3.0
@@ -107,18 +106,21 @@ def test_a_temperature_that_is_given_is_kept(problem):
     assert GdaU(temperature=5.0).select(problem, seed=0).temperature == 5.0
 
 
-@pytest.mark.parametrize(
-    ("behind", "nll", "weight"),
-    [(0.03, 1.0, 1.0), (0.03, 1.2, 1.0), (0.03, 1.3, 0.0), (0.01, 1.0, 0.0), (0.02, 1.0, 0.0)],
-)
-def test_the_archive_is_used_if_the_gain_exceeds_its_error_and_no_likelihood_is_lost(
-    problem, behind, nll, weight, monkeypatch
-):
-    """GDA is behind by so much, with a standard error of 0.02, and has a likelihood of 1.2."""
+@pytest.mark.parametrize("used", [True, False])
+def test_the_archive_is_used_if_hidden_examples_of_the_expected_shares_say_so(problem, used, monkeypatch):
+    seen = []
 
-    def measured(logits, labels):
-        gda = CandidateResult("gda", accuracy=0.5, nll=1.2, behind=behind, standard_error=0.02)
-        return gda, replace(gda, method="gda_u", nll=nll, behind=0.0, standard_error=0.0)
+    def decide(without, helped, labels, *, shares):
+        seen.append((without[0], helped[0], labels, shares))
+        return used, ()
 
-    monkeypatch.setattr(gda_u_method, "measure_candidates", measured)
-    assert GdaU().select(problem, seed=0).weight == weight
+    monkeypatch.setattr(gda_u_method, "compare_with_archive", decide)
+    selected = GdaU().select(problem, seed=0)
+    assert selected.weight == float(used)
+    ((*names, labels, shares),) = seen
+    assert names == ["gda", "gda_u"]
+    assert len(labels) == 9
+    mixture, sample = selected.mixture(problem)
+    plane = mixture.scores(mixture.anchors.means)
+    masses = torch.softmax(sample.double() @ plane.weight.T + plane.bias, dim=1).sum(dim=0)[:-1]
+    torch.testing.assert_close(shares, masses / masses.sum())
