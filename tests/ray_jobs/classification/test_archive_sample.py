@@ -46,8 +46,8 @@ def test_the_card_names_the_sample_and_the_decision(place):
     labels(place.classify(LEARNS))
     card = json.loads(next(place.output.glob("classifiers/gda_u/*/card.json")).read_text())
     assert 1 < card["archive_images"] <= 18
-    assert card["hyperparameters"]["weight"] in (0.0, 1.0)
-    assert [each["method"] for each in card["held_out"]["candidates"]] in (["gda", "gda_u"], ["gda_u", "gda"])
+    assert card["hyperparameters"]["weight"] == 0.0
+    assert card["held_out"]["candidates"] == []  # Two examples of a class decide nothing.
     assert (place.output / "archive-samples" / f"{card['trained_from']['archive_sample']}.parquet").exists()
 
 
