@@ -64,7 +64,7 @@ def choices_without(
         return
     parts = torch.cat(query_parts(splits, seed=seed))
     digests = [digest for split in splits for digest in content_digests(split.queries)]
-    for part in parts.unique():
+    for part in sorted(set(parts.tolist())):
         rows = parts == part
         not_chosen_on = frozenset(digest for digest, out in zip(digests, rows.tolist(), strict=True) if out)
         chosen = method.select(replace(problem, not_chosen_on=not_chosen_on), seed=seed, training_cache=training_cache)

@@ -125,7 +125,7 @@ def _candidate(name: str) -> Method:
 
 def _shots_per_class(problem: Problem) -> float:
     """Return the mean number of shots of the classes that have any; 0 without shots."""
-    return len(problem.support) / max(1, len(problem.support.labels.unique()))
+    return len(problem.support) / max(1, len(set(problem.support.labels.tolist())))
 
 
 def _log(tried: Sequence[CandidateResult], images: int) -> None:
