@@ -18,6 +18,7 @@ from cluster.storage.settings import DEFAULT_STORAGE, S3_SCHEMES
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from fewshot.methods.table import uses_text
+from ray_jobs.classification.unknown_plan import check_every_class, check_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import read_splits, support_labels
@@ -146,10 +147,12 @@ def _check_text(job: Job, method: str, hyperparameters: Mapping[str, Any]) -> No
 
 
 def _check_examples(job: Job, support: SupportSection, storage: Storage) -> None:
-    """Raise if the examples cannot be read, or leave a class without any to a backbone without text."""
+    """Raise if the examples cannot be read, or leave a class without any that must have one."""
     labels = support_labels(support, storage)
     if job.clip.is_image_only and not all(labels.counts.values()):
         _refuse_classes_without_examples()
+    if job.classifier.unknown:
+        check_every_class(labels.counts)
 
 
 def _refuse_classes_without_examples() -> None:
@@ -164,6 +167,8 @@ def _check_stored(job: Job, stored: str, storage: Storage) -> None:
     classifier = open_classifier(stored, storage)
     if (given := job.clip_given) is None or _problem("[clip] model", given.check) is None:
         classifier.backbone(given)
+    if job.classifier.unknown:
+        check_known_examples(classifier)
 
 
 def _check_address(address: str) -> None:

@@ -21,6 +21,7 @@ from fewshot.methods.table import METHODS, needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
+from ray_jobs.classification.unknown_plan import UnknownPlan, keep_known_examples, plan_unknown
 from ray_jobs.console.progress import IMAGES, Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
@@ -125,6 +126,7 @@ class Classification:
         stored: the stored classifier that the job names; None if one is trained.
         nodes: lists the nodes of the job's cluster, as they were when they were first asked for.
         validation: the images to choose hyperparameters on; None chooses inside the examples.
+        unknown: the test of images of no class; None tests no image.
     """
 
     job: Job
@@ -135,6 +137,7 @@ class Classification:
     stored: ClassifierRef | None
     nodes: ListNodes
     validation: Examples | None = None
+    unknown: UnknownPlan | None = None
 
     @classmethod
     def from_job(cls, job: Job, *, may_guess: bool = False) -> Classification:
@@ -162,7 +165,8 @@ class Classification:
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support, validation = _examples(job, store, stored) if needs_examples else (None, None)
-        return cls(job, store, source, list_archive(source), support, stored, nodes, validation)
+        unknown = plan_unknown(job.classifier, support, stored)
+        return cls(job, store, source, list_archive(source), support, stored, nodes, validation, unknown)
 
     @property
     def ledger(self) -> Ledger:
@@ -228,7 +232,9 @@ class Classification:
         section, stored = self.job.classifier, self.stored
         classifier = self.training.identity.to_json() if stored is None else ["stored", stored.identity]
         limit = None if section.max_error is None else [section.max_error, section.confidence]
-        return labels_folder([prediction_format(), self.features, classifier, limit, section.top, self.origin])
+        written = prediction_format(unknown=self.unknown is not None)
+        tested = [] if self.unknown is None else [self.unknown.identity]
+        return labels_folder([written, self.features, classifier, limit, section.top, self.origin, *tested])
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -247,6 +253,7 @@ class Classification:
             predictions=tuple(self.predictions),
             cheap_predictions=() if self.job.escalate is None else tuple(self.labelled_parts),
             work=self._work,
+            unknown_rate=None if self.unknown is None else self.unknown.rate,
         )
 
     @property
@@ -281,7 +288,8 @@ class Classification:
         is_named = archive is not None and archive.component is not None
         of_archive = (None if is_named else self.listing.mask_notice, self.listing.repeat_notice)
         of_examples = () if self.support is None else self.support.labels.notices
-        return (*filter(None, of_archive), *of_examples)
+        of_test = None if self.unknown is None else self.unknown.warning
+        return (*filter(None, (*of_archive, of_test)), *of_examples)
 
     @property
     def origin(self) -> PredictionOrigin:
@@ -526,7 +534,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     _warn_of_shortage(work, reporter)
     embedding = _embed(work, reporter)
     _sample(work, reporter)
-    classifier = work.stored if work.stored is not None else _train(work, reporter)
+    classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     stages = [*embedding, _label(work, classifier, reporter)]
@@ -539,7 +547,9 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
         predictions = work.predictions
-        metrics = summarise(work.store, work.run, job, work.listing, predictions, classifier, stages, escalated)
+        metrics = summarise(
+            work.store, work.run, job, work.listing, predictions, classifier, stages, escalated, work.unknown
+        )
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
         return _finish(work, metrics, did=did)
@@ -644,6 +654,16 @@ def _train(work: Classification, reporter: Reporter) -> ClassifierRef:
     reporter.say(what)
     with reporter.doing(what):
         return work.training.fit(work.store)
+
+
+def _tested(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> ClassifierRef:
+    """Return the classifier with the job's test of images of no class; its examples are stored if it is the job's."""
+    if work.unknown is None:
+        return classifier
+    if work.stored is None and work.support is not None:
+        with reporter.waiting("comparing the examples with each other"):
+            keep_known_examples(work.store, classifier, work.support)
+    return classifier.with_unknown_rate(work.unknown.rate)
 
 
 def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> StageReport:

@@ -18,6 +18,8 @@ from cluster import StageReport, Store
 from cluster.records.reading import ordered_map
 from fewshot.data.example import plain_path
 from ray_jobs.classification.labelled_shares import labelled_shares
+from ray_jobs.classification.unknown_counts import UnknownCounts
+from ray_jobs.classification.unknown_plan import UnknownPlan
 from ray_jobs.errors import DamagedError
 from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.inputs.archive import Listing
@@ -60,6 +62,7 @@ def summarise(
     classifier: ClassifierRef,
     stages: Sequence[StageReport],
     escalated: EscalationSummary | None = None,
+    unknown: UnknownPlan | None = None,
 ) -> ClassificationMetrics:
     """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
 
@@ -72,6 +75,7 @@ def summarise(
         classifier: the classifier.
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
+        unknown: the test of images of no class; None if no image was tested.
 
     Raises:
         DamagedError: parts are damaged, and were removed.
@@ -111,6 +115,7 @@ def summarise(
         versions={name: version(name) for name in PACKAGES},
         labelled_shares=shares if job.escalate is not None else counts.with_archive_shares(shares),
         part_bytes=tuple(counts.part_bytes),
+        unknown=counts.unknown.summary(unknown, images=counts.status["unknown"]),
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics
@@ -180,6 +185,7 @@ class _Counts:
         self.labels: Counter[str] = Counter()
         self.scores = {status: np.zeros(SCORE_BINS, np.int64) for status in ("ok", "abstained")}
         self.tally: Tally | None = None
+        self.unknown = UnknownCounts()
 
     def add(self, part: pa.Table) -> pa.Table:
         """Count one part.
@@ -190,17 +196,19 @@ class _Counts:
         self.parts += 1
         status, guesses = part["status"].to_pylist(), best_guesses(part)
         self.status.update(status)
-        self.labels.update(label for label in guesses if label is not None)
+        rows = zip(guesses, status, strict=True)
+        self.labels.update(label for label, each in rows if label is not None and each != "unknown")
         self._count_scores(part)
         if self.given is not None:
             self._measure(part, guesses)
         broken = part.filter(pc.equal(part["status"], "unreadable")) if "unreadable" in status else part.slice(0, 0)
-        rows = zip(*(broken[name].to_pylist() for name in ("image", "source", "error")), strict=True)
-        return _failures([("image", *row) for row in rows])
+        reasons = zip(*(broken[name].to_pylist() for name in ("image", "source", "error")), strict=True)
+        return _failures([("image", *row) for row in reasons])
 
     def _count_scores(self, part: pa.Table) -> None:
-        """Rows that were decided without a score are in none of this."""
-        scored = part.filter(pc.fill_null(pc.is_finite(part["score"]), False))
+        """Unknown rows, and those that were decided without a score, are in none of this."""
+        is_scored = pc.fill_null(pc.is_finite(part["score"]), False)
+        scored = part.filter(pc.and_(is_scored, pc.not_equal(part["status"], "unknown")))
         self.scored += len(scored)
         self.score += sum(scored["score"].to_pylist())
         self.reaching += (scored["score"].to_numpy()[:, None] >= self.thresholds).sum(axis=0)
@@ -218,27 +226,28 @@ class _Counts:
         known = [self.given[image] for image in images if image in self.given]
         self.found += len(known)
         self.of_other_classes += sum(label < 0 for label in known)
+        self.unknown.add(zip(map(self.given.get, images), part["status"].to_pylist(), strict=True))
         rows = list(self._labelled(part, guesses))
         if not rows:
             return
-        labels, predicted, scores, abstained = zip(*rows, strict=True)
+        labels, predicted, scores, withheld = zip(*rows, strict=True)
         tally = Tally.from_predictions(
             torch.tensor(labels),
             torch.tensor(predicted),
             torch.tensor(scores),
             num_classes=len(self.names),
-            abstained=torch.tensor(abstained),
+            abstained=torch.tensor(withheld),
         )
         self.tally = tally if self.tally is None else self.tally + tally
 
     def _labelled(self, part: pa.Table, guesses: Sequence[str | None]) -> Iterator[tuple[int, int, float, bool]]:
-        """Given label, most probable class, score, and whether it is abstained, of every image that has all of it."""
+        """Given label, most probable class, score, and whether it is withheld, of every image that has all of it."""
         assert self.given is not None
         columns = (part[name].to_pylist() for name in ("image", "score", "status"))
         for image, score, status, guess in zip(*columns, guesses, strict=True):
             known = self.given.get(plain_path(image), -1)
             if known >= 0 and guess is not None:
-                yield known, self.index[guess], math.nan if score is None else score, status == "abstained"
+                yield known, self.index[guess], math.nan if score is None else score, status != "ok"
 
     def escalation(self, store: Store, run: str) -> MeasuredEscalation | None:
         """Return what escalation was worth; None where nothing was measured."""

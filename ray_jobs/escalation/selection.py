@@ -23,6 +23,8 @@ SCHEMA = pa.schema(
 )
 """Of the stored selection: a row for each escalated image."""
 COLUMNS = ["image", "score", "top_labels", "status"]
+UNESCALATED = ("unreadable", "unknown")
+"""Statuses of images that no choice among the classes is made for."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,6 +74,8 @@ def find_candidates(
 ) -> Iterator[EscalationCandidate]:
     """Yield the images of prediction parts whose score is below a limit, and that have at least two possible classes.
 
+    Unknown images have none.
+
     Args:
         store: where the parts are.
         parts: prediction parts, in the archive's order.
@@ -82,7 +86,7 @@ def find_candidates(
         rows = get_table(store, part, columns=COLUMNS).to_pydict()
         columns = (rows[name] for name in COLUMNS)
         for row, (image, score, labels, status) in enumerate(zip(*columns, strict=True)):
-            if status != "unreadable" and score < below and len(labels) > 1:
+            if status not in UNESCALATED and score < below and len(labels) > 1:
                 yield EscalationCandidate(score, image, index, row, tuple(labels[:candidates]), labels[0])
 
 

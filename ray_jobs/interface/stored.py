@@ -46,6 +46,7 @@ def load_classifier(
     *,
     max_error: float | None = None,
     confidence: float = 0.9,
+    unknown_rate: float | None = None,
     storage: Storage | None = None,
 ) -> StoredClassifier:
     """Load a trained classifier with its backbone into this process.
@@ -56,6 +57,8 @@ def load_classifier(
         max_error: largest tolerated share of wrong labels among the labels given, in (0, 1); None takes that of the
             run, and gives every image a label if `url` is a classifier's folder.
         confidence: probability with which `max_error` holds, in (0, 1); used only if `max_error` is given.
+        unknown_rate: largest share of images of the classes that may be called unknown, in (0, 1); None takes that of
+            the run, and tests no image if `url` is a classifier's folder.
         storage: how S3 is reached; None follows the environment.
 
     Returns:
@@ -63,13 +66,14 @@ def load_classifier(
 
     Raises:
         TypeError: `url` is no path or URL.
-        JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had; or `max_error` or
-            `confidence` is out of range.
+        JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had; or `max_error`,
+            `confidence` or `unknown_rate` is out of range; or no job has stored its examples for `unknown_rate`.
         StorageError: storage does not answer.
     """
     from cluster.storage.settings import DEFAULT_STORAGE
     from fewshot.backbones import load_clip
     from fewshot.errors import DataError
+    from ray_jobs.classification.unknown_plan import check_known_examples
     from ray_jobs.errors import DamagedError, JobError
     from ray_jobs.interface.stored_classifier import StoredClassifier
 
@@ -77,12 +81,16 @@ def load_classifier(
     ref = _find_classifier(place, storage)
     if max_error is not None:
         ref = ref.with_max_error(max_error, confidence)
+    if unknown_rate is not None:
+        ref = ref.with_unknown_rate(unknown_rate)
+    if ref.unknown_rate is not None:
+        check_known_examples(ref)
     spec = ref.backbone(None)
     try:
-        calibrated = ref.load(spec)
+        calibrated, test = ref.load(spec), ref.unknown_test()
     except (DamagedError, DataError) as error:
         raise JobError([str(error)]) from error
-    return StoredClassifier(calibrated, load_clip(spec), storage)
+    return StoredClassifier(calibrated, load_clip(spec), storage, test)
 
 
 def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
@@ -107,4 +115,5 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
         stored = run.plan.classifier
         is_elsewhere = "://" in stored or Path(stored).is_absolute()
         found = open_classifier(stored if is_elsewhere else f"{run.output}/{stored}", storage)
-        return found.with_max_error(run.plan.max_error, run.plan.confidence)
+        found = found.with_max_error(run.plan.max_error, run.plan.confidence)
+        return found.with_unknown_rate(run.plan.unknown_rate)

@@ -326,6 +326,8 @@ class ClipSection(ClipSpec):
         return ClipSpec(**{item.name: getattr(self, item.name) for item in fields(ClipSpec)})
 
 
+DEFAULT_UNKNOWN_RATE = 0.05
+"""Share of images of the classes that may be called unknown, where the job file does not say."""
 TRAINING_KEYS = ("method", "hyperparameters")
 """Keys of [classifier] that say how to train one."""
 
@@ -354,6 +356,13 @@ class ClassifierSection:
             are abstained. It takes held-out examples: at least 7 for 0.3, 22 for 0.1, 45 for 0.05, all of them labelled
             right; `fewshot plan` counts them. Another value trains nothing again. Not set: every image gets a label.
         confidence: Probability with which `max_error` holds.
+        unknown: true gives images of no class the status "unknown" and no label: those that are less close to any
+            example than examples are to each other, as far as `unknown_rate` allows. It takes an example of each class,
+            and trains nothing again. `max_error` then holds for images of the classes before the test. Not set: no
+            image is unknown. `evaluate` does not use it.
+        unknown_rate: Largest share of the images of the classes that may be lost as unknown, if they are drawn like the
+            examples; only with `unknown`. 0.05 takes at least 19 examples, 0.01 takes 99: 1 / `unknown_rate` - 1. With
+            fewer no image is unknown. Not set: 0.05.
         top: Classes listed for each image, the best first.
         archive_sample: Of methods that learn from the archive (gda_u): "keep" goes on with the sample of its images
             that the first run on these examples drew, so that a growing archive does not change the labels of its old
@@ -366,6 +375,8 @@ class ClassifierSection:
     hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: ErrorRate | None = None
     confidence: OpenFraction = 0.9
+    unknown: bool | None = None
+    unknown_rate: ErrorRate | None = None
     top: Count = 5
     archive_sample: Literal["keep", "renew"] = "keep"
 
@@ -378,14 +389,23 @@ class ClassifierSection:
         return values
 
     def __post_init__(self) -> None:
-        """Check that a stored classifier comes without settings of a training.
+        """Check that a stored classifier comes without settings of a training, and a rate with its test.
 
         Raises:
-            ValueError: it does not.
+            ValueError: they do not.
         """
+        if self.unknown_rate is not None and self.unknown is None:
+            raise ValueError("unknown_rate belongs to the test of unknown images: add unknown = true, or remove it")
         if self.from_ is not None:
             untrained = ClassifierSection()
             _refuse_beside_from([name for name in TRAINING_KEYS if getattr(self, name) != getattr(untrained, name)])
+
+    @property
+    def lost_rate(self) -> float | None:
+        """Largest share of images of the classes that may be called unknown; None if no image is tested."""
+        if not self.unknown:
+            return None
+        return DEFAULT_UNKNOWN_RATE if self.unknown_rate is None else self.unknown_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

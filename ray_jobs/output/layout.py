@@ -25,6 +25,8 @@ EXAMPLES = "examples-"
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
 CARD = "card.json"
 """Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
+UNKNOWN_TEST = "unknown.safetensors"
+"""Beside the card of a classifier, where a job tests for images of no class."""
 FILES = "files"
 """Key of a card: by name, the digest of each file beside it."""
 INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)

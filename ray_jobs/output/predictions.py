@@ -1,7 +1,8 @@
 """The predictions of a run: what a row says, in which format, and how it is made. To add a column, add it to `COLUMNS`.
 
-The parts of a run have one schema: `prediction_format` is part of their paths and of the run's name, so that a run that
-was begun with other columns is not continued but made anew.
+Runs that test for images of no class have a column more, `UNKNOWN_P_VALUE`. The parts of a run have one schema:
+`prediction_format` is part of their paths and of the run's name, so that a run that was begun with other columns is not
+continued but made anew.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cluster import fingerprint
 
 if TYPE_CHECKING:
     from fewshot.inference.predict import Predictions
+    from fewshot.unknown import Decisions
 
 PREDICTIONS_VERSION = 4
 """In the path of every part, with names and types of the columns: raised when a column changes its meaning."""
@@ -37,6 +39,7 @@ class ScoredPart:
         classes: K names, in label order.
         method: name of the method that the classifier was trained with.
         classifier: method and fingerprint of the classifier.
+        tested: of these images, which are of no class; None where they were not tested.
     """
 
     images: Sequence[str]
@@ -46,6 +49,7 @@ class ScoredPart:
     classes: Sequence[str]
     method: str
     classifier: str
+    tested: Decisions | None = None
 
     @cached_property
     def read(self) -> np.ndarray:
@@ -56,6 +60,13 @@ class ScoredPart:
     def abstained(self) -> np.ndarray:
         """[r] bool."""
         return np.asarray(self.scored.abstained.numpy(), dtype=bool)
+
+    @cached_property
+    def unknown(self) -> np.ndarray:
+        """[r] bool, which images are of no class, whether they abstain or not."""
+        if self.tested is None:
+            return np.zeros_like(self.abstained)
+        return np.asarray(self.tested.unknown.numpy(), dtype=bool)
 
     def of_read(self, values: pa.Array) -> pa.Array:
         """[n], of values [r] of the images that were read; null for the others."""
@@ -116,7 +127,7 @@ COLUMNS: tuple[Column, ...] = (
         "label",
         pa.string(),
         "Predicted class; null unless `status` is ok.",
-        lambda part: part.of_read(part.names(part.scored.label.numpy(), withheld=part.abstained)),
+        lambda part: part.of_read(part.names(part.scored.label.numpy(), withheld=part.abstained | part.unknown)),
         lambda row: None if row.abstained else row.labels[0],
     ),
     Column(
@@ -165,10 +176,9 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "status",
         pa.string(),
-        "ok; abstained (the label is withheld: its score is below the threshold); unreadable (no score: see `error`).",
-        lambda part: part.of_read(pa.array(np.where(part.abstained, "abstained", "ok"), pa.string())).fill_null(
-            "unreadable"
-        ),
+        "ok; abstained (the label is withheld: its score is below the threshold); unknown (no label: the image is of no"
+        " class); unreadable (no score: see `error`).",
+        lambda part: part.of_read(pa.array(_statuses(part), pa.string())).fill_null("unreadable"),
         lambda row: "abstained" if row.abstained else "ok",
     ),
     Column(
@@ -187,17 +197,33 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def prediction_schema() -> pa.Schema:
-    """Return the schema of a part, without metadata."""
-    return pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
+UNKNOWN_P_VALUE = Column(
+    "unknown_p_value",
+    pa.float64(),
+    "p-value of the hypothesis that the image is of one of the classes, in (0, 1]: a low one speaks against all; null"
+    " where the image is unreadable.",
+    lambda part: part.of_read(pa.array([] if part.tested is None else part.tested.p_values.numpy(), pa.float64())),
+)
+"""The column of runs that test for images of no class."""
+
+
+def columns(*, unknown: bool = False) -> tuple[Column, ...]:
+    """Return the columns of runs that test for images of no class, or of those that do not."""
+    return (*COLUMNS, UNKNOWN_P_VALUE) if unknown else COLUMNS
+
+
+def prediction_schema(*, unknown: bool = False) -> pa.Schema:
+    """Return the schema of a part, without metadata; see `columns`."""
+    return pa.schema([pa.field(column.name, column.type) for column in columns(unknown=unknown)])
 
 
 SCHEMA = prediction_schema()
 
 
-def prediction_format() -> list[object]:
-    """Return all that determines how rows are written: part of what names predictions and runs."""
-    return [PREDICTIONS_VERSION, fingerprint([[column.name, str(column.type)] for column in COLUMNS])]
+def prediction_format(*, unknown: bool = False) -> list[object]:
+    """Return all that determines how rows are written: part of what names predictions and runs; see `columns`."""
+    written = [[column.name, str(column.type)] for column in columns(unknown=unknown)]
+    return [PREDICTIONS_VERSION, fingerprint(written)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +289,9 @@ def build_predictions(part: ScoredPart, origin: PredictionOrigin | None = None) 
         part: the shard and what the classifier gave.
         origin: of the images; None for predictions that are an intermediate result.
     """
-    metadata = {} if origin is None else origin.metadata()
-    return pa.table([column.scored(part) for column in COLUMNS], schema=prediction_schema().with_metadata(metadata))
+    metadata, is_tested = {} if origin is None else origin.metadata(), part.tested is not None
+    schema = prediction_schema(unknown=is_tested).with_metadata(metadata)
+    return pa.table([column.scored(part) for column in columns(unknown=is_tested)], schema=schema)
 
 
 def with_escalated(table: pa.Table, rows: Mapping[int, EscalatedRow]) -> pa.Table:
@@ -285,6 +312,11 @@ def with_escalated(table: pa.Table, rows: Mapping[int, EscalatedRow]) -> pa.Tabl
 def best_guesses(table: pa.Table) -> list[str | None]:
     """Return the most probable class of each row, also where the label is withheld; None where it is unreadable."""
     return [labels[0] if labels else None for labels in table["top_labels"].to_pylist()]
+
+
+def _statuses(part: ScoredPart) -> np.ndarray:
+    """[r] texts; an image that is of no class is unknown, whatever its score."""
+    return np.where(part.unknown, "unknown", np.where(part.abstained, "abstained", "ok"))
 
 
 def _original(name: str) -> str:

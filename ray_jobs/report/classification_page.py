@@ -20,6 +20,8 @@ from ray_jobs.results.escalation_summary import EscalationSummary
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing is run, whatever labels and names contain."""
+BEFORE_THE_TEST = "All this is said of images of the classes, unknown ones included, which have no label in any case."
+"""What scores and `max_error` promise beside the test of images of no class."""
 REASONS = 40
 """Reasons shown at most."""
 
@@ -75,6 +77,11 @@ def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
 
 
 def _promise(metrics: ClassificationMetrics) -> str:
+    promise = _promise_of_scores(metrics)
+    return promise if metrics.unknown is None else f"{promise} {BEFORE_THE_TEST}"
+
+
+def _promise_of_scores(metrics: ClassificationMetrics) -> str:
     threshold, held_out = metrics.threshold, metrics.held_out
     score = "A score is the calibrated probability that the label is right."
     if threshold is None:

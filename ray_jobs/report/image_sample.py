@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from cluster import Store
 from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import shard_of
+from ray_jobs.output.predictions import UNKNOWN_P_VALUE
 
 SHARDS = 6
 """Shards that images are chosen from."""
@@ -56,6 +57,23 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownImage:
+    """An image of no class.
+
+    Attributes:
+        spot: its position.
+        image: its key.
+        label: the most probable class all the same.
+        p_value: of the hypothesis that it is of one of the classes, in (0, 1].
+    """
+
+    spot: Spot
+    image: str
+    label: str
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The images that are shown.
 
@@ -63,16 +81,19 @@ class Sample:
         sure: the highest scores, highest first.
         unsure: the lowest scores, lowest first; none of them is in `sure`.
         images: number of images they were chosen from.
+        unknown: unknown images, which are in none of these, the lowest p-values first.
     """
 
     sure: tuple[Labelled, ...]
     unsure: tuple[Labelled, ...]
     images: int
+    unknown: tuple[UnknownImage, ...] = ()
 
     @property
     def spots(self) -> list[tuple[Spot, str]]:
         """Positions of these images, with their keys."""
-        return [(row.spot, row.image) for row in (*self.sure, *self.unsure)]
+        shown: tuple[Labelled | UnknownImage, ...] = (*self.sure, *self.unsure, *self.unknown)
+        return [(row.spot, row.image) for row in shown]
 
 
 def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
@@ -83,17 +104,27 @@ def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
     return found
 
 
-def draw_sample(store: Store, predictions: Sequence[str]) -> Sample:
-    """Choose the images to show from the parts of a run's predictions."""
+def draw_sample(store: Store, predictions: Sequence[str], *, unknown: bool = False) -> Sample:
+    """Choose the images to show from the parts of a run's predictions.
+
+    Args:
+        store: the output.
+        predictions: the parts, in the archive's order.
+        unknown: whether the run tested for images of no class.
+    """
     rows: list[Labelled] = []
+    others: list[UnknownImage] = []
     images = 0
     for part in evenly(predictions, SHARDS):
-        table = view_table(store, part, columns=COLUMNS).slice(0, ROWS)
+        columns = [*COLUMNS, UNKNOWN_P_VALUE.name] if unknown else COLUMNS
+        table = view_table(store, part, columns=columns).slice(0, ROWS)
         images += len(table)
         rows += _extremes(table, shard_of(part))
+        others += _unknown(table, shard_of(part)) if unknown else []
     rows.sort(key=lambda row: -row.score)
+    others.sort(key=lambda row: row.p_value)
     sure = min(SHOWN, (len(rows) + 1) // 2)
-    return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images)
+    return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images, tuple(others[:SHOWN]))
 
 
 def evenly(items: Sequence[str], count: int) -> Sequence[str]:
@@ -106,12 +137,26 @@ def evenly(items: Sequence[str], count: int) -> Sequence[str]:
 def _extremes(table: pa.Table, shard: str) -> list[Labelled]:
     """Return the images of a part with the highest and the lowest scores, in the order of the part.
 
-    Images without a score (unreadable, or decided without one) are not among them.
+    Images without a score (unreadable, or decided without one) are not among them, nor unknown ones.
     """
-    read = table.append_column("index", pa.array(range(len(table)), pa.int64())).filter(pc.is_valid(table["score"]))
+    read = _numbered(table).filter(pc.and_(pc.is_valid(table["score"]), pc.not_equal(table["status"], "unknown")))
     order = pc.sort_indices(read, sort_keys=[("score", "descending"), ("index", "ascending")]).to_pylist()
     chosen = sorted({*order[:SHOWN], *order[-SHOWN:]})
     return [_labelled(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
+
+
+def _unknown(table: pa.Table, shard: str) -> list[UnknownImage]:
+    """Return the unknown images of a part, in its order."""
+    rows = _numbered(table).filter(pc.equal(table["status"], "unknown")).to_pylist()
+    return [
+        UnknownImage(Spot(shard, row["index"]), row["image"], row["top_labels"][0], row[UNKNOWN_P_VALUE.name])
+        for row in rows
+    ]
+
+
+def _numbered(table: pa.Table) -> pa.Table:
+    """Return the table with the numbers of its rows in a column more, `index`."""
+    return table.append_column("index", pa.array(range(len(table)), pa.int64()))
 
 
 def _labelled(row: Mapping[str, Any], shard: str) -> Labelled:

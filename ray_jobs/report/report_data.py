@@ -60,7 +60,7 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     if found is None or not isinstance(metrics := found.metrics, ClassificationMetrics):
         raise FileNotFoundError(f"{store.url(run)} is no finished classification")
     labels = tuple(metrics.labels.items())[:LABELS]
-    sample = draw_sample(store, found.prediction_parts())
+    sample = draw_sample(store, found.prediction_parts(), unknown=metrics.unknown is not None)
     some = metrics.escalated is not None and metrics.escalated.images > 0
     escalated = read_escalated_images(store, run, found.plan.features) if some else None
     wanted = by_shard([*sample.spots, *(escalated.spots if escalated else ())])

@@ -19,6 +19,7 @@ from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, Evaluat
 from ray_jobs.results.json_format import FormatError, Json, JsonObject, NewerFormatError, SupportsJson
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunReport, RunState, RunStatus
 from ray_jobs.results.run_plan import ArchiveSummary, RunKind, RunPlan
+from ray_jobs.results.unknown_images import MeasuredUnknown, UnknownImages
 
 __all__ = [
     "STATUSES",
@@ -45,6 +46,7 @@ __all__ = [
     "LabelledShare",
     "Measured",
     "MeasuredEscalation",
+    "MeasuredUnknown",
     "NewerFormatError",
     "OutputReports",
     "OutputStatus",
@@ -58,5 +60,6 @@ __all__ = [
     "ScoreHistogram",
     "Status",
     "SupportsJson",
+    "UnknownImages",
     "UnreadableExamples",
 ]
