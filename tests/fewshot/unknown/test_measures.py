@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from tools import conformal_coverage
-from tools.unknown_images import DataSet, auroc, measure
+from tools.unknown_images import DataSet, auroc, measure, measure_labels
 
 
 def data_set(*, noise, tests=20):
@@ -48,3 +48,11 @@ def test_label_sets_of_clearly_separated_classes_have_one_label():
     assert labels < 1.2
     assert single > 0.8
     assert wrong < 0.05
+
+
+def test_the_test_of_unknown_images_takes_away_labels_that_are_wrong():
+    found = measure_labels(data_set(noise=0.2), max_error=0.3, shots=8, seed=1)
+    assert found["labelled alone"] == 1.0
+    assert found["wrong alone"] == found["wrong with the test"] == 0.0
+    assert found["wrong of all alone"] > 0.25 > 0.1 > found["wrong of all with the test"]
+    assert found["labelled with the test"] > 0.8
