@@ -46,6 +46,7 @@ def load_classifier(
     *,
     max_error: float | None = None,
     confidence: float = 0.9,
+    label_set_error: float | None = None,
     storage: Storage | None = None,
 ) -> StoredClassifier:
     """Load a trained classifier with its backbone into this process.
@@ -56,6 +57,9 @@ def load_classifier(
         max_error: largest tolerated share of wrong labels among the labels given, in (0, 1); None takes that of the
             run, and gives every image a label if `url` is a classifier's folder.
         confidence: probability with which `max_error` holds, in (0, 1); used only if `max_error` is given.
+        label_set_error: probability with which a label set may lack the true label, in (0, 1); not with `max_error`.
+            None takes that of the run, unless `max_error` is given, and makes no label sets if `url` is a classifier's
+            folder. A job with `guarantee` must have run, which keeps the examples beside the classifier.
         storage: how S3 is reached; None follows the environment.
 
     Returns:
@@ -63,8 +67,9 @@ def load_classifier(
 
     Raises:
         TypeError: `url` is no path or URL.
-        JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had; or `max_error` or
-            `confidence` is out of range.
+        JobError: there is none, it is damaged, or the CLIP that it was trained on is not to be had; or `max_error`,
+            `confidence` or `label_set_error` is out of range, or two promises are given; or there are no examples for
+            label sets.
         StorageError: storage does not answer.
     """
     from cluster.storage.settings import DEFAULT_STORAGE
@@ -72,17 +77,20 @@ def load_classifier(
     from fewshot.errors import DataError
     from ray_jobs.errors import DamagedError, JobError
     from ray_jobs.interface.stored_classifier import StoredClassifier
+    from ray_jobs.job_file.promises import TWO_PROMISES
 
     place, storage = as_place("url", url), storage or DEFAULT_STORAGE
     ref = _find_classifier(place, storage)
-    if max_error is not None:
-        ref = ref.with_max_error(max_error, confidence)
+    if max_error is not None and label_set_error is not None:
+        raise JobError([TWO_PROMISES])
+    if max_error is not None or label_set_error is not None:
+        ref = ref.with_max_error(max_error, confidence).with_label_sets(label_set_error)
     spec = ref.backbone(None)
     try:
-        calibrated = ref.load(spec)
+        calibrated, rule = ref.load(spec), ref.label_set_rule()
     except (DamagedError, DataError) as error:
         raise JobError([str(error)]) from error
-    return StoredClassifier(calibrated, load_clip(spec), storage)
+    return StoredClassifier(calibrated, load_clip(spec), storage, rule)
 
 
 def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
@@ -107,4 +115,5 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
         stored = run.plan.classifier
         is_elsewhere = "://" in stored or Path(stored).is_absolute()
         found = open_classifier(stored if is_elsewhere else f"{run.output}/{stored}", storage)
-        return found.with_max_error(run.plan.max_error, run.plan.confidence)
+        found = found.with_max_error(run.plan.max_error, run.plan.confidence)
+        return found.with_label_sets(run.plan.label_set_error)

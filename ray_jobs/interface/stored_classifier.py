@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from fewshot.backbones import ClipBackbone
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.conformal import LabelSetRule
     from fewshot.inference.predict import Predictions
+    from fewshot.problem import Labelled
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 """A path or URL, the bytes of a file, a Pillow image, or an array [H, W], [H, W, 3] or [H, W, 4] of uint8."""
@@ -47,8 +49,11 @@ class Prediction:
         margin: lead over the second class, in [0, 1]; None where the image is unreadable.
         top_labels: the most probable classes, the most probable first, also where `label` is withheld.
         top_scores: their probabilities.
-        status: "ok", "abstained" (the score is below the threshold) or "unreadable".
+        status: "ok", "abstained" (the score is below the threshold, or the label is not the only one of its set) or
+            "unreadable".
         error: why the image could not be read or scored; None otherwise.
+        label_set: the classes of which the true one is with the promised probability, in label order; None without
+            label sets, or where the image is unreadable.
     """
 
     image: str | None
@@ -59,6 +64,7 @@ class Prediction:
     top_scores: tuple[float, ...]
     status: Literal["ok", "abstained", "unreadable"]
     error: str | None = None
+    label_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +75,13 @@ class StoredClassifier:
         calibrated: the classifier, its temperature and its threshold.
         clip: the backbone that it was trained on.
         storage: how S3 URLs are reached.
+        label_set_rule: makes the label sets; None makes none.
     """
 
     calibrated: CalibratedClassifier
     clip: ClipBackbone
     storage: Storage = DEFAULT_STORAGE
+    label_set_rule: LabelSetRule | None = None
 
     def __repr__(self) -> str:
         """Return a line with what the classifier is."""
@@ -131,22 +139,32 @@ class StoredClassifier:
     def _predictions(self, images: Sequence[ImageLike], top: int) -> Iterator[Prediction]:
         import torch
 
-        from fewshot.inference.predict import predict
-
         decoded = [self._decoded(image) for image in images]
         pixels = [item for item in decoded if not isinstance(item, str)]
-        features = self._features(torch.stack(pixels)) if pixels else torch.zeros(0, 1)
-        scored = predict(self.calibrated, features, top=top) if pixels else None
+        scored, label_sets = self._scored(torch.stack(pixels), top) if pixels else (None, None)
         row = 0
         for image, item in zip(images, decoded, strict=True):
             name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
             if isinstance(item, str) or scored is None:
                 yield _unreadable(name, str(item))
                 continue
-            yield self._prediction(name, scored, row)
+            label_set = None if label_sets is None else label_sets[row].nonzero().flatten().tolist()
+            yield self._prediction(name, scored, row, label_set)
             row += 1
 
-    def _prediction(self, image: str | None, scored: Predictions, row: int) -> Prediction:
+    def _scored(self, pixels: Tensor, top: int) -> tuple[Predictions, Tensor | None]:
+        """Return the predictions of N images, and their label sets [N, K] bool; None without label sets."""
+        from fewshot.inference.label_sets import with_label_sets
+        from fewshot.inference.predict import predict
+        from fewshot.method import features_for
+
+        images = self._embedded(pixels)
+        scored = predict(self.calibrated, features_for(self.calibrated.classifier, images), top=top)
+        return with_label_sets(scored, self.label_set_rule, images.views[:, 0].cpu())
+
+    def _prediction(
+        self, image: str | None, scored: Predictions, row: int, label_set: Sequence[int] | None
+    ) -> Prediction:
         from fewshot.inference.predict import NOT_FINITE
 
         if not scored.finite[row]:
@@ -161,6 +179,7 @@ class StoredClassifier:
             top_labels=labels,
             top_scores=tuple(scored.top_scores[row].tolist()),
             status="abstained" if abstained else "ok",
+            label_set=None if label_set is None else tuple(self.classes[label] for label in label_set),
         )
 
     def _decoded(self, image: ImageLike) -> Tensor | str:
@@ -170,11 +189,11 @@ class StoredClassifier:
         except UnreadableImageError as error:
             return str(error)
 
-    def _features(self, pixels: Tensor) -> Tensor:
-        """[N, D] float32, unit rows, as this classifier takes them."""
+    def _embedded(self, pixels: Tensor) -> Labelled:
+        """The N images with what this classifier takes; their labels mean nothing."""
         import torch
 
-        from fewshot.method import PoolingClassifier, features_for
+        from fewshot.method import PoolingClassifier
         from fewshot.problem import Labelled
 
         dense = None
@@ -185,7 +204,7 @@ class StoredClassifier:
         finite = views.square().sum(dim=1).isfinite()  # A length that overflows would make all features 0.
         views = views.masked_fill(~finite[:, None], torch.nan)
         labels = torch.zeros(len(pixels), dtype=torch.int64)
-        return features_for(self.calibrated.classifier, Labelled(views[:, None], labels, dense))
+        return Labelled(views[:, None], labels, dense)
 
 
 def _is_one(images: object) -> bool:

@@ -39,6 +39,7 @@ from ray_jobs.job_file.field_types import (
     Threads,
     WorkerCount,
 )
+from ray_jobs.job_file.promises import DEFAULT_SET_ERROR, check_promises
 
 if TYPE_CHECKING:
     from cluster import Storage
@@ -354,6 +355,14 @@ class ClassifierSection:
             are abstained. It takes held-out examples: at least 7 for 0.3, 22 for 0.1, 45 for 0.05, all of them labelled
             right; `fewshot plan` counts them. Another value trains nothing again. Not set: every image gets a label.
         confidence: Probability with which `max_error` holds.
+        guarantee: "conformal" gives each image a set of labels, the column `label_set`, that has the true one with a
+            probability of at least 1 - `label_set_error`: over all images and all draws of examples, where both are
+            drawn alike. It promises nothing of the labels given, of a single class, or of an archive unlike its
+            examples. An image gets a label if that is the only one of its set; others are abstained. It cannot be
+            combined with max_error, which bounds wrong labels instead of sets, or with [escalate]. `evaluate` does not
+            use it.
+        label_set_error: Probability with which a label set may lack the true label; only with `guarantee`. Below
+            1 / (examples + 1), sets hold all classes: 0.1 takes at least 9 examples, 0.05 takes 19. Not set: 0.1.
         top: Classes listed for each image, the best first.
         archive_sample: Of methods that learn from the archive (gda_u): "keep" goes on with the sample of its images
             that the first run on these examples drew, so that a growing archive does not change the labels of its old
@@ -366,6 +375,8 @@ class ClassifierSection:
     hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: ErrorRate | None = None
     confidence: OpenFraction = 0.9
+    guarantee: Literal["conformal"] | None = None
+    label_set_error: ErrorRate | None = None
     top: Count = 5
     archive_sample: Literal["keep", "renew"] = "keep"
 
@@ -378,14 +389,22 @@ class ClassifierSection:
         return values
 
     def __post_init__(self) -> None:
-        """Check that a stored classifier comes without settings of a training.
+        """Check that a stored classifier comes without settings of a training, and that one thing is promised.
 
         Raises:
-            ValueError: it does not.
+            ValueError: it does not, or there are two promises, or half of one.
         """
+        check_promises(self.guarantee, label_set_error=self.label_set_error, max_error=self.max_error)
         if self.from_ is not None:
             untrained = ClassifierSection()
             _refuse_beside_from([name for name in TRAINING_KEYS if getattr(self, name) != getattr(untrained, name)])
+
+    @property
+    def set_error(self) -> float | None:
+        """Probability with which a label set may lack the true label; None if images have no label sets."""
+        if self.guarantee is None:
+            return None
+        return DEFAULT_SET_ERROR if self.label_set_error is None else self.label_set_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ EXAMPLES = "examples-"
 REPORT, LEASE, RUNS = "report/index.html", "lease", "runs"
 CARD = "card.json"
 """Of a classifier or an adapter. Written last, so that a folder with a card is complete."""
+LABEL_SET_EXAMPLES = "examples.safetensors"
+"""Beside the card of a classifier, where a job makes label sets."""
 FILES = "files"
 """Key of a card: by name, the digest of each file beside it."""
 INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)

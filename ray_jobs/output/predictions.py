@@ -1,7 +1,8 @@
 """The predictions of a run: what a row says, in which format, and how it is made. To add a column, add it to `COLUMNS`.
 
-The parts of a run have one schema: `prediction_format` is part of their paths and of the run's name, so that a run that
-was begun with other columns is not continued but made anew.
+Runs with label sets have one column more, `LABEL_SET`; all others do not have it. The parts of a run have one schema:
+`prediction_format` is part of their paths and of the run's name, so that a run that was begun with other columns is not
+continued but made anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import pyarrow as pa
 from cluster import fingerprint
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.inference.predict import Predictions
 
 PREDICTIONS_VERSION = 4
@@ -37,6 +40,7 @@ class ScoredPart:
         classes: K names, in label order.
         method: name of the method that the classifier was trained with.
         classifier: method and fingerprint of the classifier.
+        label_sets: [r, K] bool, the label sets of the images that were read; None without a guarantee for them.
     """
 
     images: Sequence[str]
@@ -46,6 +50,7 @@ class ScoredPart:
     classes: Sequence[str]
     method: str
     classifier: str
+    label_sets: Tensor | None = None
 
     @cached_property
     def read(self) -> np.ndarray:
@@ -70,6 +75,14 @@ class ScoredPart:
         """[r] lists, of the values of all top classes one after another."""
         count, top = self.scored.top_labels.shape
         return pa.ListArray.from_arrays(pa.array(np.arange(count + 1) * top, pa.int32()), values)
+
+    def names_in_sets(self) -> pa.Array:
+        """[r] lists, of the names of the classes in each label set, in label order."""
+        if self.label_sets is None:
+            raise ValueError("these predictions were made without label sets")
+        ends = self.label_sets.sum(dim=1).cumsum(dim=0).numpy()
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, self.names(self.label_sets.nonzero()[:, 1].numpy()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +178,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "status",
         pa.string(),
-        "ok; abstained (the label is withheld: its score is below the threshold); unreadable (no score: see `error`).",
+        "ok; abstained (the label is withheld: its score is below the threshold, or it is not the only one of its label"
+        " set); unreadable (no score: see `error`).",
         lambda part: part.of_read(pa.array(np.where(part.abstained, "abstained", "ok"), pa.string())).fill_null(
             "unreadable"
         ),
@@ -187,17 +201,33 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def prediction_schema() -> pa.Schema:
+LABEL_SET = Column(
+    "label_set",
+    pa.list_(pa.string()),
+    "Classes of which the true one is with the probability that `guarantee` promises, in label order; null where the"
+    " image is unreadable.",
+    lambda part: part.of_read(part.names_in_sets()),
+)
+"""The column of runs with label sets."""
+
+
+def columns(*, label_sets: bool = False) -> tuple[Column, ...]:
+    """Return the columns of runs with or without label sets."""
+    return (*COLUMNS, LABEL_SET) if label_sets else COLUMNS
+
+
+def prediction_schema(*, label_sets: bool = False) -> pa.Schema:
     """Return the schema of a part, without metadata."""
-    return pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
+    return pa.schema([pa.field(column.name, column.type) for column in columns(label_sets=label_sets)])
 
 
 SCHEMA = prediction_schema()
 
 
-def prediction_format() -> list[object]:
+def prediction_format(*, label_sets: bool = False) -> list[object]:
     """Return all that determines how rows are written: part of what names predictions and runs."""
-    return [PREDICTIONS_VERSION, fingerprint([[column.name, str(column.type)] for column in COLUMNS])]
+    written = [[column.name, str(column.type)] for column in columns(label_sets=label_sets)]
+    return [PREDICTIONS_VERSION, fingerprint(written)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +293,9 @@ def build_predictions(part: ScoredPart, origin: PredictionOrigin | None = None) 
         part: the shard and what the classifier gave.
         origin: of the images; None for predictions that are an intermediate result.
     """
-    metadata = {} if origin is None else origin.metadata()
-    return pa.table([column.scored(part) for column in COLUMNS], schema=prediction_schema().with_metadata(metadata))
+    metadata, has_sets = {} if origin is None else origin.metadata(), part.label_sets is not None
+    schema = prediction_schema(label_sets=has_sets).with_metadata(metadata)
+    return pa.table([column.scored(part) for column in columns(label_sets=has_sets)], schema=schema)
 
 
 def with_escalated(table: pa.Table, rows: Mapping[int, EscalatedRow]) -> pa.Table:

@@ -121,7 +121,8 @@ class Run:
             StorageError: storage does not respond.
         """
         tables = list(self._parts())
-        return PredictionTable(pa.concat_tables(tables) if tables else prediction_schema().empty_table())
+        schema = prediction_schema(label_sets=self.plan.label_set_error is not None)
+        return PredictionTable(pa.concat_tables(tables) if tables else schema.empty_table())
 
     def prediction_batches(self) -> Iterator[pa.RecordBatch]:
         """Read predictions part by part, which holds one shard of the archive in memory. Otherwise as `predictions`."""

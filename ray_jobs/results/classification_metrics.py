@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from ray_jobs.results.error_limits import LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
+from ray_jobs.results.label_sets import LabelSetSummary
 
 Status = Literal["ok", "abstained", "unreadable"]
 """What became of an image: it has a label, its label is withheld, or it could not be read."""
@@ -185,9 +186,11 @@ class ClassificationMetrics(JsonDocument):
         escalated: what a diffusion model decided; None without [escalate], or where that is not complete.
         versions: of the packages that decide the numbers.
         part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
+        label_sets: what became of the label sets; None if images have none.
     """
 
     format_version: ClassVar[int] = 2
+    left_out: ClassVar[frozenset[str]] = frozenset({"label_sets"})
     complete: bool
     failed_units: int
     too_many_unreadable: bool
@@ -215,6 +218,7 @@ class ClassificationMetrics(JsonDocument):
     versions: Mapping[str, str]
     part_bytes: tuple[int, ...]
     labelled_shares: tuple[LabelledShare, ...] = ()
+    label_sets: LabelSetSummary | None = None
 
     def count(self, status: Status) -> int:
         """Return the number of images with a status."""

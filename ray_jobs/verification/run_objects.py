@@ -11,6 +11,7 @@ from typing import TypeVar
 from cluster import ClusterError, StorageError, Store
 from ray_jobs.errors import JobError
 from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.label_set_examples import examples_path, load_examples
 from ray_jobs.output.layout import (
     CARD,
     FAILURES,
@@ -148,17 +149,18 @@ def _with_shared(store: Store, run: RunObjects, plan: RunPlan, metrics: RunMetri
     if plan.classifier is None:
         return replace(run, shared=tuple(shared))
     if "://" in plan.classifier or Path(plan.classifier).is_absolute():
-        return replace(
-            run, shared=tuple(shared), problems={**run.problems, **_problem_elsewhere(store, plan.classifier)}
-        )
-    card = f"{plan.classifier}/{CARD}"
-    return replace(run, shared=(*shared, *([card] if is_complete or store.exists(card) else [])))
+        found = _problem_elsewhere(store, plan.classifier, has_label_sets=plan.label_set_error is not None)
+        return replace(run, shared=tuple(shared), problems={**run.problems, **found})
+    files = [f"{plan.classifier}/{CARD}"] + ([] if plan.label_set_error is None else [examples_path(plan.classifier)])
+    return replace(run, shared=(*shared, *(path for path in files if is_complete or store.exists(path))))
 
 
-def _problem_elsewhere(store: Store, classifier: str) -> dict[str, str]:
+def _problem_elsewhere(store: Store, classifier: str, *, has_label_sets: bool) -> dict[str, str]:
     """Read a classifier outside this output, and return what is wrong with it, by its URL."""
     try:
-        open_classifier(classifier, store.storage)
+        found = open_classifier(classifier, store.storage)
+        if has_label_sets:
+            load_examples(found.store, found.folder, found.classes, is_own=False)
     except (JobError, ClusterError) as error:
         return {classifier: str(error)}
     return {}
