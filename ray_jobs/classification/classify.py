@@ -688,7 +688,9 @@ def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) 
     images, clip = work.listing.images, work.job.clip
     executor: Executor = LocalExecutor()
     workers = Workers(count=1, overlap=1)
-    if images is None or images > LABEL_HERE or is_long(work.label_sets):
+    if is_long(work.label_sets):
+        images = None  # Many, to whoever chooses the workers.
+    if images is None or images > LABEL_HERE:
         units = work.to_label()[0]
         executor, workers = choose(
             work.job.cluster, threads=clip.threads, images=images, units=units, device=clip.device

@@ -1,17 +1,17 @@
 """Label sets by a rule and its examples, kept in a file; and the abstention that follows from them."""
 
-import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import json
 
-from fewshot.conformal import ConformalExamples, LabelSetRule, label_set_rule, label_sets, rejected_ranks
+import pytest
+import safetensors.torch
+import torch
+
+from fewshot.conformal import ConformalExamples, LabelSetRule, label_set_rule, label_sets
 from fewshot.conformal.example_file import load_examples, save_examples
 from fewshot.digests import PLACEHOLDER, seal
 from fewshot.errors import DataError
 from fewshot.inference.label_sets import with_label_sets
 from fewshot.inference.predict import Predictions
-from ray_jobs.classification.label_set_plan import fewest_examples
 from tests.problems import make_problem
 
 NAMES = ["amber", "blue", "cyan"]
@@ -41,14 +41,6 @@ def test_too_few_examples_reject_nothing_and_rank_nothing(monkeypatch):
 def test_an_error_out_of_range_is_refused(error):
     with pytest.raises(DataError, match="must lie between 0 and 1"):
         LabelSetRule(made()[0], error)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.floats(1e-6, 0.999))
-def test_the_fewest_examples_are_those_that_reject_a_rank(error):
-    needed = fewest_examples(error)
-    assert rejected_ranks(needed, share=error) >= 1
-    assert needed == 0 or rejected_ranks(needed - 1, share=error) == 0
 
 
 def test_a_file_of_examples_keeps_every_bit():
@@ -85,10 +77,6 @@ def test_a_changed_byte_is_found(place):
     ],
 )
 def test_a_sealed_file_of_other_tensors_is_refused(change, problem):
-    import json
-
-    import safetensors.torch
-
     tensors = {
         "features": torch.zeros(2, 4, dtype=torch.float64),
         "labels": torch.tensor([0, 1]),

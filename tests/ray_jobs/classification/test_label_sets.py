@@ -282,3 +282,12 @@ def test_an_archive_of_broken_files_has_no_sets(made, tmp_path):
     assert {row["label_set"] for row in outcome.rows.values()} == {None}
     found = outcome.result["label_sets"]
     assert (found["images"], found["mean_size"], found["containing"]) == (0, None, None)
+
+
+@pytest.mark.ray
+def test_workers_write_the_same_bytes(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray_jobs.classification.label_set_plan.LONG_S", 0.0)
+    spread = ("cluster.mode=ray", "cluster.clip_workers=2", f"job.output={tmp_path / 'ray'}")
+    outcome = made[0].classify(*SETTINGS, *spread)
+    assert outcome.code == 0, outcome.messages
+    assert outcome.bytes == made[1].bytes
