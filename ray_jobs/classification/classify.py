@@ -291,9 +291,9 @@ class Classification:
     @property
     def label_sets(self) -> LabelSetPlan | None:
         """What label sets take; None without them."""
-        examples = self.examples
         if (set_error := self.job.classifier.set_error) is None:
             return None
+        examples = self.examples if self.support is None else len(self.support.contents)
         if examples is None and self.stored is not None and (rule := self.stored.label_set_rule()) is not None:
             examples = len(rule.examples)
         return label_set_plan(set_error, examples=examples or 0, classes=len(self.classes), images=self.listing.images)

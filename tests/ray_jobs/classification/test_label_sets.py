@@ -275,6 +275,16 @@ def test_too_many_pairs_of_examples_and_classes_are_refused(made, monkeypatch):
     assert "set support.shots = 3" in told
 
 
+def test_copies_of_an_example_count_once(made, tmp_path):
+    examples = tmp_path / "examples"
+    shutil.copytree(made[0].examples, examples)
+    shutil.copy(examples / CLASSES[0] / "0.jpg", examples / CLASSES[0] / "copy.jpg")
+    outcome = made[0].classify(*SETTINGS, f"support.uri={examples}", f"job.output={tmp_path / 'output'}")
+    assert outcome.result["label_sets"] == made[1].result["label_sets"] | {"labelled": outcome.result["ok"]}
+    kept = examples_of(Copy(made[0], tmp_path / "output"))
+    assert kept.read_bytes() == examples_of(made[0]).read_bytes()
+
+
 def test_an_archive_of_broken_files_has_no_sets(made, tmp_path):
     for name, data in BROKEN.items():
         put(tmp_path / "broken" / name, data)
