@@ -190,7 +190,7 @@ class ClassificationMetrics(JsonDocument):
     """
 
     format_version: ClassVar[int] = 2
-    left_out: ClassVar[frozenset[str]] = frozenset({"label_sets"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets"})
     complete: bool
     failed_units: int
     too_many_unreadable: bool

@@ -126,7 +126,7 @@ class CostPlan(JsonValue):
         label_sets: whether there are enough examples for label sets, and what these cost; None without them.
     """
 
-    left_out: ClassVar[frozenset[str]] = frozenset({"label_sets"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets"})
     stages: tuple[PlannedStage, ...]
     escalation: EscalationCost | None
     archive: ArchiveSummary

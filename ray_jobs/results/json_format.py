@@ -56,17 +56,17 @@ class JsonValue:
     """Base of the values in a document: dataclasses of JSON values, tuples, mappings and each other.
 
     Attributes:
-        left_out: fields that are left out where they are None, so that documents without them keep their bytes.
+        omitted: fields that are left out where they are None, so that documents without them keep their bytes.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid", "strict": True}
-    left_out: ClassVar[frozenset[str]] = frozenset()
+    omitted: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> JsonObject:
         """Return the fields by name. A number that does not exist (NaN, infinity) is null: JSON has none."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
-            name: to_plain(value) for name, value in values.items() if value is not None or name not in self.left_out
+            name: to_plain(value) for name, value in values.items() if value is not None or name not in self.omitted
         }
 
 

@@ -76,7 +76,7 @@ class RunPlan(JsonDocument):
     """
 
     format_version: ClassVar[int] = 3
-    left_out: ClassVar[frozenset[str]] = frozenset({"label_set_error"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error"})
     kind: RunKind
     job: str
     classes: int
