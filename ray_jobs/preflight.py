@@ -25,6 +25,7 @@ from ray_jobs.inputs.examples import read_splits, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
+from ray_jobs.job_file.promises import refuse_escalated_sets
 from ray_jobs.job_file.reading import STAND_INS
 from ray_jobs.job_file.sections import EscalateSection, Job, SupportSection
 from ray_jobs.output.classifiers import open_classifier
@@ -90,6 +91,8 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
         yield Check("[cluster] address", lambda: _check_address(address))
     if (escalate := job.escalate) is not None and _escalates(job, needs):
         yield Check("[escalate] model", escalate.spec.check)
+        if job.classifier.guarantee is not None and "archive" in needs:
+            yield Check("[classifier] guarantee", refuse_escalated_sets)
         if escalate.hyperparameters:
             yield Check("[escalate] hyperparameters", lambda: check_escalation_method(escalate))
 

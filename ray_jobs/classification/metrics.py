@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from cluster import StageReport, Store
 from cluster.records.reading import ordered_map
 from fewshot.data.example import plain_path
+from ray_jobs.classification.label_set_counts import LabelSetCounts
 from ray_jobs.classification.labelled_shares import labelled_shares
 from ray_jobs.classification.unknown_counts import UnknownCounts
 from ray_jobs.classification.unknown_plan import UnknownPlan
@@ -28,7 +29,7 @@ from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.feature_parts import READERS, concat_parquet, read_parquet, removed_if_damaged
 from ray_jobs.output.layout import FAILURES, METRICS, present_parts
-from ray_jobs.output.predictions import best_guesses
+from ray_jobs.output.predictions import LABEL_SET, best_guesses
 from ray_jobs.results.classification_metrics import (
     CandidateMethod,
     ClassificationMetrics,
@@ -84,7 +85,9 @@ def summarise(
     names = calibrated.class_names
     labels = read_ground_truth(job.archive, names, store.storage) if job.archive is not None else None
     shares = labelled_shares(calibrated.held_out, classifier.confidence)
-    counts = _Counts(names, labels, [share.threshold for share in shares])
+    rule = classifier.label_set_rule()
+    sets = None if rule is None else LabelSetCounts(names, labels, len(rule.examples))
+    counts = _Counts(names, labels, [share.threshold for share in shares], sets)
     failed = [failure for stage in stages for failure in stage.failures]
     units = [_failures([("unit", failure.path, "", failure.error)]) for failure in failed]
     failures = concat_parquet(FAILURE_SCHEMA, chain(units, _count_parts(store, predictions, counts)))
@@ -115,6 +118,7 @@ def summarise(
         versions={name: version(name) for name in PACKAGES},
         labelled_shares=shares if job.escalate is not None else counts.with_archive_shares(shares),
         part_bytes=tuple(counts.part_bytes),
+        label_sets=None if sets is None or rule is None else sets.summary(rule.max_error),
         unknown=counts.unknown.summary(unknown, images=counts.status["unknown"]),
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
@@ -138,7 +142,7 @@ def _count_parts(store: Store, parts: Sequence[str], counts: _Counts) -> Iterato
             continue
         try:
             with removed_if_damaged(store, part):
-                table = read_parquet(data, columns=COLUMNS)
+                table = read_parquet(data, columns=counts.columns)
         except DamagedError as error:
             damaged.append(str(error))
         else:
@@ -169,12 +173,17 @@ class _Counts:
         names: the K classes.
         given: image -> index of its class, -1 for another class; None if no labels were given.
         thresholds: of the score; None for one that no score reaches.
+        label_sets: counts the label sets; None if the parts have none.
     """
 
     def __init__(
-        self, names: tuple[str, ...], given: Mapping[str, int] | None, thresholds: Sequence[float | None] = ()
+        self,
+        names: tuple[str, ...],
+        given: Mapping[str, int] | None,
+        thresholds: Sequence[float | None] = (),
+        label_sets: LabelSetCounts | None = None,
     ) -> None:
-        self.names, self.given = names, given
+        self.names, self.given, self.label_sets = names, given, label_sets
         self.thresholds = np.array([math.inf if each is None else each for each in thresholds])
         self.reaching = np.zeros(len(self.thresholds), np.int64)
         self.index = {name: i for i, name in enumerate(names)}
@@ -186,6 +195,11 @@ class _Counts:
         self.scores = {status: np.zeros(SCORE_BINS, np.int64) for status in ("ok", "abstained")}
         self.tally: Tally | None = None
         self.unknown = UnknownCounts()
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that are counted."""
+        return COLUMNS if self.label_sets is None else [*COLUMNS, LABEL_SET.name]
 
     def add(self, part: pa.Table) -> pa.Table:
         """Count one part.
@@ -199,6 +213,8 @@ class _Counts:
         rows = zip(guesses, status, strict=True)
         self.labels.update(label for label, each in rows if label is not None and each != "unknown")
         self._count_scores(part)
+        if self.label_sets is not None:
+            self.label_sets.add(part)
         if self.given is not None:
             self._measure(part, guesses)
         broken = part.filter(pc.equal(part["status"], "unreadable")) if "unreadable" in status else part.slice(0, 0)

@@ -19,6 +19,7 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.inputs.unreadable_examples import unreadable_summary
 from ray_jobs.output.layout import FAILURES
+from ray_jobs.report import label_set_words
 from ray_jobs.report.failures import read_reasons
 from ray_jobs.report.markup import plural, skipped_entries
 from ray_jobs.results.classification_metrics import ClassificationMetrics, HeldOut
@@ -60,7 +61,10 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
     held_out, measured = metrics.held_out, metrics.measured
     if metrics.unknown is not None:
         reporter.say(metrics.unknown.sentence())
-    if metrics.threshold is None:
+    if metrics.label_sets is not None:
+        reporter.say(label_set_words.found(metrics.label_sets))
+        reporter.say(label_set_words.promise(metrics.label_sets))
+    elif metrics.threshold is None:
         reporter.say(_expected_error(held_out, is_tested=metrics.unknown is not None))
     elif metrics.threshold > 1:
         reporter.say(_all_abstained(held_out), style="yellow")
@@ -219,7 +223,10 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
         reporter.say(_cost(plan.escalation))
         if plan.escalation.training_memory is not None:
             _show_memory(reporter, plan.escalation.training_memory)
-    _show_error_limit(reporter, plan.error_limit)
+    if plan.label_sets is not None:
+        reporter.say(label_set_words.planned(plan.label_sets))
+    else:
+        _show_error_limit(reporter, plan.error_limit)
 
 
 def _show_error_limit(reporter: Reporter, limit: ErrorLimitPlan) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from fewshot.backbones import ClipBackbone
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.conformal import LabelSetRule
     from fewshot.inference.predict import Predictions
     from fewshot.problem import Labelled
     from fewshot.unknown import Decisions, UnknownTest
@@ -49,8 +50,11 @@ class Prediction:
         margin: lead over the second class, in [0, 1]; None where the image is unreadable.
         top_labels: the most probable classes, the most probable first, also where `label` is withheld.
         top_scores: their probabilities.
-        status: "ok", "abstained" (the score is below the threshold), "unknown" (of no class) or "unreadable".
+        status: "ok", "abstained" (the score is below the threshold, or the label is not the only one of its set),
+            "unknown" (of no class) or "unreadable".
         error: why the image could not be read or scored; None otherwise.
+        label_set: the classes of which the true one is with the promised probability, in label order; None without
+            label sets, or where the image is unreadable.
         unknown_p_value: p-value of "is of one of the classes", in (0, 1], a low one speaks against all classes; None
             where the image is unreadable, or the classifier tests no images.
     """
@@ -63,6 +67,7 @@ class Prediction:
     top_scores: tuple[float, ...]
     status: Literal["ok", "abstained", "unknown", "unreadable"]
     error: str | None = None
+    label_set: tuple[str, ...] | None = None
     unknown_p_value: float | None = None
 
 
@@ -74,12 +79,14 @@ class StoredClassifier:
         calibrated: the classifier, its temperature and its threshold.
         clip: the backbone that it was trained on.
         storage: how S3 URLs are reached.
+        label_set_rule: makes the label sets; None makes none.
         unknown_test: the test of images of no class; None tests no image.
     """
 
     calibrated: CalibratedClassifier
     clip: ClipBackbone
     storage: Storage = DEFAULT_STORAGE
+    label_set_rule: LabelSetRule | None = None
     unknown_test: UnknownTest | None = None
 
     def __repr__(self) -> str:
@@ -138,26 +145,42 @@ class StoredClassifier:
     def _predictions(self, images: Sequence[ImageLike], top: int) -> Iterator[Prediction]:
         import torch
 
-        from fewshot.inference.predict import predict
-        from fewshot.method import features_for
-
         decoded = [self._decoded(image) for image in images]
         pixels = [item for item in decoded if not isinstance(item, str)]
-        embedded = self._embedded(torch.stack(pixels)) if pixels else None
-        scored = tested = None
-        if embedded is not None:
-            scored = predict(self.calibrated, features_for(self.calibrated.classifier, embedded), top=top)
-            tested = None if self.unknown_test is None else self.unknown_test(embedded.views[:, 0])
+        scored, label_sets, tested = self._scored(torch.stack(pixels), top) if pixels else (None, None, None)
         row = 0
         for image, item in zip(images, decoded, strict=True):
             name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
             if isinstance(item, str) or scored is None:
                 yield _unreadable(name, str(item))
                 continue
-            yield self._prediction(name, scored, tested, row)
+            label_set = None if label_sets is None else label_sets[row].nonzero().flatten().tolist()
+            yield self._prediction(name, scored, tested, row, label_set)
             row += 1
 
-    def _prediction(self, image: str | None, scored: Predictions, tested: Decisions | None, row: int) -> Prediction:
+    def _scored(self, pixels: Tensor, top: int) -> tuple[Predictions, Tensor | None, Decisions | None]:
+        """Return what is predicted of N images, their label sets [N, K] bool, and which of them are of no class.
+
+        None for label sets and a test that the classifier does not have.
+        """
+        from fewshot.inference.label_sets import with_label_sets
+        from fewshot.inference.predict import predict
+        from fewshot.method import features_for
+
+        images = self._embedded(pixels)
+        views = images.views[:, 0].cpu()
+        scored = predict(self.calibrated, features_for(self.calibrated.classifier, images), top=top)
+        tested = None if self.unknown_test is None else self.unknown_test(views)
+        return (*with_label_sets(scored, self.label_set_rule, views), tested)
+
+    def _prediction(
+        self,
+        image: str | None,
+        scored: Predictions,
+        tested: Decisions | None,
+        row: int,
+        label_set: Sequence[int] | None,
+    ) -> Prediction:
         from fewshot.inference.predict import NOT_FINITE
 
         if not scored.finite[row]:
@@ -174,6 +197,7 @@ class StoredClassifier:
             top_labels=labels,
             top_scores=tuple(scored.top_scores[row].tolist()),
             status=status,
+            label_set=None if label_set is None else tuple(self.classes[label] for label in label_set),
             unknown_p_value=None if tested is None else float(tested.p_values[row]),
         )
 

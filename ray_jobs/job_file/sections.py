@@ -39,6 +39,7 @@ from ray_jobs.job_file.field_types import (
     Threads,
     WorkerCount,
 )
+from ray_jobs.job_file.promises import DEFAULT_SET_ERROR, check_promises
 
 if TYPE_CHECKING:
     from cluster import Storage
@@ -356,6 +357,14 @@ class ClassifierSection:
             are abstained. It takes held-out examples: at least 7 for 0.3, 22 for 0.1, 45 for 0.05, all of them labelled
             right; `fewshot plan` counts them. Another value trains nothing again. Not set: every image gets a label.
         confidence: Probability with which `max_error` holds.
+        guarantee: "conformal" gives each image a set of labels, the column `label_set`, that has the true one with a
+            probability of at least 1 - `label_set_error`: over all images and all draws of examples, where both are
+            drawn alike. It promises nothing of the labels given, of a single class, or of an archive unlike its
+            examples. An image gets a label if that is the only one of its set; others are abstained. It cannot be
+            combined with max_error, which bounds wrong labels instead of sets, or with [escalate]. `evaluate` does not
+            use it.
+        label_set_error: Probability with which a label set may lack the true label; only with `guarantee`. Below
+            1 / (examples + 1), sets hold all classes: 0.1 takes at least 9 examples, 0.05 takes 19. Not set: 0.1.
         unknown: true gives images of no class the status "unknown" and no label: those that are less close to any
             example than examples are to each other, as far as `unknown_rate` allows. It takes an example of each class,
             and trains nothing again. `max_error` then holds for images of the classes before the test. Not set: no
@@ -375,6 +384,8 @@ class ClassifierSection:
     hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: ErrorRate | None = None
     confidence: OpenFraction = 0.9
+    guarantee: Literal["conformal"] | None = None
+    label_set_error: ErrorRate | None = None
     unknown: bool | None = None
     unknown_rate: ErrorRate | None = None
     top: Count = 5
@@ -389,16 +400,24 @@ class ClassifierSection:
         return values
 
     def __post_init__(self) -> None:
-        """Check that a stored classifier comes without settings of a training, and a rate with its test.
+        """Check that a stored classifier comes without settings of a training, that one thing is promised, and rates.
 
         Raises:
-            ValueError: they do not.
+            ValueError: it does not, or there are two promises, or half of one, or a rate without its test.
         """
+        check_promises(self.guarantee, label_set_error=self.label_set_error, max_error=self.max_error)
         if self.unknown_rate is not None and self.unknown is None:
             raise ValueError("unknown_rate belongs to the test of unknown images: add unknown = true, or remove it")
         if self.from_ is not None:
             untrained = ClassifierSection()
             _refuse_beside_from([name for name in TRAINING_KEYS if getattr(self, name) != getattr(untrained, name)])
+
+    @property
+    def set_error(self) -> float | None:
+        """Probability with which a label set may lack the true label; None if images have no label sets."""
+        if self.guarantee is None:
+            return None
+        return DEFAULT_SET_ERROR if self.label_set_error is None else self.label_set_error
 
     @property
     def lost_rate(self) -> float | None:

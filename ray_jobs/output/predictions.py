@@ -1,6 +1,7 @@
 """The predictions of a run: what a row says, in which format, and how it is made. To add a column, add it to `COLUMNS`.
 
-Runs that test for images of no class have a column more, `UNKNOWN_P_VALUE`. The parts of a run have one schema:
+Runs with label sets have one column more, `LABEL_SET`, and so have runs that test for images of no class,
+`UNKNOWN_P_VALUE`; all others do not have them. The parts of a run have one schema:
 `prediction_format` is part of their paths and of the run's name, so that a run that was begun with other columns is not
 continued but made anew.
 """
@@ -19,6 +20,8 @@ import pyarrow as pa
 from cluster import fingerprint
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.inference.predict import Predictions
     from fewshot.unknown import Decisions
 
@@ -39,6 +42,7 @@ class ScoredPart:
         classes: K names, in label order.
         method: name of the method that the classifier was trained with.
         classifier: method and fingerprint of the classifier.
+        label_sets: [r, K] bool, the label sets of the images that were read; None without a guarantee for them.
         tested: of these images, which are of no class; None where they were not tested.
     """
 
@@ -49,6 +53,7 @@ class ScoredPart:
     classes: Sequence[str]
     method: str
     classifier: str
+    label_sets: Tensor | None = None
     tested: Decisions | None = None
 
     @cached_property
@@ -81,6 +86,14 @@ class ScoredPart:
         """[r] lists, of the values of all top classes one after another."""
         count, top = self.scored.top_labels.shape
         return pa.ListArray.from_arrays(pa.array(np.arange(count + 1) * top, pa.int32()), values)
+
+    def names_in_sets(self) -> pa.Array:
+        """[r] lists, of the names of the classes in each label set, in label order."""
+        if self.label_sets is None:
+            raise ValueError("these predictions were made without label sets")
+        ends = self.label_sets.sum(dim=1).cumsum(dim=0).numpy()
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, self.names(self.label_sets.nonzero()[:, 1].numpy()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +189,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "status",
         pa.string(),
-        "ok; abstained (the label is withheld: its score is below the threshold); unknown (no label: the image is of no"
-        " class); unreadable (no score: see `error`).",
+        "ok; abstained (the label is withheld: its score is below the threshold, or it is not the only one of its label"
+        " set); unknown (no label: the image is of no class); unreadable (no score: see `error`).",
         lambda part: part.of_read(pa.array(_statuses(part), pa.string())).fill_null("unreadable"),
         lambda row: "abstained" if row.abstained else "ok",
     ),
@@ -197,6 +210,14 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+LABEL_SET = Column(
+    "label_set",
+    pa.list_(pa.string()),
+    "Classes of which the true one is with the probability that `guarantee` promises, in label order; null where the"
+    " image is unreadable.",
+    lambda part: part.of_read(part.names_in_sets()),
+)
+"""The column of runs with label sets."""
 UNKNOWN_P_VALUE = Column(
     "unknown_p_value",
     pa.float64(),
@@ -207,22 +228,24 @@ UNKNOWN_P_VALUE = Column(
 """The column of runs that test for images of no class."""
 
 
-def columns(*, unknown: bool = False) -> tuple[Column, ...]:
-    """Return the columns of runs that test for images of no class, or of those that do not."""
-    return (*COLUMNS, UNKNOWN_P_VALUE) if unknown else COLUMNS
+def columns(*, label_sets: bool = False, unknown: bool = False) -> tuple[Column, ...]:
+    """Return the columns of runs with or without label sets, and with or without a test for images of no class."""
+    return (*COLUMNS, *([LABEL_SET] if label_sets else []), *([UNKNOWN_P_VALUE] if unknown else []))
 
 
-def prediction_schema(*, unknown: bool = False) -> pa.Schema:
+def prediction_schema(*, label_sets: bool = False, unknown: bool = False) -> pa.Schema:
     """Return the schema of a part, without metadata; see `columns`."""
-    return pa.schema([pa.field(column.name, column.type) for column in columns(unknown=unknown)])
+    found = columns(label_sets=label_sets, unknown=unknown)
+    return pa.schema([pa.field(column.name, column.type) for column in found])
 
 
 SCHEMA = prediction_schema()
 
 
-def prediction_format(*, unknown: bool = False) -> list[object]:
+def prediction_format(*, label_sets: bool = False, unknown: bool = False) -> list[object]:
     """Return all that determines how rows are written: part of what names predictions and runs; see `columns`."""
-    written = [[column.name, str(column.type)] for column in columns(unknown=unknown)]
+    found = columns(label_sets=label_sets, unknown=unknown)
+    written = [[column.name, str(column.type)] for column in found]
     return [PREDICTIONS_VERSION, fingerprint(written)]
 
 
@@ -289,9 +312,10 @@ def build_predictions(part: ScoredPart, origin: PredictionOrigin | None = None) 
         part: the shard and what the classifier gave.
         origin: of the images; None for predictions that are an intermediate result.
     """
-    metadata, is_tested = {} if origin is None else origin.metadata(), part.tested is not None
-    schema = prediction_schema(unknown=is_tested).with_metadata(metadata)
-    return pa.table([column.scored(part) for column in columns(unknown=is_tested)], schema=schema)
+    metadata = {} if origin is None else origin.metadata()
+    has_sets, is_tested = part.label_sets is not None, part.tested is not None
+    schema = prediction_schema(label_sets=has_sets, unknown=is_tested).with_metadata(metadata)
+    return pa.table([column.scored(part) for column in columns(label_sets=has_sets, unknown=is_tested)], schema=schema)
 
 
 def with_escalated(table: pa.Table, rows: Mapping[int, EscalatedRow]) -> pa.Table:

@@ -121,7 +121,8 @@ class Run:
             StorageError: storage does not respond.
         """
         tables = list(self._parts())
-        schema = prediction_schema(unknown=self.plan.unknown_rate is not None)
+        has_sets, is_tested = self.plan.label_set_error is not None, self.plan.unknown_rate is not None
+        schema = prediction_schema(label_sets=has_sets, unknown=is_tested)
         return PredictionTable(pa.concat_tables(tables) if tables else schema.empty_table())
 
     def prediction_batches(self) -> Iterator[pa.RecordBatch]:

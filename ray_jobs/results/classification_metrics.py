@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from ray_jobs.results.error_limits import LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
+from ray_jobs.results.label_sets import LabelSetSummary
 from ray_jobs.results.unknown_images import UnknownImages
 
 Status = Literal["ok", "abstained", "unknown", "unreadable"]
@@ -186,11 +187,12 @@ class ClassificationMetrics(JsonDocument):
         escalated: what a diffusion model decided; None without [escalate], or where that is not complete.
         versions: of the packages that decide the numbers.
         part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
+        label_sets: what became of the label sets; None if images have none.
         unknown: what became of the test of images of no class; None without it.
     """
 
     format_version: ClassVar[int] = 2
-    omitted: ClassVar[frozenset[str]] = frozenset({"unknown"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown"})
     complete: bool
     failed_units: int
     too_many_unreadable: bool
@@ -218,6 +220,7 @@ class ClassificationMetrics(JsonDocument):
     versions: Mapping[str, str]
     part_bytes: tuple[int, ...]
     labelled_shares: tuple[LabelledShare, ...] = ()
+    label_sets: LabelSetSummary | None = None
     unknown: UnknownImages | None = None
 
     @property

@@ -16,13 +16,15 @@ from ray_jobs.output.predictions import PredictionOrigin, ScoredPart, build_pred
 
 if TYPE_CHECKING:
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.conformal import LabelSetRule
     from fewshot.unknown import UnknownTest
 
 
 class Loaded(NamedTuple):
-    """A classifier, and its test of images of no class; None if it tests none."""
+    """A classifier, what makes its label sets, and its test of images of no class; None for what it does not have."""
 
     classifier: CalibratedClassifier
+    label_set_rule: LabelSetRule | None
     unknown_test: UnknownTest | None
 
 
@@ -51,7 +53,8 @@ class PredictStep:
 
         torch.set_num_threads(self.spec.threads)
         calibrated, test = self.classifier.load(self.spec), self.classifier.unknown_test()
-        return Loaded(calibrated, None if test is None else test.to(calibrated.device))
+        tested_by = None if test is None else test.to(calibrated.device)
+        return Loaded(calibrated, self.classifier.label_set_rule(), tested_by)
 
     def run(self, state: Loaded, features: str) -> Part:
         """Label one part.
@@ -62,11 +65,12 @@ class PredictStep:
         """
         import torch
 
+        from fewshot.inference.label_sets import with_label_sets
         from fewshot.inference.predict import NOT_FINITE, predict
         from fewshot.method import PoolingClassifier, features_for
         from fewshot.problem import Labelled
 
-        calibrated, test = state
+        calibrated, rule, test = state
         rows = load(self.store, features, dense=isinstance(calibrated.classifier, PoolingClassifier))
         read = np.array([error is None for error in rows.errors], dtype=bool)
         dense = None if rows.dense is None else torch.from_numpy(rows.dense)
@@ -74,7 +78,8 @@ class PredictStep:
         unit_rows = features_for(calibrated.classifier, images)
         scored = predict(calibrated, unit_rows, top=self.top)
         errors = _errors(rows.errors, np.flatnonzero(read)[~scored.finite.numpy()], NOT_FINITE)
-        rows_scored, scored = images.views[scored.finite, 0], scored[scored.finite]
+        views = images.views[scored.finite, 0]
+        scored, label_sets = with_label_sets(scored[scored.finite], rule, views)
         part = ScoredPart(
             images=rows.images,
             sources=rows.sources,
@@ -83,7 +88,8 @@ class PredictStep:
             classes=calibrated.class_names,
             method=type(calibrated.method).name,
             classifier=self.classifier.name,
-            tested=None if test is None else test(rows_scored),
+            label_sets=label_sets,
+            tested=None if test is None else test(views),
         )
         summary = counts(errors) | {"abstained": float(scored.abstained.sum())}
         return Part(write_parquet(build_predictions(part, self.origin)), summary)

@@ -297,3 +297,23 @@ def test_a_classifier_without_examples_beside_it_tests_no_image(tested, tmp_path
         library.load_classifier(tmp_path / "bare", unknown_rate=0.1)
     with pytest.raises(JobError, match="must lie between 0 and 1"):
         library.load_classifier(next(tested.output.glob("classifiers/*/*/card.json")).parent, unknown_rate=1.5)
+
+
+def test_label_sets_and_the_test_of_unknown_images_leave_each_other_alone(tested):
+    sets = ("classifier.guarantee=conformal", "classifier.label_set_error=0.4")
+    both, alone = tested.classify(*sets), tested.classify(*sets, "classifier.unknown=false")
+    assert both.code == 0, both.messages
+    plain = tested.classify()
+    for image, row in both.rows.items():
+        assert row["label_set"] == alone.rows[image]["label_set"]
+        assert row["unknown_p_value"] == plain.rows[image]["unknown_p_value"]
+        is_unknown = plain.rows[image]["status"] == "unknown"
+        assert row["status"] == ("unknown" if is_unknown else alone.rows[image]["status"])
+    assert both.result["label_sets"] | {"labelled": 0} == alone.result["label_sets"] | {"labelled": 0}
+    assert both.result["unknown"] == plain.result["unknown"]
+    assert fewshot("verify", both.run).code == 0
+    classifier = library.load_classifier(both.run)
+    paths = [tested.archive / image for image in both.rows]
+    for prediction, row in zip(classifier.predict(paths), both.rows.values(), strict=True):
+        assert (prediction.status, prediction.unknown_p_value) == (row["status"], row["unknown_p_value"])
+        assert row["label_set"] is None or list(prediction.label_set) == row["label_set"]
