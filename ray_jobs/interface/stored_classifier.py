@@ -154,8 +154,7 @@ class StoredClassifier:
 
     def _scored(self, pixels: Tensor, top: int) -> tuple[Predictions, Tensor | None]:
         """Return the predictions of N images, and their label sets [N, K] bool; None without label sets."""
-        from fewshot.inference.label_sets import with_label_sets
-        from fewshot.inference.predict import predict
+        from fewshot.inference.predict import predict, with_label_sets
         from fewshot.method import features_for
 
         images = self._embedded(pixels)
