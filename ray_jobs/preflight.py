@@ -25,7 +25,6 @@ from ray_jobs.inputs.examples import read_splits, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
-from ray_jobs.job_file.promises import refuse_escalated_sets
 from ray_jobs.job_file.reading import STAND_INS
 from ray_jobs.job_file.sections import EscalateSection, Job, SupportSection
 from ray_jobs.output.classifiers import open_classifier
@@ -92,7 +91,7 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
     if (escalate := job.escalate) is not None and _escalates(job, needs):
         yield Check("[escalate] model", escalate.spec.check)
         if job.classifier.guarantee is not None and "archive" in needs:
-            yield Check("[classifier] guarantee", refuse_escalated_sets)
+            yield Check("[classifier] guarantee", _refuse_escalated_sets)
         if escalate.hyperparameters:
             yield Check("[escalate] hyperparameters", lambda: check_escalation_method(escalate))
 
@@ -183,6 +182,13 @@ def _check_address(address: str) -> None:
 
 def _refuse_evaluation() -> None:
     raise ValueError("an evaluation trains its classifiers from the splits; remove from")
+
+
+def _refuse_escalated_sets() -> None:
+    raise ValueError(
+        "no label set covers what a diffusion model decides: an image would have its label, and a set that may lack it."
+        " Remove guarantee, or [escalate]"
+    )
 
 
 def _refuse_unused_examples() -> None:

@@ -81,7 +81,7 @@ def load_classifier(
     from ray_jobs.classification.unknown_plan import check_known_examples
     from ray_jobs.errors import DamagedError, JobError
     from ray_jobs.interface.stored_classifier import StoredClassifier
-    from ray_jobs.job_file.promises import TWO_PROMISES
+    from ray_jobs.job_file.sections import TWO_PROMISES
 
     place, storage = as_place("url", url), storage or DEFAULT_STORAGE
     ref = _find_classifier(place, storage)

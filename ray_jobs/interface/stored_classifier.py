@@ -163,8 +163,7 @@ class StoredClassifier:
 
         None for label sets and a test that the classifier does not have.
         """
-        from fewshot.inference.label_sets import with_label_sets
-        from fewshot.inference.predict import predict
+        from fewshot.inference.predict import predict, with_label_sets
         from fewshot.method import features_for
 
         images = self._embedded(pixels)

@@ -39,7 +39,6 @@ from ray_jobs.job_file.field_types import (
     Threads,
     WorkerCount,
 )
-from ray_jobs.job_file.promises import DEFAULT_SET_ERROR, check_promises
 
 if TYPE_CHECKING:
     from cluster import Storage
@@ -331,6 +330,12 @@ DEFAULT_UNKNOWN_RATE = 0.05
 """Share of images of the classes that may be called unknown, where the job file does not say."""
 TRAINING_KEYS = ("method", "hyperparameters")
 """Keys of [classifier] that say how to train one."""
+DEFAULT_SET_ERROR = 0.1
+"""Probability with which a label set may lack the true label, where the job file does not say."""
+TWO_PROMISES = (
+    "max_error bounds the share of wrong labels among the labels given, and label sets how often a set lacks the true "
+    "label: labels that are given only where both allow it are under neither promise. Remove one of them"
+)
 
 
 def _refuse_beside_from(names: Sequence[str]) -> None:
@@ -339,6 +344,14 @@ def _refuse_beside_from(names: Sequence[str]) -> None:
         raise ValueError(
             f"from names a stored classifier, which brings its own {keys}: remove {keys}, or remove from to train one"
         )
+
+
+def _check_promises(guarantee: str | None, *, label_set_error: float | None, max_error: float | None) -> None:
+    """Raise ValueError if keys of [classifier] promise two things, or half of one."""
+    if guarantee is None and label_set_error is not None:
+        raise ValueError('label_set_error belongs to label sets: add guarantee = "conformal", or remove it')
+    if guarantee is not None and max_error is not None:
+        raise ValueError(TWO_PROMISES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,7 +418,7 @@ class ClassifierSection:
         Raises:
             ValueError: it does not, or there are two promises, or half of one, or a rate without its test.
         """
-        check_promises(self.guarantee, label_set_error=self.label_set_error, max_error=self.max_error)
+        _check_promises(self.guarantee, label_set_error=self.label_set_error, max_error=self.max_error)
         if self.unknown_rate is not None and self.unknown is None:
             raise ValueError("unknown_rate belongs to the test of unknown images: add unknown = true, or remove it")
         if self.from_ is not None:

@@ -65,8 +65,7 @@ class PredictStep:
         """
         import torch
 
-        from fewshot.inference.label_sets import with_label_sets
-        from fewshot.inference.predict import NOT_FINITE, predict
+        from fewshot.inference.predict import NOT_FINITE, predict, with_label_sets
         from fewshot.method import PoolingClassifier, features_for
         from fewshot.problem import Labelled
 

@@ -10,8 +10,7 @@ from fewshot.conformal import ConformalExamples, LabelSetRule, label_set_rule, l
 from fewshot.conformal.example_file import load_examples, save_examples
 from fewshot.digests import PLACEHOLDER, seal
 from fewshot.errors import DataError
-from fewshot.inference.label_sets import with_label_sets
-from fewshot.inference.predict import Predictions
+from fewshot.inference.predict import Predictions, with_label_sets
 from tests.problems import make_problem
 
 NAMES = ["amber", "blue", "cyan"]
