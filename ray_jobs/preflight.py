@@ -20,6 +20,7 @@ from fewshot.classes import LabelSpace
 from fewshot.errors import FewShotError, UnknownNameError
 from fewshot.methods import METHODS, build_diffusion_scorer, build_method, needs_of
 from fewshot.methods.table import uses_text
+from ray_jobs.classification.unknown_plan import check_every_class, check_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import Labels, read_splits, space_with_prompts, support_labels
@@ -94,6 +95,8 @@ def _checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterator[Check]
         yield Check("[cluster] address", lambda: _check_address(address))
     if (escalate := job.escalate) is not None and _escalates(job, needs):
         yield Check("[escalate] model", escalate.spec.check)
+        if job.classifier.guarantee is not None and "archive" in needs:
+            yield Check("[classifier] guarantee", _refuse_escalated_sets)
         if escalate.hyperparameters:
             yield Check("[escalate] hyperparameters", lambda: check_escalation_method(escalate))
 
@@ -176,9 +179,11 @@ def _check_backbone(job: Job, method: str, hyperparameters: Mapping[str, Any]) -
 
 
 def _check_examples(job: Job, labels: Labels) -> None:
-    """Raise if the examples leave a class without any to a backbone without text."""
+    """Raise if the examples leave a class without any that must have one."""
     if not job.clip.has_text and not all(labels.counts.values()):
         _refuse_classes_without_examples()
+    if job.classifier.unknown:
+        check_every_class(labels.counts)
 
 
 def _refuse_classes_without_examples() -> None:
@@ -193,6 +198,8 @@ def _check_stored(job: Job, stored: str, storage: Storage) -> None:
     classifier = open_classifier(stored, storage)
     if (given := job.clip_given) is None or _problem("[clip] model", given.check) is None:
         classifier.backbone(given)
+    if job.classifier.unknown:
+        check_known_examples(classifier)
 
 
 def _check_address(address: str) -> None:
@@ -204,6 +211,13 @@ def _check_address(address: str) -> None:
 
 def _refuse_evaluation() -> None:
     raise ValueError("an evaluation trains its classifiers from the splits; remove from")
+
+
+def _refuse_escalated_sets() -> None:
+    raise ValueError(
+        "no label set covers what a diffusion model decides: an image would have its label, and a set that may lack it."
+        " Remove guarantee, or [escalate]"
+    )
 
 
 def _refuse_unused_examples() -> None:

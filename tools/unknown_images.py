@@ -7,7 +7,8 @@ embedded CLIP, and are kept in a file with `--features`. Images of the classes l
 images known; images that are no examples are test images where a data set has no others. Printed, for each set and
 number of shots and as means over the draws: the area under the ROC curve of every score; and of the decision of
 `NearestExample`, the shares of known and of unknown images that it calls unknown, and the accuracy of the nearest
-class mean on all known images and on those that are left.
+class mean on all known images and on those that are left. With `--max-error`: which share of the known images gets a
+label, and which share of the labels is wrong, without and with the test.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fewshot.backbones import ClipSpec, load_clip
+from fewshot.calibration.calibrate import fit_calibrated
+from fewshot.classes import LabelSpace
 from fewshot.data.shot_sampling import sample_shots
 from fewshot.data.splits import parse_splits
 from fewshot.images import decode_pixels, side_before_resizing
-from fewshot.problem import Labelled
+from fewshot.inference.predict import predict
+from fewshot.methods.nearest_mean import NearestMean
+from fewshot.problem import Labelled, Problem
 from fewshot.unknown import (
     NearestExample,
+    UnknownTest,
     energy,
     mahalanobis,
     nearest_row,
@@ -103,8 +109,34 @@ def _embedded(folder: Path, pairs: Sequence[tuple[str, int]]) -> Tensor:
     return torch.cat(blocks)
 
 
-def measure(data: DataSet, *, shots: int, seed: int) -> dict[str, float]:
-    """Return the measures of one draw of examples and of classes left out, by name, all in [0, 1]."""
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Examples of two thirds of the classes, and the test images of all.
+
+    Attributes:
+        examples: [N, D] float64, unit rows.
+        labels: [N] int64 in [0, k), of the classes that are left.
+        num_classes: k.
+        test: [M, D] float64, unit rows.
+        test_labels: [M] int64 in [0, k); of an image of a class left out, any.
+        known: [M] bool, whether an image is of a class that is left.
+    """
+
+    examples: Tensor
+    labels: Tensor
+    num_classes: int
+    test: Tensor
+    test_labels: Tensor
+    known: Tensor
+
+    @property
+    def unknown_test(self) -> UnknownTest:
+        """The test of unknown images by these examples."""
+        return UnknownTest(NearestExample.from_images(Labelled(self.examples[:, None], self.labels)), LOST)
+
+
+def draw_examples(data: DataSet, *, shots: int, seed: int) -> Draw:
+    """Draw the classes to leave out, and the examples of the others."""
     K = data.num_classes
     present = torch.ones(K, dtype=torch.bool)
     left_out = torch.randperm(K, generator=torch.Generator().manual_seed(seed))[: max(1, round(K / 3))]
@@ -113,8 +145,15 @@ def measure(data: DataSet, *, shots: int, seed: int) -> dict[str, float]:
     test, test_labels = test_images(data, drawn)
     drawn = drawn[present[data.train_labels[drawn]]]
     numbers = present.cumsum(0) - 1
-    rows, labels, k = data.train[drawn], numbers[data.train_labels[drawn]], int(present.sum())
-    means, known = unit_means(rows, labels, num_classes=k), present[test_labels]
+    rows, labels = data.train[drawn], numbers[data.train_labels[drawn]]
+    return Draw(rows, labels, int(present.sum()), test, numbers[test_labels], present[test_labels])
+
+
+def measure(data: DataSet, *, shots: int, seed: int) -> dict[str, float]:
+    """Return the measures of one draw of examples and of classes left out, by name, all in [0, 1]."""
+    draw = draw_examples(data, shots=shots, seed=seed)
+    rows, labels, k, test, known = draw.examples, draw.labels, draw.num_classes, draw.test, draw.known
+    means = unit_means(rows, labels, num_classes=k)
     scores = {
         "max logit": nearest_row(test, means),
         "energy": energy(test, means, logit_scale=data.logit_scale),
@@ -122,14 +161,41 @@ def measure(data: DataSet, *, shots: int, seed: int) -> dict[str, float]:
         "gda": mahalanobis(test, rows, labels, num_classes=k),
         "vim": residual_and_energy(test, rows, means, logit_scale=data.logit_scale),
     }
-    examples = NearestExample.from_images(Labelled(rows[:, None], labels))
-    unknown = examples.unknown(test, lost=LOST)
-    right = (test @ means.T).argmax(dim=1)[known] == numbers[test_labels[known]]
+    unknown = draw.unknown_test(test).unknown
+    right = (test @ means.T).argmax(dim=1)[known] == draw.test_labels[known]
     return {name: auroc(score[known], score[~known]) for name, score in scores.items()} | {
         "lost": _share(unknown[known]),
         "found": _share(unknown[~known]),
         "accuracy": _share(right),
         "of the rest": _share(right[~unknown[known]]),
+    }
+
+
+def measure_labels(data: DataSet, *, max_error: float, shots: int, seed: int) -> dict[str, float]:
+    """Return which share of images the nearest class mean labels at a maximum error rate, and which of it is wrong.
+
+    With and without the test, which comes first: of images of the classes, then of all images, where a label of an
+    image of a class left out is wrong. All in [0, 1]; NaN without any label.
+    """
+    draw = draw_examples(data, shots=shots, seed=seed)
+    images = Labelled(draw.examples.float()[:, None], draw.labels)
+    names = tuple(map(str, range(draw.num_classes)))
+    no_text = torch.eye(draw.num_classes, images.views.shape[2])
+    space = LabelSpace(names, names, ("",) * len(names))
+    problem = Problem(space, no_text, images, None, data.logit_scale)
+    calibrated = fit_calibrated(NearestMean(text_weight=0.0), problem, seed=seed, max_error=max_error)
+    predicted = predict(calibrated, draw.test.float())
+    wrong = (predicted.label != draw.test_labels) | ~draw.known
+    is_unknown = draw.unknown_test(draw.test).unknown
+    given = {"alone": ~predicted.abstained, "with the test": ~predicted.abstained & ~is_unknown}
+    return {
+        f"{what} {name}": value
+        for name, labelled in given.items()
+        for what, value in (
+            ("labelled", _share(labelled[draw.known])),
+            ("wrong", _share(wrong[labelled & draw.known])),
+            ("wrong of all", _share(wrong[labelled])),
+        )
     }
 
 
@@ -158,6 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--features", type=Path, help="folder to keep features in")
+    parser.add_argument("--max-error", type=float, help="measure what is labelled at this maximum error rate instead")
     parser.add_argument("--shots", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     given = parser.parse_args()
@@ -166,8 +233,14 @@ def main() -> None:
         data = read_data_set(folder, given.features)
         most = int(data.train_labels.bincount().min())
         for shots in (number for number in given.shots if number <= most):
-            found = [measure(data, shots=shots, seed=seed) for seed in given.seeds]
-            means = {name: 100.0 * sum(row[name] for row in found) / len(found) for name in found[0]}
+            found = [
+                measure(data, shots=shots, seed=seed)
+                if given.max_error is None
+                else measure_labels(data, max_error=given.max_error, shots=shots, seed=seed)
+                for seed in given.seeds
+            ]
+            values = {name: torch.tensor([row[name] for row in found], dtype=torch.float64) for name in found[0]}
+            means = {name: 100.0 * float(value.nanmean()) for name, value in values.items()}
             cells = (folder.name, str(shots), *(f"{name} {value:.1f}" for name, value in means.items()))
             sys.stdout.write(" | ".join(cells) + "\n")
             sys.stdout.flush()

@@ -11,13 +11,14 @@ at the end of a vector register. So these rows are many full registers, and the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+from fewshot.conformal import LabelSetRule
 
 TILE_ROWS = 1024
 """Rows of a tile."""
@@ -91,6 +92,24 @@ def predict(
             for start in starts
         ]
     )
+
+
+def with_label_sets(scored: Predictions, rule: LabelSetRule | None, views: Tensor) -> tuple[Predictions, Tensor | None]:
+    """Make the label sets of images, and abstain where the label is not the only one of its set.
+
+    Args:
+        scored: predictions of N images.
+        rule: makes the label sets; None makes none, and changes nothing.
+        views: [N, D] float32, raw encoder outputs of the images, see `LabelSetRule.sets`.
+
+    Returns:
+        the predictions, and the label sets [N, K] bool; None without a rule.
+    """
+    if rule is None:
+        return scored, None
+    sets = rule.sets(views)
+    is_only_label = (sets.sum(dim=1) == 1) & sets.gather(1, scored.label[:, None]).squeeze(1)
+    return replace(scored, abstained=scored.abstained | ~is_only_label), sets
 
 
 def calibrated_logits(calibrated: CalibratedClassifier, features: Tensor, *, tile_rows: int = TILE_ROWS) -> Tensor:

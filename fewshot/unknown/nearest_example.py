@@ -19,7 +19,7 @@ distances of theirs are not exchangeable with those of images. docs/evaluation.m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -30,8 +30,8 @@ from fewshot.conformal import rejected_ranks
 from fewshot.optimization.content_order import by_content
 from fewshot.problem import Labelled
 
-TILE_ROWS = 1024
-"""Rows of a matrix product: a fixed number, as it may decide the last bits of a cosine."""
+TILE_ROWS, TILE_EXAMPLES = 256, 4096
+"""Images and examples of a matrix product: the number of images is fixed, as it may decide last bits of a cosine."""
 TIE = 1e-10
 """Cosines that differ by less are those of equal images."""
 
@@ -50,15 +50,22 @@ class NearestExample:
 
     @classmethod
     def from_images(cls, images: Labelled) -> Self:
-        """Return the examples; their labels are not used, and their order does not matter."""
-        features = normalize(images.views[by_content(images), 0].double(), dim=1)
-        scores = torch.full((len(features),), -1.0, dtype=torch.float64)
-        for start in range(0, len(features), TILE_ROWS):
-            tile = _cosines(features[start : start + TILE_ROWS], features)
-            rows = torch.arange(len(tile))
-            tile[rows, start + rows] = -1.0
-            scores[start : start + TILE_ROWS] = tile.amax(dim=1)
-        return cls(features, scores.sort().values)
+        """Return the examples; their labels are not used, their order does not matter, and equal ones count once."""
+        return cls.from_rows(different_rows(images))
+
+    @classmethod
+    def from_rows(cls, rows: Tensor) -> Self:
+        """Return the examples with these features, [N, D] of any length."""
+        features = normalize(rows.double(), dim=1)
+        scores = [
+            _largest_cosines(tile, features, without=start)
+            for start, tile in zip(range(0, len(features), TILE_ROWS), torch.split(features, TILE_ROWS), strict=False)
+        ]
+        return cls(features, torch.cat([features.new_zeros(0), *scores]).sort().values)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return a copy on another device."""
+        return replace(self, features=self.features.to(device), scores=self.scores.to(device))
 
     def __len__(self) -> int:
         """N."""
@@ -68,21 +75,23 @@ class NearestExample:
         """Return the largest cosine with an example; a low one speaks against all classes.
 
         Args:
-            images: [B, D], unit rows.
+            images: [B, D] of any length, on any device.
 
         Returns:
-            [B] float64 in [-1, 1]; -1 without examples. A row depends on that row of `images` only.
+            [B] float64 in [-1, 1], on the device of the examples; -1 without examples. A row depends on that row of
+            `images` only.
         """
-        if not len(self):
-            return torch.full((len(images),), -1.0, dtype=torch.float64)
-        tiles = [_cosines(tile.double(), self.features).amax(dim=1) for tile in torch.split(images, TILE_ROWS)]
+        tiles = [self.features.new_zeros(0)]
+        for tile in torch.split(images, TILE_ROWS) if len(images) else ():
+            rows = normalize(tile.to(self.features.device, torch.float64), dim=1)
+            tiles.append(_largest_cosines(rows, self.features))
         return torch.cat(tiles)
 
     def ranks(self, images: Tensor) -> Tensor:
         """Return the rank of each image among itself and the examples, [B] int64 in [1, N + 1]; see the module.
 
         Args:
-            images: [B, D], unit rows.
+            images: [B, D].
         """
         return 1 + torch.searchsorted(self.scores, self.score(images) + TIE, right=True)
 
@@ -90,7 +99,7 @@ class NearestExample:
         """Return which images are of none of the classes, [B] bool.
 
         Args:
-            images: [B, D], unit rows.
+            images: [B, D].
             lost: largest share of images of the classes that may be called unknown, in (0, 1). Below 1 / (N + 1), no
                 image is.
 
@@ -100,8 +109,29 @@ class NearestExample:
         return self.ranks(images) <= rejected_ranks(len(self), share=lost)
 
 
-def _cosines(rows: Tensor, features: Tensor) -> Tensor:
-    """Return the cosines of at most `TILE_ROWS` rows with all features, by a product of a fixed shape."""
+def different_rows(images: Labelled) -> Tensor:
+    """Return the features of images as they are, [N, D], in the order of their content; those of equal images once."""
+    first = Labelled(images.views[:, :1], images.labels)
+    rows = first.views[by_content(first), 0]
+    is_new = torch.ones(len(rows), dtype=torch.bool)
+    is_new[1:] = (rows[1:] != rows[:-1]).any(dim=1)
+    return rows[is_new]
+
+
+def _largest_cosines(rows: Tensor, features: Tensor, *, without: int | None = None) -> Tensor:
+    """Return the largest cosine of each of at most `TILE_ROWS` unit rows with one of the features, [B]; -1 without any.
+
+    Args:
+        rows: [B, D].
+        features: [N, D].
+        without: the rows are the features from this one on, and none is compared with itself.
+    """
     tile = rows.new_zeros(TILE_ROWS, rows.shape[1])
     tile[: len(rows)] = rows
-    return (tile @ features.T)[: len(rows)]
+    largest = rows.new_full((TILE_ROWS,), -1.0)
+    for start, block in zip(range(0, len(features), TILE_EXAMPLES), torch.split(features, TILE_EXAMPLES), strict=False):
+        cosines = tile @ block.T
+        if without is not None:
+            cosines.diagonal(without - start)[: len(rows)] = -1.0
+        largest = torch.maximum(largest, cosines.amax(dim=1))
+    return largest[: len(rows)]

@@ -19,8 +19,16 @@ from cluster.on_ray.capacity import cluster_nodes
 from cluster.records import Source
 from fewshot.methods.table import learns_from_archive, needs_of
 from ray_jobs.classification.finished_run import Losses, find_losses
+from ray_jobs.classification.label_set_plan import (
+    check_pairs,
+    is_long,
+    label_set_plan,
+    stored_with_label_sets,
+    warnings_about_label_sets,
+)
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
+from ray_jobs.classification.unknown_plan import UnknownPlan, keep_known_examples, plan_unknown
 from ray_jobs.console.progress import IMAGES, Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.escalation import Escalation, escalation_identity
@@ -35,6 +43,7 @@ from ray_jobs.inputs.unreadable_examples import SKIP, stop_at_unreadable, unread
 from ray_jobs.inputs.validation_examples import check_some_readable, read_validation, validation_labels
 from ray_jobs.job_file.sections import ClipSection, Job
 from ray_jobs.output.classifiers import ClassifierRef, open_classifier
+from ray_jobs.output.label_set_examples import label_sets_identity
 from ray_jobs.output.latest_runs import record_latest
 from ray_jobs.output.layout import (
     PLAN,
@@ -53,12 +62,14 @@ from ray_jobs.output.work_share import classification_work
 from ray_jobs.report import ensure_report
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.json_format import FormatError, JsonObject, NewerFormatError
+from ray_jobs.results.label_sets import LabelSetPlan
 from ray_jobs.results.run_plan import PlannedWork, RunPlan
 from ray_jobs.steps.archive_sample import ArchiveSample, draw_sample, keep_sample, kept_sample, note_path, sample_of
 from ray_jobs.steps.embed import EmbedStep
 from ray_jobs.steps.placement import LOOKING, ListNodes, choose, entered
 from ray_jobs.steps.precision import pin_revision, settle_precision
 from ray_jobs.steps.predict import PredictStep
+from ray_jobs.steps.set_examples import keep_examples
 from ray_jobs.steps.train import Training, reasons_of
 
 logger = logging.getLogger(__name__)
@@ -127,6 +138,7 @@ class Classification:
         stored: the stored classifier that the job names; None if one is trained.
         nodes: lists the nodes of the job's cluster, as they were when they were first asked for.
         validation: the images to choose hyperparameters on; None chooses inside the examples.
+        unknown: the test of images of no class; None tests no image.
     """
 
     job: Job
@@ -137,6 +149,7 @@ class Classification:
     stored: ClassifierRef | None
     nodes: ListNodes
     validation: Examples | None = None
+    unknown: UnknownPlan | None = None
 
     @classmethod
     def from_job(cls, job: Job, *, may_guess: bool = False) -> Classification:
@@ -158,13 +171,15 @@ class Classification:
         stored = open_classifier(job.classifier.from_, storage) if job.classifier.from_ is not None else None
         if stored is not None:
             stored = stored.with_max_error(job.classifier.max_error, job.classifier.confidence)
+            stored = stored_with_label_sets(stored, job.classifier.set_error)
             job = _with_backbone_of(stored, job)
         nodes = cache(cluster_nodes)
         job = settle_precision(pin_revision(job), nodes=nodes, may_guess=may_guess)
         source, store = open_archive(archive, storage), Store(job.job.output, storage=storage)
         needs_examples = stored is None or job.escalate is not None
         support, validation = _examples(job, store, stored) if needs_examples else (None, None)
-        return cls(job, store, source, list_archive(source), support, stored, nodes, validation)
+        unknown = plan_unknown(job.classifier, support, stored)
+        return cls(job, store, source, list_archive(source), support, stored, nodes, validation, unknown)
 
     @property
     def ledger(self) -> Ledger:
@@ -228,7 +243,9 @@ class Classification:
         section, stored = self.job.classifier, self.stored
         classifier = self.training.identity.to_json() if stored is None else ["stored", stored.identity]
         limit = None if section.max_error is None else [section.max_error, section.confidence]
-        return labels_folder([prediction_format(), self.features, classifier, limit, section.top, self.origin])
+        written = prediction_format(label_sets=section.set_error is not None, unknown=self.unknown is not None)
+        added = [*label_sets_identity(section.set_error), *([] if self.unknown is None else [self.unknown.identity])]
+        return labels_folder([written, self.features, classifier, limit, section.top, self.origin, *added])
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -247,6 +264,8 @@ class Classification:
             predictions=tuple(self.predictions),
             cheap_predictions=() if self.job.escalate is None else tuple(self.labelled_parts),
             work=self._work,
+            label_set_error=self.job.classifier.set_error,
+            unknown_rate=None if self.unknown is None else self.unknown.rate,
         )
 
     @property
@@ -275,13 +294,24 @@ class Classification:
         return self.stored.examples if self.stored is not None else len(self.training.support.images)
 
     @property
+    def label_sets(self) -> LabelSetPlan | None:
+        """What label sets take; None without them."""
+        if (set_error := self.job.classifier.set_error) is None:
+            return None
+        examples = self.examples if self.support is None else len(self.support.contents)
+        if examples is None and self.stored is not None and (rule := self.stored.label_set_rule()) is not None:
+            examples = len(rule.examples)
+        return label_set_plan(set_error, examples=examples or 0, classes=len(self.classes), images=self.listing.images)
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What a user should check in the files of the archive and of the examples, a sentence each."""
         archive = self.job.archive
         is_named = archive is not None and archive.component is not None
         of_archive = (None if is_named else self.listing.mask_notice, self.listing.repeat_notice)
         of_examples = () if self.support is None else self.support.labels.notices
-        return (*filter(None, of_archive), *of_examples)
+        of_test = None if self.unknown is None else self.unknown.warning
+        return (*filter(None, (*of_archive, of_test)), *of_examples)
 
     @property
     def origin(self) -> PredictionOrigin:
@@ -411,6 +441,8 @@ def _examples(job: Job, store: Store, stored: ClassifierRef | None) -> tuple[Exa
     section, dense = job.support, _needs_dense(job, stored)
     labels = support_labels(section, store.storage)
     _check_shares(job.classifier.hyperparameters.get("shares"), labels.space.names)
+    if job.classifier.set_error is not None:
+        check_pairs(examples=len(labels.images), classes=len(labels.space))
     contents = ExampleContents.read(labels)
     folder = examples_folder(job.clip.spec, job.views)
     support = Examples.from_contents(contents, labels, by_class(labels), features=folder, views=job.views, dense=dense)
@@ -527,7 +559,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     _warn_of_shortage(work, reporter)
     embedding = _embed(work, reporter)
     _sample(work, reporter)
-    classifier = work.stored if work.stored is not None else _train(work, reporter)
+    classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
     if classifier.held_out:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     stages = [*embedding, _label(work, classifier, reporter)]
@@ -540,7 +572,9 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     lease.check()
     with reporter.waiting("counting the predictions and writing the report"):
         predictions = work.predictions
-        metrics = summarise(work.store, work.run, job, work.listing, predictions, classifier, stages, escalated)
+        metrics = summarise(
+            work.store, work.run, job, work.listing, predictions, classifier, stages, escalated, work.unknown
+        )
         found = work.embedded is not None and bool(work.embedded.found)
         did: Did = "the rest" if found or any(report.skipped for report in embedding) else "everything"
         return _finish(work, metrics, did=did)
@@ -548,6 +582,10 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
 
 def _warn_of_shortage(work: Classification, reporter: Reporter) -> None:
     """Say before anything is embedded that every prediction would be abstained."""
+    if (sets := work.label_sets) is not None:
+        counts = {} if work.support is None else work.support.labels.counts
+        for warning in warnings_about_label_sets(sets, counts):
+            reporter.say(f"warning: {warning}", style="yellow")
     if work.job.classifier.max_error is None:
         return
     limit = error_limit_plan(work.job.classifier, work.support, work.stored, work.validation)
@@ -652,6 +690,14 @@ def _draw(work: Classification, sample: ArchiveSample, reporter: Reporter) -> No
 
 
 def _train(work: Classification, reporter: Reporter) -> ClassifierRef:
+    """Return the trained classifier, with what its label sets take."""
+    trained, set_error = _trained(work, reporter), work.job.classifier.set_error
+    if set_error is not None:
+        keep_examples(work.store, trained, work.training)
+    return trained.with_label_sets(set_error)
+
+
+def _trained(work: Classification, reporter: Reporter) -> ClassifierRef:
     if (trained := work.training.find(work.store)) is not None:
         return trained
     what = f"training {work.job.classifier.method} on {len(work.training.support.images)} examples"
@@ -660,10 +706,22 @@ def _train(work: Classification, reporter: Reporter) -> ClassifierRef:
         return work.training.fit(work.store)
 
 
+def _tested(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> ClassifierRef:
+    """Return the classifier with the job's test of images of no class; its examples are stored if it is the job's."""
+    if work.unknown is None:
+        return classifier
+    if work.stored is None and work.support is not None:
+        with reporter.waiting("comparing the examples with each other"):
+            keep_known_examples(work.store, classifier, work.support)
+    return classifier.with_unknown_rate(work.unknown.rate)
+
+
 def _label(work: Classification, classifier: ClassifierRef, reporter: Reporter) -> StageReport:
     images, clip = work.listing.images, work.job.clip
     executor: Executor = LocalExecutor()
     workers = Workers(count=1, overlap=1)
+    if is_long(work.label_sets):
+        images = None  # Many, to whoever chooses the workers.
     if images is None or images > LABEL_HERE:
         units = work.to_label()[0]
         executor, workers = choose(

@@ -17,7 +17,10 @@ import pyarrow.compute as pc
 from cluster import StageReport, Store
 from cluster.records.reading import ordered_map
 from fewshot.data.example import plain_path
+from ray_jobs.classification.label_set_counts import LabelSetCounts
 from ray_jobs.classification.labelled_shares import labelled_shares
+from ray_jobs.classification.unknown_counts import UnknownCounts
+from ray_jobs.classification.unknown_plan import UnknownPlan
 from ray_jobs.errors import DamagedError
 from ray_jobs.escalation.cost_curve import measure_escalation
 from ray_jobs.inputs.archive import Listing
@@ -26,7 +29,7 @@ from ray_jobs.job_file.sections import Job
 from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.feature_parts import READERS, concat_parquet, read_parquet, removed_if_damaged
 from ray_jobs.output.layout import FAILURES, METRICS, present_parts
-from ray_jobs.output.predictions import best_guesses
+from ray_jobs.output.predictions import LABEL_SET, best_guesses
 from ray_jobs.results.classification_metrics import (
     CandidateMethod,
     ClassificationMetrics,
@@ -60,6 +63,7 @@ def summarise(
     classifier: ClassifierRef,
     stages: Sequence[StageReport],
     escalated: EscalationSummary | None = None,
+    unknown: UnknownPlan | None = None,
 ) -> ClassificationMetrics:
     """Count a run's predictions and write `failures.parquet` and, last, `metrics.json`.
 
@@ -72,6 +76,7 @@ def summarise(
         classifier: the classifier.
         stages: what became of the units.
         escalated: what the diffusion model decided; None if nothing.
+        unknown: the test of images of no class; None if no image was tested.
 
     Raises:
         DamagedError: parts are damaged, and were removed.
@@ -80,7 +85,9 @@ def summarise(
     names = calibrated.class_names
     labels = read_ground_truth(job.archive, names, store.storage) if job.archive is not None else None
     shares = labelled_shares(calibrated.held_out, classifier.confidence)
-    counts = _Counts(names, labels, [share.threshold for share in shares])
+    rule = classifier.label_set_rule()
+    sets = None if rule is None else LabelSetCounts(names, labels, len(rule.examples))
+    counts = _Counts(names, labels, [share.threshold for share in shares], sets)
     shares_are_counted = job.escalate is None and calibrated.has_scores
     failed = [failure for stage in stages for failure in stage.failures]
     units = [_failures([("unit", failure.path, "", failure.error)]) for failure in failed]
@@ -112,6 +119,8 @@ def summarise(
         versions={name: version(name) for name in PACKAGES},
         labelled_shares=counts.with_archive_shares(shares) if shares_are_counted else shares,
         part_bytes=tuple(counts.part_bytes),
+        label_sets=None if sets is None or rule is None else sets.summary(rule.max_error),
+        unknown=counts.unknown.summary(unknown, images=counts.status["unknown"]),
     )
     store.put(f"{run}/{METRICS}", metrics.to_bytes())
     return metrics
@@ -134,7 +143,7 @@ def _count_parts(store: Store, parts: Sequence[str], counts: _Counts) -> Iterato
             continue
         try:
             with removed_if_damaged(store, part):
-                table = read_parquet(data, columns=COLUMNS)
+                table = read_parquet(data, columns=counts.columns)
         except DamagedError as error:
             damaged.append(str(error))
         else:
@@ -165,12 +174,17 @@ class _Counts:
         names: the K classes.
         given: image -> index of its class, -1 for another class; None if no labels were given.
         thresholds: of the score; None for one that no score reaches.
+        label_sets: counts the label sets; None if the parts have none.
     """
 
     def __init__(
-        self, names: tuple[str, ...], given: Mapping[str, int] | None, thresholds: Sequence[float | None] = ()
+        self,
+        names: tuple[str, ...],
+        given: Mapping[str, int] | None,
+        thresholds: Sequence[float | None] = (),
+        label_sets: LabelSetCounts | None = None,
     ) -> None:
-        self.names, self.given = names, given
+        self.names, self.given, self.label_sets = names, given, label_sets
         self.thresholds = np.array([math.inf if each is None else each for each in thresholds])
         self.reaching = np.zeros(len(self.thresholds), np.int64)
         self.index = {name: i for i, name in enumerate(names)}
@@ -181,6 +195,12 @@ class _Counts:
         self.labels: Counter[str] = Counter()
         self.scores = {status: np.zeros(SCORE_BINS, np.int64) for status in ("ok", "abstained")}
         self.tally: Tally | None = None
+        self.unknown = UnknownCounts()
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that are counted."""
+        return COLUMNS if self.label_sets is None else [*COLUMNS, LABEL_SET.name]
 
     def add(self, part: pa.Table) -> pa.Table:
         """Count one part.
@@ -191,17 +211,21 @@ class _Counts:
         self.parts += 1
         status, guesses = part["status"].to_pylist(), best_guesses(part)
         self.status.update(status)
-        self.labels.update(label for label in guesses if label is not None)
+        rows = zip(guesses, status, strict=True)
+        self.labels.update(label for label, each in rows if label is not None and each != "unknown")
         self._count_scores(part)
+        if self.label_sets is not None:
+            self.label_sets.add(part)
         if self.given is not None:
             self._measure(part, guesses)
         broken = part.filter(pc.equal(part["status"], "unreadable")) if "unreadable" in status else part.slice(0, 0)
-        rows = zip(*(broken[name].to_pylist() for name in ("image", "source", "error")), strict=True)
-        return _failures([("image", *row) for row in rows])
+        reasons = zip(*(broken[name].to_pylist() for name in ("image", "source", "error")), strict=True)
+        return _failures([("image", *row) for row in reasons])
 
     def _count_scores(self, part: pa.Table) -> None:
-        """Rows that were decided without a score are in none of this."""
-        scored = part.filter(pc.fill_null(pc.is_finite(part["score"]), False))
+        """Unknown rows, and those that were decided without a score, are in none of this."""
+        is_scored = pc.fill_null(pc.is_finite(part["score"]), False)
+        scored = part.filter(pc.and_(is_scored, pc.not_equal(part["status"], "unknown")))
         self.scored += len(scored)
         self.score += sum(scored["score"].to_pylist())
         self.reaching += (scored["score"].to_numpy()[:, None] >= self.thresholds).sum(axis=0)
@@ -219,27 +243,28 @@ class _Counts:
         known = [self.given[image] for image in images if image in self.given]
         self.found += len(known)
         self.of_other_classes += sum(label < 0 for label in known)
+        self.unknown.add(zip(map(self.given.get, images), part["status"].to_pylist(), strict=True))
         rows = list(self._labelled(part, guesses))
         if not rows:
             return
-        labels, predicted, scores, abstained = zip(*rows, strict=True)
+        labels, predicted, scores, withheld = zip(*rows, strict=True)
         tally = Tally.from_predictions(
             torch.tensor(labels),
             torch.tensor(predicted),
             torch.tensor(scores),
             num_classes=len(self.names),
-            abstained=torch.tensor(abstained),
+            abstained=torch.tensor(withheld),
         )
         self.tally = tally if self.tally is None else self.tally + tally
 
     def _labelled(self, part: pa.Table, guesses: Sequence[str | None]) -> Iterator[tuple[int, int, float, bool]]:
-        """Given label, most probable class, score, and whether it is abstained, of every image that has all of it."""
+        """Given label, most probable class, score, and whether it is withheld, of every image that has all of it."""
         assert self.given is not None
         columns = (part[name].to_pylist() for name in ("image", "score", "status"))
         for image, score, status, guess in zip(*columns, guesses, strict=True):
             known = self.given.get(plain_path(image), -1)
             if known >= 0 and guess is not None:
-                yield known, self.index[guess], math.nan if score is None else score, status == "abstained"
+                yield known, self.index[guess], math.nan if score is None else score, status != "ok"
 
     def escalation(self, store: Store, run: str) -> MeasuredEscalation | None:
         """Return what escalation was worth; None where nothing was measured."""

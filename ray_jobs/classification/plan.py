@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -10,6 +11,7 @@ from functools import partial
 from cluster import ClusterError, Executor, LocalExecutor, Workers
 from fewshot.backbones import ClipSpec
 from ray_jobs.classification.classify import Classification
+from ray_jobs.classification.label_set_plan import warnings_about_label_sets
 from ray_jobs.classification.labelled_shares import error_limit_plan
 from ray_jobs.escalation.cost_estimate import CostEstimate
 from ray_jobs.inputs.class_warnings import warnings_about_classes
@@ -62,7 +64,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         examples=work.examples,
         classes=len(work.classes),
         examples_of_class=counts,
-        warnings=(*work.notices, *warnings_about_classes(counts)),
+        warnings=(*work.notices, *warnings_about_classes(counts), *_label_set_warnings(work, counts)),
         workers=workers.count,
         on="this process" if isinstance(executor, LocalExecutor) else job.cluster.address or "a Ray on this machine",
         run=work.store.url(work.run),
@@ -70,7 +72,12 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         error_limit=error_limit_plan(job.classifier, work.support, classifier, work.validation),
         probe=_probe(work.job.clip.spec, left, workers.count) if probe and left else None,
         embedding=_last_load(work),
+        label_sets=work.label_sets,
     )
+
+
+def _label_set_warnings(work: Classification, counts: Mapping[str, int]) -> list[str]:
+    return [] if work.label_sets is None else warnings_about_label_sets(work.label_sets, counts)
 
 
 def _last_load(work: Classification) -> StageLoad | None:

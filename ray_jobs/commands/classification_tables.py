@@ -19,9 +19,10 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.inputs.unreadable_examples import unreadable_summary
 from ray_jobs.output.layout import FAILURES
+from ray_jobs.report import label_set_words
 from ray_jobs.report.failures import read_reasons
 from ray_jobs.report.markup import plural, skipped_entries
-from ray_jobs.results.classification_metrics import STATUSES, ClassificationMetrics, HeldOut
+from ray_jobs.results.classification_metrics import ClassificationMetrics, HeldOut
 from ray_jobs.results.cost_plan import BackboneFacts, BlockMemory, CostPlan, EscalationCost, PlannedStage
 from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
@@ -37,7 +38,7 @@ def show_classification(reporter: Reporter, result: FinishedClassification) -> N
     table = Table(title=f"{metrics.images} images, labelled by {metrics.method}", title_justify="left")
     for column in ("status", "images", "share"):
         table.add_column(column, justify="left" if column == "status" else "right")
-    for status in STATUSES:
+    for status in metrics.statuses:
         count = metrics.count(status)
         table.add_row(status, str(count), _percent(count / max(1, metrics.images)))
     reporter.console.print(table)
@@ -58,33 +59,40 @@ def show_classification(reporter: Reporter, result: FinishedClassification) -> N
 
 def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
     held_out, measured = metrics.held_out, metrics.measured
-    if metrics.threshold is None:
-        reporter.say(_expected_error(held_out))
+    if metrics.unknown is not None:
+        reporter.say(metrics.unknown.sentence())
+    if metrics.label_sets is not None:
+        reporter.say(label_set_words.found(metrics.label_sets))
+        reporter.say(label_set_words.promise(metrics.label_sets))
+    elif metrics.threshold is None:
+        reporter.say(_expected_error(held_out, is_tested=metrics.unknown is not None))
     elif metrics.threshold > 1:
         reporter.say(_all_abstained(held_out), style="yellow")
     if held_out.images:
         reporter.console.print(_shares_table(metrics.labelled_shares, held_out))
     if measured is not None:
+        labelled = "not abstained" if metrics.unknown is None else "neither abstained nor unknown"
         reporter.say(
             f"against the given labels ({measured.labelled_images} images):"
             f" accuracy {_percent(measured.accuracy)}, calibration error {_percent(measured.ece)};"
-            f" {_percent(measured.coverage)} not abstained, at accuracy {_percent(measured.accuracy_of_accepted)}"
+            f" {_percent(measured.coverage)} {labelled}, at accuracy {_percent(measured.accuracy_of_accepted)}"
         )
-    for reason in unused_labels(metrics.given_labels):
+    for reason in unused_labels(metrics.given_labels, is_tested=metrics.unknown is not None):
         reporter.say(reason, style="yellow")
 
 
-def _expected_error(held_out: HeldOut) -> str:
-    """What is known of the error rate where no label is withheld."""
+def _expected_error(held_out: HeldOut, *, is_tested: bool = False) -> str:
+    """What is known of the error rate where no label is withheld; `is_tested`: but those of unknown images."""
+    which = "Every readable image that is not unknown" if is_tested else "Every readable image"
     if (expected := held_out.expected_accuracy) is None:
         unknown = "How many are wrong is unknown: no example could be held out."
-        return f"Every readable image has a label, and none a score. {unknown}"
+        return f"{which} has a label, and none a score. {unknown}"
     too_high = (
         " This is rather too high: with one example a class, the class of a held-out one has only its name. So no label"
         " has a score; margins sort images by certainty."
     )
     return (
-        f"Every readable image has a label. Expected error rate: {_percent(1.0 - expected)} on"
+        f"{which} has a label. Expected error rate: {_percent(1.0 - expected)} on"
         f" {held_out.images} held-out examples, at most {_percent(held_out.error_bound)} with"
         f" {_percent(held_out.confidence)} confidence.{too_high if held_out.source == 'text' else ''}"
         f"{_flattered(held_out)}"
@@ -222,7 +230,10 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
         reporter.say(_cost(plan.escalation))
         if plan.escalation.training_memory is not None:
             _show_memory(reporter, plan.escalation.training_memory)
-    _show_error_limit(reporter, plan.error_limit)
+    if plan.label_sets is not None:
+        reporter.say(label_set_words.planned(plan.label_sets))
+    else:
+        _show_error_limit(reporter, plan.error_limit)
 
 
 def _backbone(facts: BackboneFacts) -> str:

@@ -24,6 +24,8 @@ SCHEMA = pa.schema(
 )
 """Of the stored selection: a row for each escalated image."""
 COLUMNS = ["image", "score", "margin", "top_labels", "status"]
+UNESCALATED = ("unreadable", "unknown")
+"""Statuses of images that no choice among the classes is made for."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,6 +77,8 @@ def find_candidates(
 ) -> Iterator[EscalationCandidate]:
     """Yield the images of prediction parts that are uncertain, and that have at least two possible classes.
 
+    Unknown images have none.
+
     Args:
         store: where the parts are.
         parts: prediction parts, in the archive's order.
@@ -86,7 +90,7 @@ def find_candidates(
         rows = get_table(store, part, columns=COLUMNS).to_pydict()
         columns = (rows[name] for name in COLUMNS)
         for row, (image, score, margin, labels, status) in enumerate(zip(*columns, strict=True)):
-            if status != "unreadable" and _is_uncertain(score, status, below) and len(labels) > 1:
+            if status not in UNESCALATED and _is_uncertain(score, status, below) and len(labels) > 1:
                 certainty, classes = margin if score is None else score, tuple(labels[:candidates])
                 yield EscalationCandidate(certainty, image, index, row, classes, labels[0], score)
 

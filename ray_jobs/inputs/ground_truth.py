@@ -76,8 +76,13 @@ def _keys(images: Sequence[str]) -> Sequence[str]:
     return [plain_path(image.replace("\\", "/")) for image in images]
 
 
-def unused_labels(given: GivenLabels | None) -> list[str]:
-    """Say why given labels are not measured with, a sentence each; none where all are, or none were given."""
+def unused_labels(given: GivenLabels | None, *, is_tested: bool = False) -> list[str]:
+    """Say why given labels are not measured with, a sentence each; none where all are, or none were given.
+
+    Args:
+        given: the labels.
+        is_tested: whether images were tested for being of no class, which labels of other classes measure.
+    """
     if given is None:
         return []
     reasons = []
@@ -86,7 +91,7 @@ def unused_labels(given: GivenLabels | None) -> list[str]:
             f"{unmatched} of {given.given} ground-truth labels match no image; use the image keys as they appear in the"
             " predictions."
         )
-    if given.of_other_classes:
+    if given.of_other_classes and not is_tested:
         reasons.append(
             f"{given.of_other_classes} ground-truth labels are of classes that the classifier does not have; their"
             " images are not measured."

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from fewshot.backbones import Backbone
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.conformal import LabelSetRule
     from fewshot.inference.predict import Predictions
+    from fewshot.problem import Labelled
+    from fewshot.unknown import Decisions, UnknownTest
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray"
 """A path or URL, the bytes of a file, a Pillow image, or an array [H, W], [H, W, 3] or [H, W, 4] of uint8."""
@@ -42,15 +45,20 @@ class Prediction:
 
     Attributes:
         image: the path or URL as it was given; None for pixels and bytes.
-        label: the predicted class; None where the image is unreadable or the label is withheld.
+        label: the predicted class; None where the image is unreadable or unknown, or the label is withheld.
         score: calibrated probability of the first class, in [0, 1]; None where the image is unreadable, or where the
             classifier could not be calibrated, as with one example of each class.
         margin: lead over the second class, in [0, 1]; None where the image is unreadable. Where `score` is None, its
             order still ranks images by certainty, and its size says nothing.
         top_labels: the most probable classes, the most probable first, also where `label` is withheld.
         top_scores: their probabilities; empty where `score` is None.
-        status: "ok", "abstained" (the classifier is not certain enough for `max_error`) or "unreadable".
+        status: "ok", "abstained" (the classifier is not certain enough for `max_error`, or the label is not the only
+            one of its set), "unknown" (of no class) or "unreadable".
         error: why the image could not be read or scored; None otherwise.
+        label_set: the classes of which the true one is with the promised probability, in label order; None without
+            label sets, or where the image is unreadable.
+        unknown_p_value: p-value of "is of one of the classes", in (0, 1], a low one speaks against all classes; None
+            where the image is unreadable, or the classifier tests no images.
     """
 
     image: str | None
@@ -59,8 +67,10 @@ class Prediction:
     margin: float | None
     top_labels: tuple[str, ...]
     top_scores: tuple[float, ...]
-    status: Literal["ok", "abstained", "unreadable"]
+    status: Literal["ok", "abstained", "unknown", "unreadable"]
     error: str | None = None
+    label_set: tuple[str, ...] | None = None
+    unknown_p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +81,15 @@ class StoredClassifier:
         calibrated: the classifier, its temperature and its threshold.
         clip: the backbone that it was trained on.
         storage: how S3 URLs are reached.
+        label_set_rule: makes the label sets; None makes none.
+        unknown_test: the test of images of no class; None tests no image.
     """
 
     calibrated: CalibratedClassifier
     clip: Backbone
     storage: Storage = DEFAULT_STORAGE
+    label_set_rule: LabelSetRule | None = None
+    unknown_test: UnknownTest | None = None
 
     def __repr__(self) -> str:
         """Return a line with what the classifier is."""
@@ -133,36 +147,59 @@ class StoredClassifier:
     def _predictions(self, images: Sequence[ImageLike], top: int) -> Iterator[Prediction]:
         import torch
 
-        from fewshot.inference.predict import predict
-
         decoded = [self._decoded(image) for image in images]
         pixels = [item for item in decoded if not isinstance(item, str)]
-        features = self._features(torch.stack(pixels)) if pixels else torch.zeros(0, 1)
-        scored = predict(self.calibrated, features, top=top) if pixels else None
+        scored, label_sets, tested = self._scored(torch.stack(pixels), top) if pixels else (None, None, None)
         row = 0
         for image, item in zip(images, decoded, strict=True):
             name = os.fspath(image) if isinstance(image, str | os.PathLike) else None
             if isinstance(item, str) or scored is None:
                 yield _unreadable(name, str(item))
                 continue
-            yield self._prediction(name, scored, row)
+            label_set = None if label_sets is None else label_sets[row].nonzero().flatten().tolist()
+            yield self._prediction(name, scored, tested, row, label_set)
             row += 1
 
-    def _prediction(self, image: str | None, scored: Predictions, row: int) -> Prediction:
+    def _scored(self, pixels: Tensor, top: int) -> tuple[Predictions, Tensor | None, Decisions | None]:
+        """Return what is predicted of N images, their label sets [N, K] bool, and which of them are of no class.
+
+        None for label sets and a test that the classifier does not have.
+        """
+        from fewshot.inference.predict import predict, with_label_sets
+        from fewshot.method import features_for
+
+        images = self._embedded(pixels)
+        views = images.views[:, 0].cpu()
+        scored = predict(self.calibrated, features_for(self.calibrated.classifier, images), top=top)
+        tested = None if self.unknown_test is None else self.unknown_test(views)
+        return (*with_label_sets(scored, self.label_set_rule, views), tested)
+
+    def _prediction(
+        self,
+        image: str | None,
+        scored: Predictions,
+        tested: Decisions | None,
+        row: int,
+        label_set: Sequence[int] | None,
+    ) -> Prediction:
         from fewshot.inference.predict import NOT_FINITE
 
         if not scored.finite[row]:
             return _unreadable(image, NOT_FINITE)
         labels = tuple(self.classes[label] for label in scored.top_labels[row].tolist())
-        abstained = bool(scored.abstained[row])
+        status: Literal["ok", "abstained", "unknown"] = "abstained" if scored.abstained[row] else "ok"
+        if tested is not None and tested.unknown[row]:
+            status = "unknown"
         return Prediction(
             image=image,
-            label=None if abstained else labels[0],
+            label=labels[0] if status == "ok" else None,
             score=float(scored.score[row]) if self.calibrated.has_scores else None,
             margin=float(scored.margin[row]),
             top_labels=labels,
             top_scores=tuple(scored.top_scores[row].tolist()) if self.calibrated.has_scores else (),
-            status="abstained" if abstained else "ok",
+            status=status,
+            label_set=None if label_set is None else tuple(self.classes[label] for label in label_set),
+            unknown_p_value=None if tested is None else float(tested.p_values[row]),
         )
 
     def _decoded(self, image: ImageLike) -> Tensor | str:
@@ -172,11 +209,11 @@ class StoredClassifier:
         except UnreadableImageError as error:
             return str(error)
 
-    def _features(self, pixels: Tensor) -> Tensor:
-        """[N, D] float32, unit rows, as this classifier takes them."""
+    def _embedded(self, pixels: Tensor) -> Labelled:
+        """Return the features of N images, without labels; NaN where a length overflows."""
         import torch
 
-        from fewshot.method import PoolingClassifier, features_for
+        from fewshot.method import PoolingClassifier
         from fewshot.problem import Labelled
 
         dense = None
@@ -187,7 +224,7 @@ class StoredClassifier:
         finite = views.square().sum(dim=1).isfinite()  # A length that overflows would make all features 0.
         views = views.masked_fill(~finite[:, None], torch.nan)
         labels = torch.zeros(len(pixels), dtype=torch.int64)
-        return features_for(self.calibrated.classifier, Labelled(views[:, None], labels, dense))
+        return Labelled(views[:, None], labels, dense)
 
 
 def _is_one(images: object) -> bool:

@@ -353,8 +353,16 @@ class ClipSection(ClipSpec):
         return cls(**values | {"beside": beside}, templates=templates)
 
 
+DEFAULT_UNKNOWN_RATE = 0.05
+"""Share of images of the classes that may be called unknown, where the job file does not say."""
 TRAINING_KEYS = ("method", "hyperparameters")
 """Keys of [classifier] that say how to train one."""
+DEFAULT_SET_ERROR = 0.1
+"""Probability with which a label set may lack the true label, where the job file does not say."""
+TWO_PROMISES = (
+    "max_error bounds the share of wrong labels among the labels given, and label sets how often a set lacks the true "
+    "label: labels that are given only where both allow it are under neither promise. Remove one of them"
+)
 
 
 def _refuse_beside_from(names: Sequence[str]) -> None:
@@ -363,6 +371,14 @@ def _refuse_beside_from(names: Sequence[str]) -> None:
         raise ValueError(
             f"from names a stored classifier, which brings its own {keys}: remove {keys}, or remove from to train one"
         )
+
+
+def _check_promises(guarantee: str | None, *, label_set_error: float | None, max_error: float | None) -> None:
+    """Raise ValueError if keys of [classifier] promise two things, or half of one."""
+    if guarantee is None and label_set_error is not None:
+        raise ValueError('label_set_error belongs to label sets: add guarantee = "conformal", or remove it')
+    if guarantee is not None and max_error is not None:
+        raise ValueError(TWO_PROMISES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,6 +397,21 @@ class ClassifierSection:
             are abstained. It takes held-out examples: at least 7 for 0.3, 22 for 0.1, 45 for 0.05, all of them labelled
             right; `fewshot plan` counts them. Another value trains nothing again. Not set: every image gets a label.
         confidence: Probability with which `max_error` holds.
+        guarantee: "conformal" gives each image a set of labels, the column `label_set`, that has the true one with a
+            probability of at least 1 - `label_set_error`: over all images and all draws of examples, where both are
+            drawn alike. It promises nothing of the labels given, of a single class, or of an archive unlike its
+            examples. An image gets a label if that is the only one of its set; others are abstained. It cannot be
+            combined with max_error, which bounds wrong labels instead of sets, or with [escalate]. `evaluate` does not
+            use it.
+        label_set_error: Probability with which a label set may lack the true label; only with `guarantee`. Below
+            1 / (examples + 1), sets hold all classes: 0.1 takes at least 9 examples, 0.05 takes 19. Not set: 0.1.
+        unknown: true gives images of no class the status "unknown" and no label: those that are less close to any
+            example than examples are to each other, as far as `unknown_rate` allows. It takes an example of each class,
+            and trains nothing again. `max_error` then holds for images of the classes before the test. Not set: no
+            image is unknown. `evaluate` does not use it.
+        unknown_rate: Largest share of the images of the classes that may be lost as unknown, if they are drawn like the
+            examples; only with `unknown`. 0.05 takes at least 19 examples, 0.01 takes 99: 1 / `unknown_rate` - 1. With
+            fewer no image is unknown. Not set: 0.05.
         top: Classes listed for each image, the best first.
         archive_sample: Of methods that learn from the archive (gda_u and archive_…, and auto with one of them as a
             candidate): "keep" goes on with the sample of its images that the first run on these examples drew, so that
@@ -394,6 +425,10 @@ class ClassifierSection:
     hyperparameters: Hyperparameters = field(default_factory=dict)
     max_error: ErrorRate | None = None
     confidence: OpenFraction = 0.9
+    guarantee: Literal["conformal"] | None = None
+    label_set_error: ErrorRate | None = None
+    unknown: bool | None = None
+    unknown_rate: ErrorRate | None = None
     top: Count = 5
     archive_sample: Literal["keep", "renew"] = "keep"
 
@@ -406,14 +441,31 @@ class ClassifierSection:
         return values
 
     def __post_init__(self) -> None:
-        """Check that a stored classifier comes without settings of a training.
+        """Check that a stored classifier comes without settings of a training, that one thing is promised, and rates.
 
         Raises:
-            ValueError: it does not.
+            ValueError: it does not, or there are two promises, or half of one, or a rate without its test.
         """
+        _check_promises(self.guarantee, label_set_error=self.label_set_error, max_error=self.max_error)
+        if self.unknown_rate is not None and self.unknown is None:
+            raise ValueError("unknown_rate belongs to the test of unknown images: add unknown = true, or remove it")
         if self.from_ is not None:
             untrained = ClassifierSection()
             _refuse_beside_from([name for name in TRAINING_KEYS if getattr(self, name) != getattr(untrained, name)])
+
+    @property
+    def set_error(self) -> float | None:
+        """Probability with which a label set may lack the true label; None if images have no label sets."""
+        if self.guarantee is None:
+            return None
+        return DEFAULT_SET_ERROR if self.label_set_error is None else self.label_set_error
+
+    @property
+    def lost_rate(self) -> float | None:
+        """Largest share of images of the classes that may be called unknown; None if no image is tested."""
+        if not self.unknown:
+            return None
+        return DEFAULT_UNKNOWN_RATE if self.unknown_rate is None else self.unknown_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ from fewshot.backbones.clip_spec import spec_of_identity
 from fewshot.digests import check_digest
 from fewshot.errors import FewShotError
 from ray_jobs.errors import DamagedError, JobError
+from ray_jobs.output.known_examples import load_known_examples
+from ray_jobs.output.label_set_examples import load_examples
 from ray_jobs.output.layout import CARD, FILES, PLAN, classifier_folder, from_json, open_parent
 from ray_jobs.results.classification_metrics import UnreadableExamples
 from ray_jobs.results.run_plan import RunPlan
@@ -27,6 +29,8 @@ from ray_jobs.results.run_plan import RunPlan
 if TYPE_CHECKING:
     from fewshot.calibration.abstention import HeldOutScores
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.conformal import LabelSetRule
+    from fewshot.unknown import UnknownTest
 
 TENSORS, TOKENS = "classifier.safetensors", "tokens"
 """The file of the tensors, and the folder of learned tokens."""
@@ -93,6 +97,8 @@ class ClassifierRef:
         clip: identity of the backbone it was trained on, see `ClipSpec.identity`.
         max_error: error rate that is tolerated among labels given; None labels every image.
         confidence: with which `max_error` is to hold.
+        label_set_error: probability with which a label set may lack the true label; None makes no label sets.
+        unknown_rate: largest share of images of the classes that may be called unknown; None tests no image.
         is_own: whether the job trained it. If it is damaged, it is removed, and the next run trains it anew.
     """
 
@@ -108,6 +114,8 @@ class ClassifierRef:
     clip: Mapping[str, object] = field(hash=False, repr=False)
     max_error: float | None = None
     confidence: float = 0.9
+    label_set_error: float | None = None
+    unknown_rate: float | None = None
     is_own: bool = True
 
     @property
@@ -118,6 +126,42 @@ class ClassifierRef:
     def with_max_error(self, max_error: float | None, confidence: float) -> ClassifierRef:
         """Return the classifier with another maximum error rate; see the attributes."""
         return replace(self, max_error=max_error, confidence=confidence)
+
+    def with_label_sets(self, label_set_error: float | None) -> ClassifierRef:
+        """Return the classifier with label sets, or without; see the attributes."""
+        return replace(self, label_set_error=label_set_error)
+
+    def label_set_rule(self) -> LabelSetRule | None:
+        """Load what makes label sets; None if the classifier makes none.
+
+        Raises:
+            JobError: its examples are not beside it.
+            DamagedError: they are damaged.
+            DataError: `label_set_error` is out of range.
+        """
+        if self.label_set_error is None:
+            return None
+        from fewshot.conformal import LabelSetRule
+
+        examples = load_examples(self.store, self.folder, self.classes, is_own=self.is_own)
+        return LabelSetRule(examples, self.label_set_error)
+
+    def with_unknown_rate(self, unknown_rate: float | None) -> ClassifierRef:
+        """Return the classifier with another test of images of no class, or without one; see the attributes."""
+        return replace(self, unknown_rate=unknown_rate)
+
+    def unknown_test(self) -> UnknownTest | None:
+        """Load the test of images of no class; None if no image is tested.
+
+        Raises:
+            FileNotFoundError: its examples are not beside the classifier.
+            DamagedError: they are damaged.
+        """
+        if self.unknown_rate is None:
+            return None
+        from fewshot.unknown import UnknownTest
+
+        return UnknownTest(load_known_examples(self.store, self.folder), self.unknown_rate)
 
     def load(self, spec: ClipSpec) -> CalibratedClassifier:
         """Load the classifier, with the threshold for its `max_error`.

@@ -19,7 +19,7 @@ class PredictionTable:
     It supports Arrow's PyCapsule interface: DuckDB, Polars, pandas and pyarrow read it as it is, without a copy.
 
     Attributes:
-        table: the Arrow table, with the columns of `ray_jobs.output.predictions.COLUMNS`.
+        table: the Arrow table, with the columns of `ray_jobs.output.predictions.columns`.
     """
 
     table: pa.Table

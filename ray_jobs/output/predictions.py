@@ -1,7 +1,9 @@
 """The predictions of a run: what a row says, in which format, and how it is made. To add a column, add it to `COLUMNS`.
 
-The parts of a run have one schema: `prediction_format` is part of their paths and of the run's name, so that a run that
-was begun with other columns is not continued but made anew.
+Runs with label sets have one column more, `LABEL_SET`, and so have runs that test for images of no class,
+`UNKNOWN_P_VALUE`; all others do not have them. The parts of a run have one schema:
+`prediction_format` is part of their paths and of the run's name, so that a run that was begun with other columns is not
+continued but made anew.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ import pyarrow as pa
 from cluster import fingerprint
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.inference.predict import Predictions
+    from fewshot.unknown import Decisions
 
 PREDICTIONS_VERSION = 5
 """In the path of every part, with names and types of the columns: raised when a column changes its meaning."""
@@ -38,6 +43,8 @@ class ScoredPart:
         classes: K names, in label order.
         method: name of the method that the classifier was trained with.
         classifier: method and fingerprint of the classifier.
+        label_sets: [r, K] bool, the label sets of the images that were read; None without a guarantee for them.
+        tested: of these images, which are of no class; None where they were not tested.
     """
 
     images: Sequence[str]
@@ -48,6 +55,8 @@ class ScoredPart:
     classes: Sequence[str]
     method: str
     classifier: str
+    label_sets: Tensor | None = None
+    tested: Decisions | None = None
 
     @cached_property
     def read(self) -> np.ndarray:
@@ -58,6 +67,13 @@ class ScoredPart:
     def abstained(self) -> np.ndarray:
         """[r] bool."""
         return np.asarray(self.scored.abstained.numpy(), dtype=bool)
+
+    @cached_property
+    def unknown(self) -> np.ndarray:
+        """[r] bool, which images are of no class, whether they abstain or not."""
+        if self.tested is None:
+            return np.zeros_like(self.abstained)
+        return np.asarray(self.tested.unknown.numpy(), dtype=bool)
 
     def of_read(self, values: pa.Array) -> pa.Array:
         """[n], of values [r] of the images that were read; null for the others."""
@@ -76,6 +92,14 @@ class ScoredPart:
         """[r] lists, of the values of all top classes one after another."""
         count, top = self.scored.top_labels.shape
         return pa.ListArray.from_arrays(pa.array(np.arange(count + 1) * top, pa.int32()), values)
+
+    def names_in_sets(self) -> pa.Array:
+        """[r] lists, of the names of the classes in each label set, in label order."""
+        if self.label_sets is None:
+            raise ValueError("these predictions were made without label sets")
+        ends = self.label_sets.sum(dim=1).cumsum(dim=0).numpy()
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, self.names(self.label_sets.nonzero()[:, 1].numpy()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +146,7 @@ COLUMNS: tuple[Column, ...] = (
         "label",
         pa.string(),
         "Predicted class; null unless `status` is ok.",
-        lambda part: part.of_read(part.names(part.scored.label.numpy(), withheld=part.abstained)),
+        lambda part: part.of_read(part.names(part.scored.label.numpy(), withheld=part.abstained | part.unknown)),
         lambda row: None if row.abstained else row.labels[0],
     ),
     Column(
@@ -173,11 +197,9 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "status",
         pa.string(),
-        "ok; abstained (the label is withheld: the classifier is not certain enough of it for `max_error`); unreadable"
-        " (see `error`).",
-        lambda part: part.of_read(pa.array(np.where(part.abstained, "abstained", "ok"), pa.string())).fill_null(
-            "unreadable"
-        ),
+        "ok; abstained (the label is withheld: the classifier is not certain enough of it for `max_error`, or it is not"
+        " the only one of its label set); unknown (no label: the image is of no class); unreadable (see `error`).",
+        lambda part: part.of_read(pa.array(_statuses(part), pa.string())).fill_null("unreadable"),
         lambda row: "abstained" if row.abstained else "ok",
     ),
     Column(
@@ -196,17 +218,43 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def prediction_schema() -> pa.Schema:
-    """Return the schema of a part, without metadata."""
-    return pa.schema([pa.field(column.name, column.type) for column in COLUMNS])
+LABEL_SET = Column(
+    "label_set",
+    pa.list_(pa.string()),
+    "Classes of which the true one is with the probability that `guarantee` promises, in label order; null where the"
+    " image is unreadable.",
+    lambda part: part.of_read(part.names_in_sets()),
+)
+"""The column of runs with label sets."""
+UNKNOWN_P_VALUE = Column(
+    "unknown_p_value",
+    pa.float64(),
+    "p-value of the hypothesis that the image is of one of the classes, in (0, 1]: a low one speaks against all; null"
+    " where the image is unreadable.",
+    lambda part: part.of_read(pa.array([] if part.tested is None else part.tested.p_values.numpy(), pa.float64())),
+)
+"""The column of runs that test for images of no class."""
+
+
+def columns(*, label_sets: bool = False, unknown: bool = False) -> tuple[Column, ...]:
+    """Return the columns of runs with or without label sets, and with or without a test for images of no class."""
+    return (*COLUMNS, *([LABEL_SET] if label_sets else []), *([UNKNOWN_P_VALUE] if unknown else []))
+
+
+def prediction_schema(*, label_sets: bool = False, unknown: bool = False) -> pa.Schema:
+    """Return the schema of a part, without metadata; see `columns`."""
+    found = columns(label_sets=label_sets, unknown=unknown)
+    return pa.schema([pa.field(column.name, column.type) for column in found])
 
 
 SCHEMA = prediction_schema()
 
 
-def prediction_format() -> list[object]:
-    """Return all that determines how rows are written: part of what names predictions and runs."""
-    return [PREDICTIONS_VERSION, fingerprint([[column.name, str(column.type)] for column in COLUMNS])]
+def prediction_format(*, label_sets: bool = False, unknown: bool = False) -> list[object]:
+    """Return all that determines how rows are written: part of what names predictions and runs; see `columns`."""
+    found = columns(label_sets=label_sets, unknown=unknown)
+    written = [[column.name, str(column.type)] for column in found]
+    return [PREDICTIONS_VERSION, fingerprint(written)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +321,9 @@ def build_predictions(part: ScoredPart, origin: PredictionOrigin | None = None) 
         origin: of the images; None for predictions that are an intermediate result.
     """
     metadata = {} if origin is None else origin.metadata()
-    return pa.table([column.scored(part) for column in COLUMNS], schema=prediction_schema().with_metadata(metadata))
+    has_sets, is_tested = part.label_sets is not None, part.tested is not None
+    schema = prediction_schema(label_sets=has_sets, unknown=is_tested).with_metadata(metadata)
+    return pa.table([column.scored(part) for column in columns(label_sets=has_sets, unknown=is_tested)], schema=schema)
 
 
 def with_escalated(table: pa.Table, rows: Mapping[int, EscalatedRow]) -> pa.Table:
@@ -294,6 +344,11 @@ def with_escalated(table: pa.Table, rows: Mapping[int, EscalatedRow]) -> pa.Tabl
 def best_guesses(table: pa.Table) -> list[str | None]:
     """Return the most probable class of each row, also where the label is withheld; None where it is unreadable."""
     return [labels[0] if labels else None for labels in table["top_labels"].to_pylist()]
+
+
+def _statuses(part: ScoredPart) -> np.ndarray:
+    """[r] texts; an image that is of no class is unknown, whatever its score."""
+    return np.where(part.unknown, "unknown", np.where(part.abstained, "abstained", "ok"))
 
 
 def _original(name: str) -> str:

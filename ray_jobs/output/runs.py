@@ -113,7 +113,7 @@ class Run:
         """Read all predictions, a row an image, in the order of the archive. For large ones, see `prediction_batches`.
 
         Returns:
-            An Arrow table with `to_pandas` and `to_polars`. `label` is null where an image is abstained or
+            An Arrow table with `to_pandas` and `to_polars`. `label` is null where an image is abstained, unknown or
             unreadable, and `top_labels` has the best guess. Of a run that is not complete, the rows that are there.
 
         Raises:
@@ -121,7 +121,9 @@ class Run:
             StorageError: storage does not respond.
         """
         tables = list(self._parts())
-        return PredictionTable(pa.concat_tables(tables) if tables else prediction_schema().empty_table())
+        has_sets, is_tested = self.plan.label_set_error is not None, self.plan.unknown_rate is not None
+        schema = prediction_schema(label_sets=has_sets, unknown=is_tested)
+        return PredictionTable(pa.concat_tables(tables) if tables else schema.empty_table())
 
     def prediction_batches(self) -> Iterator[pa.RecordBatch]:
         """Read predictions part by part, which holds one shard of the archive in memory. Otherwise as `predictions`."""

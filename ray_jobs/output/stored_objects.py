@@ -27,7 +27,7 @@ _OF_A_RUN = re.compile(_RUN)
 _SHARED = re.compile(
     rf"latest\.json|archive-samples/{_HASH}\.(?:parquet|json)|features/{_HASH}/[^/]+/{_PART}|predictions/{_HASH}/{_PART}"
     rf"|evaluations/[^/]+/[^/]+/\d+-shots-seed-\d+-{_HASH}\.json"
-    rf"|classifiers/[^/]+/{_HASH}/card\.json"
+    rf"|classifiers/[^/]+/{_HASH}/(?:card\.json|(?:examples|unknown)\.safetensors)"
     rf"|trainings/{_HASH}/[^/]+-[0-9a-f]{{32}}\.safetensors"
     rf"|fold-pretrainings/[^/]+/\d+-shots-seed-\d+-fold-\d+-{_HASH}\.json"
     rf"|latents/{_HASH}/(?:support|archive/[^/]+|prior/{_HASH})/part-[0-9a-f-]+\.safetensors"

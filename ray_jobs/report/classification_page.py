@@ -13,6 +13,7 @@ from ray_jobs.report.charts import histogram, reliability
 from ray_jobs.report.contact_sheet import contact_sheet, image
 from ray_jobs.report.escalation_section import escalation_section
 from ray_jobs.report.headline import headline
+from ray_jobs.report.label_set_words import label_set_sections
 from ray_jobs.report.markup import document, element, listing, number, outside, percent, plural
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.report_data import Contents
@@ -21,6 +22,8 @@ from ray_jobs.results.escalation_summary import EscalationSummary
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing is run, whatever labels and names contain."""
+BEFORE_THE_TEST = "All this is said of images of the classes, unknown ones included, which have no label in any case."
+"""What scores and `max_error` promise beside the test of images of no class."""
 REASONS = 40
 """Reasons shown at most."""
 WITHOUT_SCORES = (
@@ -37,6 +40,7 @@ def render(contents: Contents) -> bytes:
     """
     sections = (
         headline(contents),
+        *label_set_sections(contents.metrics.label_sets),
         _scores(contents.metrics),
         escalation_section(contents),
         contact_sheet(contents),
@@ -86,10 +90,17 @@ def _has_no_scores(metrics: ClassificationMetrics) -> bool:
 
 
 def _promise(metrics: ClassificationMetrics) -> str:
+    promise = _promise_of_scores(metrics)
+    return promise if metrics.unknown is None else f"{promise} {BEFORE_THE_TEST}"
+
+
+def _promise_of_scores(metrics: ClassificationMetrics) -> str:
     threshold, held_out = metrics.threshold, metrics.held_out
     score = (
         WITHOUT_SCORES if _has_no_scores(metrics) else "A score is the calibrated probability that the label is right."
     )
+    if metrics.label_sets is not None:
+        return f"{score} Labels are withheld by label sets, whatever their score."
     if threshold is None:
         return f"{score} No label is withheld: the job sets no max_error.{_bounded(held_out)}"
     wrong, confidence = (f"{100 * (share or 0.0):g}\u00a0%" for share in (held_out.max_error, held_out.confidence))

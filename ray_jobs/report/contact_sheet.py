@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.failures import Broken, some_of_each
-from ray_jobs.report.image_sample import Labelled
+from ray_jobs.report.image_sample import Labelled, UnknownImage
 from ray_jobs.report.markup import element, listing, outside, plural
 from ray_jobs.report.pictures import ARCHIVE_SIDE
 from ray_jobs.report.report_data import Contents
 
 KEY = 48
 """Characters of a name in small print."""
+NONE_UNKNOWN = "None of the images looked at is unknown."
 
 
 def contact_sheet(contents: Contents) -> Iterator[Element]:
-    """Return three groups of cards."""
+    """Return three groups of cards, and one of unknown images where there can be any."""
     looked_at = plural(contents.sample.images, "image")
     yield element("h2", "A look at the archive")
     yield element(
@@ -27,6 +28,9 @@ def contact_sheet(contents: Contents) -> Iterator[Element]:
     yield from _group(
         "Least certain", [_labelled(row, contents) for row in contents.sample.unsure], none="There are no more."
     )
+    if (unknown := contents.metrics.unknown) is not None:
+        yield from _group("Unknown", [_unknown(row, contents) for row in contents.sample.unknown], none=NONE_UNKNOWN)
+        yield element("p", unknown.sentence(), class_="note")
     broken = [_unreadable(image) for image in some_of_each(contents.reasons)]
     yield from _group("Unreadable", broken, none="Every image could be read.")
 
@@ -54,6 +58,20 @@ def _labelled(row: Labelled, contents: Contents) -> Element:
             element("p", outside(row.image, limit=KEY), class_="key"),
         ),
         class_="card abstained" if row.abstained else "card",
+    )
+
+
+def _unknown(row: UnknownImage, contents: Contents) -> Element:
+    return element(
+        "figure",
+        picture(contents.pictures.get(row.spot)),
+        element(
+            "figcaption",
+            element("p", f"p-value {row.p_value:.3g}", class_="label"),
+            element("p", "most like ", outside(row.label, limit=KEY), class_="second"),
+            element("p", outside(row.image, limit=KEY), class_="key"),
+        ),
+        class_="card unknown",
     )
 
 

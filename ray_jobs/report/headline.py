@@ -9,7 +9,6 @@ from ray_jobs.inputs.ground_truth import unused_labels
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural, skipped_entries, tile
 from ray_jobs.report.report_data import Contents
 from ray_jobs.results.classification_metrics import (
-    STATUSES,
     ClassificationMetrics,
     HeldOut,
     HeldOutSource,
@@ -26,6 +25,7 @@ HELD_OUT: Mapping[HeldOutSource, str] = {
 STATUS_TILES: Mapping[Status, tuple[str, str]] = {
     "ok": ("Labelled", "label given"),
     "abstained": ("Abstained", "label withheld"),
+    "unknown": ("Unknown", "of no class"),
     "unreadable": ("Unreadable", "reasons below"),
 }
 """Title and meaning of the tile of each status."""
@@ -88,7 +88,7 @@ def _notice(text: str) -> Element:
 
 def _counts(metrics: ClassificationMetrics) -> Element:
     tiles = [tile("Images", number(metrics.images), "in the archive")]
-    for status in STATUSES:
+    for status in metrics.statuses:
         name, meaning = STATUS_TILES[status]
         share = percent(metrics.count(status) / metrics.images if metrics.images else None)
         tiles.append(tile(name, number(metrics.count(status)), f"{share}, {meaning}", class_=status))
@@ -98,7 +98,7 @@ def _counts(metrics: ClassificationMetrics) -> Element:
 def _quality(contents: Contents) -> Iterator[Element]:
     """What was measured against given labels; where there are none, the examples alone stand for it."""
     measured, held_out = contents.metrics.measured, contents.metrics.held_out
-    unused = unused_labels(contents.metrics.given_labels)
+    unused = unused_labels(contents.metrics.given_labels, is_tested=contents.metrics.unknown is not None)
     if measured is not None:
         images = plural(measured.labelled_images, "image")
         yield element("h2", "How good it is")

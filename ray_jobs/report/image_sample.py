@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from cluster import Store
 from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import shard_of
+from ray_jobs.output.predictions import UNKNOWN_P_VALUE
 
 SHARDS = 6
 """Shards that images are chosen from."""
@@ -58,6 +59,23 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownImage:
+    """An image of no class.
+
+    Attributes:
+        spot: its position.
+        image: its key.
+        label: the most probable class all the same.
+        p_value: of the hypothesis that it is of one of the classes, in (0, 1].
+    """
+
+    spot: Spot
+    image: str
+    label: str
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The images that are shown.
 
@@ -65,16 +83,19 @@ class Sample:
         sure: the most certain ones, the most certain first.
         unsure: the least certain ones, the least certain first; none of them is in `sure`.
         images: number of images they were chosen from.
+        unknown: unknown images, which are in none of these, the lowest p-values first.
     """
 
     sure: tuple[Labelled, ...]
     unsure: tuple[Labelled, ...]
     images: int
+    unknown: tuple[UnknownImage, ...] = ()
 
     @property
     def spots(self) -> list[tuple[Spot, str]]:
         """Positions of these images, with their keys."""
-        return [(row.spot, row.image) for row in (*self.sure, *self.unsure)]
+        shown: tuple[Labelled | UnknownImage, ...] = (*self.sure, *self.unsure, *self.unknown)
+        return [(row.spot, row.image) for row in shown]
 
 
 def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
@@ -85,7 +106,9 @@ def by_shard(spots: Iterable[tuple[Spot, str]]) -> dict[str, dict[int, str]]:
     return found
 
 
-def draw_sample(store: Store, predictions: Sequence[str], classifier: str, *, has_scores: bool) -> Sample:
+def draw_sample(
+    store: Store, predictions: Sequence[str], classifier: str, *, has_scores: bool, unknown: bool = False
+) -> Sample:
     """Choose the images to show from the parts of a run's predictions.
 
     Args:
@@ -93,16 +116,21 @@ def draw_sample(store: Store, predictions: Sequence[str], classifier: str, *, ha
         predictions: the parts, in the archive's order.
         classifier: method of the classifier; what another one decided has its own certainty, and is not compared.
         has_scores: whether the classifier gives scores; if not, images are sorted by their margins.
+        unknown: whether the run tested for images of no class.
     """
     rows: list[Labelled] = []
+    others: list[UnknownImage] = []
     images = 0
     for part in evenly(predictions, SHARDS):
-        table = view_table(store, part, columns=COLUMNS).slice(0, ROWS)
+        columns = [*COLUMNS, UNKNOWN_P_VALUE.name] if unknown else COLUMNS
+        table = view_table(store, part, columns=columns).slice(0, ROWS)
         images += len(table)
         rows += _extremes(table, shard_of(part), classifier, has_scores=has_scores)
+        others += _unknown(table, shard_of(part)) if unknown else []
     rows.sort(key=lambda row: -row.certainty)
+    others.sort(key=lambda row: row.p_value)
     sure = min(SHOWN, (len(rows) + 1) // 2)
-    return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images)
+    return Sample(tuple(rows[:sure]), tuple(rows[sure:][: -SHOWN - 1 : -1]), images, tuple(others[:SHOWN]))
 
 
 def evenly(items: Sequence[str], count: int) -> Sequence[str]:
@@ -116,14 +144,29 @@ def _extremes(table: pa.Table, shard: str, classifier: str, *, has_scores: bool)
     """Return the most and the least certain images of a part, in the order of the part.
 
     Images without a score (unreadable, or decided without one) are not among them; or, without any scores, those that
-    the classifier did not decide.
+    the classifier did not decide. Nor are unknown ones.
     """
     certainty = table["score" if has_scores else "margin"]
-    listed = table.append_column("index", pa.array(range(len(table)), pa.int64())).append_column("certainty", certainty)
-    read = listed.filter(pc.is_valid(certainty) if has_scores else pc.equal(table["decided_by"], classifier))
+    listed = _numbered(table).append_column("certainty", certainty)
+    is_compared = pc.is_valid(certainty) if has_scores else pc.equal(table["decided_by"], classifier)
+    read = listed.filter(pc.and_(is_compared, pc.not_equal(table["status"], "unknown")))
     order = pc.sort_indices(read, sort_keys=[("certainty", "descending"), ("index", "ascending")]).to_pylist()
     chosen = sorted({*order[:SHOWN], *order[-SHOWN:]})
     return [_labelled(row, shard) for row in read.take(pa.array(chosen, pa.int64())).to_pylist()]
+
+
+def _unknown(table: pa.Table, shard: str) -> list[UnknownImage]:
+    """Return the unknown images of a part, in its order."""
+    rows = _numbered(table).filter(pc.equal(table["status"], "unknown")).to_pylist()
+    return [
+        UnknownImage(Spot(shard, row["index"]), row["image"], row["top_labels"][0], row[UNKNOWN_P_VALUE.name])
+        for row in rows
+    ]
+
+
+def _numbered(table: pa.Table) -> pa.Table:
+    """Return the table with the numbers of its rows in a column more, `index`."""
+    return table.append_column("index", pa.array(range(len(table)), pa.int64()))
 
 
 def _labelled(row: Mapping[str, Any], shard: str) -> Labelled:

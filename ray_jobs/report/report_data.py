@@ -61,7 +61,8 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         raise FileNotFoundError(f"{store.url(run)} is no finished classification")
     labels = tuple(metrics.labels.items())[:LABELS]
     has_scores = metrics.held_out.calibrates or metrics.mean_score is not None
-    sample = draw_sample(store, found.prediction_parts(), metrics.method, has_scores=has_scores)
+    tested = metrics.unknown is not None
+    sample = draw_sample(store, found.prediction_parts(), metrics.method, has_scores=has_scores, unknown=tested)
     some = metrics.escalated is not None and metrics.escalated.images > 0
     escalated = read_escalated_images(store, run, found.plan.features) if some else None
     wanted = by_shard([*sample.spots, *(escalated.spots if escalated else ())])

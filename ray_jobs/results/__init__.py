@@ -17,8 +17,10 @@ from ray_jobs.results.error_limits import ErrorLimitPlan, LabelledShare
 from ray_jobs.results.escalation_summary import CalibrationSummary, CostPoint, EscalationSummary, MeasuredEscalation
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
 from ray_jobs.results.json_format import FormatError, Json, JsonObject, NewerFormatError, SupportsJson
+from ray_jobs.results.label_sets import LabelSetPlan, LabelSetSummary
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunReport, RunState, RunStatus
 from ray_jobs.results.run_plan import ArchiveSummary, RunKind, RunPlan
+from ray_jobs.results.unknown_images import MeasuredUnknown, UnknownImages
 
 __all__ = [
     "STATUSES",
@@ -43,9 +45,12 @@ __all__ = [
     "HeldOut",
     "Json",
     "JsonObject",
+    "LabelSetPlan",
+    "LabelSetSummary",
     "LabelledShare",
     "Measured",
     "MeasuredEscalation",
+    "MeasuredUnknown",
     "NewerFormatError",
     "OutputReports",
     "OutputStatus",
@@ -59,5 +64,6 @@ __all__ = [
     "ScoreHistogram",
     "Status",
     "SupportsJson",
+    "UnknownImages",
     "UnreadableExamples",
 ]

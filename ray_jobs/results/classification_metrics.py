@@ -9,10 +9,12 @@ from typing import ClassVar, Literal
 from ray_jobs.results.error_limits import LabelledShare
 from ray_jobs.results.escalation_summary import EscalationSummary
 from ray_jobs.results.json_format import JsonDocument, JsonValue
+from ray_jobs.results.label_sets import LabelSetSummary
+from ray_jobs.results.unknown_images import UnknownImages
 
-Status = Literal["ok", "abstained", "unreadable"]
-"""What became of an image: it has a label, its label is withheld, or it could not be read."""
-STATUSES: tuple[Status, ...] = ("ok", "abstained", "unreadable")
+Status = Literal["ok", "abstained", "unknown", "unreadable"]
+"""What became of an image: it has a label, its label is withheld, it is of no class, or it could not be read."""
+STATUSES: tuple[Status, ...] = ("ok", "abstained", "unknown", "unreadable")
 HeldOutSource = Literal["val", "folds", "text", "none"]
 
 
@@ -37,11 +39,11 @@ class Measured(JsonValue):
 
     Attributes:
         labelled_images: images that were read and whose label is known.
-        accuracy: share of them whose most probable class is right, abstained images included.
+        accuracy: share of them whose most probable class is right, abstained and unknown images included.
         macro_f1: mean over the classes of F1.
         ece: expected calibration error of the scores; None without any score.
-        coverage: share of them that are not abstained.
-        accuracy_of_accepted: accuracy over those that are not abstained; None if all are.
+        coverage: share of them that have a label.
+        accuracy_of_accepted: accuracy over those that have a label; None if none has.
     """
 
     labelled_images: int
@@ -175,12 +177,13 @@ class ClassificationMetrics(JsonDocument):
         abstained: images whose label is withheld.
         unreadable: images that could not be read.
         given_labels: labels that were given to measure with; None if there were none.
-        mean_score: mean of the scores; None where no image has one, as where nothing could be held out to calibrate on.
+        mean_score: mean of the scores of images that are not unknown; None where no image has one, as where nothing
+            could be held out to calibrate on.
         measured: how good predictions are; None where no label is known.
         reliability: how far scores mean what they say; None likewise.
         score_histogram: how many images have which score.
-        labels: by class, the number of images whose most probable class it is, abstained ones included, the most
-            frequent first.
+        labels: by class, the number of images whose most probable class it is, the most frequent first; with abstained
+            images, without unknown ones.
         skipped_entries: entries of the archive that are no images by their names.
         skipped_examples: names of a few of them.
         unreadable_examples: examples that the classifier was trained without.
@@ -195,9 +198,12 @@ class ClassificationMetrics(JsonDocument):
         escalated: what a diffusion model decided; None without [escalate], or where that is not complete.
         versions: of the packages that decide the numbers.
         part_bytes: length of each part of predictions, in the archive's order; 0 for one that is missing.
+        label_sets: what became of the label sets; None if images have none.
+        unknown: what became of the test of images of no class; None without it.
     """
 
     format_version: ClassVar[int] = 2
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown"})
     complete: bool
     failed_units: int
     too_many_unreadable: bool
@@ -225,7 +231,16 @@ class ClassificationMetrics(JsonDocument):
     versions: Mapping[str, str]
     part_bytes: tuple[int, ...]
     labelled_shares: tuple[LabelledShare, ...] = ()
+    label_sets: LabelSetSummary | None = None
+    unknown: UnknownImages | None = None
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        """Statuses that images of this run can have."""
+        return tuple(status for status in STATUSES if status != "unknown" or self.unknown is not None)
 
     def count(self, status: Status) -> int:
         """Return the number of images with a status."""
-        return {"ok": self.ok, "abstained": self.abstained, "unreadable": self.unreadable}[status]
+        unknown = 0 if self.unknown is None else self.unknown.images
+        counts = {"ok": self.ok, "abstained": self.abstained, "unknown": unknown, "unreadable": self.unreadable}
+        return counts[status]

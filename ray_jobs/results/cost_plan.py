@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fewshot.backbones.backbone import BackboneRecord
 from ray_jobs.results.error_limits import ErrorLimitPlan
 from ray_jobs.results.json_format import JsonObject, JsonValue
+from ray_jobs.results.label_sets import LabelSetPlan
 from ray_jobs.results.run_plan import ArchiveSummary
 from ray_jobs.results.stage_load import StageLoad
 
@@ -129,8 +131,10 @@ class CostPlan(JsonValue):
         probe: how fast the backbone is; None where nothing is left, or it was not timed.
         embedding: how busy the stages of embedding were in the job's last complete run; None if there was none, or it
             embedded nothing.
+        label_sets: whether there are enough examples for label sets, and what these cost; None without them.
     """
 
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets"})
     stages: tuple[PlannedStage, ...]
     escalation: EscalationCost | None
     archive: ArchiveSummary
@@ -145,3 +149,4 @@ class CostPlan(JsonValue):
     error_limit: ErrorLimitPlan
     probe: BackboneProbe | None
     embedding: StageLoad | None = None
+    label_sets: LabelSetPlan | None = None

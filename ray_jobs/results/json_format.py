@@ -53,13 +53,21 @@ class SupportsJson(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonValue:
-    """Base of the values in a document: dataclasses of JSON values, tuples, mappings and each other."""
+    """Base of the values in a document: dataclasses of JSON values, tuples, mappings and each other.
+
+    Attributes:
+        omitted: fields that are left out where they are None, so that documents without them keep their bytes.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid", "strict": True}
+    omitted: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> JsonObject:
         """Return the fields by name. A number that does not exist (NaN, infinity) is null: JSON has none."""
-        return {item.name: to_plain(getattr(self, item.name)) for item in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: to_plain(value) for name, value in values.items() if value is not None or name not in self.omitted
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

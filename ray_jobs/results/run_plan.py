@@ -64,6 +64,10 @@ class RunPlan(JsonDocument):
         examples: of a classification: number of examples; None for a stored classifier that does not say.
         max_error: of a classification: error rate that is tolerated among labels given; None labels every image.
         confidence: of a classification: with which `max_error` is to hold.
+        label_set_error: of a classification: probability with which a label set may lack the true label; None if images
+            have no label sets.
+        unknown_rate: of a classification: largest share of images of the classes that may be called unknown; None if no
+            image is.
         protocol: of an evaluation: name of the protocol.
         cells: of an evaluation: parts of the results, paths in the output.
         example_parts: of a classification: parts of features of the examples, paths in the output.
@@ -74,6 +78,7 @@ class RunPlan(JsonDocument):
     """
 
     format_version: ClassVar[int] = 3
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_set_error", "unknown_rate"})
     kind: RunKind
     job: str
     classes: int
@@ -89,6 +94,8 @@ class RunPlan(JsonDocument):
     predictions: tuple[str, ...] = ()
     cheap_predictions: tuple[str, ...] = ()
     work: PlannedWork | None = None
+    label_set_error: float | None = None
+    unknown_rate: float | None = None
 
     def __post_init__(self) -> None:
         """Check that a classification has an archive.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,16 @@ from ray_jobs.output.predictions import PredictionOrigin, ScoredPart, build_pred
 
 if TYPE_CHECKING:
     from fewshot.calibration.calibrated_classifier import CalibratedClassifier
+    from fewshot.conformal import LabelSetRule
+    from fewshot.unknown import UnknownTest
+
+
+class Loaded(NamedTuple):
+    """A classifier, what makes its label sets, and its test of images of no class; None for what it does not have."""
+
+    classifier: CalibratedClassifier
+    label_set_rule: LabelSetRule | None
+    unknown_test: UnknownTest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +47,16 @@ class PredictStep:
     top: int = 5
     origin: PredictionOrigin | None = None
 
-    def setup(self) -> CalibratedClassifier:
+    def setup(self) -> Loaded:
         """Load the classifier."""
         import torch
 
         torch.set_num_threads(self.spec.threads)
-        return self.classifier.load(self.spec)
+        calibrated, test = self.classifier.load(self.spec), self.classifier.unknown_test()
+        tested_by = None if test is None else test.to(calibrated.device)
+        return Loaded(calibrated, self.classifier.label_set_rule(), tested_by)
 
-    def run(self, state: CalibratedClassifier, features: str) -> Part:
+    def run(self, state: Loaded, features: str) -> Part:
         """Label one part.
 
         Args:
@@ -53,27 +65,31 @@ class PredictStep:
         """
         import torch
 
-        from fewshot.inference.predict import NOT_FINITE, predict
+        from fewshot.inference.predict import NOT_FINITE, predict, with_label_sets
         from fewshot.method import PoolingClassifier, features_for
         from fewshot.problem import Labelled
 
-        rows = load(self.store, features, dense=isinstance(state.classifier, PoolingClassifier))
+        calibrated, rule, test = state
+        rows = load(self.store, features, dense=isinstance(calibrated.classifier, PoolingClassifier))
         read = np.array([error is None for error in rows.errors], dtype=bool)
         dense = None if rows.dense is None else torch.from_numpy(rows.dense)
         images = Labelled(torch.from_numpy(rows.views[read]), torch.zeros(int(read.sum()), dtype=torch.int64), dense)
-        unit_rows = features_for(state.classifier, images)
-        scored = predict(state, unit_rows, top=self.top)
+        unit_rows = features_for(calibrated.classifier, images)
+        scored = predict(calibrated, unit_rows, top=self.top)
         errors = _errors(rows.errors, np.flatnonzero(read)[~scored.finite.numpy()], NOT_FINITE)
-        scored = scored[scored.finite]
+        views = images.views[scored.finite, 0]
+        scored, label_sets = with_label_sets(scored[scored.finite], rule, views)
         part = ScoredPart(
             images=rows.images,
             sources=rows.sources,
             errors=errors,
             scored=scored,
-            has_scores=state.has_scores,
-            classes=state.class_names,
-            method=type(state.method).name,
+            has_scores=calibrated.has_scores,
+            classes=calibrated.class_names,
+            method=type(calibrated.method).name,
             classifier=self.classifier.name,
+            label_sets=label_sets,
+            tested=None if test is None else test(views),
         )
         summary = counts(errors) | {"abstained": float(scored.abstained.sum())}
         return Part(write_parquet(build_predictions(part, self.origin)), summary)

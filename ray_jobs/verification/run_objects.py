@@ -11,6 +11,8 @@ from typing import TypeVar
 from cluster import ClusterError, StorageError, Store
 from ray_jobs.errors import JobError
 from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.known_examples import identify_known_examples, known_examples_path
+from ray_jobs.output.label_set_examples import examples_path, load_examples
 from ray_jobs.output.layout import (
     CARD,
     FAILURES,
@@ -148,17 +150,25 @@ def _with_shared(store: Store, run: RunObjects, plan: RunPlan, metrics: RunMetri
     if plan.classifier is None:
         return replace(run, shared=tuple(shared))
     if "://" in plan.classifier or Path(plan.classifier).is_absolute():
-        return replace(
-            run, shared=tuple(shared), problems={**run.problems, **_problem_elsewhere(store, plan.classifier)}
-        )
-    card = f"{plan.classifier}/{CARD}"
-    return replace(run, shared=(*shared, *([card] if is_complete or store.exists(card) else [])))
+        found = _problems_elsewhere(store, plan)
+        return replace(run, shared=tuple(shared), problems={**run.problems, **found})
+    files = [f"{plan.classifier}/{CARD}"]
+    files += [] if plan.label_set_error is None else [examples_path(plan.classifier)]
+    files += [] if plan.unknown_rate is None else [known_examples_path(plan.classifier)]
+    return replace(run, shared=(*shared, *(path for path in files if is_complete or store.exists(path))))
 
 
-def _problem_elsewhere(store: Store, classifier: str) -> dict[str, str]:
-    """Read a classifier outside this output, and return what is wrong with it, by its URL."""
+def _problems_elsewhere(store: Store, plan: RunPlan) -> dict[str, str]:
+    """Read a classifier outside this output with what its run used, and return what is wrong with it, by its URL."""
+    classifier = plan.classifier or ""
     try:
-        open_classifier(classifier, store.storage)
+        found = open_classifier(classifier, store.storage)
+        if plan.label_set_error is not None:
+            load_examples(found.store, found.folder, found.classes, is_own=False)
+        if plan.unknown_rate is not None:
+            identify_known_examples(found.store, found.folder)
+    except FileNotFoundError:
+        return {known_examples_path(classifier): MISSING}
     except (JobError, ClusterError) as error:
         return {classifier: str(error)}
     return {}

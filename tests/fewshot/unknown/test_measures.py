@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from tools import conformal_coverage
-from tools.unknown_images import DataSet, auroc, measure
+from tools.unknown_images import DataSet, auroc, measure, measure_labels
 
 
 def data_set(*, noise, tests=20):
@@ -48,3 +48,9 @@ def test_label_sets_of_clearly_separated_classes_have_one_label():
     assert labels < 1.2
     assert single > 0.8
     assert wrong < 0.05
+
+
+def test_labels_of_clearly_separated_classes_are_right_with_the_test_and_without():
+    found = measure_labels(data_set(noise=0.2), max_error=0.3, shots=8, seed=1)
+    assert found["labelled alone"] >= found["labelled with the test"] > 0.9
+    assert all(value == 0.0 for name, value in found.items() if name.startswith("wrong"))

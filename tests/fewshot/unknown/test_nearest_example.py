@@ -77,9 +77,20 @@ def test_ranks_depend_on_neither_order_nor_other_images():
     assert torch.equal(torch.cat([examples_of(rows[:30]).ranks(row[None]) for row in rows[30:]]), ranks)
 
 
-def test_equal_images_are_known():
-    rows = draw(1).expand(40, -1)
-    assert (examples_of(rows).ranks(rows[:3]) == 41).all()
+def test_equal_examples_count_once_and_their_copies_are_known():
+    rows = draw(20)
+    examples = examples_of(rows[torch.arange(20).repeat(2)])
+    assert len(examples) == 20
+    assert torch.equal(examples.scores, examples_of(rows).scores)
+    assert (examples.ranks(rows) == 21).all()
+
+
+def test_the_length_of_features_plays_no_part():
+    rows, lengths = draw(60), torch.linspace(0.1, 30.0, 60)[:, None]
+    expected = examples_of(rows[:40]).ranks(rows[40:])
+    assert torch.equal(examples_of(rows[:40] * lengths[:40]).ranks(rows[40:] * lengths[40:]), expected)
+    copies = (rows * lengths)[:40]
+    assert (examples_of(copies).ranks(copies) == 41).all()
 
 
 @pytest.mark.parametrize("N", [0, 1])
@@ -90,6 +101,7 @@ def test_few_examples_call_no_image_unknown(N):
 
 def test_more_examples_than_a_tile_have_rows_of_their_own(monkeypatch):
     monkeypatch.setattr("fewshot.unknown.nearest_example.TILE_ROWS", 7)
+    monkeypatch.setattr("fewshot.unknown.nearest_example.TILE_EXAMPLES", 17)
     rows = draw(45)
     assert examples_of(rows[5:]).ranks(rows[:5]).tolist() == [plain_rank(rows[5:], image) for image in rows[:5]]
 

@@ -15,6 +15,7 @@ from tests.ray_jobs.place import CLASSES, picture, put, write_table
 NOTHING: set[str] = set()
 FEATURES, EXAMPLES, TRAINED = {"features"}, {"examples"}, {"classifier"}
 LABELS, RUN = {"labels", "run"}, {"run"}
+SETS = "classifier.guarantee=conformal"
 
 
 def classification(place, *settings):
@@ -47,6 +48,9 @@ def renamed(before, after):
         ("classifier.confidence=0.8", RUN),
         ("classifier.top=2", LABELS),
         ("classifier.max_error=0.1", LABELS),
+        ("classifier.guarantee=conformal", LABELS),
+        ("classifier.unknown=true", LABELS),
+        ("classifier.unknown=false", NOTHING),
         ("classifier.method=nearest_mean", TRAINED | LABELS),
         ("classifier.hyperparameters={beta=2.0}", TRAINED | LABELS),
         ("clip.templates=['a drawing of {}']", TRAINED | LABELS),
@@ -81,6 +85,20 @@ def test_a_version_renames_what_it_is_of(place, monkeypatch, version, expected):
 def test_the_confidence_of_a_maximum_error_renames_the_predictions(place):
     lax, strict = (names(place, "classifier.max_error=0.1", f"classifier.confidence={each}") for each in (0.8, 0.9))
     assert renamed(lax, strict) == LABELS
+
+
+def test_label_sets_are_named_by_their_error_and_their_version(place, monkeypatch):
+    before, given = (names(place, SETS, f"classifier.label_set_error={error}") for error in (0.2, 0.1))
+    assert renamed(before, given) == LABELS
+    assert renamed(given, names(place, SETS)) == NOTHING
+    monkeypatch.setattr("ray_jobs.output.label_set_examples.LABEL_SETS_VERSION", 1000)
+    assert renamed(given, names(place, SETS)) == LABELS
+
+
+def test_the_rate_of_known_images_lost_renames_the_predictions(place):
+    rates = [names(place, "classifier.unknown=true", *rate) for rate in ([], ["classifier.unknown_rate=0.1"])]
+    assert renamed(*rates) == LABELS
+    assert renamed(rates[0], names(place, "classifier.unknown=true", "classifier.unknown_rate=0.05")) == NOTHING
 
 
 def test_other_content_renames_what_it_is_read_for(place):

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from diffusers import UNet2DConditionModel
+from PIL import Image
 
 from cluster import Store
 from cluster.records import read_shard
@@ -23,6 +24,7 @@ from ray_jobs.job_file.sections import EscalateSection
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.steps.embed import EmbedStep
 from tests.ray_jobs.place import Place, kill_again_and_again, parts_of_run, put, written
+from tests.strange_files import encode
 from tests.tiny_diffusion import write_tiny_diffusion
 
 QUICK = {"steps": 2, "samples": 1}
@@ -330,3 +332,18 @@ def test_the_published_recipe_decides_by_weighted_errors_of_jittered_adapters(pl
         json.loads(card.read_text())["settings"].get("jitter") for card in here.output.glob("adapters/tif/*/card.json")
     }
     assert again == {True, None}
+
+
+def test_unknown_images_are_not_escalated(place):
+    made = place(method="diffusion_classifier", schedule="exhaustive", max_fraction=1.0)
+    put(made.archive / "white.png", encode(Image.new("RGB", (48, 40), "white"), "PNG"))
+    outcome = made.classify("classifier.unknown=true", "classifier.unknown_rate=0.3")
+    assert outcome.code == 0, outcome.messages
+    unknown = {image for image, row in outcome.rows.items() if row["status"] == "unknown"}
+    escalated = {image for image, who in decided_by(outcome).items() if who == "diffusion_classifier"}
+    assert "white.png" in unknown
+    assert unknown.isdisjoint(escalated)
+    assert {outcome.rows[image]["status"] for image in escalated} == {"ok"}
+    assert len(unknown) + len(escalated) == outcome.result["images"] - outcome.result["unreadable"]
+    assert outcome.result["escalated"]["images"] == len(escalated)
+    assert {(row["unknown_p_value"] <= 0.3) for row in outcome.rows.values() if row["status"] == "ok"} == {False}

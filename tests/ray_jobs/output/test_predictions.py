@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fewshot.inference.predict import Predictions
+from fewshot.unknown import Decisions
 from ray_jobs.output import predictions
 from ray_jobs.output.predictions import (
     COLUMNS,
@@ -24,6 +25,7 @@ from ray_jobs.output.predictions import (
     best_guesses,
     build_predictions,
     prediction_format,
+    prediction_schema,
     with_escalated,
 )
 from ray_jobs.output.runs import open_run
@@ -173,3 +175,20 @@ def test_a_resumed_run_never_has_two_schemas(place, monkeypatch):
     assert first.parts == cut_off[:2]
     (run,) = (run for run in fewshot("status", place.output).result["runs"] if run["state"] == "complete")
     assert run["run"] == second.run.name
+
+
+def test_an_unknown_image_has_no_label_whatever_its_score():
+    tested = Decisions(torch.tensor([0.05, 0.5]), torch.tensor([True, False]))
+    for abstained in (False, True):
+        table = build_predictions(replace(part(abstained=(abstained, False)), tested=tested), ORIGIN)
+        assert table.schema.equals(prediction_schema(unknown=True))
+        assert table["status"].to_pylist() == ["unknown", "unreadable", "ok"]
+        assert table["label"].to_pylist() == [None, None, "amber"]
+        assert best_guesses(table) == ["cyan", None, "amber"]
+        assert table["unknown_p_value"].to_pylist() == [pytest.approx(0.05), None, 0.5]
+
+
+def test_a_run_with_the_test_of_unknown_images_has_names_of_its_own():
+    assert prediction_format(unknown=True) != prediction_format()
+    assert prediction_format(unknown=False) == prediction_format()
+    assert prediction_schema() == SCHEMA
