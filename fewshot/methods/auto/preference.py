@@ -16,13 +16,16 @@ SIMPLEST_FIRST = (
     "gda",
     "gda_u",
     "nearest_mean",
+    "archive_nearest_mean",
     "zero_shot",
     "tip_adapter",
     "tip_x",
     "ape",
     # One optimum, which the optimiser reaches: K x D numbers, then D x D near the identity.
     "linear_probe",
+    "archive_linear_probe",
     "rla",
+    "archive_rla",
     # Stochastic gradient descent that stops before an optimum, by the numbers that are trained: K x Q + M for Q
     # channels, M x D for M shots, a network.
     "ape_t",

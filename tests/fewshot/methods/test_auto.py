@@ -102,7 +102,7 @@ FEW_SHOTS = {
 @pytest.mark.parametrize(
     ("counts", "name", "nested"),
     [
-        ([1, 1, 1], "zero_shot", False),
+        ([1, 1, 1], "zero_shot", True),
         ([0, 0], "zero_shot", False),
         ([2, 1, 1], "zero_shot", True),
         ([2, 2, 2], "nearest_mean", True),
