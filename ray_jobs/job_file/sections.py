@@ -319,7 +319,7 @@ class ClipSection(ClipSpec):
             that CoOp and later papers use for it: "caltech101", "dtd", "eurosat", "fgvc_aircraft", "flowers102",
             "food101", "imagenet", "imagenet_ensemble" (seven), "oxford_pets", "stanford_cars", "sun397", "ucf101", or
             "taxonomy" for BioCLIP. Not set: the model's own.
-        beside: A second model, whose features follow those of the first.
+        beside: A second model, whose features follow those of the first. Not set: one model.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -402,7 +402,7 @@ class ClassifierSection:
             drawn alike. It promises nothing of the labels given, of a single class, or of an archive unlike its
             examples. An image gets a label if that is the only one of its set; others are abstained. It cannot be
             combined with max_error, which bounds wrong labels instead of sets, or with [escalate]. `evaluate` does not
-            use it.
+            use it. Not set: no label sets.
         label_set_error: Probability with which a label set may lack the true label; only with `guarantee`. Below
             1 / (examples + 1), sets hold all classes: 0.1 takes at least 9 examples, 0.05 takes 19. Not set: 0.1.
         unknown: true gives images of no class the status "unknown" and no label: those that are less close to any
