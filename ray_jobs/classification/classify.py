@@ -78,7 +78,6 @@ LONG = ("curve", "labels", "part_bytes", "reliability", "score_histogram")
 """Metrics that are too long to be printed."""
 LABEL_HERE = 200_000
 """Images up to which this process labels by itself: a matter of seconds, where starting workers costs as much."""
-
 VALIDATION = "[support] validation"
 """The key of images that are chosen on, in errors."""
 NO_TRAINING = "a stored classifier is not trained"

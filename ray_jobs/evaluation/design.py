@@ -40,6 +40,8 @@ from ray_jobs.steps.placement import ListNodes
 from ray_jobs.steps.precision import pin_revision, settle_precision
 
 TEST_BLOCK = 256
+VALIDATION = "[evaluate] validation"
+"""The key of images that are chosen on, in errors."""
 VALIDATION_SHOTS = 4
 """Images of a class that few-shot validation uses, at most; fewer where there are fewer examples."""
 
@@ -81,7 +83,7 @@ class Evaluation:
             raise JobError([f"{job.evaluate.splits}: an evaluation needs images in train and in test"])
         if job.evaluate.validation != "none" and not splits.val:
             has_none = f'{job.evaluate.splits} has no images in val; remove validation = "{job.evaluate.validation}"'
-            raise JobError([f"[evaluate] validation: {has_none}"])
+            raise JobError([f"{VALIDATION}: {has_none}"])
         if job.support is not None:
             space = space_with_prompts(splits.label_space, job.support.prompts, storage)
             splits = replace(splits, label_space=space)
@@ -171,9 +173,9 @@ class Evaluation:
         images = {image for draw in draws for image in draw.images}
         if not images:
             none = f"{self.section.splits} has in val no image of a class with examples"
-            raise JobError([f"[evaluate] validation: {none}"])
+            raise JobError([f"{VALIDATION}: {none}"])
         labels = self._labels([pair for pair in self.splits.val if pair[0] in images])
-        return read_validation(labels, key="[evaluate] validation", spec=self.job.clip.spec, dense=self.dense)
+        return read_validation(labels, key=VALIDATION, spec=self.job.clip.spec, dense=self.dense)
 
     @cached_property
     def validation_draws(self) -> dict[tuple[int, int], Labels | None]:

@@ -20,9 +20,10 @@ from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import DamagedError, JobError
 from ray_jobs.evaluation.cascades import mean_cascades, measure_cascades, plan_cascades
 from ray_jobs.evaluation.cell_step import Cell
-from ray_jobs.evaluation.design import Evaluation
+from ray_jobs.evaluation.design import VALIDATION, Evaluation
 from ray_jobs.evaluation.known_features import copy_known_features
 from ray_jobs.inputs.unreadable_examples import stop_at_unreadable
+from ray_jobs.inputs.validation_examples import check_some_readable
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import write_parquet
 from ray_jobs.output.latest_runs import record_latest
@@ -144,7 +145,7 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
     """Embed the train images; if all are right, those of the other splits, on the same workers.
 
     Raises:
-        JobError: images could not be embedded, or features of train images are of no use.
+        JobError: images could not be embedded, or features of train or validation images are of no use.
     """
     train, test = evaluation.pool.units, evaluation.test.units
     val = () if evaluation.validation is None else evaluation.validation.units
@@ -167,6 +168,8 @@ def _embed(evaluation: Evaluation, reporter: Reporter) -> None:
             reports.append(report)
             if units is train:
                 _check_train_images(evaluation)
+    if (validation := evaluation.validation) is not None:
+        check_some_readable(validation.labels, reasons_of(validation.read(evaluation.store)), key=VALIDATION)
     record_load(evaluation.store, evaluation.run, step.load(reports), reporter)
 
 

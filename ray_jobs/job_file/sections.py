@@ -405,7 +405,7 @@ class ClassifierSection:
             use it. Not set: no label sets.
         label_set_error: Probability with which a label set may lack the true label; only with `guarantee`. Below
             1 / (examples + 1), sets hold all classes: 0.1 takes at least 9 examples, 0.05 takes 19. Not set: 0.1.
-        unknown: true gives images of no class the status "unknown" and no label: those that are less close to any
+        unknown: Gives images of no class the status "unknown" and no label: those that are less close to any
             example than examples are to each other, as far as `unknown_rate` allows. It takes an example of each class,
             and trains nothing again. `max_error` then holds for images of the classes before the test. Not set: no
             image is unknown. `evaluate` does not use it.

@@ -211,4 +211,5 @@ def test_there_is_no_test_split_to_learn_from(name):
         "diffusion",
         "archive",
         "depth",
+        "not_chosen_on",
     ]

@@ -47,8 +47,8 @@ class WithArchive:
 
     Attributes:
         archive_weight: 1 if the examples are moved, 0 if not. 1 is refuted by hidden examples like None.
-        archive_temperature: see `fewshot.methods.gda_u.method.GdaU.temperature`.
-        archive_text_share: see `fewshot.methods.gda.method.Gda.text_share`, of the model that moves the examples.
+        archive_temperature: divides the logits before unlabelled images are given to classes, > 0.
+        archive_text_share: share of the text in the class means that unlabelled images are given to, in [0, 1].
     """
 
     __slots__ = ()
@@ -69,7 +69,8 @@ class WithArchive:
         check_number("archive_weight", self.archive_weight, high=1.0)
         if self.archive_weight not in (None, 0, 1):
             raise DataError(f"archive_weight must be 0 or 1, got {self.archive_weight!r}")
-        _ = self._teacher
+        check_number("archive_temperature", self.archive_temperature, low=1e-3, high=1e6)
+        check_number("archive_text_share", self.archive_text_share, high=1.0)
         self.plain.__post_init__(self)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:

@@ -182,7 +182,7 @@ def test_the_nested_accuracy_of_compared_methods_is_printed_stored_and_shown(man
 
 @pytest.mark.slow
 def test_an_accuracy_that_the_choice_flatters_is_named_as_such(many):
-    outcome = many.classify("classifier.method=ape", "clip.templates=['{}']")
+    outcome = many.classify("classifier.method=ape", "support.shots=3", "clip.templates=['{}']")
     held_out = outcome.result["held_out"]
     assert held_out["nested_accuracy"] < held_out["accuracy"]
     flattered = f"On the examples that hyperparameters were chosen on: {100 * (1.0 - held_out['accuracy']):.1f} %."

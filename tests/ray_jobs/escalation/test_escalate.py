@@ -258,7 +258,7 @@ def test_without_a_limit_an_image_with_score_1_is_a_candidate(tmp_path):
 
 @pytest.mark.parametrize(("below", "found"), [(math.inf, ["c", "b", "a"]), (0.4, ["c", "b", "a"]), (None, ["c", "a"])])
 def test_images_without_scores_are_sorted_by_margin(tmp_path, below, found):
-    margins = {"a": (0.3, "abstained"), "b": (0.2, "ok"), "c": (0.1, "abstained"), "d": (None, "unreadable")}
+    margins = {"a": (0.5, "abstained"), "b": (0.25, "ok"), "c": (0.125, "abstained"), "d": (None, "unreadable")}
     rows = [
         {"image": image, "score": None, "margin": margin, "top_labels": ["x", "y"], "status": status}
         for image, (margin, status) in margins.items()

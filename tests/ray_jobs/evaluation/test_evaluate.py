@@ -378,7 +378,7 @@ def test_ray_measures_the_same_as_one_process(ray_session, tmp_path, tiny_clip):
 
 def test_methods_that_learn_from_the_archive_learn_from_the_test_images_without_labels(tmp_path, tiny_clip):
     write_splits(tmp_path)
-    place = evaluation(tmp_path, tiny_clip, methods=["gda", "gda_u"], shots=[2], seeds=[1])
+    place = evaluation(tmp_path, tiny_clip, methods=["gda", "gda_u"], shots=[3], seeds=[1])
     outcome = fewshot("evaluate", place.job)
     assert outcome.code == 0, outcome.messages
     rows = {row["method"]: row for row in pq.read_table(outcome.run / "cells.parquet").to_pylist()}
