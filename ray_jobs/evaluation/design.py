@@ -171,9 +171,6 @@ class Evaluation:
         if not draws:
             return None
         images = {image for draw in draws for image in draw.images}
-        if not images:
-            none = f"{self.section.splits} has in val no image of a class with examples"
-            raise JobError([f"{VALIDATION}: {none}"])
         labels = self._labels([pair for pair in self.splits.val if pair[0] in images])
         return read_validation(labels, key=VALIDATION, spec=self.job.clip.spec, dense=self.dense)
 
@@ -189,7 +186,7 @@ class Evaluation:
             return dict.fromkeys(wanted)
         known = [pair for pair in self.splits.val if pair[1] not in new]
         if not known:
-            raise JobError([f"[evaluate] validation: in val, {self.section.splits} has images of new classes alone"])
+            raise JobError([f"{VALIDATION}: in val, {self.section.splits} has images of new classes alone"])
         val = self._labels(known)
         few = self.section.validation == "few-shot"
         return {(shots, seed): val.drawn(min(shots, VALIDATION_SHOTS) if few else None, seed) for shots, seed in wanted}
