@@ -17,7 +17,8 @@ classes with and without subgroups, correlated channels and names that mean some
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -25,8 +26,48 @@ from torch import Tensor
 from fewshot.calibration.label_shift import class_weights
 from fewshot.calibration.temperature import fit_temperature
 from fewshot.model_selection.candidates import CandidateResult, measure_candidates
-from fewshot.model_selection.cross_validation import Split
+from fewshot.model_selection.cross_validation import Split, held_out_splits
 from fewshot.problem import Problem
+
+HIDING_SEED = 0
+"""Of the folds: another seed does not decide otherwise on the same examples."""
+
+M = TypeVar("M")
+"""A method."""
+
+
+def choose_by_gain(
+    problem: Problem,
+    without: tuple[str, M],
+    helped: tuple[str, M],
+    *,
+    hidden_logits: Callable[[M, Sequence[Split]], Tensor],
+    shares: Callable[[Problem], Tensor],
+) -> tuple[M, tuple[CandidateResult, ...]]:
+    """Choose a method with or without the archive's help; with it and without results where nothing can be hidden.
+
+    Args:
+        problem: with examples and an archive.
+        without: name in the results and method, without the archive's help.
+        helped: the same with it.
+        hidden_logits: returns [n, K] float32, logits of the queries of all splits, each from a fit without them.
+        shares: returns [K] float64, > 0: of the classes in the archive.
+
+    Returns:
+        The method, and the results of both, the chosen one first; none where nothing was compared.
+    """
+    splits = held_out_splits(problem, seed=HIDING_SEED)
+    if not splits:
+        return helped[1], ()
+    if not can_decide(problem, splits):
+        return without[1], ()
+    used, results = compare_with_archive(
+        (without[0], hidden_logits(without[1], splits)),
+        (helped[0], hidden_logits(helped[1], splits)),
+        torch.cat([split.queries.labels for split in splits]),
+        shares=shares(problem),
+    )
+    return (helped if used else without)[1], results
 
 
 def can_decide(problem: Problem, splits: Sequence[Split]) -> bool:

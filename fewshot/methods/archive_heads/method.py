@@ -29,14 +29,14 @@ from torch.nn.functional import normalize
 
 from fewshot.errors import DataError
 from fewshot.methods.gda_u import GdaU
-from fewshot.methods.gda_u.method import HIDING_SEED, has_archive
+from fewshot.methods.gda_u.method import has_archive
 from fewshot.methods.hyperparameters import check_number, values_for
 from fewshot.methods.linear_probe import LinearProbe
 from fewshot.methods.nearest_mean import NearestMean
 from fewshot.methods.rla import Rla
-from fewshot.model_selection.archive_gain import can_decide, compare_with_archive
+from fewshot.model_selection.archive_gain import HIDING_SEED, choose_by_gain
 from fewshot.model_selection.candidates import CandidateResult
-from fewshot.model_selection.cross_validation import FOLDS, Split, held_out_splits
+from fewshot.model_selection.cross_validation import FOLDS, Split
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
 
@@ -93,18 +93,13 @@ class WithArchive:
         without = replace(helped, archive_weight=0.0)
         if self.archive_weight == 0 or not has_archive(problem):
             return without, ()
-        splits = held_out_splits(problem, seed=HIDING_SEED)
-        if not splits:
-            return helped, ()
-        if not can_decide(problem, splits):
-            return without, ()
-        used, results = compare_with_archive(
-            (self.plain.name, without._hidden_logits(splits, training_cache)),
-            (self.name, helped._hidden_logits(splits, training_cache)),  # type: ignore[attr-defined]
-            torch.cat([split.queries.labels for split in splits]),
-            shares=teacher.expected_shares(problem),
+        return choose_by_gain(
+            problem,
+            (self.plain.name, without),
+            (self.name, helped),  # type: ignore[attr-defined]
+            hidden_logits=lambda method, splits: method._hidden_logits(splits, training_cache),
+            shares=teacher.expected_shares,
         )
-        return helped if used else without, results
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Any:
         """See `Method.fit`."""

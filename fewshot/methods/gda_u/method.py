@@ -38,7 +38,7 @@ from fewshot.methods.gda.method import EffectiveRows, Gda
 from fewshot.methods.gda_u.functional import balanced_offsets, expected_shares, in_order_of_content, learned_means
 from fewshot.methods.gda_u.mixture import Mixture
 from fewshot.methods.hyperparameters import check_number
-from fewshot.model_selection.archive_gain import can_decide, compare_with_archive
+from fewshot.model_selection.archive_gain import HIDING_SEED, choose_by_gain
 from fewshot.model_selection.candidates import CandidateResult
 from fewshot.model_selection.cross_validation import FOLDS, Split, held_out_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -51,8 +51,6 @@ LOOSE, FIRM = 0.5, 9.0
 """How firmly masses are held to shares that are assumed to be even, and to those that are given."""
 LEAST_SHARE = 1e-3
 """A class has at least this part of an even share, so that it stays possible."""
-HIDING_SEED = 0
-"""Of the folds: another seed does not decide otherwise on the same examples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,18 +109,13 @@ class GdaU:
         without = replace(helped, weight=0.0)
         if self.weight == 0 or not has_archive(problem):
             return without, ()
-        splits = held_out_splits(problem, seed=HIDING_SEED)
-        if not splits:
-            return helped, ()
-        if not can_decide(problem, splits):
-            return without, ()
-        used, results = compare_with_archive(
-            ("gda", _hidden_logits(without, splits)),
-            (self.name, _hidden_logits(helped, splits)),
-            torch.cat([split.queries.labels for split in splits]),
-            shares=helped.expected_shares(problem),
+        return choose_by_gain(
+            problem,
+            ("gda", without),
+            (self.name, helped),
+            hidden_logits=_hidden_logits,
+            shares=helped.expected_shares,
         )
-        return helped if used else without, results
 
     def filled_in(self, problem: Problem, *, seed: int) -> Self:
         """Return the method with every hyperparameter, and with the archive's help, whether that gains or not."""

@@ -9,9 +9,9 @@ import torch
 from fewshot.calibration.temperature import fit_temperature
 from fewshot.methods.gda import Gda
 from fewshot.methods.gda_u import GdaU
-from fewshot.methods.gda_u import method as gda_u_method
 from fewshot.methods.gda_u.functional import balanced_offsets, learned_means
 from fewshot.methods.gda_u.method import coarse_temperature, shares_of
+from fewshot.model_selection import archive_gain
 from tests.problems import World, make_problem
 
 TEMPERATURE = 3.0
@@ -114,7 +114,7 @@ def test_the_archive_is_used_if_hidden_examples_of_the_expected_shares_say_so(pr
         seen.append((without[0], helped[0], labels, shares))
         return used, ()
 
-    monkeypatch.setattr(gda_u_method, "compare_with_archive", decide)
+    monkeypatch.setattr(archive_gain, "compare_with_archive", decide)
     selected = GdaU().select(problem, seed=0)
     assert selected.weight == float(used)
     ((*names, labels, shares),) = seen
