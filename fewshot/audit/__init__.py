@@ -1,9 +1,9 @@
 """The accuracy of a whole archive from answers to a random sample of it, with intervals that hold at every look.
 
-`glide-py` (Apache-2.0, well kept) has stratified PPI++, but needs Python 3.12 and a newer SciPy than we require, and its
-confidence sequences are asymptotic: of an audit of 60 images, nothing is known of their coverage. `ppi-python` has no
-strata and no sequences, `confseq` no sampling without replacement of an archive whose scores are known. What is needed
-is some hundred lines of NumPy, which `tests/fewshot/audit` and `python -m tests.bench audit` compare with simulations.
+`glide-py` 0.11 (Apache-2.0, well kept) has stratified PPI++, but needs Python 3.12 and a newer SciPy than we require,
+and its confidence sequences are asymptotic, which promises nothing for an audit of 60 images. What is needed beside it,
+sequences by betting without replacement, is most of the work; the rest is some hundred lines of NumPy. Both are
+compared with simulations, in `tests/fewshot/audit` and by `python -m tests.bench audit`.
 """
 
 from fewshot.audit.draw import Draw, DrawnRow, Sampler

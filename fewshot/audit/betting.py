@@ -14,8 +14,8 @@ have a known mean G and a known maximum M. The capital is multiplied with
 which is expected to be 1, never negative, and the lower, the larger m is. So one search finds the lowest m that is
 not rejected. The upper bound is the lower bound of 1 - y with the guesses 1 - g.
 
-The best b for n rows with a variance v is sqrt(2 log(1 / alpha) / (n v)); the variance is that of the rows before, and n
-is the number that is planned. The capital is spread over twice and half as much, too (a mixture, as in their section
+The best b for n rows with a variance v is sqrt(2 log(1 / alpha) / (n v)); the variance is that of the rows before, and
+n is the number that is planned. The capital is spread over twice and half as much, too (a mixture, as in their section
 B): these are the best bets for looks at a quarter of n and at four times n. Guesses are ours: good ones (see
 `fewshot.audit.guesses`) leave less variance to bet on, bad ones cost width, never coverage.
 """

@@ -143,7 +143,7 @@ class Answered:
 
     @property
     def right(self) -> np.ndarray:
-        """[t] bool, which predictions are certainly right; of a row of status unknown: that the image is of no class."""
+        """[t] bool, which predictions are certainly right; of status unknown: whether the image is of no class."""
         pairs = zip(self._rows, self.answers, strict=True)
         told = [(None if row.status == UNKNOWN else row.label, answer) for row, answer in pairs]
         return np.array([answer.is_certain and answer.label == label for label, answer in told], dtype=bool)

@@ -84,7 +84,6 @@ def export_labels(
     It has those of the archive of the newest run, or of the run that is named.
     """
     from ray_jobs.console.progress import Reporter
-    from ray_jobs.errors import JobError
     from ray_jobs.labels.label_table import labels_table
     from ray_jobs.labels.labelled_archive import LabelledArchive
 
@@ -94,12 +93,68 @@ def export_labels(
         archive = LabelledArchive.open(place, storage)
         current = archive.ledger.current()
     events = current.of_archive(archive.source.identity)
-    try:
-        with table.open("xb") as file:
-            file.write(labels_table(events))
-    except FileExistsError as error:
-        raise JobError([f"{table} exists; name another file, or remove it"]) from error
-    except OSError as error:
-        raise JobError([f"{table} cannot be written: {error}"]) from error
+    _write_new(table, labels_table(events))
     reporter.say(f"wrote {len(events)} labels to {table}")
     return {"table": str(table), "labels": len(events), "disputed": len(current.disputed), "undone": current.undone}
+
+
+@commands.add(example="fewshot audit runs/groceries --n 300 --table audit.csv")
+def audit(
+    output: LabelledRun,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--n", help="Images to draw; more continue the same draw.", show_default="those that were drawn, or 300"
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file to write the images to that have no answer yet, for labels import; it must not exist.",
+            show_default="no table",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw: another one draws other images.")] = 0,
+) -> JsonResult:
+    """Estimate the accuracy on the whole archive from a random sample that a person labels.
+
+    The first call draws images of the newest run, and --table writes them with an empty column label. Fill it in, from
+    the top, and import it with labels import; the answer unknown means none of the classes, skipped that you cannot
+    say. The next call prints accuracy, error among the labels given, precision and recall of classes, their numbers,
+    and thresholds for max_error.
+
+    The intervals hold at every look: label as many as you like, look, go on. Images that the classifier learned from
+    are left out. Without answers, no accuracy is printed.
+    """
+    from ray_jobs.audit import audit as run_audit
+    from ray_jobs.audit import table_to_label
+    from ray_jobs.commands.audit_tables import show_audit
+    from ray_jobs.console.progress import Reporter
+
+    reporter = Reporter()
+    place, storage, _ = locate_output(output)
+    with reporter.waiting("reading predictions and labels"):
+        done = run_audit(place, images, seed=seed, storage=storage)
+    show_audit(reporter, done.result)
+    if table is not None:
+        data, rows = table_to_label(done)
+        _write_new(table, data)
+        reporter.say(f"wrote {rows} images to label to {table}. Then: fewshot labels import {output} {table}")
+    return done.result.to_json()
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that does not exist yet.
+
+    Raises:
+        JobError: it does, or it cannot be written.
+    """
+    from ray_jobs.errors import JobError
+
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError as error:
+        raise JobError([f"{path} exists; name another file, or remove it"]) from error
+    except OSError as error:
+        raise JobError([f"{path} cannot be written: {error}"]) from error
