@@ -10,8 +10,8 @@ The paper's factor 1 + n / N in the slope is for labelled rows that are none of 
 the mean of all scores is none.
 
 Intervals: Student's t of the estimated variance with the finite-population factor, n - H degrees of freedom; where
-fewer than `FEW` rows have the rarer value, Clopper and Pearson's with the number of rows that would have this variance (Korn
-and Graubard 1998, Survey Methodology 24).
+fewer than `FEW` rows have the rarer value, Clopper and Pearson's with the number of rows that would have this variance
+(Korn and Graubard 1998, Survey Methodology 24).
 """
 
 from __future__ import annotations

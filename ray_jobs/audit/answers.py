@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import takewhile
 
 from fewshot.audit import NO_ANSWER, Answer, Answered, ClassFindings, Draw, Share, error_limit, find
@@ -57,12 +58,11 @@ def estimates(
     answered = Answered(draw, answers, planned=planned, alpha=1.0 - confidence)
     found = find(answered)
     limits = [error_limit(answered, each, confidence=limit_confidence) for each in MAX_ERRORS]
-    names = AuditedLimit.__dataclass_fields__
     return AuditEstimates(
         accuracy=_share(found.accuracy),
         labelled_error=None if found.labelled_error is None else _share(found.labelled_error),
         classes=tuple(_of_class(each, draw.strata.population) for each in found.classes),
-        limits=tuple(AuditedLimit(**{name: getattr(each, name) for name in names}) for each in limits),
+        limits=tuple(AuditedLimit(**asdict(each)) for each in limits),
     )
 
 

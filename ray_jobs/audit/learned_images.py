@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cluster import ClusterError
-from cluster.records import Location, archive_folder, printable
+from cluster.records import archive_folder
+from cluster.records.location import Location
+from cluster.records.names import printable
 from cluster.records.reading import ordered_map
 from cluster.records.selection import content_digest
 from fewshot.errors import FewShotError
