@@ -1,7 +1,7 @@
 """A random sample of predictions, drawn while they stream past.
 
-Every row has a rank: a keyed hash of its image. The sample begins with the `FLOOR` lowest ranks of each stratum, and
-goes on with the lowest ranks of all other rows. So
+Every row has a rank: a keyed hash of its image. The sample begins with the `FLOOR` lowest ranks of each stratum that
+may otherwise have fewer rows in it, and goes on with the lowest ranks of all other rows. So
 
 * of those that remain after the floor, the next row is always a random one: what `fewshot.audit.betting` needs;
 * given how many rows of a stratum were drawn, they are a simple random sample of it, and each was included with the
@@ -26,7 +26,9 @@ from fewshot.audit.stratification import Cell, StratumRule, assign, bands_of, ma
 from fewshot.errors import DataError
 
 FLOOR = 2
-"""Rows of every stratum that are drawn before all others: fewer show no variance."""
+"""Rows of a small stratum that are drawn before all others: fewer show no variance."""
+ENOUGH = 10.0
+"""Expected rows of the planned sample from which on a stratum needs no floor: one in 2,000 of them has fewer than 2."""
 THRESHOLDS = (*(i / 64 for i in range(64)), *(1.0 - 0.01 / 2**i for i in range(1, 14)))
 """Scores in ascending order from which on rows are counted, and thresholds are chosen."""
 UNKNOWN = "unknown"
@@ -65,7 +67,7 @@ class Draw:
         labels: of each stratum, the number of rows by predicted class.
         reaching: for each of `THRESHOLDS`, the number of rows with such a score; those of no class are not counted.
         rows: in the order of the draw.
-        floor: number of rows at the beginning that are the first of their strata.
+        floor: number of rows at the beginning that are the first of small strata.
     """
 
     rules: tuple[StratumRule, ...]
@@ -206,16 +208,18 @@ class Sampler:
         first: defaultdict[int, list[_Candidate]] = defaultdict(list)
         for cell, candidates in self._first.items():
             first[stratum[cell]] += candidates
-        floor = [each for index in sorted(first) for each in sorted(first[index], key=_order)[:FLOOR]]
+        strata = self._strata(stratum, len(rules))
+        small = np.flatnonzero(needs_floor(strata.rows, planned=self._planned)).tolist()
+        floor = [each for index in small for each in sorted(first[index], key=_order)[:FLOOR]]
         if len(floor) > self._size:
-            raise DataError(f"the sample must have {len(floor)} images at least, {FLOOR} of each stratum")
+            raise DataError(f"the sample must have {len(floor)} images at least, {FLOOR} of each small stratum")
         taken = {(each.source, each.image) for each in floor}
         others = [each for each in self._lowest if (each.source, each.image) not in taken]
         drawn = [*floor, *others[: self._size - len(floor)]]
         rows = [DrawnRow(*each[1:6], stratum[each.cell]) for each in drawn]
         return Draw(
             rules=rules,
-            strata=self._strata(stratum, len(rules)),
+            strata=strata,
             labels=self._labels(stratum, len(rules)),
             reaching=tuple(self._reaching.tolist()),
             rows=tuple(rows),
@@ -237,6 +241,19 @@ class Sampler:
         for cell, counted in self._counts.items():
             found[stratum[cell]][cell.label] += counted.rows
         return tuple(dict(sorted(each.items())) for each in found)
+
+
+def needs_floor(rows: np.ndarray, *, planned: int) -> np.ndarray:
+    """Return which strata get a floor.
+
+    Args:
+        rows: [H] int64, of each stratum.
+        planned: number of rows of the first sample.
+
+    Returns:
+        [H] bool.
+    """
+    return np.asarray(rows * planned < ENOUGH * rows.sum(), dtype=bool)
 
 
 def _order(candidate: _Candidate) -> tuple[int, str, str]:

@@ -6,8 +6,9 @@ looks: the thresholds are fixed before the answers (`THRESHOLDS`), and the tests
 the error rate of the images of the archive with at least such a score is smaller. The first threshold that may not pass
 is one and the same at every look, and with probability delta at most it ever does.
 
-The sequence begins at the smallest part of the archive of which the planned audit has enough answers to pass without an
-error. Bets need more than the binomial test: 37 instead of 22 for a maximum error of 0.1 at a confidence of 0.9.
+The sequence begins at the smallest part of the archive, at least `LEAST_SHARE`, of which the planned audit has
+`RESERVE` times the answers that are needed without an error, so that a single wrong one does not end it. Bets need more
+than the binomial test: 37 instead of 22 for a maximum error of 0.1 at a confidence of 0.9.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from fewshot.audit.betting import LARGEST, PARTS, Bets, log_capital
 from fewshot.audit.draw import THRESHOLDS, UNKNOWN
 from fewshot.audit.findings import Answered
 from fewshot.calibration.abstention import check_error_limits
+
+RESERVE = 1.5
+LEAST_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,9 @@ def error_limit(answered: Answered, max_error: float, *, confidence: float) -> E
     draw, needed = answered.draw, answers_needed(max_error, confidence=confidence)
     rows, population = draw.rows[: len(answered.answers)], draw.strata.population
     scores = np.array([math.nan if row.score is None or row.status == UNKNOWN else row.score for row in rows])
-    passed: ErrorLimit | None = None
+    fewest, passed = max(RESERVE * needed / answered.planned, LEAST_SHARE), None
     for threshold, reaching in reversed(list(zip(THRESHOLDS, draw.reaching, strict=True))):
-        if reaching * answered.planned < needed * population or (passed and reaching == passed.share * population):
+        if reaching < fewest * population or (passed and reaching == passed.share * population):
             continue
         own = scores >= threshold
         if not _shown(answered, own, reaching, max_error, delta=1.0 - confidence):

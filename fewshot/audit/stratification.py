@@ -18,7 +18,7 @@ import numpy as np
 BANDS = 64
 """Equal-width bands of certainty."""
 ROWS_A_STRATUM = 20
-"""Rows of the planned audit for each stratum, so that the first two of each are a tenth of it."""
+"""Rows of the planned audit for each stratum."""
 MOST_BANDS = 5
 """More hardly narrow an interval (Cochran 1977, Sampling Techniques, 5A.8)."""
 ROWS_OF_A_CLASS = 10

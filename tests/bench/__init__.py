@@ -56,6 +56,10 @@ scale
 split
     The gain when a helper on a second node does the first half of units, which uses a CPU, for a worker whose node has
     one CPU. The limit is two CPUs instead of one where that half is slow, and 1 where the device is.
+audit
+    How often intervals of audits hold, at their last answer and at every look, and how wide they are: plain samples,
+    strata, scores (PPI++) and both, replayed on archives whose truth is known. The gates are for what `fewshot audit`
+    does, both: 95 % are promised.
 archive
     The driver's memory, and its CPU time for each shard to list it and to skip it as done, against the archive's size.
 reading

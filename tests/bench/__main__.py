@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests.bench import (
     archive,
+    audit,
     decode,
     device,
     diffusion,
@@ -47,6 +48,7 @@ RUN = {
     "scale": scale.run,
     "split": split.run,
     "archive": archive.run,
+    "audit": audit.run,
     "reading": reading.run,
     "million": million.run,
     "gpu": gpu.run,
@@ -65,12 +67,13 @@ IMAGES = {
     "scale": 40,
     "split": 40,
     "archive": 1_000_000,
+    "audit": 1000,
     "reading": 4000,
     "million": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (
-    "Size of each benchmark, in what it counts: images, units or time-steps. Gates are set for the default"
+    "Size of each benchmark, in what it counts: images, units, time-steps or replays. Gates are set for the default"
     f" ({', '.join(f'{name} {size:,}' for name, size in IMAGES.items())})."
 )
 LOG_COLUMNS = 200
