@@ -1,9 +1,11 @@
 """A random sample of predictions, drawn while they stream past.
 
-Every row has a rank: a keyed hash of its image. The sample begins with the `FLOOR` lowest ranks of each stratum that
-may otherwise have fewer rows in it, and goes on with the lowest ranks of all other rows. So
+Every row has two ranks, from a keyed hash of its image. The sample begins with the `FLOOR` rows of the lowest first
+rank of each stratum that may otherwise have fewer rows in it, and goes on with the lowest second ranks of all other
+rows. So
 
-* of those that remain after the floor, the next row is always a random one: what `fewshot.audit.betting` needs;
+* of those that remain after the floor, the next row is always a random one: what `fewshot.audit.betting` needs. (With
+  one rank, what remains of a stratum with a floor would have high ranks only, and come too late.)
 * given how many rows of a stratum were drawn, they are a simple random sample of it, and each was included with the
   probability drawn / rows of the stratum: what `fewshot.audit.estimates` needs. Numbers drawn are proportional to
   those of the archive up to chance, which the weights take into account;
@@ -14,9 +16,9 @@ may otherwise have fewer rows in it, and goes on with the lowest ranks of all ot
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +84,43 @@ class Draw:
         known = zip(self.rules, self.labels, strict=True)
         return np.array([0 if rule.status == UNKNOWN else labels.get(label, 0) for rule, labels in known], np.int64)
 
+    def joined(self, count: int) -> Draw:
+        """Return the draw with strata of which too few rows are among the first `count` joined to others.
+
+        Only strata without a floor are joined, and only to others of their status: their rows were drawn alike.
+        """
+        drawn = np.bincount([row.stratum for row in self.rows[:count]], minlength=len(self.rules))
+        floored = {row.stratum for row in self.rows[: self.floor]}
+        group, last = np.arange(len(self.rules)), dict[str, int]()
+        for index, rule in enumerate(self.rules):
+            if index in floored:
+                continue
+            before = last.get(rule.status)
+            if before is not None and min(drawn[group == before].sum(), drawn[index]) < FLOOR:
+                group[index] = before
+            last[rule.status] = int(group[index])
+        kept, group = np.unique(group, return_inverse=True)
+        return self._grouped(kept, group)
+
+    def _grouped(self, kept: np.ndarray, group: np.ndarray) -> Draw:
+        """The draw with the strata of each group as one, with the rules of those that are `kept`."""
+        strata, count = self.strata, len(kept)
+        labels = [Counter[str]() for _ in range(count)]
+        for index, own in zip(group.tolist(), self.labels, strict=True):
+            labels[index].update(own)
+        ends = [
+            np.array([end(values[group == index]) for index in range(count)])
+            for end, values in ((np.min, strata.least_score), (np.max, strata.greatest_score))
+        ]
+        rows = np.bincount(group, strata.rows).astype(np.int64)
+        return replace(
+            self,
+            rules=tuple(self.rules[index] for index in kept.tolist()),
+            strata=Strata(rows, np.bincount(group, strata.score_sum), *ends),
+            labels=tuple(dict(sorted(each.items())) for each in labels),
+            rows=tuple(row._replace(stratum=int(group[row.stratum])) for row in self.rows),
+        )
+
     def probabilities(self) -> np.ndarray:
         """[n] float64 in (0, 1], the probability with which each row was included, given the numbers drawn."""
         stratum = np.array([row.stratum for row in self.rows], dtype=np.int64)
@@ -90,8 +129,9 @@ class Draw:
 
 
 class _Candidate(NamedTuple):
-    """A row that may be drawn, ordered by rank."""
+    """A row that may be drawn."""
 
+    first_rank: int
     rank: int
     image: str
     source: str
@@ -156,14 +196,14 @@ class Sampler:
         codes: dict[Cell, int] = {}
         code = np.array([codes.setdefault(cell, len(codes)) for cell in cells])
         self._count(list(codes), code, units)
-        ranks = np.array([self._rank(*each) for each in zip(images, sources, strict=True)], dtype=np.uint64)
-        order = np.lexsort((ranks, code))
+        ranks = np.array([self._ranks(*each) for each in zip(images, sources, strict=True)], dtype=np.uint64)
+        order = np.lexsort((ranks[:, 0], code))
         starts = np.searchsorted(code[order], np.arange(len(codes)))
         place = np.arange(len(order)) - starts[code[order]]
-        near = set(order[place < FLOOR].tolist()) | set(np.argsort(ranks, kind="stable")[: self._size].tolist())
+        near = set(order[place < FLOOR].tolist()) | set(np.argsort(ranks[:, 1], kind="stable")[: self._size].tolist())
         found = [
             _Candidate(
-                int(ranks[i]),
+                *ranks[i].tolist(),
                 images[i],
                 sources[i],
                 statuses[i],
@@ -175,9 +215,10 @@ class Sampler:
         ]
         self._keep(found)
 
-    def _rank(self, image: str, source: str) -> int:
+    def _ranks(self, image: str, source: str) -> tuple[int, int]:
         data = f"{source}\0{image}".encode("utf-8", "surrogatepass")
-        return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=self._key).digest(), "big")
+        digest = hashlib.blake2b(data, digest_size=16, key=self._key).digest()
+        return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
 
     def _count(self, cells: Sequence[Cell], code: np.ndarray, units: np.ndarray) -> None:
         for index, cell in enumerate(cells):
@@ -193,7 +234,7 @@ class Sampler:
         for each in found:
             by_cell[each.cell].append(each)
         for cell, candidates in by_cell.items():
-            self._first[cell] = sorted([*self._first[cell], *candidates], key=_order)[:FLOOR]
+            self._first[cell] = sorted([*self._first[cell], *candidates], key=_first_order)[:FLOOR]
 
     def finish(self) -> Draw:
         """Return the sample: all rows if there are no more than `size`.
@@ -210,13 +251,13 @@ class Sampler:
             first[stratum[cell]] += candidates
         strata = self._strata(stratum, len(rules))
         small = np.flatnonzero(needs_floor(strata.rows, planned=self._planned)).tolist()
-        floor = [each for index in small for each in sorted(first[index], key=_order)[:FLOOR]]
+        floor = [each for index in small for each in sorted(first[index], key=_first_order)[:FLOOR]]
         if len(floor) > self._size:
             raise DataError(f"the sample must have {len(floor)} images at least, {FLOOR} of each small stratum")
         taken = {(each.source, each.image) for each in floor}
         others = [each for each in self._lowest if (each.source, each.image) not in taken]
         drawn = [*floor, *others[: self._size - len(floor)]]
-        rows = [DrawnRow(*each[1:6], stratum[each.cell]) for each in drawn]
+        rows = [DrawnRow(*each[2:7], stratum[each.cell]) for each in drawn]
         return Draw(
             rules=rules,
             strata=strata,
@@ -258,3 +299,7 @@ def needs_floor(rows: np.ndarray, *, planned: int) -> np.ndarray:
 
 def _order(candidate: _Candidate) -> tuple[int, str, str]:
     return candidate.rank, candidate.source, candidate.image
+
+
+def _first_order(candidate: _Candidate) -> tuple[int, str, str]:
+    return candidate.first_rank, candidate.source, candidate.image

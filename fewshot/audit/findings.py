@@ -9,7 +9,7 @@ it shows, the interval holds. Such images are not missing at random.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -156,15 +156,11 @@ def find(answered: Answered) -> Findings:
         answered: at least one answer.
     """
     draw, certain, right = answered.draw, answered.certain, answered.right
-    given = np.array([rule.status == "ok" for rule in draw.rules])
-    has_scores = any(rule.is_scored for rule in draw.rules)
-    score = answered.score if has_scores else np.zeros(len(right))
-    accuracy = _mean(answered, right, right | ~certain, score, draw.strata, np.ones(len(right), bool))
+    joined = replace(answered, draw=draw.joined(len(answered.answers)))
+    accuracy = _mean(answered, joined, right, right | ~certain)
     error = None
-    if given.any():
-        index = np.cumsum(given) - 1
-        own, strata = answered.has_status("ok"), draw.strata.only(given).reversed()
-        error = _mean(answered, certain & ~right, ~right, 1.0 - score, strata, own, index=index)
+    if any(rule.status == "ok" for rule in draw.rules):
+        error = _mean(answered, joined, certain & ~right, ~right, of_given_labels=True)
     labels = {row.label for row in draw.rows[: len(right)] if row.status != UNKNOWN}
     labels |= {answer.label for answer in answered.answers if answer.label is not None}
     return Findings(
@@ -172,28 +168,33 @@ def find(answered: Answered) -> Findings:
         uncertain=int((~certain).sum()),
         accuracy=accuracy,
         labelled_error=error,
-        classes=tuple(_of_class(answered, label) for label in sorted(labels)),
+        classes=tuple(_of_class(answered, joined, label) for label in sorted(labels)),
     )
 
 
 def _mean(
-    answered: Answered,
-    low: np.ndarray,
-    high: np.ndarray,
-    score: np.ndarray,
-    strata: Strata,
-    own: np.ndarray,
-    *,
-    index: np.ndarray | None = None,
+    answered: Answered, joined: Answered, low: np.ndarray, high: np.ndarray, *, of_given_labels: bool = False
 ) -> Share:
-    """The mean of a value between `low` and `high`, of the rows of some strata; `index` renumbers these."""
-    stratum = answered.stratum[own] if index is None else index[answered.stratum[own]]
-    least, most, scores = low[own].astype(float), high[own].astype(float), score[own]
-    ends = [estimate_mean(value, scores, stratum, strata, alpha=answered.alpha) for value in (least, most)]
+    """The mean of a value between `low` and `high`: of all rows, or, guessed from 1 - score, of those with a label."""
+    stratum, strata = _domain(joined, of_given_labels)
+    own = answered.has_status("ok") if of_given_labels else np.ones(len(low), bool)
+    least, most, score = low[own].astype(float), high[own].astype(float), answered.score[own]
+    score = 1.0 - score if of_given_labels else score
+    ends = [estimate_mean(value, score, stratum, strata, alpha=answered.alpha) for value in (least, most)]
+    stratum, strata = _domain(answered, of_given_labels)
     known = int(own[: answered.floor].sum())
     planned = max(answered.planned * strata.population / answered.draw.strata.population, 1.0)
-    bets = [guessed_bets(value, scores, stratum, strata, planned=planned, known=known) for value in (least, most)]
+    bets = [guessed_bets(value, score, stratum, strata, planned=planned, known=known) for value in (least, most)]
     return _share(*ends, *bets, alpha=answered.alpha)
+
+
+def _domain(answered: Answered, of_given_labels: bool) -> tuple[np.ndarray, Strata]:
+    """The strata of the rows, and all that is known of them; of those with labels only, with 1 - score."""
+    if not of_given_labels:
+        return answered.stratum, answered.draw.strata
+    given = np.array([rule.status == "ok" for rule in answered.draw.rules])
+    index = np.cumsum(given) - 1
+    return index[answered.stratum[answered.has_status("ok")]], answered.draw.strata.only(given).reversed()
 
 
 def _share(low: Estimate | None, high: Estimate | None, least: Bets, most: Bets, *, alpha: float) -> Share:
@@ -203,7 +204,7 @@ def _share(low: Estimate | None, high: Estimate | None, least: Bets, most: Bets,
     return Share(estimate, lower_bound(least, alpha=alpha / 2), upper_bound(most, alpha=alpha / 2))
 
 
-def _of_class(answered: Answered, label: str) -> ClassFindings:
+def _of_class(answered: Answered, joined: Answered, label: str) -> ClassFindings:
     """What is known of one class; `low` and `high` are the rows that are certainly, or may be, of it."""
     draw, predicted, low = answered.draw, answered.is_predicted(label), answered.is_of(label)
     high = low | ~answered.certain
@@ -216,31 +217,29 @@ def _of_class(answered: Answered, label: str) -> ClassFindings:
     return ClassFindings(
         label=label,
         predicted=size,
-        share=_share_of_class(answered, low, high, predicted, counts),
+        share=_share_of_class(answered, joined, low, high, label),
         precision=Share(
-            _ratio(answered, (low & predicted, predicted), (high & predicted, predicted)),
+            _ratio(joined, (low & predicted, predicted), (high & predicted, predicted)),
             precision[0] / size if size else 0.0,
             precision[1] / size if size else 1.0,
         ),
         recall=Share(
-            _ratio(answered, (low & predicted, low | wrong_side), (high & predicted, low | right_side)),
+            _ratio(joined, (low & predicted, low | wrong_side), (high & predicted, low | right_side)),
             found[0] / (found[0] + missed[1]) if found[0] else 0.0,
             found[1] / (found[1] + missed[0]) if found[1] else float(not missed[0]),
         ),
     )
 
 
-def _share_of_class(
-    answered: Answered, low: np.ndarray, high: np.ndarray, predicted: np.ndarray, counts: np.ndarray
-) -> Share:
+def _share_of_class(answered: Answered, joined: Answered, low: np.ndarray, high: np.ndarray, label: str) -> Share:
     """The share of a class, guessed from whether it is predicted."""
-    strata, score = Strata.of_indicator(answered.draw.strata.rows, counts), predicted.astype(float)
-    others = answered.draw.strata.population - int(counts.sum())
-    two = Strata.of_indicator(np.array([others, counts.sum()]), np.array([0, counts.sum()]))
+    counts, predicted = joined.draw.predicted_counts(label), answered.is_predicted(label)
+    strata, size = Strata.of_indicator(joined.draw.strata.rows, counts), int(counts.sum())
+    two = Strata.of_indicator(np.array([strata.population - size, size]), np.array([0, size]))
+    score, group = predicted.astype(float), predicted.astype(np.int64)
     ends, bets = list[Estimate | None](), list[Bets]()
     for value in (low.astype(float), high.astype(float)):
-        ends.append(estimate_mean(value, score, answered.stratum, strata, alpha=answered.alpha))
-        group = predicted.astype(np.int64)
+        ends.append(estimate_mean(value, score, joined.stratum, strata, alpha=answered.alpha))
         bets.append(guessed_bets(value, 0.0 * score, group, two, planned=answered.planned, known=answered.floor))
     return _share(*ends, *bets, alpha=answered.alpha)
 

@@ -89,8 +89,8 @@ class Design:
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, int]:
         """Return the rows of a sample in its order, and how many come first."""
-        order = rng.permutation(len(self.stratum))
-        first = [order[self.stratum[order] == i][:FLOOR] for i in np.flatnonzero(self.small)]
+        order, other = rng.permutation(len(self.stratum)), rng.permutation(len(self.stratum))
+        first = [other[self.stratum[other] == i][:FLOOR] for i in np.flatnonzero(self.small)]
         floor = np.concatenate([np.zeros(0, np.int64), *first])
         others = order[~np.isin(order, floor)]
         return np.concatenate([floor, others])[:size], len(floor)

@@ -54,6 +54,27 @@ def test_every_stratum_has_two_rows():
     assert {row.status for row in draw.rows[:FLOOR]} == {"unknown"}
 
 
+def test_what_remains_of_a_small_stratum_comes_no_later_than_others():
+    archive = Archive.random(200)
+    archive.status[:12] = "unknown"
+    draws = [archive.draw(60, key=str(key)) for key in range(200)]
+    later = sum(row.status == "unknown" for draw in draws for row in draw.rows[draw.floor :])
+    expected = sum((60 - draw.floor) * (12 - FLOOR) / (200 - draw.floor) for draw in draws)
+    assert later == pytest.approx(expected, rel=0.15)
+
+
+def test_strata_with_too_few_answers_are_joined():
+    draw = Archive.random(3000).draw(300)
+    joined = draw.joined(40)
+    drawn = Counter(row.stratum for row in joined.rows[:40])
+    assert min(drawn.values()) >= 2
+    assert len(drawn) == len(joined.rules) < len(draw.rules)
+    assert joined.strata.population == 3000
+    assert joined.strata.score_sum.sum() == pytest.approx(draw.strata.score_sum.sum())
+    assert all(joined.rules[row.stratum].status == row.status for row in joined.rows)
+    assert draw.joined(300).rules == draw.rules
+
+
 def test_every_row_of_a_small_archive_is_drawn_once():
     draw = Archive.random(50).draw(300)
     assert sorted(row.image for row in draw.rows) == sorted(f"{i}.jpg" for i in range(50))

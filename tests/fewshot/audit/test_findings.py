@@ -71,9 +71,15 @@ def test_unknown_is_right_where_the_image_is_of_no_class(archive):
     assert find(Answered(draw, wrong, 300)).accuracy.estimate.value == pytest.approx(0.9)
 
 
-def test_no_estimate_before_the_floor_is_answered(archive):
+def test_a_few_answers_give_an_estimate(archive):
+    audit = archive.audit(300)
+    found = find(replace(audit, answers=audit.answers[:30]))
+    assert found.accuracy.estimate.low <= archive.right.mean() <= found.accuracy.estimate.high
+
+
+def test_no_estimate_of_a_single_answer(archive):
     audit = archive.audit(200)
-    found = find(replace(audit, answers=audit.answers[:5]))
+    found = find(replace(audit, answers=audit.answers[:1]))
     assert found.accuracy.estimate is None
     assert found.accuracy.low < 0.01
     assert found.accuracy.high > 0.99
