@@ -84,10 +84,14 @@ class Draw:
         known = zip(self.rules, self.labels, strict=True)
         return np.array([0 if rule.status == UNKNOWN else labels.get(label, 0) for rule, labels in known], np.int64)
 
-    def joined(self, count: int) -> Draw:
+    def joined(self, count: int, *, across: bool = False) -> Draw:
         """Return the draw with strata of which too few rows are among the first `count` joined to others.
 
-        Only strata without a floor are joined, and only to others of their status: their rows were drawn alike.
+        Only strata without a floor are joined: their rows were drawn alike.
+
+        Args:
+            count: number of rows.
+            across: join strata of labels given and withheld, too; otherwise only those of one status.
         """
         drawn = np.bincount([row.stratum for row in self.rows[:count]], minlength=len(self.rules))
         floored = {row.stratum for row in self.rows[: self.floor]}
@@ -95,10 +99,11 @@ class Draw:
         for index, rule in enumerate(self.rules):
             if index in floored:
                 continue
-            before = last.get(rule.status)
+            kind = "" if across and rule.status != UNKNOWN else rule.status
+            before = last.get(kind)
             if before is not None and min(drawn[group == before].sum(), drawn[index]) < FLOOR:
                 group[index] = before
-            last[rule.status] = int(group[index])
+            last[kind] = int(group[index])
         kept, group = np.unique(group, return_inverse=True)
         return self._grouped(kept, group)
 

@@ -156,11 +156,12 @@ def find(answered: Answered) -> Findings:
         answered: at least one answer.
     """
     draw, certain, right = answered.draw, answered.certain, answered.right
-    joined = replace(answered, draw=draw.joined(len(answered.answers)))
+    joined = replace(answered, draw=draw.joined(len(right), across=True))
     accuracy = _mean(answered, joined, right, right | ~certain)
     error = None
     if any(rule.status == "ok" for rule in draw.rules):
-        error = _mean(answered, joined, certain & ~right, ~right, of_given_labels=True)
+        by_status = replace(answered, draw=draw.joined(len(right)))
+        error = _mean(answered, by_status, certain & ~right, ~right, of_given_labels=True)
     labels = {row.label for row in draw.rows[: len(right)] if row.status != UNKNOWN}
     labels |= {answer.label for answer in answered.answers if answer.label is not None}
     return Findings(
