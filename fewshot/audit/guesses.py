@@ -84,7 +84,7 @@ def guessed_bets(
         bets on the other n - known rows.
     """
     member = stratum[:, None] == np.arange(len(strata.rows))  # [n, H]
-    slope = np.concatenate([[0.0], _slopes(value, score)[:-1]])[known:]  # Before each row.
+    slope = np.concatenate([[0.0], _slopes(value, score)])[known : len(value)]  # Before each row.
     count, values, scores = (_cumulated(member * each[:, None], known) for each in (np.ones(len(value)), value, score))
     total = count.sum(axis=1)
     common = np.divide(
@@ -142,4 +142,4 @@ def _slopes(value: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 def _cumulated(rows: np.ndarray, known: int) -> np.ndarray:
     """[n - known, H], sums over the rows before each row from `known` on."""
-    return np.vstack([np.zeros(rows.shape[1]), np.cumsum(rows, axis=0)[:-1]])[known:]
+    return np.vstack([np.zeros(rows.shape[1]), np.cumsum(rows, axis=0)])[known : len(rows)]

@@ -114,7 +114,7 @@ def audit(
             show_default="no table",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw: another one draws other images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw: another one draws other images.")] = 0,
 ) -> JsonResult:
     """Estimate the accuracy on the whole archive from a random sample that a person labels.
 

@@ -89,6 +89,15 @@ def test_no_error_of_labels_where_all_abstain(archive):
     assert find(replace(archive, status=np.full(3000, "abstained")).audit(60)).labelled_error is None
 
 
+def test_nothing_is_known_of_labels_that_no_answer_is_to(archive):
+    audit = archive.audit(200)
+    first = next(i for i, row in enumerate(audit.draw.rows) if row.status == "abstained")
+    rows = (audit.draw.rows[first], *audit.draw.rows[:first], *audit.draw.rows[first + 1 :])
+    found = find(replace(audit, draw=replace(audit.draw, rows=rows), answers=[Answer(True, "c0")]))
+    assert found.labelled_error.estimate is None
+    assert (found.labelled_error.low, found.labelled_error.high) == (0.0, 1.0)
+
+
 def test_one_class_is_audited():
     found = find(Archive.random(500, classes=1).audit(60))
     assert found.classes[0].label == "c0"
