@@ -1,11 +1,16 @@
 """How many examples a rate of known images lost takes, and how images of no class are counted."""
 
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.conformal import rejected_ranks
 from ray_jobs.classification.unknown_counts import UnknownCounts
-from ray_jobs.classification.unknown_plan import UnknownPlan, fewest_examples
+from ray_jobs.classification.unknown_plan import UnknownPlan, fewest_examples, plan_unknown
+from ray_jobs.errors import JobError
+from ray_jobs.job_file.sections import ClassifierSection
 
 
 @given(rate=st.floats(1e-5, 0.999))
@@ -30,6 +35,15 @@ def test_enough_examples_need_no_warning():
     assert "raise unknown_rate to 0.06." in UnknownPlan(0.05, 18).warning
     assert "raise" not in UnknownPlan(0.05, 0).warning
     assert "raise unknown_rate to 0.04." in UnknownPlan(0.03, 24).warning
+
+
+def test_examples_without_one_of_a_class_are_refused():
+    section = ClassifierSection(method="gda", unknown=True)
+    support = SimpleNamespace(labels=SimpleNamespace(counts={"cat": 20, "dog": 0}), contents=tuple(range(20)))
+    with pytest.raises(JobError, match="there is none of dog"):
+        plan_unknown(section, support, None)
+    support.labels.counts["dog"] = 1
+    assert plan_unknown(section, support, None) == UnknownPlan(0.05, 20)
 
 
 def test_images_that_were_read_are_counted_by_the_label_that_is_given():
