@@ -7,10 +7,10 @@ compared with simulations, in `tests/fewshot/audit` and by `python -m tests.benc
 """
 
 from fewshot.audit.draw import Draw, DrawnRow, Sampler
+from fewshot.audit.error_thresholds import ErrorLimit, answers_needed, error_limit
 from fewshot.audit.estimates import Estimate
 from fewshot.audit.findings import NO_ANSWER, Answer, Answered, ClassFindings, Findings, Share, find
 from fewshot.audit.guesses import Strata
-from fewshot.audit.limits import ErrorLimit, answers_needed, error_limit
 from fewshot.audit.stratification import StratumRule
 
 __all__ = [

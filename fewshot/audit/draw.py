@@ -205,7 +205,7 @@ class Sampler:
         order = np.lexsort((ranks[:, 0], code))
         starts = np.searchsorted(code[order], np.arange(len(codes)))
         place = np.arange(len(order)) - starts[code[order]]
-        near = set(order[place < FLOOR].tolist()) | set(np.argsort(ranks[:, 1], kind="stable")[: self._size].tolist())
+        near = set(order[place < FLOOR].tolist()) | set(self._low(ranks[:, 1]).tolist())
         found = [
             _Candidate(
                 *ranks[i].tolist(),
@@ -224,6 +224,13 @@ class Sampler:
         data = f"{source}\0{image}".encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(data, digest_size=16, key=self._key).digest()
         return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+
+    def _low(self, ranks: np.ndarray) -> np.ndarray:
+        """Positions of the ranks that may be among the lowest of all rows so far."""
+        near = np.argsort(ranks, kind="stable")[: self._size]
+        if len(self._lowest) == self._size:
+            near = near[ranks[near] <= self._lowest[-1].rank]
+        return near
 
     def _count(self, cells: Sequence[Cell], code: np.ndarray, units: np.ndarray) -> None:
         for index, cell in enumerate(cells):

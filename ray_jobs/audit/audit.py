@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,6 +33,8 @@ FEWEST_IMAGES = 20
 CONFIDENCE = 0.95
 """Of every interval."""
 RESULT = "result.json"
+COLUMNS = ("image", "label", "answer", "reason", "draw", "probability", "url")
+"""Of a table of images to label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +161,25 @@ def _other_draws(archive: LabelledArchive, draw: StoredDraw, current: CurrentLab
             run, _, seed = name.rpartition("-")
             seen = f"fewshot audit {archive.run.output}/{RUNS}/{run} --seed {seed}"
             yield f"The ledger has {answers} answers to another draw, which do not count here: {seen}"
+
+
+def table_to_label(done: Audit) -> tuple[bytes, int]:
+    """Return the images of an audit that have no answer yet as a CSV table, without what was predicted.
+
+    Args:
+        done: the audit.
+
+    Returns:
+        the table, in the order of the draw, whose columns label and answer are empty, and the number of its images.
+    """
+    answered = done.current.draws.get(done.result.draw, {})
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    rows = 0
+    for each in done.sample.images:
+        if done.archive.image_id(each.image) not in answered:
+            url = done.archive.run.image_url(each.image, each.source)
+            writer.writerow((each.image, "", "", "audit", done.result.draw, repr(each.probability), url))
+            rows += 1
+    return file.getvalue().encode("utf-8", "backslashreplace"), rows

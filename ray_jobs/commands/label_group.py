@@ -116,7 +116,7 @@ def audit(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw: another one draws other images.")] = 0,
 ) -> JsonResult:
-    """Estimate the accuracy on the whole archive from a random sample that a person labels.
+    """Estimate accuracy from a random sample that a person labels.
 
     The first call draws images of the newest run, and --table writes them with an empty column label. Fill it in, from
     the top, and import it with labels import; the answer unknown means none of the classes, skipped that you cannot

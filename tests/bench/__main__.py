@@ -29,6 +29,7 @@ from tests.bench import (
     pipeline,
     precision,
     reading,
+    report,
     scale,
     scoring,
     split,
@@ -51,6 +52,7 @@ RUN = {
     "audit": audit.run,
     "reading": reading.run,
     "million": million.run,
+    "report": report.run,
     "gpu": gpu.run,
 }
 IMAGES = {
@@ -70,6 +72,7 @@ IMAGES = {
     "audit": 1000,
     "reading": 4000,
     "million": 1_000_000,
+    "report": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (

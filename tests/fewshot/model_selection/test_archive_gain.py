@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fewshot.calibration.temperature import fit_temperature
-from fewshot.model_selection.archive_gain import can_decide, compare_with_archive, gains_in_archive
+from fewshot.model_selection.archive_gain import can_decide, choose_by_gain, compare_with_archive, gains_in_archive
 from fewshot.model_selection.cross_validation import held_out_splits
 from tests.problems import make_problem
 
@@ -72,6 +72,8 @@ def test_diverged_logits_and_a_single_example_prove_nothing():
     after = sharpened(before, 1.5)
     assert not gains_in_archive(before, after.index_fill(0, torch.tensor([3]), torch.inf), LABELS, EVEN)
     assert not gains_in_archive(before[:1], after[:1], LABELS[:1], EVEN)
+    certain = torch.full_like(before, -torch.inf).scatter(1, LABELS[:, None], 1.0)
+    assert not gains_in_archive(before, certain, LABELS, EVEN)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +100,36 @@ def test_the_chosen_method_is_listed_first():
         assert [result.method for result in results] == (["helped", "plain"] if used else ["plain", "helped"])
     diverged = after * torch.nan
     assert [r.method for r in compare_with_archive(("a", before), ("b", diverged), LABELS, shares=EVEN)[1]] == ["a"]
+
+
+def chosen(problem, *, gain):
+    """Choose between "plain" and "helped", whose logits are right `gain` times as clearly; return the splits, too."""
+    asked = []
+
+    def hidden_logits(method, splits):
+        asked.append((method, [split.support_rows.tolist() for split in splits]))
+        labels = torch.cat([split.queries.labels for split in splits])
+        logits = torch.randn(len(labels), problem.num_classes, generator=torch.Generator().manual_seed(0))
+        sharper = logits.scatter_add(1, labels[:, None], torch.ones(len(labels), 1))
+        return sharper if method == "plain" else sharper.scatter_add(1, labels[:, None], torch.full_like(sharper, gain))
+
+    shares = torch.full((problem.num_classes,), 1 / problem.num_classes, dtype=torch.float64)
+    methods = (("a", "plain"), ("b", "helped"))
+    return choose_by_gain(problem, *methods, hidden_logits=hidden_logits, shares=lambda _: shares), asked
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(3.0, "helped"), (-3.0, "plain")])
+def test_both_methods_are_compared_on_the_same_hidden_examples(gain, expected):
+    problem, _ = make_problem([6, 6, 6])
+    (method, results), asked = chosen(problem, gain=gain)
+    assert method == expected
+    assert [result.method for result in results] == (["b", "a"] if expected == "helped" else ["a", "b"])
+    rows = [split.support_rows.tolist() for split in held_out_splits(problem, seed=0)]
+    assert asked == [("plain", rows), ("helped", rows)]
+
+
+@pytest.mark.parametrize(("shots", "expected"), [(1, "helped"), (2, "plain")])
+def test_without_examples_that_can_decide_nothing_is_compared(shots, expected):
+    problem, _ = make_problem([shots] * 3)
+    for gain in (3.0, -3.0):
+        assert chosen(problem, gain=gain) == ((expected, ()), [])

@@ -146,6 +146,15 @@ def test_p_values_depend_on_neither_shards_nor_the_method(tested, tmp_path):
         assert {image: row["unknown_p_value"] for image, row in outcome.rows.items()} == expected
 
 
+def test_another_rate_tests_the_same_images_anew(tested):
+    first, second = tested.classify(), tested.classify("classifier.unknown_rate=0.3")
+    assert second.run != first.run
+    for image, row in second.rows.items():
+        assert row["unknown_p_value"] == first.rows[image]["unknown_p_value"]
+        assert (row["status"] == "unknown") == ((row["unknown_p_value"] or 1.0) <= 0.3)
+    assert second.result["unknown"]["images"] > first.result["unknown"]["images"]
+
+
 def test_a_lost_file_is_made_anew_with_the_same_bytes(tested):
     outcome, before = tested.classify(), contents(tested.output)
     (file,) = tested.output.glob("classifiers/*/*/unknown.safetensors")
