@@ -208,7 +208,8 @@ class Sampler:
         near = set(order[place < FLOOR].tolist()) | set(self._low(ranks[:, 1]).tolist())
         found = [
             _Candidate(
-                *ranks[i].tolist(),
+                int(ranks[i, 0]),
+                int(ranks[i, 1]),
                 images[i],
                 sources[i],
                 statuses[i],

@@ -129,7 +129,7 @@ def _shrunk(spread: np.ndarray, common: np.ndarray, variation: np.ndarray, count
     unexplained = np.maximum(variation - raw * common, 0.0) / np.maximum(count - 2, 1)
     explained = raw * common  # t^2 is this over what is unexplained.
     kept = np.divide(explained - unexplained, explained, out=np.zeros_like(spread), where=explained > 1e-12)
-    return np.clip(raw * np.maximum(kept, 0.0), 0.0, 1.0)
+    return np.asarray(np.clip(raw * np.maximum(kept, 0.0), 0.0, 1.0), dtype=float)
 
 
 def _slopes(value: np.ndarray, score: np.ndarray) -> np.ndarray:

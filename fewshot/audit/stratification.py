@@ -9,7 +9,7 @@ by themselves.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,7 +75,8 @@ def bands_of(certainty: np.ndarray) -> np.ndarray:
     Returns:
         [n] int64 in [0, BANDS).
     """
-    return np.minimum(np.clip(np.nan_to_num(certainty, nan=0.0), 0.0, 1.0) * BANDS, BANDS - 1).astype(np.int64)
+    places = np.clip(np.nan_to_num(certainty, nan=0.0), 0.0, 1.0) * BANDS
+    return np.asarray(np.minimum(places, BANDS - 1), dtype=np.int64)
 
 
 def make_strata(cells: Mapping[Cell, int], *, planned: int) -> tuple[StratumRule, ...]:
@@ -100,14 +101,14 @@ def make_strata(cells: Mapping[Cell, int], *, planned: int) -> tuple[StratumRule
     )
 
 
-def assign(cells: Sequence[Cell] | Mapping[Cell, int], rules: Sequence[StratumRule]) -> dict[Cell, int]:
+def assign(cells: Iterable[Cell], rules: Sequence[StratumRule]) -> dict[Cell, int]:
     """Return the stratum of each cell, as an index into the rules."""
-    own = {
+    own: dict[tuple[str, bool, int, str | None], int] = {
         (rule.status, rule.is_scored, band, rule.label): index
         for index, rule in enumerate(rules)
         for band in range(rule.first_band, rule.last_band + 1)
     }
-    return {cell: own.get(tuple(cell), own.get((*cell[:3], None), -1)) for cell in cells}
+    return {cell: own[place] if (place := (*cell[:3], cell.label)) in own else own[(*cell[:3], None)] for cell in cells}
 
 
 def _of_group(cells: Mapping[Cell, int], budget: int, fewest: float) -> list[StratumRule]:
