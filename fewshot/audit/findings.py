@@ -186,7 +186,7 @@ def _mean(
     known = int(own[: answered.floor].sum())
     planned = max(answered.planned * strata.population / answered.draw.strata.population, 1.0)
     bets = [guessed_bets(value, score, stratum, strata, planned=planned, known=known) for value in (least, most)]
-    return _share(*ends, *bets, alpha=answered.alpha)
+    return _share(ends, bets, alpha=answered.alpha)
 
 
 def _domain(answered: Answered, of_given_labels: bool) -> tuple[np.ndarray, Strata]:
@@ -198,8 +198,9 @@ def _domain(answered: Answered, of_given_labels: bool) -> tuple[np.ndarray, Stra
     return index[answered.stratum[answered.has_status("ok")]], answered.draw.strata.only(given).reversed()
 
 
-def _share(low: Estimate | None, high: Estimate | None, least: Bets, most: Bets, *, alpha: float) -> Share:
-    estimate = None
+def _share(ends: Sequence[Estimate | None], bets: Sequence[Bets], *, alpha: float) -> Share:
+    """The share of the least and the greatest values together."""
+    (low, high), (least, most), estimate = ends, bets, None
     if low is not None and high is not None:
         estimate = Estimate((low.value + high.value) / 2.0, low.low, high.high)
     return Share(estimate, lower_bound(least, alpha=alpha / 2), upper_bound(most, alpha=alpha / 2))
@@ -242,7 +243,7 @@ def _share_of_class(answered: Answered, joined: Answered, low: np.ndarray, high:
     for value in (low.astype(float), high.astype(float)):
         ends.append(estimate_mean(value, score, joined.stratum, strata, alpha=answered.alpha))
         bets.append(guessed_bets(value, 0.0 * score, group, two, planned=answered.planned, known=answered.floor))
-    return _share(*ends, *bets, alpha=answered.alpha)
+    return _share(ends, bets, alpha=answered.alpha)
 
 
 def _numbers(
