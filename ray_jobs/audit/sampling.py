@@ -45,9 +45,12 @@ def draw_sample(run: Run, draw: StoredDraw, images: int) -> StoredSample:
 
 def _add(sampler: Sampler, table: pa.Table) -> None:
     if len(table):
-        names = (pc.fill_null(table[name], "").to_pylist() for name in ("image", "source", "status"))
+        images, sources, statuses = (
+            pc.fill_null(table[name], "").to_pylist() for name in ("image", "source", "status")
+        )
         guesses = pc.list_element(table["top_labels"], 0).to_pylist()
-        sampler.add(*names, guesses, *(_numbers(table[name]) for name in ("score", "margin")))
+        scores, margins = (_numbers(table[name]) for name in ("score", "margin"))
+        sampler.add(images, sources, statuses, guesses, scores, margins)
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
