@@ -83,7 +83,7 @@ def _show_limits(reporter: Reporter, result: AuditResult, found: AuditEstimates)
         table.add_column(column, justify="right")
     for limit in found.limits:
         if limit.threshold is None:
-            table.add_row(f"{limit.max_error:g}", "none", "–", f"takes {limit.needed} right ones at least")
+            table.add_row(f"{limit.max_error:g}", "none", "–", f"at least {limit.needed}, 0")
         else:
             counts = f"{limit.answered}, {limit.wrong}"
             table.add_row(f"{limit.max_error:g}", _percent(limit.share), f"{limit.threshold:.4g}", counts)
