@@ -29,8 +29,8 @@ from fewshot.errors import DataError
 
 FLOOR = 2
 """Rows of a small stratum that are drawn before all others: fewer show no variance."""
-ENOUGH = 10.0
-"""Expected rows of the planned sample from which on a stratum needs no floor: one in 2,000 of them has fewer than 2."""
+ENOUGH = 15.0
+"""Expected rows of the planned sample from which on a stratum needs no floor: five in a million have fewer than 2."""
 THRESHOLDS = (*(i / 64 for i in range(64)), *(1.0 - 0.01 / 2**i for i in range(1, 14)))
 """Scores in ascending order from which on rows are counted, and thresholds are chosen."""
 UNKNOWN = "unknown"

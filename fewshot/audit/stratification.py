@@ -21,7 +21,7 @@ ROWS_A_STRATUM = 20
 """Rows of the planned audit for each stratum."""
 MOST_BANDS = 5
 """More hardly narrow an interval (Cochran 1977, Sampling Techniques, 5A.8)."""
-ROWS_OF_A_CLASS = 10
+ROWS_OF_A_CLASS = 15
 """Expected rows of the planned audit that make a class in a band a stratum."""
 
 
