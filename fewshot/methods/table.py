@@ -120,6 +120,7 @@ TABLE = (
         family="linear classifier",
         summary="linear_probe, on examples that unlabelled images of the archive have moved where that helps",
         paper=None,
+        uses_text=False,
         learns_from_archive=True,
     ),
     MethodInfo(
@@ -128,6 +129,7 @@ TABLE = (
         family="training-free",
         summary="nearest_mean, of examples that unlabelled images of the archive have moved where that helps",
         paper=None,
+        uses_text=False,
         learns_from_archive=True,
     ),
     MethodInfo(
@@ -196,6 +198,7 @@ TABLE = (
         family="training-free",
         summary="gda, with class means that also learn from unlabelled images of the archive where that helps",
         paper=None,
+        uses_text=False,
         learns_from_archive=True,
     ),
     MethodInfo(

@@ -16,7 +16,10 @@ def place(tmp_path):
     return place
 
 
-@pytest.mark.parametrize("method", ["nearest_mean", "linear_probe", "gda"])
+WITHOUT_TEXT = ["archive_linear_probe", "archive_nearest_mean", "gda", "gda_u", "linear_probe", "nearest_mean"]
+
+
+@pytest.mark.parametrize("method", WITHOUT_TEXT)
 def test_methods_without_text_label_the_archive(place, method):
     outcome = place.classify(f'classifier.method="{method}"')
     assert outcome.code == 0, outcome.messages
@@ -24,11 +27,11 @@ def test_methods_without_text_label_the_archive(place, method):
     assert outcome.result["ok"] == 6
 
 
-@pytest.mark.parametrize("method", ["zero_shot", "tip_adapter", "coop", "safe", "auto"])
+@pytest.mark.parametrize("method", ["zero_shot", "tip_adapter", "coop", "safe", "auto", "archive_rla"])
 def test_methods_that_use_names_are_refused_in_the_plan(place, method):
     outcome = fewshot("plan", place.job, "--set", f'classifier.method="{method}"')
     assert outcome.code == 2
-    assert "embeds images only. Use a method without text (gda, linear_probe, nearest_mean" in outcome.messages
+    assert f"embeds images only. Use a method without text ({', '.join(WITHOUT_TEXT)})" in outcome.messages
 
 
 def test_candidates_without_text_are_compared(place):
