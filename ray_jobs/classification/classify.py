@@ -559,7 +559,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     embedding = _embed(work, reporter)
     _sample(work, reporter)
     classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
-    if classifier.held_out:
+    if classifier.held_out and work.label_sets is None:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     stages = [*embedding, _label(work, classifier, reporter)]
     escalated = None

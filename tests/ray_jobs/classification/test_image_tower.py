@@ -34,6 +34,12 @@ def test_methods_that_use_names_are_refused_in_the_plan(place, method):
     assert f"embeds images only. Use a method without text ({', '.join(WITHOUT_TEXT)})" in outcome.messages
 
 
+def test_numbers_for_names_are_no_matter_without_text(place):
+    for label, number in zip(CLASSES, "012", strict=True):
+        (place.examples / label).rename(place.examples / number)
+    assert fewshot("plan", place.job, "--no-probe").result["warnings"] == []
+
+
 def test_candidates_without_text_are_compared(place):
     settings = ['classifier.method="auto"', 'classifier.hyperparameters.candidates=["nearest_mean", "linear_probe"]']
     assert place.classify(*settings).code == 0
