@@ -40,6 +40,12 @@ def test_numbers_for_names_are_no_matter_without_text(place):
     assert fewshot("plan", place.job, "--no-probe").result["warnings"] == []
 
 
+def test_label_sets_need_no_text(place):
+    outcome = place.classify('classifier.guarantee="conformal"', "classifier.label_set_error=0.3")
+    assert outcome.code == 0, outcome.messages
+    assert all(set(row["label_set"]) <= set(CLASSES) for name, row in outcome.rows.items() if name not in BROKEN)
+
+
 def test_candidates_without_text_are_compared(place):
     settings = ['classifier.method="auto"', 'classifier.hyperparameters.candidates=["nearest_mean", "linear_probe"]']
     assert place.classify(*settings).code == 0
