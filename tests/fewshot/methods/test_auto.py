@@ -17,6 +17,7 @@ from fewshot.methods import METHODS, build_method, needs_of
 from fewshot.methods.auto import Auto
 from fewshot.methods.auto.preference import FEW_SHOT_ACCURACY, SIMPLEST_FIRST, few_shot_choice, simplest_first
 from fewshot.methods.linear_probe.method import TEXT_WEIGHTS
+from fewshot.methods.table import comparable
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.model_selection.nested import compare_nested
 from fewshot.optimization.training_cache import InMemoryCache
@@ -257,6 +258,33 @@ def test_every_method_has_a_place_in_the_order():
 )
 def test_a_method_is_simpler_than_one_that_extends_it(method, extended):
     assert simplest_first([extended, method]) == [method, extended]
+
+
+def no_training(key, make):
+    raise AssertionError(f"{key} is trained")
+
+
+@pytest.mark.parametrize("shots", [2, 5])
+def test_a_probe_is_not_compared_among_too_many_classes(monkeypatch, shots):
+    limited = replace(METHODS["linear_probe"], compared_up_to=5)
+    monkeypatch.setitem(METHODS, "linear_probe", limited)
+    auto, cache = Auto(candidates=("linear_probe", "nearest_mean")), InMemoryCache()
+    few, _ = make_problem([shots] * 5, name_noise=2.0)
+    many, _ = make_problem([shots] * 6, name_noise=2.0)
+    if shots > 2:
+        assert {trial.method for trial in auto.compare(few, seed=0, training_cache=cache)[1]} == {*auto.candidates}
+        assert {trial.method for trial in auto.compare(many, seed=0, training_cache=cache)[1]} == {"nearest_mean"}
+    assert auto.select(many, seed=0, training_cache=no_training).name == "nearest_mean"
+    for split in held_out_splits(many, seed=0):
+        auto.pretrain_fold(split, seed=0, training_cache=no_training)
+
+
+def test_a_probe_is_compared_where_nothing_else_is_left(monkeypatch):
+    monkeypatch.setitem(METHODS, "linear_probe", replace(METHODS["linear_probe"], compared_up_to=5))
+    problem, _ = make_problem([3] * 6)
+    assert Auto(candidates=("linear_probe",)).select(problem, seed=0).name == "linear_probe"
+    assert comparable(["linear_probe", "gda"], classes=5) == ["linear_probe", "gda"]
+    assert comparable(["linear_probe", "gda"], classes=6) == ["gda"]
 
 
 def test_with_few_shots_the_accuracies_with_the_next_smaller_number_decide(monkeypatch):
