@@ -82,7 +82,7 @@ def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
         caption = element("figcaption", "Accuracy by score: on the line, a score means what it says")
         charts.append(element("figure", caption, reliability(metrics.reliability)))
     yield element("div", *charts, class_="charts")
-    if metrics.labelled_shares and metrics.held_out.images:
+    if metrics.labelled_shares and metrics.held_out.images and metrics.label_sets is None:
         held_out = plural(metrics.held_out.images, "held-out example")
         yield element("p", f"What another max_error would label, by {held_out}:", class_="note")
         yield _shares(metrics)

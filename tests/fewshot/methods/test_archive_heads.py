@@ -179,3 +179,19 @@ def test_the_archive_is_used_where_it_gains():
 def test_a_value_out_of_range_is_refused(hyperparameters, match):
     with pytest.raises(DataError, match=match):
         ArchiveNearestMean(**hyperparameters)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("name", ["gda_u", "archive_nearest_mean", "archive_linear_probe"])
+def test_without_text_they_learn_from_images_alone(name, shots):
+    """A tower for images only has zeros for texts; the same comes out where a text has no share."""
+    world = World(6, dim=16, image_noise=1.2)
+    problem = with_archive(world.problem([shots] * 6), archive_of(world, "natural")[0])
+    blind = replace(problem, class_embeddings=torch.zeros_like(problem.class_embeddings))
+    shares = {"gda_u": {"text_share": 0.0}, "archive_nearest_mean": {"archive_text_share": 0.0, "text_weight": 0.0}}
+    without = build_method(name, **shares.get(name, {"archive_text_share": 0.0}))
+    queries = world.test_images(40)[0]
+    expected = without.fit(problem, seed=0).logits(queries)
+    assert torch.equal(without.fit(blind, seed=0).logits(queries), expected)
+    chosen = build_method(name).fit(blind, seed=0).logits(queries)  # A share of nothing scales logits.
+    assert (chosen.argmax(dim=1) == expected.argmax(dim=1)).double().mean() > 0.95

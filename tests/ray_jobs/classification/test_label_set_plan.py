@@ -18,6 +18,8 @@ from ray_jobs.classification.label_set_plan import (
 )
 from ray_jobs.errors import JobError
 from ray_jobs.output.predictions import LABEL_SET
+from ray_jobs.report.label_set_words import planned
+from ray_jobs.results.label_sets import LabelSetPlan
 
 
 @settings(max_examples=200, deadline=None)
@@ -66,6 +68,20 @@ def test_sets_of_all_classes_take_no_time_and_unknown_archives_an_unknown_time()
     assert label_set_plan(0.1, examples=8, classes=3, images=10**6).cpu_hours == 0.0
     assert label_set_plan(0.1, examples=9, classes=3, images=10**6).cpu_hours > 0.0
     assert label_set_plan(0.1, examples=9, classes=3, images=None).cpu_hours is None
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [
+        (2e-6, "; the sets of all images take less than a minute of a CPU"),
+        (0.2, "; the sets of all images take about 12 min of a CPU"),
+        (90.0, "; the sets of all images take about 90.0 hours of a CPU"),
+        (None, ""),
+    ],
+)
+def test_a_plan_tells_the_time_in_a_fitting_unit(hours, words):
+    plan = LabelSetPlan(label_set_error=0.1, examples=24, needed=9, cpu_hours=hours)
+    assert planned(plan) == f"label_set_error = 0.1 takes at least 9 examples, and there are 24{words}"
 
 
 def test_long_ones_are_made_by_workers():

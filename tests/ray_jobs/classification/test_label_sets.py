@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -120,6 +121,7 @@ def test_the_page_and_the_terminal_say_what_is_promised_and_what_is_not(made):
         assert "Nothing is promised of the labels given" in text
         assert "the job sets no max_error" not in text
         assert "Every readable image has a label" not in text
+        assert not re.search(r"max_error would label|(?:at|in) max_error|held-out examples needed", text)
 
 
 def test_the_same_job_has_nothing_to_do_and_another_error_only_labels(made, copied):

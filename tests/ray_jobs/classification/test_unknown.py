@@ -190,11 +190,21 @@ def test_too_few_examples_are_told_before_any_work(place):
     plan = fewshot("plan", place.job, "--no-probe", *words)
     assert plan.code == 0
     assert expected in plan.result["warnings"]
+    assert "takes at least 19" not in plan.messages
     outcome = place.classify(*settings)
     told = " ".join(outcome.messages.split())
     assert f"warning: {expected}" in told
     assert "No image can be unknown: unknown_rate = 0.05 takes at least 19 examples, and there are 6." in told
     assert (outcome.code, outcome.result["unknown"]["images"]) == (0, 0)
+
+
+def test_plan_tells_what_the_test_may_lose(place):
+    settings = ("--set", "classifier.unknown=true", "--set", "classifier.unknown_rate=0.3")
+    plan = fewshot("plan", place.job, "--no-probe", *settings)
+    assert plan.result["unknown"] == {"rate": 0.3, "examples": 6, "needed": 3, "lost": 2 / 7}
+    told = " ".join(plan.messages.split())
+    assert "unknown_rate = 0.3 takes at least 3 examples, and there are 6: at most 29 % of the images" in told
+    assert "unknown" not in fewshot("plan", place.job, "--no-probe").result
 
 
 def test_equal_examples_count_once(place):

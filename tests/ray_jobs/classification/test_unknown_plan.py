@@ -29,6 +29,14 @@ def test_the_inverse_of_a_whole_number_takes_one_example_fewer():
     assert [fewest_examples(1 / whole) for whole in range(2, 1000)] == [*range(1, 999)]
 
 
+@given(rate=st.floats(1e-5, 0.999), examples=st.integers(0, 300))
+def test_a_plan_tells_what_the_test_may_lose(rate, examples):
+    told = UnknownPlan(rate, examples).summary()
+    assert told.lost * (examples + 1) == pytest.approx(rejected_ranks(examples, share=rate))
+    assert told.is_reachable == (told.lost > 0)
+    assert told.lost <= rate + 1e-9
+
+
 def test_enough_examples_need_no_warning():
     assert UnknownPlan(0.05, 19).warning is None
     assert "needs at least 19 examples, and there are 18" in UnknownPlan(0.05, 18).warning
