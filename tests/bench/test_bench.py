@@ -13,6 +13,7 @@ from cluster import RayExecutor
 from fewshot.backbones import ClipBackbone
 from tests.bench import (
     archive,
+    audit,
     decode,
     device,
     diffusion,
@@ -182,6 +183,12 @@ def test_heavy_tailed_units_have_the_same_total():
     even, tailed = (scale.units(kind, 200, unit_s=0.5) for kind in (scale.EVEN, scale.TAILED))
     assert sum(unit.payload[1] for unit in tailed) == pytest.approx(sum(unit.payload[1] for unit in even))
     assert max(unit.payload[1] for unit in tailed) > 4 * 0.5
+
+
+def test_the_audit_benchmark_runs(monkeypatch):
+    monkeypatch.setattr(audit, "ARCHIVES", audit.ARCHIVES[:1])
+    monkeypatch.setattr(audit, "SIZES", (60,))
+    assert [row["estimate"] for row in audit.run(images=10, repeat=1).rows] == list(audit.METHODS)
 
 
 @pytest.mark.slow
