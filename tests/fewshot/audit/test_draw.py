@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot.audit import Sampler
-from fewshot.audit.draw import FLOOR
+from fewshot.audit.draw import FLOOR, needs_floor
 from fewshot.audit.stratification import BANDS, Cell, assign, make_strata
 from fewshot.errors import DataError
 from tests.fewshot.audit.replays import Archive
@@ -50,8 +50,9 @@ def test_every_stratum_has_two_rows():
     draw = archive.draw(300)
     drawn = Counter(row.stratum for row in draw.rows)
     assert all(drawn[index] >= min(FLOOR, rows) for index, rows in enumerate(draw.strata.rows))
-    assert draw.floor == FLOOR
-    assert {row.status for row in draw.rows[:FLOOR]} == {"unknown"}
+    small = np.flatnonzero(needs_floor(draw.strata.rows, planned=300)).tolist()
+    assert Counter(row.stratum for row in draw.rows[: draw.floor]) == dict.fromkeys(small, FLOOR)
+    assert "unknown" in {draw.rules[index].status for index in small}
 
 
 def test_what_remains_of_a_small_stratum_comes_no_later_than_others():
