@@ -22,7 +22,7 @@ B): these are the best bets for looks at a quarter of n and at four times n. Gue
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -68,10 +68,6 @@ class Bets:
         """Return bets on the values themselves."""
         zero = np.zeros(len(value))
         return cls(value, zero, zero, zero, zero, planned, population, known, known_sum)
-
-    def with_values(self, value: np.ndarray, known_sum: float) -> Bets:
-        """Return the same with other values."""
-        return replace(self, value=value, known_sum=known_sum)
 
     def complement(self) -> Bets:
         """Return the bets on 1 - value."""
