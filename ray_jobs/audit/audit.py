@@ -25,14 +25,14 @@ from ray_jobs.audit.stored_draw import (
 from ray_jobs.errors import JobError
 from ray_jobs.labels.current_labels import CurrentLabels
 from ray_jobs.labels.labelled_archive import LabelledArchive
-from ray_jobs.output.layout import RUNS
+from ray_jobs.output.layout import AUDIT_RESULT, RUNS
+from ray_jobs.report import ensure_report
 from ray_jobs.results.audit_result import AuditResult
 
 DEFAULT_IMAGES = 300
 FEWEST_IMAGES = 20
 CONFIDENCE = 0.95
 """Of every interval."""
-RESULT = "result.json"
 COLUMNS = ("image", "label", "answer", "reason", "draw", "probability", "url")
 """Of a table of images to label."""
 
@@ -57,6 +57,8 @@ class Audit:
 def audit(url: str, images: int | None, *, seed: int = 0, job: str | None = None, storage: Storage) -> Audit:
     """Draw a sample of a run and say what the answers to it show; the result is stored with the draw.
 
+    Where there are answers, the report of the run is written anew, with a section on them.
+
     Args:
         url: folder of the run, or an output: then its newest complete run.
         images: number of images to draw; fewer than were drawn before change nothing; None: those that were drawn, or
@@ -79,7 +81,9 @@ def audit(url: str, images: int | None, *, seed: int = 0, job: str | None = None
     path, sample = _sample(archive, draw, images or draw.planned)
     current = archive.ledger.current()
     result = _result(archive, draw, path, sample, current)
-    archive.store.put(f"{draw_folder(draw.name)}/{RESULT}", result.to_bytes())
+    archive.store.put(f"{draw_folder(draw.name)}/{AUDIT_RESULT}", result.to_bytes())
+    if result.estimates is not None:
+        ensure_report(archive.store, archive.run.folder, archive.job, keep=False)
     return Audit(result, archive, sample, current)
 
 

@@ -181,3 +181,16 @@ def test_a_run_without_readable_images_is_refused(tmp_path):
 
 def test_the_confidence_of_thresholds_is_that_of_the_run(run):
     assert METRICS_BY_HAND["held_out"]["confidence"] == audited(run, 40).result.limit_confidence == 0.9
+
+
+def test_the_report_says_what_the_audit_found(run):
+    report = Path(run.store.url(f"{RUN}/report/index.html"))
+    done = audited(run)
+    assert not report.exists()
+    answer(done, drawn(done), "amber")
+    result = audited(run).result
+    page = report.read_text().replace("\u00a0", " ")
+    assert "What an audit says" in page
+    accuracy = result.estimates.accuracy
+    assert f"{100 * accuracy.low:.1f} % to {100 * accuracy.high:.1f} %" in page
+    assert f"{result.answered} images of {result.population}" in page
