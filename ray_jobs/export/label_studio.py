@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -34,7 +35,7 @@ def write(rows: ExportedRows, out: Destination) -> None:
         while (first := next(tasks, None)) is not None:
             with out.open(f"tasks-{number:05d}.json") as file, JsonStream(file).inside(b"[\n", b"\n]\n") as document:
                 document.add(first)
-                for task, _ in zip(tasks, range(TASKS - 2), strict=False):
+                for task in islice(tasks, TASKS - 1):
                     document.add(task)
             number += 1
 
