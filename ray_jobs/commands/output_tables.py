@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ray_jobs.console.progress import IMAGES, Reporter, rate_text
+from ray_jobs.console.progress import Reporter
+from ray_jobs.console.rate import IMAGES, rate_text
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
 from ray_jobs.results.verification import Verification
