@@ -11,6 +11,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.markup import element, number, percent, plural
+from ray_jobs.report.wrong_labels import CoveragePoint
 from ray_jobs.results.classification_metrics import Reliability, ScoreHistogram
 
 WIDTH, HEIGHT = 420, 240
@@ -117,6 +118,37 @@ def accuracy_by_cost(curve: Sequence[CurvePoint], alone: CurvePoint | None = Non
     if alone is not None:
         drawn.append(_point(*place(alone), alone, class_="alone", name="diffusion alone, "))
     return _chart("Accuracy by cost", *_axes("forwards an image", levels, "accuracy", most=most), *drawn)
+
+
+def accuracy_by_coverage(curve: Sequence[CoveragePoint]) -> Element:
+    """Draw accuracy over the share of images that get a label, with a band for its interval.
+
+    Args:
+        curve: at rising coverage, at least one point.
+    """
+    low = math.floor(20 * min(point.low for point in curve)) / 20
+    low = min(low, 0.95)
+
+    def place(coverage: float, accuracy: float) -> str:
+        return f"{_x(coverage):.1f},{_y(_position(accuracy, low, 1.0)):.1f}"
+
+    upper = [place(point.coverage, point.high) for point in curve]
+    lower = [place(point.coverage, point.low) for point in reversed(curve)]
+    levels = [(tick, f"{low + tick * (1.0 - low):.3g}") for tick in (0.0, 0.5, 1.0)]
+    return _chart(
+        "Accuracy by coverage",
+        *_axes("share of the images that get a label", levels, "accuracy"),
+        element("polygon", points=" ".join([*upper, *lower]), class_="band"),
+        element("polyline", points=" ".join(place(point.coverage, point.accuracy) for point in curve), class_="curve"),
+        *(_covered(point, _position(point.accuracy, low, 1.0)) for point in curve),
+    )
+
+
+def _covered(point: CoveragePoint, height: float) -> Element:
+    between = f"{percent(point.low)} to {percent(point.high)}"
+    words = f"the most certain {percent(point.coverage)}: accuracy {percent(point.accuracy)} ({between})"
+    place = {"cx": f"{_x(point.coverage):.1f}", "cy": f"{_y(height):.1f}", "r": "3"}
+    return element("circle", element("title", words), class_="point", **place)
 
 
 def _point(x: float, y: float, point: CurvePoint, *, class_: str, name: str = "") -> Element:

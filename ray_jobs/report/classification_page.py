@@ -17,6 +17,7 @@ from ray_jobs.report.label_set_words import label_set_sections
 from ray_jobs.report.markup import document, element, listing, number, outside, percent, plural
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.report_data import Contents
+from ray_jobs.report.wrong_labels_section import mistakes_section
 from ray_jobs.results.classification_metrics import ClassificationMetrics, HeldOut
 from ray_jobs.results.escalation_summary import EscalationSummary
 
@@ -42,6 +43,7 @@ def render(contents: Contents) -> bytes:
         headline(contents),
         *label_set_sections(contents.metrics.label_sets),
         _scores(contents.metrics),
+        mistakes_section(contents),
         escalation_section(contents),
         contact_sheet(contents),
         _labels(contents),

@@ -67,6 +67,9 @@ million
     The archive of a million images on up to 16 workers with a simulated GPU each: a table is listed, its shards are
     distributed and parts committed for real, and embedding is a sleep. Reported are the share of the devices' rate, the
     driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
+report
+    The page of a run of a million predictions that have given labels: seconds and peak memory of a process that writes
+    it. There are no pictures, whose number is bounded.
 gpu
     Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
     JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of
