@@ -265,7 +265,7 @@ def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Tab
         pa.ArrowException, OSError, ValueError: it is no table with these columns.
     """
     check_seal(data)
-    return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
+    return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
 
 
 def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:
