@@ -11,12 +11,10 @@ from typing import Annotated
 
 import typer
 
-from ray_jobs.commands.arguments import Address, Output, job_name, locate_output
+from ray_jobs.commands.arguments import Address, Output, locate_output
 from ray_jobs.commands.command_group import CommandGroup, JsonResult
-from ray_jobs.export.format_table import FORMATS
 
 commands = CommandGroup("Look")
-_FORMATS = "; ".join(f"{each.name}, {each.summary}" for each in FORMATS)
 _STATUS_OF_OUTPUT = "to see the progress of the runs in an output instead, name it: fewshot status OUTPUT"
 
 
@@ -25,11 +23,6 @@ def _complete_method(incomplete: str) -> list[tuple[str, str]]:
     from fewshot.methods.table import TABLE
 
     return [(info.name, info.summary) for info in TABLE if info.name.startswith(incomplete)]
-
-
-def _complete_format(incomplete: str) -> list[tuple[str, str]]:
-    """Return names and summaries of formats for shell completion."""
-    return [(each.name, each.summary) for each in FORMATS if each.name.startswith(incomplete)]
 
 
 @commands.add(example="fewshot status runs/groceries")
@@ -75,9 +68,12 @@ def status(
 
 
 @commands.add(example="fewshot report runs/groceries")
-def report(output: Output) -> JsonResult:
+def report(
+    output: Output,
+    open_: Annotated[bool, typer.Option("--open", help="Open the newest report in the browser.")] = False,
+) -> JsonResult:
     """Print the paths of the HTML reports of an output, and write missing ones."""
-    from ray_jobs.commands.output_tables import show_reports
+    from ray_jobs.commands.output_tables import open_newest, show_reports
     from ray_jobs.console.progress import Reporter
     from ray_jobs.report import find_reports
 
@@ -86,6 +82,8 @@ def report(output: Output) -> JsonResult:
         place, storage, job_file = locate_output(output)
         result = find_reports(place, storage, job_file=job_file)
     show_reports(reporter, result)
+    if open_:
+        open_newest(result, reporter)
     return result.to_json()
 
 
@@ -114,71 +112,6 @@ def verify(
     place, storage, job_file = locate_output(run)
     result = verify_objects(place, storage, reporter=reporter, job_file=job_file)
     show_verification(reporter, result)
-    return result.to_json()
-
-
-@commands.add(example="fewshot export runs/groceries --to imagefolder --out sorted/ --min-score 0.9")
-def export(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="Job file, the output it names, or the folder of one run (any fsspec URL).",
-            metavar="JOB.toml|OUTPUT|RUN",
-            show_default=False,
-        ),
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            metavar="FORMAT", help=f"Format: {_FORMATS}.", autocompletion=_complete_format, show_default=False
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Option(metavar="PATH", help="File or folder to write, a path or any fsspec URL.", show_default=False),
-    ],
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STATUS,…",
-            help="Export rows with this status: ok, abstained, unknown, unreadable. Repeatable.",
-            show_default="all for csv and jsonl, all but unreadable for labelstudio, else ok",
-        ),
-    ] = None,
-    min_score: Annotated[
-        float | None, typer.Option(help="Export rows with at least this score.", show_default="all")
-    ] = None,
-    class_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            metavar="CLASS",
-            help="Export rows of this class; those without a label count by their best guess. Repeatable.",
-            show_default="all",
-        ),
-    ] = None,
-    links: Annotated[
-        bool, typer.Option("--links", help="Name images by their URLs instead of copying them, where formats can.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
-) -> JsonResult:
-    """Export the predictions of a run for other programs.
-
-    Of an output, its newest complete run is exported. Images are copied from the archive, whatever its form, where the
-    format has them. The export appears as a whole at the end. The exit code is 1 if images could not be read.
-    """
-    from ray_jobs.console.progress import Reporter
-    from ray_jobs.export.export_run import ExportRequest, export_messages, export_run
-    from ray_jobs.export.filters import Filters
-
-    reporter = Reporter()
-    place, storage, job_file = locate_output(run)
-    statuses = None if status is None else tuple(name.strip() for each in status for name in each.split(","))
-    filters = Filters(statuses=statuses, classes=None if class_ is None else tuple(class_), min_score=min_score)
-    request = ExportRequest(format=to, out=out, filters=filters, links=links, overwrite=overwrite)
-    result = export_run(place, request, storage, reporter=reporter, job=job_name(job_file))
-    for message in export_messages(result):
-        reporter.say(message, style="yellow" if message.startswith("warning") else None)
     return result.to_json()
 
 
