@@ -156,20 +156,23 @@ class Reporter:
             self._job = before
 
     @contextmanager
-    def stage(self, title: str, total: float | None, *, unit: str = IMAGES) -> Iterator[Callable[[Event], None]]:
+    def stage(
+        self, title: str, total: float | None, *, unit: str = IMAGES, at_first: str = "starting workers, loading models"
+    ) -> Iterator[Callable[[Event], None]]:
         """Show a stage while it runs.
 
         Args:
             title: name of the stage.
             total: weight of all units, finished ones included; None if unknown.
             unit: abbreviation of the unit that the weights count.
+            at_first: what is done until the first event.
 
         Yields:
             a function to call with every event.
         """
         kind = _Bar if self.console.is_terminal else _Lines
         with kind(self.console, title, total, Rate(self._clock, unit), self._job) as display, ExitStack() as starting:
-            starting.enter_context(announced(f"{title}: starting workers, loading models", self.say))
+            starting.enter_context(announced(f"{title}: {at_first}", self.say))
             self._display = display
 
             def on_event(event: Event) -> None:

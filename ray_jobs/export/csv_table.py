@@ -26,9 +26,13 @@ def write(rows: ExportedRows, out: Destination) -> None:
         table.writerow(columns)
         for row in rows:
             cells = [_cell(row.values[column]) for column in columns]
-            rows.counts.formulas += sum(isinstance(cell, str) and cell.startswith(FORMULA_STARTS) for cell in cells)
+            rows.counts.formulas += sum(map(_is_formula, cells))
             table.writerow(cells)
 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _is_formula(cell: Any) -> bool:
+    return isinstance(cell, str) and cell.startswith(FORMULA_STARTS)

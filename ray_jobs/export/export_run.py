@@ -7,24 +7,34 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
+from typing import Protocol, cast
 
 from cluster import ClusterError, Storage, UnitDone
 from cluster.storage.objects import absolute_path
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.console.progress import Reporter
 from ray_jobs.errors import JobError
-from ray_jobs.export.destination import MANIFEST, open_destination
+from ray_jobs.export.destination import MANIFEST, Destination, open_destination
 from ray_jobs.export.exported_rows import ExportedRows, with_default_statuses
 from ray_jobs.export.filters import Filters
 from ray_jobs.export.format_table import ExportFormat, find_format
 from ray_jobs.export.json_lines import to_json
+from ray_jobs.export.people_labels import read_answers, with_new_classes
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.job_file.sections import ArchiveSection
 from ray_jobs.output.layout import CARD, from_json, open_parent
-from ray_jobs.output.runs import Run, open_run
-from ray_jobs.report.report_files import stored_job
+from ray_jobs.output.runs import Run, open_run, stored_job
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.export_result import ExportResult
+
+
+class Writer(Protocol):
+    """Writes a format: the function `write` of its module."""
+
+    def __call__(self, rows: ExportedRows, out: Destination) -> None:
+        """Write rows, which may be iterated once, with their images or without, and are never held all at once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +46,7 @@ class ExportRequest:
         out: path, or any fsspec URL.
         filters: that rows meet.
         links: name images by their URLs instead of copying them.
+        labels: labels that people gave win over predictions.
         overwrite: replace an earlier export.
     """
 
@@ -43,6 +54,7 @@ class ExportRequest:
     out: str
     filters: Filters = field(default_factory=Filters)
     links: bool = False
+    labels: bool = False
     overwrite: bool = False
 
 
@@ -76,13 +88,14 @@ def export_run(
     with reporter.waiting("reading the output"):
         run = open_run(place, job=job, kind="classification", storage=storage)
         parts = run.prediction_parts()
-        classes = class_names(run)
+        answers = read_answers(run, storage) if request.labels else None
+        classes = with_new_classes(class_names(run), answers or {})
         request.filters.check(classes)
         archive = _archive(run, request.out) if kind.images != "unread" and not request.links else None
     total = None if run.plan.archive is None else run.plan.archive.images
     with (
         open_destination(request.out, storage, is_folder=kind.is_folder, overwrite=request.overwrite) as out,
-        reporter.stage("exporting", total) as on_event,
+        reporter.stage("exporting", total, at_first="reading the archive") as on_event,
     ):
         rows = ExportedRows(
             run=run,
@@ -91,14 +104,20 @@ def export_run(
             filters=with_default_statuses(request.filters, kind.statuses),
             source=None if archive is None else partial(open_archive, archive, storage),
             links=request.links,
+            answers=answers,
             on_part=lambda part, rows: on_event(UnitDone(part, rows, {}, 0.0)),
         )
-        kind.writer(rows, out)
+        _writer(kind)(rows, out)
         result = _result(rows, kind, out.place)
         if kind.is_folder:
             with out.open(MANIFEST) as file:
                 file.write(to_json(result.to_json()) + b"\n")
     return result
+
+
+def _writer(kind: ExportFormat) -> Writer:
+    """Import the module of a format, and return what writes it."""
+    return cast(Writer, import_module(f"{__package__}.{kind.module}").write)
 
 
 def _check(request: ExportRequest, kind: ExportFormat) -> None:

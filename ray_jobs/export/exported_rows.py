@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from cluster.records import Record, Shard, Source, pick
 from ray_jobs.export.filters import ROW, Filters
+from ray_jobs.export.people_labels import LABELLED_BY, with_answers
+from ray_jobs.labels.label_event import LabelEvent
 from ray_jobs.output.feature_parts import view_table
 from ray_jobs.output.layout import shard_of
 from ray_jobs.output.predictions import PredictionOrigin
@@ -22,7 +24,7 @@ BATCH = 1000
 """Rows that are Python objects at a time."""
 GONE = "it is not in the archive any more, or has changed since it was classified"
 SUCH_AS = 5
-URL, LABELLED_BY = "url", "labelled_by"
+URL = "url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,11 @@ class ExportedRow:
         url: str | None = self.values[URL]
         return url
 
+    @property
+    def labelled_by(self) -> str | None:
+        """Who labelled the image; None where the label is predicted."""
+        return self.values.get(LABELLED_BY)
+
     def details(self) -> dict[str, Any]:
         """Return what formats keep beside the label: key, score, status and, where people labelled, who did."""
         names = ("image", "score", "status", "decided_by", LABELLED_BY)
@@ -116,6 +123,7 @@ class ExportedRows:
         on_part: called with path and number of rows of each part that was read.
         source: opens the archive; None where the format needs no images.
         links: whether the format names images by their URLs instead of copying them.
+        answers: by key, what people said, which wins over predictions; None leaves predictions as they are.
         counts: of what was read.
     """
 
@@ -126,6 +134,7 @@ class ExportedRows:
     on_part: Callable[[str, int], None]
     source: Callable[[], Source] | None = None
     links: bool = False
+    answers: Mapping[str, LabelEvent] | None = None
     counts: Counts = field(default_factory=Counts)
 
     def __iter__(self) -> Iterator[ExportedRow]:
@@ -221,7 +230,8 @@ class ExportedRows:
 
     def _selected(self, table: pa.Table) -> pa.Table:
         origin = PredictionOrigin.from_schema(table.schema)
-        selected, skipped = self.filters.select(table)
+        current = table if self.answers is None else with_answers(table, self.answers)
+        selected, skipped = self.filters.select(current)
         self.counts.skipped.update(skipped)
         urls = [
             None if origin is None else origin.image_url(image, source or "")

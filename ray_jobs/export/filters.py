@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from fewshot.errors import UnknownNameError
 from ray_jobs.errors import JobError
 from ray_jobs.export.format_table import ALL
+from ray_jobs.export.people_labels import LABELLED_BY
 from ray_jobs.output.predictions import best_guesses
 
 ROW = "row"
@@ -25,7 +26,8 @@ class Filters:
     Attributes:
         statuses: one of these; None takes the format's own.
         classes: its label is one of these, or, where it has none, its best guess; None takes every class.
-        min_score: its score is at least this; a row without a score fails. None takes every row.
+        min_score: its score is at least this, or a person labelled it; no other row without a score passes. None takes
+            every row.
     """
 
     statuses: tuple[str, ...] | None = None
@@ -92,7 +94,8 @@ class _AtLeast:
 
     def __call__(self, table: pa.Table) -> pa.ChunkedArray:
         limit = pa.scalar(self.score, pa.float32())  # As scores are stored: 0.9 is not below itself.
-        return pc.fill_null(pc.greater_equal(table["score"], limit), False)
+        passes = pc.fill_null(pc.greater_equal(table["score"], limit), False)
+        return pc.or_(passes, pc.is_valid(table[LABELLED_BY])) if LABELLED_BY in table.column_names else passes
 
 
 _Condition = _IsIn | _AtLeast

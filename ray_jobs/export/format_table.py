@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import Literal
 
 from fewshot.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from ray_jobs.export.destination import Destination
-    from ray_jobs.export.exported_rows import ExportedRows
 
 ALL = ("ok", "abstained", "unknown", "unreadable")
 """Every `status` of a prediction."""
 LABELLED = ("ok",)
 SHOWABLE = ("ok", "abstained", "unknown")
-
-
-class Writer(Protocol):
-    """Writes a format: the function `write` of its module."""
-
-    def __call__(self, rows: ExportedRows, out: Destination) -> None:
-        """Write rows, which may be iterated once, with their images or without, and are never held all at once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +37,6 @@ class ExportFormat:
     images: Literal["unread", "measured", "copied"]
     loading: str
     has_links: bool = False
-
-    @property
-    def writer(self) -> Writer:
-        """Import the module, and return what writes the format."""
-        return cast(Writer, import_module(f"{__package__}.{self.module}").write)
 
 
 FORMATS = (

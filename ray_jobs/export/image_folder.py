@@ -30,11 +30,11 @@ def write(rows: ExportedRows, out: Destination) -> None:
         io.TextIOWrapper(out.open(TABLE), encoding="utf-8", newline="") as file,
     ):
         table = csv.writer(file)
-        table.writerow(["file", "image", "label", "score", "status", URL])
+        table.writerow(["file", "image", "label", "score", "status", "labelled_by", URL])
         for row, name, data in _files(rows, folders, taken):
             if data is not None:
                 out.put(name, data)
-            table.writerow([name, row.image, row.label, row.score, row.status, row.url])
+            table.writerow([name, row.image, row.label, row.score, row.status, row.labelled_by, row.url])
     out.put(CLASSES, to_json({folders[name]: name for name in rows.classes}))
 
 

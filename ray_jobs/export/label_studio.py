@@ -60,7 +60,7 @@ def _tasks(rows: ExportedRows, out: Destination, taken: TakenNames) -> Iterator[
             name = taken.take(f"images/{image_name(row.image, data)}")
             out.put(name, data)
             place = LOCAL + quote(f"{folder}/{name}") if "://" not in out.place else f"{out.place}/{name}"
-        yield {"data": {IMAGE: place, **_data(row)}, "predictions": [*_predictions(row, rows)]}
+        yield {"data": {IMAGE: place, **_data(row)}, **_labelled(row, rows)}
 
 
 def _data(row: ExportedRow) -> dict[str, Any]:
@@ -68,14 +68,16 @@ def _data(row: ExportedRow) -> dict[str, Any]:
     return {("key" if name == "image" else name): value for name, value in row.details().items()}
 
 
-def _predictions(row: ExportedRow, rows: ExportedRows) -> Iterator[dict[str, Any]]:
-    """Yield the prediction of a row: its label, or the best guess, which is there to be corrected."""
-    if row.guess is None:
-        return
-    choice = {"choices": [xml_text(row.guess)]}
-    result = {"from_name": CHOICES, "to_name": IMAGE, "type": "choices", "value": choice}
+def _labelled(row: ExportedRow, rows: ExportedRows) -> dict[str, Any]:
+    """Return the annotation of a person, or the prediction: the label, or the best guess, to be corrected."""
+    name = row.label if row.labelled_by else row.guess
+    if name is None:
+        return {}
+    result = {"from_name": CHOICES, "to_name": IMAGE, "type": "choices", "value": {"choices": [xml_text(name)]}}
+    if row.labelled_by:
+        return {"annotations": [{"result": [result]}]}
     score = {} if row.score is None else {"score": row.score}
-    yield {"model_version": rows.run.name, **score, "result": [result]}
+    return {"predictions": [{"model_version": rows.run.name, **score, "result": [result]}]}
 
 
 def _link(row: ExportedRow) -> str:

@@ -120,6 +120,7 @@ class WrittenRun:
             changed, the first one was scored at every time-step of every class.
         has_scores: whether the classifier is calibrated.
         given: by key, labels to measure with.
+        max_image_bytes: of the archive.
     """
 
     folder: Path
@@ -128,6 +129,7 @@ class WrittenRun:
     escalated: Sequence[str] = ()
     has_scores: bool = True
     given: Mapping[str, str] = field(default_factory=dict)
+    max_image_bytes: int = 256 << 20
 
     @property
     def store(self) -> Store:
@@ -138,7 +140,9 @@ class WrittenRun:
         return Job(
             job=JobSection(name="by-hand", output=self.store.root),
             archive=ArchiveSection(
-                uri=str(self.folder / "archive"), labels=str(self.folder / "given.csv") if self.given else None
+                uri=str(self.folder / "archive"),
+                labels=str(self.folder / "given.csv") if self.given else None,
+                max_image_bytes=self.max_image_bytes,
             ),
             support=SupportSection(uri=str(self.folder / "examples.parquet")),
         )

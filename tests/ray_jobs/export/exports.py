@@ -31,12 +31,19 @@ def pictures(*names: str) -> dict[str, bytes]:
 
 
 def export(
-    run: WrittenRun | str, to: str, out: Path | str, *, links: bool = False, overwrite: bool = False, **filters: Any
+    run: WrittenRun,
+    to: str,
+    out: Path | str,
+    *,
+    links: bool = False,
+    labels: bool = False,
+    overwrite: bool = False,
+    **filters: Any,
 ) -> ExportResult:
     """Export a run; nothing is shown."""
-    place = run if isinstance(run, str) else run.store.url(RUN)
-    request = ExportRequest(format=to, out=str(out), filters=Filters(**filters), links=links, overwrite=overwrite)
-    return export_run(place, request, reporter=Reporter(Console(file=io.StringIO())))
+    options = {"links": links, "labels": labels, "overwrite": overwrite}
+    request = ExportRequest(format=to, out=str(out), filters=Filters(**filters), **options)
+    return export_run(run.store.url(RUN), request, reporter=Reporter(Console(file=io.StringIO())))
 
 
 def write_rows(folder: Path, rows: int, *, part_rows: int = 500) -> WrittenRun:

@@ -8,12 +8,16 @@ import tracemalloc
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from fewshot.errors import UnknownNameError
 from ray_jobs.errors import JobError
 from tests.ray_jobs.export.exports import export, pictures, write_rows
 from tests.ray_jobs.place import fewshot, picture, put
 from tests.ray_jobs.written_run import RUN, WrittenRun
+from tests.strange_files import encode
+
+TINY = encode(Image.new("RGB", (2, 2)), "PNG")
 
 
 @pytest.fixture(scope="module")
@@ -111,21 +115,41 @@ def test_a_run_of_which_all_is_abstained_exports_nothing_by_default(tmp_path, ou
 
 
 def peak_bytes(rows, folder):
-    """Most memory that Python objects and Arrow's buffers take while each format that reads no image is written."""
+    """Most memory that Python objects and Arrow's buffers take while a table is written."""
     run = write_rows(folder / "run", rows)
     pool = pa.default_memory_pool()
     tracemalloc.start()
     held = pool.bytes_allocated()
-    for to in ("csv", "jsonl"):
-        assert export(run, to, folder / to).rows == rows
+    assert export(run, "csv", folder / "out").rows == rows
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return peak, pool.bytes_allocated() - held
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_memory_does_not_grow_with_the_rows(tmp_path):
     few, _ = peak_bytes(10_000, tmp_path / "few")
     many, arrow = peak_bytes(100_000, tmp_path / "many")
     assert many < 1.2 * few
     assert arrow < 1 << 20
+
+
+def peak_with_images(images, folder, to):
+    run = WrittenRun(folder / "run", max_image_bytes=1 << 14).write(
+        {f"{index:05}.png": TINY for index in range(images)}
+    )
+    tracemalloc.start()
+    assert export(run, to, folder / "out", statuses=("ok", "abstained")).rows == images
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("to", ["coco", "imagefolder", "huggingface", "fiftyone", "labelstudio", "xmp"])
+def test_memory_does_not_grow_with_the_images(tmp_path, to):
+    peak_with_images(10, tmp_path / "warm", to)
+    few = peak_with_images(1200, tmp_path / "few", to)
+    assert peak_with_images(2400, tmp_path / "many", to) < 1.3 * few
