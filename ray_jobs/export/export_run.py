@@ -105,7 +105,7 @@ def export_run(
             source=None if archive is None else partial(open_archive, archive, storage),
             links=request.links,
             answers=answers,
-            on_part=lambda part, rows: on_event(UnitDone(part, rows, {}, 0.0)),
+            on_rows=lambda part, rows: on_event(UnitDone(part, rows, {}, 0.0)),
         )
         _writer(kind)(rows, out)
         result = _result(rows, kind, out.place)

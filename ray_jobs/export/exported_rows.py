@@ -20,7 +20,7 @@ from ray_jobs.output.runs import Run
 
 T = TypeVar("T")
 
-BATCH = 1000
+BATCH = 250
 """Rows that are Python objects at a time."""
 GONE = "it is not in the archive any more, or has changed since it was classified"
 SUCH_AS = 5
@@ -120,7 +120,7 @@ class ExportedRows:
         parts: of its predictions, paths in its store.
         classes: K names, in label order.
         filters: that rows meet.
-        on_part: called with path and number of rows of each part that was read.
+        on_rows: called with the path of a part and a number of its rows that are done, or skipped.
         source: opens the archive; None where the format needs no images.
         links: whether the format names images by their URLs instead of copying them.
         answers: by key, what people said, which wins over predictions; None leaves predictions as they are.
@@ -131,7 +131,7 @@ class ExportedRows:
     parts: Sequence[str]
     classes: Sequence[str]
     filters: Filters
-    on_part: Callable[[str, int], None]
+    on_rows: Callable[[str, int], None]
     source: Callable[[], Source] | None = None
     links: bool = False
     answers: Mapping[str, LabelEvent] | None = None
@@ -145,7 +145,9 @@ class ExportedRows:
             StorageError: storage does not respond.
         """
         for part in self.parts:
-            yield from self._counted(self._read(part))
+            for row in self._rows(part, self._read(part)):
+                self.counts.rows += 1
+                yield row
 
     def with_images(self) -> Iterator[tuple[ExportedRow, bytes]]:
         """Read the rows with their images; those whose images cannot be read are counted and left out.
@@ -178,7 +180,7 @@ class ExportedRows:
         left = {shard_of(part): part for part in self.parts}
         for shard in self.source().shards():
             if (part := left.pop(shard.fingerprint, None)) is not None:
-                for row, data in self._of_shard(shard, self._read(part)):
+                for row, data in self._of_shard(shard, part):
                     if (found := measure(data)) is None:
                         self.counts.add_unreadable(row.image, reason)
                         continue
@@ -187,7 +189,7 @@ class ExportedRows:
             if not left:
                 return
         for part in left.values():
-            for row in self._rows(self._read(part)):
+            for row in self._rows(part, self._read(part)):
                 self.counts.add_unreadable(row.image, GONE)
 
     @property
@@ -196,10 +198,11 @@ class ExportedRows:
         table = self._selected(self.run.prediction_schema.empty_table())
         return [name for name in table.column_names if name != ROW]
 
-    def _of_shard(self, shard: Shard, table: pa.Table) -> Iterator[tuple[ExportedRow, bytes]]:
+    def _of_shard(self, shard: Shard, part: str) -> Iterator[tuple[ExportedRow, bytes]]:
+        table = self._read(part)
         places = table[ROW].to_pylist()
         records = iter(pick(shard, places)) if places else iter(())
-        for row in self._rows(table):
+        for row in self._rows(part, table):
             if (data := self._image(row, next(records, None))) is not None:
                 yield row, data
 
@@ -212,21 +215,17 @@ class ExportedRows:
             return record.data
         return None
 
-    def _counted(self, table: pa.Table) -> Iterator[ExportedRow]:
-        for row in self._rows(table):
-            self.counts.rows += 1
-            yield row
-
-    def _rows(self, table: pa.Table) -> Iterator[ExportedRow]:
+    def _rows(self, part: str, table: pa.Table) -> Iterator[ExportedRow]:
         for batch in table.drop_columns([ROW]).to_batches(max_chunksize=BATCH):
             yield from map(ExportedRow, batch.to_pylist())
+            self.on_rows(part, len(batch))
 
     def _read(self, part: str) -> pa.Table:
         """Read the rows of a part that meet the filters."""
         table = view_table(self.run.store, part)
-        found = self._selected(table)
-        self.on_part(part, len(table))
-        return found
+        selected = self._selected(table)
+        self.on_rows(part, len(table) - len(selected))
+        return selected
 
     def _selected(self, table: pa.Table) -> pa.Table:
         origin = PredictionOrigin.from_schema(table.schema)

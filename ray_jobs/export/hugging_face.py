@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_jobs.export.destination import Destination
-from ray_jobs.export.exported_rows import BATCH, ExportedRows
+from ray_jobs.export.exported_rows import ExportedRows
 from ray_jobs.export.safe_names import TakenNames, image_name
 
 SCHEMA = pa.schema(
@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
         pa.field("labelled_by", pa.string()),
     ]
 )
+ROW_GROUP = 1000
+"""Rows that are written to the table at a time."""
 CARD = """---
 configs:
 - config_name: default
@@ -58,7 +60,7 @@ def _batches(rows: ExportedRows, out: Destination, taken: TakenNames) -> Iterato
         name = taken.take(f"images/{image_name(row.image, data)}")
         out.put(name, data)
         batch.append({**row.values, "file_name": name, "key": row.image})
-        if len(batch) == BATCH:
+        if len(batch) == ROW_GROUP:
             yield batch
             batch = []
     if batch:

@@ -28,8 +28,8 @@ def failing(monkeypatch):
     """Storage that breaks off after the first row."""
     rows = ExportedRows._rows
 
-    def some(self, table):
-        yield next(rows(self, table))
+    def some(self, part, table):
+        yield next(rows(self, part, table))
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(ExportedRows, "_rows", some)
