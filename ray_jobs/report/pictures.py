@@ -59,6 +59,11 @@ def example_pictures(
     return _as_far_as_readable("examples", lambda: _of_examples(section, names, storage))
 
 
+def pictures_of_examples(labels: Labels, images: Sequence[str]) -> dict[str, str]:
+    """Return pictures of some examples, by reference; those that cannot be read are missing."""
+    return _as_far_as_readable("examples", lambda: _of_selection(labels, images))
+
+
 def _as_far_as_readable(what: str, pictures: Callable[[], Iterator[tuple[K, str]]]) -> dict[K, str]:
     found: dict[K, str] = {}
     try:
@@ -90,9 +95,14 @@ def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]
 def _of_examples(section: SupportSection, names: Sequence[str], storage: Storage) -> Iterator[tuple[str, str]]:
     labels = support_labels(section, storage)
     classes = {image: name for name, image in _first_images(labels).items() if name in set(names)}
-    for record in read_shard(labels.selection.shard([Selected(image, "") for image in sorted(classes)])):
-        if picture := thumbnail(record.data, side=EXAMPLE_SIDE):
-            yield classes[record.key], picture
+    for image, picture in _of_selection(labels, sorted(classes), side=EXAMPLE_SIDE):
+        yield classes[image], picture
+
+
+def _of_selection(labels: Labels, images: Sequence[str], *, side: int = ARCHIVE_SIDE) -> Iterator[tuple[str, str]]:
+    for record in read_shard(labels.selection.shard([Selected(image, "") for image in images])):
+        if picture := thumbnail(record.data, side=side):
+            yield record.key, picture
 
 
 def _first_images(labels: Labels) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The section on mistakes: where labels were given, what is wrong, how certain it was, and which classes fare badly."""
+"""The sections on mistakes: where labels were given, what is wrong, and which classes fare badly; odd examples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 from ray_jobs.report.charts import accuracy_by_coverage
 from ray_jobs.report.contact_sheet import KEY, picture
 from ray_jobs.report.markup import element, listing, number, outside, percent, plural
+from ray_jobs.report.odd_examples import OddExample
 from ray_jobs.report.report_data import Contents
 from ray_jobs.report.wrong_labels import ClassCounts, Confusion, Mistake, Mistakes
 
@@ -97,4 +98,28 @@ def _class(counts: ClassCounts) -> Element:
         element("td", percent(counts.recall), class_="count"),
         element("td", number(counts.predicted), class_="count"),
         element("td", percent(counts.precision), class_="count"),
+    )
+
+
+def odd_examples_section(contents: Contents) -> Iterator[Element]:
+    """Return the section on examples that look mislabelled; nothing if there are none."""
+    if not contents.odd_examples:
+        return
+    yield element("h2", "Examples to look at")
+    note = "Each is more like another class than like the other examples of its own. Some may be mislabelled."
+    yield element("p", note, class_="note")
+    yield listing((_odd_card(example, contents) for example in contents.odd_examples), class_="cards")
+
+
+def _odd_card(example: OddExample, contents: Contents) -> Element:
+    return element(
+        "figure",
+        picture(contents.odd_pictures.get(example.image)),
+        element(
+            "figcaption",
+            element("p", outside(example.label), class_="label"),
+            element("p", "more like ", outside(example.nearest, limit=KEY), class_="second"),
+            element("p", outside(example.image, limit=KEY), class_="key"),
+        ),
+        class_="card",
     )
