@@ -1,4 +1,4 @@
-"""Commands around labels that people give to images of an archive."""
+"""Commands around labels: those that people give to images of an archive, and predictions for other programs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ray_jobs.commands.arguments import locate_output
+from ray_jobs.commands.arguments import job_name, locate_output
 from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
+from ray_jobs.export.format_table import FORMATS
 
 commands = CommandGroup("Label")
 ledger_commands = CommandGroup("Ledger of labels")
@@ -29,6 +30,14 @@ LabelledRun = Annotated[
         show_default=False,
     ),
 ]
+
+
+_FORMATS = "; ".join(f"{each.name}, {each.summary}" for each in FORMATS)
+
+
+def _complete_format(incomplete: str) -> list[tuple[str, str]]:
+    """Return names and summaries of formats for shell completion."""
+    return [(each.name, each.summary) for each in FORMATS if each.name.startswith(incomplete)]
 
 
 @ledger_commands.add(name="import", example="fewshot labels import runs/groceries answers.csv")
@@ -158,3 +167,65 @@ def _write_new(path: Path, data: bytes) -> None:
         raise JobError([f"{path} exists; name another file, or remove it"]) from error
     except OSError as error:
         raise JobError([f"{path} cannot be written: {error}"]) from error
+
+
+@commands.add(example="fewshot export runs/groceries --to csv --out labels.csv")
+def export(
+    run: LabelledRun,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT", help=f"Format: {_FORMATS}.", autocompletion=_complete_format, show_default=False
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(metavar="PATH", help="File or folder to write, a path or any fsspec URL.", show_default=False),
+    ],
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STATUS,…",
+            help="Export rows with this status: ok, abstained, unknown, unreadable. Repeatable.",
+            show_default="all for csv and jsonl, all but unreadable for labelstudio, else ok",
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Export rows with at least this score.", show_default="all")
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Export rows of this class; those without a label count by their best guess. Repeatable.",
+            show_default="all",
+        ),
+    ] = None,
+    links: Annotated[
+        bool, typer.Option("--links", help="Name images by their URLs instead of copying them, where formats can.")
+    ] = False,
+    labels: Annotated[
+        bool,
+        typer.Option("--labels", help="Let labels that people gave win over predictions; `labelled_by` says who."),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+) -> JsonResult:
+    """Export the predictions of a run for other programs.
+
+    Of an output, its newest complete run is exported. Images are copied from the archive, whatever its form, where the
+    format has them. The export appears as a whole at the end. The exit code is 1 if images could not be read.
+    """
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.export.export_run import ExportRequest, export_messages, export_run
+    from ray_jobs.export.filters import Filters
+
+    reporter = Reporter()
+    place, storage, job_file = locate_output(run)
+    statuses = None if status is None else tuple(name.strip() for each in status for name in each.split(","))
+    filters = Filters(statuses=statuses, classes=None if class_ is None else tuple(class_), min_score=min_score)
+    request = ExportRequest(format=to, out=out, filters=filters, links=links, labels=labels, overwrite=overwrite)
+    result = export_run(place, request, storage, reporter=reporter, job=job_name(job_file))
+    for message in export_messages(result):
+        reporter.say(message, style="yellow" if message.startswith("warning") else None)
+    return result.to_json()
