@@ -23,7 +23,7 @@ from fewshot.methods.table import uses_text
 from ray_jobs.classification.unknown_plan import check_every_class, check_known_examples
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.archive import open_archive
-from ray_jobs.inputs.examples import Labels, read_splits, space_with_prompts, support_labels
+from ray_jobs.inputs.examples import Labels, ledger_of, read_splits, space_with_prompts, support_labels
 from ray_jobs.inputs.ground_truth import read_given_labels
 from ray_jobs.inputs.validation_examples import validation_labels
 from ray_jobs.job_file.limits import shortened
@@ -123,7 +123,7 @@ def _labelled_checks(job: Job, needs: Sequence[str], storage: Storage) -> Iterat
 
 def _support_checks(job: Job, support: SupportSection, storage: Storage) -> Iterator[Check]:
     """Yield the checks of examples that are trained on."""
-    labels = cache(lambda: support_labels(replace(support, prompts=None), storage))
+    labels = cache(lambda: support_labels(replace(support, prompts=None), storage, ledger=ledger_of(job)))
     yield Check("[support] uri", lambda: _check_examples(job, labels()), support.uri)
     if (validation := support.validation) is not None:
         yield Check("[support] validation", lambda: _check_validation(support, labels, storage), validation)

@@ -11,6 +11,7 @@ from cluster.records.columns import Columns
 from cluster.records.forms import FORMS, Form
 from cluster.records.opening import open_source
 from cluster.records.patterns import archive_folder
+from cluster.records.references_beside import ReferencesBeside
 from cluster.records.selection import Selected, Selection, content_digest
 from cluster.records.shards import pick, read_shard
 
@@ -19,6 +20,7 @@ __all__ = [
     "Columns",
     "Form",
     "Record",
+    "ReferencesBeside",
     "Selected",
     "Selection",
     "Shard",

@@ -16,6 +16,7 @@ from cluster.records.location import Location
 from cluster.records.names import printable
 from cluster.records.reading import CHANGED, ordered_map, with_retries
 from cluster.records.references import References
+from cluster.records.references_beside import JoinedReferences, ReferencesBeside
 from cluster.storage.settings import DEFAULT_STORAGE, Storage
 
 THREADS = 16
@@ -71,6 +72,7 @@ class Selection:
         schemes: schemes that are followed beside the folder's own, see `References`.
         image_column: references are rows of tables, see `EmbeddedImages`, and this is the column of the images; None if
             they are paths and URLs.
+        beside: references that lead to another folder, whatever the others are; None: there are none.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class Selection:
         storage: Storage = DEFAULT_STORAGE,
         schemes: Collection[str] = (),
         image_column: str | None = None,
+        beside: ReferencesBeside | None = None,
     ) -> None:
         self._location = Location.parse(folder, storage)
         self._max_bytes = max_bytes
         self._schemes = frozenset(schemes)
         self._image_column = image_column
+        self._beside = beside
 
     def look_up(self, references: Sequence[str], *, threads: int = THREADS) -> list[Selected]:
         """Look up the versions of the objects that references lead to, in order.
@@ -93,8 +97,8 @@ class Selection:
         Raises:
             StorageError: storage does not answer, also after retries.
         """
-        if self._image_column is not None:
-            return self._embedded(references)
+        if self._image_column is not None or self._beside is not None:
+            return self._by_content(references)
         if self._location.is_local:
             return [self._select(reference) for reference in references]
         return list(ordered_map(self._select, references, threads))
@@ -123,10 +127,11 @@ class Selection:
         contents = [[item.name, item.version] for item in selected]
         return Shard(fingerprint(["selection", contents]), len(selected), _Slice(self._references(), tuple(selected)))
 
-    def _references(self) -> References | EmbeddedImages:
+    def _references(self) -> References | EmbeddedImages | JoinedReferences:
         _, folder = self._location.open()
         references = References(self._location, folder, self._max_bytes, self._schemes, start="")
-        return references if self._image_column is None else EmbeddedImages(references, self._image_column)
+        own = references if self._image_column is None else EmbeddedImages(references, self._image_column)
+        return own if self._beside is None else self._beside.join(own, self._max_bytes)
 
     def _select(self, reference: str) -> Selected:
         try:
@@ -141,8 +146,8 @@ class Selection:
         version, size = references.find(reference, _version_at)
         return Selected(reference, version, size=size)
 
-    def _embedded(self, references: Sequence[str]) -> list[Selected]:
-        """Identify images in tables by their contents: what the storage knows of a table is about all of its rows."""
+    def _by_content(self, references: Sequence[str]) -> list[Selected]:
+        """Identify images by their contents, as those in tables: storage knows a table, and not its rows."""
         found = self._references().read_all(references, threads=1)
         return [
             Selected(name) if isinstance(data, EntryError) else Selected.by_content(name, content_digest(data))
@@ -162,7 +167,7 @@ def _version_at(place: Location) -> tuple[str, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    references: References | EmbeddedImages
+    references: References | EmbeddedImages | JoinedReferences
     selected: tuple[Selected, ...] = field(repr=False)
 
     def read(self, *, threads: int, skipped: Skipped) -> Iterator[Record]:

@@ -58,7 +58,9 @@ class CommandGroup:
         self.title = title
         self.app = typer.Typer()
 
-    def add(self, *, example: str, exit_codes: bool = False) -> Callable[[Callable[P, JsonResult]], Callable[P, None]]:
+    def add(
+        self, *, example: str, exit_codes: bool = False, name: str | None = None
+    ) -> Callable[[Callable[P, JsonResult]], Callable[P, None]]:
         """Add a function as a command whose result is JSON.
 
         The function returns the result and shows it to people on stderr. The JSON goes to stdout unless that is a
@@ -67,9 +69,10 @@ class CommandGroup:
         Args:
             example: command line that ends the help text.
             exit_codes: explain the exit codes in the help text.
+            name: of the command; None takes that of the function.
 
         Returns:
-            a decorator; the command has the name of the function, and its docstring as help text.
+            a decorator; the function's docstring is the help text.
         """
 
         def decorate(function: Callable[P, JsonResult]) -> Callable[P, None]:
@@ -81,7 +84,7 @@ class CommandGroup:
                     sys.stdout.write(format_result(_without_nan(result), os.environ))
                 raise typer.Exit(_exit_code(result))
 
-            return self._register(command, example, exit_codes)
+            return self._register(command, example, exit_codes, name)
 
         return decorate
 
@@ -105,9 +108,12 @@ class CommandGroup:
 
         return decorate
 
-    def _register(self, command: Callable[P, None], example: str, exit_codes: bool) -> Callable[P, None]:
+    def _register(
+        self, command: Callable[P, None], example: str, exit_codes: bool, name: str | None = None
+    ) -> Callable[P, None]:
         paragraphs = (inspect.getdoc(command) or "").split("\n\n")
         return self.app.command(
+            name,
             cls=Command,
             help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
             rich_help_panel=self.title,

@@ -1,4 +1,4 @@
-"""Tables and messages about what has run: `status` and `report`, and submitted jobs."""
+"""Tables and messages about what has run: `status` and `report`, submitted jobs, and imported labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ray_jobs.console.progress import IMAGES, Reporter, rate_text
+from ray_jobs.labels.label_table import ImportedLabels
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunStatus
 from ray_jobs.results.submitted_jobs import JobList, SubmittedJob
 from ray_jobs.results.verification import Verification
@@ -115,3 +116,16 @@ def show_submission(reporter: Reporter, job: SubmittedJob) -> None:
     """Show the status of a job and how to follow it."""
     follow = f"fewshot logs {job.submission} --follow --address {job.address}"
     reporter.say(f"{job.submission} is {job.status.lower()}. To follow it: {follow}")
+
+
+def show_import(reporter: Reporter, result: ImportedLabels) -> None:
+    """Show what was imported, and what was not and why."""
+    reporter.say(f"wrote {result.written} labels to {result.ledger}; it had {result.known} of the {result.rows} given")
+    if result.unanswered:
+        reporter.say(f"{result.unanswered} rows have no answer")
+    if result.not_found_count:
+        found = f"{result.not_found_count} images are not in the predictions of the newest run, such as"
+        reporter.say(f"{found} {result.not_found[0]}; use the keys of its column image", style="yellow")
+    if result.unreadable_count:
+        found = f"{result.unreadable_count} images cannot be read, and so not be learned from, such as"
+        reporter.say(f"{found} {result.unreadable[0]}. Give them the answer unreadable", style="yellow")

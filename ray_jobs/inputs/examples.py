@@ -11,7 +11,7 @@ from itertools import islice
 
 from cluster import Storage, Store, Unit, fingerprint
 from cluster.errors import ClusterError
-from cluster.records import Selected, Selection, open_source
+from cluster.records import ReferencesBeside, Selected, Selection, open_source
 from cluster.records.chunking import chunk
 from cluster.records.containers import has_wildcards
 from cluster.records.folder import FolderSlice
@@ -31,6 +31,7 @@ from fewshot.data import (
 from fewshot.data.splits import chosen_pairs
 from fewshot.errors import DataError
 from ray_jobs.inputs.class_folders import read_class_folders
+from ray_jobs.inputs.class_warnings import first_few
 from ray_jobs.inputs.example_tables import (
     TABLES,
     FoundExamples,
@@ -40,9 +41,11 @@ from ray_jobs.inputs.example_tables import (
     read_text,
 )
 from ray_jobs.inputs.images_folder import folder_of_images
-from ray_jobs.job_file.sections import ClassSection, SupportSection
+from ray_jobs.job_file.sections import ClassSection, Job, SupportSection
+from ray_jobs.labels.kept_images import check_kept, kept_reference, references_beside
+from ray_jobs.labels.label_ledger import LabelLedger, open_ledger
 from ray_jobs.output.feature_parts import FeatureRows, read_parts
-from ray_jobs.output.layout import dense_folder, feature_part
+from ray_jobs.output.layout import LABELS, dense_folder, feature_part
 from ray_jobs.steps.embed import EmbedUnit
 
 DEFAULT_OPTIONS = LabelOptions()
@@ -61,6 +64,7 @@ class Labels:
         schemes: kinds of URL that references may have, beside the folder's own kind.
         image_column: column of the images, where references are rows of tables; None if they are paths and URLs.
         notices: sentences about what a user should check.
+        beside: references that lead to copies in a ledger of labels; None: there are none.
     """
 
     space: LabelSpace
@@ -71,6 +75,7 @@ class Labels:
     schemes: tuple[str, ...] = ()
     image_column: str | None = None
     notices: tuple[str, ...] = ()
+    beside: ReferencesBeside | None = None
 
     @property
     def identity(self) -> list[object]:
@@ -86,7 +91,13 @@ class Labels:
     @property
     def selection(self) -> Selection:
         """What reads the images."""
-        return Selection(self.folder, storage=self.storage, schemes=self.schemes, image_column=self.image_column)
+        return Selection(
+            self.folder,
+            storage=self.storage,
+            schemes=self.schemes,
+            image_column=self.image_column,
+            beside=self.beside,
+        )
 
     def drawn(self, shots: int | None, seed: int) -> Labels:
         """Return at most `shots` images of each class; more shots contain the fewer."""
@@ -351,11 +362,58 @@ def space_with_prompts(space: LabelSpace, uri: str | None, storage: Storage = DE
     return with_prompts(space, parse_class_prompts(read_text(uri, storage), name=uri), name=uri)
 
 
-def support_labels(section: SupportSection, storage: Storage = DEFAULT_STORAGE) -> Labels:
-    """Read and sample the examples of a job."""
+def support_labels(
+    section: SupportSection, storage: Storage = DEFAULT_STORAGE, *, ledger: LabelLedger | None = None
+) -> Labels:
+    """Read and sample the examples of a job.
+
+    Args:
+        section: the job's [support].
+        storage: how S3 is reached.
+        ledger: labels to learn from beside them, all of them; None: there are none.
+
+    Raises:
+        DataError, ClusterError: see `read_labels`.
+        JobError: the ledger cannot be read, or lacks copies of its images.
+    """
     labels = read_labels(section.uri, section.classes, options=support_options(section), storage=storage)
-    space = space_with_prompts(labels.space, section.prompts, storage)
-    labels = replace(labels, schemes=section.schemes, space=space)
     own = {Example("", item.label).label: item.examples for item in section.classes if item.examples is not None}
-    drawn = labels.drawn(len(labels.images) if own else section.shots, section.seed)
-    return drawn.limited([own.get(name, section.shots) for name in labels.space.names])
+    drawn = replace(labels, schemes=section.schemes).drawn(len(labels.images) if own else section.shots, section.seed)
+    limited = drawn.limited([own.get(name, section.shots) for name in labels.space.names])
+    joined = limited if ledger is None else _with_ledger(limited, ledger)
+    return replace(joined, space=space_with_prompts(joined.space, section.prompts, storage))
+
+
+def _with_ledger(labels: Labels, ledger: LabelLedger) -> Labels:
+    """Add the labels that people gave to images of an archive; they may add classes."""
+    current = ledger.current().answers
+    given = {image: Example("", event.label or "").label for image, event in current.items() if event.answer == "label"}
+    if not given:
+        return labels
+    check_kept(ledger.store, given)
+    rows = [Example(kept_reference(image), given[image]) for image in sorted(given)]
+    pairs = zip(labels.images, labels.labels, strict=True)
+    joined = _from_examples([*_examples(labels.space, pairs), *rows], labels.folder, labels.storage)
+    added = [name for name in joined.space.names if name not in set(labels.space.names)]
+    notice = f"Labels of {ledger.store.root} add {len(added)} classes: {first_few(added)}."
+    notices = (*labels.notices, *([notice] if added else []))
+    return replace(
+        labels,
+        space=joined.space,
+        images=joined.images,
+        labels=joined.labels,
+        beside=references_beside(ledger.store),
+        notices=notices,
+    )
+
+
+def ledger_of(job: Job) -> LabelLedger | None:
+    """Return the ledger that a job learns from; None without `support.labels`.
+
+    Raises:
+        JobError: its URL is wrong.
+    """
+    if job.support is None or not (place := job.support.labels):
+        return None
+    url = f"{job.job.output.rstrip('/')}/{LABELS}" if place is True else place
+    return open_ledger(url, job.storage.resolve())

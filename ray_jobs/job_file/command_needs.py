@@ -17,14 +17,14 @@ NEEDS: Mapping[JobCommand, tuple[str, ...]] = {"classify": ("archive", "support"
 """Sections without which a command cannot run."""
 UNUSED: Mapping[JobCommand, Mapping[str, tuple[str, ...]]] = {
     "classify": {"evaluate": ("splits", "images")},
-    "evaluate": {"archive": ("uri", "labels"), "support": ("uri", "images", "validation")},
+    "evaluate": {"archive": ("uri", "labels"), "support": ("uri", "images", "validation", "labels")},
 }
 """Keys of paths that a command does not read, by section."""
 
 DATA_PATHS: Mapping[str, tuple[str, ...]] = {
     "job": ("output",),
     "archive": ("uri", "labels"),
-    "support": ("uri", "images", "validation", "prompts"),
+    "support": ("uri", "images", "validation", "labels", "prompts"),
     "classifier": ("from_",),
     "evaluate": ("splits", "images"),
 }
@@ -52,7 +52,7 @@ def paths_in(
     for section, names in keys.items():
         unused = () if command is None else UNUSED[command].get(section, ())
         for key in names:
-            if key not in unused and (value := _value(getattr(job, section), key)) is not None:
+            if key not in unused and isinstance(value := _value(getattr(job, section), key), str):
                 yield section, key, value
 
 

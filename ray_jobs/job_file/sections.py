@@ -245,6 +245,9 @@ class SupportSection:
             (tip_adapter_f, ape_t, clip_adapter, coop, cocoop, ship_..., mcti, textual_inversion, and auto, which
             compares some of these), 0 for all others, which gain nothing from them on average.
         classes: Settings of single classes, and classes without examples.
+        labels: Learn from labels that people gave to images of the archive, too (`fewshot review`, `fewshot labels
+            import`): true takes the ledger of the job's own output, a path or URL that of another one, such as
+            "runs/groceries/labels". All of its labels are used, whatever `shots` is; they may add classes.
         prompts: JSON file with sentences for classes, {"class": ["sentence", ...]}, as CuPL has them. They are averaged
             with the filled templates; every class needs an entry, by its label or name. Not set: templates and
             descriptions only. `evaluate` reads this key as well.
@@ -266,6 +269,7 @@ class SupportSection:
     seed: Seed = 1
     views: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = None
     classes: tuple[ClassSection, ...] = ()
+    labels: bool | PathOrUrl = False
     prompts: PathOrUrl | None = None
     schemes: tuple[SchemeName, ...] = ()
     follow_links: bool = True

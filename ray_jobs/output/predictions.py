@@ -296,7 +296,7 @@ class PredictionOrigin:
             for a file of a folder, its URL or path; for a member of a tar, a chained fsspec URL ("tar://a.jpg::URL");
             for a row of a table, the URL of the table, or the row's own key where that is a URL.
         """
-        path = _original(image)
+        path = original_name(image)
         if not source:
             return path if "://" in path else f"{self.archive.rstrip('/')}/{path}"
         if self.archive_kind == "parquet":
@@ -305,7 +305,7 @@ class PredictionOrigin:
 
     def _container(self, source: str) -> str:
         """Where a file of the archive lies: it is the archive, or lies below its folder (of a glob, the fixed part)."""
-        name = _original(source)
+        name = original_name(source)
         if self.archive.rpartition("/")[2] == name:
             return self.archive
         folder = re.split(r"[*?\[]", self.archive, maxsplit=1)
@@ -351,6 +351,6 @@ def _statuses(part: ScoredPart) -> np.ndarray:
     return np.where(part.unknown, "unknown", np.where(part.abstained, "abstained", "ok"))
 
 
-def _original(name: str) -> str:
+def original_name(name: str) -> str:
     r"""The name of an entry, of its printable form: backslashes in it begin an escape."""
     return name.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in name else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pyarrow as pa
 from cluster import ClusterError, Lease, Storage, StorageError, Store, acquire_lease
 from cluster.storage.error_classes import is_storage_error, is_transient
 from cluster.storage.settings import DEFAULT_STORAGE
-from fewshot.digests import PLACEHOLDER, seal
+from fewshot.digests import PLACEHOLDER, DigestError, check_seal, seal
 from ray_jobs.errors import JobError
 from ray_jobs.job_file.reading import job_file_text
 from ray_jobs.job_file.sections import Job, StorageSection
@@ -281,6 +282,22 @@ def begin_run(store: Store, folder: str, job: Job, plan: RunPlan) -> None:
 def sealed_job_file(job: Job) -> bytes:
     """Return the job file of a run, with its digest in a comment (see `fewshot.digests`)."""
     return seal(f"{job_file_text(job)}\n# Written by fewshot, content {PLACEHOLDER}\n".encode())
+
+
+def stored_job(store: Store, run: str) -> Job:
+    """Read the job file that was stored with a run.
+
+    Raises:
+        JobError: it is damaged.
+    """
+    data = store.get(f"{run}/{JOB}")
+    try:
+        check_seal(data)
+    except DigestError as error:
+        raise JobError([f"{store.url(run)}/{JOB} is damaged ({error}). Run the job again to write it anew."]) from error
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Job).validate_python(tomllib.loads(data.decode()))
 
 
 @contextmanager

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Callable
 from functools import partial
-
-from pydantic import TypeAdapter
 
 from cluster import Storage, Store
 from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
-from fewshot.digests import DigestError, check_seal
-from ray_jobs.errors import JobError
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import view_table
-from ray_jobs.output.layout import JOB, PER_CLASS, REPORT
-from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below
+from ray_jobs.output.layout import PER_CLASS, REPORT
+from ray_jobs.output.runs import Run, UnreadableRun, find_runs, no_output, open_output, outputs_below, stored_job
 from ray_jobs.report.classification_page import render
 from ray_jobs.report.evaluation_page import render_evaluation
 from ray_jobs.report.report_data import gather
@@ -100,17 +95,3 @@ def _rendered(store: Store, run: Run) -> bytes:
 
 def _of_run(store: Store, run: str, job: Job | None = None) -> bytes:
     return render(gather(store, run, job or stored_job(store, run)))
-
-
-def stored_job(store: Store, run: str) -> Job:
-    """Read the job file that was stored with a run.
-
-    Raises:
-        JobError: it is damaged.
-    """
-    data = store.get(f"{run}/{JOB}")
-    try:
-        check_seal(data)
-    except DigestError as error:
-        raise JobError([f"{store.url(run)}/{JOB} is damaged ({error}). Run the job again to write it anew."]) from error
-    return TypeAdapter(Job).validate_python(tomllib.loads(data.decode()))

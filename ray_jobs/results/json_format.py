@@ -128,9 +128,9 @@ def _parsed(data: bytes | str, where: str) -> JsonObject:
     try:
         content = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is damaged: not JSON ({error}). {_REMEDY}") from error
+        raise FormatError(f"{where} is damaged: not JSON ({error}). {REMEDY}") from error
     if not isinstance(content, dict):
-        raise FormatError(f"{where} is damaged: expected a JSON object, got {type(content).__name__}. {_REMEDY}")
+        raise FormatError(f"{where} is damaged: expected a JSON object, got {type(content).__name__}. {REMEDY}")
     return content
 
 
@@ -138,7 +138,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-_REMEDY = "Delete it and run the job again to write it anew."
+REMEDY = "Delete it and run the job again to write it anew."
 
 
 def _checked(kind: type[JsonDocument], content: JsonObject, where: str) -> JsonObject:
@@ -148,7 +148,7 @@ def _checked(kind: type[JsonDocument], content: JsonObject, where: str) -> JsonO
     except DigestError as error:
         if KEY not in content:
             _checked_version(kind, content, where)
-        raise FormatError(f"{where} is damaged: {error}. {_REMEDY}") from error
+        raise FormatError(f"{where} is damaged: {error}. {REMEDY}") from error
 
 
 def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) -> JsonObject:
@@ -163,7 +163,7 @@ def _checked_version(kind: type[JsonDocument], content: JsonObject, where: str) 
     problem = f"{where} has {found}, expected {readable}: it is from an older version of fewshot"
     if type(version) is int:
         raise OlderFormatError(f"{problem}. Run the job again to make it anew.")
-    raise FormatError(f"{problem}, or damaged. {_REMEDY}")
+    raise FormatError(f"{problem}, or damaged. {REMEDY}")
 
 
 def _validated(kind: type[JsonDocument], content: JsonObject, where: str) -> Any:
@@ -175,7 +175,7 @@ def _validated(kind: type[JsonDocument], content: JsonObject, where: str) -> Any
         mistakes = [_mistake(item["type"], item["loc"], item["msg"]) for item in error.errors()]
         more = f" and {len(mistakes) - MAX_SHOWN} more" if len(mistakes) > MAX_SHOWN else ""
         shown = "; ".join(mistakes[:MAX_SHOWN])
-        raise FormatError(f"{where} is damaged or from another version: {shown}{more}. {_REMEDY}") from error
+        raise FormatError(f"{where} is damaged or from another version: {shown}{more}. {REMEDY}") from error
 
 
 def _mistake(kind: str, location: tuple[int | str, ...], message: str) -> str:

@@ -1,0 +1,273 @@
+"""Labels as tables: import answers that were given elsewhere, and export what the ledger holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from cluster import Storage
+from cluster.storage.settings import DEFAULT_STORAGE
+from fewshot.data import Example
+from fewshot.data.table_rows import Row, Table, read_csv, read_jsonl, read_parquet
+from fewshot.errors import DataError, raise_if_any
+from ray_jobs.inputs.example_contents import problem_with_image
+from ray_jobs.inputs.example_tables import TABLES, read_text
+from ray_jobs.labels.current_labels import CurrentLabels
+from ray_jobs.labels.kept_images import keep_images
+from ray_jobs.labels.label_event import Answer, LabelEvent, Reason
+from ray_jobs.labels.label_ledger import new_label
+from ray_jobs.labels.labelled_archive import LabelledArchive, PredictedImage
+from ray_jobs.results.json_format import JsonValue
+
+COLUMNS = ("image", "label", "answer", "by", "reason", "draw", "probability")
+"""Of a table to import; image and label are required."""
+EXPORTED = ("image", "label", "answer", "by", "time", "reason", "predicted_label", "predicted_score")
+BATCH = 200
+"""Images that are read, copied and written to the ledger at a time: less than that is lost when an import is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """A row of a table to import.
+
+    Attributes:
+        place: of the row, for errors.
+        image: key of the image.
+        answer: kind of the answer.
+        label: the class, where the answer is one.
+        by: who gave it; None for whoever imports it.
+        reason: why the image was shown.
+        draw: of an audit; None otherwise.
+        probability: with which the image was drawn, in (0, 1]; None where it is unknown.
+    """
+
+    place: str
+    image: str
+    answer: Answer
+    label: str | None
+    by: str | None
+    reason: Reason
+    draw: str | None
+    probability: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedLabels(JsonValue):
+    """What an import came to.
+
+    Attributes:
+        ledger: URL of the ledger.
+        rows: rows of the table with an answer.
+        written: labels that are new in the ledger.
+        known: rows whose answer the ledger had.
+        unanswered: rows without an answer.
+        not_found: keys of images that are not in the predictions, the first few.
+        not_found_count: number of all of these.
+        unreadable: images that cannot be read, the first few, with the reasons.
+        unreadable_count: number of all of these.
+        complete: whether every row with an answer is in the ledger.
+    """
+
+    ledger: str
+    rows: int
+    written: int
+    known: int
+    unanswered: int
+    not_found: tuple[str, ...]
+    not_found_count: int
+    unreadable: tuple[str, ...]
+    unreadable_count: int
+    complete: bool
+
+
+def read_answers(uri: str, storage: Storage = DEFAULT_STORAGE) -> tuple[list[GivenAnswer], int]:
+    """Read a table of answers.
+
+    Args:
+        uri: a .csv, .tsv, .jsonl or .parquet file with the columns `COLUMNS`.
+        storage: how S3 is reached.
+
+    Returns:
+        the answers, one for each image, and the number of rows without one.
+
+    Raises:
+        DataError: a column is missing, cells are wrong, or rows contradict each other: all are listed.
+        ClusterError: it cannot be read.
+    """
+    name = posixpath.basename(uri)
+    table = _table(uri, read_text(uri, storage), name)
+    if missing := [column for column in ("image", "label") if column not in table.columns]:
+        found = ", ".join(table.columns) or "none"
+        raise DataError(f"{name}: no column {' and no column '.join(missing)}; found {found}")
+    answers: dict[str, GivenAnswer] = {}
+    problems, unanswered = [], 0
+    for row in table.rows:
+        try:
+            given = _answer(row)
+        except ValueError as error:  # DataError, too
+            problems.append(f"{row.place}: {error}")
+            continue
+        if given is None:
+            unanswered += 1
+            continue
+        known = answers.setdefault(given.image, given)
+        if (known.answer, known.label) != (given.answer, given.label):
+            problems.append(f"{given.place}: {given.image} has another answer than in {known.place}")
+    raise_if_any(name, problems)
+    return list(answers.values()), unanswered
+
+
+def _table(uri: str, data: bytes, name: str) -> Table:
+    form = TABLES.get(posixpath.splitext(uri)[1].lower())
+    if form is None:
+        raise DataError(f"{name}: expected a table, one of {', '.join(TABLES)}")
+    if form == "parquet":
+        return read_parquet(data, name, columns=COLUMNS)
+    return (read_csv if form == "csv" else read_jsonl)(data, name)
+
+
+def _answer(row: Row) -> GivenAnswer | None:
+    """Return the answer of a row; None if there is none.
+
+    Raises:
+        ValueError: a cell is wrong.
+    """
+    cells = {column: _text(row.cells.get(column)) for column in COLUMNS}
+    if not cells["image"]:
+        raise DataError("no image")
+    answer = cells["answer"] or ("label" if cells["label"] else "")
+    if not answer:
+        return None
+    reason = cells["reason"] or "import"
+    _check_word("answer", answer, get_args(Answer))
+    _check_word("reason", reason, get_args(Reason))
+    label = Example("", cells["label"]).label if answer == "label" and cells["label"] else None
+    if answer == "label" and label is None:
+        raise DataError("the answer is a label, and there is none")
+    probability = float(cells["probability"]) if cells["probability"] else None
+    given = GivenAnswer(
+        place=row.place,
+        image=cells["image"],
+        answer=answer,  # type: ignore[arg-type]
+        label=label,
+        by=cells["by"] or None,
+        reason=reason,  # type: ignore[arg-type]
+        draw=cells["draw"] or None,
+        probability=probability,
+    )
+    _event(given, archive="", by="", predicted=None)  # Checks what must fit.
+    return given
+
+
+def _check_word(column: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise DataError(f"{column} {value!r}: expected one of {', '.join(known)}")
+
+
+def _text(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def import_answers(
+    archive: LabelledArchive,
+    answers: Sequence[GivenAnswer],
+    *,
+    by: str,
+    unanswered: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ImportedLabels:
+    """Write answers to the ledger of an output, with copies of their images. Answers that it has are not repeated.
+
+    Args:
+        archive: the archive that the keys are of, and its run.
+        answers: one for each image.
+        by: who gave those without a name.
+        unanswered: number of rows without an answer, for the result.
+        progress: is called with numbers of answers that are done.
+
+    Raises:
+        JobError: the ledger or the run is damaged.
+        StorageError: storage does not respond.
+    """
+    current = archive.ledger.current()
+    new = [given for given in answers if not _is_known(given, archive, current)]
+    found = archive.find([given.image for given in new])
+    by_image = {given.image: given for given in new}
+    lost = [given.image for given in new if given.image not in found]
+    unreadable: list[str] = []
+    written = 0
+    progress(len(answers) - len(new) + len(lost))
+    for start in range(0, len(found), BATCH):
+        images = list(found.values())[start : start + BATCH]
+        kept = _keep(archive, [image for image in images if by_image[image.image].answer == "label"])
+        unreadable += [f"{image}: {reason}" for image, reason in kept.items() if reason is not None]
+        chosen = [image for image in images if kept.get(image.image) is None]
+        events = [
+            _event(by_image[image.image], archive=archive.source.identity, by=by, predicted=image) for image in chosen
+        ]
+        written += len(archive.ledger.append(events))
+        progress(len(images))
+    return ImportedLabels(
+        ledger=archive.ledger.store.root,
+        rows=len(answers),
+        written=written,
+        known=len(answers) - len(new),
+        unanswered=unanswered,
+        not_found=tuple(lost[:5]),
+        not_found_count=len(lost),
+        unreadable=tuple(unreadable[:5]),
+        unreadable_count=len(unreadable),
+        complete=not lost and not unreadable,
+    )
+
+
+def _is_known(given: GivenAnswer, archive: LabelledArchive, current: CurrentLabels) -> bool:
+    """Return whether the ledger has an answer, and it counts."""
+    image = archive.image_id(given.image)
+    known = current.answers.get(image)
+    in_draw = given.draw is None or image in current.draws.get(given.draw, {})
+    return in_draw and known is not None and (known.answer, known.label) == (given.answer, given.label)
+
+
+def _keep(archive: LabelledArchive, images: Sequence[PredictedImage]) -> dict[str, str | None]:
+    """Copy images into the ledger; return why each cannot be read, None where it is copied."""
+    read = {image.image: content for image, content in archive.read(images)}
+    reasons = {key: problem_with_image(data) if isinstance(data, bytes) else data for key, data in read.items()}
+    good = {key: data for key, data in read.items() if isinstance(data, bytes) and reasons[key] is None}
+    contents = {archive.image_id(key): data for key, data in good.items()}
+    keep_images(archive.ledger.store, contents)
+    return reasons
+
+
+def _event(given: GivenAnswer, *, archive: str, by: str, predicted: PredictedImage | None) -> LabelEvent:
+    return new_label(
+        by=given.by or by,
+        archive=archive,
+        image=given.image,
+        answer=given.answer,
+        label=given.label,
+        reason=given.reason,
+        draw=given.draw,
+        probability=given.probability,
+        predicted=None if predicted is None else predicted.predicted,
+    )
+
+
+def labels_table(events: Mapping[str, LabelEvent]) -> bytes:
+    """Return labels as a CSV table with the columns `EXPORTED`, sorted by key, which `read_answers` reads.
+
+    Args:
+        events: by key of the image, those that count.
+    """
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(EXPORTED)
+    for image, event in sorted(events.items()):
+        predicted = event.predicted
+        of_run = ("", "") if predicted is None else (predicted.label or "", _text(predicted.score))
+        writer.writerow((image, event.label or "", event.answer, event.by, event.time, event.reason, *of_run))
+    return file.getvalue().encode()
