@@ -122,9 +122,7 @@ class Herd:
     computed: int = field(default=0, init=False)
 
     @classmethod
-    def beside(
-        cls, sample: Sample, labelled: Array, *, radius: float, near_duplicate: float = NEAR_DUPLICATE
-    ) -> Herd:
+    def beside(cls, sample: Sample, labelled: Array, *, radius: float, near_duplicate: float = NEAR_DUPLICATE) -> Herd:
         """Return the state beside labelled images [L, D], unit rows, whose near-duplicates are not chosen."""
         cosines = largest_cosines(sample.features, labelled)
         is_open = cosines[:CANDIDATES] <= near_duplicate

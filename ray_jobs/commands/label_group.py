@@ -29,6 +29,10 @@ LabelledRun = Annotated[
         show_default=False,
     ),
 ]
+CsvTable = Annotated[
+    Path | None,
+    typer.Option("--csv", help="CSV file to write, too; it must not exist.", metavar="FILE", show_default=False),
+]
 
 
 @ledger_commands.add(name="import", example="fewshot labels import runs/groceries answers.csv")
@@ -100,3 +104,68 @@ def export_labels(
         raise JobError([f"{table} cannot be written: {error}"]) from error
     reporter.say(f"wrote {len(events)} labels to {table}")
     return {"table": str(table), "labels": len(events), "disputed": len(current.disputed), "undone": current.undone}
+
+
+@commands.add(example="fewshot suggest runs/groceries --n 40")
+def suggest(
+    output: LabelledRun,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images to suggest.")] = 60,
+    csv: CsvTable = None,
+) -> JsonResult:
+    """Choose images to label next, and say why each was chosen.
+
+    They cover the archive, weighted by the doubt about its predictions; some are the most probable ones of classes that
+    have few labels. No two of them are near-duplicates, nor is one of an image that has a label: examples, and images
+    in the ledger. Nothing has to be labelled yet: a job with class names alone is enough.
+
+    The list is stored in the output, for fewshot review.
+    """
+    from ray_jobs.commands.list_tables import show_list
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.suggestion.stored_lists import store_list
+    from ray_jobs.suggestion.suggest_images import suggest_images
+
+    reporter = Reporter()
+    place, storage, _ = locate_output(output)
+    with reporter.waiting("reading the features"):
+        embedded, content = suggest_images(place, n, storage)
+    result = store_list(embedded, content, csv)
+    show_list(reporter, result)
+    return result.to_json()
+
+
+@commands.add(example='fewshot search runs/groceries "a carton of oat milk" --n 20')
+def search(
+    output: LabelledRun,
+    text: Annotated[
+        str | None, typer.Argument(help="What to search for.", metavar="TEXT", show_default="--image")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Image file to search for, instead of a text.", metavar="FILE", show_default=False),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images to find.")] = 100,
+    csv: CsvTable = None,
+) -> JsonResult:
+    """Find the images of the archive that are most like a text or an image.
+
+    A text is put into the prompt templates of the job and embedded by its model, as the name of a class is. All
+    features of the archive are read once and compared. Nothing has to be labelled yet: a job with class names alone is
+    enough.
+
+    The list is stored in the output, for fewshot review.
+    """
+    from ray_jobs.commands.list_tables import show_list
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.suggestion.query_features import Query
+    from ray_jobs.suggestion.search_images import search_images
+    from ray_jobs.suggestion.stored_lists import store_list
+
+    reporter = Reporter()
+    query = Query(text=text, image=image)
+    place, storage, _ = locate_output(output)
+    with reporter.waiting("reading the features"):
+        embedded, content = search_images(place, query, n, storage)
+    result = store_list(embedded, content, csv)
+    show_list(reporter, result)
+    return result.to_json()

@@ -31,6 +31,8 @@ UNKNOWN_TEST = "unknown.safetensors"
 """Beside the card of a classifier, where a job tests for images of no class."""
 LABELS, EVENTS, KEPT_IMAGES = "labels", "events", "images"
 """The folder of the ledger of labels; in it, the folders of the batches of events and of copies of labelled images."""
+SUGGESTIONS = "suggestions"
+"""The folder of lists of images to look at: suggestions of what to label next, and searches."""
 FILES = "files"
 """Key of a card: by name, the digest of each file beside it."""
 INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)

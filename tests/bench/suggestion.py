@@ -61,9 +61,7 @@ def run(*, images: int, repeat: int, sets: Sequence[str] = SETS, rounds: int = R
     return Result("suggestion", title, rows, _gates(rows))
 
 
-def _curves(
-    photos: PhotoSet, start: str, images: int, repeat: int, rounds: int
-) -> dict[int, dict[str, list[float]]]:
+def _curves(photos: PhotoSet, start: str, images: int, repeat: int, rounds: int) -> dict[int, dict[str, list[float]]]:
     """Return accuracies by number of labels and strategy, one a draw."""
     curves: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for seed in range(repeat):
@@ -77,7 +75,11 @@ def _curves(
 def _archive(photos: PhotoSet, images: int, seed: int) -> tuple[Archive, Archive]:
     """Return an archive in random order, and images to measure on: half of the test split if the other one is small."""
     rng = np.random.default_rng(seed)
-    features, labels, is_small = photos.features, photos.labels, len(photos.labels["train"]) < len(photos.labels["test"]) / 2
+    features, labels, is_small = (
+        photos.features,
+        photos.labels,
+        len(photos.labels["train"]) < len(photos.labels["test"]) / 2,
+    )
     if is_small:
         order = rng.permutation(len(labels["test"]))
         half = len(order) // 2
