@@ -1,4 +1,4 @@
-"""What random labels of an archive are worth: as half of a budget of labels, of which the user chooses the other half."""
+"""What random labels of an archive are worth as half of a budget, the other half of which the user chooses."""
 
 from __future__ import annotations
 
