@@ -51,10 +51,7 @@ def search_images(
     embedded = EmbeddedRun.open(place, storage)
     archive = archive_identity(embedded)
     direction = embed_query(query, embedded.job, storage)
-    found, read = list[ListedImage](), 0
-    for part in embedded.parts(lambda shard, rows: _nearest(shard, rows, direction, count)):
-        read += part.read
-        found = heapq.nsmallest(count, [*found, *part.images], key=_order) if part.images else found
+    found, read = nearest_images(embedded, direction, count)
     return embedded, ImageList(
         kind="search",
         run=run_path(embedded.run),
@@ -64,6 +61,23 @@ def search_images(
         considered=read,
         images=tuple(_with_predictions(found, embedded)),
     )
+
+
+def nearest_images(embedded: EmbeddedRun, direction: NDArray[np.float32], count: int) -> tuple[list[ListedImage], int]:
+    """Compare all features of a run with a direction [D] of length 1.
+
+    Returns:
+        the most similar images, `count` of them at most, and the number of images with features.
+
+    Raises:
+        JobError: the features have another size, or a part is damaged.
+        StorageError: storage does not respond.
+    """
+    found, read = list[ListedImage](), 0
+    for part in embedded.parts(lambda shard, rows: _nearest(shard, rows, direction, count)):
+        read += part.read
+        found = heapq.nsmallest(count, [*found, *part.images], key=_order)
+    return found, read
 
 
 def _order(image: ListedImage) -> float:
