@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 NEAR_DUPLICATE = 0.97
 """Cosine above which two images are near-duplicates, of which one is enough."""
-CANDIDATES = 20_000
-"""Rows of a sample that can be chosen, the first ones: each costs a product with all rows."""
+COSINES = 10**9
+"""Cosines of the first gains, about: of a sample of N rows, the first COSINES / N can be chosen to cover it."""
 MEASURED = 2000
 """Rows whose distances a radius is the median of."""
 _TILE, _BATCH, _RENEWED = 4096, 512, 32
@@ -109,7 +109,7 @@ class Herd:
         sample: the images.
         radius: of the kernel, > 0.
         covered: [N] float32 in [0, 1]: c of the module.
-        is_open: [C] bool, which of the candidates, the first rows of the sample, can be chosen.
+        is_open: [N] bool, which images can be chosen.
         near_duplicate: cosine above which an image is too similar to be chosen beside another.
         computed: number of gains that were computed.
     """
@@ -125,7 +125,7 @@ class Herd:
     def beside(cls, sample: Sample, labelled: Array, *, radius: float, near_duplicate: float = NEAR_DUPLICATE) -> Herd:
         """Return the state beside labelled images [L, D], unit rows, whose near-duplicates are not chosen."""
         cosines = largest_cosines(sample.features, labelled)
-        is_open = cosines[:CANDIDATES] <= near_duplicate
+        is_open = cosines <= near_duplicate
         return cls(sample, radius, kernel(cosines, radius), is_open, near_duplicate)
 
     def gains(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -150,9 +150,8 @@ class Herd:
         near = kernel(cosines.copy(), self.radius)
         area = float(np.maximum(near - self.covered, 0.0).sum(dtype=np.float64))
         np.maximum(self.covered, near, out=self.covered)
-        self.is_open &= cosines[: len(self.is_open)] <= self.near_duplicate
-        if row < len(self.is_open):
-            self.is_open[row] = False
+        self.is_open &= cosines <= self.near_duplicate
+        self.is_open[row] = False
         return area
 
 
@@ -167,11 +166,12 @@ def herd(state: Herd, count: int) -> Iterator[tuple[int, bool]]:
         the row of an image, and whether it is doubt that raises its gain above that of an average image with its area.
     """
     mean_doubt = float(state.sample.doubt.mean(dtype=np.float64)) if len(state.sample) else 0.0
-    bounds = np.full(len(state.is_open), math.inf)
+    bounds = np.full(candidates(len(state.sample), count), math.inf)
+    is_open = state.is_open[: len(bounds)]
     for _ in range(count):
         is_new = np.zeros(len(bounds), bool)
-        while state.is_open.any():
-            bounds[~state.is_open] = -math.inf
+        while is_open.any():
+            bounds[~is_open] = -math.inf
             best = int(bounds.argmax())
             if is_new[best]:
                 break
@@ -182,6 +182,11 @@ def herd(state: Herd, count: int) -> Iterator[tuple[int, bool]]:
             return
         gain, area = float(bounds[best]), state.choose(best)
         yield best, gain > mean_doubt * area * (1.0 + 1e-6)
+
+
+def candidates(size: int, count: int) -> int:
+    """Return how many rows of a sample can be chosen to cover it, the first ones: at least twice the `count` asked."""
+    return min(size, max(COSINES // max(1, size), 2 * count))
 
 
 def _highest(bounds: NDArray[np.float64], count: int) -> NDArray[np.int64]:

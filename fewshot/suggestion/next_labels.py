@@ -62,7 +62,7 @@ def _hunt(state: Herd, labelled: LabelledRows, count: int, guesses: NDArray[np.i
         return
     shares = np.bincount(known, minlength=labelled.num_classes) / len(known)
     quota = hunting_quota(shares, labelled.counts, count)
-    found = leaders(state.sample.features[: len(state.is_open)], labelled) if quota.any() else None
+    found = leaders(state.sample.features, labelled) if quota.any() else None
     if found is None:
         return
     for label in np.argsort(-quota, kind="stable")[: int((quota > 0).sum())].tolist():
