@@ -16,11 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cluster import Storage, Store
+from cluster.records import Source
 from cluster.storage.settings import DEFAULT_STORAGE
 from ray_jobs.errors import JobError
+from ray_jobs.inputs.archive import open_archive
 from ray_jobs.job_file.sections import Job
 from ray_jobs.output.feature_parts import DAMAGE, READERS, FeatureRows, decode, view_table
 from ray_jobs.output.layout import present_parts, shard_of
+from ray_jobs.output.predictions import PredictionOrigin
 from ray_jobs.output.runs import Run, find_runs, no_output, open_output, open_run, stored_job
 
 T = TypeVar("T")
@@ -66,6 +69,22 @@ class EmbeddedRun:
     def store(self) -> Store:
         """The output."""
         return self.run.store
+
+    @cached_property
+    def source(self) -> Source:
+        """The archive, opened.
+
+        Raises:
+            JobError: the job file names no archive.
+            SourceError: the archive is not where it was.
+        """
+        if self.job.archive is None:
+            raise JobError([f"the job file of {self.run.url} names no archive"])
+        return open_archive(self.job.archive, self.store.storage)
+
+    def image_url(self, image: str, source: str) -> str:
+        """Return where an image lies, see `PredictionOrigin.image_url`. Raises as `source`."""
+        return PredictionOrigin(archive=self.source.uri, archive_kind=self.source.kind).image_url(image, source)
 
     @cached_property
     def features(self) -> list[str]:

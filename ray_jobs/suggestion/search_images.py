@@ -18,7 +18,6 @@ from ray_jobs.output.feature_parts import FeatureRows
 from ray_jobs.results.image_list import ImageList, ListedImage
 from ray_jobs.suggestion.embedded_run import EmbeddedRun, run_path, unit_rows
 from ray_jobs.suggestion.query_features import Query, embed_query
-from ray_jobs.suggestion.suggest_images import archive_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def search_images(
         ClusterError: the archive is not where it was, or storage does not respond.
     """
     embedded = EmbeddedRun.open(place, storage)
-    archive = archive_identity(embedded)
+    archive = embedded.source.identity
     direction = embed_query(query, embedded.job, storage)
     found, read = nearest_images(embedded, direction, count)
     return embedded, ImageList(

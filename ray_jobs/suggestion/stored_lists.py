@@ -59,9 +59,8 @@ def csv_table(embedded: EmbeddedRun, content: ImageList) -> bytes:
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
-    has_urls = bool(embedded.predictions)
     for rank, image in enumerate(content.images, start=1):
-        url = embedded.run.image_url(image.image, image.source) if has_urls else ""
+        url = embedded.image_url(image.image, image.source)
         numbers = ["" if value is None else f"{value:.4f}" for value in (image.similarity, image.score)]
         writer.writerow(
             (rank, image.image, image.source, url, image.reason or "", numbers[0], image.label or "", numbers[1])

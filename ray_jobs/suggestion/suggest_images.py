@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from cluster import Storage
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.suggestion import Pick, Sample, suggest
-from ray_jobs.errors import JobError
-from ray_jobs.inputs.archive import open_archive
 from ray_jobs.labels import LabelEvent
 from ray_jobs.output.feature_parts import FeatureRows
 from ray_jobs.results.image_list import ImageList, ListedImage
@@ -51,7 +49,7 @@ def suggest_images(
         ClusterError: the archive is not where it was, or storage does not respond.
     """
     embedded = EmbeddedRun.open(place, storage)
-    archive = archive_identity(embedded)
+    archive = embedded.source.identity
     covered, answers = CoveredImages(), read_answers(embedded, archive)
     notices = [notice for notice in (add_examples(covered, embedded),) if notice is not None]
     sample = HashSample(_size(embedded, sample_size))
@@ -74,18 +72,6 @@ def suggest_images(
         notices=(*notices, *_shortage(len(picks), count, len(images))),
         images=tuple(_listed(images[pick.row], pick, names) for pick in picks),
     )
-
-
-def archive_identity(embedded: EmbeddedRun) -> str:
-    """Return the identity of the archive, as the ledger of labels has it.
-
-    Raises:
-        JobError: the job file names no archive.
-        SourceError: the archive is not where it was.
-    """
-    if embedded.job.archive is None:
-        raise JobError([f"the job file of {embedded.run.url} names no archive"])
-    return open_archive(embedded.job.archive, embedded.store.storage).identity
 
 
 def _size(embedded: EmbeddedRun, most: int) -> int:

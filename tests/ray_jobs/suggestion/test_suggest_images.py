@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +161,19 @@ def test_a_list_that_was_changed_is_refused(tmp_path):
     written.store.put(path, written.store.get(path).replace(b'"asked": 60', b'"asked": 61'))
     with pytest.raises(JobError, match="damaged"):
         read_lists(written.store)
+
+
+def test_lists_are_verified(finished):
+    stored = fewshot("suggest", finished.output).result["stored"]
+    before = fewshot("verify", finished.output)
+    assert before.code == 0
+    content = Path(stored).read_bytes()
+    Path(stored).write_bytes(content.replace(b'"suggestion"', b'"suggestiom"'))
+    try:
+        damaged = [each["path"] for run in fewshot("verify", finished.output).result["runs"] for each in run["damaged"]]
+    finally:
+        Path(stored).write_bytes(content)
+    assert damaged == [stored]
 
 
 def test_an_output_without_features_is_named(tmp_path):
