@@ -80,8 +80,9 @@ def median_radius(features: Array, count: int) -> float:
 
 def kernel(cosines: Array, radius: float) -> Array:
     """Return exp(-|x - s|^2 / (2 radius^2)) of unit rows with these cosines."""
-    scaled = (cosines - np.float32(1.0)) / np.float32(radius * radius)
-    return np.exp(np.minimum(scaled, np.float32(0.0), out=scaled), out=scaled)
+    scaled: Array = (cosines - np.float32(1.0)) / np.float32(radius * radius)
+    np.minimum(scaled, np.float32(0.0), out=scaled)
+    return np.exp(scaled, out=scaled)
 
 
 def largest_cosines(features: Array, others: Array) -> Array:

@@ -104,6 +104,6 @@ def leaders(features: NDArray[np.float32], labelled: LabelledRows) -> Leaders | 
     plane = discriminant(statistics.means, has_images, shrunk(covariance, rows, shrinkage=1.0))
     known = has_images.nonzero().flatten()
     weight, bias = plane.weight[known].float().T, plane.bias[known].float()
-    best = [torch.addmm(bias, part, weight).topk(2, dim=1) for part in torch.from_numpy(features).split(ROWS)]
+    best = [torch.addmm(bias, part, weight).topk(2, dim=1) for part in torch.split(torch.from_numpy(features), ROWS)]
     values, indices = (torch.cat([getattr(part, name) for part in best]) for name in ("values", "indices"))
     return Leaders(known[indices[:, 0]].numpy(), (values[:, 0] - values[:, 1]).numpy())

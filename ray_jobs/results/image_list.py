@@ -44,7 +44,7 @@ class ImageList(JsonDocument):
         run: the run whose features were used, a path in the output.
         archive: identity of the archive, as the ledger of labels has it.
         query: the text, or the path or URL of the image that was searched for; None for suggestions.
-        asked: number of images that were asked for.
+        requested: number of images that were requested.
         considered: number of images of the archive with features; for suggestions, those of the sample.
         labelled: of suggestions: number of images with labels, which count as covered; None for searches.
         notices: what a user should know, a sentence each.
@@ -56,7 +56,7 @@ class ImageList(JsonDocument):
     run: str
     archive: str
     query: str | None = None
-    asked: int
+    requested: int
     considered: int
     labelled: int | None = None
     notices: tuple[str, ...] = ()

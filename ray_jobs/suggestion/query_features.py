@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cluster import Storage
 from fewshot.errors import UnreadableImageError
 from ray_jobs.errors import JobError
-from ray_jobs.inputs.image_file import read_image_file
+from ray_jobs.inputs.image_file import embed_content, read_image_file
 from ray_jobs.job_file.sections import Job
 
 if TYPE_CHECKING:
@@ -59,13 +59,10 @@ def embed_query(query: Query, job: Job, storage: Storage) -> NDArray[np.float32]
         UnreadableImageError: the image cannot be read.
         BackboneError: the backbone cannot be loaded.
     """
-    from fewshot.backbones import load_backbone
-
-    data = None if query.image is None else _content(query.image, storage)
-    if data is None and not job.clip.spec.has_text:
-        raise JobError([f"{job.clip.spec.title} embeds images only, no texts; search with --image FILE"])
-    clip = load_backbone(job.clip.spec)
-    row = _embed_text(clip, query.text or "", job.clip.templates) if data is None else _embed_image(clip, data)
+    try:
+        row = _embedded(query, job, storage)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"--image: {error}") from None
     length = row.norm()
     if not (length.isfinite() and length > 0):
         raise JobError(["the model's features of this query are not finite numbers, or zero: nothing is similar to it"])
@@ -73,11 +70,15 @@ def embed_query(query: Query, job: Job, storage: Storage) -> NDArray[np.float32]
     return direction
 
 
-def _content(place: str, storage: Storage) -> bytes:
-    try:
-        return read_image_file(place, storage)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(f"--image: {error}") from None
+def _embedded(query: Query, job: Job, storage: Storage) -> Tensor:
+    """[D]; what is wrong with a query is found before the backbone is loaded, as far as possible."""
+    from fewshot.backbones import load_backbone
+
+    data = None if query.image is None else read_image_file(query.image, storage)
+    if data is None and not job.clip.spec.has_text:
+        raise JobError([f"{job.clip.spec.title} embeds images only, no texts; search with --image FILE"])
+    clip = load_backbone(job.clip.spec)
+    return _embed_text(clip, query.text or "", job.clip.templates) if data is None else embed_content(clip, data)
 
 
 def _embed_text(clip: Backbone, text: str, templates: tuple[str, ...] | None) -> Tensor:
@@ -85,14 +86,3 @@ def _embed_text(clip: Backbone, text: str, templates: tuple[str, ...] | None) ->
     from fewshot.classes import LabelSpace
 
     return clip.prototypes(LabelSpace(("query", "none"), (text, ""), ("", "")), templates)[0]
-
-
-def _embed_image(clip: Backbone, data: bytes) -> Tensor:
-    """[D]."""
-    from fewshot.images import decode_pixels, side_before_resizing
-
-    try:
-        pixels = decode_pixels(data, min_side=side_before_resizing(clip.longer_side))
-    except UnreadableImageError as error:
-        raise UnreadableImageError(f"--image: {error}") from None
-    return clip.embed_images(clip.crop(pixels)[None])[0]

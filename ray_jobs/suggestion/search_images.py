@@ -56,7 +56,7 @@ def search_images(
         run=run_path(embedded.run),
         archive=archive,
         query=query.text if query.text is not None else query.image,
-        asked=count,
+        requested=count,
         considered=read,
         images=tuple(_with_predictions(found, embedded)),
     )
@@ -105,7 +105,7 @@ def _listed(shard: str, rows: FeatureRows, position: int, similarity: float) -> 
 
 def _with_predictions(images: list[ListedImage], embedded: EmbeddedRun) -> list[ListedImage]:
     """Add what the run predicts for the images, as far as it has predictions."""
-    known = {}
+    known: dict[tuple[str, str], dict[str, object]] = {}
     for shard in dict.fromkeys(image.shard for image in images):
         if (table := embedded.predicted(shard)) is not None:
             known |= {(shard, row["image"]): row for row in table.to_pylist()}

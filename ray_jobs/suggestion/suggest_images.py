@@ -66,7 +66,7 @@ def suggest_images(
         kind="suggestion",
         run=run_path(embedded.run),
         archive=archive,
-        asked=count,
+        requested=count,
         considered=len(images),
         labelled=len(labelled),
         notices=(*notices, *_shortage(len(picks), count, len(images))),

@@ -158,7 +158,7 @@ def test_a_list_that_was_changed_is_refused(tmp_path):
     features, _ = keyed(5)
     written = write_embedded(tmp_path, features)
     path = fewshot("suggest", written.store.root).result["stored"].removeprefix(f"{written.store.root}/")
-    written.store.put(path, written.store.get(path).replace(b'"asked": 60', b'"asked": 61'))
+    written.store.put(path, written.store.get(path).replace(b'"requested": 60', b'"requested": 61'))
     with pytest.raises(JobError, match="damaged"):
         read_lists(written.store)
 
