@@ -79,6 +79,9 @@ suggestion
 random_labels
     As suggestion: accuracy on the rest of an archive with a budget of labels that the user chooses, or of which half
     are random images of the archive, for archives with all classes, a third of them, or a long tail.
+report
+    The page of a run of a million predictions that have given labels: seconds and peak memory of a process that writes
+    it. There are no pictures, whose number is bounded.
 gpu
     Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
     JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of

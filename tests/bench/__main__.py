@@ -29,6 +29,7 @@ from tests.bench import (
     precision,
     random_labels,
     reading,
+    report,
     scale,
     scoring,
     search,
@@ -55,6 +56,7 @@ RUN = {
     "search": search.run,
     "suggestion": suggestion.run,
     "random_labels": random_labels.run,
+    "report": report.run,
     "gpu": gpu.run,
 }
 IMAGES = {
@@ -76,6 +78,7 @@ IMAGES = {
     "search": 1_000_000,
     "suggestion": 100_000,
     "random_labels": 100_000,
+    "report": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (
