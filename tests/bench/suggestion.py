@@ -33,14 +33,14 @@ BASELINES: Mapping[str, Callable[[Round], Rows]] = {
     "TypiClust": choose_typical,
 }
 STARTS = ("no label", "one a class")
-ROUNDS = 4
-"""Of a curve; the first one doubles the labels of a class each, and each other one doubles all labels."""
+ROUNDS = {"grocery": 4, "trashnet": 5}
+"""Of a curve. The first two add as many labels as there are classes, each other one twice as many as the one before."""
 
 Archive: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Features [N, D] and labels [N]."""
 
 
-def run(*, images: int, repeat: int, sets: Sequence[str] = SETS, rounds: int = ROUNDS) -> Result:
+def run(*, images: int, repeat: int, sets: Sequence[str] = SETS, rounds: int | None = None) -> Result:
     """Choose, label and classify in rounds.
 
     Args:
@@ -48,14 +48,14 @@ def run(*, images: int, repeat: int, sets: Sequence[str] = SETS, rounds: int = R
         repeat: draws of the archive's order, of the first labels and, where a set has few images to learn from, of
             those that are measured on.
         sets: names of sets.
-        rounds: of a curve.
+        rounds: of a curve; None takes those of the set.
     """
     found = {photos.name: photos for photos in find_sets(sets)}
     rows = [
         _row(name, start, budget, accuracies)
         for name, photos in found.items()
         for start in STARTS
-        for budget, accuracies in _curves(photos, start, images, repeat, rounds).items()
+        for budget, accuracies in _curves(photos, start, images, repeat, rounds or ROUNDS[name]).items()
     ]
     title = f"accuracy in % of GDA on other images, by the number of labels; mean of {repeat} draws"
     return Result("suggestion", title, rows, _gates(rows))
