@@ -30,6 +30,10 @@ LabelledRun = Annotated[
         show_default=False,
     ),
 ]
+CsvTable = Annotated[
+    Path | None,
+    typer.Option("--csv", help="CSV file to write, too; it must not exist.", metavar="FILE", show_default=False),
+]
 
 
 _FORMATS = "; ".join(f"{each.name}, {each.summary}" for each in FORMATS)
@@ -70,11 +74,11 @@ def import_labels(
     from ray_jobs.labels.labelled_archive import LabelledArchive
 
     reporter = Reporter()
-    place, storage, _ = locate_output(output)
+    place, storage, job_file = locate_output(output)
     with reporter.waiting("reading the table"):
         answers, unanswered = read_answers(table, storage)
     with reporter.waiting("opening the archive"):
-        archive = LabelledArchive.open(place, storage)
+        archive = LabelledArchive.open(place, storage, job=job_name(job_file))
     with reporter.waiting("reading the images"):
         result = import_answers(archive, answers, by=by or user_name(), unanswered=unanswered)
     show_import(reporter, result)
@@ -98,8 +102,8 @@ def export_labels(
 
     reporter = Reporter()
     with reporter.waiting("reading the ledger"):
-        place, storage, _ = locate_output(output)
-        archive = LabelledArchive.open(place, storage)
+        place, storage, job_file = locate_output(output)
+        archive = LabelledArchive.open(place, storage, job=job_name(job_file))
         current = archive.ledger.current()
     events = current.of_archive(archive.source.identity)
     _write_new(table, labels_table(events))
@@ -141,9 +145,9 @@ def audit(
     from ray_jobs.console.progress import Reporter
 
     reporter = Reporter()
-    place, storage, _ = locate_output(output)
+    place, storage, job_file = locate_output(output)
     with reporter.waiting("reading predictions and labels"):
-        done = run_audit(place, images, seed=seed, storage=storage)
+        done = run_audit(place, images, seed=seed, job=job_name(job_file), storage=storage)
     show_audit(reporter, done.result)
     if table is not None:
         data, rows = table_to_label(done)
@@ -228,4 +232,69 @@ def export(
     result = export_run(place, request, storage, reporter=reporter, job=job_name(job_file))
     for message in export_messages(result):
         reporter.say(message, style="yellow" if message.startswith("warning") else None)
+    return result.to_json()
+
+
+@commands.add(example="fewshot suggest runs/groceries --n 40")
+def suggest(
+    output: LabelledRun,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images to suggest.")] = 60,
+    csv: CsvTable = None,
+) -> JsonResult:
+    """Choose images to label next, and say why each was chosen.
+
+    They cover the archive, weighted by the doubt about its predictions; some are the most probable ones of classes that
+    have few labels. No two of them are near-duplicates, nor is one of an image that has a label: examples, and images
+    in the ledger. Nothing has to be labelled yet: a job with class names alone is enough.
+
+    The list is stored in the output, for fewshot review.
+    """
+    from ray_jobs.commands.list_tables import show_list
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.suggestion.stored_lists import store_list
+    from ray_jobs.suggestion.suggest_images import suggest_images
+
+    reporter = Reporter()
+    place, storage, _ = locate_output(output)
+    with reporter.waiting("reading the features"):
+        embedded, content = suggest_images(place, n, storage)
+    result = store_list(embedded, content, csv)
+    show_list(reporter, result)
+    return result.to_json()
+
+
+@commands.add(example='fewshot search runs/groceries "a carton of oat milk" --n 20')
+def search(
+    output: LabelledRun,
+    text: Annotated[
+        str | None, typer.Argument(help="What to search for.", metavar="TEXT", show_default="--image")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Image file to search for, instead of a text.", metavar="FILE", show_default=False),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images to find.")] = 100,
+    csv: CsvTable = None,
+) -> JsonResult:
+    """Find the images of the archive that are most like a text or an image.
+
+    A text is put into the prompt templates of the job and embedded by its model, as the name of a class is. All
+    features of the archive are read once and compared. Nothing has to be labelled yet: a job with class names alone is
+    enough.
+
+    The list is stored in the output, for fewshot review.
+    """
+    from ray_jobs.commands.list_tables import show_list
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.suggestion.query_features import Query
+    from ray_jobs.suggestion.search_images import search_images
+    from ray_jobs.suggestion.stored_lists import store_list
+
+    reporter = Reporter()
+    query = Query(text=text, image=image)
+    place, storage, _ = locate_output(output)
+    with reporter.waiting("reading the features"):
+        embedded, content = search_images(place, query, n, storage)
+    result = store_list(embedded, content, csv)
+    show_list(reporter, result)
     return result.to_json()

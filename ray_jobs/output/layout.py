@@ -33,6 +33,8 @@ LABELS, EVENTS, KEPT_IMAGES = "labels", "events", "images"
 """The folder of the ledger of labels; in it, the folders of the batches of events and of copies of labelled images."""
 AUDITS, AUDIT_RESULT = "audits", "result.json"
 """The folder of the audits of an output, a folder for each draw, and what the answers to a draw show."""
+SUGGESTIONS = "suggestions"
+"""The folder of lists of images to look at: suggestions of what to label next, and searches."""
 FILES = "files"
 """Key of a card: by name, the digest of each file beside it."""
 INTERACTIVE = Retry(deadline_s=10.0, throttled_deadline_s=60.0)
