@@ -7,6 +7,7 @@ folder. An image is copied once; a label is written only after the copy is there
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster import Store, fingerprint
 from cluster.records import ReferencesBeside
@@ -14,6 +15,8 @@ from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import ImageId
 from ray_jobs.output.layout import KEPT_IMAGES
 
+WRITERS = 8
+"""Images that are copied at a time."""
 MARK = "labels:"
 """Begins references to these copies, in messages too."""
 
@@ -38,8 +41,9 @@ def keep_images(ledger: Store, images: Mapping[ImageId, bytes]) -> int:
     """
     present = kept_images(ledger, images)
     missing = [image for image in images if image not in present]
-    for image in missing:
-        ledger.put(kept_path(image), images[image])
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="labels") as pool:
+        for _ in pool.map(lambda image: ledger.put(kept_path(image), images[image]), missing):
+            pass
     return len(missing)
 
 
