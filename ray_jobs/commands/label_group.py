@@ -140,9 +140,9 @@ def review(
 ) -> JsonResult:
     """Label images of an archive in a browser, by keyboard.
 
-    Prints the URL of a page on this machine. A screen shows images that were predicted to be of one class: Enter accepts
-    them, keys mark and relabel the others. Every decision is stored in the ledger of labels of the output before the
-    next screen is shown; support.labels = true learns from it. Ctrl-C ends the server.
+    Prints the URL of a page on this machine. A screen shows images that were predicted to be of one class: Enter
+    accepts them, keys mark and relabel the others. Every decision is stored in the ledger of labels of the output
+    before the next screen is shown; support.labels = true learns from it. Ctrl-C ends the server.
     """
     from ray_jobs.console.progress import Reporter
     from ray_jobs.review.start import start_review

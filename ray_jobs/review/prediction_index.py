@@ -142,7 +142,7 @@ class PredictionIndex:
 
     def _page(self, where: str, order: str, count: int, after: Cursor | None, **values: object) -> list[IndexedImage]:
         # Joined after the limit, so that no row but those of the page is looked up.
-        chosen = f"SELECT images.id FROM images {where} AND images.id NOT IN (SELECT id FROM answered)"
+        chosen = f"SELECT images.id FROM images {where} AND images.id NOT IN (SELECT id FROM answered)"  # noqa: S608
         ids = self._rows(
             f"{chosen} ORDER BY {order} LIMIT :count",
             values | {"count": count} | ({} if after is None else after._asdict()),
@@ -296,9 +296,9 @@ def _part_rows(table: pa.Table, shard: int, classes: dict[str, int], counts: lis
     packed, width = top.tobytes(), _TOP.itemsize
     blobs = [packed[start * width : end * width] for start, end in zip(ends - lengths, ends, strict=True)]
     certainty = pc.fill_null(pc.coalesce(table["score"], table["margin"]), 0.0)
-    columns = [table[name].to_pylist() for name in ("image", "source", "status", "score")]
+    texts = [pc.fill_null(table[name], "").to_pylist() for name in ("image", "source", "status")]
     return zip(
-        *columns, certainty.to_pylist(), first.tolist(), blobs, [shard] * len(places), places.tolist(), strict=True
+        *texts, table["score"].to_pylist(), certainty.to_pylist(), first.tolist(), blobs, [shard] * len(places), places.tolist(), strict=True
     )
 
 

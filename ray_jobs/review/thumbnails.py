@@ -111,7 +111,7 @@ class ImageCache:
         return None if content is None else LoadedImage(content, b"")
 
     def _load(self, images: Sequence[IndexedImage]) -> list[Future[None]]:
-        """Begin to read images, a group of a shard at a time; of those that are being read there is a future already."""
+        """Begin to read images, a group of a shard at a time, unless they are being read; return what to wait for."""
         with self._lock:
             groups: defaultdict[str, list[IndexedImage]] = defaultdict(list)
             for image in images:
