@@ -31,6 +31,8 @@ from ray_jobs.output.runs import Run
 INDEX_VERSION = 1
 KEPT_INDEXES = 4
 """Newest files of indexes that stay; older ones are removed when one is made."""
+MOST_IMAGES = 2**63 - 1
+"""Numbers of images are not larger."""
 READERS = 8
 """Parts that are read at a time."""
 _TOP = np.dtype([("label", "<i4"), ("score", "<f4")])
@@ -151,9 +153,10 @@ class PredictionIndex:
 
     def images(self, ids: Collection[int]) -> list[IndexedImage]:
         """Return images by their numbers, in the given order; numbers that do not exist are left out."""
-        found = {}
-        for start in range(0, len(ids), 500):
-            some = list(ids)[start : start + 500]
+        found: dict[int, IndexedImage] = {}
+        possible = [each for each in ids if 0 <= each <= MOST_IMAGES]
+        for start in range(0, len(possible), 500):
+            some = possible[start : start + 500]
             marks = ", ".join("?" * len(some))
             found |= {row[0]: self._image(row) for row in self._rows(f"{_SELECT} WHERE images.id IN ({marks})", some)}
         return [found[each] for each in ids if each in found]

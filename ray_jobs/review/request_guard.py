@@ -125,7 +125,7 @@ class RequestGuard:
 
 async def _bounded_body(receive: Receive) -> bytes | None:
     """Return the body of a request; None if it is too long, whatever its header says."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -134,7 +134,7 @@ async def _bounded_body(receive: Receive) -> bytes | None:
         if len(body) > MAX_BODY_BYTES:
             return None
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 def _replay(body: bytes) -> Receive:

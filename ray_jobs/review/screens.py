@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from random import Random
 from typing import Literal, get_args
 
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import Reason
-from ray_jobs.review.prediction_index import Cursor, IndexedImage
+from ray_jobs.review.prediction_index import MOST_IMAGES, Cursor, IndexedImage
 
 ScreenKind = Literal["class", "least", "large", "list", "disagreements", "skipped"]
 KINDS: tuple[ScreenKind, ...] = get_args(ScreenKind)
@@ -49,9 +50,12 @@ class ScreenAddress:
             return cls(kind, name)
         certainty, _, number = after.partition(":")
         try:
-            return cls(kind, name, Cursor(float(certainty), int(number)))
+            cursor = Cursor(float(certainty), int(number))
         except ValueError as error:
             raise JobError([f"no place {after!r} in the pages"]) from error
+        if not (isfinite(cursor.certainty) and 0 <= cursor.id <= MOST_IMAGES):
+            raise JobError([f"no place {after!r} in the pages"])
+        return cls(kind, name, cursor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,9 +178,10 @@ def test_a_crash_in_a_decision_loses_nothing_that_was_confirmed(
         "events": ("ray_jobs.labels.label_ledger.LabelLedger.append", crashed),
         "answer": ("ray_jobs.labels.label_ledger.LabelLedger.append", append_then_crash),
     }
-    with monkeypatch.context() as patched, pytest.raises(Crash):
+    with monkeypatch.context() as patched:
         patched.setattr(*where[crash])
-        client.post("/decide", json=sent)
+        with pytest.raises(Crash):
+            client.post("/decide", json=sent)
     restarted = browser(open_session(run))
     assert len(labels(run)) == (24 if crash == "answer" else 12)
     assert restarted.post("/decide", json=sent).json() == {"written": 0 if crash == "answer" else 12}
@@ -213,7 +214,7 @@ def test_missed_planted_images_are_counted_and_give_no_label(run: WrittenRun) ->
         if seen == 3:
             break
     assert "missed 2 of 3 planted" in client.get("/screens").text
-    assert {key: labels(run)[key] for key in known} == {key: ("label", "cyan") for key in known}
+    assert {key: labels(run)[key] for key in known} == dict.fromkeys(known, ("label", "cyan"))
 
 
 def test_about_one_image_in_fifty_is_planted(tmp_path: Path) -> None:
