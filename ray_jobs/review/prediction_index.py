@@ -301,7 +301,14 @@ def _part_rows(table: pa.Table, shard: int, classes: dict[str, int], counts: lis
     certainty = pc.fill_null(pc.coalesce(table["score"], table["margin"]), 0.0)
     texts = [pc.fill_null(table[name], "").to_pylist() for name in ("image", "source", "status")]
     return zip(
-        *texts, table["score"].to_pylist(), certainty.to_pylist(), first.tolist(), blobs, [shard] * len(places), places.tolist(), strict=True
+        *texts,
+        table["score"].to_pylist(),
+        certainty.to_pylist(),
+        first.tolist(),
+        blobs,
+        [shard] * len(places),
+        places.tolist(),
+        strict=True,
     )
 
 

@@ -32,7 +32,7 @@ from ray_jobs.review.decisions import (
     undo_events,
 )
 from ray_jobs.review.prediction_index import Cursor, IndexedImage, PredictionIndex
-from ray_jobs.review.screens import Screen, ScreenAddress, ScreenImage, with_planted
+from ray_jobs.review.screens import PLANTED_SHARE, Screen, ScreenAddress, ScreenImage, with_planted
 from ray_jobs.review.shown_lists import ShownList, list_paths, read_list
 from ray_jobs.review.thumbnails import ImageCache
 
@@ -82,7 +82,7 @@ class ReviewSession:
         by: the person.
         size: images of a screen.
         other: file of the index of another run to compare with; None without one.
-        images: cache of pictures; None makes one.
+        planted: share of images on screens of a class that are known to be of another one, in [0, 1].
     """
 
     def __init__(
@@ -93,10 +93,11 @@ class ReviewSession:
         by: str,
         size: int = 24,
         other: Path | None = None,
-        images: ImageCache | None = None,
+        planted: float = PLANTED_SHARE,
     ) -> None:
         self.archive, self.index, self.by, self.size = archive, index, by, size
-        self.images = images or ImageCache(archive)
+        self.images = ImageCache(archive)
+        self._planted = planted
         self._other = other
         self._lock = RLock()
         self._current = CurrentLabels()
@@ -162,7 +163,7 @@ class ReviewSession:
             shown = self._screen(address, current)
             if address.kind == "class" and screen_id is not None and shown.images:
                 random = Random(screen_id)  # noqa: S311 -- not a secret
-                shown = with_planted(shown, self._known(current, random), random)
+                shown = with_planted(shown, self._known(current, random), random, share=self._planted)
         self.images.prefetch(each.image for each in shown.images)
         return shown
 

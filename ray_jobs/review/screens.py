@@ -103,18 +103,21 @@ class Screen:
         return self.reason == "audit"
 
 
-def with_planted(screen: Screen, known: Sequence[tuple[IndexedImage, str]], random: Random) -> Screen:
+def with_planted(
+    screen: Screen, known: Sequence[tuple[IndexedImage, str]], random: Random, *, share: float = PLANTED_SHARE
+) -> Screen:
     """Return a screen of a class with images among it whose label is known to be another one.
 
-    They take the places of the last images, which the next screen has. There are `PLANTED_SHARE` of them on average.
+    They take the places of the last images, which the next screen has. There are as many of them on average as `share` says.
 
     Args:
         screen: of a class.
         known: images with their labels; those whose label or prediction is the class are passed over.
         random: decides how many, which ones, and where.
+        share: of the images, in [0, 1].
     """
     images = list(screen.images)
-    count = int(PLANTED_SHARE * len(images) + random.random())
+    count = int(share * len(images) + random.random())
     shown = {each.image.id for each in images}
     wrong = [
         image for image, label in known if screen.address.name not in (label, image.label) and image.id not in shown

@@ -38,10 +38,12 @@ def written_run(folder: Path, images: Mapping[str, bytes] | int = 60, **options:
     return WrittenRun(folder, **options).write(content, kind=kind)
 
 
-def open_session(run: WrittenRun, *, by: str = "ann", size: int = 12, **options: Any) -> ReviewSession:
-    """A session as a new process has it."""
+def open_session(
+    run: WrittenRun, *, by: str = "ann", size: int = 12, planted: float = 0.0, **options: Any
+) -> ReviewSession:
+    """A session as a new process has it; nothing is planted unless a test asks for it."""
     archive = LabelledArchive.open(run.store.url(RUN))
-    return ReviewSession(archive, PredictionIndex(index_path(run)), by=by, size=size, **options)
+    return ReviewSession(archive, PredictionIndex(index_path(run)), by=by, size=size, planted=planted, **options)
 
 
 def index_path(run: WrittenRun) -> Path:

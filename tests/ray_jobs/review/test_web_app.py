@@ -10,7 +10,7 @@ import pytest
 
 from ray_jobs.labels.label_event import LabelEvent
 from ray_jobs.labels.label_ledger import LabelLedger, new_label
-from ray_jobs.review.screens import ScreenAddress
+from ray_jobs.review.screens import PLANTED_SHARE, ScreenAddress
 from tests.ray_jobs.review.reviewed_run import (
     browser,
     decision,
@@ -198,7 +198,7 @@ def test_missed_planted_images_are_counted_and_give_no_label(run: WrittenRun) ->
             for key, label in known.items()
         ]
     )
-    reviewer = open_session(run, size=4)
+    reviewer = open_session(run, size=4, planted=0.25)
     client = browser(reviewer)
     seen = 0
     for _ in range(300):
@@ -219,7 +219,7 @@ def test_missed_planted_images_are_counted_and_give_no_label(run: WrittenRun) ->
 
 def test_about_one_image_in_fifty_is_planted(tmp_path: Path) -> None:
     run = written_run(tmp_path, 150)
-    session = open_session(run, size=24)
+    session = open_session(run, size=24, planted=PLANTED_SHARE)
     client = browser(session)
     client.post("/decide", json=decision(client.get("/screen?kind=class&name=cyan").text))
     screens = [session.screen(ScreenAddress("class", "amber"), screen_id=f"{each:032x}") for each in range(400)]
