@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -17,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")
 """Names of this machine that a browser may use."""
+ENTRY = "/enter/"
+"""Path of the printed URL, before the token. (Console and logs do not show queries of URLs.)"""
 POSTS = frozenset({"/decide", "/undo"})
 MAX_BODY_BYTES = 256 << 10
 MAX_URL_BYTES = 4096
@@ -31,6 +32,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _ENTRY = """<!doctype html><html lang="en"><meta charset="utf-8"><title>fewshot review</title>
+<link rel="icon" type="image/svg+xml" href="/static/icon.svg">
 <meta http-equiv="refresh" content="0; url=/"><p><a href="/">Begin</a></p></html>"""
 
 
@@ -88,8 +90,7 @@ class RequestGuard:
             length = headers.get("content-length", "0")
             if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
                 return _text(413, f"expected at most {MAX_BODY_BYTES} bytes")
-        is_entry = b"token=" in scope["query_string"]
-        if not is_entry and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        if not path.startswith(ENTRY) and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return _text(403, "expected a request of a page of this server")
         return None
 
@@ -99,10 +100,9 @@ class RequestGuard:
         A page, not a redirect: behind a link on another site (a terminal in a browser), a redirect would come without
         the cookie.
         """
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token")
-        if not given or scope["path"] != "/":
+        if not scope["path"].startswith(ENTRY):
             return None
-        if not self._is_token(given[0]):
+        if not self._is_token(scope["path"].removeprefix(ENTRY)):
             return _text(403, "the token is wrong: open the URL that fewshot review printed last")
         response = HTMLResponse(_ENTRY)
         response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")

@@ -108,7 +108,7 @@ def with_planted(
 ) -> Screen:
     """Return a screen of a class with images among it whose label is known to be another one.
 
-    They take the places of the last images, which the next screen has. There are as many of them on average as `share` says.
+    They take the places of the last images, which the next screen has; on average, they are that share of the screen.
 
     Args:
         screen: of a class.

@@ -14,6 +14,7 @@ import uvicorn
 
 from ray_jobs.console.interrupts import acknowledge, time_to_end
 from ray_jobs.errors import JobError
+from ray_jobs.review.request_guard import ENTRY
 from ray_jobs.review.review_session import ReviewSession
 from ray_jobs.review.screens import ScreenAddress
 from ray_jobs.review.web_app import build_app
@@ -66,7 +67,7 @@ def serve(
             timeout_graceful_shutdown=5,
         )
         server = uvicorn.Server(config)
-        url = f"http://{HOST}:{number}/?token={token}"
+        url = f"http://{HOST}:{number}{ENTRY}{token}"
         say(f"review at {url}")
         say(
             f"from another machine: ssh -L {number}:{HOST}:{number} THIS-MACHINE, then open that URL there; Ctrl-C ends"

@@ -54,7 +54,7 @@ def browser(session: ReviewSession, *, start: ScreenAddress | None = None) -> Te
     """A client with the cookie of the printed URL, as a browser has it."""
     app = build_app(session, port=PORT, token=TOKEN, start=start)
     client = TestClient(app, base_url=f"http://{HOST}", follow_redirects=False)
-    assert client.get(f"/?token={TOKEN}").status_code == 200
+    assert client.get(f"/enter/{TOKEN}").status_code == 200
     client.headers["origin"] = f"http://{HOST}"
     return client
 

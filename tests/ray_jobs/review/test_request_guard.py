@@ -56,17 +56,17 @@ def test_nothing_is_shown_without_the_token(run: WrittenRun, path: str) -> None:
 
 def test_a_wrong_token_is_refused_and_the_right_one_leaves_the_address(run: WrittenRun) -> None:
     client = stranger(run)
-    assert client.get("/?token=wrong").status_code == 403
-    assert client.get("/?token=").status_code == 403
-    assert client.get(f"/screens?token={TOKEN}").status_code == 403
-    cookie = client.get(f"/?token={TOKEN}").headers["set-cookie"].lower()
+    assert client.get("/enter/wrong").status_code == 403
+    assert client.get("/enter/").status_code == 403
+    assert client.get(f"/?token={TOKEN}").status_code == 403
+    cookie = client.get(f"/enter/{TOKEN}").headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert client.get("/").status_code == 200
 
 
 def test_the_token_is_exchanged_behind_a_link_on_another_site(run: WrittenRun) -> None:
-    answer = stranger(run).get(f"/?token={TOKEN}", headers={"sec-fetch-site": "cross-site"})
+    answer = stranger(run).get(f"/enter/{TOKEN}", headers={"sec-fetch-site": "cross-site"})
     assert answer.status_code == 200
     assert 'content="0; url=/"' in answer.text
 
