@@ -28,6 +28,7 @@ from tests.bench import (
     pipeline,
     precision,
     reading,
+    review,
     scale,
     scoring,
     split,
@@ -49,6 +50,7 @@ RUN = {
     "archive": archive.run,
     "reading": reading.run,
     "million": million.run,
+    "review": review.run,
     "gpu": gpu.run,
 }
 IMAGES = {
@@ -67,6 +69,7 @@ IMAGES = {
     "archive": 1_000_000,
     "reading": 4000,
     "million": 1_000_000,
+    "review": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (

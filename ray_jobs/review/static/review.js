@@ -31,6 +31,12 @@ function matching(names, typed) {
   return found.flat().slice(0, MATCHES);
 }
 
+/** Whether a key chooses one of the classes that are listed: a digit that continues the name of none. */
+function isChoice(names, typed, key) {
+  const longer = (typed + key).trim().toLowerCase();
+  return /^[1-8]$/.test(key) && !names.some((name) => name.toLowerCase().includes(longer));
+}
+
 /** The position that an arrow leads to, in rows of so many columns; past an edge on the other side. */
 function moved(position, key, count, columns) {
   if (key === "ArrowLeft") return (position + count - 1) % count;
@@ -203,6 +209,11 @@ function list() {
       item.setAttribute("role", "option");
       const shown = document.createElement("bdi");
       shown.textContent = text;
+      if (place < MATCHES) {
+        const number = document.createElement("kbd");
+        number.textContent = String(place + 1);
+        item.append(number, " ");
+      }
       item.append(shown);
       item.addEventListener("click", () => take(place));
       return item;
@@ -229,6 +240,9 @@ function inClasses(event) {
   if (event.key === "Enter") {
     event.preventDefault();
     if (labels !== null) take(chosen);
+  } else if (labels !== null && isChoice(labels, byId("typed").value, event.key) && matches[event.key - 1]) {
+    event.preventDefault();
+    take(event.key - 1);
   } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
     event.preventDefault();
     chosen = (chosen + (event.key === "ArrowDown" ? 1 : matches.length - 1)) % Math.max(1, matches.length);

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from ray_jobs.labels.label_event import LabelEvent
 from tests.ray_jobs.review.reviewed_run import open_session, written_run
+from tests.ray_jobs.review.scripted_reviewer import SeenImage, demo_classes, keys_of_screen
 from tests.ray_jobs.review.served_run import Server, chromium, served
 from tests.ray_jobs.written_run import WrittenRun
 
@@ -156,4 +159,35 @@ def test_an_audit_is_answered_without_predictions(browser: Any, run: WrittenRun)
         press(page, "x", "Enter")
         page.wait_for_selector("main a")
         assert Counter(answer for answer, _ in answers(run).values()) == {"label": 1, "unknown": 1, "unreadable": 1}
+        assert tab.complaints == []
+
+
+def test_a_scripted_reviewer_labels_five_hundred_images(browser: Any, tmp_path: Path) -> None:
+    labels = demo_classes()[:20]
+    run = written_run(tmp_path, 500, classes=labels)
+    random = Random(0)
+    truths = {
+        f"folder/{place:03}.png": random.choice(labels) if random.random() < 0.05 else labels[place % 20]
+        for place in range(500)
+    }
+    with served(run, "--size", "26") as server:
+        tab, pressed = Tab(browser), 0
+        page = tab.enter(server)
+        for label in labels:
+            page.goto(f"http://127.0.0.1:{server.port}/screen?kind=class&name={label}")
+            while page.query_selector("#grid"):
+                seen = page.eval_on_selector_all("#grid li", "items => items.map(item => ({...item.dataset}))")
+                screen = [
+                    SeenImage(truths[each["key"]], tuple(name for name, _ in json.loads(each["top"]))) for each in seen
+                ]
+                keys = keys_of_screen(screen, labels)
+                for before, key in zip(["Enter", *keys], keys[:-1], strict=False):
+                    if before not in ("Enter", "ArrowRight") and page.evaluate("dialogs.classes.open"):
+                        page.wait_for_selector("#matches li")
+                    press(page, key)
+                pressed += len(keys)
+                decide(page)
+        assert {image: label for image, (_, label) in answers(run).items()} == truths
+        assert pressed / 500 <= 0.3  # Two predictions an image, and half of a screen a class.
+        assert "missed 0 of" in page.inner_text(".who")
         assert tab.complaints == []
