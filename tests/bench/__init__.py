@@ -67,6 +67,9 @@ million
     The archive of a million images on up to 16 workers with a simulated GPU each: a table is listed, its shards are
     distributed and parts committed for real, and embedding is a sleep. Reported are the share of the devices' rate, the
     driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
+review
+    Building the index of the predictions, and pages of `fewshot review` from request to HTML, without pictures. Pages
+    follow each other by key; the limit of the worst one is 200 ms.
 gpu
     Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
     JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of
