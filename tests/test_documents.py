@@ -69,6 +69,29 @@ def test_the_links_lead_somewhere():
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def anchors(text: str) -> set[str]:
+    """The places in a document that links can name: its headings, as GitHub turns them into anchors."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_links_to_sections_lead_to_headings():
+    for document in DOCUMENTS:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text()):
+            page = document.parent / target if target else document
+            assert anchor in anchors(page.read_text()), f"{document.name}: {target}#{anchor}"
+
+
+def test_every_page_is_reached_from_the_readme():
+    reached, left = set[Path](), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        linked = {(page.parent / name).resolve() for name in re.findall(r"\]\(([^)#:]+\.md)[)#]", page.read_text())}
+        left += linked - reached
+        reached |= linked
+    assert {page.name for page in DOCUMENTS} - {page.name for page in reached} <= {"README.md", "CHANGELOG.md"}
+
+
 def test_the_manifests_of_the_page_about_clusters_are_made_from_its_job_files(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "cluster.md").read_text()
     whole, _, on_machines = (tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S))

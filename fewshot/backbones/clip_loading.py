@@ -313,10 +313,11 @@ def _remedy(spec: ClipSpec, error: Exception) -> str:
             f"cannot load a CLIP from {spec.pretrained or spec.model}: {reason}. A folder needs {CLIP_CONFIG} and "
             f"{CLIP_WEIGHTS}; a checkpoint must fit the named model."
         )
+    name = " ".join(filter(None, [spec.model, spec.pretrained]))
     return (
-        f"the weights of {spec.model} {spec.pretrained or ''} are not on this machine and could not be fetched:"
-        f" {reason}. Fetch them once on a machine that reaches the hub and copy its cache here, or set a local folder"
-        " or checkpoint, or use model = 'embedded', which needs no download."
+        f"the weights of {name} are not on this machine and could not be fetched: {reason}. Fetch them once on a"
+        " machine that reaches the hub and copy its cache here, or set a local folder or checkpoint, or use"
+        " model = 'embedded', which needs no download."
     )
 
 

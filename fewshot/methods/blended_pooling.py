@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot.attention_pooling.blend import BLEND_ALPHAS, DEFAULT_BLEND_ALPHA, BlendKind, BlendPoint, sweep
 from fewshot.attention_pooling.pool_training import PoolTrainingSettings, require_pooling, tune_pooling
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.methods.hyperparameters import check_choice, check_number, values_for
+from fewshot.methods.hyperparameters import check_choice, check_count, check_number, values_for
 from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, training_key
@@ -61,8 +61,8 @@ class BlendedPooling:
         check_number(f"{self.name}.image_weight", self.image_weight)
         check_number(f"{self.name}.target_weight", self.target_weight)
         check_number(f"{self.name}.learning_rate", self.learning_rate, low=1e-9, high=1.0)
-        check_number(f"{self.name}.epochs", self.epochs)
-        check_number(f"{self.name}.max_steps", self.max_steps)
+        check_count(f"{self.name}.epochs", self.epochs)
+        check_count(f"{self.name}.max_steps", self.max_steps)
         check_number(f"{self.name}.loss_temperature", self.loss_temperature, low=1e-3, high=1e3)
         check_choice(f"{self.name}.blend", self.blend, get_args(BlendKind))
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Self, get_args
 from torch import Tensor
 
 from fewshot.backbones.text_tower import Position
-from fewshot.methods.hyperparameters import check_choice, check_number
+from fewshot.methods.hyperparameters import check_choice, check_count, check_number
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -41,11 +41,11 @@ class ContextLearning:
         name, settings = self.name, self.settings
         check_number(f"{name}.prompt_share", self.prompt_share, high=1.0)
         check_number(f"{name}.image_weight", self.image_weight)
-        check_number(f"{name}.context", settings.context, low=1, high=1000)
-        check_number(f"{name}.steps", settings.steps)
+        check_count(f"{name}.context", settings.context, low=1, high=1000)
+        check_count(f"{name}.steps", settings.steps)
         check_number(f"{name}.learning_rate", settings.learning_rate, low=1e-9, high=1.0)
-        check_number(f"{name}.batch_size", settings.batch_size, low=1)
-        check_number(f"{name}.classes", settings.classes, low=2)
+        check_count(f"{name}.batch_size", settings.batch_size, low=1)
+        check_count(f"{name}.classes", settings.classes, low=2)
         check_choice(f"{name}.position", settings.position, get_args(Position))
         check_choice(f"{name}.optimizer", settings.optimizer, get_args(OptimizerName))
 

@@ -14,6 +14,11 @@ Recipe = Literal["default", "published"]
 """Whether hyperparameters that are not set take our values, or those of the authors' code."""
 MAX_NUMBER = 1e30
 """Of hyperparameters without a range of their own: float32 ends at 3.4e38."""
+MAX_COUNT = 1_000_000
+"""Of steps, epochs, images and whatever else is counted. The longest published training has 100,000 steps (CLIP-Adapter
+on ImageNet); a few zeros too many would take the memory of the machine, or years."""
+MAX_RANK = 1024
+"""Of adapters; the layers that they are added to are some hundreds to 1,280 wide."""
 
 
 def check_kind(name: str, value: object, hint: Any) -> None:
@@ -50,6 +55,18 @@ def check_number(name: str, value: object, *, low: float = 0.0, high: float = MA
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and low <= value <= high):  # type: ignore[operator]
         raise DataError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r:.80}")
+
+
+def check_count(name: str, value: object, *, low: int = 0, high: int = MAX_COUNT) -> None:
+    """Accept None (not set) and integers from low to high.
+
+    Raises:
+        DataError: for everything else; the message names the hyperparameter, its range and the value.
+    """
+    if value is None:
+        return
+    if not (isinstance(value, int) and not isinstance(value, bool) and low <= value <= high):
+        raise DataError(f"{name} must be an integer from {low:,} to {high:,}, got {value!r:.80}")
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ the contract in `tests/contract`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
@@ -28,6 +28,9 @@ Need = Literal["dense", "diffusion", "text_tower"]
 `Problem.diffusion`, or `Problem.text_tower`."""
 
 
+MAX_PROBE_CLASSES = 2000
+"""Classes among which `auto` compares logistic regressions. They are solved some 600 times for it, at a cost of the
+square of the classes, and what is kept of that grows with them: with 10,000 classes to 15 to 20 GB."""
 VIEWS = 10
 """Augmented views of each example for methods that draw one of them in each step of their training."""
 
@@ -71,6 +74,7 @@ class MethodInfo:
             [escalate] (`fewshot.method`), and not a method that learns from features.
         uses_text: whether it uses text embeddings of the classes; a method without works with any image tower.
         learns_from_archive: whether it learns from `Problem.archive`, a sample of unlabelled images.
+        compared_up_to: largest number of classes among which `auto` compares it; None for any number.
     """
 
     name: str
@@ -84,6 +88,7 @@ class MethodInfo:
     scores_images: bool = False
     uses_text: bool = True
     learns_from_archive: bool = False
+    compared_up_to: int | None = None
 
     def load(self) -> type[Any]:
         """Import the class, and with it torch."""
@@ -120,7 +125,9 @@ TABLE = (
         family="linear classifier",
         summary="linear_probe, on examples that unlabelled images of the archive have moved where that helps",
         paper=None,
+        uses_text=False,
         learns_from_archive=True,
+        compared_up_to=MAX_PROBE_CLASSES,
     ),
     MethodInfo(
         name="archive_nearest_mean",
@@ -128,6 +135,7 @@ TABLE = (
         family="training-free",
         summary="nearest_mean, of examples that unlabelled images of the archive have moved where that helps",
         paper=None,
+        uses_text=False,
         learns_from_archive=True,
     ),
     MethodInfo(
@@ -196,6 +204,7 @@ TABLE = (
         family="training-free",
         summary="gda, with class means that also learn from unlabelled images of the archive where that helps",
         paper=None,
+        uses_text=False,
         learns_from_archive=True,
     ),
     MethodInfo(
@@ -205,6 +214,7 @@ TABLE = (
         summary="logistic regression on the examples; ignores the class names unless told otherwise",
         paper=CLIP,
         uses_text=False,
+        compared_up_to=MAX_PROBE_CLASSES,
     ),
     MethodInfo(
         name="mcti",
@@ -373,6 +383,17 @@ def learns_from_archive(name: str, hyperparameters: Mapping[str, Any]) -> bool:
         hyperparameters: those given, as they are in the job file; they may be wrong.
     """
     return any(METHODS[each].learns_from_archive for each in _compared(name, hyperparameters) if each in METHODS)
+
+
+def comparable(candidates: Sequence[str], *, classes: int) -> list[str]:
+    """Return the candidates that `auto` compares among so many classes, in their order; all of them if none is left.
+
+    Args:
+        candidates: names of methods.
+        classes: K.
+    """
+    fitting = [name for name in candidates if classes <= (METHODS[name].compared_up_to or classes)]
+    return fitting or list(candidates)
 
 
 def views_of(name: str, hyperparameters: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ of its class and an image S, so that fewer images are lost than stated. Examples
 film) err the other way: the others then seem far away.
 
 Why not the distance in the metric of `fewshot.gaussian_classes`: it is fitted to the examples, so that leave-one-out
-distances of theirs are not exchangeable with those of images. docs/evaluation.md says what that is worth.
+distances of theirs are not exchangeable with those of images. docs/certainty.md says what that is worth.
 """
 
 from __future__ import annotations

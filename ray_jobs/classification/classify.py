@@ -28,6 +28,7 @@ from ray_jobs.classification.label_set_plan import (
 )
 from ray_jobs.classification.labelled_shares import error_limit_plan, labelled_shares, shares_sentence, shortage
 from ray_jobs.classification.metrics import summarise, too_many_unreadable
+from ray_jobs.classification.training_warnings import warnings_about_training
 from ray_jobs.classification.unknown_plan import UnknownPlan, keep_known_examples, plan_unknown
 from ray_jobs.console.progress import IMAGES, Reporter
 from ray_jobs.errors import DamagedError, JobError
@@ -304,13 +305,20 @@ class Classification:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What a user should check in the files of the archive and of the examples, a sentence each."""
+        """What a user should check in the files of archive and examples, and in the training, a sentence each."""
         archive = self.job.archive
         is_named = archive is not None and archive.component is not None
         of_archive = (None if is_named else self.listing.mask_notice, self.listing.repeat_notice)
         of_examples = () if self.support is None else self.support.labels.notices
         of_test = None if self.unknown is None else self.unknown.warning
-        return (*filter(None, (*of_archive, of_test)), *of_examples)
+        return (*filter(None, (*of_archive, of_test)), *of_examples, *self._training_notices())
+
+    def _training_notices(self) -> Iterator[str]:
+        if self.stored is None:
+            section, examples = self.job.classifier, self.examples or 0
+            yield from warnings_about_training(
+                section.method, section.hyperparameters, classes=len(self.classes), examples=examples
+            )
 
     @property
     def origin(self) -> PredictionOrigin:
@@ -559,7 +567,7 @@ def _carry_out(work: Classification, reporter: Reporter, lease: Lease) -> Finish
     embedding = _embed(work, reporter)
     _sample(work, reporter)
     classifier = _tested(work, work.stored if work.stored is not None else _train(work, reporter), reporter)
-    if classifier.held_out:
+    if classifier.held_out and work.label_sets is None:
         reporter.say(shares_sentence(labelled_shares(classifier.held_out_scores(), classifier.confidence)))
     stages = [*embedding, _label(work, classifier, reporter)]
     escalated = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -64,7 +64,7 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         examples=work.examples,
         classes=len(work.classes),
         examples_of_class=counts,
-        warnings=(*work.notices, *warnings_about_classes(counts), *_label_set_warnings(work, counts)),
+        warnings=(*work.notices, *_class_warnings(work, counts), *_label_set_warnings(work, counts)),
         workers=workers.count,
         on="this process" if isinstance(executor, LocalExecutor) else job.cluster.address or "a Ray on this machine",
         run=work.store.url(work.run),
@@ -73,7 +73,12 @@ def make_plan(job: Job, *, probe: bool = True) -> CostPlan:
         probe=_probe(work.job.clip.spec, left, workers.count) if probe and left else None,
         embedding=_last_load(work),
         label_sets=work.label_sets,
+        unknown=None if work.unknown is None else work.unknown.summary(),
     )
+
+
+def _class_warnings(work: Classification, counts: Mapping[str, int]) -> Iterator[str]:
+    return warnings_about_classes(counts, has_text=work.job.clip.has_text)
 
 
 def _label_set_warnings(work: Classification, counts: Mapping[str, int]) -> list[str]:

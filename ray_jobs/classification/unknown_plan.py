@@ -22,6 +22,7 @@ from ray_jobs.output.classifiers import ClassifierRef
 from ray_jobs.output.known_examples import identify_known_examples, put_known_examples
 from ray_jobs.output.layout import UNKNOWN_TEST
 from ray_jobs.report.markup import plural
+from ray_jobs.results.unknown_images import UnknownTestPlan
 from ray_jobs.steps.train import read_labelled
 
 UNKNOWN_VERSION = 1
@@ -51,6 +52,12 @@ class UnknownPlan:
     def identity(self) -> list[object]:
         """What names predictions with this test, beside their classifier."""
         return ["unknown", UNKNOWN_VERSION, self.rate, *([] if self.digest is None else [self.digest])]
+
+    def summary(self) -> UnknownTestPlan:
+        """Return what a plan tells of the test."""
+        ranks = self.examples + 1
+        lost = math.floor(round(self.rate * ranks, 9)) / ranks  # As `fewshot.conformal.rejected_ranks` rounds.
+        return UnknownTestPlan(rate=self.rate, examples=self.examples, needed=self.needed, lost=lost)
 
     @property
     def warning(self) -> str | None:

@@ -68,7 +68,7 @@ def _show_quality(reporter: Reporter, metrics: ClassificationMetrics) -> None:
         reporter.say(_expected_error(held_out, is_tested=metrics.unknown is not None))
     elif metrics.threshold > 1:
         reporter.say(_all_abstained(held_out), style="yellow")
-    if held_out.images:
+    if held_out.images and metrics.label_sets is None:
         reporter.console.print(_shares_table(metrics.labelled_shares, held_out))
     if measured is not None:
         labelled = "not abstained" if metrics.unknown is None else "neither abstained nor unknown"
@@ -230,6 +230,8 @@ def show_plan(reporter: Reporter, plan: CostPlan) -> None:
         reporter.say(_cost(plan.escalation))
         if plan.escalation.training_memory is not None:
             _show_memory(reporter, plan.escalation.training_memory)
+    if plan.unknown is not None and plan.unknown.is_reachable:
+        reporter.say(plan.unknown.sentence())
     if plan.label_sets is not None:
         reporter.say(label_set_words.planned(plan.label_sets))
     else:

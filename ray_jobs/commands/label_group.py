@@ -79,7 +79,10 @@ def export_labels(
         Path, typer.Argument(help="CSV file to write; it must not exist.", metavar="TABLE", show_default=False)
     ],
 ) -> JsonResult:
-    """Write the labels that the ledger of an output holds for the archive of its newest run as a table."""
+    """Write the labels in the ledger of an output as a table.
+
+    It has those of the archive of the newest run, or of the run that is named.
+    """
     from ray_jobs.console.progress import Reporter
     from ray_jobs.errors import JobError
     from ray_jobs.labels.label_table import labels_table

@@ -19,11 +19,12 @@ FEW = 5
 """Names that a sentence lists."""
 
 
-def warnings_about_classes(counts: Mapping[str, int]) -> Iterator[str]:
+def warnings_about_classes(counts: Mapping[str, int], *, has_text: bool = True) -> Iterator[str]:
     """Yield a sentence for everything that a user should check before the training.
 
     Args:
         counts: number of examples of each class, in the order of the label space.
+        has_text: whether the model embeds text; without, names are words to no method.
     """
     if not counts:
         return
@@ -36,6 +37,11 @@ def warnings_about_classes(counts: Mapping[str, int]) -> Iterator[str]:
         )
     yield from _about_unequal({name: count for name, count in counts.items() if count})
     yield from _about_names(list(counts))
+    if has_text and all(name.isdecimal() for name in counts):
+        yield (
+            f"The {len(counts):,} classes have numbers for names ({first_few(list(counts))}). Methods that use the"
+            " names of classes label better with words: add a column name, or [[support.classes]] with label and name."
+        )
 
 
 def _about_unequal(counts: Mapping[str, int]) -> Iterator[str]:
@@ -56,11 +62,6 @@ def _about_names(names: Sequence[str]) -> Iterator[str]:
         yield (
             f"{_classes(found)} the name of a folder of files, not of what is in them: {first_few(found)}. Check "
             "whether uri points at the folder with the classes."
-        )
-    if all(name.isdecimal() for name in names):
-        yield (
-            f"The {len(names):,} classes have numbers for names ({first_few(names)}). Methods that use the names of "
-            "classes label better with words: add a column name, or [[support.classes]] with label and name."
         )
 
 

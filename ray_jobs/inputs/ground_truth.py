@@ -66,6 +66,19 @@ def read_ground_truth(
     return {image: classes[label] for image, label in zip(_keys(labels.images), labels.labels, strict=True)}
 
 
+def given_names(section: ArchiveSection, storage: Storage = DEFAULT_STORAGE) -> dict[str, str]:
+    """Read labels as names, of whatever classes; none if none are given. Raises as `read_given_labels`.
+
+    Returns:
+        image key, as `plain_path` writes it, -> name of its class.
+    """
+    labels = read_given_labels(section, storage)
+    if labels is None:
+        return {}
+    names = labels.space.names
+    return {image: names[label] for image, label in zip(_keys(labels.images), labels.labels, strict=True)}
+
+
 def _keys(images: Sequence[str]) -> Sequence[str]:
     """Return keys with slashes for the backslashes of a table that was made on Windows: one with no slash in it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ray_jobs.interface.jobs import as_place
@@ -118,11 +117,9 @@ def _find_classifier(place: str, storage: Storage) -> ClassifierRef:
             run = open_stored(place, kind="classification", storage=storage)
         except JobError as no_run:
             raise JobError([*no_classifier.problems, *no_run.problems]) from None
-        if run.plan.classifier is None:
+        if run.classifier is None:
             raise no_classifier from None
-        stored = run.plan.classifier
-        is_elsewhere = "://" in stored or Path(stored).is_absolute()
-        found = open_classifier(stored if is_elsewhere else f"{run.output}/{stored}", storage)
+        found = open_classifier(run.classifier, storage)
         found = found.with_max_error(run.plan.max_error, run.plan.confidence)
         found = found.with_label_sets(run.plan.label_set_error)
         return found.with_unknown_rate(run.plan.unknown_rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from base64 import b64decode
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -260,12 +261,19 @@ def view_table(store: Store, path: str, *, columns: Sequence[str] | None = None)
 def read_parquet(data: bytes, *, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table, or some of its columns, from a Parquet object that `write_parquet` wrote.
 
+    It is read in the calling thread. Threads of Arrow's pools release the bytes of an object late, at times only while
+    Python ends, and the process is then aborted ("terminate called without an active exception").
+
     Raises:
         DigestError: it is damaged.
         pa.ArrowException, OSError, ValueError: it is no table with these columns.
     """
     check_seal(data)
-    return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    if missing := sorted(set(columns or ()) - set(file.schema_arrow.names)):
+        raise pa.ArrowInvalid(f"it has no column {missing[0]!r}")  # Arrow would leave it out without a word.
+    written = pa.ipc.read_schema(pa.py_buffer(b64decode(file.metadata.metadata[b"ARROW:schema"])))
+    return file.read(columns=columns, use_threads=False).replace_schema_metadata(written.metadata)
 
 
 def write_parquet(table: pa.Table, *, plain: Sequence[str] = ()) -> bytes:

@@ -101,6 +101,13 @@ class Run:
         return self.url.removesuffix(f"/{RUNS}/{self.name}")
 
     @property
+    def classifier(self) -> str | None:
+        """URL of the folder of the classifier; None for an evaluation."""
+        stored = self.plan.classifier
+        is_elsewhere = stored is not None and ("://" in stored or posixpath.isabs(stored))
+        return stored if stored is None or is_elsewhere else f"{self.output}/{stored}"
+
+    @property
     def report(self) -> str:
         """URL of the report, a page for a browser, which is written when the run finishes."""
         return f"{self.url}/{REPORT}"

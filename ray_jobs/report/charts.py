@@ -11,6 +11,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from ray_jobs.report.markup import element, number, percent, plural
+from ray_jobs.report.wrong_labels import CoveragePoint
 from ray_jobs.results.classification_metrics import Reliability, ScoreHistogram
 
 WIDTH, HEIGHT = 420, 240
@@ -119,6 +120,93 @@ def accuracy_by_cost(curve: Sequence[CurvePoint], alone: CurvePoint | None = Non
     return _chart("Accuracy by cost", *_axes("forwards an image", levels, "accuracy", most=most), *drawn)
 
 
+def accuracy_by_coverage(curve: Sequence[CoveragePoint]) -> Element:
+    """Draw accuracy over the share of images that get a label, with a band for its interval.
+
+    Args:
+        curve: at rising coverage, at least one point.
+    """
+    low = math.floor(20 * min(point.low for point in curve)) / 20
+    low = min(low, 0.95)
+
+    def place(coverage: float, accuracy: float) -> str:
+        return f"{_x(coverage):.1f},{_y(_position(accuracy, low, 1.0)):.1f}"
+
+    upper = [place(point.coverage, point.high) for point in curve]
+    lower = [place(point.coverage, point.low) for point in reversed(curve)]
+    levels = [(tick, f"{low + tick * (1.0 - low):.3g}") for tick in (0.0, 0.5, 1.0)]
+    return _chart(
+        "Accuracy by coverage",
+        *_axes("share of the images that get a label", levels, "accuracy"),
+        element("polygon", points=" ".join([*upper, *lower]), class_="band"),
+        element("polyline", points=" ".join(place(point.coverage, point.accuracy) for point in curve), class_="curve"),
+        *(_covered(point, _position(point.accuracy, low, 1.0)) for point in curve),
+    )
+
+
+class LearningPoint(NamedTuple):
+    """A point of a curve of accuracy against the number of examples.
+
+    Attributes:
+        shots: examples a class, >= 1.
+        accuracy: mean over draws, in [0, 1].
+        low: lower end of an interval for it; the mean where there is one draw.
+        high: upper end.
+    """
+
+    shots: int
+    accuracy: float
+    low: float
+    high: float
+
+
+def accuracy_by_shots(name: str, curve: Sequence[LearningPoint], others: Sequence[Sequence[LearningPoint]]) -> Element:
+    """Draw a method's accuracy over the number of examples, on a logarithmic axis, before those of the others.
+
+    Args:
+        name: of the method.
+        curve: at rising numbers of examples, two at least.
+        others: curves of all methods, this one among them; they fix the axes.
+    """
+    every = [point for each in others for point in each]
+    low = math.floor(20 * min(point.low for point in every)) / 20
+    high = max(math.ceil(20 * max(point.high for point in every)) / 20, low + 0.05)
+    shots = sorted({point.shots for point in every})
+    least, span = math.log2(shots[0]), math.log2(shots[-1] / shots[0])
+
+    def place(examples: int, accuracy: float) -> str:
+        return f"{_x((math.log2(examples) - least) / span):.1f},{_y(_position(accuracy, low, high)):.1f}"
+
+    def line(points: Sequence[LearningPoint], class_: str) -> Element:
+        return element("polyline", points=" ".join(place(each.shots, each.accuracy) for each in points), class_=class_)
+
+    levels = [(tick, f"{low + tick * (high - low):.3g}") for tick in (0.0, 0.5, 1.0)]
+    ticks = [((math.log2(each) - least) / span, str(each)) for each in shots]
+    band = [place(each.shots, each.high) for each in curve] + [place(each.shots, each.low) for each in reversed(curve)]
+    return _chart(
+        f"Accuracy of {name} by examples a class",
+        *_axes("examples a class", levels, "accuracy", ticks=ticks),
+        *(line(each, "other") for each in others),
+        element("polygon", points=" ".join(band), class_="band"),
+        line(curve, "curve"),
+        *(_learned(each, place(each.shots, each.accuracy)) for each in curve),
+    )
+
+
+def _learned(point: LearningPoint, place: str) -> Element:
+    x, y = place.split(",")
+    between = f"{percent(point.low)} to {percent(point.high)}"
+    words = f"{plural(point.shots, 'example')} a class: accuracy {percent(point.accuracy)} ({between})"
+    return element("circle", element("title", words), cx=x, cy=y, r="3", class_="point")
+
+
+def _covered(point: CoveragePoint, height: float) -> Element:
+    between = f"{percent(point.low)} to {percent(point.high)}"
+    words = f"the most certain {percent(point.coverage)}: accuracy {percent(point.accuracy)} ({between})"
+    place = {"cx": f"{_x(point.coverage):.1f}", "cy": f"{_y(height):.1f}", "r": "3"}
+    return element("circle", element("title", words), class_="point", **place)
+
+
 def _point(x: float, y: float, point: CurvePoint, *, class_: str, name: str = "") -> Element:
     tooltip = element("title", f"{name}{point.cost:.3g} forwards an image: accuracy {percent(point.accuracy)}")
     return element("circle", tooltip, cx=f"{_x(x):.1f}", cy=f"{_y(y):.1f}", r="3", class_=class_)
@@ -182,13 +270,20 @@ def _dot(score: float, accuracy: float, images: int, most: int) -> Element:
     return element("circle", element("title", tooltip), class_="dot", **place)
 
 
-def _axes(name: str, levels: Sequence[tuple[float, str]], what: str, *, most: float = 1.0) -> Iterator[Element]:
-    """Draw lines at some levels, and ticks from 0 to `most`, with their names."""
+def _axes(
+    name: str,
+    levels: Sequence[tuple[float, str]],
+    what: str,
+    *,
+    most: float = 1.0,
+    ticks: Sequence[tuple[float, str]] | None = None,
+) -> Iterator[Element]:
+    """Draw lines at some levels, and ticks, from 0 to `most` unless they are given, with their names."""
     for height, label in levels:
         yield _line(0.0, height, 1.0, height, class_="grid")
         yield _text(LEFT - 6, _y(height) + 4, label, text_anchor="end")
-    for tick in TICKS:
-        yield _text(_x(tick), BOTTOM + 16, f"{tick * most:.3g}", text_anchor="middle")
+    for tick, label in [(tick, f"{tick * most:.3g}") for tick in TICKS] if ticks is None else ticks:
+        yield _text(_x(tick), BOTTOM + 16, label, text_anchor="middle")
     yield _text(RIGHT, BOTTOM + 32, name, text_anchor="end")
     yield _text(0, TOP - 14, what)
 

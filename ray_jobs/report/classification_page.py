@@ -17,6 +17,7 @@ from ray_jobs.report.label_set_words import label_set_sections
 from ray_jobs.report.markup import document, element, listing, number, outside, percent, plural
 from ray_jobs.report.pictures import EXAMPLE_SIDE
 from ray_jobs.report.report_data import Contents
+from ray_jobs.report.wrong_labels_section import mistakes_section, odd_examples_section
 from ray_jobs.results.classification_metrics import ClassificationMetrics, HeldOut
 from ray_jobs.results.escalation_summary import EscalationSummary
 
@@ -42,9 +43,11 @@ def render(contents: Contents) -> bytes:
         headline(contents),
         *label_set_sections(contents.metrics.label_sets),
         _scores(contents.metrics),
+        mistakes_section(contents),
         escalation_section(contents),
         contact_sheet(contents),
         _labels(contents),
+        odd_examples_section(contents),
         _reasons(contents),
         _settings(contents),
     )
@@ -79,7 +82,7 @@ def _scores(metrics: ClassificationMetrics) -> Iterator[Element]:
         caption = element("figcaption", "Accuracy by score: on the line, a score means what it says")
         charts.append(element("figure", caption, reliability(metrics.reliability)))
     yield element("div", *charts, class_="charts")
-    if metrics.labelled_shares and metrics.held_out.images:
+    if metrics.labelled_shares and metrics.held_out.images and metrics.label_sets is None:
         held_out = plural(metrics.held_out.images, "held-out example")
         yield element("p", f"What another max_error would label, by {held_out}:", class_="note")
         yield _shares(metrics)
@@ -201,6 +204,9 @@ def _settings(contents: Contents) -> Iterator[Element]:
     names = (JOB, PLAN, METRICS, FAILURES)
     links = (node for name in names for node in (" · ", element("a", name, href=f"../{name}")))
     yield element("p", "Beside this page: ", *list(links)[1:], class_="note")
+    command = element("code", f"fewshot classify {JOB}")
+    versions = "with the versions above on the same kind of machine, it gives the same bytes"
+    yield element("p", "To make it again: ", command, f"; {versions}.", class_="note")
 
 
 def _growth(metrics: ClassificationMetrics) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
-from ray_jobs.report.charts import CurvePoint, accuracy_by_cost
+from ray_jobs.report.charts import CurvePoint, LearningPoint, accuracy_by_cost, accuracy_by_shots
 from ray_jobs.report.classification_page import page_head
-from ray_jobs.report.evaluation_table import Grid
+from ray_jobs.report.evaluation_table import MEASURES, Grid
 from ray_jobs.report.markup import document, element, outside, plural
 from ray_jobs.results.cell_result import ClassRow
 from ray_jobs.results.evaluation_result import CascadeRow, CascadeTable, EvaluationResult, EvaluationRow
 
+MAX_CURVES = 24
+"""Methods with a chart, the best ones."""
 MAX_CLASSES = 200
 """Classes in the second table."""
 
@@ -26,6 +29,7 @@ def render_evaluation(result: EvaluationResult, class_rows: Sequence[ClassRow]) 
     """
     sections = (
         _means(Grid(result.table, result.protocol)),
+        _learning_curves(result),
         _cascades(result.cascades),
         _classes(result.table, class_rows),
     )
@@ -44,6 +48,41 @@ def _means(grid: Grid) -> Iterator[Element]:
         for method in sorted(grid.methods, key=lambda method: grid.mean(method, last) or 0.0, reverse=True)
     )
     yield element("table", element("thead", head), element("tbody", *rows))
+
+
+def _learning_curves(result: EvaluationResult) -> Iterator[Element]:
+    """Yield a chart for each method; nothing where the numbers of examples are fewer than two."""
+    measure = MEASURES[result.protocol][0]
+    rows: dict[str, list[LearningPoint]] = defaultdict(list)
+    for row in sorted(result.table, key=lambda row: row.shots):
+        if (mean := row.means[measure]) is not None and row.shots > 0:
+            rows[row.method].append(
+                LearningPoint(row.shots, mean, *_interval(mean, row.deviations[measure], row.seeds))
+            )
+    curves = {method: points for method, points in rows.items() if len(points) > 1}
+    if not curves:
+        return
+    yield element("h2", "More examples")
+    note = (
+        f"{measure.replace('_', ' ').capitalize()} of each method, in front of the others. The band is the "
+        "95\u00a0% interval of the mean over draws of the examples (Student's t); one draw has none."
+    )
+    yield element("p", note, class_="note")
+    ranked = sorted(curves, key=lambda method: (-curves[method][-1].accuracy, method))[:MAX_CURVES]
+    charts = (
+        element("figure", element("figcaption", method), accuracy_by_shots(method, curves[method], [*curves.values()]))
+        for method in ranked
+    )
+    yield element("div", *charts, class_="charts")
+
+
+def _interval(mean: float, deviation: float | None, draws: int) -> tuple[float, float]:
+    if draws < 2 or deviation is None:
+        return mean, mean
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(draws - 1, 0.975)) * deviation / math.sqrt(draws)
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def _cell(grid: Grid, method: str, column: tuple[int, str]) -> Element:

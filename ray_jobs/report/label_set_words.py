@@ -40,10 +40,12 @@ def found(sets: LabelSetSummary) -> str:
 
 def planned(plan: LabelSetPlan) -> str:
     """Return a line of what the label sets of a job take."""
-    hours = "of unknown cost" if plan.cpu_hours is None else f"about {_duration(plan.cpu_hours)} of a CPU"
+    cost = ""
+    if plan.cpu_hours is not None:
+        cost = f"; the sets of all images take {_duration(plan.cpu_hours)} of a CPU"
     return (
         f"label_set_error = {plan.label_set_error:g} takes at least {plural(plan.needed, 'example')}, and there are"
-        f" {plan.examples:,}; the sets of all images take {hours}"
+        f" {plan.examples:,}{cost}"
     )
 
 
@@ -72,4 +74,6 @@ def _share(count: int, sets: LabelSetSummary) -> str:
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:,.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} min"
+    if hours >= 1:
+        return f"about {hours:,.1f} hours"
+    return f"about {round(60 * hours)} min" if 60 * hours >= 1 else "less than a minute"

@@ -14,13 +14,14 @@ from typing import TypeVar
 from cluster import Storage
 from cluster.errors import ClusterError
 from cluster.records import Selected, Shard, Source, pick, read_shard
+from cluster.records.base import RandomAccess
 from cluster.secrets import redacted
 from cluster.storage.settings import DEFAULT_STORAGE
 from fewshot.errors import FewShotError, UnreadableImageError
 from ray_jobs.inputs.archive import open_archive
 from ray_jobs.inputs.examples import Labels, support_labels
 from ray_jobs.job_file.sections import ArchiveSection, SupportSection
-from ray_jobs.report.image_sample import Spot
+from ray_jobs.report.image_sample import ROWS, Spot
 
 K = TypeVar("K")
 
@@ -33,6 +34,8 @@ def archive_pictures(
     section: ArchiveSection, wanted: Mapping[str, Mapping[int, str]], storage: Storage = DEFAULT_STORAGE
 ) -> dict[Spot, str]:
     """Return pictures of some images of the archive, as far as these can still be read.
+
+    Of shards that can only be read from their beginning, such as tars, the first `ROWS` images have pictures.
 
     Args:
         section: the archive.
@@ -56,6 +59,11 @@ def example_pictures(
     return _as_far_as_readable("examples", lambda: _of_examples(section, names, storage))
 
 
+def pictures_of_examples(labels: Labels, images: Sequence[str]) -> dict[str, str]:
+    """Return pictures of some examples, by reference; those that cannot be read are missing."""
+    return _as_far_as_readable("examples", lambda: _of_selection(labels, images))
+
+
 def _as_far_as_readable(what: str, pictures: Callable[[], Iterator[tuple[K, str]]]) -> dict[K, str]:
     found: dict[K, str] = {}
     try:
@@ -77,7 +85,8 @@ def of_archive(source: Source, wanted: Mapping[str, Mapping[int, str]]) -> Itera
 
 
 def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]]:
-    places = sorted(keys)
+    is_random = isinstance(shard.payload, RandomAccess)
+    places = sorted(place for place in keys if is_random or place < ROWS)
     for index, record in zip(places, pick(shard, places) if places else (), strict=False):
         if keys[index] == record.key and (picture := thumbnail(record.data, side=ARCHIVE_SIDE)):
             yield index, picture
@@ -86,9 +95,14 @@ def _of_shard(shard: Shard, keys: Mapping[int, str]) -> Iterator[tuple[int, str]
 def _of_examples(section: SupportSection, names: Sequence[str], storage: Storage) -> Iterator[tuple[str, str]]:
     labels = support_labels(section, storage)
     classes = {image: name for name, image in _first_images(labels).items() if name in set(names)}
-    for record in read_shard(labels.selection.shard([Selected(image, "") for image in sorted(classes)])):
-        if picture := thumbnail(record.data, side=EXAMPLE_SIDE):
-            yield classes[record.key], picture
+    for image, picture in _of_selection(labels, sorted(classes), side=EXAMPLE_SIDE):
+        yield classes[image], picture
+
+
+def _of_selection(labels: Labels, images: Sequence[str], *, side: int = ARCHIVE_SIDE) -> Iterator[tuple[str, str]]:
+    for record in read_shard(labels.selection.shard([Selected(image, "") for image in images])):
+        if picture := thumbnail(record.data, side=side):
+            yield record.key, picture
 
 
 def _first_images(labels: Labels) -> dict[str, str]:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster import Store
+from cluster.errors import ClusterError
+from cluster.secrets import redacted
+from fewshot.errors import FewShotError
+from ray_jobs.errors import JobError
+from ray_jobs.inputs.examples import ledger_of, support_labels
+from ray_jobs.inputs.ground_truth import given_names
 from ray_jobs.job_file.sections import Job
-from ray_jobs.output.runs import read_run
+from ray_jobs.output.classifiers import open_classifier
+from ray_jobs.output.runs import Run, read_run
 from ray_jobs.report.escalated_images import EscalatedSample, read_escalated_images
 from ray_jobs.report.failures import Reason, read_reasons
 from ray_jobs.report.image_sample import Sample, Spot, by_shard, draw_sample
-from ray_jobs.report.pictures import archive_pictures, example_pictures
+from ray_jobs.report.odd_examples import OddExample, find_odd_examples
+from ray_jobs.report.pictures import archive_pictures, example_pictures, pictures_of_examples
+from ray_jobs.report.wrong_labels import Mistakes, find_mistakes
 from ray_jobs.results.classification_metrics import ClassificationMetrics
 from ray_jobs.results.run_plan import RunPlan
 
+logger = logging.getLogger(__name__)
 LABELS = 40
 """Labels shown, the most frequent ones."""
 
@@ -34,6 +45,9 @@ class Contents:
         labels: the most frequent labels with their counts.
         examples: data URIs of one example of each of these labels, where one could be read.
         reasons: reasons why images could not be read.
+        mistakes: where predictions differ from given labels; None where none were given.
+        odd_examples: examples that look mislabelled.
+        odd_pictures: data URIs of these that could be read, by reference.
     """
 
     run: str
@@ -46,6 +60,9 @@ class Contents:
     labels: tuple[tuple[str, int], ...]
     examples: Mapping[str, str]
     reasons: tuple[Reason, ...]
+    mistakes: Mistakes | None = None
+    odd_examples: tuple[OddExample, ...] = ()
+    odd_pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 def gather(store: Store, run: str, job: Job) -> Contents:
@@ -65,7 +82,10 @@ def gather(store: Store, run: str, job: Job) -> Contents:
     sample = draw_sample(store, found.prediction_parts(), metrics.method, has_scores=has_scores, unknown=tested)
     some = metrics.escalated is not None and metrics.escalated.images > 0
     escalated = read_escalated_images(store, run, found.plan.features) if some else None
-    wanted = by_shard([*sample.spots, *(escalated.spots if escalated else ())])
+    mistakes = _mistakes(found, job, has_scores=has_scores) if metrics.measured is not None else None
+    shown = (*(escalated.spots if escalated else ()), *(mistakes.spots if mistakes else ()))
+    wanted = by_shard([*sample.spots, *shown])
+    odd, odd_pictures = _odd_examples(found, job)
     return Contents(
         run=found.name,
         job=job,
@@ -77,4 +97,32 @@ def gather(store: Store, run: str, job: Job) -> Contents:
         labels=labels,
         examples=example_pictures(job.support, [name for name, _ in labels], store.storage) if job.support else {},
         reasons=tuple(read_reasons(store, run)),
+        mistakes=mistakes,
+        odd_examples=odd,
+        odd_pictures=odd_pictures,
     )
+
+
+def _mistakes(run: Run, job: Job, *, has_scores: bool) -> Mistakes | None:
+    """Compare the predictions with the given labels, if these can still be read."""
+    storage = run.store.storage
+    try:
+        truth = given_names(job.archive, storage) if job.archive is not None else {}
+        classes = None if run.classifier is None else open_classifier(run.classifier, storage).classes
+    except (ClusterError, FewShotError, JobError) as error:
+        logger.warning("report without mistakes error=%s", redacted(str(error)))
+        return None
+    return find_mistakes(run.store, run.prediction_parts(), truth, classes=classes, has_scores=has_scores)
+
+
+def _odd_examples(run: Run, job: Job) -> tuple[tuple[OddExample, ...], dict[str, str]]:
+    """Find examples that look mislabelled, with their pictures, as far as the examples can still be read."""
+    if job.support is None or not run.plan.example_parts:
+        return (), {}
+    try:
+        labels = support_labels(job.support, run.store.storage, ledger=ledger_of(job))
+        odd = find_odd_examples(run.store, run.plan.example_parts, labels)
+    except (ClusterError, FewShotError, JobError, OSError) as error:
+        logger.warning("report without odd examples error=%s", redacted(str(error)))
+        return (), {}
+    return tuple(odd), pictures_of_examples(labels, [example.image for example in odd]) if odd else {}

@@ -20,7 +20,7 @@ from ray_jobs.results.json_format import FormatError, Json, JsonObject, NewerFor
 from ray_jobs.results.label_sets import LabelSetPlan, LabelSetSummary
 from ray_jobs.results.output_status import OutputReports, OutputStatus, RunReport, RunState, RunStatus
 from ray_jobs.results.run_plan import ArchiveSummary, RunKind, RunPlan
-from ray_jobs.results.unknown_images import MeasuredUnknown, UnknownImages
+from ray_jobs.results.unknown_images import MeasuredUnknown, UnknownImages, UnknownTestPlan
 
 __all__ = [
     "STATUSES",
@@ -65,5 +65,6 @@ __all__ = [
     "Status",
     "SupportsJson",
     "UnknownImages",
+    "UnknownTestPlan",
     "UnreadableExamples",
 ]

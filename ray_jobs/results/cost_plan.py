@@ -12,6 +12,7 @@ from ray_jobs.results.json_format import JsonObject, JsonValue
 from ray_jobs.results.label_sets import LabelSetPlan
 from ray_jobs.results.run_plan import ArchiveSummary
 from ray_jobs.results.stage_load import StageLoad
+from ray_jobs.results.unknown_images import UnknownTestPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +133,10 @@ class CostPlan(JsonValue):
         embedding: how busy the stages of embedding were in the job's last complete run; None if there was none, or it
             embedded nothing.
         label_sets: whether there are enough examples for label sets, and what these cost; None without them.
+        unknown: whether there are enough examples for the test of images of no class; None without it.
     """
 
-    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets"})
+    omitted: ClassVar[frozenset[str]] = frozenset({"label_sets", "unknown"})
     stages: tuple[PlannedStage, ...]
     escalation: EscalationCost | None
     archive: ArchiveSummary
@@ -150,3 +152,4 @@ class CostPlan(JsonValue):
     probe: BackboneProbe | None
     embedding: StageLoad | None = None
     label_sets: LabelSetPlan | None = None
+    unknown: UnknownTestPlan | None = None

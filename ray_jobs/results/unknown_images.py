@@ -8,6 +8,37 @@ from ray_jobs.results.json_format import JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownTestPlan(JsonValue):
+    """Whether there are enough examples for the test of images of no class, and what it costs.
+
+    Attributes:
+        rate: largest share of images of the classes that may be called unknown, in (0, 1).
+        examples: different examples that images are compared with, at most.
+        needed: the smallest number of examples among which an image can be unknown.
+        lost: share of images of the classes that so many examples lose at most, in [0, rate]: a multiple of
+            1 / (examples + 1).
+    """
+
+    rate: float
+    examples: int
+    needed: int
+    lost: float
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether an image can be unknown."""
+        return self.examples >= self.needed
+
+    def sentence(self) -> str:
+        """Return how many examples the test takes, and what it may lose."""
+        return (
+            f"unknown_rate = {self.rate:g} takes at least {self.needed:,} examples, and there are {self.examples:,}:"
+            f" at most {100 * self.lost:.2g} % of the images of the classes become unknown, if they are drawn like the"
+            " examples"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredUnknown(JsonValue):
     """How good the test is, measured against given labels, on images that were read.
 

@@ -27,14 +27,14 @@ def keep_examples(store: Store, classifier: ClassifierRef, training: Training) -
     """
     if store.exists(examples_path(classifier.folder)):
         return
-    from fewshot.backbones import load_clip
+    from fewshot.backbones import load_backbone
     from fewshot.conformal import ConformalExamples
     from fewshot.problem import Problem
 
-    clip, space = load_clip(training.spec), training.support.labels.space
-    text = clip.prototypes(space, training.templates)
+    backbone, space = load_backbone(training.spec), training.support.labels.space
+    text = backbone.prototypes(space, training.templates)
     _, shots = read_labelled(store, training.support.find(store), skip_unreadable=training.skip_unreadable)
-    problem = Problem(space, text, _each_once(shots), None, clip.logit_scale)
+    problem = Problem(space, text, _each_once(shots), None, backbone.logit_scale)
     put_examples(store, classifier.folder, ConformalExamples.from_problem(problem), space.names)
 
 

@@ -67,6 +67,9 @@ million
     The archive of a million images on up to 16 workers with a simulated GPU each: a table is listed, its shards are
     distributed and parts committed for real, and embedding is a sleep. Reported are the share of the devices' rate, the
     driver's CPU time for a shard, the growth of its memory, and files and calls of fsync for each image.
+report
+    The page of a run of a million predictions that have given labels: seconds and peak memory of a process that writes
+    it. There are no pictures, whose number is bounded.
 review
     Building the index of the predictions, and pages of `fewshot review` from request to HTML, without pictures. Pages
     follow each other by key; the limit of the worst one is 200 ms.

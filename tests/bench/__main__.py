@@ -28,6 +28,7 @@ from tests.bench import (
     pipeline,
     precision,
     reading,
+    report,
     review,
     scale,
     scoring,
@@ -50,6 +51,7 @@ RUN = {
     "archive": archive.run,
     "reading": reading.run,
     "million": million.run,
+    "report": report.run,
     "review": review.run,
     "gpu": gpu.run,
 }
@@ -69,6 +71,7 @@ IMAGES = {
     "archive": 1_000_000,
     "reading": 4000,
     "million": 1_000_000,
+    "report": 1_000_000,
     "review": 1_000_000,
     "gpu": 8192,
 }

@@ -24,6 +24,7 @@ from tests.bench import (
     pipeline,
     precision,
     reading,
+    report,
     review,
     scale,
     scoring,
@@ -251,3 +252,10 @@ def test_synthetic_photographs_have_realistic_sizes(tmp_path):
     sizes = [path.stat().st_size for path in (tmp_path / "images").iterdir()]
     assert len(sizes) == 3
     assert all(35_000 < size < 75_000 for size in sizes)
+
+
+def test_the_report_benchmark_runs():
+    result = report.run(images=5000, repeat=1)
+    assert result.rows[0]["images"] == 5000
+    assert result.rows[0]["MiB"] > 0
+    assert len(result.gates) == 2

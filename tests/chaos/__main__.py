@@ -3,10 +3,10 @@
     python -m tests.chaos --minutes 10 [--seed 7]
     make chaos MINUTES=10
 
-First each job (classify, classify with escalation, training) is killed before each of its storage calls, and run again.
-Then the jobs run on a cluster of several nodes with an S3 server or a disk, while
-workers, nodes, drivers, heads and the server are killed, and requests are refused, reset, truncated and delayed. Each
-job is restarted until it succeeds; then its results must have the bytes of a run without faults.
+First each job (classify, the same with unknown images and label sets, the same with escalation, training) is killed
+before each of its storage calls, and run again. Then the jobs run on a cluster of several nodes with an S3 server or a
+disk, while workers, nodes, drivers, heads and the server are killed, and requests are refused, reset, truncated and
+delayed. Each job is restarted until it succeeds; then its results must have the bytes of a run without faults.
 """
 
 from __future__ import annotations

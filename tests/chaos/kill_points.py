@@ -6,12 +6,14 @@ look-up or deletion that it makes, from the first check of the output to the las
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -48,8 +50,8 @@ class Survival:
         return self.was_killed and self.code == 0 and self.identical
 
 
-def count_storage_calls(scenario: Scenario, output: Path) -> int:
-    """Run a job to its end, and return the number of its storage calls.
+def storage_calls(scenario: Scenario, output: Path) -> list[str]:
+    """Run a job to its end, and return the path of each of its storage calls; "" for those without one.
 
     Raises:
         AssertionError: the job fails.
@@ -57,7 +59,7 @@ def count_storage_calls(scenario: Scenario, output: Path) -> int:
     counter = output.with_suffix(".calls")
     code = _run(scenario, output, counter=counter)
     assert code == 0, f"{scenario.name} ends with exit code {code} without being killed"
-    return int(counter.read_text())
+    return list(json.loads(counter.read_text()))
 
 
 def spread(calls: int, points: int) -> list[int]:
@@ -68,7 +70,12 @@ def spread(calls: int, points: int) -> list[int]:
 
 
 def kill_at_points(
-    scenario: Scenario, folder: Path, *, points: int | None = None, processes: int = PROCESSES
+    scenario: Scenario,
+    folder: Path,
+    *,
+    points: int | None = None,
+    processes: int = PROCESSES,
+    takes: Callable[[str], bool] = lambda path: True,
 ) -> list[Survival]:
     """Kill a job before a storage call, run it again, and compare with an undisturbed run, for each of some calls.
 
@@ -77,13 +84,14 @@ def kill_at_points(
         folder: for the outputs; each point begins with an empty one, which is removed if all went well.
         points: number of calls, evenly spread from the first to the last; None takes all.
         processes: jobs that run at the same time.
+        takes: whether the calls at a path are among them.
     """
     undisturbed = folder / f"{scenario.job.stem}-undisturbed"
-    calls = count_storage_calls(scenario, undisturbed)
+    calls = [number for number, path in enumerate(storage_calls(scenario, undisturbed), start=1) if takes(path)]
     expected = scenario.hashes(Store(str(undisturbed)))
     assert expected, f"{scenario.name} has no results"
     survival = partial(kill_before, scenario, folder=folder, expected=expected)
-    chosen = spread(calls, points or calls)
+    chosen = [calls[place - 1] for place in spread(len(calls), points or len(calls))]
     if processes == 1:
         return [survival(point) for point in chosen]
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
@@ -112,20 +120,19 @@ def _run(scenario: Scenario, output: Path, *, point: int = 0, counter: Path | No
 
 
 def _run_counted(words: list[str], point: int, counter: Path | None) -> None:
-    """Run a command; kill this process before storage call `point` (0: never), or write the number of calls."""
+    """Run a command; kill this process before storage call `point` (0: never), or write the paths of all calls."""
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-    retried, lock, calls = Store._retried, threading.Lock(), 0
+    retried, lock, calls = Store._retried, threading.Lock(), list[str]()
 
     def counted(store: Store, operation: str, path: str, action: Any) -> Any:
-        nonlocal calls
         with lock:
-            calls += 1
-            if calls == point:
+            calls.append(path)
+            if len(calls) == point:
                 os.kill(os.getpid(), signal.SIGKILL)
         return retried(store, operation, path, action)
 
     Store._retried = counted  # type: ignore[method-assign]
     code = fewshot(*words).code
     if counter is not None:
-        counter.write_text(str(calls))
+        counter.write_text(json.dumps(calls))
     sys.exit(code)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tomlkit
+from PIL import Image
 
 from cluster import Store
 from tests.ray_jobs.evaluation.test_evaluate import write_splits
-from tests.ray_jobs.place import Place
+from tests.ray_jobs.place import Place, put
+from tests.strange_files import encode
 from tests.tiny_clip import write_tiny_clip
 from tests.tiny_diffusion import write_tiny_diffusion
 
@@ -60,6 +62,8 @@ def scenarios(folder: Path, *, images: int = IMAGES, draws: Sequence[int] = (1, 
     write_tiny_clip(place.clip)
     diffusion = write_tiny_diffusion(folder / "diffusion")
     place.fill(images=images, shots=3)
+    put(place.archive / "white.png", encode(Image.new("RGB", (48, 40), "white"), "PNG"))
+    promises = {"unknown": True, "unknown_rate": 0.1, "guarantee": "conformal", "label_set_error": 0.3}
     escalation = {"model": str(diffusion), "max_fraction": 0.2, "steps": 20, "batch_size": 8}
     write_splits(place.folder)
     cells = {
@@ -71,6 +75,12 @@ def scenarios(folder: Path, *, images: int = IMAGES, draws: Sequence[int] = (1, 
     }
     return [
         Scenario("classify", "classify", _written(place, "classify"), _predictions),
+        Scenario(
+            "classify with unknown images and label sets",
+            "classify",
+            _written(place, "promises", classifier=promises),
+            _predictions_and_classifiers,
+        ),
         Scenario(
             "classify with escalation",
             "classify",
@@ -94,6 +104,11 @@ def _written(place: Place, name: str, **sections: Mapping[str, object]) -> Path:
 
 def _predictions(path: str) -> bool:
     return "predictions" in path.split("/") or path.endswith("failures.parquet")
+
+
+def _predictions_and_classifiers(path: str) -> bool:
+    """The examples that images are compared with lie beside their classifier."""
+    return _predictions(path) or path.startswith("classifiers/")
 
 
 def _escalation_results(path: str) -> bool:

@@ -119,6 +119,7 @@ class WrittenRun:
         escalated: images that a diffusion model decided, the least certain first: the label of every second one
             changed, the first one was scored at every time-step of every class.
         has_scores: whether the classifier is calibrated.
+        given: by key, labels to measure with.
     """
 
     folder: Path
@@ -126,6 +127,7 @@ class WrittenRun:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     escalated: Sequence[str] = ()
     has_scores: bool = True
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> Store:
@@ -135,7 +137,9 @@ class WrittenRun:
     def job(self) -> Job:
         return Job(
             job=JobSection(name="by-hand", output=self.store.root),
-            archive=ArchiveSection(uri=str(self.folder / "archive")),
+            archive=ArchiveSection(
+                uri=str(self.folder / "archive"), labels=str(self.folder / "given.csv") if self.given else None
+            ),
             support=SupportSection(uri=str(self.folder / "examples.parquet")),
         )
 
@@ -153,6 +157,8 @@ class WrittenRun:
         write_folder(self.folder / "shots", {f"{i}.png": next(iter(images.values())) for i in range(len(self.classes))})
         table = pa.table({"image": [f"shots/{i}.png" for i in range(len(self.classes))], "label": list(self.classes)})
         pq.write_table(table, self.folder / "examples.parquet")
+        rows = ["image,label", *(f"{image},{label}" for image, label in self.given.items())]
+        (self.folder / "given.csv").write_text("\n".join(rows))
         self._write_results(len(images), broken or {})
         return self
 

@@ -23,7 +23,7 @@ from fewshot.key_value_cache.published_settings import APE_RUNS, RN50_CHANNELS, 
 from fewshot.methods.ape_t.classifier import ApeTClassifier
 from fewshot.methods.ape_t.functional import affinity_side, moved_logits, shifts, weighted_votes
 from fewshot.methods.ape_t.residual_training import train, train_as_published
-from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, values_for
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_count, check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_as_published, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
@@ -82,9 +82,9 @@ class ApeT:
         check_number("ape_t.channel_fraction", self.channel_fraction, low=1e-6, high=1.0)
         check_number("ape_t.similarity_weight", self.similarity_weight, high=1.0)
         check_number("ape_t.learning_rate", self.learning_rate, low=1e-9, high=1.0)
-        check_number("ape_t.epochs", self.epochs)
-        check_number("ape_t.min_steps", self.min_steps)
-        check_number("ape_t.max_steps", self.max_steps)
+        check_count("ape_t.epochs", self.epochs)
+        check_count("ape_t.min_steps", self.min_steps)
+        check_count("ape_t.max_steps", self.max_steps)
         check_choice("ape_t.criterion_source", self.criterion_source, get_args(CriterionSource))
         check_choice("ape_t.affinity_channels", self.affinity_channels, get_args(AffinityChannels))
 

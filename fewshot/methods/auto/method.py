@@ -30,7 +30,7 @@ from fewshot.errors import DataError, UnknownNameError
 from fewshot.method import Classifier, Method, TrainedMethod
 from fewshot.methods.auto.preference import few_shot_choice, simplest_first
 from fewshot.methods.building import build_method
-from fewshot.methods.table import METHODS
+from fewshot.methods.table import METHODS, comparable
 from fewshot.model_selection.candidates import CandidateResult
 from fewshot.model_selection.cross_validation import Split, held_out_splits
 from fewshot.model_selection.nested import compare_nested
@@ -55,7 +55,8 @@ class Auto:
     """Hyperparameters of the choice among methods.
 
     Attributes:
-        candidates: names of methods, in any order.
+        candidates: names of methods, in any order. linear_probe and archive_linear_probe are compared among at most
+            2,000 classes.
     """
 
     name: ClassVar[str] = "auto"
@@ -96,16 +97,17 @@ class Auto:
         self, problem: Problem, *, seed: int, training_cache: TrainingCache
     ) -> tuple[Method, tuple[CandidateResult, ...]]:
         """See `fewshot.calibration.calibrate.ComparingMethod`."""
-        tried = compare_nested(self.members, problem, seed=seed, training_cache=training_cache)
-        _log(tried, len(problem.support))
-        winner = _candidate(
-            tried[0].method if tried else few_shot_choice(self.candidates, shots=_shots_per_class(problem))
+        compared = self._compared(problem)
+        tried = compare_nested(
+            [_candidate(name) for name in compared], problem, seed=seed, training_cache=training_cache
         )
+        _log(tried, len(problem.support))
+        winner = _candidate(tried[0].method if tried else few_shot_choice(compared, shots=_shots_per_class(problem)))
         return winner.select(problem, seed=seed, training_cache=training_cache), tried
 
     def pretrain_fold(self, split: Split, *, seed: int, training_cache: TrainingCache) -> None:
         """See `TrainedMethod.pretrain_fold`; a candidate that uses fewer folds is pretrained on these only."""
-        for method in self.members:
+        for method in map(_candidate, self._compared(split.whole)):
             _, own = calibration_splits(method, split.whole, seed=seed)
             if isinstance(method, TrainedMethod) and any(
                 torch.equal(split.support_rows, one.support_rows) for one in own
@@ -117,6 +119,10 @@ class Auto:
     def members(self) -> Sequence[Method]:
         """The candidates, the simplest first, whose folds are worth spreading one by one."""
         return [_candidate(name) for name in simplest_first(self.candidates)]
+
+    def _compared(self, problem: Problem) -> list[str]:
+        """Return the candidates that are compared on a problem, the simplest first."""
+        return comparable(simplest_first(self.candidates), classes=problem.num_classes)
 
 
 def _candidate(name: str) -> Method:

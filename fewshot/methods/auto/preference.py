@@ -2,7 +2,7 @@
 
 Neither is read off the data sets that `auto` is reported on. `SIMPLEST_FIRST` follows from how a method learns. One or
 two shots a class leave nothing to compare on, so accuracies elsewhere decide (`FEW_SHOT_ACCURACY`): those on the
-independent sets of docs/evaluation.md, which served for nothing else.
+independent sets of docs/choosing_methods.md, which served for nothing else.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ FEW_SHOT_ACCURACY: Mapping[int, Mapping[str, Mapping[str, float]]] = MappingProx
         },
     }
 )
-"""Shots a class -> independent set of docs/evaluation.md -> method -> mean accuracy in % of three draws, without
+"""Shots a class -> independent set of docs/choosing_methods.md -> method -> mean accuracy in % of three draws, without
 augmented views, of methods as `auto` builds them."""
 
 

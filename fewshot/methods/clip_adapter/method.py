@@ -29,7 +29,7 @@ from fewshot.feature_adapter import (
 )
 from fewshot.key_value_cache.kernel import Cache
 from fewshot.methods.clip_adapter.functional import ClipAdapterPoint, class_rows, sweep
-from fewshot.methods.hyperparameters import Recipe, check_choice, check_number
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_count, check_number
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
@@ -101,7 +101,7 @@ class ClipAdapter:
         check_number("clip_adapter.residual_ratio", self.residual_ratio, high=1.0)
         check_number("clip_adapter.image_weight", self.image_weight)
         check_number("clip_adapter.learning_rate", self.learning_rate, low=1e-9, high=1.0)
-        check_number("clip_adapter.steps", self.steps)
+        check_count("clip_adapter.steps", self.steps)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""

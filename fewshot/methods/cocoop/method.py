@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from fewshot.method import require_text_tower
 from fewshot.methods.cocoop.classifier import CocoopClassifier
 from fewshot.methods.context_learning import ContextLearning
-from fewshot.methods.hyperparameters import check_number, values_for
+from fewshot.methods.hyperparameters import check_count, values_for
 from fewshot.optimization.shots import Shots
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
@@ -54,7 +54,7 @@ class Cocoop(ContextLearning):
             DataError: a value is out of its range.
         """
         ContextLearning.__post_init__(self)
-        check_number("cocoop.shortlist", self.shortlist, low=1)
+        check_count("cocoop.shortlist", self.shortlist, low=1)
 
     def fit(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> CocoopClassifier:
         """See `Method.fit`."""

@@ -51,6 +51,10 @@ TOLERANCE = 1e-5
 """Of the final fit, see `fit_plane`."""
 PATH_TOLERANCE = 1e-4
 """Of the fits that only choose: held-out accuracy is the same, for fewer steps."""
+FEW_CLASSES, RESCALED_CLASSES = 1000, 100
+"""Above the first number, tolerances are those of the second, divided by the number of classes, as the entries of the
+gradient are: each class has its share of the rows. Where 1,000 classes take steps, 2,000 have no entry at zero above
+`PATH_TOLERANCE`, and would take none."""
 
 
 class ProbePoint(NamedTuple):
@@ -109,6 +113,7 @@ class LinearProbe:
             )
         point = self._choose(problem, seed=seed, training_cache=training_cache)
         text = self._text_settings(point.text_weight)
+        text |= _rescaling(problem)
         key = training_key("linear_probe", problem, seed=0, strength=point.strength, **text)
         state = training_cache(key, lambda: _fitted(self._rows(problem, point.text_weight), problem, point.strength))
         return LinearClassifier(state["weight"], state["bias"])
@@ -167,7 +172,7 @@ class LinearProbe:
             index = max((i for i, tried in enumerate(C_GRID) if tried <= c), default=0)
             plane = Plane(path["weight"][index], path["bias"][index])
             if C_GRID[index] != c:
-                plane = _plane(rows, c, start=plane, tolerance=PATH_TOLERANCE)
+                plane = _plane(rows, c, start=plane, tolerance=tolerance_among(problem.num_classes, PATH_TOLERANCE))
             return on_all_classes(plane, rows.classes, problem.num_classes).logits(queries)
 
         return logits
@@ -177,11 +182,12 @@ class LinearProbe:
 
         def train() -> State:
             rows, planes = self._rows(problem, text_weight), list[Plane]()
+            tolerance = tolerance_among(problem.num_classes, PATH_TOLERANCE)
             for c in C_GRID:
-                planes.append(_plane(rows, c, start=planes[-1] if planes else None, tolerance=PATH_TOLERANCE))
+                planes.append(_plane(rows, c, start=planes[-1] if planes else None, tolerance=tolerance))
             return {name: torch.stack([getattr(plane, name) for plane in planes]) for name in Plane._fields}
 
-        text = self._text_settings(text_weight)
+        text = self._text_settings(text_weight) | _rescaling(problem)
         return training_cache(training_key("linear_probe_path", problem, seed=0, strengths=C_GRID, **text), train)
 
 
@@ -210,9 +216,19 @@ def best_c(splits: Sequence[Split], learner: Callable[[Split], Callable[[float],
 
 def _fitted(rows: ProbeRows, problem: Problem, c: float) -> State:
     """Fit the final map, from zero, so that it does not depend on how C was found."""
-    plane = _plane(rows, c, tolerance=TOLERANCE)
+    plane = _plane(rows, c, tolerance=tolerance_among(problem.num_classes, TOLERANCE))
     whole = on_all_classes(plane, rows.classes, problem.num_classes)
     return {"weight": whole.weight.float(), "bias": whole.bias.float()}
+
+
+def tolerance_among(classes: int, tolerance: float) -> float:
+    """Return the tolerance of a fit among so many classes, given that among few; see `FEW_CLASSES`."""
+    return tolerance * RESCALED_CLASSES / classes if classes > FEW_CLASSES else tolerance
+
+
+def _rescaling(problem: Problem) -> dict[str, float | str]:
+    """Return what distinguishes a training with another tolerance; those among few classes keep their keys."""
+    return {} if problem.num_classes <= FEW_CLASSES else {"rescaled_classes": RESCALED_CLASSES}
 
 
 def _plane(rows: ProbeRows, c: float, *, tolerance: float, start: Plane | None = None) -> Plane:

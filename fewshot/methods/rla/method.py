@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple, Self
 from torch import Tensor
 
 from fewshot.key_value_cache.kernel import Cache
-from fewshot.methods.hyperparameters import check_number, values_for
+from fewshot.methods.hyperparameters import check_count, check_number, values_for
 from fewshot.methods.rla.functional import mapped
 from fewshot.methods.rla.training import RlaSettings, train_shift
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
@@ -92,7 +92,7 @@ class Rla:
         check_number("rla.image_weight", self.image_weight)
         check_number("rla.penalty", self.penalty, high=1e12)
         check_number("rla.image_loss", self.image_loss, high=1e6)
-        check_number("rla.steps", self.steps)
+        check_count("rla.steps", self.steps)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""

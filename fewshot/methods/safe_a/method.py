@@ -21,7 +21,7 @@ from fewshot.feature_adapter import STEPS
 from fewshot.key_value_cache.cache_classifier import CachePoint
 from fewshot.key_value_cache.grids import default_beta
 from fewshot.methods.blended_pooling import BlendedPooling
-from fewshot.methods.hyperparameters import check_choice, check_number
+from fewshot.methods.hyperparameters import check_choice, check_count, check_number
 from fewshot.methods.safe_a.adapters import ADAPTERS, Adapter
 from fewshot.model_selection.cross_validation import Split, select_point
 from fewshot.optimization.training_cache import State, TrainingCache, no_cache, training_key
@@ -101,7 +101,7 @@ class SafeA(BlendedPooling):
         BlendedPooling.__post_init__(self)
         check_number("safe_a.alpha", self.alpha)
         check_number("safe_a.beta", self.beta)
-        check_number("safe_a.steps", self.steps)
+        check_count("safe_a.steps", self.steps)
         check_choice("safe_a.adapter", self.adapter, ADAPTERS)
         if self.joint:
             check_choice("safe_a.adapter with joint = true", self.adapter, JOINT_ADAPTERS)

@@ -28,7 +28,7 @@ from fewshot.feature_synthesis.vae_training import GeneratorSettings
 from fewshot.method import require_text_tower
 from fewshot.methods.clip_adapter import ClipAdapter
 from fewshot.methods.coop import Coop
-from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, values_for
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_count, check_number, values_for
 from fewshot.methods.tip_adapter_f import TipAdapterF
 from fewshot.model_selection.cross_validation import Split, selection_splits
 from fewshot.optimization.training_cache import TrainingCache, no_cache
@@ -64,8 +64,8 @@ class WithSyntheticShots:
             DataError: a value is out of its range.
         """
         check_number("ship.kl_weight", self.kl_weight)
-        check_number("ship.generator_steps", self.generator_steps)
-        check_number("ship.synthetic_shots", self.synthetic_shots, low=1)
+        check_count("ship.generator_steps", self.generator_steps)
+        check_count("ship.synthetic_shots", self.synthetic_shots, low=1)
         self.plain.__post_init__(self)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:

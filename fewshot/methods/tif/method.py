@@ -35,7 +35,7 @@ from fewshot.diffusion.noise_errors import ErrorNorm
 from fewshot.diffusion.recipe_settings import LossTarget, ScoringSettings, is_small
 from fewshot.diffusion.time_grid import Spacing
 from fewshot.diffusion.time_step_weights import attribute_weights, linear_alphas_cumprod, nuanced_size
-from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, check_template
+from fewshot.methods.hyperparameters import MAX_RANK, Recipe, check_choice, check_count, check_number, check_template
 from fewshot.methods.tif.published_runs import PRIOR_IMAGES, PUBLISHED_RUNS, PublishedDataSet, PublishedRuns
 
 Weighting = Literal["attributes", "uniform"]
@@ -104,10 +104,11 @@ class Tif:
         Raises:
             DataError: a value is out of its range.
         """
-        for name in ("unet_rate", "text_rate", "unet_scale", "text_scale", "prior_images", "full_scale_steps"):
+        for name in ("unet_rate", "text_rate", "unet_scale", "text_scale"):
             check_number(f"tif.{name}", getattr(self, name))
-        for name in ("steps", "rank", "samples"):
-            check_number(f"tif.{name}", getattr(self, name), low=1.0)
+        for name, low in {"steps": 1, "samples": 1, "prior_images": 0, "full_scale_steps": 0}.items():
+            check_count(f"tif.{name}", getattr(self, name), low=low)
+        check_count("tif.rank", self.rank, low=1, high=MAX_RANK)
         choices = {
             "recipe": Recipe,
             "data_set": PublishedDataSet,

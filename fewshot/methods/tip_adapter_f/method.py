@@ -29,7 +29,7 @@ from fewshot.key_value_cache.cache_training import (
     train_cache_keys_as_published,
 )
 from fewshot.key_value_cache.published_settings import TIP_ADAPTER_RUNS, BenchmarkDataSet
-from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, values_for
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_count, check_number, values_for
 from fewshot.model_selection.cross_validation import FOLDS, Split, select_point
 from fewshot.optimization.training_cache import TrainingCache, no_cache, training_key
 from fewshot.problem import Problem
@@ -75,9 +75,9 @@ class TipAdapterF:
         check_number("tip_adapter_f.alpha", self.alpha)
         check_number("tip_adapter_f.beta", self.beta)
         check_number("tip_adapter_f.learning_rate", self.learning_rate, low=1e-9, high=1.0)
-        check_number("tip_adapter_f.epochs", self.epochs)
-        check_number("tip_adapter_f.min_steps", self.min_steps)
-        check_number("tip_adapter_f.max_steps", self.max_steps)
+        check_count("tip_adapter_f.epochs", self.epochs)
+        check_count("tip_adapter_f.min_steps", self.min_steps)
+        check_count("tip_adapter_f.max_steps", self.max_steps)
 
     def select(self, problem: Problem, *, seed: int, training_cache: TrainingCache = no_cache) -> Self:
         """See `Method.select`."""

@@ -39,7 +39,7 @@ from fewshot.diffusion.tokens import (
     make_token_classifier,
     require_diffusion,
 )
-from fewshot.methods.hyperparameters import Recipe, check_choice, check_number, values_for
+from fewshot.methods.hyperparameters import Recipe, check_choice, check_count, check_number, values_for
 from fewshot.model_selection.cross_validation import Split
 from fewshot.optimization.training_cache import TrainingCache, no_cache
 from fewshot.problem import Problem
@@ -93,10 +93,10 @@ class TokenLearning:
             if (value := getattr(self, choice, None)) is not None:
                 check_choice(f"{self.name}.{choice}", value, get_args(kind))
         check_number(f"{self.name}.image_weight", self.image_weight)
-        for number in ("steps", "alpha", "gamma", "coupled"):
+        for number in ("alpha", "gamma", "coupled"):
             check_number(f"{self.name}.{number}", getattr(self, number, None))
-        for number in ("images", "classes"):
-            check_number(f"{self.name}.{number}", getattr(self, number), low=1)
+        for count, low in {"steps": 0, "images": 1, "classes": 1}.items():
+            check_count(f"{self.name}.{count}", getattr(self, count), low=low)
         for number in ("learning_rate", "gamma_end", "scale"):
             check_number(f"{self.name}.{number}", getattr(self, number, None), low=1e-9)
 

@@ -151,6 +151,16 @@ def test_a_local_file_of_another_size_than_listed_has_changed(tmp_path):
         stream.read(1)
 
 
+def test_a_local_file_of_equal_size_that_changed_between_two_reads_is_refused(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(40))
+    raw = open_local_stream(partial(os.open, path, FILE_FLAGS), 40, "a").raw
+    assert raw.read(4) == raw.read(4) == bytes(4)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(ChangedError):
+        raw.read(4)
+
+
 def test_a_local_file_that_became_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a")
     opener = partial(os.open, tmp_path / "a", FILE_FLAGS)
@@ -207,5 +217,34 @@ def test_a_part_after_one_that_failed_has_its_own_bytes(monkeypatch):
 def test_a_server_without_ranges_is_an_error(monkeypatch):
     stream = Requests(bytes(100)).open(monkeypatch)
     monkeypatch.setattr(streams, "fetch", lambda *_, **__: bytes(100))
-    with pytest.raises(EntryError, match="does not support range requests"):
-        stream.read(5)
+    for start in (0, 96):
+        stream.seek(start)
+        with pytest.raises(EntryError, match="does not support range requests"):
+            stream.read(4)
+
+
+def test_a_reader_that_comes_back_to_the_block_before_requests_nothing_again(monkeypatch):
+    requests = Requests(bytes(range(100)))
+    raw = requests.open(monkeypatch).raw
+    raw.read_ahead([(0, 64)])
+    found = []
+    for start in (12, 16, 15, 0):
+        raw.seek(start)
+        found.append(raw.read(1))
+    assert found == [b"\x0c", b"\x10", b"\x0f", b"\x00"]
+    assert len(requests.spans) == len(set(requests.spans))
+
+
+@pytest.mark.parametrize(("version", "tag"), [('"abc"', '"abc"'), ("2026-11-30", "")])
+def test_every_request_asks_for_the_etag_that_was_listed(monkeypatch, version, tag):
+    tags = []
+    monkeypatch.setattr(streams, "fetch", lambda *_, start, end, tag: tags.append(tag) or bytes(end - start))
+    with open_stream(MemoryFileSystem(), "/a", 40, "a", version) as stream:
+        stream.read_ahead([(0, 20)])
+        stream.read()
+    assert tags == [tag] * 4
+
+
+def test_a_place_before_the_beginning_is_the_beginning(monkeypatch):
+    raw = Requests(b"abc").open(monkeypatch).raw
+    assert (raw.seek(-22, os.SEEK_END), raw.read(2)) == (0, b"ab")

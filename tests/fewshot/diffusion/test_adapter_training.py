@@ -216,6 +216,13 @@ def test_adapters_keep_their_identity_without_the_later_settings():
     assert PUBLISHED.identity() == asdict(PUBLISHED)
 
 
+def test_the_defaults_are_the_published_values():
+    rates = {"unet_rate": 1e-4, "text_rate": 5e-5, "weight_decay": 1e-2, "clip": 1.0, "prior_weight": 1.0}
+    scales = {"unet_scale": 0.6, "text_scale": 0.7}
+    expected = {"rank": 16, "blocks": "none", "samples": 1, "stratified": False, "full_scale_steps": None}
+    assert AdapterSettings(steps=5).identity() == {"steps": 5} | rates | scales | expected
+
+
 def test_training_leaves_the_base_model_unchanged():
     backbone = tiny_diffusion()
     parts = {"unet": backbone.unet, "text": backbone.text_encoder}

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.diffusion.random_draws import LatentImages, draw_samples
+from fewshot.diffusion.random_draws import LatentImages, draw_samples, epoch_rows
 from fewshot.errors import DataError
 
 
@@ -43,6 +43,13 @@ def test_samples_depend_on_seed_class_images_and_step_alone():
         drawn(images(std=1.0, key="prior"), 3),
     ]
     assert not any(torch.equal(other.noise, here.noise) or torch.equal(other.latents, here.latents) for other in others)
+
+
+def test_each_epoch_has_an_order_of_its_own():
+    epochs = [tuple(epoch_rows(12, range(12 * epoch, 12 * epoch + 12), 0, "cat").tolist()) for epoch in range(8)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert len(set(epochs)) == 8
+    assert epoch_rows(12, range(7, 30), 0, "cat").tolist() == [row for epoch in epochs for row in epoch][7:30]
 
 
 def test_latents_are_drawn_from_the_posterior():

@@ -76,6 +76,20 @@ def test_every_beginning_of_the_order_is_spread_evenly(n):
             assert int(edges.diff().max()) <= n / beginning + 2
 
 
+@few
+@given(n=st.integers(1, 40), seed=st.integers(0, 99))
+def test_the_order_is_that_in_which_a_van_der_corput_sequence_reaches_the_entries(n, seed):
+    """A sequence of at least four points an entry; the entries that it does not reach come last, the densest first."""
+    density = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.02
+    mass, bits = density.cumsum(dim=0), n.bit_length() + 2
+    reached = []
+    for point in range(2**bits):
+        place = (int(f"{point:0{bits}b}"[::-1], 2) + 0.5) / 2**bits * float(mass[-1])
+        reached.append(min(n - 1, int((mass < place).sum())))
+    left = sorted(set(range(n)) - set(reached), key=lambda entry: -float(density[entry]))
+    assert spread_order(density).tolist() == [*dict.fromkeys(reached), *left]
+
+
 @given(n=st.integers(20, 300), seed=st.integers(0, 99))
 def test_the_order_is_denser_where_the_density_is_higher(n, seed):
     density = torch.rand(n, generator=torch.Generator().manual_seed(seed)) + torch.linspace(3.0, 0.01, n)
@@ -126,6 +140,11 @@ def test_the_tail_holds_no_more_than_stated(dropped):
     assert float(weights[last + 1 :].sum()) <= dropped * float(weights.sum()) * (1 + 1e-9)
     assert float(weights[last:].sum()) > dropped * float(weights.sum()) * (1 - 1e-9)
     assert int(support_grid(weights, 50, dropped=dropped).max()) <= last
+
+
+def test_steps_that_hold_exactly_the_dropped_share_are_dropped():
+    assert without_tail(torch.ones(4), 0.5).tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert without_tail(torch.ones(4), 0.49).tolist() == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_a_grid_longer_than_the_support_is_refused():

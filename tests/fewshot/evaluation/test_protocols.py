@@ -55,6 +55,8 @@ def test_a_class_without_images_has_no_accuracy():
     _, per_class = measure("base-to-new", torch.eye(5)[:4], torch.tensor([0, 1, 2, 3]), NEW)
     assert per_class[:4] == [1.0, 1.0, 1.0, 1.0]
     assert math.isnan(per_class[4])
+    numbers, _ = measure("generalized-zero-shot", torch.eye(5)[:4], torch.tensor([0, 1, 2, 3]), NEW)
+    assert (numbers["seen_accuracy"], numbers["unseen_accuracy"]) == (1.0, 1.0)
 
 
 def test_the_harmonic_mean_of_zeros_is_zero():

@@ -56,6 +56,30 @@ def test_where_hidden_examples_refute_it_it_is_the_plain_head_to_the_bit(head):
 
 
 @pytest.mark.parametrize("head", HEADS)
+def test_a_weight_of_zero_is_kept_where_one_would_be_chosen(head):
+    world = World(4, dim=16)
+    problem = with_archive(world.problem([1] * 4), world.test_images(30)[0])
+    for weight, chosen in ((None, 1.0), (1.0, 1.0), (0.0, 0.0)):
+        selected, results = build(head, archive_weight=weight).compare(problem, seed=0)
+        assert (selected.archive_weight, results) == (chosen, ())
+
+
+def test_the_archive_is_judged_as_by_gda_u(monkeypatch):
+    """With its temperature and share of the text, and for the shares of the classes that it expects."""
+    monkeypatch.setattr(
+        "fewshot.methods.archive_heads.method.choose_by_gain",
+        lambda problem, without, helped, *, hidden_logits, shares: (helped[1], shares(problem)),
+    )
+    world = World(4, dim=16)
+    problem = with_archive(world.problem([4] * 4), world.images(torch.tensor([0] * 40 + [1] * 10 + [2, 3])).features)
+    selected, shares = build("nearest_mean").compare(problem, seed=0)
+    teacher = GdaU(shares={}, weight=1.0).filled_in(problem, seed=0)
+    assert (selected.archive_temperature, selected.archive_text_share) == (teacher.temperature, teacher.text_share)
+    assert torch.equal(shares, teacher.expected_shares(problem))
+    assert float(shares[0]) > 0.4
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_the_head_learns_from_moved_examples(head):
     world = World(4, dim=16)
     problem, features = world.problem([3] * 4), world.test_images(30)[0]
@@ -155,3 +179,19 @@ def test_the_archive_is_used_where_it_gains():
 def test_a_value_out_of_range_is_refused(hyperparameters, match):
     with pytest.raises(DataError, match=match):
         ArchiveNearestMean(**hyperparameters)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("name", ["gda_u", "archive_nearest_mean", "archive_linear_probe"])
+def test_without_text_they_learn_from_images_alone(name, shots):
+    """A tower for images only has zeros for texts; the same comes out where a text has no share."""
+    world = World(6, dim=16, image_noise=1.2)
+    problem = with_archive(world.problem([shots] * 6), archive_of(world, "natural")[0])
+    blind = replace(problem, class_embeddings=torch.zeros_like(problem.class_embeddings))
+    shares = {"gda_u": {"text_share": 0.0}, "archive_nearest_mean": {"archive_text_share": 0.0, "text_weight": 0.0}}
+    without = build_method(name, **shares.get(name, {"archive_text_share": 0.0}))
+    queries = world.test_images(40)[0]
+    expected = without.fit(problem, seed=0).logits(queries)
+    assert torch.equal(without.fit(blind, seed=0).logits(queries), expected)
+    chosen = build_method(name).fit(blind, seed=0).logits(queries)  # A share of nothing scales logits.
+    assert (chosen.argmax(dim=1) == expected.argmax(dim=1)).double().mean() > 0.95

@@ -17,6 +17,7 @@ from fewshot.methods import METHODS, build_method, needs_of
 from fewshot.methods.auto import Auto
 from fewshot.methods.auto.preference import FEW_SHOT_ACCURACY, SIMPLEST_FIRST, few_shot_choice, simplest_first
 from fewshot.methods.linear_probe.method import TEXT_WEIGHTS
+from fewshot.methods.table import comparable
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.model_selection.nested import compare_nested
 from fewshot.optimization.training_cache import InMemoryCache
@@ -50,6 +51,26 @@ def test_the_winner_is_the_candidate_as_it_would_select_itself():
     assert selected == alone
     expected = alone.fit(problem, seed=0).logits(features)
     assert torch.equal(Auto(candidates=CHEAP).fit(problem, seed=0).logits(features), expected)
+
+
+def test_choice_and_fit_have_the_given_seed(monkeypatch):
+    """No candidate here draws numbers, but one that trains by gradient descent does."""
+    problem, _ = make_problem([4] * 3)
+    kind, seen = type(build_method("nearest_mean")), []
+    for step in ("select", "fit"):
+        original = getattr(kind, step)
+
+        def recording(self, part, *, original=original, step=step, seed, **given):
+            seen.append((step, part is problem, seed))
+            return original(self, part, seed=seed, **given)
+
+        monkeypatch.setattr(kind, step, recording)
+    auto, seed = Auto(candidates=("nearest_mean",)), 5
+    auto.fit(problem, seed=seed)
+    assert {own_seed for _, _, own_seed in seen} == {seed}
+    assert [step for step, whole, _ in seen if whole] == ["select", "fit"]
+    _, tried = auto.compare(problem, seed=seed, training_cache=InMemoryCache())
+    assert tried == compare_nested(auto.members, problem, seed=seed, training_cache=InMemoryCache())
 
 
 def test_the_report_has_the_nested_accuracy_of_every_candidate_the_winner_first():
@@ -142,12 +163,13 @@ def test_pretrained_folds_are_not_trained_again_and_no_candidate_trains_more_fol
     def counting(key, make):
         return training_cache(key, lambda: trained.append(key) or make())
 
-    for split in calibration_splits(method, problem, seed=0)[1]:
-        method.pretrain_fold(split, seed=0, training_cache=counting)
+    seed = 4
+    for split in calibration_splits(method, problem, seed=seed)[1]:
+        method.pretrain_fold(split, seed=seed, training_cache=counting)
     assert sum(key.startswith("clip_adapter") for key in trained) == 2 + 3
     assert sum(key.startswith("linear_probe_path") for key in trained) == len(TEXT_WEIGHTS) * (4 + 6)
     pretrained = set(trained)
-    method.select(problem, seed=0, training_cache=counting)
+    method.select(problem, seed=seed, training_cache=counting)
     assert not any(key.startswith(("clip_adapter", "linear_probe_path")) for key in set(trained) - pretrained)
 
 
@@ -187,13 +209,16 @@ def test_the_log_tells_what_was_tried(caplog):
     with caplog.at_level(logging.INFO, logger="fewshot"):
         Auto(candidates=CHEAP).select(make_problem([4] * 5)[0], seed=0)
     assert sorted(record.args[0] for record in caplog.records) == sorted(CHEAP)
+    assert all("shots=20 " in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize(
     ("candidates", "message"),
     [
         ((), "at least one"),
+        ([], "at least one"),
         (("ape", "ape"), "different"),
+        (["ape", "gda", "ape"], "different"),
         (("ape", "auto"), "unknown method 'auto'"),
         (["tip_adaptor"], "Did you mean 'tip_adapter'"),
     ],
@@ -203,9 +228,63 @@ def test_candidates_that_make_no_sense_are_refused(candidates, message):
         Auto(candidates=candidates)
 
 
+def test_candidates_may_be_a_list():
+    assert Auto(candidates=["ape", "gda"]) == Auto(candidates=("ape", "gda"))
+    assert hash(Auto(candidates=["ape", "gda"])) == hash(Auto(candidates=("ape", "gda")))
+
+
 def test_every_method_has_a_place_in_the_order():
     assert sorted(SIMPLEST_FIRST) == sorted(METHODS.keys() - {"auto"})
     assert simplest_first(Auto().candidates) == [method.name for method in Auto().members] == list(Auto().candidates)
+
+
+@pytest.mark.parametrize(
+    ("method", "extended"),
+    [
+        ("gda", "gda_u"),
+        ("nearest_mean", "archive_nearest_mean"),
+        ("linear_probe", "archive_linear_probe"),
+        ("rla", "archive_rla"),
+        ("tip_adapter", "tip_x"),
+        ("tip_adapter", "ape"),
+        ("tip_adapter", "tip_adapter_f"),
+        ("ape", "ape_t"),
+        ("safe", "safe_a"),
+        ("coop", "cocoop"),
+        ("tip_adapter_f", "ship_tip_adapter_f"),
+        ("clip_adapter", "ship_clip_adapter"),
+        ("coop", "ship_coop"),
+    ],
+)
+def test_a_method_is_simpler_than_one_that_extends_it(method, extended):
+    assert simplest_first([extended, method]) == [method, extended]
+
+
+def no_training(key, make):
+    raise AssertionError(f"{key} is trained")
+
+
+@pytest.mark.parametrize("shots", [2, 5])
+def test_a_probe_is_not_compared_among_too_many_classes(monkeypatch, shots):
+    limited = replace(METHODS["linear_probe"], compared_up_to=5)
+    monkeypatch.setitem(METHODS, "linear_probe", limited)
+    auto, cache = Auto(candidates=("linear_probe", "nearest_mean")), InMemoryCache()
+    few, _ = make_problem([shots] * 5, name_noise=2.0)
+    many, _ = make_problem([shots] * 6, name_noise=2.0)
+    if shots > 2:
+        assert {trial.method for trial in auto.compare(few, seed=0, training_cache=cache)[1]} == {*auto.candidates}
+        assert {trial.method for trial in auto.compare(many, seed=0, training_cache=cache)[1]} == {"nearest_mean"}
+    assert auto.select(many, seed=0, training_cache=no_training).name == "nearest_mean"
+    for split in held_out_splits(many, seed=0):
+        auto.pretrain_fold(split, seed=0, training_cache=no_training)
+
+
+def test_a_probe_is_compared_where_nothing_else_is_left(monkeypatch):
+    monkeypatch.setitem(METHODS, "linear_probe", replace(METHODS["linear_probe"], compared_up_to=5))
+    problem, _ = make_problem([3] * 6)
+    assert Auto(candidates=("linear_probe",)).select(problem, seed=0).name == "linear_probe"
+    assert comparable(["linear_probe", "gda"], classes=5) == ["linear_probe", "gda"]
+    assert comparable(["linear_probe", "gda"], classes=6) == ["gda"]
 
 
 def test_with_few_shots_the_accuracies_with_the_next_smaller_number_decide(monkeypatch):
@@ -221,7 +300,7 @@ def test_with_few_shots_methods_that_are_not_measured_on_each_set_do_not_take_pa
 
 
 def test_with_few_shots_the_simplest_of_equals_and_of_unmeasured_methods_is_taken(monkeypatch):
-    assert few_shot_choice(["ship_coop", "textual_inversion"], shots=1) == "ship_coop"
+    assert few_shot_choice(["textual_inversion", "ship_coop"], shots=1) == "ship_coop"
     assert few_shot_choice(["mcti", "nearest_mean"], shots=1) == "nearest_mean"
     equal = {1: {"a": {"gda": 50.0, "rla": 60.0}, "b": {"gda": 60.0, "rla": 50.0}}}
     monkeypatch.setattr("fewshot.methods.auto.preference.FEW_SHOT_ACCURACY", equal)

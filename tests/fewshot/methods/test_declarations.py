@@ -65,6 +65,24 @@ def test_every_number_is_finite_and_no_other_type(info, value):
                 build(info.name, **{each.name: value})
 
 
+@each_method
+def test_every_count_has_a_limit_that_the_error_names(info):
+    build = build_method if info.name in METHODS else build_diffusion_scorer
+    for each in hyperparameters_of(info.name):
+        if each.type == "integer":
+            with pytest.raises(DataError, match=rf"{each.name} must be an integer from \d+ to [\d,]+, got {10**7}"):
+                build(info.name, **{each.name: 10**7})
+            with pytest.raises(DataError, match=rf"{each.name} must be an integer from"):
+                build(info.name, **{each.name: -1})
+
+
+def test_limits_are_those_of_iterations_and_of_layers():
+    assert build_method("ape_t", epochs=1_000_000, max_steps=1_000_000).epochs == 1_000_000
+    assert build_diffusion_scorer("tif", rank=1024).rank == 1024
+    with pytest.raises(DataError, match=r"tif\.rank must be an integer from 1 to 1,024, got 1025"):
+        build_diffusion_scorer("tif", rank=1025)
+
+
 def test_types_are_those_of_a_job_file():
     listed = {each.name: each for name in ("ape", "tip_adapter_f", "auto", "tif") for each in hyperparameters_of(name)}
     assert listed["alpha"] == Hyperparameter("alpha", "float", (), None, listed["alpha"].summary)

@@ -71,7 +71,7 @@ def test_unknown_names_and_values_out_of_range_are_refused():
         build_diffusion_scorer("tiff")
     with pytest.raises(DataError, match="Did you mean 'steps'"):
         build_diffusion_scorer("tif", step=3)
-    with pytest.raises(DataError, match=r"tif\.steps must be a number in \[1"):
+    with pytest.raises(DataError, match=r"tif\.steps must be an integer from 1 to 1,000,000"):
         build_diffusion_scorer("tif", steps=0)
     with pytest.raises(DataError, match="exactly one"):
         build_diffusion_scorer("tif", template="a photo")

@@ -279,16 +279,42 @@ def test_the_weight_is_decided_on_the_same_folds_whatever_the_seed():
     assert len({GdaU(text_share=0.0).select(problem, seed=seed).weight for seed in range(4)}) == 1
 
 
+def test_the_temperature_is_that_of_the_same_folds_whatever_the_seed():
+    problem = World(5, seed=1).problem([4] * 5, views=1)
+    assert len({GdaU(text_share=0.5).filled_in(problem, seed=seed).temperature for seed in range(4)}) == 1
+
+
+def test_a_weight_of_zero_is_kept_where_one_would_be_chosen():
+    problem, features = make_problem([1] * 5)
+    for weight, chosen in ((None, 1.0), (1.0, 1.0), (0.0, 0.0)):
+        assert GdaU(weight=weight).compare(with_archive(problem, features), seed=0)[0].weight == chosen
+
+
+def test_an_archive_without_examples_helps_nothing():
+    problem, features = make_problem([0] * 3)
+    assert GdaU().compare(with_archive(problem, features), seed=0)[0].weight == 0.0
+
+
 def test_a_weight_that_is_given_is_tested_too():
     problem, features = make_problem([4] * 5, views=1)
     for weight in (None, 1.0):
         assert GdaU(weight=weight).select(with_archive(problem, features[:1]), seed=0).weight == 0.0
 
 
+def test_shares_that_are_given_are_those_that_are_expected():
+    problem, features = make_problem([3] * 3)
+    found = GdaU(**CHOSEN | {"shares": {"class_1": 0.8}}).expected_shares(with_archive(problem, features))
+    torch.testing.assert_close(found, torch.tensor([0.1, 0.8, 0.1], dtype=torch.float64))
+    unknown = GdaU(**CHOSEN).expected_shares(with_archive(problem, features))
+    assert float((unknown - found).abs().max()) > 0.05
+
+
 def test_shares_that_are_not_given_are_even_parts_of_the_rest():
     expected = torch.tensor([0.7, 0.15, 0.15], dtype=torch.float64)
     torch.testing.assert_close(shares_of({"a": 0.7}, ("a", "b", "c")), expected)
     assert (shares_of({"a": 0.0, "b": 1.0}, ("a", "b")) > 0.0).all()
+    hundredths = GdaU(shares={"a": 0.55, "b": 0.34, "c": 0.11}).shares  # Their sum is above 1, in binary.
+    assert float(shares_of(hundredths, ("a", "b", "c")).sum()) == pytest.approx(1.0)
     with pytest.raises(DataError, match="are 0 for all 2 classes"):
         shares_of({"a": 0.0, "b": 0.0}, ("a", "b"))
 

@@ -9,19 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, normalize, one_hot
 
 from fewshot.errors import DataError
 from fewshot.methods.linear_probe import LinearProbe, functional
 from fewshot.methods.linear_probe.functional import Plane, fit_plane, objective, on_all_classes
-from fewshot.methods.linear_probe.method import C_GRID, best_c
+from fewshot.methods.linear_probe.method import C_GRID, PATH_TOLERANCE, best_c, tolerance_among
 from fewshot.methods.linear_probe.rows import ProbeRows, text_probabilities
 from fewshot.methods.zero_shot import ZeroShot
 from fewshot.model_selection.cross_validation import held_out_splits
 from fewshot.optimization.training_cache import InMemoryCache, training_key
-from fewshot.problem import Labelled
+from fewshot.problem import Labelled, Problem
 from fewshot.prototypes import default_text_weight
-from tests.problems import World, make_problem, problems, renumbered, shuffled
+from tests.problems import World, make_problem, problems, renumbered, shuffled, space
 
 quick = settings(max_examples=10, deadline=None)
 TIGHT = {"tolerance": 1e-6, "max_iterations": 1000}
@@ -398,3 +398,17 @@ def test_a_weight_of_text_rows_that_are_not_used_is_refused():
     with pytest.raises(DataError, match=r"text_weight = 0\.5 has no effect without text rows; set text_rows = true"):
         LinearProbe(text_weight=0.5)
     assert LinearProbe().select(make_problem([2, 2])[0], seed=0).text_weight == 0.0
+
+
+def test_it_learns_among_very_many_classes():
+    """The entries of the gradient shrink as classes become more; those of few classes have the tolerance they had."""
+    chance = torch.Generator().manual_seed(0)
+    classes, labels = torch.randn(1100, 32, generator=chance), torch.arange(1100).repeat_interleave(2)
+    noise = torch.randn(2, 2200, 32, generator=chance)
+    seen, unseen = (normalize(30.0 + classes[labels] + 0.5 * part, dim=1) for part in noise)
+    problem = Problem(space(1100), torch.zeros(1100, 32), Labelled(seen[:, None], labels), None, 100.0)
+    stopped = fit_plane(seen, labels, 1100, c=1e3, tolerance=PATH_TOLERANCE, max_iterations=1000)
+    assert not stopped.weight.any()
+    classifier = LinearProbe(strength=1e3).fit(problem, seed=0)
+    assert (classifier.logits(unseen).argmax(dim=1) == labels).double().mean() > 0.5
+    assert tolerance_among(1000, PATH_TOLERANCE) == PATH_TOLERANCE

@@ -61,8 +61,18 @@ def test_likelihood_is_measured_at_each_candidates_own_temperature():
     assert one.nll == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)), abs=0.01)
 
 
-def test_a_candidate_that_diverged_is_left_out():
-    broken = torch.full((40, 2), float("nan"))
+def test_a_single_image_has_no_standard_error_and_two_have():
+    for images, expected in ((1, 0.0), (2, 0.5)):
+        right = logits_with([1] * images)
+        wrong = logits_with([0] + [1] * (images - 1))
+        by_name = {r.method: r for r in measure_candidates({"wrong": wrong, "right": right}, LABELS[:images])}
+        assert by_name["wrong"].behind == 1 / images
+        assert by_name["wrong"].standard_error == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_candidate_that_diverged_is_left_out(number):
+    broken = logits_with([1] * 40).index_fill(0, torch.tensor([3]), number)
     assert [r.method for r in measure_candidates({"broken": broken, "right": logits_with([1] * 40)}, LABELS)] == [
         "right"
     ]

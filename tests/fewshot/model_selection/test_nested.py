@@ -147,3 +147,52 @@ def test_validation_images_choose_and_compare_without_seeing_each_other():
     problem = replace(there.problem([1, 1, 1], views=1), val=there.images(torch.arange(3).repeat(8)))
     (result,) = compare_nested([build_method("nearest_mean")], problem, seed=0, training_cache=no_cache)
     assert result.accuracy > 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """The nearest mean, which tells what it is given."""
+
+    name: ClassVar[str] = "recorder"
+    classifier_type: ClassVar[type] = type(build_method("nearest_mean")).classifier_type
+    folds: ClassVar[int] = 4
+
+    seen: list[tuple[str, object, int, object]]
+
+    def select(self, problem, *, seed, training_cache=no_cache):
+        self.seen.append(("select", problem, seed, training_cache))
+        return self
+
+    def fit(self, problem, *, seed, training_cache=no_cache):
+        self.seen.append(("fit", problem, seed, training_cache))
+        return build_method("nearest_mean", text_weight=0.0).fit(problem, seed=seed)
+
+
+def test_folds_choices_and_fits_have_the_seed_and_the_cache():
+    problem, _ = make_problem([4, 5, 6])
+    recorder, cache, seed = Recorder(seen=[]), InMemoryCache(), 7
+    compare_nested([recorder], problem, seed=seed, training_cache=cache)
+    splits = nested_splits(problem, seed=seed)
+    assert [step for step, *_ in recorder.seen] == ["select", "fit"] * len(splits)
+    for (_, part, own_seed, own_cache), split in zip(recorder.seen, (s for s in splits for _ in range(2)), strict=True):
+        assert torch.equal(part.support.views, split.problem.support.views)
+        assert (own_seed, own_cache) == (seed, cache)
+
+
+def test_logits_are_compared_with_the_labels_of_their_images():
+    problem = World(3, dim=16, image_noise=0.01, seed=2).problem([4, 5, 6], views=1)
+    (result,) = compare_nested([Recorder(seen=[])], problem, seed=0, training_cache=no_cache)
+    assert result.accuracy == 1.0
+
+
+def test_as_many_held_out_images_as_are_needed_are_compared():
+    val = World(3, dim=16, seed=2).images(torch.arange(MIN_QUERIES + 3) % 3)
+    problem = World(3, dim=16, seed=2).problem([1, 1, 1], views=1)
+
+    def compared(images):
+        given = replace(problem, val=val[torch.arange(images)])
+        return bool(compare_nested([Recorder(seen=[])], given, seed=0, training_cache=no_cache))
+
+    # What a fold of validation images leaves must be enough to choose on.
+    assert (compared(MIN_QUERIES + 2), compared(MIN_QUERIES + 3)) == (False, True)
+    assert compare_nested([Recorder(seen=[])], make_problem([3, 3, 3])[0], seed=0, training_cache=no_cache) == ()

@@ -61,6 +61,7 @@ def changed(**tensors):
         (changed(features=draw(5).log()), "finite features"),
         (changed(scores=torch.arange(5.0, 0.0, -1.0, dtype=torch.float64)), "ascending"),
         (changed(scores=torch.full((5,), torch.nan, dtype=torch.float64)), "ascending"),
+        (changed(features=draw(1), scores=torch.tensor([torch.nan], dtype=torch.float64)), "ascending"),
     ],
 )
 def test_a_damaged_file_is_refused(data, reason):

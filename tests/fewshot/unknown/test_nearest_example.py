@@ -85,6 +85,11 @@ def test_equal_examples_count_once_and_their_copies_are_known():
     assert (examples.ranks(rows) == 21).all()
 
 
+def test_examples_that_differ_in_a_single_number_both_count():
+    rows = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [1.0, 2.0, 3.0]])
+    assert len(examples_of(rows)) == 2
+
+
 def test_the_length_of_features_plays_no_part():
     rows, lengths = draw(60), torch.linspace(0.1, 30.0, 60)[:, None]
     expected = examples_of(rows[:40]).ranks(rows[40:])

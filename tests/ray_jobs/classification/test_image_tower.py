@@ -16,7 +16,10 @@ def place(tmp_path):
     return place
 
 
-@pytest.mark.parametrize("method", ["nearest_mean", "linear_probe", "gda"])
+WITHOUT_TEXT = ["archive_linear_probe", "archive_nearest_mean", "gda", "gda_u", "linear_probe", "nearest_mean"]
+
+
+@pytest.mark.parametrize("method", WITHOUT_TEXT)
 def test_methods_without_text_label_the_archive(place, method):
     outcome = place.classify(f'classifier.method="{method}"')
     assert outcome.code == 0, outcome.messages
@@ -24,11 +27,23 @@ def test_methods_without_text_label_the_archive(place, method):
     assert outcome.result["ok"] == 6
 
 
-@pytest.mark.parametrize("method", ["zero_shot", "tip_adapter", "coop", "safe", "auto"])
+@pytest.mark.parametrize("method", ["zero_shot", "tip_adapter", "coop", "safe", "auto", "archive_rla"])
 def test_methods_that_use_names_are_refused_in_the_plan(place, method):
     outcome = fewshot("plan", place.job, "--set", f'classifier.method="{method}"')
     assert outcome.code == 2
-    assert "embeds images only. Use a method without text (gda, linear_probe, nearest_mean" in outcome.messages
+    assert f"embeds images only. Use a method without text ({', '.join(WITHOUT_TEXT)})" in outcome.messages
+
+
+def test_numbers_for_names_are_no_matter_without_text(place):
+    for label, number in zip(CLASSES, "012", strict=True):
+        (place.examples / label).rename(place.examples / number)
+    assert fewshot("plan", place.job, "--no-probe").result["warnings"] == []
+
+
+def test_label_sets_need_no_text(place):
+    outcome = place.classify('classifier.guarantee="conformal"', "classifier.label_set_error=0.3")
+    assert outcome.code == 0, outcome.messages
+    assert all(set(row["label_set"]) <= set(CLASSES) for name, row in outcome.rows.items() if name not in BROKEN)
 
 
 def test_candidates_without_text_are_compared(place):

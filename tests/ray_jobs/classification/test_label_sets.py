@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 import fewshot as library
 from fewshot.conformal import label_sets
 from fewshot.conformal.example_file import load_examples
+from fewshot.digests import seal_json
 from ray_jobs.errors import JobError
 from ray_jobs.output.feature_parts import decode
 from ray_jobs.output.predictions import prediction_schema
@@ -119,6 +121,7 @@ def test_the_page_and_the_terminal_say_what_is_promised_and_what_is_not(made):
         assert "Nothing is promised of the labels given" in text
         assert "the job sets no max_error" not in text
         assert "Every readable image has a label" not in text
+        assert not re.search(r"max_error would label|(?:at|in) max_error|held-out examples needed", text)
 
 
 def test_the_same_job_has_nothing_to_do_and_another_error_only_labels(made, copied):
@@ -202,6 +205,36 @@ def test_a_stored_classifier_gives_the_sets_of_its_job(made, elsewhere):
     assert fewshot("verify", elsewhere.output).code == 0
 
 
+def test_other_examples_beside_a_stored_classifier_rename_the_predictions(made, elsewhere, tmp_path):
+    copy, fewer = tmp_path / "copy", tmp_path / "fewer"
+    shutil.copytree(examples_of(made[0]).parent, copy)
+    first = elsewhere.classify(CONFORMAL, THIRD, f"classifier.from={copy}")
+    assert made[0].classify(*SETTINGS, "support.shots=3", f"job.output={fewer}").code == 0
+    shutil.copy(examples_of(Copy(made[0], fewer)), copy / "examples.safetensors")
+    second = elsewhere.classify(CONFORMAL, THIRD, f"classifier.from={copy}")
+    assert second.result["label_sets"]["examples"] == 9
+    assert second.run != first.run
+
+
+def test_too_many_pairs_of_a_stored_classifier_are_refused(elsewhere, monkeypatch):
+    monkeypatch.setattr("ray_jobs.classification.label_set_plan.MAX_PAIRS", 35)
+    outcome = elsewhere.classify(CONFORMAL, THIRD)
+    assert outcome.code == 2
+    assert "12 examples of 3 classes make 36 pairs" in " ".join(outcome.messages.split())
+
+
+def test_the_cost_of_a_stored_classifier_is_that_of_the_examples_beside_it(made, elsewhere, tmp_path):
+    """Cards of older versions do not tell how many examples there were."""
+    old = tmp_path / "old"
+    shutil.copytree(examples_of(made[0]).parent, old)
+    card = json.loads((old / "card.json").read_text())
+    del card["examples"]
+    (old / "card.json").write_text(json.dumps(seal_json(card)))
+    words = [f"classifier.from={old}", CONFORMAL, THIRD]
+    plan = fewshot("plan", elsewhere.job, "--no-probe", *(word for each in words for word in ("--set", each)))
+    assert plan.result["label_sets"]["examples"] == 12
+
+
 def test_a_stored_classifier_without_examples_is_refused(made, elsewhere, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(examples_of(made[0]).parent, bare)
@@ -281,6 +314,28 @@ def test_copies_of_an_example_count_once(made, tmp_path):
     shutil.copy(examples / CLASSES[0] / "0.jpg", examples / CLASSES[0] / "copy.jpg")
     outcome = made[0].classify(*SETTINGS, f"support.uri={examples}", f"job.output={tmp_path / 'output'}")
     assert outcome.result["label_sets"] == made[1].result["label_sets"] | {"labelled": outcome.result["ok"]}
+    kept = examples_of(Copy(made[0], tmp_path / "output"))
+    assert kept.read_bytes() == examples_of(made[0]).read_bytes()
+    words = (word for each in (*SETTINGS, f"support.uri={examples}") for word in ("--set", each))
+    assert fewshot("plan", made[0].job, "--no-probe", *words).result["label_sets"]["examples"] == 12
+
+
+def test_pictures_that_differ_as_files_alone_count_once(made, tmp_path):
+    """The augmented views of such a copy are others."""
+    examples = tmp_path / "examples"
+    shutil.copytree(made[0].examples, examples)
+    put(examples / CLASSES[0] / "copy.jpg", (examples / CLASSES[0] / "0.jpg").read_bytes() + b"\0")
+    outcome = made[0].classify(*SETTINGS, f"support.uri={examples}", f"job.output={tmp_path / 'output'}")
+    assert outcome.result["label_sets"]["examples"] == 12
+
+
+def test_examples_that_cannot_be_read_are_left_out(made, tmp_path):
+    examples = tmp_path / "examples"
+    shutil.copytree(made[0].examples, examples)
+    put(examples / CLASSES[0] / "broken.jpg", b"this is no image")
+    settings = (*SETTINGS, f"support.uri={examples}", "support.skip_unreadable=true")
+    outcome = made[0].classify(*settings, f"job.output={tmp_path / 'output'}")
+    assert outcome.code == 0, outcome.messages
     kept = examples_of(Copy(made[0], tmp_path / "output"))
     assert kept.read_bytes() == examples_of(made[0]).read_bytes()
 

@@ -58,6 +58,15 @@ def test_methods_of_features_take_two_models(place, method):
     assert outcome.result["ok"] == 9
 
 
+def test_label_sets_and_unknown_images_take_two_models(place):
+    settings = ['classifier.guarantee="conformal"', "classifier.unknown=true", "classifier.unknown_rate=0.2"]
+    outcome = place.classify(*settings, f"job.output={place.folder / 'promises'}", "support.views=0")
+    assert outcome.code == 0, outcome.messages
+    read = [row for name, row in outcome.rows.items() if name not in BROKEN]
+    assert all(row["unknown_p_value"] > 0 and set(row["label_set"]) <= set(CLASSES) for row in read)
+    assert fewshot("verify", place.folder / "promises").code == 0
+
+
 @pytest.mark.parametrize("method", ["safe", "coop", "ship_coop", "textual_inversion"])
 def test_methods_that_learn_inside_a_model_are_refused_in_the_plan(place, method):
     outcome = fewshot("plan", place.job, "--no-probe", "--set", f"classifier.method={method}")

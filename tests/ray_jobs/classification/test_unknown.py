@@ -146,6 +146,15 @@ def test_p_values_depend_on_neither_shards_nor_the_method(tested, tmp_path):
         assert {image: row["unknown_p_value"] for image, row in outcome.rows.items()} == expected
 
 
+def test_another_rate_tests_the_same_images_anew(tested):
+    first, second = tested.classify(), tested.classify("classifier.unknown_rate=0.3")
+    assert second.run != first.run
+    for image, row in second.rows.items():
+        assert row["unknown_p_value"] == first.rows[image]["unknown_p_value"]
+        assert (row["status"] == "unknown") == ((row["unknown_p_value"] or 1.0) <= 0.3)
+    assert second.result["unknown"]["images"] > first.result["unknown"]["images"]
+
+
 def test_a_lost_file_is_made_anew_with_the_same_bytes(tested):
     outcome, before = tested.classify(), contents(tested.output)
     (file,) = tested.output.glob("classifiers/*/*/unknown.safetensors")
@@ -181,11 +190,21 @@ def test_too_few_examples_are_told_before_any_work(place):
     plan = fewshot("plan", place.job, "--no-probe", *words)
     assert plan.code == 0
     assert expected in plan.result["warnings"]
+    assert "takes at least 19" not in plan.messages
     outcome = place.classify(*settings)
     told = " ".join(outcome.messages.split())
     assert f"warning: {expected}" in told
     assert "No image can be unknown: unknown_rate = 0.05 takes at least 19 examples, and there are 6." in told
     assert (outcome.code, outcome.result["unknown"]["images"]) == (0, 0)
+
+
+def test_plan_tells_what_the_test_may_lose(place):
+    settings = ("--set", "classifier.unknown=true", "--set", "classifier.unknown_rate=0.3")
+    plan = fewshot("plan", place.job, "--no-probe", *settings)
+    assert plan.result["unknown"] == {"rate": 0.3, "examples": 6, "needed": 3, "lost": 2 / 7}
+    told = " ".join(plan.messages.split())
+    assert "unknown_rate = 0.3 takes at least 3 examples, and there are 6: at most 29 % of the images" in told
+    assert "unknown" not in fewshot("plan", place.job, "--no-probe").result
 
 
 def test_equal_examples_count_once(place):

@@ -45,7 +45,7 @@ def test_scores_are_calibrated_on_the_validation_images(place):
 def test_the_labels_of_the_examples_are_read_once_to_check_the_job(place, monkeypatch):
     reads = []
     read = preflight.support_labels
-    monkeypatch.setattr(preflight, "support_labels", lambda *given: reads.append(1) or read(*given))
+    monkeypatch.setattr(preflight, "support_labels", lambda *given, **named: reads.append(1) or read(*given, **named))
     validation = write_validation(place.folder / "validation", classes=(*CLASSES, "dark"))
     job, _ = read_job(place.job, [f"support.validation='{validation}'"])
     (problem,) = preflight.check(job, ["support"])

@@ -29,7 +29,17 @@ from tests.ray_jobs.manifest.jobs import PLAIN
 from tests.ray_jobs.place import fewshot
 from tests.sources import ROOT
 
-COMMANDS = typer.main.get_command(app).commands
+
+def commands_of(program: typer.Typer) -> dict[str, Any]:
+    """The commands by name; of a group of commands, each by the names of both."""
+    found = {}
+    for name, command in typer.main.get_command(program).commands.items():
+        inner = {f"{name} {each}": one for each, one in getattr(command, "commands", {}).items()}
+        found |= inner or {name: command}
+    return found
+
+
+COMMANDS = commands_of(app)
 
 
 def recipe() -> typer.Typer:
@@ -45,7 +55,7 @@ def recipe() -> typer.Typer:
 
 
 EXTENDED = recipe()
-EVERY = typer.main.get_command(EXTENDED).commands
+EVERY = commands_of(EXTENDED)
 """The commands, and the one of the recipe."""
 
 
@@ -102,9 +112,11 @@ def test_the_recipe_of_contributing_adds_a_command():
 @pytest.mark.parametrize("name", EVERY)
 def test_help_ends_with_an_example_that_parses(name):
     command = EVERY[name]
-    example = help_text(name).rstrip().splitlines()[-1].strip()
-    program, subcommand, *words = shlex.split(example.removeprefix("Example: ").partition(" > ")[0])
-    assert (program, subcommand) == ("fewshot", name)
+    example = help_text(*name.split()).rstrip().splitlines()[-1].strip()
+    words = shlex.split(example.removeprefix("Example: ").partition(" > ")[0])
+    named = ["fewshot", *name.split()]
+    assert words[: len(named)] == named
+    words = words[len(named) :]
     with command.make_context(name, words):
         pass
 
@@ -125,12 +137,12 @@ def test_help_explains_every_argument_and_option(name):
     for param in EVERY[name].params:
         assert param.help[0].isupper(), param.name
         assert param.help.rstrip(")").endswith("."), param.name
-        assert param.help.replace("\\[", "[").split()[0] in help_text(name), param.name
+        assert param.help.replace("\\[", "[").split()[0] in help_text(*name.split()), param.name
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_help_shows_defaults(name):
-    text = " ".join(help_text(name).replace("│", " ").split())
+    text = " ".join(help_text(*name.split()).replace("│", " ").split())
     for param in EVERY[name].params:
         if isinstance(param.default, str | Path) and param.default:
             assert f"[default: {param.default}]" in text, param.name
@@ -143,10 +155,11 @@ def test_help_texts_contain_no_lost_markup():
 
 def test_help_of_the_program_groups_every_command():
     text = help_text()
-    groups = {command.rich_help_panel for command in COMMANDS.values()}
-    assert groups == {"Run", "Look", "Cluster"}
+    groups = {command.rich_help_panel for name, command in COMMANDS.items() if " " not in name}
+    assert groups | {"Label"} == {"Run", "Look", "Label", "Cluster"}
     assert all(f"─ {group} ─" in text for group in groups)
-    assert all(f"│ {name} " in text for name in COMMANDS)
+    assert all(f"│ {name.partition(' ')[0]} " in text for name in COMMANDS)
+    assert "─ Ledger of labels ─" in help_text("labels")
 
 
 def test_help_of_the_program_ends_with_a_command_that_exists():

@@ -118,5 +118,7 @@ def test_means_over_draws_match_a_calculation_by_hand():
     first, last = found[0], found[-1]
     assert (first.accuracy_mean, first.accuracy_std) == (pytest.approx(0.7), pytest.approx(0.02**0.5))
     assert (last.accuracy_mean, last.forwards_an_image) == (pytest.approx(0.55), pytest.approx(12.5))
-    (only,) = (row for row in mean_cascades([whole]) if row.what == "diffusion alone")
+    *_, every, only = mean_cascades([whole])
+    assert (every.what, every.fraction, every.accuracy_mean) == ("cascade", 1.0, 0.8)
+    assert only.what == "diffusion alone"
     assert (only.accuracy_mean, only.forwards_an_image, only.accuracy_std) == (0.5, 90.0, 0.0)

@@ -6,6 +6,7 @@ import os
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from cluster import Store
@@ -122,6 +123,22 @@ def test_only_features_that_are_there_are_copied(place):
     evaluation = opened(place)
     assert (copy_known_features(evaluation), embedded(evaluation)) == (0, 0)
     assert evaluation.pool.weight_left == evaluation.pool.weight
+
+
+@pytest.mark.slow
+def test_a_lost_part_keeps_no_other_from_being_copied(tmp_path, tiny_clip, monkeypatch):
+    monkeypatch.setattr("ray_jobs.evaluation.design.TEST_BLOCK", 1)
+    write_splits(tmp_path)
+    classified = evaluation_place(tmp_path, tiny_clip)
+    write_job(classified, archive={"shard_images": 1})
+    assert classified.classify().code == 0
+    evaluation = opened((classified, classified), archive={"shard_images": 1})
+    parts = {path: set(pq.read_table(path)["image"].to_pylist()) for path in classified.output.rglob("part-*.parquet")}
+    lost = next(path for path, images in parts.items() if evaluation.test.images[0] in images)
+    lost.unlink()
+    left = TEST_IMAGES - len(parts[lost] & set(evaluation.test.images))
+    assert left > 0
+    assert copy_known_features(evaluation) == left
 
 
 @pytest.mark.slow

@@ -256,3 +256,4 @@ def test_ordinary_classes_are_not_warned_of():
     assert list(warnings_about_classes({"cat": 3, "dog": 59, "class 3": 20})) == []
     assert list(warnings_about_classes({"cat": 2, "dog": 39, "7": 2})) == []
     assert list(warnings_about_classes({})) == []
+    assert list(warnings_about_classes({"0": 3, "1": 3}, has_text=False)) == []

@@ -1,6 +1,9 @@
 """Parts of features give back what was put in, dense tokens and images that could not be read included."""
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -117,3 +120,35 @@ def test_a_table_that_is_only_looked_at_stays_where_it_is(tmp_path):
     with pytest.raises(DamagedError, match="was damaged and is gone"):
         get_table(store, "a.parquet")
     assert not store.exists("a.parquet")
+
+
+READ_AND_COUNT = """
+import sys
+from pathlib import Path
+
+from ray_jobs.output.feature_parts import read_parquet
+
+
+def threads():
+    names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+    return sum(name != "jemalloc_bg_thd" for name in names)
+
+
+data = sys.stdin.buffer.read()
+before = threads()
+tables = [read_parquet(data) for _ in range(8)]
+print(len(tables), tables[0].num_columns, threads() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the threads of a process are listed on Linux only")
+def test_reading_tables_leaves_no_thread_behind():
+    part = write_parquet(pa.table({"a": range(256), "b": np.random.default_rng(0).normal(size=256)}))
+    command = [sys.executable, "-c", READ_AND_COUNT]
+    ended = subprocess.run(command, input=part, capture_output=True, check=True, timeout=60)
+    assert ended.stdout.split() == [b"8", b"2", b"0"]
+
+
+def test_a_column_that_is_not_there_is_damage():
+    with pytest.raises(ValueError, match="it has no column 'b'"):
+        read_parquet(write_parquet(pa.table({"a": [1]})), columns=["a", "b"])

@@ -6,8 +6,10 @@ import math
 
 import pytest
 
+from ray_jobs.report.evaluation_page import render_evaluation
 from ray_jobs.report.evaluation_table import class_rows, mean_rows
 from ray_jobs.results.cell_result import CellResult
+from ray_jobs.results.evaluation_result import EvaluationResult, EvaluationRow
 
 
 def cell(seed, measures, *, per_class=(1.0,)):
@@ -57,3 +59,26 @@ def test_a_class_without_test_images_in_a_draw_has_the_mean_of_the_others():
     first, second = class_rows(cells, ["a", "b"])
     assert (first.label, first.accuracy_mean) == ("a", pytest.approx(0.4))
     assert (second.accuracy_mean, second.accuracy_std) == (None, None)
+
+
+def result(*rows):
+    table = tuple(
+        EvaluationRow(method=method, shots=shots, seeds=seeds, means={"accuracy": mean}, deviations={"accuracy": std})
+        for method, shots, seeds, mean, std in rows
+    )
+    values = {"title": "photos", "protocol": "few-shot", "complete": True, "failed_cells": (), "files": {}}
+    return EvaluationResult(table=table, cascades=None, **values)
+
+
+def test_the_page_has_a_learning_curve_with_intervals_for_each_method():
+    rows = [("ape", 1, 3, 0.5, 0.05), ("ape", 4, 3, 0.7, 0.01), ("gda", 1, 1, 0.4, 0.0), ("gda", 4, 1, 0.8, 0.0)]
+    html = render_evaluation(result(*rows), []).decode().replace("\u00a0", " ")
+    assert html.index("Accuracy of gda by") < html.index("Accuracy of ape by")
+    half = 4.302652729 * 0.05 / math.sqrt(3)
+    assert f"1 example a class: accuracy 50.0 % ({100 * (0.5 - half):.1f} % to {100 * (0.5 + half):.1f} %)" in html
+    assert "4 examples a class: accuracy 80.0 % (80.0 % to 80.0 %)" in html
+
+
+def test_one_number_of_examples_makes_no_curve():
+    html = render_evaluation(result(("ape", 1, 3, 0.5, 0.05), ("gda", 1, 3, 0.5, 0.05)), []).decode()
+    assert "More examples" not in html

@@ -421,7 +421,7 @@ def test_classify_writes_the_report_once(finished):
     html = path.read_text(encoding="utf-8")
     assert pictures_in_cards(html) >= 2
     assert "no picture" not in html
-    assert Page(html).classes("svg") == {None: 2}
+    assert Page(html).classes("svg") == {None: 3}
     before = path.stat().st_mtime_ns
     assert fewshot("report", finished.job).result["reports"] == [{"run": outcome.run.name, "path": str(path)}]
     assert path.stat().st_mtime_ns == before

@@ -1,0 +1,59 @@
+"""Examples that look mislabelled are shown to be looked at."""
+
+from __future__ import annotations
+
+import math
+import shutil
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ray_jobs.report.odd_examples import leave_one_out_leads
+from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put
+
+
+def plain_lead(features, labels, row):
+    """The lead of one example, class by class."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    similarity = {}
+    for label in set(labels):
+        members = [unit[i] for i in range(len(unit)) if labels[i] == label and i != row]
+        if members:
+            mean = np.mean(members, axis=0)
+            similarity[label] = float(unit[row] @ mean / np.linalg.norm(mean))
+    own = similarity.pop(labels[row], None)
+    return -math.inf if own is None or not similarity else max(similarity.values()) - own
+
+
+@given(seed=st.integers(0, 999), count=st.integers(1, 12), classes=st.integers(1, 4))
+def test_leads_are_those_of_a_plain_loop(seed, count, classes):
+    random = np.random.default_rng(seed)
+    features, labels = random.normal(size=(count, 5)), random.integers(0, classes, count)
+    leads, nearest = leave_one_out_leads(features, labels, classes=classes)
+    expected = [plain_lead(features, labels.tolist(), row) for row in range(count)]
+    np.testing.assert_allclose(leads, expected, atol=1e-12)
+    assert all(nearest[row] != labels[row] for row in range(count) if leads[row] > -math.inf)
+
+
+def test_a_mislabelled_example_is_in_the_report(tmp_path, tiny_clip):
+    place = Place(tmp_path, tiny_clip).fill(shots=4)
+    put(place.examples / CLASSES[0] / "wrong.jpg", picture(CLASSES[1], 1009))
+    outcome = place.classify()
+    assert outcome.code == 0
+    page = (outcome.run / "report" / "index.html").read_text()
+    assert "Examples to look at" in page
+    shown = page.partition("Examples to look at")[2]
+    assert "wrong.<wbr>jpg" in shown or "wrong.jpg" in shown
+    assert "data:image/webp" in shown
+
+
+def test_examples_that_are_gone_cost_only_the_section(tmp_path, tiny_clip, caplog):
+    place = Place(tmp_path, tiny_clip).fill()
+    outcome = place.classify()
+    report = outcome.run / "report" / "index.html"
+    report.unlink()
+    shutil.rmtree(place.examples)
+    fewshot("report", place.output)
+    assert report.exists()
+    assert "report without odd examples" in caplog.text
