@@ -39,12 +39,15 @@ def keep_images(ledger: Store, images: Mapping[ImageId, bytes]) -> int:
     Raises:
         StorageError: they could not be written.
     """
-    present = kept_images(ledger, images)
-    missing = [image for image in images if image not in present]
+
+    def keep(image: ImageId) -> bool:
+        is_new = not ledger.exists(kept_path(image))
+        if is_new:
+            ledger.put(kept_path(image), images[image])
+        return is_new
+
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="labels") as pool:
-        for _ in pool.map(lambda image: ledger.put(kept_path(image), images[image]), missing):
-            pass
-    return len(missing)
+        return sum(pool.map(keep, images))
 
 
 def kept_images(ledger: Store, images: Iterable[ImageId]) -> frozenset[ImageId]:

@@ -12,13 +12,14 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from threading import RLock
+from time import monotonic
 from typing import NamedTuple
 from uuid import uuid4
 
 from ray_jobs.errors import JobError
 from ray_jobs.labels.current_labels import CurrentLabels, current_labels
 from ray_jobs.labels.kept_images import keep_images
-from ray_jobs.labels.label_event import LabelEvent, Predicted
+from ray_jobs.labels.label_event import Event, LabelEvent, Predicted
 from ray_jobs.labels.label_ledger import NO_TIME
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.review.decisions import (
@@ -42,6 +43,8 @@ TITLES = {
     "disagreements": "Two runs disagree",
     "skipped": "Skipped",
 }
+LISTED_S = 0.5
+"""Seconds for which the ledger is not listed again, so that a page lists it once."""
 MOST_KNOWN = 100
 """Labelled images from which those that are planted on a screen are drawn, at most."""
 
@@ -101,7 +104,9 @@ class ReviewSession:
         self._other = other
         self._lock = RLock()
         self._current = CurrentLabels()
-        self._read_events = -1
+        self._events: list[Event] = []
+        self._batches: list[tuple[Event, ...]] = []
+        self._listed_at = float("-inf")
         self._answered: frozenset[str] = frozenset()
         self._lists: dict[str, tuple[str, ShownList, dict[str, int]]] = {}
         self.classes = {name: number for number, name in enumerate(index.classes)}
@@ -118,29 +123,37 @@ class ReviewSession:
         """Whether there is another run to compare with."""
         return self._other is not None
 
-    def refresh(self) -> CurrentLabels:
+    def refresh(self, *, at_once: bool = False) -> CurrentLabels:
         """Read what is new in the ledger, from other people too, and return what holds now.
+
+        Args:
+            at_once: list the ledger even if that was done less than `LISTED_S` ago.
 
         Raises:
             FormatError: a batch is damaged.
             StorageError: storage does not respond.
         """
         with self._lock:
-            events = self.archive.ledger.events()
-            if len(events) != self._read_events:
-                self._current = current_labels(events)
-                answered = frozenset(self._current.of_archive(self.archive.source.identity))
-                self.index.set_answered(added=answered - self._answered, removed=self._answered - answered)
-                self._answered, self._read_events = answered, len(events)
+            if at_once or monotonic() > self._listed_at + LISTED_S:
+                self._take(self.archive.ledger.batches())
+                self._listed_at = monotonic()
             return self._current
+
+    def _take(self, batches: list[tuple[Event, ...]]) -> None:
+        events = [event for batch in batches for event in batch]
+        if len(events) != len(self._events):
+            self._current = current_labels(events)
+            answered = frozenset(self._current.of_archive(self.archive.source.identity))
+            self.index.set_answered(added=answered - self._answered, removed=self._answered - answered)
+            self._answered, self._batches, self._events = answered, batches, events
 
     def progress(self) -> Progress:
         """Return how far the person is. Raises as `refresh`."""
         with self._lock:
             current = self.refresh()
             mine = sum(event.by == self.by for event in current.answers.values())
-            last = last_batch(self.archive.ledger.batches(), by=self.by)
-            missed = count_missed(self.archive.ledger.events(), by=self.by)
+            last = last_batch(self._batches, by=self.by)
+            missed = count_missed(self._events, by=self.by)
         return Progress(mine, missed, LastBatch(last[0].id, len(last)) if last else None)
 
     def list_paths(self) -> dict[str, str]:
@@ -278,11 +291,12 @@ class ReviewSession:
             raise JobError([f"no image {missing[0]} in the index"])
         self._copy([images[each.id] for each in decision.answers if each.answer == "label"])
         with self._lock:
-            known = {event.id for event in self.archive.ledger.events()}
+            self.refresh(at_once=True)
+            known = {event.id for event in self._events}
             events = [self._event(decision, each, images[each.id]) for each in decision.answers]
             new = [event for event in events if event.id not in known]
             self.archive.ledger.append(new)
-            self.refresh()
+            self.refresh(at_once=True)
         return len(new)
 
     def _copy(self, images: Sequence[IndexedImage]) -> None:
@@ -335,14 +349,14 @@ class ReviewSession:
             StorageError, FormatError: as `refresh`.
         """
         with self._lock:
-            batches = self.archive.ledger.batches()
-            events = next((each for each in batches if any(event.id == batch for event in each)), ())
+            self.refresh(at_once=True)
+            events = next((each for each in self._batches if any(event.id == batch for event in each)), ())
             if not events or any(event.by != self.by for event in events):
                 raise JobError([f"{self.by} has decided nothing that is called {batch}"])
-            known = {event.id for each in batches for event in each}
+            known = {event.id for event in self._events}
             new = [event for event in undo_events(events, by=self.by) if event.id not in known]
             self.archive.ledger.append(new)
-            self.refresh()
+            self.refresh(at_once=True)
         return len(new)
 
     def class_counts(self) -> Mapping[str, tuple[int, int]]:
