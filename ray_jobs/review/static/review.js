@@ -6,7 +6,7 @@ const body = document.body.dataset;
 const byId = (id) => document.getElementById(id);
 const grid = byId("grid");
 const items = grid ? [...grid.children] : [];
-const status = byId("status");
+const statusLine = byId("status");
 const dialogs = { classes: byId("classes"), closer: byId("closer"), keys: byId("keys") };
 const states = items.map(() => null); // null; "marked"; or {answer, label}
 let selected = 0;
@@ -58,7 +58,7 @@ function columns() {
 }
 
 function say(text) {
-  status.textContent = text;
+  statusLine.textContent = text;
 }
 
 function described(position) {
@@ -75,10 +75,12 @@ function show(position) {
   const state = states[position];
   item.className = state === null ? "" : state === "marked" ? "marked" : "answered";
   item.setAttribute("aria-selected", String(state !== null));
-  item.setAttribute("aria-label", `${position + 1} of ${items.length}, ${item.dataset.key}: ${described(position)}`);
   const label = item.querySelector(".label bdi");
   label.textContent = state === null ? item.dataset.proposed : state === "marked" ? `not ${item.dataset.proposed || "sure"}` : described(position);
   item.querySelector(".score").hidden = state !== null;
+  const shown = [...item.querySelectorAll(".hint, .label, .why")].map((part) => part.innerText.trim()).filter(Boolean).join(" ");
+  const said = state === "marked" ? ", marked" : state === null && !item.dataset.proposed ? ", no answer yet" : "";
+  item.setAttribute("aria-label", `${shown}${said}, ${position + 1} of ${items.length}, ${item.dataset.key}`);
 }
 
 function select(position) {
@@ -185,7 +187,7 @@ async function undo() {
 
 // Type-ahead over classes.
 
-async function open(typed) {
+async function openClasses(typed) {
   dialogs.classes.showModal();
   byId("typed").value = typed;
   byId("typed").focus();
@@ -291,7 +293,7 @@ document.addEventListener("keydown", (event) => {
   const isSearch = event.key === "/" || (/^\p{L}$/u.test(event.key) && !event.shiftKey);
   if (isSearch && !event.defaultPrevented && (items.length || body.page === "home")) {
     event.preventDefault();
-    open(event.key === "/" ? "" : event.key);
+    openClasses(event.key === "/" ? "" : event.key);
   }
 });
 
