@@ -60,7 +60,9 @@ class ShownList:
     @property
     def title(self) -> str:
         """Heading of its screens."""
-        return f"Search: {self.query}" if self.query else f"{self.kind.capitalize()} {self.name}"
+        if self.kind == "audit":
+            return f"Audit {self.name}"
+        return f"Search: {self.query}" if self.query else f"Suggestion of {len(self.images)} images"
 
 
 def list_paths(store: Store) -> dict[str, str]:

@@ -83,7 +83,7 @@ class _Pages:
             "home.html",
             classes=counts[:MOST_CLASSES],
             hidden=max(0, len(counts) - MOST_CLASSES),
-            lists=sorted(session.list_paths()),
+            lists=session.list_titles(),
             compares=session.compares,
             progress=session.progress(),
         )

@@ -256,7 +256,10 @@ def test_suggestions_and_searches_are_screens(run: WrittenRun) -> None:
     write_list(run, "suggestions/two.json", {"kind": "search", "query": "Blue", "images": rows, "more": 1})
     session = open_session(run)
     client = browser(session)
-    assert "/screen?kind=list&amp;name=one" in client.get("/screens").text
+    run.store.put("suggestions/three.json", b"damaged")
+    home = client.get("/screens").text
+    assert "/screen?kind=list&amp;name=one" in home
+    assert all(title in home for title in ("Suggestion of 3 images", "Search: Blue", "three"))
     page = client.get("/screen?kind=list&name=one").text
     assert [each["key"] for each in shown(page)] == ["folder/050.png", "folder/003.png"]
     assert "unseen region" in page
