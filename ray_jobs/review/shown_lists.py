@@ -18,9 +18,8 @@ from typing import Any, Literal
 
 from cluster import Store
 from ray_jobs.errors import JobError
+from ray_jobs.output.layout import AUDITS, SUGGESTIONS
 
-SUGGESTIONS, AUDITS = "suggestions", "audits"
-"""Folders of the output."""
 MAX_BYTES = 64 << 20
 """Of a list that is read."""
 ListKind = Literal["suggestion", "search", "audit"]

@@ -48,6 +48,7 @@ def start_review(
     storage: Storage,
     reporter: Reporter,
     *,
+    job: str | None = None,
     screen: str | None = None,
     against: str | None = None,
     by: str | None = None,
@@ -61,6 +62,7 @@ def start_review(
         place: URL of an output or of a run.
         storage: how S3 is reached.
         reporter: shows messages.
+        job: of an output with several jobs, the name of the one that is meant.
         screen: name of the first screen; None for the list of all.
         against: URL of another run; None for none.
         by: who gives the labels; None for the user.
@@ -77,7 +79,7 @@ def start_review(
     from ray_jobs.review.server import index_folder, serve
 
     with reporter.waiting("opening the run"):
-        archive = LabelledArchive.open(place, storage)
+        archive = LabelledArchive.open(place, storage, job=job)
         other = None if against is None else open_run(against, kind="classification", storage=storage)
     with reporter.waiting("indexing the predictions, once a run"):
         path = open_index(archive.run, index_folder())
