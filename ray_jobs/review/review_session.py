@@ -5,7 +5,7 @@ All that a session knows beside the ledger can be made again from it, so that no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -85,6 +85,7 @@ class ReviewSession:
         by: the person.
         size: images of a screen.
         other: file of the index of another run to compare with; None without one.
+        classes: all classes of the classifier; those that were predicted need not be among them.
         planted: share of images on screens of a class that are known to be of another one, in [0, 1].
     """
 
@@ -96,12 +97,13 @@ class ReviewSession:
         by: str,
         size: int = 24,
         other: Path | None = None,
+        classes: Collection[str] = (),
         planted: float = PLANTED_SHARE,
     ) -> None:
         self.archive, self.index, self.by, self.size = archive, index, by, size
         self.images = ImageCache(archive)
         self._planted = planted
-        self._other = other
+        self._other, self._all_classes = other, frozenset(classes)
         self._lock = RLock()
         self._current = CurrentLabels()
         self._events: list[Event] = []
@@ -113,10 +115,10 @@ class ReviewSession:
 
     @property
     def labels(self) -> list[str]:
-        """All classes: the classifier's, as far as they were predicted, and those that only the ledger has."""
+        """All classes: the classifier's, and those that only the ledger has."""
         self.refresh()
         given = {event.label for event in self._current.answers.values() if event.label}
-        return sorted({*self.index.classes, *given}, key=lambda name: (name.casefold(), name))
+        return sorted({*self.index.classes, *self._all_classes, *given}, key=lambda name: (name.casefold(), name))
 
     @property
     def compares(self) -> bool:

@@ -7,11 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster import Storage
+from cluster import ClusterError, Storage
 from ray_jobs.errors import JobError
 from ray_jobs.labels.label_ledger import user_name
 from ray_jobs.labels.labelled_archive import LabelledArchive
-from ray_jobs.output.runs import open_run
+from ray_jobs.output.runs import Run, open_run
 from ray_jobs.results.json_format import JsonValue
 from ray_jobs.review.prediction_index import PredictionIndex, open_index
 from ray_jobs.review.review_session import ReviewSession
@@ -85,7 +85,8 @@ def start_review(
         path = open_index(archive.run, index_folder())
         other_path = None if other is None else open_index(other, index_folder())
     with closing(PredictionIndex(path)) as index:
-        session = ReviewSession(archive, index, by=by or user_name(), size=size, other=other_path)
+        classes = classes_of(archive.run)
+        session = ReviewSession(archive, index, by=by or user_name(), size=size, other=other_path, classes=classes)
         start = None if screen is None else first_screen(session, screen)
         serve(session, say=reporter.say, port=port, start=start, opens_browser=opens_browser)
         session.images.close()
@@ -98,6 +99,16 @@ def start_review(
         planted=progress.missed.shown,
         missed=progress.missed.missed,
     )
+
+
+def classes_of(run: Run) -> tuple[str, ...]:
+    """Return all classes of the classifier of a run; () if it is not there any more."""
+    from ray_jobs.output.classifiers import open_classifier
+
+    try:
+        return () if run.classifier is None else open_classifier(run.classifier, run.store.storage).classes
+    except (ClusterError, JobError):
+        return ()
 
 
 def first_screen(session: ReviewSession, name: str) -> ScreenAddress:

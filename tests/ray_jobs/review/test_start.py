@@ -14,9 +14,10 @@ from urllib.request import urlopen
 import pytest
 
 from ray_jobs.errors import JobError
-from ray_jobs.review.start import first_screen
+from ray_jobs.labels.labelled_archive import LabelledArchive
+from ray_jobs.review.start import classes_of, first_screen
 from ray_jobs.review.thumbnails import ImageCache
-from tests.ray_jobs.place import fewshot
+from tests.ray_jobs.place import CLASSES, Place, fewshot
 from tests.ray_jobs.review.reviewed_run import index_path, open_session, pictures, written_run
 from tests.ray_jobs.review.served_run import served
 from tests.ray_jobs.written_run import RUN, WrittenRun
@@ -146,3 +147,10 @@ def test_an_archive_of_tars_is_listed_once_for_all_pages(tmp_path: Path, monkeyp
     for image in session.index.least_certain(30):
         assert session.images.content(image).problem is None
     assert len(lists) == 1
+
+
+def test_classes_that_were_never_predicted_can_be_typed(finished: Place, run: WrittenRun) -> None:
+    of_classifier = classes_of(LabelledArchive.open(str(finished.output)).run)
+    assert of_classifier == CLASSES
+    assert classes_of(LabelledArchive.open(run.store.url(RUN)).run) == ()
+    assert open_session(run, classes=["violet"]).labels == [*CLASSES, "violet"]
