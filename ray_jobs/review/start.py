@@ -87,6 +87,8 @@ def start_review(
     with closing(PredictionIndex(path)) as index:
         classes = classes_of(archive.run)
         session = ReviewSession(archive, index, by=by or user_name(), size=size, other=other_path, classes=classes)
+        with reporter.waiting("reading the ledger"):
+            session.refresh()
         start = None if screen is None else first_screen(session, screen)
         serve(session, say=reporter.say, port=port, start=start, opens_browser=opens_browser)
         session.images.close()
