@@ -13,7 +13,7 @@ from fewshot.errors import FewShotError
 from fewshot.suggestion import LabelledRows
 from ray_jobs.errors import JobError
 from ray_jobs.inputs.example_contents import ExampleContents
-from ray_jobs.inputs.examples import ledger_of, support_labels
+from ray_jobs.inputs.examples import support_labels
 from ray_jobs.labels import LabelEvent, LabelLedger, open_ledger
 from ray_jobs.output.feature_parts import concatenate
 from ray_jobs.output.layout import LABELS
@@ -46,10 +46,15 @@ class CoveredImages:
         return -1 if label is None else self.classes.setdefault(label, len(self.classes))
 
     def rows(self, dim: int) -> LabelledRows:
-        """Return all of them, with D = `dim` if there are none."""
-        features = np.concatenate(self.features) if self.features else np.zeros((0, dim), np.float32)
-        labels = np.array([self.index(label) for label in self.labels], np.int64)
-        return LabelledRows(features, labels, len(self.classes))
+        """Return all of them, with D = `dim` if there are none.
+
+        Equal images are one, as an image of the archive that was learned from is; it has the label that came last.
+        """
+        unique = {row.tobytes(): (row, label) for row, label in zip(self.features, self.labels, strict=True)}
+        features = [row for row, _ in unique.values()]
+        labels = np.array([self.index(label) for _, label in unique.values()], np.int64)
+        rows = np.concatenate(features) if features else np.zeros((0, dim), np.float32)
+        return LabelledRows(rows, labels, len(self.classes))
 
 
 def read_answers(embedded: EmbeddedRun, archive: str) -> Mapping[str, LabelEvent]:
@@ -63,8 +68,14 @@ def read_answers(embedded: EmbeddedRun, archive: str) -> Mapping[str, LabelEvent
         JobError: a batch of the ledger is damaged.
         StorageError: storage does not respond.
     """
-    ledger: LabelLedger = ledger_of(embedded.job) or open_ledger(embedded.store.url(LABELS), embedded.store.storage)
-    return ledger.current().of_archive(archive)
+    return _ledger(embedded).current().of_archive(archive)
+
+
+def _ledger(embedded: EmbeddedRun) -> LabelLedger:
+    """Open the ledger that the job file names, or that of the output, wherever it has been moved."""
+    named = None if embedded.job.support is None else embedded.job.support.labels
+    place = named if isinstance(named, str) else embedded.store.url(LABELS)
+    return open_ledger(place, embedded.store.storage)
 
 
 def add_examples(covered: CoveredImages, embedded: EmbeddedRun) -> str | None:
@@ -80,7 +91,8 @@ def add_examples(covered: CoveredImages, embedded: EmbeddedRun) -> str | None:
     if section is None or not parts:
         return None
     try:
-        labels = support_labels(section, embedded.store.storage, ledger=ledger_of(embedded.job))
+        ledger = _ledger(embedded) if section.labels else None
+        labels = support_labels(section, embedded.store.storage, ledger=ledger)
         digests = ExampleContents.read(labels).digests
     except (ClusterError, FewShotError, JobError, OSError) as error:
         return f"The examples cannot be read ({error}), so {NO_CLASS}."

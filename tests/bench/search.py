@@ -19,7 +19,7 @@ from ray_jobs.suggestion.search_images import nearest_images
 from ray_jobs.suggestion.suggest_images import SAMPLE_SIZE
 from tests.bench.result import Gate, Result
 
-DIM, SHARD_IMAGES, FOUND, SUGGESTED = 512, 256, 100, 60
+DIM, SHARD_IMAGES, FOUND, SUGGESTED, KINDS = 512, 256, 100, 60, 1000
 GIB = 2**30
 
 
@@ -27,7 +27,7 @@ def run(*, images: int, repeat: int) -> Result:
     """Search, draw a sample and choose from it.
 
     Args:
-        images: of the archive, whose features are random.
+        images: of the archive, whose features are random around those of `KINDS` kinds.
         repeat: not used: a million images are enough for a steady rate.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -40,17 +40,19 @@ def run(*, images: int, repeat: int) -> Result:
         drawn = _measure("draw a sample", images, lambda: _draw(embedded, sample))
         features = sample.drawn()[1]
         chosen = _measure(f"suggest {SUGGESTED} of the sample", len(features), lambda: _suggest(features))
-    title = f"{images:,} images with features of {DIM} numbers; one process, random features"
+    title = f"{images:,} images with features of {DIM} numbers; one process, features around those of 1,000 kinds"
     gates = [Gate.at_most("GiB that a search adds to the peak of memory", float(searched["GiB added to it"]), 0.5)]
     return Result("search", title, [searched, drawn, chosen], gates)
 
 
 def _write_parts(store: Store, images: int) -> Iterator[str]:
     rng = np.random.default_rng(0)
+    centres = rng.standard_normal((KINDS, DIM), dtype=np.float32)
     for start in range(0, images, SHARD_IMAGES):
         count = min(SHARD_IMAGES, images - start)
         keys = [f"folder/{start + row:09}.jpg" for row in range(count)]
-        views = rng.standard_normal((count, 1, DIM), dtype=np.float32)
+        kinds = (KINDS * rng.random(count) ** 2).astype(np.int64)  # Some are more frequent than others.
+        views = (centres[kinds] + rng.standard_normal((count, DIM), dtype=np.float32))[:, None]
         path = f"features/0/0/part-{start:016x}.parquet"
         store.put(path, encode(FeatureRows(keys, [""] * count, [None] * count, views)))
         yield path

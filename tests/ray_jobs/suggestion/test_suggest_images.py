@@ -16,7 +16,7 @@ from ray_jobs.results.image_list import ImageList
 from ray_jobs.suggestion.hash_sample import HashSample, SampledImage, hash_rank
 from ray_jobs.suggestion.stored_lists import read_lists
 from ray_jobs.suggestion.suggest_images import suggest_images
-from tests.ray_jobs.place import fewshot
+from tests.ray_jobs.place import Place, fewshot, write_table
 from tests.ray_jobs.suggestion.embedded_output import write_embedded
 from tests.ray_jobs.written_run import RUN, WrittenRun
 
@@ -208,6 +208,18 @@ def test_examples_of_a_job_count_as_covered(finished):
     assert found["labelled"] == 6
     assert found["considered"] == 18
     assert found["notices"] == [] or "near-duplicates" in found["notices"][0]
+
+
+def test_images_that_were_learned_from_are_covered(tmp_path, tiny_clip):
+    place = Place(tmp_path, tiny_clip).fill()
+    assert place.classify().code == 0
+    answers = write_table(tmp_path / "answers.csv", [("photo_003.jpg", "amber"), ("photo_004.jpg", "blue")])
+    assert fewshot("labels", "import", place.output, answers).code == 0
+    before = fewshot("suggest", place.output).result
+    assert place.classify("support.labels=true").code == 0
+    after = fewshot("suggest", place.output).result
+    assert [found["labelled"] for found in (before, after)] == [8, 8]
+    assert {"photo_003.jpg", "photo_004.jpg"}.isdisjoint(image["image"] for image in after["images"])
 
 
 def test_examples_that_are_gone_are_said_to_be(finished, tmp_path):
