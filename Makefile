@@ -10,7 +10,7 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs test test-all test-s3 chaos check fix bench lock clean
+.PHONY: help setup demo docs test test-all test-s3 test-browser chaos check fix bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ test-all: test
 test-s3: $(READY) ## the tests on a real S3 server on this machine, which is installed first (apt-get)
 	@tests/s3/install.sh
 	@$(BIN)/python -m pytest -m s3
+
+test-browser: $(READY) ## the tests of `fewshot review` in a real browser, which is installed first (apt-get)
+	@tests/ray_jobs/review/install_browser.sh
+	@$(BIN)/python -m pytest tests/ray_jobs/review/test_browser.py
 
 chaos: $(READY) ## break workers, nodes, drivers and storage at random for MINUTES=10; the bytes must be right
 	@tests/s3/install.sh

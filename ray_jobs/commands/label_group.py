@@ -111,6 +111,67 @@ def export_labels(
     return {"table": str(table), "labels": len(events), "disputed": len(current.disputed), "undone": current.undone}
 
 
+@commands.add(example="fewshot review runs/groceries --screen least")
+def review(
+    output: LabelledRun,
+    screen: Annotated[
+        str | None,
+        typer.Option(
+            help="Screen to begin with: a class, a list of the output (a suggestion, a search, an audit), least, large,"
+            " skipped or disagreements.",
+            metavar="NAME",
+            show_default="a page with all of them",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Another run over the archive, for a screen of images on which the two disagree.",
+            metavar="OUTPUT|RUN",
+            show_default="none",
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who gives the labels.", metavar="NAME", show_default="the user's name")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Images of a screen.", min=4, max=48)] = 24,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of 127.0.0.1 to listen on.",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            show_default="8377, or a free one where that is taken",
+        ),
+    ] = None,
+    opens_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> JsonResult:
+    """Label images of an archive in a browser, by keyboard.
+
+    Prints the URL of a page on this machine. A screen shows images that were predicted to be of one class: Enter
+    accepts them, keys mark and relabel the others. Every decision is stored in the ledger of labels of the output
+    before the next screen is shown; support.labels = true learns from it. Ctrl-C ends the server.
+    """
+    from ray_jobs.console.progress import Reporter
+    from ray_jobs.review.start import start_review
+
+    place, storage, job_file = locate_output(output)
+    reporter = Reporter()
+    return start_review(
+        place,
+        storage,
+        reporter,
+        job=job_name(job_file),
+        screen=screen,
+        against=against,
+        by=by,
+        size=size,
+        port=port,
+        opens_browser=opens_browser,
+    ).to_json()
+
+
 @commands.add(example="fewshot audit runs/groceries --n 300 --table audit.csv")
 def audit(
     output: LabelledRun,

@@ -7,6 +7,7 @@ folder. An image is copied once; a label is written only after the copy is there
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster import Store, fingerprint
 from cluster.records import ReferencesBeside
@@ -14,6 +15,8 @@ from ray_jobs.errors import JobError
 from ray_jobs.labels.label_event import ImageId
 from ray_jobs.output.layout import KEPT_IMAGES
 
+WRITERS = 8
+"""Images that are copied at a time."""
 MARK = "labels:"
 """Begins references to these copies, in messages too."""
 
@@ -36,11 +39,15 @@ def keep_images(ledger: Store, images: Mapping[ImageId, bytes]) -> int:
     Raises:
         StorageError: they could not be written.
     """
-    present = kept_images(ledger, images)
-    missing = [image for image in images if image not in present]
-    for image in missing:
-        ledger.put(kept_path(image), images[image])
-    return len(missing)
+
+    def keep(image: ImageId) -> bool:
+        is_new = not ledger.exists(kept_path(image))
+        if is_new:
+            ledger.put(kept_path(image), images[image])
+        return is_new
+
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="labels") as pool:
+        return sum(pool.map(keep, images))
 
 
 def kept_images(ledger: Store, images: Iterable[ImageId]) -> frozenset[ImageId]:

@@ -53,6 +53,14 @@ class LabelLedger:
                 self._read[path] = self._batch(path)
         return [event for batch in self._read.values() for event in batch]
 
+    def batches(self) -> list[tuple[Event, ...]]:
+        """Return the events in the batches in which they were written, in the order of the first of each.
+
+        Raises: as `events`.
+        """
+        self.events()
+        return sorted((batch for batch in self._read.values() if batch), key=lambda batch: (batch[0].time, batch[0].id))
+
     def _batch(self, path: str) -> tuple[Event, ...]:
         url = self.store.url(path)
         try:

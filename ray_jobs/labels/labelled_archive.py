@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -98,6 +99,10 @@ class LabelledArchive:
         """The ledger of the output."""
         return LabelLedger(Store(self.store.url(LABELS), storage=self.store.storage))
 
+    @cached_property
+    def _shards(self) -> _ListedShards:
+        return _ListedShards(self.source)
+
     def image_id(self, image: str) -> ImageId:
         """Return what an image of this key is called in the ledger."""
         return ImageId(self.source.identity, image)
@@ -153,13 +158,27 @@ class LabelledArchive:
         wanted: defaultdict[str, dict[int, PredictedImage]] = defaultdict(dict)
         for image in images:
             wanted[image.spot.shard][image.spot.row] = image
-        for shard in self.source.shards() if wanted else ():
-            if (rows := wanted.pop(shard.fingerprint, None)) is not None:
+        for fingerprint, rows in wanted.items():
+            if (shard := self._shards.find(fingerprint)) is not None:
                 yield from _records(shard, rows)
-            if not wanted:
-                break
-        for rows in wanted.values():
-            yield from ((image, "the archive has changed since it was labelled") for image in rows.values())
+            else:
+                yield from ((image, "the archive has changed since it was labelled") for image in rows.values())
+
+
+class _ListedShards:
+    """The shards of an archive by fingerprint. It is listed once, as far as shards are asked for."""
+
+    def __init__(self, source: Source) -> None:
+        self._lock = Lock()
+        self._rest = source.shards()
+        self._found: dict[str, Shard] = {}
+
+    def find(self, fingerprint: str) -> Shard | None:
+        """Return a shard; None if the archive has none of this fingerprint."""
+        with self._lock:
+            while fingerprint not in self._found and (shard := next(self._rest, None)) is not None:
+                self._found[shard.fingerprint] = shard
+            return self._found.get(fingerprint)
 
 
 def _records(shard: Shard, rows: Mapping[int, PredictedImage]) -> Iterator[tuple[PredictedImage, bytes | str]]:

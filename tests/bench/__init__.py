@@ -86,6 +86,9 @@ random_labels
 report
     The page of a run of a million predictions that have given labels: seconds and peak memory of a process that writes
     it. There are no pictures, whose number is bounded.
+review
+    Building the index of the predictions, and pages of `fewshot review` from request to HTML, without pictures. Pages
+    follow each other by key; the limit of the worst one is 200 ms.
 gpu
     Only by name, and only on a machine with a GPU: images a second of three CLIPs, from tensors on the device and from
     JPEG files; a Stable Diffusion's UNet without adapters, with stacked ones and with PEFT's; and the training of

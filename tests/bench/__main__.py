@@ -31,6 +31,7 @@ from tests.bench import (
     random_labels,
     reading,
     report,
+    review,
     scale,
     scoring,
     search,
@@ -59,6 +60,7 @@ RUN = {
     "suggestion": suggestion.run,
     "random_labels": random_labels.run,
     "report": report.run,
+    "review": review.run,
     "gpu": gpu.run,
 }
 IMAGES = {
@@ -82,6 +84,7 @@ IMAGES = {
     "suggestion": 100_000,
     "random_labels": 100_000,
     "report": 1_000_000,
+    "review": 1_000_000,
     "gpu": 8192,
 }
 SIZES = (

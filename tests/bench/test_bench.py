@@ -27,6 +27,7 @@ from tests.bench import (
     random_labels,
     reading,
     report,
+    review,
     scale,
     scoring,
     search,
@@ -149,6 +150,12 @@ def test_the_million_benchmark_runs(ray_session, monkeypatch):
     (row,) = million.run(images=1024, repeat=1, workers=(1,)).rows
     assert row["images"] == 1024
     assert 0 < row["efficiency"] <= 1
+
+
+def test_the_review_benchmark_runs():
+    index, *pages = review.run(images=1000, repeat=1).rows
+    assert index["page"] == "index"
+    assert [row["page"] for row in pages] == ["class", "least"]
 
 
 def test_writes_of_an_image_are_counted(tmp_path):

@@ -1,0 +1,326 @@
+// The keys of review. Every decision is sent, and stored, before the next screen is shown.
+"use strict";
+
+const MATCHES = 8;
+const body = document.body.dataset;
+const byId = (id) => document.getElementById(id);
+const grid = byId("grid");
+const items = grid ? [...grid.children] : [];
+const statusLine = byId("status");
+const dialogs = { classes: byId("classes"), closer: byId("closer"), keys: byId("keys") };
+const states = items.map(() => null); // null; "marked"; or {answer, label}
+let selected = 0;
+let sending = false;
+let labels = null;
+let matches = [];
+let chosen = 0;
+
+// Rules without a page; the simulation of keys has the same ones.
+
+/** Classes that match what was typed: by their beginning, then by that of a word, then anywhere. */
+function matching(names, typed) {
+  const text = typed.trim().toLowerCase();
+  if (!text) return names.slice(0, MATCHES);
+  const found = [[], [], []];
+  for (const name of names) {
+    const at = name.toLowerCase().indexOf(text);
+    if (at < 0) continue;
+    const words = name.toLowerCase().split(/[^\p{L}\p{N}]+/u);
+    found[at === 0 ? 0 : words.some((word) => word.startsWith(text)) ? 1 : 2].push(name);
+  }
+  return found.flat().slice(0, MATCHES);
+}
+
+/** Whether a key chooses one of the classes that are listed: a digit that continues the name of none. */
+function isChoice(names, typed, key) {
+  const longer = (typed + key).trim().toLowerCase();
+  return /^[1-8]$/.test(key) && !names.some((name) => name.toLowerCase().includes(longer));
+}
+
+/** The position that an arrow leads to, in rows of so many columns; past an edge on the other side. */
+function moved(position, key, count, columns) {
+  if (key === "ArrowLeft") return (position + count - 1) % count;
+  if (key === "ArrowRight") return (position + 1) % count;
+  const rows = Math.ceil(count / columns);
+  const step = key === "ArrowDown" ? 1 : rows - 1;
+  let next = position;
+  do next = (((Math.floor(next / columns) + step) % rows) * columns) + (next % columns);
+  while (next >= count);
+  return next;
+}
+
+// The screen.
+
+function columns() {
+  const top = items[0].offsetTop;
+  const second = items.findIndex((item) => item.offsetTop !== top);
+  return second < 0 ? items.length : second;
+}
+
+function say(text) {
+  statusLine.textContent = text;
+}
+
+function described(position) {
+  const state = states[position];
+  const item = items[position].dataset;
+  const proposed = item.proposed || "no answer yet";
+  if (state === "marked") return "marked";
+  if (state === null) return body.blind === "true" ? "no answer yet" : proposed;
+  return { label: state.label, unknown: "none of the classes", unreadable: "unreadable", skipped: "skipped" }[state.answer];
+}
+
+function show(position) {
+  const item = items[position];
+  const state = states[position];
+  item.className = state === null ? "" : state === "marked" ? "marked" : "answered";
+  item.setAttribute("aria-selected", String(state !== null));
+  const label = item.querySelector(".label bdi");
+  label.textContent = state === null ? item.dataset.proposed : state === "marked" ? `not ${item.dataset.proposed || "sure"}` : described(position);
+  item.querySelector(".score").hidden = state !== null;
+  const shown = [...item.querySelectorAll(".hint, .label, .why")].map((part) => part.innerText.trim()).filter(Boolean).join(" ");
+  const said = state === "marked" ? ", marked" : state === null && !item.dataset.proposed ? ", no answer yet" : "";
+  item.setAttribute("aria-label", `${shown}${said}, ${position + 1} of ${items.length}, ${item.dataset.key}`);
+}
+
+function select(position) {
+  items[selected].removeAttribute("data-current");
+  selected = position;
+  items[selected].setAttribute("data-current", "");
+  grid.setAttribute("aria-activedescendant", items[selected].id);
+  items[selected].scrollIntoView({ block: "nearest" });
+  const detail = byId("detail");
+  detail.replaceChildren();
+  const key = document.createElement("bdi");
+  key.textContent = items[selected].dataset.key;
+  detail.append(key);
+  JSON.parse(items[selected].dataset.top).forEach(([name, score], place) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.tabIndex = -1;
+    const number = document.createElement("kbd");
+    number.textContent = String(place + 1);
+    const text = document.createElement("bdi");
+    text.textContent = name;
+    button.append(number, " ", text, score === null ? "" : ` ${Math.round(100 * score)} %`);
+    button.addEventListener("click", () => answer([selected], { answer: "label", label: name }));
+    detail.append(" ", button);
+  });
+}
+
+function targets() {
+  const marked = states.flatMap((state, position) => (state === "marked" ? [position] : []));
+  return marked.length ? marked : [selected];
+}
+
+function answer(positions, state) {
+  for (const position of positions) {
+    states[position] = state;
+    show(position);
+  }
+  say(`${positions.length === 1 ? items[positions[0]].dataset.key : `${positions.length} images`}: ${described(positions[0])}`);
+  const open = states.findIndex((each, position) => position > selected && each === null);
+  if (body.blind === "true" && open >= 0) select(open);
+  grid.focus();
+}
+
+function toggle(position) {
+  states[position] = states[position] === null ? "marked" : null;
+  show(position);
+  say(`${position + 1}: ${described(position)}`);
+}
+
+function answers() {
+  const given = [];
+  items.forEach((item, position) => {
+    const state = states[position];
+    const id = Number(item.dataset.id);
+    if (state === "marked") given.push({ id, answer: "skipped" });
+    else if (state !== null) given.push({ id, ...state });
+    else if (item.dataset.proposed) given.push({ id, answer: "label", label: item.dataset.proposed });
+  });
+  return given;
+}
+
+// Requests.
+
+async function post(path, content) {
+  if (sending) return false;
+  sending = true;
+  document.body.setAttribute("aria-busy", "true");
+  try {
+    const response = await fetch(path, {
+      method: "POST",
+      credentials: "same-origin",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(content),
+    });
+    if (response.ok) return true;
+    say(`Not stored: ${(await response.text()).trim()}`);
+  } catch {
+    say("Not stored: the server does not answer. Start fewshot review again on the same port, open its URL in another tab, and press Enter here.");
+  }
+  sending = false;
+  document.body.removeAttribute("aria-busy");
+  return false;
+}
+
+async function accept() {
+  const given = answers();
+  if (!given.length) return say("No image has an answer yet.");
+  const { screen, kind, name, after, index } = body;
+  if (await post("/decide", { screen, kind, name, after, index, answers: given })) {
+    const isDone = given.length === items.length;
+    location.assign(isDone ? body.next : location.href);
+  }
+}
+
+async function undo() {
+  const button = byId("undo");
+  if (!button) return say("There is nothing to undo.");
+  if (await post("/undo", { batch: button.dataset.batch })) {
+    const first = new URL(location.href);
+    first.searchParams.delete("after");
+    location.assign(first.href);
+  }
+}
+
+// Type-ahead over classes.
+
+async function openClasses(typed) {
+  dialogs.classes.showModal();
+  byId("typed").value = typed;
+  byId("typed").focus();
+  if (labels === null) {
+    const response = await fetch("/labels", { credentials: "same-origin" });
+    labels = response.ok ? await response.json() : [];
+  }
+  list();
+}
+
+function list() {
+  if (labels === null) return;
+  const typed = byId("typed").value.trim();
+  matches = matching(labels, typed).map((name) => [name, name]);
+  if (typed && body.page === "screen" && !labels.includes(typed)) matches.push([typed, `new class: ${typed}`]);
+  chosen = 0;
+  byId("matches").replaceChildren(
+    ...matches.map(([, text], place) => {
+      const item = document.createElement("li");
+      item.id = `m${place}`;
+      item.setAttribute("role", "option");
+      const shown = document.createElement("bdi");
+      shown.textContent = text;
+      if (place < MATCHES) {
+        const number = document.createElement("kbd");
+        number.textContent = String(place + 1);
+        item.append(number, " ");
+      }
+      item.append(shown);
+      item.addEventListener("click", () => take(place));
+      return item;
+    }),
+  );
+  highlight();
+}
+
+function highlight() {
+  [...byId("matches").children].forEach((item, place) => item.setAttribute("aria-selected", String(place === chosen)));
+  if (matches.length) byId("typed").setAttribute("aria-activedescendant", `m${chosen}`);
+  else byId("typed").removeAttribute("aria-activedescendant");
+}
+
+function take(place) {
+  if (!matches[place]) return;
+  const [name] = matches[place];
+  dialogs.classes.close();
+  if (body.page === "screen") answer(targets(), { answer: "label", label: name });
+  else location.assign(`/screen?${new URLSearchParams({ kind: "class", name })}`);
+}
+
+function inClasses(event) {
+  if (event.key === "Enter") {
+    event.preventDefault();
+    if (labels !== null) take(chosen);
+  } else if (labels !== null && isChoice(labels, byId("typed").value, event.key) && matches[event.key - 1]) {
+    event.preventDefault();
+    take(event.key - 1);
+  } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    event.preventDefault();
+    chosen = (chosen + (event.key === "ArrowDown" ? 1 : matches.length - 1)) % Math.max(1, matches.length);
+    highlight();
+  }
+}
+
+// Keys.
+
+const COMMANDS = {
+  Enter: accept,
+  " ": () => toggle(selected),
+  n: () => answer(targets(), { answer: "unknown" }),
+  x: () => answer(targets(), { answer: "unreadable" }),
+  s: () => answer(targets(), { answer: "skipped" }),
+  ".": () => {
+    const { id, key } = items[selected].dataset;
+    byId("closer-picture").src = `/large/${body.index}/${id}`;
+    byId("closer-picture").alt = key;
+    dialogs.closer.showModal();
+  },
+};
+
+function onScreen(event) {
+  const { key } = event;
+  if (event.target.closest?.("a, button") && (key === "Enter" || key === " ")) return;
+  const hint = event.shiftKey && /^[A-Z]$/.test(key) ? key.charCodeAt(0) - 65 : -1;
+  if (key.startsWith("Arrow")) select(moved(selected, key, items.length, columns()));
+  else if (hint >= 0) {
+    if (hint < items.length) select(hint);
+  } else if (/^[1-9]$/.test(key)) {
+    const top = JSON.parse(items[selected].dataset.top)[Number(key) - 1];
+    if (top) answer([selected], { answer: "label", label: top[0] });
+  } else if (Object.hasOwn(COMMANDS, key)) COMMANDS[key]();
+  else return;
+  event.preventDefault();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || sending) return;
+  if (dialogs.classes.open) return inClasses(event);
+  if (dialogs.closer.open || dialogs.keys.open) return;
+  if (event.key === "?") return dialogs.keys.showModal();
+  if (event.key === "u") return undo();
+  if (items.length) onScreen(event);
+  const isSearch = event.key === "/" || (/^\p{L}$/u.test(event.key) && !event.shiftKey);
+  if (isSearch && !event.defaultPrevented && (items.length || body.page === "home")) {
+    event.preventDefault();
+    openClasses(event.key === "/" ? "" : event.key);
+  }
+});
+
+byId("typed").addEventListener("input", list);
+byId("help").addEventListener("click", () => dialogs.keys.showModal());
+byId("undo")?.addEventListener("click", undo);
+byId("accept")?.addEventListener("click", accept);
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload(); // What was decided meanwhile is not on a page from the browser's memory.
+});
+
+if (items.length) {
+  items.forEach((item, position) => {
+    item.addEventListener("click", () => {
+      select(position);
+      toggle(position);
+    });
+    item.querySelector("img").addEventListener("error", () => {
+      item.querySelector(".picture").textContent = "cannot be read";
+      states[position] = { answer: "unreadable" };
+      show(position);
+    });
+    show(position);
+  });
+  select(0);
+  grid.focus({ preventScroll: true });
+  window.addEventListener("load", () => {
+    for (const id of body.following.split(" ").filter(Boolean)) new Image().src = `/${body.kind === "large" ? "large" : "picture"}/${body.index}/${id}`;
+  });
+}
