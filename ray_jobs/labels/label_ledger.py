@@ -18,7 +18,7 @@ from ray_jobs.errors import JobError
 from ray_jobs.labels.current_labels import CurrentLabels, current_labels
 from ray_jobs.labels.label_event import Event, EventBatch, LabelEvent, UndoEvent, later_than, new_id
 from ray_jobs.output.layout import EVENTS
-from ray_jobs.results.json_format import REMEDY
+from ray_jobs.results.json_format import REMEDY, NewerFormatError
 
 NO_TIME = "1970-01-01T00:00:00.000000Z"
 """Time of an event that is not in a ledger yet: `append` sets it."""
@@ -45,7 +45,7 @@ class LabelLedger:
         """Return all events, after reading the batches that are new.
 
         Raises:
-            FormatError: a batch is damaged, or from a newer version.
+            JobError: a batch is damaged, or from a newer version.
             StorageError: storage does not respond.
         """
         for path in self.store.list(EVENTS):
@@ -57,6 +57,8 @@ class LabelLedger:
         url = self.store.url(path)
         try:
             return EventBatch.from_json(self.store.get(path), where=url).events
+        except NewerFormatError:
+            raise
         except JobError as error:
             hint = f"Labels in {url} would be lost without it: restore it from a copy, or move it away to go on."
             raise JobError([f"{' '.join(error.problems).removesuffix(REMEDY).strip()} {hint}"]) from error
@@ -69,13 +71,13 @@ class LabelLedger:
         """Write events as one batch; they are stored when this returns.
 
         Args:
-            events: in the order in which they happened, see `label`; their times are set here.
+            events: in the order in which they happened, see `new_label`; their times are set here.
 
         Returns:
             the events as they were written.
 
         Raises:
-            FormatError: a batch of the ledger is damaged, see `events`.
+            JobError: a batch of the ledger is damaged, see `events`.
             StorageError: they could not be written.
         """
         if not events:
@@ -100,8 +102,8 @@ class LabelLedger:
             by: who undoes them.
 
         Raises:
-            JobError: there is no such event.
-            StorageError, FormatError: as `append`.
+            JobError: there is no such event, or as `append`.
+            StorageError: as `append`.
         """
         wanted, known = list(ids), {event.id for event in self.events()}
         if unknown := [each for each in wanted if each not in known]:
@@ -131,7 +133,7 @@ def open_ledger(url: str, storage: Storage = DEFAULT_STORAGE) -> LabelLedger:
     try:
         return LabelLedger(Store(url, storage=storage))
     except (SourceError, StorageError) as error:
-        raise JobError([f"[support] labels: {error}"]) from error
+        raise JobError([str(error)]) from error
 
 
 def user_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster import Store
+from fewshot.digests import seal_json
 from ray_jobs.errors import JobError
 from ray_jobs.labels import ImageId, LabelEvent, LabelLedger, new_label
 
@@ -74,6 +76,20 @@ def test_a_damaged_batch_stops_and_says_what_to_do(store: Store) -> None:
     assert "Delete it" not in str(error.value)
 
 
+def test_a_newer_batch_asks_for_a_newer_version(store: Store) -> None:
+    sealed = seal_json({"format_version": 2, "events": []})
+    store.put("events/20261130T155001123456Z-3f9a1c0b7d22.json", json.dumps(sealed).encode())
+    with pytest.raises(JobError, match="Upgrade fewshot") as error:
+        LabelLedger(store).events()
+    assert "restore" not in str(error.value)
+
+
+def test_files_of_other_kinds_are_no_batches(store: Store) -> None:
+    store.put("events/notes.txt", b"remember the cows")
+    assert LabelLedger(store).append([new_label(**IMAGE, by="ada")])
+    assert len(LabelLedger(store).events()) == 1
+
+
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
@@ -88,5 +104,7 @@ def test_values_that_do_not_fit_are_refused(values: dict[str, object], problem: 
         new_label(**{**IMAGE, "by": "ada", **values})
     with pytest.raises(ValueError, match="ID of 32"):
         LabelEvent(**{**IMAGE, "by": "ada", "id": "x", "time": "2026-11-30T12:00:00.000001Z"})
+    with pytest.raises(ValueError, match="that others can be later than"):
+        LabelEvent(**{**IMAGE, "by": "ada", "id": "0" * 32, "time": "9999-12-31T23:59:59.999999Z"})
     with pytest.raises(ValueError, match="does not match format"):
         LabelEvent(**{**IMAGE, "by": "ada", "id": "0" * 32, "time": "yesterday"})
