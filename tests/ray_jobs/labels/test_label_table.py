@@ -14,6 +14,7 @@ from ray_jobs.labels.kept_images import kept_path
 from ray_jobs.labels.label_table import read_answers
 from ray_jobs.labels.labelled_archive import LabelledArchive
 from ray_jobs.output.predictions import original_name
+from ray_jobs.report.pictures import example_pictures
 from tests.ray_jobs.place import CLASSES, Place, fewshot, picture, put
 
 
@@ -50,8 +51,9 @@ def test_labels_may_add_a_class(labelled: Place) -> None:
     fewshot("labels", "import", str(labelled.output), str(table))
     labelled.write_job(support={"labels": f"{labelled.output}/labels"})
     assert labelled.classify().code == 0
-    classifier = LabelledArchive.open(str(labelled.output)).run.plan.classes
-    assert classifier == len(CLASSES) + 1
+    archive = LabelledArchive.open(str(labelled.output))
+    assert archive.run.plan.classes == len(CLASSES) + 1
+    assert set(example_pictures(archive.job, ["red", "amber"])) == {"red", "amber"}
 
 
 def test_images_that_are_not_there_or_unreadable_are_told_and_not_labelled(labelled: Place) -> None:
@@ -72,6 +74,42 @@ def test_a_label_without_its_copy_stops_the_job(labelled: Place) -> None:
     result = labelled.classify()
     assert result.code == 2
     assert "1 of 1 labelled images have no copy" in result.messages
+
+
+def test_a_place_without_labels_is_refused(labelled: Place, tmp_path: Path) -> None:
+    labelled.write_job(support={"labels": True})
+    assert fewshot("plan", str(labelled.job), "--no-probe").code == 0
+    table = write_answers(labelled.folder, {"photo_000.jpg": "amber"})
+    fewshot("labels", "import", str(labelled.output), str(table))
+    for place, problem in (
+        ("true", "no labels in"),
+        (str(tmp_path / "nothing"), "no labels in"),
+        (str(table), str(table)),
+    ):
+        labelled.write_job(support={"labels": place})
+        result = fewshot("plan", str(labelled.job), "--no-probe")
+        assert result.code == 2
+        assert f"error: [support] labels: {problem}" in result.messages
+        assert "expected true, for the labels in the job's own output" in result.messages
+    labelled.write_job(support={"labels": str(labelled.output)})
+    assert "its folder labels is meant" in fewshot("plan", str(labelled.job), "--no-probe").messages
+
+
+def test_labels_that_contradict_examples_say_how_to_replace_them(labelled: Place) -> None:
+    put(labelled.archive / "same.jpg", (labelled.examples / "amber" / "0.jpg").read_bytes())
+    labelled.classify()
+    fewshot("labels", "import", str(labelled.output), str(write_answers(labelled.folder, {"same.jpg": "blue"})))
+    labelled.write_job(support={"labels": True})
+    result = fewshot("plan", str(labelled.job), "--no-probe")
+    assert ":same.jpg (blue)" in result.messages
+    assert "replaced by importing its image with another one, or with the answer unknown" in result.messages
+    answers = write_answers(labelled.folder, {"same.jpg": ",unknown"}, "image,label,answer")
+    fewshot("labels", "import", str(labelled.output), str(answers))
+    assert fewshot("plan", str(labelled.job), "--no-probe").code == 0
+    fewshot("labels", "import", str(labelled.output), str(write_answers(labelled.folder, {"same.jpg": "Amber"})))
+    result = fewshot("plan", str(labelled.job), "--no-probe")
+    assert "'Amber' and 'amber' differ only in case" in result.messages
+    assert "replaced by importing" in result.messages
 
 
 def test_members_of_a_tar_are_learned_from(labelled: Place, tmp_path: Path) -> None:
