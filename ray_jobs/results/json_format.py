@@ -171,7 +171,7 @@ def _validated(kind: type[JsonDocument], content: JsonObject, where: str) -> Any
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_json(json.dumps(content))
+        return _adapter(kind).validate_json(json.dumps(content))  # type: ignore[arg-type] -- types are hashable
     except ValidationError as error:
         mistakes = [_mistake(item["type"], item["loc"], item["msg"]) for item in error.errors()]
         more = f" and {len(mistakes) - MAX_SHOWN} more" if len(mistakes) > MAX_SHOWN else ""
