@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ray_jobs.commands.arguments import locate_output
 from ray_jobs.commands.command_group import CommandGroup, JsonResult, Program
+
+if TYPE_CHECKING:
+    from ray_jobs.labels.labelled_archive import LabelledArchive
 
 commands = CommandGroup("Label")
 ledger_commands = CommandGroup("Ledger of labels")
@@ -29,6 +32,24 @@ LabelledRun = Annotated[
         show_default=False,
     ),
 ]
+
+
+def open_labelled_archive(output: str) -> LabelledArchive:
+    """Open the archive of a run.
+
+    Args:
+        output: see `LabelledRun`; a job file means the newest run of its job.
+
+    Raises:
+        JobError: the job file is wrong, or there is no such run.
+        ClusterError: the archive is not where it was.
+    """
+    from ray_jobs.job_file.reading import read_job
+    from ray_jobs.labels.labelled_archive import LabelledArchive
+
+    place, storage, job_file = locate_output(output)
+    job = None if job_file is None else read_job(job_file)[0].job.name
+    return LabelledArchive.open(place, storage, job=job)
 
 
 @ledger_commands.add(name="import", example="fewshot labels import runs/groceries answers.csv")
@@ -59,14 +80,12 @@ def import_labels(
     from ray_jobs.console.progress import Reporter
     from ray_jobs.labels.label_ledger import user_name
     from ray_jobs.labels.label_table import import_answers, read_answers
-    from ray_jobs.labels.labelled_archive import LabelledArchive
 
     reporter = Reporter()
-    place, storage, _ = locate_output(output)
-    with reporter.waiting("reading the table"):
-        answers, unanswered = read_answers(table, storage)
     with reporter.waiting("opening the archive"):
-        archive = LabelledArchive.open(place, storage)
+        archive = open_labelled_archive(output)
+    with reporter.waiting("reading the table"):
+        answers, unanswered = read_answers(table, archive.store.storage)
     with reporter.waiting("reading the images"):
         result = import_answers(archive, answers, by=by or user_name(), unanswered=unanswered)
     show_import(reporter, result)
@@ -87,12 +106,10 @@ def export_labels(
     from ray_jobs.console.progress import Reporter
     from ray_jobs.errors import JobError
     from ray_jobs.labels.label_table import labels_table
-    from ray_jobs.labels.labelled_archive import LabelledArchive
 
     reporter = Reporter()
     with reporter.waiting("reading the ledger"):
-        place, storage, _ = locate_output(output)
-        archive = LabelledArchive.open(place, storage)
+        archive = open_labelled_archive(output)
         current = archive.ledger.current()
     events = current.of_archive(archive.source.identity)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.errors import DataError
+from ray_jobs.labels import LabelEvent
 from ray_jobs.labels.kept_images import kept_path
 from ray_jobs.labels.label_table import read_answers
 from ray_jobs.labels.labelled_archive import LabelledArchive
@@ -44,6 +45,19 @@ def test_imported_labels_are_learned_from(labelled: Place) -> None:
     assert labelled.classify().code == 0
     again = fewshot("labels", "import", str(labelled.output), str(table))
     assert (again.result["written"], again.result["known"]) == (0, 2)
+
+
+def test_a_job_file_means_the_run_of_its_job(labelled: Place) -> None:
+    table = write_answers(labelled.folder, {"photo_000.jpg": "amber"})
+    labelled.write_job(job={"name": "other"})
+    assert labelled.classify().code == 0
+    result = fewshot("labels", "import", str(labelled.output), str(table))
+    assert (result.code, "several jobs" in result.messages) == (2, True)
+    assert fewshot("labels", "import", str(labelled.job), str(table)).result["written"] == 1
+    (event,) = LabelledArchive.open(str(labelled.output), job="other").ledger.events()
+    assert isinstance(event, LabelEvent)
+    assert event.predicted is not None
+    assert event.predicted.run.startswith("other-")
 
 
 def test_labels_may_add_a_class(labelled: Place) -> None:
