@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,15 @@ def test_an_event_is_later_than_all_that_its_writer_knew(store: Store) -> None:
     ahead.append([new_label(**IMAGE, by="ada")])
     behind.append([new_label(**IMAGE | {"label": "dog"}, by="bob"), new_label(**IMAGE | {"label": "cow"}, by="bob")])
     assert LabelLedger(store).current().answers[ImageId("here", "a.jpg")].label == "cow"
+
+
+def test_times_rise_with_every_event_although_the_clock_stands(store: Store) -> None:
+    east = timezone(timedelta(hours=5))
+    ledger = LabelLedger(store, clock=lambda: datetime(2026, 11, 30, 5, tzinfo=east))
+    for _ in range(2):
+        ledger.append([new_label(**IMAGE, by="ada") for _ in range(2)])
+    times = [event.time for event in ledger.events()]
+    assert times == [f"2026-11-30T00:00:00.{number:06}Z" for number in range(4)]
 
 
 def test_undo_takes_an_event_back(store: Store) -> None:
@@ -103,7 +112,7 @@ def test_values_that_do_not_fit_are_refused(values: dict[str, object], problem: 
     with pytest.raises(ValueError, match=problem):
         new_label(**{**IMAGE, "by": "ada", **values})
     with pytest.raises(ValueError, match="ID of 32"):
-        LabelEvent(**{**IMAGE, "by": "ada", "id": "x", "time": "2026-11-30T12:00:00.000001Z"})
+        LabelEvent(**{**IMAGE, "by": "ada", "id": "abc", "time": "2026-11-30T12:00:00.000001Z"})
     with pytest.raises(ValueError, match="that others can be later than"):
         LabelEvent(**{**IMAGE, "by": "ada", "id": "0" * 32, "time": "9999-12-31T23:59:59.999999Z"})
     with pytest.raises(ValueError, match="does not match format"):
