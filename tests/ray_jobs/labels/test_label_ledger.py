@@ -55,6 +55,18 @@ def test_times_rise_with_every_event_although_the_clock_stands(store: Store) -> 
     assert times == [f"2026-11-30T00:00:00.{number:06}Z" for number in range(4)]
 
 
+def test_two_batches_of_one_moment_are_two_objects(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabelLedger, "events", lambda ledger: [])  # Neither writer has seen the other's batch.
+    for name in ("ada", "bob"):
+        LabelLedger(store, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC)).append([new_label(**IMAGE, by=name)])
+    assert len(list(store.list("events"))) == 2
+
+
+def test_no_events_make_no_batch(store: Store) -> None:
+    assert LabelLedger(store).append([]) == ()
+    assert not list(store.list())
+
+
 def test_undo_takes_an_event_back(store: Store) -> None:
     ledger = LabelLedger(store)
     (first,) = ledger.append([new_label(**IMAGE, by="ada")])
@@ -106,13 +118,17 @@ def test_files_of_other_kinds_are_no_batches(store: Store) -> None:
         ({"answer": "unknown"}, "expected a label"),
         ({"reason": "audit"}, "draw and the probability"),
         ({"probability": 0.0}, r"in \(0, 1\]"),
+        ({"probability": 1.1}, r"in \(0, 1\]"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(values: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         new_label(**{**IMAGE, "by": "ada", **values})
+    assert new_label(**IMAGE, by="ada", probability=1.0).probability == 1.0
     with pytest.raises(ValueError, match="ID of 32"):
         LabelEvent(**{**IMAGE, "by": "ada", "id": "abc", "time": "2026-11-30T12:00:00.000001Z"})
+    with pytest.raises(ValueError, match="expected a time such as"):
+        LabelEvent(**{**IMAGE, "by": "ada", "id": "0" * 32, "time": "2026-11-30T12:00:00.1Z"})
     with pytest.raises(ValueError, match="that others can be later than"):
         LabelEvent(**{**IMAGE, "by": "ada", "id": "0" * 32, "time": "9999-12-31T23:59:59.999999Z"})
     with pytest.raises(ValueError, match="does not match format"):
